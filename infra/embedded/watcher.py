@@ -1,0 +1,104 @@
+"""Keeps a server from outliving its owner: starts it, and stops it when standard input closes.
+
+Standard input is the read end of a pipe whose write end only the owner holds, so it closes when the owner says so and also
+when the owner is killed. The server is stopped by its signal, then, after the grace, its whole process group is killed.
+Writes the server's process id to standard output, or the reason why it could not be started. Ends with the server's exit
+code (128 + n where signal n ended it). Runs as a script with nothing of ours imported; see process.py for its arguments.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NoReturn
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stop-signal", type=int, required=True)
+    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--pid-file", type=Path, required=True)
+    parser.add_argument("--user", type=int)
+    parser.add_argument("--group", type=int)
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args()
+
+
+def start(options: argparse.Namespace) -> "subprocess.Popen[bytes]":
+    with open(options.log, "ab") as log:
+        return subprocess.Popen(
+            options.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+            user=options.user,
+            group=options.group,
+            extra_groups=None if options.user is None else [],
+        )
+
+
+def write_pid_file(path: Path, server: int) -> None:
+    """Who we are and what we started, with start times, so that nobody who later has the same number is taken for us."""
+    import psutil  # after the server was started: its import is part of nobody's waiting time
+
+    facts = {
+        name: {"pid": pid, "started": psutil.Process(pid).create_time()}
+        for name, pid in {"server": server, "watcher": os.getpid()}.items()
+    }
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(facts))
+    unfinished.replace(path)
+
+
+def leave(server: "subprocess.Popen[bytes]", pid_file: Path) -> NoReturn:
+    """After the server's end: nothing of its group stays, nor the pid file."""
+    code = server.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    pid_file.unlink(missing_ok=True)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def stop(server: "subprocess.Popen[bytes]", stop_signal: int, grace: float) -> None:
+    server.send_signal(stop_signal)
+    try:
+        server.wait(grace)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+
+
+def main() -> None:
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, lambda *_: None)  # a handler, not SIG_IGN: the server must not inherit it
+    options = arguments()
+    try:
+        server = start(options)
+    except OSError as problem:
+        refuse(f"{options.command[0]}: {problem.strerror}")
+    try:
+        write_pid_file(options.pid_file, server.pid)
+    except Exception as problem:
+        os.killpg(server.pid, signal.SIGKILL)
+        refuse(f"{options.pid_file}: {problem}")
+    print(server.pid, flush=True)
+    threading.Thread(target=leave, args=(server, options.pid_file), daemon=True).start()
+    while os.read(0, 4096):
+        pass
+    stop(server, options.stop_signal, options.grace)
+    leave(server, options.pid_file)
+
+
+def refuse(reason: str) -> NoReturn:
+    print(reason, flush=True)
+    sys.exit(127)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What every model of the published language has in common, and the identifiers that they share."""
+
+from typing import Annotated, NewType
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+
+class Frozen(BaseModel):
+    """A plain fact: it never changes, and fields that a newer version of us adds are ignored.
+
+    Validation errors never repeat the value that was wrong: it may be a patient's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Written(BaseModel):
+    """Something that people or partners write: a field that we do not know is a mistake, and is named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+"""One line of text."""
+
+Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
+"""Free text, up to 10,000 characters."""
+
+OdsCode = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z0-9]{3,10}$")]
+"""Organisation or site code of the Organisation Data Service, such as B81001 or RWE."""
+
+OnsCode = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[EWSN][0-9]{8}$")]
+"""ONS code of a local authority district, such as E07000130 for Charnwood."""
+
+HubId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{1,40}$")]
+"""Identifier of a hub, or of an authority outside the county, in infra/directory/hubs.yaml."""
+
+PartnerId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+"""Identifier of a partner in infra/directory/partners.yaml."""
+
+Reference = NewType("Reference", str)
+"""The hub's own reference of a referral, such as LB-7K3M-9Q2X-4TDW: what a person may read out on the telephone."""
+
+PersonKey = NewType("PersonKey", str)
+"""Keyed hash that stands for a person: Kafka record key, unit of order and of locking. 32 hexadecimal digits."""
+
+CaseId = NewType("CaseId", str)
+"""Identifier of a case, derived from its person key and the referral that opened it."""

@@ -1,0 +1,300 @@
+"""The canonical Referral: a request by one professional or organisation for housing support for one person."""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from schemas.model import Frozen, Line, OdsCode, OnsCode, PartnerId, Prose
+from schemas.nhs_number import NhsNumber, VerificationStatus
+
+
+class Service(StrEnum):
+    """What Lightbulb offers or arranges. Who delivers each is in infra/directory/services.yaml."""
+
+    INFORMATION_ADVICE = "information-advice"
+    AFFORDABLE_WARMTH = "affordable-warmth"
+    MINOR_ADAPTATIONS = "minor-adaptations"
+    DISABLED_FACILITIES_GRANT = "disabled-facilities-grant"
+    HOUSING_CHOICES = "housing-choices"
+    HOME_SAFETY = "home-safety"
+    FIRE_SAFETY = "fire-safety"
+    HANDYPERSON = "handyperson"
+    LOCAL_GRANTS_LOANS = "local-grants-loans"
+    VOLUNTARY_HOUSING_SUPPORT = "voluntary-housing-support"
+    ASSISTIVE_TECHNOLOGY = "assistive-technology"
+    RENT_DEPOSIT = "rent-deposit"
+    FURNITURE = "furniture"
+    HOUSE_CLEARANCE = "house-clearance"
+    ARREARS_BENEFITS = "arrears-benefits"
+    MOVE_ON_ACCOMMODATION = "move-on-accommodation"
+    HOMELESSNESS = "homelessness"
+    INCOME_MAXIMISATION = "income-maximisation"
+    HOARDING = "hoarding"
+    HOME_SECURITY = "home-security"
+    WARM_HOMES = "warm-homes"
+    HEARING_SERVICES = "hearing-services"
+    WEIGHT_SUPPORT = "weight-support"
+    ENERGY_LOAN = "energy-loan"
+    BLUE_BADGE = "blue-badge"
+    COMMUNITY_GROUPS = "community-groups"
+
+
+class ReasonCode(StrEnum):
+    """Why the person was referred: the service's own categories (no national code system has them)."""
+
+    FALLS = "falls"
+    COLD_OR_DAMP_HOME = "cold-or-damp-home"
+    DIFFICULTY_AT_HOME = "difficulty-at-home"
+    HOMELESSNESS = "homelessness"
+    HOME_NO_LONGER_SUITABLE = "home-no-longer-suitable"
+    FAMILY_REFUSING_RETURN = "family-refusing-return"
+    HOARDING = "hoarding"
+    RENT_ARREARS = "rent-arrears"
+    DISCHARGE_FROM_HOSPITAL = "discharge-from-hospital"
+    OTHER = "other"
+
+
+class Identifier(Frozen):
+    """A business identifier as its owner gave it."""
+
+    system: Line | None = Field(
+        None, description="URI of the identifier system, such as https://fhir.nhs.uk/Id/sds-user-id"
+    )
+    value: Line = Field(description="The identifier itself")
+
+
+class Coding(Frozen):
+    """A code with the system that defines it (FHIR Coding)."""
+
+    system: Line = Field(description="URI of the code system, such as http://snomed.info/sct")
+    code: Line = Field(description="The code")
+    display: Line | None = Field(None, description="Its words, as the sender gave them")
+
+
+class Organisation(Frozen):
+    """An organisation of health or local government."""
+
+    ods: OdsCode | None = Field(None, description="ODS code (https://fhir.nhs.uk/Id/ods-organization-code)")
+    name: Line | None = Field(None, description="Name as the sender or the directory gives it")
+
+
+class Sender(Frozen):
+    """Whose system delivered the message: taken from the credential, never from the message."""
+
+    partner: PartnerId = Field(description="The partner in infra/directory/partners.yaml")
+    organisation: Organisation = Field(description="Its organisation in that file")
+
+
+ReferrerKind = Literal[
+    "gp",
+    "clinician",
+    "hospital-team",
+    "first-contact",
+    "customer-service",
+    "council",
+    "coordinator",
+    "carer",
+    "family",
+    "self",
+    "other",
+]
+
+
+class Referrer(Frozen):
+    """The professional or person who asked, and who therefore hears what happened."""
+
+    kind: ReferrerKind = Field(description="What they are to the person: decides which feedback they hear")
+    organisation: Organisation | None = Field(
+        None, description="Their organisation; none for a carer, family or the person"
+    )
+    name: Line | None = Field(None, description="Name of the professional or person who asked")
+    identifier: Identifier | None = Field(None, description="Professional identifier: GMC, GMP, NMC, SDS user")
+    phone: Line | None = Field(None, description="Where a hub may call them back")
+
+
+class Address(Frozen):
+    """Where the person lives."""
+
+    lines: tuple[Line, ...] = Field((), max_length=10, description="Address lines without the postcode")
+    postcode: Line | None = Field(None, description="Postcode in capitals with one blank, such as LE11 5AA (BS 7666)")
+    no_fixed_abode: bool = Field(
+        False, description="True for a ZZ99 postcode or a coded 'no fixed abode' (SNOMED 224226001): a valid address"
+    )
+    uprn: Annotated[str, Field(pattern=r"^[0-9]{1,12}$")] | None = Field(
+        None, description="Unique Property Reference Number as given; carried, not resolved"
+    )
+    district: OnsCode | None = Field(None, description="ONS district code as a council gave it")
+
+
+class Person(Frozen):
+    """Who the referral is for, as this sender described them."""
+
+    nhs_number: NhsNumber | None = Field(
+        None, description="NHS number, ten digits (https://fhir.nhs.uk/Id/nhs-number), or none"
+    )
+    nhs_number_status: VerificationStatus = Field(
+        VerificationStatus.NOT_STATED, description="Verification status as the sender stated it"
+    )
+    local_ids: tuple[Identifier, ...] = Field(
+        (), max_length=20, description="Identifiers of the sender, such as a hospital number"
+    )
+    family_name: Line | None = Field(None, description="Family name (FHIR HumanName.family, HL7 PID-5.1)")
+    given_names: tuple[Line, ...] = Field((), max_length=10, description="Given names in order")
+    title: Line | None = Field(None, description="Title, such as Mrs")
+    birth_date: date | None = Field(None, description="Date of birth (ISO 8601)")
+    gender: Literal["male", "female", "other", "unknown"] | None = Field(
+        None, description="Administrative gender (FHIR AdministrativeGender)"
+    )
+    address: Address | None = Field(None, description="Where they live, or none where it was not given")
+    phone: Line | None = Field(None, description="Telephone number as given")
+    email: Line | None = Field(None, description="E-mail address as given")
+    language: Line | None = Field(None, description="Language they speak (BCP 47, or the sender's words)")
+    interpreter_needed: bool | None = Field(None, description="Whether an interpreter is needed; none where not stated")
+    communication_needs: tuple[Line, ...] = Field(
+        (), max_length=20, description="Such as 'hard of hearing' (DCB1605 Accessible Information)"
+    )
+
+
+class Contact(Frozen):
+    """Somebody beside the person: next of kin, carer (FHIR Patient.contact, HL7 NK1)."""
+
+    name: Line | None = Field(None, description="Their name")
+    relationship: Line | None = Field(None, description="What they are to the person")
+    phone: Line | None = Field(None, description="Their telephone number")
+
+
+class HousingNeed(Frozen):
+    """One thing that is asked for. A referral names each service once."""
+
+    service: Service = Field(description="The service of facts 3.9 that would meet it")
+    text: Prose | None = Field(None, description="What the sender wrote about it")
+    snomed: tuple[Coding, ...] = Field((), max_length=20, description="SNOMED CT codes that the sender gave for it")
+
+
+class Reason(Frozen):
+    """Why the person was referred."""
+
+    code: ReasonCode | None = Field(None, description="The service's own category")
+    text: Prose | None = Field(None, description="The sender's words")
+    snomed: tuple[Coding, ...] = Field((), max_length=20, description="SNOMED CT codes that the sender gave")
+
+
+class HospitalStay(Frozen):
+    """What a hospital says of the stay. Kept from everybody but the hospital housing team."""
+
+    site: Line | None = Field(None, description="Site: ODS site code or the local name in infra/directory/hubs.yaml")
+    ward: Line | None = Field(None, description="Ward (HL7 PV1-3.1)")
+    bed: Line | None = Field(None, description="Room and bed (HL7 PV1-3.2, 3.3)")
+    admitted_on: date | None = Field(None, description="Date of admission (HL7 PV1-44)")
+    pathway: Literal[0, 1, 2, 3] | None = Field(
+        None, description="Discharge pathway: 0 home, 1 home with support, 2 bedded rehabilitation, 3 long-term care"
+    )
+    delay_attributed_to: Literal["nhs", "social-care", "both"] | None = Field(
+        None, description="To whom a delayed transfer is attributed"
+    )
+    trusted_assessment_suitable: bool | None = Field(
+        None, description="Whether a trusted assessor may assess on the ward"
+    )
+    needs_assessment_attached: bool | None = Field(
+        None, description="Whether an assessment (INAT) came with the referral"
+    )
+
+
+class GrantProgress(Frozen):
+    """How far a disabled facilities grant has come, as a council reports it."""
+
+    category: Literal["A", "B", "C"] | None = Field(
+        None, description="A equipment, B building works up to 10,000 pounds, C more"
+    )
+    ot_assessment_on: date | None = Field(None, description="Assessed by an occupational therapist")
+    ss127_on: date | None = Field(None, description="SS127 recommendation made to the district")
+    application_on: date | None = Field(None, description="Application received")
+    approval_on: date | None = Field(None, description="Grant approved")
+    works_on: date | None = Field(None, description="Works begun")
+    completion_on: date | None = Field(None, description="Works certified complete")
+
+
+class Consent(Frozen):
+    """One consent of the person: yes, no, or nobody recorded it."""
+
+    answer: Literal["yes", "no", "not-recorded"] = Field("not-recorded", description="What the person said")
+    on: date | None = Field(None, description="When they said it")
+    by: Line | None = Field(None, description="Who recorded it")
+
+
+class Consents(Frozen):
+    """Three separate questions; none is inferred from another."""
+
+    referral: Consent = Field(Consent(), description="To share with the housing authority and to be contacted")
+    feedback: Consent = Field(Consent(), description="To tell the GP or referrer what was found and done")
+    evaluation: Consent = Field(Consent(), description="To use the outcome in evaluating the service")
+
+
+class RiskFlag(Frozen):
+    """A warning for whoever visits. Never leaves in feedback."""
+
+    code: Line = Field(
+        description="BaRS flag category (https://fhir.nhs.uk/CodeSystem/flag-categories-bars), SNOMED code or local code"
+    )
+    text: Prose | None = Field(None, description="The sender's words")
+
+
+class Attachment(Frozen):
+    """A document that came with the referral. It stays in intake; the holder hub fetches it by an authorised GET."""
+
+    reference: Line = Field(description="Where intake serves it: /attachments/{reference}")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of its bytes")
+    size: Annotated[int, Field(ge=0)] = Field(description="Bytes")
+    media_type: Line | None = Field(None, description="Media type as the sender gave it (RFC 6838)")
+    title: Line | None = Field(None, description="Its title")
+
+
+class MessageIdentity(Frozen):
+    """Which message of the sender this is."""
+
+    format: Literal["bars-fhir", "hl7v2", "form", "council-csv"] = Field(description="The translator that read it")
+    message_id: Line = Field(
+        description="The sender's identifier of the message: Bundle.id, MSH-10, form reference, row reference"
+    )
+    referral_id: Line = Field(description="The sender's identifier of the referral: with the partner, its identity")
+    sent_at: AwareDatetime | None = Field(None, description="When the sender made it, by the sender's own clock")
+
+
+class Referral(Frozen):
+    """The canonical data model: what every format is translated into, and what every event carries."""
+
+    message: MessageIdentity = Field(description="Which message this is")
+    sent_by: Sender = Field(description="Whose system delivered it (authenticated)")
+    referred_by: Referrer = Field(description="Who asked, and hears the outcome")
+    registered_practice: Organisation | None = Field(None, description="The GP practice where the person is registered")
+    person: Person = Field(description="Who it is for")
+    contacts: tuple[Contact, ...] = Field((), max_length=20, description="Next of kin and carers")
+    needs: tuple[HousingNeed, ...] = Field((), max_length=50, description="What is asked for; each service once")
+    reason: Reason = Field(Reason(), description="Why")
+    priority: Literal["routine", "urgent", "asap", "stat"] = Field("routine", description="FHIR RequestPriority")
+    named_authority: OnsCode | None = Field(
+        None, description="Housing authority that the person chose (duty to refer, Housing Act 1996 s.213B)"
+    )
+    hospital: HospitalStay | None = Field(None, description="The stay, where a hospital referred an inpatient")
+    grant: GrantProgress | None = Field(None, description="Disabled facilities grant, where a council reports one")
+    consents: Consents = Field(Consents(), description="What the person agreed to")
+    risk_flags: tuple[RiskFlag, ...] = Field((), max_length=30, description="Warnings for whoever visits")
+    attachments: tuple[Attachment, ...] = Field((), max_length=20, description="Documents that came with it")
+    enquired_on: date | None = Field(None, description="First enquiry: the DFG clock starts")
+    referred_on: date | None = Field(None, description="When the referrer asked")
+    ready_for_transfer_on: date | None = Field(None, description="Medically ready to leave hospital")
+    expected_discharge_on: date | None = Field(None, description="Expected date of discharge (HL7 PV2-9)")
+    discharged_on: date | None = Field(None, description="Discharged (HL7 PV1-45): the stay is over")
+
+    @model_validator(mode="after")
+    def _each_service_once(self) -> "Referral":
+        if len({need.service for need in self.needs}) != len(self.needs):
+            raise ValueError("a service is named twice in needs")
+        return self
+
+    @property
+    def is_inpatient(self) -> bool:
+        """True while a hospital has the person: a stay was told, and no discharge."""
+        return self.hospital is not None and self.discharged_on is None
