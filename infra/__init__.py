@@ -1,1 +1,1 @@
-"""The only place that may import several services: the command line, the embedded parts, the reviewed directory data."""
+"""The only place that may import several services: the command line, embedded parts, reviewed directory data."""

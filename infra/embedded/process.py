@@ -1,8 +1,6 @@
-"""Child processes that stop with their owner, and the folders that only one owner uses at a time."""
+"""A server as a child process that stops when its owner does, however the owner ends."""
 
 import contextlib
-import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -11,9 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
-
-import psutil
 
 LARGEST_LOG = 10_000_000
 WATCHER = Path(__file__).with_name("watcher.py")
@@ -23,16 +18,16 @@ class StartFailed(Exception):
     """A server could not be started, or ended before it was ready; the message says why and where its log is."""
 
 
-class FolderInUse(Exception):
-    """Another run uses this data folder now."""
+class PortTaken(StartFailed):
+    """Somebody else listens on the port that was chosen."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user and group that a server runs as."""
+    """The user and group that a server runs as; None: ours."""
 
-    user: int
-    group: int
+    user: int | None = None
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,14 @@ class Command:
     """How one server is started and stopped. `grace` is in seconds: after it the server's process group is killed."""
 
     argv: Sequence[str | Path]
-    env: Mapping[str, str] = field(default_factory=dict)
-    account: Account | None = None
+    env: Mapping[str, str] = field(default_factory=os.environ.copy)
+    account: Account = Account()
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
 
 
 class Child:
-    """A running server in a process group of its own, with a watcher that stops it when this process ends, however it ends.
+    """A running server in a process group of its own, with a watcher that stops it when this process ends.
 
     `<folder>/<name>.log` gets its output, `<folder>/<name>.pid` says which process it is while it runs.
     """
@@ -61,7 +56,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=folder,
-            env=os.environ | dict(command.env),
+            env=command.env,
             start_new_session=True,
         )
         self.pid = self._first_word()
@@ -105,19 +100,20 @@ class Child:
         self._watcher.wait(self.grace + 10)
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float = 60.0) -> None:
-        """Returns when `ready` says so; stops the child and raises StartFailed where it ends, or takes longer."""
+        """Returns when `ready` says so; stops the child and raises StartFailed (PortTaken) where it ends or takes longer."""
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.is_running() or time.monotonic() > deadline:
                 reason = "ended" if not self.is_running() else f"was not ready after {seconds:.0f} s"
                 self.stop()
-                raise StartFailed(f"{self.name} {reason}; the end of {self.log}:\n{self.output()[-2000:].strip()}")
+                failure = PortTaken if "ddress already in use" in self.output() else StartFailed
+                raise failure(f"{self.name} {reason}; the end of {self.log}:\n{self.output()[-2000:].strip()}")
             time.sleep(0.02)
 
 
 def _watched(command: Command, log: Path, pid_file: Path) -> list[str]:
     account = command.account
-    as_user = ["--user", str(account.user), "--group", str(account.group)] if account else []
+    as_user = [] if account.user is None else ["--user", str(account.user), "--group", str(account.group)]
     options = ["--stop-signal", str(command.stop_signal.value), "--grace", str(command.grace)]
     files = ["--log", str(log), "--pid-file", str(pid_file)]
     return [sys.executable, "-I", str(WATCHER), *options, *files, *as_user, "--", *map(str, command.argv)]
@@ -129,54 +125,3 @@ def _turn_over(log: Path) -> None:
     if log.stat().st_size > LARGEST_LOG:
         log.replace(log.with_suffix(".log.old"))
         log.touch(mode=0o600)
-
-
-class Claim:
-    """This process's sole use of a folder, until it is released or the process ends; what an earlier owner left is stopped."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] = (folder / "lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as taken:
-            self._lock.close()
-            raise FolderInUse(f"another run uses {folder}: stop it first, or give another data folder") from taken
-        clean_up_earlier(folder)
-
-    def release(self) -> None:
-        self._lock.close()
-
-
-def clean_up_earlier(folder: Path, *, grace: float = 10.0) -> None:
-    """Stop what the pid files in `folder` name, where number and start time both agree; only for the owner of a Claim."""
-    for pid_file in folder.glob("*.pid"):
-        for process in _recorded(pid_file):
-            _end(process, grace)
-        pid_file.unlink(missing_ok=True)
-
-
-def _recorded(pid_file: Path) -> list[psutil.Process]:
-    """The server, then its watcher, as far as they still live."""
-    try:
-        facts = json.loads(pid_file.read_text())
-        noted = [(facts[name]["pid"], facts[name]["started"]) for name in ("server", "watcher")]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    living = []
-    for pid, started in noted:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(pid)
-            if abs(process.create_time() - started) < 1.0:  # seconds: the clock may have been set since
-                living.append(process)
-    return living
-
-
-def _end(process: psutil.Process, grace: float) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(signal.SIGINT)  # PostgreSQL's fast stop; Java and Python end on it too; a watcher ignores it
-        process.wait(grace)
-        return
-    # not reached unless it was gone already
-
-

@@ -1,9 +1,9 @@
 """Keeps a server from outliving its owner: starts it, and stops it when standard input closes.
 
-Standard input is the read end of a pipe whose write end only the owner holds, so it closes when the owner says so and also
-when the owner is killed. The server is stopped by its signal, then, after the grace, its whole process group is killed.
-Writes the server's process id to standard output, or the reason why it could not be started. Ends with the server's exit
-code (128 + n where signal n ended it). Runs as a script with nothing of ours imported; see process.py for its arguments.
+Standard input is the read end of a pipe whose write end only the owner holds, so it closes when the owner says so, and
+also when the owner is killed. The server gets its stop signal; after the grace its whole process group is killed.
+Standard output gets the server's process id, or the reason why it could not be started. The exit code is the server's
+(128 + n where signal n ended it). Runs as a script with nothing of ours imported; process.py gives the arguments.
 """
 
 import argparse
@@ -44,16 +44,15 @@ def start(options: argparse.Namespace) -> "subprocess.Popen[bytes]":
         )
 
 
-def write_pid_file(path: Path, server: int) -> None:
-    """Who we are and what we started, with start times, so that nobody who later has the same number is taken for us."""
-    import psutil  # after the server was started: its import is part of nobody's waiting time
+def write_pid_file(path: Path, server: int, stop_signal: int) -> None:
+    """Who we are and what we started, with start times: a later process with the same number is not taken for us."""
+    import psutil  # after the server was started, so that nobody waits for its import
 
-    facts = {
-        name: {"pid": pid, "started": psutil.Process(pid).create_time()}
-        for name, pid in {"server": server, "watcher": os.getpid()}.items()
-    }
+    def facts(pid: int) -> dict[str, float]:
+        return {"pid": pid, "started": psutil.Process(pid).create_time(), "stop_signal": stop_signal}
+
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(facts))
+    unfinished.write_text(json.dumps({"server": facts(server), "watcher": facts(os.getpid())}))
     unfinished.replace(path)
 
 
@@ -83,11 +82,11 @@ def main() -> None:
     except OSError as problem:
         refuse(f"{options.command[0]}: {problem.strerror}")
     try:
-        write_pid_file(options.pid_file, server.pid)
+        write_pid_file(options.pid_file, server.pid, options.stop_signal)
     except Exception as problem:
         os.killpg(server.pid, signal.SIGKILL)
         refuse(f"{options.pid_file}: {problem}")
-    print(server.pid, flush=True)
+    say(str(server.pid))
     threading.Thread(target=leave, args=(server, options.pid_file), daemon=True).start()
     while os.read(0, 4096):
         pass
@@ -95,8 +94,13 @@ def main() -> None:
     leave(server, options.pid_file)
 
 
+def say(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
 def refuse(reason: str) -> NoReturn:
-    print(reason, flush=True)
+    say(reason)
     sys.exit(127)
 
 
