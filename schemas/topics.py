@@ -9,6 +9,9 @@ REFERRAL_EVENT = "referral.event"
 CASE_EVENT = "case.event"
 FEEDBACK_EVENT = "feedback.event"
 
+MAX_VALUE_BYTES = 900_000
+"""Largest value of an event; topics take a little more, for key and headers. Documents stay in intake."""
+
 
 @dataclass(frozen=True)
 class Topic:

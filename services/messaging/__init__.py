@@ -1,0 +1,1 @@
+"""One file for each messaging pattern, named after it. Knows no service."""

@@ -1,0 +1,251 @@
+"""Transactional Outbox: events are rows of the transaction that caused them, and a relay publishes them afterwards.
+
+Rows are marked when Kafka has acknowledged them, never read by a moving cursor (a row that commits late would be skipped).
+Whoever writes a row has locked its person key first, so that ids follow the order of a key. One relay at a time works on a shard:
+the advisory lock lasts for one round, so a relay that stops gives it back, and another goes on.
+"""
+
+import asyncio
+import json
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import Event
+from schemas.topics import MAX_VALUE_BYTES
+from services.messaging import database
+from services.messaging.cloudevents import headers_of, value_of
+from services.messaging.database import Transaction
+from services.messaging.telemetry import log
+
+SHARDS = 8
+ROUND = 1_000
+"""Rows that one round reads at most."""
+
+POLL_SECONDS = 0.5
+"""How often a relay looks for rows that another process left behind; its own commits wake it at once."""
+
+ACK_SECONDS = 6.0
+"""How long a round waits for Kafka: less than the session may idle in its transaction."""
+
+
+class TooLarge(ValueError):
+    """An event is larger than a topic takes. Its text names sizes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event, and the topic that it goes to."""
+
+    target: str
+    event: Event
+
+
+def shard_of(person_key: str) -> int:
+    """Which shard a person key belongs to: one relay at a time publishes it."""
+    return zlib.crc32(person_key.encode()) % SHARDS
+
+
+async def put(tx: Transaction, schema: str, messages: Sequence[Message]) -> None:
+    """Write `messages` in their order; raises TooLarge. The caller holds the locks of their person keys."""
+    if not messages:
+        return
+    values = [value_of(message.event) for message in messages]
+    if max(map(len, values)) > MAX_VALUE_BYTES:
+        raise TooLarge(f"an event of {max(map(len, values))} bytes; topics take {MAX_VALUE_BYTES}")
+    await tx.execute(
+        _insert(schema),
+        {
+            "shards": [shard_of(message.event.person_key) for message in messages],
+            "keys": [message.event.person_key for message in messages],
+            "targets": [message.target for message in messages],
+            "headers": [json.dumps(headers_of(message.event)) for message in messages],
+            "values": values,
+        },
+    )
+
+
+def _insert(schema: str) -> "text":  # type: ignore[valid-type]
+    return text(f"""
+        insert into {schema}.outbox (shard, person_key, target, headers, value)
+        select shard, person_key, target, headers, value
+        from unnest(cast(:shards as smallint[]), cast(:keys as text[]), cast(:targets as text[]),
+                    cast(:headers as text[]), cast(:values as bytea[]))
+             with ordinality as message (shard, person_key, target, headers, value, position)
+        order by position""")  # noqa: S608 - the schema is a name of ours
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: int
+    person_key: str
+    target: str
+    headers: str
+    value: bytes
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        return self.person_key, self.target
+
+
+class Relay:
+    """Publishes the outbox of one schema. `wake()` after a commit; `run()` until cancelled."""
+
+    def __init__(self, engine: AsyncEngine, schema: str, kafka: str, *, idempotent: bool = True) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._kafka = kafka
+        self._idempotent = idempotent
+        self._producer: AIOKafkaProducer | None = None
+        self._woken = asyncio.Event()
+        self._paused: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()
+
+    def wake(self) -> None:
+        """There are new rows."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled. Passing faults are retried for ever, with growing pauses."""
+        pause = 0.1
+        try:
+            while True:
+                self._woken.clear()
+                try:
+                    sent, left = await self._round()
+                    pause = 0.1
+                except Exception as error:
+                    log.warning(
+                        "relay_backs_off", schema=self._schema, reason=database.reason_class(error), seconds=pause
+                    )
+                    await self._replace_producer()
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                    continue
+                if sent < ROUND:
+                    await self._wait(0.02 if left else POLL_SECONDS)
+        finally:
+            await self._replace_producer()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _round(self) -> tuple[int, bool]:
+        """One round: (rows published, whether another relay holds shards that this process has rows in)."""
+        async with self._engine.begin() as tx:
+            shards = await self._lock_shards(tx)
+            rows = await self._unpublished(tx, shards)
+            if rows:
+                published = await self._publish(rows)
+                await self._mark(tx, published)
+        return len(rows), len(shards) < SHARDS and self._had_work(rows)
+
+    def _had_work(self, rows: Sequence[_Row]) -> bool:
+        return bool(rows) or self._woken.is_set()
+
+    async def _lock_shards(self, tx: Transaction) -> list[int]:
+        result = await tx.execute(
+            text("""
+                select shard from generate_series(0, :last) as shard
+                where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),
+            {"last": SHARDS - 1, "name": f"lightbulb outbox {self._schema}"},
+        )
+        return list(result.scalars())
+
+    async def _unpublished(self, tx: Transaction, shards: list[int]) -> list[_Row]:
+        result = await tx.execute(
+            text(f"""
+                select id, person_key, target, headers, value from {self._schema}.outbox
+                where published_at is null and shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
+                order by id limit {ROUND}"""),  # noqa: S608 - the schema is a name of ours
+            {"shards": shards, "paused": self._still_paused()},
+        )
+        return [_Row(*row) for row in result]
+
+    def _still_paused(self) -> list[str]:
+        now = asyncio.get_running_loop().time()
+        return [target for target, until in self._paused.items() if until > now]
+
+    async def _publish(self, rows: Sequence[_Row]) -> list[_Row]:
+        """Send in waves, so that nothing of a (key, target) goes before the earlier is acknowledged; returns what was."""
+        producer = await self._started_producer()
+        published: list[_Row] = []
+        failed: set[tuple[str, str]] = set()
+        for wave in _waves(rows):
+            ready = [row for row in wave if row.lane not in failed]
+            results = await asyncio.gather(*(self._send(producer, row) for row in ready), return_exceptions=True)
+            for row, result in zip(ready, results, strict=True):
+                if isinstance(result, BaseException):
+                    failed.add(row.lane)
+                    self._pause(row.target, result)
+                else:
+                    published.append(row)
+                    self._failures.pop(row.target, None)
+        if failed:
+            await self._replace_producer()
+        return published
+
+    async def _send(self, producer: AIOKafkaProducer, row: _Row) -> None:
+        headers = [(name, value.encode()) for name, value in json.loads(row.headers).items()]
+        async with asyncio.timeout(ACK_SECONDS):
+            await (await producer.send(row.target, row.value, key=row.person_key.encode(), headers=headers))
+
+    def _pause(self, target: str, error: BaseException) -> None:
+        self._failures[target] += 1
+        seconds = min(0.1 * 2.0 ** min(self._failures[target], 10), 5.0)
+        self._paused[target] = asyncio.get_running_loop().time() + seconds
+        log.warning("topic_refuses", topic=target, reason=database.reason_class(error), seconds=seconds)
+
+    async def _mark(self, tx: Transaction, rows: Sequence[_Row]) -> None:
+        await tx.execute(
+            text(f"""
+                update {self._schema}.outbox as outbox set published_at = clock_timestamp()
+                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as sent (person_key, id)
+                where outbox.person_key = sent.person_key and outbox.id = sent.id"""),  # noqa: S608 - the schema is a name of ours
+            {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]},
+        )
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._kafka,
+                acks="all",
+                enable_idempotence=self._idempotent,
+                max_request_size=2 * MAX_VALUE_BYTES,
+                max_batch_size=262_144,
+            )
+            await producer.start()
+            self._producer = producer
+        return self._producer
+
+    async def _replace_producer(self) -> None:
+        """Throw the producer away: after an error an idempotent one may refuse a partition for ever."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            await asyncio.wait_for(producer.stop(), 2)
+        except (TimeoutError, KafkaError, OSError):
+            await producer.client.close()
+
+
+def _waves(rows: Sequence[_Row]) -> list[list[_Row]]:
+    """The n-th row of each (key, target) together: within a wave no two rows share a lane."""
+    seen: Counter[tuple[str, str]] = Counter()
+    waves: list[list[_Row]] = []
+    for row in rows:
+        turn = seen[row.lane]
+        seen[row.lane] += 1
+        if turn == len(waves):
+            waves.append([])
+        waves[turn].append(row)
+    return waves
