@@ -20,6 +20,7 @@ from schemas.case import (
     HoldReason,
     Intervention,
     OutcomeScore,
+    RoutingReason,
 )
 from schemas.model import CaseId, Frozen, HubId, Line, OnsCode, PersonKey, Reference
 from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, Service
@@ -102,6 +103,9 @@ class Concern(Frozen):
     open_needs: tuple[Service, ...] = Field((), description="Those that are still open after this event")
     home_hub: HubId | None = Field(
         None, description="Home hub of the referral: whose public contact the referrer is given"
+    )
+    reasons: tuple[RoutingReason, ...] = Field(
+        (), description="Why that home hub, by what this referral alone says: never a stay, nor another referral"
     )
     status: Line = Field(description="Status of this referral after the event (CaseStatus)")
     interventions: tuple[Intervention, ...] = Field((), description="What was done for this referral so far")
