@@ -1,0 +1,149 @@
+"""A subscriber loses nothing: not what fails, not what was there before it, not what it cannot read."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faststream import AckPolicy
+
+from schemas.topics import Topic
+from services.messaging import broker
+from services.messaging.cloudevents import Record
+from services.messaging.settings import Settings
+
+
+@pytest.fixture
+def settings(bootstrap: str) -> Settings:
+    return Settings(database="postgresql+asyncpg://nobody@localhost/none", kafka=bootstrap, secret_file="/dev/null")
+
+
+@contextlib.asynccontextmanager
+async def subscribed(
+    settings: Settings, topic: str, receive: Callable[[Sequence[Record]], Awaitable[None]]
+) -> AsyncIterator[None]:
+    kafka = broker.create(settings, name="tests")
+    broker.subscribe(kafka, [topic], group=f"group-{topic}", receive=receive)
+    await kafka.start()
+    try:
+        yield
+    finally:
+        await kafka.stop()
+
+
+async def publish(
+    bootstrap: str, topic: str, values: Sequence[bytes], headers: Sequence[tuple[str, bytes]] = ()
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type="lz4")
+    await producer.start()
+    for value in values:
+        await producer.send_and_wait(topic, value, key=b"person", headers=list(headers))
+    await producer.stop()
+
+
+class Seen(list[bytes]):
+    """Collects values; `until(n)` waits for so many."""
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(self) < count:
+                await asyncio.sleep(0.02)
+
+
+async def test_what_was_published_before_the_first_start_is_read(settings: Settings, topic: str) -> None:
+    await publish(settings.kafka, topic, [b"1", b"2", b"3"])
+    seen = Seen()
+
+    async def receive(records: Sequence[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    async with subscribed(settings, topic, receive):
+        await seen.until(3)
+    assert seen == [b"1", b"2", b"3"]
+
+
+async def test_a_batch_that_fails_is_tried_again_with_growing_pauses_and_then_goes_on(
+    settings: Settings, topic: str
+) -> None:
+    await publish(settings.kafka, topic, [b"1", b"2"])
+    seen, failures = Seen(), []
+
+    async def receive(records: Sequence[Record]) -> None:
+        if len(failures) < 3:
+            failures.append(asyncio.get_running_loop().time())
+            raise ConnectionError
+        seen.extend(record.value for record in records)
+
+    async with subscribed(settings, topic, receive):
+        await seen.until(2)
+    assert seen == [b"1", b"2"]
+    assert failures[2] - failures[1] > failures[1] - failures[0] > 0.09
+
+
+async def test_a_batch_cut_off_by_a_stop_is_delivered_again(settings: Settings, topic: str) -> None:
+    await publish(settings.kafka, topic, [b"1"])
+    entered = asyncio.Event()
+
+    async def never_ends(records: Sequence[Record]) -> None:
+        entered.set()
+        raise ConnectionError
+
+    async with subscribed(settings, topic, never_ends):
+        await asyncio.wait_for(entered.wait(), 30)
+    seen = Seen()
+
+    async def receive(records: Sequence[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    async with subscribed(settings, topic, receive):
+        await seen.until(1)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"1", b'{"a": NaN}'])
+async def test_bytes_that_are_no_event_reach_us_as_they_came(settings: Settings, topic: str, value: bytes) -> None:
+    await publish(settings.kafka, topic, [value], headers=[("ce_id", b"\xff"), ("content-type", b"application/json")])
+    seen = Seen()
+
+    async def receive(records: Sequence[Record]) -> None:
+        seen.extend(record.value for record in records)
+        assert records[0].headers[0] == ("ce_id", b"\xff")
+
+    async with subscribed(settings, topic, receive):
+        await seen.until(1)
+    assert seen == [value]
+
+
+async def test_a_second_member_waits_for_the_batch_in_hand(settings: Settings, topic: str) -> None:
+    await publish(settings.kafka, topic, [b"1"])
+    first, second = Seen(), Seen()
+
+    async def slowly(records: Sequence[Record]) -> None:
+        first.extend(record.value for record in records)
+        await asyncio.sleep(3)
+
+    async def at_once(records: Sequence[Record]) -> None:
+        second.extend(record.value for record in records)
+
+    async with subscribed(settings, topic, slowly):
+        await first.until(1)
+        async with subscribed(settings, topic, at_once):
+            await asyncio.sleep(5)
+    assert (first, second) == ([b"1"], [])
+
+
+def test_every_subscriber_acknowledges_after_the_work(settings: Settings) -> None:
+    kafka = broker.create(settings, name="tests")
+
+    async def receive(records: Sequence[Record]) -> None: ...
+
+    broker.subscribe(kafka, ["a"], group="g", receive=receive)
+    assert [subscriber.ack_policy for subscriber in kafka.subscribers] == [AckPolicy.NACK_ON_ERROR]
+
+
+async def test_topics_that_are_not_as_declared_are_named(bootstrap: str, topic: str) -> None:
+    await broker.check_topics(bootstrap, [Topic(topic, 3)], replication=1)
+    with pytest.raises(broker.TopicsDiffer) as refused:
+        await broker.check_topics(bootstrap, [Topic(topic, 12), Topic("not.there", 1)], replication=1)
+    assert f"{topic}: partitions is 3, declared 12" in str(refused.value)
+    assert "not.there: missing" in str(refused.value)

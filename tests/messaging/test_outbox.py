@@ -1,0 +1,132 @@
+"""The relay publishes every row, in order for each person and topic, whatever happens in between."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import outbox
+from services.messaging.outbox import Message, Relay
+from tests.messaging.conftest import an_event, everything_on
+
+
+@contextlib.asynccontextmanager
+async def running(*relays: Relay) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(relay.run()) for relay in relays]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def put(engine: AsyncEngine, *messages: Message) -> None:
+    async with engine.begin() as tx:
+        await outbox.put(tx, "tried", messages)
+
+
+async def unpublished(engine: AsyncEngine) -> int:
+    async with engine.begin() as tx:
+        return int(
+            (await tx.execute(text("select count(*) from tried.outbox where published_at is null"))).scalar_one()
+        )
+
+
+async def until(claim: Callable[[], "asyncio.Future[bool]"] | object, seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await claim():  # type: ignore[operator]
+            await asyncio.sleep(0.02)
+
+
+async def drained(engine: AsyncEngine, seconds: float = 15.0) -> None:
+    async def nothing_left() -> bool:
+        return await unpublished(engine) == 0
+
+    await until(nothing_left, seconds)
+
+
+async def test_a_row_that_commits_late_is_published_too(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+    async with running(Relay(engine, "tried", bootstrap)):
+        async with engine.begin() as late:
+            await outbox.put(late, "tried", [Message(topic, an_event("late", 1))])
+            await put(engine, Message(topic, an_event("early", 1)))
+
+            async def early_is_out() -> bool:
+                return await unpublished(engine) == 0
+
+            await until(early_is_out)
+        await drained(engine)
+    assert sorted(await everything_on(bootstrap, topic)) == [("early", 1), ("late", 1)]
+
+
+async def test_two_relays_keep_the_order_of_every_person(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+    async with running(first := Relay(engine, "tried", bootstrap), second := Relay(engine, "tried", bootstrap)):
+        for number in range(1, 31):
+            await put(engine, *(Message(topic, an_event(f"person{person}", number)) for person in range(20)))
+            (first if number % 2 else second).wake()
+        await drained(engine)
+    seen = await everything_on(bootstrap, topic)
+    assert len(seen) == 600
+    for person in range(20):
+        assert [number for key, number in seen if key == f"person{person}"] == list(range(1, 31))
+
+
+async def test_a_relay_killed_between_publish_and_mark_repeats_but_loses_nothing(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    class DiesBeforeMarking(Relay):
+        async def _mark(self, *_: object) -> None:
+            raise SystemExit
+
+    for number in range(1, 6):
+        await put(engine, Message(topic, an_event("person", number)))
+    with pytest.raises(SystemExit):
+        await DiesBeforeMarking(engine, "tried", bootstrap)._round()
+    async with running(Relay(engine, "tried", bootstrap)):
+        await drained(engine)
+    seen = [number for _, number in await everything_on(bootstrap, topic)]
+    assert seen == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
+    assert list(dict.fromkeys(seen)) == [1, 2, 3, 4, 5]
+
+
+async def test_a_topic_that_fails_holds_up_itself_only(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+    await put(engine, *(Message("no.such.topic", an_event("person", number)) for number in range(1, 4)))
+    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 101)))
+    async with running(Relay(engine, "tried", bootstrap)):
+
+        async def only_the_failing_are_left() -> bool:
+            return await unpublished(engine) == 3
+
+        await until(only_the_failing_are_left, 30)
+    assert [number for _, number in await everything_on(bootstrap, topic)] == list(range(1, 101))
+
+
+async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    class FailsOnce(Relay):
+        failed = False
+
+        async def _send(self, producer: AIOKafkaProducer, row: outbox._Row) -> None:
+            if row.person_key == "unlucky" and not self.failed:
+                self.failed = True
+                raise ConnectionError
+            await super()._send(producer, row)
+
+    await put(engine, *(Message(topic, an_event(key, n)) for n in range(1, 6) for key in ("unlucky", "lucky")))
+    async with running(FailsOnce(engine, "tried", bootstrap)):
+        await drained(engine)
+    seen = await everything_on(bootstrap, topic)
+    assert [number for key, number in seen if key == "unlucky"] == [1, 2, 3, 4, 5]
+
+
+async def test_an_event_that_no_topic_takes_is_refused_before_it_is_written(engine: AsyncEngine, topic: str) -> None:
+    large = an_event().data.model_copy(update={"reference": "x" * 1_000_000})
+    with pytest.raises(outbox.TooLarge, match="bytes"):
+        await put(engine, Message(topic, an_event().model_copy(update={"data": large})))
+    assert await unpublished(engine) == 0
