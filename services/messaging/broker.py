@@ -38,7 +38,7 @@ def create(settings: Settings, *, name: str) -> KafkaBroker:
         allow_auto_create_topics=False,
         acks="all",
         ack_policy=AckPolicy.NACK_ON_ERROR,
-        graceful_timeout=15.0,
+        graceful_timeout=5.0,
         apply_types=False,
         logger=None,
     )
