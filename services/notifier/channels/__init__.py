@@ -1,0 +1,84 @@
+"""Carriers of feedback. Each renders a feedback once, and delivers the same bytes with the same ids however often it must try.
+
+`deliver` raises nothing that it can foresee: what became of an attempt is a value. A refusal is final, being away is not.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.notifier.feedback import Feedback
+
+LONGEST_PAUSE = 300.0
+FIRST_PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A feedback as its carrier takes it. `ids` go beside the bytes: request id, local id, subject."""
+
+    body: bytes
+    ids: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One attempt at one feedback. `attempt` counts from 1; above 1 an earlier one may have arrived unseen."""
+
+    feedback_id: str
+    reference: str
+    correlation_id: str
+    recipient: str
+    body: bytes
+    ids: Mapping[str, str]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The carrier has it. `receipt` is the carrier's own id of it, where it gave one; `repeat`: it had it already."""
+
+    receipt: str | None = None
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now. `after`: seconds that the carrier asked for, or none."""
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Never: a person must see to it. `reason` is a class without personal data."""
+
+    reason: str
+
+
+Outcome = Delivered | Retry | Failed
+
+
+class Channel(Protocol):
+    """What every carrier does; one suite of tests (tests/contract/test_channels.py) holds them all to it."""
+
+    def render(self, feedback: Feedback) -> Rendered:
+        """The bytes and ids of `feedback`: the same each time."""
+        ...
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        """One attempt."""
+        ...
+
+
+def pause_before(attempt: int, asked_for: float | None) -> float:
+    """Seconds until attempt number `attempt` (from 2): what the carrier asked for, else growing pauses, never more than 5 minutes.
+
+    Half of a pause is chance, so that many do not come back together.
+    """
+    if asked_for is not None:
+        return min(asked_for, 12 * LONGEST_PAUSE) + random.uniform(0, 0.25)  # noqa: S311 - not a secret
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 2, 20))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret

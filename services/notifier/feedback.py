@@ -1,0 +1,482 @@
+"""Decides who hears what of a case event, and in which reviewed words.
+
+The notifier knows nothing of cases: all that a feedback says comes from one `Concern` and the event that carries it, so a message
+to a referrer cannot depend on anybody else's referral. No free text of a hub is ever repeated: reasons are codes with reviewed
+words; of an intervention the action and the provider are told only where they are on the reviewed lists of
+infra/directory/templates/actions.yaml, otherwise the service's label alone is. Risk flags never reach this module.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Literal, Protocol
+from uuid import UUID, uuid5
+
+from pydantic import Field
+
+from schemas.case import CaseStatus, Ended, EndReason, Finding, HoldReason, Intervention, RoutingReason
+from schemas.events import (
+    CancellationRefused,
+    CaseAccepted,
+    CaseAssessed,
+    CaseAssigned,
+    CaseCancelled,
+    CaseCompleted,
+    CaseEvent,
+    CaseHeld,
+    CaseJoined,
+    CaseOpened,
+    CaseRejected,
+    CaseTransferred,
+    Concern,
+    Event,
+    PersonBrief,
+    UpdateRefused,
+)
+from schemas.model import Frozen, HubId, PersonKey, Reference
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import Service
+
+FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
+"""Namespace of feedback ids (RFC 9562 UUID version 5)."""
+
+
+class Told(StrEnum):
+    """What a feedback tells: the rows of the design's table."""
+
+    RECEIVED = "received"
+    HOME_HUB = "home-hub"
+    ACCEPTED = "accepted"
+    ON_HOLD = "on-hold"
+    ASSESSED = "assessed"
+    COMPLETED = "completed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    CANCELLATION_REFUSED = "cancellation-refused"
+    UPDATE_REFUSED = "update-refused"
+
+
+class Column(StrEnum):
+    """Who listens: the columns of the design's table."""
+
+    CLINICIAN = "clinician"
+    HOSPITAL = "hospital"
+    FRONT_DOOR = "front-door"
+    COUNCIL = "council"
+
+
+_SOME = frozenset(Told) - {Told.ACCEPTED, Told.ON_HOLD, Told.ASSESSED}
+HEARS: Mapping[Column, frozenset[Told]] = {
+    Column.CLINICIAN: frozenset(Told),
+    Column.HOSPITAL: frozenset(Told),
+    Column.FRONT_DOOR: _SOME,
+    Column.COUNCIL: _SOME,
+}
+
+COLUMNS: Mapping[str, Column] = {
+    "gp": Column.CLINICIAN,
+    "clinician": Column.CLINICIAN,
+    "coordinator": Column.CLINICIAN,
+    "hospital-team": Column.HOSPITAL,
+    "first-contact": Column.FRONT_DOOR,
+    "customer-service": Column.FRONT_DOOR,
+    "other": Column.FRONT_DOOR,
+    "council": Column.COUNCIL,
+}
+"""Column of each kind of referrer. A carer, family or the person has no electronic channel, and so no column."""
+
+STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
+"""Routing reasons that speak of a stay in hospital: told to the hospital's own team only."""
+
+ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
+"""Formats whose answer to the sender holds our reference (an HL7 acknowledgement has no place for it)."""
+
+
+def in_england(at: datetime) -> date:
+    """The date that a wall calendar in England showed (no time zone data is needed on the machine)."""
+    utc = at.astimezone(UTC)
+    summer = _last_sunday(utc.year, 3) <= utc < _last_sunday(utc.year, 10)
+    return (utc + timedelta(hours=1 if summer else 0)).date()
+
+
+def _last_sunday(year: int, month: int) -> datetime:
+    """01:00 UTC of the last Sunday of March or October: when summer time begins and ends."""
+    last = datetime(year, month, 31, 1, tzinfo=UTC)
+    return last - timedelta(days=(last.weekday() + 1) % 7)
+
+
+class Coded(Frozen):
+    """A code and its reviewed words."""
+
+    code: str = Field(description="The code")
+    words: str = Field(description="Its words")
+
+
+class HubContact(Frozen):
+    """A hub, or an authority outside the county, as the public may know it."""
+
+    id: HubId = Field(description="Its identifier in the directory")
+    name: str = Field(description="Its name")
+    phone: str | None = Field(None, description="Public telephone number")
+    email: str | None = Field(None, description="Public e-mail address")
+
+
+class Recipient(Frozen):
+    """Whom a feedback is for, and the channel that the directory gives for them: no address, and nothing of a message."""
+
+    id: str = Field(description="Partner id, or ods:<code> for an organisation that is no partner")
+    ods: str | None = Field(None, description="Its ODS code")
+    name: str | None = Field(None, description="Its name")
+    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How it is reached; mailbox: kept to be fetched")
+    routed: bool = Field(False, description="MESH finds the practice by NHS number, birth date and surname")
+
+
+class Known(Frozen):
+    """A partner as a recipient, and what kind of referrer it is."""
+
+    recipient: Recipient
+    kind: str
+
+
+class Recipients(Protocol):
+    """The partners, as far as this module needs them."""
+
+    def partner(self, partner_id: str) -> Known | None: ...
+
+    def organisation(self, ods: str) -> Known | None: ...
+
+    @property
+    def routes_by_mesh(self) -> bool:
+        """Whether MESH is there at all, so that a practice outside the file can be reached by automatic routing."""
+        ...
+
+
+class Found(Frozen):
+    """What was found on one need."""
+
+    service: Coded
+    finding: Coded
+
+
+class Done(Frozen):
+    """What was done, by whom and when; only the service where no more may be told."""
+
+    service: Coded
+    action: str | None = None
+    provider: str | None = None
+    on: date | None = None
+
+
+class Feedback(Frozen):
+    """One feedback: what one recipient is told of one referral because of one event. Composed once, never changed once sent."""
+
+    id: str = Field(description="UUID derived from event, referral and recipient")
+    person_key: PersonKey
+    reference: Reference
+    caused_by: str = Field(description="Id of the case event")
+    correlation_id: str
+    recipient: Recipient
+    message_id: str = Field(description="The sender's id of the message that made the referral")
+    referral_id: str = Field(description="The sender's id of the referral")
+    format: str = Field(description="The format that it came in")
+    referred_by: str | None = Field(None, description="Name of the professional who asked")
+    told: Told
+    status: CaseStatus
+    at: datetime
+    full: bool = Field(description="False: status only (no consent to feedback, or a person who is not certain)")
+    person: PersonBrief | None = Field(None, description="None where the person is provisional: nothing names them")
+    hub: HubContact | None = None
+    why: tuple[Coded, ...] = ()
+    reason: Coded | None = None
+    until: date | None = None
+    refer_to: HubContact | None = None
+    needs: tuple[Coded, ...] = Field((), description="The needs that this is about")
+    open_needs: tuple[Coded, ...] = ()
+    found: tuple[Found, ...] = ()
+    done: tuple[Done, ...] = ()
+    so_far: tuple[Done, ...] = Field((), description="All that was done so far; told where the whole position is restated")
+    words: tuple[str, ...] = Field((), description="The same in plain sentences, a paragraph each")
+    practice_todo: str | None = Field(None, description="What a practice need do")
+    restates: bool = Field(False, description="An earlier message failed for good: this states the whole present position")
+
+    @property
+    def on(self) -> date:
+        """The day it happened, in England."""
+        return in_england(self.at)
+
+
+class Words(Protocol):
+    """The reviewed words, hubs' public contacts, and what may be repeated of a hub's words."""
+
+    def routing(self, reason: RoutingReason) -> Coded: ...
+    def end(self, reason: EndReason) -> Coded: ...
+    def hold(self, reason: HoldReason) -> Coded: ...
+    def finding(self, finding: str) -> Coded: ...
+    def service(self, service: Service) -> Coded: ...
+    def hub(self, hub: HubId) -> HubContact | None: ...
+    def action(self, action: str) -> str | None: ...
+    def provider(self, provider: str) -> str | None: ...
+    def paragraphs(self, feedback: Feedback) -> tuple[str, ...]: ...
+    def practice_todo(self, told: Told, *, full: bool) -> str: ...
+    def restated(self, feedback: Feedback) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What an event means for one referral, before it is known who listens."""
+
+    told: Told
+    reason: Coded | None = None
+    until: date | None = None
+    refer_to: HubContact | None = None
+    needs: tuple[Service, ...] = ()
+    found: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    recipient: Recipient
+    column: Column
+    answered: bool
+    """Whether they had our reference in the answer to what they sent."""
+
+
+def compose(event: Event, recipients: Recipients, words: Words) -> list[Feedback]:
+    """Every feedback that `event` (a CaseEvent) causes: one for each (referral, recipient) that may hear it."""
+    assert isinstance(event.data, CaseEvent)
+    return [
+        feedback for concern in event.data.concerns for feedback in compose_for(event, concern, recipients, words)
+    ]
+
+
+def compose_for(event: Event, concern: Concern, recipients: Recipients, words: Words) -> list[Feedback]:
+    """The feedbacks that `event` causes about one referral."""
+    assert isinstance(event.data, CaseEvent)
+    news = _news(event.data, concern, words)
+    if news is None:
+        return []
+    return [
+        _write(event, concern, news, listener, words)
+        for listener in _listeners(concern, recipients)
+        if _hears(listener, news.told)
+    ]
+
+
+def restate(feedback: Feedback, undelivered: Sequence[Feedback], words: Words) -> Feedback:
+    """`feedback` with the whole present position, because `undelivered`, earlier ones to the same recipient, failed for good."""
+    if not feedback.full:
+        return feedback.model_copy(update={"restates": True, "words": words.restated(feedback)})
+    lost = [earlier for earlier in undelivered if earlier.full]
+    whole = feedback.model_copy(
+        update={
+            "restates": True,
+            "found": _latest_findings([*lost, feedback]),
+            "done": feedback.so_far,
+            "why": feedback.why or next((earlier.why for earlier in reversed(lost) if earlier.why), ()),
+        }
+    )
+    return whole.model_copy(update={"words": words.restated(whole)})
+
+
+def _latest_findings(told: Iterable[Feedback]) -> tuple[Found, ...]:
+    return tuple({found.service.code: found for feedback in told for found in feedback.found}.values())
+
+
+# ---- what an event means for one referral ---------------------------------------------------------------------------
+
+
+def _news(data: CaseEvent, concern: Concern, words: Words) -> _News | None:
+    match data:
+        case CaseOpened():
+            return _News(Told.RECEIVED)
+        case CaseJoined():
+            return _News(Told.RECEIVED) if data.joined == concern.reference else None
+        case CaseAssigned():
+            return _News(Told.HOME_HUB) if concern.home_hub is not None else None
+        case CaseTransferred():
+            return _News(Told.HOME_HUB) if _home_hub_moved(data, concern) else None
+        case CaseAccepted():
+            return _News(Told.ACCEPTED)
+        case CaseHeld():
+            return _News(Told.ON_HOLD, reason=words.hold(_discreet(data.reason, concern)), until=data.until)
+        case CaseAssessed():
+            found = tuple(finding for finding in data.findings if finding.reference == concern.reference)
+            return _News(Told.ASSESSED, found=found, needs=tuple(f.service for f in found)) if found else None
+        case CaseCompleted():
+            return _ended(Told.COMPLETED, data.ended, concern)
+        case CaseRejected():
+            refer_to = words.hub(data.refer_to) if data.refer_to else None
+            return _ended(Told.REJECTED, data.ended, concern, words.end(data.reason), refer_to)
+        case CaseCancelled():
+            return _ended(Told.CANCELLED, data.ended, concern, words.end(data.reason))
+        case CancellationRefused():
+            return _News(Told.CANCELLATION_REFUSED) if data.refused == concern.reference else None
+        case UpdateRefused():
+            return _News(Told.UPDATE_REFUSED) if data.refused == concern.reference else None
+        case _:
+            return None  # updated, booked, started, recorded: the table has no row for them
+
+
+def _home_hub_moved(data: CaseTransferred, concern: Concern) -> bool:
+    """A hand-over at discharge moves the case, not the home hub: only who commanded a transfer changes that."""
+    return concern.home_hub == data.to_hub and RoutingReason.TRANSFERRED in (concern.reasons or data.case.reasons)
+
+
+def _discreet(reason: HoldReason, concern: Concern) -> HoldReason:
+    """Only the hospital's team is told of a stay; to others the person is not available."""
+    if reason is HoldReason.IN_HOSPITAL and COLUMNS.get(concern.referred_by.kind) is not Column.HOSPITAL:
+        return HoldReason.PERSON_UNAVAILABLE
+    return reason
+
+
+def _ended(
+    told: Told,
+    ended: Sequence[Ended],
+    concern: Concern,
+    reason: Coded | None = None,
+    refer_to: HubContact | None = None,
+) -> _News | None:
+    needs = tuple(need for end in ended if end.reference == concern.reference for need in end.needs)
+    return _News(told, reason=reason, refer_to=refer_to, needs=needs) if needs else None
+
+
+# ---- who listens ----------------------------------------------------------------------------------------------------
+
+
+def _listeners(concern: Concern, recipients: Recipients) -> list[_Listener]:
+    """The referrer, and the sender where that is somebody else; each once."""
+    referrer, sender = _referrer(concern, recipients), _sender(concern, recipients)
+    if referrer is None:
+        return [sender] if sender else []
+    if sender is None or sender.recipient.id == referrer.recipient.id:
+        return [referrer]
+    return [referrer, sender]
+
+
+def _referrer(concern: Concern, recipients: Recipients) -> _Listener | None:
+    column = COLUMNS.get(concern.referred_by.kind)
+    recipient = _referrers_recipient(concern, recipients) if column else None
+    if column is None or recipient is None:
+        return None
+    asked_itself = recipient.id == concern.sent_by.partner or _same_organisation(concern)
+    return _Listener(recipient, column, asked_itself and concern.format in ANSWERED_WITH_REFERENCE)
+
+
+def _referrers_recipient(concern: Concern, recipients: Recipients) -> Recipient | None:
+    organisation = concern.referred_by.organisation
+    sender = recipients.partner(concern.sent_by.partner)
+    if organisation is None or organisation.ods is None:
+        return sender.recipient if sender and sender.kind == concern.referred_by.kind else None
+    if sender and sender.recipient.ods == organisation.ods:
+        return sender.recipient
+    known = recipients.organisation(organisation.ods)
+    if known is not None:
+        return known.recipient
+    routed = recipients.routes_by_mesh and _may_be_routed(concern)
+    return Recipient(
+        id=f"ods:{organisation.ods}",
+        ods=organisation.ods,
+        name=organisation.name,
+        channel="mesh" if routed else "mailbox",
+        routed=routed,
+    )
+
+
+def _may_be_routed(concern: Concern) -> bool:
+    """MESH finds the registered practice by the person: only where that is who asked, and the person is certain."""
+    person, practice = concern.person, concern.registered_practice
+    return (
+        concern.referred_by.kind == "gp"
+        and concern.referred_by.organisation is not None
+        and practice is not None
+        and practice.ods == concern.referred_by.organisation.ods
+        and person.nhs_number is not None
+        and person.nhs_number_status == VerificationStatus.VERIFIED
+        and not person.provisional
+        and person.birth_date is not None
+        and person.family_name is not None
+    )
+
+
+def _same_organisation(concern: Concern) -> bool:
+    referrer, sender = concern.referred_by.organisation, concern.sent_by.organisation
+    return referrer is not None and referrer.ods is not None and referrer.ods == sender.ods
+
+
+def _sender(concern: Concern, recipients: Recipients) -> _Listener | None:
+    known = recipients.partner(concern.sent_by.partner)
+    column = COLUMNS.get(known.kind) if known else None
+    return _Listener(known.recipient, column, answered=True) if known and column else None
+
+
+def _hears(listener: _Listener, told: Told) -> bool:
+    if told is Told.RECEIVED and listener.answered:
+        return False
+    return told in HEARS[listener.column]
+
+
+# ---- what they read -------------------------------------------------------------------------------------------------
+
+
+def _write(event: Event, concern: Concern, news: _News, listener: _Listener, words: Words) -> Feedback:
+    """Status only: status, date, our reference and the home hub's public contact; nothing else."""
+    full = concern.feedback_consent.answer == "yes" and not concern.person.provisional
+    feedback = Feedback(
+        id=str(uuid5(FEEDBACK, f"{event.id}|{concern.reference}|{listener.recipient.id}")),
+        person_key=event.person_key,
+        reference=concern.reference,
+        caused_by=event.id,
+        correlation_id=concern.correlation_id,
+        recipient=listener.recipient,
+        message_id=concern.message_id,
+        referral_id=concern.referral_id,
+        format=concern.format,
+        referred_by=concern.referred_by.name,
+        told=news.told,
+        status=CaseStatus(concern.status),
+        at=event.time,
+        full=full,
+        person=None if concern.person.provisional else concern.person,
+        hub=words.hub(concern.home_hub) if concern.home_hub else None,
+        practice_todo=words.practice_todo(news.told, full=full),
+    )
+    if full:
+        feedback = feedback.model_copy(update=_content(concern, news, listener.column, words))
+    return feedback.model_copy(update={"words": words.paragraphs(feedback)})
+
+
+def _content(concern: Concern, news: _News, column: Column, words: Words) -> dict[str, object]:
+    """What is told beyond the status, as far as `column` hears it."""
+    reasons = [r for r in concern.reasons if column is Column.HOSPITAL or r not in STAY]
+    done = tuple(_done(i, column, words) for i in concern.interventions if i.reference == concern.reference)
+    return {
+        "why": tuple(words.routing(reason) for reason in reasons) if news.told is Told.HOME_HUB else (),
+        "reason": news.reason,
+        "until": news.until,
+        "refer_to": news.refer_to,
+        "needs": tuple(words.service(need) for need in news.needs),
+        "open_needs": tuple(words.service(need) for need in concern.open_needs),
+        "found": tuple(
+            Found(service=words.service(f.service), finding=words.finding(f.finding)) for f in news.found
+        ),
+        "done": _once(done) if news.told is Told.COMPLETED else (),
+        "so_far": _once(done),
+    }
+
+
+def _done(intervention: Intervention, column: Column, words: Words) -> Done:
+    service = words.service(intervention.service)
+    if column is Column.FRONT_DOOR:
+        return Done(service=service)
+    return Done(
+        service=service,
+        action=words.action(intervention.action),
+        provider=words.provider(intervention.provider),
+        on=intervention.on,
+    )
+
+
+def _once(done: tuple[Done, ...]) -> tuple[Done, ...]:
+    return tuple(dict.fromkeys(done))
+

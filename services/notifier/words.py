@@ -1,0 +1,217 @@
+"""The reviewed words of feedback, read from infra/directory/templates, and the public contacts of hubs."""
+
+import string
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
+from schemas.model import HubId, Line, Written
+from schemas.referral import Service
+from services.notifier.feedback import Coded, Feedback, HubContact, Told
+
+FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
+T = TypeVar("T", bound=Written)
+PLACEHOLDERS = frozenset(
+    {"reference", "date", "hub", "contact", "reasons", "reason", "until", "instead", "needs", "open_needs", "status"}
+)
+
+
+class WordsFault(Exception):
+    """A file of words is wrong; the text says which, where and how."""
+
+
+class Ourselves(Written):
+    """Who signs."""
+
+    name: Line
+    short_name: Line
+    ods: Line
+
+
+class EndWords(Written):
+    """Why something ended, and what to do instead."""
+
+    words: Line
+    instead: Line
+
+
+class Templates(Written):
+    """templates/feedback.yaml."""
+
+    ourselves: Ourselves
+    paragraphs: dict[Told, tuple[Line, ...]]
+    contact: Line
+    status_only: tuple[Line, ...]
+    restated: tuple[Line, ...]
+    practice_todo: dict[str, Line]
+    status: dict[CaseStatus, Line]
+    routing_reasons: dict[RoutingReason, Line]
+    end_reasons: dict[EndReason, EndWords]
+    hold_reasons: dict[HoldReason, Line]
+    findings: dict[str, Line]
+    services: dict[Service, Line]
+
+    @model_validator(mode="after")
+    def _every_code_has_words(self) -> "Templates":
+        wanted: dict[str, Iterable[str]] = {
+            "paragraphs": Told,
+            "status": CaseStatus,
+            "routing_reasons": RoutingReason,
+            "end_reasons": EndReason,
+            "hold_reasons": HoldReason,
+            "findings": FINDINGS,
+            "services": Service,
+        }
+        missing = [f"{name}.{code}" for name, codes in wanted.items() for code in codes if code not in getattr(self, name)]
+        unknown = [f"{{{name}}}" for line in self._lines() for name in _placeholders(line) - PLACEHOLDERS]
+        if missing or unknown:
+            raise ValueError(f"missing words: {missing}; unknown placeholders: {unknown}")
+        return self
+
+    def _lines(self) -> list[str]:
+        told = [line for lines in self.paragraphs.values() for line in lines]
+        return [*told, self.contact, *self.status_only, *self.restated]
+
+
+class Quotable(Written):
+    """templates/actions.yaml: what a hub may be quoted with."""
+
+    actions: tuple[Line, ...]
+    providers: tuple[Line, ...]
+
+
+class Hubs(Protocol):
+    """The directory of hubs, as far as its public part goes."""
+
+    def contact(self, hub: HubId) -> HubContact | None: ...
+
+
+class ReviewedWords:
+    """The words of feedback; implements `feedback.Words`."""
+
+    def __init__(self, templates: Templates, quotable: Quotable, hubs: Hubs) -> None:
+        self._templates = templates
+        self._actions = {_folded(action): action for action in quotable.actions}
+        self._providers = {_folded(provider): provider for provider in quotable.providers}
+        self._hubs = hubs
+        self._services = {service: Coded(code=service.value, words=words) for service, words in templates.services.items()}
+
+    @property
+    def ourselves(self) -> Ourselves:
+        """Who signs."""
+        return self._templates.ourselves
+
+    def status(self, status: CaseStatus) -> str:
+        """A referral's status in words."""
+        return self._templates.status[status]
+
+    def routing(self, reason: RoutingReason) -> Coded:
+        return Coded(code=reason.value, words=self._templates.routing_reasons[reason])
+
+    def end(self, reason: EndReason) -> Coded:
+        return Coded(code=reason.value, words=self._templates.end_reasons[reason].words)
+
+    def hold(self, reason: HoldReason) -> Coded:
+        return Coded(code=reason.value, words=self._templates.hold_reasons[reason])
+
+    def finding(self, finding: str) -> Coded:
+        return Coded(code=finding, words=self._templates.findings[finding])
+
+    def service(self, service: Service) -> Coded:
+        return self._services[service]
+
+    def hub(self, hub: HubId) -> HubContact | None:
+        return self._hubs.contact(hub)
+
+    def action(self, action: str) -> str | None:
+        """The action, where it is on the reviewed list."""
+        return self._actions.get(_folded(action))
+
+    def provider(self, provider: str) -> str | None:
+        """The provider, where it is on the reviewed list."""
+        return self._providers.get(_folded(provider))
+
+    def practice_todo(self, told: Told, *, full: bool) -> str:
+        """What a practice need do."""
+        lines = self._templates.practice_todo
+        return lines.get(told.value, lines["none"]) if full else lines["status-only"]
+
+    def paragraphs(self, feedback: Feedback) -> tuple[str, ...]:
+        """The feedback in plain sentences."""
+        lines = self._templates.paragraphs[feedback.told] if feedback.full else self._templates.status_only
+        return self._filled((*lines, self._templates.contact), feedback)
+
+    def restated(self, feedback: Feedback) -> tuple[str, ...]:
+        """The same, after an earlier message that could not be delivered."""
+        intro = self._filled(self._templates.restated, feedback)
+        known = set(intro)
+        return (*intro, *(line for line in self.paragraphs(feedback) if line not in known))
+
+    def _filled(self, lines: Iterable[str], feedback: Feedback) -> tuple[str, ...]:
+        values = self._values(feedback)
+        return tuple(
+            line.format_map(values) for line in lines if all(values.get(name) for name in _placeholders(line))
+        )
+
+    def _values(self, feedback: Feedback) -> Mapping[str, str]:
+        return {
+            "reference": feedback.reference,
+            "date": in_words(feedback.on),
+            "status": self._templates.status[feedback.status],
+            "hub": feedback.hub.name if feedback.hub else "",
+            "contact": contact_words(feedback.hub),
+            "reasons": "; ".join(reason.words for reason in feedback.why),
+            "reason": feedback.reason.words if feedback.reason else "",
+            "until": in_words(feedback.until) if feedback.until else "",
+            "instead": self._instead(feedback),
+            "needs": ", ".join(need.words for need in feedback.needs),
+            "open_needs": ", ".join(need.words for need in feedback.open_needs),
+        }
+
+    def _instead(self, feedback: Feedback) -> str:
+        if feedback.refer_to is not None:
+            contact = contact_words(feedback.refer_to)
+            return f"please refer to {feedback.refer_to.name}{': ' + contact if contact else ''}."
+        if feedback.reason is None or feedback.told is not Told.REJECTED:
+            return ""
+        return self._templates.end_reasons[EndReason(feedback.reason.code)].instead
+
+
+def load(directory: Path, hubs: Hubs) -> ReviewedWords:
+    """Read templates/feedback.yaml and templates/actions.yaml; raises WordsFault."""
+    templates = _read(directory / "templates" / "feedback.yaml", Templates)
+    quotable = _read(directory / "templates" / "actions.yaml", Quotable)
+    return ReviewedWords(templates, quotable, hubs)
+
+
+def in_words(day: date) -> str:
+    """3 November 2026."""
+    return f"{day.day} {day:%B %Y}"
+
+
+def contact_words(hub: HubContact | None) -> str:
+    """A hub's telephone number and address."""
+    return " or ".join(part for part in (hub.phone, hub.email) if part) if hub else ""
+
+
+def _read(path: Path, model: type[T]) -> T:
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise WordsFault(f"{path}: {getattr(error, 'strerror', None) or 'is not valid YAML'}") from None
+    except ValidationError as error:
+        faults = [f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise WordsFault("\n".join(faults)) from None
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _placeholders(line: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(line) if name}
