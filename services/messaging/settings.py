@@ -1,5 +1,6 @@
 """What a service is told by its environment, and how it says that something there is wrong."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,11 @@ class Settings(BaseSettings):
         if len(secret) < 32:
             raise ValueError("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
         return secret
+
+
+def from_environment(name: str) -> str | None:
+    """One setting, where it is set."""
+    return os.environ.get(f"LIGHTBULB_{name.upper()}")
 
 
 def load() -> Settings:

@@ -1,0 +1,5 @@
+"""`python -m infra` is `lightbulb`."""
+
+from infra.cli import main
+
+main()

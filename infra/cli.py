@@ -1,0 +1,243 @@
+"""`lightbulb`: the command line of the hub."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from services.messaging import settings
+from services.messaging.settings import CHECKOUT
+
+app = typer.Typer(
+    help="The referral hub of Lightbulb: run it, send to it, and see where a referral is.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+directory_commands = typer.Typer(help="The reviewed data of infra/directory.", no_args_is_help=True)
+app.add_typer(directory_commands, name="directory")
+
+console = Console()
+complaints = Console(stderr=True)
+
+DEFAULT_DATA = CHECKOUT / "data"
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", envvar="LIGHTBULB_DATA", help="Folder of the installation that `up` runs."),
+]
+
+
+class Refused(Exception):
+    """The command cannot be done; the text says what, where and what to do."""
+
+
+def _addresses(data: Path) -> dict[str, Any]:
+    file = data / "addresses.json"
+    try:
+        addresses: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        raise Refused(f"No running installation: {file} is not there. Start one with `lightbulb up`.") from None
+    return addresses
+
+
+def _database(data: Path) -> str:
+    """The database named in the environment, else the one of the installation in `data`."""
+    return settings.from_environment("database") or str(_addresses(data)["postgres"])
+
+
+def _kafka(data: Path) -> str:
+    return settings.from_environment("kafka") or str(_addresses(data)["kafka"])
+
+
+@app.command()
+def up(
+    data: Data = DEFAULT_DATA,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="Keep nothing: a folder that is thrown away at the end.")
+    ] = False,
+    each: Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")] = 1,
+    brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
+
+    Stops with Ctrl-C. Addresses and the demonstration partners' credentials are written to DIR/addresses.json.
+
+    Example:  lightbulb up --data ~/lightbulb
+    """
+    from infra import installation, running  # the embedded parts are imported only where they are run
+
+    if brokers not in (1, 3):
+        raise typer.BadParameter("1 or 3", param_hint="--brokers")
+    folder = installation.throw_away_folder() if ephemeral else data
+    with _interruptible():
+        running.run(installation.Plan(folder, ephemeral=ephemeral, each=each, brokers=brokers), console)
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running afterwards, and print the addresses.")
+    ] = False,
+    details: Annotated[bool, typer.Option("--details", help="Show every step of every referral.")] = False,
+) -> None:
+    """Show the whole loop on embedded parts: referrals in, cases at their hubs, feedback to the referrers.
+
+    Exits with 1 if any example does not end as its file in examples/ says.
+
+    Example:  lightbulb demo --keep
+    """
+    from infra.demo import run  # the embedded parts are imported only where they are run
+
+    with _interruptible():
+        raise typer.Exit(run.run(keep=keep, details=details, console=console))
+
+
+@app.command()
+def send(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Messages to send.")
+    ],
+    sender: Annotated[
+        str | None, typer.Option("--sender", metavar="ID", help="Partner who sends; see infra/directory/partners.yaml.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Send files to intake as a partner would, and print each answer.
+
+    Example:  lightbulb send examples/mrs-v.json --sender gp-alder-lane
+    """
+    from infra import send as sending
+
+    answers = asyncio.run(sending.send(files, sender, _addresses(data)))
+    for answer in answers:
+        console.print(answer.line(), highlight=False)
+    raise typer.Exit(0 if all(answer.accepted for answer in answers) else 1)
+
+
+@app.command()
+def status(
+    data: Data = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """How the hub does: counts, lag, what waits, the oldest feedback that is not delivered.
+
+    Example:  lightbulb status --json
+    """
+    from infra import status as sight
+
+    position = asyncio.run(sight.position(_database(data), _kafka(data)))
+    console.print_json(data=position) if as_json else console.print(sight.table(position))
+
+
+@app.command()
+def trace(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Our reference, such as LB-7K3M-9Q2X-4TDW.")],
+    data: Data = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show one referral's whole path, from the sender's message to the feedback, with times and reasons; no personal data.
+
+    Example:  lightbulb trace LB-7K3M-9Q2X-4TDW
+    """
+    from infra import trace as tracing
+
+    steps = asyncio.run(tracing.path(_database(data), reference))
+    if not steps:
+        raise Refused(f"No referral {reference} is known here. References look like LB-7K3M-9Q2X-4TDW.")
+    console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
+        tracing.table(reference, steps)
+    )
+
+
+@app.command()
+def migrate(
+    data: Data = DEFAULT_DATA,
+    replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
+) -> None:
+    """Bring the database and the topics to what this version needs. Safe to repeat.
+
+    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA where they are set, else the installation in --data.
+
+    Example:  LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
+    """
+    from infra import installation
+
+    installation.prepare(_database(data), _kafka(data), installation.DIRECTORY, replication=replication)
+    console.print("Database and topics are as this version needs them.")
+
+
+@directory_commands.command("check")
+def directory_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to check.")] = CHECKOUT
+    / "infra"
+    / "directory",
+) -> None:
+    """Check hubs, services, partners, forms and words; every fault is named by file and place.
+
+    Example:  lightbulb directory check
+    """
+    from infra import directory_check as checking
+
+    faults = checking.faults(folder)
+    for fault in faults:
+        complaints.print(escape(fault), highlight=False, soft_wrap=True)
+    if faults:
+        raise Refused(f"{len(faults)} fault(s) in {folder}.")
+    console.print(f"{folder}: no fault found.", soft_wrap=True)
+
+
+@app.command()
+def fetch() -> None:
+    """Fetch the embedded parts that are no Python packages (Apache Kafka's jars), and check their sums. `make` does it.
+
+    Example:  lightbulb fetch
+    """
+    from infra.embedded import jars
+
+    jars.class_path()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and Ctrl-C both end the command in order, with everything that it started stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    yield
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 refused or failed with a clear line, 2 wrong usage, 130 interrupted."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        complaints.print("Stopped.")
+        raise SystemExit(130) from None
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        complaints.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _is_expected(error: Exception) -> bool:
+    """Failures whose text was written for people."""
+    from infra.embedded.process import StartFailed
+    from services.messaging.broker import TopicsDiffer
+    from services.partners import DirectoryFault
+
+    return isinstance(error, Refused | StartFailed | TopicsDiffer | DirectoryFault)
+
+
+if __name__ == "__main__":
+    main()

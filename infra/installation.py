@@ -1,0 +1,205 @@
+"""One installation on this machine: embedded parts, schema, topics, credentials, and the services as supervised processes."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra import embedded, postcodes
+from infra.embedded import kept
+from infra.embedded.supervisor import Happened, Supervisor
+from infra.migrations import migrate
+from schemas import topics
+from services import directory as hub_directory
+from services import partners
+from services.messaging import broker
+from services.messaging.settings import CHECKOUT
+
+DIRECTORY = CHECKOUT / "infra" / "directory"
+SERVICES = ("intake", "router", "notifier")
+READY_SECONDS = 60.0
+
+Report = Callable[[str], None]
+"""Is told, in a few words, what is being done."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is wanted of an installation. `feedback_urls` says where the FHIR endpoint of a partner's system listens."""
+
+    data: Path
+    ephemeral: bool = False
+    each: int = 1
+    brokers: int = 1
+    feedback_urls: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = DIRECTORY
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Installation:
+    """A running installation. `addresses` is what addresses.json says; `stop()` stops everything, in order."""
+
+    plan: Plan
+    parts: embedded.Embedded
+    supervisor: Supervisor
+    addresses: dict[str, Any]
+    environment: dict[str, str]
+
+    def run_beside(self, name: str, argv: list[str]) -> None:
+        """Start a further process (a simulated hub, a practice's system) that stops with the installation."""
+        self.supervisor.add(name, argv, dict(os.environ))
+
+    def stop(self) -> None:
+        """Services first, then what carries them; a throw-away data folder goes too."""
+        self.supervisor.stop()
+        self.parts.stop()
+        if self.plan.ephemeral:
+            shutil.rmtree(self.plan.data, ignore_errors=True)
+
+
+def throw_away_folder() -> Path:
+    """A data folder for one run."""
+    return Path(tempfile.mkdtemp(prefix="lightbulb-"))
+
+
+def start(
+    plan: Plan, report: Report = lambda _: None, happened: Callable[[Happened], None] = lambda _: None
+) -> Installation:
+    """Start everything of `plan`; returns when every service answers. What was started is stopped again where one part fails."""
+    data = plan.data
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    report("starting PostgreSQL, Apache Kafka and the MESH sandbox")
+    parts = embedded.start_all(
+        data, brokers=plan.brokers, ephemeral=plan.ephemeral, mailboxes=_mailboxes(plan.directory)
+    )
+    supervisor = Supervisor(data / "logs", happened)
+    try:
+        replication = 3 if plan.brokers == 3 else 1
+        report("preparing the database, the postcodes and the topics")
+        prepare(parts.postgres.url, parts.kafka.bootstrap, plan.directory, replication=replication)
+        credentials = _credentials(data, plan)
+        ports = kept.ports(data / "service-ports.json", 2)
+        environment = _environment(plan, parts, ports, replication)
+        report("starting intake, router and notifier")
+        _start_services(supervisor, environment, ports, plan.each)
+        addresses = _addresses(parts, ports, credentials)
+        _until_ready([addresses["intake"], addresses["notifier"]])
+        kept.write(data / "addresses.json", json.dumps(addresses, indent=2))
+        return Installation(plan, parts, supervisor, addresses, environment)
+    except BaseException:
+        supervisor.stop()
+        parts.stop()
+        raise
+
+
+def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
+    """Bring the database, its postcodes and the topics to what this version needs. Safe to repeat."""
+    migrate(database)
+    hubs = hub_directory.load(directory).hub_ids
+    asyncio.run(_load_and_create(database, kafka, topics.declared(hubs), replication))
+
+
+async def _load_and_create(database: str, kafka: str, declared: tuple[topics.Topic, ...], replication: int) -> None:
+    await asyncio.gather(postcodes.load(database), broker.create_topics(kafka, declared, replication=replication))
+
+
+def _mailboxes(directory: Path) -> list[str]:
+    named = [partner.feedback.mesh_mailbox for partner in partners.load(directory, None)]
+    return [OUR_MAILBOX, *sorted({name for name in named if name})]
+
+
+OUR_MAILBOX = "LIGHTBULB1"
+
+
+def _credentials(data: Path, plan: Plan) -> dict[str, dict[str, str]]:
+    """A token for each partner, made at the first start; deployment.yaml gets their hashes and the feedback addresses."""
+    file = data / "tokens.json"
+    if not file.exists():
+        names = [partner.id for partner in partners.load(plan.directory, None)]
+        kept.write(file, json.dumps({name: {"token": partners.new_token()[0]} for name in names}))
+    tokens: dict[str, dict[str, str]] = json.loads(file.read_text())
+    if not (data / "secret").exists():
+        kept.write(data / "secret", kept.secret(data / "secret.unused"))
+        (data / "secret.unused").unlink()
+    kept.write(data / "deployment.yaml", yaml.safe_dump({"partners": _access(data, tokens, plan.feedback_urls)}))
+    return tokens
+
+
+def _access(data: Path, tokens: Mapping[str, Mapping[str, str]], feedback_urls: Mapping[str, str]) -> dict[str, Any]:
+    access: dict[str, Any] = {
+        name: {"token_sha256": [partners.hash_of(each["token"])]} for name, each in tokens.items()
+    }
+    for name, url in feedback_urls.items():
+        token_file = data / f"feedback-token-{name}"
+        kept.secret(token_file)
+        access[name] |= {"feedback_url": url, "feedback_token_file": str(token_file)}
+    return access
+
+
+def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replication: int) -> dict[str, str]:
+    """What the services are told; beside what this process was told, without its own LIGHTBULB_ settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
+    told = {
+        "DATABASE": parts.postgres.url,
+        "KAFKA": parts.kafka.bootstrap,
+        "KAFKA_IDEMPOTENT": str(not parts.kafka.is_tansu),
+        "SECRET_FILE": str(plan.data / "secret"),
+        "DIRECTORY": str(plan.directory),
+        "DEPLOYMENT": str(plan.data / "deployment.yaml"),
+        "INTAKE_URL": f"http://{kept.HOST}:{ports[0]}",
+        "NOTIFIER_URL": f"http://{kept.HOST}:{ports[1]}",
+        "MESH_URL": parts.mesh.url,
+        "MESH_MAILBOX": OUR_MAILBOX,
+        "MESH_PASSWORD": parts.mesh.password,
+        "MESH_SHARED_KEY": parts.mesh.shared_key,
+        "REPLICATION": str(replication),
+    }
+    return inherited | {f"LIGHTBULB_{name}": value for name, value in told.items()} | dict(plan.environment)
+
+
+def _start_services(supervisor: Supervisor, environment: dict[str, str], ports: list[int], each: int) -> None:
+    port_of = {"intake": ports[0], "notifier": ports[1]}
+    for service in SERVICES:
+        for number in range(1, each + 1):
+            told = {"LIGHTBULB_HTTP_PORT": str(port_of.get(service, 0))}
+            name = service if each == 1 else f"{service}-{number}"
+            supervisor.add(name, [sys.executable, "-m", f"services.{service}.app"], environment | told)
+
+
+def _addresses(parts: embedded.Embedded, ports: list[int], credentials: dict[str, dict[str, str]]) -> dict[str, Any]:
+    return {
+        "intake": f"http://{kept.HOST}:{ports[0]}",
+        "notifier": f"http://{kept.HOST}:{ports[1]}",
+        "kafka": parts.kafka.bootstrap,
+        "postgres": parts.postgres.url,
+        "mesh": {"url": parts.mesh.url, "shared_key": parts.mesh.shared_key, "password": parts.mesh.password},
+        "partners": credentials,
+    }
+
+
+def _until_ready(urls: list[str]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    for url in urls:
+        while not _answers(f"{url}/health/ready"):
+            if time.monotonic() > deadline:
+                raise embedded.StartFailed(f"{url} did not answer within {READY_SECONDS:.0f} s; see the logs folder")
+            time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an http address of our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,42 @@
+"""`lightbulb up`: an installation in the foreground, until somebody stops it."""
+
+import threading
+import time
+
+from rich.console import Console
+
+from infra import installation
+from infra.embedded.supervisor import Happened
+from infra.installation import Plan
+
+
+def run(plan: Plan, console: Console) -> None:
+    """Start `plan`, say where everything is, and wait. Ctrl-C stops all of it."""
+    started = time.monotonic()
+
+    def report(doing: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {doing}")
+
+    def happened(event: Happened) -> None:
+        if event.is_unexpected:
+            console.print(f"[yellow]{event}[/yellow]", highlight=False)
+
+    running = installation.start(plan, report, happened)
+    try:
+        say_where(running, console)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        running.stop()
+
+
+def say_where(running: installation.Installation, console: Console) -> None:
+    """Print the addresses, and what to do next."""
+    for name in ("intake", "notifier", "kafka"):
+        console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
+    console.print(
+        f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
+        soft_wrap=True,
+    )
+    console.print("Ready. Ctrl-C stops everything.")
