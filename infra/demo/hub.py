@@ -1,0 +1,383 @@
+"""A simulated hub system: a process that speaks Kafka and nothing else, and knows of Lightbulb no more than its topics.
+
+    python infra/demo/hub.py --kafka 127.0.0.1:9092 --hub charnwood --hub melton:accept,book --log hubs.jsonl
+
+For each hub it reads `hub.<id>.case` from the beginning, checks that the versions of each of its cases come 1, 2, 3 and so on without
+gap, and works on what it holds, one step at a time: accept, book, start, assess, record, complete, each a command on
+`hub.<id>.command` that says on which version it was decided. Further steps: `assign=HUB`, `hold=REASON`, `reject=REASON`,
+`transfer=HUB`. A hub whose script ends early leaves its cases there. Nothing of ours is imported: whoever connects a hub may start
+from this file.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+FULL = "accept,book,start,assess,record,complete"
+WORK: dict[str, list[dict[str, str]]] = json.loads(Path(__file__).with_name("work.json").read_text())
+ONWARD = {"community-groups", "voluntary-housing-support", "local-grants-loans", "assistive-technology", "energy-loan"}
+OPEN = {"requested", "accepted", "in-progress", "on-hold"}
+Visits = Mapping[str, list[dict[str, str]]]
+
+
+class Step(NamedTuple):
+    """One word of a script: what to do, and with what."""
+
+    name: str
+    argument: str = ""
+
+
+class Send(NamedTuple):
+    """A command that is to be sent."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Case:
+    """What a hub knows of one case: the newest event, and what it has done itself."""
+
+    hub: str
+    id: str
+    person_key: str
+    correlation_id: str = ""
+    event_id: str = ""
+    version: int = 0
+    role: str | None = None
+    position: dict[str, Any] = field(default_factory=dict)
+    referrals: list[dict[str, Any]] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    assessed: set[tuple[str, str]] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
+    ending: set[tuple[str, str]] = field(default_factory=set)
+    awaiting: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        return self.role == "holder" and self.position.get("status") in OPEN
+
+    def open_needs(self) -> list[tuple[str, str]]:
+        """(reference, service) of everything still asked for."""
+        return [(one["reference"], need) for one in self.referrals for need in one.get("open_needs", [])]
+
+    def open_referrals(self) -> list[dict[str, Any]]:
+        return [one for one in self.referrals if one.get("open_needs")]
+
+
+class OutOfOrder(Exception):
+    """A version of a case is missing: something that the hub should have heard was lost."""
+
+
+def hear(case: Case, kind: str, data: Mapping[str, Any]) -> bool:
+    """Take an event of the case in; False for a repeat. Raises OutOfOrder where a version is missing before it."""
+    version = data["hub_version"]
+    if version <= case.version:
+        return False
+    expected, case.version = case.version + 1, version
+    case.role, case.position, case.referrals = data.get("role"), data["case"], data.get("referrals", [])
+    case.done.add(kind)
+    case.assessed.update((one["reference"], one["service"]) for one in data.get("findings", []))
+    case.recorded.update(one["reference"] for one in data.get("interventions", []))
+    if data.get("command_id") == case.awaiting:
+        case.awaiting = None
+    if version != expected:
+        raise OutOfOrder(f"version {version} came where {expected} was expected")
+    return True
+
+
+# ---- what to do next: no I/O ---------------------------------------------------------------------------------------------
+
+PAST = {"accept": "accepted", "book": "booked", "start": "started", "hold": "held", "reject": "rejected"}
+
+
+def next_step(case: Case, script: Sequence[Step]) -> Step | None:
+    """The first step of the script that is still to be done; none where it is not ours, or we wait for an answer."""
+    if not case.is_ours or case.awaiting:
+        return None
+    return next((step for step in script if _is_to_do(case, step)), None)
+
+
+def _is_to_do(case: Case, step: Step) -> bool:
+    match step.name:
+        case "assess":
+            return bool(set(case.open_needs()) - case.assessed)
+        case "record":
+            return any(one["reference"] not in case.recorded for one in case.open_referrals())
+        case "assign":
+            return case.position.get("home_hub") is None
+        case "complete":
+            return bool(set(case.open_needs()) - case.ending)
+        case "transfer":
+            return True
+        case name:
+            return PAST[name] not in case.done
+
+
+def command(case: Case, step: Step, visits: Visits) -> Send:
+    """The command for a step. Its id is made from the version that it was decided on: a repeat is recognised."""
+    data = {"case_id": case.id, "person_key": case.person_key, "decided_on": case.version}
+    data |= {"by_role": "housing support coordinator"} | SAYS[step.name](case, step.argument, visits)
+    return Send(
+        str(uuid.uuid5(uuid.NAMESPACE_OID, f"{case.hub}:{case.id}:{step.name}:{case.version}")), step.name, data
+    )
+
+
+def _findings(case: Case, _argument: str, _visits: Visits) -> dict[str, Any]:
+    needs = [need for need in case.open_needs() if need not in case.assessed]
+    return {"findings": [{"reference": ref, "service": need, "finding": _found(need)} for ref, need in needs]}
+
+
+def _found(service: str) -> str:
+    return "referred-onward" if service in ONWARD else "need-confirmed"
+
+
+def _interventions(case: Case, _argument: str, visits: Visits) -> dict[str, Any]:
+    """All that is done for the next referral: what its visit found where the notes know it, else the usual for each need."""
+    one = next(one for one in case.open_referrals() if one["reference"] not in case.recorded)
+    done = visits.get(one["referral"]["message"]["referral_id"]) or list(_usual(one["open_needs"]))
+    stamp = {"reference": one["reference"], "on": date.today().isoformat()}
+    return {"interventions": [dict(act) | stamp for act in done]}
+
+
+def _usual(needs: Iterable[str]) -> Iterable[dict[str, str]]:
+    for need in needs:
+        for act in WORK.get(need, [{"action": "referred onward", "provider": "Lightbulb"}]):
+            yield {"service": need} | act
+
+
+def _ended(case: Case, _argument: str = "", _visits: Visits | None = None) -> dict[str, Any]:
+    return {"ended": [{"reference": one["reference"], "needs": one["open_needs"]} for one in case.open_referrals()]}
+
+
+def _visit(_case: Case, _argument: str, _visits: Visits) -> dict[str, Any]:
+    return {"visit_at": (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0).isoformat()}
+
+
+SAYS: dict[str, Callable[[Case, str, Visits], dict[str, Any]]] = {
+    "assign": lambda _case, hub, _visits: {"to_hub": hub},
+    "accept": lambda _case, _argument, _visits: {},
+    "book": _visit,
+    "start": lambda _case, _argument, _visits: {},
+    "assess": _findings,
+    "record": _interventions,
+    "complete": _ended,
+    "hold": lambda _case, reason, _visits: {"reason": reason or "waiting-list"},
+    "reject": lambda case, reason, _visits: {"reason": reason or "not-eligible"} | _ended(case),
+    "transfer": lambda _case, hub, _visits: {"to_hub": hub},
+}
+
+
+# ---- Kafka ---------------------------------------------------------------------------------------------------------------
+
+
+class Heard(NamedTuple):
+    """A record of a hub's topic: which hub, the last word of its type, its headers and data."""
+
+    hub: str
+    kind: str
+    headers: dict[str, str]
+    data: dict[str, Any]
+
+
+class Client:
+    """One connection for any number of hubs; journeys and the benchmark use it too."""
+
+    def __init__(self, kafka: str, hubs: Iterable[str]) -> None:
+        self._topics = {f"hub.{hub}.case": hub for hub in hubs}
+        self._consumer = AIOKafkaConsumer(*self._topics, bootstrap_servers=kafka, auto_offset_reset="earliest")
+        self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+
+    async def __aenter__(self) -> "Client":
+        await asyncio.gather(self._consumer.start(), self._producer.start())
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await asyncio.gather(self._consumer.stop(), self._producer.stop())
+
+    async def receive(self, seconds: float = 0.1) -> list[Heard]:
+        """What came since, in order for each case."""
+        batches = await self._consumer.getmany(timeout_ms=int(seconds * 1000))
+        return [self._heard(record) for records in batches.values() for record in records]
+
+    def _heard(self, record: Any) -> Heard:
+        headers = {name: value.decode() for name, value in record.headers}
+        kind = headers["ce_type"].removeprefix("uk.lightbulb.case.").removesuffix(".v1")
+        return Heard(self._topics[record.topic], kind, headers, json.loads(record.value))
+
+    async def send(self, case: Case, send: Send) -> None:
+        """Hand a command to the producer; `flush` waits until Kafka has it."""
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": send.id,
+            "ce_type": f"uk.lightbulb.case.{send.name}.v1",
+            "ce_source": f"/hub/{case.hub}",
+            "ce_time": datetime.now(UTC).isoformat(),
+            "ce_partitionkey": case.person_key,
+            "ce_correlationid": case.correlation_id,
+            "ce_causationid": case.event_id,
+            "content-type": "application/json",
+        }
+        await self._producer.send(
+            f"hub.{case.hub}.command",
+            json.dumps(send.data, separators=(",", ":")).encode(),
+            key=case.person_key.encode(),
+            headers=[(name, value.encode()) for name, value in headers.items()],
+        )
+
+    async def flush(self) -> None:
+        await self._producer.flush()
+
+
+class Inbox:
+    """Everything that was heard, one JSON line each: ids, states and services, never a name or number of a person."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+
+    def note(self, heard: Heard, case: Case | None, **more: Any) -> None:
+        if self._file is None:
+            return
+        line = {
+            "at": datetime.now(UTC).isoformat(),
+            "hub": heard.hub,
+            "type": heard.kind,
+            "case": heard.data.get("case_id"),
+        }
+        line |= {"id": heard.headers.get("ce_id"), "correlation_id": heard.headers.get("ce_correlationid")} | more
+        if case is not None:
+            line |= {"version": heard.data.get("hub_version"), "role": case.role, "position": case.position}
+            line["referrals"] = [_in_brief(one) for one in case.referrals]
+        self._file.write(json.dumps(line) + "\n")
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+
+def _in_brief(referral: Mapping[str, Any]) -> dict[str, Any]:
+    said = referral.get("referral", {})
+    needs = [need["service"] for need in said.get("needs", [])]
+    brief = {name: referral.get(name) for name in ("reference", "status", "open_needs", "provisional")}
+    return brief | {"needs": needs, "format": said.get("message", {}).get("format")}
+
+
+@dataclass
+class Work:
+    """What all hubs of this process do: hear, then one step for each case that waits for one."""
+
+    client: Client
+    scripts: Mapping[str, Sequence[Step]]
+    inbox: Inbox
+    visits: Visits = field(default_factory=dict)
+    pause: float = 0.3
+    fast: bool = False
+    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+    due: dict[tuple[str, str], float] = field(default_factory=dict)
+    faults: int = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            for heard in await self.client.receive(0.05):
+                self._take(heard)
+            await self._act(time.monotonic())
+            self.inbox.flush()
+
+    def _take(self, heard: Heard) -> None:
+        if heard.kind == "command-refused":
+            return self._refused(heard)
+        key = (heard.hub, heard.data["case_id"])
+        case = self.cases.setdefault(key, Case(heard.hub, heard.data["case_id"], heard.data["person_key"]))
+        fault = None
+        try:
+            if not hear(case, heard.kind, heard.data):
+                return self.inbox.note(heard, case, repeat=True)
+        except OutOfOrder as gap:
+            fault, self.faults = str(gap), self.faults + 1
+        case.correlation_id, case.event_id = heard.headers.get("ce_correlationid", ""), heard.headers["ce_id"]
+        self.due.setdefault(key, time.monotonic() + self.pause)
+        return self.inbox.note(heard, case, **({"fault": fault} if fault else {}))
+
+    def _refused(self, heard: Heard) -> None:
+        """Stale: decide again on what has come since. Anything else stays with the case, for a person to see."""
+        case = self.cases.get((heard.hub, heard.data["case_id"]))
+        stale = heard.data["reason"] == "stale"
+        if case is not None and stale and case.awaiting == heard.data["command_id"]:
+            case.awaiting = None
+            case.ending.clear()
+            self.due.setdefault((heard.hub, case.id), time.monotonic() + self.pause)
+        said = {name: heard.data.get(name) for name in ("command", "command_id", "reason", "explanation")}
+        self.inbox.note(heard, None, **said)
+
+    async def _act(self, now: float) -> None:
+        ready = [key for key, when in self.due.items() if when <= now]
+        for key in ready:
+            del self.due[key]
+            case = self.cases[key]
+            for step in self._steps(case):
+                send = command(case, step, self.visits)
+                case.awaiting = send.id
+                case.ending.update(case.open_needs() if step.name == "complete" else ())
+                await self.client.send(case, send)
+        if ready:
+            await self.client.flush()
+
+    def _steps(self, case: Case) -> list[Step]:
+        """One step; all that are left at once where it must be fast."""
+        if not self.fast:
+            step = next_step(case, self.scripts[case.hub])
+            return [step] if step else []
+        case.awaiting = None
+        steps = [step for step in self.scripts[case.hub] if case.is_ours and _is_to_do(case, step)]
+        case.done.update(PAST.get(step.name, step.name) for step in steps)
+        return steps
+
+
+# ---- the process ---------------------------------------------------------------------------------------------------------
+
+
+def scripts(hubs: Sequence[str], usual: str) -> dict[str, list[Step]]:
+    """'melton:accept,hold=awaiting-works' is a hub with a script of its own."""
+    parted = (hub.partition(":") for hub in hubs)
+    return {name: [Step(*word.split("=", 1)) for word in (own or usual).split(",")] for name, _, own in parted}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="A simulated hub system, which speaks Kafka only.")
+    parser.add_argument("--kafka", required=True, help="bootstrap servers, host:port")
+    parser.add_argument("--hub", action="append", required=True, metavar="ID[:SCRIPT]", help="may be repeated")
+    parser.add_argument("--script", default=None, help=f"what each does with its cases (default {FULL})")
+    parser.add_argument("--log", type=Path, help="inbox file, JSON lines")
+    parser.add_argument("--visits", type=Path, help="JSON: what the visit for a sender's referral id leads to")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds from an event to the next step")
+    parser.add_argument("--fast", action="store_true", help="no pause; accept and complete at once, in batches")
+    return parser.parse_args()
+
+
+async def main() -> None:
+    given, stop = arguments(), asyncio.Event()
+    for end in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(end, stop.set)
+    plans = scripts(given.hub, given.script or ("accept,complete" if given.fast else FULL))
+    visits = json.loads(given.visits.read_text()) if given.visits else {}
+    with contextlib.ExitStack() as files:
+        log = files.enter_context(given.log.open("a")) if given.log else None
+        async with Client(given.kafka, plans) as client:
+            work = Work(client, plans, Inbox(log), visits, 0 if given.fast else given.pause, given.fast)
+            await work.run(stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
