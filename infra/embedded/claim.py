@@ -10,10 +10,12 @@ from typing import IO
 
 import psutil
 
+from infra.embedded.process import StartFailed
+
 SAME_START = 1.0  # seconds; the computer's clock may have been set since
 
 
-class FolderInUse(Exception):
+class FolderInUse(StartFailed):
     """Another run uses this data folder now."""
 
 

@@ -15,16 +15,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from infra.embedded.process import StartFailed
+
 HERE = Path(__file__).parent
 LOCK = HERE / "jgo.lock.toml"
 FETCHED_AT_ONCE = 8
 
 
-class JarsMissing(Exception):
+class JarsMissing(StartFailed):
     """Jars are neither in the cache nor to be had from outside; the message names the first."""
 
 
-class JarRefused(Exception):
+class JarRefused(StartFailed):
     """A jar is not the one that the lock file names."""
 
 

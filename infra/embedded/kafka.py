@@ -6,7 +6,6 @@ from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from infra.embedded import jars, kept, tansu
 from infra.embedded.broker import Broker
@@ -17,8 +16,8 @@ from infra.embedded.process import Child, Command, PortTaken, StartFailed
 PROVIDER = "Apache Kafka 4.3.0, embedded"
 
 
-class WrongCluster(Exception):
-    """The data folder holds a cluster of another size."""
+class WrongCluster(StartFailed):
+    """A cluster has one broker or three, and the data folder may hold one of the other size."""
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Kafka:
 def start(
     data: Path,
     *,
-    brokers: Literal[1, 3] = 1,
+    brokers: int = 1,
     ephemeral: bool = False,
     cache: Path | None = None,
     fetch: jars.Fetch | None = None,
@@ -118,6 +117,8 @@ def _stop(brokers: list[Broker]) -> None:
 
 def _cluster_id(file: Path, size: int) -> str:
     """Made once. A cluster doesn't change its size."""
+    if size not in (1, 3):
+        raise WrongCluster(f"{size} brokers were asked for: a cluster has 1, or 3")
     if not file.exists():
         made = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         kept.write(file, json.dumps({"id": made, "brokers": size}))
