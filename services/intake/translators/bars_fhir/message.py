@@ -1,0 +1,150 @@
+"""A BaRS message as it was read: its resources, where each stands, and how they refer to one another."""
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from services.intake.translators.bars_fhir.models import READ, Bundle, CodeableConcept, Coding, Reference, Resource
+from services.intake.translators.contract import Fault, Refusal, faults_of, fhir_path, holds_nul, refuse
+
+R = TypeVar("R", bound=Resource)
+
+SNOMED = "http://snomed.info/sct"
+
+
+class Message:
+    """The resources of a Bundle, found by type or by reference. `faults` gathers what is wrong with them."""
+
+    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]]) -> None:
+        self.bundle = bundle
+        self.faults: list[Fault] = []
+        self._resources = resources
+        self._place = {id(resource): index for index, resource in resources}
+        self._named: dict[str, Resource] = {}
+        for index, resource in resources:
+            for name in _names(bundle.entry[index].fullUrl, resource):
+                self._named.setdefault(name, resource)
+
+    def find(self, reference: Reference | None, kind: type[R]) -> R | None:
+        """The resource of this kind that a reference names, or none."""
+        found = self._named.get(reference.reference) if reference and reference.reference else None
+        return found if isinstance(found, kind) else None
+
+    def found(self, references: list[Reference], kind: type[R]) -> Iterator[R]:
+        """Those of the references that name a resource of this kind."""
+        return (found for reference in references if (found := self.find(reference, kind)) is not None)
+
+    def all(self, kind: type[R]) -> Iterator[R]:
+        """Every resource of this kind, in order."""
+        return (resource for _, resource in self._resources if isinstance(resource, kind))
+
+    def full_url(self, resource: Resource) -> str | None:
+        """The fullUrl of a resource's entry."""
+        return self.bundle.entry[self._place[id(resource)]].fullUrl
+
+    def at(self, resource: Resource, *loc: int | str) -> str:
+        """FHIRPath of a place in a resource: Bundle.entry[3].resource.identifier[0].value."""
+        return fhir_path("Bundle", ("entry", self._place[id(resource)], "resource", *loc))
+
+    def fault(self, resource: Resource, loc: tuple[int | str, ...], kind: Any, explanation: str) -> None:
+        """Note that something is wrong there."""
+        self.faults.append(Fault(self.at(resource, *loc), kind, explanation))
+
+
+def read(body: bytes) -> tuple[Message, Any] | Refusal:
+    """The message in these bytes and its JSON, or what is wrong with its form. Deep nesting, NaN and NUL are refused."""
+    if holds_nul(body):
+        return refuse(Fault("Bundle", "invalid", "holds the character NUL, which no text may hold"))
+    try:
+        raw = from_json(body, allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        return refuse(Fault("Bundle", "invalid", "is not JSON in UTF-8, or is nested too deeply"))
+    if not isinstance(raw, dict) or raw.get("resourceType") != "Bundle":
+        return refuse(Fault("Bundle", "invalid", "a FHIR Bundle of type message is expected"))
+    try:
+        bundle = Bundle.model_validate(raw)
+    except ValidationError as error:
+        return Refusal(faults_of(error, lambda loc: fhir_path("Bundle", loc)))
+    return _resources(bundle, raw)
+
+
+def _resources(bundle: Bundle, raw: Any) -> tuple[Message, Any] | Refusal:
+    resources: list[tuple[int, Resource]] = []
+    faults: list[Fault] = []
+    for index, entry in enumerate(raw["entry"]):
+        try:
+            resource = _resource(entry.get("resource"))
+        except ValidationError as error:
+            faults += faults_of(error, lambda loc, at=index: fhir_path("Bundle", ("entry", at, "resource", *loc)))  # type: ignore[misc]
+            continue
+        if resource is None:
+            place = fhir_path("Bundle", ("entry", index, "resource", "resourceType"))
+            faults.append(Fault(place, "required", "each entry holds a resource that says its type"))
+        elif resource is not _PASSED_OVER:
+            resources.append((index, resource))
+    return Refusal(tuple(faults[:50])) if faults else (Message(bundle, resources), raw)
+
+
+_PASSED_OVER = Resource()
+
+
+def _resource(raw: Any) -> Resource | None:
+    kind = raw.get("resourceType") if isinstance(raw, dict) else None
+    if not isinstance(kind, str) or not kind:
+        return None
+    model = READ.get(kind)
+    return model.model_validate(raw) if model else _PASSED_OVER
+
+
+def _names(full_url: str | None, resource: Resource) -> Iterator[str]:
+    if full_url:
+        yield full_url
+    if resource.id:
+        yield f"{type(resource).__name__}/{resource.id}"
+        yield f"urn:uuid:{resource.id}"
+
+
+# ---- codes ----------------------------------------------------------------------------------------------------------
+
+
+def is_system(given: str | None, expected: str) -> bool:
+    """True for a system URI as published, or with the http/https and Id/id variants that real senders use."""
+    return given is not None and _plain(given) == _plain(expected)
+
+
+def _plain(system: str) -> str:
+    return system.lower().removeprefix("https://").removeprefix("http://").removesuffix("/")
+
+
+def codes(concept: CodeableConcept | None, system: str) -> list[str]:
+    """The codes that a concept has in this system."""
+    return [c.code for c in (concept.coding if concept else []) if c.code and is_system(c.system, system)]
+
+
+def code_in(concepts: list[CodeableConcept], system: str) -> str | None:
+    """The first code in this system."""
+    return next((code for concept in concepts for code in codes(concept, system)), None)
+
+
+def snomed(concept: CodeableConcept | None) -> list[dict[str, str | None]]:
+    """SNOMED CT codings of a concept, as canonical codings."""
+    codings: list[Coding] = concept.coding if concept else []
+    return [
+        {"system": SNOMED, "code": c.code, "display": line(c.display)}
+        for c in codings
+        if c.code and is_system(c.system, SNOMED)
+    ]
+
+
+def words(concept: CodeableConcept | None) -> str | None:
+    """What a concept says to a reader: its text, else the words of its first code."""
+    if concept is None:
+        return None
+    return line(concept.text) or next((line(c.display) for c in concept.coding if c.display), None)
+
+
+def line(value: str | None) -> str | None:
+    """A text without blanks around it; none where nothing is left."""
+    return (value.strip() or None) if value else None

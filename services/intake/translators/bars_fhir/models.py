@@ -1,0 +1,365 @@
+"""The part of FHIR R4 (4.0.1) that we read, as strict models: code values that decide anything are Literals.
+
+Types follow http://hl7.org/fhir/R4/datatypes.html; what R4 requires of these elements is required here, so that these models and
+fhir.resources (R4B) agree on what both cover. Elements that we do not read are ignored here and checked there.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+String = Annotated[str, StringConstraints(min_length=1)]
+Code = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+( [^\s]+)*$")]
+Uri = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-.]{1,64}$")]
+Date = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$")]
+DateTime = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])"
+        r"(T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)))?)?)?$"
+    ),
+]
+Instant = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+        r"T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))$"
+    ),
+]
+
+
+class Fhir(BaseModel):
+    """Strict: text is text, true is true. Elements that we do not read are passed over."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Coding(Fhir):
+    system: Uri | None = None
+    code: Code | None = None
+    display: String | None = None
+
+
+class CodeableConcept(Fhir):
+    coding: list[Coding] = []
+    text: String | None = None
+
+
+class Identifier(Fhir):
+    use: Code | None = None
+    system: Uri | None = None
+    value: String | None = None
+
+
+class Reference(Fhir):
+    reference: String | None = None
+    identifier: Identifier | None = None
+    display: String | None = None
+
+
+class Period(Fhir):
+    start: DateTime | None = None
+    end: DateTime | None = None
+
+
+class PlainExtension(Fhir):
+    """An extension without extensions of its own, with the kinds of value that we read."""
+
+    url: Uri
+    valueString: String | None = None
+    valueBoolean: bool | None = None
+    valueInteger: int | None = None
+    valueDate: Date | None = None
+    valueCode: Code | None = None
+    valueCoding: Coding | None = None
+    valueCodeableConcept: CodeableConcept | None = None
+
+
+class Extension(PlainExtension):
+    extension: list[PlainExtension] = []
+
+
+class NhsIdentifier(Identifier):
+    extension: list[Extension] = []
+
+
+class HumanName(Fhir):
+    use: Literal["usual", "official", "temp", "nickname", "anonymous", "old", "maiden"] | None = None
+    text: String | None = None
+    family: String | None = None
+    given: list[String] = []
+    prefix: list[String] = []
+
+
+class ContactPoint(Fhir):
+    system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
+    value: String | None = None
+    use: Literal["home", "work", "temp", "old", "mobile"] | None = None
+    rank: Annotated[int, Field(gt=0)] | None = None
+
+
+class Address(Fhir):
+    extension: list[Extension] = []
+    use: Literal["home", "work", "temp", "old", "billing"] | None = None
+    text: String | None = None
+    line: list[String] = []
+    city: String | None = None
+    district: String | None = None
+    state: String | None = None
+    postalCode: String | None = None
+
+
+class Annotation(Fhir):
+    text: String
+
+
+class Resource(Fhir):
+    id: Id | None = None
+
+
+class MessageSource(Fhir):
+    endpoint: Uri
+
+
+class MessageHeader(Resource):
+    resourceType: Literal["MessageHeader"]
+    eventCoding: Coding | None = None
+    reason: CodeableConcept | None = None
+    sender: Reference | None = None
+    source: MessageSource
+    focus: list[Reference] = []
+
+
+class ServiceRequest(Resource):
+    resourceType: Literal["ServiceRequest"]
+    status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
+    intent: Literal[
+        "proposal",
+        "plan",
+        "directive",
+        "order",
+        "original-order",
+        "reflex-order",
+        "filler-order",
+        "instance-order",
+        "option",
+    ]
+    priority: Literal["routine", "urgent", "asap", "stat"] | None = None
+    basedOn: list[Reference] = []
+    category: list[CodeableConcept] = []
+    code: CodeableConcept | None = None
+    orderDetail: list[CodeableConcept] = []
+    subject: Reference
+    encounter: Reference | None = None
+    authoredOn: DateTime | None = None
+    requester: Reference | None = None
+    performer: list[Reference] = []
+    reasonCode: list[CodeableConcept] = []
+    reasonReference: list[Reference] = []
+    note: list[Annotation] = []
+
+
+class PatientContact(Fhir):
+    relationship: list[CodeableConcept] = []
+    name: HumanName | None = None
+    telecom: list[ContactPoint] = []
+
+
+class Communication(Fhir):
+    language: CodeableConcept
+    preferred: bool | None = None
+
+
+class Patient(Resource):
+    resourceType: Literal["Patient"]
+    extension: list[Extension] = []
+    identifier: list[NhsIdentifier] = []
+    name: list[HumanName] = []
+    telecom: list[ContactPoint] = []
+    gender: Literal["male", "female", "other", "unknown"] | None = None
+    birthDate: Date | None = None
+    address: list[Address] = []
+    contact: list[PatientContact] = []
+    communication: list[Communication] = []
+    generalPractitioner: list[Reference] = []
+
+
+class Hospitalization(Fhir):
+    dischargeDisposition: CodeableConcept | None = None
+
+
+class EncounterLocation(Fhir):
+    location: Reference
+
+
+class Encounter(Resource):
+    resourceType: Literal["Encounter"]
+    extension: list[Extension] = []
+    status: Literal[
+        "planned",
+        "arrived",
+        "triaged",
+        "in-progress",
+        "onleave",
+        "finished",
+        "cancelled",
+        "entered-in-error",
+        "unknown",
+    ]
+    class_: Coding = Field(alias="class")
+    period: Period | None = None
+    location: list[EncounterLocation] = []
+    serviceProvider: Reference | None = None
+
+
+class Location(Resource):
+    resourceType: Literal["Location"]
+    identifier: list[Identifier] = []
+    name: String | None = None
+    physicalType: CodeableConcept | None = None
+    partOf: Reference | None = None
+
+
+class ActivityDetail(Fhir):
+    code: CodeableConcept | None = None
+    description: String | None = None
+
+
+class Activity(Fhir):
+    outcomeCodeableConcept: list[CodeableConcept] = []
+    reference: Reference | None = None
+    detail: ActivityDetail | None = None
+
+
+class CarePlan(Resource):
+    resourceType: Literal["CarePlan"]
+    addresses: list[Reference] = []
+    activity: list[Activity] = []
+
+
+class Task(Resource):
+    resourceType: Literal["Task"]
+    code: CodeableConcept | None = None
+    description: String | None = None
+
+
+class Condition(Resource):
+    resourceType: Literal["Condition"]
+    code: CodeableConcept | None = None
+
+
+class Practitioner(Resource):
+    resourceType: Literal["Practitioner"]
+    identifier: list[Identifier] = []
+    name: list[HumanName] = []
+    telecom: list[ContactPoint] = []
+
+
+class PractitionerRole(Resource):
+    resourceType: Literal["PractitionerRole"]
+    practitioner: Reference | None = None
+    organization: Reference | None = None
+    telecom: list[ContactPoint] = []
+
+
+class Organization(Resource):
+    resourceType: Literal["Organization"]
+    identifier: list[Identifier] = []
+    name: String | None = None
+    telecom: list[ContactPoint] = []
+
+
+class RelatedPerson(Resource):
+    resourceType: Literal["RelatedPerson"]
+    relationship: list[CodeableConcept] = []
+    name: list[HumanName] = []
+    telecom: list[ContactPoint] = []
+
+
+class Provision(Fhir):
+    type: Literal["deny", "permit"] | None = None
+
+
+class Consent(Resource):
+    resourceType: Literal["Consent"]
+    status: Literal["draft", "proposed", "active", "rejected", "inactive", "entered-in-error"]
+    category: list[CodeableConcept]
+    dateTime: DateTime | None = None
+    performer: list[Reference] = []
+    policyRule: CodeableConcept | None = None
+    provision: Provision | None = None
+
+
+class Flag(Resource):
+    resourceType: Literal["Flag"]
+    status: Literal["active", "inactive", "entered-in-error"]
+    category: list[CodeableConcept] = []
+    code: CodeableConcept
+
+
+class Attachment(Fhir):
+    contentType: Code | None = None
+    data: String | None = None
+    url: Uri | None = None
+    title: String | None = None
+
+
+class DocumentContent(Fhir):
+    attachment: Attachment
+
+
+class DocumentReference(Resource):
+    resourceType: Literal["DocumentReference"]
+    status: Literal["current", "superseded", "entered-in-error"]
+    description: String | None = None
+    content: list[DocumentContent]
+
+
+class Binary(Resource):
+    resourceType: Literal["Binary"]
+    contentType: Code
+    data: String | None = None
+
+
+class Meta(Fhir):
+    lastUpdated: Instant | None = None
+
+
+class Entry(Fhir):
+    fullUrl: Uri | None = None
+
+
+class Bundle(Fhir):
+    """The envelope. Its entries' resources are read one by one, by their type."""
+
+    resourceType: Literal["Bundle"]
+    id: Id
+    meta: Meta | None = None
+    type: Literal["message"]
+    timestamp: Instant | None = None
+    entry: Annotated[list[Entry], Field(min_length=1, max_length=500)]
+
+
+READ: dict[str, type[Resource]] = {
+    model.__name__: model
+    for model in (
+        MessageHeader,
+        ServiceRequest,
+        Patient,
+        Encounter,
+        Location,
+        CarePlan,
+        Task,
+        Condition,
+        Practitioner,
+        PractitionerRole,
+        Organization,
+        RelatedPerson,
+        Consent,
+        Flag,
+        DocumentReference,
+        Binary,
+    )
+}
+"""The resources that we read; others may be in the message, and are passed over."""

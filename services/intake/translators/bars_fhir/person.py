@@ -1,0 +1,216 @@
+"""The person of a BaRS message: from Patient, as UK Core writes it."""
+
+from typing import Any
+
+from schemas import nhs_number
+from schemas.nhs_number import VerificationStatus
+from services.intake.translators.bars_fhir.message import Message, codes, is_system, line, words
+from services.intake.translators.bars_fhir.models import (
+    Address,
+    CodeableConcept,
+    ContactPoint,
+    Extension,
+    HumanName,
+    NhsIdentifier,
+    Patient,
+    PatientContact,
+    PlainExtension,
+)
+from services.intake.translators.contract import day, once, unnamed
+
+NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
+UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
+VERIFICATION = UK_CORE + "NHSNumberVerificationStatus"
+ADDRESS_KEY = UK_CORE + "AddressKey"
+INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
+COMMUNICATION_NEED = "https://lightbulb.example.org/StructureDefinition/communication-need"
+NO_FIXED_ABODE = "224226001"
+
+STATUS_ENGLAND = "https://fhir.hl7.org.uk/CodeSystem/UKCore-NHSNumberVerificationStatusEngland"
+STATUS_OLDER = "https://fhir.hl7.org.uk/CodeSystem/UKCore-NHSNumberVerificationStatus"
+OLDER = {
+    "number-present-and-verified": VerificationStatus.VERIFIED,
+    "number-present-but-not-traced": VerificationStatus.NOT_TRACED,
+    "trace-required": VerificationStatus.TRACE_REQUIRED,
+    "trace-attempted": VerificationStatus.NO_OR_MANY_MATCHES,
+    "trace-needs-to-be-resolved": VerificationStatus.TO_BE_RESOLVED,
+    "trace-in-progress": VerificationStatus.TRACE_IN_PROGRESS,
+    "number-not-present-and-trace-not-required": VerificationStatus.NOT_PRESENT,
+    "trace-postponed": VerificationStatus.POSTPONED,
+}
+"""The code system that BaRS samples still use, in terms of the current one (facts 3.1)."""
+
+
+def person(message: Message, patient: Patient, *, homeless: bool) -> dict[str, Any]:
+    """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
+    name = _name(message, patient)
+    number, status = number_and_status(message, patient)
+    telecom = [*patient.telecom, *(point for contact in patient.contact if _is_self(contact) for point in contact.telecom)]
+    return unnamed(
+        {
+            "nhs_number": number,
+            "nhs_number_status": status,
+            "local_ids": _local_ids(patient),
+            "family_name": line(name.family),
+            "given_names": [given for given in map(line, name.given) if given],
+            "title": line(" ".join(name.prefix)),
+            "birth_date": day(patient.birthDate),
+            "gender": patient.gender,
+            "address": _address(patient.address, homeless),
+            "phone": reach(telecom, "phone"),
+            "email": reach(telecom, "email"),
+            "language": _language(patient),
+            "interpreter_needed": _interpreter(patient),
+            "communication_needs": _communication_needs(patient),
+        }
+    )
+
+
+def number_and_status(message: Message, patient: Patient) -> tuple[str | None, VerificationStatus]:
+    """The NHS number and how far its sender had verified it; a number that fails its check is a fault."""
+    given = [
+        (index, identifier)
+        for index, identifier in enumerate(patient.identifier)
+        if is_system(identifier.system, NHS_NUMBER) and identifier.use != "old"
+    ]
+    numbers = once([nhs_number.normalise(one.value) for _, one in given if one.value])
+    if len(numbers) > 1:
+        message.fault(patient, ("identifier",), "invariant", "gives two different NHS numbers")
+    for index, identifier in given:
+        if identifier.value and not nhs_number.is_valid(nhs_number.normalise(identifier.value)):
+            place = ("identifier", index, "value")
+            message.fault(patient, place, "value", "is no valid NHS number: ten digits with a modulus 11 check digit")
+    status = next((_status(identifier) for _, identifier in given), VerificationStatus.NOT_STATED)
+    return (numbers[0] if numbers else None), status
+
+
+def _status(identifier: NhsIdentifier) -> VerificationStatus:
+    for extension in identifier.extension:
+        if is_system(extension.url, VERIFICATION):
+            for code in codes(extension.valueCodeableConcept, STATUS_ENGLAND):
+                return VerificationStatus(code) if code in _CURRENT else VerificationStatus.NOT_STATED
+            for code in codes(extension.valueCodeableConcept, STATUS_OLDER):
+                return OLDER.get(code, VerificationStatus.NOT_STATED)
+    return VerificationStatus.NOT_STATED
+
+
+_CURRENT = {status.value for status in VerificationStatus if len(status.value) == 2}
+
+
+def _name(message: Message, patient: Patient) -> HumanName:
+    current = [name for name in patient.name if name.use != "old" and line(name.family)]
+    official = [name for name in current if name.use in ("official", "usual")]
+    if not current:
+        message.fault(patient, ("name",), "required", "a name with a family name is required")
+        return HumanName()
+    return (official or current)[0]
+
+
+def _local_ids(patient: Patient) -> list[dict[str, Any]]:
+    return [
+        unnamed({"system": one.system, "value": line(one.value)})
+        for one in patient.identifier
+        if line(one.value) and not is_system(one.system, NHS_NUMBER)
+    ]
+
+
+def _address(addresses: list[Address], homeless: bool) -> dict[str, Any] | None:
+    current = [address for address in addresses if address.use not in ("old", "billing", "work")]
+    chosen = next((address for address in current if address.use == "home"), current[0] if current else None)
+    if chosen is None:
+        return {"no_fixed_abode": True} if homeless else None
+    code = postcode(chosen.postalCode)
+    lines = [text for text in map(line, [*chosen.line, chosen.city, chosen.district, chosen.state]) if text]
+    said = any(text.casefold() in ("no fixed abode", "nfa", "no fixed address") for text in lines)
+    return unnamed(
+        {
+            "lines": lines or ([line(chosen.text)] if line(chosen.text) else None),
+            "postcode": code,
+            "no_fixed_abode": said or (code or "").startswith("ZZ99") or (homeless and code is None) or None,
+            "uprn": _uprn(chosen),
+        }
+    )
+
+
+def postcode(value: str | None) -> str | None:
+    """Capitals, one blank before the last three characters."""
+    plain = "".join((value or "").split()).upper()
+    return f"{plain[:-3]} {plain[-3:]}" if len(plain) > 4 else plain or None
+
+
+def _uprn(address: Address) -> str | None:
+    for extension in address.extension:
+        parts = {part.url: part for part in extension.extension}
+        kind = parts["type"].valueCoding if "type" in parts else None
+        value = line(parts["value"].valueString) if "value" in parts else None
+        if is_system(extension.url, ADDRESS_KEY) and kind and kind.code == "UPRN" and value and value.isdigit():
+            return value
+    return None
+
+
+def reach(points: list[ContactPoint], system: str) -> str | None:
+    """The telephone number or address that its owner prefers, none that is old."""
+    usable = [point for point in points if point.system == system and point.use != "old" and line(point.value)]
+    usable.sort(key=lambda point: point.rank or 99)
+    return line(usable[0].value) if usable else None
+
+
+def _language(patient: Patient) -> str | None:
+    spoken = sorted(patient.communication, key=lambda one: not one.preferred)
+    concept = spoken[0].language if spoken else None
+    return next((coding.code for coding in concept.coding if coding.code), None) or words(concept) if concept else None
+
+
+def _interpreter(patient: Patient) -> bool | None:
+    return next((e.valueBoolean for e in patient.extension if is_system(e.url, INTERPRETER)), None)
+
+
+def _communication_needs(patient: Patient) -> list[str]:
+    return [
+        said
+        for extension in patient.extension
+        if is_system(extension.url, COMMUNICATION_NEED) and (said := said_by(extension))
+    ]
+
+
+def said_by(extension: Extension | PlainExtension) -> str | None:
+    """The words of an extension."""
+    return line(extension.valueString) or words(extension.valueCodeableConcept)
+
+
+# ---- the others -----------------------------------------------------------------------------------------------------
+
+
+def contacts(patient: Patient) -> list[dict[str, Any]]:
+    """Next of kin and carers; not the person, whom BaRS lists among the contacts to hold the telephone numbers."""
+    others = [contact for contact in patient.contact if not _is_self(contact)]
+    return [
+        entry
+        for contact in others
+        if (
+            entry := unnamed(
+                {
+                    "name": full_name([contact.name] if contact.name else []),
+                    "relationship": _relationship(contact.relationship),
+                    "phone": reach(contact.telecom, "phone"),
+                }
+            )
+        )
+    ]
+
+
+def _is_self(contact: PatientContact) -> bool:
+    codes_given = {coding.code for concept in contact.relationship for coding in concept.coding}
+    return "ONESELF" in codes_given or (contact.name is None and not contact.relationship)
+
+
+def _relationship(concepts: list[CodeableConcept]) -> str | None:
+    return next((said for concept in concepts if (said := words(concept))), None)
+
+
+def full_name(names: list[HumanName]) -> str | None:
+    """A name on one line."""
+    if not names:
+        return None
+    name = names[0]
+    return line(" ".join([*name.prefix, *name.given, name.family or ""])) or line(name.text)

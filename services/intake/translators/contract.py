@@ -1,0 +1,213 @@
+"""What every translator is: a pure function from one delivered message to `Translated`, or to a `Refusal` that is a value.
+
+Bytes, partner, time and keys arrive in the `Delivery`; nothing is read from a clock, a file or a network. A translator never raises,
+whatever the bytes are, and never repeats a value of the message in what it refuses: it names places and kinds.
+The suite in tests/contract holds for each of them, and their golden pairs lie beside it as files.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from schemas.case import EndReason
+from schemas.referral import Referral
+from services.partners import Partner
+
+FaultKind = Literal[
+    "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
+]
+"""Kinds of fault, named as FHIR issue types (http://hl7.org/fhir/issue-type), for every format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where (FHIRPath, field, column), of what kind, and what to do about it. Never the value."""
+
+    place: str
+    kind: FaultKind
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The sender still owns it. At least one fault; as many as could be found at once."""
+
+    faults: tuple[Fault, ...]
+
+    def has(self, kind: FaultKind) -> bool:
+        """True where one of the faults is of this kind."""
+        return any(fault.kind == kind for fault in self.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it was delivered: who sent it (authenticated), its bytes, when, and what its envelope said."""
+
+    partner: Partner
+    body: bytes
+    received_at: datetime
+    attachment_key: bytes
+    request_id: str | None = None
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The bytes of an attachment; the referral's `attachments` name it by the same reference."""
+
+    reference: str
+    content: bytes
+    sha256: str
+    media_type: str | None
+
+
+Intent = Literal["new", "update", "cancel", "either"]
+"""What the sender asks: `either` where its format does not tell new from changed (forms, rows)."""
+
+CancelReason = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN]
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A message that was understood.
+
+    `message_ids`: any one that was seen before from this partner makes it a repeat (same content) or a conflict (other content).
+    `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of what it says, whatever message says it.
+    `referral` is none in a cancel.
+    """
+
+    message_ids: tuple[str, ...]
+    referral_id: str
+    intent: Intent
+    content_hash: str
+    referral: Referral | None = None
+    cancel_reason: CancelReason = EndReason.CANCELLED_BY_REFERRER
+    discharged_on: date | None = None
+    sent_at: datetime | None = None
+    correlation_id: str | None = None
+    documents: tuple[Document, ...] = ()
+
+
+Translator = Callable[[Delivery], Translated | Refusal]
+
+
+# ---- what translators share -----------------------------------------------------------------------------------------
+
+
+def content_hash(referral: Referral) -> str:
+    """SHA-256 of what a referral says, without the message that says it. Fields at their default are left out, so that a
+    field which a later version of the language adds does not change the hash of what was sent before it."""
+    said = referral.__pydantic_serializer__.to_json(referral, exclude={"message", "sent_by"}, exclude_defaults=True)
+    return hashlib.sha256(said).hexdigest()
+
+
+def cancel_hash(reason: EndReason, discharged_on: date | None) -> str:
+    """SHA-256 of what a cancel says."""
+    return hashlib.sha256(f"cancel {reason} {discharged_on}".encode()).hexdigest()
+
+
+def document(delivery: Delivery, referral_id: str, content: bytes, media_type: str | None) -> Document:
+    """A document under its reference: 128 bits of a keyed hash, so that nobody guesses it; the same bytes get the same one."""
+    digest = hashlib.sha256(content).hexdigest()
+    named = f"attachment:{delivery.partner.id}:{referral_id}:{digest}".encode()
+    reference = hmac.new(delivery.attachment_key, named, hashlib.sha256).hexdigest()[:32]
+    return Document(reference, content, digest, media_type)
+
+
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def holds_nul(body: bytes) -> bool:
+    """True where a JSON text holds the character NUL, raw or escaped: PostgreSQL keeps it in no text."""
+    return b"\x00" in body or (b"\\u0000" in body and _ESCAPED_NUL.search(body) is not None)
+
+
+CONSENT_REFUSED = (
+    "the person did not agree to share with the housing authority: do not refer; explain the service again, "
+    "or give the public contact of Lightbulb so that they can ask themselves"
+)
+"""What a referrer is told to do instead, where consent to the referral is no."""
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def instant(value: str | None) -> datetime | None:
+    """A date and time with an offset (RFC 3339) in UTC; none where it is no such thing, or of another century."""
+    try:
+        parsed = datetime.fromisoformat(value) if value else None
+    except ValueError:
+        return None
+    if parsed is None or parsed.tzinfo is None or not 1900 < parsed.year < 2200:
+        return None
+    return parsed.astimezone(UTC)
+
+
+def day(value: str | None) -> date | None:
+    """The day that a date or date-time names, as written; none for a partial or impossible one."""
+    try:
+        return date.fromisoformat(value[:10]) if value and value[4:8:3] == "--" else None
+    except ValueError:
+        return None
+
+
+_KINDS: dict[str, tuple[FaultKind, str]] = {
+    "missing": ("required", "is required and was not given"),
+    "string_too_short": ("invalid", "is empty"),
+    "string_too_long": ("too-long", "is longer than is taken"),
+    "too_long": ("too-long", "has more entries than are taken"),
+    "too_short": ("required", "needs at least one entry"),
+    "extra_forbidden": ("invalid", "is no field of this message"),
+    "literal_error": ("value", "is none of the codes that are expected here"),
+    "enum": ("value", "is none of the codes that are expected here"),
+    "string_pattern_mismatch": ("value", "has not the form that is expected here"),
+    "string_type": ("invalid", "is no text"),
+    "bool_type": ("invalid", "is neither true nor false"),
+    "list_type": ("invalid", "is no list"),
+    "model_type": ("invalid", "is no object"),
+    "model_attributes_type": ("invalid", "is no object"),
+    "dict_type": ("invalid", "is no object"),
+    "date_parsing": ("value", "is no date such as 2026-11-05"),
+    "date_from_datetime_parsing": ("value", "is no date such as 2026-11-05"),
+    "date_type": ("invalid", "is no date such as 2026-11-05"),
+    "datetime_parsing": ("value", "is no date and time such as 2026-11-05T09:30:00Z"),
+    "timezone_aware": ("value", "needs an offset, such as 2026-11-05T09:30:00Z"),
+    "recursion_loop": ("too-long", "is nested too deeply"),
+}
+
+
+def faults_of(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> tuple[Fault, ...]:
+    """What a model found wrong, by place and kind. Pydantic's own words are not used: some of them repeat the value."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return tuple(fault(place(tuple(one["loc"])), one["type"]) for one in found[:50])
+
+
+def fault(place: str, kind: str) -> Fault:
+    """The fault for one of pydantic's kinds of error."""
+    issue, explanation = _KINDS.get(kind, ("invalid", "has not the form that is expected here"))
+    return Fault(place, issue, explanation)
+
+
+def fhir_path(root: str, loc: Iterable[int | str]) -> str:
+    """('entry', 3, 'resource') below 'Bundle' is Bundle.entry[3].resource."""
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+
+
+def refuse(*faults: Fault) -> Refusal:
+    """A refusal for these faults."""
+    return Refusal(faults)
+
+
+def unnamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Without the entries that were not given: models then take their defaults."""
+    return {name: value for name, value in values.items() if value is not None and value not in ("", (), [], {})}
+
+
+def once(values: Sequence[Any]) -> list[Any]:
+    """In order, each one once."""
+    return list(dict.fromkeys(values))
