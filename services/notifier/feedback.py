@@ -195,10 +195,14 @@ class Feedback(Frozen):
     open_needs: tuple[Coded, ...] = ()
     found: tuple[Found, ...] = ()
     done: tuple[Done, ...] = ()
-    so_far: tuple[Done, ...] = Field((), description="All that was done so far; told where the whole position is restated")
+    so_far: tuple[Done, ...] = Field(
+        (), description="All that was done so far; told where the whole position is restated"
+    )
     words: tuple[str, ...] = Field((), description="The same in plain sentences, a paragraph each")
     practice_todo: str | None = Field(None, description="What a practice need do")
-    restates: bool = Field(False, description="An earlier message failed for good: this states the whole present position")
+    restates: bool = Field(
+        False, description="An earlier message failed for good: this states the whole present position"
+    )
 
     @property
     def on(self) -> date:
@@ -245,9 +249,7 @@ class _Listener:
 def compose(event: Event, recipients: Recipients, words: Words) -> list[Feedback]:
     """Every feedback that `event` (a CaseEvent) causes: one for each (referral, recipient) that may hear it."""
     assert isinstance(event.data, CaseEvent)
-    return [
-        feedback for concern in event.data.concerns for feedback in compose_for(event, concern, recipients, words)
-    ]
+    return [feedback for concern in event.data.concerns for feedback in compose_for(event, concern, recipients, words)]
 
 
 def compose_for(event: Event, concern: Concern, recipients: Recipients, words: Words) -> list[Feedback]:
@@ -457,9 +459,7 @@ def _content(concern: Concern, news: _News, column: Column, words: Words) -> dic
         "refer_to": news.refer_to,
         "needs": tuple(words.service(need) for need in news.needs),
         "open_needs": tuple(words.service(need) for need in concern.open_needs),
-        "found": tuple(
-            Found(service=words.service(f.service), finding=words.finding(f.finding)) for f in news.found
-        ),
+        "found": tuple(Found(service=words.service(f.service), finding=words.finding(f.finding)) for f in news.found),
         "done": _once(done) if news.told is Told.COMPLETED else (),
         "so_far": _once(done),
     }
@@ -479,4 +479,3 @@ def _done(intervention: Intervention, column: Column, words: Words) -> Done:
 
 def _once(done: tuple[Done, ...]) -> tuple[Done, ...]:
     return tuple(dict.fromkeys(done))
-

@@ -4,7 +4,7 @@ import string
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError, model_validator
@@ -12,6 +12,7 @@ from pydantic import ValidationError, model_validator
 from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, Line, Written
 from schemas.referral import Service
+from services.directory import Directory
 from services.notifier.feedback import Coded, Feedback, HubContact, Told
 
 FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
@@ -54,7 +55,6 @@ class Templates(Written):
     end_reasons: dict[EndReason, EndWords]
     hold_reasons: dict[HoldReason, Line]
     findings: dict[str, Line]
-    services: dict[Service, Line]
 
     @model_validator(mode="after")
     def _every_code_has_words(self) -> "Templates":
@@ -65,9 +65,10 @@ class Templates(Written):
             "end_reasons": EndReason,
             "hold_reasons": HoldReason,
             "findings": FINDINGS,
-            "services": Service,
         }
-        missing = [f"{name}.{code}" for name, codes in wanted.items() for code in codes if code not in getattr(self, name)]
+        missing = [
+            f"{name}.{code}" for name, codes in wanted.items() for code in codes if code not in getattr(self, name)
+        ]
         unknown = [f"{{{name}}}" for line in self._lines() for name in _placeholders(line) - PLACEHOLDERS]
         if missing or unknown:
             raise ValueError(f"missing words: {missing}; unknown placeholders: {unknown}")
@@ -85,21 +86,17 @@ class Quotable(Written):
     providers: tuple[Line, ...]
 
 
-class Hubs(Protocol):
-    """The directory of hubs, as far as its public part goes."""
-
-    def contact(self, hub: HubId) -> HubContact | None: ...
-
-
 class ReviewedWords:
     """The words of feedback; implements `feedback.Words`."""
 
-    def __init__(self, templates: Templates, quotable: Quotable, hubs: Hubs) -> None:
+    def __init__(self, templates: Templates, quotable: Quotable, directory: Directory) -> None:
         self._templates = templates
+        self._directory = directory
         self._actions = {_folded(action): action for action in quotable.actions}
         self._providers = {_folded(provider): provider for provider in quotable.providers}
-        self._hubs = hubs
-        self._services = {service: Coded(code=service.value, words=words) for service, words in templates.services.items()}
+        self._services = {
+            service: Coded(code=service.value, words=directory.offer(service).label) for service in Service
+        }
 
     @property
     def ourselves(self) -> Ourselves:
@@ -126,7 +123,11 @@ class ReviewedWords:
         return self._services[service]
 
     def hub(self, hub: HubId) -> HubContact | None:
-        return self._hubs.contact(hub)
+        """Name and public contact of a hub, or of an authority outside the county."""
+        found = self._directory.contact(hub)
+        if found is None:
+            return None
+        return HubContact(id=found.id, name=found.name, phone=found.contact.phone, email=found.contact.email)
 
     def action(self, action: str) -> str | None:
         """The action, where it is on the reviewed list."""
@@ -154,9 +155,7 @@ class ReviewedWords:
 
     def _filled(self, lines: Iterable[str], feedback: Feedback) -> tuple[str, ...]:
         values = self._values(feedback)
-        return tuple(
-            line.format_map(values) for line in lines if all(values.get(name) for name in _placeholders(line))
-        )
+        return tuple(line.format_map(values) for line in lines if all(values.get(name) for name in _placeholders(line)))
 
     def _values(self, feedback: Feedback) -> Mapping[str, str]:
         return {
@@ -182,11 +181,11 @@ class ReviewedWords:
         return self._templates.end_reasons[EndReason(feedback.reason.code)].instead
 
 
-def load(directory: Path, hubs: Hubs) -> ReviewedWords:
-    """Read templates/feedback.yaml and templates/actions.yaml; raises WordsFault."""
-    templates = _read(directory / "templates" / "feedback.yaml", Templates)
-    quotable = _read(directory / "templates" / "actions.yaml", Quotable)
-    return ReviewedWords(templates, quotable, hubs)
+def load(folder: Path, directory: Directory) -> ReviewedWords:
+    """Read templates/feedback.yaml and templates/actions.yaml in `folder`; raises WordsFault."""
+    templates = _read(folder / "templates" / "feedback.yaml", Templates)
+    quotable = _read(folder / "templates" / "actions.yaml", Quotable)
+    return ReviewedWords(templates, quotable, directory)
 
 
 def in_words(day: date) -> str:

@@ -1,0 +1,83 @@
+"""Keeps feedback to be fetched, where the directory has no other way: GET /referrals/{reference}/feedback.
+
+A caller sees only what was composed for it; for any other reference the answer is the same 404 as for one that does not exist.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from services.notifier.channels import Delivered, Outcome, Parcel, Rendered
+from services.notifier.feedback import Coded, Done, Feedback, HubContact
+from services.partners import Partner
+
+
+class Mailbox:
+    """Implements `Channel`: what is rendered is kept; there is nothing to send."""
+
+    def render(self, feedback: Feedback) -> Rendered:
+        """The feedback as it will be fetched."""
+        return Rendered(orjson.dumps(as_fetched(feedback)), {})
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        """It is there since it was composed."""
+        return Delivered()
+
+
+def recipients_of(caller: Partner) -> list[str]:
+    """The recipients that `caller` is: itself, and its organisation from before it became a partner."""
+    return [caller.id, f"ods:{caller.ods}"] if caller.ods else [caller.id]
+
+
+def as_fetched(feedback: Feedback) -> dict[str, Any]:
+    """Plain words and codes. Status only says no more than status, date, our reference and the home hub's public contact."""
+    status = {
+        "id": feedback.id,
+        "reference": feedback.reference,
+        "referral_id": feedback.referral_id,
+        "status": feedback.status.value,
+        "at": feedback.at.isoformat(),
+        "detail": "full" if feedback.full else "status-only",
+        "hub": _hub(feedback.hub),
+        "words": list(feedback.words),
+        "restates": feedback.restates,
+    }
+    return _present(status | _content(feedback) if feedback.full else status)
+
+
+def _content(feedback: Feedback) -> dict[str, Any]:
+    return {
+        "told": feedback.told.value,
+        "why": [_coded(reason) for reason in feedback.why],
+        "reason": _coded(feedback.reason) if feedback.reason else None,
+        "until": feedback.until.isoformat() if feedback.until else None,
+        "refer_to": _hub(feedback.refer_to),
+        "needs": [_coded(need) for need in feedback.needs],
+        "open_needs": [_coded(need) for need in feedback.open_needs],
+        "found": [{"service": _coded(f.service), "finding": _coded(f.finding)} for f in feedback.found],
+        "done": [_done(done) for done in feedback.done],
+    }
+
+
+def _done(done: Done) -> dict[str, Any]:
+    return _present(
+        {
+            "service": _coded(done.service),
+            "action": done.action,
+            "provider": done.provider,
+            "date": done.on.isoformat() if done.on else None,
+        }
+    )
+
+
+def _coded(coded: Coded) -> dict[str, str]:
+    return {"code": coded.code, "words": coded.words}
+
+
+def _hub(hub: HubContact | None) -> dict[str, Any] | None:
+    return _present({"name": hub.name, "phone": hub.phone, "email": hub.email}) if hub else None
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value != [] and value is not False}

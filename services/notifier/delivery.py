@@ -1,0 +1,210 @@
+"""Gives composed feedback to its carriers: claims what is due, makes the attempts side by side, records results in batches.
+
+Woken by the commits of its own process; polls only for what is due again or what another process left behind.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import database
+from services.messaging.telemetry import log
+from services.notifier import store
+from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
+from services.notifier.feedback import Words, restate
+from services.notifier.store import Attempt, Claimed
+
+AT_ONCE = 256
+"""Attempts under way in one process."""
+
+EACH = 64
+"""Attempts under way to one recipient: one that is slow leaves room for the others."""
+
+LEASE_SECONDS = 30.0
+"""Longer than any carrier may take, so that nobody else tries meanwhile."""
+
+POLL_SECONDS = 0.5
+
+
+class Delivery:
+    """`wake()` after a commit; `run()` until cancelled."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        channels: Mapping[str, Channel],
+        words: Words,
+        *,
+        recorded: Callable[[], None] = lambda: None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self._engine = engine
+        self._channels = channels
+        self._words = words
+        self._recorded = recorded
+        self._lease_seconds = lease_seconds
+        self._woken = asyncio.Event()
+        self._results_there = asyncio.Event()
+        self._results: list[Attempt] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._by_recipient: Counter[str] = Counter()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; then let what is under way end, and record it."""
+        recorder = asyncio.create_task(self._record_for_ever())
+        try:
+            await self._claim_for_ever()
+        finally:
+            await self._finish()
+            recorder.cancel()
+            await asyncio.gather(recorder, return_exceptions=True)
+            await self._record_last()
+
+    async def _finish(self) -> None:
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=5.0)
+        for task in self._under_way:
+            task.cancel()
+
+    async def _record_last(self) -> None:
+        if self._results:
+            try:
+                await asyncio.wait_for(self._record(self._results), 5.0)
+            except Exception as error:
+                log.warning("results_not_recorded", reason=database.reason_class(error), results=len(self._results))
+
+    # -- claiming
+
+    async def _claim_for_ever(self) -> None:
+        pause = 0.1
+        while True:
+            self._woken.clear()
+            room = AT_ONCE - len(self._under_way) - len(self._results)
+            try:
+                claimed = await self._claim(min(room, EACH)) if room > 0 else []
+                pause = 0.1
+            except Exception as error:
+                log.warning("delivery_backs_off", reason=database.reason_class(error), seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            for one in claimed:
+                self._start(one)
+            if len(claimed) < min(room, EACH) or room <= 0:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+        except TimeoutError:
+            return
+
+    async def _claim(self, limit: int) -> list[Claimed]:
+        busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
+        async with self._engine.begin() as tx:
+            claimed = await store.claim(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
+            return [await self._restated(tx, one) if one.follows_failure else one for one in claimed]
+
+    async def _restated(self, tx: database.Transaction, claimed: Claimed) -> Claimed:
+        """Before its first attempt, a feedback that follows a final failure gets the whole present position."""
+        feedback, undelivered = await store.since_accepted(tx, claimed)
+        whole = restate(feedback, undelivered, self._words)
+        rendered = self._channels[claimed.conversation[3]].render(whole)
+        await store.rewrite(tx, claimed, whole, rendered)
+        return store.with_bytes(claimed, rendered)
+
+    # -- attempting
+
+    def _start(self, claimed: Claimed) -> None:
+        task = asyncio.create_task(self._attempt(claimed))
+        self._under_way.add(task)
+        self._by_recipient[claimed.parcel.recipient] += 1
+        task.add_done_callback(self._under_way.discard)
+
+    async def _attempt(self, claimed: Claimed) -> None:
+        started_at = datetime.now(UTC)
+        try:
+            outcome = await self._deliver(claimed)
+        finally:
+            self._by_recipient[claimed.parcel.recipient] -= 1
+        pause = _pause(claimed, outcome)
+        self._results.append(Attempt(claimed, outcome, started_at, datetime.now(UTC), pause))
+        self._results_there.set()
+
+    async def _deliver(self, claimed: Claimed) -> Outcome:
+        try:
+            return await self._channels[claimed.conversation[3]].deliver(claimed.parcel)
+        except Exception as error:
+            log.error("channel_raised", channel=claimed.conversation[3], reason=database.reason_class(error))
+            return Retry(f"raised:{database.reason_class(error)}")
+
+    # -- recording
+
+    async def _record_for_ever(self) -> None:
+        pause = 0.1
+        while True:
+            await self._results_there.wait()
+            self._results_there.clear()
+            results = self._results[:]
+            try:
+                await self._record(results)
+                del self._results[: len(results)]
+                pause = 0.1
+            except Exception as error:
+                log.warning("recording_backs_off", reason=database.reason_class(error), seconds=pause)
+                await asyncio.sleep(pause)
+                self._results_there.set()
+                pause = min(pause * 2, 5.0)
+
+    async def _record(self, results: Sequence[Attempt]) -> None:
+        await database.each_or_halves(results, self._mark, _not_recorded)
+        for attempt in results:
+            _tell(attempt)
+        self._wake_later(results)
+
+    async def _mark(self, results: Sequence[Attempt]) -> None:
+        async with self._engine.begin() as tx:
+            await store.mark(tx, results)
+        self._recorded()
+
+    def _wake_later(self, results: Sequence[Attempt]) -> None:
+        """At once for those that follow; when their pause is over for those that are tried again."""
+        self.wake()
+        pauses = {round(a.pause, 1) for a in results if isinstance(a.outcome, Retry)}
+        for pause in pauses:
+            asyncio.get_running_loop().call_later(pause + 0.01, self.wake)
+
+
+async def _not_recorded(attempt: Attempt, reason: str) -> None:
+    """Its lease ends by itself, and it is sent again with the same bytes."""
+    log.error("result_not_recorded", feedback_id=attempt.claimed.parcel.feedback_id, reason=reason)
+
+
+def _pause(claimed: Claimed, outcome: Outcome) -> float:
+    return pause_before(claimed.parcel.attempt + 1, outcome.after) if isinstance(outcome, Retry) else 0.0
+
+
+def _tell(attempt: Attempt) -> None:
+    parcel = attempt.claimed.parcel
+    about = {
+        "reference": parcel.reference,
+        "feedback_id": parcel.feedback_id,
+        "recipient": parcel.recipient,
+        "correlation_id": parcel.correlation_id,
+        "attempt": parcel.attempt,
+    }
+    match attempt.outcome:
+        case Failed(reason):
+            log.error("feedback_failed", reason=reason, **about)
+        case Retry(reason):
+            log.warning("feedback_waits", reason=reason, seconds=round(attempt.pause, 1), **about)
+        case _:
+            log.debug("feedback_accepted", **about)

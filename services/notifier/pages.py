@@ -1,0 +1,73 @@
+"""What the notifier answers over HTTP: feedback to be fetched, and whether it is well."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.messaging import database
+from services.messaging.telemetry import log
+from services.notifier import store
+from services.notifier.channels.mailbox import as_fetched, recipients_of
+from services.notifier.store import Kept
+from services.partners import Partners
+
+UNKNOWN = {"error": "not-found", "explanation": "There is no feedback for you under this reference."}
+UNAUTHORISED = {"error": "unauthorised", "explanation": "Send the bearer token that was given to you as a partner."}
+AWAY = {"error": "unavailable", "explanation": "Please try again in a few seconds."}
+
+
+def application(engine: AsyncEngine, partners: Partners) -> Starlette:
+    """The ASGI application."""
+
+    async def feedback(request: Request) -> Response:
+        caller = partners.authenticate(request.headers.get("authorization"))
+        if caller is None:
+            return _json(401, UNAUTHORISED, {"WWW-Authenticate": "Bearer"})
+        try:
+            async with engine.begin() as tx:
+                kept = await store.fetch(tx, request.path_params["reference"], recipients_of(caller), datetime.now(UTC))
+        except Exception as error:
+            return _unable(error)
+        return _json(200, [_fetched(one) for one in kept]) if kept else _json(404, UNKNOWN)
+
+    async def live(request: Request) -> Response:
+        return _json(200, {"live": True})
+
+    async def ready(request: Request) -> Response:
+        try:
+            async with engine.connect() as connection:
+                await connection.execute(text("select 1"))
+        except Exception as error:
+            return _unable(error)
+        return _json(200, {"ready": True})
+
+    return Starlette(
+        routes=[
+            Route("/referrals/{reference}/feedback", feedback, methods=["GET"]),
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+        ]
+    )
+
+
+def _fetched(kept: Kept) -> dict[str, Any]:
+    return as_fetched(kept.feedback) | {"steps": dict(kept.steps)}
+
+
+def _unable(error: Exception) -> Response:
+    """Away: come back. A reference that PostgreSQL cannot even read (a NUL) is one that does not exist."""
+    if database.is_transient(error):
+        return _json(503, AWAY, {"Retry-After": "5"})
+    log.warning("fetch_refused", reason=database.reason_class(error))
+    return _json(404, UNKNOWN)
+
+
+def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")

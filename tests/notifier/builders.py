@@ -1,0 +1,189 @@
+"""Anything that a test of the notifier does not care about: `a_concern()`, `an_event()`."""
+
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from schemas.case import BusinessStatus, CasePosition, CaseStatus, Ended, Finding, Intervention, Pathway, RoutingReason
+from schemas.events import CaseAssigned, CaseCompleted, CaseEvent, CaseOpened, Concern, Event, PersonBrief
+from schemas.model import CaseId, PersonKey, Reference
+from schemas.referral import Consent, Organisation, Referrer, Sender, Service
+from services import directory, partners
+from services.messaging.cloudevents import Record, headers_of, value_of
+from services.notifier import words
+from services.notifier.recipients import KnownPartners
+from services.notifier.words import ReviewedWords
+
+FOLDER = Path(__file__).parents[2] / "infra" / "directory"
+GP, GP_MESH, GP_MAILBOX = "gp-alder-lane", "gp-brook-street", "gp-castle-view"
+ODS = {GP: "C82991", GP_MESH: "C82992", GP_MAILBOX: "C82993", "uhl": "RWE", "lpt": "RT5"}
+AT = datetime(2026, 11, 3, 10, 0, tzinfo=UTC)
+YES = Consent(answer="yes")
+_offsets = itertools.count()
+
+
+def the_words() -> ReviewedWords:
+    return words.load(FOLDER, directory.load(FOLDER))
+
+
+def the_recipients(
+    addresses: dict[str, str] | None = None, *, mesh: bool = True, tokens: dict[str, str] | None = None
+) -> KnownPartners:
+    return KnownPartners(the_partners(addresses, tokens), mesh=mesh)
+
+
+def the_partners(addresses: dict[str, str] | None = None, tokens: dict[str, str] | None = None) -> partners.Partners:
+    addresses = {GP: "http://127.0.0.1:9/fhir"} if addresses is None else addresses
+    names = {*addresses, *(tokens or {})}
+    access = {
+        name: partners.Access(
+            feedback_url=addresses.get(name),
+            token_sha256=(partners.hash_of((tokens or {})[name]),) if name in (tokens or {}) else (),
+        )
+        for name in names
+    }
+    return partners.Partners(list(partners.load(FOLDER, None)), partners.Deployment(partners=access))
+
+
+def a_person(**changed: object) -> PersonBrief:
+    person = PersonBrief(
+        nhs_number="9990000018",
+        nhs_number_status="01",
+        family_name="Vantongeren",
+        given_names=("Edith",),
+        birth_date=date(1946, 2, 1),
+    )
+    return person.model_copy(update=changed)
+
+
+def a_sender(partner: str = GP, name: str = "Alder Lane Surgery") -> Sender:
+    return Sender(partner=partner, organisation=Organisation(ods=ODS.get(partner), name=name))
+
+
+def a_referrer(kind: str = "gp", ods: str | None = ODS[GP], name: str = "Dr Asha Example") -> Referrer:
+    organisation = Organisation(ods=ods, name="Surgery") if ods else None
+    return Referrer.model_validate({"kind": kind, "organisation": organisation, "name": name})
+
+
+def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> Concern:
+    concern = Concern(
+        reference=Reference(reference),
+        correlation_id="0b0c7c1e-6c0a-4f59-9c39-000000000001",
+        message_id="79120f41-a431-4f08-bcc5-1e67006fcae0",
+        referral_id="sender-1234",
+        format="bars-fhir",
+        sent_by=a_sender(),
+        referred_by=a_referrer(),
+        registered_practice=Organisation(ods=ODS[GP]),
+        person=a_person(),
+        feedback_consent=YES,
+        needs=(Service.MINOR_ADAPTATIONS, Service.WARM_HOMES),
+        open_needs=(Service.MINOR_ADAPTATIONS, Service.WARM_HOMES),
+        home_hub="charnwood",
+        reasons=(RoutingReason.COMMUNITY_POSTCODE,),
+        status="requested",
+    )
+    return concern.model_copy(update=changed)
+
+
+def by_gp(partner: str = GP, **changed: object) -> Concern:
+    """A referral that a practice sent itself."""
+    sender = {"sent_by": a_sender(partner), "referred_by": a_referrer(ods=ODS[partner])}
+    return a_concern(**{**sender, "registered_practice": Organisation(ods=ODS[partner]), **changed})
+
+
+def by_first_contact_for_gp(partner: str = GP, **changed: object) -> Concern:
+    """A GP's referral that arrived through First Contact's form."""
+    through = {"sent_by": Sender(partner="first-contact", organisation=Organisation(name="First Contact Plus"))}
+    return a_concern(**{**through, "format": "form", "referred_by": a_referrer(ods=ODS[partner]), **changed})
+
+
+def from_ward(**changed: object) -> Concern:
+    """A hospital's referral."""
+    through = {"sent_by": a_sender("uhl", "UHL"), "referred_by": a_referrer("hospital-team", "RWE", "Nurse Example")}
+    return a_concern(**{"reference": "LB-WARD-WARD-WARD", **through, "format": "hl7v2", **changed})
+
+
+def a_position(**changed: object) -> CasePosition:
+    position = CasePosition(
+        status=CaseStatus.REQUESTED,
+        business_status=BusinessStatus.AWAITING_HUB,
+        home_hub="charnwood",
+        holder="charnwood",
+        pathway=Pathway.HOUSING_MOT,
+        reasons=(RoutingReason.INPATIENT, RoutingReason.COMMUNITY_POSTCODE),
+        directory_version="tests",
+    )
+    return position.model_copy(update=changed)
+
+
+def an_event(
+    kind: type[CaseEvent] = CaseAssigned,
+    *concerns: Concern,
+    id: str = "event-1",
+    person_key: str = "a" * 32,
+    at: datetime = AT,
+    **said: object,
+) -> Event:
+    data = kind.model_validate(
+        {"case_id": CaseId("case-1"), "person_key": person_key, "case": a_position(), "concerns": concerns, **said}
+    )
+    return Event(
+        id=id,
+        source="/lightbulb/router",
+        time=at,
+        person_key=PersonKey(person_key),
+        correlation_id=concerns[0].correlation_id if concerns else "c",
+        data=data,
+    )
+
+
+def ended(concern: Concern, *needs: Service) -> tuple[Ended, ...]:
+    return (Ended(reference=concern.reference, needs=needs or concern.needs),)
+
+
+def a_finding(concern: Concern, service: Service = Service.MINOR_ADAPTATIONS, found: str = "need-confirmed") -> Finding:
+    return Finding.model_validate({"reference": concern.reference, "service": service, "finding": found})
+
+
+def an_intervention(
+    reference: str = "LB-7K3M-9Q2X-4TDW",
+    service: Service = Service.MINOR_ADAPTATIONS,
+    action: str = "Grab rails fitted",
+    provider: str = "Charnwood Borough Council",
+    on: date = date(2026, 11, 20),
+) -> Intervention:
+    return Intervention(reference=Reference(reference), service=service, action=action, provider=provider, on=on)
+
+
+def a_life(concern: Concern, prefix: str, person_key: str = "a" * 32) -> list[Event]:
+    """opened, assigned, completed: what one referral may go through."""
+    done = (an_intervention(concern.reference),)
+    last = concern.model_copy(update={"status": "completed", "open_needs": (), "interventions": done})
+    return [
+        an_event(CaseOpened, concern, id=f"{prefix}-1", person_key=person_key),
+        an_event(CaseAssigned, concern, id=f"{prefix}-2", person_key=person_key, at=AT + timedelta(hours=1)),
+        an_event(
+            CaseCompleted,
+            last,
+            id=f"{prefix}-3",
+            person_key=person_key,
+            at=AT + timedelta(days=30),
+            ended=ended(concern),
+        ),
+    ]
+
+
+def as_records(events: Sequence[Event], topic: str = "case.event") -> list[Record]:
+    return [
+        Record(
+            topic=topic,
+            partition=0,
+            offset=next(_offsets),
+            key=event.person_key.encode(),
+            value=value_of(event),
+            headers=tuple((name, value.encode()) for name, value in headers_of(event).items()),
+        )
+        for event in events
+    ]

@@ -1,0 +1,88 @@
+"""A notifier's parts, wired as app.py does, without Kafka: events are handed in, the outbox is read."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import Event
+from services.notifier.channels import Channel
+from services.notifier.channels.fhir_endpoint import FhirEndpoint
+from services.notifier.channels.mailbox import Mailbox
+from services.notifier.delivery import Delivery
+from services.notifier.receiver import Receiver
+from services.notifier.recipients import KnownPartners
+from tests.notifier.builders import as_records, the_words
+
+WORDS = the_words()
+
+
+class Notifier:
+    """One process's worth."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        recipients: KnownPartners,
+        channels: Mapping[str, Channel],
+        *,
+        lease_seconds: float = 30.0,
+    ) -> None:
+        self.delivery = Delivery(engine, channels, WORDS, lease_seconds=lease_seconds)
+        self.receiver = Receiver(engine, recipients, WORDS, channels, self.delivery.wake)
+        self._task: asyncio.Task[None] | None = None
+
+    async def hears(self, *events: Event) -> None:
+        await self.receiver.receive(as_records(events))
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self.delivery.run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def a_notifier(
+    engine: AsyncEngine,
+    recipients: KnownPartners,
+    *,
+    more: Mapping[str, Channel] | None = None,
+    delivering: bool = True,
+    lease_seconds: float = 30.0,
+) -> AsyncIterator[Notifier]:
+    endpoint = FhirEndpoint(recipients.fhir_address, WORDS.ourselves)
+    channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox(), "mesh": Mailbox(), **(more or {})}
+    notifier = Notifier(engine, recipients, channels, lease_seconds=lease_seconds)
+    if delivering:
+        notifier.start()
+    try:
+        yield notifier
+    finally:
+        await notifier.stop()
+        await endpoint.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def rows(engine: AsyncEngine, query: str, **values: object) -> Sequence[Any]:
+    async with engine.connect() as connection:
+        return (await connection.execute(text(query), values)).all()
+
+
+async def until_rows(engine: AsyncEngine, query: str, wanted: int, seconds: float = 10.0) -> Sequence[Any]:
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await rows(engine, query)
+            if len(found) >= wanted:
+                return found
+            await asyncio.sleep(0.02)
