@@ -106,7 +106,7 @@ def start(
 def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
     """Bring the database, its postcodes and the topics to what this version needs. Safe to repeat."""
     migrate(database)
-    hubs = hub_directory.load(directory).hub_ids
+    hubs = [hub.id for hub in hub_directory.load(directory).hubs]
     asyncio.run(_load_and_create(database, kafka, topics.declared(hubs), replication))
 
 
