@@ -15,6 +15,7 @@ from infra.embedded.claim import Claim
 from infra.embedded.process import Child, Command, PortTaken, StartFailed
 
 PASSWORD = "password"  # noqa: S105 - the sandbox gives every mailbox this one; the shared key is what protects it
+SERVER = Path(__file__).with_name("mesh_server.py")
 MAILBOX = re.compile("[A-Z0-9]{1,64}")
 
 
@@ -64,15 +65,10 @@ def _start_server(folder: Path, shared_key: str) -> tuple[Child, int]:
 
 
 def _start_on(port: int, folder: Path, shared_key: str) -> Child:
-    child = Child(folder, "mesh", Command(_argv(port), _environment(folder, shared_key), grace=5.0))
+    command = Command([sys.executable, SERVER, str(port)], _environment(folder, shared_key), grace=5.0)
+    child = Child(folder, "mesh", command)
     child.wait_until(lambda: _answers(port))
     return child
-
-
-def _argv(port: int) -> list[str]:
-    # Message headers of MESH can name people: no access log, and nothing below a warning.
-    quiet = ["--no-access-log", "--log-level", "warning"]
-    return [sys.executable, "-m", "uvicorn", "mesh_sandbox.api:app", "--host", kept.HOST, "--port", str(port), *quiet]
 
 
 def _environment(folder: Path, shared_key: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from infra.embedded.claim import Claim
 from infra.embedded.process import Account, Child, Command, PortTaken, StartFailed
 
 ROLE = DATABASE = "lightbulb"
+PROVIDER = "PostgreSQL 18, embedded"
 
 SETTINGS = {
     "listen_addresses": kept.HOST,
@@ -43,7 +44,7 @@ class Postgres:
     url: str
     child: Child
     claim: Claim
-    provider: str = "PostgreSQL 18, embedded"
+    provider: str = PROVIDER
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back."""

@@ -32,13 +32,17 @@ class Account:
 
 @dataclass(frozen=True)
 class Command:
-    """How one server is started and stopped. `grace` is in seconds: after it the server's process group is killed."""
+    """How one server is started and stopped.
+
+    `cwd`: its log's folder where None. `grace`, in seconds: after it the server's process group is killed.
+    """
 
     argv: Sequence[str | Path]
     env: Mapping[str, str] = field(default_factory=os.environ.copy)
     account: Account = Account()
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
+    cwd: Path | None = None
 
 
 class Child:
@@ -55,7 +59,7 @@ class Child:
             _watched(command, self.log, folder / f"{name}.pid"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=folder,
+            cwd=command.cwd or folder,
             env=command.env,
             start_new_session=True,
         )

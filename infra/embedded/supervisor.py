@@ -51,7 +51,7 @@ class Supervisor:
 
     def add(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str], *, grace: float = 20.0) -> None:
         """Start a process with exactly this environment; `grace` is what it gets between SIGTERM and SIGKILL, in seconds."""
-        self._kept.append(_Kept(self._folder, name, Command(argv, env, grace=grace), self._happened))
+        self._kept.append(_Kept(self._folder, name, Command(argv, env, grace=grace, cwd=Path.cwd()), self._happened))
 
     @property
     def children(self) -> dict[str, Child]:

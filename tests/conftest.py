@@ -1,0 +1,69 @@
+"""Kafka and PostgreSQL for the tests that ask for them: started at the first use, once for the whole run."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from infra.embedded import providers
+from infra.embedded.providers import Provided
+
+
+def pytest_report_header() -> str:
+    return f"servers, where a test asks for them: {providers.announced()}"
+
+
+@pytest.fixture(scope="session")
+def kafka_provided() -> Iterator[Provided]:
+    with providers.kafka() as provided:
+        yield provided
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_provided: Provided) -> str:
+    """The bootstrap address. All tests of a run share it: name your topics and groups apart."""
+    return kafka_provided.address
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of the server's first database; ask for `database` to get one of your own."""
+    with providers.postgres(fsync=False) as provided:
+        yield provided.address
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty database at each call and gives its address (asyncpg); all are dropped at the end of the run."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"test_{uuid4().hex}")
+        execute(postgres, f"create database {made[-1]}")
+        return urlunsplit(urlsplit(postgres)._replace(path=f"/{made[-1]}"))
+
+    yield make
+    for name in made:
+        execute(postgres, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="module")
+def database(new_database: Callable[[], str]) -> str:
+    """The address of an empty database for this file's tests."""
+    return new_database()
+
+
+def execute(address: str, statement: str) -> None:
+    """On a connection of its own, in a thread of its own: the caller's thread may have a running event loop."""
+
+    async def on_connection() -> None:
+        connection = await asyncpg.connect(address.replace("+asyncpg", ""))
+        await connection.execute(statement)
+        await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, on_connection()).result()
