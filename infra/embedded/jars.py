@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -122,5 +123,15 @@ def from_maven(jar: Jar, folder: Path) -> Path:
     return maven.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
 
 
+def main() -> None:
+    """Missing jars are no failure yet: they may be there at the first start. A falsified one is."""
+    try:
+        class_path()
+    except JarsMissing as missing:
+        Console(stderr=True).print(f"{missing} The next start tries again.", soft_wrap=True)
+    except JarRefused as refused:
+        sys.exit(str(refused))
+
+
 if __name__ == "__main__":
-    class_path()
+    main()

@@ -1,0 +1,66 @@
+# Lightbulb referral hub. `make` alone lists the targets. Needs Python 3.11 to 3.13 and a package index; nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+READY := .venv/.ready
+RUN := .venv/bin
+
+.PHONY: help demo up test lint check bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Show the whole loop: referrals in, cases at their hubs, feedback to the referrers
+	@$(RUN)/lightbulb demo
+
+up: $(READY) ## Run everything on this machine until Ctrl-C
+	@$(RUN)/lightbulb up
+
+test: $(READY) ## Run the tests
+	@$(RUN)/pytest $(ARGS)
+
+lint: $(READY) ## Check form, types and the rule of who may import whom
+	@$(RUN)/ruff format --check .
+	@$(RUN)/ruff check .
+	@$(RUN)/mypy --strict schemas services infra
+	@$(RUN)/lint-imports
+
+check: lint test ## Every check, then the tests
+
+bench: $(READY) ## Measure, as ratios that hold on any machine
+	@$(RUN)/python -m tests.bench
+
+lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
+	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$$python -m venv "$$folder/uv"; "$$folder/uv/bin/pip" install --quiet uv; \
+	"$$folder/uv/bin/uv" pip compile --universal --python-version 3.11 --generate-hashes --all-extras --upgrade --quiet --no-header \
+	  pyproject.toml -o requirements.lock
+	$(RUN)/python -m infra.embedded.lock_jars
+
+clean: ## Remove the virtual environment, caches and the fetched jars; data folders stay
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Setting up: the virtual environment, and Kafka's jars in the cache; again when a lock file changes. The project itself
+# is put on the path by a .pth file and a two-line command: nothing is built, so it is the same on every Python.
+SUITS := -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+
+COMMAND := import sys; sys.argv[0] = \047lightbulb\047; from infra.cli import main; main()
+
+$(READY): requirements.lock pyproject.toml infra/embedded/jgo.lock.toml
+	@for name in .venv/bin/python python3.13 python3.12 python3.11 python3; do \
+	  if "$$name" $(SUITS) 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$${python:-}" ]; then \
+	  echo "No Python 3.11, 3.12 or 3.13 with its venv module was found on the PATH." \
+	       "Install one (Debian and Ubuntu: python3 and python3-venv), then run make again." >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv with $$($$python --version): once, and after an update"; \
+	[ "$$python" = .venv/bin/python ] || "$$python" -m venv --clear .venv
+	@set -o pipefail; $(RUN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \
+	  | { grep --line-buffered -E '^(Collecting|Installing)' || true; }
+	@printf '%s\n' "$(CURDIR)" > "$$($(RUN)/python -c 'import site; print(site.getsitepackages()[0])')/lightbulb-hub.pth"
+	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -P -c "$(COMMAND)" "$$@"\n' "$(CURDIR)" > $(RUN)/lightbulb
+	@chmod +x $(RUN)/lightbulb
+	@$(RUN)/python -c 'from infra.embedded.jars import main; main()'
+	@touch $(READY)
