@@ -55,7 +55,7 @@ def _channels(
 ) -> Mapping[str, Channel]:
     channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
     if config.mesh_url is not None:
-        channels["mesh"] = Mesh.from_settings(config, recipients.mesh_mailbox, reviewed)
+        channels["mesh"] = Mesh.from_settings(config, recipients.mesh_mailbox, reviewed.ourselves)
     return channels
 
 

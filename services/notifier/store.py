@@ -95,7 +95,7 @@ async def _reserve(tx: Transaction, feedbacks: Sequence[Feedback]) -> dict[str, 
     result = await tx.execute(_RESERVE, _columns(by_conversation))
     ordinals: dict[str, int] = {}
     for *key, last in result:
-        ids = by_conversation[tuple(key)]  # type: ignore[index]
+        ids = by_conversation[tuple(key)]
         ordinals.update({feedback_id: last - len(ids) + 1 + place for place, feedback_id in enumerate(ids)})
     return ordinals
 

@@ -1,0 +1,101 @@
+"""The letter that a practice files: one page of XHTML. Who, what was found, what was done, what to do, whom to call."""
+
+import unicodedata
+from collections.abc import Iterable
+from html import escape
+
+from schemas.events import PersonBrief
+from services.notifier.feedback import Done, Feedback, Found
+from services.notifier.words import Ourselves, contact_words, in_words
+
+TITLE = "Housing support feedback"
+STYLE = (
+    "body{font:12pt Arial,sans-serif;max-width:18cm}table{border-collapse:collapse}"
+    "td,th{border:1px solid #999;padding:2pt 6pt;text-align:left}"
+)
+
+
+def page(feedback: Feedback, ourselves: Ourselves) -> str:
+    """The letter as a document of its own."""
+    return (
+        '<!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>'
+        f"<title>{TITLE}</title><style>{STYLE}</style></head><body>{content(feedback, ourselves)}</body></html>"
+    )
+
+
+def content(feedback: Feedback, ourselves: Ourselves) -> str:
+    """The letter's inside: what goes between <body> and </body>, or into a FHIR narrative."""
+    return "".join(
+        (
+            f"<h1>{TITLE}</h1>",
+            _lines((ourselves.name, in_words(feedback.on), f"To: {feedback.recipient.name or 'the referrer'}")),
+            _section("About", _who(feedback)),
+            _section("What we have to tell you", "".join(f"<p>{_text(line)}</p>" for line in feedback.words)),
+            _section("What was found", _found(feedback.found)),
+            _section("What was done", _done(feedback.done)),
+            _section("What the practice need do", f"<p>{_text(feedback.practice_todo or '')}</p>"),
+            _section("Whom to call", _call(feedback)),
+        )
+    )
+
+
+def name_of(person: PersonBrief) -> str:
+    """Edith Vantongeren."""
+    return " ".join((*person.given_names, person.family_name or "")).strip() or "name not given"
+
+
+def spaced(nhs_number: str) -> str:
+    """999 000 0018, as NHS numbers are read."""
+    return f"{nhs_number[:3]} {nhs_number[3:6]} {nhs_number[6:]}"
+
+
+def plain(text: str) -> str:
+    """In letters that a header can carry: accents folded away, everything else that is not ASCII left out."""
+    folded = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in folded if letter.isascii() and letter.isprintable())
+
+
+def _who(feedback: Feedback) -> str:
+    person = feedback.person
+    referral = (
+        f"Our reference: {feedback.reference}",
+        f"Your referral: {feedback.referral_id}",
+        f"Referred by: {feedback.referred_by}" if feedback.referred_by else None,
+    )
+    if person is None:
+        return _lines(("The person of the referral below; please check who it is before you file this.", *referral))
+    number = f"NHS number: {spaced(person.nhs_number)}" if person.nhs_number else "NHS number: not given"
+    born = f"Born: {in_words(person.birth_date)}" if person.birth_date else None
+    return _lines((name_of(person), number, born, *referral))
+
+
+def _found(found: tuple[Found, ...]) -> str:
+    return _table(("Need", "Found"), ((f.service.words, f.finding.words) for f in found)) if found else ""
+
+
+def _done(done: tuple[Done, ...]) -> str:
+    rows = ((d.service.words, d.action or "done", d.provider or "", in_words(d.on) if d.on else "") for d in done)
+    return _table(("Need", "What was done", "By whom", "When"), rows) if done else ""
+
+
+def _call(feedback: Feedback) -> str:
+    hub = feedback.hub
+    return _lines((hub.name, contact_words(hub), f"Please give the reference {feedback.reference}.")) if hub else ""
+
+
+def _section(title: str, inside: str) -> str:
+    return f"<h2>{title}</h2>{inside}" if inside else ""
+
+
+def _lines(lines: Iterable[str | None]) -> str:
+    return f"<p>{'<br/>'.join(_text(line) for line in lines if line)}</p>"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    cells = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{_text(cell)}</th>' for cell in head)}</tr>{cells}</table>"
+
+
+def _text(text: str) -> str:
+    """Escaped, and without the control characters that XML 1.0 cannot hold."""
+    return escape("".join(letter for letter in text if letter.isprintable() or letter in "\n\t"))

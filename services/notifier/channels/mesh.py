@@ -1,0 +1,192 @@
+"""Delivers feedback to a practice by MESH: a GP Connect Send Document letter, workflow GPCONNECT_SEND_DOCUMENT.
+
+MESH taking a message says only that: *accepted*. Whether it was collected, and whether the practice knows the patient, arrives
+later in messages of its own. A lost reply says nothing at all, so before any resend MESH itself is asked what it has under our local
+id (pitfalls E5). Recipient and subject may name the patient (MESH wants it so): they are never logged.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from mesh_client import MeshClient
+
+from services.messaging.settings import Settings
+from services.messaging.telemetry import log
+from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, itk3, letter
+from services.notifier.feedback import Feedback
+from services.notifier.words import Ourselves
+
+WORKFLOW = "GPCONNECT_SEND_DOCUMENT"
+CLIENTS = 8
+ANSWER_SECONDS = 11.0
+QUEUE_SECONDS = 4.0
+"""Waiting for a client, asking and sending together stay below the lease of a claimed feedback."""
+
+NOT_AUTHORISED_SECONDS = 120.0
+PASSING = frozenset({408, 425, 429})
+VERSION = "1"
+
+
+class Mesh:
+    """Implements `Channel`. `mailboxes` gives a partner's mailbox; a practice that is no partner is found by MESH itself."""
+
+    def __init__(
+        self,
+        client: Callable[[], MeshClient],
+        mailbox: str,
+        mailboxes: Callable[[str], str | None],
+        ourselves: Ourselves,
+    ) -> None:
+        self._client = client
+        self._mailbox = mailbox
+        self._mailboxes = mailboxes
+        self._ourselves = ourselves
+        self._own = threading.local()
+        self._threads = ThreadPoolExecutor(CLIENTS, thread_name_prefix="mesh")
+        self._free = asyncio.Semaphore(CLIENTS)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, mailboxes: Callable[[str], str | None], ourselves: Ourselves) -> "Mesh":
+        """Raises ValueError where a setting of MESH is missing."""
+        url, mailbox = settings.mesh_url, settings.mesh_mailbox
+        if url is None or mailbox is None or settings.mesh_password is None or settings.mesh_shared_key is None:
+            raise ValueError("LIGHTBULB_MESH_URL, _MAILBOX, _PASSWORD and _SHARED_KEY are given together or not at all")
+        client = partial(
+            connect,
+            url,
+            mailbox,
+            settings.mesh_password.get_secret_value(),
+            settings.mesh_shared_key.get_secret_value(),
+        )
+        return cls(client, mailbox, mailboxes, ourselves)
+
+    def close(self) -> None:
+        """End its threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def render(self, feedback: Feedback) -> Rendered:
+        """The letter in its bundle; a local id of its own; the subject, and the address where MESH is to find the practice."""
+        ids = {
+            "local_id": f"{self._ourselves.ods}-{feedback.id}",
+            "bundle_id": itk3.bundle_id(feedback),
+            "subject": subject(feedback, self._ourselves),
+        }
+        if feedback.recipient.routed:
+            ids["to"] = automatic(feedback)
+        return Rendered(itk3.as_xml(itk3.bundle(feedback, self._ourselves, self._mailbox)), ids)
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        """One attempt, in a thread: the client is synchronous."""
+        try:
+            await asyncio.wait_for(self._free.acquire(), QUEUE_SECONDS)
+        except TimeoutError:
+            return Retry("all-clients-busy", 1.0)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, parcel)
+        finally:
+            self._free.release()
+
+    def _deliver(self, parcel: Parcel) -> Outcome:
+        try:
+            known = _ask(self._mine(), parcel) if parcel.attempt > 1 else None
+            return known or self._send(parcel)
+        except requests.Timeout:
+            return Retry("time-out")
+        except (requests.RequestException, OSError) as error:
+            return Retry(f"away:{type(error).__name__}")
+
+    def _mine(self) -> MeshClient:
+        """One client for each thread: it counts its own authentication tokens."""
+        if not hasattr(self._own, "client"):
+            self._own.client = self._client()
+        client: MeshClient = self._own.client
+        return client
+
+    def _send(self, parcel: Parcel) -> Outcome:
+        to = parcel.ids.get("to") or self._mailboxes(parcel.recipient)
+        if to is None:
+            return Retry("no-mailbox", NOT_AUTHORISED_SECONDS)
+        response = self._mine().send_chunk(
+            recipient=to,
+            chunk=parcel.body,
+            chunk_num=1,
+            total_chunks=1,
+            workflow_id=WORKFLOW,
+            local_id=parcel.ids["local_id"],
+            subject=parcel.ids["subject"],
+            filename=f"{parcel.ids['bundle_id']}.xml",
+            content_type="application/fhir+xml",
+        )
+        return judge(response.status_code, _json(response))
+
+
+def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClient:
+    """A client that never sends by itself again: a repeated POST is a second letter."""
+    return MeshClient(url, mailbox, password, shared_key=shared_key.encode(), max_retries=0, timeout=ANSWER_SECONDS)
+
+
+def _ask(client: MeshClient, parcel: Parcel) -> Outcome | None:
+    """What MESH has under our local id: none = nothing, send it. mesh-client asks by MESH's id only, which a lost reply never gave."""
+    local_id = quote(parcel.ids["local_id"])
+    response = client._session.get(f"{client.mailbox_url}/outbox/tracking/{local_id}", timeout=ANSWER_SECONDS)
+    match response.status_code:
+        case 404:
+            return None
+        case 200:
+            found = _json(response)
+            return Delivered(receipt=found.get("messageId") or found.get("message_id"), repeat=True)
+        case 300:
+            log.error("mesh_has_it_twice", feedback_id=parcel.feedback_id, correlation_id=parcel.correlation_id)
+            return Delivered(repeat=True)
+        case status:
+            return Retry(f"tracking http {status}", NOT_AUTHORISED_SECONDS if status in (401, 403) else None)
+
+
+def judge(status: int, body: Mapping[str, Any]) -> Outcome:
+    """What MESH's answer to a POST means. A refusal (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154."""
+    if status in (200, 202):
+        return Delivered(receipt=body.get("message_id") or body.get("messageID"))
+    if status in (401, 403):
+        return Retry(f"http {status}", NOT_AUTHORISED_SECONDS)
+    if status in PASSING or status >= 500:
+        return Retry(f"http {status}")
+    return Failed(f"mesh {_code(body) or f'http {status}'}")
+
+
+def _code(body: Mapping[str, Any]) -> str | None:
+    detail = body.get("detail")
+    first = detail[0] if isinstance(detail, list) and detail and isinstance(detail[0], dict) else {}
+    code = body.get("errorCode") or first.get("code")
+    return letter.plain(str(code))[:20] if code else None
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def subject(feedback: Feedback, ourselves: Ourselves) -> str:
+    """The form that GP Connect Send Document 1.3.2 wants. Nobody is named where the person is not certain."""
+    whose, person = f"reference {feedback.reference}", feedback.person
+    if person is not None:
+        whose = f"{letter.name_of(person)}, NHS Number: {person.nhs_number or 'not given'}"
+    line = f"{letter.TITLE} for {whose}, seen at {ourselves.short_name}, {ourselves.ods}, Version: {VERSION}"
+    return letter.plain(line)
+
+
+def automatic(feedback: Feedback) -> str:
+    """GPPROVIDER_<NHS number>_<yyyymmdd>_<surname>: MESH finds the registered practice."""
+    person = feedback.person
+    assert person is not None
+    assert person.birth_date is not None
+    surname = letter.plain(person.family_name or "")
+    return f"GPPROVIDER_{person.nhs_number}_{person.birth_date:%Y%m%d}_{surname}"
