@@ -176,4 +176,7 @@ class CasePosition(Frozen):
     pathway: Pathway = Field(description="What routing decided should happen first")
     district: OnsCode | None = Field(None, description="District of residence: what reports count by; not the hub")
     reasons: tuple[RoutingReason, ...] = Field((), description="Why this hub")
+    worklist: Line | None = Field(
+        None, description="Worklist of the holder: the hospital site of a stay, or the triage desk; to the holder only"
+    )
     directory_version: Line = Field(description="Version of the directory that decided it")

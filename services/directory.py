@@ -349,9 +349,9 @@ def _served(directory: Directory) -> Iterator[Fault]:
         for district in hub.districts:
             if district.code not in county:
                 yield Fault("hubs.yaml", f"{hub.id}: {district.code}", "is no district of the county")
-    for district in directory.county:
-        if not any(d.code == district.code and d.to is None for hub in directory.hubs for d in hub.districts):
-            yield Fault("hubs.yaml", f"county: {district.code}", "no hub serves it until further notice")
+    lasting = {district.code for hub in directory.hubs for district in hub.districts if district.to is None}
+    for code in county - lasting:
+        yield Fault("hubs.yaml", f"county: {code}", "no hub serves it until further notice")
 
 
 def _overlap(one: Dated, other: Dated) -> bool:

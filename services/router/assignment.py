@@ -1,0 +1,314 @@
+"""Decides which hub a case belongs to and who holds it: the routing rules of the design, over its open referrals as a set."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from schemas.case import Pathway, RoutingReason
+from schemas.model import HubId, OnsCode, Reference
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import Referral
+from services.directory import Directory, Hub
+
+Postcodes = Mapping[str, OnsCode]
+"""District of residence by postcode, in capitals without blanks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One open referral, as the rules read it."""
+
+    reference: Reference
+    referral: Referral
+    in_stay: bool
+    doubtful: bool
+    """Its NHS number failed the check, and nobody has looked at it yet."""
+
+    @classmethod
+    def of(cls, reference: Reference, referral: Referral) -> "Request":
+        """A referral as it came."""
+        return cls(reference, referral, referral.is_inpatient, is_doubtful(referral))
+
+    @property
+    def order(self) -> tuple[date, str]:
+        """Among equals the earliest `referred_on` goes first, then the reference."""
+        return self.referral.referred_on or date.max, self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a case belongs. `home_hub` may be an authority outside the county; none: central triage must decide."""
+
+    home_hub: HubId | None = None
+    holder: HubId | None = None
+    pathway: Pathway = Pathway.HOUSING_MOT
+    reasons: tuple[RoutingReason, ...] = ()
+    district: OnsCode | None = None
+    worklist: str | None = None
+
+    def because(self, reason: RoutingReason) -> tuple[RoutingReason, ...]:
+        return (*self.reasons, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the rules are applied to. `placed`, `stay_placed`: where a person put the case; no rule moves it from there."""
+
+    requests: Sequence[Request]
+    directory: Directory
+    postcodes: Postcodes
+    on: date
+    placed: HubId | None = None
+    stay_placed: HubId | None = None
+
+    @property
+    def stays(self) -> list[Request]:
+        """The stays that the hospital team holds the case for; a doubtful person goes to triage, unless a restricted unit is it."""
+        return [
+            r for r in self.requests if r.in_stay and (not r.doubtful or _hospital(r, self.directory)[0].restricted)
+        ]
+
+
+Rule = Callable[[Assignment, Facts], Assignment]
+
+
+def assign(
+    requests: Iterable[Request],
+    directory: Directory,
+    postcodes: Postcodes,
+    on: date,
+    *,
+    placed: HubId | None = None,
+    stay_placed: HubId | None = None,
+    rules: Sequence[Rule] | None = None,
+) -> Assignment:
+    """Where the case of these open referrals belongs on a day. The order in which they came does not matter."""
+    ordered = sorted(requests, key=lambda request: request.order)
+    facts = Facts(ordered, directory, postcodes, on, placed, stay_placed)
+    found = Assignment()
+    for rule in RULES if rules is None else rules:
+        found = rule(found, facts)
+    if found.holder is None and found.pathway is not Pathway.OUTSIDE:
+        found = replace(found, holder=found.home_hub)
+    return found
+
+
+def what_is_read(referral: Referral) -> tuple[object, ...]:
+    """All that the rules read of a referral: where an update leaves it as it was, the case stays where it is."""
+    address, stay = referral.person.address, referral.hospital
+    return (
+        referral.referred_on,
+        referral.named_authority,
+        referral.consents.referral.answer,
+        (address.district, address.postcode, address.no_fixed_abode) if address else None,
+        (stay.site, stay.ward, stay.admitted_on) if stay else None,
+        referral.is_inpatient,
+        frozenset(need.service for need in referral.needs),
+        is_doubtful(referral),
+        (referral.sent_by, referral.referred_by.kind),
+    )
+
+
+def is_doubtful(referral: Referral) -> bool:
+    """True for a number that failed its check (HL7 only; other formats refuse it)."""
+    return referral.person.nhs_number_status is VerificationStatus.FAILED_CHECK
+
+
+def postcode_of(referral: Referral) -> str | None:
+    """The postcode that must be looked up for a referral, in capitals without blanks; none for no fixed abode."""
+    address = referral.person.address
+    if address is None or address.postcode is None or address.no_fixed_abode:
+        return None
+    return address.postcode.replace(" ", "").upper()
+
+
+# ---- the rules, in the order of the design --------------------------------------------------------------------------
+
+
+def inpatient(found: Assignment, facts: Facts) -> Assignment:
+    """1. The hospital housing team holds the case during the stay."""
+    stays = facts.stays
+    if not stays:
+        return found
+    latest = max(stays, key=lambda stay: (_admitted(stay), [-ord(letter) for letter in stay.reference]))
+    hub, worklist = _hospital(latest, facts.directory)
+    holder = facts.stay_placed or hub.id
+    return replace(
+        found,
+        holder=holder,
+        pathway=Pathway.HOSPITAL,
+        reasons=found.because(RoutingReason.INPATIENT),
+        worklist=worklist if holder == hub.id else None,
+    )
+
+
+def already_open(found: Assignment, facts: Facts) -> Assignment:
+    """2. A case that a hub has accepted, or a person has placed, stays there."""
+    if facts.placed is None:
+        return found
+    if facts.placed == facts.directory.triage.id:
+        if found.holder is not None:
+            return found
+        return replace(found, holder=facts.placed, pathway=Pathway.TRIAGE, worklist=_desk(facts))
+    return replace(found, home_hub=facts.placed, reasons=found.because(RoutingReason.ALREADY_OPEN))
+
+
+def housing_authority(found: Assignment, facts: Facts) -> Assignment:
+    """3. The authority that the person named, a council's district, the community postcode, the ward's: in this order."""
+    told = list(_districts(facts))
+    residence = next((code for reason, code in told if reason is not RoutingReason.NAMED_AUTHORITY), None)
+    found = replace(found, district=residence or next((code for _, code in told), None))
+    if facts.placed is not None:
+        return found
+    for reason, code in told:
+        home = _home_of(code, facts)
+        if home is not None:
+            return replace(found, home_hub=home, reasons=found.because(reason))
+    return found
+
+
+def outside_county(found: Assignment, facts: Facts) -> Assignment:
+    """4. Outside the seven districts, and not in hospital: returned, with where to go."""
+    if found.holder is not None or facts.directory.authority(found.home_hub) is None:
+        return found
+    return replace(found, pathway=Pathway.OUTSIDE, reasons=found.because(RoutingReason.OUTSIDE_COUNTY))
+
+
+def needs(found: Assignment, facts: Facts) -> Assignment:
+    """5. Central triage only where every need is a service that is merely referred onward; otherwise a Housing MOT."""
+    if not _is_at_a_hub(found, facts):
+        return found
+    services = [need.service for request in facts.requests for need in request.referral.needs]
+    all_told = all(request.referral.needs for request in facts.requests)
+    if not all_told or not all(map(facts.directory.is_onward, services)):
+        return found
+    return _to_triage(found, facts, RoutingReason.ONWARD_ONLY)
+
+
+def hub_full(found: Assignment, facts: Facts) -> Assignment:
+    """6. A hub that is full: its overflow hub where the directory allows one, otherwise its waiting list."""
+    if (
+        not _is_at_a_hub(found, facts)
+        or found.home_hub is None
+        or not facts.directory.is_full(found.home_hub, facts.on)
+    ):
+        return found
+    other = facts.directory.overflow(found.home_hub, facts.on)
+    if other is not None:
+        return replace(found, home_hub=other.id, reasons=found.because(RoutingReason.HUB_FULL_OVERFLOW))
+    waiting = found.because(RoutingReason.HUB_FULL_WAITING_LIST)
+    return replace(found, pathway=Pathway.WAITING_LIST, reasons=waiting)
+
+
+def not_decidable(found: Assignment, facts: Facts) -> Assignment:
+    """7. No address and no named authority, or a doubtful person: central triage, for a person to decide."""
+    if found.home_hub is not None or found.pathway is Pathway.TRIAGE:
+        return found
+    if found.holder is not None:
+        return replace(found, reasons=found.because(RoutingReason.NOT_DECIDABLE))
+    return _to_triage(found, facts, RoutingReason.NOT_DECIDABLE)
+
+
+RULES: tuple[Rule, ...] = (
+    inpatient,
+    already_open,
+    housing_authority,
+    outside_county,
+    needs,
+    hub_full,
+    not_decidable,
+)
+
+
+# ---- what they ask --------------------------------------------------------------------------------------------------
+
+
+def _is_at_a_hub(found: Assignment, facts: Facts) -> bool:
+    """True for a case that the rules placed at a hub of the county and nobody holds otherwise."""
+    return (
+        facts.placed is None
+        and found.home_hub is not None
+        and found.holder is None
+        and found.pathway is not Pathway.OUTSIDE
+    )
+
+
+def _to_triage(found: Assignment, facts: Facts, reason: RoutingReason) -> Assignment:
+    return replace(
+        found,
+        home_hub=None,
+        holder=facts.directory.triage.id,
+        pathway=Pathway.TRIAGE,
+        reasons=found.because(reason),
+        worklist=_desk(facts),
+    )
+
+
+def _desk(facts: Facts) -> str | None:
+    """First Contact Plus or the Customer Service Centre, by where the earliest referral came in."""
+    if not facts.requests:
+        return None
+    first = facts.requests[0].referral
+    return facts.directory.desk(first.sent_by.partner, first.referred_by.kind)
+
+
+def _districts(facts: Facts) -> Iterator[tuple[RoutingReason, OnsCode]]:
+    """Every district that the referrals give, the weightiest first."""
+    certain = [request.referral for request in facts.requests if not request.doubtful]
+    for reason, district_of in _SOURCES:
+        for referral in certain:
+            code = district_of(referral, facts.postcodes)
+            if code is not None and facts.directory.knows_district(code):
+                yield reason, code
+
+
+def _named(referral: Referral, _: Postcodes) -> OnsCode | None:
+    return referral.named_authority if referral.consents.referral.answer != "no" else None
+
+
+def _by_council(referral: Referral, _: Postcodes) -> OnsCode | None:
+    return referral.person.address.district if referral.person.address else None
+
+
+def _in_community(referral: Referral, postcodes: Postcodes) -> OnsCode | None:
+    return _by_postcode(referral, postcodes) if referral.hospital is None else None
+
+
+def _on_ward(referral: Referral, postcodes: Postcodes) -> OnsCode | None:
+    return _by_postcode(referral, postcodes) if referral.hospital is not None else None
+
+
+def _by_postcode(referral: Referral, postcodes: Postcodes) -> OnsCode | None:
+    postcode = postcode_of(referral)
+    return postcodes.get(postcode) if postcode else None
+
+
+_SOURCES: tuple[tuple[RoutingReason, Callable[[Referral, Postcodes], OnsCode | None]], ...] = (
+    (RoutingReason.NAMED_AUTHORITY, _named),
+    (RoutingReason.COUNCIL_DISTRICT, _by_council),
+    (RoutingReason.COMMUNITY_POSTCODE, _in_community),
+    (RoutingReason.WARD_POSTCODE, _on_ward),
+)
+
+
+def _home_of(code: OnsCode, facts: Facts) -> HubId | None:
+    hub = facts.directory.hub_for_district(code, facts.on)
+    place = hub or facts.directory.authority_for_district(code)
+    return place.id if place else None
+
+
+def _hospital(request: Request, directory: Directory) -> tuple[Hub, str | None]:
+    return hospital_of(request.referral, directory)
+
+
+def hospital_of(referral: Referral, directory: Directory) -> tuple[Hub, str | None]:
+    """(hospital housing team, worklist) that the stay of a referral belongs to."""
+    stay = referral.hospital
+    asked = referral.referred_by.organisation
+    trusts = (referral.sent_by.organisation.ods, asked.ods if asked else None)
+    return directory.hospital(stay.site if stay else None, stay.ward if stay else None, trusts)
+
+
+def _admitted(request: Request) -> date:
+    stay = request.referral.hospital
+    return (stay.admitted_on if stay else None) or date.min

@@ -1,0 +1,111 @@
+"""What the router remembers under one person key: persons, their cases, and the referrals of each. Plain facts, no behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
+from schemas.model import CaseId, Frozen, HubId, OnsCode, PersonKey, Reference
+from schemas.referral import Referral, Service
+from services.router.matching import Doubt
+
+Role = Literal["holder", "follow-on", "former"]
+
+
+class Told(Frozen):
+    """What one hub was told of one case."""
+
+    version: int
+    settled: int
+    """The version since which nothing joined or changed: a command decided on an older one is stale."""
+    role: Role
+
+
+class Leg(Frozen):
+    """One hub's part of a case: the home hub's, or the hospital team's during a stay."""
+
+    hub: HubId | None
+    status: CaseStatus = CaseStatus.REQUESTED
+    business_status: BusinessStatus = BusinessStatus.AWAITING_HUB
+    pathway: Pathway = Pathway.HOUSING_MOT
+    reasons: tuple[RoutingReason, ...] = ()
+    worklist: str | None = None
+    accepted: bool = False
+    placed: bool = False
+    """A person put it here: accepted, assigned or transferred. The rules move it no more."""
+
+
+class Case(Frozen):
+    """The service's work for a person. During a stay the hospital team holds it and the home hub follows on."""
+
+    case_id: CaseId
+    person_no: int
+    home: Leg
+    stay: Leg | None = None
+    ended: CaseStatus | None = None
+    district: OnsCode | None = None
+    directory_version: str
+    told: Mapping[str, Told] = {}
+
+    @property
+    def holding(self) -> Leg:
+        """The part of whoever may move or end the case."""
+        return self.stay or self.home
+
+    @property
+    def is_settled(self) -> bool:
+        """A home hub has the case for certain, and the referrers of the community know it."""
+        return self.home.accepted or (self.home.placed and self.stay is None)
+
+
+class KnownReferral(Frozen):
+    """A referral, and what became of it."""
+
+    reference: Reference
+    version: int
+    person_no: int
+    case_id: CaseId
+    correlation_id: str
+    message_id: str
+    referral: Referral
+    status: CaseStatus = CaseStatus.REQUESTED
+    open_needs: tuple[Service, ...]
+    ended_needs: Mapping[Service, CaseStatus] = {}
+    interventions: tuple[Intervention, ...] = ()
+    home_hub: HubId | None = None
+    """What its referrer was told: by this referral alone, until a home hub has accepted."""
+    reasons: tuple[RoutingReason, ...] = ()
+    hospital_hub: HubId | None = None
+    """The hospital team that its stay belongs to, also when that is over."""
+    in_stay: bool = False
+    handed_over: bool = False
+    """The hospital team gave it to the home hub before the discharge was told."""
+    cleared: bool = False
+    """Triage looked at the number that failed its check."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.status.is_open
+
+
+class KnownPerson(Frozen):
+    """Whether a person is certain; `doubts`: why not, or what must be looked at."""
+
+    person_no: int
+    provisional: bool = False
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """Everything under one person key: the aggregate that decisions are made on."""
+
+    person_key: PersonKey
+    persons: Mapping[int, KnownPerson]
+    cases: Mapping[CaseId, Case]
+    referrals: Mapping[Reference, KnownReferral]
+
+    @classmethod
+    def empty(cls, person_key: PersonKey) -> "KeyState":
+        """A key that nothing is known of."""
+        return cls(person_key, {}, {}, {})

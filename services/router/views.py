@@ -1,0 +1,265 @@
+"""Decides what each reader may see of a case: the internal topic, the holder, the hub that follows on, a hub that had it, a referrer.
+
+During a stay the follow-on hub sees the referrals of the community and that the case is "held elsewhere"; nothing of the hospital's
+referral, its holder, site or ward. After the hand-over the home hub gets the needs, without the stay; of a restricted unit also
+nothing that names who asked. A referrer's part (`concern`) is made from that one referral alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from schemas.case import CasePosition, EndReason, RoutingReason
+from schemas.events import CaseEvent, CaseJoined, CaseUpdated, Concern, HubReferral, PersonBrief
+from schemas.model import HubId, Reference
+from schemas.referral import (
+    Consent,
+    Consents,
+    MessageIdentity,
+    Organisation,
+    Reason,
+    ReasonCode,
+    Referral,
+    Referrer,
+    Sender,
+)
+from services.directory import Directory
+from services.router.state import Case, KnownPerson, KnownReferral, Leg, Role
+
+E = TypeVar("E", bound=CaseEvent)
+
+OF_A_STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
+"""Reasons that tell of a stay in hospital."""
+
+WITHHELD = "withheld"
+
+
+def roles(case: Case, directory: Directory) -> dict[HubId, Role]:
+    """Who hears of the case now, and as what. An authority outside the county has no topic."""
+    found: dict[HubId, Role] = {}
+    if case.home.hub is not None and directory.hub(case.home.hub):
+        found[case.home.hub] = "follow-on" if case.stay else "holder"
+    if case.stay is not None and case.stay.hub is not None:
+        found[case.stay.hub] = "holder"
+    return found
+
+
+def whole_position(case: Case, directory: Directory) -> CasePosition:
+    """Where the case stands, on the internal topic and to its holder."""
+    leg = case.holding
+    holder = leg.hub if directory.hub(leg.hub) else None
+    return _position(case, leg, directory, holder=holder, reasons=leg.reasons, district=True)
+
+
+def position_for(case: Case, hub: HubId, role: Role, directory: Directory, *, seen: bool, secret: bool) -> CasePosition:
+    """Where the case stands, as far as `hub` may know.
+
+    `seen`: it sees a referral of the case. `secret`: there is a stay in a restricted unit that it must not learn of.
+    """
+    if role == "holder":
+        whole = whole_position(case, directory)
+        reasons = tuple(r for r in whole.reasons if r not in OF_A_STAY) if secret else whole.reasons
+        return whole.model_copy(update={"reasons": reasons})
+    holder: str | None = "elsewhere" if case.stay else (case.home.hub if directory.hub(case.home.hub) else None)
+    reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
+    return _position(case, case.home, directory, holder=holder, reasons=reasons, district=seen)
+
+
+def _position(
+    case: Case,
+    leg: Leg,
+    directory: Directory,
+    *,
+    holder: str | None,
+    reasons: tuple[RoutingReason, ...],
+    district: bool,
+) -> CasePosition:
+    return CasePosition(
+        status=case.ended or leg.status,
+        business_status=leg.business_status,
+        home_hub=case.home.hub if case.home.hub != directory.triage.id else None,
+        holder=holder,
+        pathway=leg.pathway,
+        district=case.district if district else None,
+        reasons=reasons,
+        worklist=leg.worklist,
+        directory_version=case.directory_version,
+    )
+
+
+# ---- referrals, as hubs see them ------------------------------------------------------------------------------------
+
+
+def sees(case: Case, known: KnownReferral, hub: HubId, role: Role, directory: Directory) -> bool:
+    """Whether a hub may know that this referral is on the case."""
+    if role == "former":
+        return False
+    if known.hospital_hub is None or known.hospital_hub == hub:
+        return True
+    if case.stay is None:
+        return True
+    return role == "holder" and not _is_restricted(known.hospital_hub, directory)
+
+
+def referral_for(known: KnownReferral, hub: HubId, role: Role, directory: Directory) -> Referral:
+    """The referral without what this hub may not see. Attachments go to the holder only."""
+    referral = known.referral
+    if known.hospital_hub is not None and known.hospital_hub != hub and not _is_hospital(hub, directory):
+        if _is_restricted(known.hospital_hub, directory):
+            return _without_origin(referral)
+        referral = referral.model_copy(update={"hospital": None})
+    if role != "holder" and referral.attachments:
+        referral = referral.model_copy(update={"attachments": ()})
+    return referral
+
+
+def _without_origin(referral: Referral) -> Referral:
+    """Nothing that tells of a restricted unit: not who asked or sent it, no number of theirs, no free text, no dates of the stay."""
+    nobody = Organisation()
+    reason = referral.reason.code if referral.reason.code is not ReasonCode.DISCHARGE_FROM_HOSPITAL else None
+    message = referral.message
+    return referral.model_copy(
+        update={
+            "message": MessageIdentity(format=message.format, message_id=WITHHELD, referral_id=WITHHELD),
+            "sent_by": Sender(partner=WITHHELD, organisation=nobody),
+            "referred_by": Referrer(kind="other"),
+            "person": referral.person.model_copy(update={"local_ids": ()}),
+            "needs": tuple(need.model_copy(update={"text": None, "snomed": ()}) for need in referral.needs),
+            "reason": Reason(code=reason),
+            "hospital": None,
+            "consents": _without_recorder(referral.consents),
+            "risk_flags": tuple(flag.model_copy(update={"text": None}) for flag in referral.risk_flags),
+            "attachments": (),
+            "ready_for_transfer_on": None,
+            "expected_discharge_on": None,
+            "discharged_on": None,
+        }
+    )
+
+
+def _without_recorder(consents: Consents) -> Consents:
+    def alone(consent: Consent) -> Consent:
+        return consent.model_copy(update={"by": None})
+
+    return Consents(
+        referral=alone(consents.referral), feedback=alone(consents.feedback), evaluation=alone(consents.evaluation)
+    )
+
+
+def _is_restricted(hub: HubId, directory: Directory) -> bool:
+    found = directory.hub(hub)
+    return found is not None and found.restricted
+
+
+def _is_hospital(hub: HubId, directory: Directory) -> bool:
+    found = directory.hub(hub)
+    return found is not None and found.kind == "hospital"
+
+
+def hub_event(
+    data: E,
+    case: Case,
+    hub: HubId,
+    role: Role,
+    version: int,
+    referrals: Sequence[KnownReferral],
+    persons: Mapping[int, KnownPerson],
+    directory: Directory,
+) -> E:
+    """An event of the case as `hub` may read it."""
+    secret = any(_is_secret_stay(known, hub, directory) for known in referrals)
+    seen = [known for known in referrals if sees(case, known, hub, role, directory)]
+    ours = {known.reference for known in seen}
+    update: dict[str, object] = {
+        "case": position_for(case, hub, role, directory, seen=bool(seen), secret=secret),
+        "concerns": (),
+        "hub_version": version,
+        "role": role,
+        "referrals": tuple(_hub_referral(known, hub, role, persons, directory) for known in seen),
+        **_named(data, ours),
+    }
+    if _is_secret_to(hub, data.decided_by, directory):
+        update |= {"decided_by": None, "command_id": None}
+    if _is_secret_to(hub, getattr(data, "from_hub", None), directory):
+        update["from_hub"] = None
+    return data.model_copy(update=update)
+
+
+def _is_secret_stay(known: KnownReferral, hub: HubId, directory: Directory) -> bool:
+    at = known.hospital_hub
+    return at is not None and at != hub and _is_restricted(at, directory)
+
+
+def _is_secret_to(hub: HubId, other: HubId | None, directory: Directory) -> bool:
+    """A hospital team is named to hospital teams only."""
+    return other is not None and other != hub and _is_hospital(other, directory) and not _is_hospital(hub, directory)
+
+
+def _hub_referral(
+    known: KnownReferral, hub: HubId, role: Role, persons: Mapping[int, KnownPerson], directory: Directory
+) -> HubReferral:
+    return HubReferral(
+        reference=known.reference,
+        version=known.version,
+        status=known.status,
+        open_needs=known.open_needs,
+        provisional=persons[known.person_no].provisional,
+        referral=referral_for(known, hub, role, directory),
+    )
+
+
+def _named(data: CaseEvent, ours: set[Reference]) -> dict[str, object]:
+    """What the event says of single referrals, without those that the reader may not know."""
+    found: dict[str, object] = {
+        field: tuple(item for item in getattr(data, field) if item.reference in ours)
+        for field in ("ended", "findings", "interventions")
+        if hasattr(data, field)
+    }
+    if "ended" in found and not found["ended"]:
+        found |= {field: value for field, value in _UNTOLD.items() if hasattr(data, field)}
+    if isinstance(data, CaseJoined) and data.joined not in ours:
+        found["joined"] = None
+    if isinstance(data, CaseUpdated) and data.updated not in ours:
+        found["updated"] = None
+    return found
+
+
+_UNTOLD: Mapping[str, object] = {"reason": EndReason.OTHER, "refer_to": None, "scores": ()}
+"""What is said of an ending to a hub that saw nothing of what ended: no more than that the case did."""
+
+
+# ---- a referral, as its referrer hears of it ------------------------------------------------------------------------
+
+
+def concern(known: KnownReferral, person: KnownPerson) -> Concern:
+    """All that feedback about one referral is composed from: what it said itself, and what became of it."""
+    referral = known.referral
+    return Concern(
+        reference=known.reference,
+        correlation_id=known.correlation_id,
+        message_id=known.message_id,
+        referral_id=referral.message.referral_id,
+        format=referral.message.format,
+        sent_by=referral.sent_by,
+        referred_by=referral.referred_by,
+        registered_practice=referral.registered_practice,
+        person=_brief(referral, person),
+        feedback_consent=referral.consents.feedback,
+        needs=tuple(need.service for need in referral.needs),
+        open_needs=known.open_needs,
+        home_hub=known.home_hub,
+        reasons=known.reasons,
+        status=known.status,
+        interventions=known.interventions,
+    )
+
+
+def _brief(referral: Referral, person: KnownPerson) -> PersonBrief:
+    told = referral.person
+    return PersonBrief(
+        nhs_number=told.nhs_number,
+        nhs_number_status=told.nhs_number_status,
+        family_name=told.family_name,
+        given_names=told.given_names,
+        birth_date=told.birth_date,
+        provisional=person.provisional,
+    )
