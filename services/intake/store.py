@@ -424,7 +424,9 @@ async def _forget(tx: Transaction, rows: Sequence[_Referral]) -> None:
 async def _keep_documents(tx: Transaction, batch: _Batch) -> None:
     if not batch.documents:
         return
-    columns: dict[str, list[Any]] = {name: [] for name in ("partners", "refs", "of", "hashes", "types", "contents", "times")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("partners", "refs", "of", "hashes", "types", "contents", "times")
+    }
     for arrival, of, document in {document.reference: (a, r, document) for a, r, document in batch.documents}.values():
         row = (
             arrival.partner,

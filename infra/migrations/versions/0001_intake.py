@@ -43,7 +43,9 @@ def upgrade() -> None:
             answer_body bytea not null,
             primary key (partner, id)
         )""")
-    op.execute("create index message_of_reference on intake.message (reference, received_at) where reference is not null")
+    op.execute(
+        "create index message_of_reference on intake.message (reference, received_at) where reference is not null"
+    )
     op.execute("create index message_received on intake.message (received_at)")
     op.execute("""
         create table intake.referral (

@@ -28,7 +28,7 @@ from schemas.case import EndReason
 from schemas.referral import Referral
 from services.intake.translators.bars_fhir import beside, conformance
 from services.intake.translators.bars_fhir.message import Message, code_in, codes, is_system, read
-from services.intake.translators.bars_fhir.models import MessageHeader, Patient, ServiceRequest
+from services.intake.translators.bars_fhir.models import MessageHeader, Patient, Resource, ServiceRequest
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
@@ -114,7 +114,9 @@ def _translated(
     consents = beside.consents(message)
     if consents.get("referral", {}).get("answer") == "no":
         if intent == "new":
-            return refuse(*message.faults, Fault("Bundle.entry.resource.ofType(Consent)", "business-rule", CONSENT_REFUSED))
+            return refuse(
+                *message.faults, Fault("Bundle.entry.resource.ofType(Consent)", "business-rule", CONSENT_REFUSED)
+            )
         return _cancel(message, request, delivery, referral_id)
     documents = beside.documents(message, delivery, referral_id)
     content = _content(message, header, request, delivery) | {
@@ -135,16 +137,16 @@ def _referral_id(message: Message, request: ServiceRequest) -> str:
 def _check_request(message: Message, header: MessageHeader, request: ServiceRequest, cancels: bool) -> None:
     """What each code allows is in the models; how they go together is here."""
     if not cancels and request.status != "active":
-        message.fault(request, ("status",), "not-supported", "active is expected, or revoked or entered-in-error to cancel")
+        message.fault(
+            request, ("status",), "not-supported", "active is expected, or revoked or entered-in-error to cancel"
+        )
     if not cancels and codes(header.reason, REASONS)[0] == "delete":
         message.fault(request, ("status",), "invariant", "to delete, the status is revoked or entered-in-error")
     if not cancels and code_in(request.category, CATEGORIES) not in (None, "referral"):
         message.fault(request, ("category",), "not-supported", "only the category referral is taken here")
 
 
-def _cancel(
-    message: Message, request: ServiceRequest, delivery: Delivery, referral_id: str
-) -> Translated | Refusal:
+def _cancel(message: Message, request: ServiceRequest, delivery: Delivery, referral_id: str) -> Translated | Refusal:
     patient = message.find(request.subject, Patient)
     if patient:
         number_and_status(message, patient)
@@ -170,9 +172,7 @@ def _why(message: Message, request: ServiceRequest) -> CancelReason:
     return EndReason.REFERRED_IN_ERROR if request.status == "entered-in-error" else EndReason.CANCELLED_BY_REFERRER
 
 
-def _content(
-    message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery
-) -> dict[str, Any]:
+def _content(message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery) -> dict[str, Any]:
     patient = message.find(request.subject, Patient)
     if patient is None:
         message.fault(request, ("subject",), "required", "names the Patient, who must be in the message")
@@ -229,7 +229,12 @@ def _accepted(
 
 def _canonical_place(message: Message, loc: tuple[int | str, ...]) -> str:
     """Where a value that the canonical model refuses (mostly: too long) comes from."""
-    sources = {"person": Patient, "contacts": Patient, "registered_practice": Patient, "message": MessageHeader}
+    sources: dict[str, type[Resource]] = {
+        "person": Patient,
+        "contacts": Patient,
+        "registered_practice": Patient,
+        "message": MessageHeader,
+    }
     resource = next(iter(message.all(sources.get(str(loc[0]), ServiceRequest))), None)
     below = f" ({fhir_path(str(loc[0]), loc[1:])})"
     return (message.at(resource) if resource else "Bundle") + below

@@ -36,13 +36,17 @@ def consents(message: Message) -> dict[str, Any]:
     """
     found: dict[str, dict[str, Any]] = {}
     for consent in message.all(Consent):
-        question = code_in(consent.category, CONSENT) or ("referral" if code_in(consent.category, DIRECT_CARE) == "DRC" else None)
+        question = code_in(consent.category, CONSENT) or (
+            "referral" if code_in(consent.category, DIRECT_CARE) == "DRC" else None
+        )
         if question is None or consent.status not in ("active", "rejected"):
             continue
         if question not in QUESTIONS:
             message.fault(consent, ("category",), "value", "is no code of " + CONSENT)
             continue
-        given = unnamed({"answer": _answer(consent), "on": day(consent.dateTime), "by": _by(message, consent.performer)})
+        given = unnamed(
+            {"answer": _answer(consent), "on": day(consent.dateTime), "by": _by(message, consent.performer)}
+        )
         if question not in found or _rank(given) > _rank(found[question]):
             found[question] = given
     return found

@@ -45,7 +45,10 @@ def person(message: Message, patient: Patient, *, homeless: bool) -> dict[str, A
     """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
     name = _name(message, patient)
     number, status = number_and_status(message, patient)
-    telecom = [*patient.telecom, *(point for contact in patient.contact if _is_self(contact) for point in contact.telecom)]
+    telecom = [
+        *patient.telecom,
+        *(point for contact in patient.contact if _is_self(contact) for point in contact.telecom),
+    ]
     return unnamed(
         {
             "nhs_number": number,

@@ -59,6 +59,8 @@ def _parts(
     message: Message, reference: Reference | None, asked: Resource | None
 ) -> tuple[Practitioner | None, dict[str, Any], Organization | None]:
     """The professional, the organisation, and the resource that names it, by whichever of them requester refers to."""
+    role: PractitionerRole | None
+    practitioner: Practitioner | None
     match asked:
         case PractitionerRole():
             role, practitioner = asked, message.find(asked.practitioner, Practitioner)
@@ -87,7 +89,9 @@ def _by_identifier(reference: Reference | None) -> dict[str, Any]:
     """An organisation that a reference names by identifier or words, without a resource."""
     if reference is None:
         return {}
-    return unnamed({"ods": _ods([reference.identifier] if reference.identifier else []), "name": line(reference.display)})
+    return unnamed(
+        {"ods": _ods([reference.identifier] if reference.identifier else []), "name": line(reference.display)}
+    )
 
 
 def _ods(identifiers: list[Identifier]) -> str | None:

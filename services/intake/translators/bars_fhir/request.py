@@ -55,7 +55,9 @@ def needs(message: Message, request: ServiceRequest) -> list[dict[str, Any]]:
         advice = found["information-advice"] = {"service": "information-advice", "text": [], "snomed": []}
         for _, _, concept, beside in asked:
             _add(advice, concept, beside)
-    return [unnamed({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])}) for need in found.values()]
+    return [
+        unnamed({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])}) for need in found.values()
+    ]
 
 
 _SERVICES = {service.value for service in Service}
@@ -127,7 +129,10 @@ def named_authority(message: Message, request: ServiceRequest) -> str | None:
     """The housing authority that the person chose: a performer that is identified by its ONS code."""
     for reference in request.performer:
         found = message.find(reference, Organization)
-        named: list[Identifier] = [*(found.identifier if found else []), *([reference.identifier] if reference.identifier else [])]
+        named: list[Identifier] = [
+            *(found.identifier if found else []),
+            *([reference.identifier] if reference.identifier else []),
+        ]
         for identifier in named:
             if is_system(identifier.system, AUTHORITY) and line(identifier.value):
                 return line(identifier.value)
@@ -140,7 +145,11 @@ def named_authority(message: Message, request: ServiceRequest) -> str | None:
 def stay(message: Message, request: ServiceRequest) -> dict[str, Any]:
     """The hospital's part of a referral: empty unless the request's encounter is a stay in hospital."""
     encounter = message.find(request.encounter, Encounter)
-    if encounter is None or encounter.class_.code not in INPATIENT or encounter.status in ("cancelled", "entered-in-error"):
+    if (
+        encounter is None
+        or encounter.class_.code not in INPATIENT
+        or encounter.status in ("cancelled", "entered-in-error")
+    ):
         return {}
     told = {e.url.rpartition("/")[2]: e for e in encounter.extension if e.url.startswith(OURS + "StructureDefinition/")}
     values = {name: e.valueDate or e.valueCode for name, e in told.items()}
@@ -176,7 +185,9 @@ def _where(message: Message, encounter: Encounter) -> dict[str, str]:
         if location is None and line(one.location.display):
             where.setdefault("ward", one.location.display or "")
         while location is not None and seen < 5:
-            part = _PARTS.get(code_in([location.physicalType] if location.physicalType else [], _PHYSICAL) or "", "ward")
+            part = _PARTS.get(
+                code_in([location.physicalType] if location.physicalType else [], _PHYSICAL) or "", "ward"
+            )
             said = line(location.name) or next((i.value for i in location.identifier if i.value), None)
             if said:
                 where.setdefault(part, said)

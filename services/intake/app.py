@@ -1,0 +1,153 @@
+"""Intake: many formats in, one language out. Wires the service, and runs it: HTTP, the shared commits, the relay.
+
+`python -m services.intake.app`, with the settings of services/messaging/settings.py.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import uvicorn
+import uvloop
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from schemas import topics
+from services import partners
+from services.intake import receive, store
+from services.intake.batching import Batching
+from services.intake.translators import form
+from services.messaging import broker, database, settings, telemetry
+from services.messaging.outbox import Relay
+from services.messaging.settings import Settings
+from services.messaging.telemetry import log
+
+ROUTES = [
+    Route("/fhir/$process-message", receive.bars_message, methods=["POST"]),
+    Route("/fhir/metadata", receive.metadata, methods=["GET"]),
+    Route("/fhir/{rest:path}", receive.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    Route("/forms/{form}", receive.filled_form, methods=["POST"]),
+    Route("/forms/{form}/schema", receive.form_schema, methods=["GET"]),
+    Route("/attachments/{reference}", receive.attachment, methods=["GET"]),
+]
+
+
+async def live(_: Request) -> Response:
+    """GET /health/live: this process answers."""
+    return JSONResponse({"status": "live"})
+
+
+async def ready(request: Request) -> Response:
+    """GET /health/ready: it could accept a referral now."""
+    engine: AsyncEngine = request.app.state.engine
+    try:
+        async with asyncio.timeout(2), engine.connect() as connection:
+            await connection.execute(text("select 1"))
+    except Exception as error:
+        log.warning("not_ready", reason=database.reason_class(error))
+        return JSONResponse({"status": "database away"}, status_code=503)
+    return JSONResponse({"status": "ready"})
+
+
+HEALTH = [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+def create(intake: receive.Intake, engine: AsyncEngine) -> Starlette:
+    """The ASGI application."""
+    app = Starlette(routes=[*ROUTES, *HEALTH])
+    app.state.intake = intake
+    app.state.engine = engine
+    app.state.started_at = datetime.now(UTC)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves the signals to us: requests in hand are answered before the commits stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(chosen: Settings) -> None:
+    """Run until SIGTERM or SIGINT: then no new connections, requests in hand are answered, what was committed is published."""
+    engine = database.connect(chosen.database)
+    secret = chosen.secret()
+    try:
+        await store.check_secret(engine, secret)
+        await broker.check_topics(chosen.kafka, topics.declared(()), replication=chosen.replication)
+        await broker.run(None, _serve(chosen, engine, secret))
+    finally:
+        await engine.dispose()
+
+
+async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
+    relay = Relay(engine, "intake", chosen.kafka, idempotent=chosen.kafka_idempotent)
+    batching = Batching(engine, secret, relay)
+    intake = receive.Intake(
+        partners=partners.load(chosen.directory, chosen.deployment),
+        batching=batching,
+        secret=secret,
+        max_body_bytes=chosen.max_body_bytes,
+        forms=form.load(chosen.directory),
+    )
+    server = _Server(_config(create(intake, engine)))
+    relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
+    serving = asyncio.create_task(server.serve(sockets=[listen(chosen)]))
+    try:
+        await asyncio.wait({serving, committing, relaying}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        await serving
+        batching.close()
+        await committing
+        relaying.cancel()
+        await asyncio.gather(relaying, return_exceptions=True)
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+def listen(chosen: Settings) -> socket.socket:
+    """A socket that several processes can share: the kernel deals the connections out."""
+    opened = socket.socket(socket.AF_INET6 if ":" in chosen.http_host else socket.AF_INET)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    opened.bind((chosen.http_host, chosen.http_port))
+    opened.set_inheritable(True)
+    log.info("intake_listens", host=chosen.http_host, port=opened.getsockname()[1])
+    return opened
+
+
+def main() -> None:
+    """Run the service; what keeps it from starting is said in one line."""
+    chosen = settings.load()
+    telemetry.configure("intake", chosen)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(chosen))
+    except (store.AnotherSecret, broker.TopicsDiffer, partners.DirectoryFault, form.FormFault) as error:
+        sys.stderr.write(f"Cannot start: {error}\n")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
