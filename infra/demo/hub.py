@@ -26,7 +26,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 FULL = "accept,book,start,assess,record,complete"
 WORK: dict[str, list[dict[str, str]]] = json.loads(Path(__file__).with_name("work.json").read_text())
-ONWARD = {"community-groups", "voluntary-housing-support", "local-grants-loans", "assistive-technology", "energy-loan"}
+ONWARD = {"assistive-technology", "blue-badge", "community-groups", "energy-loan", "hearing-services"}
+ONWARD |= {"income-maximisation", "local-grants-loans", "voluntary-housing-support", "weight-support"}
 OPEN = {"requested", "accepted", "in-progress", "on-hold"}
 Visits = Mapping[str, list[dict[str, str]]]
 

@@ -1,0 +1,212 @@
+"""`lightbulb demo`: the whole loop on embedded parts, with hubs and a GP's system as processes of their own.
+
+What is shown, and judged, is read at the ends: inboxes, mailboxes, topics and intake's answers; never from what we meant to send.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+
+from infra import installation, running, send
+from infra.demo import examples as reviewed
+from infra.demo import show
+from infra.demo.examples import Example, Step
+from infra.demo.seen import Seen, differences, reference_of
+from infra.demo.watch import Watch
+from infra.embedded import kept
+from infra.embedded.supervisor import Happened
+from infra.installation import Installation, Plan
+from services import partners
+from services.messaging.settings import CHECKOUT
+
+GP = "gp-alder-lane"
+"""The practice whose system takes feedback over HTTP."""
+
+HUBS = (
+    "blaby",
+    "charnwood",
+    "harborough",
+    "hinckley-bosworth",
+    "melton:accept,book",
+    "nw-leicestershire",
+    "oadby-wigston",
+    "triage",
+    "hospital-housing",
+    "hospital-housing-bradgate",
+)
+"""Every hub works its cases to the end, except Melton: its visits are booked for later."""
+
+LONGEST = 90.0
+QUIET = 12.0
+SETTLED = 1.5
+"""Seconds: for all of it; without anything new before we give up; and after the last was as expected."""
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Show:
+    """One run: what was answered, and what was seen."""
+
+    running: Installation
+    examples: Sequence[Example]
+    watch: Watch
+    answers: dict[str, dict[int, send.Answer]] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> Seen:
+        return self.watch.seen
+
+    def is_as_expected(self) -> bool:
+        return not show.reasons(self.examples, self.answers, self.seen)
+
+    async def play(self, example: Example) -> None:
+        """Send an example's files, each once what it waits for was heard."""
+        given = self.answers.setdefault(example.name, {})
+        for number, step in enumerate(example.expected.steps):
+            await self._until_heard(example, step)
+            [given[number]] = await send.send([example.file(step.send)], step.by, self.running.addresses)
+            self.seen.changes += 1
+
+    async def _until_heard(self, example: Example, step: Step) -> None:
+        first = example.expected.steps[0].send
+        while step.after is not None:
+            path = self.seen.paths.get(reference_of(example, first, self.answers[example.name]) or "")
+            if path and step.after in {told.words for told in path.heard_by(step.by)}:
+                return
+            await asyncio.sleep(0.1)
+
+    async def until_ended(self) -> None:
+        """Returns when everything is as expected and stays so, when nothing new comes any more, or when time is up."""
+        end = time.monotonic() + LONGEST
+        changes, since = -1, time.monotonic()
+        while time.monotonic() < end:
+            if self.seen.changes != changes:
+                changes, since = self.seen.changes, time.monotonic()
+            quiet = time.monotonic() - since
+            if quiet > QUIET or (quiet > SETTLED and self.is_as_expected()):
+                return
+            await asyncio.sleep(0.1)
+
+
+def run(*, keep: bool, details: bool, console: Console, folder: Path = reviewed.EXAMPLES) -> int:
+    """0 where every example ended as its file says; 1 otherwise, with what is different. Nothing keeps running, unless asked to."""
+    examples = reviewed.load(folder)
+    started = time.monotonic()
+
+    def report(doing: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False)
+
+    def happened(event: Happened) -> None:
+        if event.is_unexpected:
+            console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False)
+
+    gp_port = kept.free_ports(1)[0]
+    plan = Plan(installation.throw_away_folder(), ephemeral=True, feedback_urls={GP: f"http://{kept.HOST}:{gp_port}/"})
+    everything = installation.start(plan, report, happened)
+    try:
+        report("starting the hubs' systems and the GP's system, which speak only Kafka and HTTP")
+        start_beside(everything, examples, gp_port)
+        report(f"sending {len(examples)} examples from {_short(folder)}")
+        code = asyncio.run(perform(everything, examples, console, details=details))
+        report("done" if code == 0 else "not everything was as the files say")
+        if keep:
+            running.say_where(everything, console)
+            threading.Event().wait()
+        return code
+    finally:
+        everything.stop()
+
+
+def _short(folder: Path) -> str:
+    return str(folder.relative_to(CHECKOUT)) if folder.is_relative_to(CHECKOUT) else str(folder)
+
+
+def start_beside(everything: Installation, examples: Sequence[Example], gp_port: int) -> None:
+    """The simulated hubs in one process and the GP's system in another: started from their files, as strangers would."""
+    data = everything.plan.data
+    (data / "visits.json").write_text(json.dumps(reviewed.visits(list(examples))))
+    hubs = [word for hub in HUBS for word in ("--hub", hub)]
+    files = ["--log", str(data / "hubs.jsonl"), "--visits", str(data / "visits.json")]
+    kafka = ["--kafka", everything.addresses["kafka"]]
+    everything.run_beside("simulated-hubs", [sys.executable, str(HERE / "hub.py"), *kafka, *hubs, *files])
+    token = ["--token-file", str(data / f"feedback-token-{GP}")]
+    inbox = ["--inbox", str(data / "gp.jsonl"), "--fail-first", "3"]
+    endpoint = ["--port", str(gp_port), *token, *inbox]
+    everything.run_beside("simulated-gp-system", [sys.executable, str(HERE / "gp_system.py"), *endpoint])
+
+
+async def perform(
+    everything: Installation, examples: Sequence[Example], console: Console, *, details: bool = False
+) -> int:
+    """Send the examples to a running installation, and show what comes of them."""
+    data = everything.plan.data
+    known = partners.load(everything.plan.directory, None)
+    watch = Watch(everything.addresses, data / "hubs.jsonl", data / "gp.jsonl", GP, list(known))
+    performance = Show(everything, examples, watch)
+    watching = asyncio.create_task(watch.run())
+    playing = [asyncio.create_task(performance.play(example)) for example in examples]
+    try:
+        async with _drawing(performance, console):
+            ended = asyncio.create_task(performance.until_ended())
+            await asyncio.wait([watching, ended], return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+    finally:
+        for task in (watching, *playing):
+            task.cancel()
+        await asyncio.gather(watching, *playing, return_exceptions=True)
+    return _say(performance, console, details=details)
+
+
+@contextlib.asynccontextmanager
+async def _drawing(performance: Show, console: Console):  # type: ignore[no-untyped-def]
+    """The table, live, where there is a screen; elsewhere a line for each example that ends as it should."""
+    drawing = asyncio.create_task(_draw(performance, console) if console.is_terminal else _tell(performance, console))
+    try:
+        yield
+    finally:
+        drawing.cancel()
+        await asyncio.gather(drawing, return_exceptions=True)
+
+
+async def _draw(performance: Show, console: Console) -> None:
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            drawn = show.table(performance.examples, performance.answers, performance.seen, final=False)
+            live.update(drawn, refresh=True)
+            await asyncio.sleep(0.25)
+
+
+async def _tell(performance: Show, console: Console) -> None:
+    waiting = list(performance.examples)
+    while waiting:
+        for example in list(waiting):
+            answers = performance.answers.get(example.name, {})
+            if answers and not differences(example, answers, performance.seen):
+                waiting.remove(example)
+                console.print(f"  {example.name}: as its file says", highlight=False)
+        await asyncio.sleep(0.25)
+
+
+def _say(performance: Show, console: Console, *, details: bool) -> int:
+    examples, answers, seen = performance.examples, performance.answers, performance.seen
+    if details:
+        for example in examples:
+            console.print(*show.steps(example, answers.get(example.name, {}), seen), sep="\n", highlight=False)
+    width = None if console.is_terminal else max(console.width, 150)
+    console.print(show.table(examples, answers, seen, final=True), width=width)
+    wrong = show.reasons(examples, answers, seen)
+    for line in wrong:
+        console.print(f"[red]{escape(line)}[/red]", highlight=False, soft_wrap=True)
+    return 1 if wrong else 0

@@ -1,0 +1,100 @@
+"""Draws what was seen: one table, live while it goes on, and the same at the end."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from infra.demo.examples import End, Example, format_of
+from infra.demo.seen import Answers, Path, Seen, Told, differences, reference_of
+
+AllAnswers = Mapping[str, Answers]
+"""By example: the answer of each step that was sent."""
+
+STYLES = {"accepted": "green", "duplicate": "green", "conflict": "yellow", "refused": "yellow"}
+
+
+def table(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
+    """One row for each referral, and for each example that made none."""
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    drawn.add_column("who")
+    drawn.add_column("sent as", no_wrap=True)
+    drawn.add_column("answer")
+    drawn.add_column("hub, and why")
+    drawn.add_column("case", no_wrap=True)
+    drawn.add_column("what its referrer hears", ratio=1)
+    drawn.add_column("as its file says" if final else "", no_wrap=True)
+    for example in examples:
+        given = answers.get(example.name, {})
+        wrong = differences(example, given, seen)
+        for end in example.expected.ends or [None]:
+            drawn.add_row(*_row(example, end, given, seen), _mark(wrong, final=final))
+    return drawn
+
+
+def _mark(wrong: Sequence[str], *, final: bool) -> Text:
+    if not wrong:
+        return Text("yes" if final else "✓", style="green")
+    return Text("NO", style="bold red") if final else Text("…", style="dim")
+
+
+def _row(example: Example, end: End | None, answers: Answers, seen: Seen) -> list[Text | str]:
+    steps = example.expected.steps
+    alone = len(example.expected.ends) < 2
+    numbers = [number for number, step in enumerate(steps) if alone or (end and step.send == end.of)]
+    sent = example.file(steps[numbers[0]].send)
+    reference = reference_of(example, end.of, answers) if end else None
+    path = seen.paths.get(reference or "", Path(""))
+    return [
+        escape(example.expected.who if alone else f"{example.expected.who} ({format_of(sent)})"),
+        format_of(sent),
+        Text(", ").join(_outcome(answers, number) for number in numbers),
+        _hub(path),
+        path.status or "",
+        Text("\n").join(_heard(partner, path) for partner in dict.fromkeys(told.partner for told in path.told)),
+    ]
+
+
+def _outcome(answers: Answers, number: int) -> Text:
+    if number not in answers:
+        return Text("…", style="dim")
+    return Text(answers[number].outcome, style=STYLES.get(answers[number].outcome, "red"))
+
+
+def _hub(path: Path) -> str:
+    why = ", ".join(reason.replace("-", " ") for reason in path.why)
+    return f"{path.holder or '-'} ({why})" if why else path.holder or ""
+
+
+def _heard(partner: str, path: Path) -> Text:
+    told = path.heard_by(partner)
+    done = len({act for one in told for act in one.done})
+    words = ", ".join(one.words for one in told) + (f" ({done} things done)" if done else "")
+    return Text.assemble((f"{partner} by {told[0].via}: ", "dim"), words)
+
+
+def reasons(examples: Sequence[Example], answers: AllAnswers, seen: Seen) -> list[str]:
+    """Why examples did not end as their files say; empty where all did."""
+    wrong = [
+        f"{example.name}: {line}"
+        for example in examples
+        for line in differences(example, answers.get(example.name, {}), seen)
+    ]
+    return [*wrong, *seen.faults]
+
+
+def steps(example: Example, answers: Answers, seen: Seen) -> list[str]:
+    """Every step of every referral of an example, with its time."""
+    lines: list[str] = []
+    for end in example.expected.ends:
+        path = seen.paths.get(reference_of(example, end.of, answers) or "", Path("no reference"))
+        at_hubs = [(heard.at, f"hub {heard.hub} hears: {heard.kind} ({heard.role})") for heard in path.hub_heard]
+        told = [(one.at, f"{one.partner} hears by {one.via}: {_with_acts(one)}") for one in path.told]
+        lines += [f"{example.name} {path.reference}"]
+        lines += [f"  {at[11:23]}  {what}" for at, what in sorted([*at_hubs, *told])]
+    return lines
+
+
+def _with_acts(told: Told) -> str:
+    return told.words + (": " + "; ".join(told.done) if told.done else "")

@@ -1,0 +1,179 @@
+"""Reads what arrived at every end: the hubs' and the GP system's inbox files, MESH inboxes, mailboxes, and the topic case.event."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer
+from mesh_client import MeshClient
+
+from infra.demo.seen import HubHeard, Seen, Told
+from schemas import topics
+from services.partners import Partner
+
+PAUSE = 0.3
+"""Seconds between two looks at the same place."""
+
+
+@dataclass
+class Lines:
+    """The complete lines of a file that another process appends to, each one once."""
+
+    file: Path
+    _read: int = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as opened:
+            opened.seek(self._read)
+            whole, newline, _ = opened.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        yield from (json.loads(line) for line in whole.splitlines())
+
+
+@dataclass
+class Watch:
+    """Everything that is looked at, and what was seen. `run` looks until it is cancelled."""
+
+    addresses: Mapping[str, Any]
+    hub_inbox: Path
+    gp_inbox: Path
+    gp_partner: str
+    partners: Iterable[Partner]
+    seen: Seen = field(default_factory=Seen)
+
+    async def run(self) -> None:
+        by_channel: dict[str, list[Partner]] = {"mailbox": [], "mesh": [], "fhir": []}
+        for partner in self.partners:
+            by_channel[partner.feedback.channel].append(partner)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._inboxes())
+            group.create_task(self._case_events())
+            group.create_task(self._mailboxes(by_channel["mailbox"]))
+            for partner in by_channel["mesh"]:
+                group.create_task(self._mesh(partner))
+
+    async def _inboxes(self) -> None:
+        hubs, gp = Lines(self.hub_inbox), Lines(self.gp_inbox)
+        while True:
+            for line in hubs.new():
+                self._hub_line(line)
+            for line in gp.new():
+                self._gp_line(line)
+            await asyncio.sleep(PAUSE)
+
+    def _hub_line(self, line: Mapping[str, Any]) -> None:
+        referrals = line.get("referrals", [])
+        heard = HubHeard(
+            hub=line["hub"],
+            kind=line["type"],
+            case=line["case"],
+            at=line["at"],
+            role=line.get("role"),
+            provisional=any(one["provisional"] for one in referrals),
+            fault=_hub_fault(line),
+        )
+        self.seen.hub(heard, line["id"], [one["reference"] for one in referrals])
+
+    def _gp_line(self, line: Mapping[str, Any]) -> None:
+        if line.get("repeat"):
+            return
+        told = Told(
+            partner=self.gp_partner,
+            id=line["bundle_id"],
+            what=line["told"],
+            status=line["status"],
+            at=line["at"],
+            done=tuple(action or service for service, action in line["done"]),
+            via="FHIR",
+            names_person=line["names_person"],
+        )
+        self.seen.feedback(line["reference"], told)
+
+    async def _case_events(self) -> None:
+        consumer = AIOKafkaConsumer(
+            topics.CASE_EVENT, bootstrap_servers=self.addresses["kafka"], auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            async for record in consumer:
+                self._case_event(json.loads(record.value))
+        finally:
+            await consumer.stop()
+
+    def _case_event(self, data: Mapping[str, Any]) -> None:
+        case = data["case"]
+        for concern in data.get("concerns", []):
+            self.seen.path(concern["reference"]).case = data["case_id"]
+        for path in self.seen.paths.values():
+            if path.case == data["case_id"]:
+                self.seen.position(path.reference, data["case_id"], case["status"], case.get("reasons", ()))
+
+    async def _mailboxes(self, partners: Iterable[Partner]) -> None:
+        """Ask for every reference as every mailbox's owner: whoever is not a recipient must get 404."""
+        async with aiohttp.ClientSession(self.addresses["notifier"]) as session:
+            while True:
+                for partner in partners:
+                    for reference in list(self.seen.paths):
+                        await self._mailbox(session, partner, reference)
+                await asyncio.sleep(PAUSE)
+
+    async def _mailbox(self, session: aiohttp.ClientSession, partner: Partner, reference: str) -> None:
+        token = self.addresses["partners"][partner.id]["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with session.get(f"/referrals/{reference}/feedback", headers=headers) as answer:
+            kept = await answer.json() if answer.status == 200 else []
+        for one in kept:
+            self.seen.feedback(reference, _fetched(partner.id, one))
+
+    async def _mesh(self, partner: Partner) -> None:
+        with _mesh_client(self.addresses["mesh"], str(partner.feedback.mesh_mailbox)) as client:
+            while True:
+                for letter in await asyncio.to_thread(_letters, client):
+                    reference, told = in_letter(partner.id, letter)
+                    self.seen.feedback(reference, told)
+                await asyncio.sleep(PAUSE)
+
+
+def _hub_fault(line: Mapping[str, Any]) -> str | None:
+    if line["type"] == "command-refused" and line["reason"] != "stale":
+        return f"its command {line['command']} was refused: {line['reason']}"
+    return line.get("fault")
+
+
+def _fetched(partner: str, one: Mapping[str, Any]) -> Told:
+    done = tuple(act.get("action") or act["service"]["code"] for act in one.get("done", []))
+    full = one["detail"] == "full"
+    return Told(partner, one["id"], one.get("told"), one["status"], one["at"], done, "mailbox", names_person=full)
+
+
+# ---- MESH ----------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _mesh_client(mesh: Mapping[str, str], mailbox: str) -> Iterator[MeshClient]:
+    client = MeshClient(mesh["url"], mailbox, mesh["password"], shared_key=mesh["shared_key"].encode(), timeout=10)
+    try:
+        yield client
+    finally:
+        client.close()  # type: ignore[no-untyped-call]
+
+
+def _letters(client: MeshClient) -> list[bytes]:
+    """What lies in the mailbox, taken out as its owner would."""
+    letters = []
+    for message_id in client.list_messages():
+        message = client.retrieve_message(message_id)
+        letters.append(message.read())
+        message.acknowledge()  # type: ignore[no-untyped-call]
+    return letters
+
+
+def in_letter(partner: str, letter: bytes) -> tuple[str, Told]:
+    raise NotImplementedError
