@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Protocol
+from functools import cache
+from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
 
 from pydantic import Field
@@ -100,6 +101,7 @@ def in_england(at: datetime) -> date:
     return (utc + timedelta(hours=1 if summer else 0)).date()
 
 
+@cache
 def _last_sunday(year: int, month: int) -> datetime:
     """01:00 UTC of the last Sunday of March or October: when summer time begins and ends."""
     last = datetime(year, month, 31, 1, tzinfo=UTC)
@@ -209,6 +211,10 @@ class Feedback(Frozen):
         """The day it happened, in England."""
         return in_england(self.at)
 
+    def saying(self, words: tuple[str, ...]) -> "Feedback":
+        """The same, in these paragraphs."""
+        return self.model_copy(update={"words": words})
+
 
 class Words(Protocol):
     """The reviewed words, hubs' public contacts, and what may be repeated of a hub's words."""
@@ -268,7 +274,8 @@ def compose_for(event: Event, concern: Concern, recipients: Recipients, words: W
 def restate(feedback: Feedback, undelivered: Sequence[Feedback], words: Words) -> Feedback:
     """`feedback` with the whole present position, because `undelivered`, earlier ones to the same recipient, failed for good."""
     if not feedback.full:
-        return feedback.model_copy(update={"restates": True, "words": words.restated(feedback)})
+        plain = feedback.model_copy(update={"restates": True})
+        return plain.saying(words.restated(plain))
     lost = [earlier for earlier in undelivered if earlier.full]
     whole = feedback.model_copy(
         update={
@@ -278,7 +285,7 @@ def restate(feedback: Feedback, undelivered: Sequence[Feedback], words: Words) -
             "why": feedback.why or next((earlier.why for earlier in reversed(lost) if earlier.why), ()),
         }
     )
-    return whole.model_copy(update={"words": words.restated(whole)})
+    return whole.saying(words.restated(whole))
 
 
 def _latest_findings(told: Iterable[Feedback]) -> tuple[Found, ...]:
@@ -442,16 +449,16 @@ def _write(event: Event, concern: Concern, news: _News, listener: _Listener, wor
         person=None if concern.person.provisional else concern.person,
         hub=words.hub(concern.home_hub) if concern.home_hub else None,
         practice_todo=words.practice_todo(news.told, full=full),
+        **(_content(concern, news, listener.column, words) if full else {}),
     )
-    if full:
-        feedback = feedback.model_copy(update=_content(concern, news, listener.column, words))
-    return feedback.model_copy(update={"words": words.paragraphs(feedback)})
+    return feedback.saying(words.paragraphs(feedback))
 
 
-def _content(concern: Concern, news: _News, column: Column, words: Words) -> dict[str, object]:
+def _content(concern: Concern, news: _News, column: Column, words: Words) -> dict[str, Any]:
     """What is told beyond the status, as far as `column` hears it."""
     reasons = [r for r in concern.reasons if column is Column.HOSPITAL or r not in STAY]
     done = tuple(_done(i, column, words) for i in concern.interventions if i.reference == concern.reference)
+    found = [(words.service(f.service), words.finding(f.finding)) for f in news.found]
     return {
         "why": tuple(words.routing(reason) for reason in reasons) if news.told is Told.HOME_HUB else (),
         "reason": news.reason,
@@ -459,7 +466,7 @@ def _content(concern: Concern, news: _News, column: Column, words: Words) -> dic
         "refer_to": news.refer_to,
         "needs": tuple(words.service(need) for need in news.needs),
         "open_needs": tuple(words.service(need) for need in concern.open_needs),
-        "found": tuple(Found(service=words.service(f.service), finding=words.finding(f.finding)) for f in news.found),
+        "found": tuple(Found(service=service, finding=finding) for service, finding in found),
         "done": _once(done) if news.told is Told.COMPLETED else (),
         "so_far": _once(done),
     }

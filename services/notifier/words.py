@@ -1,8 +1,10 @@
 """The reviewed words of feedback, read from infra/directory/templates, and the public contacts of hubs."""
 
+import calendar
 import string
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -190,7 +192,7 @@ def load(folder: Path, directory: Directory) -> ReviewedWords:
 
 def in_words(day: date) -> str:
     """3 November 2026."""
-    return f"{day.day} {day:%B %Y}"
+    return f"{day.day} {calendar.month_name[day.month]} {day.year}"
 
 
 def contact_words(hub: HubContact | None) -> str:
@@ -212,5 +214,6 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _placeholders(line: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(line) if name}
+@cache
+def _placeholders(line: str) -> frozenset[str]:
+    return frozenset(name for _, name, _, _ in string.Formatter().parse(line) if name)

@@ -59,7 +59,7 @@ def _who(feedback: Feedback) -> str:
     person = feedback.person
     referral = (
         f"Our reference: {feedback.reference}",
-        f"Your referral: {feedback.referral_id}",
+        f"Number given by the sender: {feedback.referral_id}",
         f"Referred by: {feedback.referred_by}" if feedback.referred_by else None,
     )
     if person is None:

@@ -1,0 +1,189 @@
+"""What a feedback must never say: more than the person agreed to, a hub's own words, or anything of somebody else's referral."""
+
+import base64
+import itertools
+import json
+from datetime import timedelta
+
+import pytest
+
+from schemas.case import BusinessStatus, EndReason, HoldReason, RoutingReason
+from schemas.events import CaseAccepted, CaseAssessed, CaseAssigned, CaseCompleted, CaseEvent, CaseHeld, Concern, Event
+from schemas.referral import Consent
+from services.notifier.channels import bars_message, itk3, letter, mailbox, mesh
+from services.notifier.feedback import Feedback, compose
+from tests.notifier.builders import (
+    AT,
+    GP,
+    a_finding,
+    a_person,
+    a_position,
+    an_event,
+    an_intervention,
+    by_first_contact_for_gp,
+    by_gp,
+    ended,
+    from_ward,
+    the_recipients,
+    the_words,
+)
+from tests.notifier.test_who_hears import every_event
+
+WORDS, RECIPIENTS = the_words(), the_recipients()
+ALL_STATUS_ONLY = [
+    pytest.param({"feedback_consent": Consent(answer="no")}, id="refused"),
+    pytest.param({"feedback_consent": Consent()}, id="nobody asked"),
+    pytest.param({"person": a_person(provisional=True)}, id="provisional"),
+]
+
+
+def everything_said(feedback: Feedback) -> str:
+    """All that any carrier would write of it, in one text."""
+    bars = bars_message.message(feedback, WORDS.ourselves).decode()
+    fetched = json.dumps(mailbox.as_fetched(feedback))
+    document = itk3.as_xml(itk3.bundle(feedback, WORDS.ourselves, "OURS")).decode()
+    return "\n".join(
+        (bars, fetched, document, letter.page(feedback, WORDS.ourselves), mesh.subject(feedback, WORDS.ourselves))
+    )
+
+
+def told_of(concern: Concern) -> list[Feedback]:
+    concern = concern.model_copy(update={"interventions": (an_intervention(concern.reference),)})
+    return [f for event in every_event(concern).values() for f in compose(event, RECIPIENTS, WORDS)]
+
+
+@pytest.mark.parametrize("changed", ALL_STATUS_ONLY)
+def test_without_a_yes_a_referrer_reads_status_date_reference_and_the_hubs_contact_only(
+    changed: dict[str, object],
+) -> None:
+    told = told_of(by_first_contact_for_gp(**changed))
+    assert told
+    for feedback in told:
+        said = everything_said(feedback)
+        for secret in (
+            "Minor adaptations",
+            "minor-adaptations",
+            "grab rails",
+            "not-eligible",
+            "person-declined",
+            "waiting list",
+        ):
+            assert secret not in said
+        assert feedback.reference in said
+        assert "3 November 2026" in said
+        assert "0116 496 0130" in said
+
+
+@pytest.mark.parametrize("changed", ALL_STATUS_ONLY)
+def test_a_status_only_message_to_a_system_and_a_mailbox_names_nobody(changed: dict[str, object]) -> None:
+    for feedback in told_of(by_gp(**changed)):
+        said = bars_message.message(feedback, WORDS.ourselves).decode() + json.dumps(mailbox.as_fetched(feedback))
+        for identity in ("Vantongeren", "Edith", "9990000018", "1946"):
+            assert identity not in said
+
+
+def test_nothing_names_a_provisional_person_not_even_a_letter() -> None:
+    for feedback in told_of(by_gp(person=a_person(provisional=True))):
+        for identity in ("Vantongeren", "Edith", "9990000018", "999 000 0018", "1946"):
+            assert identity not in everything_said(feedback)
+
+
+def test_a_hubs_own_words_are_never_repeated() -> None:
+    """An action or provider that is not on the reviewed list is told as the service's label."""
+    loose = an_intervention(action="rails in, ask Bobbington on 07700 900123", provider="Bobbington from next door")
+    concern = by_gp(interventions=(loose,), status="completed")
+    [feedback] = compose(an_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
+    assert "Bobbington" not in everything_said(feedback)
+    assert "07700 900123" not in everything_said(feedback)
+    assert "Minor adaptations and equipment" in everything_said(feedback)
+
+
+def test_a_stay_is_told_to_the_hospital_and_to_others_as_not_available() -> None:
+    held = {"reason": HoldReason.IN_HOSPITAL}
+    [to_gp] = compose(an_event(CaseHeld, by_gp(status="on-hold"), **held), RECIPIENTS, WORDS)
+    [to_ward] = compose(an_event(CaseHeld, from_ward(status="on-hold"), **held), RECIPIENTS, WORDS)
+    assert "hospital" not in everything_said(to_gp).lower()
+    assert to_gp.reason is not None
+    assert to_gp.reason.code == "person-unavailable"
+    assert to_ward.reason is not None
+    assert to_ward.reason.code == "in-hospital"
+
+
+def test_routing_reasons_of_a_stay_are_told_to_nobody_else() -> None:
+    reasons = tuple(RoutingReason)
+    [feedback] = compose(an_event(CaseAssigned, by_gp(reasons=reasons)), RECIPIENTS, WORDS)
+    assert "hospital" not in everything_said(feedback).lower()
+
+
+def test_the_cases_own_reasons_and_position_are_never_read() -> None:
+    """They are the case's: with a ward's referral on it they would speak of the stay."""
+    other = a_position(
+        business_status=BusinessStatus.NO_CONTACT,
+        holder="hospital-housing-bradgate",
+        reasons=(RoutingReason.INPATIENT,),
+        district="E07000130",
+    )
+    plain = an_event(CaseAssigned, by_gp())
+    with_stay = an_event(CaseAssigned, by_gp(), case=other)
+    assert compose(plain, RECIPIENTS, WORDS) == compose(with_stay, RECIPIENTS, WORDS)
+
+
+def _gp_life(with_ward: bool) -> list[Event]:
+    """The same life of a GP's referral, with and without a ward's on the same case."""
+    ward = (
+        (from_ward(interventions=(an_intervention("LB-WARD-WARD-WARD", action="rent deposit paid"),)),)
+        if with_ward
+        else ()
+    )
+    position = (
+        a_position(holder="hospital-housing-bradgate", reasons=(RoutingReason.INPATIENT,))
+        if with_ward
+        else a_position()
+    )
+    done = (an_intervention(), *(i for concern in ward for i in concern.interventions))
+    gp = by_gp()
+    findings = tuple(a_finding(concern) for concern in (gp, *ward))
+    ends = tuple(end for concern in (gp, *ward) for end in ended(concern))
+    last = gp.model_copy(update={"interventions": done, "status": "completed", "open_needs": ()})
+    steps: list[tuple[type[CaseEvent], Concern, dict[str, object]]] = [
+        (CaseAssigned, gp, {}),
+        (CaseAccepted, gp, {}),
+        (CaseAssessed, gp, {"findings": findings}),
+        (CaseCompleted, last, {"ended": ends}),
+    ]
+    return [
+        an_event(kind, concern, *ward, id=f"event-{number}", at=AT + timedelta(days=number), case=position, **said)
+        for number, (kind, concern, said) in enumerate(steps)
+    ]
+
+
+def test_nothing_that_the_gp_gets_differs_from_the_run_without_the_ward() -> None:
+    def to_gp(with_ward: bool) -> list[str]:
+        told = (compose(event, RECIPIENTS, WORDS) for event in _gp_life(with_ward))
+        return [everything_said(f) for f in itertools.chain.from_iterable(told) if f.recipient.id == GP]
+
+    assert len(to_gp(True)) == 4
+    assert to_gp(True) == to_gp(False)
+
+
+def test_the_letters_attachment_says_what_the_bundle_says() -> None:
+    concern = by_gp()
+    [feedback] = compose(an_event(CaseAssessed, concern, findings=(a_finding(concern),)), RECIPIENTS, WORDS)
+    bundle = itk3.bundle(feedback, WORDS.ourselves, "OURS")
+    document = bundle["entry"][2]["resource"]
+    [binary] = [e["resource"] for e in document["entry"] if e["resource"]["resourceType"] == "Binary"]
+    page = base64.b64decode(binary["content"]).decode()
+    for words in ("help is needed and will be arranged", "999 000 0018", "Edith Vantongeren", "0116 496 0130"):
+        assert words in page
+
+
+def test_markup_in_a_name_stays_a_name() -> None:
+    person = a_person(family_name="<script>alert(1)</script>", given_names=("A & B",))
+    [feedback] = compose(an_event(CaseAssigned, by_gp(person=person)), RECIPIENTS, WORDS)
+    assert "<script>" not in letter.page(feedback, WORDS.ourselves)
+    assert "<script>" not in itk3.as_xml(itk3.bundle(feedback, WORDS.ourselves, "OURS")).decode()
+
+
+def test_why_it_was_cancelled_is_a_reviewed_word() -> None:
+    for reason in EndReason:
+        assert WORDS.end(reason).words
