@@ -1,6 +1,5 @@
 """A schema with an outbox and a quarantine, and topics of its own for each test."""
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from infra.migrations import parts
 from schemas.events import Event, ReferralCancelled
 from schemas.model import PersonKey, Reference
 from schemas.topics import Topic
-from services.messaging import broker, database
+from services.messaging import broker
+from services.messaging.database import connect
 
 
 class Ddl:
@@ -28,12 +28,12 @@ class Ddl:
 
 
 @pytest.fixture
-async def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncEngine]:
     ddl = Ddl()
     monkeypatch.setattr(parts, "op", ddl)
     parts.create_outbox("tried")
     parts.create_quarantine("tried")
-    engine = database.connect(database_url)
+    engine = connect(database)
     async with engine.begin() as tx:
         for statement in ("drop schema if exists tried cascade", "create schema tried", *ddl.statements):
             await tx.execute(text(statement))
@@ -42,13 +42,8 @@ async def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> str:
-    return os.environ.get("LIGHTBULB_DATABASE") or str(request.getfixturevalue("database"))
-
-
-@pytest.fixture
-def bootstrap(request: pytest.FixtureRequest) -> str:
-    return os.environ.get("LIGHTBULB_KAFKA") or str(request.getfixturevalue("kafka"))
+def bootstrap(kafka: str) -> str:
+    return kafka
 
 
 @pytest.fixture
