@@ -29,7 +29,7 @@ lint: $(READY) ## Check form, types and the rule of who may import whom
 check: lint test ## Every check, then the tests
 
 bench: $(READY) ## Measure, as ratios that hold on any machine
-	@$(RUN)/python -m tests.bench
+	@$(RUN)/python -m infra.bench $(ARGS)
 
 lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
 	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
