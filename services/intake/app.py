@@ -96,7 +96,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         batching=batching,
         secret=secret,
         max_body_bytes=chosen.max_body_bytes,
-        forms=form.load(chosen.directory),
+        forms=form.load(chosen.directory / "forms"),
     )
     server = _Server(_config(create(intake, engine)))
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())

@@ -114,16 +114,16 @@ class Form(Written):
         return self
 
 
-BUILT_IN = ("reference", "completed_at", "referred_by", "needs", "consents", "cancelled", "cancel_reason")
+BUILT_IN = ("form", "reference", "completed_at", "referred_by", "needs", "consents", "cancelled", "cancel_reason")
 
 
 class FormFault(Exception):
     """A form's file is wrong; the text says which and how."""
 
 
-def load(directory: Path) -> dict[str, Form]:
-    """Every form of the directory by its name; raises FormFault."""
-    forms = [_load_one(path) for path in sorted((directory / "forms").glob("*.yaml"))]
+def load(folder: Path) -> dict[str, Form]:
+    """Every form of a folder by its name; raises FormFault."""
+    forms = [_load_one(path) for path in sorted(folder.glob("*.yaml"))]
     return {form.form: form for form in forms}
 
 
@@ -264,6 +264,8 @@ class _Filled:
         for name in self._answers.keys() - self._form.fields.keys() - set(BUILT_IN):
             shown = name if _PLAIN.match(name) else "(a field with another name)"
             self._fault(shown, "invalid", "is no field of this form; see its schema")
+        if self._answers.get("form", self._form.form) != self._form.form:
+            self._fault("form", "value", f"{self._form.form} is expected here")
         if self._answers.get("cancelled") not in (None, False):
             self._fault("cancelled", "invalid", "true or false is expected")
         content: dict[str, Any] = {"sent_by": delivery.partner.sender}
@@ -584,6 +586,7 @@ def _properties(form: Form) -> dict[str, Any]:
         "by": {"title": "Who asked", **_SCHEMAS["line"]},
     }
     return {
+        "form": {"title": "Which form this is", "const": form.form},
         "reference": {"title": "Your reference of this referral: its identity", "type": "string", "maxLength": 200},
         "completed_at": {
             "title": "When the form was completed, by your clock",

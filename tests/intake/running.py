@@ -1,0 +1,278 @@
+"""An installation's worth of intake: database, secret, credentials; in this process through ASGI, or as processes on a port."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+
+from services import partners
+from services.intake import app, receive
+from services.intake.batching import Batching
+from services.intake.translators import form
+from services.messaging.outbox import Relay
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DIRECTORY = CHECKOUT / "infra" / "directory"
+SECRET = b"a secret of these tests, 32 bytes and more"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Files and addresses of one installation; `tokens` by partner."""
+
+    database: str
+    folder: Path
+    tokens: Mapping[str, str]
+    kafka: str = "127.0.0.1:1"
+    directory: Path = DIRECTORY
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self, port: int) -> dict[str, str]:
+        told = {
+            "DATABASE": self.database,
+            "KAFKA": self.kafka,
+            "SECRET_FILE": str(self.folder / "secret"),
+            "DEPLOYMENT": str(self.folder / "deployment.yaml"),
+            "DIRECTORY": str(self.directory),
+            "HTTP_PORT": str(port),
+            **self.settings,
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
+        return inherited | {f"LIGHTBULB_{name}": value for name, value in told.items()}
+
+
+def install(database: str, folder: Path, **more: Any) -> Installation:
+    """Write secret and deployment.yaml with a token for every partner."""
+    known = partners.load(more.get("directory", DIRECTORY), None)
+    made = {partner.id: partners.new_token() for partner in known}
+    (folder / "secret").write_bytes(SECRET)
+    access = {name: {"token_sha256": [digest]} for name, (_, digest) in made.items()}
+    access["gp-alder-lane"]["feedback_url"] = "http://127.0.0.1:9/feedback"  # type: ignore[assignment]
+    (folder / "deployment.yaml").write_text(yaml.safe_dump({"partners": access}))
+    return Installation(database, folder, {name: token for name, (token, _) in made.items()}, **more)
+
+
+# ---- in this process ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class NoRelay(Relay):
+    """Publishes nothing: these tests look at the outbox."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+class InProcess:
+    """Intake without sockets: requests go straight to the ASGI application."""
+
+    def __init__(self, installation: Installation, engine: AsyncEngine, *, max_body_bytes: int = 1_048_576) -> None:
+        self.installation = installation
+        self.engine = engine
+        self.batching = Batching(engine, SECRET, NoRelay())
+        deployment = installation.folder / "deployment.yaml"
+        known = partners.load(installation.directory, deployment)
+        forms = form.load(installation.directory / "forms")
+        self.app: Starlette = app.create(receive.Intake(known, self.batching, SECRET, max_body_bytes, forms), engine)
+
+    async def __aenter__(self) -> "InProcess":
+        self._task = asyncio.create_task(self.batching.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.batching.close()
+        await self._task
+
+    async def bars(self, message: Any, *, sender: str | None = "gp-alder-lane", **headers: str) -> Reply:
+        return await self.post("/fhir/$process-message", message, sender, "application/fhir+json", headers)
+
+    async def form(
+        self, filled: Any, *, sender: str | None = "first-contact", name: str = "first-contact-plus", **headers: str
+    ) -> Reply:
+        return await self.post(f"/forms/{name}", filled, sender, "application/json", headers)
+
+    async def post(
+        self,
+        path: str,
+        content: Any,
+        sender: str | None,
+        media_type: str,
+        headers: Mapping[str, str] = {},  # noqa: B006
+    ) -> Reply:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return await self.call("POST", path, body, sender, {"content-type": media_type, **_named(headers)})
+
+    async def get(self, path: str, sender: str | None = None) -> Reply:
+        return await self.call("GET", path, b"", sender, {})
+
+    async def call(self, method: str, path: str, body: bytes, sender: str | None, headers: Mapping[str, str]) -> Reply:
+        sent = dict(headers)
+        if sender is not None:
+            sent["authorization"] = f"Bearer {self.installation.tokens.get(sender, sender)}"
+        return await _asgi(self.app, method, path, body, sent)
+
+
+def _named(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+async def _asgi(application: Any, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
+        "server": ("intake.test", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    parts = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive_part() -> dict[str, Any]:
+        return parts.pop(0) if parts else {"type": "http.disconnect"}
+
+    async def send_part(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await application(scope, receive_part, send_part)
+    start = sent[0]
+    answered = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
+    return Reply(start["status"], answered, b"".join(part.get("body", b"") for part in sent[1:]))
+
+
+# ---- as processes ---------------------------------------------------------------------------------------------------
+
+
+class Processes:
+    """Intake as real processes that share one port."""
+
+    def __init__(self, installation: Installation, number: int = 1) -> None:
+        self.installation = installation
+        self.port = _free_port()
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.log = installation.folder / f"intake-{self.port}.log"
+        for _ in range(number):
+            self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, **settings: str) -> "subprocess.Popen[bytes]":
+        environment = self.installation.environment(self.port) | settings
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "services.intake.app"], env=environment, stderr=log, stdout=log, cwd=CHECKOUT
+            )
+        self.started.append(process)
+        return process
+
+    async def until_ready(self) -> "Processes":
+        deadline = time.monotonic() + 30
+        wanted = len([process for process in self.started if process.poll() is None])
+        while self.log.read_bytes().count(b"intake_listens") < wanted or not await self._is_ready():
+            if time.monotonic() > deadline or all(process.poll() is not None for process in self.started):
+                raise AssertionError(self.log.read_text())
+            await asyncio.sleep(0.05)
+        return self
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/health/ready") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def bars(self, message: Any, *, sender: str = "gp-alder-lane", **headers: str) -> Reply:
+        sent = {"Content-Type": "application/fhir+json", **_named(headers)}
+        return await self.post("/fhir/$process-message", message, sender, sent)
+
+    async def form(self, filled: Any, *, sender: str = "first-contact", name: str = "first-contact-plus") -> Reply:
+        return await self.post(f"/forms/{name}", filled, sender, {"Content-Type": "application/json"})
+
+    async def post(self, path: str, content: Any, sender: str, headers: Mapping[str, str]) -> Reply:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        sent = {"Authorization": f"Bearer {self.installation.tokens[sender]}", **headers}
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            session.post(self.url + path, data=body, headers=sent) as response,
+        ):
+            return Reply(response.status, response.headers, await response.read())
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(number)
+        for process in self.started:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+# ---- what was kept --------------------------------------------------------------------------------------------------
+
+
+async def rows(engine: AsyncEngine, query: str, **values: object) -> Sequence[Any]:
+    async with engine.connect() as connection:
+        return (await connection.execute(text(query), values)).all()
+
+
+async def events(engine: AsyncEngine, reference: str) -> list[dict[str, Any]]:
+    """The outbox' events of one referral, in order: headers and data together."""
+    found = await rows(engine, "select headers, value, person_key, target from intake.outbox order by id")
+    read = [
+        {**json.loads(row.headers), **json.loads(row.value), "key": row.person_key, "topic": row.target}
+        for row in found
+    ]
+    return [event for event in read if event["reference"] == reference]
+
+
+def reference_of(reply: Reply) -> str:
+    """The reference in an answer, wherever its protocol puts it."""
+    said = reply.json()
+    if "entry" in said:
+        return str(said["entry"][1]["resource"]["identifier"][0]["value"])
+    if "reference" in said:
+        return str(said["reference"])
+    words = " ".join(issue["diagnostics"] for issue in said.get("issue", [])).replace(";", " ").split()
+    return next(word for word in words if word.startswith("LB-"))
