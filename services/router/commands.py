@@ -226,11 +226,16 @@ def _book(change: Change, seat: Seat, command: Book) -> Refused | None:
 
 def _start(change: Change, seat: Seat) -> Refused | None:
     refused = _not_accepted(seat)
-    if refused is None and seat.leg.status is CaseStatus.IN_PROGRESS:
+    begun = seat.leg.status is CaseStatus.IN_PROGRESS and seat.leg.business_status not in _BEFORE_WORK
+    if refused is None and begun:
         refused = _refused(seat, "impossible", "Work has begun already.")
     if refused is None:
         _happen(change, seat, CaseStarted, _working(seat, seat.leg.business_status), _at_work(change, seat))
     return refused
+
+
+_BEFORE_WORK = (BusinessStatus.MOT_BOOKED, BusinessStatus.NO_CONTACT)
+"""The case is in progress, and nobody has worked on it yet."""
 
 
 def _working(seat: Seat, business: BusinessStatus) -> Case:

@@ -1,0 +1,286 @@
+"""One batch of records is one transaction: lock, drop duplicates, read, decide in memory, number, write, and hand over to the outbox.
+
+A record that can never succeed is parked in the same transaction; later ones of its referral, or of its case's commands, wait behind
+it. Everything else goes on.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import (
+    COMMANDS,
+    REFERRAL_EVENTS,
+    CaseEvent,
+    Command,
+    Event,
+    HubCommand,
+    ReferralCancelled,
+    ReferralReceived,
+    ReferralUpdated,
+)
+from schemas.model import PersonKey
+from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
+from services.directory import Directory
+from services.messaging import database, outbox, quarantine
+from services.messaging.cloudevents import Record, Undecodable, decode
+from services.messaging.database import Transaction
+from services.messaging.outbox import Message
+from services.messaging.telemetry import log
+from services.router import lifecycle, store
+from services.router.assignment import postcode_of
+from services.router.lifecycle import Decision, Grounds, Happening, Refusal
+from services.router.state import KeyState
+from services.router.store import SCHEMA, Changed, Input, Locked
+
+SOURCE = "/lightbulb/router"
+EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
+"""Namespace of our event ids (RFC 9562 UUID version 5): made of the input and the place among what it led to."""
+
+_PERSON_KEY = re.compile(r"[0-9a-f]{32}")
+WAITING = "waits behind an earlier record of its chain"
+
+
+class Batches:
+    """Applies batches of records of `referral.event` and of the hubs' command topics."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        directory: Directory,
+        committed: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._committed = committed
+        self._clock = clock
+
+    async def receive(self, records: Sequence[Record]) -> None:
+        """Apply these records, each once, in order. Raises passing faults only: then nothing of the part that failed is done."""
+        try:
+            await database.each_or_halves(records, self._apply, self._refuse)
+        finally:
+            self._committed()
+
+    async def _apply(self, records: Sequence[Record]) -> None:
+        async with self._engine.begin() as tx:
+            await _Batch(tx, self._directory, self._clock()).run(records)
+
+    async def _refuse(self, record: Record, reason: str) -> None:
+        """The transaction of this record alone failed for good."""
+        read = read_record(record)
+        async with self._engine.begin() as tx:
+            await store.lock(tx, [read.person_key])
+            await _park(tx, read, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that is nothing of ours, and what is known of it all the same."""
+
+    record: Record
+    reason: str
+    person_key: PersonKey
+    chain: str
+
+
+def read_record(record: Record) -> Input | Unreadable:
+    """The event or command in a record. A command's person key is the one that it names."""
+    try:
+        event = decode(record, REFERRAL_EVENTS if record.topic == REFERRAL_EVENT else COMMANDS)
+    except Undecodable as fault:
+        return _unreadable(record, fault.reason)
+    match event.data:
+        case Command(person_key=key, case_id=chain):
+            pass
+        case ReferralReceived(reference=chain) | ReferralUpdated(reference=chain) | ReferralCancelled(reference=chain):
+            key = event.person_key
+        case _:
+            return _unreadable(record, "ce_type: not for the router")
+    if not _PERSON_KEY.fullmatch(key):
+        return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
+    return Input(record, event, key, chain)
+
+
+def _unreadable(record: Record, reason: str) -> Unreadable:
+    """Keep it where it would have been, as far as its bytes tell: what follows it on its chain waits."""
+    told = _leniently(record.value)
+    key = told.get("person_key") or (record.key or b"").decode("ascii", "replace")
+    chain = told.get("reference") or told.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
+    known = isinstance(key, str) and _PERSON_KEY.fullmatch(key)
+    return Unreadable(record, reason, PersonKey(str(key) if known else "unknown"), _printable(str(chain)))
+
+
+def _leniently(value: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _printable(chain: str) -> str:
+    """A chain's name can be anything that somebody sent: the database takes no NUL and no half characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in chain[:200])
+
+
+async def _park(tx: Transaction, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
+    correlation_id = _printable(read.event.correlation_id) if isinstance(read, Input) else None
+    await quarantine.park(
+        tx,
+        SCHEMA,
+        read.record,
+        person_key=read.person_key,
+        chain=_printable(read.chain),
+        reason=reason,
+        correlation_id=correlation_id,
+        waiting=waiting,
+    )
+    log.warning("record_parked", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One transaction's work."""
+
+    tx: Transaction
+    directory: Directory
+    now: datetime
+    states: dict[PersonKey, KeyState] = field(default_factory=dict)
+    parked: set[tuple[str, str]] = field(default_factory=set)
+    messages: list[Message] = field(default_factory=list)
+    history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
+
+    async def run(self, records: Sequence[Record]) -> None:
+        read = [read_record(record) for record in records]
+        locked = await store.lock(self.tx, [one.person_key for one in read])
+        self.parked = await quarantine.parked_chains(self.tx, SCHEMA, list(locked.last))
+        inputs = await self._ready(read)
+        if not inputs:
+            return
+        before = dict(locked.last)
+        grounds = await self._read(inputs, locked)
+        known = dict(self.states)
+        for one in inputs:
+            await self._decide(one, grounds, locked)
+        await self._write(known, locked, before)
+
+    async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
+        """The inputs that are to be applied now: neither a repeat, nor unreadable, nor waiting behind a parked one."""
+        candidates = []
+        for one in read:
+            if isinstance(one, Unreadable):
+                await _park(self.tx, one, one.reason)
+                self.parked.add((one.person_key, one.chain))
+            elif self._waits(one):
+                await self._wait(one)
+            else:
+                candidates.append(one)
+        fresh = await store.mark(self.tx, candidates, self.now, self.directory.version)
+        first = {one.identity: one for one in reversed(candidates)}
+        return [one for one in candidates if one.identity in fresh and first[one.identity] is one]
+
+    def _waits(self, one: Input) -> bool:
+        return (one.person_key, _printable(one.chain)) in self.parked
+
+    async def _wait(self, one: Input) -> None:
+        if not await store.is_marked(self.tx, one):
+            await _park(self.tx, one, WAITING, waiting=True)
+
+    async def _read(self, inputs: Sequence[Input], locked: Locked) -> Grounds:
+        keys = dict.fromkeys(one.person_key for one in inputs)
+        self.states = {key: KeyState.empty(key) for key in keys if key in locked.new}
+        self.states |= await store.read(self.tx, [key for key in keys if key not in locked.new])
+        postcodes = await store.districts(self.tx, self._postcodes(inputs))
+        return Grounds(self.directory, postcodes, self.now.date())
+
+    def _postcodes(self, inputs: Sequence[Input]) -> Iterable[str | None]:
+        for state in self.states.values():
+            yield from (postcode_of(known.referral) for known in state.referrals.values() if known.is_open)
+        for one in inputs:
+            if isinstance(one.event.data, ReferralReceived | ReferralUpdated):
+                yield postcode_of(one.event.data.referral)
+
+    async def _decide(self, one: Input, grounds: Grounds, locked: Locked) -> None:
+        """Decide, or park what no decision can be made on: it leaves no mark, and nothing of it is kept."""
+        if self._waits(one):
+            await store.unmark(self.tx, [one])
+            await _park(self.tx, one, WAITING, waiting=True)
+            return
+        try:
+            decision = _decision(self.states[one.person_key], one, grounds)
+        except Exception as error:  # whatever it is, it concerns this record alone
+            await store.unmark(self.tx, [one])
+            await _park(self.tx, one, f"decision: {type(error).__name__}")
+            self.parked.add((one.person_key, _printable(one.chain)))
+            return
+        self.states[one.person_key] = decision.state
+        self._publish(one, decision, locked)
+
+    def _publish(self, one: Input, decision: Decision, locked: Locked) -> None:
+        for place, happening in enumerate(decision.happenings):
+            if isinstance(happening, Refusal):
+                self._tell_refused(one, happening, place)
+            else:
+                self._tell(one, happening, place, locked.next(one.person_key))
+
+    def _tell(self, one: Input, happening: Happening, place: int, sequence: int) -> None:
+        event = self._event(one, happening, place, CASE_EVENT, happening.data, sequence)
+        self.messages.append(Message(CASE_EVENT, event))
+        self.history.append((event, _references(happening.data), [hub for hub, _ in happening.hubs]))
+        for hub, data in happening.hubs:
+            target = hub_case(hub)
+            self.messages.append(Message(target, self._event(one, happening, place, target, data, sequence)))
+
+    def _tell_refused(self, one: Input, refusal: Refusal, place: int) -> None:
+        """A refusal is no event of the case: it takes no number."""
+        target = hub_case(refusal.hub)
+        self.messages.append(Message(target, self._event(one, refusal, place, target, refusal.data, None)))
+
+    def _event(
+        self, one: Input, told: Happening | Refusal, place: int, target: str, data: Any, sequence: int | None
+    ) -> Event:
+        name = f"{one.record.topic}|{one.event.id}|{one.person_key}|{place}|{target}"
+        return Event.model_construct(
+            id=str(uuid.uuid5(EVENTS, name)),
+            source=SOURCE,
+            time=self.now,
+            person_key=one.person_key,
+            correlation_id=told.correlation_id,
+            causation_id=one.event.id,
+            sequence=sequence,
+            district=data.case.district if isinstance(data, CaseEvent) else None,
+            data=data,
+        )
+
+    async def _write(self, known: dict[PersonKey, KeyState], locked: Locked, before: dict[PersonKey, int]) -> None:
+        changed = Changed()
+        for key, state in self.states.items():
+            changed.add(known[key], state)
+        await store.write(self.tx, changed, self.now, self.directory.triage.id)
+        await store.remember(self.tx, self.history)
+        await outbox.put(self.tx, SCHEMA, self.messages)
+        await store.number(self.tx, locked, before)
+
+
+def _decision(state: KeyState, one: Input, grounds: Grounds) -> Decision:
+    data = one.event.data
+    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled):
+        return lifecycle.apply(state, data, one.event.correlation_id, grounds)
+    assert isinstance(data, get_args(HubCommand))
+    return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, grounds)
+
+
+def _references(data: CaseEvent) -> list[str]:
+    """The referrals that an event is about."""
+    named = (getattr(data, field, None) for field in ("joined", "updated", "refused"))
+    ended = (one.reference for one in getattr(data, "ended", ()))
+    concerned = (concern.reference for concern in data.concerns)
+    return list(dict.fromkeys([*concerned, *ended, *filter(None, named)]))

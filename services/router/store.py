@@ -1,0 +1,348 @@
+"""The router's tables: the lock of each person key, what was applied, what is known, and the history. All statements are set-based.
+
+Every write is made under the lock of its person key, taken first and in key order.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import TextClause, text
+
+from schemas.events import CaseEvent, Event
+from schemas.model import CaseId, OnsCode, PersonKey, Reference
+from services.messaging.cloudevents import Record, value_of
+from services.messaging.database import Transaction
+from services.router.state import Case, KeyState, KnownPerson, KnownReferral
+
+SCHEMA = "router"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An event or command that is to be applied, and the record that it came in. `chain`: what later ones wait behind."""
+
+    record: Record
+    event: Event
+    person_key: PersonKey
+    chain: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What makes it the same input when it comes again: who commands is the topic."""
+        return self.person_key, self.record.topic, self.event.id
+
+
+@dataclass(slots=True)
+class Locked:
+    """The person keys of a batch, locked: the number of the last event of each, and which of them are new."""
+
+    last: dict[PersonKey, int]
+    new: set[PersonKey] = field(default_factory=set)
+
+    def next(self, key: PersonKey) -> int:
+        """The next number of a key."""
+        self.last[key] += 1
+        return self.last[key]
+
+
+async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
+    """Lock these person keys, in their order; they are made where they are new."""
+    ordered = sorted(set(keys))
+    new = set((await tx.execute(_INSERT_KEYS, {"keys": ordered})).scalars())
+    rows = await tx.execute(_LOCK_KEYS, {"keys": ordered})
+    return Locked({PersonKey(row.person_key): row.last_sequence for row in rows}, new)
+
+
+_INSERT_KEYS = text("""
+    insert into router.person_key (person_key)
+    select key from unnest(cast(:keys as text[])) as given (key) order by key
+    on conflict do nothing returning person_key""")
+_LOCK_KEYS = text("""
+    select person_key, last_sequence from router.person_key
+    where person_key = any(cast(:keys as text[])) order by person_key for update""")
+
+
+async def number(tx: Transaction, locked: Locked, before: Mapping[PersonKey, int]) -> None:
+    """Write the last number of each key back, where it moved."""
+    moved = {key: last for key, last in locked.last.items() if last != before[key]}
+    if moved:
+        await tx.execute(_NUMBER, {"keys": list(moved), "numbers": list(moved.values())})
+
+
+_NUMBER = text("""
+    update router.person_key set last_sequence = given.number
+    from unnest(cast(:keys as text[]), cast(:numbers as bigint[])) as given (key, number)
+    where person_key = given.key""")
+
+
+# ---- inputs ---------------------------------------------------------------------------------------------------------
+
+
+async def mark(tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str) -> set[tuple[str, str, str]]:
+    """Keep these inputs, in their order; returns the identities of those that are new. A repeat is not among them."""
+    if not inputs:
+        return set()
+    columns = {
+        "keys": [one.person_key for one in inputs],
+        "topics": [one.record.topic for one in inputs],
+        "ids": [one.event.id for one in inputs],
+        "types": [one.event.data.TYPE for one in inputs],
+        "correlations": [one.event.correlation_id for one in inputs],
+        "headers": [_headers(one.record) for one in inputs],
+        "values": [one.record.value for one in inputs],
+    }
+    rows = await tx.execute(_MARK, {**columns, "now": now, "directory": directory})
+    return {(row.person_key, row.topic, row.id) for row in rows}
+
+
+_MARK = text("""
+    insert into router.input (person_key, topic, id, type, correlation_id, time, directory_version, headers, value)
+    select key, topic, id, type, correlation, cast(:now as timestamptz), cast(:directory as text), headers, value
+    from unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[]), cast(:types as text[]),
+                cast(:correlations as text[]), cast(:headers as text[]), cast(:values as bytea[]))
+         with ordinality as input (key, topic, id, type, correlation, headers, value, place)
+    order by place
+    on conflict do nothing returning person_key, topic, id""")
+
+
+def _headers(record: Record) -> str:
+    return json.dumps({name: value.decode() for name, value in record.headers if value is not None})
+
+
+async def is_marked(tx: Transaction, one: Input) -> bool:
+    """True for an input that was applied before."""
+    given = dict(zip(("key", "topic", "id"), one.identity, strict=True))
+    return bool(await tx.scalar(_IS_MARKED, given))
+
+
+_IS_MARKED = text("""
+    select exists (select from router.input where person_key = :key and topic = :topic and id = :id)""")
+
+
+async def unmark(tx: Transaction, inputs: Sequence[Input]) -> None:
+    """Take the marks away: these inputs are parked, and their resubmit must work."""
+    keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
+    await tx.execute(_UNMARK, {"keys": keys, "topics": topics, "ids": ids})
+
+
+_UNMARK = text("""
+    delete from router.input as input
+    using unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[])) as parked (key, topic, id)
+    where input.person_key = parked.key and input.topic = parked.topic and input.id = parked.id""")
+
+
+# ---- what is known --------------------------------------------------------------------------------------------------
+
+
+async def read(tx: Transaction, keys: Sequence[PersonKey]) -> dict[PersonKey, KeyState]:
+    """Everything under these keys."""
+    persons: dict[PersonKey, dict[int, KnownPerson]] = {key: {} for key in keys}
+    cases: dict[PersonKey, dict[CaseId, Case]] = {key: {} for key in keys}
+    referrals: dict[PersonKey, dict[Reference, KnownReferral]] = {key: {} for key in keys}
+    if keys:
+        for row in await tx.execute(_READ, {"keys": list(keys)}):
+            match row.kind:
+                case "person":
+                    person = KnownPerson.model_validate_json(row.state)
+                    persons[row.person_key][person.person_no] = person
+                case "case":
+                    case = Case.model_validate_json(row.state)
+                    cases[row.person_key][case.case_id] = case
+                case _:
+                    known = KnownReferral.model_validate_json(row.state)
+                    referrals[row.person_key][known.reference] = known
+    return {key: KeyState(key, persons[key], cases[key], referrals[key]) for key in keys}
+
+
+_READ = text("""
+    select 'person' as kind, person_key, state::text as state from router.person where person_key = any(cast(:keys as text[]))
+    union all
+    select 'case', person_key, state::text from router."case" where person_key = any(cast(:keys as text[]))
+    union all
+    select * from (
+        select 'referral', person_key, state::text from router.referral
+        where person_key = any(cast(:keys as text[])) order by received_at, reference
+    ) as known""")
+
+
+async def districts(tx: Transaction, postcodes: Iterable[str | None]) -> dict[str, OnsCode]:
+    """District of each of these postcodes (capitals, no blanks) that is known."""
+    wanted = sorted({postcode for postcode in postcodes if postcode})
+    if not wanted:
+        return {}
+    rows = await tx.execute(_DISTRICTS, {"postcodes": wanted})
+    return {row.postcode: row.district for row in rows}
+
+
+_DISTRICTS = text("""
+    select postcode, district from router.postcode where postcode = any(cast(:postcodes as text[]))""")
+
+
+@dataclass(slots=True)
+class Changed:
+    """What a batch changed, by person key."""
+
+    persons: list[tuple[PersonKey, KnownPerson]] = field(default_factory=list)
+    cases: list[tuple[PersonKey, Case]] = field(default_factory=list)
+    referrals: list[tuple[PersonKey, KnownReferral]] = field(default_factory=list)
+
+    def add(self, before: KeyState, after: KeyState) -> None:
+        """What is another in `after` than it was in `before`."""
+        key = after.person_key
+        self.persons += [(key, new) for no, new in after.persons.items() if before.persons.get(no) is not new]
+        self.cases += [(key, new) for no, new in after.cases.items() if before.cases.get(no) is not new]
+        self.referrals += [(key, new) for no, new in after.referrals.items() if before.referrals.get(no) is not new]
+
+
+async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -> None:
+    """Keep what changed. `triage`: while it holds a case, nobody is its home hub yet."""
+    if changed.persons:
+        await tx.execute(_WRITE_PERSONS, {"now": now, **_person_columns(changed.persons)})
+    if changed.cases:
+        await tx.execute(_WRITE_CASES, {"now": now, "triage": triage, **_case_columns(changed.cases)})
+    if changed.referrals:
+        await tx.execute(_WRITE_REFERRALS, {"now": now, **_referral_columns(changed.referrals)})
+
+
+def _json(model: KnownPerson | Case | KnownReferral) -> str:
+    return model.__pydantic_serializer__.to_json(model, exclude_none=True).decode()
+
+
+def _person_columns(persons: Sequence[tuple[PersonKey, KnownPerson]]) -> dict[str, list[Any]]:
+    return {
+        "keys": [key for key, _ in persons],
+        "numbers": [person.person_no for _, person in persons],
+        "provisional": [person.provisional for _, person in persons],
+        "tracing": [",".join(person.doubts) for _, person in persons],
+        "states": [_json(person) for _, person in persons],
+    }
+
+
+_WRITE_PERSONS = text("""
+    insert into router.person (person_key, person_no, provisional, tracing, state, updated_at)
+    select key, number, provisional, string_to_array(tracing, ','), cast(state as jsonb), cast(:now as timestamptz)
+    from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:provisional as boolean[]),
+                cast(:tracing as text[]), cast(:states as text[])) as given (key, number, provisional, tracing, state)
+    on conflict (person_key, person_no) do update set provisional = excluded.provisional, tracing = excluded.tracing,
+        state = excluded.state, updated_at = excluded.updated_at""")
+
+
+def _case_columns(cases: Sequence[tuple[PersonKey, Case]]) -> dict[str, list[Any]]:
+    legs = [case.holding for _, case in cases]
+    return {
+        "keys": [key for key, _ in cases],
+        "ids": [case.case_id for _, case in cases],
+        "persons": [case.person_no for _, case in cases],
+        "statuses": [case.ended or leg.status for leg, (_, case) in zip(legs, cases, strict=True)],
+        "business": [leg.business_status for leg in legs],
+        "homes": [case.home.hub for _, case in cases],
+        "holders": [leg.hub for leg in legs],
+        "pathways": [leg.pathway for leg in legs],
+        "reasons": [",".join(leg.reasons) for leg in legs],
+        "districts": [case.district for _, case in cases],
+        "versions": [case.directory_version for _, case in cases],
+        "ended": [case.ended is not None for _, case in cases],
+        "states": [_json(case) for _, case in cases],
+    }
+
+
+_WRITE_CASES = text("""
+    insert into router."case" as known (person_key, case_id, person_no, status, business_status, home_hub, holder, pathway,
+        reasons, district, directory_version, state, opened_at, updated_at, ended_at)
+    select key, id, person, status, business, nullif(home, cast(:triage as text)), holder, pathway,
+        string_to_array(reasons, ','), district, version, cast(state as jsonb),
+        cast(:now as timestamptz), cast(:now as timestamptz), case when ended then cast(:now as timestamptz) end
+    from unnest(cast(:keys as text[]), cast(:ids as text[]), cast(:persons as integer[]), cast(:statuses as text[]),
+                cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
+                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:ended as boolean[]),
+                cast(:states as text[]))
+        as given (key, id, person, status, business, home, holder, pathway, reasons, district, version, ended, state)
+    on conflict (person_key, case_id) do update set status = excluded.status, business_status = excluded.business_status,
+        home_hub = excluded.home_hub, holder = excluded.holder, pathway = excluded.pathway, reasons = excluded.reasons,
+        district = excluded.district, directory_version = excluded.directory_version, state = excluded.state,
+        updated_at = excluded.updated_at, ended_at = coalesce(known.ended_at, excluded.ended_at)""")
+
+
+def _referral_columns(referrals: Sequence[tuple[PersonKey, KnownReferral]]) -> dict[str, list[Any]]:
+    return {
+        "keys": [key for key, _ in referrals],
+        "references": [known.reference for _, known in referrals],
+        "cases": [known.case_id for _, known in referrals],
+        "persons": [known.person_no for _, known in referrals],
+        "statuses": [known.status for _, known in referrals],
+        "versions": [known.version for _, known in referrals],
+        "homes": [known.home_hub for _, known in referrals],
+        "correlations": [known.correlation_id for _, known in referrals],
+        "states": [_json(known) for _, known in referrals],
+    }
+
+
+_WRITE_REFERRALS = text("""
+    insert into router.referral (person_key, reference, case_id, person_no, status, version, home_hub, correlation_id,
+        state, received_at, updated_at)
+    select key, reference, "case", person, status, version, home, correlation, cast(state as jsonb),
+        cast(:now as timestamptz), cast(:now as timestamptz)
+    from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:cases as text[]), cast(:persons as integer[]),
+                cast(:statuses as text[]), cast(:versions as integer[]), cast(:homes as text[]),
+                cast(:correlations as text[]), cast(:states as text[]))
+        as given (key, reference, "case", person, status, version, home, correlation, state)
+    on conflict (person_key, reference) do update set case_id = excluded.case_id, status = excluded.status,
+        version = excluded.version, home_hub = excluded.home_hub, state = excluded.state, updated_at = excluded.updated_at""")
+
+
+# ---- history --------------------------------------------------------------------------------------------------------
+
+
+async def remember(tx: Transaction, events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> None:
+    """Keep these case events, as published, with the references that each is about and the hubs that heard of it."""
+    if events:
+        await tx.execute(_REMEMBER, _event_columns(events))
+
+
+def _event_columns(events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> dict[str, list[Any]]:
+    data = [one.data for one, _, _ in events if isinstance(one.data, CaseEvent)]
+    return {
+        "keys": [one.person_key for one, _, _ in events],
+        "sequences": [one.sequence for one, _, _ in events],
+        "ids": [one.id for one, _, _ in events],
+        "types": [one.data.TYPE for one, _, _ in events],
+        "references": [",".join(references) for _, references, _ in events],
+        "hubs": [",".join(hubs) for _, _, hubs in events],
+        "correlations": [one.correlation_id for one, _, _ in events],
+        "causes": [one.causation_id for one, _, _ in events],
+        "times": [one.time for one, _, _ in events],
+        "cases": [one.case_id for one in data],
+        "deciders": [one.decided_by for one in data],
+        **_position_columns(data),
+        "data": [value_of(one) for one, _, _ in events],
+    }
+
+
+def _position_columns(data: Sequence[CaseEvent]) -> dict[str, list[Any]]:
+    return {
+        "statuses": [one.case.status for one in data],
+        "business": [one.case.business_status for one in data],
+        "homes": [one.case.home_hub for one in data],
+        "holders": [one.case.holder for one in data],
+        "pathways": [one.case.pathway for one in data],
+        "reasons": [",".join(one.case.reasons) for one in data],
+        "districts": [one.case.district for one in data],
+        "versions": [one.case.directory_version for one in data],
+    }
+
+
+_REMEMBER: TextClause = text("""
+    insert into router.case_event (person_key, sequence, id, type, "references", hubs, correlation_id, causation_id, time,
+        case_id, decided_by, status, business_status, home_hub, holder, pathway, reasons, district, directory_version, data)
+    select key, sequence, id, type, string_to_array("references", ','), string_to_array(hubs, ','), correlation, cause, time,
+        "case", decider, status, business, home, holder, pathway, string_to_array(reasons, ','), district, version, data
+    from unnest(cast(:keys as text[]), cast(:sequences as bigint[]), cast(:ids as text[]), cast(:types as text[]),
+                cast(:references as text[]), cast(:hubs as text[]), cast(:correlations as text[]), cast(:causes as text[]),
+                cast(:times as timestamptz[]), cast(:cases as text[]), cast(:deciders as text[]), cast(:statuses as text[]),
+                cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
+                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:data as bytea[]))
+        as given (key, sequence, id, type, "references", hubs, correlation, cause, time, "case", decider, status, business,
+                  home, holder, pathway, reasons, district, version, data)""")
