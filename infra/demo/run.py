@@ -51,6 +51,9 @@ QUIET = 12.0
 SETTLED = 1.5
 """Seconds: for all of it; without anything new before we give up; and after the last was as expected."""
 
+WIDE = 150
+"""Columns of the table where there is no screen to fit it to."""
+
 HERE = Path(__file__).parent
 
 
@@ -204,8 +207,8 @@ def _say(performance: Show, console: Console, *, details: bool) -> int:
     if details:
         for example in examples:
             console.print(*show.steps(example, answers.get(example.name, {}), seen), sep="\n", highlight=False)
-    width = None if console.is_terminal else max(console.width, 150)
-    console.print(show.table(examples, answers, seen, final=True), width=width)
+    page = console if console.is_terminal else Console(file=console.file, width=max(console.width, WIDE))
+    page.print(show.table(examples, answers, seen, final=True))
     wrong = show.reasons(examples, answers, seen)
     for line in wrong:
         console.print(f"[red]{escape(line)}[/red]", highlight=False, soft_wrap=True)

@@ -18,10 +18,10 @@ STYLES = {"accepted": "green", "duplicate": "green", "conflict": "yellow", "refu
 def table(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
     """One row for each referral, and for each example that made none."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    drawn.add_column("who")
+    drawn.add_column("who", max_width=30)
     drawn.add_column("sent as", no_wrap=True)
     drawn.add_column("answer")
-    drawn.add_column("hub, and why")
+    drawn.add_column("hub, and why", max_width=34)
     drawn.add_column("case", no_wrap=True)
     drawn.add_column("what its referrer hears", ratio=1)
     drawn.add_column("as its file says" if final else "", no_wrap=True)

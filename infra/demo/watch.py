@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer
 from mesh_client import MeshClient
 
+from infra.demo import letter
 from infra.demo.seen import HubHeard, Seen, Told
 from schemas import topics
 from services.partners import Partner
@@ -135,8 +137,8 @@ class Watch:
     async def _mesh(self, partner: Partner) -> None:
         with _mesh_client(self.addresses["mesh"], str(partner.feedback.mesh_mailbox)) as client:
             while True:
-                for letter in await asyncio.to_thread(_letters, client):
-                    reference, told = in_letter(partner.id, letter)
+                for message in await asyncio.to_thread(_letters, client):
+                    reference, told = _in_letter(partner.id, datetime.now(UTC).isoformat(), message)
                     self.seen.feedback(reference, told)
                 await asyncio.sleep(PAUSE)
 
@@ -175,5 +177,7 @@ def _letters(client: MeshClient) -> list[bytes]:
     return letters
 
 
-def in_letter(partner: str, letter: bytes) -> tuple[str, Told]:
-    raise NotImplementedError
+def _in_letter(partner: str, at: str, message: bytes) -> tuple[str, Told]:
+    read = letter.read(message)
+    told = Told(partner, read.id, read.told, read.status, at, read.done, "MESH", read.names_person)
+    return read.reference, told

@@ -1,0 +1,85 @@
+"""The examples are whole: files and expectations belong together, and nobody in them is real."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from infra import postcodes
+from infra.demo import examples
+from infra.demo.examples import EXAMPLES, ExampleFault
+from schemas import nhs_number
+from services import directory
+from services.messaging.settings import CHECKOUT
+
+EVERY = examples.load()
+
+
+def test_every_message_is_sent_by_an_expected_file() -> None:
+    sent = {step.send for example in EVERY for step in example.expected.steps}
+    assert sent == {file.name for file in EXAMPLES.glob("*.json")}
+
+
+def test_every_example_is_in_the_readme() -> None:
+    readme = (EXAMPLES / "README.md").read_text()
+    assert [example.name for example in EVERY if f"`{example.name}`" not in readme] == []
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.json")), ids=lambda file: file.stem)
+def test_every_nhs_number_is_synthetic(file: Path) -> None:
+    numbers = re.findall(r'(?:Id/nhs-number",\s+"value|"nhs_number)": "([0-9 ]+)"', file.read_text())
+    assert bool(numbers) == (file.stem not in ("no-nhs-number", "unreadable"))
+    assert all(number.startswith("999") for number in numbers)
+    failing = [number for number in numbers if not nhs_number.is_valid(number.replace(" ", ""))]
+    assert bool(failing) == (file.stem == "failing-number")
+
+
+def test_postcodes_belong_to_the_hub_that_is_expected() -> None:
+    hubs = directory.load(CHECKOUT / "infra" / "directory")
+    districts = dict(postcodes.rows(frozenset(hubs.districts), "L"))
+    placed = [
+        (example.folder / end.of, end.hub)
+        for example in EVERY
+        for end in example.expected.ends
+        if list(end.why) == ["community-postcode"]
+    ]
+    wrong = [
+        file.name
+        for file, hub in placed
+        if hubs.hub_for_district(districts[_postcode(file)], _referred(file)).id != hub
+    ]
+    assert placed
+    assert wrong == []
+
+
+def _postcode(file: Path) -> str:
+    found = re.search(r'"post(?:alC|c)ode": "([^"]+)"', file.read_text())
+    assert found
+    return found[1].replace(" ", "")
+
+
+def _referred(file: Path):  # type: ignore[no-untyped-def]
+    from datetime import date
+
+    return date(2026, 11, 16)
+
+
+def test_notes_for_the_simulated_hubs_are_found_by_what_a_hub_can_see() -> None:
+    notes = examples.visits(EVERY)
+    assert len(notes["FCP-2026-11834"]) == 6
+    mrs_v = json.loads((EXAMPLES / "mrs-v.json").read_text())
+    ids = [entry["resource"].get("id") for entry in mrs_v["entry"]]
+    assert any(len(acts) == 8 for referral_id, acts in notes.items() if referral_id in ids)
+
+
+def test_a_fault_in_an_expected_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "wrong.expected.yaml").write_text("who: W\nshows: x\nsteps: [{send: w.json, by: w, answer: perhaps}]\n")
+    with pytest.raises(ExampleFault, match=r"(?s)wrong\.expected\.yaml.*steps\.0\.answer"):
+        examples.load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "w.expected.yaml").write_text("who: W\nshows: x\nsteps: [{send: w.json, by: ww, answer: accepted}]\n")
+    with pytest.raises(ExampleFault, match=r"there is no file w\.json"):
+        examples.load(tmp_path)

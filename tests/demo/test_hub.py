@@ -1,0 +1,110 @@
+"""What a simulated hub decides to do next, and what it says."""
+
+from typing import Any
+
+import pytest
+
+from infra.demo.hub import Case, OutOfOrder, Step, Work, command, hear, next_step, scripts
+
+SCRIPT = scripts(["charnwood"], "accept,book,start,assess,record,complete")["charnwood"]
+NEEDS = ["minor-adaptations", "hearing-services"]
+
+
+def an_event(version: int, *, role: str = "holder", status: str = "requested", **more: Any) -> dict[str, Any]:
+    referral = {
+        "reference": "LB-1",
+        "open_needs": NEEDS,
+        "referral": {"message": {"referral_id": "theirs"}, "needs": [{"service": need} for need in NEEDS]},
+    }
+    return {"hub_version": version, "role": role, "case": {"status": status}, "referrals": [referral]} | more
+
+
+def a_case(*heard: tuple[str, dict[str, Any]]) -> Case:
+    case = Case("charnwood", "C1", "k" * 32)
+    for kind, data in heard or [("assigned", an_event(1))]:
+        hear(case, kind, data)
+    return case
+
+
+def test_a_case_that_is_newly_ours_is_accepted_on_the_version_that_was_seen() -> None:
+    case = a_case()
+    step = next_step(case, SCRIPT)
+    assert step is not None
+    sent = command(case, step, {})
+    assert (sent.name, sent.data["decided_on"], sent.data["case_id"]) == ("accept", 1, "C1")
+
+
+@pytest.mark.parametrize("event", [an_event(1, role="follow-on"), an_event(1, status="completed")])
+def test_a_case_that_is_not_ours_or_has_ended_is_left_alone(event: dict[str, Any]) -> None:
+    assert next_step(a_case(("assigned", event)), SCRIPT) is None
+
+
+def test_the_next_step_waits_for_the_answer_to_the_last() -> None:
+    case = a_case()
+    case.awaiting = "c1"
+    assert next_step(case, SCRIPT) is None
+    hear(case, "accepted", an_event(2, status="accepted", command_id="c1"))
+    assert next_step(case, SCRIPT) == Step("book")
+
+
+def test_a_whole_script_is_walked_in_order() -> None:
+    case, done = a_case(), []
+    for version in range(2, 20):
+        step = next_step(case, SCRIPT)
+        if step is None:
+            break
+        sent = command(case, step, {})
+        case.ending.update(case.open_needs() if step.name == "complete" else ())
+        past = {"accept": "accepted", "book": "booked", "start": "started"}.get(step.name, step.name)
+        hear(case, past, an_event(version, status="in-progress") | sent.data)
+        done.append(step.name)
+    assert done == ["accept", "book", "start", "assess", "record", "complete"]
+
+
+def test_a_need_that_is_added_is_assessed_too() -> None:
+    case = a_case(
+        ("assigned", an_event(1)), ("assessed", an_event(2, findings=[{"reference": "LB-1", "service": NEEDS[0]}]))
+    )
+    findings = command(case, Step("assess"), {}).data["findings"]
+    assert [one["service"] for one in findings] == NEEDS[1:]
+
+
+def test_what_is_recorded_comes_from_the_notes_of_the_visit_or_is_the_usual() -> None:
+    noted = command(a_case(), Step("record"), {"theirs": [{"service": "blue-badge", "action": "a", "provider": "p"}]})
+    usual = command(a_case(), Step("record"), {})
+    assert [one["service"] for one in noted.data["interventions"]] == ["blue-badge"]
+    assert {one["service"] for one in usual.data["interventions"]} == set(NEEDS)
+
+
+def test_a_command_has_the_same_id_when_it_is_decided_again_on_the_same_version() -> None:
+    assert command(a_case(), Step("accept"), {}).id == command(a_case(), Step("accept"), {}).id
+    assert command(a_case(), Step("accept"), {}).id != command(a_case(), Step("complete"), {}).id
+
+
+def test_a_repeat_is_told_from_something_new() -> None:
+    case = a_case()
+    assert not hear(case, "assigned", an_event(1))
+    assert hear(case, "accepted", an_event(2))
+
+
+def test_a_missing_version_is_noticed() -> None:
+    with pytest.raises(OutOfOrder, match="version 3 came where 2 was expected"):
+        hear(a_case(), "accepted", an_event(3))
+
+
+def test_a_hub_may_have_a_script_of_its_own() -> None:
+    both = scripts(["blaby", "melton:accept,hold=awaiting-works"], "accept,complete")
+    assert both == {
+        "blaby": [Step("accept"), Step("complete")],
+        "melton": [Step("accept"), Step("hold", "awaiting-works")],
+    }
+
+
+def test_a_fast_hub_accepts_and_completes_once() -> None:
+    work = Work.__new__(Work)
+    work.fast, work.scripts = True, scripts(["charnwood"], "accept,complete")
+    case = a_case()
+    assert [step.name for step in work._steps(case)] == ["accept", "complete"]
+    case.ending.update(case.open_needs())
+    hear(case, "accepted", an_event(2, status="accepted"))
+    assert work._steps(case) == []

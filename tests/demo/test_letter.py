@@ -1,0 +1,25 @@
+"""The practice's reader finds in a letter what the notifier put there, by its words alone."""
+
+import pytest
+
+from infra.demo import letter
+from services.notifier.channels import itk3
+from services.notifier.feedback import Feedback, compose
+from tests.notifier import builders
+
+
+def a_message(feedback: Feedback) -> bytes:
+    return itk3.as_xml(itk3.bundle(feedback, builders.the_words().ourselves, "LIGHTBULB1"))
+
+
+def test_a_letter_is_read_back() -> None:
+    feedback = compose(builders.a_life(builders.by_gp(), "1")[-1], builders.the_recipients(), builders.the_words())[0]
+    read = letter.read(a_message(feedback))
+    assert (read.reference, read.told, read.id) == (feedback.reference, feedback.told.value, itk3.bundle_id(feedback))
+    assert read.done == tuple(done.action or "done" for done in feedback.done)
+    assert read.names_person == (feedback.person is not None)
+
+
+def test_a_message_without_a_letter_is_unreadable() -> None:
+    with pytest.raises(letter.Unreadable):
+        letter.read(b'<Bundle xmlns="http://hl7.org/fhir"><id value="1"/></Bundle>')
