@@ -44,6 +44,7 @@ EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
 """Namespace of our event ids (RFC 9562 UUID version 5): made of the input and the place among what it led to."""
 
 _PERSON_KEY = re.compile(r"[0-9a-f]{32}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 WAITING = "waits behind an earlier record of its chain"
 
 
@@ -106,6 +107,8 @@ def read_record(record: Record) -> Input | Unreadable:
             return _unreadable(record, "ce_type: not for the router")
     if not _PERSON_KEY.fullmatch(key):
         return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
+    if b"u0000" in record.value and _NUL.search(record.value):
+        return _unreadable(record, "value: holds NUL, which the database cannot keep")
     return Input(record, event, key, chain)
 
 
