@@ -61,6 +61,7 @@ class Expected(Written):
 
     who: Line
     shows: Line = Field(description="What the example is there for")
+    order: int = Field(100, description="Where it stands in the demo's table; among equals by name")
     visits: dict[str, tuple[Act, ...]] = Field({}, description="By file: what the simulated hub's visit leads to")
     steps: tuple[Step, ...] = Field(min_length=1)
     ends: tuple[End, ...] = ()
@@ -78,7 +79,7 @@ class Example(Written):
 
 
 def load(folder: Path = EXAMPLES) -> list[Example]:
-    """Every example, in the order of their names. Raises ExampleFault with every fault."""
+    """Every example, in the order that its file gives. Raises ExampleFault with every fault."""
     files = sorted(folder.glob("*.expected.yaml"))
     faults: list[str] = []
     found: list[Example] = []
@@ -92,7 +93,7 @@ def load(folder: Path = EXAMPLES) -> list[Example]:
         faults += [f"{file}: there is no file {name}" for name in _missing(found[-1])]
     if faults or not found:
         raise ExampleFault("\n".join(faults) or f"no example in {folder}")
-    return found
+    return sorted(found, key=lambda example: (example.expected.order, example.name))
 
 
 def _missing(example: Example) -> Iterator[str]:

@@ -65,6 +65,7 @@ class Case:
     recorded: set[str] = field(default_factory=set)
     ending: set[tuple[str, str]] = field(default_factory=set)
     awaiting: str | None = None
+    decided_on: int = 0
 
     @property
     def is_ours(self) -> bool:
@@ -312,15 +313,17 @@ class Work:
         return self.inbox.note(heard, case, **({"fault": fault} if fault else {}))
 
     def _refused(self, heard: Heard) -> None:
-        """Stale: decide again on what has come since. Anything else stays with the case, for a person to see."""
-        case = self.cases.get((heard.hub, heard.data["case_id"]))
-        stale = heard.data["reason"] == "stale"
-        if case is not None and stale and case.awaiting == heard.data["command_id"]:
-            case.awaiting = None
-            case.ending.clear()
-            self.due.setdefault((heard.hub, case.id), time.monotonic() + self.pause)
+        """Stale, or overtaken by what others did: decide again on what has come since. Anything else is for a person to see."""
         said = {name: heard.data.get(name) for name in ("command", "command_id", "reason", "explanation")}
-        self.inbox.note(heard, None, **said)
+        case = self.cases.get((heard.hub, heard.data["case_id"]))
+        if case is None or case.awaiting != heard.data["command_id"]:
+            return self.inbox.note(heard, None, **said)
+        if heard.data["reason"] != "stale" and case.version == case.decided_on:
+            return self.inbox.note(heard, None, **said, fault=f"its {heard.data['command']} was refused")
+        case.awaiting = None
+        case.ending.clear()
+        self.due.setdefault((heard.hub, case.id), time.monotonic() + self.pause)
+        return self.inbox.note(heard, None, **said)
 
     async def _act(self, now: float) -> None:
         ready = [key for key, when in self.due.items() if when <= now]
@@ -329,7 +332,7 @@ class Work:
             case = self.cases[key]
             for step in self._steps(case):
                 send = command(case, step, self.visits)
-                case.awaiting = send.id
+                case.awaiting, case.decided_on = send.id, case.version
                 case.ending.update(case.open_needs() if step.name == "complete" else ())
                 await self.client.send(case, send)
         if ready:

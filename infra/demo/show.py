@@ -18,13 +18,13 @@ STYLES = {"accepted": "green", "duplicate": "green", "conflict": "yellow", "refu
 def table(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
     """One row for each referral, and for each example that made none."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    drawn.add_column("who", max_width=30)
+    drawn.add_column("who")
     drawn.add_column("sent as", no_wrap=True)
     drawn.add_column("answer")
-    drawn.add_column("hub, and why", max_width=34)
+    drawn.add_column("hub, and why")
     drawn.add_column("case", no_wrap=True)
-    drawn.add_column("what its referrer hears", ratio=1)
-    drawn.add_column("as its file says" if final else "", no_wrap=True)
+    drawn.add_column("what is heard", ratio=1)
+    drawn.add_column("as said" if final else "", no_wrap=True)
     for example in examples:
         given = answers.get(example.name, {})
         wrong = differences(example, given, seen)
@@ -47,7 +47,7 @@ def _row(example: Example, end: End | None, answers: Answers, seen: Seen) -> lis
     reference = reference_of(example, end.of, answers) if end else None
     path = seen.paths.get(reference or "", Path(""))
     return [
-        escape(example.expected.who if alone else f"{example.expected.who} ({format_of(sent)})"),
+        escape(example.expected.who),
         format_of(sent),
         Text(", ").join(_outcome(answers, number) for number in numbers),
         _hub(path),
@@ -63,15 +63,15 @@ def _outcome(answers: Answers, number: int) -> Text:
 
 
 def _hub(path: Path) -> str:
-    why = ", ".join(reason.replace("-", " ") for reason in path.why)
-    return f"{path.holder or '-'} ({why})" if why else path.holder or ""
+    why = ", ".join(reason.removeprefix("community-").replace("-", " ") for reason in path.why)
+    return f"{path.holder or 'none'} ({why})" if why else path.holder or ""
 
 
 def _heard(partner: str, path: Path) -> Text:
     told = path.heard_by(partner)
     done = len({act for one in told for act in one.done})
-    words = ", ".join(one.words for one in told) + (f" ({done} things done)" if done else "")
-    return Text.assemble((f"{partner} by {told[0].via}: ", "dim"), words)
+    words = ", ".join(one.words.removeprefix("home-") for one in told) + (f" ({done} done)" if done else "")
+    return Text.assemble((f"{partner.removeprefix('gp-')} {told[0].via}: ", "dim"), words)
 
 
 def reasons(examples: Sequence[Example], answers: AllAnswers, seen: Seen) -> list[str]:

@@ -79,7 +79,7 @@ class Watch:
             at=line["at"],
             role=line.get("role"),
             provisional=any(one["provisional"] for one in referrals),
-            fault=_hub_fault(line),
+            fault=line.get("fault"),
         )
         self.seen.hub(heard, line["id"], [one["reference"] for one in referrals])
 
@@ -141,12 +141,6 @@ class Watch:
                     reference, told = _in_letter(partner.id, datetime.now(UTC).isoformat(), message)
                     self.seen.feedback(reference, told)
                 await asyncio.sleep(PAUSE)
-
-
-def _hub_fault(line: Mapping[str, Any]) -> str | None:
-    if line["type"] == "command-refused" and line["reason"] != "stale":
-        return f"its command {line['command']} was refused: {line['reason']}"
-    return line.get("fault")
 
 
 def _fetched(partner: str, one: Mapping[str, Any]) -> Told:
