@@ -314,6 +314,7 @@ def faults(directory: Directory) -> list[Fault]:
     return [
         *_naming_faults(directory),
         *_district_faults(directory),
+        *_served(directory),
         *_overflow_faults(directory),
         *_missing(directory),
     ]

@@ -1,0 +1,333 @@
+"""Which hub, and why: one example for each routing rule, which comes out otherwise when that rule is taken out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from schemas.case import Pathway, RoutingReason
+from schemas.model import HubId, Reference
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import Consents, HospitalStay, Referral, Service
+from services.directory import Directory, Full
+from services.router import assignment
+from services.router.assignment import RULES, Assignment, Request, Rule, assign, what_is_read
+from tests.router.builders import (
+    AT_BLABY,
+    AT_CHARNWOOD,
+    AT_MELTON,
+    BLABY,
+    CHARNWOOD,
+    DIRECTORY,
+    FORM,
+    GP,
+    IN_THE_CITY,
+    LEICESTER,
+    MELTON,
+    NO,
+    POSTCODES,
+    TODAY,
+    WARD,
+    YES,
+    a_bradgate_referral,
+    a_form,
+    a_person,
+    a_referral,
+    a_ward_referral,
+    an_address,
+)
+
+
+def placed(
+    *referrals: tuple[Reference, Referral],
+    directory: Directory = DIRECTORY,
+    rules: Sequence[Rule] = RULES,
+    already: HubId | None = None,
+) -> Assignment:
+    requests = [Request.of(reference, referral) for reference, referral in referrals]
+    return assign(requests, directory, POSTCODES, TODAY, placed=already, rules=rules)
+
+
+def full(*hubs: str) -> Directory:
+    declared = tuple(Full.model_validate({"hub": hub, "from": TODAY, "to": TODAY}) for hub in hubs)
+    return DIRECTORY.model_copy(update={"full": declared, "version": "full"})
+
+
+def homeless(**given: Any) -> Referral:
+    return a_referral(person=a_person(address=an_address(None, no_fixed_abode=True)), **given)
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a rule does: its referrals, and where they belong by it."""
+
+    rule: Rule
+    referrals: tuple[tuple[Reference, Referral], ...]
+    belongs: Callable[[Assignment], bool]
+    directory: Directory = DIRECTORY
+    already: HubId | None = None
+
+
+EXAMPLES = [
+    Example(
+        assignment.inpatient,
+        ((WARD, a_ward_referral(postcode=AT_CHARNWOOD)),),
+        lambda a: (a.holder, a.home_hub, a.pathway) == ("hospital-housing", "charnwood", Pathway.HOSPITAL),
+    ),
+    Example(
+        assignment.already_open,
+        ((GP, a_referral(postcode=AT_BLABY)), (FORM, a_form(postcode=AT_CHARNWOOD))),
+        lambda a: (a.holder, RoutingReason.ALREADY_OPEN in a.reasons) == ("charnwood", True),
+        already="charnwood",
+    ),
+    Example(
+        assignment.housing_authority,
+        ((GP, a_referral(postcode=AT_MELTON)),),
+        lambda a: (a.holder, a.district) == ("melton", MELTON),
+    ),
+    Example(
+        assignment.outside_county,
+        ((GP, a_referral(postcode=IN_THE_CITY)),),
+        lambda a: (a.pathway, a.home_hub, a.holder) == (Pathway.OUTSIDE, "leicester-city", None),
+    ),
+    Example(
+        assignment.needs,
+        ((GP, a_referral(Service.BLUE_BADGE, Service.ENERGY_LOAN)),),
+        lambda a: (a.holder, a.pathway) == ("triage", Pathway.TRIAGE),
+    ),
+    Example(
+        assignment.hub_full,
+        ((GP, a_referral(postcode=AT_BLABY)),),
+        lambda a: (a.holder, a.reasons[-1]) == ("oadby-wigston", RoutingReason.HUB_FULL_OVERFLOW),
+        directory=full("blaby"),
+    ),
+    Example(
+        assignment.not_decidable,
+        ((GP, homeless()),),
+        lambda a: (a.holder, a.reasons) == ("triage", (RoutingReason.NOT_DECIDABLE,)),
+    ),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example.rule.__name__ for example in EXAMPLES])
+def test_each_rule_decides_its_example_and_without_the_rule_it_comes_out_otherwise(example: Example) -> None:
+    others = [rule for rule in RULES if rule is not example.rule]
+    given: dict[str, Any] = {"directory": example.directory, "already": example.already}
+
+    assert example.belongs(placed(*example.referrals, **given))
+    assert not example.belongs(placed(*example.referrals, rules=others, **given))
+
+
+def test_every_rule_has_an_example() -> None:
+    assert [example.rule for example in EXAMPLES] == list(RULES)
+
+
+# ---- inpatients -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stay_has_the_worklist_of_its_site() -> None:
+    found = placed((WARD, a_ward_referral(site="Glenfield Hospital")))
+
+    assert (found.holder, found.worklist) == ("hospital-housing", "Glenfield")
+
+
+def test_a_stay_in_the_restricted_unit_goes_to_the_hub_of_its_own() -> None:
+    assert placed((WARD, a_bradgate_referral())).holder == "hospital-housing-bradgate"
+
+
+def test_a_patient_from_the_city_stays_with_the_hospital_team_and_the_city_follows_on() -> None:
+    found = placed((WARD, a_ward_referral(postcode=IN_THE_CITY)))
+
+    assert (found.holder, found.home_hub, found.pathway) == ("hospital-housing", "leicester-city", Pathway.HOSPITAL)
+
+
+def test_somebody_discharged_is_no_inpatient() -> None:
+    assert placed((WARD, a_ward_referral(discharged_on=TODAY))).holder == "blaby"
+
+
+def test_of_two_stays_the_latest_admission_holds() -> None:
+    earlier = a_ward_referral(hospital=HospitalStay(site="Glenfield", admitted_on=date(2026, 11, 1)))
+    later = a_bradgate_referral(hospital=HospitalStay(site="Bradgate Unit", admitted_on=date(2026, 11, 9)))
+
+    assert placed((WARD, earlier), (FORM, later)).holder == "hospital-housing-bradgate"
+
+
+# ---- the housing authority ------------------------------------------------------------------------------------------
+
+
+def test_the_authority_that_the_person_named_goes_before_every_address() -> None:
+    named = a_ward_referral(postcode=AT_BLABY, named_authority=CHARNWOOD)
+
+    found = placed((WARD, named), (GP, a_referral(postcode=AT_MELTON)))
+
+    assert (found.home_hub, RoutingReason.NAMED_AUTHORITY in found.reasons) == ("charnwood", True)
+
+
+def test_an_authority_named_without_consent_is_not_taken() -> None:
+    named = a_referral(named_authority=CHARNWOOD, consents=Consents(referral=NO))
+
+    assert placed((GP, named)).home_hub == "blaby"
+
+
+def test_no_fixed_abode_with_a_named_authority_belongs_there() -> None:
+    found = placed((WARD, a_ward_referral(person=homeless().person, named_authority=CHARNWOOD)))
+
+    assert (found.holder, found.home_hub, found.district) == ("hospital-housing", "charnwood", CHARNWOOD)
+
+
+def test_the_district_is_where_the_person_lives_not_the_hub_nor_the_named_authority() -> None:
+    found = placed((GP, a_referral(postcode=AT_BLABY, named_authority=CHARNWOOD, consents=Consents(referral=YES))))
+
+    assert (found.home_hub, found.district) == ("charnwood", BLABY)
+
+
+def test_a_councils_district_goes_before_a_postcode() -> None:
+    told = a_form(person=a_person(address=an_address(AT_BLABY, district=MELTON)))
+
+    found = placed((FORM, told), (GP, a_referral(postcode=AT_CHARNWOOD, referred_on=date(2026, 1, 1))))
+
+    assert (found.home_hub, found.reasons) == ("melton", (RoutingReason.COUNCIL_DISTRICT,))
+
+
+def test_the_community_address_goes_before_that_of_the_wards_record() -> None:
+    ward = a_ward_referral(postcode=AT_MELTON, referred_on=date(2026, 1, 1))
+
+    found = placed((WARD, ward), (GP, a_referral(postcode=AT_CHARNWOOD)))
+
+    assert found.home_hub == "charnwood"
+
+
+def test_the_wards_address_serves_where_there_is_no_other() -> None:
+    found = placed((WARD, a_ward_referral(postcode=AT_MELTON)))
+
+    assert found.reasons == (RoutingReason.INPATIENT, RoutingReason.WARD_POSTCODE)
+
+
+def test_among_equals_the_earliest_referral_decides_then_the_reference() -> None:
+    early = a_form(postcode=AT_MELTON, referred_on=date(2026, 11, 1))
+    late = a_referral(postcode=AT_BLABY, referred_on=date(2026, 11, 2))
+    undated = a_referral(postcode=AT_CHARNWOOD, referred_on=None)
+
+    assert placed((GP, late), (FORM, early)).home_hub == "melton"
+    assert placed((WARD, undated), (GP, late)).home_hub == "blaby"
+    same_day = late.model_copy(update={"person": a_person(address=an_address(AT_MELTON))})
+    assert placed((GP, late), (FORM, same_day)).home_hub == "melton", "FORM is the smaller reference"
+
+
+def test_an_unknown_postcode_is_passed_over() -> None:
+    assert placed((GP, a_referral(postcode="ZE1 0AA"))).reasons == (RoutingReason.NOT_DECIDABLE,)
+
+
+def test_the_order_in_which_referrals_came_does_not_matter() -> None:
+    referrals = [
+        (GP, a_referral(postcode=AT_BLABY)),
+        (FORM, a_form(Service.BLUE_BADGE, postcode=AT_CHARNWOOD)),
+        (WARD, a_ward_referral(postcode=AT_MELTON)),
+    ]
+
+    assert len({placed(*order) for order in permutations(referrals)}) == 1
+
+
+# ---- outside, needs, capacity, triage -------------------------------------------------------------------------------
+
+
+def test_naming_an_authority_outside_the_county_leads_there() -> None:
+    named = a_referral(named_authority=LEICESTER)
+
+    assert (placed((GP, named)).pathway, placed((GP, named)).home_hub) == (Pathway.OUTSIDE, "leicester-city")
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [(Service.BLUE_BADGE, Service.HOME_SAFETY), (Service.HANDYPERSON,), (Service.RENT_DEPOSIT,)],
+    ids=["one of two", "commissioned", "hospital's"],
+)
+def test_any_need_that_is_not_merely_referred_onward_leads_to_a_housing_mot(needs: tuple[Service, ...]) -> None:
+    found = placed((GP, a_referral(*needs)))
+
+    assert (found.holder, found.pathway) == ("blaby", Pathway.HOUSING_MOT)
+
+
+def test_a_referral_without_needs_leads_to_a_housing_mot() -> None:
+    assert placed((GP, a_referral(needs=()))).pathway is Pathway.HOUSING_MOT
+
+
+def test_the_triage_desk_is_the_one_where_the_referral_came_in() -> None:
+    by_gp = placed((GP, a_referral(Service.BLUE_BADGE)))
+    by_form = placed((FORM, a_form(Service.BLUE_BADGE)))
+    by_telephone = placed(
+        (FORM, a_form(Service.BLUE_BADGE, referred_by={"kind": "family"}, sent_by=_customer_service()))
+    )
+
+    assert [found.worklist for found in (by_gp, by_form, by_telephone)] == [
+        "First Contact Plus",
+        "First Contact Plus",
+        "Customer Service Centre",
+    ]
+
+
+def _customer_service() -> dict[str, Any]:
+    return {"partner": "customer-service", "organisation": {"name": "Customer Service Centre"}}
+
+
+def test_a_full_hub_without_overflow_has_a_waiting_list_and_says_so() -> None:
+    found = placed((GP, a_referral(postcode=AT_CHARNWOOD)), directory=full("charnwood"))
+
+    assert (found.holder, found.pathway) == ("charnwood", Pathway.WAITING_LIST)
+    assert RoutingReason.HUB_FULL_WAITING_LIST in found.reasons
+
+
+def test_an_overflow_that_is_full_too_leads_on_or_back_to_the_waiting_list() -> None:
+    found = placed((GP, a_referral(postcode=AT_BLABY)), directory=full("blaby", "oadby-wigston"))
+
+    assert (found.holder, found.pathway) == ("blaby", Pathway.WAITING_LIST)
+
+
+def test_a_hub_is_full_only_between_its_days() -> None:
+    request = [Request.of(GP, a_referral(postcode=AT_BLABY))]
+
+    found = assign(request, full("blaby"), POSTCODES, date(2026, 11, 24))
+
+    assert found.holder == "blaby"
+
+
+def test_a_number_that_failed_its_check_goes_to_triage_also_from_a_ward() -> None:
+    failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
+
+    found = placed((WARD, a_ward_referral(person=failed)))
+
+    assert (found.holder, found.pathway, found.home_hub) == ("triage", Pathway.TRIAGE, None)
+
+
+def test_a_failed_number_from_the_restricted_unit_stays_within_it() -> None:
+    failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
+
+    assert placed((WARD, a_bradgate_referral(person=failed))).holder == "hospital-housing-bradgate"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"referred_on": date(2026, 1, 1)},
+        {"named_authority": CHARNWOOD},
+        {"discharged_on": TODAY},
+        {"person": a_person(address=an_address(AT_MELTON))},
+        {"hospital": HospitalStay(site="Glenfield")},
+        {"needs": ()},
+        {"consents": Consents(referral=NO)},
+    ],
+)
+def test_what_the_rules_read_is_told_apart(change: dict[str, Any]) -> None:
+    before = a_ward_referral()
+
+    assert what_is_read(before.model_copy(update=change)) != what_is_read(before)
+
+
+def test_what_the_rules_do_not_read_moves_nothing() -> None:
+    before = a_referral()
+    after = before.model_copy(update={"person": a_person(phone="0116 496 0999"), "priority": "urgent"})
+
+    assert what_is_read(after) == what_is_read(before)

@@ -1,0 +1,142 @@
+"""The directory says who serves whom on a day, and tells what is wrong in it."""
+
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from schemas.referral import Service
+from services import directory as directories
+from services.directory import FILES, DirectoryFaulty
+from tests.router.builders import BLABY, CHARNWOOD, DIRECTORY, LEICESTER, TODAY
+
+SOURCE = Path(__file__).parents[2] / "infra" / "directory"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for file in FILES:
+        shutil.copy(SOURCE / file, tmp_path / file)
+    return tmp_path
+
+
+def changed(folder: Path, file: str, change: object) -> list[str]:
+    data = yaml.safe_load((folder / file).read_text())
+    change(data)  # type: ignore[operator]
+    (folder / file).write_text(yaml.safe_dump(data))
+    return [str(fault) for fault in directories.check(folder)]
+
+
+def test_the_directory_of_leicestershire_has_no_fault() -> None:
+    assert directories.check(SOURCE) == []
+    assert {hub.id for hub in DIRECTORY.hubs if hub.kind == "locality"} == {
+        "blaby",
+        "charnwood",
+        "harborough",
+        "hinckley-bosworth",
+        "melton",
+        "nw-leicestershire",
+        "oadby-wigston",
+    }
+    assert {offer.service for offer in DIRECTORY.services} == set(Service)
+
+
+def test_the_version_changes_with_any_file(folder: Path) -> None:
+    before = directories.load(folder).version
+    with (folder / "capacity.yaml").open("a") as capacity:
+        capacity.write("# reviewed\n")
+
+    assert directories.load(folder).version != before
+
+
+def test_a_hub_serves_its_district_from_its_first_day() -> None:
+    hub = DIRECTORY.hub_for_district(CHARNWOOD, date(2017, 10, 1))
+
+    assert hub is not None
+    assert hub.id == "charnwood"
+    assert DIRECTORY.hub_for_district(CHARNWOOD, date(2017, 9, 30)) is None
+
+
+def test_a_district_can_pass_to_another_hub(folder: Path) -> None:
+    def passes(data: dict[str, list[dict[str, object]]]) -> None:
+        data["hubs"][0]["districts"] = [{"code": BLABY, "from": date(2017, 10, 1), "to": date(2027, 3, 31)}]
+        data["hubs"][1]["districts"] += [{"code": BLABY, "from": date(2027, 4, 1)}]  # type: ignore[operator]
+
+    assert changed(folder, "hubs.yaml", passes) == []
+    served = directories.load(folder)
+    assert [served.hub_for_district(BLABY, day).id for day in (date(2027, 3, 31), date(2027, 4, 1))] == [  # type: ignore[union-attr]
+        "blaby",
+        "charnwood",
+    ]
+
+
+def test_hub_and_authority_have_a_public_contact() -> None:
+    for name in ("blaby", "triage", "leicester-city"):
+        found = DIRECTORY.contact(name)
+        assert found is not None
+        assert found.contact.phone
+    assert DIRECTORY.contact("nowhere") is None
+    assert DIRECTORY.authority_for_district(LEICESTER).id == "leicester-city"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("site", "ward", "trusts", "hub", "worklist"),
+    [
+        ("Leicester Royal Infirmary", "Ward 23", ["RWE"], "hospital-housing", "Leicester Royal Infirmary"),
+        ("lri", None, [], "hospital-housing", "Leicester Royal Infirmary"),
+        ("GLENFIELD HOSPITAL", None, ["RWE"], "hospital-housing", "Glenfield"),
+        ("Bradgate Unit", None, ["RT5"], "hospital-housing-bradgate", "Bradgate Unit"),
+        ("Glenfield", "Bradgate Unit", ["RT5"], "hospital-housing-bradgate", "Bradgate Unit"),
+        ("Ward nobody knows", None, ["RT5"], "hospital-housing-bradgate", None),
+        (None, None, ["RWE", None], "hospital-housing", None),
+    ],
+)
+def test_a_stay_belongs_to_its_sites_team(
+    site: str | None, ward: str | None, trusts: list[str | None], hub: str, worklist: str | None
+) -> None:
+    found, list_ = DIRECTORY.hospital(site, ward, trusts)
+
+    assert (found.id, list_) == (hub, worklist)
+
+
+FAULTS = [
+    ("hubs.yaml", lambda d: d["hubs"][0].pop("contact"), "hubs.yaml: blaby: contact: Field required"),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(overflow="leeds"), "overflow names leeds, which is no hub"),
+    ("hubs.yaml", lambda d: d["hubs"][6].update(overflow="blaby"), "hubs.yaml: blaby: overflow leads back to itself"),
+    ("hubs.yaml", lambda d: d["hubs"][0]["districts"][0].update(code="E07000999"), "is no district of the county"),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(districts=[]), "E07000129: no hub serves it until further notice"),
+    (
+        "hubs.yaml",
+        lambda d: d["hubs"][1]["districts"].append({"code": BLABY, "from": TODAY}),
+        "hubs.yaml: blaby, charnwood: E07000129: is served twice on the same day",
+    ),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(id="triage"), "hubs.yaml: triage: is named twice"),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(colour="red"), "hubs.yaml: blaby: colour: Extra inputs"),
+    ("services.yaml", lambda d: d["services"].pop(), "services.yaml: move-on-accommodation: is missing"),
+    ("services.yaml", lambda d: d["services"].append(d["services"][0]), "information-advice: is there twice"),
+    ("authorities.yaml", lambda d: d["authorities"][0].update(code=BLABY), "is also an authority outside the county"),
+    ("capacity.yaml", lambda d: d.update(full=[{"hub": "leeds", "from": TODAY}]), "capacity.yaml: leeds: is no hub"),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "told"), FAULTS, ids=[told for _, _, told in FAULTS])
+def test_a_fault_is_named_by_file_and_place(folder: Path, file: str, change: object, told: str) -> None:
+    found = changed(folder, file, change)
+
+    assert any(told in fault for fault in found), found
+    with pytest.raises(DirectoryFaulty):
+        directories.load(folder)
+
+
+def test_a_missing_file_and_broken_yaml_are_named(folder: Path) -> None:
+    (folder / "services.yaml").unlink()
+    (folder / "capacity.yaml").write_text("full: [")
+
+    found = [str(fault) for fault in directories.check(folder)]
+
+    assert found == [
+        "services.yaml: file: No such file or directory",
+        "capacity.yaml: line 1: is not valid YAML",
+    ]

@@ -1,0 +1,125 @@
+"""Two referrals are about one person, or they are not; who comes first does not matter."""
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import Person
+from services.router.matching import Candidate, Description, folded, match, same_person
+from tests.router.builders import a_person
+
+VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
+
+people = st.builds(
+    a_person,
+    nhs_number=st.sampled_from(["9990000026", "9990000034", None]),
+    nhs_number_status=st.sampled_from([VERIFIED, NOT_TRACED, VerificationStatus.NOT_STATED]),
+    family_name=st.sampled_from(["O'Brien", "OBRIEN", "Ó Brien", "Vickers", None]),
+    birth_date=st.sampled_from([date(1946, 3, 4), date(1964, 4, 3), None]),
+)
+
+
+def candidate(person: Person, number: int = 1) -> Candidate:
+    return Candidate(number, (Description.of(person),))
+
+
+@given(people, people)
+def test_being_the_same_person_is_symmetric(one: Person, other: Person) -> None:
+    assert same_person(Description.of(one), Description.of(other)) == same_person(
+        Description.of(other), Description.of(one)
+    )
+
+
+@given(people, people)
+def test_who_is_provisional_does_not_depend_on_who_came_first(one: Person, other: Person) -> None:
+    """Of two with one number: (is one provisional, is the other) comes out the same in both orders."""
+    if one.nhs_number is None or other.nhs_number is None or one.nhs_number != other.nhs_number:
+        return
+    first, second = match(other, [candidate(one)]), match(one, [candidate(other)])
+
+    assert (first.person_no is None) == (second.person_no is None)
+    assert (1 in first.doubted, first.provisional) == (second.provisional, 1 in second.doubted)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("O'Brien", "OBRIEN"),
+        ("Ó Brien", "o’brien"),
+        ("Smith-Jones", "SMITH JONES"),
+        ("Müller", "MULLER"),
+        ("Łukasz", "lukasz"),
+        ("Søndergård", "Sondergard"),
+        ("Weiß", "WEISS"),
+    ],
+)
+def test_surnames_are_compared_without_accents_case_hyphens_and_blanks(one: str, other: str) -> None:
+    assert folded(one) == folded(other)
+
+
+def test_a_surname_that_is_not_latin_is_not_folded_away() -> None:
+    assert folded("Иванов") != folded("Петров")
+
+
+def test_two_verified_numbers_need_no_surname() -> None:
+    married = a_person(family_name="Carter")
+
+    assert match(married, [candidate(a_person())]).person_no == 1
+
+
+@pytest.mark.parametrize(
+    "other", [a_person(birth_date=date(1964, 4, 3)), a_person(birth_date=None)], ids=["another", "none"]
+)
+def test_two_verified_numbers_with_other_birth_dates_are_two_uncertain_persons(other: Person) -> None:
+    found = match(other, [candidate(a_person())])
+
+    assert (found.person_no, found.provisional, found.doubted) == (None, True, (1,))
+
+
+def test_an_unverified_number_with_birth_date_and_surname_agreeing_is_the_person() -> None:
+    assert match(a_person(nhs_number_status=NOT_TRACED), [candidate(a_person())]).person_no == 1
+
+
+@pytest.mark.parametrize(
+    "difference", [{"family_name": "Carter"}, {"birth_date": date(1964, 4, 3)}, {"family_name": None}]
+)
+def test_an_unverified_number_that_disagrees_makes_only_the_unverified_one_provisional(
+    difference: dict[str, object],
+) -> None:
+    unverified = a_person(nhs_number_status=NOT_TRACED, **difference)
+
+    after = match(unverified, [candidate(a_person())])
+    before = match(a_person(), [candidate(unverified)])
+
+    assert (after.person_no, after.provisional, after.doubted) == (None, True, ())
+    assert (before.person_no, before.provisional, before.doubted) == (None, False, (1,))
+
+
+def test_two_unverified_numbers_that_disagree_are_both_provisional() -> None:
+    one = a_person(nhs_number_status=NOT_TRACED)
+    other = a_person(nhs_number_status=NOT_TRACED, family_name="Carter")
+
+    found = match(other, [candidate(one)])
+
+    assert (found.provisional, found.doubted) == (True, (1,))
+
+
+def test_a_number_that_is_not_traced_is_not_provisional_by_itself() -> None:
+    assert not match(a_person(nhs_number_status=NOT_TRACED), []).provisional
+
+
+def test_nobody_without_a_number_is_ever_joined() -> None:
+    nobody = a_person(nhs_number=None, nhs_number_status=VerificationStatus.NOT_PRESENT)
+
+    found = match(nobody, [candidate(nobody)])
+
+    assert (found.person_no, found.doubts) == (None, ("no-number",))
+
+
+def test_a_number_that_failed_its_check_is_provisional() -> None:
+    failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
+
+    assert match(failed, []).doubts == ("number-failed-check",)
