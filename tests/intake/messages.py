@@ -26,6 +26,8 @@ def _synthetic(seed: int) -> str:
 def a_bars_message(**changes: Any) -> dict[str, Any]:
     """A whole referral of a practice for somebody with a need or two. `changes`: see the keywords used below."""
     ids = {name: str(uuid5(SPACE, f"{changes.get('seed', uuid4())} {name}")) for name in _PARTS}
+    if "referral_id" in changes:
+        ids["request"] = str(uuid5(SPACE, changes["referral_id"]))
     bundle_id = changes.get("bundle_id", str(uuid4()))
     sent_at = changes.get("sent_at", "2026-11-05T09:30:00+00:00")
     resources = [
@@ -75,7 +77,7 @@ def _header(ids: dict[str, str], reason: str, sent_at: str) -> dict[str, Any]:
 def _request(ids: dict[str, str], changes: dict[str, Any]) -> dict[str, Any]:
     request: dict[str, Any] = {
         "resourceType": "ServiceRequest",
-        "id": changes.get("referral_id", ids["request"]),
+        "id": ids["request"],
         "status": changes.get("status", "active"),
         "intent": "plan",
         "priority": "routine",

@@ -123,7 +123,7 @@ class InProcess:
         content: Any,
         sender: str | None,
         media_type: str,
-        headers: Mapping[str, str] = {},  # noqa: B006
+        headers: Mapping[str, str] = {},
     ) -> Reply:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         return await self.call("POST", path, body, sender, {"content-type": media_type, **_named(headers)})

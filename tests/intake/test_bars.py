@@ -1,11 +1,25 @@
 """A practice's BaRS messages through the whole of intake, on a real database."""
 
+import asyncio
+import base64
+import json
+from typing import Any
 from uuid import uuid4
 
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+from fhir.resources.R4B.operationoutcome import OperationOutcome
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.intake.messages import a_bars_message
-from tests.intake.running import InProcess, events, reference_of, rows
+from tests.intake.messages import a_bars_message, an_nhs_number
+from tests.intake.running import InProcess, Reply, events, reference_of, rows
+
+
+def issue(reply: Reply) -> tuple[int, str, str]:
+    """Status, issue code and BaRS error code of a refusal."""
+    first = reply.json()["issue"][0]
+    return reply.status, first["code"], first["details"]["coding"][0]["code"]
 
 
 async def test_a_new_referral_is_answered_with_its_reference_and_becomes_one_event(
@@ -21,3 +35,345 @@ async def test_a_new_referral_is_answered_with_its_reference_and_becomes_one_eve
     assert event["topic"] == "referral.event"
     (kept,) = await rows(engine, "select verdict, answer_status, reference from intake.message")
     assert (kept.verdict, kept.answer_status, kept.reference) == ("received", 200, event["reference"])
+
+
+async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned(intake: InProcess) -> None:
+    message = a_bars_message()
+    request_id = str(uuid4()).upper()
+    reply = await intake.bars(message, x_request_id=request_id)
+    Bundle.model_validate(reply.json())
+    header, encounter = (entry["resource"] for entry in reply.json()["entry"])
+    assert header["eventCoding"]["code"] == "servicerequest-response"
+    assert header["response"] == {"identifier": message["id"], "code": "ok"}
+    assert encounter["status"] == "planned"
+    assert reply.headers["x-request-id"] == request_id
+    assert reply.headers["content-type"] == "application/fhir+json"
+
+
+async def test_the_original_bytes_are_kept_as_they_came(intake: InProcess, engine: AsyncEngine) -> None:
+    body = json.dumps(a_bars_message(), indent=3).encode() + b"\n  "
+    await intake.bars(body)
+    (kept,) = await rows(engine, "select body from intake.message")
+    assert kept.body == body
+
+
+# ---- who may --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", [None, "not-a-token", "Basic abc"])
+async def test_without_a_valid_credential_nothing_is_parsed_or_kept(
+    intake: InProcess, engine: AsyncEngine, sender: str | None
+) -> None:
+    reply = await intake.bars(b"{ this is no JSON", sender=sender)
+    assert issue(reply) == (401, "login", "REC_UNAUTHORIZED")
+    assert await rows(engine, "select 1 from intake.message") == []
+
+
+async def test_a_partner_without_this_format_is_forbidden_before_any_parser_runs(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    reply = await intake.bars(b"{ this is no JSON", sender="council-melton")
+    assert issue(reply) == (403, "forbidden", "REC_FORBIDDEN")
+    assert await rows(engine, "select 1 from intake.message") == []
+
+
+async def test_a_practice_may_not_speak_for_another(intake: InProcess) -> None:
+    reply = await intake.bars(a_bars_message(ods="C82992"))
+    assert issue(reply) == (403, "forbidden", "REC_FORBIDDEN")
+    assert "C82992" not in reply.body.decode()
+
+
+async def test_first_contact_may_speak_for_a_practice_and_the_practice_is_the_referrer(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    reply = await intake.bars(a_bars_message(ods="C82992"), sender="first-contact")
+    (event,) = await events(engine, reference_of(reply))
+    assert event["referral"]["sent_by"]["partner"] == "first-contact"
+    assert event["referral"]["referred_by"]["kind"] == "gp"
+    assert event["referral"]["referred_by"]["organisation"]["ods"] == "C82992"
+
+
+async def test_a_message_cannot_say_where_feedback_goes(intake: InProcess, engine: AsyncEngine) -> None:
+    elsewhere = "https://elsewhere.example.com/feedback"
+    message = a_bars_message(doctor_telecom=[{"system": "url", "value": elsewhere}])
+    message["entry"][0]["resource"]["source"]["endpoint"] = elsewhere
+    message["entry"][0]["resource"]["destination"] = [{"endpoint": elsewhere}]
+    message["entry"].append(
+        {
+            "fullUrl": f"urn:uuid:{uuid4()}",
+            "resource": {
+                "resourceType": "Endpoint",
+                "id": "e",
+                "status": "active",
+                "connectionType": {"code": "hl7-fhir-rest"},
+                "payloadType": [{"text": "any"}],
+                "address": elsewhere,
+            },
+        }
+    )
+    reply = await intake.bars(message)
+    (event,) = await events(engine, reference_of(reply))
+    assert "elsewhere" not in json.dumps(event)
+
+
+# ---- the exchange ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content_type": "text/plain"}, 415),
+        ({"content_type": "application/fhir+xml"}, 415),
+        ({"accept": "application/fhir+xml"}, 406),
+        ({"x_request_id": "not a guid"}, 400),
+        ({"x_correlation_id": "9990000018"}, 400),
+        ({"nhsd_target_identifier": "not base64!"}, 400),
+        ({"nhsd_end_user_organisation": base64.b64encode(b"[1]").decode()}, 400),
+    ],
+)
+async def test_a_header_that_is_wrong_is_refused_in_an_operation_outcome(
+    intake: InProcess, headers: dict[str, str], status: int
+) -> None:
+    reply = await intake.bars(a_bars_message(), **headers)
+    assert reply.status == status
+    OperationOutcome.model_validate(reply.json())
+    assert "9990000018" not in reply.body.decode() + str(reply.headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"accept": "application/fhir+json; version=1.0.0"},
+        {"content_type": "application/fhir+json; charset=utf-8"},
+        {"nhsd_target_identifier": base64.b64encode(b'{"system":"x","value":"y"}').decode()},
+        {"use_context": "a4t2|validation|servicerequest-response|new", "x_unheard_of": "anything"},
+    ],
+)
+async def test_headers_of_real_senders_are_accepted(intake: InProcess, headers: dict[str, str]) -> None:
+    assert (await intake.bars(a_bars_message(), **headers)).status == 200
+
+
+async def test_a_body_above_the_cap_is_refused_without_reading_it_whole(installation: Any, engine: AsyncEngine) -> None:
+    async with InProcess(installation, engine, max_body_bytes=2_000) as intake:
+        reply = await intake.bars(a_bars_message())
+    assert reply.status == 413
+
+
+async def test_metadata_claims_messages_and_no_read(intake: InProcess) -> None:
+    reply = await intake.get("/fhir/metadata")
+    statement = CapabilityStatement.model_validate(reply.json())
+    assert statement.rest[0].resource is None
+    assert (await intake.get("/fhir/ServiceRequest/1", "gp-alder-lane")).status == 404
+
+
+# ---- duplicates and conflicts ---------------------------------------------------------------------------------------
+
+
+async def test_the_same_message_again_is_a_duplicate_that_names_the_reference(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    message, request_id = a_bars_message(), str(uuid4())
+    first = await intake.bars(message, x_request_id=request_id)
+    again = await intake.bars(message, x_request_id=request_id)
+    assert issue(again) == (409, "duplicate", "REC_CONFLICT")
+    assert reference_of(again) == reference_of(first)
+    assert len(await events(engine, reference_of(first))) == 1
+
+
+@pytest.mark.parametrize("known", ["bundle id", "request id"])
+@pytest.mark.parametrize("content", ["same", "other"])
+async def test_either_id_seen_before_makes_it_a_repeat_by_content(
+    intake: InProcess, engine: AsyncEngine, known: str, content: str
+) -> None:
+    bundle_id, request_id, seed = str(uuid4()), str(uuid4()), str(uuid4())
+    await intake.bars(a_bars_message(seed=seed, bundle_id=bundle_id), x_request_id=request_id)
+    again = a_bars_message(
+        seed=seed,
+        bundle_id=bundle_id if known == "bundle id" else str(uuid4()),
+        family="Vance" if content == "same" else "Other",
+    )
+    reply = await intake.bars(again, x_request_id=request_id if known == "request id" else str(uuid4()))
+    assert issue(reply) == (409, "duplicate" if content == "same" else "conflict", "REC_CONFLICT")
+    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+
+
+async def test_a_new_referral_under_a_known_id_with_other_content_is_a_conflict(intake: InProcess) -> None:
+    await intake.bars(a_bars_message(referral_id="r-1"))
+    reply = await intake.bars(a_bars_message(referral_id="r-1", family="Other"))
+    assert issue(reply) == (409, "conflict", "REC_CONFLICT")
+
+
+async def test_the_same_ids_of_another_partner_are_another_referral(intake: InProcess) -> None:
+    bundle_id = str(uuid4())
+    first = await intake.bars(a_bars_message(referral_id="r-1", bundle_id=bundle_id))
+    other = a_bars_message(referral_id="r-1", bundle_id=bundle_id, ods="C82993")
+    second = await intake.bars(other, sender="gp-castle-view")
+    assert second.status == 200
+    assert reference_of(second) != reference_of(first)
+
+
+async def test_a_retry_of_a_refused_message_is_judged_afresh(intake: InProcess) -> None:
+    bundle_id, seed = str(uuid4()), str(uuid4())
+    refused = await intake.bars(a_bars_message(seed=seed, bundle_id=bundle_id, nhs_number="9990000019"))
+    assert refused.status == 400
+    assert (await intake.bars(a_bars_message(seed=seed, bundle_id=bundle_id))).status == 200
+
+
+# ---- update, cancel, stale ------------------------------------------------------------------------------------------
+
+
+async def test_an_update_is_the_next_version_of_the_same_referral_and_person(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    first = await intake.bars(a_bars_message(referral_id="r-1", sent_at="2026-11-05T09:00:00Z"))
+    update = a_bars_message(
+        referral_id="r-1", reason="update", nhs_number=an_nhs_number(), sent_at="2026-11-05T10:00:00Z"
+    )
+    reply = await intake.bars(update)
+    assert reference_of(reply) == reference_of(first)
+    one, two = await events(engine, reference_of(first))
+    assert (two["ce_type"], two["version"]) == ("uk.lightbulb.referral.updated.v1", 2)
+    assert one["key"] == two["key"]
+
+
+async def test_a_whole_update_of_an_unknown_referral_is_new(intake: InProcess, engine: AsyncEngine) -> None:
+    reply = await intake.bars(a_bars_message(reason="update"))
+    (event,) = await events(engine, reference_of(reply))
+    assert event["ce_type"] == "uk.lightbulb.referral.received.v1"
+
+
+@pytest.mark.parametrize("reason", ["update", "delete"])
+@pytest.mark.parametrize(
+    ("status", "why"), [("revoked", "cancelled-by-referrer"), ("entered-in-error", "referred-in-error")]
+)
+async def test_a_cancel_is_told_by_the_status_whatever_the_reason_code(
+    intake: InProcess, engine: AsyncEngine, reason: str, status: str, why: str
+) -> None:
+    first = await intake.bars(a_bars_message(referral_id="r-1"))
+    reply = await intake.bars(a_bars_message(referral_id="r-1", reason=reason, status=status))
+    assert reply.status == 200
+    _, cancelled = await events(engine, reference_of(first))
+    assert (cancelled["ce_type"], cancelled["reason"]) == ("uk.lightbulb.referral.cancelled.v1", why)
+
+
+async def test_a_cancel_of_an_unknown_referral_is_not_found_and_leaves_no_referral(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    reply = await intake.bars(a_bars_message(status="revoked", reason="update"))
+    assert issue(reply) == (404, "not-found", "REC_NOT_FOUND")
+    assert await rows(engine, "select 1 from intake.referral") == []
+    (kept,) = await rows(engine, "select verdict from intake.message")
+    assert kept.verdict == "unknown"
+
+
+async def test_a_message_older_than_the_one_held_is_recorded_and_not_applied(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    first = await intake.bars(a_bars_message(referral_id="r-1", sent_at="2026-11-05T10:00:00Z"))
+    older = a_bars_message(referral_id="r-1", reason="update", family="Older", sent_at="2026-11-05T09:00:00Z")
+    reply = await intake.bars(older)
+    assert reply.status == 200
+    assert len(await events(engine, reference_of(first))) == 1
+    assert [row.verdict for row in await rows(engine, "select verdict from intake.message order by received_at")] == [
+        "received",
+        "stale",
+    ]
+
+
+async def test_consent_that_is_no_is_refused_with_what_to_do_instead(intake: InProcess) -> None:
+    reply = await intake.bars(a_bars_message(consents={"referral": "deny"}))
+    assert issue(reply) == (422, "business-rule", "REC_UNPROCESSABLE_ENTITY")
+    assert "do not refer" in reply.json()["issue"][0]["diagnostics"]
+
+
+async def test_consent_that_is_withdrawn_by_an_update_takes_the_referral_back(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    first = await intake.bars(a_bars_message(referral_id="r-1"))
+    await intake.bars(a_bars_message(referral_id="r-1", reason="update", consents={"referral": "deny"}))
+    _, cancelled = await events(engine, reference_of(first))
+    assert cancelled["reason"] == "consent-withdrawn"
+
+
+async def test_consent_that_nobody_recorded_is_accepted(intake: InProcess, engine: AsyncEngine) -> None:
+    reply = await intake.bars(a_bars_message(consents={}))
+    (event,) = await events(engine, reference_of(reply))
+    assert event["referral"]["consents"]["referral"] == {"answer": "not-recorded"}
+
+
+# ---- attachments ----------------------------------------------------------------------------------------------------
+
+
+def a_document(content: bytes) -> dict[str, Any]:
+    data = base64.b64encode(content).decode()
+    return {
+        "resourceType": "DocumentReference",
+        "id": str(uuid4()),
+        "status": "current",
+        "content": [{"attachment": {"contentType": "application/pdf", "data": data, "title": "Assessment"}}],
+    }
+
+
+async def test_an_attachment_stays_in_intake_and_a_hub_fetches_it_by_its_reference(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    reply = await intake.bars(a_bars_message(more=[a_document(b"%PDF any")]))
+    (event,) = await events(engine, reference_of(reply))
+    (named,) = event["referral"]["attachments"]
+    assert named["size"] == 8
+    fetched = await intake.get(f"/attachments/{named['reference']}", "hub-charnwood")
+    assert (fetched.status, fetched.body) == (200, b"%PDF any")
+    assert fetched.headers["content-disposition"] == "attachment"
+    assert (await intake.get(f"/attachments/{named['reference']}", "gp-alder-lane")).status == 403
+    assert (await intake.get(f"/attachments/{named['reference']}")).status == 401
+    assert (await intake.get(f"/attachments/{'0' * 32}", "hub-charnwood")).status == 404
+
+
+async def test_an_update_with_the_same_attachment_names_it_by_the_same_reference(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    first = await intake.bars(a_bars_message(referral_id="r-1", more=[a_document(b"one")]))
+    changed = a_bars_message(referral_id="r-1", reason="update", more=[a_document(b"one"), a_document(b"two")])
+    await intake.bars(changed)
+    one, two = (event["referral"]["attachments"] for event in await events(engine, reference_of(first)))
+    assert one[0] == two[0]
+    assert len(await rows(engine, "select 1 from intake.attachment")) == 2
+
+
+# ---- together -------------------------------------------------------------------------------------------------------
+
+
+async def test_thirty_good_and_one_bad_at_once_share_transactions_and_only_the_bad_one_is_refused(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    good = [intake.bars(a_bars_message()) for _ in range(30)]
+    bad = intake.bars(a_bars_message(nhs_number="9990000019"))
+    replies = await asyncio.gather(*good[:15], bad, *good[15:])
+    assert [reply.status for reply in replies] == [*[200] * 15, 400, *[200] * 15]
+    transactions = await rows(engine, "select distinct xmin::text from intake.message")
+    assert len(transactions) < 5
+
+
+async def test_one_message_whose_data_break_the_shared_commit_is_refused_alone(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    """The database is made to refuse one family name, as it might a value that nobody thought of."""
+    async with engine.begin() as tx:
+        await tx.exec_driver_sql(
+            "alter table intake.outbox add check (position('Culprit' in convert_from(value, 'UTF8')) = 0)"
+        )
+    messages = [a_bars_message() for _ in range(30)] + [a_bars_message(family="Culprit")]
+    replies = await asyncio.gather(*(intake.bars(message) for message in messages))
+    assert [reply.status for reply in replies] == [*[200] * 30, 422]
+    assert issue(replies[-1]) == (422, "processing", "REC_UNPROCESSABLE_ENTITY")
+    assert "Culprit" not in replies[-1].body.decode()
+    (kept,) = await rows(engine, "select answer_status from intake.message where verdict = 'refused'")
+    assert kept.answer_status == 422
+
+
+async def test_versions_follow_without_gap_when_updates_arrive_together(intake: InProcess, engine: AsyncEngine) -> None:
+    updates = [a_bars_message(referral_id="r-1", reason="update", family=f"Name{number}") for number in range(20)]
+    replies = await asyncio.gather(*(intake.bars(message) for message in updates))
+    found = await events(engine, reference_of(replies[0]))
+    assert [event["version"] for event in found] == list(range(1, 21))
+    assert len({event["key"] for event in found}) == 1

@@ -1,0 +1,177 @@
+"""First Contact's checklist through the whole of intake, on a real database."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.intake.messages import a_form
+from tests.intake.running import InProcess, Reply, events, reference_of, rows
+
+
+def faults(reply: Reply) -> dict[str, str]:
+    return {fault["field"]: fault["kind"] for fault in reply.json()["faults"]}
+
+
+async def test_each_ticked_need_becomes_a_housing_need_and_the_practice_is_the_referrer(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    reply = await intake.form(a_form())
+    assert reply.status == 202
+    assert (reply.json()["version"], reply.json()["status"]) == (1, "received")
+    (event,) = await events(engine, reference_of(reply))
+    referral = event["referral"]
+    assert {need["service"]: need["text"] for need in referral["needs"]} == {
+        "minor-adaptations": "Grab rails or half steps\nHelp with bathing or shower: shower cannot be reached",
+        "income-maximisation": "Income and benefits",
+    }
+    assert referral["sent_by"]["partner"] == "first-contact"
+    assert referral["referred_by"]["kind"] == "gp"
+    assert referral["referred_by"]["organisation"]["ods"] == "C82991"
+    assert referral["person"]["nhs_number"] == "9990000026"
+    assert referral["person"]["address"]["postcode"] == "LE10 0AA"
+
+
+async def test_a_repeat_gets_the_very_same_answer(intake: InProcess, engine: AsyncEngine) -> None:
+    form = a_form()
+    first, again = await intake.form(form), await intake.form(form)
+    assert (again.status, again.body) == (first.status, first.body)
+    assert len(await events(engine, reference_of(first))) == 1
+
+
+async def test_a_repeat_after_an_update_gets_the_answer_of_the_message_that_it_repeats(intake: InProcess) -> None:
+    form = a_form(reference="FC-1", completed_at="2026-11-05T09:00:00Z")
+    first = await intake.form(form)
+    await intake.form(form | {"phone": "0116 496 0009", "completed_at": "2026-11-05T10:00:00Z"})
+    again = await intake.form(form)
+    assert (again.status, again.body) == (first.status, first.body)
+
+
+async def test_a_changed_form_is_an_update(intake: InProcess, engine: AsyncEngine) -> None:
+    form = a_form()
+    first = await intake.form(form)
+    changed = await intake.form(form | {"phone": "0116 496 0009"})
+    assert (changed.status, changed.json()["status"], changed.json()["version"]) == (200, "updated", 2)
+    assert reference_of(changed) == reference_of(first)
+    assert [event["ce_type"].split(".")[3] for event in await events(engine, reference_of(first))] == [
+        "received",
+        "updated",
+    ]
+
+
+async def test_a_form_that_is_cancelled_takes_the_referral_back(intake: InProcess, engine: AsyncEngine) -> None:
+    form = a_form()
+    first = await intake.form(form)
+    reply = await intake.form({"reference": form["reference"], "cancelled": True, "cancel_reason": "referred-in-error"})
+    assert (reply.status, reply.json()["status"]) == (200, "cancelled")
+    _, cancelled = await events(engine, reference_of(first))
+    assert cancelled["reason"] == "referred-in-error"
+
+
+async def test_a_cancel_of_an_unknown_form_is_not_found(intake: InProcess) -> None:
+    reply = await intake.form({"reference": "never sent", "cancelled": True})
+    assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_consent_withdrawn_by_a_changed_form_takes_the_referral_back(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    form = a_form()
+    first = await intake.form(form)
+    reply = await intake.form(form | {"consents": {"referral": "no"}})
+    assert reply.json()["status"] == "cancelled"
+    _, cancelled = await events(engine, reference_of(first))
+    assert cancelled["reason"] == "consent-withdrawn"
+
+
+async def test_every_fault_is_named_at_once_by_its_field_and_never_by_its_value(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    wrong = a_form(
+        referred_by="gp",
+        practice_ods=None,
+        nhs_number="999 000 0027",
+        birth_date="29/02/1944",
+        postcode="nowhere",
+        family_name="",
+        gender="f",
+        needs={"grab_rails": 1, "castle": True},
+        consents={"referral": "maybe"},
+        favourite_colour="Verdigris",
+    )
+    reply = await intake.form(wrong)
+    assert reply.status == 400
+    assert faults(reply) == {
+        "practice_ods": "required",
+        "nhs_number": "value",
+        "birth_date": "value",
+        "postcode": "value",
+        "family_name": "required",
+        "gender": "value",
+        "needs.grab_rails": "invalid",
+        "needs.castle": "invalid",
+        "consents.referral": "value",
+        "favourite_colour": "invalid",
+    }
+    assert not any(
+        value in reply.body for value in (b"9990000027", b"999 000 0027", b"29/02", b"nowhere", b"Verdigris")
+    )
+    (kept,) = await rows(engine, "select verdict, faults from intake.message")
+    assert kept.verdict == "refused"
+    assert len(kept.faults) == 10
+
+
+async def test_consent_that_is_no_is_refused_with_what_to_do_instead(intake: InProcess) -> None:
+    reply = await intake.form(a_form(consents={"referral": "no"}))
+    assert reply.status == 422
+    assert "do not refer" in reply.json()["faults"][0]["explanation"]
+
+
+async def test_consent_that_nobody_recorded_is_accepted(intake: InProcess) -> None:
+    assert (await intake.form(a_form(consents=None))).status == 202
+
+
+@pytest.mark.parametrize(
+    ("sender", "name", "status"),
+    [
+        (None, "first-contact-plus", 401),
+        ("gp-alder-lane", "first-contact-plus", 403),
+        ("first-contact", "no-such-form", 404),
+        (None, "no-such-form", 401),
+    ],
+)
+async def test_who_may_not_is_told_so_before_anything_is_read(
+    intake: InProcess, engine: AsyncEngine, sender: str | None, name: str, status: int
+) -> None:
+    reply = await intake.form(b"not json", sender=sender, name=name)
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
+    assert await rows(engine, "select 1 from intake.message") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "agree"),
+    [
+        ({}, True),
+        ({"referred_by": "self", "practice_ods": None}, True),
+        ({"practice_ods": None}, False),
+        ({"family_name": None}, False),
+        ({"gender": "f"}, False),
+        ({"needs": {"castle": True}}, False),
+        ({"anything_else": 1}, False),
+    ],
+)
+async def test_the_published_schema_says_what_the_translator_does(
+    intake: InProcess, changes: dict[str, Any], agree: bool
+) -> None:
+    schema = (await intake.get("/forms/first-contact-plus/schema")).json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    form = a_form(**changes)
+    assert jsonschema.Draft202012Validator(schema).is_valid(form) is agree
+    assert ((await intake.form(form)).status == 202) is agree
+
+
+async def test_the_schema_lets_a_cancel_be_short(intake: InProcess) -> None:
+    schema = (await intake.get("/forms/first-contact-plus/schema")).json()
+    jsonschema.validate(json.loads('{"reference": "FC-1", "cancelled": true}'), schema)
