@@ -1,0 +1,73 @@
+"""The command `python -m infra.contracts`."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from infra.contracts import baseline, files
+
+EPILOG = """\
+examples:
+  python -m infra.contracts             after a change of schemas/: write the files, then commit them
+  python -m infra.contracts --check     say which files differ, and what would break its readers
+  python -m infra.contracts --release   from now on, changes are judged against the present language
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0: done, or nothing to say. 1: the files differ, or a reader would break. 2: wrong usage."""
+    asked = _parser().parse_args(arguments)
+    if asked.check:
+        return _check()
+    if asked.release:
+        return _release(even_breaking=asked.even_breaking)
+    _say(f"wrote {name}" for name in files.write())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.contracts",
+        description="Writes the contracts in schemas/contracts/ from schemas/.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="write nothing; exit 1 where files differ or readers break")
+    what.add_argument("--release", action="store_true", help="write the files and make them the baseline")
+    parser.add_argument(
+        "--even-breaking", action="store_true", help="with --release: also where readers break (nobody reads it yet)"
+    )
+    return parser
+
+
+def _check() -> int:
+    differing = files.drift()
+    verdict = baseline.judge(files.released(), baseline.present())
+    _say(f"differs from the code, run `python -m infra.contracts`: {name}" for name in differing)
+    _say(f"breaks its readers: {says}" for says in verdict.breaking)
+    _say(f"note: {says}" for says in verdict.notes)
+    return 1 if differing or verdict.breaking else 0
+
+
+def _release(*, even_breaking: bool) -> int:
+    breaking = _breaking_now()
+    _say(f"breaks its readers: {says}" for says in breaking)
+    if breaking and not even_breaking:
+        _say(["not released: make it a new type (v2), or add --even-breaking while nobody reads it"])
+        return 1
+    files.write()
+    files.release()
+    return 0
+
+
+def _breaking_now() -> tuple[str, ...]:
+    return baseline.judge(files.released(), baseline.present()).breaking if files.has_baseline() else ()
+
+
+def _say(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

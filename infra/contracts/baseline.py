@@ -1,0 +1,84 @@
+"""The language as it was last released, and what has changed since. Pure.
+
+A fresh clone holds code and contracts that agree, so a change is judged against a baseline that only a release moves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from infra.contracts.asyncapi import topics_and_types
+from infra.contracts.compatibility import Change, changes
+from infra.contracts.json_schemas import Schema, bundle
+from schemas.events import COMMANDS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What breaks those who hold the baseline, and what they were told to expect."""
+
+    breaking: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def present() -> Schema:
+    """The language as the code has it now."""
+    return {"topics": topics_and_types(), **bundle()}
+
+
+def judge(released: Schema, now: Schema) -> Verdict:
+    """Compares two states of the language."""
+    found = [(change, name) for name in _shared(released, now) for change in _changes(released, now, name)]
+    breaking = [(change.says, name) for change, name in found if change.breaks]
+    noted = [(change.says, name) for change, name in found if not change.breaks]
+    gone = [f"{name}: this contract is gone" for name in sorted(released["contracts"].keys() - now["contracts"].keys())]
+    return Verdict(
+        (*gone, *_topics(released["topics"], now["topics"]), *_once(breaking)),
+        (*_new(released, now), *_once(noted)),
+    )
+
+
+def _changes(released: Schema, now: Schema, name: str) -> list[Change]:
+    """Others read events by the contract that they hold; commands only we read."""
+    return changes(_contract(released, name), _contract(now, name), old_readers=name not in COMMANDS)
+
+
+def _shared(released: Schema, now: Schema) -> list[str]:
+    return sorted(released["contracts"].keys() & now["contracts"].keys())
+
+
+def _contract(language: Schema, name: str) -> Schema:
+    return {**language["contracts"][name], "$defs": language["$defs"]}
+
+
+def _new(released: Schema, now: Schema) -> list[str]:
+    return [f"{name}: new" for name in sorted(now["contracts"].keys() - released["contracts"].keys())]
+
+
+def _once(found: list[tuple[str, str]]) -> list[str]:
+    """Each difference once, however many contracts share the definition; with the first of them."""
+    contracts: dict[str, list[str]] = {}
+    for says, name in found:
+        contracts.setdefault(says, []).append(name)
+    return [f"{says} ({names[0]}{_and_more(len(names) - 1)})" for says, names in contracts.items()]
+
+
+def _and_more(others: int) -> str:
+    return f" and {others} more" if others else ""
+
+
+def _topics(released: Schema, now: Schema) -> Iterator[str]:
+    for name, promise in released.items():
+        if name not in now:
+            yield f"topic {name}: gone"
+        else:
+            yield from (f"topic {name}: {broken}" for broken in _promises_broken(promise, now[name]))
+
+
+def _promises_broken(promise: Schema, now: Schema) -> Iterator[str]:
+    if promise["partitions"] != now["partitions"]:
+        yield "another partition count maps keys to other partitions: order by person is lost"
+    for limit in ("retention_ms", "max_message_bytes"):
+        if now[limit] < promise[limit]:
+            yield f"{limit} was lowered"
+    for missing in sorted(set(promise["types"]) - set(now["types"])):
+        yield f"{missing} no longer travels here"

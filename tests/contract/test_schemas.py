@@ -1,0 +1,137 @@
+"""The committed contracts: equal to the code, valid, whole, and no worse for those who hold the last release."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
+
+from infra.contracts import __main__ as command
+from infra.contracts import baseline, files
+from infra.contracts.json_schemas import CANONICAL, published, urn
+from schemas.events import ALL_TYPES
+from tests.schemas.contracts import FOLDER, committed
+
+every_contract = pytest.mark.parametrize("name", published())
+
+
+def test_the_committed_contracts_are_what_the_code_says() -> None:
+    differing = files.drift()
+    assert not differing, f"run `python -m infra.contracts` and commit {', '.join(differing)}"
+
+
+def test_nothing_breaks_those_who_hold_the_last_release() -> None:
+    breaking = baseline.judge(files.released(), baseline.present()).breaking
+    assert not breaking, (
+        "make it a new type (v2) or an optional field; while nobody reads it yet:"
+        " `python -m infra.contracts --release --even-breaking`\n" + "\n".join(breaking)
+    )
+
+
+def test_there_is_one_contract_for_each_type_and_one_for_the_referral() -> None:
+    assert {path.name.removesuffix(".schema.json") for path in FOLDER.glob(files.OURS)} == set(ALL_TYPES)
+    assert (FOLDER / f"{CANONICAL}.schema.json").exists()
+
+
+@every_contract
+def test_a_contract_is_a_valid_schema_with_its_own_name_and_title(name: str) -> None:
+    schema = committed(name)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == urn(name)
+    assert schema["title"] == published()[name].__name__
+    assert schema["description"]
+
+
+@every_contract
+def test_a_contract_is_whole_and_points_nowhere_else(name: str) -> None:
+    schema = committed(name)
+    pointed = {value for key, value in _members(schema) if key == "$ref"}
+    assert pointed == {f"#/$defs/{definition}" for definition in schema.get("$defs", {})}
+
+
+@every_contract
+def test_every_field_of_a_contract_is_described(name: str) -> None:
+    objects = [schema for key, schema in _members({"whole": committed(name)}) if key == "properties"]
+    assert [field for fields in objects for field, schema in fields.items() if not schema.get("description")] == []
+
+
+@every_contract
+def test_a_reader_may_meet_fields_that_a_contract_does_not_name(name: str) -> None:
+    assert [value for key, value in _members(committed(name)) if key == "additionalProperties"] == []
+
+
+def test_the_files_are_the_same_on_every_machine() -> None:
+    for path in [*FOLDER.glob("*.json"), FOLDER / "asyncapi.yaml"]:
+        content = path.read_bytes()
+        assert content.endswith(b"\n")
+        assert b"\r" not in content
+        assert str(Path.cwd()).encode() not in content
+
+
+def test_the_baseline_holds_every_definition_once() -> None:
+    released = files.released()
+    assert {reference["$ref"] for reference in released["contracts"].values()} <= _definitions(released)
+    assert {value for key, value in _members(released) if key == "$ref"} == _definitions(released)
+
+
+def test_writing_leaves_what_others_keep_in_the_folder_and_takes_away_what_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "form.schema.json").write_text("{}")
+    (tmp_path / "uk.lightbulb.case.gone.v1.schema.json").write_text("{}")
+    files.write(tmp_path)
+    assert not (tmp_path / "uk.lightbulb.case.gone.v1.schema.json").exists()
+    assert (tmp_path / "form.schema.json").read_text() == "{}"
+    assert files.drift(tmp_path) == files.write(tmp_path) == []
+
+
+def test_check_names_the_file_that_differs_and_the_command_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drifted = ["uk.lightbulb.case.opened.v1.schema.json"]
+    monkeypatch.setattr(files, "drift", lambda: drifted)
+    assert command.main(["--check"]) == 1
+    told = capsys.readouterr().out
+    assert "python -m infra.contracts" in told
+    assert drifted[0] in told
+
+
+def test_check_and_release_refuse_a_language_that_breaks_its_readers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(baseline, "present", _without_the_person)
+    monkeypatch.setattr(files, "release", pytest.fail)
+    assert command.main(["--check"]) == 1
+    assert command.main(["--release"]) == 1
+    assert "Referral.person: was removed" in capsys.readouterr().out
+
+
+def _without_the_person() -> dict[str, Any]:
+    language = json.loads(json.dumps(files.released()))
+    referral = language["$defs"]["Referral"]
+    del referral["properties"]["person"]
+    referral["required"].remove("person")
+    return dict(language)
+
+
+def test_no_contract_names_a_place_where_packages_come_from() -> None:
+    for path in FOLDER.iterdir():
+        assert not re.search(r"pypi|npmjs|maven|registry\.", path.read_text(encoding="utf-8").lower())
+
+
+def test_the_asyncapi_document_reads_as_plain_yaml() -> None:
+    text = (FOLDER / "asyncapi.yaml").read_text(encoding="utf-8")
+    assert not re.search(r"(?m)[&*]id\d+", text)
+    assert yaml.safe_load(text)["asyncapi"] == "3.0.0"
+
+
+def _definitions(document: Any) -> set[str]:
+    return {f"#/$defs/{name}" for name in document["$defs"]}
+
+
+def _members(document: Any) -> list[tuple[str, Any]]:
+    """Every member of every object in a document."""
+    own = list(document.items()) if isinstance(document, dict) else []
+    inner = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
+    return own + [member for each in inner for member in _members(each)]

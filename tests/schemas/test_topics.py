@@ -1,0 +1,39 @@
+"""Topics: names, and what every declared topic must be."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.topics import DAY_MS, commanding_hub, declared, hub_case, hub_command
+
+a_hub = st.from_regex(r"[a-z][a-z-]{1,40}", fullmatch=True)
+hubs = st.lists(a_hub, unique=True, max_size=10)
+
+
+@given(a_hub)
+def test_a_command_topic_tells_which_hub_commands(hub: str) -> None:
+    assert commanding_hub(hub_command(hub)) == hub
+
+
+@given(a_hub, a_hub)
+def test_no_two_hubs_share_a_topic(one: str, other: str) -> None:
+    names = {hub_case(one), hub_command(one), hub_case(other), hub_command(other)}
+    assert len(names) == (2 if one == other else 4)
+
+
+@given(hubs)
+def test_every_topic_is_declared_once_and_every_hub_has_two(hubs: list[str]) -> None:
+    names = [topic.name for topic in declared(hubs)]
+    assert len(set(names)) == len(names)
+    assert {name for hub in hubs for name in (hub_case(hub), hub_command(hub))} <= set(names)
+    assert len(names) - 2 * len(hubs) == len(declared([]))
+
+
+@given(hubs)
+def test_every_topic_keeps_thirty_days_and_has_a_name_that_kafka_takes(hubs: list[str]) -> None:
+    for topic in declared(hubs):
+        assert topic.retention_ms >= 30 * DAY_MS
+        assert topic.partitions >= 1
+        assert re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic.name)
+        assert topic.purpose
