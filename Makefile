@@ -33,7 +33,7 @@ bench: $(READY) ## Measure, as ratios that hold on any machine
 
 lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
 	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	$$python -m venv "$$folder/uv"; "$$folder/uv/bin/pip" install --quiet uv; \
+	"$$python" -m venv "$$folder/uv"; "$$folder/uv/bin/pip" install --quiet uv; \
 	"$$folder/uv/bin/uv" pip compile --universal --python-version 3.11 --generate-hashes --all-extras --upgrade --quiet --no-header \
 	  pyproject.toml -o requirements.lock
 	$(RUN)/python -m infra.embedded.lock_jars

@@ -20,7 +20,7 @@ class Broker:
     def start(self) -> None:
         """Returns when it serves clients. Raises StartFailed, or PortTaken."""
         self.child = Child(self.folder, "broker", self.command)
-        self.child.wait_until(lambda: self.child is not None and self.is_ready(self.child))
+        self.child.wait_until(lambda: self.child is not None and self.is_ready(self.child), seconds=120)
 
     def ask_to_stop(self) -> None:
         if self.child is not None:
