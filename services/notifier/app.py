@@ -84,12 +84,17 @@ async def _serve(
 
 async def _pages(pages: Starlette, config: Settings) -> None:
     """Answer HTTP; several processes may share the port."""
+    listening = _listening(config.http_host, config.http_port)
+    log.info("notifier_listens", port=listening.getsockname()[1])
+    await _Server(uvicorn.Config(pages, log_config=None, access_log=False, lifespan="off")).serve(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listening.bind((config.http_host, config.http_port))
-    log.info("notifier_listens", port=listening.getsockname()[1])
-    await _Server(uvicorn.Config(pages, log_config=None, access_log=False, lifespan="off")).serve(sockets=[listening])
+    listening.bind((host, port))
+    return listening
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ Woken by the commits of its own process; polls only for what is due again or wha
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -102,10 +103,10 @@ class Delivery:
                 await self._wait()
 
     async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
-        except TimeoutError:
-            return
+        """Until woken, or the poll is due. Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends us."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._woken.wait()
 
     async def _claim(self, limit: int) -> list[Claimed]:
         busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]

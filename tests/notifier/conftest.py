@@ -1,32 +1,44 @@
-"""A migrated database of each test's own, and a notifier on it."""
+"""A migrated database of each test's own: one is migrated, and copied."""
 
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.migrations import migrate
 from services.messaging import database
+from tests.conftest import execute
 from tests.notifier.gp_system import GpSystem
 
 
-@pytest.fixture
-async def database_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    server = os.environ.get("LIGHTBULB_DATABASE") or str(request.getfixturevalue("database"))
+def _named(server: str, name: str) -> str:
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> str:
+    return os.environ.get("LIGHTBULB_DATABASE") or str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session")
+def migrated(server: str) -> Iterator[str]:
+    """Name of a migrated database that nobody is connected to."""
     name = f"notifier_{uuid.uuid4().hex[:10]}"
-    owner = create_async_engine(server, isolation_level="AUTOCOMMIT")
-    async with owner.connect() as connection:
-        await connection.execute(text(f"create database {name}"))
-    url = make_url(server).set(database=name).render_as_string(hide_password=False)
-    migrate(url)
-    yield url
-    async with owner.connect() as connection:
-        await connection.execute(text(f"drop database {name} with (force)"))
-    await owner.dispose()
+    execute(server, f"create database {name}")
+    migrate(_named(server, name))
+    yield name
+    execute(server, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database_url(server: str, migrated: str) -> Iterator[str]:
+    name = f"notifier_{uuid.uuid4().hex[:10]}"
+    execute(server, f"create database {name} template {migrated}")
+    yield _named(server, name)
+    execute(server, f"drop database {name} with (force)")
 
 
 @pytest.fixture

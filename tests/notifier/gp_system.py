@@ -45,7 +45,7 @@ class GpSystem:
     async def __aenter__(self) -> "GpSystem":
         application = web.Application()
         application.router.add_post("/fhir", self._post)
-        self._runner = web.AppRunner(application)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.2)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
