@@ -188,7 +188,7 @@ class Feedback(Frozen):
     at: datetime
     full: bool = Field(description="False: status only (no consent to feedback, or a person who is not certain)")
     person: PersonBrief | None = Field(None, description="None where the person is provisional: nothing names them")
-    hub: HubContact | None = None
+    hub: HubContact | None = Field(None, description="Home hub of the referral; central triage until there is one")
     why: tuple[Coded, ...] = ()
     reason: Coded | None = None
     until: date | None = None
@@ -224,7 +224,8 @@ class Words(Protocol):
     def hold(self, reason: HoldReason) -> Coded: ...
     def finding(self, finding: str) -> Coded: ...
     def service(self, service: Service) -> Coded: ...
-    def hub(self, hub: HubId) -> HubContact | None: ...
+    def hub(self, hub: HubId | None) -> HubContact | None: ...
+    def central(self) -> HubContact: ...
     def action(self, action: str) -> str | None: ...
     def provider(self, provider: str) -> str | None: ...
     def paragraphs(self, feedback: Feedback) -> tuple[str, ...]: ...
@@ -315,8 +316,7 @@ def _news(data: CaseEvent, concern: Concern, words: Words) -> _News | None:
         case CaseCompleted():
             return _ended(Told.COMPLETED, data.ended, concern)
         case CaseRejected():
-            refer_to = words.hub(data.refer_to) if data.refer_to else None
-            return _ended(Told.REJECTED, data.ended, concern, words.end(data.reason), refer_to)
+            return _ended(Told.REJECTED, data.ended, concern, words.end(data.reason), words.hub(data.refer_to))
         case CaseCancelled():
             return _ended(Told.CANCELLED, data.ended, concern, words.end(data.reason))
         case CancellationRefused():
@@ -447,7 +447,7 @@ def _write(event: Event, concern: Concern, news: _News, listener: _Listener, wor
         at=event.time,
         full=full,
         person=None if concern.person.provisional else concern.person,
-        hub=words.hub(concern.home_hub) if concern.home_hub else None,
+        hub=words.hub(concern.home_hub) or words.central(),
         practice_todo=words.practice_todo(news.told, full=full),
         **(_content(concern, news, listener.column, words) if full else {}),
     )

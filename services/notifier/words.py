@@ -14,7 +14,7 @@ from pydantic import ValidationError, model_validator
 from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, Line, Written
 from schemas.referral import Service
-from services.directory import Directory
+from services.directory import Authority, Directory, Hub
 from services.notifier.feedback import Coded, Feedback, HubContact, Told
 
 FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
@@ -124,12 +124,14 @@ class ReviewedWords:
     def service(self, service: Service) -> Coded:
         return self._services[service]
 
-    def hub(self, hub: HubId) -> HubContact | None:
+    def hub(self, hub: HubId | None) -> HubContact | None:
         """Name and public contact of a hub, or of an authority outside the county."""
         found = self._directory.contact(hub)
-        if found is None:
-            return None
-        return HubContact(id=found.id, name=found.name, phone=found.contact.phone, email=found.contact.email)
+        return _public(found) if found else None
+
+    def central(self) -> HubContact:
+        """Whom to call about a referral that has no home hub yet."""
+        return _public(self._directory.triage)
 
     def action(self, action: str) -> str | None:
         """The action, where it is on the reviewed list."""
@@ -193,6 +195,10 @@ def load(folder: Path, directory: Directory) -> ReviewedWords:
 def in_words(day: date) -> str:
     """3 November 2026."""
     return f"{day.day} {calendar.month_name[day.month]} {day.year}"
+
+
+def _public(found: Hub | Authority) -> HubContact:
+    return HubContact(id=found.id, name=found.name, phone=found.contact.phone, email=found.contact.email)
 
 
 def contact_words(hub: HubContact | None) -> str:

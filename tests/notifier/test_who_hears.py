@@ -143,6 +143,13 @@ def test_a_triage_case_without_home_hub_tells_no_hub() -> None:
     assert told(an_event(CaseAssigned, by_gp(home_hub=None))) == []
 
 
+def test_a_referral_without_home_hub_is_told_to_call_central_triage() -> None:
+    [feedback] = feedbacks(an_event(CaseAccepted, by_gp(home_hub=None)))
+    assert feedback.hub is not None
+    assert feedback.hub.id == "triage"
+    assert any("was accepted on" in line for line in feedback.words)
+
+
 def test_a_transfer_tells_the_new_home_hub() -> None:
     concern = by_gp(home_hub="melton", reasons=(RoutingReason.TRANSFERRED,))
     event = an_event(CaseTransferred, concern, from_hub="charnwood", to_hub="melton")
