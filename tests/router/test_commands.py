@@ -1,0 +1,411 @@
+"""What a hub's command does, and to whom it is refused."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from schemas.case import (
+    BusinessStatus,
+    CaseStatus,
+    DfgStep,
+    EndReason,
+    Finding,
+    HoldReason,
+    Intervention,
+    RoutingReason,
+)
+from schemas.events import (
+    Accept,
+    Assess,
+    Assign,
+    Book,
+    Cancel,
+    CaseAssessed,
+    CaseCompleted,
+    CaseRejected,
+    Command,
+    Complete,
+    Hold,
+    Record,
+    Reject,
+    Start,
+    Transfer,
+)
+from schemas.referral import Service
+from tests.router.builders import (
+    FORM,
+    GP,
+    WARD,
+    Story,
+    a_form,
+    a_referral,
+    a_ward_referral,
+    cancelled,
+    everything,
+    given,
+    received,
+    updated,
+)
+
+NEED, OTHER = Service.MINOR_ADAPTATIONS, Service.HOARDING
+VISIT = datetime(2026, 12, 1, 10, tzinfo=UTC)
+RAILS = Intervention(
+    reference=GP, service=NEED, action="grab rails fitted", provider="Handyperson", on=date(2026, 12, 2)
+)
+FOUND = Finding(reference=GP, service=NEED, finding="need-confirmed")
+
+
+def accepted(*needs: Service) -> Story:
+    return given(received(GP, a_referral(*needs))).commanded("blaby", Accept)
+
+
+ALL: list[tuple[type[Command], dict[str, Any]]] = [
+    (Assign, {"to_hub": "melton"}),
+    (Accept, {}),
+    (Reject, {"ended": everything({GP: [NEED]}), "reason": EndReason.NOT_ELIGIBLE}),
+    (Hold, {"reason": HoldReason.OTHER}),
+    (Book, {"visit_at": VISIT}),
+    (Start, {}),
+    (Assess, {"findings": (FOUND,)}),
+    (Record, {"interventions": (RAILS,)}),
+    (Complete, {"ended": everything({GP: [NEED]})}),
+    (Cancel, {"ended": everything({GP: [NEED]}), "reason": EndReason.DIED}),
+    (Transfer, {"to_hub": "melton"}),
+]
+NAMES = [command.__name__ for command, _ in ALL]
+
+
+# ---- the usual course -----------------------------------------------------------------------------------------------
+
+
+def test_a_case_from_acceptance_to_completion() -> None:
+    story = given(received(GP, a_referral(NEED, OTHER)))
+    seen = []
+    for command, data in (
+        (Accept, {}),
+        (Book, {"visit_at": VISIT}),
+        (Start, {}),
+        (Assess, {"findings": (FOUND,)}),
+        (Record, {"interventions": (RAILS,)}),
+        (Complete, {"ended": everything({GP: [NEED, OTHER]})}),
+    ):
+        story.commanded("blaby", command, **data)
+        (told,) = story.heard_by("blaby")
+        seen.append((story.told, told.case.status.value, told.case.business_status.value))
+
+    assert seen == [
+        (["accepted"], "accepted", "awaiting-hub"),
+        (["booked"], "in-progress", "housing-mot-booked"),
+        (["started"], "in-progress", "housing-mot-booked"),
+        (["assessed"], "in-progress", "assessed"),
+        (["recorded"], "in-progress", "intervention-completed"),
+        (["completed"], "completed", "intervention-completed"),
+    ]
+
+
+def test_the_referrer_hears_of_completion_with_all_that_was_done_so_far() -> None:
+    story = accepted(NEED, OTHER).commanded("blaby", Record, interventions=(RAILS,))
+    sorted_out = RAILS.model_copy(update={"service": OTHER, "action": "hoarding cleared"})
+    story.commanded("blaby", Complete, ended=everything({GP: [NEED, OTHER]}), interventions=(sorted_out,))
+
+    (_, concern) = story.concerns(GP)[0]
+    assert concern.interventions == (RAILS, sorted_out)
+    assert (concern.status, concern.open_needs, concern.home_hub) == ("completed", (), "blaby")
+
+
+def test_every_event_names_the_command_that_led_to_it_and_who_gave_it() -> None:
+    told = accepted().event("accepted")
+
+    assert (told.decided_by, told.command_id) == ("blaby", "command-1")
+
+
+def test_a_need_that_is_not_named_stays_open() -> None:
+    story = accepted(NEED, OTHER).commanded("blaby", Complete, ended=everything({GP: [NEED]}))
+
+    assert story.referral(GP).open_needs == (OTHER,)
+    assert (story.referral(GP).status, story.case.ended) == (CaseStatus.ACCEPTED, None)
+    assert story.concerns(GP)[0][1].open_needs == (OTHER,)
+
+
+def test_a_referral_counts_as_completed_where_any_need_was() -> None:
+    story = accepted(NEED, OTHER).commanded("blaby", Complete, ended=everything({GP: [NEED]}))
+    story.commanded("blaby", Cancel, ended=everything({GP: [OTHER]}), reason=EndReason.PERSON_DECLINED)
+
+    assert (story.referral(GP).status, story.case.ended) == (CaseStatus.COMPLETED, CaseStatus.COMPLETED)
+
+
+def test_the_case_counts_as_rejected_where_nothing_was_completed_and_something_rejected() -> None:
+    story = given(received(GP, a_referral()), received(FORM, a_form()), cancelled(FORM))
+    story.commanded("blaby", Reject, ended=everything({GP: [NEED]}), reason=EndReason.NOT_ELIGIBLE)
+
+    assert story.case.ended is CaseStatus.REJECTED
+
+
+def test_rejecting_tells_the_referrer_why_and_where_to_go() -> None:
+    story = given(received(GP, a_referral()))
+    story.commanded(
+        "blaby", Reject, ended=everything({GP: [NEED]}), reason=EndReason.SERVED_ELSEWHERE, refer_to="rutland"
+    )
+
+    rejected = story.event("rejected")
+    assert isinstance(rejected, CaseRejected)
+    assert (rejected.reason, rejected.refer_to) == (EndReason.SERVED_ELSEWHERE, "rutland")
+    assert story.concerns(GP)[0][1].status == "rejected"
+
+
+def test_only_the_referrals_that_a_completion_names_hear_of_it() -> None:
+    story = given(received(GP, a_referral()), received(FORM, a_form())).commanded("blaby", Accept)
+    story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
+
+    assert story.concerns(FORM) == []
+    assert story.referral(FORM).is_open
+
+
+def test_findings_reach_only_the_referrers_whose_needs_they_answer() -> None:
+    story = given(received(GP, a_referral()), received(FORM, a_form())).commanded("blaby", Accept)
+    story.commanded("blaby", Assess, findings=(FOUND,))
+
+    assert isinstance(story.event("assessed"), CaseAssessed)
+    assert (len(story.concerns(GP)), story.concerns(FORM)) == (1, [])
+
+
+def test_a_hold_says_why_and_until_when_and_is_ended_by_accepting() -> None:
+    story = accepted().commanded("blaby", Hold, reason=HoldReason.WAITING_LIST, until=date(2027, 1, 31))
+    assert (story.case.home.status, story.case.home.business_status) == (
+        CaseStatus.ON_HOLD,
+        BusinessStatus.WAITING_LIST,
+    )
+
+    assert story.commanded("blaby", Accept).case.home.status is CaseStatus.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("stage", "status"),
+    [
+        ("ot-assessment", BusinessStatus.DFG_OT_ASSESSMENT),
+        ("ss127-recommendation", BusinessStatus.DFG_SS127),
+        ("application", BusinessStatus.DFG_APPLICATION),
+        ("approval", BusinessStatus.DFG_APPROVAL),
+        ("works", BusinessStatus.DFG_WORKS),
+        ("completion", BusinessStatus.DFG_COMPLETION),
+    ],
+)
+def test_a_grants_stage_is_the_business_status(stage: Any, status: BusinessStatus) -> None:
+    story = accepted(Service.DISABLED_FACILITIES_GRANT)
+    story.commanded("blaby", Record, dfg=DfgStep(stage=stage, on=date(2026, 12, 1), category="A"))
+
+    assert story.case.home.business_status is status
+    assert len(story.concerns(GP)) == 1
+
+
+def test_no_contact_can_be_recorded_before_the_hub_accepts() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", Record, no_contact_on=date(2026, 12, 1))
+
+    assert (story.case.home.status, story.case.home.business_status) == (
+        CaseStatus.REQUESTED,
+        BusinessStatus.NO_CONTACT,
+    )
+
+
+def test_a_referral_that_joins_an_accepted_case_is_accepted_by_itself() -> None:
+    story = accepted().when(received(FORM, a_form()))
+    assert story.referral(FORM).status is CaseStatus.REQUESTED
+
+    story.commanded("blaby", Accept)
+    assert (story.referral(FORM).status, story.concerns(GP)) == (CaseStatus.ACCEPTED, [])
+    assert story.commanded("blaby", Accept).refused.reason == "impossible"  # type: ignore[union-attr]
+
+
+def test_accepting_tells_each_referrer_of_the_hub_that_really_has_the_case() -> None:
+    story = given(received(GP, a_referral(postcode="LE13 1AA")), received(FORM, a_form(referred_on=date(2026, 1, 1))))
+    assert [c.home_hub for _, c in story.concerns(GP, ever=True)] == ["melton", "melton"]
+
+    story.commanded("blaby", Accept)
+    assert [c.home_hub for _, c in story.concerns(GP)] == ["blaby"]
+
+
+# ---- moving the case ------------------------------------------------------------------------------------------------
+
+
+def test_a_transfer_moves_the_case_and_the_new_hub_must_accept() -> None:
+    story = accepted().commanded("blaby", Transfer, to_hub="melton")
+
+    assert (story.case.home.hub, story.case.home.status, story.case.home.accepted) == (
+        "melton",
+        CaseStatus.REQUESTED,
+        False,
+    )
+    assert [event.role for event in story.heard_by("blaby")] == ["former"]
+    (there,) = story.heard_by("melton")
+    assert (there.role, there.hub_version, len(there.referrals)) == ("holder", 1, 1)
+    ((_, concern),) = story.concerns(GP)
+    assert (concern.home_hub, concern.reasons) == ("melton", (RoutingReason.TRANSFERRED,))
+
+
+def test_a_transferred_case_is_not_moved_back_by_an_update() -> None:
+    story = accepted().commanded("blaby", Transfer, to_hub="melton")
+
+    assert story.when(updated(GP, a_referral(postcode="LE11 5AA"))).case.home.hub == "melton"
+
+
+def test_the_hub_that_had_the_case_may_do_no_more() -> None:
+    story = accepted().commanded("blaby", Transfer, to_hub="melton").commanded("blaby", Start)
+
+    assert story.refused is not None
+    assert story.refused.reason == "not-permitted"
+
+
+def test_triage_assigns_and_hears_no_more() -> None:
+    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Assign, to_hub="charnwood")
+
+    assert (story.told, story.case.home.hub) == (["assigned"], "charnwood")
+    assert [event.role for event in story.heard_by("triage")] == ["former"]
+    assert story.concerns(GP)[0][1].home_hub == "charnwood"
+    assert story.commanded("charnwood", Accept).refused is None
+
+
+def test_triage_sends_somebody_outside_the_county_on() -> None:
+    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Assign, to_hub="rutland")
+
+    assert (story.told, story.case.ended) == (["rejected"], CaseStatus.REJECTED)
+    assert story.event("rejected").refer_to == "rutland"  # type: ignore[attr-defined]
+
+
+def test_triage_may_do_the_work_itself() -> None:
+    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Accept)
+    story.commanded("triage", Complete, ended=everything({GP: [Service.BLUE_BADGE]}))
+
+    assert isinstance(story.event("completed"), CaseCompleted)
+    assert story.concerns(GP)[0][1].home_hub == "triage"
+
+
+def test_the_hospital_team_assigns_the_home_hub_that_follows_on() -> None:
+    story = given(received(WARD, a_ward_referral(postcode=None)))
+    assert story.case.home.hub is None
+
+    story.commanded("hospital-housing", Assign, to_hub="charnwood")
+    assert (story.case.holding.hub, story.case.home.hub) == ("hospital-housing", "charnwood")
+    assert [event.role for event in story.heard_by("charnwood")] == ["follow-on"]
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
+def test_a_hub_that_was_never_given_the_case_knows_nothing_of_it(command: type[Command], data: dict[str, Any]) -> None:
+    story = accepted().commanded("melton", command, **data)
+
+    assert story.refused is not None
+    assert (story.refused.reason, story.refused.hub_version) == ("unknown-case", None)
+    assert story.told == []
+
+
+@pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
+def test_a_command_older_than_the_last_join_is_stale(command: type[Command], data: dict[str, Any]) -> None:
+    story = accepted().when(received(FORM, a_form())).commanded("blaby", command, on=2, **data)
+
+    assert story.refused is not None
+    assert (story.refused.reason, story.refused.hub_version) == ("stale", 3)
+
+
+@pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
+def test_nothing_can_be_done_to_a_case_that_has_ended(command: type[Command], data: dict[str, Any]) -> None:
+    story = accepted().when(cancelled(GP)).commanded("blaby", command, **data)
+
+    assert story.refused is not None
+    assert story.refused.reason == "impossible"
+
+
+@pytest.mark.parametrize(
+    ("command", "data"),
+    [one for one in ALL if one[0] in (Book, Start, Assess, Record, Complete)],
+    ids=lambda x: str(x)[:9],
+)
+def test_before_it_accepts_a_hub_can_do_no_work(command: type[Command], data: dict[str, Any]) -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", command, **data)
+
+    assert story.refused is not None
+    assert story.refused.reason == "impossible"
+
+
+def test_one_command_after_another_on_the_same_version_is_not_stale() -> None:
+    story = accepted().commanded("blaby", Book, visit_at=VISIT).commanded("blaby", Start, on=1)
+
+    assert story.refused is None
+
+
+def test_a_version_that_was_never_sent_is_impossible() -> None:
+    story = accepted().commanded("blaby", Start, on=9)
+
+    assert story.refused is not None
+    assert story.refused.reason == "impossible"
+
+
+REFUSALS: list[tuple[str, type[Command], dict[str, Any], str]] = [
+    ("a locality hub assigns", Assign, {"to_hub": "melton"}, "not-permitted"),
+    ("accepting twice", Accept, {}, "impossible"),
+    ("transfer to itself", Transfer, {"to_hub": "blaby"}, "impossible"),
+    ("transfer to nowhere", Transfer, {"to_hub": "nowhere"}, "unknown-hub"),
+    ("transfer to an authority outside", Transfer, {"to_hub": "rutland"}, "unknown-hub"),
+    ("transfer to a hospital team without a stay", Transfer, {"to_hub": "hospital-housing"}, "impossible"),
+    ("a need that is not open", Complete, {"ended": everything({GP: [Service.HOARDING]})}, "unknown-need"),
+    ("a referral that is not on the case", Complete, {"ended": everything({WARD: [NEED]})}, "unknown-need"),
+    (
+        "a finding on another's referral",
+        Assess,
+        {"findings": (FOUND.model_copy(update={"reference": WARD}),)},
+        "unknown-need",
+    ),
+    (
+        "work for another's referral",
+        Record,
+        {"interventions": (RAILS.model_copy(update={"reference": WARD}),)},
+        "unknown-need",
+    ),
+    ("a record of nothing", Record, {}, "impossible"),
+    (
+        "refer_to nowhere",
+        Reject,
+        {"ended": everything({GP: [NEED]}), "reason": EndReason.OTHER, "refer_to": "nowhere"},
+        "unknown-hub",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "command", "data", "why"), REFUSALS, ids=[what for what, *_ in REFUSALS])
+def test_what_is_impossible_is_refused_and_changes_nothing(
+    what: str, command: type[Command], data: dict[str, Any], why: str
+) -> None:
+    story = accepted()
+    before = story.state
+    story.commanded("blaby", command, **data)
+
+    assert story.refused is not None, what
+    assert story.refused.reason == why
+    assert story.state is before
+    assert story.told == []
+
+
+def test_rejecting_work_that_has_begun_is_refused() -> None:
+    story = accepted().commanded("blaby", Start)
+    story.commanded("blaby", Reject, ended=everything({GP: [NEED]}), reason=EndReason.NOT_ELIGIBLE)
+
+    assert story.refused is not None
+    assert story.refused.reason == "impossible"
+
+
+def test_starting_twice_is_refused() -> None:
+    story = accepted().commanded("blaby", Assess, findings=(FOUND,)).commanded("blaby", Start)
+
+    assert story.refused is not None
+    assert story.refused.reason == "impossible"
+
+
+def test_a_need_named_twice_ends_once() -> None:
+    ended = everything({GP: [NEED, NEED]}) * 2
+    story = accepted().commanded("blaby", Complete, ended=ended)
+
+    event = story.event("completed")
+    assert isinstance(event, CaseCompleted)
+    assert [(one.reference, one.needs) for one in event.ended] == [(GP, (NEED,))]
