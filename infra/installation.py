@@ -77,6 +77,15 @@ def start(
     plan: Plan, report: Report = lambda _: None, happened: Callable[[Happened], None] = lambda _: None
 ) -> Installation:
     """Start everything of `plan`; returns when every service answers. What was started is stopped again where one part fails."""
+    try:
+        return _start(plan, report, happened)
+    except BaseException:
+        if plan.ephemeral:
+            shutil.rmtree(plan.data, ignore_errors=True)
+        raise
+
+
+def _start(plan: Plan, report: Report, happened: Callable[[Happened], None]) -> Installation:
     data = plan.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     report("starting PostgreSQL, Apache Kafka and the MESH sandbox")

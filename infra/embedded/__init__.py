@@ -40,11 +40,11 @@ def start_all(
         database = pool.submit(postgres.start, data, fsync=fsync)
         cluster = pool.submit(kafka.start, data, brokers=brokers, ephemeral=ephemeral)
         sandbox = pool.submit(mesh.start, data, list(mailboxes))
-    try:
-        return Embedded(database.result(), cluster.result(), sandbox.result())
-    except BaseException:
-        _stop_started(sandbox, cluster, database)
-        raise
+        try:
+            return Embedded(database.result(), cluster.result(), sandbox.result())
+        except BaseException:  # Ctrl-C too: what is being started is waited for, and stopped
+            _stop_started(sandbox, cluster, database)
+            raise
 
 
 def _stop_started(*starts: "Future[Mesh] | Future[Kafka] | Future[Postgres]") -> None:
