@@ -54,7 +54,7 @@ def answer(outcome: Translated | Refusal, decision: Decision) -> Answer:
             said = f"{reference} is held under one of these ids with other content: use ids of its own, or the reason update"
             return problem(409, [_issue(409, "conflict", said)])
         case Verdict.UNKNOWN if decision.withdraws:
-            return refused([Fault("Bundle.entry.resource.ofType(Consent)", "business-rule", CONSENT_REFUSED)])
+            return refused([Fault("Bundle.entry", "business-rule", CONSENT_REFUSED)])
         case Verdict.UNKNOWN:
             return problem(404, [_issue(404, "not-found", "no referral of yours is held under this ServiceRequest")])
         case _:

@@ -162,7 +162,7 @@ _KINDS: dict[str, tuple[FaultKind, str]] = {
     "string_too_long": ("too-long", "is longer than is taken"),
     "too_long": ("too-long", "has more entries than are taken"),
     "too_short": ("required", "needs at least one entry"),
-    "extra_forbidden": ("invalid", "is no field of this message"),
+    "extra_forbidden": ("invalid", "is, or holds, an element that this kind of message does not have"),
     "literal_error": ("value", "is none of the codes that are expected here"),
     "enum": ("value", "is none of the codes that are expected here"),
     "string_pattern_mismatch": ("value", "has not the form that is expected here"),
@@ -181,10 +181,20 @@ _KINDS: dict[str, tuple[FaultKind, str]] = {
 }
 
 
+PLAIN_NAME = re.compile(r"^[a-z][A-Za-z_]{0,40}$")
+"""Names of unknown elements that may be repeated in an answer: nobody's name or number looks like this by accident."""
+
+
 def faults_of(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> tuple[Fault, ...]:
     """What a model found wrong, by place and kind. Pydantic's own words are not used: some of them repeat the value."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return tuple(fault(place(tuple(one["loc"])), one["type"]) for one in found[:50])
+    return tuple(fault(place(_named_place(tuple(one["loc"]), one["type"])), one["type"]) for one in found[:50])
+
+
+def _named_place(loc: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
+    """The name of an element that nobody knows was chosen by the sender, and might be anything."""
+    unknown = kind == "extra_forbidden" and not PLAIN_NAME.match(str(loc[-1]))
+    return loc[:-1] if unknown else loc
 
 
 def fault(place: str, kind: str) -> Fault:

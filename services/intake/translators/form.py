@@ -21,6 +21,7 @@ from schemas.case import EndReason
 from schemas.model import Line, Written
 from schemas.referral import Referral, ReferrerKind, Service
 from services.intake.translators.contract import (
+    PLAIN_NAME,
     CancelReason,
     Delivery,
     Fault,
@@ -262,7 +263,7 @@ class _Filled:
 
     def _content(self, delivery: Delivery) -> dict[str, Any]:
         for name in self._answers.keys() - self._form.fields.keys() - set(BUILT_IN):
-            shown = name if _PLAIN.match(name) else "(a field with another name)"
+            shown = name if PLAIN_NAME.match(name) else "(a field with another name)"
             self._fault(shown, "invalid", "is no field of this form; see its schema")
         if self._answers.get("form", self._form.form) != self._form.form:
             self._fault("form", "value", f"{self._form.form} is expected here")
@@ -326,7 +327,7 @@ class _Filled:
             )
             return []
         for name in ticked.keys() - self._form.needs.keys():
-            shown = f"needs.{name}" if _PLAIN.match(name) else "needs"
+            shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
             self._fault(shown, "invalid", "is no need of this form; see its schema")
         found: dict[Service, list[str]] = {}
         for name, need in self._form.needs.items():
@@ -351,7 +352,7 @@ class _Filled:
             self._fault("consents", "invalid", "an object with the answers is expected")
             return {}
         for name in given.keys() - {*self._form.consents, "on", "by"}:
-            shown = f"consents.{name}" if _PLAIN.match(name) else "consents"
+            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
             self._fault(shown, "invalid", "is no consent of this form; see its schema")
         read = {question: self._consent(question, given) for question in self._form.consents}
         return {question: answer for question, answer in read.items() if answer}
@@ -412,9 +413,6 @@ class _Filled:
             self._fault(name, "value", "is no date and time with an offset, such as 2026-11-05T09:30:00Z")
         return read
 
-
-_PLAIN = re.compile(r"^[a-z][a-z_]{0,40}$")
-"""Names of unknown fields that may be repeated in an answer: nobody's name or number looks like this by accident."""
 
 _CANCELS: dict[str, CancelReason] = {
     "cancelled-by-referrer": EndReason.CANCELLED_BY_REFERRER,

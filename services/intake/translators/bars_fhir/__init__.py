@@ -65,7 +65,7 @@ def translate(delivery: Delivery) -> Translated | Refusal:
     if isinstance(found, Refusal):
         return found
     message, raw = found
-    asked = _asked(message)
+    asked = request_in(message)
     if isinstance(asked, Refusal):
         return asked
     if delivery.partner.conformance == "full" and (faults := conformance.faults(raw)):
@@ -73,7 +73,7 @@ def translate(delivery: Delivery) -> Translated | Refusal:
     return _translated(message, asked[0], asked[1], delivery)
 
 
-def _asked(message: Message) -> tuple[MessageHeader, ServiceRequest] | Refusal:
+def request_in(message: Message) -> tuple[MessageHeader, ServiceRequest] | Refusal:
     """The header and the request that it is about, where the message asks for a referral."""
     header = next(message.all(MessageHeader), None)
     if header is None or not message.at(header).startswith("Bundle.entry[0]."):
@@ -114,9 +114,7 @@ def _translated(
     consents = beside.consents(message)
     if consents.get("referral", {}).get("answer") == "no":
         if intent == "new":
-            return refuse(
-                *message.faults, Fault("Bundle.entry.resource.ofType(Consent)", "business-rule", CONSENT_REFUSED)
-            )
+            return refuse(*message.faults, Fault(beside.refusal_place(message), "business-rule", CONSENT_REFUSED))
         return _cancel(message, request, delivery, referral_id)
     documents = beside.documents(message, delivery, referral_id)
     content = _content(message, header, request, delivery) | {

@@ -36,9 +36,7 @@ def consents(message: Message) -> dict[str, Any]:
     """
     found: dict[str, dict[str, Any]] = {}
     for consent in message.all(Consent):
-        question = code_in(consent.category, CONSENT) or (
-            "referral" if code_in(consent.category, DIRECT_CARE) == "DRC" else None
-        )
+        question = _question(consent)
         if question is None or consent.status not in ("active", "rejected"):
             continue
         if question not in QUESTIONS:
@@ -50,6 +48,17 @@ def consents(message: Message) -> dict[str, Any]:
         if question not in found or _rank(given) > _rank(found[question]):
             found[question] = given
     return found
+
+
+def _question(consent: Consent) -> str | None:
+    asked = code_in(consent.category, CONSENT)
+    return asked or ("referral" if code_in(consent.category, DIRECT_CARE) == "DRC" else None)
+
+
+def refusal_place(message: Message) -> str:
+    """Where the person's 'no' to the referral stands."""
+    refusing = (one for one in message.all(Consent) if _question(one) == "referral" and _answer(one) == "no")
+    return next((message.at(one) for one in refusing), "Bundle.entry")
 
 
 def _rank(answer: dict[str, Any]) -> tuple[bool, str, bool]:

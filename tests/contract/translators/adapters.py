@@ -1,0 +1,58 @@
+"""Every translator, and how a test delivers to it. A new translator joins the contract by a line here, and golden pairs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services import partners
+from services.intake.translators import bars_fhir, form
+from services.intake.translators.contract import Delivery, Translator
+from services.partners import Partner
+from tests.intake.messages import a_bars_message, a_form, as_bytes
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+DIRECTORY = CHECKOUT / "infra" / "directory"
+PARTNERS = partners.load(DIRECTORY, None)
+FORMS = form.load(DIRECTORY / "forms")
+RECEIVED_AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
+ATTACHMENT_KEY = b"the attachment key of these tests"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A translator under test: its golden pairs are golden/<name>/*; `good` is any message that it accepts."""
+
+    name: str
+    translate: Translator
+    sender: str
+    good: Callable[[], bytes]
+    is_json: bool = True
+    conformance: str = "full"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.conformance}"
+
+    def delivery(self, body: bytes) -> Delivery:
+        return Delivery(a_partner(self.sender, self.conformance), body, RECEIVED_AT, ATTACHMENT_KEY)
+
+
+def a_partner(name: str, conformance: str = "full") -> Partner:
+    found = PARTNERS.by_id(name)
+    assert found is not None
+    return found.model_copy(update={"conformance": conformance})
+
+
+def _a_bars_message() -> bytes:
+    return as_bytes(a_bars_message(seed="contract", bundle_id="contract-1"))
+
+
+ADAPTERS = [
+    Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message),
+    Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message, conformance="subset"),
+    *(
+        Adapter(f"form-{name}", form.translator(one), "first-contact", lambda: as_bytes(a_form(reference="FC-1")))
+        for name, one in FORMS.items()
+        if name == "first-contact-plus"
+    ),
+]

@@ -1,0 +1,93 @@
+"""Who may send what: the two files, read together."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services import partners
+from tests.intake.running import DIRECTORY
+
+
+def written(folder: Path, entries: list[dict[str, Any]], access: dict[str, Any] | None = None) -> tuple[Path, Path]:
+    (folder / "partners.yaml").write_text(yaml.safe_dump({"partners": entries}))
+    (folder / "deployment.yaml").write_text(yaml.safe_dump({"partners": access or {}}))
+    return folder, folder / "deployment.yaml"
+
+
+GP = {"id": "gp-any", "name": "Any Surgery", "kind": "gp", "ods": "C82999", "formats": ["bars-fhir"]}
+
+
+def test_a_token_is_recognised_by_its_hash_and_only_the_hash_is_in_a_file(tmp_path: Path) -> None:
+    token, digest = partners.new_token()
+    folder, deployment = written(tmp_path, [GP], {"gp-any": {"token_sha256": [digest]}})
+    known = partners.load(folder, deployment)
+    found = known.authenticate(f"Bearer {token}")
+    assert found is not None
+    assert found.id == "gp-any"
+    assert token not in deployment.read_text()
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic abc", "Bearer \udcff", "x" * 9000]
+)
+def test_any_other_header_is_nobody(tmp_path: Path, header: str | None) -> None:
+    folder, deployment = written(tmp_path, [GP], {"gp-any": {"token_sha256": [partners.new_token()[1]]}})
+    assert partners.load(folder, deployment).authenticate(header) is None
+
+
+def test_two_tokens_may_be_valid_while_one_is_replaced(tmp_path: Path) -> None:
+    (old, first), (new, second) = partners.new_token(), partners.new_token()
+    folder, deployment = written(tmp_path, [GP], {"gp-any": {"token_sha256": [first, second]}})
+    known = partners.load(folder, deployment)
+    assert known.authenticate(f"Bearer {old}") == known.authenticate(f"Bearer {new}") != None  # noqa: E711
+
+
+@pytest.mark.parametrize(
+    ("entries", "access", "named"),
+    [
+        ([GP, GP], {}, "gp-any is there twice"),
+        ([GP, GP | {"id": "gp-other"}], {}, "C82999 belongs to two"),
+        ([GP], {"gp-other": {}}, "gp-other, which is not in the file"),
+        ([GP | {"formats": ["fax"]}], {}, "partner gp-any, formats.0"),
+        ([GP | {"colour": "blue"}], {}, "partner gp-any, colour"),
+        ([GP | {"kind": "hub"}], {}, "partner gp-any, entry"),
+        ([GP | {"feedback": {"channel": "mesh"}}], {}, "partner gp-any, feedback"),
+        ([GP], {"gp-any": {"token_sha256": ["abc"]}}, "partners.gp-any.token_sha256.0"),
+    ],
+)
+def test_what_is_wrong_in_the_files_is_named(
+    tmp_path: Path, entries: list[dict[str, Any]], access: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(partners.DirectoryFault, match=named):
+        partners.load(*written(tmp_path, entries, access))
+
+
+def test_the_reviewed_file_holds_who_the_county_needs() -> None:
+    known = partners.load(DIRECTORY, None)
+    kinds = [partner.kind for partner in known]
+    assert kinds.count("gp") == 3
+    assert {partner.feedback.channel for partner in known if partner.kind == "gp"} == {"fhir", "mesh", "mailbox"}
+    assert {partner.council for partner in known if partner.kind == "council"} >= {f"E070001{n}" for n in range(29, 36)}
+    assert {known.by_ods("RWE").id, known.by_ods("RT5").id} == {"uhl", "lpt"}  # type: ignore[union-attr]
+
+
+def test_every_hub_of_the_directory_has_a_credential_of_its_own_to_read_attachments() -> None:
+    hubs = {hub["id"] for hub in yaml.safe_load((DIRECTORY / "hubs.yaml").read_text())["hubs"]}
+    assert {partner.hub for partner in partners.load(DIRECTORY, None) if partner.hub} == hubs
+
+
+def test_every_partner_checks_the_whole_message_unless_its_entry_says_otherwise() -> None:
+    assert {partner.conformance for partner in partners.load(DIRECTORY, None)} == {"full"}
+
+
+def test_a_practice_speaks_for_itself_only_and_first_contact_for_anybody() -> None:
+    known = partners.load(DIRECTORY, None)
+    gp, front_door = known.by_id("gp-alder-lane"), known.by_id("first-contact")
+    assert gp is not None
+    assert front_door is not None
+    assert gp.may_speak_for("C82991")
+    assert gp.may_speak_for(None)
+    assert not gp.may_speak_for("C82992")
+    assert front_door.may_speak_for("C82992")
