@@ -23,6 +23,7 @@ from services.router.assignment import Assignment, hospital_of, what_is_read
 from services.router.change import Change, assign_alone, by_itself, case_id_of, moved_hubs, place
 from services.router.matching import Candidate, Description, Doubt, Match
 from services.router.state import Case, KnownPerson, KnownReferral, Leg, Role
+from services.router.views import is_secret
 
 
 class UnknownReferral(Exception):
@@ -84,6 +85,7 @@ def _descriptions(change: Change, person_no: int, besides: Reference | None = No
 
 def _known(change: Change, event: ReferralReceived | ReferralUpdated, person_no: int) -> KnownReferral:
     referral = event.referral
+    hospital_hub = _hospital_hub(change, referral)
     return KnownReferral(
         reference=event.reference,
         version=event.version,
@@ -93,7 +95,8 @@ def _known(change: Change, event: ReferralReceived | ReferralUpdated, person_no:
         message_id=referral.message.message_id,
         referral=referral,
         open_needs=_raised(referral),
-        hospital_hub=_hospital_hub(change, referral),
+        hospital_hub=hospital_hub,
+        secret=is_secret(hospital_hub, change.grounds.directory),
         in_stay=referral.is_inpatient,
     )
 
@@ -153,7 +156,7 @@ def _join(change: Change, case: Case, known: KnownReferral) -> None:
         case = _moved_by_the_person(case, named)
     elif case.home.placed:
         case = _open_already(case)
-    case, _ = place(change, _with_stay_of(case, known))
+    case, _ = place(change, _with_stay_of(case, None, known))
     known = _told_at_joining(case, known, named)
     change.keep(case, known)
     moved = moved_hubs(change, before, case)
@@ -170,9 +173,10 @@ def _open_already(case: Case) -> Case:
     return case.model_copy(update={"home": case.home.model_copy(update={"reasons": reasons})})
 
 
-def _with_stay_of(case: Case, known: KnownReferral) -> Case:
+def _with_stay_of(case: Case, before: KnownReferral | None, known: KnownReferral) -> Case:
     """A stay in another hospital moves the case, also where the first team has accepted it."""
-    if case.stay is None or not known.in_stay or known.hospital_hub == case.stay.hub:
+    moved = before is None or before.hospital_hub != known.hospital_hub
+    if case.stay is None or not known.in_stay or not moved or known.hospital_hub == case.stay.hub:
         return case
     return case.model_copy(update={"stay": case.stay.model_copy(update={"placed": False})})
 
@@ -262,22 +266,27 @@ def _check_person(change: Change, known: KnownReferral, new: KnownReferral) -> N
 
 
 def _apply(change: Change, case: Case, known: KnownReferral, new: KnownReferral) -> None:
-    discharged = known.in_stay and not new.referral.is_inpatient
-    new = _with_needs(new).model_copy(
-        update={
-            "hospital_hub": _hospital_hub(change, new.referral) or known.hospital_hub,
-            "in_stay": new.referral.is_inpatient and not known.handed_over,
-        }
-    )
+    in_stay = new.referral.is_inpatient and not known.handed_over
+    new = _in_hospital(change, known, _with_needs(new)).model_copy(update={"in_stay": in_stay})
     change.keep(new)
     alone = assign_alone(change, new)
-    if discharged and _stays_with_hospital(change, case, new, alone):
-        new, discharged = new.model_copy(update={"in_stay": True}), False
+    if known.in_stay and not in_stay and _stays_with_hospital(change, case, new, alone):
+        new = new.model_copy(update={"in_stay": True})
     new = _told_after(change, case, new, alone, moved=what_is_read(known.referral) != what_is_read(new.referral))
     change.keep(new)
-    case = _with_grant(case, new.referral.grant)
+    case = _with_stay_of(_with_grant(case, new.referral.grant), known, new)
     case = change.happen(CaseUpdated, case, [new], change.seeing(case, new), settles=True, updated=new.reference)
     _after_update(change, case, known, new, alone)
+
+
+def _in_hospital(change: Change, known: KnownReferral, new: KnownReferral) -> KnownReferral:
+    """The hospital team is another only where the hospital tells of another place; what was restricted stays so."""
+    hub = _hospital_hub(change, new.referral)
+    if hub is None or hub == _hospital_hub(change, known.referral):
+        return new
+    return new.model_copy(
+        update={"hospital_hub": hub, "secret": known.secret or is_secret(hub, change.grounds.directory)}
+    )
 
 
 def _with_needs(new: KnownReferral) -> KnownReferral:

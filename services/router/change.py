@@ -146,8 +146,7 @@ class Change:
 
     def seeing(self, case: Case, known: KnownReferral) -> dict[HubId, Role]:
         """The hubs that may know of one referral of the case."""
-        directory = self.grounds.directory
-        return {hub: role for hub, role in self.roles(case).items() if views.sees(case, known, hub, role, directory)}
+        return {hub: role for hub, role in self.roles(case).items() if views.sees(case, known, hub, role)}
 
 
 def _told(case: Case, hubs: Mapping[HubId, Role], settles: bool) -> Case:

@@ -152,7 +152,7 @@ def _not_ours(change: Change, seat: Seat, references: Iterable[Reference]) -> Re
     """References that this hub may not work on: those it cannot see are unknown to it."""
     for reference in references:
         known = change.referrals.get(reference)
-        if known is None or known.case_id != seat.case.case_id or not known.is_open or not _sees(change, seat, known):
+        if known is None or known.case_id != seat.case.case_id or not known.is_open or not _sees(seat, known):
             return _refused(seat, "unknown-need", "A referral that the command names is not open on this case.")
         if not seat.serves(known):
             return _refused(
@@ -161,8 +161,8 @@ def _not_ours(change: Change, seat: Seat, references: Iterable[Reference]) -> Re
     return None
 
 
-def _sees(change: Change, seat: Seat, known: KnownReferral) -> bool:
-    return views.sees(seat.case, known, seat.hub.id, seat.role, change.grounds.directory)
+def _sees(seat: Seat, known: KnownReferral) -> bool:
+    return views.sees(seat.case, known, seat.hub.id, seat.role)
 
 
 def _served(change: Change, seat: Seat) -> list[KnownReferral]:
@@ -467,7 +467,13 @@ def _transfer_stay(change: Change, seat: Seat, to: Hub) -> None:
     stay = Leg(hub=to.id, placed=True, pathway=seat.leg.pathway, reasons=seat.leg.reasons)
     case = seat.case.model_copy(update={"stay": stay})
     told = [
-        known.model_copy(update={"status": CaseStatus.REQUESTED, "hospital_hub": to.id})
+        known.model_copy(
+            update={
+                "status": CaseStatus.REQUESTED,
+                "hospital_hub": to.id,
+                "secret": known.secret or to.restricted,
+            }
+        )
         for known in _served(change, seat)
     ]
     change.keep(*told)

@@ -77,6 +77,8 @@ class KnownReferral(Frozen):
     reasons: tuple[RoutingReason, ...] = ()
     hospital_hub: HubId | None = None
     """The hospital team that its stay belongs to, also when that is over."""
+    secret: bool = False
+    """It is or was a stay in a restricted unit: nobody outside learns of that, ever."""
     in_stay: bool = False
     handed_over: bool = False
     """The hospital team gave it to the home hub before the discharge was told."""

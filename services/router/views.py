@@ -89,7 +89,7 @@ def _position(
 # ---- referrals, as hubs see them ------------------------------------------------------------------------------------
 
 
-def sees(case: Case, known: KnownReferral, hub: HubId, role: Role, directory: Directory) -> bool:
+def sees(case: Case, known: KnownReferral, hub: HubId, role: Role) -> bool:
     """Whether a hub may know that this referral is on the case."""
     if role == "former":
         return False
@@ -97,14 +97,14 @@ def sees(case: Case, known: KnownReferral, hub: HubId, role: Role, directory: Di
         return True
     if case.stay is None:
         return True
-    return role == "holder" and not _is_restricted(known.hospital_hub, directory)
+    return role == "holder" and not known.secret
 
 
 def referral_for(known: KnownReferral, hub: HubId, role: Role, directory: Directory) -> Referral:
     """The referral without what this hub may not see. Attachments go to the holder only."""
     referral = known.referral
     if known.hospital_hub is not None and known.hospital_hub != hub and not _is_hospital(hub, directory):
-        if _is_restricted(known.hospital_hub, directory):
+        if known.secret:
             return _without_origin(referral)
         referral = referral.model_copy(update={"hospital": None})
     if role != "holder" and referral.attachments:
@@ -145,7 +145,8 @@ def _without_recorder(consents: Consents) -> Consents:
     )
 
 
-def _is_restricted(hub: HubId, directory: Directory) -> bool:
+def is_secret(hub: HubId | None, directory: Directory) -> bool:
+    """True for a restricted unit."""
     found = directory.hub(hub)
     return found is not None and found.restricted
 
@@ -166,8 +167,8 @@ def hub_event(
     directory: Directory,
 ) -> E:
     """An event of the case as `hub` may read it."""
-    secret = any(_is_secret_stay(known, hub, directory) for known in referrals)
-    seen = [known for known in referrals if sees(case, known, hub, role, directory)]
+    secret = any(_is_secret_stay(known, hub) for known in referrals)
+    seen = [known for known in referrals if sees(case, known, hub, role)]
     ours = {known.reference for known in seen}
     update: dict[str, object] = {
         "case": position_for(case, hub, role, directory, seen=bool(seen), secret=secret),
@@ -184,9 +185,8 @@ def hub_event(
     return data.model_copy(update=update)
 
 
-def _is_secret_stay(known: KnownReferral, hub: HubId, directory: Directory) -> bool:
-    at = known.hospital_hub
-    return at is not None and at != hub and _is_restricted(at, directory)
+def _is_secret_stay(known: KnownReferral, hub: HubId) -> bool:
+    return known.secret and known.hospital_hub != hub
 
 
 def _is_secret_to(hub: HubId, other: HubId | None, directory: Directory) -> bool:
