@@ -12,6 +12,9 @@ from infra.migrations import migrate
 from services.messaging import database
 from tests.conftest import execute
 from tests.notifier.gp_system import GpSystem
+from tests.notifier.sandbox import sandbox
+
+__all__ = ["sandbox"]
 
 
 def _named(server: str, name: str) -> str:

@@ -4,6 +4,7 @@ import json
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
@@ -156,8 +157,6 @@ def test_the_same_feedback_is_the_same_bytes_and_another_has_other_ids() -> None
 
 
 def test_derived_ids_are_uuid_version_5() -> None:
-    from uuid import UUID, uuid5
-
     namespace = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
     assert bars_message._derived(namespace.bytes, "patient") == str(uuid5(namespace, "patient"))
 

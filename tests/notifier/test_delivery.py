@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import delivery
-from services.notifier.channels import Delivered, Outcome, Parcel
+from services.notifier.channels import LONGEST_PAUSE, Delivered, Outcome, Parcel, pause_before
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from tests.notifier.builders import GP, GP_MAILBOX, a_life, by_first_contact_for_gp, by_gp, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem, outcome
@@ -212,8 +212,6 @@ async def test_a_channel_that_raises_is_tried_again(engine: AsyncEngine, gp: GpS
 
 
 def test_pauses_grow_to_five_minutes_and_vary() -> None:
-    from services.notifier.channels import LONGEST_PAUSE, pause_before
-
     first, late = [pause_before(2, None) for _ in range(50)], [pause_before(40, None) for _ in range(50)]
     assert max(first) <= 0.5
     assert max(late) <= LONGEST_PAUSE

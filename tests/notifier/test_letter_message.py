@@ -3,6 +3,7 @@
 import base64
 import json
 import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,6 @@ def test_the_same_feedback_is_the_same_bytes() -> None:
 
 
 def test_dates_are_those_of_england() -> None:
-    from datetime import UTC, datetime
-
     late = {
         datetime(2026, 7, 1, 23, 30, tzinfo=UTC): "2 July 2026",
         datetime(2026, 12, 1, 23, 30, tzinfo=UTC): "1 December 2026",

@@ -1,5 +1,6 @@
 """Feedback that is kept to be fetched: a caller sees what was composed for it, and nothing else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.referral import Organisation
 from services.notifier.app import _listening, _Server
+from services.notifier.channels.mailbox import recipients_of
 from services.notifier.pages import application
 from tests.notifier.builders import (
     GP_MAILBOX,
@@ -50,8 +52,6 @@ async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
     listening = _listening("127.0.0.1", 0)
     pages = application(engine, the_partners(tokens=TOKENS))
     server = _Server(uvicorn.Config(pages, log_config=None, access_log=False, lifespan="off"))
-    import asyncio
-
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:
         yield Caller(session, f"http://127.0.0.1:{listening.getsockname()[1]}")
@@ -137,8 +137,6 @@ async def test_what_was_kept_for_an_organisation_is_found_by_it_once_it_is_a_par
         await notifier.hears(*a_life(outside, "outside"))
     kept = await rows(engine, "select distinct recipient, channel from notifier.feedback where recipient like 'ods:%'")
     assert [tuple(row) for row in kept] == [("ods:Y00001", "mailbox")]
-    from services.notifier.channels.mailbox import recipients_of
-
     [partner] = [p for p in the_partners() if p.id == GP_MAILBOX]
     assert recipients_of(partner.model_copy(update={"ods": "Y00001"})) == [GP_MAILBOX, "ods:Y00001"]
 

@@ -3,9 +3,11 @@
 `deliver` raises nothing that it can foresee: what became of an attempt is a value. A refusal is final, being away is not.
 """
 
+import email.utils
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 from services.notifier.feedback import Feedback
@@ -71,6 +73,19 @@ class Channel(Protocol):
     async def deliver(self, parcel: Parcel) -> Outcome:
         """One attempt."""
         ...
+
+
+def seconds_asked(retry_after: str | None) -> float | None:
+    """Retry-After is seconds or a date (RFC 9110, 10.2.3); none where there is none, or it is neither."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        at = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 def pause_before(attempt: int, asked_for: float | None) -> float:

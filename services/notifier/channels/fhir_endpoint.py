@@ -6,16 +6,14 @@ bytes and the same X-Request-ID, so an endpoint that has it already says 409 dup
 
 import asyncio
 import base64
-import email.utils
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 import aiohttp
 import orjson
 
-from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry
+from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, seconds_asked
 from services.notifier.channels.bars_message import LOCAL, ODS, bundle_id, message
 from services.notifier.feedback import Feedback
 from services.notifier.words import Ourselves
@@ -122,9 +120,9 @@ def judge(status: int, retry_after: str | None, body: bytes) -> Outcome:
     if status == 409:
         return Delivered(repeat=True) if "duplicate" in codes else Failed("http 409 conflict")
     if status in (408, 425, 429) or (status >= 500 and not (status == 501 and codes)):
-        return Retry(f"http {status}", _seconds(retry_after))
+        return Retry(f"http {status}", seconds_asked(retry_after))
     if status in (401, 403):
-        return Retry(f"http {status}", _seconds(retry_after) or NOT_AUTHORISED_SECONDS)
+        return Retry(f"http {status}", seconds_asked(retry_after) or NOT_AUTHORISED_SECONDS)
     return Failed(f"http {status}")
 
 
@@ -137,19 +135,6 @@ def _issue_codes(body: bytes) -> set[str]:
         return {str(issue.get("code")) for issue in outcome["issue"]}
     except (ValueError, KeyError, TypeError, AttributeError):
         return set()
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After is seconds or a date (RFC 9110, 10.2.3)."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        at = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _own_headers(ourselves: Ourselves) -> dict[str, str]:

@@ -6,6 +6,7 @@ id (pitfalls E5). Recipient and subject may name the patient (MESH wants it so):
 """
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from mesh_client import MeshClient
 
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
-from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, itk3, letter
+from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, itk3, letter, seconds_asked
 from services.notifier.feedback import Feedback
 from services.notifier.words import Ourselves
 
@@ -29,6 +30,9 @@ QUEUE_SECONDS = 4.0
 """Waiting for a client, asking and sending together stay below the lease of a claimed feedback."""
 
 NOT_AUTHORISED_SECONDS = 120.0
+CODE = re.compile("(EPL-)?[0-9]{1,3}[A-Z]?")
+"""What MESH numbers its refusals by."""
+
 PASSING = frozenset({408, 425, 429})
 VERSION = "1"
 
@@ -48,6 +52,7 @@ class Mesh:
         self._mailboxes = mailboxes
         self._ourselves = ourselves
         self._own = threading.local()
+        self._clients: list[MeshClient] = []
         self._threads = ThreadPoolExecutor(CLIENTS, thread_name_prefix="mesh")
         self._free = asyncio.Semaphore(CLIENTS)
 
@@ -67,8 +72,10 @@ class Mesh:
         return cls(client, mailbox, mailboxes, ourselves)
 
     def close(self) -> None:
-        """End its threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End its threads, as soon as they have done what they do, and close its clients."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for client in self._clients:
+            client.close()
 
     def render(self, feedback: Feedback) -> Rendered:
         """The letter in its bundle; a local id of its own; the subject, and the address where MESH is to find the practice."""
@@ -98,6 +105,8 @@ class Mesh:
             return known or self._send(parcel)
         except requests.Timeout:
             return Retry("time-out")
+        except requests.HTTPError as error:
+            return judge(error.response.status_code, {}, error.response.headers.get("Retry-After"))
         except (requests.RequestException, OSError) as error:
             return Retry(f"away:{type(error).__name__}")
 
@@ -105,6 +114,7 @@ class Mesh:
         """One client for each thread: it counts its own authentication tokens."""
         if not hasattr(self._own, "client"):
             self._own.client = self._client()
+            self._clients.append(self._own.client)
         client: MeshClient = self._own.client
         return client
 
@@ -123,7 +133,7 @@ class Mesh:
             filename=f"{parcel.ids['bundle_id']}.xml",
             content_type="application/fhir+xml",
         )
-        return judge(response.status_code, _json(response))
+        return judge(response.status_code, _json(response), response.headers.get("Retry-After"))
 
 
 def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClient:
@@ -148,14 +158,15 @@ def _ask(client: MeshClient, parcel: Parcel) -> Outcome | None:
             return Retry(f"tracking http {status}", NOT_AUTHORISED_SECONDS if status in (401, 403) else None)
 
 
-def judge(status: int, body: Mapping[str, Any]) -> Outcome:
+def judge(status: int, body: Mapping[str, Any], retry_after: str | None = None) -> Outcome:
     """What MESH's answer to a POST means. A refusal (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154."""
     if status in (200, 202):
-        return Delivered(receipt=body.get("message_id") or body.get("messageID"))
+        receipt = body.get("message_id") or body.get("messageID")
+        return Delivered(receipt=receipt) if receipt else Retry("no-message-id")
     if status in (401, 403):
         return Retry(f"http {status}", NOT_AUTHORISED_SECONDS)
     if status in PASSING or status >= 500:
-        return Retry(f"http {status}")
+        return Retry(f"http {status}", seconds_asked(retry_after))
     return Failed(f"mesh {_code(body) or f'http {status}'}")
 
 
@@ -163,7 +174,7 @@ def _code(body: Mapping[str, Any]) -> str | None:
     detail = body.get("detail")
     first = detail[0] if isinstance(detail, list) and detail and isinstance(detail[0], dict) else {}
     code = body.get("errorCode") or first.get("code")
-    return letter.plain(str(code))[:20] if code else None
+    return str(code) if CODE.fullmatch(str(code)) else None
 
 
 def _json(response: requests.Response) -> dict[str, Any]:

@@ -1,0 +1,185 @@
+"""Letters by MESH: read back from the practice's inbox; a lost reply never leads to a second letter."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from aiohttp import ClientSession
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.embedded.mesh import Mesh as Sandbox
+from infra.embedded.mesh_routing_standin import NAME, application
+from schemas.events import CaseAssigned, Concern
+from schemas.referral import Organisation
+from services.notifier.channels import mesh
+from services.notifier.feedback import compose
+from tests.notifier.between import Between, Trouble
+from tests.notifier.builders import (
+    GP_MESH,
+    a_life,
+    a_person,
+    a_referrer,
+    an_event,
+    by_first_contact_for_gp,
+    by_gp,
+    the_recipients,
+    the_words,
+)
+from tests.notifier.mesh_box import OURS, ROUTED, Box, a_mesh
+from tests.notifier.running import a_notifier, rows, until_rows
+
+ACCEPTED = "select * from notifier.feedback where state = 'accepted' order by ordinal"
+
+
+@pytest.fixture
+async def box(sandbox: Sandbox) -> Box:
+    box = Box(sandbox)
+    await box.letters()
+    return box
+
+
+async def test_a_practice_reads_its_letters_in_its_inbox(engine: AsyncEngine, sandbox: Sandbox, box: Box) -> None:
+    channel = a_mesh(sandbox)
+    async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+        await notifier.hears(*a_life(by_gp(GP_MESH), "mesh-life"))
+        accepted = await until_rows(engine, ACCEPTED, 2)
+    letters = await box.letters()
+    channel.close()
+    assert [letter.body for letter in letters] == [row.body for row in accepted]
+    assert [letter.local_id for letter in letters] == [f"LIGHTBULB-{row.feedback_id}" for row in accepted]
+    assert {letter.workflow_id for letter in letters} == {"GPCONNECT_SEND_DOCUMENT"}
+    assert letters[0].subject.startswith("Housing support feedback for Edith Vantongeren, NHS Number: 9990000018")
+    assert all(row.receipt for row in accepted)
+
+
+async def test_an_accepted_letter_is_never_shown_as_delivered_or_collected(
+    engine: AsyncEngine, sandbox: Sandbox, box: Box
+) -> None:
+    channel = a_mesh(sandbox)
+    async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+        await notifier.hears(a_life(by_gp(GP_MESH), "steps")[1])
+        [accepted] = await until_rows(engine, ACCEPTED, 1)
+    await box.letters()
+    channel.close()
+    assert set(accepted.steps) == {"composed", "first_attempt", "sent", "accepted"}
+
+
+async def test_a_lost_reply_does_not_send_a_letter_twice(engine: AsyncEngine, sandbox: Sandbox, box: Box) -> None:
+    async with Between(sandbox.url) as between:
+        between.trouble(Trouble(lost=True))
+        channel = a_mesh(sandbox, between.url)
+        async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+            await notifier.hears(a_life(by_gp(GP_MESH), "lost")[1])
+            [accepted] = await until_rows(engine, ACCEPTED, 1)
+        channel.close()
+        assert len(between.posts) == 1
+        assert any(path.endswith(f"/outbox/tracking/LIGHTBULB-{accepted.feedback_id}") for path in between.asked)
+    assert len(await box.letters()) == 1
+    assert accepted.receipt
+    attempts = await rows(engine, "select outcome from notifier.attempt order by number")
+    assert [row.outcome for row in attempts] == ["retry", "repeat"]
+
+
+async def test_a_letter_that_never_left_is_sent_again_after_mesh_was_asked(
+    engine: AsyncEngine, sandbox: Sandbox, box: Box
+) -> None:
+    async with Between(sandbox.url) as between:
+        between.trouble(Trouble(cut=True))
+        channel = a_mesh(sandbox, between.url)
+        async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+            await notifier.hears(a_life(by_gp(GP_MESH), "cut")[1])
+            await until_rows(engine, ACCEPTED, 1)
+        channel.close()
+        assert len(between.posts) == 2
+        assert between.posts[0] == between.posts[1]
+    assert len(await box.letters()) == 1
+
+
+async def test_a_mailbox_that_mesh_does_not_know_fails_for_good(engine: AsyncEngine, sandbox: Sandbox) -> None:
+    channel = mesh.Mesh(
+        lambda: mesh.connect(sandbox.url, OURS, sandbox.password, sandbox.shared_key),
+        OURS,
+        lambda partner: "NOBODY",
+        a_mesh(sandbox)._ourselves,
+    )
+    async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+        await notifier.hears(a_life(by_gp(GP_MESH), "unknown")[1])
+        [failed] = await until_rows(engine, "select * from notifier.feedback where state = 'failed'", 1)
+    channel.close()
+    assert failed.reason == "mesh 12"
+
+
+@asynccontextmanager
+async def a_standin(sandbox: Sandbox, table: dict[str, str]) -> AsyncIterator[str]:
+    server = uvicorn.Server(
+        uvicorn.Config(application(sandbox.url, table), port=0, log_config=None, access_log=False, server_header=False)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        await asyncio.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await asyncio.to_thread(thread.join)
+
+
+def a_practice_outside() -> Concern:
+    """A GP who is no partner, through First Contact, with the person registered there."""
+    return by_first_contact_for_gp(
+        referred_by=a_referrer(ods="Y00009"), registered_practice=Organisation(ods="Y00009"), reference="LB-OUTSIDE"
+    )
+
+
+async def test_a_practice_that_is_no_partner_is_found_by_automatic_routing(
+    engine: AsyncEngine, sandbox: Sandbox
+) -> None:
+    box = Box(sandbox, ROUTED)
+    async with a_standin(sandbox, {"9990000018": ROUTED}) as address:
+        channel = a_mesh(sandbox, address)
+        async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+            await notifier.hears(a_life(a_practice_outside(), "routed")[1])
+            [row] = await until_rows(
+                engine, "select * from notifier.feedback where channel = 'mesh' and state = 'accepted'", 1
+            )
+        channel.close()
+    [letter] = await box.letters()
+    assert row.ids["to"] == "GPPROVIDER_9990000018_19460201_Vantongeren"
+    assert row.recipient == "ods:Y00009"
+    assert letter.body == row.body
+
+
+async def test_routing_that_finds_nobody_accepts_first_and_reports_later(engine: AsyncEngine, sandbox: Sandbox) -> None:
+    """As real MESH: the answer to the POST says nothing about it. The report is for a later issue to read."""
+    async with a_standin(sandbox, {}) as address:
+        channel = a_mesh(sandbox, address)
+        async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
+            await notifier.hears(a_life(a_practice_outside(), "nobody")[1])
+            await until_rows(engine, "select * from notifier.feedback where channel = 'mesh' and state = 'accepted'", 1)
+        channel.close()
+    with mesh.connect(sandbox.url, OURS, sandbox.password, sandbox.shared_key) as ours:
+        [message_id] = ours.list_messages()
+        report = ours.retrieve_message(message_id)
+        assert report.message_type == "REPORT"
+        report.acknowledge()
+
+
+async def test_the_standin_says_what_it_is(sandbox: Sandbox) -> None:
+    async with (
+        a_standin(sandbox, {}) as address,
+        ClientSession() as session,
+        session.get(f"{address}/health") as answer,
+    ):
+        assert answer.status == 200
+        assert answer.headers["Server"] == NAME
+
+
+def test_an_address_for_routing_is_what_mesh_can_read() -> None:
+    person = a_person(family_name="O’Łaski-Zoë")
+    concern = a_practice_outside().model_copy(update={"person": person})
+    sent = compose(an_event(CaseAssigned, concern), the_recipients(), the_words())
+    [routed] = [feedback for feedback in sent if feedback.recipient.routed]
+    assert mesh.automatic(routed).isascii()
+    assert mesh.automatic(routed).startswith("GPPROVIDER_9990000018_19460201_O")
