@@ -9,16 +9,16 @@ FHIR = {"f": "http://hl7.org/fhir"}
 REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
 STATUS_ONLY = re.compile(r"^Status of your referral \S+ on .*?: (?P<status>.*)\.$")
 SAYS = {
+    "Your cancellation of": "cancellation-refused",
+    "Your update of": "update-refused",
     "was received on": "received",
     "is with": "home-hub",
-    "accepted your referral": "accepted",
+    "accepted": "accepted",
     "has been waiting since": "on-hold",
     "A Housing MOT was done on": "assessed",
     "was completed on": "completed",
     "was returned to you on": "rejected",
     "was cancelled on": "cancelled",
-    "Your cancellation of": "cancellation-refused",
-    "Your update of": "update-refused",
 }
 """What the first sentence says, and what that tells."""
 
@@ -49,15 +49,19 @@ def read(message: bytes) -> Letter:
     found, only = REFERENCE.search(sentence), STATUS_ONLY.match(sentence)
     if found is None:
         raise Unreadable("the letter's first sentence gives no reference")
-    told = None if only else next((what for words, what in SAYS.items() if words in sentence), "something else")
     return Letter(
         id=_value(bundle, "f:id"),
         reference=found[0],
-        told=told,
+        told=None if only else told_by(sentence),
         status=only["status"] if only else "",
         done=tuple(_done(sections.get("What was done", []))),
         names_person=bundle.find(".//f:Patient/f:name", FHIR) is not None,
     )
+
+
+def told_by(sentence: str) -> str:
+    """What a letter's first sentence tells."""
+    return next((what for words, what in SAYS.items() if words in sentence), "something else")
 
 
 def _page(bundle: Element) -> str:

@@ -124,11 +124,21 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = reviewed.
         code = asyncio.run(perform(everything, examples, console, details=details))
         report("done" if code == 0 else "not everything was as the files say")
         if keep:
-            running.say_where(everything, console)
-            threading.Event().wait()
+            _keep(everything, console)
         return code
     finally:
         everything.stop()
+
+
+def _keep(everything: Installation, console: Console) -> None:
+    """Say where everything is, and wait for Ctrl-C."""
+    running.say_where(everything, console)
+    for what, file in (("hubs", "hubs.jsonl"), ("GP's system", "gp.jsonl")):
+        console.print(
+            f"  what the simulated {what} heard: {everything.plan.data / file}", highlight=False, soft_wrap=True
+        )
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def _short(folder: Path) -> str:

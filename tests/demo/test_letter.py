@@ -1,6 +1,7 @@
 """The practice's reader finds in a letter what the notifier put there, by its words alone."""
 
 import pytest
+import yaml
 
 from infra.demo import letter
 from services.notifier.channels import itk3
@@ -23,3 +24,9 @@ def test_a_letter_is_read_back() -> None:
 def test_a_message_without_a_letter_is_unreadable() -> None:
     with pytest.raises(letter.Unreadable):
         letter.read(b'<Bundle xmlns="http://hl7.org/fhir"><id value="1"/></Bundle>')
+
+
+def test_the_reviewed_first_sentence_of_every_letter_is_understood() -> None:
+    reviewed = yaml.safe_load((builders.FOLDER / "templates" / "feedback.yaml").read_text())["paragraphs"]
+    understood = {told: letter.told_by(sentences[0]) for told, sentences in reviewed.items()}
+    assert understood == {told: told for told in reviewed}
