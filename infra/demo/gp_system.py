@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
+import uvloop
 from aiohttp import web
 
 FHIR = "application/fhir+json"
@@ -240,4 +241,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

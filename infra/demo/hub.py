@@ -22,6 +22,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 FULL = "accept,book,start,assess,record,complete"
@@ -384,4 +385,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -10,8 +10,8 @@ from infra.demo import hub
 
 FOLDER = Path(hub.__file__).parent
 STRANGERS = {
-    "hub.py": {"aiokafka"},
-    "gp_system.py": {"aiohttp", "fhir"},
+    "hub.py": {"aiokafka", "uvloop"},
+    "gp_system.py": {"aiohttp", "fhir", "uvloop"},
 }
 
 
