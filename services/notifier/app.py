@@ -20,7 +20,7 @@ from services.notifier import store, words
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
-from services.notifier.channels.mesh import Mesh
+from services.notifier.channels.mesh import Mesh, MeshNotSet
 from services.notifier.delivery import Delivery
 from services.notifier.pages import application
 from services.notifier.receiver import Receiver
@@ -43,20 +43,17 @@ async def main(config: Settings) -> None:
     )
     engine = database.connect(config.database)
     endpoint = FhirEndpoint(recipients.fhir_address, reviewed.ourselves)
+    channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
+    mesh = Mesh.from_settings(config, recipients.mesh_mailbox, reviewed.ourselves) if config.mesh_url else None
+    if mesh is not None:
+        channels["mesh"] = mesh
     try:
-        await _serve(config, engine, known, recipients, reviewed, _channels(config, endpoint, recipients, reviewed))
+        await _serve(config, engine, known, recipients, reviewed, channels)
     finally:
+        if mesh is not None:
+            await asyncio.to_thread(mesh.close)
         await endpoint.close()
         await engine.dispose()
-
-
-def _channels(
-    config: Settings, endpoint: FhirEndpoint, recipients: KnownPartners, reviewed: ReviewedWords
-) -> Mapping[str, Channel]:
-    channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
-    if config.mesh_url is not None:
-        channels["mesh"] = Mesh.from_settings(config, recipients.mesh_mailbox, reviewed.ourselves)
-    return channels
 
 
 async def _serve(
@@ -111,8 +108,14 @@ def run() -> None:
     telemetry.configure("notifier", config)
     try:
         asyncio.run(main(config))
-    except (directory.DirectoryFaulty, partners.DirectoryFault, words.WordsFault, broker.TopicsDiffer) as fault:
-        sys.stderr.write(f"{fault}\n")
+    except (
+        directory.DirectoryFaulty,
+        partners.DirectoryFault,
+        words.WordsFault,
+        broker.TopicsDiffer,
+        MeshNotSet,
+    ) as fault:
+        sys.stderr.write(f"Cannot start the notifier.\n{fault}\n")
         raise SystemExit(1) from None
 
 

@@ -117,8 +117,12 @@ class Delivery:
     async def _restated(self, tx: database.Transaction, claimed: Claimed) -> Claimed:
         """Before its first attempt, a feedback that follows a final failure gets the whole present position."""
         feedback, undelivered = await store.since_accepted(tx, claimed)
-        whole = restate(feedback, undelivered, self._words)
-        rendered = self._channels[claimed.conversation[3]].render(whole)
+        try:
+            whole = restate(feedback, undelivered, self._words)
+            rendered = self._channels[claimed.conversation[3]].render(whole)
+        except Exception as error:
+            log.error("not_restated", feedback_id=feedback.id, reason=database.reason_class(error))
+            return claimed
         await store.rewrite(tx, claimed, whole, rendered)
         return store.with_bytes(claimed, rendered)
 

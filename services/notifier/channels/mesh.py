@@ -37,6 +37,10 @@ PASSING = frozenset({408, 425, 429})
 VERSION = "1"
 
 
+class MeshNotSet(Exception):
+    """The settings of MESH are not complete."""
+
+
 class Mesh:
     """Implements `Channel`. `mailboxes` gives a partner's mailbox; a practice that is no partner is found by MESH itself."""
 
@@ -58,10 +62,10 @@ class Mesh:
 
     @classmethod
     def from_settings(cls, settings: Settings, mailboxes: Callable[[str], str | None], ourselves: Ourselves) -> "Mesh":
-        """Raises ValueError where a setting of MESH is missing."""
+        """Raises MeshNotSet where a setting of MESH is missing."""
         url, mailbox = settings.mesh_url, settings.mesh_mailbox
         if url is None or mailbox is None or settings.mesh_password is None or settings.mesh_shared_key is None:
-            raise ValueError("LIGHTBULB_MESH_URL, _MAILBOX, _PASSWORD and _SHARED_KEY are given together or not at all")
+            raise MeshNotSet("LIGHTBULB_MESH_URL, _MAILBOX, _PASSWORD and _SHARED_KEY are given together or not at all")
         client = partial(
             connect,
             url,
@@ -106,7 +110,7 @@ class Mesh:
         except requests.Timeout:
             return Retry("time-out")
         except requests.HTTPError as error:
-            return judge(error.response.status_code, {}, error.response.headers.get("Retry-After"))
+            return _judge_answer(error.response)
         except (requests.RequestException, OSError) as error:
             return Retry(f"away:{type(error).__name__}")
 
@@ -133,7 +137,7 @@ class Mesh:
             filename=f"{parcel.ids['bundle_id']}.xml",
             content_type="application/fhir+xml",
         )
-        return judge(response.status_code, _json(response), response.headers.get("Retry-After"))
+        return _judge_answer(response)
 
 
 def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClient:
@@ -168,6 +172,12 @@ def judge(status: int, body: Mapping[str, Any], retry_after: str | None = None) 
     if status in PASSING or status >= 500:
         return Retry(f"http {status}", seconds_asked(retry_after))
     return Failed(f"mesh {_code(body) or f'http {status}'}")
+
+
+def _judge_answer(response: requests.Response | None) -> Outcome:
+    if response is None:
+        return Retry("no-answer")
+    return judge(response.status_code, _json(response), response.headers.get("Retry-After"))
 
 
 def _code(body: Mapping[str, Any]) -> str | None:
