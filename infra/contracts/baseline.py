@@ -39,7 +39,8 @@ def judge(released: Schema, now: Schema) -> Verdict:
 
 def _changes(released: Schema, now: Schema, name: str) -> list[Change]:
     """Others read events by the contract that they hold; commands only we read."""
-    return changes(_contract(released, name), _contract(now, name), old_readers=name not in COMMANDS)
+    old, new = _contract(released, name), _contract(now, name)
+    return [] if old == new else changes(old, new, old_readers=name not in COMMANDS)
 
 
 def _shared(released: Schema, now: Schema) -> list[str]:

@@ -20,6 +20,7 @@ ANNOTATIONS = {"$id", "$schema", "$defs", "title", "description", "default", "ex
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 EQUAL = ("pattern", "format", "multipleOf", "uniqueItems")
+OF_TEXT = ("minLength", "maxLength", "pattern", "format")
 SHAPE = ("type", "properties", "required", "additionalProperties", "items")
 KNOWN = {*ANNOTATIONS, *LOWER, *UPPER, *EQUAL, *SHAPE, "enum", "const"}
 
@@ -64,7 +65,8 @@ class Part:
                 yield from self.at(choice).branches()
         elif isinstance(kinds, list):
             for kind in kinds:
-                yield from replace(self, schema={**self.schema, "type": kind}).branches()
+                said = {key: what for key, what in self.schema.items() if kind == "string" or key not in OF_TEXT}
+                yield from replace(self, schema={**said, "type": kind}).branches()
         else:
             yield self
 
@@ -84,9 +86,10 @@ class Part:
                 return None
 
     def takes(self, value: Any) -> bool:
-        """Whether it takes this one value; not, where only a format could tell."""
-        if self.values is not None:
-            return any(type(known) is type(value) and known == value for known in self.values)
+        """Whether it takes this one value; not, where only a format, or a look into a list or object, could tell."""
+        listed = self.values
+        if listed is not None and not any(type(known) is type(value) and known == value for known in listed):
+            return False
         only_this = Part(_exactly(value, self.schema), self.root)
         return only_this.fits(self) and not any(_inside(only_this, self, Walk()))
 
@@ -102,8 +105,8 @@ def _exactly(value: Any, beside: Schema) -> Schema:
         case str():
             matched = {"pattern": pattern} if re.search(pattern := beside.get("pattern", ""), value) else {}
             return {"type": "string", "minLength": len(value), "maxLength": len(value), **matched}
-        case int() if not isinstance(value, bool):
-            return {"type": "integer", "minimum": value, "maximum": value}
+        case int() | float() if not isinstance(value, bool):
+            return {"type": "integer" if isinstance(value, int) else "number", "minimum": value, "maximum": value}
         case _:
             return {"type": {bool: "boolean", type(None): "null"}.get(type(value), "unknown")}
 

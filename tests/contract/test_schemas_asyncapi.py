@@ -85,7 +85,7 @@ def test_every_channel_has_a_sender_and_a_receiver_or_is_at_the_border() -> None
 
 
 @pytest.mark.parametrize("data_type", ALL_TYPES.values(), ids=lambda data: data.__name__)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.data())
 def test_the_headers_that_we_send_are_those_described(data_type: type[EventData], data: st.DataObject) -> None:
     event = data.draw(an_event_with(data_type.model_construct()))

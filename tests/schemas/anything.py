@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin
 
@@ -42,12 +43,19 @@ def _with_check_digit(nine: str) -> str:
 
 def any_of(model: type[M]) -> SearchStrategy[M]:
     """Any valid object of a model; fields that have a default are now and then left out."""
+    made: SearchStrategy[M] = _made(model)
+    return made
+
+
+@cache
+def _made(model: type[BaseModel]) -> SearchStrategy[Any]:
     fields = {name: _of_field(field) for name, field in model.model_fields.items()}
     wanted = {name: fields[name] for name, field in model.model_fields.items() if field.is_required()}
     free = {name: strategy for name, strategy in fields.items() if name not in wanted}
     return st.fixed_dictionaries(wanted, optional=free).map(lambda values: model(**values))
 
 
+@cache
 def any_event(data_type: type[EventData]) -> SearchStrategy[Event]:
     """Any event or command of one type, with any attributes."""
     return any_of(data_type).flatmap(an_event_with)
@@ -55,8 +63,7 @@ def any_event(data_type: type[EventData]) -> SearchStrategy[Event]:
 
 def an_event_with(data: EventData) -> SearchStrategy[Event]:
     """This data, with any attributes."""
-    fields = {name: _of_field(field) for name, field in Event.model_fields.items() if name != "data"}
-    return st.builds(Event, data=st.just(data), **fields)
+    return st.fixed_dictionaries(dict(ATTRIBUTES)).map(lambda attributes: Event(data=data, **attributes))
 
 
 def _of_field(field: FieldInfo) -> SearchStrategy[Any]:
@@ -139,3 +146,6 @@ def _tuple(kind: Any, limits: dict[str, int]) -> SearchStrategy[tuple[Any, ...]]
     fewest = limits.get("min_length", 0)
     unique = (lambda need: need.service) if kind is HousingNeed else None
     return st.lists(_of(kind), min_size=fewest, max_size=fewest + 2, unique_by=unique).map(tuple)
+
+
+ATTRIBUTES = {name: _of_field(field) for name, field in Event.model_fields.items() if name != "data"}

@@ -19,8 +19,8 @@ every_type = pytest.mark.parametrize("data_type", ALL_TYPES.values(), ids=lambda
 NOT_MADE_SMALL = (Phase.explicit, Phase.reuse, Phase.generate)
 """Making an event of a hundred fields small takes minutes; the faults are listed by place, which tells as much."""
 
-a_few = settings(max_examples=4, deadline=None, phases=NOT_MADE_SMALL)
-some = settings(max_examples=30, deadline=None, phases=NOT_MADE_SMALL)
+a_few = settings(max_examples=3, deadline=None, phases=NOT_MADE_SMALL)
+some = settings(max_examples=20, deadline=None, phases=NOT_MADE_SMALL)
 any_data = st.sampled_from(list(ALL_TYPES.values())).flatmap(any_of)
 
 
