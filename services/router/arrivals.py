@@ -20,7 +20,7 @@ from schemas.model import HubId, Reference
 from schemas.referral import GrantProgress, Referral, Service
 from services.router import endings, matching
 from services.router.assignment import Assignment, hospital_of, what_is_read
-from services.router.change import Change, assign_alone, by_itself, case_id_of, moved_hubs, place
+from services.router.change import Change, assign_alone, by_itself, case_id_of, moved_hubs, place, put
 from services.router.matching import Candidate, Description, Doubt, Match
 from services.router.state import Case, KnownPerson, KnownReferral, Leg, Role
 from services.router.views import is_secret
@@ -127,7 +127,7 @@ def _new_case(change: Change, known: KnownReferral, home: Leg, alone: Assignment
 
 def _open(change: Change, known: KnownReferral, alone: Assignment) -> None:
     change.keep(known)
-    case, _ = place(change, _new_case(change, known, Leg(hub=None), alone))
+    case = put(change, _new_case(change, known, Leg(hub=None), alone), alone)
     case = change.happen(CaseOpened, _with_grant(case, known.referral.grant), [known])
     change.happen(CaseAssigned, case, [known], change.roles(case), settles=True)
 

@@ -1,8 +1,9 @@
 """Decides which hub a case belongs to and who holds it: the routing rules of the design, over its open referrals as a set."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from schemas.case import Pathway, RoutingReason
 from schemas.model import HubId, OnsCode, Reference
@@ -35,8 +36,7 @@ class Request:
         return self.referral.referred_on or date.max, self.reference
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """Where a case belongs. `home_hub` may be an authority outside the county; none: central triage must decide."""
 
     home_hub: HubId | None = None
@@ -89,7 +89,7 @@ def assign(
     for rule in RULES if rules is None else rules:
         found = rule(found, facts)
     if found.holder is None and found.pathway is not Pathway.OUTSIDE:
-        found = replace(found, holder=found.home_hub)
+        found = found._replace(holder=found.home_hub)
     return found
 
 
@@ -133,8 +133,7 @@ def inpatient(found: Assignment, facts: Facts) -> Assignment:
     latest = max(stays, key=lambda stay: (_admitted(stay), [-ord(letter) for letter in stay.reference]))
     hub, worklist = _hospital(latest, facts.directory)
     holder = facts.stay_placed or hub.id
-    return replace(
-        found,
+    return found._replace(
         holder=holder,
         pathway=Pathway.HOSPITAL,
         reasons=found.because(RoutingReason.INPATIENT),
@@ -149,21 +148,21 @@ def already_open(found: Assignment, facts: Facts) -> Assignment:
     if facts.placed == facts.directory.triage.id:
         if found.holder is not None:
             return found
-        return replace(found, holder=facts.placed, pathway=Pathway.TRIAGE, worklist=_desk(facts))
-    return replace(found, home_hub=facts.placed, reasons=found.because(RoutingReason.ALREADY_OPEN))
+        return found._replace(holder=facts.placed, pathway=Pathway.TRIAGE, worklist=_desk(facts))
+    return found._replace(home_hub=facts.placed, reasons=found.because(RoutingReason.ALREADY_OPEN))
 
 
 def housing_authority(found: Assignment, facts: Facts) -> Assignment:
     """3. The authority that the person named, a council's district, the community postcode, the ward's: in this order."""
     told = list(_districts(facts))
     residence = next((code for reason, code in told if reason is not RoutingReason.NAMED_AUTHORITY), None)
-    found = replace(found, district=residence or next((code for _, code in told), None))
+    found = found._replace(district=residence or next((code for _, code in told), None))
     if facts.placed is not None:
         return found
     for reason, code in told:
         home = _home_of(code, facts)
         if home is not None:
-            return replace(found, home_hub=home, reasons=found.because(reason))
+            return found._replace(home_hub=home, reasons=found.because(reason))
     return found
 
 
@@ -171,16 +170,15 @@ def outside_county(found: Assignment, facts: Facts) -> Assignment:
     """4. Outside the seven districts, and not in hospital: returned, with where to go."""
     if found.holder is not None or facts.directory.authority(found.home_hub) is None:
         return found
-    return replace(found, pathway=Pathway.OUTSIDE, reasons=found.because(RoutingReason.OUTSIDE_COUNTY))
+    return found._replace(pathway=Pathway.OUTSIDE, reasons=found.because(RoutingReason.OUTSIDE_COUNTY))
 
 
 def needs(found: Assignment, facts: Facts) -> Assignment:
     """5. Central triage only where every need is a service that is merely referred onward; otherwise a Housing MOT."""
     if not _is_at_a_hub(found, facts):
         return found
-    services = [need.service for request in facts.requests for need in request.referral.needs]
-    all_told = all(request.referral.needs for request in facts.requests)
-    if not all_told or not all(map(facts.directory.is_onward, services)):
+    asked = [request.referral.needs for request in facts.requests]
+    if not all(asked) or not all(facts.directory.is_onward(need.service) for needs in asked for need in needs):
         return found
     return _to_triage(found, facts, RoutingReason.ONWARD_ONLY)
 
@@ -195,9 +193,9 @@ def hub_full(found: Assignment, facts: Facts) -> Assignment:
         return found
     other = facts.directory.overflow(found.home_hub, facts.on)
     if other is not None:
-        return replace(found, home_hub=other.id, reasons=found.because(RoutingReason.HUB_FULL_OVERFLOW))
+        return found._replace(home_hub=other.id, reasons=found.because(RoutingReason.HUB_FULL_OVERFLOW))
     waiting = found.because(RoutingReason.HUB_FULL_WAITING_LIST)
-    return replace(found, pathway=Pathway.WAITING_LIST, reasons=waiting)
+    return found._replace(pathway=Pathway.WAITING_LIST, reasons=waiting)
 
 
 def not_decidable(found: Assignment, facts: Facts) -> Assignment:
@@ -205,7 +203,7 @@ def not_decidable(found: Assignment, facts: Facts) -> Assignment:
     if found.home_hub is not None or found.pathway is Pathway.TRIAGE:
         return found
     if found.holder is not None:
-        return replace(found, reasons=found.because(RoutingReason.NOT_DECIDABLE))
+        return found._replace(reasons=found.because(RoutingReason.NOT_DECIDABLE))
     return _to_triage(found, facts, RoutingReason.NOT_DECIDABLE)
 
 
@@ -234,8 +232,7 @@ def _is_at_a_hub(found: Assignment, facts: Facts) -> bool:
 
 
 def _to_triage(found: Assignment, facts: Facts, reason: RoutingReason) -> Assignment:
-    return replace(
-        found,
+    return found._replace(
         home_hub=None,
         holder=facts.directory.triage.id,
         pathway=Pathway.TRIAGE,

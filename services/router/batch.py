@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, get_args
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,7 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
+    CaseCancelled,
+    CaseCompleted,
     CaseEvent,
+    CaseRejected,
     Command,
     Event,
     HubCommand,
@@ -131,6 +135,8 @@ def _leniently(value: bytes) -> dict[str, Any]:
 
 def _printable(chain: str) -> str:
     """A chain's name can be anything that somebody sent: the database takes no NUL and no half characters."""
+    if chain.isprintable() and len(chain) <= 200:
+        return chain
     return "".join(letter if letter.isprintable() else "?" for letter in chain[:200])
 
 
@@ -251,7 +257,7 @@ class _Batch:
         self, one: Input, told: Happening | Refusal, place: int, target: str, data: Any, sequence: int | None
     ) -> Event:
         name = f"{one.record.topic}|{one.event.id}|{one.person_key}|{place}|{target}"
-        return Event.model_construct(
+        return Event(
             id=str(uuid.uuid5(EVENTS, name)),
             source=SOURCE,
             time=self.now,
@@ -283,7 +289,15 @@ def _decision(state: KeyState, one: Input, grounds: Grounds) -> Decision:
 
 def _references(data: CaseEvent) -> list[str]:
     """The referrals that an event is about."""
-    named = (getattr(data, field, None) for field in ("joined", "updated", "refused"))
-    ended = (one.reference for one in getattr(data, "ended", ()))
-    concerned = (concern.reference for concern in data.concerns)
+    concerned = [concern.reference for concern in data.concerns]
+    named = [getattr(data, field) for field in _naming(type(data))]
+    ended = (
+        [one.reference for one in data.ended] if isinstance(data, CaseCompleted | CaseRejected | CaseCancelled) else []
+    )
     return list(dict.fromkeys([*concerned, *ended, *filter(None, named)]))
+
+
+@cache
+def _naming(event: type[CaseEvent]) -> tuple[str, ...]:
+    """Fields of an event that hold the reference of one referral."""
+    return tuple(field for field in ("joined", "updated", "refused") if field in event.model_fields)

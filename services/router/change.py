@@ -1,13 +1,13 @@
 """A decision in the making: a working copy of the state under one key, what happened to it, and who hears of it."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from schemas.case import BusinessStatus, Pathway, RoutingReason
-from schemas.events import CaseEvent, CommandRefused
+from schemas.events import CaseEvent, CommandRefused, Concern
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.directory import Directory
 from services.router import views
@@ -78,6 +78,7 @@ class Change:
         self.cases: dict[CaseId, Case] = dict(state.cases)
         self.referrals: dict[Reference, KnownReferral] = dict(state.referrals)
         self.happenings: list[Happening | Refusal] = []
+        self._concerns: dict[Reference, tuple[KnownReferral, KnownPerson, Concern]] = {}
 
     def decision(self) -> Decision:
         """What came of it."""
@@ -123,7 +124,7 @@ class Change:
             case=views.whole_position(case, self.grounds.directory),
             decided_by=self.cause.hub,
             command_id=self.cause.command_id,
-            concerns=tuple(views.concern(known, self.persons[known.person_no]) for known in concerns),
+            concerns=tuple(map(self._concern, concerns)),
             **data,
         )
         case = _told(case, hubs or {}, settles)
@@ -132,6 +133,16 @@ class Change:
             Happening(happened, self.cause.correlation_id, self._for_hubs(happened, case, hubs or {}))
         )
         return case
+
+    def _concern(self, known: KnownReferral) -> Concern:
+        """What its referrer may hear; made once for events that follow each other."""
+        person = self.persons[known.person_no]
+        made = self._concerns.get(known.reference)
+        if made is not None and made[0] is known and made[1] is person:
+            return made[2]
+        new = views.concern(known, person)
+        self._concerns[known.reference] = (known, person, new)
+        return new
 
     def _for_hubs(self, data: CaseEvent, case: Case, hubs: Mapping[HubId, Role]) -> tuple[tuple[HubId, CaseEvent], ...]:
         referrals, directory = self.of_case(case.case_id), self.grounds.directory
@@ -181,33 +192,29 @@ def by_itself(known: KnownReferral, alone: Assignment) -> KnownReferral:
 
 def place(change: Change, case: Case) -> tuple[Case, Assignment]:
     """The case where the rules, or the person who placed it, put it: by its open referrals as a set."""
-    grounds, known = change.grounds, change.open_of(case.case_id)
+    grounds = change.grounds
     placed = case.home.hub if case.home.placed else None
     stay_placed = case.stay.hub if case.stay and case.stay.placed else None
-    found = assign(
-        map(request_of, known), grounds.directory, grounds.postcodes, grounds.on, placed=placed, stay_placed=stay_placed
-    )
+    requests = map(request_of, change.open_of(case.case_id))
+    found = assign(requests, grounds.directory, grounds.postcodes, grounds.on, placed=placed, stay_placed=stay_placed)
+    return put(change, case, found), found
+
+
+def put(change: Change, case: Case, found: Assignment) -> Case:
+    """The case where `found` says that it belongs."""
     stay = _leg(case.stay, found.holder, found, found.reasons) if found.pathway is Pathway.HOSPITAL else None
-    case = case.model_copy(
-        update={
-            "home": _home_in_stay(change, case, found, known)
-            if stay
-            else _leg(case.home, _home(found), found, found.reasons),
-            "stay": stay,
-            "district": found.district,
-            "directory_version": grounds.directory.version,
-        }
-    )
-    return case, found
+    home = _home_in_stay(change, case, found) if stay else _leg(case.home, _home(found), found, found.reasons)
+    update = {"home": home, "stay": stay, "district": found.district}
+    return case.model_copy(update={**update, "directory_version": change.grounds.directory.version})
 
 
 def _home(found: Assignment) -> HubId | None:
     return found.home_hub if found.pathway is Pathway.OUTSIDE else found.holder
 
 
-def _home_in_stay(change: Change, case: Case, found: Assignment, known: Sequence[KnownReferral]) -> Leg:
+def _home_in_stay(change: Change, case: Case, found: Assignment) -> Leg:
     """The home hub's part during a stay: its pathway and reasons are those that the referrals of the community give."""
-    grounds = change.grounds
+    grounds, known = change.grounds, change.open_of(case.case_id)
     community = [request_of(one) for one in known if not one.in_stay and one.hospital_hub is None]
     alone = Assignment()
     if community:

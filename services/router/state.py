@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
 from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
 from schemas.model import CaseId, Frozen, HubId, OnsCode, PersonKey, Reference
 from schemas.referral import Referral, Service
@@ -45,7 +47,7 @@ class Case(Frozen):
     ended: CaseStatus | None = None
     district: OnsCode | None = None
     directory_version: str
-    told: Mapping[str, Told] = {}
+    told: Mapping[str, Told] = Field(default_factory=dict)
 
     @property
     def holding(self) -> Leg:
@@ -70,7 +72,7 @@ class KnownReferral(Frozen):
     referral: Referral
     status: CaseStatus = CaseStatus.REQUESTED
     open_needs: tuple[Service, ...]
-    ended_needs: Mapping[Service, CaseStatus] = {}
+    ended_needs: Mapping[Service, CaseStatus] = Field(default_factory=dict)
     interventions: tuple[Intervention, ...] = ()
     home_hub: HubId | None = None
     """What its referrer was told: by this referral alone, until a home hub has accepted."""

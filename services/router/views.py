@@ -6,10 +6,11 @@ nothing that names who asked. A referrer's part (`concern`) is made from that on
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
 from schemas.case import CasePosition, EndReason, RoutingReason
-from schemas.events import CaseEvent, CaseJoined, CaseUpdated, Concern, HubReferral, PersonBrief
+from schemas.events import CaseEvent, CaseJoined, CaseTransferred, CaseUpdated, Concern, HubReferral, PersonBrief
 from schemas.model import HubId, Reference
 from schemas.referral import (
     Consent,
@@ -180,7 +181,7 @@ def hub_event(
     }
     if _is_secret_to(hub, data.decided_by, directory):
         update |= {"decided_by": None, "command_id": None}
-    if _is_secret_to(hub, getattr(data, "from_hub", None), directory):
+    if isinstance(data, CaseTransferred) and _is_secret_to(hub, data.from_hub, directory):
         update["from_hub"] = None
     return data.model_copy(update=update)
 
@@ -207,15 +208,20 @@ def _hub_referral(
     )
 
 
+@cache
+def _by_referral(event: type[CaseEvent]) -> tuple[str, ...]:
+    """Fields of an event whose items each belong to one referral."""
+    return tuple(field for field in ("ended", "findings", "interventions") if field in event.model_fields)
+
+
 def _named(data: CaseEvent, ours: set[Reference]) -> dict[str, object]:
     """What the event says of single referrals, without those that the reader may not know."""
     found: dict[str, object] = {
         field: tuple(item for item in getattr(data, field) if item.reference in ours)
-        for field in ("ended", "findings", "interventions")
-        if hasattr(data, field)
+        for field in _by_referral(type(data))
     }
     if "ended" in found and not found["ended"]:
-        found |= {field: value for field, value in _UNTOLD.items() if hasattr(data, field)}
+        found |= {field: value for field, value in _UNTOLD.items() if field in type(data).model_fields}
     if isinstance(data, CaseJoined) and data.joined not in ours:
         found["joined"] = None
     if isinstance(data, CaseUpdated) and data.updated not in ours:
