@@ -123,7 +123,6 @@ def _measure(
     before, offset, out = _cpu(running), inbox.stat().st_size if inbox.exists() else 0, inbox.with_name(f"{name}.jsonl")
     options = {"--url": running.addresses["intake"], "--token-file": token, "--count": given.count, "--out": out}
     options |= {"--connections": given.connections, "--run": f"{name} {time.time()}"}
-    began = time.time()
     load = subprocess.Popen(
         [sys.executable, "-m", "infra.bench.load", *(str(word) for pair in options.items() for word in pair)]
     )
@@ -134,7 +133,6 @@ def _measure(
     ended = max((_time(line) for line in heard if line.get("told") == last), default=time.time())
     first = min(post["at"] for post in posts)
     cpu = {process: after[process] - before.get(process, 0.0) for process in after} | {"load": spent}
-    del began
     return Measured(name, posts, heard, last, ended - first, cpu)
 
 
@@ -176,7 +174,10 @@ def _lines(inbox: Path, offset: int) -> list[dict[str, Any]]:
 def _cpu(running: Installation) -> dict[str, float]:
     """CPU seconds so far, by process; a server's children are counted with it."""
     own = {name: child.pid for name, child in running.supervisor.children.items()}
-    servers = {child.name: child.pid for child in running.parts.children}
+    brokers = {
+        f"kafka {at}": broker.child.pid for at, broker in enumerate(running.parts.kafka.brokers, 1) if broker.child
+    }
+    servers = {"postgres": running.parts.postgres.child.pid, **brokers}
     return {name: _spent(pid) for name, pid in {**own, **servers}.items()}
 
 
@@ -249,9 +250,9 @@ def _runs(given: argparse.Namespace, conformance: str) -> list[Measured]:
     ):
         console.print(f"[dim]{label}: warming up[/dim]")
         warm = argparse.Namespace(**{**vars(given), "count": min(300, given.count)})
-        _measure(running, inbox, token, warm, "warm", "assigned")
+        _measure(running, inbox, token, warm, "warm", "home-hub")
         console.print(f"[dim]{label}: (i) until each referrer has heard which hub[/dim]")
-        first = _measure(running, inbox, token, given, f"(i) {label}", "assigned")
+        first = _measure(running, inbox, token, given, f"(i) {label}", "home-hub")
         _start_hubs(running)
         _wait_until_heard(
             inbox, 0, {line["correlation_id"] for line in first.heard if "correlation_id" in line}, "completed"

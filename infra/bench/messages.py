@@ -1,14 +1,13 @@
-"""Referrals for the benchmark: one example message, with ids, person and postcode of its own for each."""
+"""Referrals for the benchmark: one message of 6 KB, with ids, person and postcode of its own for each."""
 
 import json
 import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from services.messaging.settings import CHECKOUT
-
-TEMPLATE = CHECKOUT / "examples" / "update-1-new.json"
+TEMPLATE = Path(__file__).with_name("referral.json")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 """Every id of the template becomes another one for each message."""
 
