@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,7 +183,7 @@ async def perform(
 
 
 @contextlib.asynccontextmanager
-async def _drawing(performance: Show, console: Console):  # type: ignore[no-untyped-def]
+async def _drawing(performance: Show, console: Console) -> AsyncIterator[None]:
     """The table, live, where there is a screen; elsewhere a line for each example that ends as it should."""
     drawing = asyncio.create_task(_draw(performance, console) if console.is_terminal else _tell(performance, console))
     try:

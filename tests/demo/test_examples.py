@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from infra import postcodes
 from infra.demo import examples
 from infra.demo.examples import EXAMPLES, ExampleFault
 from schemas import nhs_number
-from services import directory
+from services import directory, partners
 from services.messaging.settings import CHECKOUT
 
 EVERY = examples.load()
+DIRECTORY = CHECKOUT / "infra" / "directory"
+REFERRED_ON = date(2026, 11, 16)
 
 
 def test_every_message_is_sent_by_an_expected_file() -> None:
@@ -36,7 +39,7 @@ def test_every_nhs_number_is_synthetic(file: Path) -> None:
 
 
 def test_postcodes_belong_to_the_hub_that_is_expected() -> None:
-    hubs = directory.load(CHECKOUT / "infra" / "directory")
+    hubs = directory.load(DIRECTORY)
     districts = dict(postcodes.rows(frozenset(hubs.districts), "L"))
     placed = [
         (example.folder / end.of, end.hub)
@@ -45,9 +48,7 @@ def test_postcodes_belong_to_the_hub_that_is_expected() -> None:
         if list(end.why) == ["community-postcode"]
     ]
     wrong = [
-        file.name
-        for file, hub in placed
-        if hubs.hub_for_district(districts[_postcode(file)], _referred(file)).id != hub
+        file.name for file, hub in placed if hubs.hub_for_district(districts[_postcode(file)], REFERRED_ON).id != hub
     ]
     assert placed
     assert wrong == []
@@ -57,12 +58,6 @@ def _postcode(file: Path) -> str:
     found = re.search(r'"post(?:alC|c)ode": "([^"]+)"', file.read_text())
     assert found
     return found[1].replace(" ", "")
-
-
-def _referred(file: Path):  # type: ignore[no-untyped-def]
-    from datetime import date
-
-    return date(2026, 11, 16)
 
 
 def test_notes_for_the_simulated_hubs_are_found_by_what_a_hub_can_see() -> None:
@@ -83,3 +78,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.expected.yaml").write_text("who: W\nshows: x\nsteps: [{send: w.json, by: ww, answer: accepted}]\n")
     with pytest.raises(ExampleFault, match=r"there is no file w\.json"):
         examples.load(tmp_path)
+
+
+def test_everybody_who_sends_or_hears_is_a_partner() -> None:
+    known = {partner.id for partner in partners.load(DIRECTORY, None)}
+    named = {step.by for example in EVERY for step in example.expected.steps}
+    named |= {partner for example in EVERY for end in example.expected.ends for partner in (*end.heard, *end.done)}
+    assert named <= known
