@@ -1,0 +1,182 @@
+"""The router as it runs: two processes on Kafka and PostgreSQL, one of them killed in the middle; and how it refuses to start."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import Accept
+from schemas.model import Reference
+from schemas.topics import REFERRAL_EVENT, declared, hub_case
+from services.messaging import broker
+from services.messaging.cloudevents import Record
+from services.router.change import case_id_of
+from tests.router.builders import DIRECTORY, a_form, a_referral, received
+from tests.router.records import a_command, a_record
+
+PEOPLE = 150
+
+
+@pytest.fixture
+async def bootstrap(request: pytest.FixtureRequest) -> str:
+    address = os.environ.get("LIGHTBULB_KAFKA") or str(request.getfixturevalue("kafka"))
+    await broker.create_topics(address, declared([hub.id for hub in DIRECTORY.hubs]), replication=1)
+    return address
+
+
+@pytest.fixture
+def environment(bootstrap: str, migrated: str, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "secret").write_bytes(os.urandom(32))
+    return {
+        "LIGHTBULB_DATABASE": migrated,
+        "LIGHTBULB_KAFKA": bootstrap,
+        "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+        "LIGHTBULB_LOG_LEVEL": "DEBUG",
+    }
+
+
+@asynccontextmanager
+async def a_process(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.router.app", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), 30)
+
+
+async def publish(bootstrap: str, records: Sequence[Record]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
+    await producer.start()
+    for record in records:
+        await producer.send(record.topic, record.value, key=record.key, headers=list(record.headers))
+    await producer.stop()
+
+
+async def until(engine: AsyncEngine, query: str, count: int, seconds: float = 120) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            async with engine.connect() as connection:
+                if await connection.scalar(text(query)) == count:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def everything_on(bootstrap: str, topic: str) -> list[tuple[str, dict[str, bytes], dict[str, object]]]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        partitions = partitions or [TopicPartition(topic, number) for number in range(3)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        total = sum((await consumer.end_offsets(partitions)).values())
+        found = []
+        while len(found) < total:
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                found += [(one.key.decode(), dict(one.headers), json.loads(one.value)) for one in batch]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def test_two_processes_one_killed_apply_everything_once_and_number_it_without_gap(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine
+) -> None:
+    run = uuid.uuid4().hex[:8]
+    keys = [uuid.uuid4().hex for _ in range(PEOPLE)]
+    opened_by = [Reference(f"LB-{run}-{n}-A") for n in range(PEOPLE)]
+    first = [a_record(received(r, a_referral()), id=f"{r}", key=k) for r, k in zip(opened_by, keys, strict=True)]
+    second = [
+        a_record(received(Reference(f"LB-{run}-{n}-B"), a_form()), id=f"{run}-b-{n}", key=key)
+        for n, key in enumerate(keys)
+    ]
+    accepts = [
+        a_command("blaby", Accept, case_id_of(key, by), id=f"{run}-c-{n}", key=key, decided_on=2)  # type: ignore[arg-type]
+        for n, (key, by) in enumerate(zip(keys, opened_by, strict=True))
+    ]
+    applied = "select count(*) from router.input"
+    async with a_process(environment) as one, a_process(environment) as two:
+        await publish(bootstrap, first)
+        await until(engine, "select least(count(*), 50) from router.input", 50)
+        one.kill()
+        await publish(bootstrap, [*first, *second])
+        await until(engine, applied, 2 * PEOPLE)
+        await publish(bootstrap, [*accepts, *accepts])
+        await until(engine, applied, 3 * PEOPLE)
+        await until(engine, "select count(*) from router.outbox where published_at is null", 0)
+        assert two.returncode is None
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("select count(*) from router.\"case\" where status = 'accepted'")) == PEOPLE
+        assert await connection.scalar(text("select count(*) from router.quarantine")) == 0
+    await _hub_topic_is_sound(bootstrap, set(keys))
+
+
+async def _hub_topic_is_sound(bootstrap: str, keys: set[str]) -> None:
+    """Repeats are allowed (the relay sends at least once); a gap, or an order that goes back to something new, is not."""
+    versions: dict[str, list[int]] = defaultdict(list)
+    for key, headers, data in await everything_on(bootstrap, hub_case("blaby")):
+        if key in keys and b"command-refused" not in headers["ce_type"]:
+            version = data["hub_version"]
+            assert isinstance(version, int)
+            if version not in versions[key]:
+                versions[key].append(version)
+    assert set(versions) == keys
+    assert all(seen == [1, 2, 3] for seen in versions.values())
+
+
+async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap: str, engine: AsyncEngine) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.router.app", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE
+    )
+    key = uuid.uuid4().hex
+    poison = a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)
+    broken = Record(REFERRAL_EVENT, 0, 0, poison.key, poison.value.replace(b'"1946', b'"x1946'), poison.headers)
+    await publish(bootstrap, [poison, broken])
+    await until(engine, "select count(*) from router.quarantine", 1, 60)
+    process.send_signal(signal.SIGTERM)
+    _, logged = await asyncio.wait_for(process.communicate(), 30)
+
+    assert process.returncode == 0
+    assert b"record_parked" in logged
+    for secret in (b"Vickers", b"Violet", b"9990000026", b"1946-03-04", b"Any Street"):
+        assert secret not in logged
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"LIGHTBULB_DATABASE": "mysql://x"}, "LIGHTBULB_DATABASE"),
+        ({"LIGHTBULB_DIRECTORY": "/nowhere"}, "hubs.yaml"),
+        ({"LIGHTBULB_REPLICATION": "3"}, "replication is 1, declared 3"),
+    ],
+)
+async def test_it_says_what_is_wrong_and_ends_with_1(
+    environment: dict[str, str], changed: dict[str, str], names: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.router.app",
+        env={**os.environ, **environment, **changed},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 1
+    assert names in said.decode()
+    assert "Traceback" not in said.decode()
