@@ -1,0 +1,136 @@
+"""One installation for all walks: real parts, two processes of each service, a practice's system, everything at DEBUG."""
+
+import asyncio
+import json
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from infra import installation
+from infra.bench.messages import Message, messages
+from infra.demo.hub import Case, Client, Step, command, hear
+from infra.embedded import kept
+from infra.installation import Installation, Plan
+from services.messaging.settings import CHECKOUT
+
+PRACTICE = "gp-alder-lane"
+FHIR_JSON = "application/fhir+json; version=1.0.0"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The installation, and what its ends saw."""
+
+    running: Installation
+    inbox: Path
+
+    def token(self, partner: str = PRACTICE) -> str:
+        return str(self.running.addresses["partners"][partner]["token"])
+
+    async def post(self, session: aiohttp.ClientSession, message: Message) -> tuple[int, str]:
+        """POST once: (status, body)."""
+        headers = {
+            "Authorization": f"Bearer {self.token()}",
+            "Content-Type": FHIR_JSON,
+            "X-Request-Id": message.request_id,
+            "X-Correlation-Id": message.correlation_id,
+        }
+        url = self.running.addresses["intake"] + "/fhir/$process-message"
+        async with session.post(url, data=message.body, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    def heard(self, correlation_id: str) -> list[dict[str, Any]]:
+        """What the practice's system took for one referral, in the order that it came."""
+        lines = self.inbox.read_text().splitlines() if self.inbox.exists() else []
+        return [line for line in map(json.loads, lines) if line.get("correlation_id") == correlation_id]
+
+    async def hears(self, correlation_id: str, told: str, seconds: float = 60) -> list[dict[str, Any]]:
+        """Wait until the practice was told this; everything that it heard."""
+        async with asyncio.timeout(seconds):
+            while told not in {line.get("told") for line in self.heard(correlation_id)}:
+                await asyncio.sleep(0.1)
+        return self.heard(correlation_id)
+
+    def logs(self) -> str:
+        return "".join(file.read_text(errors="replace") for file in (self.running.plan.data / "logs").glob("*.log"))
+
+
+@pytest.fixture(scope="session")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    folder = tmp_path_factory.mktemp("walk")
+    [port] = kept.free_ports(1)
+    data = installation.throw_away_folder()
+    plan = Plan(
+        data,
+        ephemeral=True,
+        each=2,
+        feedback_urls={PRACTICE: f"http://{kept.HOST}:{port}/"},
+        environment={"LIGHTBULB_LOG_LEVEL": "DEBUG"},
+    )
+    running = installation.start(plan)
+    try:
+        inbox = folder / "practice.jsonl"
+        system = [sys.executable, str(CHECKOUT / "infra/demo/gp_system.py"), "--port", str(port), "--inbox", str(inbox)]
+        running.run_beside("gp-system", [*system, "--token-file", str(data / f"feedback-token-{PRACTICE}")])
+        yield Walk(running, inbox)
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def a_message() -> Callable[[], Message]:
+    """A referral of somebody new, each time."""
+
+    def make() -> Message:
+        [message] = messages(1, f"walk {uuid.uuid4()}")
+        return message
+
+    return make
+
+
+class HubAtWork:
+    """A hub's system under a test's control: it knows of us no more than its topics."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.cases: dict[tuple[str, str], Case] = {}
+        self.kinds: dict[tuple[str, str], list[str]] = {}
+        self.refusals: list[dict[str, Any]] = []
+        self.person_keys: dict[str, str] = {}
+
+    async def until(self, ready: Callable[["HubAtWork"], Any], seconds: float = 60) -> Any:
+        """Listen until `ready` finds what it looks for."""
+        async with asyncio.timeout(seconds):
+            while not (found := ready(self)):
+                for heard in await self._client.receive(0.1):
+                    self._take(heard)
+        return found
+
+    def _take(self, heard: Any) -> None:
+        if heard.kind == "command-refused":
+            self.refusals.append(heard.data)
+            return
+        key = (heard.hub, heard.data["case_id"])
+        case = self.cases.setdefault(key, Case(heard.hub, heard.data["case_id"], heard.data["person_key"]))
+        if hear(case, heard.kind, heard.data):
+            case.correlation_id = heard.headers["ce_correlationid"]
+            case.event_id = heard.headers["ce_id"]
+            self.kinds.setdefault(key, []).append(heard.kind)
+
+    def case_of(self, reference: str) -> Case | None:
+        """The case that a referral is on, where some hub sees it."""
+        return next((c for c in self.cases.values() if reference in [r["reference"] for r in c.referrals]), None)
+
+    async def does(self, case: Case, name: str, argument: str = "", **changed: Any) -> None:
+        """Give one command, decided on what was heard last, or as changed."""
+        send = command(case, Step(name, argument), {})
+        await self._client.send(case, send._replace(data={**send.data, **changed}))
+        await self._client.flush()
