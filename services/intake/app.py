@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         forms=form.load(chosen.directory / "forms"),
     )
     server = _Server(_config(create(intake, engine)))
+    gc.freeze()  # the models of FHIR are a hundred thousand objects that never go: no need to look at them again
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
     serving = asyncio.create_task(server.serve(sockets=[listen(chosen)]))
     try:
@@ -120,6 +122,7 @@ def _config(app: Starlette) -> uvicorn.Config:
         log_config=None,
         lifespan="off",
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=64 * 1024,

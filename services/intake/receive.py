@@ -11,7 +11,7 @@ from binascii import Error as NotBase64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from os import urandom
+from random import getrandbits
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +35,9 @@ ANSWER_SECONDS = 5.0
 """BaRS: every answer within 5 seconds. After that the outcome is unknown to the sender, who may send again."""
 
 RETRY_SECONDS = "5"
+
+Headers = Mapping[str, str]
+"""Headers of a request by name in small letters."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,10 @@ _NO_CREDENTIAL = "a valid bearer token of a partner is required"
 
 async def receive(request: Request, protocol: Protocol) -> Response:
     """One message, from the first header to the answer."""
-    mirrored = _mirrored(request)
+    headers = _headers(request)
+    mirrored = _mirrored(headers)
     try:
-        answer = await _received(request, protocol)
+        answer = await _received(request, headers, protocol)
     except Unavailable:
         answer = protocol.error(503, "transient", "nothing was accepted, or it is not known whether it was: send again")
     except TimeoutError:
@@ -125,50 +129,50 @@ async def receive(request: Request, protocol: Protocol) -> Response:
     return _respond(answer, protocol.media_type(answer), mirrored)
 
 
-async def _received(request: Request, protocol: Protocol) -> Answer:
+async def _received(request: Request, headers: Headers, protocol: Protocol) -> Answer:
     intake: Intake = request.app.state.intake
-    partner = intake.partners.authenticate(request.headers.get("authorization"))
+    partner = intake.partners.authenticate(headers.get("authorization"))
     if partner is None:
         return protocol.error(401, "login", _NO_CREDENTIAL)
     if not partner.may_send(protocol.format):
         return protocol.error(403, "forbidden", "your credential is not for this kind of message")
-    if refused := _media_types(request, protocol):
+    if refused := _media_types(headers, protocol):
         return refused
-    body = await _body(request, intake.max_body_bytes)
+    body = await _body(request, headers, intake.max_body_bytes)
     if isinstance(body, int):
         return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
-    delivery = _delivery(request, partner, body, intake)
-    arrival = _arrival(request, protocol, delivery)
+    delivery = _delivery(headers, partner, body, intake)
+    arrival = _arrival(headers, protocol, delivery)
     return await asyncio.wait_for(intake.batching.submit(arrival), ANSWER_SECONDS)
 
 
-def _arrival(request: Request, protocol: Protocol, delivery: Delivery) -> Arrival:
-    faults = _header_faults(request)
+def _arrival(headers: Headers, protocol: Protocol, delivery: Delivery) -> Arrival:
+    faults = _header_faults(headers)
     outcome: Translated | Refusal = Refusal(faults) if faults else protocol.translate(delivery)
     return Arrival(
         id=_message_id(),
         delivery=delivery,
         format=protocol.format,
-        media_type=(request.headers.get("content-type") or "")[:200] or None,
+        media_type=headers.get("content-type", "")[:200] or None,
         outcome=outcome,
         compose=lambda decision: protocol.answer(outcome, decision),
     )
 
 
-def _delivery(request: Request, partner: Partner, body: bytes, intake: Intake) -> Delivery:
+def _delivery(headers: Headers, partner: Partner, body: bytes, intake: Intake) -> Delivery:
     return Delivery(
         partner=partner,
         body=body,
         received_at=datetime.now(UTC),
         attachment_key=intake.attachment_key,
-        request_id=_guid(request.headers.get("x-request-id")),
-        correlation_id=_guid(request.headers.get("x-correlation-id")),
+        request_id=_guid(headers.get("x-request-id")),
+        correlation_id=_guid(headers.get("x-correlation-id")),
     )
 
 
 def _message_id() -> UUID:
     """A new id that grows with time, so that the index of kept messages does (UUID version 7, RFC 9562)."""
-    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(urandom(10), "big")
+    bits = (time.time_ns() // 1_000_000) << 80 | getrandbits(76)
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
@@ -187,22 +191,27 @@ def _guid(value: str | None) -> str | None:
     return value.strip().lower() if value and _GUID.match(value.strip()) else None
 
 
-def _mirrored(request: Request) -> dict[str, str]:
+def _headers(request: Request) -> Headers:
+    """Headers by name in small letters; of one that comes twice, the first."""
+    pairs = reversed(request.scope["headers"])
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+
+
+def _mirrored(headers: Headers) -> dict[str, str]:
     """BaRS: both ids come back as they were sent. Only GUIDs do: anything else might be somebody's number."""
     names = ("X-Request-Id", "X-Correlation-Id")
-    return {name: value for name in names if (value := request.headers.get(name.lower())) and _guid(value)}
+    return {name: value for name in names if (value := headers.get(name.lower())) and _guid(value)}
 
 
-def _header_faults(request: Request) -> tuple[Fault, ...]:
+def _header_faults(headers: Headers) -> tuple[Fault, ...]:
     """Ids that are no GUID, and BaRS headers that are not base64 of a JSON object. Others are not looked at."""
     faults = [
         Fault(f"header {name}", "value", "a GUID is expected")
         for name in ("x-request-id", "x-correlation-id")
-        if request.headers.get(name) is not None and _guid(request.headers[name]) is None
+        if name in headers and _guid(headers[name]) is None
     ]
     for name in _ENCODED:
-        value = request.headers.get(name)
-        if value is not None and not _is_encoded_json(value):
+        if name in headers and not _is_encoded_json(headers[name]):
             faults.append(Fault(f"header {name}", "value", "base64 of a JSON object is expected"))
     return tuple(faults)
 
@@ -214,12 +223,12 @@ def _is_encoded_json(value: str) -> bool:
         return False
 
 
-def _media_types(request: Request, protocol: Protocol) -> Answer | None:
+def _media_types(headers: Headers, protocol: Protocol) -> Answer | None:
     """406 or 415 where what is sent or wanted is not what this protocol speaks."""
-    sent = _essence(request.headers.get("content-type", ""))
+    sent = _essence(headers.get("content-type", ""))
     if sent not in protocol.accepts:
         return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
-    wanted = {_essence(one) for one in request.headers.get("accept", "*/*").split(",")}
+    wanted = {_essence(one) for one in headers.get("accept", "*/*").split(",")}
     if not wanted & {"*/*", "application/*", "application/problem+json", *protocol.accepts}:
         return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is what can be answered")
     return None
@@ -229,10 +238,11 @@ def _essence(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
-async def _body(request: Request, most: int) -> bytes | int:
+async def _body(request: Request, headers: Headers, most: int) -> bytes | int:
     """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off."""
-    if int(request.headers.get("content-length", "0")) > most:
-        return 413
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length[:20]) > most:
+        return 413 if length.isdigit() else 400
     parts: list[bytes] = []
     size = 0
     try:

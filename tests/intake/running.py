@@ -109,7 +109,7 @@ class InProcess:
         self.batching.close()
         await self._task
 
-    async def bars(self, message: Any, *, sender: str | None = "gp-alder-lane", **headers: str) -> Reply:
+    async def bars(self, message: Any, *, sender: str | None = "gp-alder-lane", **headers: Any) -> Reply:
         return await self.post("/fhir/$process-message", message, sender, "application/fhir+json", headers)
 
     async def form(
@@ -135,14 +135,24 @@ class InProcess:
         sent = dict(headers)
         if sender is not None:
             sent["authorization"] = f"Bearer {self.installation.tokens.get(sender, sender)}"
-        return await _asgi(self.app, method, path, body, sent)
+        ends, breaks_off = sent.pop("-body-ends", True), sent.pop("-body-breaks-off", False)
+        return await _asgi(self.app, method, path, body, sent, ends=bool(ends), breaks_off=bool(breaks_off))
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-async def _asgi(application: Any, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+async def _asgi(
+    application: Any,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    ends: bool = True,
+    breaks_off: bool = False,
+) -> Reply:
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -157,10 +167,12 @@ async def _asgi(application: Any, method: str, path: str, body: bytes, headers: 
         "server": ("intake.test", 80),
         "client": ("127.0.0.1", 1),
     }
-    parts = [{"type": "http.request", "body": body, "more_body": False}]
+    parts = [{"type": "http.request", "body": body, "more_body": breaks_off or not ends}]
     sent: list[dict[str, Any]] = []
 
     async def receive_part() -> dict[str, Any]:
+        if not parts and not ends:
+            await asyncio.Event().wait()
         return parts.pop(0) if parts else {"type": "http.disconnect"}
 
     async def send_part(message: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.intake import receive
 from tests.intake.messages import a_bars_message, an_nhs_number
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
 
@@ -157,6 +158,22 @@ async def test_a_body_above_the_cap_is_refused_without_reading_it_whole(installa
     async with InProcess(installation, engine, max_body_bytes=2_000) as intake:
         reply = await intake.bars(a_bars_message())
     assert reply.status == 413
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "BODY_SECONDS", 0.1)
+    reply = await intake.bars(b"", _body_ends=False)
+    assert issue(reply) == (408, "timeout", "REC_TIMEOUT")
+    assert reply.headers["retry-after"]
+    assert await rows(engine, "select 1 from intake.message") == []
+
+
+async def test_a_body_that_breaks_off_is_no_message(intake: InProcess, engine: AsyncEngine) -> None:
+    reply = await intake.bars(b"", _body_breaks_off=True)
+    assert reply.status == 400
+    assert await rows(engine, "select 1 from intake.message") == []
 
 
 async def test_metadata_claims_messages_and_no_read(intake: InProcess) -> None:

@@ -177,3 +177,36 @@ async def test_it_stops_gracefully_and_answers_what_it_has_in_hand(
     assert all(reply.status in (200, 503) for reply in answered)
     kept = await rows(engine, "select 1 from intake.message where verdict = 'received'")
     assert len(kept) >= sum(reply.status == 200 for reply in answered)
+
+
+CANARIES = ("Verdigris", "9990000018", "9990000019", "0116 496 7777", "Malachite")
+
+
+async def test_logs_at_debug_hold_nobodys_data(
+    with_kafka: Installation, engine: AsyncEngine, processes: list[Processes]
+) -> None:
+    async with engine.begin() as tx:
+        await tx.exec_driver_sql(
+            "alter table intake.outbox add check (position('Malachite' in convert_from(value, 'UTF8')) = 0)"
+        )
+    one = Processes(with_kafka, 0)
+    processes.append(one)
+    one.start(LIGHTBULB_LOG_LEVEL="DEBUG")
+    await one.until_ready()
+    patient = {"telecom": [{"system": "phone", "value": "0116 496 7777"}]}
+    good = a_bars_message(family="Verdigris", patient=patient)
+    sent = [
+        good,
+        good,
+        a_bars_message(family="Malachite"),
+        a_bars_message(family="Verdigris", nhs_number="9990000019"),
+        a_bars_message(family="Verdigris", status="revoked"),
+        b'{"resourceType": "Bundle", "Verdigris',
+    ]
+    statuses = [(await one.bars(message)).status for message in sent]
+    statuses.append((await one.form(a_form(family_name="Verdigris", nhs_number="9990000019"))).status)
+    assert statuses == [200, 409, 422, 400, 404, 400, 400]
+    one.stop()
+    said = one.log.read_text()
+    assert "message_cannot_be_kept" in said
+    assert not [canary for canary in CANARIES if canary in said]

@@ -3,10 +3,10 @@
 Sources: BaRS Core 1.5 (response message, error handling), BaRS API (http-error-codes). See facts 3.2 and 3.12.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid5
 
 import orjson
 
@@ -20,9 +20,6 @@ REFERENCE = "https://lightbulb.example.org/Id/referral-reference"
 """Identifier system of our references: in the Encounter that answers a referral, and in feedback."""
 
 PROFILES = "https://fhir.hl7.org.uk/StructureDefinition/UKCore-"
-RESPONSES = UUID("b1f06a64-6a3b-5b8b-8c35-0b1c3a1f1a55")
-"""Namespace of the ids in answers: a message has one answer."""
-
 CODES = {
     400: "REC_BAD_REQUEST",
     401: "REC_UNAUTHORIZED",
@@ -98,7 +95,7 @@ def _response(translated: Translated, decision: Decision) -> bytes:
     """The message that answers a referral: its second Encounter (the first is the sender's own) carries our reference."""
     original = translated.message_ids[0].removeprefix("bundle:")
     now = decision.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    ids = [str(uuid5(RESPONSES, f"{part} {decision.reference} {decision.version} {original}")) for part in "bhe"]
+    ids = _ids(f"{decision.reference} {decision.version} {original}")
     return orjson.dumps(
         {
             "resourceType": "Bundle",
@@ -112,6 +109,13 @@ def _response(translated: Translated, decision: Decision) -> bytes:
             ],
         }
     )
+
+
+def _ids(named: str) -> list[str]:
+    """Three UUIDs (version 8, RFC 9562) that follow from a name: the same answer has the same ids."""
+    digest = hashlib.sha512(named.encode()).hexdigest()
+    parts = (digest[at : at + 32] for at in (0, 32, 64))
+    return [f"{one[:8]}-{one[8:12]}-8{one[13:16]}-a{one[17:20]}-{one[20:]}" for one in parts]
 
 
 def _header(ids: Sequence[str], original: str, now: str) -> dict[str, Any]:

@@ -100,10 +100,13 @@ Translator = Callable[[Delivery], Translated | Refusal]
 # ---- what translators share -----------------------------------------------------------------------------------------
 
 
+_MESSAGE = {"message", "sent_by"}
+
+
 def content_hash(referral: Referral) -> str:
-    """SHA-256 of what a referral says, without the message that says it. Fields at their default are left out, so that a
+    """SHA-256 of what a referral says, without the message that says it. Only what its translator gave counts, so that a
     field which a later version of the language adds does not change the hash of what was sent before it."""
-    said = referral.__pydantic_serializer__.to_json(referral, exclude={"message", "sent_by"}, exclude_defaults=True)
+    said = referral.__pydantic_serializer__.to_json(referral, exclude=_MESSAGE, exclude_unset=True)
     return hashlib.sha256(said).hexdigest()
 
 
@@ -215,7 +218,7 @@ def refuse(*faults: Fault) -> Refusal:
 
 def unnamed(values: dict[str, Any]) -> dict[str, Any]:
     """Without the entries that were not given: models then take their defaults."""
-    return {name: value for name, value in values.items() if value is not None and value not in ("", (), [], {})}
+    return {name: value for name, value in values.items() if value or value is False or type(value) is int}
 
 
 def once(values: Sequence[Any]) -> list[Any]:

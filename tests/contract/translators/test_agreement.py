@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from fhir.resources.R4B.bundle import Bundle as WholeBundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -170,6 +171,30 @@ def _at(place: tuple[Any, ...]) -> Any:
     for part in place:
         here = here[part]
     return here
+
+
+@given(place=st.sampled_from(PLACES), value=wrong_shapes)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_each_resource_by_its_own_class_is_the_same_check_as_the_whole_bundle(
+    place: tuple[Any, ...], value: Any
+) -> None:
+    raw = _with(place, value)
+    assert theirs(raw) is _whole_bundle_is_valid(raw)
+
+
+def _whole_bundle_is_valid(raw: Any) -> bool:
+    try:
+        WholeBundle.model_validate(raw)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["Nope", "", 5, None, [], "Address", "Element", "../bundle", "__init__"])
+def test_a_resource_of_no_kind_is_a_fault_and_no_exception(kind: Any) -> None:
+    raw = copy.deepcopy(GOOD)
+    raw["entry"].append({"resource": {"resourceType": kind}})
+    assert not theirs(raw)
 
 
 @pytest.mark.parametrize(

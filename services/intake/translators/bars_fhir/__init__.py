@@ -249,5 +249,4 @@ def _sent_at(message: Message) -> Any:
 
 
 def _correlation_id(message: Message, delivery: Delivery) -> str:
-    made = uuid5(CONVERSATION, f"{delivery.partner.id} {message.bundle.id}")
-    return delivery.correlation_id or str(made)
+    return delivery.correlation_id or str(uuid5(CONVERSATION, f"{delivery.partner.id} {message.bundle.id}"))

@@ -1,7 +1,8 @@
 """A BaRS message as it was read: its resources, where each stands, and how they refer to one another."""
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -20,12 +21,17 @@ class Message:
     def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]]) -> None:
         self.bundle = bundle
         self.faults: list[Fault] = []
-        self._resources = resources
         self._place = {id(resource): index for index, resource in resources}
         self._named: dict[str, Resource] = {}
+        self._kinds: dict[type[Resource], list[Resource]] = {}
         for index, resource in resources:
-            for name in _names(bundle.entry[index].fullUrl, resource):
-                self._named.setdefault(name, resource)
+            kind = type(resource)
+            self._kinds.setdefault(kind, []).append(resource)
+            if full_url := bundle.entry[index].fullUrl:
+                self._named.setdefault(full_url, resource)
+            if resource.id:
+                self._named.setdefault(f"{kind.__name__}/{resource.id}", resource)
+                self._named.setdefault(f"urn:uuid:{resource.id}", resource)
 
     def find(self, reference: Reference | None, kind: type[R]) -> R | None:
         """The resource of this kind that a reference names, or none."""
@@ -38,7 +44,7 @@ class Message:
 
     def all(self, kind: type[R]) -> Iterator[R]:
         """Every resource of this kind, in order."""
-        return (resource for _, resource in self._resources if isinstance(resource, kind))
+        return iter(cast(list[R], self._kinds.get(kind, [])))
 
     def full_url(self, resource: Resource) -> str | None:
         """The fullUrl of a resource's entry."""
@@ -98,14 +104,6 @@ def _resource(raw: Any) -> Resource | None:
     return model.model_validate(raw) if model else _PASSED_OVER
 
 
-def _names(full_url: str | None, resource: Resource) -> Iterator[str]:
-    if full_url:
-        yield full_url
-    if resource.id:
-        yield f"{type(resource).__name__}/{resource.id}"
-        yield f"urn:uuid:{resource.id}"
-
-
 # ---- codes ----------------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +112,7 @@ def is_system(given: str | None, expected: str) -> bool:
     return given is not None and _plain(given) == _plain(expected)
 
 
+@lru_cache(maxsize=500)
 def _plain(system: str) -> str:
     return system.lower().removeprefix("https://").removeprefix("http://").removesuffix("/")
 

@@ -42,7 +42,7 @@ class Coding(Fhir):
 
 
 class CodeableConcept(Fhir):
-    coding: list[Coding] = []
+    coding: list[Coding] = Field(default_factory=list)
     text: String | None = None
 
 
@@ -77,19 +77,19 @@ class PlainExtension(Fhir):
 
 
 class Extension(PlainExtension):
-    extension: list[PlainExtension] = []
+    extension: list[PlainExtension] = Field(default_factory=list)
 
 
 class NhsIdentifier(Identifier):
-    extension: list[Extension] = []
+    extension: list[Extension] = Field(default_factory=list)
 
 
 class HumanName(Fhir):
     use: Literal["usual", "official", "temp", "nickname", "anonymous", "old", "maiden"] | None = None
     text: String | None = None
     family: String | None = None
-    given: list[String] = []
-    prefix: list[String] = []
+    given: list[String] = Field(default_factory=list)
+    prefix: list[String] = Field(default_factory=list)
 
 
 class ContactPoint(Fhir):
@@ -100,10 +100,10 @@ class ContactPoint(Fhir):
 
 
 class Address(Fhir):
-    extension: list[Extension] = []
+    extension: list[Extension] = Field(default_factory=list)
     use: Literal["home", "work", "temp", "old", "billing"] | None = None
     text: String | None = None
-    line: list[String] = []
+    line: list[String] = Field(default_factory=list)
     city: String | None = None
     district: String | None = None
     state: String | None = None
@@ -128,7 +128,7 @@ class MessageHeader(Resource):
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
-    focus: list[Reference] = []
+    focus: list[Reference] = Field(default_factory=list)
 
 
 class ServiceRequest(Resource):
@@ -146,24 +146,24 @@ class ServiceRequest(Resource):
         "option",
     ]
     priority: Literal["routine", "urgent", "asap", "stat"] | None = None
-    basedOn: list[Reference] = []
-    category: list[CodeableConcept] = []
+    basedOn: list[Reference] = Field(default_factory=list)
+    category: list[CodeableConcept] = Field(default_factory=list)
     code: CodeableConcept | None = None
-    orderDetail: list[CodeableConcept] = []
+    orderDetail: list[CodeableConcept] = Field(default_factory=list)
     subject: Reference
     encounter: Reference | None = None
     authoredOn: DateTime | None = None
     requester: Reference | None = None
-    performer: list[Reference] = []
-    reasonCode: list[CodeableConcept] = []
-    reasonReference: list[Reference] = []
-    note: list[Annotation] = []
+    performer: list[Reference] = Field(default_factory=list)
+    reasonCode: list[CodeableConcept] = Field(default_factory=list)
+    reasonReference: list[Reference] = Field(default_factory=list)
+    note: list[Annotation] = Field(default_factory=list)
 
 
 class PatientContact(Fhir):
-    relationship: list[CodeableConcept] = []
+    relationship: list[CodeableConcept] = Field(default_factory=list)
     name: HumanName | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[ContactPoint] = Field(default_factory=list)
 
 
 class Communication(Fhir):
@@ -173,16 +173,16 @@ class Communication(Fhir):
 
 class Patient(Resource):
     resourceType: Literal["Patient"]
-    extension: list[Extension] = []
-    identifier: list[NhsIdentifier] = []
-    name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    extension: list[Extension] = Field(default_factory=list)
+    identifier: list[NhsIdentifier] = Field(default_factory=list)
+    name: list[HumanName] = Field(default_factory=list)
+    telecom: list[ContactPoint] = Field(default_factory=list)
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
-    address: list[Address] = []
-    contact: list[PatientContact] = []
-    communication: list[Communication] = []
-    generalPractitioner: list[Reference] = []
+    address: list[Address] = Field(default_factory=list)
+    contact: list[PatientContact] = Field(default_factory=list)
+    communication: list[Communication] = Field(default_factory=list)
+    generalPractitioner: list[Reference] = Field(default_factory=list)
 
 
 class Hospitalization(Fhir):
@@ -195,7 +195,7 @@ class EncounterLocation(Fhir):
 
 class Encounter(Resource):
     resourceType: Literal["Encounter"]
-    extension: list[Extension] = []
+    extension: list[Extension] = Field(default_factory=list)
     status: Literal[
         "planned",
         "arrived",
@@ -209,13 +209,13 @@ class Encounter(Resource):
     ]
     class_: Coding = Field(alias="class")
     period: Period | None = None
-    location: list[EncounterLocation] = []
+    location: list[EncounterLocation] = Field(default_factory=list)
     serviceProvider: Reference | None = None
 
 
 class Location(Resource):
     resourceType: Literal["Location"]
-    identifier: list[Identifier] = []
+    identifier: list[Identifier] = Field(default_factory=list)
     name: String | None = None
     physicalType: CodeableConcept | None = None
     partOf: Reference | None = None
@@ -227,15 +227,15 @@ class ActivityDetail(Fhir):
 
 
 class Activity(Fhir):
-    outcomeCodeableConcept: list[CodeableConcept] = []
+    outcomeCodeableConcept: list[CodeableConcept] = Field(default_factory=list)
     reference: Reference | None = None
     detail: ActivityDetail | None = None
 
 
 class CarePlan(Resource):
     resourceType: Literal["CarePlan"]
-    addresses: list[Reference] = []
-    activity: list[Activity] = []
+    addresses: list[Reference] = Field(default_factory=list)
+    activity: list[Activity] = Field(default_factory=list)
 
 
 class Task(Resource):
@@ -251,30 +251,30 @@ class Condition(Resource):
 
 class Practitioner(Resource):
     resourceType: Literal["Practitioner"]
-    identifier: list[Identifier] = []
-    name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    identifier: list[Identifier] = Field(default_factory=list)
+    name: list[HumanName] = Field(default_factory=list)
+    telecom: list[ContactPoint] = Field(default_factory=list)
 
 
 class PractitionerRole(Resource):
     resourceType: Literal["PractitionerRole"]
     practitioner: Reference | None = None
     organization: Reference | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[ContactPoint] = Field(default_factory=list)
 
 
 class Organization(Resource):
     resourceType: Literal["Organization"]
-    identifier: list[Identifier] = []
+    identifier: list[Identifier] = Field(default_factory=list)
     name: String | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[ContactPoint] = Field(default_factory=list)
 
 
 class RelatedPerson(Resource):
     resourceType: Literal["RelatedPerson"]
-    relationship: list[CodeableConcept] = []
-    name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    relationship: list[CodeableConcept] = Field(default_factory=list)
+    name: list[HumanName] = Field(default_factory=list)
+    telecom: list[ContactPoint] = Field(default_factory=list)
 
 
 class Provision(Fhir):
@@ -286,7 +286,7 @@ class Consent(Resource):
     status: Literal["draft", "proposed", "active", "rejected", "inactive", "entered-in-error"]
     category: list[CodeableConcept]
     dateTime: DateTime | None = None
-    performer: list[Reference] = []
+    performer: list[Reference] = Field(default_factory=list)
     policyRule: CodeableConcept | None = None
     provision: Provision | None = None
 
@@ -294,7 +294,7 @@ class Consent(Resource):
 class Flag(Resource):
     resourceType: Literal["Flag"]
     status: Literal["active", "inactive", "entered-in-error"]
-    category: list[CodeableConcept] = []
+    category: list[CodeableConcept] = Field(default_factory=list)
     code: CodeableConcept
 
 
