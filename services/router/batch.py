@@ -164,6 +164,7 @@ class _Batch:
     now: datetime
     states: dict[PersonKey, KeyState] = field(default_factory=dict)
     parked: set[tuple[str, str]] = field(default_factory=set)
+    failed: set[tuple[str, str]] = field(default_factory=set)
     messages: list[Message] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
 
@@ -197,7 +198,7 @@ class _Batch:
         return [one for one in candidates if one.identity in fresh and first[one.identity] is one]
 
     def _waits(self, one: Input) -> bool:
-        return (one.person_key, _printable(one.chain)) in self.parked
+        return _chain(one) in self.parked
 
     async def _wait(self, one: Input) -> None:
         if not await store.is_marked(self.tx, one):
@@ -219,7 +220,7 @@ class _Batch:
 
     async def _decide(self, one: Input, grounds: Grounds, locked: Locked) -> None:
         """Decide, or park what no decision can be made on: it leaves no mark, and nothing of it is kept."""
-        if self._waits(one):
+        if _chain(one) in self.failed:
             await store.unmark(self.tx, [one])
             await _park(self.tx, one, WAITING, waiting=True)
             return
@@ -228,7 +229,7 @@ class _Batch:
         except Exception as error:  # whatever it is, it concerns this record alone
             await store.unmark(self.tx, [one])
             await _park(self.tx, one, f"decision: {type(error).__name__}")
-            self.parked.add((one.person_key, _printable(one.chain)))
+            self.failed.add(_chain(one))
             return
         self.states[one.person_key] = decision.state
         self._publish(one, decision, locked)
@@ -277,6 +278,11 @@ class _Batch:
         await store.remember(self.tx, self.history)
         await outbox.put(self.tx, SCHEMA, self.messages)
         await store.number(self.tx, locked, before)
+
+
+def _chain(one: Input) -> tuple[str, str]:
+    """The chain of an input, as quarantine names it."""
+    return one.person_key, _printable(one.chain)
 
 
 def _decision(state: KeyState, one: Input, grounds: Grounds) -> Decision:

@@ -160,6 +160,15 @@ async def test_later_messages_of_a_parked_referral_wait_and_the_persons_other_re
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
 
 
+async def test_what_came_before_a_poisoned_record_does_not_wait_for_it(engine: AsyncEngine) -> None:
+    first, last = a_record(received(GP, a_referral())), a_record(updated(GP, a_referral(), version=3))
+    await apply(engine, first, broken(a_record(updated(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}'), last)
+
+    assert await rows(engine, "select reference, version from router.referral") == [(GP, 1)]
+    parked = await rows(engine, "select waiting from router.quarantine order by id")
+    assert parked == [(False,), (True,)]
+
+
 async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEngine) -> None:
     people = keys(8)
     batch = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
@@ -202,6 +211,20 @@ async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEng
 
     assert await rows(engine, "select chain, reason from router.quarantine") == [(GP, "decision: UnknownReferral")]
     assert await rows(engine, "select count(*) from router.input") == [(0,)]
+
+
+async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engine: AsyncEngine) -> None:
+    await apply(
+        engine,
+        a_record(cancelled(GP)),
+        a_record(updated(GP, a_referral(), version=3)),
+        a_record(received(WARD, a_form())),
+    )
+
+    parked = await rows(engine, "select chain, waiting from router.quarantine order by id")
+    assert parked == [(GP, False), (GP, True)]
+    assert await rows(engine, "select reference from router.referral") == [(WARD,)]
+    assert await rows(engine, "select count(*) from router.input") == [(1,)]
 
 
 async def test_commands_with_an_unusable_person_key_are_parked(engine: AsyncEngine) -> None:
