@@ -30,6 +30,10 @@ LEASE_SECONDS = 30.0
 
 POLL_SECONDS = 0.5
 
+BUSY = 16
+LINGER_SECONDS = 0.005
+"""With more than BUSY attempts under way, claims and records wait this long for company: a transaction for many."""
+
 
 class Delivery:
     """`wake()` after a commit; `run()` until cancelled."""
@@ -88,6 +92,7 @@ class Delivery:
         pause = 0.1
         while True:
             self._woken.clear()
+            await self._linger()
             room = AT_ONCE - len(self._under_way) - len(self._results)
             try:
                 claimed = await self._claim(min(room, EACH)) if room > 0 else []
@@ -107,6 +112,10 @@ class Delivery:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._woken.wait()
+
+    async def _linger(self) -> None:
+        if len(self._under_way) > BUSY:
+            await asyncio.sleep(LINGER_SECONDS)
 
     async def _claim(self, limit: int) -> list[Claimed]:
         busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
@@ -157,6 +166,7 @@ class Delivery:
         pause = 0.1
         while True:
             await self._results_there.wait()
+            await self._linger()
             self._results_there.clear()
             results = self._results[:]
             try:
@@ -198,18 +208,20 @@ def _pause(claimed: Claimed, outcome: Outcome) -> float:
 
 
 def _tell(attempt: Attempt) -> None:
+    """Normal running is quiet: only what did not go well is logged."""
+    match attempt.outcome:
+        case Failed(reason):
+            log.error("feedback_failed", reason=reason, **_about(attempt))
+        case Retry(reason):
+            log.warning("feedback_waits", reason=reason, seconds=round(attempt.pause, 1), **_about(attempt))
+
+
+def _about(attempt: Attempt) -> dict[str, str | int]:
     parcel = attempt.claimed.parcel
-    about = {
+    return {
         "reference": parcel.reference,
         "feedback_id": parcel.feedback_id,
         "recipient": parcel.recipient,
         "correlation_id": parcel.correlation_id,
         "attempt": parcel.attempt,
     }
-    match attempt.outcome:
-        case Failed(reason):
-            log.error("feedback_failed", reason=reason, **about)
-        case Retry(reason):
-            log.warning("feedback_waits", reason=reason, seconds=round(attempt.pause, 1), **about)
-        case _:
-            log.debug("feedback_accepted", **about)

@@ -18,7 +18,7 @@ def upgrade() -> None:
             received_at timestamptz not null default clock_timestamp(),
             primary key (person_key, event_id)
         )""")
-    # One row for each referral, causing event and recipient; composed once. `said` is the feedback, `body` its carrier's bytes.
+    # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once. `said` is the feedback, `body` its carrier's bytes.
     # `steps` holds a time for each of composed, first_attempt, sent, accepted, collected, failed, as far as they happened.
     op.execute("""
         create table notifier.feedback (
@@ -42,10 +42,10 @@ def upgrade() -> None:
             reason text,
             composed_at timestamptz not null default clock_timestamp(),
             primary key (person_key, feedback_id),
-            unique (person_key, reference, recipient, channel, ordinal),
-            unique (person_key, reference, caused_by, recipient)
+            unique (person_key, reference, recipient, channel, ordinal)
         )""")
     op.execute("create index feedback_of_referral on notifier.feedback (reference, recipient)")
+    op.execute("create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'")
     op.execute("create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'")
     # One row for each referral, recipient and channel: what is next for it. Only `next` can be claimed, so order holds with any
     # number of processes. `due_at` is null where nothing waits; while claimed it is the end of the lease.
