@@ -131,10 +131,10 @@ async def _park(
         tx,
         store.SCHEMA,
         record,
-        person_key=person_key,
-        chain=chain or f"{record.topic}/{record.partition}/{record.offset}",
-        reason=reason,
-        correlation_id=event.correlation_id if event else None,
+        person_key=_storable(person_key),
+        chain=_storable(chain or f"{record.topic}/{record.partition}/{record.offset}"),
+        reason=_storable(reason),
+        correlation_id=_storable(event.correlation_id) if event else None,
         waiting=is_waiting,
     )
     log.error(
@@ -146,3 +146,8 @@ async def _park(
         waiting=is_waiting,
         correlation_id=event.correlation_id if event else None,
     )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL holds neither NUL nor lone surrogates: what is parked for having them must not fail on them again."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

@@ -142,6 +142,17 @@ async def test_data_that_postgresql_refuses_parks_its_own_event_only(engine: Asy
     assert parked.reason.startswith("sqlstate")
 
 
+async def test_a_nul_in_a_key_reference_or_correlation_id_is_parked_too(engine: AsyncEngine) -> None:
+    """Nothing that a record holds may stop its partition."""
+    [nul_key] = as_records([an_event(CaseAssigned, by_gp(GP_MAILBOX), id="key")])
+    poor = by_gp(GP_MAILBOX, reference="LB-\x00", correlation_id="c\x00")
+    records = [dataclasses.replace(nul_key, key=b"a\x00b"), *as_records([an_event(CaseAssigned, poor, id="poor")])]
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([*records, *as_records(a_life(by_gp(GP_MAILBOX), "fine"))])
+    assert len(await rows(engine, PARKED)) == 2
+    assert [row.told for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+
+
 async def test_a_database_that_is_away_parks_nothing(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
 
