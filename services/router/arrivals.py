@@ -20,7 +20,7 @@ from schemas.model import HubId, Reference
 from schemas.referral import GrantProgress, Referral, Service
 from services.router import endings, matching
 from services.router.assignment import Assignment, hospital_of, what_is_read
-from services.router.change import Change, assign_alone, by_itself, case_id_of, moved_hubs, place, put
+from services.router.change import Change, assign_alone, by_itself, case_id_of, moved_hubs, place, placed_at, put
 from services.router.matching import Candidate, Description, Doubt, Match
 from services.router.state import Case, KnownPerson, KnownReferral, Leg, Role
 from services.router.views import is_secret
@@ -153,7 +153,8 @@ def _join(change: Change, case: Case, known: KnownReferral) -> None:
     change.keep(known)
     named = _named_elsewhere(change, case, known.referral)
     if named is not None:
-        case = _moved_by_the_person(case, named)
+        reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
+        case = case.model_copy(update={"home": placed_at(change, named, reasons)})
     elif case.home.placed:
         case = _open_already(case)
     case, _ = place(change, _with_stay_of(case, None, known))
@@ -197,11 +198,6 @@ def _named_elsewhere(change: Change, case: Case, referral: Referral) -> HubId | 
         return None
     hub = change.grounds.directory.hub_for_district(referral.named_authority, change.grounds.on)
     return hub.id if hub is not None and hub.id != case.home.hub else None
-
-
-def _moved_by_the_person(case: Case, to: HubId) -> Case:
-    reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
-    return case.model_copy(update={"home": Leg(hub=to, placed=True, reasons=reasons)})
 
 
 def _transfer(

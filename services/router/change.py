@@ -251,6 +251,13 @@ def _leg(before: Leg | None, hub: HubId | None, found: Assignment, reasons: tupl
     )
 
 
+def placed_at(change: Change, hub: HubId, reasons: tuple[RoutingReason, ...] = ()) -> Leg:
+    """The home hub's part of a case that a person put there: nobody there has accepted it yet."""
+    triage = hub == change.grounds.directory.triage.id
+    pathway = Pathway.TRIAGE if triage else Pathway.HOUSING_MOT
+    return Leg(hub=hub, placed=True, reasons=reasons, pathway=pathway, business_status=_beginning(pathway))
+
+
 _NOT_BEGUN = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
 
 

@@ -8,7 +8,8 @@ from schemas.events import CommandRefused, HubCommand, ReferralEvent
 from schemas.model import CaseId, HubId
 from services.router.arrivals import UnknownReferral, arrive
 from services.router.change import Cause, Change, Decision, Grounds, Happening, Refusal
-from services.router.commands import Refused, obey
+from services.router.commands import obey
+from services.router.seat import Refused
 from services.router.state import KeyState
 
 __all__ = ["Decision", "Grounds", "Happening", "Refusal", "UnknownReferral", "apply", "decide"]

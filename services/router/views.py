@@ -62,7 +62,8 @@ def position_for(case: Case, hub: HubId, role: Role, directory: Directory, *, se
         return whole.model_copy(update={"reasons": reasons})
     holder: str | None = "elsewhere" if case.stay else (case.home.hub if directory.hub(case.home.hub) else None)
     reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
-    return _position(case, case.home, directory, holder=holder, reasons=reasons, district=seen)
+    shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=seen)
+    return shown.model_copy(update={"worklist": None})
 
 
 def _position(
