@@ -6,6 +6,7 @@ the advisory lock lasts for one round, so a relay that stops gives it back, and 
 """
 
 import asyncio
+import contextlib
 import json
 import zlib
 from collections import Counter
@@ -134,10 +135,9 @@ class Relay:
             await self._replace_producer()
 
     async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._woken.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 can swallow the cancellation that stops us
+                await self._woken.wait()
 
     async def _round(self) -> tuple[int, bool]:
         """One round: (rows published, whether another relay holds shards that this process has rows in)."""
@@ -233,7 +233,8 @@ class Relay:
         if producer is None:
             return
         try:
-            await asyncio.wait_for(producer.stop(), 2)
+            async with asyncio.timeout(2):
+                await producer.stop()
         except (TimeoutError, KafkaError, OSError):
             await producer.client.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 import uuid
@@ -134,3 +135,14 @@ class HubAtWork:
         send = command(case, Step(name, argument), {})
         await self._client.send(case, send._replace(data={**send.data, **changed}))
         await self._client.flush()
+
+
+@pytest.fixture
+def every_test_name() -> Callable[[], set[str]]:
+    """Names of all tests of the project."""
+
+    def names() -> set[str]:
+        files = (CHECKOUT / "tests").rglob("test_*.py")
+        return {name for file in files for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.M)}
+
+    return names

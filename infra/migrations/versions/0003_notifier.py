@@ -18,7 +18,8 @@ def upgrade() -> None:
             received_at timestamptz not null default clock_timestamp(),
             primary key (person_key, event_id)
         )""")
-    # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once. `said` is the feedback, `body` its carrier's bytes.
+    # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
+    # `said` is the feedback, `body` its carrier's bytes.
     # `steps` holds a time for each of composed, first_attempt, sent, accepted, collected, failed, as far as they happened.
     op.execute("""
         create table notifier.feedback (
