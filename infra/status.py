@@ -47,7 +47,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
 async def position(database_url: str, kafka: str) -> dict[str, dict[str, Any]]:
     """Numbers by service, and the lag of each consumer group in records."""
     answers, lags = await asyncio.gather(_ask(database_url), _lags(kafka))
-    return answers | {"lag": lags}
+    return {**answers, "lag": dict(lags)}
 
 
 async def _ask(url: str) -> dict[str, dict[str, Any]]:
