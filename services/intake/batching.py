@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import store
-from services.intake.store import Answer, Arrival, Overtaken
+from services.intake.ledger import Answer, Arrival
+from services.intake.store import Overtaken
 from services.intake.translators.contract import Fault, refuse
 from services.messaging import database
 from services.messaging.outbox import Relay

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from services.intake import keys, store
 from services.intake.answers import bars, problems
 from services.intake.batching import Batching, Unavailable
-from services.intake.store import Answer, Arrival, Decision
+from services.intake.ledger import Answer, Arrival, Decision
 from services.intake.translators import bars_fhir, form
 from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator
 from services.messaging.telemetry import log

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from services.intake.identity import Verdict
-from services.intake.store import Answer, Decision
+from services.intake.ledger import Answer, Decision
 from services.intake.translators.contract import CONSENT_REFUSED, Fault, Refusal, Translated
 
 MEDIA_TYPE = "application/json"

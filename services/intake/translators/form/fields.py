@@ -1,0 +1,134 @@
+"""What each type of field takes: how it is read, and how it is said in JSON Schema."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from schemas import nhs_number
+from services.intake.translators.contract import FaultKind, instant
+from services.intake.translators.form.definition import FieldOf
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A value that its field does not take."""
+
+    kind: FaultKind
+    explanation: str
+
+
+ANY = FieldOf(label="any", to="person")
+"""A field of which only the type matters."""
+
+
+def _text(longest: int) -> Callable[[Any, FieldOf], Any]:
+    def read(value: Any, _: FieldOf) -> Any:
+        if not isinstance(value, str) or not value:
+            return Wrong("invalid", "a text is expected")
+        return value if len(value) <= longest else Wrong("too-long", f"at most {longest} characters are taken")
+
+    return read
+
+
+def _matching(pattern: str, explanation: str) -> Callable[[Any, FieldOf], Any]:
+    form = re.compile(pattern)
+
+    def read(value: Any, _: FieldOf) -> Any:
+        plain = value.strip().upper() if isinstance(value, str) else ""
+        return plain if form.fullmatch(plain) else Wrong("value", explanation)
+
+    return read
+
+
+def _lines(value: Any, _: FieldOf) -> Any:
+    given = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        return Wrong("invalid", "a list of texts is expected")
+    lines = [one.strip() for one in given if one.strip()]
+    if len(lines) > 10 or any(len(one) > 300 for one in lines):
+        return Wrong("too-long", "at most 10 lines of 300 characters are taken")
+    return lines
+
+
+def _date(value: Any, _: FieldOf) -> Any:
+    try:
+        if isinstance(value, str) and len(value) == 10 and value[4:8:3] == "--":
+            return date.fromisoformat(value)
+    except ValueError:
+        pass
+    return Wrong("value", "a date such as 2026-11-05 is expected")
+
+
+def _moment(value: Any, _: FieldOf) -> Any:
+    found = instant(value) if isinstance(value, str) else None
+    return found or Wrong("value", "a date and time with an offset is expected, such as 2026-11-05T09:30:00Z")
+
+
+def _nhs_number(value: Any, _: FieldOf) -> Any:
+    digits = nhs_number.normalise(value) if isinstance(value, str) else ""
+    if nhs_number.is_valid(digits):
+        return digits
+    return Wrong("value", "is no valid NHS number: ten digits with a modulus 11 check digit")
+
+
+def _postcode(value: Any, field: FieldOf) -> Any:
+    plain = "".join(value.split()).upper() if isinstance(value, str) else ""
+    if not re.fullmatch(r"[A-Z]{1,2}[0-9][A-Z0-9]?[0-9][A-Z]{2}", plain):
+        return Wrong("value", "a postcode such as LE11 5AA is expected, or ZZ99 3VZ for no fixed abode")
+    return f"{plain[:-3]} {plain[-3:]}"
+
+
+def _yes_no(value: Any, _: FieldOf) -> Any:
+    found = {"yes": True, "no": False}.get(value) if isinstance(value, str) else value
+    return found if isinstance(found, bool) else Wrong("value", "yes or no is expected")
+
+
+def _number(value: Any, _: FieldOf) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1_000_000:
+        return value
+    return Wrong("value", "a whole number is expected")
+
+
+def _choice(value: Any, field: FieldOf) -> Any:
+    found = field.choices.get(value) if isinstance(value, str) else None
+    return found or Wrong("value", f"one of {', '.join(field.choices)} is expected")
+
+
+def _flags(value: Any, field: FieldOf) -> Any:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one in field.choices for one in value):
+        return Wrong("value", f"a list of {', '.join(field.choices)} is expected")
+    return [{"code": one, "text": field.choices[one]} for one in dict.fromkeys(value)]
+
+
+READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
+    "line": _text(200),
+    "prose": _text(5_000),
+    "lines": _lines,
+    "date": _date,
+    "moment": _moment,
+    "yes-no": _yes_no,
+    "number": _number,
+    "nhs-number": _nhs_number,
+    "postcode": _postcode,
+    "ods": _matching(r"[A-Z0-9]{3,10}", "an ODS code such as B81001 is expected"),
+    "ons": _matching(r"[EWSN][0-9]{8}", "an ONS district code such as E07000130 is expected"),
+    "choice": _choice,
+    "flags": _flags,
+}
+
+
+SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "line": {"type": "string", "maxLength": 200},
+    "prose": {"type": "string", "maxLength": 5_000},
+    "lines": {"type": ["array", "string"], "items": {"type": "string", "maxLength": 300}, "maxItems": 10},
+    "date": {"type": "string", "format": "date"},
+    "moment": {"type": "string", "format": "date-time"},
+    "yes-no": {"enum": [True, False, "yes", "no"]},
+    "number": {"type": "integer", "minimum": 0},
+    "nhs-number": {"type": "string", "description": "Ten digits with a modulus 11 check digit; blanks are allowed"},
+    "postcode": {"type": "string", "description": "Such as LE11 5AA; ZZ99 3VZ for no fixed abode"},
+    "ods": {"type": "string", "pattern": "^[A-Za-z0-9]{3,10}$"},
+    "ons": {"type": "string", "pattern": "^[EWSN][0-9]{8}$"},
+}
