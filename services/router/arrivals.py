@@ -19,8 +19,18 @@ from schemas.events import (
 from schemas.model import HubId, Reference
 from schemas.referral import GrantProgress, Referral, Service
 from services.router import endings, matching
-from services.router.assignment import Assignment, hospital_of, what_is_read
-from services.router.change import Change, assign_alone, by_itself, case_id_of, moved_hubs, place, placed_at, put
+from services.router.assignment import Assignment, Request, hospital_of, what_is_read
+from services.router.change import (
+    Change,
+    assign_alone,
+    assign_one,
+    by_itself,
+    case_id_of,
+    moved_hubs,
+    place,
+    placed_at,
+    put,
+)
 from services.router.matching import Candidate, Description, Doubt, Match
 from services.router.state import Case, KnownPerson, KnownReferral, Leg, Role
 from services.router.views import is_secret
@@ -57,9 +67,8 @@ def _receive(change: Change, event: ReferralReceived | ReferralUpdated) -> None:
     if matched.person_no is None:
         change.keep(KnownPerson(person_no=person_no, provisional=matched.provisional, doubts=matched.doubts))
     case = next((case for case in change.cases.values() if case.person_no == person_no and not case.ended), None)
-    known = _known(change, event, person_no)
-    alone = assign_alone(change, known)
-    known = by_itself(known, alone)
+    alone = assign_one(change, Request.of(event.reference, event.referral))
+    known = _known(change, event, person_no, alone)
     if event.referral.consents.referral.answer == "no":
         _refuse_consent(change, known, alone)
     elif alone.pathway is Pathway.OUTSIDE and not _stays_in(case, event.referral):
@@ -83,7 +92,9 @@ def _descriptions(change: Change, person_no: int, besides: Reference | None = No
     )
 
 
-def _known(change: Change, event: ReferralReceived | ReferralUpdated, person_no: int) -> KnownReferral:
+def _known(
+    change: Change, event: ReferralReceived | ReferralUpdated, person_no: int, alone: Assignment
+) -> KnownReferral:
     referral = event.referral
     hospital_hub = _hospital_hub(change, referral)
     return KnownReferral(
@@ -95,6 +106,8 @@ def _known(change: Change, event: ReferralReceived | ReferralUpdated, person_no:
         message_id=referral.message.message_id,
         referral=referral,
         open_needs=_raised(referral),
+        home_hub=alone.home_hub or alone.holder,
+        reasons=alone.reasons,
         hospital_hub=hospital_hub,
         secret=is_secret(hospital_hub, change.grounds.directory),
         in_stay=referral.is_inpatient,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from schemas.case import BusinessStatus, Pathway, RoutingReason
+from schemas.case import BusinessStatus, CasePosition, Pathway, RoutingReason
 from schemas.events import CaseEvent, CommandRefused, Concern
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.directory import Directory
@@ -78,6 +78,7 @@ class Change:
         self.cases: dict[CaseId, Case] = dict(state.cases)
         self.referrals: dict[Reference, KnownReferral] = dict(state.referrals)
         self.happenings: list[Happening | Refusal] = []
+        self._positions: dict[CaseId, tuple[Case, CasePosition]] = {}
         self._concerns: dict[Reference, tuple[KnownReferral, KnownPerson, Concern]] = {}
 
     def decision(self) -> Decision:
@@ -121,7 +122,7 @@ class Change:
         happened = event(
             case_id=case.case_id,
             person_key=self.person_key,
-            case=views.whole_position(case, self.grounds.directory),
+            case=self._position(case),
             decided_by=self.cause.hub,
             command_id=self.cause.command_id,
             concerns=tuple(map(self._concern, concerns)),
@@ -133,6 +134,15 @@ class Change:
             Happening(happened, self.cause.correlation_id, self._for_hubs(happened, case, hubs or {}))
         )
         return case
+
+    def _position(self, case: Case) -> CasePosition:
+        """Where the case stands; made once for events that follow each other."""
+        made = self._positions.get(case.case_id)
+        if made is not None and _stands_alike(made[0], case):
+            return made[1]
+        new = views.whole_position(case, self.grounds.directory)
+        self._positions[case.case_id] = (case, new)
+        return new
 
     def _concern(self, known: KnownReferral) -> Concern:
         """What its referrer may hear; made once for events that follow each other."""
@@ -160,6 +170,12 @@ class Change:
         return {hub: role for hub, role in self.roles(case).items() if views.sees(case, known, hub, role)}
 
 
+def _stands_alike(one: Case, other: Case) -> bool:
+    """True where two states of a case differ at most in what hubs were told."""
+    same_legs = one.home is other.home and one.stay is other.stay and one.ended == other.ended
+    return same_legs and (one.district, one.directory_version) == (other.district, other.directory_version)
+
+
 def _told(case: Case, hubs: Mapping[HubId, Role], settles: bool) -> Case:
     told = dict(case.told)
     for hub, role in hubs.items():
@@ -181,8 +197,13 @@ def request_of(known: KnownReferral) -> Request:
 
 def assign_alone(change: Change, known: KnownReferral) -> Assignment:
     """Where a referral would belong by itself: what its referrer is told until a home hub has accepted."""
+    return assign_one(change, request_of(known))
+
+
+def assign_one(change: Change, request: Request) -> Assignment:
+    """Where one request would belong by itself."""
     grounds = change.grounds
-    return assign([request_of(known)], grounds.directory, grounds.postcodes, grounds.on)
+    return assign([request], grounds.directory, grounds.postcodes, grounds.on)
 
 
 def by_itself(known: KnownReferral, alone: Assignment) -> KnownReferral:

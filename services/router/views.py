@@ -51,15 +51,16 @@ def whole_position(case: Case, directory: Directory) -> CasePosition:
     return _position(case, leg, directory, holder=holder, reasons=leg.reasons, district=True)
 
 
-def position_for(case: Case, hub: HubId, role: Role, directory: Directory, *, seen: bool, secret: bool) -> CasePosition:
-    """Where the case stands, as far as `hub` may know.
+def position_for(
+    case: Case, whole: CasePosition, role: Role, directory: Directory, *, seen: bool, secret: bool
+) -> CasePosition:
+    """Where the case stands (`whole`), as far as a hub with this role may know.
 
     `seen`: it sees a referral of the case. `secret`: there is a stay in a restricted unit that it must not learn of.
     """
     if role == "holder":
-        whole = whole_position(case, directory)
-        reasons = tuple(r for r in whole.reasons if r not in OF_A_STAY) if secret else whole.reasons
-        return whole.model_copy(update={"reasons": reasons})
+        reasons = tuple(reason for reason in whole.reasons if reason not in OF_A_STAY)
+        return whole.model_copy(update={"reasons": reasons}) if secret else whole
     holder: str | None = "elsewhere" if case.stay else (case.home.hub if directory.hub(case.home.hub) else None)
     reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
     shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=seen)
@@ -173,7 +174,7 @@ def hub_event(
     seen = [known for known in referrals if sees(case, known, hub, role)]
     ours = {known.reference for known in seen}
     update: dict[str, object] = {
-        "case": position_for(case, hub, role, directory, seen=bool(seen), secret=secret),
+        "case": position_for(case, data.case, role, directory, seen=bool(seen), secret=secret),
         "concerns": (),
         "hub_version": version,
         "role": role,
