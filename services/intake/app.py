@@ -100,7 +100,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         forms=form.load(chosen.directory / "forms"),
     )
     server = _Server(_config(create(intake, engine)))
-    gc.freeze()  # the models of FHIR are a hundred thousand objects that never go: no need to look at them again
+    _spare_the_collector()
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
     serving = asyncio.create_task(server.serve(sockets=[listen(chosen)]))
     try:
@@ -112,6 +112,14 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         await committing
         relaying.cancel()
         await asyncio.gather(relaying, return_exceptions=True)
+
+
+def _spare_the_collector() -> None:
+    """FHIR's models are a hundred thousand objects that never go, and a message makes a thousand that go at once: do not look
+    through the first again and again for the sake of the second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _config(app: Starlette) -> uvicorn.Config:

@@ -127,7 +127,7 @@ class _Filled:
         return (f"form:{self._form.form}:{reference}:{sent_at.isoformat()}:{digest}",) if sent_at else ()
 
     def _content(self, delivery: Delivery) -> dict[str, Any]:
-        for name in self._answers.keys() - self._form.fields.keys() - set(BUILT_IN):
+        for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
             shown = name if PLAIN_NAME.match(name) else "(a field with another name)"
             self._fault(shown, "invalid", "is no field of this form; see its schema")
         if self._answers.get("form", self._form.form) != self._form.form:
@@ -191,7 +191,7 @@ class _Filled:
                 "needs", "required" if ticked is None else "invalid", "an object with the ticked needs is expected"
             )
             return []
-        for name in ticked.keys() - self._form.needs.keys():
+        for name in sorted(ticked.keys() - self._form.needs.keys()):
             shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
             self._fault(shown, "invalid", "is no need of this form; see its schema")
         found: dict[Service, list[str]] = {}
@@ -216,7 +216,7 @@ class _Filled:
         if not isinstance(given, dict):
             self._fault("consents", "invalid", "an object with the answers is expected")
             return {}
-        for name in given.keys() - {*self._form.consents, "on", "by"}:
+        for name in sorted(given.keys() - {*self._form.consents, "on", "by"}):
             shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
             self._fault(shown, "invalid", "is no consent of this form; see its schema")
         read = {question: self._consent(question, given) for question in self._form.consents}
