@@ -182,8 +182,7 @@ class Relay:
         failed: set[tuple[str, str]] = set()
         for wave in _waves(rows):
             ready = [row for row in wave if row.lane not in failed]
-            results = await asyncio.gather(*(self._send(producer, row) for row in ready), return_exceptions=True)
-            for row, result in zip(ready, results, strict=True):
+            for row, result in zip(ready, await self._acknowledged(producer, ready), strict=True):
                 if isinstance(result, BaseException):
                     failed.add(row.lane)
                     self._pause(row.target, result)
@@ -194,10 +193,32 @@ class Relay:
             await self._replace_producer()
         return published
 
-    async def _send(self, producer: AIOKafkaProducer, row: _Row) -> None:
+    async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[_Row]) -> list[object]:
+        """Send these rows together and wait for Kafka: for each what it answered, or why it failed."""
+        unreachable: dict[str, BaseException] = {}
+        sent = [await self._handed_over(producer, row, unreachable) for row in wave]
+        if futures := [one for one in sent if isinstance(one, asyncio.Future)]:
+            await asyncio.wait(futures, timeout=ACK_SECONDS - 2)
+        return [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
+
+    async def _handed_over(
+        self, producer: AIOKafkaProducer, row: _Row, unreachable: dict[str, BaseException]
+    ) -> "asyncio.Future[object] | BaseException":
+        """The future of one record. A topic that the producer does not know is waited for once in a wave."""
+        if row.target not in unreachable:
+            try:
+                async with asyncio.timeout(1):
+                    return await self._send(producer, row)
+            except (KafkaError, OSError, TimeoutError, ValueError) as error:
+                unreachable[row.target] = error
+        return unreachable[row.target]
+
+    async def _send(self, producer: AIOKafkaProducer, row: _Row) -> "asyncio.Future[object]":
         headers = [(name, value.encode()) for name, value in json.loads(row.headers).items()]
-        async with asyncio.timeout(ACK_SECONDS):
-            await (await producer.send(row.target, row.value, key=row.person_key.encode(), headers=headers))
+        future: asyncio.Future[object] = await producer.send(
+            row.target, row.value, key=row.person_key.encode(), headers=headers
+        )
+        return future
 
     def _pause(self, target: str, error: BaseException) -> None:
         self._failures[target] += 1
@@ -237,6 +258,12 @@ class Relay:
                 await producer.stop()
         except (TimeoutError, KafkaError, OSError):
             await producer.client.close()
+
+
+def _result(future: "asyncio.Future[object]") -> object:
+    if not future.done():
+        return TimeoutError()
+    return future.exception() or future.result()
 
 
 def _waves(rows: Sequence[_Row]) -> list[list[_Row]]:

@@ -112,11 +112,11 @@ async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
     class FailsOnce(Relay):
         failed = False
 
-        async def _send(self, producer: AIOKafkaProducer, row: outbox._Row) -> None:
+        async def _send(self, producer: AIOKafkaProducer, row: outbox._Row) -> "asyncio.Future[object]":
             if row.person_key == "unlucky" and not self.failed:
                 self.failed = True
                 raise ConnectionError
-            await super()._send(producer, row)
+            return await super()._send(producer, row)
 
     await put(engine, *(Message(topic, an_event(key, n)) for n in range(1, 6) for key in ("unlucky", "lucky")))
     async with running(FailsOnce(engine, "tried", bootstrap)):
