@@ -1,5 +1,6 @@
 """What holds for every translator, whatever the bytes: an answer that is a value, no exception, and no value of the message in it."""
 
+import copy
 import json
 from typing import Any
 
@@ -120,7 +121,7 @@ def _put_anywhere(content: Any, data: st.DataObject) -> None:
             content = content[name]
             continue
         if data.draw(st.booleans()):
-            content[name] = data.draw(json_values | _tempting)
+            content[name] = copy.deepcopy(data.draw(json_values | _tempting))
         else:
             del content[name]
         return
@@ -186,5 +187,5 @@ def _put_canary_anywhere(content: Any, data: st.DataObject) -> None:
             content = content[name]
             continue
         canaries = [CANARY, f"{CANARY} " * 3000, {CANARY: 1}, [CANARY], {"resourceType": CANARY}]
-        content[name] = data.draw(st.sampled_from(canaries))
+        content[name] = copy.deepcopy(data.draw(st.sampled_from(canaries)))
         return

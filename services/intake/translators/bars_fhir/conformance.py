@@ -32,6 +32,8 @@ def _found(raw: Any) -> Iterator[Fault]:
     yield from _faults_in(Bundle.model_validate, envelope, ())
     for index, entry in enumerate(entries):
         resource = entry.get("resource")
+        if resource is None:
+            continue
         try:
             model = _class_of(resource["resourceType"])
         except (KeyError, TypeError, ValueError, LookupError, ImportError, AttributeError):
