@@ -30,7 +30,7 @@ WORDS, RECIPIENTS = the_words(), the_recipients()
 FHIR = "{http://hl7.org/fhir}"
 NOT_OURS = {"Practitioner": {f"{FHIR}identifier"}}
 """Our author is a team: it has no professional identifier."""
-SAMPLE = Path("/work/shared/payloads/itk3/consultation_report.xml")
+SAMPLE = Path(__file__).resolve().parents[3] / "shared" / Path("payloads/itk3/consultation_report.xml")
 PERSONS = {
     "known": a_person(),
     "provisional": a_person(provisional=True),
