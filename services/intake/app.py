@@ -4,15 +4,8 @@
 """
 
 import asyncio
-import contextlib
-import gc
-import socket
-import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import uvicorn
-import uvloop
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
@@ -25,7 +18,7 @@ from services import partners
 from services.intake import receive, store
 from services.intake.batching import Batching
 from services.intake.translators import form
-from services.messaging import broker, database, settings, telemetry
+from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
@@ -69,14 +62,6 @@ def create(intake: receive.Intake, engine: AsyncEngine) -> Starlette:
     return app
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that leaves the signals to us: requests in hand are answered before the commits stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(chosen: Settings) -> None:
     """Run until SIGTERM or SIGINT: then no new connections, requests in hand are answered, what was committed is published."""
     engine = database.connect(chosen.database)
@@ -99,10 +84,9 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         max_body_bytes=chosen.max_body_bytes,
         forms=form.load(chosen.directory / "forms"),
     )
-    server = _Server(_config(create(intake, engine)))
-    _spare_the_collector()
+    server = process.server(create(intake, engine))
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
-    serving = asyncio.create_task(server.serve(sockets=[listen(chosen)]))
+    serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
     try:
         await asyncio.wait({serving, committing, relaying}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -114,51 +98,5 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         await asyncio.gather(relaying, return_exceptions=True)
 
 
-def _spare_the_collector() -> None:
-    """FHIR's models are a hundred thousand objects that never go, and a message makes a thousand that go at once: do not look
-    through the first again and again for the sake of the second."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def _config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        access_log=False,
-        log_config=None,
-        lifespan="off",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=10,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
-
-
-def listen(chosen: Settings) -> socket.socket:
-    """A socket that several processes can share: the kernel deals the connections out."""
-    opened = socket.socket(socket.AF_INET6 if ":" in chosen.http_host else socket.AF_INET)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    opened.bind((chosen.http_host, chosen.http_port))
-    opened.set_inheritable(True)
-    log.info("intake_listens", host=chosen.http_host, port=opened.getsockname()[1])
-    return opened
-
-
-def main() -> None:
-    """Run the service; what keeps it from starting is said in one line."""
-    chosen = settings.load()
-    telemetry.configure("intake", chosen)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(chosen))
-    except (store.AnotherSecret, broker.TopicsDiffer, partners.DirectoryFault, form.FormFault) as error:
-        sys.stderr.write(f"Cannot start: {error}\n")
-        raise SystemExit(1) from None
-
-
 if __name__ == "__main__":
-    main()
+    process.run("intake", serve, store.AnotherSecret, partners.DirectoryFault, form.FormFault)

@@ -1,18 +1,14 @@
 """Runs the notifier: case events in, feedback out. `python -m services.notifier.app`"""
 
 import asyncio
-import contextlib
-import socket
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-import uvicorn
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services import directory, partners
-from services.messaging import broker, database, settings, telemetry
+from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
@@ -81,43 +77,8 @@ async def _serve(
 
 async def _pages(pages: Starlette, config: Settings) -> None:
     """Answer HTTP; several processes may share the port."""
-    listening = _listening(config.http_host, config.http_port)
-    log.info("notifier_listens", port=listening.getsockname()[1])
-    await _Server(uvicorn.Config(pages, log_config=None, access_log=False, lifespan="off")).serve(sockets=[listening])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listening.bind((host, port))
-    return listening
-
-
-class _Server(uvicorn.Server):
-    """Signals are for broker.run, which stops everything in its order."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def run() -> None:
-    """The process: exit code 1 with a clear line where it cannot start."""
-    config = settings.load()
-    telemetry.configure("notifier", config)
-    try:
-        asyncio.run(main(config))
-    except (
-        directory.DirectoryFaulty,
-        partners.DirectoryFault,
-        words.WordsFault,
-        broker.TopicsDiffer,
-        MeshNotSet,
-    ) as fault:
-        sys.stderr.write(f"Cannot start the notifier.\n{fault}\n")
-        raise SystemExit(1) from None
+    await process.server(pages).serve(sockets=[process.listen(config)])
 
 
 if __name__ == "__main__":
-    run()
+    process.run("notifier", main, directory.DirectoryFaulty, partners.DirectoryFault, words.WordsFault, MeshNotSet)

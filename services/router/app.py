@@ -1,14 +1,8 @@
 """Runs the router: referrals and commands in, case events out. `python -m services.router.app`"""
 
-import asyncio
-import gc
-import sys
-
-import uvloop
-
 from schemas.topics import REFERRAL_EVENT, declared, hub_command
 from services import directory
-from services.messaging import broker, database, settings, telemetry
+from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
@@ -36,21 +30,5 @@ async def main(config: Settings) -> None:
         await engine.dispose()
 
 
-def run() -> None:
-    """The process: exit code 1 with a clear line where it cannot start."""
-    config = settings.load()
-    telemetry.configure("router", config)
-    gc.freeze()
-    gc.set_threshold(
-        100_000, 50, 100
-    )  # a batch makes many small facts and no cycles: a third of its time was the collector's
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main(config))
-    except (directory.DirectoryFaulty, broker.TopicsDiffer) as fault:
-        sys.stderr.write(f"{fault}\n")
-        raise SystemExit(1) from None
-
-
 if __name__ == "__main__":
-    run()
+    process.run("router", main, directory.DirectoryFaulty)

@@ -214,7 +214,7 @@ class Processes:
     async def until_ready(self) -> "Processes":
         deadline = time.monotonic() + 30
         wanted = len([process for process in self.started if process.poll() is None])
-        while self.log.read_bytes().count(b"intake_listens") < wanted or not await self._is_ready():
+        while self.log.read_bytes().count(b'"listens"') < wanted or not await self._is_ready():
             if time.monotonic() > deadline or all(process.poll() is not None for process in self.started):
                 raise AssertionError(self.log.read_text())
             await asyncio.sleep(0.05)
@@ -283,7 +283,7 @@ def reference_of(reply: Reply) -> str:
     """The reference in an answer, wherever its protocol puts it."""
     said = reply.json()
     if "entry" in said:
-        return str(said["entry"][1]["resource"]["identifier"][0]["value"])
+        return str(said["entry"][-1]["resource"]["identifier"][0]["value"])
     if "reference" in said:
         return str(said["reference"])
     words = " ".join(issue["diagnostics"] for issue in said.get("issue", [])).replace(";", " ").split()

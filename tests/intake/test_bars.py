@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import receive
 from tests.intake.messages import a_bars_message, an_nhs_number
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def issue(reply: Reply) -> tuple[int, str, str]:
@@ -49,6 +52,18 @@ async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned
     assert encounter["status"] == "planned"
     assert reply.headers["x-request-id"] == request_id
     assert reply.headers["content-type"] == "application/fhir+json"
+
+
+async def test_our_encounter_is_the_second_where_the_sender_has_one_of_its_own(intake: InProcess) -> None:
+    message = json.loads((EXAMPLES / "mrs-v.json").read_text())
+    own = next(e["resource"] for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")
+    reply = await intake.bars(message)
+    Bundle.model_validate(reply.json())
+    _, first, second = (entry["resource"] for entry in reply.json()["entry"])
+    assert (first["resourceType"], first["id"], first["status"]) == ("Encounter", own["id"], own["status"])
+    assert "subject" not in first
+    assert second["status"] == "planned"
+    assert second["identifier"][0]["value"] == reference_of(reply)
 
 
 async def test_the_original_bytes_are_kept_as_they_came(intake: InProcess, engine: AsyncEngine) -> None:

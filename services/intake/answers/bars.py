@@ -105,10 +105,18 @@ def _response(translated: Translated, decision: Decision) -> bytes:
             "timestamp": now,
             "entry": [
                 {"fullUrl": f"urn:uuid:{ids[1]}", "resource": _header(ids, original, now)},
+                *_of_the_sender(translated),
                 {"fullUrl": f"urn:uuid:{ids[2]}", "resource": _encounter(ids[2], translated, decision, now)},
             ],
         }
     )
+
+
+def _of_the_sender(translated: Translated) -> list[dict[str, Any]]:
+    encounter = translated.encounter
+    if not encounter or not {"status", "class", "id"} <= encounter.keys():
+        return []
+    return [{"fullUrl": f"urn:uuid:{encounter['id']}", "resource": encounter}]
 
 
 def _ids(named: str) -> list[str]:

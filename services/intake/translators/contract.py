@@ -8,7 +8,7 @@ The suite in tests/contract holds for each of them, and their golden pairs lie b
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -79,7 +79,7 @@ class Translated:
 
     `message_ids`: any one that was seen before from this partner makes it a repeat (same content) or a conflict (other content).
     `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of what it says, whatever message says it.
-    `referral` is none in a cancel.
+    `referral` is none in a cancel. `encounter`: the sender's own Encounter, in brief, where its protocol's answer repeats it (BaRS).
     """
 
     message_ids: tuple[str, ...]
@@ -92,6 +92,7 @@ class Translated:
     sent_at: datetime | None = None
     correlation_id: str | None = None
     documents: tuple[Document, ...] = ()
+    encounter: Mapping[str, Any] | None = None
 
 
 Translator = Callable[[Delivery], Translated | Refusal]

@@ -19,6 +19,7 @@ BaRS-shaped: no BaRS use case exists for housing, so what housing needs is said 
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -28,7 +29,7 @@ from schemas.case import EndReason
 from schemas.referral import Referral
 from services.intake.translators.bars_fhir import beside, conformance
 from services.intake.translators.bars_fhir.message import Message, code_in, codes, is_system, read
-from services.intake.translators.bars_fhir.models import MessageHeader, Patient, Resource, ServiceRequest
+from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
@@ -70,7 +71,22 @@ def translate(delivery: Delivery) -> Translated | Refusal:
         return asked
     if delivery.partner.conformance == "full" and (faults := conformance.faults(raw)):
         return Refusal(faults)
-    return _translated(message, asked[0], asked[1], delivery)
+    translated = _translated(message, asked[0], asked[1], delivery)
+    if isinstance(translated, Refusal):
+        return translated
+    return replace(translated, encounter=_encounter(message, asked[1], raw))
+
+
+ENCOUNTER_IN_BRIEF = ("resourceType", "id", "meta", "identifier", "status", "class")
+
+
+def _encounter(message: Message, request: ServiceRequest, raw: Any) -> dict[str, Any] | None:
+    """The sender's own Encounter without what refers to others: the answer repeats it before ours (BaRS: ours is the second)."""
+    found = message.find(request.encounter, Encounter)
+    if found is None:
+        return None
+    told = raw["entry"][message.index(found)]["resource"]
+    return {name: told[name] for name in ENCOUNTER_IN_BRIEF if name in told}
 
 
 def request_in(message: Message) -> tuple[MessageHeader, ServiceRequest] | Refusal:

@@ -50,6 +50,10 @@ class Message:
         """The fullUrl of a resource's entry."""
         return self.bundle.entry[self._place[id(resource)]].fullUrl
 
+    def index(self, resource: Resource) -> int:
+        """Which entry of the Bundle holds a resource."""
+        return self._place[id(resource)]
+
     def at(self, resource: Resource, *loc: int | str) -> str:
         """FHIRPath of a place in a resource: Bundle.entry[3].resource.identifier[0].value."""
         return fhir_path("Bundle", ("entry", self._place[id(resource)], "resource", *loc))
