@@ -86,7 +86,12 @@ class Layout:
         folder = self.folder_of(node)
         shutil.rmtree(folder / "storage", ignore_errors=True)
         argv = self.java(
-            "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster_id}", "-c", self.settings_file(node), node=node
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={self.cluster_id}",
+            "-c",
+            self.settings_file(node),
+            node=node,
         )
         result = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
         if result.returncode:
