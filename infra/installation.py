@@ -92,6 +92,8 @@ def _start(plan: Plan, report: Report, happened: Callable[[Happened], None]) -> 
     parts = embedded.start_all(
         data, brokers=plan.brokers, ephemeral=plan.ephemeral, mailboxes=_mailboxes(plan.directory)
     )
+    if parts.kafka.notice:
+        report(parts.kafka.notice)
     supervisor = Supervisor(data / "logs", happened)
     try:
         replication = 3 if plan.brokers == 3 else 1

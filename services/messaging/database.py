@@ -25,6 +25,7 @@ def connect(url: str, *, pool: int = 10) -> AsyncEngine:
     limits = {
         "application_name": "lightbulb",
         "jit": "off",
+        "plan_cache_mode": "force_custom_plan",  # a plan made while a table was empty would read all of it later
         "lock_timeout": "8s",
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "8s",

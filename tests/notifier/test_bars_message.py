@@ -29,8 +29,11 @@ from tests.notifier.builders import (
 from tests.notifier.test_who_hears import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / Path("payloads/bars") / (
-    "REFRESP01_-_Referral_Service_Request_Response_New_Full_-_ED_to_111_Safeguarding_DNA_Feedback.json"
+SAMPLE = (
+    Path(__file__).resolve().parents[3]
+    / "shared"
+    / Path("payloads/bars")
+    / ("REFRESP01_-_Referral_Service_Request_Response_New_Full_-_ED_to_111_Safeguarding_DNA_Feedback.json")
 )
 
 

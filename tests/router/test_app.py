@@ -81,7 +81,7 @@ async def everything_on(bootstrap: str, topic: str) -> list[tuple[str, dict[str,
     await consumer.start()
     try:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        partitions = partitions or [TopicPartition(topic, number) for number in range(3)]
+        partitions = partitions or [TopicPartition(topic, number) for number in range(12 if "event" in topic else 3)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         total = sum((await consumer.end_offsets(partitions)).values())
@@ -137,6 +137,68 @@ async def _hub_topic_is_sound(bootstrap: str, keys: set[str]) -> None:
                 versions[key].append(version)
     assert set(versions) == keys
     assert all(seen == [1, 2, 3] for seen in versions.values())
+
+
+DIES = """
+import os
+from services.messaging import process
+from services.messaging.outbox import Relay
+from services.router import app, batch, store
+
+async def never(self):
+    import asyncio
+    await asyncio.sleep(3600)
+
+Relay.run = never  # nothing is published by this process
+{patch}
+process.run("router", app.main)
+"""
+
+AFTER_THE_COMMIT = """
+apply = batch.Batches._apply
+async def and_die(self, records):
+    await apply(self, records)
+    os._exit(9)
+batch.Batches._apply = and_die
+"""
+
+IN_THE_MIDDLE = """
+async def die(*_):
+    os._exit(9)
+store.remember = die
+"""
+
+
+@pytest.mark.parametrize(
+    ("patch", "kept"), [(AFTER_THE_COMMIT, 1), (IN_THE_MIDDLE, 0)], ids=["committed", "in the middle"]
+)
+async def test_killed_before_it_published_the_next_process_publishes_everything_once(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine, patch: str, kept: int
+) -> None:
+    key = uuid.uuid4().hex
+    applied = f"select count(*) from router.input where person_key = '{key}'"
+    doomed = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        DIES.format(patch=patch),
+        env={**os.environ, **environment},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await publish(bootstrap, [a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)])
+    await asyncio.wait_for(doomed.communicate(), 60)
+    assert doomed.returncode == 9
+    await until(engine, applied, kept)
+    async with a_process(environment):
+        await until(engine, applied, 1)
+        await until(
+            engine, f"select count(*) from router.outbox where person_key = '{key}' and published_at is null", 0
+        )
+    heard = [
+        data["hub_version"] for found, _, data in await everything_on(bootstrap, hub_case("blaby")) if found == key
+    ]
+    assert list(dict.fromkeys(heard)) == [1]
+    sequences = [int(h["ce_sequence"]) for found, h, _ in await everything_on(bootstrap, "case.event") if found == key]
+    assert sequences == [1, 2]
 
 
 async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap: str, engine: AsyncEngine) -> None:
