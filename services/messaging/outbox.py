@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
@@ -31,6 +31,9 @@ ROUND = 1_000
 
 POLL_SECONDS = 0.5
 """How often a relay looks for rows that another process left behind; its own commits wake it at once."""
+
+AGAIN_SECONDS = 0.02
+"""How soon it looks again where another relay was at work on a shard of its own rows."""
 
 ACK_SECONDS = 6.0
 """How long a round waits for Kafka: less than the session may idle in its transaction."""
@@ -72,7 +75,7 @@ async def put(tx: Transaction, schema: str, messages: Sequence[Message]) -> None
     )
 
 
-def _insert(schema: str) -> "text":  # type: ignore[valid-type]
+def _insert(schema: str) -> TextClause:
     return text(f"""
         insert into {schema}.outbox (shard, person_key, target, headers, value)
         select shard, person_key, target, headers, value
@@ -105,6 +108,7 @@ class Relay:
         self._idempotent = idempotent
         self._producer: AIOKafkaProducer | None = None
         self._woken = asyncio.Event()
+        self._owed = False
         self._paused: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
 
@@ -117,10 +121,11 @@ class Relay:
         pause = 0.1
         try:
             while True:
+                self._owed = self._owed or self._woken.is_set()
                 self._woken.clear()
                 try:
-                    sent, left = await self._round()
-                    pause = 0.1
+                    sent, whole = await self._round()
+                    pause, self._owed = 0.1, self._owed and not whole
                 except Exception as error:
                     log.warning(
                         "relay_backs_off", schema=self._schema, reason=database.reason_class(error), seconds=pause
@@ -130,7 +135,7 @@ class Relay:
                     pause = min(pause * 2, 5.0)
                     continue
                 if sent < ROUND:
-                    await self._wait(0.02 if left else POLL_SECONDS)
+                    await self._wait(AGAIN_SECONDS if self._owed else POLL_SECONDS)
         finally:
             await self._replace_producer()
 
@@ -140,17 +145,13 @@ class Relay:
                 await self._woken.wait()
 
     async def _round(self) -> tuple[int, bool]:
-        """One round: (rows published, whether another relay holds shards that this process has rows in)."""
+        """One round: (rows read, whether all shards were ours: else rows that we were woken for may be in another's)."""
         async with self._engine.begin() as tx:
             shards = await self._lock_shards(tx)
             rows = await self._unpublished(tx, shards)
             if rows:
-                published = await self._publish(rows)
-                await self._mark(tx, published)
-        return len(rows), len(shards) < SHARDS and self._had_work(rows)
-
-    def _had_work(self, rows: Sequence[_Row]) -> bool:
-        return bool(rows) or self._woken.is_set()
+                await self._mark(tx, await self._publish(rows))
+        return len(rows), len(shards) == SHARDS
 
     async def _lock_shards(self, tx: Transaction) -> list[int]:
         result = await tx.execute(

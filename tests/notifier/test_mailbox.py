@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
 from aiohttp import ClientSession
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.referral import Organisation
-from services.notifier.app import _listening, _Server
+from services.messaging import process
+from services.messaging.settings import Settings
 from services.notifier.channels.mailbox import recipients_of
 from services.notifier.pages import application
 from tests.notifier.builders import (
@@ -49,9 +49,11 @@ class Caller:
 
 @pytest.fixture
 async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
-    listening = _listening("127.0.0.1", 0)
+    listening = process.listen(
+        Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file="/dev/null")
+    )
     pages = application(engine, the_partners(tokens=TOKENS))
-    server = _Server(uvicorn.Config(pages, log_config=None, access_log=False, lifespan="off"))
+    server = process.server(pages)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:
         yield Caller(session, f"http://127.0.0.1:{listening.getsockname()[1]}")
