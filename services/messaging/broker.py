@@ -33,7 +33,7 @@ SESSION_MS = 10_000
 def create(settings: Settings, *, name: str) -> KafkaBroker:
     """A broker that creates no topics, types nothing and logs nothing of what it carries."""
     return KafkaBroker(
-        settings.kafka,
+        settings.kafka.split(","),  # FastStream takes a text for one server, whatever commas it holds
         client_id=f"lightbulb-{name}",
         allow_auto_create_topics=False,
         acks="all",

@@ -63,6 +63,18 @@ async def test_what_was_published_before_the_first_start_is_read(settings: Setti
     assert seen == [b"1", b"2", b"3"]
 
 
+async def test_several_bootstrap_servers_may_be_named(settings: Settings, topic: str) -> None:
+    await publish(settings.kafka, topic, [b"1"])
+    seen = Seen()
+
+    async def receive(records: Sequence[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    several = settings.model_copy(update={"kafka": f"{settings.kafka},{settings.kafka},127.0.0.1:1"})
+    async with subscribed(several, topic, receive):
+        await seen.until(1)
+
+
 async def test_a_batch_that_fails_is_tried_again_with_growing_pauses_and_then_goes_on(
     settings: Settings, topic: str
 ) -> None:

@@ -180,7 +180,7 @@ async def test_a_slow_recipient_leaves_room_for_others(
     engine: AsyncEngine, gp: GpSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "EACH", 2)
-    gp.first(*[Answer(503, slow=1.5)] * 10)
+    gp.first(*[Answer(503, slow=20)] * 10)
     async with GpSystem() as other, a_notifier(engine, the_recipients({GP: gp.url, GP_MAILBOX: other.url})) as notifier:
         for number in range(6):
             concern = by_gp(reference=f"LB-{number:04}-0000-0000")
