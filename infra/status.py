@@ -5,6 +5,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from rich.table import Table
 from sqlalchemy import text
 
@@ -62,7 +63,15 @@ async def _ask(url: str) -> dict[str, dict[str, Any]]:
         await engine.dispose()
 
 
-async def _lags(kafka: str) -> dict[str, int]:
+async def _lags(kafka: str) -> dict[str, int | str]:
+    """By group; where Kafka does not tell, the rest of the position is shown all the same."""
+    try:
+        return dict(await _lags_told(kafka))
+    except (KafkaError, OSError) as error:
+        return dict.fromkeys(GROUPS, f"unknown: {type(error).__name__}")
+
+
+async def _lags_told(kafka: str) -> dict[str, int]:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
     await asyncio.gather(admin.start(), consumer.start())
