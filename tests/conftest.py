@@ -1,8 +1,12 @@
 """Kafka and PostgreSQL for the tests that ask for them: started at the first use, once for the whole run."""
 
 import asyncio
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -11,6 +15,28 @@ import pytest
 
 from infra.embedded import providers
 from infra.embedded.providers import Provided
+from tests import canaries
+
+LOG = pytest.StashKey[Path]()
+"""Where this run logs."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="lightbulb-test-log-"))
+    config.stash[LOG] = folder / "run.log"
+    canaries.log_everything(config.stash[LOG])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The run fails where its logs hold personal data: its own log, and those of the services that it started."""
+    log = session.config.stash[LOG]
+    temporary = getattr(session.config, "_tmp_path_factory", None)
+    services = temporary.getbasetemp().rglob("*.log") if temporary else []
+    if found := canaries.found_in([log, *services]):
+        sys.stderr.write("\nPersonal data in the logs of this run:\n" + "\n".join(found[:20]) + "\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    else:
+        shutil.rmtree(log.parent, ignore_errors=True)
 
 
 def pytest_report_header() -> str:
