@@ -42,7 +42,7 @@ class Unreadable(Exception):
 def read(message: bytes) -> Letter:
     """The letter in a message; raises Unreadable."""
     bundle = fromstring(message)  # noqa: S314 - from our own sandbox; a practice's system would harden this
-    page = fromstring(_page(bundle).partition(">")[2])  # noqa: S314
+    page = fromstring(_page(bundle).partition(">")[2])  # noqa: S314 - and so is this
     sections = _sections(page)
     said = sections.get("What we have to tell you", [])
     sentence = " ".join(said[0].itertext()) if said else ""
