@@ -35,8 +35,11 @@ POLL_SECONDS = 0.5
 AGAIN_SECONDS = 0.02
 """How soon it looks again where another relay was at work on a shard of its own rows."""
 
-ACK_SECONDS = 6.0
-"""How long a round waits for Kafka: less than the session may idle in its transaction."""
+WAVE_SECONDS = 4.0
+"""How long one wave of a round waits for Kafka."""
+
+WAVES_SECONDS = 2.0
+"""How long a round begins waves: with the last wave's wait, less than the session may idle in its transaction (8 s)."""
 
 
 class TooLarge(ValueError):
@@ -177,11 +180,16 @@ class Relay:
         return [target for target, until in self._paused.items() if until > now]
 
     async def _publish(self, rows: Sequence[_Row]) -> list[_Row]:
-        """Send in waves, so that nothing of a (key, target) goes before the earlier is acknowledged; returns what was."""
+        """Send in waves, so that nothing of a (key, target) goes before the earlier is acknowledged; returns what was.
+        Waves that a slow Kafka leaves no time for are for the next round."""
         producer = await self._started_producer()
         published: list[_Row] = []
         failed: set[tuple[str, str]] = set()
+        clock = asyncio.get_running_loop().time
+        end = clock() + WAVES_SECONDS
         for wave in _waves(rows):
+            if clock() > end:
+                break
             ready = [row for row in wave if row.lane not in failed]
             for row, result in zip(ready, await self._acknowledged(producer, ready), strict=True):
                 if isinstance(result, BaseException):
@@ -199,7 +207,7 @@ class Relay:
         unreachable: dict[str, BaseException] = {}
         sent = [await self._handed_over(producer, row, unreachable) for row in wave]
         if futures := [one for one in sent if isinstance(one, asyncio.Future)]:
-            await asyncio.wait(futures, timeout=ACK_SECONDS - 2)
+            await asyncio.wait(futures, timeout=WAVE_SECONDS)
         return [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
 
     async def _handed_over(

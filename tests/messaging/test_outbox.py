@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -130,3 +130,21 @@ async def test_an_event_that_no_topic_takes_is_refused_before_it_is_written(engi
     with pytest.raises(outbox.TooLarge, match="bytes"):
         await put(engine, Message(topic, an_event().model_copy(update={"data": large})))
     assert await unpublished(engine) == 0
+
+
+async def test_a_slow_kafka_ends_the_round_before_its_transaction_idles_too_long(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Relay):
+        async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[outbox._Row]) -> list[object]:
+            await asyncio.sleep(0.2)
+            return await super()._acknowledged(producer, wave)
+
+    monkeypatch.setattr(outbox, "WAVES_SECONDS", 0.3)
+    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 6)))
+    relay = Slow(engine, "tried", bootstrap)
+    await relay._round()
+    assert 0 < await unpublished(engine) < 5
+    async with running(relay):
+        await drained(engine)
+    assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2, 3, 4, 5]
