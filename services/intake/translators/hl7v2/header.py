@@ -1,0 +1,124 @@
+"""The MSH segment as far as it can be read: for the translator, and for an acknowledgement of whatever came."""
+
+import re
+from dataclasses import dataclass
+
+LONGEST = 8_192
+"""Bytes of an MSH segment that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What MSH says: texts as they stand, escapes and all, without control characters; "" where nothing is given.
+
+    `message_code` and `trigger_event` are MSH-9.1 and MSH-9.2; of MSH-11, MSH-12, MSH-17 and MSH-18 it is the first component
+    of the first repetition.
+    """
+
+    field_separator: str
+    encoding_characters: str
+    sending_application: str = ""
+    sending_facility: str = ""
+    receiving_application: str = ""
+    receiving_facility: str = ""
+    made_at: str = ""
+    message_code: str = ""
+    trigger_event: str = ""
+    control_id: str = ""
+    processing_id: str = ""
+    version: str = ""
+    accept_acknowledgement: str = ""
+    application_acknowledgement: str = ""
+    country: str = ""
+    character_set: str = ""
+
+
+def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
+    """The header of a message; none where it does not begin with an MSH segment and its separators. Never raises.
+
+    Blank lines and a byte order mark may stand before it. What its character set has not is read as U+FFFD.
+    """
+    line = msh_of(body)
+    if line is None:
+        return None
+    plain = line.decode("latin-1")
+    separator = plain[3]
+    said = _fields(plain, separator)
+    encoding = codec(_component(said, 17, 0), default_encoding) or "latin-1"
+    return _header(_fields(line.decode(encoding, "replace"), separator), separator)
+
+
+def msh_of(body: bytes) -> bytes | None:
+    """The line that begins with MSH, where it is the first that is not blank."""
+    start = _BEGINNING.match(body)
+    if start is None:
+        return None
+    line = _LINE_END.split(body[start.end() : start.end() + LONGEST], maxsplit=1)[0]
+    return line if len(line) > 4 and line[:3] == b"MSH" and _SEPARATOR.match(line[3:4]) else None
+
+
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n\t ]*(?=MSH)")
+_LINE_END = re.compile(rb"[\r\n]")
+_SEPARATOR = re.compile(rb"[!-/:-@\[-`{-~]")
+"""A printable character of ASCII that is neither letter, digit nor blank."""
+
+
+def codec(character_set: str, default_encoding: str) -> str | None:
+    """The Python codec of MSH-18 (HL7 table 0211); none for a set that is not known here.
+
+    ASCII, and nothing, mean the partner's own encoding, which holds ASCII. 8859/1 is read as windows-1252, which holds it but for
+    control characters: what Windows systems mean by it.
+    """
+    plain = character_set.strip().upper().replace("-", " ").replace("_", " ")
+    if plain in ("", '""', "ASCII", "US ASCII"):
+        return default_encoding
+    if plain in ("UNICODE UTF 8", "UTF 8", "UTF8", "UNICODE"):
+        return "utf-8"
+    found = re.fullmatch(r"(?:ISO ?)?(?:IR ?)?8859[/ ]?(\d{1,2})", plain)
+    if found is None or int(found[1]) not in (*range(1, 12), *range(13, 17)):
+        return None
+    return "windows-1252" if found[1] == "1" else f"iso8859-{int(found[1])}"
+
+
+_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """MSH-1 is the separator itself: the field after the name is MSH-2."""
+    return [field.translate(_CONTROL).strip() for field in line.split(separator, 40)]
+
+
+def _component(fields: list[str], at: int, index: int) -> str:
+    """A component of the first repetition of the field at this place (MSH-n stands at n - 1)."""
+    characters = fields[1] if len(fields) > 1 else ""
+    text = fields[at] if at < len(fields) else ""
+    repeated = text.split(characters[1])[0] if len(characters) > 1 else text
+    parts = repeated.split(characters[0]) if characters else [repeated]
+    return parts[index].strip() if index < len(parts) else ""
+
+
+def _header(fields: list[str], separator: str) -> Header:
+    def whole(number: int) -> str:
+        return fields[number - 1] if number <= len(fields) else ""
+
+    def first(number: int) -> str:
+        return _component(fields, number - 1, 0)
+
+    return Header(
+        field_separator=separator,
+        encoding_characters=whole(2),
+        sending_application=whole(3),
+        sending_facility=whole(4),
+        receiving_application=whole(5),
+        receiving_facility=whole(6),
+        made_at=first(7),
+        message_code=first(9),
+        trigger_event=_component(fields, 8, 1),
+        control_id=whole(10),
+        processing_id=first(11),
+        version=first(12),
+        accept_acknowledgement=first(15),
+        application_acknowledgement=first(16),
+        country=first(17),
+        character_set=first(18),
+    )
