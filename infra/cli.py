@@ -234,9 +234,9 @@ def _is_expected(error: Exception) -> bool:
     """Failures whose text was written for people."""
     from infra.embedded.process import StartFailed
     from services.messaging.broker import TopicsDiffer
-    from services.partners import DirectoryFault
+    from services.reviewed import Faulty
 
-    return isinstance(error, Refused | StartFailed | TopicsDiffer | DirectoryFault)
+    return isinstance(error, Refused | StartFailed | TopicsDiffer | Faulty)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services import directory, partners
+from services import directory, partners, reviewed
 from services.intake.translators import form
 from services.notifier import words
 
@@ -12,7 +12,7 @@ def faults(folder: Path) -> list[str]:
     found = [str(fault) for fault in directory.check(folder)]
     try:
         partners.load(folder, None)
-    except partners.DirectoryFault as fault:
+    except reviewed.Faulty as fault:
         found += str(fault).splitlines()
     try:
         form.load(folder / "forms")

@@ -8,27 +8,23 @@ holds a secret, and nothing in a message can change what they say.
 import hashlib
 import hmac
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AnyHttpUrl, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import AnyHttpUrl, Field, StringConstraints, model_validator
 
 from schemas.model import HubId, Line, OdsCode, OnsCode, PartnerId, Written
 from schemas.referral import Organisation, ReferrerKind, Sender
+from services import reviewed
+from services.reviewed import Fault, Reviewed
 
 Format = Annotated[str, StringConstraints(pattern=r"^(bars-fhir|hl7v2|council-csv|form:[a-z][a-z0-9-]{1,40})$")]
 """What a partner may send: a BaRS message, HL7 v2, a council's rows, or one named form."""
 
 TokenHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a bearer token, in hexadecimal."""
-
-
-class DirectoryFault(Exception):
-    """A file of partners is wrong; the text lists where and how."""
 
 
 class Feedback(Written):
@@ -103,6 +99,12 @@ class Deployment(Written):
     partners: dict[PartnerId, Access] = Field({}, description="By partner")
 
 
+class Registered(Written):
+    """partners.yaml: everybody that is known."""
+
+    partners: tuple[Partner, ...] = Field(description="Organisations whose systems may call us")
+
+
 class Partners:
     """Everybody who may call, and how each is recognised."""
 
@@ -143,14 +145,12 @@ class Partners:
 
 
 def load(directory: Path, deployment: Path | None) -> Partners:
-    """Read both files; raises DirectoryFault with every fault, named by file and partner."""
-    source = directory / "partners.yaml"
-    partners = _validated(TypeAdapter(list[Partner]), (_read(source) or {}).get("partners"), source)
-    access = _validated(TypeAdapter(Deployment), _read(deployment) or {}, deployment) if deployment else Deployment()
-    faults = _contradictions(partners, access)
-    if faults:
-        raise DirectoryFault("\n".join(f"{source}: {fault}" for fault in faults))
-    return Partners(partners, access)
+    """Read both files; raises reviewed.Faulty with every fault of them."""
+    known = reviewed.load(directory / "partners.yaml", Registered)
+    access = reviewed.load(deployment, Deployment) if deployment else None
+    if faults := [*_contradictions(known), *(_strangers(access, known.value) if access else ())]:
+        raise reviewed.Faulty(faults)
+    return Partners(known.value.partners, access.value if access else Deployment())
 
 
 def new_token() -> tuple[str, str]:
@@ -164,41 +164,27 @@ def hash_of(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _read(path: Path | None) -> Any:
-    if path is None:
-        return None
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise DirectoryFault(f"{path}: {getattr(error, 'strerror', None) or 'is not valid YAML'}") from None
+def _contradictions(known: Reviewed[Registered]) -> Iterator[Fault]:
+    ids = [partner.id for partner in known.value.partners]
+    codes = [None if partner.hub else partner.ods for partner in known.value.partners]
+    for place in _again(ids):
+        yield known.fault(("partners", place, "id"), f"{ids[place]} is the id of two partners")
+    for place in _again(codes):
+        yield known.fault(("partners", place, "ods"), f"{codes[place]} is the ODS code of two partners")
 
 
-def _validated(adapter: "TypeAdapter[Any]", data: Any, source: Path) -> Any:
-    try:
-        return adapter.validate_python(data)
-    except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        lines = [f"{source}: {_place(fault['loc'], data)}: {fault['msg']}" for fault in faults]
-        raise DirectoryFault("\n".join(lines)) from None
+def _again(values: Sequence[str | None]) -> Iterator[int]:
+    """Where a value stands that stood before."""
+    return (place for place, value in enumerate(values) if value and value in values[:place])
 
 
-def _place(loc: tuple[int | str, ...], data: Any) -> str:
-    """'partner gp-alder-lane, feedback.channel' instead of '3.feedback.channel'."""
-    if loc and isinstance(loc[0], int) and isinstance(data, list) and isinstance(data[loc[0]], dict):
-        return f"partner {data[loc[0]].get('id', f'number {loc[0] + 1}')}, {'.'.join(map(str, loc[1:])) or 'entry'}"
-    return ".".join(map(str, loc)) or "file"
-
-
-def _contradictions(partners: list[Partner], deployment: Deployment) -> list[str]:
-    ids = {partner.id for partner in partners}
-    hashes = [token_hash for access in deployment.partners.values() for token_hash in access.token_sha256]
-    return [
-        *(f"partner {name} is there twice" for name in _twice(partner.id for partner in partners)),
-        *(f"ODS code {ods} belongs to two partners" for ods in _twice(p.ods for p in partners if p.ods and not p.hub)),
-        *(f"deployment names partner {name}, which is not in the file" for name in deployment.partners.keys() - ids),
-        *("deployment gives one token to two partners" for _ in _twice(hashes)),
-    ]
-
-
-def _twice(values: Iterable[str]) -> list[str]:
-    return [value for value, count in Counter(values).items() if count > 1]
+def _strangers(access: Reviewed[Deployment], known: Registered) -> Iterator[Fault]:
+    """What deployment.yaml says of partners that are not there, and tokens that it gives to two."""
+    ids = {partner.id for partner in known.partners}
+    given: set[str] = set()
+    for name, one in access.value.partners.items():
+        if name not in ids:
+            yield access.fault(("partners", name), f"partners.yaml has no partner {name}")
+        if given.intersection(one.token_sha256):
+            yield access.fault(("partners", name, "token_sha256"), "one of these tokens is another partner's too")
+        given.update(one.token_sha256)

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from schemas import topics
-from services import partners
+from services import partners, reviewed
 from services.intake import receive, store
 from services.intake.batching import Batching
 from services.intake.translators import form
@@ -99,4 +99,4 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
 
 
 if __name__ == "__main__":
-    process.run("intake", serve, store.AnotherSecret, partners.DirectoryFault, form.FormFault)
+    process.run("intake", serve, store.AnotherSecret, reviewed.Faulty, form.FormFault)

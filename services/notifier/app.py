@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
-from services import directory, partners
+from services import directory, partners, reviewed
 from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
@@ -81,4 +81,4 @@ async def _pages(pages: Starlette, config: Settings) -> None:
 
 
 if __name__ == "__main__":
-    process.run("notifier", main, directory.DirectoryFaulty, partners.DirectoryFault, words.WordsFault, MeshNotSet)
+    process.run("notifier", main, directory.DirectoryFaulty, reviewed.Faulty, words.WordsFault, MeshNotSet)

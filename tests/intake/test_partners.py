@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services import partners
+from services import partners, reviewed
 from tests.intake.running import DIRECTORY
 
 
@@ -47,20 +47,20 @@ def test_two_tokens_may_be_valid_while_one_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "access", "named"),
     [
-        ([GP, GP], {}, "gp-any is there twice"),
-        ([GP, GP | {"id": "gp-other"}], {}, "C82999 belongs to two"),
-        ([GP], {"gp-other": {}}, "gp-other, which is not in the file"),
-        ([GP | {"formats": ["fax"]}], {}, "partner gp-any, formats.0"),
-        ([GP | {"colour": "blue"}], {}, "partner gp-any, colour"),
-        ([GP | {"kind": "hub"}], {}, "partner gp-any, entry"),
-        ([GP | {"feedback": {"channel": "mesh"}}], {}, "partner gp-any, feedback"),
+        ([GP, GP], {}, "partners.gp-any.id: gp-any is the id of two"),
+        ([GP, GP | {"id": "gp-other"}], {}, ":12: partners.gp-other.ods: C82999 is the ODS code of two"),
+        ([GP], {"gp-other": {}}, "deployment.yaml:2: partners.gp-other: partners.yaml has no partner gp-other"),
+        ([GP | {"formats": ["fax"]}], {}, "partners.yaml:3: partners.gp-any.formats.0"),
+        ([GP | {"colour": "blue"}], {}, "partners.gp-any.colour: Extra"),
+        ([GP | {"kind": "hub"}], {}, "partners.gp-any: hub is given"),
+        ([GP | {"feedback": {"channel": "mesh"}}], {}, "partners.gp-any.feedback: mesh_mailbox"),
         ([GP], {"gp-any": {"token_sha256": ["abc"]}}, "partners.gp-any.token_sha256.0"),
     ],
 )
 def test_what_is_wrong_in_the_files_is_named(
     tmp_path: Path, entries: list[dict[str, Any]], access: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(partners.DirectoryFault, match=named):
+    with pytest.raises(reviewed.Faulty, match=named):
         partners.load(*written(tmp_path, entries, access))
 
 
