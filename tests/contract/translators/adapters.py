@@ -9,6 +9,7 @@ from services import partners
 from services.intake.translators import bars_fhir, form
 from services.intake.translators.contract import Delivery, Translator
 from services.partners import Partner
+from tests.contract.translators.mutations import JSON, Mutations
 from tests.intake.messages import a_bars_message, a_form, as_bytes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -21,13 +22,14 @@ ATTACHMENT_KEY = b"the attachment key of these tests"
 
 @dataclass(frozen=True)
 class Adapter:
-    """A translator under test: its golden pairs are golden/<name>/*; `good` is any message that it accepts."""
+    """A translator under test: its golden pairs are golden/<name>/*; `good` is any message that it accepts.
+    `mutations` knows its syntax; `conformance` full is the one that the golden pairs are of."""
 
     name: str
     translate: Translator
     sender: str
     good: Callable[[], bytes]
-    is_json: bool = True
+    mutations: Mutations = JSON
     conformance: str = "full"
 
     def __str__(self) -> str:

@@ -80,7 +80,7 @@ def codec(character_set: str, default_encoding: str) -> str | None:
     return "windows-1252" if found[1] == "1" else f"iso8859-{int(found[1])}"
 
 
-_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
 
 
 def _fields(line: str, separator: str) -> list[str]:
