@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,18 +108,36 @@ def send(
     sender: Annotated[
         str | None, typer.Option("--sender", metavar="ID", help="Partner who sends; see infra/directory/partners.yaml.")
     ] = None,
+    http: Annotated[bool, typer.Option("--http", help="HL7 messages by HTTP to /hl7v2 instead of MLLP.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Send files to intake as a partner would, and print each answer.
 
-    Example:  lightbulb send examples/mrs-v.json --sender gp-alder-lane
+    What a file is decides where it goes: a FHIR message, an HL7 v2 message (over MLLP), a district council's CSV, a form. Of a CSV every
+    row that was not taken is printed, by its line, with the column and what is wrong. Exits with 1 unless everything was accepted.
+
+    \b
+    Examples:
+      lightbulb send examples/mrs-v.json --sender gp-alder-lane
+      lightbulb send examples/mr-b.hl7 --sender uhl
+      lightbulb send examples/mr-b.hl7 --http
+      lightbulb send examples/council-blaby.csv
+      lightbulb send examples/mr-t.json --sender customer-service
     """
     from infra import send as sending
 
-    answers = asyncio.run(sending.send(files, sender, _addresses(data)))
+    with _rows_so_far() as told:
+        answers = asyncio.run(sending.send(files, sender, _addresses(data), http=http, told=told))
     for answer in answers:
-        console.print(answer.line(), highlight=False)
+        console.print(answer.line(), highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(answer.accepted for answer in answers) else 1)
+
+
+@contextlib.contextmanager
+def _rows_so_far() -> Iterator[Callable[[int], None]]:
+    """Shows on a terminal how many rows of a long file have been answered."""
+    with console.status("sending") as shown:
+        yield lambda rows: shown.update(f"{rows} rows answered") if rows else None
 
 
 @app.command()

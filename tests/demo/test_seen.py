@@ -6,10 +6,10 @@ import pytest
 
 from infra.demo.examples import Example, Expected
 from infra.demo.seen import HubHeard, Seen, Told, differences
-from infra.send import Answer
+from infra.send import Answer, Fault
 
 REFERENCE = "LB-AAAA-BBBB-CCCC"
-ANSWERS = {0: Answer(Path("a.json"), "FHIR message", "accepted", "gp-a", 200, REFERENCE)}
+ANSWERS = {0: Answer(Path("a.json"), "FHIR message", "accepted", "gp-a", "HTTP 200", REFERENCE)}
 
 
 def an_example(**end: object) -> Example:
@@ -63,7 +63,9 @@ def test_a_planted_difference_is_named(planted: dict[str, object], named: str) -
 
 def test_an_answer_of_another_kind_is_named() -> None:
     refused = {
-        0: Answer(Path("a.json"), "FHIR message", "refused", "gp-a", 400, None, (("Bundle.id", "required", ""),))
+        0: Answer(
+            Path("a.json"), "FHIR message", "refused", "gp-a", "HTTP 400", None, (Fault("Bundle.id", "required", ""),)
+        )
     }
     found = differences(an_example(), refused, Seen())
     assert found == ["a.json: the answer was refused, not accepted (Bundle.id required)", "a.json got no reference"]

@@ -7,7 +7,8 @@ import pytest
 
 from infra import send
 from infra.demo.examples import EXAMPLES
-from infra.send import Letter, NotSent
+from infra.send import Letter, NotSent, council_csv, hl7v2
+from infra.send.letters import of_status
 from services import partners
 from services.messaging.settings import CHECKOUT
 
@@ -17,7 +18,7 @@ KNOWN = partners.load(CHECKOUT / "infra" / "directory", None)
 def a_letter(name: str, sender: str = "gp-alder-lane") -> Letter:
     partner = KNOWN.by_id(sender)
     assert partner is not None
-    return send.prepare((EXAMPLES / name).read_bytes(), partner)
+    return send.prepare(name, (EXAMPLES / name).read_bytes(), partner)
 
 
 def test_a_bundle_goes_to_process_message_with_bars_headers() -> None:
@@ -56,7 +57,7 @@ def test_a_form_of_somebody_who_sends_none_is_not_sent() -> None:
 def test_any_bytes_become_a_request(body: bytes) -> None:
     partner = KNOWN.by_id("uhl")
     assert partner is not None
-    assert send.prepare(body, partner).body == body
+    assert send.prepare("any", body, partner).body == body
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_any_bytes_become_a_request(body: bytes) -> None:
     ],
 )
 def test_answers_are_told_apart(status: int, kinds: set[str], outcome: str) -> None:
-    assert send._outcome(status, kinds) == outcome
+    assert of_status(status, kinds) == outcome
 
 
 async def test_without_an_installation_the_answer_says_so(tmp_path: Path) -> None:
@@ -88,3 +89,99 @@ async def test_a_file_that_does_not_say_who_sends_it_is_not_sent(tmp_path: Path)
     [answer] = await send.send([tmp_path / "any.json"], None, {"intake": "", "partners": {}})
     assert answer.outcome == "not sent"
     assert "--sender" in answer.line()
+
+
+# ---- HL7 ------------------------------------------------------------------------------------------------------------
+
+MSH = "MSH|^~\\&|LIGHTBULB|LIGHTBULB|EPR|RWE|20261116||ACK^I12|1|P|2.4\r"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"MSH|^~\\&|A|RWE|||20261116||REF^I12|1|P|2.4\r",
+        b"\x0bMSH|^~\\&|A|RWE|||20261116||REF^I12|1|P|2.4\r\x1c\r",
+        b"\x0bMSH|^~\\&|A|RWE|||20261116||REF^I12|1|P|2.4\r\n\x1c\r\n",
+    ],
+)
+def test_an_hl7_message_is_found_by_its_facility_and_sent_without_the_files_frame(body: bytes) -> None:
+    partner = KNOWN.by_ods(hl7v2.sender_ods(body))
+    assert partner is not None
+    letter = send.prepare("any", body, partner)
+    assert (partner.id, letter.over, letter.body[:3], b"\x1c" in letter.body) == ("uhl", "mllp", b"MSH", False)
+    assert send.prepare("any", body, partner, http=True).path == "/hl7v2"
+
+
+def test_a_file_of_several_messages_is_not_sent() -> None:
+    partner = KNOWN.by_id("uhl")
+    assert partner is not None
+    with pytest.raises(NotSent, match="one file is one message"):
+        send.prepare("two.hl7", b"MSH|^~\\&|A\rPID|1\rMSH|^~\\&|A\r", partner)
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome", "faults"),
+    [
+        ("MSA|AA|1", "accepted", []),
+        ("MSA|CA|1", "accepted", []),
+        (
+            "MSA|AE|1\rERR||RF1^1^6|205^Duplicate key^HL70357|E||||held with other content",
+            "conflict",
+            [("RF1-6", "205")],
+        ),
+        ("MSA|AE|1\rERR||PID^1^3|101|E||||required", "refused", [("PID-3", "101")]),
+        ("MSA|AE|1\rERR|NTE^2^3^102&Data type error", "refused", [("NTE[2]-3", "102")]),
+        ("MSA|CR|1\rERR||MSH^1^12|203|E", "refused", [("MSH-12", "203")]),
+        ("MSA|AR|1", "refused", []),
+    ],
+)
+def test_an_acknowledgement_is_read(answers: str, outcome: str, faults: list[tuple[str, str]]) -> None:
+    said = hl7v2.said(0, f"{MSH}{answers}\r".encode())
+    assert (said.outcome, [(fault.place, fault.kind) for fault in said.faults]) == (outcome, faults)
+
+
+def test_of_two_acknowledgements_the_refusing_one_counts() -> None:
+    both = f"{MSH}MSA|CA|1\r{MSH}MSA|AE|1\rERR||PID^1^5|101|E\r"
+    assert hl7v2.said(0, both.encode()).outcome == "refused"
+
+
+@pytest.mark.parametrize(("status", "body"), [(0, b""), (200, b""), (503, b"{}"), (0, b"\xff")])
+def test_without_an_acknowledgement_nothing_is_accepted(status: int, body: bytes) -> None:
+    assert hl7v2.said(status, body).outcome == "unavailable"
+
+
+# ---- CSV ------------------------------------------------------------------------------------------------------------
+
+REFUSED_ROW = {"row": 3, "reference_given": "B/2", "outcome": "refused", "reference": None}
+REFUSED_ROW |= {"faults": [{"column": "NHS No", "kind": "value", "explanation": "fails its check"}]}
+TAKEN_ROW = {"row": 2, "reference_given": "B/1", "outcome": "received", "reference": "LB-AAAA-BBBB-CCCC", "faults": []}
+
+
+def a_report(*rows: dict[str, object]) -> bytes:
+    refused = sum(row["outcome"] == "refused" for row in rows)
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    summary = json.dumps({"rows": len(rows), "received": len(rows) - refused, "refused": refused})
+    return f'{{"council": "blaby", "rows": [\n{lines}],\n"summary": {summary}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [([TAKEN_ROW], "accepted"), ([TAKEN_ROW, REFUSED_ROW], "in part"), ([REFUSED_ROW], "refused"), ([], "accepted")],
+)
+def test_a_report_is_read_row_by_row(rows: list[dict[str, object]], outcome: str) -> None:
+    assert council_csv.said(200, a_report(*rows)).outcome == outcome
+
+
+def test_a_row_that_was_refused_is_told_by_its_line_column_and_fault() -> None:
+    said = council_csv.said(200, a_report(TAKEN_ROW, REFUSED_ROW))
+    answer = send.Answer(Path("b.csv"), "CSV of blaby", said.outcome, "council-blaby", said.by, rows=said.rows)
+    first, second = answer.line().splitlines()
+    assert first.endswith("2 rows: 1 received, 1 refused")
+    assert second.strip() == "row 3 (B/2) · NHS No · value · fails its check"
+    assert not answer.accepted
+
+
+def test_a_report_that_breaks_off_says_how_far_it_came() -> None:
+    said = council_csv.said(200, a_report(TAKEN_ROW, REFUSED_ROW)[:-60])
+    assert said.outcome == "unavailable"
+    assert "after 2 rows" in said.faults[0].explanation

@@ -1,0 +1,84 @@
+"""A district council's file: to `/councils/{council}/referrals`, and what its report says of each row."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.send.answers import Fault, Outcome, Row, Rows, Said
+from infra.send.fhir import derived
+from infra.send.form import faults_in
+from infra.send.letters import Letter, as_json, of_status
+
+REFUSED = frozenset({"refused", "not-processed", "not-held"})
+"""What may become of a row that the council must see to."""
+
+ONE_ROW = b'\n{"row"'
+
+
+def letter(body: bytes, council: str) -> Letter:
+    """The request for a council's file."""
+    headers = {"Content-Type": "text/csv", "Accept": "application/json", "X-Correlation-Id": derived("csv", body)}
+    return Letter(f"CSV of {council}", f"/councils/{council}/referrals", headers, body, said, counts=ONE_ROW)
+
+
+def said(status: int, body: bytes) -> Said:
+    """What a report says; where it breaks off, what is known, and what to do."""
+    if status >= 300:
+        faults = tuple(faults_in(as_json(body)))
+        return Said(of_status(status, {fault.kind for fault in faults}), faults=faults, by=f"HTTP {status}")
+    report = as_json(body)
+    if "summary" not in report:
+        return _broken_off(status, body)
+    entries = list(_entries(report))
+    rows = Rows(
+        report["summary"], tuple(_row(one) for one in entries if one["outcome"] in REFUSED), _references(entries)
+    )
+    return Said(_outcome(rows), rows=rows, by=f"HTTP {status}")
+
+
+def _outcome(rows: Rows) -> Outcome:
+    if not rows.faulty:
+        return "accepted"
+    return "in part" if len(rows.faulty) < rows.counts.get("rows", 0) else "refused"
+
+
+def _entries(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from report.get("rows", [])
+
+
+def _references(entries: list[Mapping[str, Any]]) -> dict[str, str]:
+    return {str(one["reference_given"]): str(one["reference"]) for one in entries if one.get("reference")}
+
+
+def _row(one: Mapping[str, Any]) -> Row:
+    faults = tuple(Fault(f.get("column") or "", f.get("kind", ""), f.get("explanation", "")) for f in one["faults"])
+    return Row(one["row"], str(one.get("reference_given") or ""), one["outcome"], faults)
+
+
+def _broken_off(status: int, body: bytes) -> Said:
+    done = body.count(ONE_ROW)
+    words = f"the report broke off after {done} rows; send the file again: rows that were taken will be already held"
+    return Said("unavailable", faults=(Fault("", "", words),), by=f"HTTP {status}")
+
+
+# ---- whose file it is -----------------------------------------------------------------------------------------------
+
+
+def council_of(partner: str, folder: Path) -> str | None:
+    """The council that a partner sends for, by the reviewed mapping files."""
+    return next((file.stem for file in _mappings(folder) if _partner(file) == partner), None)
+
+
+def by_header(body: bytes, folder: Path) -> str | None:
+    """The partner whose council's header this file begins with."""
+    return None
+
+
+def _mappings(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
+
+
+def _partner(file: Path) -> str:
+    return str(yaml.safe_load(file.read_text())["partner"])
