@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from schemas import topics
 from services import partners, reviewed
-from services.intake import receive, store
+from services.intake import reads, receive, store, web
 from services.intake.batching import Batching
 from services.intake.translators import form
 from services.messaging import broker, database, process
@@ -24,12 +24,12 @@ from services.messaging.settings import Settings
 from services.messaging.telemetry import log
 
 ROUTES = [
-    Route("/fhir/$process-message", receive.bars_message, methods=["POST"]),
-    Route("/fhir/metadata", receive.metadata, methods=["GET"]),
-    Route("/fhir/{rest:path}", receive.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-    Route("/forms/{form}", receive.filled_form, methods=["POST"]),
-    Route("/forms/{form}/schema", receive.form_schema, methods=["GET"]),
-    Route("/attachments/{reference}", receive.attachment, methods=["GET"]),
+    Route("/fhir/$process-message", web.bars_message, methods=["POST"]),
+    Route("/fhir/metadata", reads.metadata, methods=["GET"]),
+    Route("/fhir/{rest:path}", reads.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    Route("/forms/{form}", web.filled_form, methods=["POST"]),
+    Route("/forms/{form}/schema", reads.form_schema, methods=["GET"]),
+    Route("/attachments/{reference}", reads.attachment, methods=["GET"]),
 ]
 
 

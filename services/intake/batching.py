@@ -7,27 +7,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.intake import store
+from services.intake import limits, store
 from services.intake.ledger import Answer, Arrival
 from services.intake.store import Overtaken
 from services.intake.translators.contract import Fault, refuse
 from services.messaging import database
 from services.messaging.outbox import Relay
 from services.messaging.telemetry import log
-
-LARGEST = 200
-"""Messages that share a transaction at most."""
-
-LARGEST_BYTES = 16 * 1024 * 1024
-"""And their bytes together, at most, unless one alone is larger."""
-
-WAITING = 2_000
-"""Messages that may wait; more are told to come again."""
-
-PATIENCE_SECONDS = 8.0
-"""How long a transaction may take before its outcome counts as unknown."""
-
-ATTEMPTS = 3
 
 
 class Unavailable(Exception):
@@ -48,7 +34,7 @@ class Batching:
 
     async def submit(self, arrival: Arrival) -> Answer:
         """The answer, once it is committed; raises Unavailable where nothing can be promised."""
-        if len(self._waiting) >= WAITING:
+        if len(self._waiting) >= limits.WAITING:
             raise Unavailable
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((arrival, answered))
@@ -70,9 +56,9 @@ class Batching:
 
     def _take(self) -> list[tuple[Arrival, "asyncio.Future[Answer]"]]:
         size, number = 0, 0
-        for arrival, _ in self._waiting[:LARGEST]:
+        for arrival, _ in self._waiting[: limits.BATCH_MESSAGES]:
             size += len(arrival.delivery.body)
-            if number and size > LARGEST_BYTES:
+            if number and size > limits.BATCH_BYTES:
                 break
             number += 1
         batch, self._waiting = self._waiting[:number], self._waiting[number:]
@@ -82,7 +68,7 @@ class Batching:
         """Commit and answer these; whatever has not committed is answered Unavailable."""
         self._answers = {}
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(limits.COMMIT_SECONDS):
                 await database.each_or_halves([arrival for arrival, _ in batch], self._record, self._refuse)
         except Exception as error:
             log.warning("intake_cannot_commit", reason=database.reason_class(error), messages=len(batch))
@@ -93,12 +79,12 @@ class Batching:
             answered.set_result(answer) if answer else answered.set_exception(Unavailable())
 
     async def _record(self, arrivals: Sequence[Arrival]) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, limits.COMMIT_ATTEMPTS + 1):
             try:
                 answers = await store.record(self._engine, self._secret, arrivals)
                 break
             except Exception as error:
-                if attempt == ATTEMPTS or not _may_judge_again(error):
+                if attempt == limits.COMMIT_ATTEMPTS or not _may_judge_again(error):
                     raise
         self._answers.update(zip((arrival.id for arrival in arrivals), answers, strict=True))
         self._relay.wake()

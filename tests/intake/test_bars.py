@@ -13,7 +13,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.intake import receive
+from services.intake import limits
 from tests.intake.messages import a_bars_message, an_nhs_number
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
 
@@ -178,7 +178,7 @@ async def test_a_body_above_the_cap_is_refused_without_reading_it_whole(installa
 async def test_a_body_that_never_ends_is_given_up(
     intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.1)
     reply = await intake.bars(b"", _body_ends=False)
     assert issue(reply) == (408, "timeout", "REC_TIMEOUT")
     assert reply.headers["retry-after"]

@@ -12,7 +12,7 @@ import orjson
 
 from services.intake.identity import Verdict
 from services.intake.ledger import Answer, Decision
-from services.intake.translators.contract import CONSENT_REFUSED, Fault, Refusal, Translated
+from services.intake.translators.contract import CONSENT_REFUSED, Delivery, Fault, Refusal, Translated
 
 MEDIA_TYPE = "application/fhir+json"
 ERROR_CODES = "https://fhir.nhs.uk/CodeSystem/http-error-codes"
@@ -37,7 +37,7 @@ CODES = {
 }
 
 
-def answer(outcome: Translated | Refusal, decision: Decision) -> Answer:
+def answer(_: Delivery, outcome: Translated | Refusal, decision: Decision) -> Answer:
     """What the sender of this message is told."""
     reference = decision.reference
     match decision.verdict:

@@ -9,13 +9,13 @@ import orjson
 
 from services.intake.identity import Verdict
 from services.intake.ledger import Answer, Decision
-from services.intake.translators.contract import CONSENT_REFUSED, Fault, Refusal, Translated
+from services.intake.translators.contract import CONSENT_REFUSED, Delivery, Fault, Refusal, Translated
 
 MEDIA_TYPE = "application/json"
 PROBLEM = "application/problem+json"
 
 
-def answer(outcome: Translated | Refusal, decision: Decision) -> Answer:
+def answer(_: Delivery, outcome: Translated | Refusal, decision: Decision) -> Answer:
     """What the sender of this form is told. A repeat is told what it was told the first time."""
     match decision.verdict:
         case Verdict.REPEAT if decision.answered_before is not None:

@@ -1,0 +1,61 @@
+"""Every limit of intake in one place: bytes, seconds and numbers. The largest body or frame is a setting (LIGHTBULB_MAX_BODY_BYTES)."""
+
+# ---- HTTP -----------------------------------------------------------------------------------------------------------
+
+BODY_SECONDS = 20.0
+"""How long a sender may take to send a body."""
+
+HTTP_ANSWER_SECONDS = 5.0
+"""BaRS: every answer within 5 seconds. After that the outcome is unknown to the sender, who may send again."""
+
+RETRY_SECONDS = 5
+"""When to come again, where nothing can be promised now."""
+
+# ---- MLLP -----------------------------------------------------------------------------------------------------------
+
+FRAME_SECONDS = 30.0
+"""How long a frame may take from its first byte to its last."""
+
+RETURN_SECONDS = 0.5
+"""How long the carriage return behind a frame's end is waited for. Some senders leave it out, and wait for their answer."""
+
+IDLE_SECONDS = 600.0
+"""How long a connection may be without a frame. Engines keep theirs open, and open it anew where it was closed."""
+
+MLLP_ANSWER_SECONDS = 10.0
+"""How long a message waits for its commit: longer than a transaction may take, so that the outcome is known as often as it can be."""
+
+WRITE_SECONDS = 10.0
+"""How long a sender may take to take its answer."""
+
+HANDSHAKE_SECONDS = 10.0
+"""How long a TLS handshake may take."""
+
+STOP_SECONDS = 10.0
+"""How long a stop waits for the messages in hand to be answered."""
+
+CONNECTIONS = 50
+"""Connections of one listener at once; more are closed."""
+
+BYTES_OUTSIDE = 1_024
+"""Bytes between frames that are passed over; a sender of more does not speak MLLP."""
+
+HEADER_BYTES = 8_192
+"""What is kept of a frame that is too large, to answer it."""
+
+# ---- the shared commit ----------------------------------------------------------------------------------------------
+
+BATCH_MESSAGES = 200
+"""Messages that share a transaction at most."""
+
+BATCH_BYTES = 16 * 1024 * 1024
+"""And their bytes together, at most, unless one alone is larger."""
+
+WAITING = 2_000
+"""Messages that may wait; more are told to come again."""
+
+COMMIT_SECONDS = 8.0
+"""How long a transaction may take before its outcome counts as unknown."""
+
+COMMIT_ATTEMPTS = 3
+"""How often a transaction is tried that certainly did not happen, and may go well the next time."""

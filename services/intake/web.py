@@ -1,0 +1,145 @@
+"""Messages over HTTP: who sends, one whole body, and the answer with its status.
+
+The same steps for every protocol. Credentials are judged before any parser runs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from services.intake import headers as sent
+from services.intake import limits, receive
+from services.intake.answers import bars, problems
+from services.intake.batching import Unavailable
+from services.intake.headers import Headers
+from services.intake.ledger import Answer
+from services.intake.receive import Intake, Protocol
+from services.intake.translators import bars_fhir, form
+from services.messaging.telemetry import log
+
+
+@dataclass(frozen=True)
+class OverHttp(Protocol):
+    """A protocol with its media types, and how it says what goes wrong around a message."""
+
+    accepts: tuple[str, ...]
+    error: Callable[[int, str, str], Answer]
+    media_type: Callable[[Answer], str]
+
+
+BARS = OverHttp(
+    "bars-fhir",
+    bars_fhir.translate,
+    bars.answer,
+    accepts=("application/fhir+json", "application/json"),
+    error=bars.error,
+    media_type=lambda _: bars.MEDIA_TYPE,
+)
+
+
+def of_form(asked: form.Form) -> OverHttp:
+    """The protocol of one form."""
+    return OverHttp(
+        f"form:{asked.form}",
+        form.translator(asked),
+        problems.answer,
+        accepts=("application/json",),
+        error=lambda status, _, explanation: problems.problem(status, explanation),
+        media_type=problems.media_type,
+    )
+
+
+async def bars_message(request: Request) -> Response:
+    """POST /fhir/$process-message"""
+    return await message(request, BARS)
+
+
+async def filled_form(request: Request) -> Response:
+    """POST /forms/{form}"""
+    intake: Intake = request.app.state.intake
+    asked = intake.forms.get(request.path_params["form"])
+    if asked is None:
+        known = intake.partners.authenticate(request.headers.get("authorization"))
+        answer = problems.problem(404, "there is no such form") if known else problems.problem(401, NO_CREDENTIAL)
+        return respond(answer, problems.PROBLEM, {})
+    return await message(request, _FORM_PROTOCOLS.setdefault(asked.form, of_form(asked)))
+
+
+_FORM_PROTOCOLS: dict[str, OverHttp] = {}
+NO_CREDENTIAL = "a valid bearer token of a partner is required"
+
+
+async def message(request: Request, protocol: OverHttp) -> Response:
+    """One message, from the first header to the answer."""
+    headers = sent.of(request)
+    mirrored = sent.mirrored(headers)
+    try:
+        answer = await _received(request, headers, protocol)
+    except Unavailable:
+        answer = protocol.error(503, "transient", "nothing was accepted, or it is not known whether it was: send again")
+    except TimeoutError:
+        answer = protocol.error(408, "timeout", "not finished in time: send again; a repeat is recognised")
+    except Exception as error:
+        log.error("request_failed", kind=type(error).__name__, format=protocol.format)
+        answer = protocol.error(500, "exception", "this should not have happened; the operators are told")
+    return respond(answer, protocol.media_type(answer), mirrored)
+
+
+async def _received(request: Request, headers: Headers, protocol: OverHttp) -> Answer:
+    intake: Intake = request.app.state.intake
+    partner = intake.partners.authenticate(headers.get("authorization"))
+    if partner is None:
+        return protocol.error(401, "login", NO_CREDENTIAL)
+    if not partner.may_send(protocol.format):
+        return protocol.error(403, "forbidden", "your credential is not for this kind of message")
+    if refused := _media_types(headers, protocol):
+        return refused
+    body = await whole_body(request, headers, intake.max_body_bytes)
+    if isinstance(body, int):
+        return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
+    ids = sent.guid(headers.get("x-request-id")), sent.guid(headers.get("x-correlation-id"))
+    delivery = intake.delivery(partner, body, *ids)
+    media_type = headers.get("content-type", "")[:200] or None
+    async with asyncio.timeout(limits.HTTP_ANSWER_SECONDS):
+        return await receive.received(intake, protocol, delivery, media_type=media_type, faults=sent.faults(headers))
+
+
+def _media_types(headers: Headers, protocol: OverHttp) -> Answer | None:
+    """406 or 415 where what is sent or wanted is not what this protocol speaks."""
+    if sent.essence(headers.get("content-type", "")) not in protocol.accepts:
+        return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
+    if not sent.wants(headers, problems.PROBLEM, *protocol.accepts):
+        return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is what can be answered")
+    return None
+
+
+async def whole_body(request: Request, headers: Headers, most: int) -> bytes | int:
+    """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off."""
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length[:20]) > most:
+        return 413 if length.isdigit() else 400
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    return 413
+                parts.append(part)
+    except ClientDisconnect:
+        return 400
+    return b"".join(parts)
+
+
+def respond(answer: Answer, media_type: str, headers: dict[str, str]) -> Response:
+    """The answer with the headers that go with its status."""
+    more = dict(headers)
+    if answer.status in (408, 503):
+        more["Retry-After"] = str(limits.RETRY_SECONDS)
+    if answer.status == 401:
+        more["WWW-Authenticate"] = "Bearer"
+    return Response(answer.body, status_code=answer.status, media_type=media_type, headers=more)
