@@ -1,19 +1,21 @@
 """Who may send what, for whom, and where feedback goes: the one place that authenticates.
 
 Two files say it. `infra/directory/partners.yaml` is reviewed data: organisations, formats, on whose behalf each may speak.
-`deployment.yaml` belongs to one installation: hashes of the partners' tokens, and the addresses that their feedback goes to. Neither
-holds a secret, and nothing in a message can change what they say.
+`deployment.yaml` belongs to one installation: hashes of the partners' tokens and certificates, the port that is a partner's own for
+MLLP, and the addresses that their feedback goes to. Neither holds a secret, and nothing in a message can change what they say.
 """
 
 import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AnyHttpUrl, Field, StringConstraints, model_validator
+from pydantic import AnyHttpUrl, Field, IPvAnyNetwork, StringConstraints, TypeAdapter, model_validator
 
 from schemas.model import HubId, Line, OdsCode, OnsCode, PartnerId, Written
 from schemas.referral import Organisation, ReferrerKind, Sender
@@ -25,6 +27,11 @@ Format = Annotated[str, StringConstraints(pattern=r"^(bars-fhir|hl7v2|council-cs
 
 TokenHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a bearer token, in hexadecimal."""
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 of a client certificate in DER, in hexadecimal: `openssl x509 -in certificate.pem -outform DER | sha256sum`."""
+
+THIS_MACHINE = TypeAdapter(tuple[IPvAnyNetwork, ...]).validate_python(("127.0.0.0/8", "::1/128"))
 
 
 class Feedback(Written):
@@ -40,6 +47,18 @@ class Feedback(Written):
         if (self.channel == "mesh") != (self.mesh_mailbox is not None):
             raise ValueError("mesh_mailbox is given with channel mesh, and only then")
         return self
+
+
+class Hl7v2(Written):
+    """How HL7 v2 messages of a partner are acknowledged, where it differs from the book."""
+
+    acknowledgement: Literal["as-asked", "original", "enhanced"] = Field(
+        "as-asked",
+        description="original: AA, AE or AR; enhanced: CA, CE or CR first; as-asked: what MSH-15 and MSH-16 say",
+    )
+    rri: bool = Field(
+        False, description="True where an accepted referral is answered by RRI, with our reference in RF1-11"
+    )
 
 
 class Partner(Written):
@@ -58,6 +77,7 @@ class Partner(Written):
     conformance: Literal["full", "subset"] = Field(
         "full", description="full: the whole FHIR message is checked; subset: only what is read"
     )
+    hl7v2: Hl7v2 = Field(Hl7v2(), description="How its HL7 v2 messages are acknowledged")
     feedback: Feedback = Field(Feedback(), description="How it hears what happened")
 
     @model_validator(mode="after")
@@ -86,9 +106,20 @@ class Partner(Written):
 
 
 class Access(Written):
-    """What one installation knows of a partner: hashes of its tokens, and where its feedback goes."""
+    """What one installation knows of a partner: how its systems are recognised, and where its feedback goes."""
 
     token_sha256: tuple[TokenHash, ...] = Field((), description="SHA-256 of each token that is valid now")
+    certificate_sha256: tuple[Fingerprint, ...] = Field(
+        (), description="SHA-256 of each client certificate (DER) that is valid now, for MLLP over TLS"
+    )
+    mllp_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on which only this partner speaks MLLP, without TLS"
+    )
+    mllp_from: tuple[IPvAnyNetwork, ...] = Field(
+        THIS_MACHINE,
+        min_length=1,
+        description="Networks from which it may connect to its port; this machine where none is named",
+    )
     feedback_url: AnyHttpUrl | None = Field(None, description="FHIR endpoint of its system for feedback")
     feedback_token_file: Path | None = Field(None, description="Owner-only file with the token that we show there")
 
@@ -105,6 +136,22 @@ class Registered(Written):
     partners: tuple[Partner, ...] = Field(description="Organisations whose systems may call us")
 
 
+@dataclass(frozen=True)
+class Listener:
+    """A port that is one partner's own: who connects to it from one of its networks is the partner."""
+
+    partner: Partner
+    port: int
+    networks: tuple[IPvAnyNetwork, ...]
+
+    def lets_in(self, address: str) -> bool:
+        """True for an address of one of its networks."""
+        peer = ip_address(address.partition("%")[0])
+        if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self.networks)
+
+
 class Partners:
     """Everybody who may call, and how each is recognised."""
 
@@ -114,6 +161,10 @@ class Partners:
         self._access = deployment.partners
         self._by_hash = {
             token_hash: self._by_id[name] for name, access in self._access.items() for token_hash in access.token_sha256
+        }
+
+        self._by_certificate = {
+            digest: self._by_id[name] for name, access in self._access.items() for digest in access.certificate_sha256
         }
 
     def __iter__(self) -> Any:
@@ -134,7 +185,7 @@ class Partners:
     def authenticate(self, authorization_header: str | None) -> Partner | None:
         """Who shows this `Authorization` header, or none. Only the hash of the token is compared, in constant time.
 
-        The one function that a signed JWT or a client certificate will come into.
+        The one function that a signed JWT will come into.
         """
         scheme, _, token = (authorization_header or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -142,6 +193,18 @@ class Partners:
         shown = hash_of(token.strip())
         known = next((kept for kept in self._by_hash if hmac.compare_digest(kept, shown)), None)
         return self._by_hash[known] if known else None
+
+    def by_certificate(self, der: bytes | None) -> Partner | None:
+        """Who shows this client certificate (DER), or none. That its owner holds the key, TLS has seen to."""
+        return self._by_certificate.get(hashlib.sha256(der).hexdigest()) if der else None
+
+    def listeners(self) -> list[Listener]:
+        """The ports that are partners' own: who is let in there is who the port says."""
+        return [
+            Listener(self._by_id[name], access.mllp_port, access.mllp_from)
+            for name, access in self._access.items()
+            if access.mllp_port is not None
+        ]
 
 
 def load(directory: Path, deployment: Path | None) -> Partners:
@@ -179,12 +242,23 @@ def _again(values: Sequence[str | None]) -> Iterator[int]:
 
 
 def _strangers(access: Reviewed[Deployment], known: Registered) -> Iterator[Fault]:
-    """What deployment.yaml says of partners that are not there, and tokens that it gives to two."""
+    """What deployment.yaml says of partners that are not there, and credentials that it gives to two."""
     ids = {partner.id for partner in known.partners}
+    hl7v2 = {partner.id for partner in known.partners if partner.may_send("hl7v2")}
     given: set[str] = set()
+    ports: set[int] = set()
     for name, one in access.value.partners.items():
         if name not in ids:
             yield access.fault(("partners", name), f"partners.yaml has no partner {name}")
         if given.intersection(one.token_sha256):
             yield access.fault(("partners", name, "token_sha256"), "one of these tokens is another partner's too")
-        given.update(one.token_sha256)
+        if given.intersection(one.certificate_sha256):
+            yield access.fault(("partners", name, "certificate_sha256"), "one of these is another partner's too")
+        given.update(one.token_sha256, one.certificate_sha256)
+        if one.mllp_port is None:
+            continue
+        if name not in hl7v2:
+            yield access.fault(("partners", name, "mllp_port"), f"{name} may not send hl7v2")
+        if one.mllp_port in ports:
+            yield access.fault(("partners", name, "mllp_port"), "is another partner's port too")
+        ports.add(one.mllp_port)

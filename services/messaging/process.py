@@ -65,10 +65,20 @@ def server(app: Any) -> Server:
 
 
 def listen(chosen: Settings) -> socket.socket:
-    """A socket that several processes can share: the kernel deals the connections out."""
-    opened = socket.socket(socket.AF_INET6 if ":" in chosen.http_host else socket.AF_INET)
+    """The socket for HTTP."""
+    opened = shared_socket(chosen.http_host, chosen.http_port)
+    log.info("listens", host=chosen.http_host, port=opened.getsockname()[1])
+    return opened
+
+
+def shared_socket(host: str, port: int) -> socket.socket:
+    """A socket that several processes can share: the kernel deals the connections out. Raises OSError."""
+    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    opened.bind((chosen.http_host, chosen.http_port))
-    log.info("listens", host=chosen.http_host, port=opened.getsockname()[1])
+    try:
+        opened.bind((host, port))
+    except OSError:
+        opened.close()
+        raise
     return opened

@@ -29,11 +29,26 @@ class Settings(BaseSettings):
     )
     deployment: Path | None = Field(
         None,
-        description="deployment.yaml of this installation: hashes of partners' tokens, addresses for their feedback",
+        description="deployment.yaml of this installation: partners' credentials and ports, addresses for their feedback",
     )
     http_host: str = Field("127.0.0.1", description="Address on which the service answers HTTP")
     http_port: int = Field(
         0, ge=0, le=65535, description="Its port; 0 takes a free one. Two processes may share a port"
+    )
+    mllp_host: str = Field(
+        "127.0.0.1",
+        description="Address on which intake speaks MLLP, on the ports that deployment.yaml gives to partners",
+    )
+    mllp_tls_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of MLLP over TLS, for every partner with a client certificate; none without it",
+    )
+    mllp_certificate: Path | None = Field(None, description="Certificate of that port, with its chain, in PEM")
+    mllp_key: Path | None = Field(None, description="Its private key in PEM, owner-only")
+    mllp_client_ca: Path | None = Field(
+        None, description="Authorities that clients' certificates must come from, in PEM"
     )
     intake_url: str | None = Field(None, description="Where hubs reach intake, for attachments")
     notifier_url: str | None = Field(None, description="Where partners fetch their feedback")

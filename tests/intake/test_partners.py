@@ -1,5 +1,6 @@
 """Who may send what: the two files, read together."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ def written(folder: Path, entries: list[dict[str, Any]], access: dict[str, Any] 
 
 
 GP = {"id": "gp-any", "name": "Any Surgery", "kind": "gp", "ods": "C82999", "formats": ["bars-fhir"]}
+WARD = {"id": "ward", "name": "Any Trust", "kind": "hospital-team", "formats": ["hl7v2"]}
+CLINIC = WARD | {"id": "clinic"}
 
 
 def test_a_token_is_recognised_by_its_hash_and_only_the_hash_is_in_a_file(tmp_path: Path) -> None:
@@ -44,6 +47,38 @@ def test_two_tokens_may_be_valid_while_one_is_replaced(tmp_path: Path) -> None:
     assert known.authenticate(f"Bearer {old}") == known.authenticate(f"Bearer {new}") != None  # noqa: E711
 
 
+def test_a_certificate_is_recognised_by_the_sha256_of_its_der(tmp_path: Path) -> None:
+    der = b"any certificate"
+    access = {"ward": {"certificate_sha256": [hashlib.sha256(der).hexdigest()]}}
+    known = partners.load(*written(tmp_path, [WARD, CLINIC], access))
+    assert known.by_certificate(der) == known.by_id("ward")
+    assert known.by_certificate(b"another") is known.by_certificate(b"") is known.by_certificate(None) is None
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "enters"),
+    [
+        (None, "127.0.0.1", True),
+        (None, "::1", True),
+        (None, "::ffff:127.0.0.1", True),
+        (None, "192.0.2.7", False),
+        (["192.0.2.0/28", "2001:db8::/64"], "192.0.2.7", True),
+        (["192.0.2.0/28", "2001:db8::/64"], "::ffff:192.0.2.7", True),
+        (["192.0.2.0/28", "2001:db8::/64"], "2001:db8::9%eth0", True),
+        (["192.0.2.0/28", "2001:db8::/64"], "192.0.2.16", False),
+        (["192.0.2.0/28", "2001:db8::/64"], "127.0.0.1", False),
+    ],
+)
+def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_is_named(
+    tmp_path: Path, networks: list[str] | None, address: str, enters: bool
+) -> None:
+    access = {"mllp_port": 2575} | ({"mllp_from": networks} if networks else {})
+    known = partners.load(*written(tmp_path, [WARD], {"ward": access}))
+    (listener,) = known.listeners()
+    assert (listener.partner.id, listener.port) == ("ward", 2575)
+    assert listener.lets_in(address) is enters
+
+
 @pytest.mark.parametrize(
     ("entries", "access", "named"),
     [
@@ -55,6 +90,16 @@ def test_two_tokens_may_be_valid_while_one_is_replaced(tmp_path: Path) -> None:
         ([GP | {"kind": "hub"}], {}, "partners.gp-any: hub is given"),
         ([GP | {"feedback": {"channel": "mesh"}}], {}, "partners.gp-any.feedback: mesh_mailbox"),
         ([GP], {"gp-any": {"token_sha256": ["abc"]}}, "partners.gp-any.token_sha256.0"),
+        ([GP | {"hl7v2": {"acknowledgement": "never"}}], {}, "partners.gp-any.hl7v2.acknowledgement"),
+        ([GP], {"gp-any": {"mllp_port": 2575}}, "partners.gp-any.mllp_port: gp-any may not send hl7v2"),
+        ([WARD, CLINIC], {"ward": {"mllp_port": 2575}, "clinic": {"mllp_port": 2575}}, "is another partner's port"),
+        ([WARD], {"ward": {"mllp_port": 2575, "mllp_from": ["10.0.0.300/8"]}}, "partners.ward.mllp_from.0"),
+        ([WARD], {"ward": {"mllp_port": 2575, "mllp_from": []}}, "partners.ward.mllp_from"),
+        (
+            [WARD, CLINIC],
+            {"ward": {"certificate_sha256": ["a" * 64]}, "clinic": {"certificate_sha256": ["a" * 64]}},
+            "certificate_sha256: one of these is another",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_files_is_named(
