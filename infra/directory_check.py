@@ -16,7 +16,7 @@ def faults(folder: Path) -> list[str]:
         found += str(fault).splitlines()
     try:
         form.load(folder / "forms")
-    except form.FormFault as fault:
+    except reviewed.Faulty as fault:
         found += str(fault).splitlines()
     if not found:
         try:

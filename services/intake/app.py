@@ -99,4 +99,4 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
 
 
 if __name__ == "__main__":
-    process.run("intake", serve, store.AnotherSecret, reviewed.Faulty, form.FormFault)
+    process.run("intake", serve, store.AnotherSecret, reviewed.Faulty)

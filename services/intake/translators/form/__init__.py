@@ -4,8 +4,8 @@ A form is flat: `reference` (its identity), who asked, the fields that its file 
 fault is found at once, and named by its field. Adding a form is adding a file.
 """
 
-from services.intake.translators.form.definition import Form, FormFault, load
+from services.intake.translators.form.definition import Form, load
 from services.intake.translators.form.filled import translator
 from services.intake.translators.form.schema import json_schema
 
-__all__ = ["Form", "FormFault", "json_schema", "load", "translator"]
+__all__ = ["Form", "json_schema", "load", "translator"]

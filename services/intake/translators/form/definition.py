@@ -1,13 +1,15 @@
 """What a form's reviewed file says, and what is wrong with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.model import Line, Written
 from schemas.referral import Referral, ReferrerKind, Service
+from services import reviewed
+from services.reviewed import Fault, Reviewed, place_in
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 FormId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
@@ -29,21 +31,34 @@ FieldType = Literal[
 Question = Literal["referral", "feedback", "evaluation"]
 
 
+def _target(path: str) -> str:
+    if not place_in(Referral, path):
+        raise ValueError(f"the referral has no {path}")
+    return path
+
+
 class FieldOf(Written):
     """One field of a form, and where it goes."""
 
     label: Line = Field(description="As people read it")
     type: FieldType = Field("line", description="What it takes")
-    to: Annotated[str, StringConstraints(pattern=r"^[a-z_]+(\.[a-z_0-9]+)*$")] = Field(
+    to: Annotated[str, AfterValidator(_target)] = Field(
         description="Where it goes in the canonical referral, such as person.birth_date"
     )
     required: bool = Field(False, description="Whether the form is incomplete without it")
     choices: dict[str, Line] = Field({}, description="choice: what each answer means; flags: the words of each")
+    most: Annotated[int, Field(ge=0, lt=1_000_000)] | None = Field(
+        None, description="number: the largest that is taken"
+    )
+    with_: tuple[Name, ...] = Field((), alias="with", description="Fields that must be given where this one is")
+    agreed: Question | None = Field(None, description="The consent that must be a yes where this field is given")
 
     @model_validator(mode="after")
-    def _choices_where_chosen(self) -> "FieldOf":
+    def _limits_where_they_apply(self) -> "FieldOf":
         if (self.type in ("choice", "flags")) != bool(self.choices):
             raise ValueError("choices are given with type choice or flags, and only then")
+        if self.most is not None and self.type != "number":
+            raise ValueError("most is given with type number only")
         return self
 
 
@@ -59,6 +74,15 @@ class ReferrerOf(Written):
 
     label: Line = Field(description="As people read it")
     requires: tuple[Name, ...] = Field((), description="Fields that must then be given")
+    says_yes: tuple[Question, ...] = Field((), description="Consents that must then be a yes: they ask for themselves")
+
+
+class ConsentOf(Written):
+    """One question of consent."""
+
+    words: Line = Field(description="As the person reads it")
+    required: bool = Field(False, description="Whether it must be answered, were it with not-recorded")
+    noted: tuple[Literal["on", "by"], ...] = Field((), description="What must be said of a yes: when, and who asked")
 
 
 class Form(Written):
@@ -68,65 +92,42 @@ class Form(Written):
     title: Line = Field(description="As people read it")
     referrers: dict[ReferrerKind, ReferrerOf] = Field(min_length=1, description="Who may have asked")
     fields: dict[Name, FieldOf] = Field(min_length=1, description="What it asks, by name")
+    one_of: tuple[tuple[Name, ...], ...] = Field((), description="Fields of which at least one must be given")
     needs: dict[Name, NeedOf] = Field(min_length=1, description="The checklist, by name")
-    consents: dict[Question, Line] = Field(
-        min_length=1, description="The questions of consent, as the person reads them"
-    )
-
-    @model_validator(mode="after")
-    def _hangs_together(self) -> "Form":
-        for name, field in self.fields.items():
-            if name in BUILT_IN:
-                raise ValueError(f"field {name}: the name is taken")
-            if not _is_target(field.to):
-                raise ValueError(f"field {name}: the referral has no {field.to}")
-        missing = {name for kind in self.referrers.values() for name in kind.requires} - self.fields.keys()
-        if missing:
-            raise ValueError(f"referrers require fields that are not there: {', '.join(sorted(missing))}")
-        return self
+    consents: dict[Question, ConsentOf] = Field(min_length=1, description="The questions of consent")
 
 
 BUILT_IN = ("form", "reference", "completed_at", "referred_by", "needs", "consents", "cancelled", "cancel_reason")
 
 
-class FormFault(Exception):
-    """A form's file is wrong; the text says which and how."""
-
-
 def load(folder: Path) -> dict[str, Form]:
-    """Every form of a folder by its name; raises FormFault."""
-    forms = [_load_one(path) for path in sorted(folder.glob("*.yaml"))]
-    return {form.form: form for form in forms}
+    """Every form of a folder by its name; raises reviewed.Faulty."""
+    found = reviewed.load_all(folder, Form)
+    if faults := [fault for one in found for fault in _contradictions(one)]:
+        raise reviewed.Faulty(faults)
+    return {one.value.form: one.value for one in found}
 
 
-def _load_one(path: Path) -> Form:
-    try:
-        form = Form.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        lines = [f"{path}: {'.'.join(map(str, one['loc'])) or 'form'}: {one['msg']}" for one in found]
-        raise FormFault("\n".join(lines)) from None
-    except (OSError, yaml.YAMLError):
-        raise FormFault(f"{path}: cannot be read, or is not valid YAML") from None
-    if form.form != path.stem:
-        raise FormFault(f"{path}: the form is called {form.form}; its file must be too")
-    return form
+def _contradictions(one: Reviewed[Form]) -> Iterator[Fault]:
+    form = one.value
+    if form.form != one.file.stem:
+        yield one.fault(("form",), f"the form is called {form.form}; its file must be too")
+    for name in form.fields:
+        if name in BUILT_IN:
+            yield one.fault(("fields", name), "the name is taken: every form has it")
+    yield from (
+        one.fault(loc, f"{name} is no field of this form") for loc, name in _named(form) if name not in form.fields
+    )
+    asked = [(("fields", name, "agreed"), field.agreed) for name, field in form.fields.items() if field.agreed]
+    asked += [(("referrers", kind, "says_yes"), q) for kind, who in form.referrers.items() for q in who.says_yes]
+    yield from (one.fault(loc, f"{q} is no consent of this form") for loc, q in asked if q not in form.consents)
 
 
-def _is_target(path: str) -> bool:
-    """True where the canonical referral has this place."""
-    model: Any = Referral
-    for part in path.split("."):
-        if part.isdigit():
-            continue
-        if not (isinstance(model, type) and issubclass(model, BaseModel)) or part not in model.model_fields:
-            return False
-        model = _inner(model.model_fields[part].annotation)
-    return True
-
-
-def _inner(annotation: Any) -> Any:
-    """The model in `Address | None` or `tuple[Contact, ...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for one in get_args(annotation) if (found := _inner(one)) is not None), None)
+def _named(form: Form) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Every mention of a field, and where it stands."""
+    for kind, referrer in form.referrers.items():
+        yield from ((("referrers", kind, "requires", place), name) for place, name in enumerate(referrer.requires))
+    for field, one in form.fields.items():
+        yield from ((("fields", field, "with", place), name) for place, name in enumerate(one.with_))
+    for group, names in enumerate(form.one_of):
+        yield from ((("one_of", group, place), name) for place, name in enumerate(names))

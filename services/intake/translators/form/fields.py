@@ -85,10 +85,16 @@ def _yes_no(value: Any, _: FieldOf) -> Any:
     return found if isinstance(found, bool) else Wrong("value", "yes or no is expected")
 
 
-def _number(value: Any, _: FieldOf) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1_000_000:
+def _number(value: Any, field: FieldOf) -> Any:
+    most = largest(field)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
         return value
-    return Wrong("value", "a whole number is expected")
+    return Wrong("value", f"a whole number from 0 to {most} is expected")
+
+
+def largest(field: FieldOf) -> int:
+    """The largest number that a field takes."""
+    return 999_999 if field.most is None else field.most
 
 
 def _choice(value: Any, field: FieldOf) -> Any:
@@ -119,16 +125,31 @@ READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
 }
 
 
+_SOME_TEXT = {"type": "string", "pattern": r"\S"}
 SCHEMAS: Mapping[str, dict[str, Any]] = {
-    "line": {"type": "string", "maxLength": 200},
-    "prose": {"type": "string", "maxLength": 5_000},
-    "lines": {"type": ["array", "string"], "items": {"type": "string", "maxLength": 300}, "maxItems": 10},
-    "date": {"type": "string", "format": "date"},
+    "line": {**_SOME_TEXT, "maxLength": 200},
+    "prose": {**_SOME_TEXT, "maxLength": 5_000},
+    "lines": {
+        "type": ["array", "string"],
+        "items": {"type": "string", "maxLength": 300},
+        "maxItems": 10,
+        "minItems": 1,
+        "pattern": r"\S",
+    },
+    "date": {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     "moment": {"type": "string", "format": "date-time"},
     "yes-no": {"enum": [True, False, "yes", "no"]},
     "number": {"type": "integer", "minimum": 0},
-    "nhs-number": {"type": "string", "description": "Ten digits with a modulus 11 check digit; blanks are allowed"},
-    "postcode": {"type": "string", "description": "Such as LE11 5AA; ZZ99 3VZ for no fixed abode"},
+    "nhs-number": {
+        "type": "string",
+        "pattern": "^[ -]*([0-9][ -]*){10}$",
+        "description": "Ten digits with a modulus 11 check digit; blanks are allowed",
+    },
+    "postcode": {
+        "type": "string",
+        "pattern": r"^\s*([A-Za-z]\s*){1,2}[0-9]\s*[A-Za-z0-9]?\s*[0-9]\s*([A-Za-z]\s*){2}$",
+        "description": "Such as LE11 5AA; ZZ99 3VZ for no fixed abode",
+    },
     "ods": {"type": "string", "pattern": "^[A-Za-z0-9]{3,10}$"},
     "ons": {"type": "string", "pattern": "^[EWSN][0-9]{8}$"},
 }

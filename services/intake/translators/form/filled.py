@@ -25,6 +25,7 @@ from services.intake.translators.contract import (
     instant,
     refuse,
 )
+from services.intake.translators.form import rules
 from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, NeedOf, Question
 from services.intake.translators.form.fields import ANY, READERS, Wrong
 
@@ -137,6 +138,7 @@ class _Filled:
         content: dict[str, Any] = {"sent_by": delivery.partner.sender}
         for name, field in self._form.fields.items():
             self._read(content, name, field)
+        self._faults += rules.missing(self._form, self._answers)
         self._address(content)
         self._referrer(content, delivery)
         return content | {"needs": self._needs(), "consents": self._consents()}
@@ -145,13 +147,9 @@ class _Filled:
 
     def _read(self, content: dict[str, Any], name: str, field: FieldOf) -> None:
         value = self._answers.get(name)
-        if isinstance(value, str):
-            value = value.strip() or None
-        if value is None or value == []:
-            if field.required:
-                self._fault(name, "required", "is required and was not given")
+        if not rules.is_given(value):
             return
-        read = READERS[field.type](value, field)
+        read = READERS[field.type](value.strip() if isinstance(value, str) else value, field)
         if isinstance(read, Wrong):
             self._fault(name, read.kind, read.explanation)
         else:
@@ -170,9 +168,6 @@ class _Filled:
             wrong: FaultKind = "required" if kind is None else "value"
             self._fault("referred_by", wrong, f"who asked: one of {', '.join(self._form.referrers)}")
             kind = "other"
-        for name in known.requires if known else ():
-            if self._answers.get(name) in (None, "", []) and not self._form.fields[name].required:
-                self._fault(name, "required", f"is required where referred_by is {kind}")
         referrer = content.setdefault("referred_by", {})
         referrer["kind"] = kind
         ods = referrer.get("organisation", {}).get("ods")
@@ -226,7 +221,7 @@ class _Filled:
         answer = given.get(question)
         if answer is None:
             return None
-        if answer not in ("yes", "no", "not-recorded"):
+        if answer not in rules.ANSWERS:
             self._fault(f"consents.{question}", "value", "yes, no or not-recorded is expected")
             return None
         return {"answer": answer} | self._when_and_by(given)

@@ -1,19 +1,21 @@
 """The published JSON Schema of a form (draft 2020-12): what its sender may rely on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from services.intake.translators.form.definition import FieldOf, Form
-from services.intake.translators.form.fields import SCHEMAS
+from services.intake.translators.form.fields import SCHEMAS, largest
 from services.intake.translators.form.filled import CANCELS
+from services.intake.translators.form.rules import ANSWERS, NOTES
 
 
 def json_schema(form: Form) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a form: what its sender may rely on."""
     required = [name for name, field in form.fields.items() if field.required]
+    asked = [question for question, one in form.consents.items() if one.required]
     whole = {
         "required": ["reference", "referred_by", "needs", *required],
-        "allOf": list(_conditions(form)),
+        "allOf": [*([_answered(asked)] if asked else []), *_conditions(form)],
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -29,26 +31,41 @@ def json_schema(form: Form) -> dict[str, Any]:
 
 
 def _conditions(form: Form) -> Iterator[dict[str, Any]]:
+    """The rules of rules.py."""
     for kind, referrer in form.referrers.items():
-        if referrer.requires:
-            yield {
-                "if": {"properties": {"referred_by": {"const": kind}}},
-                "then": {"required": list(referrer.requires)},
-            }
+        then = _then(referrer.requires, referrer.says_yes)
+        if then:
+            yield {"if": {"properties": {"referred_by": {"const": kind}}}, "then": then}
+    for name, field in form.fields.items():
+        then = _then(field.with_, (field.agreed,) if field.agreed else ())
+        if then:
+            yield {"if": {"required": [name]}, "then": then}
+    yield from ({"anyOf": [{"required": [name]} for name in names]} for names in form.one_of)
+    for question, asked in form.consents.items():
+        if asked.noted:
+            yield {"if": _answered([question], ["yes"]), "then": _answered(asked.noted)}
+
+
+def _then(fields: Sequence[str], agreed: Sequence[str]) -> dict[str, Any]:
+    """These fields are given, and these consents. A no is left alone: it takes the referral back."""
+    then: dict[str, Any] = {"required": list(fields)} if fields else {}
+    return then | ({"allOf": [_answered(agreed, ["yes", "no"])]} if agreed else {})
+
+
+def _answered(questions: Sequence[str], answers: list[str] | None = None) -> dict[str, Any]:
+    limits = {"properties": {question: {"enum": answers} for question in questions}} if answers else {}
+    return {"required": ["consents"], "properties": {"consents": {"required": list(questions), **limits}}}
 
 
 def _properties(form: Form) -> dict[str, Any]:
     needs = {name: {"title": need.label, "type": ["boolean", "string", "null"]} for name, need in form.needs.items()}
     consents: dict[str, Any] = {
-        question: {"title": words, "enum": ["yes", "no", "not-recorded"]} for question, words in form.consents.items()
+        question: {"title": one.words, "enum": list(ANSWERS)} for question, one in form.consents.items()
     }
-    consents |= {
-        "on": {"title": "When they were asked", **SCHEMAS["date"]},
-        "by": {"title": "Who asked", **SCHEMAS["line"]},
-    }
+    consents |= {"on": {"title": NOTES["on"], **SCHEMAS["date"]}, "by": {"title": NOTES["by"], **SCHEMAS["line"]}}
     return {
         "form": {"title": "Which form this is", "const": form.form},
-        "reference": {"title": "Your reference of this referral: its identity", "type": "string", "maxLength": 200},
+        "reference": {"title": "Your reference of this referral: its identity", **SCHEMAS["line"]},
         "completed_at": {
             "title": "When the form was completed, by your clock",
             "type": "string",
@@ -63,6 +80,7 @@ def _properties(form: Form) -> dict[str, Any]:
             "type": "object",
             "properties": needs,
             "additionalProperties": False,
+            "not": {"additionalProperties": {"enum": [False, None, ""]}},
         },
         "consents": {"title": "Consent", "type": "object", "properties": consents, "additionalProperties": False},
     }
@@ -78,4 +96,4 @@ def _schema(field: FieldOf) -> dict[str, Any]:
     if field.type == "flags":
         items = {"oneOf": [_const(name, words) for name, words in field.choices.items()]}
         return {"type": "array", "items": items}
-    return SCHEMAS[field.type]
+    return SCHEMAS[field.type] | ({"maximum": largest(field)} if field.type == "number" else {})
