@@ -25,6 +25,7 @@ FieldType = Literal[
     "postcode",
     "ods",
     "ons",
+    "uprn",
     "choice",
     "flags",
 ]

@@ -120,6 +120,7 @@ READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
     "postcode": _postcode,
     "ods": _matching(r"[A-Z0-9]{3,10}", "an ODS code such as B81001 is expected"),
     "ons": _matching(r"[EWSN][0-9]{8}", "an ONS district code such as E07000130 is expected"),
+    "uprn": _matching(r"[0-9]{1,12}", "a property's number of at most 12 digits is expected"),
     "choice": _choice,
     "flags": _flags,
 }
@@ -152,4 +153,5 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     },
     "ods": {"type": "string", "pattern": "^[A-Za-z0-9]{3,10}$"},
     "ons": {"type": "string", "pattern": "^[EWSN][0-9]{8}$"},
+    "uprn": {"type": "string", "pattern": "^[0-9]{1,12}$"},
 }
