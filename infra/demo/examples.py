@@ -33,19 +33,32 @@ class Step(Written):
 
     send: Line = Field(description="File beside the expected file")
     by: PartnerId = Field(description="Partner who sends it")
-    answer: Literal["accepted", "duplicate", "conflict", "refused"] = Field(description="What the answer must say")
-    fault: Line | None = Field(None, description="Kind of fault that a refusal must name")
-    after: Line | None = Field(None, description="Sent only once the sender has heard this of the first file")
+    answer: Literal["accepted", "duplicate", "in part", "conflict", "refused", "not allowed"] = Field(
+        description="What the answer must say; 'in part' where rows of a CSV were refused"
+    )
+    said: Line | None = Field(None, description="How it must be said: an HTTP status, or HL7's AA, CA, AE")
+    fault: Line | None = Field(None, description="Kind of fault that a refusal must name; for HL7 the error code")
+    place: Line | None = Field(None, description="Where a refusal must say that the fault is")
+    rows: dict[Line, int] = Field({}, description="CSV: how many rows had which outcome; any other had none")
+    columns: dict[Line, Line] = Field({}, description="CSV: by reference of a refused row, the column that is at fault")
+    after: Line | None = Field(None, description="Sent only once the sender of a file (`of`) has heard this of it")
+    of: Line | None = Field(None, description="Which file `after` speaks of; the first where it is not said")
 
 
 class End(Written):
     """What one referral must end in, as hubs and recipients see it."""
 
-    of: Line = Field(description="The file that made the referral")
+    of: Line = Field(description="The file that made the referral; of a CSV file#reference")
     hub: HubId | None = Field(None, description="The hub whose own system holds it; none where no hub may hear of it")
+    follow_on: HubId | None = Field(None, description="The hub, or authority elsewhere, that gets it after the stay")
+    hubs: tuple[HubId, ...] | None = Field(
+        None, description="All hubs that may ever hear of it, where that is to be exact"
+    )
+    stay: tuple[HubId, ...] = Field((), description="Hubs that are told of a stay in hospital; no other may be")
     why: tuple[RoutingReason, ...] = Field((), description="Why that hub")
     case: CaseStatus = Field(description="Status of its case")
     hub_hears: tuple[Line, ...] = Field((), description="Events that the hub hears, in this order, others between")
+    grant: dict[Line, Line] = Field({}, description="What the hub reads of a grant: category, and date of each stage")
     provisional: bool = Field(False, description="True where the hub is told to check who it is first")
     heard: dict[PartnerId, tuple[Line, ...]] = Field(
         {}, description="By partner: all that it hears, in order; 'status accepted' is a status-only message"
@@ -55,6 +68,11 @@ class End(Written):
         description="By partner: what it hears was done, each action (or service, where only that is told), any order",
     )
 
+    @property
+    def file(self) -> str:
+        """The file, without the row."""
+        return self.of.partition("#")[0]
+
 
 class Expected(Written):
     """An expected file."""
@@ -62,6 +80,8 @@ class Expected(Written):
     who: Line
     shows: Line = Field(description="What the example is there for")
     order: int = Field(100, description="Where it stands in the demo's table; among equals by name")
+    fold: Line | None = Field(None, description="In the demo's table one line stands for all examples with these words")
+    cases: int | None = Field(None, description="How many cases the referrals of `ends` make")
     visits: dict[str, tuple[Act, ...]] = Field({}, description="By file: what the simulated hub's visit leads to")
     steps: tuple[Step, ...] = Field(min_length=1)
     ends: tuple[End, ...] = ()
@@ -100,21 +120,29 @@ def _missing(example: Example) -> Iterator[str]:
     expected = example.expected
     sent = {step.send for step in expected.steps}
     yield from (name for name in sent if not example.file(name).exists())
-    yield from ({end.of for end in expected.ends} | expected.visits.keys()) - sent
+    named = {end.file for end in expected.ends} | {name.partition("#")[0] for name in expected.visits}
+    yield from (named | {step.of for step in expected.steps if step.of}) - sent
 
 
 def visits(examples: list[Example]) -> dict[str, list[dict[str, str]]]:
     """What each hub's visits lead to, by the sender's referral id: the notes that simulated hubs are given."""
     return {
-        referral_id(example.file(file)): [act.model_dump(mode="json") for act in acts]
+        referral_id(example, name): [act.model_dump(mode="json") for act in acts]
         for example in examples
-        for file, acts in example.expected.visits.items()
+        for name, acts in example.expected.visits.items()
     }
 
 
-def referral_id(file: Path) -> str:
-    """The sender's own id of the referral in a file: ServiceRequest.id, or a form's reference."""
-    content = json.loads(file.read_text())
+def referral_id(example: Example, name: str) -> str:
+    """The sender's own id of a referral: ServiceRequest.id, a form's reference, RF1-6, a CSV row's reference (file#reference)."""
+    file, _, row = name.partition("#")
+    if row:
+        return row
+    text = example.file(file).read_text()
+    if format_of(example.file(file)) == "HL7":
+        [rf1] = [line.split("|") for line in text.splitlines() if line.startswith("RF1|")]
+        return rf1[6].split("^")[0]
+    content = json.loads(text)
     for entry in content.get("entry", []):
         if entry["resource"]["resourceType"] == "ServiceRequest":
             return str(entry["resource"]["id"])
@@ -123,5 +151,5 @@ def referral_id(file: Path) -> str:
 
 def format_of(file: Path) -> str:
     """What a reader may call the file."""
-    text = file.read_text(errors="replace")
-    return "GP FHIR" if '"resourceType"' in text[:500] else "form"
+    by_name = {".hl7": "HL7", ".csv": "CSV"}.get(file.suffix)
+    return by_name or ("FHIR" if '"resourceType"' in file.read_text(errors="replace")[:500] else "form")

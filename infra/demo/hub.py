@@ -274,7 +274,8 @@ def _in_brief(referral: Mapping[str, Any]) -> dict[str, Any]:
     said = referral.get("referral", {})
     needs = [need["service"] for need in said.get("needs", [])]
     brief = {name: referral.get(name) for name in ("reference", "status", "open_needs", "provisional")}
-    return brief | {"needs": needs, "format": said.get("message", {}).get("format")}
+    brief |= {"needs": needs, "format": said.get("message", {}).get("format")}
+    return brief | {"stay": said.get("hospital") is not None, "grant": said.get("grant")}
 
 
 @dataclass

@@ -41,10 +41,11 @@ HUBS = (
     "nw-leicestershire",
     "oadby-wigston",
     "triage",
-    "hospital-housing",
-    "hospital-housing-bradgate",
+    "hospital-housing:accept",
+    "hospital-housing-bradgate:accept",
 )
-"""Every hub works its cases to the end, except Melton: its visits are booked for later."""
+"""Every hub works its cases to the end, except Melton, whose visits are booked for later, and the hospital teams, who hold a case until
+the hospital tells of a discharge."""
 
 LONGEST = 90.0
 QUIET = 12.0
@@ -82,10 +83,12 @@ class Show:
             self.seen.changes += 1
 
     async def _until_heard(self, example: Example, step: Step) -> None:
-        first = example.expected.steps[0].send
+        """Until the sender of the file that the step speaks of has heard what it says."""
+        of = step.of or example.expected.steps[0].send
+        by = next(one.by for one in example.expected.steps if one.send == of)
         while step.after is not None:
-            path = self.seen.paths.get(reference_of(example, first, self.answers[example.name]) or "")
-            if path and step.after in {told.words for told in path.heard_by(step.by)}:
+            path = self.seen.paths.get(reference_of(example, of, self.answers[example.name]) or "")
+            if path and step.after in {told.words for told in path.heard_by(by)}:
                 return
             await asyncio.sleep(0.1)
 
@@ -98,7 +101,9 @@ class Show:
                 changes, since = self.seen.changes, time.monotonic()
             quiet = time.monotonic() - since
             if quiet > QUIET or (quiet > SETTLED and self.is_as_expected()):
-                return
+                await self.watch.sweep()
+                if self.seen.changes == changes:
+                    return
             await asyncio.sleep(0.1)
 
 

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from infra.demo import folded
 from infra.demo.examples import End, Example, format_of
 from infra.demo.seen import Answers, Path, Seen, Told, differences, reference_of
 
@@ -16,9 +17,9 @@ STYLES = {"accepted": "green", "duplicate": "green", "conflict": "yellow", "refu
 
 
 def table(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
-    """One row for each referral, and for each example that made none."""
+    """One row for each referral, for each example that made none, and for all examples that are folded into one."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    drawn.add_column("who")
+    drawn.add_column("who", no_wrap=True)
     drawn.add_column("sent as", no_wrap=True)
     drawn.add_column("answer")
     drawn.add_column("hub, and why")
@@ -26,11 +27,23 @@ def table(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final
     drawn.add_column("what is heard", ratio=1)
     drawn.add_column("as said" if final else "", no_wrap=True)
     for example in examples:
-        given = answers.get(example.name, {})
-        wrong = differences(example, given, seen)
-        for end in example.expected.ends or [None]:
-            drawn.add_row(*_row(example, end, given, seen), _mark(wrong, final=final))
+        if example.expected.fold is None:
+            given = answers.get(example.name, {})
+            mark = _mark(differences(example, given, seen), final=final)
+            for end in example.expected.ends or [None]:
+                drawn.add_row(*_row(example, end, given, seen), mark)
+    for words, some in _folded(examples).items():
+        wrong = reasons(some, answers, seen)
+        drawn.add_row(*folded.row(words, some, answers, seen), _mark(wrong, final=final))
     return drawn
+
+
+def _folded(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    together: dict[str, list[Example]] = {}
+    for example in examples:
+        if example.expected.fold:
+            together.setdefault(example.expected.fold, []).append(example)
+    return together
 
 
 def _mark(wrong: Sequence[str], *, final: bool) -> Text:
@@ -42,17 +55,17 @@ def _mark(wrong: Sequence[str], *, final: bool) -> Text:
 def _row(example: Example, end: End | None, answers: Answers, seen: Seen) -> list[Text | str]:
     steps = example.expected.steps
     alone = len(example.expected.ends) < 2
-    numbers = [number for number, step in enumerate(steps) if alone or (end and step.send == end.of)]
-    sent = example.file(steps[numbers[0]].send)
+    numbers = [number for number, step in enumerate(steps) if alone or (end and step.send == end.file)]
+    sent = dict.fromkeys(format_of(example.file(steps[number].send)) for number in numbers)
     reference = reference_of(example, end.of, answers) if end else None
     path = seen.paths.get(reference or "", Path(""))
     return [
         escape(example.expected.who),
-        format_of(sent),
+        ", ".join(sent),
         Text(", ").join(_outcome(answers, number) for number in numbers),
-        _hub(path),
+        _hub(path, end),
         path.status or "",
-        Text("\n").join(_heard(partner, path) for partner in dict.fromkeys(told.partner for told in path.told)),
+        Text("; ").join(_heard(partner, path) for partner in dict.fromkeys(told.partner for told in path.told)),
     ]
 
 
@@ -62,16 +75,17 @@ def _outcome(answers: Answers, number: int) -> Text:
     return Text(answers[number].outcome, style=STYLES.get(answers[number].outcome, "red"))
 
 
-def _hub(path: Path) -> str:
+def _hub(path: Path, end: End | None) -> str:
     why = ", ".join(reason.removeprefix("community-").replace("-", " ") for reason in path.why)
-    return f"{path.holder or 'none'} ({why})" if why else path.holder or ""
+    then = f", then {end.follow_on}" if end and end.follow_on and path.home_hub == end.follow_on else ""
+    return f"{path.holder or 'none'}{then} ({why})" if why else path.holder or ""
 
 
 def _heard(partner: str, path: Path) -> Text:
     told = path.heard_by(partner)
     done = len({act for one in told for act in one.done})
     words = ", ".join(one.words.removeprefix("home-") for one in told) + (f" ({done} done)" if done else "")
-    return Text.assemble((f"{partner.removeprefix('gp-')} {told[0].via}: ", "dim"), words)
+    return Text.assemble((f"{partner.removeprefix('gp-').removeprefix('council-')} {told[0].via}: ", "dim"), words)
 
 
 def reasons(examples: Sequence[Example], answers: AllAnswers, seen: Seen) -> list[str]:
@@ -85,14 +99,17 @@ def reasons(examples: Sequence[Example], answers: AllAnswers, seen: Seen) -> lis
 
 
 def steps(example: Example, answers: Answers, seen: Seen) -> list[str]:
-    """Every step of every referral of an example, with its time."""
-    lines: list[str] = []
+    """Every answer, and every step of every referral of an example, with its time."""
+    lines = [f"{example.name}: {example.expected.shows}"]
+    lines += [
+        f"  {line}" for number in sorted(answers) for line in Text.from_markup(answers[number].line()).plain.split("\n")
+    ]
     for end in example.expected.ends:
         path = seen.paths.get(reference_of(example, end.of, answers) or "", Path("no reference"))
         at_hubs = [(heard.at, f"hub {heard.hub} hears: {heard.kind} ({heard.role})") for heard in path.hub_heard]
         told = [(one.at, f"{one.partner} hears by {one.via}: {_with_acts(one)}") for one in path.told]
-        lines += [f"{example.name} {path.reference}"]
-        lines += [f"  {at[11:23]}  {what}" for at, what in sorted([*at_hubs, *told])]
+        lines += [f"  {end.of} {path.reference}"]
+        lines += [f"    {at[11:23]}  {what}" for at, what in sorted([*at_hubs, *told])]
     return lines
 
 

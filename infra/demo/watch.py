@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,15 @@ from aiokafka import AIOKafkaConsumer
 from mesh_client import MeshClient
 
 from infra.demo import letter
-from infra.demo.seen import HubHeard, Seen, Told
+from infra.demo.seen import Brief, HubHeard, Seen, Told
 from schemas import topics
 from services.partners import Partner
 
 PAUSE = 0.3
 """Seconds between two looks at the same place."""
+
+STIRRED = 6.0
+"""Seconds after an event of a case during which its referrals' mailboxes are looked into."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Watch:
     gp_partner: str
     partners: Iterable[Partner]
     seen: Seen = field(default_factory=Seen)
+    _stirred: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> None:
         by_channel: dict[str, list[Partner]] = {"mailbox": [], "mesh": [], "fhir": []}
@@ -71,17 +76,19 @@ class Watch:
             await asyncio.sleep(PAUSE)
 
     def _hub_line(self, line: Mapping[str, Any]) -> None:
-        referrals = line.get("referrals", [])
         heard = HubHeard(
             hub=line["hub"],
             kind=line["type"],
             case=line["case"],
             at=line["at"],
             role=line.get("role"),
-            provisional=any(one["provisional"] for one in referrals),
             fault=line.get("fault"),
         )
-        self.seen.hub(heard, line["id"], [one["reference"] for one in referrals])
+        told = {
+            one["reference"]: Brief(one["provisional"], one.get("stay", False), one.get("grant") or {})
+            for one in line.get("referrals", [])
+        }
+        self.seen.hub(heard, line["id"], told)
 
     def _gp_line(self, line: Mapping[str, Any]) -> None:
         if line.get("repeat"):
@@ -115,16 +122,24 @@ class Watch:
             self.seen.path(concern["reference"]).case = data["case_id"]
         for path in self.seen.paths.values():
             if path.case == data["case_id"]:
-                self.seen.position(path.reference, data["case_id"], case["status"], case.get("reasons", ()))
+                self.seen.position(path.reference, data["case_id"], case)
+                self._stirred[path.reference] = time.monotonic()
 
     async def _mailboxes(self, partners: Iterable[Partner]) -> None:
-        """Ask for every reference as every mailbox's owner: whoever is not a recipient must get 404."""
+        """Ask for what was stirred lately as every mailbox's owner: whoever is not a recipient must get 404."""
+        owners = list(partners)
+        while True:
+            await self._ask(owners, [one for one, since in self._stirred.items() if time.monotonic() - since < STIRRED])
+            await asyncio.sleep(PAUSE)
+
+    async def sweep(self) -> None:
+        """Ask for every reference in every mailbox, once: what nobody expected would be there too."""
+        await self._ask([one for one in self.partners if one.feedback.channel == "mailbox"], list(self.seen.paths))
+
+    async def _ask(self, owners: Iterable[Partner], references: Sequence[str]) -> None:
         async with aiohttp.ClientSession(self.addresses["notifier"]) as session:
-            while True:
-                for partner in partners:
-                    for reference in list(self.seen.paths):
-                        await self._mailbox(session, partner, reference)
-                await asyncio.sleep(PAUSE)
+            for reference in references:
+                await asyncio.gather(*(self._mailbox(session, owner, reference) for owner in owners))
 
     async def _mailbox(self, session: aiohttp.ClientSession, partner: Partner, reference: str) -> None:
         token = self.addresses["partners"][partner.id]["token"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra.demo.examples import Example, Expected
-from infra.demo.seen import HubHeard, Seen, Told, differences
+from infra.demo.seen import Brief, HubHeard, Seen, Told, differences
 from infra.send import Answer, Fault
 
 REFERENCE = "LB-AAAA-BBBB-CCCC"
@@ -26,9 +26,9 @@ def an_example(**end: object) -> Example:
 
 def what_was_seen(*, told: tuple[str | None, ...] = ("accepted", "completed"), status: str = "completed") -> Seen:
     seen = Seen()
-    seen.hub(HubHeard("blaby", "assigned", "c", "t", "holder"), "e1", [REFERENCE])
-    seen.hub(HubHeard("blaby", "completed", "c", "t", "holder"), "e2", [REFERENCE])
-    seen.position(REFERENCE, "c", status, ["community-postcode"])
+    seen.hub(HubHeard("blaby", "assigned", "c", "t", "holder"), "e1", {REFERENCE: Brief()})
+    seen.hub(HubHeard("blaby", "completed", "c", "t", "holder"), "e2", {REFERENCE: Brief()})
+    seen.position(REFERENCE, "c", {"status": status, "home_hub": "blaby", "reasons": ["community-postcode"]})
     for number, what in enumerate(told):
         done = ("rails fitted",) if what == "completed" else ()
         seen.feedback(REFERENCE, Told("gp-a", str(number), what, status, "t", done, "FHIR"))
@@ -82,11 +82,11 @@ def test_a_status_only_message_that_says_more_is_named() -> None:
 
 def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
     seen = what_was_seen()
-    seen.hub(HubHeard("blaby", "assigned", "c", "t", "holder"), "e1", [REFERENCE])
+    seen.hub(HubHeard("blaby", "assigned", "c", "t", "holder"), "e1", {REFERENCE: Brief()})
     assert [heard.kind for heard in seen.path(REFERENCE).hub_heard] == ["assigned", "completed"]
 
 
 def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
     seen = Seen()
-    seen.hub(HubHeard("blaby", "completed", "c", "t", "holder", fault="version 3 came where 2 was expected"), "e", [])
+    seen.hub(HubHeard("blaby", "completed", "c", "t", "holder", fault="version 3 came where 2 was expected"), "e", {})
     assert seen.faults == ["hub blaby: version 3 came where 2 was expected"]
