@@ -1,0 +1,67 @@
+"""HL7 v2 dates and times: four to fourteen digits, with a fraction and an offset where the sender gives them."""
+
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+
+from services.intake.translators.contract import Fault
+from services.intake.translators.hl7v2.segments import Reading, Repetition
+
+_STAMP = re.compile(
+    r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,4})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
+)
+
+
+def day(found: Repetition | None, component: int = 1) -> date | None:
+    """The day that a date or time names, as written; none for a partial one. One that cannot be is a fault."""
+    said = found.text(component) if found else None
+    if found is None or said is None:
+        return None
+    return _day(said, found.place if component == 1 else f"{found.place}.{component}", found.reading)
+
+
+def _day(said: str, place: str, reading: Reading) -> date | None:
+    match = _STAMP.fullmatch(said)
+    try:
+        if match is None or not 1880 <= int(match[1]) < 2200:
+            raise ValueError
+        whole = datetime(*(int(match[n] or least) for n, least in ((1, 1), (2, 1), (3, 1), (4, 0), (5, 0), (6, 0))))  # type: ignore[arg-type]
+    except ValueError:
+        reading.faults.append(Fault(place, "value", "is no date such as 20261105, or 20261105093000+0000 with a time"))
+        return None
+    return whole.date() if match[3] else None
+
+
+def moment(said: str) -> datetime | None:
+    """A time to the second in UTC. Without an offset it is Europe/London's; none in the hour that London has twice, because
+    which of the two is meant cannot be told, and for a coarser time or none at all."""
+    match = _STAMP.fullmatch(said)
+    if match is None or match[6] is None:
+        return None
+    try:
+        local = datetime.strptime("".join(match[n] for n in range(1, 7)), "%Y%m%d%H%M%S")
+        offset = _offset(match[7]) if match[7] else _london(local)
+        return None if offset is None else local.replace(tzinfo=timezone(offset)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _offset(given: str) -> timedelta:
+    minutes = int(given[1:3]) * 60 + int(given[3:5])
+    return timedelta(minutes=-minutes if given[0] == "-" else minutes)
+
+
+def _london(local: datetime) -> timedelta | None:
+    """Summer time: from 1 o'clock UTC on the last Sunday of March to that of October (Directive 2000/84/EC, as retained).
+
+    Written out, because a small installation may be without a time zone database.
+    """
+    begins = _last_sunday(local.year, 3) + timedelta(hours=1)
+    ends = _last_sunday(local.year, 10) + timedelta(hours=1)
+    if ends <= local < ends + timedelta(hours=1):
+        return None
+    return timedelta(hours=1) if begins <= local < ends else timedelta()
+
+
+def _last_sunday(year: int, month: int) -> datetime:
+    last = datetime(year, month, 31)
+    return last - timedelta(days=last.isoweekday() % 7)

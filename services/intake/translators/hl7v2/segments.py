@@ -1,0 +1,229 @@
+"""A message taken apart: its segments in order, and of each the fields that are read, down to components, by the `hl7` package.
+
+Only fields that are read and given go through the package, because it needs about three microseconds for every part, given or not
+(docs/performance.md, "Reading HL7 v2"). No segment is lost: each is either read or named in `left`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import hl7
+
+from services.intake.translators.contract import Fault
+from services.intake.translators.hl7v2.escapes import unescaped
+from services.intake.translators.hl7v2.header import Header
+
+SEGMENTS = 1_000
+"""Segments of a message, at most."""
+
+PARTS = 20_000
+"""Repetitions, components and subcomponents in the fields that are read, at most: about 60 ms of work."""
+
+Wanted = Mapping[str, tuple[int, ...]]
+"""The fields that are read, by segment."""
+
+_NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
+_LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|$)")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading values needs: the separators, the encoding, and where faults are gathered."""
+
+    separators: "Separators"
+    encoding: str
+    faults: list[Fault] = field(default_factory=list)
+
+    def text(self, raw: str, place: str) -> str | None:
+        """An escaped text; none where it is not given. What cannot be resolved is a fault."""
+        if raw.strip() in ("", '""'):
+            return None
+        found = unescaped(raw, self.separators.escape, self.separators.meanings, self.encoding)
+        if found is None:
+            self.faults.append(
+                Fault(place, "invalid", "holds an escape sequence or a control character that is not valid")
+            )
+        return found.strip() or None if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """One repetition of a field. `parts`: its components, each by its first subcomponent; `whole`: as it was written."""
+
+    place: str
+    whole: str
+    parts: tuple[str, ...]
+    reading: Reading
+
+    def text(self, component: int = 1) -> str | None:
+        """A component on one line; none where it is not given."""
+        if component > len(self.parts):
+            return None
+        found = self.reading.text(self.parts[component - 1], f"{self.place}.{component}")
+        return " ".join(found.split()) or None if found else None
+
+    def prose(self) -> str | None:
+        """All of it, as a text that may have lines: where a sender forgot to escape a separator, nothing is cut off."""
+        return self.reading.text(self.whole, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment: `place` is its name, with a number from the second of its kind on."""
+
+    name: str
+    place: str
+    fields: Mapping[int, tuple[Repetition, ...]]
+
+    def all(self, number: int) -> tuple[Repetition, ...]:
+        """Every given repetition of a field."""
+        return self.fields.get(number, ())
+
+    def first(self, number: int) -> Repetition | None:
+        """The first given repetition of a field."""
+        return next(iter(self.all(number)), None)
+
+    def text(self, number: int, component: int = 1) -> str | None:
+        """A component of the first repetition, on one line."""
+        found = self.first(number)
+        return found.text(component) if found else None
+
+
+@dataclass(frozen=True)
+class Separators:
+    """MSH-1 and MSH-2, with the standard's own where a sender left some out."""
+
+    field: str
+    component: str
+    repetition: str
+    escape: str
+    subcomponent: str
+
+    @cached_property
+    def meanings(self) -> dict[str, str]:
+        return {
+            "F": self.field,
+            "S": self.component,
+            "R": self.repetition,
+            "E": self.escape,
+            "T": self.subcomponent,
+        }
+
+
+def separators(header: Header) -> Separators | Fault:
+    """The separators of a message; a fault where two are equal, or one could be part of a text."""
+    given = header.encoding_characters
+    whole = header.field_separator + (given + "^~\\&"[len(given) :])[:4]
+    if not 1 <= len(given) <= 5 or len(set(whole)) != 5 or any(c.isalnum() or not "!" <= c <= "~" for c in whole):
+        return Fault(
+            "MSH-2", "invalid", "five different characters, neither letters nor digits, separate: such as |^~\\&"
+        )
+    return Separators(*whole)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A whole message, by segments. `left`: names of those that nothing is read from, in order."""
+
+    segments: tuple[Segment, ...]
+    left: tuple[str, ...]
+    reading: Reading
+
+    def all(self, name: str) -> list[Segment]:
+        """Every segment of a kind, in order."""
+        return [segment for segment in self.segments if segment.name == name]
+
+    def repetitions(self, name: str, number: int) -> list[Repetition]:
+        """Every given repetition of a field, over all segments of the kind."""
+        return [one for segment in self.all(name) for one in segment.all(number)]
+
+    def first(self, name: str, number: int) -> Repetition | None:
+        """The first given repetition of a field, in whichever segment of the kind it stands."""
+        return next(iter(self.repetitions(name, number)), None)
+
+    def text(self, name: str, number: int, component: int = 1) -> str | None:
+        """A component of the first repetition that is given."""
+        found = self.first(name, number)
+        return found.text(component) if found else None
+
+
+def read(text: str, reading: Reading, wanted: Wanted) -> Message | Fault:
+    """The segments of a text that begins with MSH; a fault where a line is none, or where there is more than is taken."""
+    lines = _lines(text, reading.separators.field)
+    if isinstance(lines, Fault):
+        return lines
+    split = [(line[:3], line.split(reading.separators.field)) for line in lines[1:]]
+    kept = [(name, _given(fields, wanted[name])) for name, fields in split if name in wanted]
+    trees = _trees(kept, reading.separators)
+    if isinstance(trees, Fault):
+        return trees
+    counted: dict[str, int] = {}
+    segments = []
+    for (name, given), tree in zip(kept, trees, strict=True):
+        counted[name] = counted.get(name, 0) + 1
+        place = name if counted[name] == 1 else f"{name}[{counted[name]}]"
+        fields = {
+            number: _repetitions(part, f"{place}-{number}", reading)
+            for (number, _), part in zip(given, tree, strict=True)
+        }
+        segments.append(Segment(name, place, fields))
+    return Message(tuple(segments), tuple(name for name, _ in split if name not in wanted), reading)
+
+
+def _lines(text: str, separator: str) -> list[str] | Fault:
+    """The lines of a message. A line feed within a text, where segments end with a carriage return, belongs to the text."""
+    found: list[str] = []
+    ended = ends = ""
+    for match in _LINE.finditer(text):
+        line = match[1]
+        if _NAME.fullmatch(line[:3]) and (line[3:4] in ("", separator) or not line[3:].strip()):
+            if len(found) == SEGMENTS:
+                return Fault("message", "too-long", f"more than {SEGMENTS} segments are not taken")
+            found.append(line)
+            ends = ends or match[2]
+        elif line.strip() and ended == "\n" and ends == "\r" and found:
+            found[-1] += "\n" + line
+        elif line.strip():
+            return Fault(f"segment {len(found) + 1}", "invalid", "does not begin with the name of a segment")
+        ended = match[2]
+    return found
+
+
+def _given(fields: list[str], wanted: tuple[int, ...]) -> list[tuple[int, str]]:
+    return [(n, fields[n]) for n in wanted if n < len(fields) and fields[n] and not fields[n].isspace()]
+
+
+def _trees(kept: list[tuple[str, list[tuple[int, str]]]], by: Separators) -> list[list[hl7.Field]] | Fault:
+    """What the package makes of the given fields: for each segment its fields, in the same order."""
+    texts = [text for _, given in kept for _, text in given]
+    if (
+        sum(text.count(by.repetition) + text.count(by.component) + text.count(by.subcomponent) for text in texts)
+        > PARTS
+    ):
+        return Fault("message", "too-long", f"more than {PARTS} repetitions and components are not taken")
+    lines = [by.field.join([name, *(text for _, text in given)]) for name, given in kept]
+    characters = by.component + by.repetition + by.escape + by.subcomponent
+    tree = hl7.parse("\r".join([f"MSH{by.field}{characters}{by.field}", *lines]) + "\r")
+    return [list(segment[1:]) for segment in tree[1:]]
+
+
+def _repetitions(tree: hl7.Field, place: str, reading: Reading) -> tuple[Repetition, ...]:
+    found = []
+    for index, one in enumerate(tree, 1):
+        whole = str(one)
+        if whole.strip() not in ("", '""'):
+            at = place if index == 1 else f"{place}({index})"
+            found.append(
+                Repetition(at, whole, tuple(map(_first, one)) if isinstance(one, hl7.Repetition) else (whole,), reading)
+            )
+    return tuple(found)
+
+
+def _first(component: hl7.Component | str) -> str:
+    """The first subcomponent. Where a blank stands before the separator it is an ampersand that was not escaped."""
+    if isinstance(component, str):
+        return component
+    first = str(component[0])
+    return str(component) if first.endswith(" ") else first
