@@ -43,6 +43,9 @@ BYTES_OUTSIDE = 1_024
 HEADER_BYTES = 8_192
 """What is kept of a frame that is too large, to answer it."""
 
+LOG_SECONDS = 10.0
+"""How often the log says the same of a partner's connections; what happened between is counted."""
+
 # ---- the shared commit ----------------------------------------------------------------------------------------------
 
 BATCH_MESSAGES = 200

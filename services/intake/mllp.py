@@ -1,0 +1,241 @@
+"""HL7 v2 over MLLP: who connects, one frame after the other, and the acknowledgement of each before the next is read.
+
+A port of its own, or a client certificate, says who the partner is; without either the connection is closed, nothing of it read.
+Where nothing can be promised (the database is away, the outcome of the commit unknown) there is no acknowledgement and the connection
+is closed: the sender's engine then sends the message again, and a repeat is recognised. A rejection (AR) would be an answer, which
+engines take for final: they put the message, or their whole queue, aside until somebody looks.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+from services.intake import doors, limits, receive
+from services.intake.answers import hl7v2
+from services.intake.batching import Unavailable
+from services.intake.doors import CannotListen, Who
+from services.intake.frames import Frame, Frames, NotMllp
+from services.intake.receive import Intake, Protocol
+from services.intake.translators.contract import Translator
+from services.messaging import process
+from services.messaging.settings import Settings
+from services.messaging.telemetry import log
+from services.partners import Partner
+
+
+def protocol(translate: Translator) -> Protocol:
+    """HL7 v2, answered in frames."""
+    return Protocol("hl7v2", translate, hl7v2.over_mllp)
+
+
+class Closed(Exception):
+    """This connection is over; the text is one of a few that say why, and go into the log."""
+
+
+class Mllp:
+    """The ports of one process. `open` them; `stop` answers the messages in hand. `counts`: what happened, by partner."""
+
+    def __init__(self, intake: Intake, translate: Translator) -> None:
+        self.intake = intake
+        self.protocol = protocol(translate)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._said: dict[tuple[str, str], float] = {}
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._is_stopping = False
+
+    async def open(self, chosen: Settings) -> None:
+        """Open the ports of the partners, and the one for TLS. Raises CannotListen."""
+        tls = doors.context(chosen)
+        for listener in self.intake.partners.listeners():
+            await self._listen(chosen.mllp_host, listener.port, doors.by_port(listener))
+        if chosen.mllp_tls_port is not None:
+            await self._listen(chosen.mllp_host, chosen.mllp_tls_port, doors.by_certificate(self.intake.partners), tls)
+
+    async def stop(self) -> None:
+        """Let nobody in, close what waits, answer what is in hand, for so long."""
+        self._is_stopping = True
+        for server in self._servers:
+            server.close()
+        for connection in self._connections:
+            connection.stop()
+        tasks = {connection.task for connection in self._connections}
+        _, unanswered = await asyncio.wait(tasks, timeout=limits.STOP_SECONDS) if tasks else (set(), set())
+        for task in unanswered:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, host: str, port: int, who: Who, tls: ssl.SSLContext | None = None) -> None:
+        mine: set[Connection] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._connected(mine, who, reader, writer)
+
+        shake, shut = (limits.HANDSHAKE_SECONDS, limits.WRITE_SECONDS) if tls else (None, None)
+        try:
+            opened = process.shared_socket(host, port)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            server = await asyncio.start_server(
+                connected, sock=opened, ssl=tls, ssl_handshake_timeout=shake, ssl_shutdown_timeout=shut
+            )
+        except OSError as error:
+            raise CannotListen(f"MLLP on {host}, port {port}: {error.strerror}") from None
+        self._servers.append(server)
+        log.info("listens_mllp", host=host, port=port, tls=tls is not None)
+
+    async def _connected(
+        self, mine: "set[Connection]", who: Who, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        partner = who(writer)
+        if partner is None or not partner.may_send(self.protocol.format):
+            return self._turn_away(writer, partner, "no credential")
+        if len(mine) >= limits.CONNECTIONS or self._is_stopping:
+            return self._turn_away(writer, partner, "too many connections")
+        connection = Connection(self, partner, reader, writer)
+        for those in (mine, self._connections):
+            those.add(connection)
+        try:
+            await connection.run()
+        finally:
+            for those in (mine, self._connections):
+                those.discard(connection)
+
+    def _turn_away(self, writer: asyncio.StreamWriter, partner: Partner | None, why: str) -> None:
+        self.count(partner, why)
+        writer.transport.abort()
+
+    def count(self, partner: Partner | None, what: str, *, is_worth_a_line: bool = True) -> None:
+        """Count it; say it in the log with the number so far, the same thing once in ten seconds."""
+        key = (partner.id if partner else "nobody", what)
+        self.counts[key] += 1
+        now = time.monotonic()
+        if is_worth_a_line and now - self._said.get(key, -60.0) >= limits.LOG_SECONDS:
+            self._said[key] = now
+            log.warning("mllp", partner=key[0], what=what, times=self.counts[key])
+
+
+class Connection:
+    """One connection of one partner."""
+
+    def __init__(
+        self, server: Mllp, partner: Partner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._server = server
+        self._partner = partner
+        self._reader = reader
+        self._writer = writer
+        self._frames = Frames(server.intake.max_body_bytes)
+        self._is_in_hand = False
+        self._is_stopping = False
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+
+    async def run(self) -> None:
+        """Answer one message after the other until the sender, a limit or a stop ends it."""
+        self._writer.transport.set_write_buffer_limits(0)
+        try:
+            await self._answer_all()
+            self._writer.close()
+            async with asyncio.timeout(limits.WRITE_SECONDS):
+                await self._writer.wait_closed()
+        except Closed as why:
+            self._server.count(self._partner, str(why), is_worth_a_line=str(why) != IDLE)
+        except (OSError, TimeoutError):
+            self._server.count(self._partner, "gone before it was answered")
+        finally:
+            self._writer.transport.abort()
+
+    def stop(self) -> None:
+        """Answer what is in hand, and read no more."""
+        self._is_stopping = True
+        if not self._is_in_hand:
+            self.task.cancel()
+
+    async def _answer_all(self) -> None:
+        while not self._is_stopping and (frame := await self._next()):
+            self._is_in_hand = True
+            answer = await self._answer(frame)
+            if answer is None:
+                raise Closed("nothing could be promised")
+            self._writer.write(answer)
+            async with asyncio.timeout(limits.WRITE_SECONDS):
+                await self._writer.drain()
+            self._server.count(self._partner, "answered", is_worth_a_line=False)
+            self._is_in_hand = False
+
+    # ---- in -----------------------------------------------------------------------------------------------------
+
+    async def _next(self) -> Frame | None:
+        """The next whole frame; none where no more comes. Half a frame is nothing. Raises Closed."""
+        patience = _Patience()
+        try:
+            while (frame := self._frames.take()) is None:
+                data = await self._read(patience.deadline(self._frames))
+                if data is None or data == b"":
+                    return self._last(patience, is_end=data is not None)
+                self._frames.feed(data)
+        except NotMllp:
+            raise Closed("does not speak MLLP") from None
+        return frame
+
+    async def _read(self, deadline: float) -> bytes | None:
+        """What comes, b"" at the end, none where nothing comes in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                return await self._reader.read(65_536)
+        return None
+
+    def _last(self, patience: "_Patience", *, is_end: bool) -> Frame | None:
+        """A frame that lacks its last CR, where nothing follows. Raises Closed where there was more to wait for."""
+        if self._frames.is_at_end:
+            return self._frames.take(nothing_follows=True)
+        if self._frames.has_begun:
+            raise Closed("half a frame" if is_end else "too slow")
+        if is_end:
+            return None
+        raise Closed(IDLE)
+
+    # ---- out ----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, frame: Frame) -> bytes | None:
+        """What goes back; none where nothing can be promised."""
+        intake = self._server.intake
+        if frame.is_too_large:
+            self._server.count(self._partner, "too large")
+            return self._not_taken(frame, f"larger than {intake.max_body_bytes} bytes")
+        try:
+            async with asyncio.timeout(limits.MLLP_ANSWER_SECONDS):
+                delivery = intake.delivery(self._partner, frame.body, None, None)
+                return (await receive.received(intake, self._server.protocol, delivery)).body
+        except (Unavailable, TimeoutError):
+            return None
+        except Exception as error:
+            log.error("request_failed", kind=type(error).__name__, format=self._server.protocol.format)
+            return self._not_taken(frame, "this should not have happened; the operators are told")
+
+    def _not_taken(self, frame: Frame, why: str) -> bytes:
+        return hl7v2.not_taken(self._partner, frame.body, datetime.now(UTC), why)
+
+
+IDLE = "idle"
+
+
+class _Patience:
+    """How long the next frame is waited for: idle until it begins, then for the whole of it, however often it begins anew."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._idle_until = self._now() + limits.IDLE_SECONDS
+        self._slow_at: float | None = None
+
+    def deadline(self, frames: Frames) -> float:
+        if not frames.has_begun:
+            return self._idle_until
+        if self._slow_at is None:
+            self._slow_at = self._now() + limits.FRAME_SECONDS
+        return min(self._slow_at, self._now() + limits.RETURN_SECONDS) if frames.is_at_end else self._slow_at
