@@ -175,3 +175,43 @@ async def test_the_published_schema_says_what_the_translator_does(
 async def test_the_schema_lets_a_cancel_be_short(intake: InProcess) -> None:
     schema = (await intake.get("/forms/first-contact-plus/schema")).json()
     jsonschema.validate(json.loads('{"reference": "FC-1", "cancelled": true}'), schema)
+
+
+A_DISCHARGE = {
+    "referred_by": "hospital-team",
+    "referrer_name": "Ngozi Okafor",
+    "referrer_phone": "0116 496 0150",
+    "site": "bradgate-unit",
+    "ward": "Ashby",
+    "family_name": "Larkin",
+    "birth_date": "1949-12-01",
+    "reason": "family-refusing-return",
+    "needs": {"homeless": True},
+    "consents": {"referral": "yes", "on": "2026-11-04", "by": "Discharge nurse"},
+}
+
+
+async def test_a_discharge_team_tells_of_a_stay_without_an_address(intake: InProcess, engine: AsyncEngine) -> None:
+    told = A_DISCHARGE | {"reference": "DT-1", "pathway": 1, "named_authority": "E07000130"}
+    reply = await intake.form(told, sender="lpt", name="hospital-discharge")
+    assert reply.status == 202
+    (event,) = await events(engine, reference_of(reply))
+    assert event["referral"]["hospital"] == {"site": "Bradgate Unit", "ward": "Ashby", "pathway": 1}
+    assert event["referral"]["sent_by"]["organisation"]["ods"] == "RT5"
+    assert event["referral"]["named_authority"] == "E07000130"
+    assert event["referral"]["person"].get("address") is None
+
+
+@pytest.mark.parametrize("sender", ["first-contact", "customer-service", "lightbulb-website"])
+async def test_nobody_but_a_hospital_team_may_tell_of_a_stay(intake: InProcess, sender: str) -> None:
+    reply = await intake.form(A_DISCHARGE | {"reference": "DT-2"}, sender=sender, name="hospital-discharge")
+    assert reply.status == 403
+
+
+async def test_a_person_who_asks_for_themselves_says_yes_themselves(intake: InProcess) -> None:
+    asks = {"reference": "W-1", "referred_by": "self", "family_name": "Ives", "phone": "07700 900045"}
+    asks |= {"needs": {"warm": True}, "consents": {"referral": "not-recorded"}}
+    reply = await intake.form(asks, sender="lightbulb-website", name="self")
+    assert (reply.status, faults(reply)) == (400, {"consents.referral": "required"})
+    again = await intake.form(asks | {"consents": {"referral": "yes"}}, sender="lightbulb-website", name="self")
+    assert again.status == 202

@@ -49,12 +49,24 @@ def _a_bars_message() -> bytes:
     return as_bytes(a_bars_message(seed="contract", bundle_id="contract-1"))
 
 
+def _a_form() -> bytes:
+    return as_bytes(a_form(reference="FC-1"))
+
+
+def _a_discharge_form() -> bytes:
+    return (Path(__file__).parent / "golden" / "form-hospital-discharge" / "everything.in").read_bytes()
+
+
 ADAPTERS = [
     Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message),
     Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message, conformance="subset"),
-    *(
-        Adapter(f"form-{name}", form.translator(one), "first-contact", lambda: as_bytes(a_form(reference="FC-1")))
-        for name, one in FORMS.items()
-        if name == "first-contact-plus"
-    ),
+    Adapter("form-first-contact-plus", form.translator(FORMS["first-contact-plus"]), "first-contact", _a_form),
+    Adapter("form-hospital-discharge", form.translator(FORMS["hospital-discharge"]), "uhl", _a_discharge_form),
 ]
+
+SAME_TRANSLATOR = [
+    Adapter("form-customer-service", form.translator(FORMS["customer-service"]), "customer-service", _a_form),
+    Adapter("form-neighbourhood", form.translator(FORMS["neighbourhood"]), "neighbourhood-teams", _a_form),
+    Adapter("form-self", form.translator(FORMS["self"]), "lightbulb-website", _a_form),
+]
+"""Further files for a translator that is held to the contract above: golden pairs only."""

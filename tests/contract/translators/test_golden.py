@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from services.intake.translators.contract import Refusal, Translated
-from tests.contract.translators.adapters import ADAPTERS, Adapter
+from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
 
 GOLDEN = Path(__file__).parent / "golden"
-FULL = {adapter.name: adapter for adapter in ADAPTERS if adapter.conformance == "full"}
+FULL = {adapter.name: adapter for adapter in [*ADAPTERS, *SAME_TRANSLATOR] if adapter.conformance == "full"}
 CASES = sorted(GOLDEN.glob("*/*.in"))
 
 

@@ -135,7 +135,7 @@ class _Filled:
             self._fault("form", "value", f"{self._form.form} is expected here")
         if self._answers.get("cancelled") not in (None, False):
             self._fault("cancelled", "invalid", "true or false is expected")
-        content: dict[str, Any] = {"sent_by": delivery.partner.sender}
+        content: dict[str, Any] = {"sent_by": delivery.partner.sender, "person": {}}
         for name, field in self._form.fields.items():
             self._read(content, name, field)
         self._faults += rules.missing(self._form, self._answers)

@@ -1,0 +1,135 @@
+"""The reviewed forms: each line of them is used by a golden pair, and the published schema says what the translator does."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from services import directory
+from services.intake.translators import form
+from services.intake.translators.contract import Translated
+from services.intake.translators.form.definition import FieldOf, Form
+from tests.contract.translators.adapters import DIRECTORY, FORMS, PARTNERS
+from tests.contract.translators.test_golden import FULL, GOLDEN
+
+every_form = pytest.mark.parametrize("asked", FORMS.values(), ids=FORMS.keys())
+
+
+def accepted(asked: Form) -> list[dict[str, Any]]:
+    """The golden messages of a form that are translated into a referral, or take one back."""
+    cases = sorted((GOLDEN / f"form-{asked.form}").glob("*.in"))
+    return [json.loads(case.read_bytes()) for case in cases if "translated" in _out(case)]
+
+
+def _out(case: Path) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(case.with_suffix(".out.json").read_text())
+    return said
+
+
+def is_translated(asked: Form, answers: Any) -> bool:
+    adapter = FULL[f"form-{asked.form}"]
+    return isinstance(adapter.translate(adapter.delivery(json.dumps(answers).encode())), Translated)
+
+
+@every_form
+def test_every_field_need_and_consent_of_a_form_is_used_by_a_golden_pair(asked: Form) -> None:
+    pairs = accepted(asked)
+    assert {name for pair in pairs for name in pair} >= set(asked.fields)
+    assert {name for pair in pairs for name, said in pair.get("needs", {}).items() if said} == set(asked.needs)
+    assert {name for pair in pairs for name in pair.get("consents", {})} == {*asked.consents, "on", "by"}
+
+
+@every_form
+def test_the_published_schema_says_of_every_change_what_the_translator_does(asked: Form) -> None:
+    schema = form.json_schema(asked)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    agreed = set()
+    whole = sorted((pair for pair in accepted(asked) if "needs" in pair), key=len)
+    for pair in (whole[0], whole[-1], {"reference": "any", "cancelled": True}):
+        for what, changed in changes(asked, pair):
+            assert validator.is_valid(changed) is is_translated(asked, changed), what
+            agreed.add(validator.is_valid(changed))
+    assert agreed == {True, False}
+
+
+def changes(asked: Form, pair: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A good form, and the same with one answer taken away, wrong, or added."""
+    yield "as it is", pair
+    if pair.get("cancelled"):
+        return
+    for name in pair:
+        yield f"without {name}", {key: value for key, value in pair.items() if key != name}
+    for name, field in asked.fields.items():
+        for value in (WRONG.get(field.type, "\n"), {"any": 1}, _beyond(field)):
+            yield f"{name} {value!r}", pair | {name: value}
+    for kind in (*asked.referrers, "nobody"):
+        yield f"by {kind}", pair | {"referred_by": kind}
+    for name in (*asked.needs, "castle"):
+        for value in (True, False, None, "a note", 1):
+            yield f"only {name} {value!r}", pair | {"needs": {name: value}}
+    yield from _other_consents(asked, pair)
+
+
+WRONG: dict[str, Any] = {
+    "date": "5.11.2026",
+    "yes-no": "perhaps",
+    "number": "1",
+    "nhs-number": "12345",
+    "postcode": "nowhere",
+    "ods": "C-1",
+    "ons": "Charnwood",
+    "uprn": "none",
+    "choice": "another",
+    "flags": ["another"],
+    "lines": ["x" * 301],
+    "line": "x" * 201,
+    "prose": "x" * 5001,
+}
+
+
+def _beyond(field: FieldOf) -> Any:
+    return {"number": 999_999_999 if field.most is None else field.most + 1, "lines": ["x"] * 11}.get(field.type, 1.5)
+
+
+def _other_consents(asked: Form, pair: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for question in (*asked.consents, "marriage"):
+        for answer in ("yes", "no", "not-recorded", "perhaps", None):
+            for notes in ({}, {"on": "2026-11-05", "by": "any"}):
+                others = {name: said for name, said in pair.get("consents", {}).items() if name not in ("on", "by")}
+                consents = copy.copy(others | notes | {question: answer})
+                if answer is None:
+                    del consents[question]
+                yield f"consents {consents}", pair | {"consents": consents}
+
+
+def test_each_hospital_site_that_the_form_offers_belongs_to_one_team() -> None:
+    hubs = directory.load(DIRECTORY)
+    sites = FORMS["hospital-discharge"].fields["site"].choices
+    found = {name: hubs.hospital(site, None, ()) for name, site in sites.items()}
+    assert {name: (hub.id, worklist) for name, (hub, worklist) in found.items()} == {
+        "leicester-royal-infirmary": ("hospital-housing", "Leicester Royal Infirmary"),
+        "glenfield": ("hospital-housing", "Glenfield"),
+        "bradgate-unit": ("hospital-housing-bradgate", "Bradgate Unit"),
+    }
+
+
+def test_only_hospital_teams_may_tell_of_a_stay() -> None:
+    for name, asked in FORMS.items():
+        senders = {partner.kind for partner in PARTNERS if partner.may_send(f"form:{name}")}
+        tells_of_a_stay = any(field.to.startswith("hospital.") for field in asked.fields.values())
+        assert (senders == {"hospital-team"}) is tells_of_a_stay, name
+
+
+def test_a_person_may_leave_out_all_but_a_name_a_way_to_be_reached_and_their_yes() -> None:
+    asked = FORMS["self"]
+    least = {"reference": "W-1", "referred_by": "self", "family_name": "Any", "email": "any@example.org"}
+    agreed = least | {"needs": {"warm": True}, "consents": {"referral": "yes"}}
+    assert set(asked.referrers) == {"self", "family", "carer"}
+    assert is_translated(asked, agreed)
+    for name in agreed:
+        assert not is_translated(asked, {key: value for key, value in agreed.items() if key != name}), name
