@@ -11,7 +11,6 @@ from infra.demo.seen import Answers, Path, Seen, reference_of
 
 def row(words: str, examples: Sequence[Example], answers: Mapping[str, Answers], seen: Seen) -> list[str]:
     """who, sent as, answer, hub and why, case, what is heard."""
-    steps = [step for example in examples for step in example.expected.steps]
     formats = {format_of(example.file(step.send)) for example in examples for step in example.expected.steps}
     given = [answer for example in examples for answer in answers.get(example.name, {}).values()]
     rows = sum((Counter(answer.rows.counts) for answer in given if answer.rows), Counter[str]())
@@ -23,7 +22,7 @@ def row(words: str, examples: Sequence[Example], answers: Mapping[str, Answers],
         escape(words),
         ", ".join(sorted(formats)),
         _counted(Counter(answer.outcome for answer in given)) + (f"; {total} rows: {_counted(rows)}" if total else ""),
-        f"{len(hubs)} hubs" if hubs else f"{len(steps)} files",
+        f"{len(hubs)}" if hubs else "none",
         _counted(Counter(path.status or "unknown" for path in paths)),
         _counted(told),
     ]

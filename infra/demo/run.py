@@ -201,7 +201,7 @@ async def _drawing(performance: Show, console: Console) -> AsyncIterator[None]:
 async def _draw(performance: Show, console: Console) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            drawn = show.table(performance.examples, performance.answers, performance.seen, final=False)
+            drawn = show.page(performance.examples, performance.answers, performance.seen, final=False)
             live.update(drawn, refresh=True)
             await asyncio.sleep(0.25)
 
@@ -223,7 +223,7 @@ def _say(performance: Show, console: Console, *, details: bool) -> int:
         for example in examples:
             console.print(*show.steps(example, answers.get(example.name, {}), seen), sep="\n", highlight=False)
     page = console if console.is_terminal else Console(file=console.file, width=max(console.width, WIDE))
-    page.print(show.table(examples, answers, seen, final=True))
+    page.print(show.page(examples, answers, seen, final=True))
     wrong = show.reasons(examples, answers, seen)
     for line in wrong:
         console.print(f"[red]{escape(line)}[/red]", highlight=False, soft_wrap=True)

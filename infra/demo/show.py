@@ -1,7 +1,9 @@
 """Draws what was seen: one table, live while it goes on, and the same at the end."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -16,25 +18,36 @@ AllAnswers = Mapping[str, Answers]
 STYLES = {"accepted": "green", "duplicate": "green", "conflict": "yellow", "refused": "yellow"}
 
 
-def table(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
-    """One row for each referral, for each example that made none, and for all examples that are folded into one."""
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    drawn.add_column("who", no_wrap=True)
-    drawn.add_column("sent as", no_wrap=True)
-    drawn.add_column("answer")
-    drawn.add_column("hub, and why")
-    drawn.add_column("case", no_wrap=True)
-    drawn.add_column("what is heard", ratio=1)
-    drawn.add_column("as said" if final else "", no_wrap=True)
+def page(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Group:
+    """Two tables: the people one by one, then the files that are folded into a line for all that are alike."""
+    people = [example for example in examples if example.expected.fold is None]
+    return Group(_people(people, answers, seen, final=final), Text(), _alike(examples, answers, seen, final=final))
+
+
+def _people(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
+    """One row for each referral."""
+    drawn = _table("who", "sent as", "answer", "hub, and why", "case", "what is heard last", final=final)
     for example in examples:
-        if example.expected.fold is None:
-            given = answers.get(example.name, {})
-            mark = _mark(differences(example, given, seen), final=final)
-            for end in example.expected.ends or [None]:
-                drawn.add_row(*_row(example, end, given, seen), mark)
+        given = answers.get(example.name, {})
+        mark = _mark(differences(example, given, seen), final=final)
+        for end in example.expected.ends or [None]:
+            drawn.add_row(*_row(example, end, given, seen), mark)
+    return drawn
+
+
+def _alike(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, final: bool) -> Table:
+    """One row for all examples with the same `fold`."""
+    drawn = _table("files", "sent as", "answers", "hubs", "cases", "what is heard", final=final)
     for words, some in _folded(examples).items():
-        wrong = reasons(some, answers, seen)
-        drawn.add_row(*folded.row(words, some, answers, seen), _mark(wrong, final=final))
+        drawn.add_row(*folded.row(words, some, answers, seen), _mark(reasons(some, answers, seen), final=final))
+    return drawn
+
+
+def _table(*columns: str, final: bool) -> Table:
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=True)
+    for name in columns:
+        drawn.add_column(name, no_wrap=name in ("who", "sent as", "case"), ratio=1 if name == columns[-1] else None)
+    drawn.add_column("as said" if final else "", no_wrap=True, justify="right")
     return drawn
 
 
@@ -62,17 +75,22 @@ def _row(example: Example, end: End | None, answers: Answers, seen: Seen) -> lis
     return [
         escape(example.expected.who),
         ", ".join(sent),
-        Text(", ").join(_outcome(answers, number) for number in numbers),
+        _outcomes(answers, numbers),
         _hub(path, end),
         path.status or "",
         Text("; ").join(_heard(partner, path) for partner in dict.fromkeys(told.partner for told in path.told)),
     ]
 
 
-def _outcome(answers: Answers, number: int) -> Text:
-    if number not in answers:
-        return Text("…", style="dim")
-    return Text(answers[number].outcome, style=STYLES.get(answers[number].outcome, "red"))
+def _outcomes(answers: Answers, numbers: Sequence[int]) -> Text:
+    """accepted, duplicate; 3 accepted."""
+    given = [answers[number].outcome if number in answers else "…" for number in numbers]
+    return Text(", ").join(_outcome(outcome, sum(1 for _ in same)) for outcome, same in groupby(given))
+
+
+def _outcome(outcome: str, times: int) -> Text:
+    style = "dim" if outcome == "…" else STYLES.get(outcome, "red")
+    return Text(f"{times} {outcome}" if times > 1 else outcome, style=style)
 
 
 def _hub(path: Path, end: End | None) -> str:
@@ -82,10 +100,12 @@ def _hub(path: Path, end: End | None) -> str:
 
 
 def _heard(partner: str, path: Path) -> Text:
+    """How many messages a recipient had, the last of them, and how many things were done."""
     told = path.heard_by(partner)
     done = len({act for one in told for act in one.done})
-    words = ", ".join(one.words.removeprefix("home-") for one in told) + (f" ({done} done)" if done else "")
-    return Text.assemble((f"{partner.removeprefix('gp-').removeprefix('council-')} {told[0].via}: ", "dim"), words)
+    name = partner.removeprefix("gp-").removeprefix("council-")
+    words = f"{len(told)}, {told[-1].words}" + (f" ({done} done)" if done else "")
+    return Text.assemble((f"{name} {told[0].via} ", "dim"), words)
 
 
 def reasons(examples: Sequence[Example], answers: AllAnswers, seen: Seen) -> list[str]:

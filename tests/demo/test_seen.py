@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.demo.examples import Example, Expected
-from infra.demo.seen import Brief, HubHeard, Seen, Told, differences
-from infra.send import Answer, Fault
+from infra.demo.examples import Example, Expected, Step
+from infra.demo.seen import Brief, HubHeard, Seen, Told, answer_differences, differences, reference_of
+from infra.send import Answer, Fault, Rows
+from infra.send.answers import Row
 
 REFERENCE = "LB-AAAA-BBBB-CCCC"
 ANSWERS = {0: Answer(Path("a.json"), "FHIR message", "accepted", "gp-a", "HTTP 200", REFERENCE)}
@@ -90,3 +91,82 @@ def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
     seen = Seen()
     seen.hub(HubHeard("blaby", "completed", "c", "t", "holder", fault="version 3 came where 2 was expected"), "e", {})
     assert seen.faults == ["hub blaby: version 3 came where 2 was expected"]
+
+
+# ---- stays, grants, rows ----------------------------------------------------------------------------------------------
+
+
+def a_stay(*, told: bool = False) -> Seen:
+    seen = Seen()
+    in_stay = Brief(stay=True, grant={"category": "A"})
+    seen.hub(HubHeard("hospital-housing", "assigned", "c", "t", "holder"), "e1", {REFERENCE: in_stay})
+    seen.hub(HubHeard("melton", "assigned", "c", "t", "follow-on"), "e2", {REFERENCE: in_stay} if told else {})
+    seen.position(REFERENCE, "c", {"status": "accepted", "home_hub": "melton", "reasons": []})
+    return seen
+
+
+def in_hospital(**end: object) -> Example:
+    stay = {"hub": "hospital-housing", "case": "accepted", "follow_on": "melton", "stay": ["hospital-housing"]}
+    return an_example(**{**stay, "heard": {}, **end})
+
+
+def test_a_stay_that_only_its_team_is_told_of_has_no_difference() -> None:
+    assert differences(in_hospital(hubs=["hospital-housing"], grant={"category": "A"}), ANSWERS, a_stay()) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "told", "named"),
+    [
+        ({}, True, "the stay was told to hospital-housing, melton, not to hospital-housing"),
+        ({"hubs": ["hospital-housing"]}, True, "melton heard of it"),
+        ({"hubs": ["hospital-housing", "blaby"]}, False, "blaby did not hear of it"),
+        ({"follow_on": "blaby"}, False, "melton follows on, not blaby"),
+        ({"grant": {"category": "B"}}, False, "the hub reads category A of the grant, not B"),
+    ],
+)
+def test_a_difference_of_a_stay_is_named(end: dict[str, object], told: bool, named: str) -> None:
+    assert f"a.json: {named}" in differences(in_hospital(**end), ANSWERS, a_stay(told=told))
+
+
+def test_how_many_cases_the_referrals_make_is_compared() -> None:
+    example = in_hospital()
+    one = example.expected.model_copy(update={"cases": 2})
+    assert differences(example.model_copy(update={"expected": one}), ANSWERS, a_stay()) == [
+        "the referrals make 1 cases, not 2"
+    ]
+
+
+FAULTY = Row(3, "B/2", "refused", (Fault("NHS No", "value", "fails its check"),))
+REPORT = Rows({"rows": 2, "received": 1, "updated": 0, "refused": 1}, (FAULTY,), {"B/1": REFERENCE})
+OF_ROWS = Answer(Path("b.csv"), "CSV of blaby", "in part", "council-blaby", "HTTP 200", rows=REPORT)
+
+
+def a_step(**more: object) -> Step:
+    said = {"send": "b.csv", "by": "council-blaby", "answer": "in part", "rows": {"received": 1, "refused": 1}}
+    return Step.model_validate(said | {"columns": {"B/2": "NHS No"}} | more)
+
+
+def test_rows_are_compared_by_outcome_and_by_the_column_at_fault() -> None:
+    assert list(answer_differences(a_step(), OF_ROWS)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"rows": {"received": 2}}, "the rows were 1 received, 1 refused, not 2 received"),
+        ({"columns": {"B/2": "Surname"}}, "the fault is not in column Surname, but in NHS No"),
+        ({"columns": {}}, "1 rows were not taken, not 0"),
+        ({"said": "202"}, "answered HTTP 200, not 202"),
+    ],
+)
+def test_a_difference_of_rows_is_named(more: dict[str, object], named: str) -> None:
+    assert named in "\n".join(answer_differences(a_step(**more), OF_ROWS))
+
+
+def test_a_rows_own_reference_leads_to_its_referral() -> None:
+    expected = Expected.model_validate(
+        {"who": "B", "shows": "rows", "steps": [{"send": "b.csv", "by": "council-blaby", "answer": "in part"}]}
+    )
+    example = Example(name="b", folder=Path(), expected=expected)
+    assert reference_of(example, "b.csv#B/1", {0: OF_ROWS}) == REFERENCE
+    assert reference_of(example, "b.csv#B/2", {0: OF_ROWS}) is None
