@@ -1,0 +1,132 @@
+"""Dates and times as councils and spreadsheets write them."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, get_args
+
+from services.intake.translators.contract import instant
+
+DateFormat = Literal[
+    "dd/mm/yyyy",
+    "dd/mm/yy",
+    "dd-mm-yyyy",
+    "dd.mm.yyyy",
+    "dd-mmm-yyyy",
+    "dd-mmm-yy",
+    "dd mmm yyyy",
+    "yyyy-mm-dd",
+    "yyyymmdd",
+    "mm/dd/yyyy",
+    "excel-serial",
+]
+"""mmm is a month's name, short or whole. excel-serial is a spreadsheet's own count of days: only where it is named."""
+
+_MONTHS = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
+_PARTS = {
+    "yyyy": r"(?P<y>[0-9]{4})",
+    "yy": r"(?P<y>[0-9]{2})",
+    "mmm": r"(?P<b>[A-Za-z]{3,9})\.?",
+    "mm": r"(?P<m>[0-9]{1,2})",
+    "dd": r"(?P<d>[0-9]{1,2})",
+}
+_TIME = r"(?:[T ]\s*(?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:\.[0-9]{1,9})?)?)?"
+_FIRST_DAY = datetime(1899, 12, 30, tzinfo=UTC)
+_SERIAL = re.compile(r"^([1-9][0-9]{0,5})(?:[.,]([0-9]{1,12}))?$")
+
+
+def _pattern(written: str) -> "re.Pattern[str]":
+    whole = written == "yyyymmdd"
+    parts = re.split(r"(yyyy|yy|mmm|mm|dd)", written)
+    said = "".join(_PARTS.get(part, re.escape(part)) for part in parts)
+    return re.compile((said.replace("{1,2}", "{2}") if whole else said) + _TIME)
+
+
+_PATTERNS = {written: _pattern(written) for written in get_args(DateFormat) if written != "excel-serial"}
+
+
+def has_short_year(written: DateFormat) -> bool:
+    """True where its year has two digits."""
+    return written.endswith("yy") and not written.endswith("yyyy")
+
+
+def read(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
+    """The local time that the first format which fits names, without an offset; none where none fits."""
+    return next((found for one in formats if (found := _read(text, one, years_from))), None)
+
+
+def _read(text: str, written: DateFormat, years_from: int | None) -> datetime | None:
+    if written == "excel-serial":
+        return _serial(text)
+    found = _PATTERNS[written].fullmatch(text)
+    if found is None:
+        return None
+    said = found.groupdict()
+    year = _year(said["y"], years_from)
+    hour, minute, second = (int(said[part] or 0) for part in "HMS")
+    try:
+        return datetime(year, _month(said), int(said["d"]), hour, minute, second)
+    except ValueError:
+        return None
+
+
+def _month(said: dict[str, str]) -> int:
+    """Its number; 0, which no month is, for a word that no month begins with."""
+    if "b" not in said:
+        return int(said["m"])
+    word = said["b"].lower().replace("sept", "sep", 1) if len(said["b"]) == 4 else said["b"].lower()
+    return next((number for number, name in enumerate(_MONTHS, start=1) if name.startswith(word)), 0)
+
+
+def _year(digits: str, years_from: int | None) -> int:
+    """Two digits are of the hundred years that begin with `years_from`."""
+    if len(digits) == 4 or years_from is None:
+        return int(digits)
+    return years_from + (int(digits) - years_from) % 100
+
+
+def _serial(text: str) -> datetime | None:
+    found = _SERIAL.match(text)
+    if found is None:
+        return None
+    part = float(f"0.{found[2]}") if found[2] else 0.0
+    return (_FIRST_DAY + timedelta(days=int(found[1]), seconds=round(part * 86_400))).replace(tzinfo=None)
+
+
+def is_plausible(found: date) -> bool:
+    """True within the years that a person's or a grant's date can be of."""
+    return 1900 <= found.year < 2200
+
+
+def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
+    """The instant that a cell names, in UTC: by its offset where it has one (RFC 3339), else by the clocks of the United Kingdom."""
+    exact = instant(text) if "yyyy-mm-dd" in formats else None
+    if exact is not None:
+        return exact
+    local = read(text, formats, years_from)
+    return _from_british(local) if local and is_plausible(local.date()) else None
+
+
+def _from_british(local: datetime) -> datetime:
+    """Summer time from the last Sunday of March to that of October, at 01:00 UTC; of the hour that comes twice, the first."""
+    as_utc = local.replace(tzinfo=UTC)
+    summer = as_utc - timedelta(hours=1)
+    return summer if _turns(local.year, 3) <= summer < _turns(local.year, 10) else as_utc
+
+
+def _turns(year: int, month: int) -> datetime:
+    last = date(year, month, 31)
+    sunday = last - timedelta(days=(last.weekday() + 1) % 7)
+    return datetime(year, month, sunday.day, 1, tzinfo=UTC)

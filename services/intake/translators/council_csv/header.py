@@ -1,0 +1,88 @@
+"""The header of a council's file: is it the one that its mapping expects, and in which place does each column stand?"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from services.intake.translators.contract import Fault
+from services.intake.translators.council_csv import rows
+from services.intake.translators.council_csv.cells import fold
+from services.intake.translators.council_csv.mapping import CouncilMapping
+
+PLACE = "header"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the columns of a file stand: those that are read, by their header in the mapping. `bytes`: all up to the first row."""
+
+    columns: tuple[tuple[str, int], ...]
+    width: int
+    reference: int
+    bytes: bytes
+
+
+def read(mapping: CouncilMapping, records: Sequence[bytes]) -> Layout | Fault:
+    """The layout that the first records of a file, those above the header and the header itself, give it."""
+    body = b"".join(records)
+    texts = [_cells(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
+    header = texts[-1]
+    if header is None:
+        return Fault(PLACE, "invalid", f"cannot be read as {written(mapping)}")
+    while header and not header[-1]:
+        header.pop()
+    if len(set(header)) != len(header) or set(header) != mapping.signature:
+        return Fault(PLACE, "invalid", _difference(mapping, header, texts[:-1]))
+    places = tuple((name, header.index(fold(name))) for name in mapping.columns)
+    return Layout(places, len(header), dict(places)[mapping.reference], body)
+
+
+def without_mark(body: bytes) -> bytes:
+    """Without UTF-8's byte order mark."""
+    return body.removeprefix(b"\xef\xbb\xbf")
+
+
+def written(mapping: CouncilMapping) -> str:
+    """How the file is written, in words."""
+    file = mapping.file
+    return f"{file.encoding} with a {file.delimiter} between cells"
+
+
+def expected(mapping: CouncilMapping) -> str:
+    """The header that the mapping expects, in words."""
+    above = f", on row {mapping.file.lines_above + 1} of the file" if mapping.file.lines_above else ""
+    return f"expected is the header of '{mapping.title}' ({written(mapping)}{above}): {'; '.join(mapping.headers.values())}"
+
+
+def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | None:
+    """The council whose header a file begins with; none where it is nobody's. `begin`: the file, or its first 64 kilobytes."""
+    return next((mapping for mapping in mappings if _is_of(mapping, begin)), None)
+
+
+def _is_of(mapping: CouncilMapping, begin: bytes) -> bool:
+    splitter = rows.Splitter(mapping.file, longest=len(begin) + 1)
+    found = [record.body for record in islice(splitter.feed(begin, last=True), mapping.file.lines_above + 1)]
+    return len(found) > mapping.file.lines_above and isinstance(read(mapping, found), Layout)
+
+
+def _cells(mapping: CouncilMapping, record: bytes) -> list[str] | None:
+    try:
+        cells = rows.cells(record.decode(mapping.file.codec), mapping.file)
+    except UnicodeDecodeError:
+        return None
+    return cells and [fold(cell) for cell in cells]
+
+
+def _difference(mapping: CouncilMapping, header: list[str], above: Iterable[list[str] | None]) -> str:
+    """What is missing, by its expected name; what is unknown, by number only: a wrong file's header may be anything."""
+    if any(cells and mapping.signature <= set(cells) for cells in above):
+        return f"stands higher than it should; {expected(mapping)}"
+    missing = [name for folded, name in mapping.headers.items() if folded not in header]
+    unknown = len([cell for cell in header if cell not in mapping.signature])
+    twice = [name for folded, name in mapping.headers.items() if header.count(folded) > 1]
+    said = [
+        f"is not the one of this council's file: missing {'; '.join(missing)}" if missing else "",
+        f"columns that are not known: {unknown}" if unknown else "",
+        f"stands twice: {'; '.join(twice)}" if twice else "",
+    ]
+    return ", ".join(filter(None, said)) + f"; {expected(mapping)}"
