@@ -99,12 +99,12 @@ def _start(plan: Plan, report: Report, happened: Callable[[Happened], None]) -> 
         replication = 3 if plan.brokers == 3 else 1
         report("preparing the database, the postcodes and the topics")
         prepare(parts.postgres.url, parts.kafka.bootstrap, plan.directory, replication=replication)
-        credentials = _credentials(data, plan)
-        ports = kept.ports(data / "service-ports.json", 2)
+        ports, mllp = _ports(data, plan.directory)
+        credentials = _credentials(data, plan, mllp)
         environment = _environment(plan, parts, ports, replication)
         report("starting intake, router and notifier")
         _start_services(supervisor, environment, ports, plan.each)
-        addresses = _addresses(parts, ports, credentials)
+        addresses = _addresses(parts, ports, mllp, credentials)
         _until_ready([addresses["intake"], addresses["notifier"]])
         kept.write(data / "addresses.json", json.dumps(addresses, indent=2))
         return Installation(plan, parts, supervisor, addresses, environment)
@@ -133,24 +133,37 @@ def _mailboxes(directory: Path) -> list[str]:
 OUR_MAILBOX = "LIGHTBULB1"
 
 
-def _credentials(data: Path, plan: Plan) -> dict[str, dict[str, str]]:
-    """A token for each partner, made at the first start; deployment.yaml gets their hashes and the feedback addresses."""
+def _ports(data: Path, directory: Path) -> tuple[list[int], dict[str, int]]:
+    """Ports of intake and notifier, and one for each partner that speaks HL7 v2, the same at every start where they are free."""
+    named = sorted(partner.id for partner in partners.load(directory, None) if partner.may_send("hl7v2"))
+    ports = kept.ports(data / "service-ports.json", 2 + len(named))
+    return ports[:2], dict(zip(named, ports[2:], strict=True))
+
+
+def _credentials(data: Path, plan: Plan, mllp: Mapping[str, int]) -> dict[str, dict[str, str]]:
+    """A token for each partner, made at its first start; deployment.yaml gets their hashes, MLLP ports and feedback addresses."""
     file = data / "tokens.json"
-    if not file.exists():
-        names = [partner.id for partner in partners.load(plan.directory, None)]
-        kept.write(file, json.dumps({name: {"token": partners.new_token()[0]} for name in names}))
-    tokens: dict[str, dict[str, str]] = json.loads(file.read_text())
+    tokens: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
+    new = [partner.id for partner in partners.load(plan.directory, None) if partner.id not in tokens]
+    if new:
+        tokens |= {name: {"token": partners.new_token()[0]} for name in new}
+        kept.write(file, json.dumps(tokens))
     if not (data / "secret").exists():
         kept.write(data / "secret", kept.secret(data / "secret.unused"))
         (data / "secret.unused").unlink()
-    kept.write(data / "deployment.yaml", yaml.safe_dump({"partners": _access(data, tokens, plan.feedback_urls)}))
+    access = _access(data, tokens, mllp, plan.feedback_urls)
+    kept.write(data / "deployment.yaml", yaml.safe_dump({"partners": access}))
     return tokens
 
 
-def _access(data: Path, tokens: Mapping[str, Mapping[str, str]], feedback_urls: Mapping[str, str]) -> dict[str, Any]:
+def _access(
+    data: Path, tokens: Mapping[str, Mapping[str, str]], mllp: Mapping[str, int], feedback_urls: Mapping[str, str]
+) -> dict[str, Any]:
     access: dict[str, Any] = {
         name: {"token_sha256": [partners.hash_of(each["token"])]} for name, each in tokens.items()
     }
+    for name, port in mllp.items():
+        access[name]["mllp_port"] = port
     for name, url in feedback_urls.items():
         token_file = data / f"feedback-token-{name}"
         kept.secret(token_file)
@@ -188,10 +201,13 @@ def _start_services(supervisor: Supervisor, environment: dict[str, str], ports: 
             supervisor.add(name, [sys.executable, "-m", f"services.{service}.app"], environment | told)
 
 
-def _addresses(parts: embedded.Embedded, ports: list[int], credentials: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _addresses(
+    parts: embedded.Embedded, ports: list[int], mllp: Mapping[str, int], credentials: dict[str, dict[str, str]]
+) -> dict[str, Any]:
     return {
         "intake": f"http://{kept.HOST}:{ports[0]}",
         "notifier": f"http://{kept.HOST}:{ports[1]}",
+        "mllp": {partner: f"{kept.HOST}:{port}" for partner, port in mllp.items()},
         "kafka": parts.kafka.bootstrap,
         "postgres": parts.postgres.url,
         "mesh": {"url": parts.mesh.url, "shared_key": parts.mesh.shared_key, "password": parts.mesh.password},

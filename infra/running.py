@@ -35,6 +35,8 @@ def say_where(running: installation.Installation, console: Console) -> None:
     """Print the addresses, and what to do next."""
     for name in ("intake", "notifier", "kafka"):
         console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
+    for partner, address in running.addresses["mllp"].items():
+        console.print(f"  {'mllp':9} {address}, only for {partner}", highlight=False)
     console.print(
         f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
         soft_wrap=True,
