@@ -55,7 +55,7 @@ def is_transient(error: BaseException) -> bool:
             or state.startswith(PASSING_CLASSES)
             or state in PASSING_STATES
         )
-    return isinstance(error, OSError | TimeoutError | PoolTimeout | KafkaError)
+    return isinstance(error, OSError | TimeoutError | MemoryError | PoolTimeout | KafkaError)
 
 
 def reason_class(error: BaseException) -> str:
@@ -65,6 +65,17 @@ def reason_class(error: BaseException) -> str:
         return type(error).__name__
     constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)  # type: ignore[attr-defined]
     return f"sqlstate {state} {constraint}" if constraint else f"sqlstate {state}"
+
+
+def fault_of(error: BaseException) -> str:
+    """One of five words for a passing fault, for metrics."""
+    if isinstance(error, DBAPIError | PoolTimeout):
+        return "database"
+    if isinstance(error, KafkaError):
+        return "kafka"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "network" if isinstance(error, OSError) else "other"
 
 
 async def each_or_halves(

@@ -1,62 +1,267 @@
 """Dead Letter Channel and Invalid Message Channel in one place: what cannot be processed is kept, with its reason class.
 
 A parked record leaves no duplicate mark, so that a resubmit works. Later records of its chain (a referral, or the commands of a
-case) wait behind it, in order; everything else goes on.
+case) wait behind it, in order; everything else goes on. What an operator asked to be put back, and what waits behind nothing any
+more, is applied by the service itself: see docs/decisions/0014-resubmitted-by-the-service-itself.md.
 """
 
+import asyncio
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
+from services.messaging import database
 from services.messaging.cloudevents import Record
 from services.messaging.database import Transaction
+from services.messaging.telemetry import log
+
+WAITING = "waits behind an earlier record of its chain"
+
+RELEASE_SECONDS = 1.0
+"""How often a service looks for what may go now."""
+
+ROUND = 200
+"""Rows that one round of putting back takes at most."""
+
+Chain = tuple[str, str]
+"""(person_key, chain)."""
 
 
-async def park(
-    tx: Transaction,
-    schema: str,
-    record: Record,
-    *,
-    person_key: str,
-    chain: str,
-    reason: str,
-    correlation_id: str | None,
-    waiting: bool = False,
-) -> None:
-    """Keep `record` in `<schema>.quarantine`: its bytes, its place, why. `reason` is a class, without personal data.
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """A record that is to be kept. `chains`: what waits behind it, its own first. `reason` is a class, without personal data."""
 
-    The same record (topic, partition, offset) parked again only counts another attempt.
-    """
+    record: Record
+    person_key: str
+    chains: tuple[str, ...]
+    reason: str
+    correlation_id: str | None = None
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that may go now: the record as it is to be applied (edited, where somebody did), and what waits behind it."""
+
+    id: int
+    person_key: str
+    chains: tuple[str, ...]
+    record: Record
+
+
+async def park(tx: Transaction, schema: str, parkings: Sequence[Parking]) -> None:
+    """Keep these records in `<schema>.quarantine`, in their order: bytes, place, why. The same one again counts another attempt."""
+    kept = {(one.person_key, _place(one.record)): one for one in reversed(parkings)}
+    if kept:
+        await tx.execute(_park(schema), _columns(list(reversed(kept.values()))))
+
+
+def _columns(parkings: Sequence[Parking]) -> dict[str, list[Any]]:
+    records = [one.record for one in parkings]
+    return {
+        "keys": [one.person_key for one in parkings],
+        "chains": [one.chains[0] for one in parkings],
+        "also": [json.dumps(one.chains[1:]) for one in parkings],
+        "topics": [record.topic for record in records],
+        "partitions": [record.partition for record in records],
+        "offsets": [record.offset for record in records],
+        "events": [event_id(record) for record in records],
+        "record_keys": [record.key for record in records],
+        "headers": [headers_kept(record.headers) for record in records],
+        "values": [record.value for record in records],
+        "reasons": [one.reason for one in parkings],
+        "correlations": [one.correlation_id for one in parkings],
+        "waiting": [one.waiting for one in parkings],
+    }
+
+
+def _park(schema: str) -> TextClause:
+    return text(f"""
+        insert into {schema}.quarantine as parked
+            (person_key, chain, also, topic, partition, "offset", event_id, key, headers, value, reason, correlation_id, waiting)
+        select person_key, chain, array(select jsonb_array_elements_text(cast(also as jsonb))), topic, partition, "offset",
+               event_id, key, headers, value, reason, correlation_id, waiting
+        from unnest(cast(:keys as text[]), cast(:chains as text[]), cast(:also as text[]), cast(:topics as text[]),
+                    cast(:partitions as integer[]), cast(:offsets as bigint[]), cast(:events as text[]),
+                    cast(:record_keys as bytea[]), cast(:headers as text[]), cast(:values as bytea[]),
+                    cast(:reasons as text[]), cast(:correlations as text[]), cast(:waiting as boolean[])) with ordinality
+             as one (person_key, chain, also, topic, partition, "offset", event_id, key, headers, value, reason,
+                     correlation_id, waiting, place)
+        order by place
+        on conflict (person_key, topic, partition, "offset", content)
+        do update set attempts = parked.attempts + 1, last_at = clock_timestamp()""")  # noqa: S608 - the schema is a name of ours
+
+
+def headers_kept(headers: Iterable[tuple[str, bytes | None]]) -> str:
+    """Headers as the table holds them: any bytes, and Kafka's null."""
+    return json.dumps([[name, None if value is None else value.hex()] for name, value in headers])
+
+
+def headers_of(kept: str) -> tuple[tuple[str, bytes], ...]:
+    """The headers that `headers_kept` wrote."""
+    pairs: list[tuple[str, Any]] = json.loads(kept)
+    return tuple((name, value and bytes.fromhex(value)) for name, value in pairs)
+
+
+def event_id(record: Record) -> str | None:
+    """What the record's headers say its event is, where they say something that can be kept."""
+    given = next((value for name, value in record.headers if name == "ce_id" and value is not None), b"")
+    told = given.decode("utf-8", "replace")
+    return told if told.isprintable() and 0 < len(told) <= 300 else None
+
+
+def _place(record: Record) -> tuple[str, int, int, str]:
+    return record.topic, record.partition, record.offset, hashlib.sha256(record.value).hexdigest()
+
+
+# ---- what new records meet ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What quarantine holds under some person keys: the chains that wait, and the records that are settled."""
+
+    chains: set[Chain]
+    places: set[tuple[str, tuple[str, int, int, str]]]
+    discarded: set[tuple[str, str, str | None]]
+
+    def is_settled(self, person_key: str, record: Record) -> bool:
+        """True for a record that was parked and is resolved, when Kafka brings it again; and for any repeat of a discarded one."""
+        return bool(self.places or self.discarded) and (
+            (person_key, _place(record)) in self.places
+            or (person_key, record.topic, event_id(record)) in self.discarded
+        )
+
+
+async def standing(tx: Transaction, schema: str, person_keys: Iterable[str], records: Sequence[Record]) -> Standing:
+    """What these records, under these person keys, meet."""
+    columns = {
+        "keys": list(set(person_keys)),
+        "topics": [record.topic for record in records],
+        "partitions": [record.partition for record in records],
+        "offsets": [record.offset for record in records],
+        "events": [event_id(record) or "" for record in records],
+    }
+    found = Standing(set(), set(), set())
+    for row in await tx.execute(_standing(schema), columns):
+        if row.resolved_at is None:
+            found.chains.update((row.person_key, chain) for chain in (row.chain, *row.also))
+            continue
+        found.places.add((row.person_key, (row.topic, row.partition, row.offset, row.content)))
+        if row.resolution == "discarded" and row.event_id:
+            found.discarded.add((row.person_key, row.topic, row.event_id))
+    return found
+
+
+def _standing(schema: str) -> TextClause:
+    return text(f"""
+        with given as (
+            select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]),
+                                 cast(:events as text[])) as record (topic, partition, "offset", event_id)
+        )
+        select person_key, chain, also, topic, partition, "offset", content, event_id, resolved_at, resolution
+        from {schema}.quarantine
+        where person_key = any(cast(:keys as text[]))
+          and (resolved_at is null or (topic, partition, "offset") in (select topic, partition, "offset" from given)
+               or resolution = 'discarded' and (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - the schema is a name of ours
+
+
+# ---- putting back ---------------------------------------------------------------------------------------------------
+
+
+def _may_go(schema: str) -> str:
+    """Asked for, or waiting, and nothing unresolved before it shares a chain with it."""
+    return f"""
+        parked.resolved_at is null and (parked.waiting or parked.resubmit_at is not null) and not exists (
+            select from {schema}.quarantine as earlier
+            where earlier.person_key = parked.person_key and earlier.resolved_at is null and earlier.id < parked.id
+              and (array[earlier.chain] || earlier.also) && (array[parked.chain] || parked.also))"""
+
+
+async def ready(tx: Transaction, schema: str) -> list[Parked]:
+    """The rows that may go now, in their order: at most one of each chain."""
+    rows = await tx.execute(
+        text(f"""
+            select parked.id, parked.person_key, parked.chain, parked.also, parked.topic, parked.partition, parked."offset",
+                   parked.key, coalesce(edit.headers, parked.headers) as headers, coalesce(edit.value, parked.value) as value
+            from {schema}.quarantine as parked
+            left join lateral (
+                select headers, value from {schema}.quarantine_edit
+                where quarantine_edit.person_key = parked.person_key and quarantine_id = parked.id
+                order by quarantine_edit.id desc limit 1) as edit on true
+            where {_may_go(schema)}
+            order by parked.id limit {ROUND}""")  # noqa: S608 - the schema is a name of ours
+    )
+    return [
+        Parked(
+            row.id,
+            row.person_key,
+            (row.chain, *row.also),
+            Record(row.topic, row.partition, row.offset, row.key, row.value, headers_of(row.headers)),
+        )
+        for row in rows
+    ]
+
+
+async def take(tx: Transaction, schema: str, rows: Sequence[Parked]) -> list[Parked]:
+    """Lock these rows; returns those that may still go: another process may have been there first."""
+    result = await tx.execute(
+        text(f"""
+            select parked.id from {schema}.quarantine as parked
+            where (parked.person_key, parked.id) in (
+                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}
+            order by parked.id for update"""),  # noqa: S608 - the schema is a name of ours
+        {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]},
+    )
+    still = set(result.scalars())
+    return [row for row in rows if row.id in still]
+
+
+async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolution: str) -> None:
+    """These are done: what waits behind them may go."""
+    if rows:
+        await tx.execute(
+            text(f"""
+                update {schema}.quarantine as parked
+                set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
+                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
+                where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - the schema is a name of ours
+            {"resolution": resolution, "keys": [row.person_key for row in rows], "ids": [row.id for row in rows]},
+        )
+
+
+async def park_again(tx: Transaction, schema: str, row: Parked, parking: Parking) -> None:
+    """It failed again: it stays where it is, with the new reason, until somebody asks anew."""
     await tx.execute(
         text(f"""
-            insert into {schema}.quarantine as parked
-                (person_key, chain, topic, partition, "offset", key, headers, value, reason, correlation_id, waiting)
-            values (:person_key, :chain, :topic, :partition, :offset, :key, :headers, :value, :reason, :correlation_id, :waiting)
-            on conflict (person_key, topic, partition, "offset")
-            do update set attempts = parked.attempts + 1, last_at = clock_timestamp()"""),  # noqa: S608 - the schema is a name of ours
+            update {schema}.quarantine
+            set person_key = :parked_under, chain = :chain, also = :also, reason = :reason, waiting = :waiting,
+                correlation_id = coalesce(:correlation, correlation_id), resubmit_at = null,
+                attempts = attempts + 1, last_at = clock_timestamp()
+            where person_key = :key and id = :id and resolved_at is null"""),  # noqa: S608 - the schema is a name of ours
         {
-            "person_key": person_key,
-            "chain": chain,
-            "topic": record.topic,
-            "partition": record.partition,
-            "offset": record.offset,
-            "key": record.key,
-            "headers": json.dumps([[name, value.hex()] for name, value in record.headers]),
-            "value": record.value,
-            "reason": reason,
-            "correlation_id": correlation_id,
-            "waiting": waiting,
+            "key": row.person_key,
+            "id": row.id,
+            "parked_under": parking.person_key,
+            "chain": parking.chains[0],
+            "also": list(parking.chains[1:]),
+            "reason": parking.reason,
+            "waiting": parking.waiting,
+            "correlation": parking.correlation_id,
         },
     )
 
 
-async def parked_chains(tx: Transaction, schema: str, person_keys: Sequence[str]) -> set[tuple[str, str]]:
-    """(person_key, chain) of what is parked and unresolved: later records of these wait behind it."""
-    result = await tx.execute(
-        text(f"""
-            select distinct person_key, chain from {schema}.quarantine
-            where resolved_at is null and person_key = any(cast(:keys as text[]))"""),  # noqa: S608 - the schema is a name of ours
-        {"keys": list(person_keys)},
-    )
-    return {(row.person_key, row.chain) for row in result}
+async def keep_releasing(release: Callable[[], Awaitable[int]]) -> None:
+    """Put back what may go, until cancelled; passing faults are retried for ever."""
+    while True:
+        try:
+            await release()
+        except Exception as error:
+            log.warning("release_backs_off", reason=database.reason_class(error), seconds=5 * RELEASE_SECONDS)
+            await asyncio.sleep(4 * RELEASE_SECONDS)
+        await asyncio.sleep(RELEASE_SECONDS)

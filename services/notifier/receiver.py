@@ -3,7 +3,8 @@
 What cannot be composed is parked in the same transaction, with the later events of its referral behind it; the rest goes on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,6 +13,7 @@ from schemas.events import CASE_EVENTS, CaseEvent, Event
 from services.messaging import cloudevents, database, quarantine
 from services.messaging.cloudevents import Record, Undecodable
 from services.messaging.database import Transaction
+from services.messaging.quarantine import Chain, Parked, Parking
 from services.messaging.telemetry import log
 from services.notifier import feedback, store
 from services.notifier.channels import Channel, Rendered
@@ -42,101 +44,142 @@ class Receiver:
         await database.each_or_halves(records, self._apply, self._refuse)
         self._committed()
 
-    async def _apply(self, records: Sequence[Record]) -> None:
-        events: list[tuple[Record, Event]] = []
-        broken: list[tuple[Record, str]] = []
-        for record in records:
-            try:
-                events.append((record, cloudevents.decode(record, CASE_EVENTS)))
-            except Undecodable as error:
-                broken.append((record, error.reason))
+    async def release(self) -> int:
+        """Tell what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
+        tried = 0
+        while rows := await self._ready():
+            await database.each_or_halves(rows, self._apply_again, self._refuse_again)
+            tried += len(rows)
+            self._committed()
+        return tried
+
+    async def _ready(self) -> list[Parked]:
         async with self._engine.begin() as tx:
-            for record, reason in broken:
-                await _park(tx, record, None, reason)
-            if events:
-                await self._compose(tx, events)
+            return await quarantine.ready(tx, store.SCHEMA)
 
-    async def _compose(self, tx: Transaction, events: Sequence[tuple[Record, Event]]) -> None:
-        new = await store.take_in(tx, [event for _, event in events])
-        waiting = await quarantine.parked_chains(tx, store.SCHEMA, sorted({e.person_key for _, e in events}))
+    async def _apply(self, records: Sequence[Record]) -> None:
+        read = [(record, _read(record)) for record in records]
+        async with self._engine.begin() as tx:
+            new = await store.take_in(tx, _events(one for _, one in read))
+            keys = [_key(record, one) for record, one in read]
+            standing = await quarantine.standing(tx, store.SCHEMA, keys, records)
+            settled = {r for key, r in zip(keys, records, strict=True) if standing.is_settled(key, r)}
+            await _leave_out(tx, [one for record, one in read if record in settled], new)
+            unsettled = [(record, one) for record, one in read if record not in settled]
+            parkings = await self._compose(tx, unsettled, new, standing.chains)
+            await quarantine.park(tx, store.SCHEMA, list(parkings.values()))
+
+    async def _apply_again(self, rows: Sequence[Parked]) -> None:
+        async with self._engine.begin() as tx:
+            taken = {row.record: row for row in await quarantine.take(tx, store.SCHEMA, rows)}
+            read = [(record, _read(record)) for record in taken]
+            new = await store.take_in(tx, _events(one for _, one in read))
+            parkings = await self._compose(tx, read, new, set())
+            for record, parking in parkings.items():
+                await quarantine.park_again(tx, store.SCHEMA, taken[record], parking)
+            done = [row for record, row in taken.items() if record not in parkings]
+            await quarantine.resolve(tx, store.SCHEMA, done, "applied")
+
+    async def _compose(
+        self, tx: Transaction, read: Sequence[tuple[Record, Event | str]], new: set[str], waiting: set[Chain]
+    ) -> dict[Record, Parking]:
+        """Keep what these events make us tell; returns what is to be parked. `waiting` grows with it: what follows waits."""
         composed: list[Composed] = []
-        parked: list[Event] = []
-        for record, event in events:
-            if event.id not in new:
-                continue
-            new.discard(event.id)
-            texts, faults = self._composed(event, waiting)
-            composed.extend(texts)
-            if faults:
-                await self._set_aside(tx, record, event, faults, waiting)
-                parked.append(event)
+        parkings: dict[Record, Parking] = {}
+        for record, event in read:
+            if isinstance(event, str):
+                parkings[record] = _parking(record, None, event, _told_references(record))
+            elif event.id in new:
+                new.discard(event.id)
+                texts, faults = self._composed(event, waiting)
+                composed.extend(texts)
+                if faults:
+                    parkings[record] = _faulty(record, event, faults)
+            if record in parkings:
+                waiting.update((parkings[record].person_key, chain) for chain in parkings[record].chains)
         await store.add(tx, composed, datetime.now(UTC))
-        if parked:
-            await store.leave_out(tx, parked)
+        await _leave_out(tx, [one for record, one in read if record in parkings])
+        return parkings
 
-    def _composed(self, event: Event, waiting: set[tuple[str, str]]) -> tuple[list[Composed], dict[str, str | None]]:
+    def _composed(self, event: Event, waiting: set[Chain]) -> tuple[list[Composed], dict[str, str | None]]:
         """What the event makes us tell; and the referrals about which it cannot be told: reason, or none where it waits."""
         assert isinstance(event.data, CaseEvent)
         composed: list[Composed] = []
         faults: dict[str, str | None] = {}
         for concern in event.data.concerns:
-            if (event.person_key, concern.reference) in waiting:
+            if (_storable(event.person_key), _storable(concern.reference)) in waiting:
                 faults[concern.reference] = None
                 continue
             try:
                 told = feedback.compose_for(event, concern, self._recipients, self._words)
                 composed.extend([(one, self._channels[one.recipient.channel].render(one)) for one in told])
             except Exception as error:
+                if database.is_transient(error):
+                    raise
                 faults[concern.reference] = f"compose: {database.reason_class(error)}"
         return composed, faults
 
-    async def _set_aside(
-        self,
-        tx: Transaction,
-        record: Record,
-        event: Event,
-        faults: Mapping[str, str | None],
-        waiting: set[tuple[str, str]],
-    ) -> None:
-        reference, reason = next(((ref, why) for ref, why in faults.items() if why), next(iter(faults.items())))
-        waiting.update((event.person_key, faulty) for faulty in faults)
-        await _park(tx, record, event, reason or "waits behind an earlier one", reference, is_waiting=reason is None)
-
     async def _refuse(self, record: Record, reason: str) -> None:
         """The one record that made its batch fail."""
-        try:
-            event = cloudevents.decode(record, CASE_EVENTS)
-        except Undecodable:
-            event = None
         async with self._engine.begin() as tx:
-            await _park(tx, record, event, reason, _first_reference(event))
+            await quarantine.park(tx, store.SCHEMA, [_refused(record, reason)])
+
+    async def _refuse_again(self, row: Parked, reason: str) -> None:
+        async with self._engine.begin() as tx:
+            for still in await quarantine.take(tx, store.SCHEMA, [row]):
+                await quarantine.park_again(tx, store.SCHEMA, still, _refused(still.record, reason))
 
 
-def _first_reference(event: Event | None) -> str | None:
-    concerns = event.data.concerns if event is not None and isinstance(event.data, CaseEvent) else ()
-    return concerns[0].reference if concerns else None
+def _read(record: Record) -> Event | str:
+    """The event in a record, or why there is none."""
+    try:
+        return cloudevents.decode(record, CASE_EVENTS)
+    except Undecodable as error:
+        return error.reason
 
 
-async def _park(
-    tx: Transaction,
-    record: Record,
-    event: Event | None,
-    reason: str,
-    chain: str | None = None,
-    *,
-    is_waiting: bool = False,
-) -> None:
-    person_key = event.person_key if event else (record.key or b"").decode("ascii", "replace")
-    await quarantine.park(
-        tx,
-        store.SCHEMA,
-        record,
-        person_key=_storable(person_key),
-        chain=_storable(chain or f"{record.topic}/{record.partition}/{record.offset}"),
-        reason=_storable(reason),
-        correlation_id=_storable(event.correlation_id) if event else None,
-        waiting=is_waiting,
-    )
+def _events(read: Iterable[Event | str]) -> list[Event]:
+    return [one for one in read if isinstance(one, Event)]
+
+
+async def _leave_out(tx: Transaction, read: Iterable[Event | str], new: Collection[str] | None = None) -> None:
+    """Take the marks of these away (of `new` ones only, where that is given): they are told nobody now."""
+    if events := [one for one in _events(read) if new is None or one.id in new]:
+        await store.leave_out(tx, events)
+
+
+def _key(record: Record, event: Event | str) -> str:
+    """The person key that a record is parked under."""
+    return _storable(event.person_key if isinstance(event, Event) else (record.key or b"").decode("ascii", "replace"))
+
+
+def _faulty(record: Record, event: Event, faults: Mapping[str, str | None]) -> Parking:
+    """The referrals that it cannot be told about wait behind it, and no others."""
+    first = next((reference for reference, why in faults.items() if why), next(iter(faults)))
+    references = [first, *(reference for reference in faults if reference != first)]
+    return _parking(record, event, faults[first] or quarantine.WAITING, references, is_waiting=faults[first] is None)
+
+
+def _refused(record: Record, reason: str) -> Parking:
+    read = _read(record)
+    if isinstance(read, str):
+        return _parking(record, None, reason, _told_references(record))
+    assert isinstance(read.data, CaseEvent)
+    return _parking(record, read, reason, [concern.reference for concern in read.data.concerns])
+
+
+def _told_references(record: Record) -> list[str]:
+    """The referrals that an event which cannot be read is about, as far as its bytes tell."""
+    try:
+        concerns = json.loads(record.value)["concerns"]
+        return [one["reference"] for one in concerns if isinstance(one["reference"], str)]
+    except (ValueError, RecursionError, TypeError, LookupError):
+        return []
+
+
+def _parking(
+    record: Record, event: Event | None, reason: str, references: Sequence[str], *, is_waiting: bool = False
+) -> Parking:
     log.error(
         "event_parked",
         topic=record.topic,
@@ -145,6 +188,15 @@ async def _park(
         reason=reason,
         waiting=is_waiting,
         correlation_id=event.correlation_id if event else None,
+    )
+    chains = references or [f"{record.topic}/{record.partition}/{record.offset}"]
+    return Parking(
+        record,
+        _key(record, event or ""),
+        tuple(dict.fromkeys(_storable(chain[:200]) for chain in chains)),
+        _storable(reason),
+        _storable(event.correlation_id) if event else None,
+        is_waiting,
     )
 
 

@@ -36,6 +36,7 @@ from services.messaging import database, outbox, quarantine
 from services.messaging.cloudevents import Record, Undecodable, decode
 from services.messaging.database import Transaction
 from services.messaging.outbox import Message
+from services.messaging.quarantine import Chain, Parked, Parking
 from services.messaging.telemetry import log
 from services.router import lifecycle, store
 from services.router.assignment import postcode_of
@@ -49,7 +50,6 @@ EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
 
 _PERSON_KEY = re.compile(r"[0-9a-f]{32}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-WAITING = "waits behind an earlier record of its chain"
 
 
 class Batches:
@@ -83,7 +83,31 @@ class Batches:
         read = read_record(record)
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
-            await _park(tx, read, reason)
+            await quarantine.park(tx, SCHEMA, [_parking(read, reason)])
+
+    async def release(self) -> int:
+        """Apply what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
+        tried = 0
+        while rows := await self._ready():
+            await database.each_or_halves(rows, self._apply_again, self._refuse_again)
+            tried += len(rows)
+            self._committed()
+        return tried
+
+    async def _ready(self) -> list[Parked]:
+        async with self._engine.begin() as tx:
+            return await quarantine.ready(tx, SCHEMA)
+
+    async def _apply_again(self, rows: Sequence[Parked]) -> None:
+        async with self._engine.begin() as tx:
+            await _Batch(tx, self._directory, self._clock()).release(rows)
+
+    async def _refuse_again(self, row: Parked, reason: str) -> None:
+        read = read_record(row.record)
+        async with self._engine.begin() as tx:
+            await store.lock(tx, [read.person_key])
+            for still in await quarantine.take(tx, SCHEMA, [row]):
+                await quarantine.park_again(tx, SCHEMA, still, _parking(read, reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +164,10 @@ def _printable(chain: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in chain[:200])
 
 
-async def _park(tx: Transaction, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
+def _parking(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> Parking:
     correlation_id = _printable(read.event.correlation_id) if isinstance(read, Input) else None
-    await quarantine.park(
-        tx,
-        SCHEMA,
-        read.record,
-        person_key=read.person_key,
-        chain=_printable(read.chain),
-        reason=reason,
-        correlation_id=correlation_id,
-        waiting=waiting,
-    )
     log.warning("record_parked", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id)
+    return Parking(read.record, read.person_key, (_printable(read.chain),), reason, correlation_id, waiting)
 
 
 @dataclass(slots=True)
@@ -163,15 +178,36 @@ class _Batch:
     directory: Directory
     now: datetime
     states: dict[PersonKey, KeyState] = field(default_factory=dict)
-    parked: set[tuple[str, str]] = field(default_factory=set)
-    failed: set[tuple[str, str]] = field(default_factory=set)
+    parked: set[Chain] = field(default_factory=set)
+    failed: set[Chain] = field(default_factory=set)
+    parkings: dict[Record, Parking] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
 
     async def run(self, records: Sequence[Record]) -> None:
+        """Apply these records, in order."""
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
-        self.parked = await quarantine.parked_chains(self.tx, SCHEMA, list(locked.last))
+        standing = await quarantine.standing(self.tx, SCHEMA, locked.last, records)
+        self.parked = standing.chains
+        await self._apply([one for one in read if not standing.is_settled(one.person_key, one.record)], locked)
+        in_order = [self.parkings[record] for record in dict.fromkeys(records) if record in self.parkings]
+        await quarantine.park(self.tx, SCHEMA, in_order)
+
+    async def release(self, rows: Sequence[Parked]) -> None:
+        """Apply these parked records: what they are the first of waits behind them still."""
+        read = {row.record: read_record(row.record) for row in rows}
+        locked = await store.lock(self.tx, [one.person_key for one in read.values()])
+        taken = {row.record: row for row in await quarantine.take(self.tx, SCHEMA, rows)}
+        standing = await quarantine.standing(self.tx, SCHEMA, locked.last, [])
+        self.parked = standing.chains - {(row.person_key, chain) for row in taken.values() for chain in row.chains}
+        await self._apply([read[record] for record in taken], locked)
+        for record, parking in self.parkings.items():
+            await quarantine.park_again(self.tx, SCHEMA, taken[record], parking)
+        done = [row for record, row in taken.items() if record not in self.parkings]
+        await quarantine.resolve(self.tx, SCHEMA, done, "applied")
+
+    async def _apply(self, read: Sequence[Input | Unreadable], locked: Locked) -> None:
         inputs = await self._ready(read)
         if not inputs:
             return
@@ -187,22 +223,18 @@ class _Batch:
         candidates = []
         for one in read:
             if isinstance(one, Unreadable):
-                await _park(self.tx, one, one.reason)
+                self._park(one, one.reason)
                 self.parked.add((one.person_key, one.chain))
-            elif self._waits(one):
-                await self._wait(one)
-            else:
+            elif _chain(one) not in self.parked:
                 candidates.append(one)
+            elif not await store.is_marked(self.tx, one):
+                self._park(one, quarantine.WAITING, waiting=True)
         fresh = await store.mark(self.tx, candidates, self.now, self.directory.version)
         first = {one.identity: one for one in reversed(candidates)}
         return [one for one in candidates if one.identity in fresh and first[one.identity] is one]
 
-    def _waits(self, one: Input) -> bool:
-        return _chain(one) in self.parked
-
-    async def _wait(self, one: Input) -> None:
-        if not await store.is_marked(self.tx, one):
-            await _park(self.tx, one, WAITING, waiting=True)
+    def _park(self, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
+        self.parkings[read.record] = _parking(read, reason, waiting=waiting)
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> Grounds:
         keys = dict.fromkeys(one.person_key for one in inputs)
@@ -222,13 +254,15 @@ class _Batch:
         """Decide, or park what no decision can be made on: it leaves no mark, and nothing of it is kept."""
         if _chain(one) in self.failed:
             await store.unmark(self.tx, [one])
-            await _park(self.tx, one, WAITING, waiting=True)
+            self._park(one, quarantine.WAITING, waiting=True)
             return
         try:
             decision = _decision(self.states[one.person_key], one, grounds)
         except Exception as error:  # whatever it is, it concerns this record alone
+            if database.is_transient(error):
+                raise
             await store.unmark(self.tx, [one])
-            await _park(self.tx, one, f"decision: {type(error).__name__}")
+            self._park(one, f"decision: {type(error).__name__}")
             self.failed.add(_chain(one))
             return
         self.states[one.person_key] = decision.state
@@ -280,7 +314,7 @@ class _Batch:
         await store.number(self.tx, locked, before)
 
 
-def _chain(one: Input) -> tuple[str, str]:
+def _chain(one: Input) -> Chain:
     """The chain of an input, as quarantine names it."""
     return one.person_key, _printable(one.chain)
 

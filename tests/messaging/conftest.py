@@ -1,8 +1,10 @@
 """A schema with an outbox and a quarantine, and topics of its own for each test."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -33,6 +35,7 @@ async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(parts, "op", ddl)
     parts.create_outbox("tried")
     parts.create_quarantine("tried")
+    parts.extend_quarantine("tried")
     engine = connect(database)
     async with engine.begin() as tx:
         for statement in ("drop schema if exists tried cascade", "create schema tried", *ddl.statements):
@@ -82,3 +85,15 @@ async def everything_on(bootstrap: str, topic: str, *, at_least: int = 0) -> Seq
         await consumer.stop()
     assert len(records) >= at_least
     return [(record.key.decode(), int(dict(record.headers)["ce_sequence"])) for record in records]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """For a process that reaches neither database nor Kafka."""
+    (tmp_path / "secret").write_bytes(os.urandom(32))
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
+    return inherited | {
+        "LIGHTBULB_DATABASE": "postgresql+asyncpg://u:p@127.0.0.1:1/none",
+        "LIGHTBULB_KAFKA": "127.0.0.1:1",
+        "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+    }

@@ -6,8 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database, quarantine
-from services.messaging.cloudevents import Record
+from services.messaging import database
 
 
 async def failing(engine: AsyncEngine, statement: str) -> BaseException:
@@ -77,15 +76,3 @@ async def test_a_passing_fault_refuses_nobody() -> None:
 
     with pytest.raises(ConnectionError):
         await database.each_or_halves([1, 2], act, refuse)
-
-
-async def test_a_parked_record_is_kept_once_with_its_bytes_and_its_chain_waits(engine: AsyncEngine) -> None:
-    record = Record("t", 1, 7, b"k", b"\xff\x00", (("ce_id", b"\xff"),))
-    async with engine.begin() as tx:
-        for _ in range(2):
-            await quarantine.park(
-                tx, "tried", record, person_key="p", chain="LB-1", reason="ValueError", correlation_id=None
-            )
-        assert await quarantine.parked_chains(tx, "tried", ["p", "q"]) == {("p", "LB-1")}
-        rows = (await tx.execute(text("select value, attempts from tried.quarantine"))).all()
-    assert [tuple(row) for row in rows] == [(b"\xff\x00", 2)]

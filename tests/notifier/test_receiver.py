@@ -65,11 +65,12 @@ async def test_what_is_kept_to_be_fetched_is_accepted_at_once_and_said_so(engine
 
 async def test_an_undecodable_record_is_parked_and_the_rest_goes_on(engine: AsyncEngine) -> None:
     good = as_records(a_life(by_gp(GP_MAILBOX), "life"))
+    [other, *_] = as_records(a_life(by_gp(GP_MAILBOX, reference="LB-0THR-0THR-0THR"), "other"))
     bad = [
-        dataclasses.replace(good[0], offset=9001, value=b'{"case_id": 9990000018}'),
-        dataclasses.replace(good[0], offset=9002, value=b"\xff\xfe"),
-        dataclasses.replace(good[0], offset=9003, headers=(("ce_type", b"no.such.type"),)),
-        dataclasses.replace(good[0], offset=9004, headers=()),
+        dataclasses.replace(other, offset=9001, value=b'{"case_id": 9990000018}'),
+        dataclasses.replace(other, offset=9002, value=b"\xff\xfe"),
+        dataclasses.replace(other, offset=9003, headers=(("ce_type", b"no.such.type"),)),
+        dataclasses.replace(other, offset=9004, headers=()),
     ]
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive([bad[0], good[0], bad[1], good[1], bad[2], bad[3], good[2]])
@@ -123,10 +124,95 @@ async def test_a_parked_event_is_told_when_it_is_resubmitted(
         assert [row.reference for row in await rows(engine, FEEDBACK)] == [fine.reference]
         monkeypatch.undo()
         async with engine.begin() as tx:
-            await tx.execute(text("update notifier.quarantine set resolved_at = now()"))
-        await notifier.receiver.receive(both)
+            await tx.execute(text("update notifier.quarantine set resubmit_at = now()"))
+        assert await notifier.receiver.release() == 1
     assert {row.reference for row in await rows(engine, FEEDBACK)} == {fine.reference, poor.reference}
     assert [row.ordinal for row in await rows(engine, FEEDBACK)] == [1, 1]
+
+
+async def ask_for_everything(engine: AsyncEngine) -> None:
+    async with engine.begin() as tx:
+        await tx.execute(text("update notifier.quarantine set resubmit_at = now() where not waiting"))
+
+
+async def test_what_waited_is_told_in_order_after_a_resubmit_and_new_events_wait_meanwhile(
+    engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(life[0], life[1])
+        await ask_for_everything(engine)
+        await notifier.hears(life[2])
+        assert await rows(engine, FEEDBACK) == []
+        monkeypatch.undo()
+        assert await notifier.receiver.release() == 2
+        await notifier.hears(*life)
+    assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-2", "poor-3"]
+    assert {row.resolution for row in await rows(engine, PARKED)} == {"applied"}
+
+
+async def test_what_still_cannot_be_composed_stays_and_is_not_tried_again_unasked(
+    engine: AsyncEngine, one_cannot_be_composed: str
+) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(*a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
+        await ask_for_everything(engine)
+        assert [await notifier.receiver.release() for _ in range(2)] == [1, 0]
+    assert [(row.waiting, row.attempts) for row in await rows(engine, PARKED)] == [(False, 2), (True, 1)]
+
+
+async def test_every_referral_that_an_event_cannot_be_told_about_waits_behind_it(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one event about two, both faulty, the second's later events wait too; those of a third do not."""
+    compose = decisions.compose_for
+
+    def composing(event: Event, concern: Concern, recipients: Recipients, words: Words) -> list[Feedback]:
+        if event.id == "both":
+            raise KeyError
+        return compose(event, concern, recipients, words)
+
+    monkeypatch.setattr(decisions, "compose_for", composing)
+    one, two, three = (by_gp(GP_MAILBOX, reference=f"LB-{n}") for n in (1, 2, 3))
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(an_event(CaseAssigned, one, two, id="both"))
+        await notifier.hears(an_event(CaseAssigned, two, three, id="later"))
+        assert [row.reference for row in await rows(engine, FEEDBACK)] == [three.reference]
+        monkeypatch.undo()
+        await ask_for_everything(engine)
+        await notifier.receiver.release()
+    told = [(row.reference, row.caused_by, row.ordinal) for row in await rows(engine, FEEDBACK)]
+    assert told == [("LB-1", "both", 1), ("LB-2", "both", 1), ("LB-2", "later", 2), ("LB-3", "later", 1)]
+
+
+async def test_later_events_of_a_referral_wait_behind_one_of_an_unknown_version(engine: AsyncEngine) -> None:
+    life = as_records(a_life(by_gp(GP_MAILBOX), "life"))
+    unknown = dataclasses.replace(life[0], offset=9001, headers=(("ce_type", b"uk.lightbulb.case.opened.v9"),))
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([unknown])
+        await notifier.receiver.receive(life[1:])
+        assert await rows(engine, FEEDBACK) == []
+        async with engine.begin() as tx:
+            await tx.execute(
+                text("update notifier.quarantine set resolved_at = now(), resolution = 'discarded' where not waiting")
+            )
+        await notifier.receiver.release()
+    assert [row.told for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+
+
+async def test_a_discarded_event_is_never_told_however_often_it_comes(
+    engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = as_records(a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
+    again = dataclasses.replace(life[1], offset=9001)
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive(life[:2])
+        async with engine.begin() as tx:
+            await tx.execute(text("update notifier.quarantine set resolved_at = now(), resolution = 'discarded'"))
+        monkeypatch.undo()
+        await notifier.receiver.receive([life[1], again, life[2]])
+    assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-3"]
+    assert "poor-2" not in {row.event_id for row in await rows(engine, "select event_id from notifier.input")}
 
 
 async def test_data_that_postgresql_refuses_parks_its_own_event_only(engine: AsyncEngine) -> None:

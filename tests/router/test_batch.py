@@ -196,16 +196,6 @@ async def test_a_value_with_nul_is_parked(engine: AsyncEngine) -> None:
     assert parked == [(GP, "value: holds NUL, which the database cannot keep")]
 
 
-async def test_a_resubmit_works_after_the_parked_one_is_resolved(engine: AsyncEngine) -> None:
-    good = a_record(received(GP, a_referral()), id="the-same")
-    await apply(engine, broken(good, b"{}"))
-    async with engine.begin() as tx:
-        await tx.execute(text("update router.quarantine set resolved_at = now(), resolution = 'resubmitted'"))
-    await apply(engine, good)
-
-    assert await events(engine) == ["opened", "assigned"]
-
-
 async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEngine) -> None:
     await apply(engine, a_record(cancelled(GP)))
 
