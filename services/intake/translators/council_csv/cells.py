@@ -49,7 +49,8 @@ def _unwrapped(text: str) -> str:
 
 def fold(text: str) -> str:
     """As headers and codes are compared: without case, and with one blank for many."""
-    return " ".join(text.translate(_CLEANED).split()).casefold()
+    plain = text if text.isascii() else text.translate(_CLEANED)
+    return " ".join(plain.split()).casefold()
 
 
 def is_rounded(text: str) -> bool:

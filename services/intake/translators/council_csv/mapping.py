@@ -60,6 +60,14 @@ class CsvFile(Written):
         """What is read as an empty cell."""
         return frozenset({"", *map(fold, self.empty)})
 
+    def is_nothing(self, text: str) -> bool:
+        """True for a cell that says nothing: empty, or a word of `empty`."""
+        return len(text) <= self._longest_nothing and fold(text) in self.nothing
+
+    @cached_property
+    def _longest_nothing(self) -> int:
+        return max(map(len, self.nothing)) + 4
+
     @cached_property
     def nowhere(self) -> frozenset[str]:
         """What an address says where somebody has none."""
@@ -101,10 +109,15 @@ class Column(Written):
     )
     years_from: Year | None = Field(None, description="As in file, for this column")
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """How its cells are read."""
         return PLACES[self.to]
+
+    @cached_property
+    def path(self) -> tuple[str, ...]:
+        """Its place, part by part."""
+        return tuple(self.to.split("."))
 
     @cached_property
     def meaning(self) -> Mapping[str, str]:

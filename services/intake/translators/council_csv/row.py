@@ -57,16 +57,16 @@ class _Row:
         self.cancel_reason: CancelReason | None = None
         self._ask(mapping.needs)
         for place, value in mapping.constants.items():
-            _put(self._content, place.split("."), value)
+            _put(self._content, tuple(place.split(".")), value)
 
     # -- cells
 
     def read(self, header: str, column: Column, cell: str) -> None:
         """One cell, into its place."""
-        text = clean(cell)
+        text = clean(cell) if cell else ""
         if isinstance(text, Wrong):
             self._fault(header, text.kind, text.explanation)
-        elif not text or fold(text) in self._mapping.file.nothing:
+        elif not text or self._mapping.file.is_nothing(text):
             if column.required:
                 self._fault(header, "required", "is required and was not given")
         else:
@@ -93,15 +93,16 @@ class _Row:
             case "flags":
                 self._flags |= dict(value)
             case _:
-                self._keep_in_place(header, column.to, value)
+                self._keep_in_place(header, column, value)
 
-    def _keep_in_place(self, header: str, place: str, value: Any) -> None:
+    def _keep_in_place(self, header: str, column: Column, value: Any) -> None:
+        place = column.to
         if place == "person.birth_date" and value > self._delivery.received_at.date():
             self._fault(header, "value", "lies in the future")
         elif place.startswith("person.address.lines.") and fold(value) in self._mapping.file.nowhere:
-            _put(self._content, ["person", "address", "no_fixed_abode"], True)
+            _put(self._content, ("person", "address", "no_fixed_abode"), True)
         else:
-            _put(self._content, place.split("."), value)
+            _put(self._content, column.path, value)
             if place == _CONSENT and value == "no":
                 self.cancel_reason = self.cancel_reason or EndReason.CONSENT_WITHDRAWN
 
@@ -235,7 +236,7 @@ def withdrawn_but_not_held(mapping: CouncilMapping) -> Fault:
     return Fault(mapping.column_to(_CONSENT) or "row", "business-rule", CONSENT_REFUSED)
 
 
-def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
+def _put(content: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """content['contacts'][0]['name'] = value, for 'contacts.0.name'."""
     here: Any = content
     for part, after in pairwise(path):
