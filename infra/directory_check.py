@@ -1,26 +1,137 @@
-"""Everything that can be told of the reviewed files before a service reads them."""
+"""Everything that can be told of the reviewed files before a service reads them: each file by itself, then one against the other."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from services import directory, partners, reviewed
-from services.intake.translators import form
+from services.directory import Directory
+from services.intake.translators import council_csv, form
+from services.intake.translators.council_csv import CouncilMapping
+from services.intake.translators.form import Form
 from services.notifier import words
+from services.partners import Partner, Registered
+from services.reviewed import Fault, Faulty, Loc, Reviewed
 
 
-def faults(folder: Path) -> list[str]:
-    """Each fault in one line: which file, where in it, what is wrong. None where the services may use the folder."""
-    found = [str(fault) for fault in directory.check(folder)]
+def faults(folder: Path) -> list[Fault]:
+    """Each fault: which file and line, where in it, what is wrong. None where the services may use the folder."""
     try:
-        partners.load(folder, None)
-    except reviewed.Faulty as fault:
-        found += str(fault).splitlines()
-    try:
-        form.load(folder / "forms")
-    except reviewed.Faulty as fault:
-        found += str(fault).splitlines()
-    if not found:
-        try:
-            words.load(folder, directory.load(folder))
-        except words.WordsFault as fault:
-            found += str(fault).splitlines()
-    return found
+        hubs = _each_file(folder)
+    except Faulty as faulty:
+        return list(faulty.faults)
+    return list(_between(_Files.of(folder, hubs)))
+
+
+def _each_file(folder: Path) -> Directory:
+    """What the services read at their start. Raises Faulty with the faults of all."""
+    readings: list[Callable[[], Any]] = [
+        partial(directory.load, folder),
+        partial(partners.load, folder, None),
+        partial(form.load, folder / "forms"),
+        partial(council_csv.load, folder / "councils"),
+        partial(words.templates, folder),
+        partial(words.quotable, folder),
+    ]
+    hubs: Directory = reviewed.gather(readings)[0]
+    return hubs
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Every file, each right by itself, and where in it what stands."""
+
+    hubs: Directory
+    teams: Reviewed[directory.HubsFile]
+    known: Reviewed[Registered]
+    forms: list[Reviewed[Form]]
+    councils: list[Reviewed[CouncilMapping]]
+
+    @classmethod
+    def of(cls, folder: Path, hubs: Directory) -> "_Files":
+        return cls(
+            hubs,
+            reviewed.load(folder / "hubs.yaml", directory.HubsFile),
+            reviewed.load(folder / "partners.yaml", Registered),
+            reviewed.load_all(folder / "forms", Form),
+            reviewed.load_all(folder / "councils", CouncilMapping),
+        )
+
+    def partner(self, partner_id: str) -> Partner | None:
+        return next((partner for partner in self.known.value.partners if partner.id == partner_id), None)
+
+
+def _between(files: _Files) -> Iterator[Fault]:
+    yield from _formats_without_a_file(files)
+    yield from _files_of_nobody(files)
+    yield from _stays(files)
+    yield from _sites(files)
+    yield from _places_of_partners(files)
+    yield from _desks(files)
+
+
+def _formats_without_a_file(files: _Files) -> Iterator[Fault]:
+    forms = {f"form:{one.value.form}" for one in files.forms}
+    councils = {one.value.partner for one in files.councils}
+    for place, partner in enumerate(files.known.value.partners):
+        for number, format_ in enumerate(partner.formats):
+            loc: Loc = ("partners", place, "formats", number)
+            if format_.startswith("form:") and format_ not in forms:
+                yield files.known.fault(loc, f"there is no forms/{format_.removeprefix('form:')}.yaml")
+            if format_ == "council-csv" and partner.id not in councils:
+                yield files.known.fault(loc, f"no file of councils/ has the partner {partner.id}")
+
+
+def _files_of_nobody(files: _Files) -> Iterator[Fault]:
+    for one in files.forms:
+        if not any(partner.may_send(f"form:{one.value.form}") for partner in files.known.value.partners):
+            yield one.fault(("form",), "nobody may send it: no partner has it among its formats")
+    for council in files.councils:
+        yield from _sender_faults(files, council, council.value.partner, "council-csv", "council")
+
+
+def _sender_faults(files: _Files, one: Reviewed[CouncilMapping], name: str, format_: str, kind: str) -> Iterator[Fault]:
+    partner = files.partner(name)
+    if partner is None:
+        yield one.fault(("partner",), f"partners.yaml has no partner {name}")
+    elif not partner.may_send(format_):
+        yield one.fault(("partner",), f"{format_} is not among the formats of {name} in partners.yaml")
+    elif partner.kind != kind:
+        yield one.fault(("partner",), f"{name} is of kind {partner.kind} in partners.yaml; {kind} is expected")
+
+
+def _stays(files: _Files) -> Iterator[Fault]:
+    """Only a hospital team may tell of a stay: a case goes to the hospital housing team by its word."""
+    telling = {f"form:{one.value.form}" for one in files.forms if one.value.tells_of_a_stay}
+    for place, partner in enumerate(files.known.value.partners):
+        for number, format_ in enumerate(partner.formats):
+            if format_ in telling and partner.kind != "hospital-team":
+                loc: Loc = ("partners", place, "formats", number)
+                yield files.known.fault(loc, f"{format_} tells of stays in hospital: only a hospital-team may send it")
+
+
+def _sites(files: _Files) -> Iterator[Fault]:
+    for one in files.forms:
+        for name, field in one.value.fields.items():
+            for code, site in field.choices.items() if field.to == "hospital.site" else ():
+                if files.hubs.site(site) is None:
+                    yield one.fault(("fields", name, "choices", code), f"hubs.yaml has no site {site}")
+
+
+def _places_of_partners(files: _Files) -> Iterator[Fault]:
+    for place, partner in enumerate(files.known.value.partners):
+        if partner.hub is not None and files.hubs.hub(partner.hub) is None:
+            yield files.known.fault(("partners", place, "hub"), f"hubs.yaml has no hub {partner.hub}")
+        if partner.council is not None and not files.hubs.knows_district(partner.council):
+            yield files.known.fault(("partners", place, "council"), f"no hub and no authority has {partner.council}")
+
+
+def _desks(files: _Files) -> Iterator[Fault]:
+    for place, hub in enumerate(files.teams.value.hubs):
+        for number, desk in enumerate(hub.desks):
+            for order, name in enumerate(desk.partners):
+                if files.partner(name) is None:
+                    loc: Loc = ("hubs", place, "desks", number, "partners", order)
+                    yield files.teams.fault(loc, f"partners.yaml has no partner {name}")

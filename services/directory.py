@@ -1,22 +1,18 @@
 """The reviewed data of infra/directory: hubs, districts, authorities outside, services, capacity. Dated, and versioned by content."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from schemas.model import HubId, Line, OdsCode, OnsCode, PartnerId, Written
 from schemas.referral import ReferrerKind, Service
-
-FILES = ("hubs.yaml", "authorities.yaml", "services.yaml", "capacity.yaml")
-"""The files of the folder that this module reads, and that the version is made of."""
+from services import reviewed
+from services.reviewed import Fault, Reviewed
 
 Day = Annotated[date, Field(strict=False)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
@@ -107,24 +103,40 @@ class Full(Dated):
     hub: HubId = Field(description="Which")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something wrong in the directory: which file, where in it, what."""
+class HubsFile(Written):
+    """hubs.yaml."""
 
-    file: str
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.where}: {self.what}"
+    county: tuple[CountyDistrict, ...]
+    hubs: tuple[Hub, ...]
 
 
-class DirectoryFaulty(Exception):
-    """The directory cannot be used; `faults` lists why."""
+class _Authorities(Written):
+    authorities: tuple[Authority, ...]
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("\n".join(map(str, faults)))
-        self.faults = tuple(faults)
+
+class _Services(Written):
+    services: tuple[Offer, ...]
+
+
+class _Capacity(Written):
+    full: tuple[Full, ...] = ()
+
+
+class _Files(NamedTuple):
+    hubs: Reviewed[HubsFile]
+    authorities: Reviewed[_Authorities]
+    services: Reviewed[_Services]
+    capacity: Reviewed[_Capacity]
+
+
+_MODELS: Mapping[str, type[Any]] = {
+    "hubs.yaml": HubsFile,
+    "authorities.yaml": _Authorities,
+    "services.yaml": _Services,
+    "capacity.yaml": _Capacity,
+}
+FILES = tuple(_MODELS)
+"""The files of the folder that this module reads, and that the version is made of."""
 
 
 class Directory(Written):
@@ -226,6 +238,10 @@ class Directory(Written):
     def _hospital(self) -> Hub:
         return next(hub for hub in self.hubs if hub.kind == "hospital" and not hub.restricted)
 
+    def site(self, word: str) -> tuple[Hub, Site] | None:
+        """The site of this name or code, and whose it is."""
+        return self._sites.get(_folded(word))
+
     def hospital(self, site: str | None, ward: str | None, trusts: Iterable[str | None]) -> tuple[Hub, str | None]:
         """(hospital team, worklist) for a stay. A restricted unit goes first, so that a doubtful stay stays within it."""
         found = [self._sites[word] for word in map(_folded, (site, ward)) if word in self._sites]
@@ -254,117 +270,120 @@ class Directory(Written):
 
 
 def load(folder: Path) -> Directory:
-    """Read the directory; raises DirectoryFaulty with every fault that can be told."""
-    read = _read(folder)
-    if isinstance(read, Directory) and not (found := faults(read)):
-        return read
-    raise DirectoryFaulty(found if isinstance(read, Directory) else read)
+    """Read the directory; raises reviewed.Faulty with every fault that can be told."""
+    files = _Files(*reviewed.gather(partial(reviewed.load, folder / name, model) for name, model in _MODELS.items()))
+    directory = Directory(
+        version=_version(folder),
+        county=files.hubs.value.county,
+        hubs=files.hubs.value.hubs,
+        authorities=files.authorities.value.authorities,
+        services=files.services.value.services,
+        full=files.capacity.value.full,
+    )
+    if faults := list(_contradictions(directory, files)):
+        raise reviewed.Faulty(faults)
+    return directory
 
 
-def check(folder: Path) -> list[Fault]:
-    """Every fault of the directory in a folder; none where it may be used."""
-    read = _read(folder)
-    return faults(read) if isinstance(read, Directory) else read
-
-
-def _read(folder: Path) -> Directory | list[Fault]:
-    found: list[Fault] = []
-    data: dict[str, Any] = {}
+def _version(folder: Path) -> str:
     digest = hashlib.sha256()
-    for file in FILES:
-        try:
-            content = (folder / file).read_bytes()
-            digest.update(file.encode() + b"\0" + content)
-            data |= yaml.safe_load(content) or {}
-        except OSError as error:
-            found.append(Fault(file, "file", error.strerror or "cannot be read"))
-        except yaml.YAMLError as error:
-            found.append(Fault(file, _line(error), "is not valid YAML"))
-    return found or _validated({"version": digest.hexdigest()[:12], **data})
+    for name in FILES:
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()[:12]
 
 
-def _line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}" if mark else "file"
-
-
-def _validated(data: dict[str, Any]) -> Directory | list[Fault]:
-    try:
-        return Directory.model_validate(data)
-    except ValidationError as error:
-        return [Fault(_file(e["loc"]), _where(e["loc"], data), e["msg"]) for e in error.errors(include_input=False)]
-
-
-def _file(loc: tuple[int | str, ...]) -> str:
-    part = str(loc[0]) if loc else ""
-    return {"full": "capacity.yaml"}.get(part, f"{part}.yaml")
-
-
-def _where(loc: tuple[int | str, ...], data: dict[str, Any]) -> str:
-    """'hub blaby, contact.phone' instead of 'hubs.0.contact.phone'."""
-    if len(loc) > 1 and isinstance(loc[1], int) and isinstance(data.get(str(loc[0])), list):
-        entry = data[str(loc[0])][loc[1]]
-        name = entry.get("id") or entry.get("service") or entry.get("hub") if isinstance(entry, dict) else None
-        return f"{name or f'entry {loc[1] + 1}'}: {'.'.join(map(str, loc[2:])) or 'entry'}"
-    return ".".join(map(str, loc)) or "file"
-
-
-def faults(directory: Directory) -> list[Fault]:
+def _contradictions(directory: Directory, files: _Files) -> Iterator[Fault]:
     """What contradicts itself or is missing."""
-    return [
-        *_naming_faults(directory),
-        *_district_faults(directory),
-        *_served(directory),
-        *_overflow_faults(directory),
-        *_missing(directory),
-    ]
-
-
-def _naming_faults(directory: Directory) -> Iterator[Fault]:
-    ids = Counter([hub.id for hub in directory.hubs] + [authority.id for authority in directory.authorities])
-    yield from (Fault("hubs.yaml", name, "is named twice") for name, times in ids.items() if times > 1)
-    codes = Counter(authority.code for authority in directory.authorities)
-    yield from (Fault("authorities.yaml", code, "has two authorities") for code, times in codes.items() if times > 1)
-    words = Counter(_folded(word) for hub in directory.hubs for s in hub.sites for word in {s.name, *s.also})
-    yield from (Fault("hubs.yaml", word, "names two sites") for word, times in words.items() if times > 1)
-    for full in directory.full:
+    yield from _hub_faults(directory, files.hubs)
+    yield from _site_faults(files.hubs)
+    yield from _desk_faults(files.hubs)
+    yield from _district_faults(directory, files.hubs)
+    yield from _authority_faults(directory, files.authorities)
+    yield from _service_faults(files.services)
+    for place, full in enumerate(directory.full):
         if directory.hub(full.hub) is None:
-            yield Fault("capacity.yaml", full.hub, "is no hub")
+            yield files.capacity.fault(("full", place, "hub"), f"{full.hub} is no hub")
 
 
-def _district_faults(directory: Directory) -> Iterator[Fault]:
-    entries = [(hub.id, district) for hub in directory.hubs for district in hub.districts]
-    for place, (hub, district) in enumerate(entries):
-        if district.to is not None and district.to < district.from_:
-            yield Fault("hubs.yaml", f"{hub}: {district.code}", "ends before it begins")
-        if directory.authority_for_district(district.code):
-            yield Fault("hubs.yaml", f"{hub}: {district.code}", "is also an authority outside the county")
-        for other, later in entries[place + 1 :]:
-            if later.code == district.code and _overlap(district, later):
-                yield Fault("hubs.yaml", f"{hub}, {other}: {district.code}", "is served twice on the same day")
+def _hub_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator[Fault]:
+    for place in reviewed.again([hub.id for hub in directory.hubs]):
+        yield file.fault(("hubs", place, "id"), f"{directory.hubs[place].id} is named twice")
+    for place, hub in enumerate(directory.hubs):
+        if hub.kind == "locality" and not hub.districts:
+            yield file.fault(("hubs", place), "serves no district")
+        if hub.overflow is not None and directory.hub(hub.overflow) is None:
+            yield file.fault(("hubs", place, "overflow"), f"{hub.overflow} is no hub")
+        if hub.overflow is not None and _returns_to(directory, hub.id):
+            yield file.fault(("hubs", place, "overflow"), "leads back to this hub")
+    if [hub.kind for hub in directory.hubs].count("triage") != 1:
+        yield file.fault(("hubs",), "exactly one hub of kind triage is needed")
+    if not any(hub.kind == "hospital" and not hub.restricted for hub in directory.hubs):
+        yield file.fault(("hubs",), "a hub of kind hospital that is not restricted is needed")
 
 
-def _served(directory: Directory) -> Iterator[Fault]:
+def _site_faults(file: Reviewed[HubsFile]) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for place, hub in enumerate(file.value.hubs):
+        for number, site in enumerate(hub.sites):
+            words = {_folded(word): word for word in (site.name, *site.also)}
+            for word in words.keys() & seen:
+                yield file.fault(("hubs", place, "sites", number), f"{words[word]} names two sites")
+            seen.update(words)
+
+
+def _desk_faults(file: Reviewed[HubsFile]) -> Iterator[Fault]:
+    for place, hub in enumerate(file.value.hubs):
+        for name in ("partners", "kinds"):
+            entries = [(desk, i, one) for desk, it in enumerate(hub.desks) for i, one in enumerate(getattr(it, name))]
+            for order in reviewed.again([one for _, _, one in entries]):
+                desk, number, one = entries[order]
+                loc = ("hubs", place, "desks", desk, name, number)
+                yield file.fault(loc, f"is never reached: {one} goes to a desk before this one")
+
+
+def _district_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator[Fault]:
     county = {district.code for district in directory.county}
-    for hub in directory.hubs:
-        for district in hub.districts:
-            if district.code not in county:
-                yield Fault("hubs.yaml", f"{hub.id}: {district.code}", "is no district of the county")
-    lasting = {district.code for hub in directory.hubs for district in hub.districts if district.to is None}
-    for code in county - lasting:
-        yield Fault("hubs.yaml", f"county: {code}", "no hub serves it until further notice")
+    entries = [
+        (("hubs", place, "districts", number), hub, district)
+        for place, hub in enumerate(directory.hubs)
+        for number, district in enumerate(hub.districts)
+    ]
+    for order, (loc, hub, district) in enumerate(entries):
+        if district.to is not None and district.to < district.from_:
+            yield file.fault((*loc, "to"), "ends before it begins")
+        if directory.authority_for_district(district.code):
+            yield file.fault(loc, f"{district.code} is also an authority outside the county")
+        if district.code not in county:
+            yield file.fault(loc, f"{district.code} is no district of the county")
+        for _, other, earlier in entries[:order]:
+            if earlier.code == district.code and _overlap(district, earlier):
+                yield file.fault(loc, f"{district.code} is served twice on the same day: by {other.id} and {hub.id}")
+    lasting = {district.code for _, _, district in entries if district.to is None}
+    for place, one in enumerate(directory.county):
+        if one.code not in lasting:
+            yield file.fault(("county", place), f"no hub serves {one.code} until further notice")
+
+
+def _authority_faults(directory: Directory, file: Reviewed[_Authorities]) -> Iterator[Fault]:
+    hubs, listed = [hub.id for hub in directory.hubs], directory.authorities
+    for place in reviewed.again([*hubs, *(authority.id for authority in listed)]):
+        if place >= len(hubs):
+            yield file.fault(("authorities", place - len(hubs), "id"), "is named twice")
+    for place in reviewed.again([authority.code for authority in listed]):
+        yield file.fault(("authorities", place, "code"), f"{listed[place].code} has two authorities")
+
+
+def _service_faults(file: Reviewed[_Services]) -> Iterator[Fault]:
+    offered = [offer.service for offer in file.value.services]
+    for place in reviewed.again(offered):
+        yield file.fault(("services", place), f"{offered[place]} is there twice")
+    for service in Service:
+        if service not in offered:
+            yield file.fault(("services",), f"{service} is missing")
 
 
 def _overlap(one: Dated, other: Dated) -> bool:
     return one.from_ <= (other.to or date.max) and other.from_ <= (one.to or date.max)
-
-
-def _overflow_faults(directory: Directory) -> Iterator[Fault]:
-    for hub in directory.hubs:
-        if hub.overflow is not None and directory.hub(hub.overflow) is None:
-            yield Fault("hubs.yaml", hub.id, f"overflow names {hub.overflow}, which is no hub")
-        if hub.overflow is not None and _returns_to(directory, hub.id):
-            yield Fault("hubs.yaml", hub.id, "overflow leads back to itself")
 
 
 def _returns_to(directory: Directory, start: str) -> bool:
@@ -376,20 +395,6 @@ def _returns_to(directory: Directory, start: str) -> bool:
         if hub is not None and hub.id == start:
             return True
     return False
-
-
-def _missing(directory: Directory) -> Iterator[Fault]:
-    offered = Counter(offer.service for offer in directory.services)
-    yield from (Fault("services.yaml", s, "is missing") for s in Service if s not in offered)
-    yield from (Fault("services.yaml", s, "is there twice") for s, times in offered.items() if times > 1)
-    kinds = Counter(hub.kind for hub in directory.hubs)
-    if kinds["triage"] != 1:
-        yield Fault("hubs.yaml", "triage", "exactly one hub of this kind is needed")
-    if not any(hub.kind == "hospital" and not hub.restricted for hub in directory.hubs):
-        yield Fault("hubs.yaml", "hospital", "a hub of this kind that is not restricted is needed")
-    for hub in directory.hubs:
-        if hub.kind == "locality" and not hub.districts:
-            yield Fault("hubs.yaml", hub.id, "serves no district")
 
 
 def _folded(word: str | None) -> str:

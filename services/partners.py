@@ -8,7 +8,7 @@ MLLP, and the addresses that their feedback goes to. Neither holds a secret, and
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -230,15 +230,10 @@ def hash_of(token: str) -> str:
 def _contradictions(known: Reviewed[Registered]) -> Iterator[Fault]:
     ids = [partner.id for partner in known.value.partners]
     codes = [None if partner.hub else partner.ods for partner in known.value.partners]
-    for place in _again(ids):
+    for place in reviewed.again(ids):
         yield known.fault(("partners", place, "id"), f"{ids[place]} is the id of two partners")
-    for place in _again(codes):
+    for place in reviewed.again(codes):
         yield known.fault(("partners", place, "ods"), f"{codes[place]} is the ODS code of two partners")
-
-
-def _again(values: Sequence[str | None]) -> Iterator[int]:
-    """Where a value stands that stood before."""
-    return (place for place, value in enumerate(values) if value and value in values[:place])
 
 
 def _strangers(access: Reviewed[Deployment], known: Registered) -> Iterator[Fault]:

@@ -6,8 +6,9 @@ twice in one place is a fault, where plain YAML silently takes the last.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -70,16 +71,26 @@ def load(file: Path, model: type[T]) -> Reviewed[T]:
 
 def load_all(folder: Path, model: type[T]) -> list[Reviewed[T]]:
     """Every file of a folder, by name. Raises Faulty with the faults of all."""
-    found: list[Reviewed[T]] = []
+    return gather(partial(load, file, model) for file in sorted(folder.glob("*.yaml")))
+
+
+def gather(readings: Iterable[Callable[[], T]]) -> list[T]:
+    """What each of these reads. Raises Faulty with the faults of all."""
+    found: list[T] = []
     faults: list[Fault] = []
-    for file in sorted(folder.glob("*.yaml")):
+    for read in readings:
         try:
-            found.append(load(file, model))
+            found.append(read())
         except Faulty as faulty:
             faults += faulty.faults
     if faults:
         raise Faulty(faults)
     return found
+
+
+def again(values: Sequence[Hashable]) -> Iterator[int]:
+    """Where a value stands that stood before; nothing is no value."""
+    return (place for place, value in enumerate(values) if value is not None and value in values[:place])
 
 
 class _Loader(yaml.SafeLoader):
@@ -165,7 +176,8 @@ def _named(node: yaml.Node, part: int | str) -> str:
     """An entry of a list is called by its own id, where it has one."""
     if isinstance(part, int) and isinstance(node, yaml.MappingNode):
         names = {key.value: inner.value for key, inner in node.value if isinstance(inner, yaml.ScalarNode)}
-        return str(names.get("id") or names.get("service") or names.get("hub") or f"entry {part + 1}")
+        known = (names.get(name) for name in ("id", "service", "hub", "code", "name"))
+        return str(next(filter(None, known), f"entry {part + 1}"))
     return str(part)
 
 

@@ -81,4 +81,4 @@ async def _pages(pages: Starlette, config: Settings) -> None:
 
 
 if __name__ == "__main__":
-    process.run("notifier", main, directory.DirectoryFaulty, reviewed.Faulty, words.WordsFault, MeshNotSet)
+    process.run("notifier", main, reviewed.Faulty, MeshNotSet)

@@ -2,30 +2,23 @@
 
 import calendar
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
-
-import yaml
-from pydantic import ValidationError, model_validator
 
 from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, Line, Written
 from schemas.referral import Service
+from services import reviewed
 from services.directory import Authority, Directory, Hub
 from services.notifier.feedback import Coded, Feedback, HubContact, Told
+from services.reviewed import Fault, Reviewed
 
 FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
-T = TypeVar("T", bound=Written)
 PLACEHOLDERS = frozenset(
     {"reference", "date", "hub", "contact", "reasons", "reason", "until", "instead", "needs", "open_needs", "status"}
 )
-
-
-class WordsFault(Exception):
-    """A file of words is wrong; the text says which, where and how."""
 
 
 class Ourselves(Written):
@@ -57,28 +50,6 @@ class Templates(Written):
     end_reasons: dict[EndReason, EndWords]
     hold_reasons: dict[HoldReason, Line]
     findings: dict[str, Line]
-
-    @model_validator(mode="after")
-    def _every_code_has_words(self) -> "Templates":
-        wanted: dict[str, Iterable[str]] = {
-            "paragraphs": Told,
-            "status": CaseStatus,
-            "routing_reasons": RoutingReason,
-            "end_reasons": EndReason,
-            "hold_reasons": HoldReason,
-            "findings": FINDINGS,
-        }
-        missing = [
-            f"{name}.{code}" for name, codes in wanted.items() for code in codes if code not in getattr(self, name)
-        ]
-        unknown = [f"{{{name}}}" for line in self._lines() for name in _placeholders(line) - PLACEHOLDERS]
-        if missing or unknown:
-            raise ValueError(f"missing words: {missing}; unknown placeholders: {unknown}")
-        return self
-
-    def _lines(self) -> list[str]:
-        told = [line for lines in self.paragraphs.values() for line in lines]
-        return [*told, self.contact, *self.status_only, *self.restated]
 
 
 class Quotable(Written):
@@ -186,10 +157,50 @@ class ReviewedWords:
 
 
 def load(folder: Path, directory: Directory) -> ReviewedWords:
-    """Read templates/feedback.yaml and templates/actions.yaml in `folder`; raises WordsFault."""
-    templates = _read(folder / "templates" / "feedback.yaml", Templates)
-    quotable = _read(folder / "templates" / "actions.yaml", Quotable)
-    return ReviewedWords(templates, quotable, directory)
+    """Read the reviewed words in `folder`; raises reviewed.Faulty."""
+    return ReviewedWords(templates(folder), quotable(folder), directory)
+
+
+def templates(folder: Path) -> Templates:
+    """templates/feedback.yaml; raises reviewed.Faulty."""
+    file: Reviewed[Templates] = reviewed.load(folder / "templates" / "feedback.yaml", Templates)
+    if faults := [*_codes_without_words(file), *_unknown_placeholders(file)]:
+        raise reviewed.Faulty(faults)
+    return file.value
+
+
+def quotable(folder: Path) -> Quotable:
+    """templates/actions.yaml; raises reviewed.Faulty."""
+    return reviewed.load(folder / "templates" / "actions.yaml", Quotable).value
+
+
+def _codes_without_words(file: Reviewed[Templates]) -> Iterator[Fault]:
+    wanted: dict[str, Iterable[str]] = {
+        "paragraphs": Told,
+        "status": CaseStatus,
+        "routing_reasons": RoutingReason,
+        "end_reasons": EndReason,
+        "hold_reasons": HoldReason,
+        "findings": FINDINGS,
+    }
+    for name, codes in wanted.items():
+        given = getattr(file.value, name)
+        yield from (file.fault((name,), f"{code} has no words") for code in codes if code not in given)
+
+
+def _unknown_placeholders(file: Reviewed[Templates]) -> Iterator[Fault]:
+    said: dict[tuple[str, ...], Iterable[str]] = {
+        ("paragraphs", t): lines for t, lines in file.value.paragraphs.items()
+    }
+    said |= {
+        ("contact",): [file.value.contact],
+        ("status_only",): file.value.status_only,
+        ("restated",): file.value.restated,
+    }
+    for loc, lines in said.items():
+        for place, line in enumerate(lines):
+            for name in sorted(_placeholders(line) - PLACEHOLDERS):
+                yield file.fault((*loc, place), f"{{{name}}} is nothing that can be filled in")
 
 
 def in_words(day: date) -> str:
@@ -204,16 +215,6 @@ def _public(found: Hub | Authority) -> HubContact:
 def contact_words(hub: HubContact | None) -> str:
     """A hub's telephone number and address."""
     return " or ".join(part for part in (hub.phone, hub.email) if part) if hub else ""
-
-
-def _read(path: Path, model: type[T]) -> T:
-    try:
-        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise WordsFault(f"{path}: {getattr(error, 'strerror', None) or 'is not valid YAML'}") from None
-    except ValidationError as error:
-        faults = [f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise WordsFault("\n".join(faults)) from None
 
 
 def _folded(text: str) -> str:

@@ -1,7 +1,7 @@
 """Runs the router: referrals and commands in, case events out. `python -m services.router.app`"""
 
 from schemas.topics import REFERRAL_EVENT, declared, hub_command
-from services import directory
+from services import directory, reviewed
 from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
@@ -31,4 +31,4 @@ async def main(config: Settings) -> None:
 
 
 if __name__ == "__main__":
-    process.run("router", main, directory.DirectoryFaulty)
+    process.run("router", main, reviewed.Faulty)

@@ -97,6 +97,11 @@ class Form(Written):
     needs: dict[Name, NeedOf] = Field(min_length=1, description="The checklist, by name")
     consents: dict[Question, ConsentOf] = Field(min_length=1, description="The questions of consent")
 
+    @property
+    def tells_of_a_stay(self) -> bool:
+        """True for a form of hospital teams."""
+        return any(field.to.startswith("hospital.") for field in self.fields.values())
+
 
 BUILT_IN = ("form", "reference", "completed_at", "referred_by", "needs", "consents", "cancelled", "cancel_reason")
 
