@@ -1,4 +1,4 @@
-"""Intake: many formats in, one language out. Wires the service, and runs it: HTTP, the shared commits, the relay.
+"""Intake: many formats in, one language out. Wires the service, and runs it: HTTP, MLLP, the shared commits, the relay.
 
 `python -m services.intake.app`, with the settings of services/messaging/settings.py.
 """
@@ -17,7 +17,9 @@ from schemas import topics
 from services import partners, reviewed
 from services.intake import reads, receive, store, web
 from services.intake.batching import Batching
-from services.intake.translators import form
+from services.intake.doors import CannotListen
+from services.intake.mllp import Mllp
+from services.intake.translators import form, hl7v2
 from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
@@ -27,6 +29,7 @@ ROUTES = [
     Route("/fhir/$process-message", web.bars_message, methods=["POST"]),
     Route("/fhir/metadata", reads.metadata, methods=["GET"]),
     Route("/fhir/{rest:path}", reads.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    Route("/hl7v2", web.hl7v2_message, methods=["POST"]),
     Route("/forms/{form}", web.filled_form, methods=["POST"]),
     Route("/forms/{form}/schema", reads.form_schema, methods=["GET"]),
     Route("/attachments/{reference}", reads.attachment, methods=["GET"]),
@@ -83,7 +86,10 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         secret=secret,
         max_body_bytes=chosen.max_body_bytes,
         forms=form.load(chosen.directory / "forms"),
+        hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2")),
     )
+    mllp = Mllp(intake)
+    await mllp.open(chosen)
     server = process.server(create(intake, engine))
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
     serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
@@ -91,7 +97,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         await asyncio.wait({serving, committing, relaying}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         server.should_exit = True
-        await serving
+        await asyncio.gather(serving, mllp.stop())
         batching.close()
         await committing
         relaying.cancel()
@@ -99,4 +105,4 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
 
 
 if __name__ == "__main__":
-    process.run("intake", serve, store.AnotherSecret, reviewed.Faulty)
+    process.run("intake", serve, CannotListen, store.AnotherSecret, reviewed.Faulty)

@@ -17,6 +17,11 @@ class NotMllp(Exception):
     """More bytes outside frames than are passed over."""
 
 
+def unframed(body: bytes) -> bytes:
+    """A message that may stand in one frame, or in none, where something else tells where it ends."""
+    return body.strip(b"\r\n\x0b\x1c") + b"\r" if b"\x0b" in body[:3] else body
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One whole message. Of one that is larger than is taken only its beginning is here."""
@@ -58,13 +63,14 @@ class Frames:
             if mark is None:
                 self._keep(len(self._unread))
                 return None
+            marked = mark[0]
             self._keep(mark.start())
-            if mark[0] == b"\x0b":
+            if marked == b"\x0b":
                 self._begin()
             elif self._unread == b"\x1c" and not nothing_follows:
                 return None
             else:
-                del self._unread[: len(mark[0])]
+                del self._unread[: len(marked)]
                 return self._close()
 
     def _begin(self) -> bool:

@@ -39,9 +39,9 @@ class Closed(Exception):
 class Mllp:
     """The ports of one process. `open` them; `stop` answers the messages in hand. `counts`: what happened, by partner."""
 
-    def __init__(self, intake: Intake, translate: Translator) -> None:
+    def __init__(self, intake: Intake) -> None:
         self.intake = intake
-        self.protocol = protocol(translate)
+        self.protocol = protocol(intake.hl7v2)
         self.counts: Counter[tuple[str, str]] = Counter()
         self._said: dict[tuple[str, str], float] = {}
         self._servers: list[asyncio.Server] = []
@@ -140,15 +140,20 @@ class Connection:
         self._writer.transport.set_write_buffer_limits(0)
         try:
             await self._answer_all()
-            self._writer.close()
-            async with asyncio.timeout(limits.WRITE_SECONDS):
-                await self._writer.wait_closed()
         except Closed as why:
             self._server.count(self._partner, str(why), is_worth_a_line=str(why) != IDLE)
         except (OSError, TimeoutError):
             self._server.count(self._partner, "gone before it was answered")
-        finally:
             self._writer.transport.abort()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(limits.WRITE_SECONDS):
+                await self._writer.wait_closed()
+        self._writer.transport.abort()
 
     def stop(self) -> None:
         """Answer what is in hand, and read no more."""

@@ -28,6 +28,7 @@ class Intake:
     secret: bytes
     max_body_bytes: int
     forms: Mapping[str, form.Form]
+    hl7v2: Translator
     attachment_key: bytes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from services.intake import frames, limits, receive
 from services.intake import headers as sent
-from services.intake import limits, receive
-from services.intake.answers import bars, problems
+from services.intake.answers import bars, hl7v2, problems
 from services.intake.batching import Unavailable
 from services.intake.headers import Headers
 from services.intake.ledger import Answer
 from services.intake.receive import Intake, Protocol
 from services.intake.translators import bars_fhir, form
+from services.intake.translators.contract import Translator
 from services.messaging.telemetry import log
 
 
@@ -28,6 +29,8 @@ class OverHttp(Protocol):
     accepts: tuple[str, ...]
     error: Callable[[int, str, str], Answer]
     media_type: Callable[[Answer], str]
+    unwrapped: Callable[[bytes], bytes] = bytes
+    """The message in a body, where something may stand around it."""
 
 
 BARS = OverHttp(
@@ -52,6 +55,19 @@ def of_form(asked: form.Form) -> OverHttp:
     )
 
 
+def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
+    """HL7 v2, answered in the media type that it was sent in; an error of the exchange itself is problem details."""
+    return OverHttp(
+        "hl7v2",
+        translate,
+        hl7v2.over_http,
+        accepts=("application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7"),
+        error=lambda status, _, explanation: problems.problem(status, explanation),
+        media_type=lambda answer: sent_as if answer.body.startswith(b"MSH") else problems.PROBLEM,
+        unwrapped=frames.unframed,
+    )
+
+
 async def bars_message(request: Request) -> Response:
     """POST /fhir/$process-message"""
     return await message(request, BARS)
@@ -66,6 +82,12 @@ async def filled_form(request: Request) -> Response:
         answer = problems.problem(404, "there is no such form") if known else problems.problem(401, NO_CREDENTIAL)
         return respond(answer, problems.PROBLEM, {})
     return await message(request, _FORM_PROTOCOLS.setdefault(asked.form, of_form(asked)))
+
+
+async def hl7v2_message(request: Request) -> Response:
+    """POST /hl7v2: one message, with or without the frame that it would have over MLLP."""
+    intake: Intake = request.app.state.intake
+    return await message(request, of_hl7v2(intake.hl7v2, sent.essence(request.headers.get("content-type", ""))))
 
 
 _FORM_PROTOCOLS: dict[str, OverHttp] = {}
@@ -101,7 +123,7 @@ async def _received(request: Request, headers: Headers, protocol: OverHttp) -> A
     if isinstance(body, int):
         return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
     ids = sent.guid(headers.get("x-request-id")), sent.guid(headers.get("x-correlation-id"))
-    delivery = intake.delivery(partner, body, *ids)
+    delivery = intake.delivery(partner, protocol.unwrapped(body), *ids)
     media_type = headers.get("content-type", "")[:200] or None
     async with asyncio.timeout(limits.HTTP_ANSWER_SECONDS):
         return await receive.received(intake, protocol, delivery, media_type=media_type, faults=sent.faults(headers))

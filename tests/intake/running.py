@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from services import partners
 from services.intake import app, receive
 from services.intake.batching import Batching
-from services.intake.translators import form
+from services.intake.translators import form, hl7v2
 from services.messaging.outbox import Relay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,9 @@ class InProcess:
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
         forms = form.load(installation.directory / "forms")
-        self.app: Starlette = app.create(receive.Intake(known, self.batching, SECRET, max_body_bytes, forms), engine)
+        spoken = hl7v2.translator(hl7v2.load(installation.directory / "hl7v2"))
+        self.intake = receive.Intake(known, self.batching, SECRET, max_body_bytes, forms, spoken)
+        self.app: Starlette = app.create(self.intake, engine)
 
     async def __aenter__(self) -> "InProcess":
         self._task = asyncio.create_task(self.batching.run())

@@ -1,0 +1,115 @@
+"""Frames out of bytes as they come, however the network cuts them."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.intake import limits
+from services.intake.frames import Frame, Frames, NotMllp
+
+GOOD = b"MSH|^~\\&|A\rPID|1\r"
+LARGEST = 100
+
+
+def taken(*pieces: bytes, at_the_end: bool = False) -> list[bytes]:
+    """The messages in these pieces of a connection."""
+    return [frame.body for frame in all_taken(*pieces, at_the_end=at_the_end)]
+
+
+def all_taken(*pieces: bytes, at_the_end: bool = False) -> list[Frame]:
+    frames = Frames(LARGEST)
+    found: list[Frame] = []
+    for piece in pieces:
+        frames.feed(piece)
+        while frame := frames.take():
+            found.append(frame)
+    while at_the_end and (frame := frames.take(nothing_follows=True)):
+        found.append(frame)
+    return found
+
+
+def framed(body: bytes) -> bytes:
+    return b"\x0b" + body + b"\x1c\r"
+
+
+@pytest.mark.parametrize("at", range(len(framed(GOOD)) + 1))
+def test_a_frame_is_whole_wherever_the_network_cuts_it(at: int) -> None:
+    sent = framed(GOOD)
+    assert taken(sent[:at], sent[at:]) == [GOOD]
+    assert taken(sent[:at]) == ([GOOD] if at == len(sent) else [])
+
+
+def test_two_messages_in_one_piece_are_two() -> None:
+    assert taken(framed(GOOD) + framed(b"two")) == [GOOD, b"two"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "messages"),
+    [
+        ([b"\x0bbegun " + framed(GOOD)], [GOOD]),
+        ([b"\x0bone\x1c" + framed(GOOD)], [b"one", GOOD]),
+        ([b"\x0bone\x1c\n" + framed(GOOD)], [b"one", GOOD]),
+        ([b"\x0bone \x1c two\x1c\r"], [b"one \x1c two"]),
+        ([b"\x0bone \x1c", b" two\x1c\r"], [b"one \x1c two"]),
+        ([b"\x0bone\x1c", b"\r", framed(GOOD)], [b"one", GOOD]),
+        ([b"\x0bone\x1c"], []),
+        ([b"\r\nnoise \x1c\r", framed(GOOD), b"\r\n", framed(GOOD)], [GOOD, GOOD]),
+        ([b"\x0b\x1c\r" + framed(GOOD)], [b"", GOOD]),
+    ],
+    ids=[
+        "a VT inside begins anew",
+        "no CR before the next",
+        "a line feed for the CR",
+        "an FS inside",
+        "an FS inside, where the network cuts",
+        "the CR comes later",
+        "no CR, and who knows what follows",
+        "bytes outside",
+        "an empty one",
+    ],
+)
+def test_what_senders_do(pieces: list[bytes], messages: list[bytes]) -> None:
+    assert taken(*pieces) == messages
+
+
+@pytest.mark.parametrize(
+    ("sent", "messages"), [(b"\x0bone\x1c", [b"one"]), (b"\x0bhalf", []), (b"\x0bone \x1c half", []), (b"noise", [])]
+)
+def test_at_the_end_only_the_last_cr_may_be_missing(sent: bytes, messages: list[bytes]) -> None:
+    assert taken(sent, at_the_end=True) == messages
+
+
+def test_of_a_message_that_is_too_large_only_the_beginning_is_kept_and_the_next_is_read() -> None:
+    large = GOOD + b"x" * 3 * limits.HEADER_BYTES
+    sent = framed(large) + framed(GOOD)
+    pieces = [sent[at : at + 1_000] for at in range(0, len(sent), 1_000)]
+    beginning, good = all_taken(*pieces)
+    assert beginning.is_too_large
+    assert large.startswith(beginning.body)
+    assert GOOD in beginning.body
+    assert len(beginning.body) == limits.HEADER_BYTES
+    assert good == Frame(GOOD, is_too_large=False)
+
+
+def test_the_largest_message_that_is_taken_is_as_large_as_the_limit() -> None:
+    assert [frame.is_too_large for frame in all_taken(framed(b"x" * LARGEST), framed(b"x" * (LARGEST + 1)))] == [
+        False,
+        True,
+    ]
+
+
+def test_a_sender_of_too_much_outside_frames_does_not_speak_mllp() -> None:
+    allowed = b"x" * limits.BYTES_OUTSIDE
+    assert taken(allowed + framed(GOOD) + allowed + framed(GOOD)) == [GOOD, GOOD]
+    with pytest.raises(NotMllp):
+        taken(*[allowed + framed(GOOD) + allowed, b"x"])
+    with pytest.raises(NotMllp):
+        taken(b"x" + allowed + framed(GOOD))
+
+
+@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\x0b", b"\x1c", b"\r", framed(GOOD)]), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_the_same_frames_however_they_come(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    assert taken(*pieces) == taken(whole) == taken(*(whole[at : at + 1] for at in range(len(whole))))
+    assert all(message in whole and b"\x0b" not in message for message in taken(whole))
