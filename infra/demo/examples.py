@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from schemas.case import CaseStatus, RoutingReason
 from schemas.model import HubId, Line, PartnerId, Written
 from schemas.referral import Service
+from services import reviewed
 from services.messaging.settings import CHECKOUT
+from services.reviewed import Code
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -36,11 +37,11 @@ class Step(Written):
     answer: Literal["accepted", "duplicate", "in part", "conflict", "refused", "not allowed"] = Field(
         description="What the answer must say; 'in part' where rows of a CSV were refused"
     )
-    said: Line | None = Field(None, description="How it must be said: an HTTP status, or HL7's AA, CA, AE")
-    fault: Line | None = Field(None, description="Kind of fault that a refusal must name; for HL7 the error code")
+    said: Code | None = Field(None, description="How it must be said: an HTTP status, or HL7's AA, CA, AE")
+    fault: Code | None = Field(None, description="Kind of fault that a refusal must name; for HL7 the error code")
     place: Line | None = Field(None, description="Where a refusal must say that the fault is")
     rows: dict[Line, int] = Field({}, description="CSV: how many rows had which outcome; any other had none")
-    columns: dict[Line, Line] = Field({}, description="CSV: by reference of a refused row, the column that is at fault")
+    columns: dict[Code, Line] = Field({}, description="CSV: by reference of a refused row, the column that is at fault")
     after: Line | None = Field(None, description="Sent only once the sender of a file (`of`) has heard this of it")
     of: Line | None = Field(None, description="Which file `after` speaks of; the first where it is not said")
 
@@ -58,7 +59,7 @@ class End(Written):
     why: tuple[RoutingReason, ...] = Field((), description="Why that hub")
     case: CaseStatus = Field(description="Status of its case")
     hub_hears: tuple[Line, ...] = Field((), description="Events that the hub hears, in this order, others between")
-    grant: dict[Line, Line] = Field({}, description="What the hub reads of a grant: category, and date of each stage")
+    grant: dict[Line, Code] = Field({}, description="What the hub reads of a grant: category, and date of each stage")
     provisional: bool = Field(False, description="True where the hub is told to check who it is first")
     heard: dict[PartnerId, tuple[Line, ...]] = Field(
         {}, description="By partner: all that it hears, in order; 'status accepted' is a status-only message"
@@ -100,14 +101,13 @@ class Example(Written):
 
 def load(folder: Path = EXAMPLES) -> list[Example]:
     """Every example, in the order that its file gives. Raises ExampleFault with every fault."""
-    files = sorted(folder.glob("*.expected.yaml"))
-    faults: list[str] = []
     found: list[Example] = []
-    for file in files:
+    faults: list[str] = []
+    for file in sorted(folder.glob("*.expected.yaml")):
         try:
-            expected = Expected.model_validate(yaml.safe_load(file.read_text()))
-        except (ValidationError, yaml.YAMLError) as error:
-            faults.append(f"{file}: {error}")
+            expected = reviewed.load(file, Expected).value
+        except reviewed.Faulty as faulty:
+            faults.append(str(faulty))
             continue
         found.append(Example(name=file.name.removesuffix(".expected.yaml"), folder=folder, expected=expected))
         faults += [f"{file}: there is no file {name}" for name in _missing(found[-1])]
@@ -138,10 +138,10 @@ def referral_id(example: Example, name: str) -> str:
     file, _, row = name.partition("#")
     if row:
         return row
-    text = example.file(file).read_text()
+    text = example.file(file).read_text(errors="replace")
     if format_of(example.file(file)) == "HL7":
         [rf1] = [line.split("|") for line in text.splitlines() if line.startswith("RF1|")]
-        return rf1[6].split("^")[0]
+        return next(part for part in rf1[6].split("^") if part)
     content = json.loads(text)
     for entry in content.get("entry", []):
         if entry["resource"]["resourceType"] == "ServiceRequest":

@@ -1,18 +1,21 @@
 """A district council's file: to `/councils/{council}/referrals`, and what its report says of each row."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from infra.send.answers import Fault, Outcome, Row, Rows, Said
 from infra.send.fhir import derived
 from infra.send.form import faults_in
 from infra.send.letters import Letter, as_json, of_status
+from services.intake.translators import council_csv as translator
 
 REFUSED = frozenset({"refused", "not-processed", "not-held"})
 """What may become of a row that the council must see to."""
+
+BEGIN = 65_536
+"""Bytes of a file among which its header is looked for."""
 
 ONE_ROW = b'\n{"row"'
 
@@ -68,17 +71,15 @@ def _broken_off(status: int, body: bytes) -> Said:
 
 def council_of(partner: str, folder: Path) -> str | None:
     """The council that a partner sends for, by the reviewed mapping files."""
-    return next((file.stem for file in _mappings(folder) if _partner(file) == partner), None)
+    return next((one.council for one in _mappings(folder) if one.partner == partner), None)
 
 
-def by_header(body: bytes, folder: Path) -> str | None:
+def partner_of(body: bytes, folder: Path) -> str | None:
     """The partner whose council's header this file begins with."""
-    return None
+    found = translator.whose(_mappings(folder), body[:BEGIN])
+    return found.partner if found else None
 
 
-def _mappings(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.yaml"))
-
-
-def _partner(file: Path) -> str:
-    return str(yaml.safe_load(file.read_text())["partner"])
+@cache
+def _mappings(folder: Path) -> tuple[translator.CouncilMapping, ...]:
+    return tuple(translator.load(folder).values())

@@ -40,7 +40,7 @@ def _in_the_file(file: Path, body: bytes, known: Partners) -> Partner | None:
         return known.by_ods(hl7v2.sender_ods(body))
     if fhir.is_fhir(body):
         return known.by_ods(fhir.sender_ods(body))
-    return known.by_id(council_csv.by_header(body, COUNCILS) or "") if is_csv(file.name, body) else None
+    return known.by_id(council_csv.partner_of(body, COUNCILS) or "") if is_csv(file.name, body) else None
 
 
 def is_csv(name: str, body: bytes) -> bool:
