@@ -217,6 +217,12 @@ def refuse(*faults: Fault) -> Refusal:
     return Refusal(faults)
 
 
+def postcode(value: str | None) -> str | None:
+    """A postcode in capitals, one blank before the last three characters."""
+    plain = "".join((value or "").split()).upper()
+    return f"{plain[:-3]} {plain[-3:]}" if len(plain) > 4 else plain or None
+
+
 def unnamed(values: dict[str, Any]) -> dict[str, Any]:
     """Without the entries that were not given: models then take their defaults."""
     return {name: value for name, value in values.items() if value or value is False or type(value) is int}

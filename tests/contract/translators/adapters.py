@@ -6,16 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services import partners
-from services.intake.translators import bars_fhir, form
+from services.intake.translators import bars_fhir, form, hl7v2
 from services.intake.translators.contract import Delivery, Translator
 from services.partners import Partner
-from tests.contract.translators.mutations import JSON, Mutations
+from tests.contract.translators.mutations import HL7, JSON, Mutations
+from tests.intake.hl7 import a_uhl_message, an_lpt_message
 from tests.intake.messages import a_bars_message, a_form, as_bytes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIRECTORY = CHECKOUT / "infra" / "directory"
 PARTNERS = partners.load(DIRECTORY, None)
 FORMS = form.load(DIRECTORY / "forms")
+HL7V2 = hl7v2.translator(hl7v2.load(DIRECTORY / "hl7v2"))
 RECEIVED_AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 ATTACHMENT_KEY = b"the attachment key of these tests"
 
@@ -62,6 +64,8 @@ ADAPTERS = [
     Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message, conformance="subset"),
     Adapter("form-first-contact-plus", form.translator(FORMS["first-contact-plus"]), "first-contact", _a_form),
     Adapter("form-hospital-discharge", form.translator(FORMS["hospital-discharge"]), "uhl", _a_discharge_form),
+    Adapter("hl7v2-uhl", HL7V2, "uhl", a_uhl_message, HL7),
+    Adapter("hl7v2-lpt", HL7V2, "lpt", an_lpt_message, HL7),
 ]
 
 SAME_TRANSLATOR = [

@@ -106,4 +106,67 @@ class Json(Mutations):
             return json.dumps(whole).encode()
 
 
+class Hl7(Mutations):
+    """HL7 v2: segments on lines, fields between bars. Whether a message broke off is told by its transport."""
+
+    breaks_off_visibly = False
+    _texts = st.one_of(
+        st.text(max_size=20),
+        st.text(alphabet='|^~\\&\r\n"09AZaz.', max_size=20),
+        st.sampled_from(
+            [*tempting, '""', "20260230", "2026", "99999999", "0" * 14, "\\X", "\\XZZ\\", "\\", "~" * 500, "^&" * 500]
+        ),
+    )
+
+    def anything(self) -> st.SearchStrategy[bytes]:
+        names = st.sampled_from(["MSH", "PID", "RF1", "PV1", "OBX", "NTE", "PRD", "ZZZ", "EVN"])
+        lines = st.lists(st.tuples(names, st.lists(self._texts, max_size=6)), max_size=8)
+        texts = lines.map(lambda found: "\r".join("|".join([name, *fields]) for name, fields in found))
+        return texts.map(lambda text: b"MSH|^~\\&|UHL_EPR|RWE|" + text.encode("utf-8", "surrogatepass"))
+
+    def with_anything(self, body: bytes, data: st.DataObject) -> bytes:
+        lines = self._lines(body)
+        at = data.draw(st.integers(0, len(lines) - 1))
+        match data.draw(st.integers(0, 6)):
+            case 0:
+                del lines[at]
+            case 1:
+                lines.insert(data.draw(st.integers(0, len(lines))), lines[at])
+            case 2:
+                lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))]
+            case _:
+                lines[at] = self._with_field(lines[at], data.draw(self._texts), data)
+        return self._body(lines)
+
+    def with_text(self, body: bytes, text: str, data: st.DataObject) -> bytes:
+        lines = self._lines(body)
+        at = data.draw(st.integers(0, len(lines) - 1))
+        said = data.draw(st.sampled_from([text, f"{text} " * 3000, f"{text}^{text}~{text}&{text}", f"\\{text}\\"]))
+        lines[at] = data.draw(st.sampled_from([self._with_field(lines[at], said, data), said, f"{said}{lines[at]}"]))
+        return self._body(lines)
+
+    def huge(self, body: bytes) -> bytes:
+        return body + b"NTE|1||" + b"x" * 500_000 + b"\r" + b"NTE|2||~^&\r" * 50_000
+
+    def unkept(self, body: bytes) -> Iterable[bytes]:
+        marked = body.replace(b"Vance", b"MARK")
+        assert b"MARK" in marked
+        return [marked.replace(b"MARK", what) for what in (b"V\x00ance", b"\\X00\\", b"\x01", b"\\X81\\")]
+
+    @staticmethod
+    def _lines(body: bytes) -> list[str]:
+        return body.decode("latin-1").splitlines()
+
+    @staticmethod
+    def _body(lines: list[str]) -> bytes:
+        return "\r".join(lines).encode("utf-8", "surrogatepass")
+
+    @staticmethod
+    def _with_field(line: str, text: str, data: st.DataObject) -> str:
+        fields = line.split("|")
+        fields[data.draw(st.integers(0, len(fields) - 1))] = text
+        return "|".join(fields)
+
+
 JSON = Json()
+HL7 = Hl7()

@@ -16,7 +16,7 @@ from services.intake.translators.bars_fhir.models import (
     PatientContact,
     PlainExtension,
 )
-from services.intake.translators.contract import day, once, unnamed
+from services.intake.translators.contract import day, once, postcode, unnamed
 
 NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
@@ -133,12 +133,6 @@ def _address(addresses: list[Address], homeless: bool) -> dict[str, Any] | None:
             "uprn": _uprn(chosen),
         }
     )
-
-
-def postcode(value: str | None) -> str | None:
-    """Capitals, one blank before the last three characters."""
-    plain = "".join((value or "").split()).upper()
-    return f"{plain[:-3]} {plain[-3:]}" if len(plain) > 4 else plain or None
 
 
 def _uprn(address: Address) -> str | None:

@@ -20,15 +20,22 @@ def day(found: Repetition | None, component: int = 1) -> date | None:
 
 
 def _day(said: str, place: str, reading: Reading) -> date | None:
-    match = _STAMP.fullmatch(said)
-    try:
-        if match is None or not 1880 <= int(match[1]) < 2200:
-            raise ValueError
-        whole = datetime(*(int(match[n] or least) for n, least in ((1, 1), (2, 1), (3, 1), (4, 0), (5, 0), (6, 0))))  # type: ignore[arg-type]
-    except ValueError:
+    whole = parsed(said)
+    if whole is None:
         reading.faults.append(Fault(place, "value", "is no date such as 20261105, or 20261105093000+0000 with a time"))
+    return whole.date() if whole and len(re.split("[.+-]", said)[0]) >= 8 else None
+
+
+def parsed(said: str) -> datetime | None:
+    """A date or time as written, its missing parts the least possible; none for what is none, or of a far century."""
+    match = _STAMP.fullmatch(said)
+    if match is None or not 1880 <= int(match[1]) < 2200:
         return None
-    return whole.date() if match[3] else None
+    year, month, day_, hour, minute, second = (int(match[n] or least) for n, least in enumerate((0, 1, 1, 0, 0, 0), 1))
+    try:
+        return datetime(year, month, day_, hour, minute, second)
+    except ValueError:
+        return None
 
 
 def moment(said: str) -> datetime | None:

@@ -154,7 +154,9 @@ def read(text: str, reading: Reading, wanted: Wanted) -> Message | Fault:
     lines = _lines(text, reading.separators.field)
     if isinstance(lines, Fault):
         return lines
-    split = [(line[:3], line.split(reading.separators.field)) for line in lines[1:]]
+    by = reading.separators.field
+    # MSH-1 is the separator itself, so that MSH-3 is the third field as in any other segment.
+    split = [("MSH", ["MSH", by, *lines[0].split(by)[1:]]), *((line[:3], line.split(by)) for line in lines[1:])]
     kept = [(name, _given(fields, wanted[name])) for name, fields in split if name in wanted]
     trees = _trees(kept, reading.separators)
     if isinstance(trees, Fault):
@@ -203,7 +205,7 @@ def _trees(kept: list[tuple[str, list[tuple[int, str]]]], by: Separators) -> lis
         > PARTS
     ):
         return Fault("message", "too-long", f"more than {PARTS} repetitions and components are not taken")
-    lines = [by.field.join([name, *(text for _, text in given)]) for name, given in kept]
+    lines = [by.field.join(["ANY", *(text for _, text in given)]) for _, given in kept]
     characters = by.component + by.repetition + by.escape + by.subcomponent
     tree = hl7.parse("\r".join([f"MSH{by.field}{characters}{by.field}", *lines]) + "\r")
     return [list(segment[1:]) for segment in tree[1:]]

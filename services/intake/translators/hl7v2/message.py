@@ -1,0 +1,94 @@
+"""A delivered body as a message: its header judged, its text decoded and taken apart. Every fault of the header is found at once."""
+
+from collections.abc import Iterator
+
+from services.intake.translators.contract import Delivery, Fault, Refusal
+from services.intake.translators.hl7v2 import header as headers
+from services.intake.translators.hl7v2 import segments
+from services.intake.translators.hl7v2.dates import parsed
+from services.intake.translators.hl7v2.header import LONGEST, Header
+from services.intake.translators.hl7v2.mapping import Mapping, fold
+from services.intake.translators.hl7v2.segments import Message, Reading, Separators, Wanted
+
+VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
+TRIGGERS = ("I12", "I13", "I14")
+
+
+def message_of(delivery: Delivery, mapping: Mapping, wanted: Wanted) -> tuple[Header, Message] | Refusal:
+    """The header and the segments of a message that may be read further; else everything that its header has wrong."""
+    header = headers.read(delivery.body, mapping.encoding)
+    if header is None:
+        return Refusal((Fault("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"),))
+    separators = segments.separators(header)
+    faults = [*([separators] if isinstance(separators, Fault) else []), *_header_faults(delivery, header, mapping)]
+    text = _text(delivery.body, header, mapping)
+    if isinstance(text, Fault):
+        faults.append(text)
+    if isinstance(separators, Fault) or isinstance(text, Fault):
+        return Refusal(tuple(faults))
+    message = _taken_apart(text, separators, header, mapping, wanted)
+    if isinstance(message, Fault):
+        return Refusal((*faults, message))
+    faults += _sender_faults(message, mapping)
+    if any(fault.kind == "not-supported" for fault in faults):
+        return Refusal(tuple(faults))
+    message.reading.faults[:0] = faults
+    return header, message
+
+
+def _taken_apart(
+    text: str, separators: Separators, header: Header, mapping: Mapping, wanted: Wanted
+) -> Message | Fault:
+    encoding = headers.codec(header.character_set, mapping.encoding) or mapping.encoding
+    return segments.read(text, Reading(separators, encoding), wanted)
+
+
+def _text(body: bytes, header: Header, mapping: Mapping) -> str | Fault:
+    encoding = headers.codec(header.character_set, mapping.encoding)
+    if encoding is None:
+        return Fault(
+            "MSH-18", "value", "is no character set that is read here: ASCII, 8859/1 to 8859/16, UNICODE UTF-8"
+        )
+    try:
+        return body.decode(encoding).lstrip("\ufeff\r\n\t ")
+    except UnicodeDecodeError:
+        return Fault(
+            "MSH-18", "invalid", "the message holds bytes that this character set, or the one agreed, does not have"
+        )
+
+
+def _header_faults(delivery: Delivery, header: Header, mapping: Mapping) -> Iterator[Fault]:
+    if len(headers.msh_of(delivery.body) or b"") == LONGEST:
+        yield Fault("MSH", "too-long", f"at most {LONGEST - 1} bytes are taken")
+    if header.message_code != "REF":
+        yield Fault("MSH-9.1", "not-supported", "of the message types only REF is taken here")
+    elif header.trigger_event not in TRIGGERS:
+        yield Fault("MSH-9.2", "not-supported", "I12 (new), I13 (update) or I14 (cancel) is expected")
+    if header.control_id in ("", '""'):
+        yield Fault("MSH-10", "required", "a message control ID is required")
+    elif len(header.control_id) > 200:
+        yield Fault("MSH-10", "too-long", "at most 200 characters are taken")
+    if header.processing_id not in mapping.processing:
+        yield Fault("MSH-11", "not-supported", f"{' or '.join(mapping.processing)} is expected")
+    if header.version not in VERSIONS:
+        yield Fault("MSH-12", "not-supported", f"one of {', '.join(VERSIONS)} is expected")
+    if header.made_at and header.made_at != '""' and parsed(header.made_at) is None:
+        yield Fault("MSH-7", "value", "is no date and time such as 20261105093000 or 20261105093000+0000")
+
+
+def _sender_faults(message: Message, mapping: Mapping) -> Iterator[Fault]:
+    application, facility = message.text("MSH", 3), message.text("MSH", 4)
+    if application is None and facility is None:
+        yield Fault("MSH-3", "required", "the sending application or facility is required")
+    elif mapping.senders and not any(
+        _is(s.application, application) and _is(s.facility, facility) for s in mapping.senders
+    ):
+        yield Fault("MSH-3", "forbidden", "this sending application and facility are not agreed with the partner")
+    for again in message.all("MSH")[1:]:
+        yield Fault(again.place, "invariant", "one message is taken at a time")
+    if message.all("DSC") or message.first("MSH", 14):
+        yield Fault("MSH-14", "processing", "a message in several parts is not taken: send it whole")
+
+
+def _is(agreed: str | None, said: str | None) -> bool:
+    return agreed is None or (said is not None and fold(agreed) == fold(said))

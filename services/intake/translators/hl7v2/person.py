@@ -1,0 +1,228 @@
+"""The person of a message, from PID and PD1; the practice where they are registered, and the people beside them."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from schemas import nhs_number
+from schemas.nhs_number import VerificationStatus
+from services.intake.translators.contract import Fault, once, postcode, unnamed
+from services.intake.translators.hl7v2 import places
+from services.intake.translators.hl7v2.dates import day
+from services.intake.translators.hl7v2.mapping import Mapping, fold, folded
+from services.intake.translators.hl7v2.segments import Message, Repetition
+
+OURS = "https://lightbulb.example.org/"
+AS_SENT = OURS + "Id/nhs-number-as-sent"
+"""System of a number that fails its check: HL7 accepts it, because a refusal would hold up a trust's queue."""
+
+Content = dict[str, Any]
+
+
+def person(message: Message, mapping: Mapping, received_at: datetime, *, homeless: bool) -> Content:
+    """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
+    telecom = [*message.repetitions("PID", 13), *message.repetitions("PID", 14)]
+    return unnamed(
+        {
+            **_ids(message, mapping),
+            **_name(message),
+            "birth_date": _birth_date(message, received_at),
+            "gender": _sex(message, mapping),
+            "address": _address(message, mapping, homeless),
+            "phone": phone(telecom),
+            "email": _email(telecom),
+            "language": _language(message, mapping),
+        }
+    )
+
+
+# ---- identifiers ----------------------------------------------------------------------------------------------------
+
+
+def _ids(message: Message, mapping: Mapping) -> Content:
+    """PID-3: the repetition whose type says so is the NHS number; the others are the sender's own identifiers."""
+    given = [(one, value) for one in message.repetitions("PID", 3) if (value := one.text())]
+    national = [(one, value) for one, value in given if mapping.is_one(mapping.nhs_types, one.text(5))]
+    local = [_local_id(one, value, mapping) for one, value in given if (one, value) not in national]
+    numbers = once([nhs_number.normalise(value) for _, value in national])
+    if len(numbers) > 1:
+        fault = Fault(national[1][0].place, "invariant", "is another NHS number than the one before it")
+        message.reading.faults.append(fault)
+    number = numbers[0] if numbers else None
+    if number is not None and not nhs_number.is_valid(number):
+        local.append({"system": AS_SENT, "value": number})
+        return {"local_ids": local, "nhs_number_status": VerificationStatus.FAILED_CHECK}
+    return {"nhs_number": number, "local_ids": local, "nhs_number_status": _status(message)}
+
+
+def _local_id(one: Repetition, value: str, mapping: Mapping) -> Content:
+    systems = folded(mapping.local_ids)
+    kinds = [kind for kind in (one.text(5), one.text(4)) if kind]
+    named = next((systems[fold(kind)] for kind in kinds if fold(kind) in systems), None)
+    return {"system": named or f"{OURS}Id/{mapping.partner}", "value": value}
+
+
+_STATUS = re.compile(r"(?:NSTS)?(0[1-8])", re.IGNORECASE)
+
+
+def _status(message: Message) -> VerificationStatus:
+    """PID-32 as UK senders use it: the tracing status of the NHS number (NSTS01 to NSTS08); never assumed."""
+    found = (_STATUS.fullmatch(said) for _, said in places.texts(message, "PID-32"))
+    return next((VerificationStatus(match[1]) for match in found if match), VerificationStatus.NOT_STATED)
+
+
+# ---- name, birth, sex, language -------------------------------------------------------------------------------------
+
+
+_NOT_THEIRS = ("A", "M", "S", "N", "B", "T", "K", "I", "P", "C")
+"""Name types (table 0200) that are no legal or current name: alias, maiden, pseudonym, nickname, at birth and so on."""
+
+
+def _name(message: Message) -> Content:
+    names = message.repetitions("PID", 5)
+    legal = [one for one in names if one.text(7) in ("L", "D")]
+    current = [one for one in names if one.text(7) not in _NOT_THEIRS]
+    chosen = next(iter(legal or current or names), None)
+    family = chosen.text() if chosen else None
+    if chosen is None or family is None:
+        place = f"{chosen.place}.1" if chosen else "PID-5"
+        message.reading.faults.append(Fault(place, "required", "a name with a family name is required"))
+        return {}
+    given = [chosen.text(2), *(chosen.text(3) or "").split()]
+    return {"family_name": family, "given_names": [one for one in given if one], "title": chosen.text(5)}
+
+
+def _birth_date(message: Message, received_at: datetime) -> Any:
+    found = message.first("PID", 7)
+    born = day(found)
+    if found and born and born > received_at.date():
+        message.reading.faults.append(Fault(found.place, "value", "is a day to come"))
+    return born
+
+
+_SEXES = {
+    "1": "male",
+    "2": "female",
+    "0": "unknown",
+    "9": "unknown",
+    "m": "male",
+    "f": "female",
+    "o": "other",
+    "u": "unknown",
+}
+"""NHS Data Dictionary (0 not known, 9 not specified) and table 0001, in small letters."""
+
+
+def _sex(message: Message, mapping: Mapping) -> str | None:
+    """Unknown for a code that nobody knows: it decides nothing here."""
+    said = message.text("PID", 8)
+    return (_SEXES | dict(folded(mapping.sexes))).get(fold(said), "unknown") if said else None
+
+
+def _language(message: Message, mapping: Mapping) -> str | None:
+    found = message.first("PID", 15)
+    code = found.text() if found else None
+    return (folded(mapping.languages).get(fold(code)) if code else None) or (found and found.text(2)) or code
+
+
+# ---- address and telephone ------------------------------------------------------------------------------------------
+
+
+_NO_HOMES = ("B", "O", "BA", "N", "BDL", "F", "BR", "RH", "BI")
+"""Address types (table 0190) where nobody lives, or lived at another time."""
+
+
+def _address(message: Message, mapping: Mapping, homeless: bool) -> Content | None:
+    """The home, else an address of no type, else the temporary one: where they are for now is better than nothing."""
+    given = [one for one in message.repetitions("PID", 11) if not mapping.is_one(_NO_HOMES, one.text(7))]
+    given.sort(key=lambda one: _rank(one, mapping))
+    return next(
+        (read for one in given if (read := _read_address(one, homeless))),
+        {"no_fixed_abode": True} if homeless else None,
+    )
+
+
+def _rank(one: Repetition, mapping: Mapping) -> int:
+    kind = one.text(7)
+    return (
+        0
+        if mapping.is_one(mapping.home_addresses, kind)
+        else 2
+        if mapping.is_one(mapping.temporary_addresses, kind)
+        else 1
+    )
+
+
+def _read_address(one: Repetition, homeless: bool) -> Content:
+    code = postcode(one.text(5))
+    lines = [text for text in (one.text(n) for n in (1, 2, 3, 4)) if text]
+    said = any(fold(text) in ("nofixedabode", "nfa", "nofixedaddress") for text in lines)
+    none = said or (code or "").startswith("ZZ99") or (homeless and code is None)
+    return unnamed({"lines": lines, "postcode": code, "no_fixed_abode": none or None})
+
+
+def phone(telecom: Iterable[Repetition]) -> str | None:
+    """The first telephone number (XTN), as a text or in its parts; no fax, pager or e-mail address."""
+    for one in telecom:
+        if one.text(3) in ("FX", "BP", "Internet", "X.400") or one.text(2) == "NET":
+            continue
+        parts = " ".join(part for part in (one.text(6), one.text(7)) if part)
+        for number in (one.text(1), one.text(12), parts):
+            if number and "@" not in number and re.search(r"[0-9]{3}", number):
+                return number
+    return None
+
+
+def _email(telecom: Iterable[Repetition]) -> str | None:
+    found = (said for one in telecom for n in (4, 1) if (said := one.text(n)))
+    return next((said for said in found if "@" in said), None)
+
+
+# ---- beside them ----------------------------------------------------------------------------------------------------
+
+
+_PRACTICE = re.compile(r"(?!V8199[789])[A-Z][0-9]{5}")
+"""The ODS code of a GP practice; V81997 to V81999 say that there is none."""
+
+
+def registered_practice(message: Message, mapping: Mapping) -> Content | None:
+    """The practice of PD1-3, or where the partner writes it."""
+    said = (text.upper() for place in mapping.practice.ods for _, text in places.texts(message, place))
+    ods = next((code for code in said if _PRACTICE.fullmatch(code)), None)
+    name = places.text(message, mapping.practice.name) if mapping.practice.name else None
+    return unnamed({"ods": ods, "name": name}) or None
+
+
+def contacts(message: Message, mapping: Mapping) -> list[Content]:
+    """Next of kin, and the GP by name: whom a hub may want to reach."""
+    kin = [
+        unnamed(
+            {
+                "name": full_name(next(iter(one.all(2)), None)),
+                "relationship": one.text(3, 2) or one.text(3),
+                "phone": phone([*one.all(5), *one.all(6)]),
+            }
+        )
+        for one in message.all("NK1")
+    ]
+    gp = _gp(message, mapping)
+    return [one for one in (*kin, {"name": gp, "relationship": "GP"} if gp else {}) if one]
+
+
+def _gp(message: Message, mapping: Mapping) -> str | None:
+    """PD1-4 or where the partner writes it, or a ROL whose role is primary care provider (PP)."""
+    name, number, _ = places.split(mapping.practice.gp)
+    providers = [one for role in message.all("ROL") if role.text(3) == "PP" for one in role.all(4)]
+    found = (full_professional(one) for one in [*message.repetitions(name, number), *providers])
+    return next((said for said in found if said), None)
+
+
+def full_name(one: Repetition | None) -> str | None:
+    """A name (XPN) on one line."""
+    return " ".join(part for n in (5, 2, 3, 1) if (part := one.text(n))) or None if one else None
+
+
+def full_professional(one: Repetition | None) -> str | None:
+    """A professional's name (XCN) on one line; none where only an identifier is given."""
+    return " ".join(part for n in (6, 3, 4, 2) if (part := one.text(n))) or None if one else None

@@ -1,0 +1,53 @@
+"""Which fields are read of every message, and those that a partner's file names beside them."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from services.intake.translators.hl7v2.mapping import Mapping
+from services.intake.translators.hl7v2.segments import Message, Repetition, Wanted
+
+READ: Wanted = {
+    "MSH": (3, 4, 14),
+    "DSC": (),
+    "RF1": (1, 2, 3, 6, 7, 9, 10),
+    "PRD": (1, 2, 5, 7),
+    "PID": (3, 5, 7, 8, 11, 13, 14, 15, 32),
+    "PD1": (3, 4),
+    "ROL": (3, 4),
+    "NK1": (2, 3, 5, 6),
+    "PV1": (2, 3, 44, 45),
+    "PV2": (9,),
+    "DG1": (3,),
+    "OBX": (2, 3, 5, 11, 14, 16),
+    "NTE": (3, 4),
+}
+"""Of MSH the translator reads the rest by header.py. Any other segment is left unread: AUT, CTD, EVN, IN1, AL1, SFT and so on."""
+
+
+def wanted(mapping: Mapping) -> Wanted:
+    """Every field that is read for a partner, by segment."""
+    found = {name: set(numbers) for name, numbers in READ.items()}
+    for place in mapping.places:
+        name, number, _ = split(place)
+        found.setdefault(name, set()).add(number)
+    return {name: tuple(sorted(numbers)) for name, numbers in found.items()}
+
+
+def split(place: str) -> tuple[str, int, int]:
+    """PV1-3.4 as ('PV1', 3, 4); PV1-3 is its first component."""
+    name, _, rest = place.partition("-")
+    number, _, component = rest.partition(".")
+    return name, int(number), int(component or 1)
+
+
+def texts(message: Message, place: str) -> Iterator[tuple[Repetition, str]]:
+    """Every repetition in which this place is given, with what it says there."""
+    name, number, component = split(place)
+    for one in message.repetitions(name, number):
+        if said := one.text(component):
+            yield one, said
+
+
+def text(message: Message, *places: str) -> str | None:
+    """What the first of these places says that is given."""
+    return next((said for _, said in chain.from_iterable(texts(message, place) for place in places)), None)
