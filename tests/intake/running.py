@@ -22,7 +22,8 @@ from starlette.applications import Starlette
 from services import partners
 from services.intake import app, receive
 from services.intake.batching import Batching
-from services.intake.translators import form, hl7v2
+from services.intake.translators import council_csv, form, hl7v2
+from services.intake.translators.contract import Translator
 from services.messaging.outbox import Relay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -92,15 +93,23 @@ class NoRelay(Relay):
 class InProcess:
     """Intake without sockets: requests go straight to the ASGI application."""
 
-    def __init__(self, installation: Installation, engine: AsyncEngine, *, max_body_bytes: int = 1_048_576) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        engine: AsyncEngine,
+        *,
+        max_body_bytes: int = 1_048_576,
+        translate: Translator | None = None,
+    ) -> None:
         self.installation = installation
         self.engine = engine
         self.batching = Batching(engine, SECRET, NoRelay())
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
         forms = form.load(installation.directory / "forms")
-        spoken = hl7v2.translator(hl7v2.load(installation.directory / "hl7v2"))
-        self.intake = receive.Intake(known, self.batching, SECRET, max_body_bytes, forms, spoken)
+        spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2"))
+        councils = council_csv.load(installation.directory / "councils")
+        self.intake = receive.Intake(known, self.batching, SECRET, max_body_bytes, forms, spoken, councils)
         self.app: Starlette = app.create(self.intake, engine)
 
     async def __aenter__(self) -> "InProcess":
