@@ -15,11 +15,11 @@ from starlette.routing import Route
 
 from schemas import topics
 from services import partners, reviewed
-from services.intake import reads, receive, store, web
+from services.intake import councils, reads, receive, store, web
 from services.intake.batching import Batching
 from services.intake.doors import CannotListen
 from services.intake.mllp import Mllp
-from services.intake.translators import form, hl7v2
+from services.intake.translators import council_csv, form, hl7v2
 from services.messaging import broker, database, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
@@ -30,6 +30,7 @@ ROUTES = [
     Route("/fhir/metadata", reads.metadata, methods=["GET"]),
     Route("/fhir/{rest:path}", reads.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     Route("/hl7v2", web.hl7v2_message, methods=["POST"]),
+    Route("/councils/{council}/referrals", councils.referrals, methods=["POST"]),
     Route("/forms/{form}", web.filled_form, methods=["POST"]),
     Route("/forms/{form}/schema", reads.form_schema, methods=["GET"]),
     Route("/attachments/{reference}", reads.attachment, methods=["GET"]),
@@ -87,6 +88,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         max_body_bytes=chosen.max_body_bytes,
         forms=form.load(chosen.directory / "forms"),
         hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2")),
+        councils=council_csv.load(chosen.directory / "councils"),
     )
     mllp = Mllp(intake)
     await mllp.open(chosen)

@@ -62,3 +62,35 @@ COMMIT_SECONDS = 8.0
 
 COMMIT_ATTEMPTS = 3
 """How often a transaction is tried that certainly did not happen, and may go well the next time."""
+
+# ---- councils' files ------------------------------------------------------------------------------------------------
+
+FILE_BYTES = 128 * 1024 * 1024
+"""The largest file of a council."""
+
+FILE_ROWS = 500_000
+"""Rows of one file."""
+
+PART_BYTES = 256 * 1024
+"""A file is kept in parts of this size, and read back in them: so large is what is in memory of it."""
+
+PART_SECONDS = 20.0
+"""How long a file may stand still while it is received."""
+
+FILE_SECONDS = 900.0
+"""How long a file may take from its first byte to its last."""
+
+WINDOW_ROWS = BATCH_MESSAGES
+"""Rows of a file that are handed over together: other senders' messages go between two of these."""
+
+WINDOWS_AT_ONCE = 4
+"""Files whose rows are handed over at once; so many windows fit in what may wait, with room for everybody else."""
+
+ROW_PAUSES = (0.5, 2.0)
+"""Before what could not be committed is handed over again. After that, the rest of the file is not processed."""
+
+REPORT_SECONDS = 60.0
+"""How long a sender may take to take the next piece of a report."""
+
+ABANDONED_SECONDS = 3_600.0
+"""After that long, a file that is still being received belongs to a process that was killed."""

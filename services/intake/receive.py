@@ -4,6 +4,7 @@ The edges are web.py (HTTP) and mllp.py (MLLP): they know who sends, judge the c
 body in hand before anything here begins.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from datetime import UTC, datetime
 from random import getrandbits
 from uuid import UUID
 
-from services.intake import keys
+from services.intake import keys, limits
 from services.intake.batching import Batching
 from services.intake.ledger import Answer, Arrival, Decision
 from services.intake.translators import form
 from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator
+from services.intake.translators.council_csv import CouncilMapping
 from services.partners import Partner, Partners
 
 
@@ -29,6 +31,8 @@ class Intake:
     max_body_bytes: int
     forms: Mapping[str, form.Form]
     hl7v2: Translator
+    councils: Mapping[str, CouncilMapping] = field(default_factory=dict)
+    windows: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(limits.WINDOWS_AT_ONCE))
     attachment_key: bytes = field(init=False)
 
     def __post_init__(self) -> None:

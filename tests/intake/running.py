@@ -182,8 +182,8 @@ async def _asgi(
     sent: list[dict[str, Any]] = []
 
     async def receive_part() -> dict[str, Any]:
-        if not parts and not ends:
-            await asyncio.Event().wait()
+        if not parts and not breaks_off:
+            await asyncio.Event().wait()  # a client that has sent everything stays for its answer
         return parts.pop(0) if parts else {"type": "http.disconnect"}
 
     async def send_part(message: dict[str, Any]) -> None:

@@ -9,11 +9,9 @@ from services.intake.translators.council_csv import header, row, rows
 from services.intake.translators.council_csv.checks import against, load
 from services.intake.translators.council_csv.header import Layout, whose
 from services.intake.translators.council_csv.mapping import CouncilMapping
+from services.intake.translators.council_csv.rows import LONGEST_ROW
 
-__all__ = ["LONGEST_ROW", "CouncilMapping", "against", "load", "translator", "whose"]
-
-LONGEST_ROW = 65_536
-"""Bytes of one row, or of a header, at most."""
+__all__ = ["CouncilMapping", "against", "load", "translator", "whose"]
 
 BROKEN = Fault("row", "invalid", "is not well formed: a quote mark is not closed, or text stands behind a closing one")
 CUT_OFF = Fault("row", "invalid", "has no line end: the file may have been cut off here; export it again")
@@ -42,7 +40,7 @@ def translator(mapping: CouncilMapping) -> Translator:
 def _layout(mapping: CouncilMapping, body: bytes) -> Layout | Refusal:
     records: list[bytes] = []
     try:
-        for record in rows.Splitter(mapping.file, LONGEST_ROW).feed(body, last=True):
+        for record in rows.Splitter(mapping.file).feed(body, last=True):
             records.append(record.body)
             if len(records) > mapping.file.lines_above:
                 found = header.read(mapping, records) if record.ends else NOT_ONE
@@ -60,15 +58,20 @@ def _translate(mapping: CouncilMapping, layout: Layout, delivery: Delivery) -> T
         return refuse(LONG)
     if mapping.file.last_line_ends and body[-1:] != layout.bytes[-1:]:
         return refuse(CUT_OFF)
-    try:
-        cells = rows.cells(body.decode(mapping.file.codec), mapping.file)
-    except UnicodeDecodeError:
-        return refuse(Fault("row", "invalid", f"is not text in {mapping.file.encoding}"))
+    cells = rows.read(body, mapping.file)
     if cells is None:
-        return refuse(BROKEN)
+        return refuse(BROKEN if _is_text(body, mapping) else Fault("row", "invalid", f"is not {mapping.file.encoding}"))
     if ragged := _ragged(cells, layout, body):
         return refuse(ragged)
     return row.read(mapping, {name: cells[at] for name, at in layout.columns}, delivery)
+
+
+def _is_text(body: bytes, mapping: CouncilMapping) -> bool:
+    try:
+        body.decode(mapping.file.codec)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ragged(cells: list[str], layout: Layout, body: bytes) -> Fault | None:

@@ -25,7 +25,7 @@ class Layout:
 def read(mapping: CouncilMapping, records: Sequence[bytes]) -> Layout | Fault:
     """The layout that the first records of a file, those above the header and the header itself, give it."""
     body = b"".join(records)
-    texts = [_cells(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
+    texts = [_folded(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
     header = texts[-1]
     if header is None:
         return Fault(PLACE, "invalid", f"cannot be read as {written(mapping)}")
@@ -65,11 +65,8 @@ def _is_of(mapping: CouncilMapping, begin: bytes) -> bool:
     return len(found) > mapping.file.lines_above and isinstance(read(mapping, found), Layout)
 
 
-def _cells(mapping: CouncilMapping, record: bytes) -> list[str] | None:
-    try:
-        cells = rows.cells(record.decode(mapping.file.codec), mapping.file)
-    except UnicodeDecodeError:
-        return None
+def _folded(mapping: CouncilMapping, record: bytes) -> list[str] | None:
+    cells = rows.read(record, mapping.file)
     return cells and [fold(cell) for cell in cells]
 
 

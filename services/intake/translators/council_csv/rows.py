@@ -13,6 +13,8 @@ from typing import Literal
 from services.intake.translators.council_csv.mapping import CsvFile
 
 QUOTE = ord('"')
+LONGEST_ROW = 65_536
+"""Bytes of one row, or of a header, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class TooLong(Exception):
 class Splitter:
     """Give it the pieces of a file in order; it gives the records that are complete. Memory: one piece and one record."""
 
-    def __init__(self, file: CsvFile, longest: int) -> None:
+    def __init__(self, file: CsvFile, longest: int = LONGEST_ROW) -> None:
         self._quoted = file.quoting == "double"
         self._delimiter = file.separator.encode()
         self._longest = longest
@@ -110,12 +112,14 @@ def _closing_quote(held: bytes, at: int) -> int | None:
     return None
 
 
-def cells(record: str, file: CsvFile) -> list[str] | None:
-    """The cells of one record; none where it is not well formed: text behind a closing quote, or a quote that is never closed."""
+def read(record: bytes, file: CsvFile) -> list[str] | None:
+    """The cells of one record; none where it is no text in the file's encoding, or not well formed: text behind a closing quote, or
+    a quote that is never closed."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if file.quoting == "double" else csv.QUOTE_NONE
     try:
-        found = list(csv.reader([record], delimiter=file.separator, quoting=quoting, strict=True))
-    except csv.Error:
+        text = record.decode(file.codec)
+        found = list(csv.reader([text], delimiter=file.separator, quoting=quoting, strict=True))
+    except (UnicodeDecodeError, csv.Error):
         return None
     return found[0] if len(found) == 1 else None
 
