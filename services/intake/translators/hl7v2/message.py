@@ -20,12 +20,11 @@ def message_of(delivery: Delivery, mapping: Mapping, wanted: Wanted) -> tuple[He
     if header is None:
         return Refusal((Fault("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"),))
     separators = segments.separators(header)
-    faults = [*([separators] if isinstance(separators, Fault) else []), *_header_faults(delivery, header, mapping)]
-    text = _text(delivery.body, header, mapping)
+    if isinstance(separators, Fault):
+        return Refusal((separators,))
+    faults, text = list(_header_faults(delivery, header, mapping)), _text(delivery.body, header, mapping)
     if isinstance(text, Fault):
-        faults.append(text)
-    if isinstance(separators, Fault) or isinstance(text, Fault):
-        return Refusal(tuple(faults))
+        return Refusal((*faults, text))
     message = _taken_apart(text, separators, header, mapping, wanted)
     if isinstance(message, Fault):
         return Refusal((*faults, message))
@@ -60,20 +59,32 @@ def _text(body: bytes, header: Header, mapping: Mapping) -> str | Fault:
 def _header_faults(delivery: Delivery, header: Header, mapping: Mapping) -> Iterator[Fault]:
     if len(headers.msh_of(delivery.body) or b"") == LONGEST:
         yield Fault("MSH", "too-long", f"at most {LONGEST - 1} bytes are taken")
-    if header.message_code != "REF":
+    yield from _required(header)
+    if header.message_code not in ("", "REF"):
         yield Fault("MSH-9.1", "not-supported", "of the message types only REF is taken here")
-    elif header.trigger_event not in TRIGGERS:
+    elif header.trigger_event not in ("", *TRIGGERS):
         yield Fault("MSH-9.2", "not-supported", "I12 (new), I13 (update) or I14 (cancel) is expected")
-    if header.control_id in ("", '""'):
-        yield Fault("MSH-10", "required", "a message control ID is required")
-    elif len(header.control_id) > 200:
+    if len(header.control_id) > 200:
         yield Fault("MSH-10", "too-long", "at most 200 characters are taken")
-    if header.processing_id not in mapping.processing:
+    if header.processing_id not in ("", *mapping.processing):
         yield Fault("MSH-11", "not-supported", f"{' or '.join(mapping.processing)} is expected")
-    if header.version not in VERSIONS:
+    if header.version not in ("", *VERSIONS):
         yield Fault("MSH-12", "not-supported", f"one of {', '.join(VERSIONS)} is expected")
     if header.made_at and header.made_at != '""' and parsed(header.made_at) is None:
         yield Fault("MSH-7", "value", "is no date and time such as 20261105093000 or 20261105093000+0000")
+
+
+def _required(header: Header) -> Iterator[Fault]:
+    needed = {
+        "MSH-9.1": header.message_code,
+        "MSH-9.2": header.trigger_event,
+        "MSH-10": header.control_id,
+        "MSH-11": header.processing_id,
+        "MSH-12": header.version,
+    }
+    for place, said in needed.items():
+        if said in ("", '""'):
+            yield Fault(place, "required", "is required and was not given")
 
 
 def _sender_faults(message: Message, mapping: Mapping) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from services.intake.translators.contract import Fault, once, postcode, unnamed
 from services.intake.translators.hl7v2 import places
 from services.intake.translators.hl7v2.dates import day
 from services.intake.translators.hl7v2.mapping import Mapping, fold, folded
-from services.intake.translators.hl7v2.segments import Message, Repetition
+from services.intake.translators.hl7v2.segments import Message, Repetition, Segment
 
 OURS = "https://lightbulb.example.org/"
 AS_SENT = OURS + "Id/nhs-number-as-sent"
@@ -200,7 +200,7 @@ def contacts(message: Message, mapping: Mapping) -> list[Content]:
         unnamed(
             {
                 "name": full_name(next(iter(one.all(2)), None)),
-                "relationship": one.text(3, 2) or one.text(3),
+                "relationship": _relationship(one),
                 "phone": phone([*one.all(5), *one.all(6)]),
             }
         )
@@ -208,6 +208,29 @@ def contacts(message: Message, mapping: Mapping) -> list[Content]:
     ]
     gp = _gp(message, mapping)
     return [one for one in (*kin, {"name": gp, "relationship": "GP"} if gp else {}) if one]
+
+
+_RELATIONSHIPS = {
+    "spo": "spouse",
+    "dom": "partner",
+    "chd": "child",
+    "par": "parent",
+    "fth": "father",
+    "mth": "mother",
+    "sib": "sibling",
+    "cgv": "carer",
+    "grd": "guardian",
+    "emc": "emergency contact",
+    "fnd": "friend",
+    "frd": "friend",
+    "nbr": "neighbour",
+}
+"""Words of table 0063 and what is used beside it, by code in small letters."""
+
+
+def _relationship(kin: Segment) -> str | None:
+    code = kin.text(3)
+    return kin.text(3, 2) or (_RELATIONSHIPS.get(fold(code), code) if code else None)
 
 
 def _gp(message: Message, mapping: Mapping) -> str | None:

@@ -48,6 +48,14 @@ def texts(message: Message, place: str) -> Iterator[tuple[Repetition, str]]:
             yield one, said
 
 
+def coded(message: Message, place: str) -> Iterator[tuple[Repetition, str]]:
+    """As `texts`; a coded element (CE) that has no code counts by its words."""
+    name, number, component = split(place)
+    for one in message.repetitions(name, number):
+        if said := one.text(component) or (one.text(2) if component == 1 else None):
+            yield one, said
+
+
 def text(message: Message, *places: str) -> str | None:
     """What the first of these places says that is given."""
     return next((said for _, said in chain.from_iterable(texts(message, place) for place in places)), None)

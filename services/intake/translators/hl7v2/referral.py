@@ -1,5 +1,6 @@
 """A message as a canonical referral, or as its cancel; or everything that is wrong with it."""
 
+import hashlib
 from typing import Any
 
 from pydantic import ValidationError
@@ -86,7 +87,7 @@ def _cancelled(
         return _refusal(message)
     digest = cancel_hash(why, discharged_on)
     return Translated(
-        message_ids=(_message_id(header, digest),),
+        message_ids=(_message_id(header, referral_id, digest),),
         referral_id=referral_id,
         intent="cancel",
         content_hash=digest,
@@ -117,7 +118,9 @@ def _referred(
     try:
         referral = Referral.model_validate(content)
     except ValidationError as error:
-        message.reading.faults += faults_of(error, lambda loc: _place(loc, told))
+        named = {fault.place for fault in message.reading.faults}
+        found = faults_of(error, lambda loc: _place(loc, told))
+        message.reading.faults += [fault for fault in found if fault.place not in named]
         return _refusal(message)
     if message.reading.faults:
         return _refusal(message)
@@ -127,7 +130,7 @@ def _referred(
 def _accepted(header: Header, delivery: Delivery, referral: Referral, kept: tuple[Document, ...]) -> Translated:
     digest = content_hash(referral)
     return Translated(
-        message_ids=(_message_id(header, digest),),
+        message_ids=(_message_id(header, referral.message.referral_id, digest),),
         referral_id=referral.message.referral_id,
         intent=_INTENTS[header.trigger_event],
         content_hash=digest,
@@ -138,9 +141,11 @@ def _accepted(header: Header, delivery: Delivery, referral: Referral, kept: tupl
     )
 
 
-def _message_id(header: Header, digest: str) -> str:
-    """With the content: senders reset their counters, and the same MSH-10 with other content is a message of its own."""
-    return f"hl7v2:{header.sending_application}:{header.sending_facility}:{header.control_id}:{digest}"
+def _message_id(header: Header, referral_id: str, digest: str) -> str:
+    """With what it says, of which referral: senders reset their counters, and the same MSH-10 with other content, or about
+    another referral, is a message of its own."""
+    said = hashlib.sha256(f"{referral_id}\n{digest}".encode()).hexdigest()
+    return f"hl7v2:{header.sending_application}:{header.sending_facility}:{header.control_id}:{said}"
 
 
 def _content(header: Header, message: Message, mapping: Mapping, delivery: Delivery, told: Filled) -> Content:
@@ -164,8 +169,9 @@ def _content(header: Header, message: Message, mapping: Mapping, delivery: Deliv
 
 
 def _referred_on(header: Header, message: Message) -> Any:
-    """RF1-7, else RF1-9, else the day of the message."""
-    made = parsed(header.made_at) if len(header.made_at) >= 8 else None
+    """RF1-7, else RF1-9, else the day of a new referral's message: an update is made on another day."""
+    is_new = header.trigger_event == "I12" and len(header.made_at) >= 8
+    made = parsed(header.made_at) if is_new else None
     return day(message.first("RF1", 7)) or day(message.first("RF1", 9)) or (made.date() if made else None)
 
 

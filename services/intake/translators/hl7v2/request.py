@@ -34,7 +34,7 @@ def needs(message: Message, mapping: Mapping, told: Filled) -> list[dict[str, An
 
 def _coded_needs(message: Message, mapping: Mapping) -> Iterator[tuple[str, str | None, list[dict[str, Any]]]]:
     for place in mapping.needs.read_from:
-        for one, code in places.texts(message, place):
+        for one, code in places.coded(message, place):
             asked = mapping.needs.meanings.get(fold(code))
             if asked is not None:
                 yield asked.service, asked.label or one.text(2), snomed(one)
@@ -42,7 +42,7 @@ def _coded_needs(message: Message, mapping: Mapping) -> Iterator[tuple[str, str 
 
 def _unknown_needs(message: Message, mapping: Mapping) -> list[str | None]:
     """The words of codes where needs would stand, that nobody knows."""
-    coded = ((one, code) for place in mapping.needs.read_from for one, code in places.texts(message, place))
+    coded = ((one, code) for place in mapping.needs.read_from for one, code in places.coded(message, place))
     return [_words(one) for one, code in coded if fold(code) not in mapping.needs.meanings]
 
 
@@ -54,7 +54,7 @@ def _words(one: Repetition) -> str | None:
 def reason(message: Message, mapping: Mapping, told: Filled) -> dict[str, Any]:
     """Why: our category, the sender's words (RF1-10, notes, what else the partner's file names), SNOMED CT codings of RF1-10
     and DG1."""
-    given = [(one, code) for place in mapping.reasons.read_from for one, code in places.texts(message, place)]
+    given = [(one, code) for place in mapping.reasons.read_from for one, code in places.coded(message, place)]
     codes = [known for _, code in given if (known := mapping.reasons.meanings.get(fold(code)))]
     said = [one.text(2) or _unknown(code, mapping) for one, code in given]
     stated = message.repetitions("RF1", 10)
@@ -80,7 +80,7 @@ def _unknown(code: str, mapping: Mapping) -> str | None:
 
 def _field_words(message: Message, mapping: Mapping) -> Iterator[str]:
     for words in mapping.words:
-        for one, code in places.texts(message, words.read_from):
+        for one, code in places.coded(message, words.read_from):
             component = places.split(words.read_from)[2]
             said = words.meanings.get(fold(code)) or (one.text(2) if component == 1 else None) or code
             yield f"{words.label}: {said}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from services.intake.translators.contract import Fault
+from services.intake.translators.contract import Fault, unnamed
 from services.intake.translators.hl7v2 import places
 from services.intake.translators.hl7v2.dates import day
 from services.intake.translators.hl7v2.fills import FILLS, YES_NO
@@ -98,7 +98,7 @@ def _take(found: Filled, mapping: Mapping, told: Told, given: Given) -> None:
             _reason(found, mapping, given)
         case "flags":
             code = told.meanings.get(fold(given.code)) or given.code
-            found.flags.append({"code": str(code), "text": given.words or told.label})
+            found.flags.append(unnamed({"code": str(code), "text": given.words if given.words != code else None}))
         case "lines":
             found.lines.append(str(told.meanings.get(fold(given.code)) or given.words or given.code))
         case "prose":
