@@ -7,10 +7,11 @@ transaction, from the earliest, as raw bytes that we decode ourselves (see docs/
 import asyncio
 import dataclasses
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from aiokafka import ConsumerRebalanceListener, ConsumerRecord
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
@@ -18,16 +19,24 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from schemas.topics import Topic
-from services.messaging import database
+from services.messaging import database, metrics
 from services.messaging.cloudevents import Record
 from services.messaging.settings import Settings
+from services.messaging.sight import Seen
 from services.messaging.telemetry import log
+from services.messaging.watchdog import Loop
 
 BATCH = 500
 PATIENCE_SECONDS = 60.0
 """How long a batch is retried inside the handler before Kafka delivers it again; far below max.poll.interval (300 s)."""
 
 SESSION_MS = 10_000
+
+GRACEFUL_SECONDS = 5.0
+"""How long the batch in hand may take to end, once we are told to stop."""
+
+STOP_SECONDS = 12.0
+"""How long the client may take for that and for leaving Kafka."""
 
 
 def create(settings: Settings, *, name: str) -> KafkaBroker:
@@ -38,7 +47,7 @@ def create(settings: Settings, *, name: str) -> KafkaBroker:
         allow_auto_create_topics=False,
         acks="all",
         ack_policy=AckPolicy.NACK_ON_ERROR,
-        graceful_timeout=5.0,
+        graceful_timeout=GRACEFUL_SECONDS,
         apply_types=False,
         logger=None,
     )
@@ -46,13 +55,13 @@ def create(settings: Settings, *, name: str) -> KafkaBroker:
 
 def subscribe(
     broker: KafkaBroker, topics: Sequence[str], *, group: str, receive: Callable[[Sequence[Record]], Awaitable[None]]
-) -> None:
+) -> "Subscription":
     """Give batches of `topics` to `receive`, in order for each partition. Offsets are committed after it has returned.
 
     `receive` is one transaction and drops duplicates. What it raises is retried here with growing pauses: nothing is skipped.
     """
     work = _Work(receive)
-    broker.subscriber(
+    subscriber = broker.subscriber(
         *topics,
         batch=True,
         group_id=group,
@@ -64,7 +73,40 @@ def subscribe(
         listener=work,
         parser=_parse,
         decoder=_raw,
-    )(work.handle)
+    )
+    subscriber(work.handle)
+    return Subscription(subscriber, work)
+
+
+class Subscription:
+    """What a consumer has to do, and how far it is: offsets that Kafka holds, against the partitions that it was given."""
+
+    def __init__(self, subscriber: Any, work: "_Work") -> None:
+        self._subscriber = subscriber
+        self._work = work
+
+    def loops(self) -> list[Loop]:
+        """For the watchdog. A member without partitions stands still with its whole group only: others have longer to see to it."""
+        return [Loop("consumer", self._ours), Loop("consumer without partitions", self._of_all, times=2)]
+
+    def lacking(self) -> list[str]:
+        """For readiness: a member of its group, or not yet."""
+        return [] if self._work.joined else ["its place in the consumer group"]
+
+    def _assigned(self) -> frozenset[TopicPartition]:
+        consumer = self._subscriber.consumer
+        return consumer.assignment() if consumer is not None else frozenset()
+
+    def _ours(self, seen: Seen) -> Mapping[TopicPartition, tuple[int, int]]:
+        assigned = self._assigned()
+        return {one: at for one, at in self._positions(seen).items() if one in assigned}
+
+    def _of_all(self, seen: Seen) -> Mapping[TopicPartition, tuple[int, int]]:
+        return {} if self._assigned() else self._positions(seen)
+
+    def _positions(self, seen: Seen) -> dict[TopicPartition, tuple[int, int]]:
+        refusals = self._work.refusals
+        return {one: (lag.committed, refusals) for one, lag in seen.lags.items() if lag.records}
 
 
 async def _parse(records: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -79,17 +121,25 @@ async def _raw(message: Any) -> Any:
 
 
 class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """One subscriber's handler, and the listener that lets it finish before its partitions go to somebody else."""
+    """One subscriber's handler, and the listener that lets it finish before its partitions go to somebody else.
+
+    `refusals`: attempts that the database itself refused. `joined`: the group gave this member its place.
+    """
 
     def __init__(self, receive: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
         self._receive = receive
         self._busy = asyncio.Lock()
         self._revoked = False
+        self.refusals = 0
+        self.joined = False
 
     async def handle(self, records: tuple[ConsumerRecord[bytes, bytes], ...]) -> None:
         async with self._busy:
             self._revoked = False
+            began = time.monotonic()
             await self._until_received([_record(record) for record in records])
+            metrics.BATCH_RECORDS.observe(len(records))
+            metrics.BATCH_SECONDS.observe(time.monotonic() - began)
 
     async def _until_received(self, records: Sequence[Record]) -> None:
         pause, patience = 0.1, PATIENCE_SECONDS
@@ -100,6 +150,8 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
                 log.warning(
                     "receive_backs_off", reason=database.reason_class(error), records=len(records), seconds=pause
                 )
+                metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
+                self.refusals += database.sqlstate(error) is not None
                 if self._revoked or patience <= 0:
                     raise
             await asyncio.sleep(pause)
@@ -116,6 +168,7 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
             log.warning("rebalance_did_not_wait", reason="a batch was still being applied; its repeat will be dropped")
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
+        self.joined = True
         log.info("partitions_assigned", partitions=len(assigned))
 
 
@@ -205,28 +258,57 @@ def _differences(
 async def run(broker: KafkaBroker | None, *background: Coroutine[Any, Any, None]) -> None:
     """Start the broker and the background work; on SIGTERM or SIGINT finish the batch in hand and stop.
 
+    A second signal ends the process at once, as a kill would: what is unfinished is rolled back, and done again by whoever comes next.
     A background task that ends or fails ends the process: its supervisor starts it anew.
     """
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    tasks = [asyncio.create_task(work) for work in background]
-    waiting = asyncio.create_task(stopping.wait())
+    _stop_when_asked(stopping)
+    consuming = [asyncio.create_task(_consume(broker))] if broker is not None else []
+    others = [asyncio.create_task(stopping.wait()), *map(asyncio.create_task, background)]
     try:
-        if broker is not None:
-            await broker.start()
-        await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*consuming, *others], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        if broker is not None:
+        ended = [task for task in (*consuming, *others) if task.done()]
+        await _cancel(consuming)
+        await _cancel(others)  # the relay last: what the last batch committed is published, too
+    for task in ended:
+        task.result()
+
+
+async def _consume(broker: KafkaBroker) -> None:
+    try:
+        await broker.start()
+        await asyncio.Event().wait()
+    finally:
+        await _leave(broker)
+
+
+def _stop_when_asked(stopping: asyncio.Event) -> None:
+    """The first signal is ours; from then on they are the kernel's, which needs nothing of us to end a process."""
+    loop = asyncio.get_running_loop()
+    asks = (signal.SIGTERM, signal.SIGINT)
+
+    def asked() -> None:
+        log.info("stops")
+        stopping.set()
+        for number in asks:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in asks:
+        loop.add_signal_handler(number, asked)
+
+
+async def _leave(broker: KafkaBroker) -> None:
+    """Finish the batch in hand, commit, and leave the group; while Kafka is away that could take for ever."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
             await broker.stop()
-        await _cancel([waiting, *tasks])
+    except TimeoutError:
+        log.warning("kafka_left_without_a_word")
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
-    ended = [task for task in tasks if task.done() and not task.cancelled()]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for task in ended:
-        task.result()

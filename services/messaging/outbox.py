@@ -8,22 +8,26 @@ the advisory lock lasts for one round, so a relay that stops gives it back, and 
 import asyncio
 import contextlib
 import json
+import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
 from schemas.topics import MAX_VALUE_BYTES
-from services.messaging import database
+from services.messaging import database, metrics
 from services.messaging.cloudevents import headers_of, value_of
 from services.messaging.database import Transaction
+from services.messaging.sight import Seen
 from services.messaging.telemetry import log
+from services.messaging.watchdog import Loop, Progress
 
 SHARDS = 8
 ROUND = 1_000
@@ -40,6 +44,11 @@ WAVE_SECONDS = 4.0
 
 WAVES_SECONDS = 2.0
 """How long a round begins waves: with the last wave's wait, less than the session may idle in its transaction (8 s)."""
+
+LAST_SECONDS = 8.0
+"""How long a relay that is told to stop may take to finish the round in hand, and for a last one."""
+
+T = TypeVar("T")
 
 
 class TooLarge(ValueError):
@@ -114,33 +123,59 @@ class Relay:
         self._owed = False
         self._paused: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
+        self._progress = Progress()
+
+    def loop(self) -> Loop:
+        """For the watchdog: rows that Kafka would take wait, and no round ends well."""
+        return Loop("relay", self._lanes)
+
+    def _lanes(self, seen: Seen) -> Mapping[str, int]:
+        return {"outbox": self._progress.done} if seen.publishable else {}
 
     def wake(self) -> None:
         """There are new rows."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Publish until cancelled. Passing faults are retried for ever, with growing pauses."""
-        pause = 0.1
+        """Publish until cancelled; then finish the round in hand, and publish what was committed last.
+
+        Passing faults are retried for ever, with growing pauses.
+        """
         try:
-            while True:
-                self._owed = self._owed or self._woken.is_set()
-                self._woken.clear()
-                try:
-                    sent, whole = await self._round()
-                    pause, self._owed = 0.1, self._owed and not whole
-                except Exception as error:
-                    log.warning(
-                        "relay_backs_off", schema=self._schema, reason=database.reason_class(error), seconds=pause
-                    )
-                    await self._replace_producer()
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, 5.0)
-                    continue
-                if sent < ROUND:
-                    await self._wait(AGAIN_SECONDS if self._owed else POLL_SECONDS)
+            await self._for_ever()
         finally:
+            await self._last_round()
             await self._replace_producer()
+
+    async def _for_ever(self) -> None:
+        pause = 0.1
+        while True:
+            self._owed = self._owed or self._woken.is_set()
+            self._woken.clear()
+            try:
+                sent, whole = await _to_its_end(self._round())
+                pause, self._owed = 0.1, self._owed and not whole
+            except Exception as error:
+                self._failed(error, pause)
+                await self._replace_producer()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            if sent < ROUND:
+                await self._wait(AGAIN_SECONDS if self._owed else POLL_SECONDS)
+
+    def _failed(self, error: Exception, pause: float) -> None:
+        log.warning("relay_backs_off", schema=self._schema, reason=database.reason_class(error), seconds=pause)
+        metrics.RELAY_FAILURES.labels(database.fault_of(error)).inc()
+        if database.sqlstate(error) is not None:
+            self._progress.made()  # the database itself refused: a new process would be refused, too
+
+    async def _last_round(self) -> None:
+        """What the last batch of this process committed need not wait for another process, or the next start."""
+        if self._woken.is_set():
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._round()
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -149,11 +184,20 @@ class Relay:
 
     async def _round(self) -> tuple[int, bool]:
         """One round: (rows read, whether all shards were ours: else rows that we were woken for may be in another's)."""
+        began = time.monotonic()
+        published: Sequence[_Row] = ()
         async with self._engine.begin() as tx:
             shards = await self._lock_shards(tx)
             rows = await self._unpublished(tx, shards)
             if rows:
-                await self._mark(tx, await self._publish(rows))
+                published = await self._publish(rows)
+                await self._mark(tx, published)
+        if published or not rows:
+            self._progress.made()
+        if rows:
+            metrics.PUBLISHED.inc(len(published))
+            metrics.ROUND_ROWS.observe(len(rows))
+            metrics.ROUND_SECONDS.observe(time.monotonic() - began)
         return len(rows), len(shards) == SHARDS
 
     async def _lock_shards(self, tx: Transaction) -> list[int]:
@@ -208,7 +252,10 @@ class Relay:
         sent = [await self._handed_over(producer, row, unreachable) for row in wave]
         if futures := [one for one in sent if isinstance(one, asyncio.Future)]:
             await asyncio.wait(futures, timeout=WAVE_SECONDS)
-        return [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
+        results = [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
+        for future in futures:
+            future.cancel()  # nobody will ask for a late answer
+        return results
 
     async def _handed_over(
         self, producer: AIOKafkaProducer, row: _Row, unreachable: dict[str, BaseException]
@@ -233,6 +280,9 @@ class Relay:
         self._failures[target] += 1
         seconds = min(0.1 * 2.0 ** min(self._failures[target], 10), 5.0)
         self._paused[target] = asyncio.get_running_loop().time() + seconds
+        metrics.RELAY_FAILURES.labels(database.fault_of(error)).inc()
+        if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
+            self._progress.made()  # Kafka itself refused: a new producer would be refused, too
         log.warning("topic_refuses", topic=target, reason=database.reason_class(error), seconds=seconds)
 
     async def _mark(self, tx: Transaction, rows: Sequence[_Row]) -> None:
@@ -262,11 +312,36 @@ class Relay:
         producer, self._producer = self._producer, None
         if producer is None:
             return
+        metrics.PRODUCERS_REPLACED.inc()
         try:
             async with asyncio.timeout(2):
                 await producer.stop()
         except (TimeoutError, KafkaError, OSError):
+            await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what `stop` could not: left alone, its sender would go on for ever, and one more with each replacement."""
+    accumulator, sender = producer._message_accumulator, producer._sender.sender_task
+    accumulator.fail_all(KafkaError())
+    with contextlib.suppress(TimeoutError, KafkaError, OSError):
+        async with asyncio.timeout(2):
             await producer.client.close()
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait([sender], timeout=1)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of `work`. Cancelled meanwhile, it is let end first: its transaction is nearly done."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=LAST_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _result(future: "asyncio.Future[object]") -> object:

@@ -11,24 +11,36 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from services.messaging import settings, telemetry
+from services.messaging import metrics, settings, telemetry, watchdog
 from services.messaging.broker import TopicsDiffer
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
+from services.messaging.watchdog import STALLED, Stalled
 
 
 def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *faults: type[Exception]) -> None:
-    """Run `main` until it ends. One of `faults`, whose texts are for people, ends the process with 1 and its text."""
+    """Run `main` until it ends. One of `faults`, whose texts are for people, ends the process with 1 and its text.
+
+    A process that stands still, or whose event loop is blocked, ends with watchdog.STALLED.
+    """
     expected: tuple[type[Exception], ...] = (TopicsDiffer, *faults)
     chosen = settings.load()
     telemetry.configure(service, chosen)
+    metrics.tell_build(service)
     _spare_the_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main(chosen))
+            runner.run(_watched(main, chosen))
+    except Stalled:
+        raise SystemExit(STALLED) from None
     except expected as fault:
         sys.stderr.write(f"Cannot start {service}.\n{fault}\n")
         raise SystemExit(1) from None
+
+
+async def _watched(main: Callable[[Settings], Coroutine[Any, Any, None]], chosen: Settings) -> None:
+    with watchdog.loop_watched(chosen.stall_seconds):
+        await main(chosen)
 
 
 def _spare_the_collector() -> None:
@@ -64,6 +76,27 @@ def server(app: Any) -> Server:
     )
 
 
+async def answer(app: Any, chosen: Settings) -> None:
+    """Answer HTTP until cancelled; then requests in hand are answered first. Several processes may share the port."""
+    await _answer(app, listen(chosen))
+
+
+async def answer_apart(app: Any, chosen: Settings) -> None:
+    """The same on the port that is this process's own."""
+    assert chosen.metrics_port is not None
+    await _answer(app, a_socket(chosen.http_host, chosen.metrics_port))
+
+
+async def _answer(app: Any, opened: socket.socket) -> None:
+    one = server(app)
+    serving = asyncio.create_task(one.serve(sockets=[opened]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        one.should_exit = True
+        await serving
+
+
 def listen(chosen: Settings) -> socket.socket:
     """The socket for HTTP."""
     opened = shared_socket(chosen.http_host, chosen.http_port)
@@ -73,9 +106,14 @@ def listen(chosen: Settings) -> socket.socket:
 
 def shared_socket(host: str, port: int) -> socket.socket:
     """A socket that several processes can share: the kernel deals the connections out. Raises OSError."""
+    return a_socket(host, port, shared=True)
+
+
+def a_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket; raises OSError where somebody has the port."""
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
     try:
         opened.bind((host, port))
     except OSError:

@@ -50,6 +50,13 @@ class Settings(BaseSettings):
     mllp_client_ca: Path | None = Field(
         None, description="Authorities that clients' certificates must come from, in PEM"
     )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which this process alone answers /metrics and /health, apart from what partners reach; without"
+        " it they are on its HTTP port",
+    )
     intake_url: str | None = Field(None, description="Where hubs reach intake, for attachments")
     notifier_url: str | None = Field(None, description="Where partners fetch their feedback")
     mesh_url: str | None = Field(None, description="MESH API; without it no letter is sent by MESH")
@@ -59,6 +66,11 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
     kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")
+    stall_seconds: float = Field(
+        60.0,
+        ge=0.5,
+        description="A process that has work and gets no further for so long ends itself, to be started anew",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged")
     log_format: Literal["json", "console"] = Field("json", description="How logs are written")
 

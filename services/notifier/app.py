@@ -1,18 +1,21 @@
 """Runs the notifier: case events in, feedback out. `python -m services.notifier.app`"""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services import directory, partners, reviewed
-from services.messaging import broker, database, process
+from services.messaging import broker, database, health, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
+from services.messaging.sight import Sight
 from services.messaging.telemetry import log
-from services.notifier import store, words
+from services.messaging.watchdog import Watchdog
+from services.notifier import store, waiting, words
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
@@ -69,15 +72,30 @@ async def _serve(
 
     receiver = Receiver(engine, recipients, reviewed, channels, committed)
     listener = broker.create(config, name="notifier")
-    broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
-    pages = application(engine, known)
+    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
+    sight = Sight(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], question=waiting.look)
+    loops = [relay.loop(), delivery.loop(), *consumer.loops()]
+    watchdog = Watchdog(sight, loops, seconds=config.stall_seconds)
     log.info("notifier_starts", channels=sorted(channels))
-    await broker.run(listener, delivery.run(), relay.run(), _pages(pages, config))
+    await broker.run(
+        listener,
+        delivery.run(),
+        relay.run(),
+        watchdog.run(),
+        *_answering(config, engine, known, lambda: [*sight.lacking(), *consumer.lacking()]),
+    )
 
 
-async def _pages(pages: Starlette, config: Settings) -> None:
-    """Answer HTTP; several processes may share the port."""
-    await process.server(pages).serve(sockets=[process.listen(config)])
+def _answering(
+    config: Settings, engine: AsyncEngine, known: partners.Partners, lacking: health.Lacking
+) -> list[Coroutine[Any, Any, None]]:
+    """What partners reach; and how we are, apart from it where that has a port of its own."""
+    apart = config.metrics_port is not None
+    pages = application(engine, known, health.routes(engine, lacking, with_metrics=not apart))
+    answering = [process.answer(pages, config)]
+    if apart:
+        answering.append(process.answer_apart(Starlette(routes=health.routes(engine, lacking)), config))
+    return answering
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database
+from services.messaging import database, metrics
+from services.messaging.sight import Seen
 from services.messaging.telemetry import log
+from services.messaging.watchdog import Loop, Progress
 from services.notifier import store
 from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
 from services.notifier.feedback import Words, restate
@@ -57,6 +59,14 @@ class Delivery:
         self._results: list[Attempt] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._by_recipient: Counter[str] = Counter()
+        self._progress = Progress()
+
+    def loop(self) -> Loop:
+        """For the watchdog: feedback is due, and no result is recorded, nor is it seen to be somebody else's."""
+        return Loop("deliverer", self._lanes)
+
+    def _lanes(self, seen: Seen) -> Mapping[str, int]:
+        return {"due": self._progress.done} if seen.due or self._under_way or self._results else {}
 
     def wake(self) -> None:
         """Something may be due."""
@@ -97,7 +107,10 @@ class Delivery:
             try:
                 claimed = await self._claim(min(room, EACH)) if room > 0 else []
                 pause = 0.1
+                if not claimed and not self._under_way and not self._results:
+                    self._progress.made()  # what is due, another process has in hand
             except Exception as error:
+                self._refused(error)
                 log.warning("delivery_backs_off", reason=database.reason_class(error), seconds=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
@@ -106,6 +119,10 @@ class Delivery:
                 self._start(one)
             if len(claimed) < min(room, EACH) or room <= 0:
                 await self._wait()
+
+    def _refused(self, error: Exception) -> None:
+        if database.sqlstate(error) is not None:
+            self._progress.made()  # the database itself refused: a new process would be refused, too
 
     async def _wait(self) -> None:
         """Until woken, or the poll is due. Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends us."""
@@ -174,6 +191,7 @@ class Delivery:
                 del self._results[: len(results)]
                 pause = 0.1
             except Exception as error:
+                self._refused(error)
                 log.warning("recording_backs_off", reason=database.reason_class(error), seconds=pause)
                 await asyncio.sleep(pause)
                 self._results_there.set()
@@ -181,8 +199,10 @@ class Delivery:
 
     async def _record(self, results: Sequence[Attempt]) -> None:
         await database.each_or_halves(results, self._mark, _not_recorded)
+        self._progress.made()
         for attempt in results:
             _tell(attempt)
+            _count(attempt)
         self._wake_later(results)
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
@@ -205,6 +225,12 @@ async def _not_recorded(attempt: Attempt, reason: str) -> None:
 
 def _pause(claimed: Claimed, outcome: Outcome) -> float:
     return pause_before(claimed.parcel.attempt + 1, outcome.after) if isinstance(outcome, Retry) else 0.0
+
+
+def _count(attempt: Attempt) -> None:
+    channel = attempt.claimed.conversation[3]
+    metrics.ATTEMPTS.labels(channel, type(attempt.outcome).__name__.lower()).inc()
+    metrics.ATTEMPT_SECONDS.labels(channel).observe((attempt.ended_at - attempt.started_at).total_seconds())
 
 
 def _tell(attempt: Attempt) -> None:

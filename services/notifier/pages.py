@@ -1,10 +1,10 @@
-"""What the notifier answers over HTTP: feedback to be fetched, and whether it is well."""
+"""What the notifier answers over HTTP: feedback to be fetched."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,8 +23,8 @@ UNAUTHORISED = {"error": "unauthorised", "explanation": "Send the bearer token t
 AWAY = {"error": "unavailable", "explanation": "Please try again in a few seconds."}
 
 
-def application(engine: AsyncEngine, partners: Partners) -> Starlette:
-    """The ASGI application."""
+def application(engine: AsyncEngine, partners: Partners, beside: Sequence[Route] = ()) -> Starlette:
+    """The ASGI application, with the routes of its health beside its own."""
 
     async def feedback(request: Request) -> Response:
         caller = partners.authenticate(request.headers.get("authorization"))
@@ -37,24 +37,7 @@ def application(engine: AsyncEngine, partners: Partners) -> Starlette:
             return _unable(error)
         return _json(200, [_fetched(one) for one in kept]) if kept else _json(404, UNKNOWN)
 
-    async def live(request: Request) -> Response:
-        return _json(200, {"live": True})
-
-    async def ready(request: Request) -> Response:
-        try:
-            async with engine.connect() as connection:
-                await connection.execute(text("select 1"))
-        except Exception as error:
-            return _unable(error)
-        return _json(200, {"ready": True})
-
-    return Starlette(
-        routes=[
-            Route("/referrals/{reference}/feedback", feedback, methods=["GET"]),
-            Route("/health/live", live),
-            Route("/health/ready", ready),
-        ]
-    )
+    return Starlette(routes=[Route("/referrals/{reference}/feedback", feedback, methods=["GET"]), *beside])
 
 
 def _fetched(kept: Kept) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Runs the router: referrals and commands in, case events out. `python -m services.router.app`"""
 
+from starlette.applications import Starlette
+
 from schemas.topics import REFERRAL_EVENT, declared, hub_command
 from services import directory, reviewed
-from services.messaging import broker, database, process
+from services.messaging import broker, database, health, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
+from services.messaging.sight import Sight
 from services.messaging.telemetry import log
+from services.messaging.watchdog import Watchdog
 from services.router import store
 from services.router.batch import Batches
 
@@ -23,9 +27,13 @@ async def main(config: Settings) -> None:
         batches = Batches(engine, hubs, committed=relay.wake)
         listener = broker.create(config, name="router")
         topics = [REFERRAL_EVENT, *map(hub_command, names)]
-        broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)
+        consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)
         log.info("router_starts", directory=hubs.version, hubs=len(names))
-        await broker.run(listener, relay.run())
+        sight = Sight(config, store.SCHEMA, group=GROUP, topics=topics)
+        watchdog = Watchdog(sight, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
+        pages = Starlette(routes=health.routes(engine, lambda: [*sight.lacking(), *consumer.lacking()]))
+        answer = process.answer_apart if config.metrics_port else process.answer
+        await broker.run(listener, relay.run(), watchdog.run(), answer(pages, config))
     finally:
         await engine.dispose()
 

@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.referral import Organisation
-from services.messaging import process
+from services.messaging import health, process
 from services.messaging.settings import Settings
 from services.notifier.channels.mailbox import recipients_of
 from services.notifier.pages import application
@@ -52,7 +52,7 @@ async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
     listening = process.listen(
         Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file="/dev/null")
     )
-    pages = application(engine, the_partners(tokens=TOKENS))
+    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine))
     server = process.server(pages)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:

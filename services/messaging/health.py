@@ -1,0 +1,51 @@
+"""How a service is: /health/live, /health/ready and /metrics, the same on each."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services.messaging import database, metrics
+from services.messaging.telemetry import log
+
+READY_SECONDS = 2.0
+
+Lacking = Callable[[], Sequence[str]]
+"""What a service lacks before it can work, in words for people; nothing: it can."""
+
+
+def routes(engine: AsyncEngine, lacking: Lacking = tuple, *, with_metrics: bool = True) -> list[Route]:
+    """Live: this process answers. Ready: the service could do its work now; else 503, and what it lacks."""
+
+    async def ready(_: Request) -> Response:
+        lacks = [*await _database(engine), *lacking()]
+        if lacks:
+            return JSONResponse({"status": "not ready", "lacks": lacks}, status_code=503)
+        return JSONResponse({"status": "ready", "version": metrics.version()})
+
+    answered = [Route("/health/live", _live), Route("/health/ready", ready)]
+    return [*answered, Route("/metrics", _metrics)] if with_metrics else answered
+
+
+async def _live(_: Request) -> Response:
+    """A process that stands still does not answer for long: its watchdog ends it."""
+    return JSONResponse({"status": "live", "version": metrics.version()})
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(metrics.exposition(), media_type=metrics.MEDIA_TYPE)
+
+
+async def _database(engine: AsyncEngine) -> list[str]:
+    """Asked now, through the connections that do the work."""
+    try:
+        async with asyncio.timeout(READY_SECONDS), engine.connect() as connection:
+            await connection.execute(text("select 1"))
+    except Exception as error:
+        log.warning("not_ready", reason=database.reason_class(error))
+        return ["database"]
+    return []

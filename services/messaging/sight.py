@@ -1,0 +1,239 @@
+"""What waits, and whether database and Kafka answer: measured by clients of its own, apart from those that do the work.
+
+A client that has wedged says nothing about its server. So these are other clients, thrown away after any failure: what they see is
+what a process that starts now would see. One look serves the metrics, readiness and the watchdog.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import database, metrics
+from services.messaging.database import Transaction
+from services.messaging.settings import Settings
+from services.messaging.telemetry import log
+
+LOOK_SECONDS = 8.0
+"""How long either server may take to tell; then it counts as away."""
+
+COUNTED = 10_001
+"""Unpublished rows that are counted at most: a long queue must not cost more the longer it is."""
+
+T = TypeVar("T")
+
+Question = Callable[[Transaction], Awaitable[bool]]
+"""What a service asks of its own tables, to set its own metrics; true where something waits that could be done now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a group is on one partition: the next offset that it will read, and how many records are behind that."""
+
+    committed: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look. `publishable`: rows of the outbox whose topics Kafka would take them for now. `due`: what the service asked."""
+
+    database: bool = False
+    kafka: bool = False
+    lags: Mapping[TopicPartition, Lag] = field(default_factory=dict)
+    publishable: int = 0
+    due: bool = False
+
+    @property
+    def away(self) -> list[str]:
+        return [name for name, there in (("database", self.database), ("kafka", self.kafka)) if not there]
+
+
+class Sight:
+    """Looks at one service's schema, and at its consumer group where it has one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        schema: str,
+        *,
+        group: str | None = None,
+        topics: Sequence[str] = (),
+        question: Question | None = None,
+        quarantine: bool = True,
+    ) -> None:
+        self._settings = settings
+        self._schema = schema
+        self._group = group
+        self._topics = topics
+        self._question = question
+        self._quarantine = quarantine
+        self._engine: AsyncEngine | None = None
+        self._kafka = _KafkaEyes(settings.kafka)
+        self.seen = Seen()
+
+    def lacking(self) -> list[str]:
+        """For readiness of a service that cannot work without Kafka."""
+        return [] if self.seen.kafka else ["kafka"]
+
+    async def look(self) -> Seen:
+        """Measure everything once. Never raises: what does not answer is away."""
+        rows, lags = await asyncio.gather(
+            self._told("database", self._rows(), self._forget_database),
+            self._told("kafka", self._lags(), self._kafka.forget),
+        )
+        waiting, due = rows if rows is not None else ({}, False)
+        reachable = await self._told("kafka", self._kafka.writable(sorted(waiting)), self._kafka.forget)
+        self.seen = Seen(
+            database=rows is not None,
+            kafka=lags is not None and reachable is not None,
+            lags=lags or {},
+            publishable=sum(waiting[topic] for topic in reachable or ()),
+            due=due,
+        )
+        self._tell()
+        return self.seen
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._kafka.forget()
+        await self._forget_database()
+
+    async def _told(self, what: str, asked: Awaitable[T], forget: Callable[[], Awaitable[None]]) -> T | None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await asked
+        except Exception as error:
+            log.warning("does_not_answer", what=what, reason=database.reason_class(error))
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(2):
+                    await forget()
+            return None
+
+    def _tell(self) -> None:
+        for name in ("database", "kafka"):
+            metrics.AWAY.labels(name).set(name in self.seen.away)
+        metrics.LAG.clear()
+        by_topic: Counter[str] = Counter()
+        for partition, lag in self.seen.lags.items():
+            by_topic[partition.topic] += lag.records
+        for topic, records in by_topic.items():
+            metrics.LAG.labels(topic).set(records)
+
+    # ---- PostgreSQL
+
+    async def _rows(self) -> tuple[dict[str, int], bool]:
+        """Unpublished rows by topic, and the service's own answer."""
+        if self._engine is None:
+            self._engine = database.connect(self._settings.database, pool=1)
+        async with self._engine.connect() as connection:
+            waiting = await self._unpublished(connection)
+            if self._quarantine:
+                await self._quarantined(connection)
+            due = await self._question(connection) if self._question else False
+        return waiting, due
+
+    async def _unpublished(self, connection: Transaction) -> dict[str, int]:
+        result = await connection.execute(
+            text(f"""
+                select target, count(*), extract(epoch from clock_timestamp() - min(created_at))
+                from (select target, created_at from {self._schema}.outbox
+                      where published_at is null order by id limit {COUNTED}) as waiting
+                group by target""")  # noqa: S608 - the schema is a name of ours
+        )
+        rows = [(str(target), int(count), float(age)) for target, count, age in result]
+        metrics.UNPUBLISHED.set(sum(count for _, count, _ in rows))
+        metrics.OLDEST_UNPUBLISHED.set(max((age for _, _, age in rows), default=0.0))
+        return {target: count for target, count, _ in rows}
+
+    async def _quarantined(self, connection: Transaction) -> None:
+        result = await connection.execute(
+            text(f"select reason, count(*) from {self._schema}.quarantine where resolved_at is null group by reason")  # noqa: S608
+        )
+        kinds: Counter[str] = Counter()
+        for reason, count in result:
+            kinds[kind_of(reason)] += count
+        metrics.QUARANTINED.clear()
+        for kind, count in kinds.items():
+            metrics.QUARANTINED.labels(kind).set(count)
+
+    async def _forget_database(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    # ---- Kafka
+
+    async def _lags(self) -> dict[TopicPartition, Lag]:
+        return await self._kafka.lags(self._group, self._topics) if self._group else {}
+
+
+class _KafkaEyes:
+    """An admin client and a consumer without a group, made when they are needed."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def lags(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Lag]:
+        """For each partition of `topics`."""
+        admin, consumer = await self._started()
+        told = await admin.describe_topics(list(topics))
+        partitions = [
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in told
+            for partition in topic["partitions"]
+        ]
+        committed = await admin.list_consumer_group_offsets(group)
+        first, end = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
+        return {one: _lag(committed.get(one), first[one], end[one]) for one in partitions}
+
+    async def writable(self, topics: Sequence[str]) -> list[str]:
+        """Those of `topics` that would take a record on any partition now; raises where Kafka does not answer."""
+        admin, _ = await self._started()
+        told = await admin.describe_topics(list(topics)) if topics else await admin.describe_cluster()
+        return [topic["topic"] for topic in told if _takes(topic)] if topics else []
+
+    async def forget(self) -> None:
+        clients, self._clients = self._clients, None
+        if clients is not None:
+            await asyncio.gather(clients[0].close(), clients[1].stop(), return_exceptions=True)
+
+    async def _started(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+        async with self._one_at_a_time:
+            if self._clients is None:
+                admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+                consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+                self._clients = (admin, consumer)
+                await asyncio.gather(admin.start(), consumer.start())
+            return self._clients
+
+
+def _lag(committed: Any, first: int, end: int) -> Lag:
+    """A group that has committed nothing begins with the earliest record; one that is behind retention, too."""
+    at = max(first, committed.offset if committed is not None else 0)
+    return Lag(at, max(0, end - at))
+
+
+def _takes(topic: Mapping[str, Any]) -> bool:
+    """Every partition has a leader, and as many replicas in sync as our topics ask for: all of them but one."""
+    return topic["error_code"] == 0 and all(
+        one["leader"] >= 0 and len(one["isr"]) >= max(1, len(one["replicas"]) - 1) for one in topic["partitions"]
+    )
+
+
+def kind_of(reason: str) -> str:
+    """The kind of a quarantine reason, for a label: reasons name places, of which there are many; kinds are these six."""
+    beginnings = {"decision": "decision", "compose": "compose", "waits": "waiting", "sqlstate": "database"}
+    for beginning, kind in beginnings.items():
+        if reason.startswith(beginning):
+            return kind
+    return "unreadable" if ":" in reason else "other"

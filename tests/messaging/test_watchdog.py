@@ -1,0 +1,307 @@
+"""A process that has work and gets no further ends itself; one that is slow, or whose servers are away, is left alone."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import broker, outbox, watchdog
+from services.messaging.cloudevents import Record
+from services.messaging.outbox import Message, Relay
+from services.messaging.settings import Settings
+from services.messaging.sight import Seen, Sight
+from services.messaging.watchdog import Loop, Stalled, Stillness, Watchdog, _Pulse
+from tests.messaging.conftest import an_event
+from tests.messaging.test_broker import Seen as Values
+from tests.messaging.test_broker import publish
+from tests.messaging.test_outbox import put, running, unpublished
+
+WELL = Seen(database=True, kafka=True)
+
+
+@pytest.fixture(autouse=True)
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """This process must not be ended: the times that it was given are collected instead."""
+    given: list[float] = []
+    monkeypatch.setattr(watchdog, "end_at_last", given.append)
+    return given
+
+
+# ---- judging, by values -----------------------------------------------------------------------------------------------
+
+
+def test_a_lane_that_moves_is_never_still() -> None:
+    still = Stillness()
+    assert [still.judge(now, {"a": now}) for now in (0.0, 100.0, 200.0)] == [(0, 0)] * 3
+
+
+def test_without_work_nothing_is_still() -> None:
+    still = Stillness()
+    assert [still.judge(now, {}) for now in (0.0, 100.0)] == [(0, 0)] * 2
+    assert still.judge(200.0, {"a": 1}) == (0, 0)
+
+
+def test_work_that_comes_to_a_loop_that_stands_still_does_not_excuse_it() -> None:
+    still = Stillness()
+    lanes = [still.judge(10.0 * n, {f"lane {lane}": 1 for lane in range(n + 1)}) for n in range(4)]
+    assert lanes == [(0, 0), (10, 10), (20, 20), (30, 30)]
+
+
+def test_one_lane_that_stands_still_among_others_is_given_ten_times_longer() -> None:
+    dog = Watchdog(None, [Loop("tried", lambda _: {"still": 1, "moving": next(turns)})], seconds=60)  # type: ignore[arg-type]
+    turns = iter(range(100))
+    for now in range(0, 600, 10):
+        dog.judge(WELL, now)
+    with pytest.raises(Stalled, match="tried"):
+        dog.judge(WELL, 600)
+
+
+@pytest.mark.parametrize("away", [Seen(kafka=True), Seen(database=True), Seen()])
+def test_whoever_waits_for_a_server_that_is_away_is_left_alone_and_judged_anew_when_it_is_back(
+    away: Seen, ends: list[float]
+) -> None:
+    dog = Watchdog(None, [Loop("tried", lambda _: {"a": 1})], seconds=60)  # type: ignore[arg-type]
+    dog.judge(WELL, 0)
+    for now in (30, 300, 3_000):
+        dog.judge(away, now)
+    dog.judge(WELL, 3_010)
+    dog.judge(WELL, 3_060)
+    with pytest.raises(Stalled, match="60 s"):
+        dog.judge(WELL, 3_070)
+    assert ends == [watchdog.LAST_SECONDS]
+
+
+def test_an_event_loop_is_blocked_where_only_it_was_silent() -> None:
+    pulse = _Pulse(60)
+    start = pulse._last
+    assert not any(pulse.blocked_for(start + second) for second in range(60))
+    assert pulse.blocked_for(start + 61) == 61
+
+
+def test_a_process_that_was_stopped_as_a_whole_gets_its_time_again() -> None:
+    pulse = _Pulse(60)
+    start = pulse._last
+    assert pulse.blocked_for(start + 1_000) == 0
+    assert not any(pulse.blocked_for(start + 1_000 + second) for second in range(60))
+    assert pulse.blocked_for(start + 1_061) == 61
+
+
+# ---- planted stalls ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(bootstrap: str, database: str) -> Settings:
+    return Settings(database=database, kafka=bootstrap, secret_file="/dev/null")
+
+
+@contextlib.asynccontextmanager
+async def watched(
+    settings: Settings, topic: str, receive: Callable[[Sequence[Record]], Awaitable[None]], seconds: float = 1.0
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A consumer of `topic`, and the task of its watchdog."""
+    kafka = broker.create(settings, name="tests")
+    consumer = broker.subscribe(kafka, [topic], group=f"group-{topic}", receive=receive)
+    dog = Watchdog(Sight(settings, "tried", group=f"group-{topic}", topics=[topic]), consumer.loops(), seconds=seconds)
+    await kafka.start()
+    watching = asyncio.create_task(dog.run())
+    try:
+        yield watching
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await kafka.stop()
+
+
+async def test_a_consumer_that_is_stuck_on_its_batch_is_ended(
+    settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(records: Sequence[Record]) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(broker, "GRACEFUL_SECONDS", 0.1)
+    await publish(settings.kafka, topic, [b"1"])
+    async with watched(settings, topic, never) as watching:
+        with pytest.raises(Stalled, match="consumer"):
+            await asyncio.wait_for(watching, 20)
+
+
+async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
+    settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Values()
+
+    async def receive(records: Sequence[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    async def fetches_nothing(*_: object, **__: object) -> dict[object, object]:
+        return {}
+
+    await publish(settings.kafka, topic, [b"1"])
+    async with watched(settings, topic, receive) as watching:
+        await seen.until(1)
+        monkeypatch.setattr("aiokafka.AIOKafkaConsumer.getmany", fetches_nothing)
+        await publish(settings.kafka, topic, [b"2"])
+        with pytest.raises(Stalled, match="consumer"):
+            await asyncio.wait_for(watching, 20)
+
+
+async def test_a_consumer_that_is_slow_is_left_alone(
+    settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Values()
+
+    async def slowly(records: Sequence[Record]) -> None:
+        await asyncio.sleep(0.3)
+        seen.extend(record.value for record in records)
+
+    monkeypatch.setattr(broker, "BATCH", 1)
+    await publish(settings.kafka, topic, [b"%d" % number for number in range(8)])
+    async with watched(settings, topic, slowly) as watching:
+        await seen.until(8)
+        assert not watching.done()
+
+
+async def test_a_consumer_that_the_database_refuses_is_left_alone(
+    settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Values()
+
+    async def disk_is_full(records: Sequence[Record]) -> None:
+        refused.append(b"")
+        async with engine.begin() as tx:
+            await tx.execute(text("do $$ begin raise exception 'full' using errcode = '53100'; end $$"))
+
+    monkeypatch.setattr(broker, "GRACEFUL_SECONDS", 0.1)
+    await publish(settings.kafka, topic, [b"1"])
+    async with watched(settings, topic, disk_is_full) as watching:
+        await refused.until(5)  # after 1.5 s of pauses, none of them longer than a second
+        assert not watching.done()
+
+
+async def test_a_relay_that_is_stuck_is_ended(
+    settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Relay):
+        async def _publish(self, rows: object) -> list[object]:  # type: ignore[override]
+            await asyncio.Event().wait()
+            return []
+
+    await put(engine, Message(topic, an_event("person", 1)))
+    relay = Stuck(engine, "tried", settings.kafka)
+    dog = Watchdog(Sight(settings, "tried"), [relay.loop()], seconds=1.0)
+    monkeypatch.setattr(outbox, "LAST_SECONDS", 0.1)
+    async with running(relay):
+        with pytest.raises(Stalled, match="relay"):
+            await asyncio.wait_for(dog.run(), 20)
+
+
+async def test_a_relay_whose_topic_is_missing_is_left_alone(settings: Settings, engine: AsyncEngine) -> None:
+    await put(engine, Message("no.such.topic", an_event("person", 1)))
+    relay = Relay(engine, "tried", settings.kafka)
+    sight = Sight(settings, "tried")
+    async with running(relay):
+        seen = await sight.look()
+    await sight.close()
+    assert not seen.away
+    assert not relay.loop().lanes(seen)
+    assert await unpublished(engine) == 1
+
+
+# ---- as a process -----------------------------------------------------------------------------------------------------
+
+BLOCKED = "import time; time.sleep(30)"
+HOLDS_THE_INTERPRETER = "import re; re.match(r'(a+)+$', 'a' * 60 + 'b')"
+
+BLOCKS = """
+from services.messaging import process
+
+async def main(_):
+    {blocks}
+
+process.run("tried", main)
+"""
+
+
+async def ran(code: str, environment: dict[str, str]) -> tuple[int | None, str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await asyncio.wait_for(child.communicate(), 30)
+    finally:
+        if child.returncode is None:
+            child.kill()
+    return child.returncode, said.decode()
+
+
+async def test_a_process_whose_event_loop_is_blocked_ends_itself(environment: dict[str, str]) -> None:
+    told = environment | {"LIGHTBULB_STALL_SECONDS": "0.5"}
+    (code, said), (held, dumped) = await asyncio.gather(
+        ran(BLOCKS.format(blocks=BLOCKED), told), ran(BLOCKS.format(blocks=HOLDS_THE_INTERPRETER), told)
+    )
+    assert code == watchdog.STALLED
+    assert "event_loop_blocked" in said
+    assert "<string>:5 main" in said
+    assert held == 1, "no thread of Python runs: the interpreter's own timer ends it"
+    assert "Timeout" in dumped
+
+
+WORKS = """
+import asyncio, sys
+from services.messaging import broker, process
+from services.messaging.telemetry import log
+
+async def work():
+    try:
+        log.info("works")
+        await asyncio.Event().wait()
+    finally:
+        {last}
+
+async def main(_):
+    await broker.run(None, work())
+
+process.run("tried", main)
+"""
+
+
+async def stopped(last: str, signals: int, environment: dict[str, str]) -> tuple[int | None, str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKS.format(last=last), env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert child.stderr
+    for word in (b"works", b"stops")[:signals]:
+        while word not in (line := await asyncio.wait_for(child.stderr.readline(), 30)):
+            assert line
+        child.send_signal(signal.SIGTERM)
+    _, said = await asyncio.wait_for(child.communicate(), 30)
+    return child.returncode, said.decode()
+
+
+async def test_the_first_signal_lets_work_end_and_the_second_ends_the_process_at_once(
+    environment: dict[str, str],
+) -> None:
+    (first, said), (second, _) = await asyncio.gather(
+        stopped("await asyncio.sleep(0.2); log.info('has ended')", 1, environment),
+        stopped("await asyncio.sleep(3600)", 2, environment),
+    )
+    assert first == 0
+    assert "has ended" in said
+    assert second == -signal.SIGTERM
+
+
+def test_a_process_that_cannot_stop_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.undo()
+    monkeypatch.setattr(watchdog.os, "_exit", codes.append)
+    watchdog.end_at_last(0.0)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(5)
+    assert codes == [watchdog.STALLED]
