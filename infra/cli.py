@@ -2,18 +2,17 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from services.messaging import settings
+from infra.operate.commands import quarantine_commands
+from infra.terminal import DEFAULT_DATA, Data, Refused, addresses, complaints, console, database_of, kafka_of
 from services.messaging.settings import CHECKOUT
 
 app = typer.Typer(
@@ -25,37 +24,7 @@ app = typer.Typer(
 )
 directory_commands = typer.Typer(help="The reviewed data of infra/directory.", no_args_is_help=True)
 app.add_typer(directory_commands, name="directory")
-
-console = Console()
-complaints = Console(stderr=True)
-
-DEFAULT_DATA = CHECKOUT / "data"
-Data = Annotated[
-    Path,
-    typer.Option("--data", metavar="DIR", envvar="LIGHTBULB_DATA", help="Folder of the installation that `up` runs."),
-]
-
-
-class Refused(Exception):
-    """The command cannot be done; the text says what, where and what to do."""
-
-
-def _addresses(data: Path) -> dict[str, Any]:
-    file = data / "addresses.json"
-    try:
-        addresses: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError):
-        raise Refused(f"No running installation: {file} is not there. Start one with `lightbulb up`.") from None
-    return addresses
-
-
-def _database(data: Path) -> str:
-    """The database named in the environment, else the one of the installation in `data`."""
-    return settings.from_environment("database") or str(_addresses(data)["postgres"])
-
-
-def _kafka(data: Path) -> str:
-    return settings.from_environment("kafka") or str(_addresses(data)["kafka"])
+app.add_typer(quarantine_commands, name="quarantine")
 
 
 @app.command()
@@ -128,7 +97,7 @@ def send(
     from infra import send as sending
 
     with _rows_so_far() as told:
-        answers = asyncio.run(sending.send(files, sender, _addresses(data), http=http, told=told))
+        answers = asyncio.run(sending.send(files, sender, addresses(data), http=http, told=told))
     for answer in answers:
         console.print(answer.line(), highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(answer.accepted for answer in answers) else 1)
@@ -152,7 +121,7 @@ def status(
     """
     from infra import status as sight
 
-    position = asyncio.run(sight.position(_database(data), _kafka(data)))
+    position = asyncio.run(sight.position(database_of(data), kafka_of(data)))
     console.print_json(data=position) if as_json else console.print(sight.table(position))
 
 
@@ -168,7 +137,7 @@ def trace(
     """
     from infra import trace as tracing
 
-    steps = asyncio.run(tracing.path(_database(data), reference))
+    steps = asyncio.run(tracing.path(database_of(data), reference))
     if not steps:
         raise Refused(f"No referral {reference} is known here. References look like LB-7K3M-9Q2X-4TDW.")
     console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
@@ -189,7 +158,7 @@ def migrate(
     """
     from infra import installation
 
-    installation.prepare(_database(data), _kafka(data), installation.DIRECTORY, replication=replication)
+    installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
     console.print("Database and topics are as this version needs them.")
 
 

@@ -104,7 +104,7 @@ def headers_kept(headers: Iterable[tuple[str, bytes | None]]) -> str:
 def headers_of(kept: str) -> tuple[tuple[str, bytes], ...]:
     """The headers that `headers_kept` wrote."""
     pairs: list[tuple[str, Any]] = json.loads(kept)
-    return tuple((name, value and bytes.fromhex(value)) for name, value in pairs)
+    return tuple((name, None if value is None else bytes.fromhex(value)) for name, value in pairs)
 
 
 def event_id(record: Record) -> str | None:

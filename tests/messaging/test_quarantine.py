@@ -58,7 +58,7 @@ async def test_a_parked_record_is_kept_once_with_its_bytes_and_its_chain_waits(e
 
 
 async def test_null_and_broken_headers_come_back_as_they_were(engine: AsyncEngine) -> None:
-    record = Record("t", 0, 1, None, b"", (("a", None), ("b", b"\xff\x00")))  # type: ignore[arg-type]
+    record = Record("t", 0, 1, None, b"", (("a", None), ("b", b"\xff\x00"), ("c", b"")))  # type: ignore[arg-type]
     await park(engine, parked(1, record=record))
     await ask(engine, 1)
     assert (await ready(engine))[0].record == record

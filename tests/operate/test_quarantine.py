@@ -1,0 +1,258 @@
+"""What people do about quarantine: found by what it is, shown without anybody's name, put back or given up, and all of it recorded."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operate import quarantine
+from infra.operate.quarantine import By, EditRefused, Filters, NoSuchRow, Row
+from schemas.events import Accept
+from services.messaging.cloudevents import Record
+from services.router.batch import Batches
+from tests.notifier.builders import GP_MAILBOX, a_life, as_records, by_gp, the_recipients
+from tests.notifier.running import a_notifier
+from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
+from tests.router.records import NOW, a_command, a_record, broken
+
+BY = By("A. Operator", "because")
+
+
+def a_router(engine: AsyncEngine) -> Batches:
+    return Batches(engine, DIRECTORY, clock=lambda: NOW)
+
+
+async def rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:
+    async with engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(text(query))]
+
+
+async def parked(engine: AsyncEngine, *records: Record, **given: Any) -> list[Row]:
+    await a_router(engine).receive(records)
+    return await quarantine.find(engine, Filters(**given))
+
+
+async def resubmit(engine: AsyncEngine, found: list[Row], by: By = BY) -> list[Row]:
+    return await quarantine.act(engine, await quarantine.plan_resubmit(engine, found), by)
+
+
+async def discard(engine: AsyncEngine, found: list[Row]) -> list[Row]:
+    return await quarantine.act(engine, await quarantine.plan_discard(engine, found), BY)
+
+
+async def actions(engine: AsyncEngine) -> list[tuple[Any, ...]]:
+    return await rows(engine, "select action, who, why, what from router.operator_action order by id")
+
+
+def said(planned: list[quarantine.Planned]) -> list[tuple[str, str]]:
+    return [(one.row.record.topic, one.what) for one in planned]
+
+
+# ---- found ----------------------------------------------------------------------------------------------------------
+
+
+async def test_both_services_rows_are_found_by_what_they_are(engine: AsyncEngine) -> None:
+    unknown = dataclasses.replace(as_records(a_life(by_gp(GP_MAILBOX), "life"))[0], headers=())
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([unknown])
+    await a_router(engine).receive(
+        [a_record(cancelled(GP)), a_record(updated(GP, a_form())), a_record(cancelled(WARD))]
+    )
+    now = datetime.now(UTC)
+
+    async def count(**given: Any) -> int:
+        return len(await quarantine.find(engine, Filters(**given)))
+
+    assert await count() == 4
+    assert await count(service="notifier") == 1
+    assert await count(reason="decision") == 2
+    assert await count(chain=GP) == 2
+    assert await count(topic="case.event") == 1
+    assert await count(since=now + timedelta(hours=1)) == 0
+    assert await count(until=now - timedelta(hours=1)) == 0
+    assert await count(since=now - timedelta(hours=1), until=now + timedelta(hours=1)) == 4
+
+
+async def test_resolved_rows_are_shown_where_they_are_asked_for(engine: AsyncEngine) -> None:
+    await discard(engine, await parked(engine, a_record(cancelled(GP))))
+
+    assert await quarantine.find(engine, Filters()) == []
+    assert [row.state for row in await quarantine.find(engine, Filters(resolved=True))] == ["discarded"]
+
+
+@pytest.mark.parametrize("name", ["router:1", "notifier:0", "intake:1", "17", "router:x"])
+async def test_an_id_that_names_nothing_is_said_so(engine: AsyncEngine, name: str) -> None:
+    with pytest.raises(NoSuchRow, match=name):
+        await quarantine.named(engine, [name])
+
+
+# ---- shown ----------------------------------------------------------------------------------------------------------
+
+PERSONAL = ("Vickers", "Violet", "9990000026", "1946", "Any Street", "LE8", "Dr Any Body", "Alder Lane")
+
+
+async def test_a_record_is_shown_with_its_structure_and_without_a_name(engine: AsyncEngine) -> None:
+    good = a_record(received(GP, a_referral()))
+    [row] = await parked(
+        engine,
+        dataclasses.replace(good, headers=(*good.headers, ("ce_type", b"Violet Vickers"), ("x-9990000026", b"1946"))),
+    )
+    shown = await quarantine.show(engine, row, None)
+
+    assert shown["value"]["referral"]["person"]["family_name"] == "(family_name)"
+    assert shown["value"]["reference"] == GP
+    assert shown["headers"]["ce_id"] == row.record.headers[1][1].decode()
+    assert not [word for word in PERSONAL if word in json.dumps(shown)]
+    assert await actions(engine) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Violet Vickers \xff",
+        b'"Violet Vickers"',
+        b'["Violet Vickers", {"9990000026": 9990000026}]',
+        b'{"Violet Vickers": 1, "reference": "Violet Vickers", "status": "999 000 0026", "version": 9990000026}',
+        b'{"reference": {"Violet Vickers": ["Violet Vickers"]}, "case_id": "Violet Vickers"}',
+        b"[" * 100_000,
+    ],
+)
+async def test_whatever_a_broken_record_holds_it_is_shown_without_a_name(engine: AsyncEngine, value: bytes) -> None:
+    [row] = await parked(engine, broken(a_record(received(GP, a_referral())), value))
+
+    assert not [word for word in PERSONAL if word in json.dumps(await quarantine.show(engine, row, None))]
+
+
+async def test_personal_data_is_shown_to_a_name_with_a_reason_and_the_asking_is_recorded(engine: AsyncEngine) -> None:
+    [row] = await parked(engine, broken(a_record(received(GP, a_referral())), b'{"family_name": "Vickers"}'))
+    shown = await quarantine.show(engine, row, BY)
+
+    assert shown["value"] == {"family_name": "Vickers"}
+    assert await actions(engine) == [("show personal", "A. Operator", "because", {"ids": [row.id]})]
+    assert [one["action"] for one in (await quarantine.show(engine, row, None))["actions"]] == ["show personal"]
+
+
+# ---- put back -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_plan_names_what_is_touched_what_follows_and_what_stays_and_touches_nothing(
+    engine: AsyncEngine,
+) -> None:
+    found = await parked(engine, a_record(cancelled(GP)), a_record(updated(GP, a_form())), a_record(cancelled(WARD)))
+    await discard(engine, found[2:])
+    before = await rows(engine, "select * from router.quarantine order by id")
+    found = await quarantine.find(engine, Filters(resolved=True))
+
+    assert [one.what for one in await quarantine.plan_resubmit(engine, found)] == ["resubmit", "follows", "stays"]
+    assert [one.what for one in await quarantine.plan_resubmit(engine, found[:1])] == ["resubmit", "follows"]
+    assert [one.what for one in await quarantine.plan_discard(engine, found[:1])] == ["discard", "follows"]
+    assert await rows(engine, "select * from router.quarantine order by id") == before
+
+
+async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> None:
+    found = await parked(engine, a_record(cancelled(GP)), a_record(cancelled(WARD)), reason="decision")
+    assert len(await resubmit(engine, found)) == 2
+    assert await resubmit(engine, found) == []
+    await a_router(engine).release()
+
+    assert await rows(engine, "select attempts from router.quarantine") == [(2,), (2,)]
+    assert await actions(engine) == [("resubmit", "A. Operator", "because", {"ids": [row.id for row in found]})]
+
+
+async def test_what_came_of_it_is_told(engine: AsyncEngine) -> None:
+    touched = await resubmit(engine, await parked(engine, a_record(cancelled(GP))))
+    assert [row.state for row in await quarantine.outcome(engine, touched, 0)] == ["asked"]
+    await a_router(engine).release()
+    assert [(row.state, row.attempts) for row in await quarantine.outcome(engine, touched, 5)] == [("parked", 2)]
+
+
+async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engine: AsyncEngine) -> None:
+    good = a_record(received(GP, a_referral()))
+    bad = broken(good, b'{"reference": "LB-GP00-0000-0001"}')
+    [row] = await parked(engine, bad)
+    row = await quarantine.edit(engine, row, good.value, {}, BY)
+    await resubmit(engine, [row])
+    await a_router(engine).release()
+    await a_router(engine).receive([bad])
+
+    assert await rows(engine, "select value from router.quarantine") == [(bad.value,)]
+    assert await rows(engine, "select value, who, why from router.quarantine_edit") == [
+        (good.value, *dataclasses.astuple(BY))
+    ]
+    assert await rows(engine, "select value from router.input") == [(good.value,)]
+    shown = await quarantine.show(engine, row, None)
+    assert [edit["who"] for edit in shown["edits"]] == ["A. Operator"]
+    assert not [word for word in PERSONAL if word in json.dumps(shown)]
+
+
+async def test_a_header_can_be_edited(engine: AsyncEngine) -> None:
+    good = a_record(received(GP, a_referral()))
+    unknown = tuple((name, b"v9" if name == "ce_type" else value) for name, value in good.headers)
+    [row] = await parked(engine, dataclasses.replace(good, headers=unknown))
+    await quarantine.edit(engine, row, good.value, {"ce_type": "uk.lightbulb.referral.received.v1"}, BY)
+    await resubmit(engine, [row])
+    await a_router(engine).release()
+
+    assert await rows(engine, "select reference from router.referral") == [(GP,)]
+
+
+async def test_an_edit_that_cannot_be_read_is_refused_by_its_place_and_nothing_is_kept(engine: AsyncEngine) -> None:
+    [row] = await parked(engine, broken(a_record(received(GP, a_referral())), b"{}"))
+    with pytest.raises(EditRefused, match="version: missing"):
+        await quarantine.edit(engine, row, b'{"reference": "Vickers"}', {}, BY)
+    assert await rows(engine, "select count(*) from router.quarantine_edit") == [(0,)]
+
+
+async def test_an_edit_stays_with_its_person_but_may_name_one_where_nobody_was_named(engine: AsyncEngine) -> None:
+    await a_router(engine).receive([a_record(received(GP, a_referral()))])
+    [(case,)] = await rows(engine, 'select case_id from router."case"')
+    to_nobody, good = a_command("blaby", Accept, case, key="nobody"), a_command("blaby", Accept, case)
+    other = a_command("blaby", Accept, case, key="ab" * 16)
+    [row] = await parked(engine, to_nobody)
+    row = await quarantine.edit(engine, row, good.value, {}, BY)
+    assert row.person_key == KEY
+    with pytest.raises(EditRefused, match="another person key"):
+        await quarantine.edit(engine, row, other.value, {}, BY)
+    await resubmit(engine, [row])
+    await a_router(engine).release()
+
+    assert await rows(engine, "select status from router.referral") == [("accepted",)]
+
+
+async def test_an_edit_of_what_was_resolved_meanwhile_is_refused(engine: AsyncEngine) -> None:
+    good = a_record(received(GP, a_referral()))
+    [row] = await parked(engine, broken(good, b"{}"))
+    await discard(engine, [row])
+    with pytest.raises(EditRefused, match="resolved meanwhile"):
+        await quarantine.edit(engine, row, good.value, {}, BY)
+
+
+# ---- given up -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_discarded_is_kept_recorded_and_lets_the_others_go(engine: AsyncEngine) -> None:
+    found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
+    assert len(await discard(engine, found[:1])) == 1
+    assert await discard(engine, found[:1]) == []
+    await a_router(engine).release()
+
+    assert await rows(engine, "select resolution from router.quarantine order by id") == [("discarded",), ("applied",)]
+    assert await actions(engine) == [("discard", "A. Operator", "because", {"ids": [found[0].id]})]
+
+
+async def test_the_repeats_of_a_discarded_record_go_with_it(engine: AsyncEngine) -> None:
+    doomed = a_record(received(GP, a_referral()), id="doomed")
+    again = dataclasses.replace(doomed, offset=doomed.offset + 100_000)
+    await parked(engine, a_record(cancelled(GP)), doomed)
+    found = await parked(engine, again)
+    await discard(engine, found[1:2])
+
+    assert await rows(engine, "select resolution from router.quarantine order by id") == [
+        (None,),
+        ("discarded",),
+        ("discarded",),
+    ]
