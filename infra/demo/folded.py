@@ -16,7 +16,7 @@ def row(words: str, examples: Sequence[Example], answers: Mapping[str, Answers],
     rows = sum((Counter(answer.rows.counts) for answer in given if answer.rows), Counter[str]())
     total = rows.pop("rows", 0)
     paths = list(_paths(examples, answers, seen))
-    hubs = {path.holder for path in paths if path.holder}
+    hubs = {holder for path in paths if (holder := seen.holder(path))}
     told = Counter(one.words for path in paths for one in path.told)
     return [
         escape(words),

@@ -66,12 +66,6 @@ class Path:
     hub_heard: list[HubHeard] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
 
-    @property
-    def holder(self) -> str | None:
-        """The hub that heard last that it holds the case."""
-        held = [heard.hub for heard in self.hub_heard if heard.role == "holder"]
-        return held[-1] if held else None
-
     def heard_by(self, partner: str) -> list[Told]:
         return [told for told in self.told if told.partner == partner]
 
@@ -114,6 +108,12 @@ class Seen:
         path.why = tuple(position.get("reasons", ()))
         self.changes += 1
 
+    def holder(self, path: Path) -> str | None:
+        """The hub that heard last of itself that it holds the case of this referral, and was told of the referral."""
+        ours = {heard.hub for heard in path.hub_heard}
+        holding = [hub for (case, hub), role in self.roles.items() if case == path.case and role == "holder"]
+        return next((hub for hub in holding if hub in ours), None)
+
     def feedback(self, reference: str, told: Told) -> None:
         if self.is_new("told", told.partner, told.id):
             self.path(reference).told.append(told)
@@ -148,13 +148,14 @@ def differences(example: Example, answers: Answers, seen: Seen) -> list[str]:
             found.append(f"{end.of} got no reference")
             continue
         paths.append(seen.paths.get(reference, Path(reference)))
-        lines = (
-            *_at_the_hub(end, paths[-1]),
-            *_during_the_stay(end, paths[-1], seen),
-            *_at_the_referrer(end, paths[-1]),
-        )
-        found += [f"{end.of}: {line}" for line in lines]
+        found += [f"{end.of}: {line}" for line in _of_end(end, paths[-1], seen)]
     return [*found, *_cases(example, paths)]
+
+
+def _of_end(end: End, path: Path, seen: Seen) -> Iterator[str]:
+    yield from _at_the_hub(end, path, seen.holder(path))
+    yield from _during_the_stay(end, path, seen)
+    yield from _at_the_referrer(end, path)
 
 
 def _cases(example: Example, paths: Sequence[Path]) -> Iterator[str]:
@@ -212,9 +213,9 @@ def _one_reference_each(example: Example, answers: Answers) -> Iterator[str]:
     yield from (f"{file} got {len(references)} references" for file, references in given.items() if len(references) > 1)
 
 
-def _at_the_hub(end: End, path: Path) -> Iterator[str]:
-    if path.holder != end.hub:
-        yield f"held by {path.holder or 'no hub'}, not {end.hub or 'none'}"
+def _at_the_hub(end: End, path: Path, holder: str | None) -> Iterator[str]:
+    if holder != end.hub:
+        yield f"held by {holder or 'no hub'}, not {end.hub or 'none'}"
     if path.status != end.case.value:
         yield f"its case is {path.status or 'unknown'}, not {end.case.value}"
     if end.why and list(path.why) != [reason.value for reason in end.why]:

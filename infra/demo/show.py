@@ -12,6 +12,9 @@ from infra.demo import folded
 from infra.demo.examples import End, Example, format_of
 from infra.demo.seen import Answers, Path, Seen, Told, differences, reference_of
 
+WIDTHS = {"hub, and why": 6, "what is heard last": 5, "what is heard": 1}
+"""Shares of what the other columns leave."""
+
 AllAnswers = Mapping[str, Answers]
 """By example: the answer of each step that was sent."""
 
@@ -46,7 +49,7 @@ def _alike(examples: Sequence[Example], answers: AllAnswers, seen: Seen, *, fina
 def _table(*columns: str, final: bool) -> Table:
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=True)
     for name in columns:
-        drawn.add_column(name, no_wrap=name in ("who", "sent as", "case"), ratio=1 if name == columns[-1] else None)
+        drawn.add_column(name, no_wrap=name in ("who", "sent as", "case"), ratio=WIDTHS.get(name))
     drawn.add_column("as said" if final else "", no_wrap=True, justify="right")
     return drawn
 
@@ -76,7 +79,7 @@ def _row(example: Example, end: End | None, answers: Answers, seen: Seen) -> lis
         escape(example.expected.who),
         ", ".join(sent),
         _outcomes(answers, numbers),
-        _hub(path, end),
+        _hub(path, end, seen.holder(path)),
         path.status or "",
         Text("; ").join(_heard(partner, path) for partner in dict.fromkeys(told.partner for told in path.told)),
     ]
@@ -93,10 +96,18 @@ def _outcome(outcome: str, times: int) -> Text:
     return Text(f"{times} {outcome}" if times > 1 else outcome, style=style)
 
 
-def _hub(path: Path, end: End | None) -> str:
-    why = ", ".join(reason.removeprefix("community-").replace("-", " ") for reason in path.why)
+WHY = {
+    "handed-over-at-discharge": "discharged",
+    "community-postcode": "postcode",
+    "onward-services-only": "onward only",
+}
+"""Reasons in fewer words; the others as they are."""
+
+
+def _hub(path: Path, end: End | None, holder: str | None) -> str:
+    why = ", ".join(WHY.get(reason, reason).replace("-", " ") for reason in path.why)
     then = f", then {end.follow_on}" if end and end.follow_on and path.home_hub == end.follow_on else ""
-    return f"{path.holder or 'none'}{then} ({why})" if why else path.holder or ""
+    return f"{holder or 'none'}{then} ({why})" if why else holder or ""
 
 
 def _heard(partner: str, path: Path) -> Text:
@@ -105,7 +116,8 @@ def _heard(partner: str, path: Path) -> Text:
     done = len({act for one in told for act in one.done})
     name = partner.removeprefix("gp-").removeprefix("council-")
     words = f"{len(told)}, {told[-1].words}" + (f" ({done} done)" if done else "")
-    return Text.assemble((f"{name} {told[0].via} ", "dim"), words)
+    by = "" if told[0].via == "mailbox" else f" {told[0].via}"
+    return Text.assemble((f"{name}{by} ", "dim"), words)
 
 
 def reasons(examples: Sequence[Example], answers: AllAnswers, seen: Seen) -> list[str]:
