@@ -1,0 +1,438 @@
+"""Judges what a run left behind: I1 to I8. Shares no code with the services, and knows of them only what the design says.
+
+Pure: evidence in, violations out. What feedback a case event demands is the design's table, written down here once more.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.chaos.evidence import Evidence, Health
+from tests.chaos.sinks import Entry
+
+CASE_EVENT = "case.event"
+APPLIED = ("received", "updated", "cancelled")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What does not hold, and where."""
+
+    invariant: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.what}"
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """I1 to I7."""
+    return [
+        Violation(name, what)
+        for name, invariant in (
+            ("I1", nothing_is_lost),
+            ("I2", nothing_is_applied_twice),
+            ("I3", nothing_is_out_of_order),
+            ("I4", everything_is_published),
+            ("I5", everybody_was_told),
+            ("I6", what_is_there_is_consistent),
+            ("I7", nothing_is_left_open),
+        )
+        for what in invariant(evidence)
+    ]
+
+
+# ---- I1 ---------------------------------------------------------------------------------------------------------------
+
+
+def nothing_is_lost(e: Evidence) -> Iterator[str]:
+    """Every acknowledged referral is one referral of one case, or one quarantine row that the seed planted."""
+    yield from _answers_as_planned(e)
+    at_intake = Counter(row["reference"] for row in e.intake)
+    routed = Counter(row["reference"] for row in e.referrals)
+    cases = {(row["person_key"], row["case_id"]) for row in e.cases}
+    for reference in sorted({a.reference for a in e.history.answers if a.is_acknowledged and a.reference}):
+        if at_intake[reference] != 1:
+            yield f"{reference} was acknowledged and is {at_intake[reference]} times at intake"
+        if routed[reference] != 1:
+            yield f"{reference} was acknowledged and is {routed[reference]} times at the router"
+    for row in e.referrals:
+        if (row["person_key"], row["case_id"]) not in cases:
+            yield f"{row['reference']} is on a case that is not there"
+    yield from _versions_arrived(e)
+    yield from _only_planted_is_parked(e)
+
+
+def _answers_as_planned(e: Evidence) -> Iterator[str]:
+    """Where order is certain, what must be accepted was, and what must be refused was. Nobody may be left without an answer."""
+    sent = {(answer.message.person, answer.message.place) for answer in e.history.answers}
+    for person in e.plan.people:
+        for place, given in enumerate(person.inputs):
+            if hasattr(given, "kind") and (person.number, place) not in sent:
+                yield f"message {place} of person {person.number} ({given.kind}) was never answered"
+    if e.plan.races:
+        return
+    for answer in e.history.answers:
+        kind = answer.message.kind
+        wanted = kind in ("new", "update", "cancel", "repeat")
+        if answer.is_acknowledged != wanted:
+            yield (
+                f"a {kind} of person {answer.message.person} ({answer.message.partner}) was answered"
+                f" {answer.status} {answer.code}"
+            )
+
+
+def _versions_arrived(e: Evidence) -> Iterator[str]:
+    """The newest version that intake holds is the one that the router knows."""
+    known = {row["reference"]: row["version"] for row in e.referrals}
+    for row in e.intake:
+        if row["reference"] in known and known[row["reference"]] != row["version"]:
+            yield f"{row['reference']} is version {row['version']} at intake and {known[row['reference']]} at the router"
+
+
+def _only_planted_is_parked(e: Evidence) -> Iterator[str]:
+    places = {(entry.topic, entry.partition, entry.offset) for entry in e.poisoned}
+    parked = Counter((row["topic"], row["partition"], row["offset"]) for row in e.quarantine)
+    for row in e.quarantine:
+        if (row["topic"], row["partition"], row["offset"]) not in places:
+            yield f"{row['schema']} parked {row['topic']}/{row['partition']}/{row['offset']} ({row['reason']}), which nobody poisoned"
+    for place in sorted(places):
+        if parked[place] != 1:
+            yield f"the poisoned record {place} is parked {parked[place]} times"
+
+
+# ---- I2 ---------------------------------------------------------------------------------------------------------------
+
+
+def nothing_is_applied_twice(e: Evidence) -> Iterator[str]:
+    yield from _one_version_for_each_message(e)
+    numbers: dict[str, set[str]] = defaultdict(set)
+    for entry in _of(e, CASE_EVENT):
+        numbers[entry.headers["ce_id"]].add(entry.headers["ce_sequence"])
+    for row in e.case_events:
+        numbers[row["id"]].add(str(row["sequence"]))
+    for event, held in sorted(numbers.items()):
+        if len(held) > 1:
+            yield f"event {event} has the numbers {sorted(held)}: what led to it was applied more than once"
+    begun = Counter(reference for entry in _first_occurrences(e) for reference in _begun_by(entry))
+    for reference, times in sorted(begun.items()):
+        if times != 1:
+            yield f"{reference} was opened or joined {times} times"
+    yield from _one_effect_for_each_command(e)
+
+
+def _one_version_for_each_message(e: Evidence) -> Iterator[str]:
+    """Each message, however often it was sent, made at most one version; versions count the messages that made one."""
+    made = Counter(row["correlation_id"] for row in e.messages if row["verdict"] in APPLIED)
+    for correlation_id, times in sorted(made.items()):
+        if times > 1:
+            yield f"a message ({correlation_id}) made {times} versions"
+    versions = Counter(row["reference"] for row in e.messages if row["verdict"] in APPLIED)
+    for row in e.intake:
+        if versions[row["reference"]] != row["version"]:
+            yield f"{row['reference']} has version {row['version']} by {versions[row['reference']]} messages"
+
+
+def _begun_by(entry: Entry) -> list[str]:
+    """The referral that this event brought to a case."""
+    match _type(entry):
+        case "opened":
+            return [concern["reference"] for concern in entry.data["concerns"]]
+        case "joined":
+            return [entry.data["joined"]]
+        case _:
+            return []
+
+
+def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
+    """A command is an event or a refusal, once."""
+    effects: dict[str, set[str]] = defaultdict(set)
+    for entry in _of(e, CASE_EVENT):
+        if command := entry.data.get("command_id"):
+            effects[command].add(entry.headers["ce_id"])
+    for entry in e.records:
+        if _type(entry) == "command-refused":
+            effects[f"{entry.topic} {entry.data['command_id']}"].add(entry.headers["ce_id"])
+    for command, ids in sorted(effects.items()):
+        kinds = Counter(_type(entry) for entry in _first_occurrences(e) if entry.data.get("command_id") == command)
+        if any(times > 1 for times in kinds.values()) or (" " in command and len(ids) > 1):
+            yield f"command {command} had {len(ids)} effects"
+
+
+# ---- I3 ---------------------------------------------------------------------------------------------------------------
+
+
+def nothing_is_out_of_order(e: Evidence) -> Iterator[str]:
+    """First occurrences are numbered 1..n without gap or inversion: each key on case.event, each (hub, case) on its hub's topic."""
+    sequences: dict[str, list[int]] = defaultdict(list)
+    for entry in _first_occurrences(e):
+        sequences[entry.key].append(int(entry.headers["ce_sequence"]))
+    for key, last in sorted(e.keys.items()):
+        if sequences[key] != list(range(1, last + 1)):
+            yield f"key {key} has on case.event {sequences[key]}, and was numbered to {last}"
+    versions: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for entry in _first_of(entry for entry in e.records if entry.topic.endswith(".case")):
+        if _type(entry) != "command-refused":
+            versions[entry.topic, entry.data["case_id"]].append(entry.data["hub_version"])
+    for (topic, case), seen in sorted(versions.items()):
+        if seen != list(range(1, len(seen) + 1)):
+            yield f"case {case} has on {topic} the versions {seen}"
+    heard = {(entry.topic, entry.headers.get("ce_id")) for entry in e.records}
+    for row in e.for_hubs:
+        if (row["target"], row["id"]) not in heard:
+            yield f"event {row['id']} never came to {row['target']}"
+
+
+# ---- I4 ---------------------------------------------------------------------------------------------------------------
+
+
+def everything_is_published(e: Evidence) -> Iterator[str]:
+    yield from (note.removeprefix("I4 ") for note in e.history.notes if note.startswith("I4 "))
+    if e.unpublished:
+        yield f"{e.unpublished} rows of an outbox are unpublished after the drain"
+    published = {(entry.key, entry.headers.get("ce_id")) for entry in _of(e, CASE_EVENT)}
+    for row in e.case_events:
+        if (row["person_key"], row["id"]) not in published:
+            yield f"event {row['sequence']} of key {row['person_key']} is not on case.event"
+    events = Counter((entry.data["reference"], entry.data["version"]) for entry in _first_of(_of(e, "referral.event")))
+    for row in e.intake:
+        for version in range(1, row["version"] + 1):
+            if events[row["reference"], version] != 1:
+                yield f"version {version} of {row['reference']} is {events[row['reference'], version]} events"
+
+
+# ---- I5 ---------------------------------------------------------------------------------------------------------------
+
+EVERYBODY = frozenset(
+    {"received", "home-hub", "completed", "rejected", "cancelled", "cancellation-refused", "update-refused"}
+)
+CLINICAL = EVERYBODY | {"accepted", "on-hold", "assessed"}
+HEARS: Mapping[str, frozenset[str]] = {
+    "gp": CLINICAL,
+    "clinician": CLINICAL,
+    "coordinator": CLINICAL,
+    "hospital-team": CLINICAL,
+    "first-contact": EVERYBODY,
+    "customer-service": EVERYBODY,
+    "other": EVERYBODY,
+    "council": EVERYBODY,
+}
+"""The design's table: what a referrer of each kind hears. Others have no electronic channel."""
+
+
+def everybody_was_told(e: Evidence) -> Iterator[str]:
+    """Every feedback that the table demands was composed once, in order, and has arrived, at the right place only."""
+    yield from _composed_as_demanded(e)
+    yield from _arrived_as_composed(e)
+    if e.elsewhere:
+        yield f"{e.elsewhere} feedbacks went to an address that a message named"
+    if e.unauthorised:
+        yield f"{e.unauthorised} feedbacks came without the endpoint's token"
+
+
+def _composed_as_demanded(e: Evidence) -> Iterator[str]:
+    demanded: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in sorted(_first_occurrences(e), key=lambda entry: (entry.key, int(entry.headers["ce_sequence"]))):
+        for reference, recipient, told in _demands(entry, e.partners):
+            demanded[reference, recipient].append(told)
+    composed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in e.feedback:
+        composed[row["reference"], row["recipient"]].append(row["told"])
+    for pair in sorted(demanded.keys() | composed.keys()):
+        if demanded[pair] != composed[pair]:
+            yield f"{pair[1]} should hear of {pair[0]} {demanded[pair]}, and was told {composed[pair]}"
+
+
+def _demands(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
+    """(reference, recipient, what is told) of one case event."""
+    by_id = {partner["id"]: partner for partner in partners}
+    by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
+    for concern in entry.data.get("concerns", ()):
+        told = _told(_type(entry), entry.data, concern)
+        sender = by_id[concern["sent_by"]["partner"]]
+        asked = concern["referred_by"]
+        referrer = by_ods.get((asked.get("organisation") or {}).get("ods"))
+        if referrer is None and asked["kind"] == sender["kind"]:
+            referrer = sender
+        if told and referrer and told in HEARS.get(asked["kind"], ()) and (told != "received" or referrer != sender):
+            yield concern["reference"], referrer["id"], told
+        if told and sender != referrer and told != "received" and told in HEARS.get(sender["kind"], ()):
+            yield concern["reference"], sender["id"], told
+
+
+def _told(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> str | None:
+    """What a case event means for one referral."""
+    reference = concern["reference"]
+    match kind:
+        case "opened":
+            return "received"
+        case "joined":
+            return "received" if data.get("joined") == reference else None
+        case "assigned":
+            return "home-hub" if concern.get("home_hub") else None
+        case "transferred":
+            moved = "transferred" in (concern.get("reasons") or data["case"].get("reasons", []))
+            return "home-hub" if moved and concern.get("home_hub") == data["to_hub"] else None
+        case "accepted":
+            return "accepted"
+        case "held":
+            return "on-hold"
+        case "assessed":
+            return "assessed" if any(one["reference"] == reference for one in data["findings"]) else None
+        case "completed" | "rejected" | "cancelled":
+            ended = [one for one in data["ended"] if one["reference"] == reference and one["needs"]]
+            return kind if ended else None
+        case "cancellation-refused" | "update-refused":
+            return kind if data["refused"] == reference else None
+        case _:
+            return None
+
+
+def _arrived_as_composed(e: Evidence) -> Iterator[str]:
+    rows = {row["id"]: row for row in e.feedback}
+    arrivals: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in e.arrived:
+        row = rows.get(one.id)
+        if row is None:
+            yield f"{one.at} has a feedback {one.id} about {one.reference} that nobody composed under this id"
+        elif (row["recipient"], row["reference"]) != (one.at, one.reference):
+            yield f"{one.at} has feedback {one.id}, which is for {row['recipient']}"
+        else:
+            arrivals[one.reference, one.at].append(one.id)
+    wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
+    failed: Counter[str] = Counter()
+    for row in e.feedback:
+        if row["state"] == "failed":
+            failed[row["reference"]] += 1
+        else:
+            wanted[row["reference"], row["recipient"]].append(row["id"])
+    for pair in sorted(wanted.keys() | arrivals.keys()):
+        if arrivals[pair] != wanted[pair]:
+            yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
+    yield from _failed_as_planted(e, failed)
+
+
+def _failed_as_planted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
+    planted = {
+        answer.reference
+        for answer in e.history.answers
+        for person in e.plan.people
+        if person.number == answer.message.person and person.referrals[answer.message.referral].refuses_first
+    }
+    for reference, times in failed.items():
+        if reference not in planted or times > 1:
+            yield f"{times} feedbacks about {reference} failed for good, which nobody planted"
+
+
+# ---- I6, I7 -----------------------------------------------------------------------------------------------------------
+
+
+def what_is_there_is_consistent(e: Evidence) -> Iterator[str]:
+    """Nothing stands at the router that intake does not hold, and every version has the message that made it."""
+    held = {row["reference"]: row for row in e.intake}
+    for row in e.referrals:
+        if row["reference"] not in held:
+            yield f"{row['reference']} is at the router, and intake does not hold it"
+        elif held[row["reference"]]["person_key"] != row["person_key"]:
+            yield f"{row['reference']} has another key at the router than at intake"
+    applied = {row["correlation_id"] for row in e.messages if row["verdict"] in APPLIED}
+    for one in e.inputs:
+        if one["topic"] == "referral.event" and one["correlation_id"] not in applied:
+            yield f"the router applied {one['id']}, which no message led to"
+
+
+MOST_FILES, MOST_CONNECTIONS, MOST_MEGABYTES = 150, 90, 450
+
+
+def nothing_is_left_open(e: Evidence) -> Iterator[str]:
+    if "not drained" in e.history.notes:
+        yield "the run did not come to rest"
+    yield from (note for note in e.history.notes if note.startswith("no effect seen"))
+    if e.lag:
+        yield f"{e.lag} records are not committed"
+    if e.open_transactions:
+        yield f"{e.open_transactions} transactions are open"
+    for process in e.processes:
+        if process.files > MOST_FILES or process.connections > MOST_CONNECTIONS or process.megabytes > MOST_MEGABYTES:
+            yield f"{process}"
+
+
+def has_grown(before: Iterable[Health], after: Iterable[Health]) -> list[Violation]:
+    """I7 over many seeds: a process that lived through them all holds no more than it did."""
+    first = {process.pid: process for process in before}
+    return [
+        Violation(
+            "I7",
+            f"{now.name} grew from {then.megabytes:.0f} to {now.megabytes:.0f} MB, {then.files} to {now.files} files",
+        )
+        for now in after
+        if (then := first.get(now.pid))
+        and (now.megabytes > then.megabytes * 1.5 + 40 or now.files > then.files * 1.5 + 30)
+    ]
+
+
+# ---- I8 ---------------------------------------------------------------------------------------------------------------
+
+State = dict[str, Any]
+
+
+def final_state(e: Evidence) -> State:
+    """What became of everybody, without ids, keys and times: the same plan must come to the same."""
+    named = {
+        a.reference: f"person {a.message.person} referral {a.message.referral}"
+        for a in e.history.answers
+        if a.reference
+    }
+    cases = {row["case_id"]: row for row in e.cases}
+    told: dict[str, list[str]] = defaultdict(list)
+    for row in e.feedback:
+        told[row["reference"]].append(f"{row['recipient']}: {row['told']} {row['status']} {row['state']}")
+    at_intake = {row["reference"]: row for row in e.intake}
+    return {
+        named[row["reference"]]: {
+            "version": row["version"],
+            "status": row["status"],
+            "home hub": row["home_hub"],
+            "cancelled": at_intake[row["reference"]]["cancelled"],
+            "case": {name: cases[row["case_id"]][name] for name in ("status", "business_status", "holder", "pathway")},
+            "with": sorted(named[o["reference"]] for o in e.referrals if o["case_id"] == row["case_id"]),
+            "events": e.keys[row["person_key"]],
+            "told": told[row["reference"]],
+        }
+        for row in e.referrals
+        if row["reference"] in named and row["reference"] in at_intake and row["case_id"] in cases
+    }
+
+
+def differences(faulty: State, calm: State) -> list[Violation]:
+    """I8: the final state does not depend on the faults."""
+    return [
+        Violation("I8", f"{name}: {faulty.get(name)} under faults, {calm.get(name)} without")
+        for name in sorted(faulty.keys() | calm.keys())
+        if faulty.get(name) != calm.get(name)
+    ]
+
+
+# ---- records ----------------------------------------------------------------------------------------------------------
+
+
+def _of(e: Evidence, topic: str) -> list[Entry]:
+    return [entry for entry in e.records if entry.topic == topic and "ce_id" in entry.headers]
+
+
+def _first_of(entries: Iterable[Entry]) -> list[Entry]:
+    """First occurrences, in the order of the log: what comes again with the same id is a repeat."""
+    seen: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        seen.setdefault((entry.topic, entry.headers["ce_id"]), entry)
+    return list(seen.values())
+
+
+def _first_occurrences(e: Evidence) -> list[Entry]:
+    return _first_of(_of(e, CASE_EVENT))
+
+
+def _type(entry: Entry) -> str:
+    """uk.lightbulb.case.opened.v1 -> opened"""
+    return entry.headers.get("ce_type", "").removeprefix("uk.lightbulb.case.").removesuffix(".v1")

@@ -1,0 +1,192 @@
+"""Collects what a run left behind: PostgreSQL's rows, the topics' records, what every sink has, and how the processes are."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import yaml
+
+from tests.chaos.history import History
+from tests.chaos.play import Run, lag
+from tests.chaos.seed import Plan
+from tests.chaos.sinks import Arrived, Entry, fetched, letters
+from tests.chaos.world import World
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Health:
+    """A process of a service after the drain."""
+
+    name: str
+    pid: int
+    megabytes: float
+    files: int
+    connections: int
+
+
+@dataclass
+class Evidence:
+    """All that the checker judges. Rows are as PostgreSQL gave them, records as Kafka did."""
+
+    plan: Plan
+    history: History
+    partners: Sequence[Mapping[str, Any]]
+    messages: list[Row] = field(default_factory=list)
+    intake: list[Row] = field(default_factory=list)
+    referrals: list[Row] = field(default_factory=list)
+    cases: list[Row] = field(default_factory=list)
+    keys: dict[str, int] = field(default_factory=dict)
+    inputs: list[Row] = field(default_factory=list)
+    case_events: list[Row] = field(default_factory=list)
+    quarantine: list[Row] = field(default_factory=list)
+    feedback: list[Row] = field(default_factory=list)
+    for_hubs: list[Row] = field(default_factory=list)
+    """What the router's outbox holds for hubs: target and event id."""
+    records: list[Entry] = field(default_factory=list)
+    poisoned: list[Entry] = field(default_factory=list)
+    arrived: list[Arrived] = field(default_factory=list)
+    elsewhere: int = 0
+    unauthorised: int = 0
+    unpublished: int = 0
+    lag: int = 0
+    open_transactions: int = 0
+    processes: list[Health] = field(default_factory=list)
+
+
+async def collect(run: Run) -> Evidence:
+    """Everything about this run, and nothing of other runs of the installation."""
+    world = run.world
+    partners = yaml.safe_load((world.running.plan.directory / "partners.yaml").read_text())["partners"]
+    found = Evidence(run.plan, run.history, partners)
+    await _rows(world, found)
+    _records(world, found)
+    await _sinks(world, found)
+    await _state(world, found)
+    return found
+
+
+async def _rows(world: World, found: Evidence) -> None:
+    sent = sorted({answer.message.correlation_id for answer in found.history.answers})
+    found.messages = await world.sql(
+        "select correlation_id, verdict, reference, version, answer_status from intake.message"
+        " where correlation_id = any($1::text[])",
+        sent,
+    )
+    references = sorted({row["reference"] for row in found.messages if row["reference"]})
+    found.intake = await _of(world, "select * from intake.referral where reference = any($1::text[])", references)
+    keys = sorted({row["person_key"] for row in found.intake})
+    found.referrals = await _of(world, "select * from router.referral where person_key = any($1::text[])", keys)
+    found.cases = await _of(world, 'select * from router."case" where person_key = any($1::text[])', keys)
+    found.inputs = await _of(
+        world,
+        "select person_key, topic, id, position, correlation_id from router.input where person_key = any($1::text[])",
+        keys,
+    )
+    found.case_events = await _of(
+        world, "select person_key, sequence, id, type from router.case_event where person_key = any($1::text[])", keys
+    )
+    found.feedback = await _of(
+        world,
+        "select person_key, feedback_id::text as id, reference, recipient, channel, told, status, ordinal, state, caused_by"
+        " from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal",
+        keys,
+    )
+    found.for_hubs = await _of(
+        world,
+        "select target, headers::jsonb ->> 'ce_id' as id from router.outbox"
+        " where person_key = any($1::text[]) and target like 'hub.%'",
+        keys,
+    )
+    numbers = await _of(world, "select * from router.person_key where person_key = any($1::text[])", keys)
+    found.keys = {row["person_key"]: row["last_sequence"] for row in numbers}
+    for schema in ("router", "notifier"):
+        rows = await world.sql(
+            f"select topic, partition, \"offset\", person_key, chain, reason, value, '{schema}' as schema"
+            f" from {schema}.quarantine where resolved_at is null"
+        )
+        found.quarantine += [row for row in rows if row["person_key"] in keys or _is_ours(row["value"], found.history)]
+
+
+async def _of(world: World, query: str, values: Sequence[str]) -> list[Row]:
+    return list(await world.sql(query, values)) if values else []
+
+
+def _is_ours(value: bytes, history: History) -> bool:
+    return any(mark.encode() in value for mark in history.poison)
+
+
+def _records(world: World, found: Evidence) -> None:
+    keys = {row["person_key"] for row in found.intake}
+    found.records = [entry for entry in world.log.entries if entry.key in keys]
+    found.poisoned = [entry for entry in world.log.entries if _is_ours(entry.value, found.history)]
+
+
+async def _sinks(world: World, found: Evidence) -> None:
+    ours = {row["reference"] for row in found.intake}
+    found.arrived = [one for one in world.endpoint.arrived if one.reference in ours]
+    found.elsewhere, found.unauthorised = world.endpoint.elsewhere, world.endpoint.unauthorised
+    mesh = world.addresses["mesh"]
+    box = await asyncio.to_thread(letters, mesh["url"], "X26ABC2", mesh["password"], mesh["shared_key"])
+    found.arrived += [one for one in box if one.reference in ours or not one.reference]
+    for partner in ("gp-castle-view", "first-contact"):
+        told = sorted({row["reference"] for row in found.feedback if row["recipient"] == partner})
+        found.arrived += await fetched(world.session, world.addresses["notifier"], partner, world.token(partner), told)
+
+
+async def _state(world: World, found: Evidence) -> None:
+    for schema in ("intake", "router", "notifier"):
+        [row] = await world.sql(f"select count(*) as rows from {schema}.outbox where published_at is null")
+        found.unpublished += row["rows"]
+    found.lag = await lag(world)
+    [row] = await world.sql(
+        "select count(*) as open from pg_stat_activity where application_name = 'lightbulb'"
+        " and xact_start < clock_timestamp() - interval '2 seconds'"
+    )
+    found.open_transactions = row["open"]
+    found.processes = [_health(name, child.pid) for name, child in world.processes().items()]
+
+
+def _health(name: str, pid: int) -> Health:
+    process = psutil.Process(pid)
+    with process.oneshot():
+        return Health(
+            name,
+            pid,
+            process.memory_info().rss / 1_048_576,
+            process.num_fds(),
+            len(process.net_connections()),
+        )
+
+
+def shown(evidence: Evidence) -> str:
+    """For a failing seed: everything that was collected, as JSON, to be looked at."""
+    parts = {
+        "answers": [
+            (
+                a.message.person,
+                a.message.referral,
+                a.message.kind,
+                a.status,
+                a.code,
+                a.reference,
+                a.message.correlation_id,
+            )
+            for a in evidence.history.answers
+        ],
+        "commands": [vars(c) for c in evidence.history.commands],
+        "faults": [vars(f) for f in evidence.history.faults],
+        "notes": evidence.history.notes,
+        **{
+            name: [dict(row) for row in getattr(evidence, name)]
+            for name in ("messages", "intake", "referrals", "cases", "inputs", "case_events", "quarantine", "feedback")
+        },
+        "records": [(e.topic, e.partition, e.offset, e.key, dict(e.headers)) for e in evidence.records],
+        "arrived": [vars(a) for a in evidence.arrived],
+        "processes": [vars(p) for p in evidence.processes],
+    }
+    return json.dumps(parts, default=str, indent=1)

@@ -1,0 +1,104 @@
+"""What a run did and was told: every message with its last answer, every command, every fault, and when effects were seen."""
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to intake. `place`: which input of its person it is."""
+
+    person: int
+    referral: int
+    place: int
+    kind: str
+    partner: str
+    path: str
+    request_id: str
+    correlation_id: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A message, and the answer that ended its sending. It is an acknowledgement where it says that the message is ours."""
+
+    message: Message
+    status: int
+    code: str
+    reference: str | None
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """2xx, or 409 duplicate: an earlier sending of it was accepted."""
+        return self.status < 300 or (self.status == 409 and self.code == "duplicate")
+
+
+@dataclass(frozen=True)
+class Commanded:
+    """A command as it was put on a hub's topic."""
+
+    person: int
+    place: int
+    how: str
+    id: str
+    hub: str
+    case_id: str
+
+
+@dataclass
+class Waited:
+    """One input and its effect, in seconds of this process's clock."""
+
+    person: int
+    place: int
+    begun: float
+    seen: float | None = None
+
+
+@dataclass
+class Injected:
+    """A fault as it happened."""
+
+    name: str
+    about: str
+    begun: float
+    ended: float | None = None
+
+
+@dataclass
+class History:
+    """Of one run of a plan."""
+
+    answers: list[Answered] = field(default_factory=list)
+    commands: list[Commanded] = field(default_factory=list)
+    waits: list[Waited] = field(default_factory=list)
+    faults: list[Injected] = field(default_factory=list)
+    poison: list[str] = field(default_factory=list)
+    """Marks of poisoned records: each must be parked once, and nothing else."""
+    notes: list[str] = field(default_factory=list)
+    attempts: int = 0
+    unanswered: int = 0
+    lost_replies: int = 0
+    faults_over: float = 0.0
+    drained: float = 0.0
+
+    def answered(self, message: Message, status: int, code: str, reference: str | None) -> None:
+        self.answers.append(Answered(message, status, code, reference))
+
+    def begins(self, person: int, place: int) -> Waited:
+        waited = Waited(person, place, time.monotonic())
+        self.waits.append(waited)
+        return waited
+
+    def recoveries(self) -> dict[str, list[float]]:
+        """Seconds from the end of each fault until all that waited at its end was done; none where another fault came between."""
+        found: dict[str, list[float]] = {}
+        for fault in self.faults:
+            if fault.ended is None:
+                continue
+            done = [w.seen or self.drained for w in self.waits if w.begun <= fault.ended < (w.seen or self.drained)]
+            over = max(done, default=fault.ended)
+            if not any(o is not fault and o.begun < over and (o.ended or over) > fault.ended for o in self.faults):
+                found.setdefault(fault.name, []).append(over - fault.ended)
+        return found

@@ -1,0 +1,108 @@
+"""All hubs' systems at once: they hear their topics, and give the commands of a plan, decided on what they heard last."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from infra.demo.hub import FULL, Case, Client, Heard, OutOfOrder, Send, Step, command, hear, next_step
+
+SCRIPT = [Step(word) for word in FULL.split(",")]
+TRIAGE = [Step("assign", "charnwood"), *SCRIPT]
+
+
+class Hubs:
+    """Knows of us no more than the hubs' topics. `heard` holds the id of every event that came."""
+
+    def __init__(self, kafka: str, hubs: Iterable[str]) -> None:
+        self.names = list(hubs)
+        self.cases: dict[tuple[str, str], Case] = {}
+        self.heard: set[str] = set()
+        self.gaps = 0
+        self._last: dict[str, tuple[Case, Send]] = {}
+        self._kafka = kafka
+
+    async def start(self) -> None:
+        self._client = Client(self._kafka, self.names)
+        await self._client.__aenter__()
+        self._task = asyncio.create_task(self._listen())
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._client.__aexit__()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                for heard in await self._client.receive(0.1):
+                    self._take(heard)
+            except KafkaError:
+                await asyncio.sleep(0.3)
+
+    def _take(self, heard: Heard) -> None:
+        if heard.headers["ce_id"] in self.heard:
+            return
+        self.heard.add(heard.headers["ce_id"])
+        if heard.kind == "command-refused":
+            return
+        key = (heard.hub, heard.data["case_id"])
+        case = self.cases.setdefault(key, Case(heard.hub, heard.data["case_id"], heard.data["person_key"]))
+        try:
+            hear(case, heard.kind, heard.data)
+        except OutOfOrder:
+            self.gaps += 1
+        case.awaiting = None
+        case.correlation_id = heard.headers.get("ce_correlationid", "")
+        case.event_id = heard.headers["ce_id"]
+
+    # ---- commands
+
+    def holding(self, reference: str) -> Case | None:
+        """The case of this referral, at the hub that holds it."""
+        found = [c for c in self.cases.values() if c.is_ours and any(r["reference"] == reference for r in c.referrals)]
+        return found[0] if len(found) == 1 else None
+
+    def made(self, reference: str, how: str) -> tuple[Case, Send] | None:
+        """The command that is meant; none where nobody holds such a case, or it has none such to do."""
+        if how == "again":
+            return self._last.get(reference)
+        case = self.holding(reference)
+        if case is None:
+            return None
+        step = next_step(case, TRIAGE if case.hub == "triage" else SCRIPT) if how == "next" else Step("accept")
+        if step is None:
+            return None
+        return self._changed(reference, how, case, command(case, step, {}))
+
+    def _changed(self, reference: str, how: str, case: Case, send: Send) -> tuple[Case, Send]:
+        match how:
+            case "ahead":
+                data: dict[str, Any] = send.data | {"decided_on": case.version + 7}
+                return case, Send(f"{send.id}-ahead", send.name, data)
+            case "wrong-hub":
+                return replace(case, hub=self._another(case)), Send(f"{send.id}-elsewhere", send.name, send.data)
+            case "accept-twice":
+                return case, Send(f"{send.id}-twice", send.name, send.data)
+            case _:
+                if send.name == "complete":
+                    case.ending.update(case.open_needs())
+                self._last[reference] = case, send
+                return case, send
+
+    def _another(self, case: Case) -> str:
+        """A hub that was never given the case."""
+        return next(name for name in self.names if (name, case.id) not in self.cases)
+
+    async def send(self, case: Case, send: Send) -> None:
+        """Until Kafka has it: the same command again is the same command."""
+        while True:
+            try:
+                await self._client.send(case, send)
+                return await self._client.flush()
+            except KafkaError:
+                await asyncio.sleep(0.3)

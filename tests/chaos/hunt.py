@@ -1,0 +1,41 @@
+"""Hunts the planted bugs: each guard is taken away in turn, and seeds are played until the checker says so."""
+
+import asyncio
+import dataclasses
+import sys
+from pathlib import Path
+
+from tests.chaos.planted import BUGS, Bug
+from tests.chaos.seed import Fault, Plan, plan
+
+FAULT_SECONDS = 5.0
+
+
+def main(results: Path, names: list[str] | None = None, brokers: int = 1) -> int:
+    """0 where every bug was caught."""
+    from tests.chaos.run import Runner
+
+    missed = []
+    for name in names or list(BUGS):
+        runner = Runner(brokers, results, planted=name)
+        for seed in BUGS[name].seeds:
+            asyncio.run(runner.run([aimed(BUGS[name], seed)]))
+            if runner.failed:
+                break
+        else:
+            missed.append(name)
+        caught = sorted({violation[:2] for result in runner.failed for violation in result.violations})
+        sys.stdout.write(f"{name}: {'caught by ' + ', '.join(caught) if caught else 'MISSED'}\n")
+        sys.stdout.flush()
+    return 1 if missed else 0
+
+
+def aimed(bug: Bug, seed: int) -> Plan:
+    """The seed's plan, with the faults that the bug is hunted with, on the service that has it."""
+    made = plan(seed)
+    if bug.faults is None:
+        return made
+    services = ("intake", "router", "notifier")
+    aim = services.index(bug.service) if bug.service in services else 1
+    faults = tuple(Fault(name, 2.0 + 1.5 * at, FAULT_SECONDS, aim + 3 * seed) for at, name in enumerate(bug.faults))
+    return dataclasses.replace(made, faults=faults)

@@ -1,0 +1,225 @@
+"""Plays a plan: each person's inputs in order, each after the effect of the one before is seen; persons side by side; faults beside."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tests.chaos import faults
+from tests.chaos.history import Commanded, History, Message
+from tests.chaos.seed import Do, Person, Plan, Say
+from tests.chaos.senders import Identity, Senders, message
+from tests.chaos.world import World
+
+EFFECT_SECONDS = 90.0
+DRAIN_SECONDS = 60.0
+GROUPS = ("router", "notifier")
+
+
+@dataclass
+class Run:
+    """One playing of a plan. `calm`: no faults and no pauses."""
+
+    world: World
+    plan: Plan
+    identity: Identity
+    calm: bool
+    history: History = field(default_factory=History)
+    references: dict[tuple[int, int], str] = field(default_factory=dict)
+    drained: bool = False
+
+    def __post_init__(self) -> None:
+        self._effects = Effects(self.world)
+        port = self.world.wires["http"].port
+        self._senders = Senders(f"http://127.0.0.1:{port}", self.world.tokens(), self.history, self.world.session)
+
+    async def play(self) -> None:
+        """Everything until the drain, or until patience ends; `drained` says which."""
+        self._plant_refusals()
+        looking = asyncio.create_task(self._effects.look())
+        try:
+            injecting = asyncio.create_task(self._faults())
+            people = [asyncio.create_task(self._person(person)) for person in self.plan.people]
+            await injecting
+            self.history.faults_over = time.monotonic()
+            published = asyncio.create_task(self._unpublished_after(10.0))
+            await asyncio.gather(*people)
+            self.drained = await self._drain()
+            self.history.drained = time.monotonic()
+            if not self.drained:
+                self.history.notes.append("not drained")
+            published.cancel()
+            if not published.cancelled() and published.done():
+                published.result()
+        finally:
+            looking.cancel()
+
+    async def _faults(self) -> None:
+        if not self.calm:
+            await faults.inject(self.world, self.plan.faults, self.history)
+
+    def _plant_refusals(self) -> None:
+        for person in self.plan.people:
+            for at, referral in enumerate(person.referrals):
+                if referral.refuses_first:
+                    first = message(self.identity, person, Say(at, "new", 0), 0)
+                    self.world.endpoint.refuses.add(first.correlation_id)
+
+    # ---- inputs
+
+    async def _person(self, person: Person) -> None:
+        if not self.calm:
+            await asyncio.sleep(person.begins_at)
+        if self.plan.races:
+            await asyncio.gather(*(self._input(person, place) for place in range(len(person.inputs))))
+            return
+        for place in range(len(person.inputs)):
+            await self._input(person, place)
+            await asyncio.sleep(0 if self.calm else person.pause)
+
+    async def _input(self, person: Person, place: int) -> None:
+        given = person.inputs[place]
+        waited = self.history.begins(person.number, place)
+        act: Callable[[], Awaitable[None]] = lambda: (  # noqa: E731 - two ways to the same word
+            self._say(person, place, given) if isinstance(given, Say) else self._do(person, place, given)
+        )
+        try:
+            async with asyncio.timeout(EFFECT_SECONDS):
+                await act()
+            waited.seen = time.monotonic()
+        except TimeoutError:
+            self.history.notes.append(f"no effect seen of input {place} of person {person.number}: {given}")
+
+    async def _say(self, person: Person, place: int, say: Say) -> None:
+        sent: Message = message(self.identity, person, say, place)
+        await self._senders.send(sent)
+        answer = next(a for a in reversed(self.history.answers) if a.message is sent)
+        if answer.reference:
+            self.references[person.number, say.referral] = answer.reference
+        if answer.is_acknowledged and say.kind in ("new", "update", "cancel") and not self.plan.races:
+            await self._effects.of(f"c {sent.correlation_id}")
+            await self._heard_by_hubs(sent.correlation_id)
+
+    async def _do(self, person: Person, place: int, do: Do) -> None:
+        reference = self.references.get((person.number, do.referral))
+        made = self.world.hubs.made(reference, do.how) if reference else None
+        if made is None:
+            return
+        case, send = made
+        self.history.commands.append(Commanded(person.number, place, do.how, send.id, case.hub, case.id))
+        await self.world.hubs.send(case, send)
+        await self._effects.of(f"i {send.id}")
+        await self._keys_heard(case.person_key)
+
+    async def _heard_by_hubs(self, correlation_id: str) -> None:
+        rows = await self.world.sql(
+            "select distinct person_key from router.input where correlation_id = $1", correlation_id
+        )
+        for row in rows:
+            await self._keys_heard(row["person_key"])
+
+    async def _keys_heard(self, person_key: str) -> None:
+        """Until the hubs have heard everything that was written for them under this key."""
+        rows = await self.world.sql(
+            "select headers::jsonb ->> 'ce_id' as id from router.outbox where person_key = $1 and target like 'hub.%'",
+            person_key,
+        )
+        ids = {row["id"] for row in rows}
+        while not ids <= self.world.hubs.heard:
+            await asyncio.sleep(0.02)
+
+    # ---- the drain
+
+    async def _unpublished_after(self, seconds: float) -> None:
+        """I4: what was written before the faults stopped is published so many seconds later."""
+        [row] = await self.world.sql("select clock_timestamp() as now")
+        await asyncio.sleep(seconds)
+        for schema in ("intake", "router", "notifier"):
+            query = f"select count(*) as rows from {schema}.outbox where published_at is null and created_at <= $1"
+            [left] = await self.world.sql(query, row["now"])
+            if left["rows"]:
+                self.history.notes.append(
+                    f"I4 {left['rows']} rows of {schema}.outbox unpublished after {seconds:.0f} s"
+                )
+
+    async def _drain(self) -> bool:
+        """Nothing unpublished, nothing unread, nothing due: everything that could happen has happened."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not await self._is_quiet():
+                    await asyncio.sleep(0.15)
+                await self.world.log.caught_up()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _is_quiet(self) -> bool:
+        """Asked before and after the lag: what was just read may have led to more."""
+        for _ in range(2):
+            [row] = await self.world.sql(QUIET)
+            if any(row.values()) or await lag(self.world):
+                return False
+        [row] = await self.world.sql(QUIET)
+        return not any(row.values())
+
+
+QUIET = """
+    select (select count(*) from intake.outbox where published_at is null) as intake,
+           (select count(*) from router.outbox where published_at is null) as router,
+           (select count(*) from notifier.outbox where published_at is null) as notifier,
+           (select count(*) from notifier.conversation where due_at is not null) as due"""
+
+
+async def lag(world: World) -> int:
+    """Records that the groups have not committed yet, over all partitions."""
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.addresses["kafka"])
+    await admin.start()
+    try:
+        ends = await world.log.ends()
+        total = 0
+        for group in GROUPS:
+            committed = await admin.list_consumer_group_offsets(group)
+            read = {p for p in ends if _reads(group, p.topic)}
+            total += sum(ends[p] - max(committed[p].offset, 0) if p in committed else ends[p] for p in read)
+        return total
+    finally:
+        await admin.close()
+
+
+def _reads(group: str, topic: str) -> bool:
+    return topic == "case.event" if group == "notifier" else topic == "referral.event" or topic.endswith(".command")
+
+
+class Effects:
+    """Looks at what the router has applied or parked, for all who wait for something of it: one query for everybody."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    async def of(self, name: str) -> None:
+        """Return when the input of this correlation id (`c ...`), or the command of this id (`i ...`), was applied or parked."""
+        event = self._awaited.setdefault(name, asyncio.Event())
+        await event.wait()
+
+    async def look(self) -> None:
+        while True:
+            await asyncio.sleep(0.04)
+            if not self._awaited:
+                continue
+            names = list(self._awaited)
+            correlations = [name[2:] for name in names if name.startswith("c ")]
+            ids = [name[2:] for name in names if name.startswith("i ")]
+            for row in await self._world.sql(_APPLIED, correlations, ids):
+                if event := self._awaited.pop(row["name"], None):
+                    event.set()
+
+
+_APPLIED = """
+    select 'c ' || correlation_id as name from router.input
+    where topic = 'referral.event' and correlation_id = any($1::text[])
+    union all select 'c ' || correlation_id from router.quarantine
+    where topic = 'referral.event' and correlation_id = any($1::text[])
+    union all select 'i ' || id from router.input where id = any($2::text[]) and topic like 'hub.%'"""

@@ -1,0 +1,123 @@
+"""A wire between a service and what it talks to, that can be cut, hung, slow, or lose an answer after its effect."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+HOST = "127.0.0.1"
+Asks = Callable[[bytes], bool]
+"""Whether these bytes of a client begin a request whose answer is to be lost."""
+
+
+def asks_commit(data: bytes) -> bool:
+    """PostgreSQL: a simple query COMMIT."""
+    return b"COMMIT" in data
+
+
+def asks_produce(data: bytes) -> bool:
+    """Kafka: length, API key 0, a version; a client writes each request whole."""
+    return len(data) > 12 and data[4:6] == b"\0\0" and data[6] == 0 and data[7] < 16
+
+
+def asks_post(data: bytes) -> bool:
+    """HTTP."""
+    return data.startswith(b"POST ")
+
+
+@dataclass(eq=False)
+class Wire:
+    """Listens on `port` and carries what comes to `to()`. Change its fields while it runs."""
+
+    name: str
+    port: int
+    to: Callable[[], int]
+    delay: float = 0.0
+    loses: Asks | None = None
+    every: int = 1
+    """Of the answers that it may lose, every n-th is lost."""
+    lost: int = 0
+    _asked: int = 0
+    _flows: asyncio.Event = field(default_factory=asyncio.Event)
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    async def mend(self) -> None:
+        """Carry again, at once and everything."""
+        self.delay, self.loses = 0.0, None
+        self._flows.set()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._carry, HOST, self.port)
+
+    async def cut(self) -> None:
+        """Connections end, and none can be made."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.end_connections()
+
+    def end_connections(self) -> None:
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    def hang(self) -> None:
+        """Nothing is carried, and nobody is told: as a network that swallows packets."""
+        self._flows.clear()
+
+    async def _carry(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        try:
+            far, far_out = await asyncio.open_connection(HOST, self.to())
+        except OSError:
+            near_out.transport.abort()
+            return
+        carried = _Carried(self, near_out, far_out)
+        self._open |= {near_out, far_out}
+        tasks = {asyncio.create_task(carried.forth(near)), asyncio.create_task(carried.back(far))}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in (near_out, far_out):
+            self._open.discard(writer)
+            writer.transport.abort()
+
+    async def passes(self) -> None:
+        """Wait as long as this wire makes its bytes wait."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        await self._flows.wait()
+
+    def is_to_be_lost(self, data: bytes) -> bool:
+        if self.loses is None or not self.loses(data):
+            return False
+        self._asked += 1
+        return self._asked % self.every == 0
+
+
+@dataclass
+class _Carried:
+    """One connection."""
+
+    wire: Wire
+    near_out: asyncio.StreamWriter
+    far_out: asyncio.StreamWriter
+    loses_next: bool = False
+
+    async def forth(self, near: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await near.read(65536):
+                await self.wire.passes()
+                if self.wire.is_to_be_lost(data):
+                    self.loses_next = True
+                self.far_out.write(data)
+                await self.far_out.drain()
+
+    async def back(self, far: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await far.read(65536):
+                if self.loses_next:
+                    self.wire.lost += 1
+                    return  # the effect has happened; both ends lose the connection instead of the answer
+                await self.wire.passes()
+                self.near_out.write(data)
+                await self.near_out.drain()

@@ -1,0 +1,253 @@
+"""The installation under test: real parts, two processes of each service, a wire on every edge, and every end in our hands."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from infra import installation
+from infra.embedded import kafka_settings, kept, supervisor
+from infra.embedded.kafka_settings import Layout
+from infra.embedded.process import Child
+from infra.embedded.supervisor import Happened
+from infra.installation import Installation
+from schemas import topics
+from services import directory
+from tests.chaos.hubs import Hubs
+from tests.chaos.proxy import Wire
+from tests.chaos.sinks import Endpoint, Log
+
+SERVICES = ("intake", "router", "notifier")
+PRACTICE = "gp-alder-lane"
+HERE = Path(__file__).parent
+TMPFS_MEGABYTES = {"postgres": 1_500, "kafka": 1_500}
+
+supervisor.LONGEST_PAUSE = 1.0  # a process that is killed again and again comes back in time for its seed
+supervisor.STEADY_AFTER = 1.0
+
+
+@dataclass
+class World:
+    """Everything that a fault can touch and a checker can read."""
+
+    running: Installation
+    wires: Mapping[str, Wire]
+    endpoint: Endpoint
+    hubs: Hubs
+    log: Log
+    session: aiohttp.ClientSession
+    feedback_port: int
+    on_tmpfs: bool
+    happened: list[Happened] = field(default_factory=list)
+    slots: int = 0
+    _connection: asyncpg.Connection | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def addresses(self) -> dict[str, Any]:
+        return self.running.addresses
+
+    @property
+    def brokers(self) -> int:
+        return self.running.plan.brokers
+
+    @property
+    def data(self) -> Path:
+        return self.running.plan.data
+
+    def token(self, partner: str) -> str:
+        return str(self.addresses["partners"][partner]["token"])
+
+    def tokens(self) -> dict[str, str]:
+        return {partner: self.token(partner) for partner in self.addresses["partners"]}
+
+    def processes(self) -> dict[str, Child]:
+        """The services' processes that run now, by name: intake-1, intake-2, ..."""
+        return {name: child for name, child in self.running.supervisor.children.items() if name[:-2] in SERVICES}
+
+    def wires_of(self, what: str, service: str | None = None) -> list[Wire]:
+        """The wires to `kafka`, `postgres` and so on, of one service or of all."""
+        return [w for name, w in self.wires.items() if what in name.split("-") and (service or "") in name]
+
+    async def mend(self) -> None:
+        for wire in self.wires.values():
+            await wire.mend()
+        self.endpoint.mood = "well"
+
+    async def sql(self, query: str, *values: object) -> list[asyncpg.Record]:
+        """Ask PostgreSQL itself, past every wire; for as long as it is away, again."""
+        async with asyncio.timeout(60), self._asking:
+            while True:
+                try:
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await self.connection()
+                    return list(await self._connection.fetch(query, *values))
+                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    if isinstance(error, asyncpg.SyntaxOrAccessError):
+                        raise
+                    if self._connection is not None:
+                        self._connection.terminate()
+                    self._connection = None
+                    await asyncio.sleep(0.2)
+
+    async def connection(self) -> asyncpg.Connection:
+        """A connection of its own."""
+        url = self.addresses["postgres"].replace("+asyncpg", "")
+        return await asyncpg.connect(url, timeout=3, command_timeout=20)
+
+
+# ---- starting ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Of the wires, and of the brokers' listeners behind them: by (service, node)."""
+
+    wires: Mapping[str, int]
+    listeners: Mapping[tuple[str, int], int]
+    feedback: int
+
+
+def _ports(brokers: int) -> Ports:
+    names = [f"{service}-postgres" for service in SERVICES] + ["mesh", "fhir", "http"]
+    names += [f"{service}-kafka-{node}" for service in SERVICES for node in range(1, brokers + 1)]
+    pairs = [(service, node) for service in SERVICES for node in range(1, brokers + 1)]
+    free = iter(kept.free_ports(len(names) + len(pairs) + 1))
+    return Ports({name: next(free) for name in names}, {pair: next(free) for pair in pairs}, next(free))
+
+
+async def start(*, brokers: int = 1, planted: str | None = None, folder: Path | None = None) -> World:
+    """Start everything; `planted` takes one guard away in the services' processes."""
+    data = folder or Path(tempfile.mkdtemp(prefix="lightbulb-chaos-"))
+    on_tmpfs = _mount(data)
+    ports = _ports(brokers)
+    _listen_for_services(ports)
+    wires = {wire.name: wire for wire in _wires(data, ports)}
+    for wire in wires.values():
+        await wire.mend()
+    happened: list[Happened] = []
+    plan = installation.Plan(
+        data,
+        each=2,
+        brokers=brokers,
+        feedback_urls={PRACTICE: f"http://{kept.HOST}:{ports.wires['fhir']}/feedback"},
+        environment=_environment(data, ports, brokers, planted),
+    )
+    try:
+        running = await asyncio.to_thread(installation.start, plan, lambda _: None, happened.append)
+    except BaseException:
+        sys.stderr.write("".join(log.read_text(errors="replace")[-1500:] for log in (data / "logs").glob("*.log")))
+        _remove(data)
+        raise
+    world = await _ends(running, wires, ports, on_tmpfs)
+    world.happened = happened
+    return world
+
+
+async def _ends(running: Installation, wires: Mapping[str, Wire], ports: Ports, on_tmpfs: bool) -> World:
+    token_file = running.plan.data / f"feedback-token-{PRACTICE}"
+    endpoint = Endpoint(lambda: token_file.read_text().strip())
+    await endpoint.start(ports.feedback)
+    names = [hub.id for hub in directory.load(running.plan.directory).hubs]
+    declared = {topic.name: topic.partitions for topic in topics.declared(names)}
+    log = Log(running.addresses["kafka"], declared)
+    await log.start()
+    hubs = Hubs(running.addresses["kafka"], names)
+    await hubs.start()
+    session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=12))
+    world = World(running, wires, endpoint, hubs, log, session, ports.feedback, on_tmpfs)
+    await world.sql("create index if not exists chaos_input on router.input (correlation_id)")
+    await world.sql("create index if not exists chaos_input_id on router.input (id)")
+    await world.sql("create index if not exists chaos_message on intake.message (correlation_id)")
+    return world
+
+
+async def stop(world: World) -> None:
+    await world.session.close()
+    if world._connection is not None:
+        world._connection.terminate()
+    await world.hubs.stop()
+    await world.log.stop()
+    await world.mend()
+    await asyncio.to_thread(world.running.stop)
+    for wire in world.wires.values():
+        await wire.cut()
+    await world.endpoint.stop()
+    _remove(world.data)
+
+
+def _environment(data: Path, ports: Ports, brokers: int, planted: str | None) -> dict[str, str]:
+    """Each service is told of its own wires (child/sitecustomize.py)."""
+    (data / "postgres").mkdir(parents=True, exist_ok=True)
+    password = kept.secret(data / "postgres" / "password")
+    told = {"PYTHONPATH": os.pathsep.join([str(HERE / "child"), str(HERE.parents[1])]), "CHAOS_FOLDER": str(data)}
+    for service in SERVICES:
+        database = f"lightbulb:{password}@{kept.HOST}:{ports.wires[f'{service}-postgres']}/lightbulb"
+        told[f"CHAOS_{service.upper()}_DATABASE"] = f"postgresql+asyncpg://{database}"
+        kafka = [f"{kept.HOST}:{ports.wires[f'{service}-kafka-{node}']}" for node in range(1, brokers + 1)]
+        told[f"CHAOS_{service.upper()}_KAFKA"] = ",".join(kafka)
+    told["LIGHTBULB_MESH_URL"] = f"http://{kept.HOST}:{ports.wires['mesh']}"
+    return told | ({"CHAOS_PLANTED": planted} if planted else {})
+
+
+def _wires(data: Path, ports: Ports) -> Iterator[Wire]:
+    for service in SERVICES:
+        yield Wire(f"{service}-postgres", ports.wires[f"{service}-postgres"], _port_in(data / "postgres/ports.json"))
+    for (service, node), listener in ports.listeners.items():
+        name = f"{service}-kafka-{node}"
+        yield Wire(name, ports.wires[name], lambda listener=listener: listener)
+    yield Wire("mesh", ports.wires["mesh"], _port_in(data / "mesh/ports.json"))
+    yield Wire("http", ports.wires["http"], _port_in(data / "service-ports.json"))
+    yield Wire("fhir", ports.wires["fhir"], lambda: ports.feedback)
+
+
+def _port_in(file: Path) -> Callable[[], int]:
+    return lambda: int(json.loads(file.read_text())[0])
+
+
+def _listen_for_services(ports: Ports) -> None:
+    """Each broker gets a listener for each service, and tells that service the wire's address: a client follows what it is told."""
+    plain = Layout.__dict__.get("_plain_settings") or Layout._settings
+
+    def settings(layout: Layout, node: int) -> dict[str, str]:
+        said: dict[str, str] = plain(layout, node)
+        for service in SERVICES:
+            if (service, node) in ports.listeners:
+                name = service.upper()
+                said["listeners"] += f",{name}://{kept.HOST}:{ports.listeners[service, node]}"
+                said["advertised.listeners"] += f",{name}://{kept.HOST}:{ports.wires[f'{service}-kafka-{node}']}"
+                said["listener.security.protocol.map"] += f",{name}:PLAINTEXT"
+        return said
+
+    Layout._plain_settings = plain  # type: ignore[attr-defined]
+    Layout._settings = settings  # type: ignore[method-assign]
+    assert kafka_settings.Layout is Layout
+
+
+# ---- small disks ------------------------------------------------------------------------------------------------------
+
+
+def _mount(data: Path) -> bool:
+    """Small disks of their own for PostgreSQL and Kafka, where we may mount them: they can be filled."""
+    for name, megabytes in TMPFS_MEGABYTES.items():
+        (data / name).mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(data / name)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return False
+    return True
+
+
+def _remove(data: Path) -> None:
+    for name in TMPFS_MEGABYTES:
+        subprocess.run(["umount", "-l", str(data / name)], capture_output=True, check=False)
+    shutil.rmtree(data, ignore_errors=True)
