@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check bench lock clean
+.PHONY: help demo up test lint check bench chaos lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ check: lint test ## Every check, then the tests
 
 bench: $(READY) ## Measure, as ratios that hold on any machine
 	@$(RUN)/python -m infra.bench $(ARGS)
+
+SEEDS ?= ci
+
+chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=1..100, ci or planted
+	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
 
 lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
 	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
