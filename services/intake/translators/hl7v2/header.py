@@ -41,11 +41,21 @@ def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
     line = msh_of(body)
     if line is None:
         return None
-    plain = line.decode("latin-1")
-    separator = plain[3]
-    said = _fields(plain, separator)
-    encoding = codec(_component(said, 17, 0), default_encoding) or "latin-1"
+    separator = chr(line[3])
+    said = _fields(line.decode("latin-1"), separator)
+    encoding = codec(_component(said, 17, 0), default_of(body, default_encoding)) or "latin-1"
     return _header(_fields(line.decode(encoding, "replace"), separator), separator)
+
+
+def default_of(body: bytes, default_encoding: str) -> str:
+    """A byte order mark says UTF-8, where MSH-18 says nothing."""
+    return "utf-8" if body.startswith(b"\xef\xbb\xbf") else default_encoding
+
+
+def begins(body: bytes) -> int:
+    """Where MSH begins, behind blank lines and a byte order mark; 0 where there is none."""
+    found = _BEGINNING.match(body)
+    return found.end() if found else 0
 
 
 def msh_of(body: bytes) -> bytes | None:

@@ -8,7 +8,7 @@ from services.intake.translators.hl7v2 import segments
 from services.intake.translators.hl7v2.dates import parsed
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.mapping import Mapping, fold
-from services.intake.translators.hl7v2.segments import Message, Reading, Separators, Wanted
+from services.intake.translators.hl7v2.segments import Message, Reading, Wanted
 
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 TRIGGERS = ("I12", "I13", "I14")
@@ -22,10 +22,12 @@ def message_of(delivery: Delivery, mapping: Mapping, wanted: Wanted) -> tuple[He
     separators = segments.separators(header)
     if isinstance(separators, Fault):
         return Refusal((separators,))
-    faults, text = list(_header_faults(delivery, header, mapping)), _text(delivery.body, header, mapping)
+    faults = list(_header_faults(delivery, header, mapping))
+    encoding = _encoding(delivery.body, header, mapping)
+    text = _decoded(delivery.body, encoding)
     if isinstance(text, Fault):
         return Refusal((*faults, text))
-    message = _taken_apart(text, separators, header, mapping, wanted)
+    message = segments.read(text, Reading(separators, encoding or mapping.encoding), wanted)
     if isinstance(message, Fault):
         return Refusal((*faults, message))
     faults += _sender_faults(message, mapping)
@@ -35,25 +37,19 @@ def message_of(delivery: Delivery, mapping: Mapping, wanted: Wanted) -> tuple[He
     return header, message
 
 
-def _taken_apart(
-    text: str, separators: Separators, header: Header, mapping: Mapping, wanted: Wanted
-) -> Message | Fault:
-    encoding = headers.codec(header.character_set, mapping.encoding) or mapping.encoding
-    return segments.read(text, Reading(separators, encoding), wanted)
+def _encoding(body: bytes, header: Header, mapping: Mapping) -> str | None:
+    return headers.codec(header.character_set, headers.default_of(body, mapping.encoding))
 
 
-def _text(body: bytes, header: Header, mapping: Mapping) -> str | Fault:
-    encoding = headers.codec(header.character_set, mapping.encoding)
+def _decoded(body: bytes, encoding: str | None) -> str | Fault:
     if encoding is None:
-        return Fault(
-            "MSH-18", "value", "is no character set that is read here: ASCII, 8859/1 to 8859/16, UNICODE UTF-8"
-        )
+        expected = "ASCII, 8859/1 to 8859/16 or UNICODE UTF-8"
+        return Fault("MSH-18", "value", f"is no character set that is read here: {expected}")
     try:
-        return body.decode(encoding).lstrip("\ufeff\r\n\t ")
+        return body[headers.begins(body) :].decode(encoding)
     except UnicodeDecodeError:
-        return Fault(
-            "MSH-18", "invalid", "the message holds bytes that this character set, or the one agreed, does not have"
-        )
+        explanation = "the message holds bytes that this character set, or the one agreed, does not have"
+        return Fault("MSH-18", "invalid", explanation)
 
 
 def _header_faults(delivery: Delivery, header: Header, mapping: Mapping) -> Iterator[Fault]:

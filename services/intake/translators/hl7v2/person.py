@@ -87,7 +87,8 @@ def _name(message: Message) -> Content:
     family = chosen.text() if chosen else None
     if chosen is None or family is None:
         place = f"{chosen.place}.1" if chosen else "PID-5"
-        message.reading.faults.append(Fault(place, "required", "a name with a family name is required"))
+        if message.all("PID"):
+            message.reading.faults.append(Fault(place, "required", "a name with a family name is required"))
         return {}
     given = [chosen.text(2), *(chosen.text(3) or "").split()]
     return {"family_name": family, "given_names": [one for one in given if one], "title": chosen.text(5)}

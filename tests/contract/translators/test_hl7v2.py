@@ -1,0 +1,411 @@
+"""HL7 v2 as UK senders write it: any separators, any line ends, any order; nothing of a message is lost; what is wrong is a value."""
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.intake.translators import hl7v2
+from services.intake.translators.contract import Refusal, Translated
+from services.intake.translators.hl7v2 import dates, header, places, segments
+from services.intake.translators.hl7v2.mapping import Mapping
+from services.intake.translators.hl7v2.message import message_of
+from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, Adapter
+from tests.contract.translators.test_golden import GOLDEN
+from tests.intake.hl7 import a_uhl_message, an_lpt_message
+
+MAPPINGS = hl7v2.load(DIRECTORY / "hl7v2")
+UHL, LPT = (next(one for one in ADAPTERS if one.name == f"hl7v2-{name}") for name in ("uhl", "lpt"))
+EVERYTHING = {one.sender: (GOLDEN / one.name / "new-everything.in").read_bytes() for one in (UHL, LPT)}
+SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "payloads" / "hl7v2"
+
+few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+both = pytest.mark.parametrize("adapter", [UHL, LPT], ids=str)
+
+
+def translated(adapter: Adapter, body: bytes) -> Translated:
+    outcome = adapter.translate(adapter.delivery(body))
+    assert isinstance(outcome, Translated), outcome
+    return outcome
+
+
+def content(adapter: Adapter, body: bytes) -> dict[str, Any]:
+    referral = translated(adapter, body).referral
+    assert referral is not None
+    return referral.model_dump(mode="json", exclude={"message"})
+
+
+def refused(adapter: Adapter, body: bytes) -> dict[str, str]:
+    outcome = adapter.translate(adapter.delivery(body))
+    assert isinstance(outcome, Refusal)
+    return {fault.place: fault.kind for fault in outcome.faults}
+
+
+def text_of(adapter: Adapter, body: bytes) -> str:
+    return str(content(adapter, body)["reason"]["text"])
+
+
+# ---- how it is written -----------------------------------------------------------------------------------------------
+
+
+@both
+@given(data=st.data())
+@few
+def test_line_ends_blank_lines_and_trailing_bars_say_nothing(adapter: Adapter, data: st.DataObject) -> None:
+    body = adapter.good()
+    ends, bars = st.sampled_from([b"\r", b"\n", b"\r\n", b"\r\n\r\n"]), st.sampled_from([b"", b"|", b"||||"])
+    lines = [line + data.draw(bars) + data.draw(ends) for line in body.splitlines()]
+    before, after = data.draw(st.sampled_from([b"", b"\r\n", b"\n \n", b"\xef\xbb\xbf"])), data.draw(ends)
+
+    assert translated(adapter, before + b"".join(lines) + after) == translated(adapter, body)
+
+
+_MARKS = sorted(set("!#$%&'()*+,/:;<=>?@[]^`{|}~\\\"_-"))
+
+
+@both
+@given(marks=st.permutations(_MARKS))
+@few
+def test_any_five_characters_may_separate(adapter: Adapter, marks: list[str]) -> None:
+    plain = adapter.good().decode().replace("UNICODE UTF-8", "")
+
+    assert content(adapter, _separated(plain, marks[:5]).encode()) == content(adapter, plain.encode())
+
+
+def _separated(text: str, by: list[str]) -> str:
+    field, component, repetition, escape, subcomponent = by
+    means = dict(zip("|^~\\&", by, strict=True))
+    letters = {field: "F", component: "S", repetition: "R", escape: "E", subcomponent: "T"}
+    start = f"MSH{field}{component}{repetition}{escape}{subcomponent}"
+    said = (means.get(c) or (f"{escape}{letters[c]}{escape}" if c in letters else c) for c in text[8:])
+    return start + "".join(said)
+
+
+@given(said=st.lists(st.tuples(st.characters(exclude_categories=["Cc", "Cs"]), st.booleans()), min_size=1, max_size=40))
+@few
+def test_any_text_can_be_escaped(said: list[tuple[str, bool]]) -> None:
+    letters = {"|": "F", "^": "S", "~": "R", "\\": "E", "&": "T"}
+    written = "".join(
+        f"\\X{c.encode().hex()}\\" if by_hex else f"\\{letters[c]}\\" if c in letters else c for c, by_hex in said
+    )
+    text = "".join(c for c, _ in said)
+
+    assert text_of(UHL, a_uhl_message(more=[f"NTE|1||<{written}>"])).endswith(f"<{text}>")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("a\\.br\\b", "a\nb"),
+        ("a\\.sp2\\b", "a\nb"),
+        ("\\H\\loud\\N\\ and \\.in+4\\indented", "loud and indented"),
+        ("\\X0D0A\\b", "b"),
+        ("caf\\XC3\\\\XA9\\", "café"),
+        ("\\XC3A9\\", "é"),
+        ("B&Q and a^b", "B&Q and a^b"),
+    ],
+)
+def test_escapes_mean_what_the_standard_says(written: str, read: str) -> None:
+    assert text_of(UHL, a_uhl_message(more=[f"NTE|1||{written}"])).endswith(read)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "\\",
+        "\\Q\\",
+        "a\\b",
+        "\\X4\\",
+        "\\XZZ\\",
+        "\\X\\",
+        "\\C2842\\",
+        "\\Zx\\",
+        "\\XC3\\",
+        "\\X00\\",
+        "\\.xy\\",
+        "\\f\\",
+    ],
+)
+def test_a_bad_escape_is_refused_by_its_place(bad: str) -> None:
+    body = a_uhl_message(fields={"PID-11": f"1 Any {bad} Lane"}, more=["NTE|1||fine", f"NTE|2||{bad}"])
+
+    assert refused(UHL, body) == {"PID-11.1": "invalid", "NTE[2]-3": "invalid"}
+
+
+@pytest.mark.parametrize(
+    ("character_set", "encoding", "partner"),
+    [
+        ("", "windows-1252", LPT),
+        ("ASCII", "windows-1252", LPT),
+        ("8859/1", "windows-1252", LPT),
+        ("8859/15", "iso8859-15", LPT),
+        ("UNICODE UTF-8", "utf-8", LPT),
+        ("", "utf-8", UHL),
+        ("8859/1", "latin-1", UHL),
+        ("8859/1~UNICODE", "latin-1", UHL),
+    ],
+)
+def test_the_character_set_is_the_messages_or_the_partners(character_set: str, encoding: str, partner: Adapter) -> None:
+    message = a_uhl_message if partner is UHL else an_lpt_message
+    body = message(family="Zoë", fields={"MSH-18": character_set}, encoding=encoding)
+
+    assert content(partner, body)["person"]["family_name"] == "Zoë"
+
+
+# ---- nothing is lost -------------------------------------------------------------------------------------------------
+
+
+def taken_apart(adapter: Adapter, body: bytes, wanted: segments.Wanted | None = None) -> segments.Message:
+    mapping = MAPPINGS[adapter.sender]
+    found = message_of(adapter.delivery(body), mapping, wanted or places.wanted(mapping))
+    assert not isinstance(found, Refusal)
+    return found[1]
+
+
+@both
+def test_every_segment_is_read_or_known_to_be_left(adapter: Adapter) -> None:
+    body = EVERYTHING[adapter.sender]
+    names = sorted(line[:3].decode() for line in body.splitlines())
+    message = taken_apart(adapter, body)
+
+    assert sorted([*(one.name for one in message.segments), *message.left]) == names
+    assert set(message.left) <= {"EVN", "AUT", "CTD", "GT1", "IN1", "AL1", "ZUH", "ZXX"}
+
+
+@both
+@given(data=st.data())
+@few
+def test_segments_are_read_wherever_they_stand(adapter: Adapter, data: st.DataObject) -> None:
+    first, *others = EVERYTHING[adapter.sender].splitlines()
+    shuffled = data.draw(st.permutations(others))
+
+    assert _unordered(content(adapter, b"\r".join([first, *shuffled]))) == _unordered(
+        content(adapter, EVERYTHING[adapter.sender])
+    )
+
+
+def _unordered(value: Any) -> Any:
+    """A referral whose lists and paragraphs have no order."""
+    if isinstance(value, dict):
+        return {name: _unordered(inner) for name, inner in value.items() if name not in ("code", "given_names")}
+    if isinstance(value, list):
+        return sorted(map(str, map(_unordered, value)))
+    return sorted(value.split("\n")) if isinstance(value, str) and "\n" in value else value
+
+
+@both
+def test_a_segment_that_is_dropped_is_noticed_and_one_that_is_left_disturbs_nothing(adapter: Adapter) -> None:
+    lines = EVERYTHING[adapter.sender].splitlines()
+    left = set(taken_apart(adapter, b"\n".join(lines)).left)
+    whole = outcome = adapter.translate(adapter.delivery(b"\n".join(lines)))
+    for name in {line[:3] for line in lines[1:]}:
+        outcome = adapter.translate(adapter.delivery(b"\n".join(line for line in lines if line[:3] != name)))
+        assert (outcome == whole) is (name.decode() in left), name
+
+
+@both
+def test_every_field_that_is_read_decides_something_in_a_golden_pair(adapter: Adapter) -> None:
+    """A planted fault: each field in turn is not read, and some case of this partner must then end otherwise."""
+    bodies = [path.read_bytes() for path in sorted((GOLDEN / adapter.name).glob("*.in"))]
+    wholes = [adapter.translate(adapter.delivery(body)) for body in bodies]
+    wanted = places.wanted(MAPPINGS[adapter.sender])
+    for name, number in ((name, number) for name, numbers in wanted.items() for number in numbers):
+        without = {**wanted, name: tuple(one for one in wanted[name] if one != number)}
+        blind = ((body, whole) for body, whole in zip(bodies, wholes, strict=True))
+        assert (name, number) in UNUSED[adapter.sender] or any(
+            hl7v2._translate({adapter.sender: (MAPPINGS[adapter.sender], without)}, adapter.delivery(body)) != whole
+            for body, whole in blind
+        ), f"{name}-{number}"
+
+
+UNUSED = {
+    "uhl": {("MSH", 14), ("RF1", 1), ("PRD", 4), ("PID", 14)},
+    "lpt": {
+        ("MSH", 14),
+        ("RF1", 1),
+        ("PRD", 4),
+        ("PID", 14),
+        ("PV1", 45),
+        ("PV2", 9),
+        ("ROL", 3),
+        ("ROL", 4),
+        ("DG1", 3),
+    }
+    | {("NK1", 6), ("OBX", 11), ("PV1", 2)},
+}
+"""What one partner's cases do not need, because the other's do, or because a test below does."""
+
+
+@both
+def test_every_entry_of_a_partners_file_stands_in_a_golden_pair(adapter: Adapter) -> None:
+    mapping = MAPPINGS[adapter.sender]
+    said = [
+        line
+        for path in (GOLDEN / adapter.name).glob("*.in")
+        for line in path.read_bytes().decode("latin-1").splitlines()
+    ]
+    observed = {line.split("|")[3].split("^")[0] for line in said if line.startswith("OBX|")}
+    noted = {part for line in said if line.startswith("NTE|") for part in line.split("|")[-1].split("^")}
+    own = {place.partition("-")[0] for place in mapping.fields}
+
+    assert mapping.observations.keys() <= observed
+    assert mapping.notes.keys() <= noted
+    assert own <= {line[:3] for line in said}
+
+
+# ---- what it means ---------------------------------------------------------------------------------------------------
+
+
+def test_two_quotes_mean_that_nothing_is_given() -> None:
+    fields = {"PID-11": '""', "PID-13": '""', "PID-8": '""', "PV1-3": '""', "PD1-3": '""'}
+    said = content(UHL, a_uhl_message(fields=fields))
+
+    assert said["person"]["address"] is None
+    assert said["person"]["phone"] is None
+    assert said["person"]["gender"] is None
+    assert said["registered_practice"] is None
+    assert said["hospital"]["ward"] is None
+
+
+@pytest.mark.parametrize(("written", "read"), [("1944", None), ("194402", None), ("19440229", "1944-02-29"), ("194402291530", "1944-02-29"),
+                                               ("19440229153000.1234+0100", "1944-02-29")])  # fmt: skip
+def test_a_date_has_four_to_fourteen_digits_and_perhaps_an_offset(written: str, read: str | None) -> None:
+    assert content(UHL, a_uhl_message(fields={"PID-7": written}))["person"]["birth_date"] == read
+
+
+@pytest.mark.parametrize(
+    "written", ["19440230", "0", "19441301", "1944-02-29", "20270101", "00000000", "194402291", "１９４４"]
+)
+def test_a_birth_date_that_cannot_be_is_refused(written: str) -> None:
+    assert refused(UHL, a_uhl_message(fields={"PID-7": written})) == {"PID-7": "value"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("20261105093000", "2026-11-05T09:30:00+00:00"),
+        ("20260705093000", "2026-07-05T08:30:00+00:00"),
+        ("20260329005959", "2026-03-29T00:59:59+00:00"),
+        ("20260329020000", "2026-03-29T01:00:00+00:00"),
+        ("20261025005959", "2026-10-24T23:59:59+00:00"),
+        ("20261025013000", None),
+        ("20261025013000+0100", "2026-10-25T00:30:00+00:00"),
+        ("20261025020000", "2026-10-25T02:00:00+00:00"),
+        ("20261105093000.123-0500", "2026-11-05T14:30:00+00:00"),
+        ("202611050930", None),
+        ("20261105", None),
+        ("99991231235959-1200", None),
+        ("", None),
+    ],
+)
+def test_the_senders_time_is_londons_unless_it_says_otherwise(written: str, read: str | None) -> None:
+    found = dates.moment(written)
+    assert (found and found.isoformat()) == read
+
+
+def test_the_same_control_id_about_another_referral_is_another_message() -> None:
+    one, again = (translated(UHL, a_uhl_message(sent_at=at)) for at in ("20261105093000", "20261106093000"))
+    other = translated(UHL, a_uhl_message(referral_id="UHL-R-2"))
+    cancels = [translated(UHL, a_uhl_message(trigger="I14", referral_id=name)) for name in ("UHL-R-1", "UHL-R-2")]
+
+    assert one.message_ids == again.message_ids
+    assert len({one.message_ids, other.message_ids, *(cancel.message_ids for cancel in cancels)}) == 4
+    assert one.sent_at == datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
+
+
+def test_another_organisation_refers_only_where_the_partner_speaks_for_it() -> None:
+    body = a_uhl_message(PRD="PRD|RP|Bell^Una||^^^rt5")
+    spoken_for = UHL.delivery(body).partner.model_copy(update={"speaks_for": ("RT5",)})
+    own = UHL.translate(UHL.delivery(body))
+    other = UHL.translate(dataclasses.replace(UHL.delivery(body), partner=spoken_for))
+
+    assert [one.referral.referred_by.organisation.ods for one in (own, other)] == ["RWE", "RT5"]  # type: ignore[union-attr]
+
+
+def test_a_phone_of_work_counts_where_there_is_no_other() -> None:
+    said = content(UHL, a_uhl_message(fields={"PID-13": "^NET^Internet^any@example.org", "PID-14": "0116 496 0009"}))
+    assert (said["person"]["phone"], said["person"]["email"]) == ("0116 496 0009", "any@example.org")
+
+
+def test_rf1_1_may_say_why_a_referral_is_taken_back() -> None:
+    body = b"MSH|^~\\&|UHL_EPR|RWE|||20261105093000||REF^I14|9|P|2.5\rRF1|WITHDRAWN|||||UHL-R-1"
+    assert translated(UHL, body).cancel_reason == "consent-withdrawn"
+
+
+def test_a_message_in_parts_is_refused() -> None:
+    assert refused(UHL, a_uhl_message(fields={"MSH-14": "2"})) == {"MSH-14": "processing"}
+
+
+def test_a_partner_without_a_file_is_refused() -> None:
+    assert refused(dataclasses.replace(UHL, sender="gp-alder-lane"), a_uhl_message()) == {"MSH": "forbidden"}
+
+
+# ---- bounds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        (["NTE|1||any"] * segments.SEGMENTS, "message"),
+        (["NTE|1||" + "~" * (segments.PARTS + 1)], "message"),
+        (["ZZZ|" + "~" * (segments.PARTS + 1)], None),
+        (["NK1|1|Any^Any"] * 21, "NK1"),
+        (["|" * 100_000], "segment 9"),
+    ],
+)
+def test_more_than_is_taken_is_refused(more: list[str], place: str | None) -> None:
+    body = a_uhl_message(more=more)
+    assert place is None or place in refused(UHL, body)
+    assert place or translated(UHL, body)
+
+
+def test_a_header_that_is_too_long_is_refused() -> None:
+    assert refused(UHL, a_uhl_message(fields={"MSH-8": "x" * header.LONGEST}))["MSH"] == "too-long"
+
+
+@given(body=st.binary(max_size=80) | st.binary(max_size=60).map(lambda tail: b"MSH|" + tail))
+@few
+def test_a_header_is_read_as_far_as_it_can_be(body: bytes) -> None:
+    found = header.read(body, "windows-1252")
+    assert found is None or all(isinstance(getattr(found, field.name), str) for field in dataclasses.fields(found))
+
+
+# ---- the public samples ----------------------------------------------------------------------------------------------
+
+
+def sample(name: str, **mapping: Any) -> Translated | Refusal:
+    files = sorted(SAMPLES.glob(f"{name}*"))
+    if not files:
+        pytest.skip("the public samples are not on this machine")
+    agreed = Mapping(partner="uhl", title="any", **mapping)
+    return hl7v2.translator({"uhl": agreed})(UHL.delivery(files[0].read_bytes()))
+
+
+def test_the_uk_sample_is_accepted_with_a_number_that_failed_its_check() -> None:
+    senders = [{"application": "TRUST_PAS", "facility": "TRUST"}]
+    outcome = sample("uk-pas", senders=senders, referral_id="RF1-6.3", needs={"read_from": ["RF1-3"]})
+
+    assert isinstance(outcome, Translated)
+    assert outcome.referral_id == "REF001"
+    assert outcome.referral is not None
+    person = outcome.referral.person
+    assert (person.nhs_number, person.nhs_number_status) == (None, "failed-check")
+    assert [one.value for one in person.local_ids] == ["0123123", "0000255355"]
+    assert (person.phone, person.email) == ("02111111111", "test@test.com")
+    assert [need.service for need in outcome.referral.needs] == ["information-advice"]
+
+
+def test_the_uk_samples_sender_is_to_be_agreed() -> None:
+    outcome = sample("uk-pas", senders=[{"facility": "RWE"}], referral_id="RF1-6.3")
+    assert isinstance(outcome, Refusal)
+    assert [fault.place for fault in outcome.faults] == ["MSH-3"]
+
+
+def test_the_hapi_sample_is_refused_by_place() -> None:
+    outcome = sample("hapi")
+    assert isinstance(outcome, Refusal)
+    assert {fault.place: fault.kind for fault in outcome.faults} == {"MSH-10": "required", "MSH-11": "required"}
