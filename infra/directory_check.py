@@ -8,7 +8,7 @@ from typing import Any
 
 from services import directory, partners, reviewed
 from services.directory import Directory
-from services.intake.translators import council_csv, form
+from services.intake.translators import council_csv, form, hl7v2
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.form import Form
 from services.notifier import words
@@ -32,6 +32,7 @@ def _each_file(folder: Path) -> Directory:
         partial(partners.load, folder, None),
         partial(form.load, folder / "forms"),
         partial(council_csv.load, folder / "councils"),
+        partial(hl7v2.load, folder / "hl7v2"),
         partial(words.templates, folder),
         partial(words.quotable, folder),
     ]
@@ -48,6 +49,7 @@ class _Files:
     known: Reviewed[Registered]
     forms: list[Reviewed[Form]]
     councils: list[Reviewed[CouncilMapping]]
+    hospitals: list[Reviewed[hl7v2.Mapping]]
 
     @classmethod
     def of(cls, folder: Path, hubs: Directory) -> "_Files":
@@ -57,6 +59,7 @@ class _Files:
             reviewed.load(folder / "partners.yaml", Registered),
             reviewed.load_all(folder / "forms", Form),
             reviewed.load_all(folder / "councils", CouncilMapping),
+            reviewed.load_all(folder / "hl7v2", hl7v2.Mapping),
         )
 
     def partner(self, partner_id: str) -> Partner | None:
@@ -68,6 +71,7 @@ def _between(files: _Files) -> Iterator[Fault]:
     yield from _files_of_nobody(files)
     yield from _stays(files)
     yield from _sites(files)
+    yield from _districts(files)
     yield from _places_of_partners(files)
     yield from _desks(files)
 
@@ -75,6 +79,7 @@ def _between(files: _Files) -> Iterator[Fault]:
 def _formats_without_a_file(files: _Files) -> Iterator[Fault]:
     forms = {f"form:{one.value.form}" for one in files.forms}
     councils = {one.value.partner for one in files.councils}
+    hospitals = {one.value.partner for one in files.hospitals}
     for place, partner in enumerate(files.known.value.partners):
         for number, format_ in enumerate(partner.formats):
             loc: Loc = ("partners", place, "formats", number)
@@ -82,6 +87,8 @@ def _formats_without_a_file(files: _Files) -> Iterator[Fault]:
                 yield files.known.fault(loc, f"there is no forms/{format_.removeprefix('form:')}.yaml")
             if format_ == "council-csv" and partner.id not in councils:
                 yield files.known.fault(loc, f"no file of councils/ has the partner {partner.id}")
+            if format_ == "hl7v2" and partner.id not in hospitals:
+                yield files.known.fault(loc, f"there is no hl7v2/{partner.id}.yaml")
 
 
 def _files_of_nobody(files: _Files) -> Iterator[Fault]:
@@ -90,9 +97,11 @@ def _files_of_nobody(files: _Files) -> Iterator[Fault]:
             yield one.fault(("form",), "nobody may send it: no partner has it among its formats")
     for council in files.councils:
         yield from _sender_faults(files, council, council.value.partner, "council-csv", "council")
+    for hospital in files.hospitals:
+        yield from _sender_faults(files, hospital, hospital.value.partner, "hl7v2", "hospital-team")
 
 
-def _sender_faults(files: _Files, one: Reviewed[CouncilMapping], name: str, format_: str, kind: str) -> Iterator[Fault]:
+def _sender_faults(files: _Files, one: Reviewed[Any], name: str, format_: str, kind: str) -> Iterator[Fault]:
     partner = files.partner(name)
     if partner is None:
         yield one.fault(("partner",), f"partners.yaml has no partner {name}")
@@ -113,11 +122,36 @@ def _stays(files: _Files) -> Iterator[Fault]:
 
 
 def _sites(files: _Files) -> Iterator[Fault]:
+    for one, loc, site in _meanings(files, "hospital.site"):
+        if files.hubs.site(site) is None:
+            yield one.fault(loc, f"hubs.yaml has no site {site}")
+
+
+def _districts(files: _Files) -> Iterator[Fault]:
+    for to in ("named_authority", "person.address.district"):
+        for one, loc, district in _meanings(files, to):
+            if not files.hubs.knows_district(district):
+                yield one.fault(loc, f"no hub and no authority has {district}")
+
+
+def _meanings(files: _Files, to: str) -> Iterator[tuple[Reviewed[Any], Loc, str]]:
+    """What the codes of every sender stand for at this place of the referral, and where that is said."""
     for one in files.forms:
         for name, field in one.value.fields.items():
-            for code, site in field.choices.items() if field.to == "hospital.site" else ():
-                if files.hubs.site(site) is None:
-                    yield one.fault(("fields", name, "choices", code), f"hubs.yaml has no site {site}")
+            if field.to == to:
+                yield from ((one, ("fields", name, "choices", code), said) for code, said in field.choices.items())
+    for council in files.councils:
+        for header, column in council.value.columns.items():
+            if column.to == to:
+                yield from ((council, ("columns", header, "codes", c), said) for c, said in column.codes.items())
+    for hospital in files.hospitals:
+        site = hospital.value.site
+        if site is not None and to == "hospital.site":
+            yield from ((hospital, ("site", "codes", code), said) for code, said in site.codes.items())
+        for part in ("observations", "fields"):
+            for name, told in getattr(hospital.value, part).items():
+                if told.to == to:
+                    yield from ((hospital, (part, name, "values", c), str(v)) for c, v in told.values.items())
 
 
 def _places_of_partners(files: _Files) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
 Loc = tuple[int | str, ...]
@@ -93,7 +94,7 @@ def again(values: Sequence[Hashable]) -> Iterator[int]:
     return (place for place, value in enumerate(values) if value is not None and value in values[:place])
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """SafeLoader with the few scalar types that this module promises."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
@@ -181,16 +182,18 @@ def _named(node: yaml.Node, part: int | str) -> str:
     return str(part)
 
 
-def place_in(model: type[BaseModel], path: str) -> bool:
-    """True where `model` has this dotted place, such as person.birth_date or contacts.0.name."""
+def place_in(model: type[BaseModel], path: str) -> FieldInfo | None:
+    """The field of `model` at this dotted place, such as person.birth_date or contacts.0.name; none where it has none."""
     here: Any = model
+    found: FieldInfo | None = None
     for part in path.split("."):
         if part.isdigit():
             continue
         if not (isinstance(here, type) and issubclass(here, BaseModel)) or part not in here.model_fields:
-            return False
-        here = _model_in(here.model_fields[part].annotation)
-    return True
+            return None
+        found = here.model_fields[part]
+        here = _model_in(found.annotation)
+    return found
 
 
 def _model_in(annotation: Any) -> Any:

@@ -159,5 +159,5 @@ def test_a_missing_file_and_broken_yaml_are_named(folder: Path) -> None:
 
     assert faults(folder) == [
         "services.yaml:1: file: cannot be read: No such file or directory",
-        "capacity.yaml:1: file: is not valid YAML: expected the node content, but found '<stream end>'",
+        "capacity.yaml:2: file: is not valid YAML: did not find expected node content",
     ]

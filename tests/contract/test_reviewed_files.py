@@ -1,0 +1,139 @@
+"""`lightbulb directory check`: one fault is planted in a copy of the reviewed files, and just its line is named."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import directory_check
+from services import reviewed
+from services.messaging.settings import CHECKOUT
+from services.reviewed import Reviewed
+
+DIRECTORY = CHECKOUT / "infra" / "directory"
+
+
+@pytest.fixture(scope="module")
+def read_once() -> Callable[[Path, Any], Reviewed[Any]]:
+    """reviewed.load, which does not read again what it has read in another copy."""
+    kept: dict[Any, Reviewed[Any]] = {}
+    load = reviewed.load
+
+    def read(file: Path, model: Any) -> Reviewed[Any]:
+        key = (file.name, file.read_bytes(), model)
+        if key not in kept:
+            kept[key] = load(file, model)
+        return replace(kept[key], file=file)
+
+    return read
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_once: Any) -> Path:
+    """A copy of the shipped files."""
+    monkeypatch.setattr(reviewed, "load", read_once)
+    return shutil.copytree(DIRECTORY, tmp_path / "directory")
+
+
+def found(folder: Path) -> list[tuple[str, int, str]]:
+    faults = directory_check.faults(folder)
+    return [(str(one.file.relative_to(folder)), one.line, f"{one.place}: {one.what}") for one in faults]
+
+
+def test_the_shipped_files_have_no_fault() -> None:
+    assert directory_check.faults(DIRECTORY) == []
+
+
+DISCHARGE, SELF = "forms/hospital-discharge.yaml", "forms/self.yaml"
+BLABY, HARBOROUGH = "councils/blaby.yaml", "councils/harborough.yaml"
+UHL, LPT = "hl7v2/uhl.yaml", "hl7v2/lpt.yaml"
+
+PLANTED = {
+    # an unknown service
+    "service in a form": (DISCHARGE, "service: rent-deposit}", "service: rent}", "needs.rent_deposit.service"),
+    "service of a council": (BLABY, "MOVE: {service: housing-choices", "MOVE: {service: moving", "MOVE.service"),
+    "service of a hospital": (UHL, "{service: home-safety", "{service: safety", "needs.codes.FALLS.service"),
+    "service without an offer": ("services.yaml", "{service: hoarding", "{service: hoard", "services.hoard.service"),
+    # a target that the referral does not have
+    "target of a field": (SELF, "to: registered_practice.name", "to: practice.name", "the referral has no practice.name"),
+    "target of a column": (BLABY, "{to: enquired_on}", "{to: enquiry_on}", "columns.Enquiry Date.to"),
+    "target of an observation": (UHL, "to: ready_for_transfer_on", "to: ready_on", "observations.LB-RFT.to"),
+    # a code that means two things, or none
+    "code of a council": (BLABY, "WH: {service", "hs: {service", "is ambiguous"),
+    "code of a hospital": (UHL, "GGH: Glenfield", "lri: Glenfield", "is ambiguous"),
+    "code twice": (LPT, '"09": other', '"04": other', "stands here twice"),
+    "code that is no value": (BLABY, "X: other", "X: another", "columns.Sex.codes.X: another is no value"),
+    "choice with a word that is no type": (DISCHARGE, "type: yes-no", "type: tick", "fields.trusted_assessment.type"),
+    # a rule that is never reached
+    "desk after another": ("hubs.yaml", "kinds: [customer-service, council", "kinds: [customer-service, gp, council", "gp"),
+    "codes that no field is read for": (LPT, "cancels:\n  read_from: [RF1-10]\n", "cancels:\n", "cancels.codes"),
+    "overflow that comes back": ("hubs.yaml", "id: charnwood", "id: charnwood\n    overflow: charnwood", "leads back"),
+    # one file against another
+    "form without a file": ("partners.yaml", '"form:self"', '"form:self", "form:selves"', "there is no forms/selves.yaml"),
+    "hospital without a file": ("partners.yaml", "formats: [bars-fhir]", "formats: [hl7v2]", "there is no hl7v2/gp-alder"),
+    "council without a file": ("partners.yaml", "council: E06000016", "formats: [council-csv], council: E06000016", "no file of councils/"),
+    "site of a form": (DISCHARGE, "glenfield: Glenfield", "glenfield: Glenfields", "hubs.yaml has no site Glenfields"),
+    "site of a hospital": (LPT, "BMHU: Bradgate Unit", "BMHU: Bradgate Ward", "hubs.yaml has no site Bradgate Ward"),
+    "district of a hospital": (LPT, "31UJ: E07000135", "31UJ: E07000999", "no hub and no authority has E07000999"),
+    "stay told by another": ("partners.yaml", '"form:customer-service"', '"form:customer-service", "form:hospital-discharge"', "stays"),
+    "desk for nobody": ("hubs.yaml", "partners: [first-contact]", "partners: [first-contacts]", "first-contacts"),
+    "hub that is none": ("partners.yaml", "hub: hospital-housing}", "hub: hospital-house}", "hubs.yaml has no hub"),
+    "council of no district": ("partners.yaml", "council: E06000016}", "council: E06000099}", "E06000099"),
+    # what a form says of itself
+    "field that is none": (SELF, "requires: [helper_name, helper_phone]", "requires: [helper_names, helper_phone]", "helper_names"),
+    "consent that is none": (SELF, "says_yes: [referral]", "says_yes: [marriage]", "referrers.self.says_yes"),
+    "name that is taken": (SELF, "  title: {label", "  needs: {label", "the name is taken"),
+    # words
+    "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "{day} is nothing"),
+    "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "uhl is the id of two partners"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "right", "wrong", "told"), PLANTED.values(), ids=PLANTED.keys())
+def test_a_planted_fault_is_named_by_its_line(folder: Path, file: str, right: str, wrong: str, told: str) -> None:
+    before = plant(folder, file, right, wrong)
+    ((where, line, what),) = found(folder)
+    assert where == file
+    assert line == before.count("\n") + wrong.count("\n") + 1
+    assert told in what
+
+
+def plant(folder: Path, file: str, right: str, wrong: str) -> str:
+    """Puts the wrong text into the place of the right one; returns what stands before it."""
+    before, found_, after = (folder / file).read_text().partition(right)
+    assert found_, "the fault cannot be planted: the shipped file changed"
+    (folder / file).write_text(before + wrong + after)
+    return before
+
+
+def test_a_form_under_another_name_has_a_sender_without_a_form_and_is_a_form_without_a_sender(folder: Path) -> None:
+    plant(folder, SELF, "form: self", "form: selves")
+    shutil.move(folder / SELF, folder / "forms" / "selves.yaml")
+    assert [(file, what) for file, _, what in found(folder)] == [
+        ("partners.yaml", "partners.lightbulb-website.formats.0: there is no forms/self.yaml"),
+        ("forms/selves.yaml", "form: nobody may send it: no partner has it among its formats"),
+    ]
+
+
+def test_a_mapping_that_belongs_to_nobody_is_named(folder: Path) -> None:
+    plant(
+        folder,
+        "partners.yaml",
+        'formats: [hl7v2, "form:hospital-discharge"]\n    hl7v2: {rri: true}',
+        'formats: ["form:hospital-discharge"]',
+    )
+    shutil.copy(folder / BLABY, folder / "councils" / "leeds.yaml")
+    plant(
+        folder,
+        "councils/leeds.yaml",
+        "council: blaby\npartner: council-blaby",
+        "council: leeds\npartner: council-leeds",
+    )
+    plant(folder, "councils/leeds.yaml", "Ward Name", "Ward of Leeds")
+    assert found(folder) == [
+        ("councils/leeds.yaml", 3, "partner: partners.yaml has no partner council-leeds"),
+        ("hl7v2/lpt.yaml", 4, "partner: hl7v2 is not among the formats of lpt in partners.yaml"),
+    ]
