@@ -48,7 +48,22 @@ async def _mark(tx: AsyncConnection) -> str | None:
 
 
 async def _fill(tx: AsyncConnection, districts: frozenset[str]) -> None:
+    await tx.execute(text("lock table router.postcode"))
+    await tx.execute(text("create temporary table before on commit drop as select * from router.postcode"))
     await tx.execute(text("truncate router.postcode"))
+    await _copy(tx, districts)
+    await tx.execute(_REMEMBER)
+
+
+_REMEMBER = text("""
+    insert into router.postcode_before (postcode, until, district)
+    select postcode, clock_timestamp(), before.district
+    from before full join router.postcode as now using (postcode)
+    where before.district is distinct from now.district and exists (select from before)""")
+"""What changed: a replay decides with the districts that a postcode had at the time. The first load has no before."""
+
+
+async def _copy(tx: AsyncConnection, districts: frozenset[str]) -> None:
     raw = await tx.get_raw_connection()
     connection = raw.driver_connection
     assert connection is not None

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services import directory, partners, reviewed
-from services.messaging import broker, database, health, process
+from services.messaging import broker, database, health, process, quarantine
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.sight import Sight
@@ -82,6 +82,7 @@ async def _serve(
         delivery.run(),
         relay.run(),
         watchdog.run(),
+        quarantine.keep_releasing(receiver.release),
         *_answering(config, engine, known, lambda: [*sight.lacking(), *consumer.lacking()]),
     )
 

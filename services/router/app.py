@@ -4,13 +4,13 @@ from starlette.applications import Starlette
 
 from schemas.topics import REFERRAL_EVENT, declared, hub_command
 from services import directory, reviewed
-from services.messaging import broker, database, health, process
+from services.messaging import broker, database, health, process, quarantine
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.sight import Sight
 from services.messaging.telemetry import log
 from services.messaging.watchdog import Watchdog
-from services.router import store
+from services.router import kept, store
 from services.router.batch import Batches
 
 GROUP = "router"
@@ -23,6 +23,7 @@ async def main(config: Settings) -> None:
     await broker.check_topics(config.kafka, declared(names), replication=config.replication)
     engine = database.connect(config.database)
     try:
+        await kept.keep_directory(engine, config.directory, hubs.version)
         relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
         batches = Batches(engine, hubs, committed=relay.wake)
         listener = broker.create(config, name="router")
@@ -33,7 +34,8 @@ async def main(config: Settings) -> None:
         watchdog = Watchdog(sight, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
         pages = Starlette(routes=health.routes(engine, lambda: [*sight.lacking(), *consumer.lacking()]))
         answer = process.answer_apart if config.metrics_port else process.answer
-        await broker.run(listener, relay.run(), watchdog.run(), answer(pages, config))
+        putting_back = quarantine.keep_releasing(batches.release)
+        await broker.run(listener, relay.run(), watchdog.run(), putting_back, answer(pages, config))
     finally:
         await engine.dispose()
 

@@ -201,6 +201,29 @@ async def test_killed_before_it_published_the_next_process_publishes_everything_
     assert sequences == [1, 2]
 
 
+async def test_a_running_router_puts_back_what_was_asked_for_and_keeps_its_directory(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine
+) -> None:
+    key = uuid.uuid4().hex
+    good = a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)
+    async with a_process(environment), a_process(environment):
+        await publish(bootstrap, [Record(REFERRAL_EVENT, 0, 0, good.key, b"{}", good.headers)])
+        await until(engine, f"select count(*) from router.quarantine where person_key = '{key}'", 1)
+        async with engine.begin() as tx:
+            await tx.execute(
+                text("""insert into router.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
+                        select person_key, id, headers, :value, 'w', 'y' from router.quarantine where person_key = :key"""),
+                {"key": key, "value": good.value},
+            )
+            await tx.execute(
+                text("update router.quarantine set resubmit_at = now() where person_key = :key"), {"key": key}
+            )
+        await until(engine, f"select count(*) from router.case_event where person_key = '{key}'", 2)
+    async with engine.connect() as connection:
+        kept = set(await connection.scalars(text("select version from router.directory_version")))
+    assert DIRECTORY.version in kept
+
+
 async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap: str, engine: AsyncEngine) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.router.app", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE
