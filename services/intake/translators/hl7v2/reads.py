@@ -19,6 +19,7 @@ READS = (
     Read("MSH-10", ("message.message_id",), "with MSH-3, MSH-4 and the content: a repeat is acknowledged again"),
     Read("MSH-11", (), "the processing ID: must be agreed"),
     Read("MSH-12", (), "2.2 to 2.5.1"),
+    Read("MSH-14", (), "a continuation: refused, send the message whole"),
     Read("MSH-15", (), "which acknowledgements are asked for; empty, with MSH-16: the original mode"),
     Read("MSH-16", (), "as MSH-15"),
     Read("MSH-18", (), "the character set; empty: as agreed"),

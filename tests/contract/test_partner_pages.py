@@ -1,0 +1,109 @@
+"""docs/partners agrees with the reviewed files, and leaves out nothing that they say."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.mappings import __main__ as command
+from infra.mappings import pages
+from services import partners
+from services.intake.translators import council_csv, form, hl7v2
+from services.intake.translators.hl7v2 import places
+from services.intake.translators.hl7v2.reads import READS
+from services.messaging.settings import CHECKOUT
+
+PAGES = pages.generated()
+
+
+def test_the_pages_agree_with_the_reviewed_files() -> None:
+    assert pages.drift() == [], "run `python -m infra.mappings`, read what changed, and commit it"
+
+
+def test_the_index_leads_to_a_page_for_everything_that_a_partner_may_send() -> None:
+    links = re.findall(r"\]\(([a-z0-9-]+\.md)\)", PAGES["README.md"])
+    assert set(links) == PAGES.keys() - {"README.md"}
+    assert len(links) == sum(len(partner.formats) for partner in partners.load(pages.DIRECTORY, None))
+
+
+@pytest.mark.parametrize(("name", "one"), form.load(pages.DIRECTORY / "forms").items())
+def test_the_page_of_a_form_says_all_of_it(name: str, one: form.Form) -> None:
+    page = PAGES[f"{name}.md"]
+    for field_name, field in one.fields.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{field_name}` | {field.label} |")]
+        assert f"`{field.to}`" in row
+        assert all(f"`{choice}`" in row for choice in field.choices)
+    for need_name, need in one.needs.items():
+        assert f"| `{need_name}` | {need.label} | `{need.service}`: " in page
+    for kind, referrer in one.referrers.items():
+        assert f"| `{kind}` | {referrer.label} | " in page
+    for question, asked in one.consents.items():
+        assert f"| `{question}` | {asked.words} | " in page
+
+
+@pytest.mark.parametrize("one", council_csv.load(pages.DIRECTORY / "councils").values(), ids=lambda one: one.council)
+def test_the_page_of_a_council_says_every_column_and_code(one: council_csv.CouncilMapping) -> None:
+    rows = PAGES[f"{one.partner}.md"].replace("\\|", "|").splitlines()
+    for header, column in one.columns.items():
+        (row,) = [line for line in rows if line.startswith(f"| `{header}` | ")]
+        assert all(f"`{code}`" in row for code in (*column.codes, *column.needs, *column.flags))
+    for header in one.ignored:
+        assert f"`{header}`" in rows[-1]
+
+
+@pytest.mark.parametrize("one", hl7v2.load(pages.DIRECTORY / "hl7v2").values(), ids=lambda one: one.partner)
+def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.Mapping) -> None:
+    page = PAGES[f"{one.partner}.md"]
+    told = {**one.observations, **one.fields}
+    tables = (
+        one.needs.codes,
+        one.reasons.codes,
+        one.cancels.codes,
+        one.priorities,
+        one.local_ids,
+        one.sexes,
+        one.languages,
+    )
+    tables += (one.notes, one.site.codes if one.site else {})
+    for code in (*told, *(code for table in tables for code in table), *(v for t in told.values() for v in t.values)):
+        assert f"`{code}`" in page, code
+    assert all(read in page for read in one.places)
+
+
+def test_what_is_said_of_the_standard_is_every_field_that_is_read() -> None:
+    said = {read.field for read in READS if not read.field.startswith("MSH")}
+    read = {f"{segment}-{field}" for segment, fields in places.READ.items() for field in fields if segment != "MSH"}
+    assert said == read
+    assert {f"MSH-{field}" for field in places.READ["MSH"]} < {read.field for read in READS}
+
+
+def test_what_is_said_of_the_standard_fills_these_places_in_a_golden_pair() -> None:
+    cases = sorted((CHECKOUT / "tests/contract/translators/golden").glob("hl7v2-*/*.out.json"))
+    translated = [json.loads(case.read_text()).get("translated", {}).get("referral") for case in cases]
+    filled = {to for referral in translated if referral for read in READS for to in read.to if _holds(referral, to)}
+    assert filled == {to for read in READS for to in read.to}
+
+
+def _holds(referral: Any, place: str) -> bool:
+    for part in place.split("."):
+        here = referral.get(part) if isinstance(referral, dict) else referral[int(part)] if referral else None
+        if here is None:
+            return False
+        referral = here
+    return True
+
+
+def test_a_changed_file_is_told_by_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = shutil.copytree(pages.DIRECTORY, tmp_path / "directory")
+    asked = source / "forms" / "self.yaml"
+    asked.write_text(asked.read_text().replace("label: A warmer home", "label: A warm home"))
+    assert pages.drift(source=source) == ["self.md"]
+    assert pages.write(tmp_path / "pages", source) == sorted(PAGES)
+    (tmp_path / "pages" / "gone.md").write_text("of a partner that is gone")
+    assert pages.write(tmp_path / "pages", source) == ["gone.md"]
+    assert pages.drift(tmp_path / "pages", source) == []
+    assert command.main(["--check"]) == 0
+    assert capsys.readouterr().out == ""
