@@ -114,11 +114,20 @@ def test_each_column_of_the_table_hears_its_rows(concern: Concern, recipient: st
     assert heard == hears
 
 
+@pytest.mark.parametrize("sender", ["first-contact", "customer-service", "lightbulb-website"])
 @pytest.mark.parametrize("kind", ["carer", "family", "self"])
-def test_a_carer_family_and_the_person_have_no_electronic_channel_but_the_sender_hears(kind: str) -> None:
-    concern = by_first_contact_for_gp(referred_by=a_referrer(kind, None))
+def test_a_carer_family_and_the_person_have_no_electronic_channel_but_the_sender_hears(kind: str, sender: str) -> None:
+    sent_by = Sender(partner=sender, organisation=Organisation(name="Any"))
+    concern = by_first_contact_for_gp(referred_by=a_referrer(kind, None), sent_by=sent_by)
     heard = {pair for event in every_event(concern).values() for pair in told(event)}
-    assert heard == {("first-contact", name) for name in BUT_NOT_THE_WORK - ANSWERED}
+    assert heard == {(sender, name) for name in BUT_NOT_THE_WORK - ANSWERED}
+
+
+def test_a_social_prescriber_hears_through_the_neighbourhood_teams() -> None:
+    sent_by = Sender(partner="neighbourhood-teams", organisation=Organisation(name="Neighbourhood teams"))
+    concern = by_first_contact_for_gp(referred_by=a_referrer("coordinator", None), sent_by=sent_by)
+    heard = {pair for event in every_event(concern).values() for pair in told(event)}
+    assert heard == {("neighbourhood-teams", name) for name in EVERYTHING - ANSWERED}
 
 
 def test_a_referrer_who_sent_it_itself_hears_each_thing_once() -> None:
