@@ -3,9 +3,8 @@
 `infra/directory/hl7v2/<partner>.yaml`. What the standard fixes is not in it: that stands in the modules beside this one.
 """
 
-from collections.abc import Iterable
 from collections.abc import Mapping as MappingOf
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, model_validator
@@ -205,9 +204,9 @@ class Mapping(Written):
     def note_types(self) -> MappingOf[str, Note]:
         return folded(self.notes)
 
-    def is_one(self, codes: Iterable[str], code: str | None) -> bool:
+    def is_one(self, codes: tuple[str, ...], code: str | None) -> bool:
         """True where the code is one of these, however it is written."""
-        return code is not None and fold(code) in {fold(one) for one in codes}
+        return code is not None and fold(code) in _folded(codes)
 
     @property
     def places(self) -> list[str]:
@@ -226,6 +225,11 @@ class Mapping(Written):
 def fold(code: str) -> str:
     """A code without blanks and case: how codes are compared."""
     return "".join(code.split()).casefold()
+
+
+@lru_cache
+def _folded(codes: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(fold, codes))
 
 
 def folded(codes: MappingOf[str, T]) -> dict[str, T]:

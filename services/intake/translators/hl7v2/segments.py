@@ -1,10 +1,11 @@
 """A message taken apart: its segments in order, and of each the fields that are read, down to components, by the `hl7` package.
 
-Only fields that are read and given go through the package, because it needs about three microseconds for every part, given or not
-(docs/performance.md, "Reading HL7 v2"). No segment is lost: each is either read or named in `left`.
+Only fields that are read and have parts go through the package, because it needs about three microseconds for every part, be it
+empty or never read (docs/performance.md, "Reading HL7 v2"). No segment is lost: each is either read or named in `left`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,17 +39,20 @@ class Reading:
 
     def text(self, raw: str, place: str) -> str | None:
         """An escaped text; none where it is not given. What cannot be resolved is a fault."""
+        if raw.isprintable() and self.separators.escape not in raw:
+            found = raw.strip()
+            return found if found not in ("", '""') else None
         if raw.strip() in ("", '""'):
             return None
-        found = unescaped(raw, self.separators.escape, self.separators.meanings, self.encoding)
-        if found is None:
+        resolved = unescaped(raw, self.separators.escape, self.separators.meanings, self.encoding)
+        if resolved is None:
             self.faults.append(
                 Fault(place, "invalid", "holds an escape sequence or a control character that is not valid")
             )
-        return found.strip() or None if found else None
+        return resolved.strip() or None if resolved else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Repetition:
     """One repetition of a field. `parts`: its components, each by its first subcomponent; `whole`: as it was written."""
 
@@ -158,18 +162,14 @@ def read(text: str, reading: Reading, wanted: Wanted) -> Message | Fault:
     # MSH-1 is the separator itself, so that MSH-3 is the third field as in any other segment.
     split = [("MSH", ["MSH", by, *lines[0].split(by)[1:]]), *((line[:3], line.split(by)) for line in lines[1:])]
     kept = [(name, _given(fields, wanted[name])) for name, fields in split if name in wanted]
-    trees = _trees(kept, reading.separators)
-    if isinstance(trees, Fault):
-        return trees
-    counted: dict[str, int] = {}
-    segments = []
-    for (name, given), tree in zip(kept, trees, strict=True):
-        counted[name] = counted.get(name, 0) + 1
+    parsed = _parsed([text for _, given in kept for _, text in given], reading.separators)
+    if isinstance(parsed, Fault):
+        return parsed
+    segments, counted = [], Counter[str]()
+    for name, given in kept:
+        counted[name] += 1
         place = name if counted[name] == 1 else f"{name}[{counted[name]}]"
-        fields = {
-            number: _repetitions(part, f"{place}-{number}", reading)
-            for (number, _), part in zip(given, tree, strict=True)
-        }
+        fields = {number: _repetitions(text, parsed.get(text), f"{place}-{number}", reading) for number, text in given}
         segments.append(Segment(name, place, fields))
     return Message(tuple(segments), tuple(name for name, _ in split if name not in wanted), reading)
 
@@ -197,29 +197,26 @@ def _given(fields: list[str], wanted: tuple[int, ...]) -> list[tuple[int, str]]:
     return [(n, fields[n]) for n in wanted if n < len(fields) and fields[n] and not fields[n].isspace()]
 
 
-def _trees(kept: list[tuple[str, list[tuple[int, str]]]], by: Separators) -> list[list[hl7.Field]] | Fault:
-    """What the package makes of the given fields: for each segment its fields, in the same order."""
-    texts = [text for _, given in kept for _, text in given]
-    if (
-        sum(text.count(by.repetition) + text.count(by.component) + text.count(by.subcomponent) for text in texts)
-        > PARTS
-    ):
+def _parsed(given: list[str], by: Separators) -> dict[str, hl7.Field] | Fault:
+    """What the package makes of each field that has parts. All of them go to it as one segment."""
+    inner = (by.repetition, by.component, by.subcomponent)
+    parted = list(dict.fromkeys(text for text in given if any(mark in text for mark in inner)))
+    if sum(text.count(mark) for text in parted for mark in inner) > PARTS:
         return Fault("message", "too-long", f"more than {PARTS} repetitions and components are not taken")
-    lines = [by.field.join(["ANY", *(text for _, text in given)]) for _, given in kept]
     characters = by.component + by.repetition + by.escape + by.subcomponent
-    tree = hl7.parse("\r".join([f"MSH{by.field}{characters}{by.field}", *lines]) + "\r")
-    return [list(segment[1:]) for segment in tree[1:]]
+    tree = hl7.parse(f"MSH{by.field}{characters}{by.field}\r" + by.field.join(["ANY", *parted]) + by.field)
+    return dict(zip(parted, tree[1][1:], strict=False))
 
 
-def _repetitions(tree: hl7.Field, place: str, reading: Reading) -> tuple[Repetition, ...]:
+def _repetitions(text: str, parsed: hl7.Field | None, place: str, reading: Reading) -> tuple[Repetition, ...]:
+    if parsed is None:
+        return (Repetition(place, text, (text,), reading),) if text.strip() != '""' else ()
     found = []
-    for index, one in enumerate(tree, 1):
-        whole = str(one)
+    for index, one in enumerate(parsed, 1):
+        whole = text if len(parsed) == 1 else str(one)
         if whole.strip() not in ("", '""'):
             at = place if index == 1 else f"{place}({index})"
-            found.append(
-                Repetition(at, whole, tuple(map(_first, one)) if isinstance(one, hl7.Repetition) else (whole,), reading)
-            )
+            found.append(Repetition(at, whole, tuple(map(_first, one)), reading))
     return tuple(found)
 
 
@@ -227,5 +224,5 @@ def _first(component: hl7.Component | str) -> str:
     """The first subcomponent. Where a blank stands before the separator it is an ampersand that was not escaped."""
     if isinstance(component, str):
         return component
-    first = str(component[0])
-    return str(component) if first.endswith(" ") else first
+    first: str = component[0]
+    return str(component) if len(component) > 1 and first.endswith(" ") else first
