@@ -179,10 +179,10 @@ def _cpu(running: Installation) -> dict[str, float]:
         f"kafka {at}": broker.child.pid for at, broker in enumerate(running.parts.kafka.brokers, 1) if broker.child
     }
     servers = {"postgres": running.parts.postgres.child.pid, **brokers}
-    return {name: _spent(pid) for name, pid in {**own, **servers}.items()}
+    return {name: cpu_seconds(pid) for name, pid in {**own, **servers}.items()}
 
 
-def _spent(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Of a process and what it started; ended children are in the parent's own sum."""
     process = psutil.Process(pid)
     seconds = 0.0

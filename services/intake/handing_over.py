@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import limits, receive, uploads
 from services.intake.answers import rows as answers
 from services.intake.batching import Unavailable
-from services.intake.ledger import Answer, Arrival, Decision
+from services.intake.ledger import Answer, Arrival
 from services.intake.receive import Intake, Protocol
 from services.intake.translators import council_csv
 from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator
@@ -144,7 +144,7 @@ class HandingOver:
         first: dict[str, str] = {}
         different: set[str] = set()
         async for number, record in _numbered(self._records()):
-            given = given_reference(self.mapping, self._layout, record.body)
+            given = self._given(record)
             if given is not None and stands_for(given) in candidates:
                 lines.setdefault(given, []).append(record.line)
                 content = _content(self._translate(self._delivery(record)), record)
@@ -157,9 +157,11 @@ class HandingOver:
     async def _told(self, window: Sequence[Record], twice: Mapping[str, Sequence[int]]) -> list[Entry]:
         """What became of these rows, each committed or not processed."""
         arrivals: list[Arrival] = []
-        given = [given_reference(self.mapping, self._layout, record.body) for record in window]
-        for number, (record, reference) in enumerate(zip(window, given, strict=True), start=1):
-            arrivals.append(self._arrival(record, reference, twice))
+        given: list[str | None] = []
+        for number, record in enumerate(window, start=1):
+            arrival, reference = self._arrival(record, twice)
+            arrivals.append(arrival)
+            given.append(reference)
             if number % BREATH == 0:
                 await asyncio.sleep(0)
         answered = await self._committed(arrivals)
@@ -168,12 +170,19 @@ class HandingOver:
             for answer, record, reference in zip(answered, window, given, strict=True)
         ]
 
-    def _arrival(self, record: Record, reference: str | None, twice: Mapping[str, Sequence[int]]) -> Arrival:
-        compose = answers.row_answer(self.mapping, record.line, reference)
-        protocol = Protocol(FORMAT, self._translate, partial(_answered, compose))
-        lines = twice.get(reference) if reference is not None else None
-        faults = (self._stands_twice(lines),) if lines else ()
-        return receive.arrival(protocol, self._delivery(record), self.upload.media_type, faults)
+    def _arrival(self, record: Record, twice: Mapping[str, Sequence[int]]) -> tuple[Arrival, str | None]:
+        """A row as a message, and the reference that it gives."""
+        delivery = self._delivery(record)
+        outcome = self._translate(delivery)
+        given = outcome.referral_id if isinstance(outcome, Translated) else self._given(record)
+        if given is not None and given in twice:
+            outcome = Refusal((self._stands_twice(twice[given]),))
+        compose = answers.row_answer(self.mapping, record.line, given)
+        protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
+        return receive.arrival(protocol, delivery, self.upload.media_type, kept_elsewhere=True), given
+
+    def _given(self, record: Record) -> str | None:
+        return given_reference(self.mapping, self._layout, record.body)
 
     def _stands_twice(self, lines: Sequence[int]) -> Fault:
         where = ", ".join(map(str, lines))
@@ -203,11 +212,6 @@ class HandingOver:
                     elif not isinstance(answer, Unavailable):
                         raise answer
         return [found.get(at) for at in range(len(arrivals))]
-
-
-def _answered(compose: Any, delivery: Delivery, outcome: Translated | Refusal, decision: Decision) -> Answer:
-    answer: Answer = compose(decision)
-    return answer
 
 
 def _content(outcome: Translated | Refusal, record: Record) -> str:

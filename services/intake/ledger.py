@@ -52,6 +52,8 @@ class Arrival:
     media_type: str | None
     outcome: Translated | Refusal
     compose: Callable[[Decision], Answer]
+    kept_elsewhere: bool = False
+    """A row of an upload, which keeps its bytes: a repeat of what is held needs no row of its own (docs/decisions/0013)."""
 
     @property
     def partner(self) -> str:
@@ -113,7 +115,7 @@ def decide(ledger: Ledger, secret: bytes, arrival: Arrival) -> None:
         _apply(ledger, secret, arrival, outcome, referral)
     if verdict.makes_event or verdict is Verdict.STALE:
         _claim(ledger, arrival, outcome, referral)
-    if verdict is Verdict.REPEAT:
+    if verdict is Verdict.REPEAT and not arrival.kept_elsewhere:
         ledger.repeats[len(ledger.decisions)] = earlier.message_id if earlier else referral.message_id
     ledger.decisions.append(_decision(arrival, outcome, verdict, referral, earlier))
 

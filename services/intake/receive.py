@@ -68,7 +68,12 @@ async def received(
 
 
 def arrival(
-    protocol: Protocol, delivery: Delivery, media_type: str | None = None, faults: tuple[Fault, ...] = ()
+    protocol: Protocol,
+    delivery: Delivery,
+    media_type: str | None = None,
+    faults: tuple[Fault, ...] = (),
+    *,
+    kept_elsewhere: bool = False,
 ) -> Arrival:
     """A message with what its translator made of it."""
     outcome: Translated | Refusal = Refusal(faults) if faults else protocol.translate(delivery)
@@ -79,6 +84,7 @@ def arrival(
         media_type=media_type,
         outcome=outcome,
         compose=lambda decision: protocol.answer(delivery, outcome, decision),
+        kept_elsewhere=kept_elsewhere,
     )
 
 

@@ -6,12 +6,12 @@ kept row explains itself, and can be sent again. Adding a council is adding a fi
 
 from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator, refuse
 from services.intake.translators.council_csv import header, row, rows
-from services.intake.translators.council_csv.checks import against, load
+from services.intake.translators.council_csv.checks import load
 from services.intake.translators.council_csv.header import Layout, whose
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.rows import LONGEST_ROW
 
-__all__ = ["CouncilMapping", "against", "load", "translator", "whose"]
+__all__ = ["CouncilMapping", "load", "translator", "whose"]
 
 BROKEN = Fault("row", "invalid", "is not well formed: a quote mark is not closed, or text stands behind a closing one")
 CUT_OFF = Fault("row", "invalid", "has no line end: the file may have been cut off here; export it again")

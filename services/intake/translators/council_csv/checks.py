@@ -1,11 +1,11 @@
 """Loads the councils' reviewed files, and says what is wrong in them: by file, line and place, before a row is read."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schemas.referral import Referral
-from services import partners, reviewed
+from services import reviewed
 from services.intake.translators.council_csv.cells import clean, fold
 from services.intake.translators.council_csv.dates import has_short_year
 from services.intake.translators.council_csv.mapping import Column, CouncilMapping
@@ -41,25 +41,6 @@ def load(folder: Path) -> dict[str, CouncilMapping]:
     if faults:
         raise Faulty(faults)
     return {one.value.council: one.value for one in found}
-
-
-def against(folder: Path, known: partners.Partners) -> list[Fault]:
-    """Where the mappings of a folder and the partners do not fit: who sends must exist, be a council, and be allowed to."""
-    found = reviewed.load_all(folder, CouncilMapping)
-    faults = [one.fault(("partner",), what) for one in found if (what := _unfit(known.by_id(one.value.partner)))]
-    served = {one.value.partner for one in found}
-    senders = [partner.id for partner in known if partner.may_send("council-csv") and partner.id not in served]
-    return faults + [
-        Fault(folder, 1, "files", f"partner {name} may send council-csv, and has no mapping") for name in senders
-    ]
-
-
-def _unfit(partner: partners.Partner | None) -> str | None:
-    if partner is None:
-        return "is no partner of partners.yaml"
-    if partner.kind != "council" or partner.council is None:
-        return "is a partner whose kind is not council, or without the code of its district"
-    return None if partner.may_send("council-csv") else "may not send council-csv, by partners.yaml"
 
 
 def _alike(found: Sequence[Reviewed[CouncilMapping]]) -> Iterator[Fault]:
@@ -207,12 +188,3 @@ def _of_headers(mapping: CouncilMapping) -> Found:
             yield loc, "stands twice, but for capitals and blanks"
         elif not _can_be_written(mapping, header):
             yield loc, f"{mapping.file.encoding} with this delimiter cannot write it"
-
-
-def every_fault(folder: Path, known: partners.Partners) -> Iterable[Fault]:
-    """Of the files themselves, and, where those are right, of how they fit the partners."""
-    try:
-        load(folder)
-    except Faulty as faulty:
-        return faulty.faults
-    return against(folder, known)

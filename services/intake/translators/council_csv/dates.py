@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, get_args
 
 from services.intake.translators.contract import instant
@@ -62,6 +63,7 @@ def has_short_year(written: DateFormat) -> bool:
     return written.endswith("yy") and not written.endswith("yyyy")
 
 
+@lru_cache(maxsize=8_192)
 def read(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
     """The local time that the first format which fits names, without an offset; none where none fits."""
     return next((found for one in formats if (found := _read(text, one, years_from))), None)

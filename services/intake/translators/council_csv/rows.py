@@ -44,7 +44,7 @@ class Splitter:
         self._rest = b""
         self._line = 1
         self._end = b""
-        self._cell_end = re.compile(b"")
+        self._cell_end = self._plain_cells = re.compile(b"")
 
     def feed(self, piece: bytes, *, last: bool = False) -> Iterator[Record]:
         """The records that end in this piece; with the last one, what stands behind the last line end too."""
@@ -74,7 +74,9 @@ class Splitter:
         if found is None:
             return False
         self._end = found[0][-1:]
-        self._cell_end = re.compile(b"[" + re.escape(self._delimiter) + self._end + b"]")
+        delimiter = re.escape(self._delimiter)
+        self._cell_end = re.compile(b"[" + delimiter + self._end + b"]")
+        self._plain_cells = re.compile(b'(?:[^"' + delimiter + self._end + b"]*" + delimiter + b")*")
         return True
 
     def _record_end(self, held: bytes, begins: int) -> int | None:
@@ -87,9 +89,11 @@ class Splitter:
         return self._quoted_record_end(held, begins)
 
     def _quoted_record_end(self, held: bytes, begins: int) -> int | None:
-        """Cell by cell: a quote mark opens a cell only at its beginning, and is itself only where it is doubled."""
+        """Cell by cell, but for those without any quote mark: one opens a cell only at its beginning, and is itself where doubled."""
         at = begins
         while True:
+            if plain := self._plain_cells.match(held, at):
+                at = plain.end()
             if at < len(held) and held[at] == QUOTE:
                 closed = _closing_quote(held, at + 1)
                 if closed is None:
