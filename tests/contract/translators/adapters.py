@@ -56,7 +56,7 @@ def _a_form() -> bytes:
 
 
 def _a_discharge_form() -> bytes:
-    return (Path(__file__).parent / "golden" / "form-hospital-discharge" / "everything.in").read_bytes()
+    return (Path(__file__).parent / "golden" / "form-hospital-discharge" / "everything.in").read_bytes().rstrip()
 
 
 ADAPTERS = [
