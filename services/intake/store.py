@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
 from services.intake import keys, ledger
-from services.intake.identity import Held
+from services.intake.identity import Held, Verdict
 from services.intake.ledger import Accepted, Answer, Arrival, Decision, HeldReferral, Ledger
 from services.intake.translators.contract import Translated
-from services.messaging import outbox
+from services.messaging import metrics, outbox
 from services.messaging.database import Transaction
 
 
@@ -35,6 +35,8 @@ async def record(engine: AsyncEngine, secret: bytes, arrivals: Sequence[Arrival]
         await _answers_before(tx, book)
         answers = [ledger.answer(book, at) for at in range(len(arrivals))]
         await _write(tx, book, answers)
+    for arrival, decision in zip(arrivals, book.decisions, strict=True):
+        metrics.MESSAGES.labels(arrival.partner, arrival.format, decision.verdict).inc()
     return answers
 
 
@@ -122,7 +124,13 @@ async def _write(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> No
 
 
 async def _keep_messages(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:
-    rows = [_message_row(*one) for one in zip(book.arrivals, book.decisions, answers, strict=True)]
+    rows = [
+        _message_row(arrival, decision, answer)
+        for arrival, decision, answer in zip(book.arrivals, book.decisions, answers, strict=True)
+        if not (arrival.kept_elsewhere and decision.verdict == Verdict.REPEAT)
+    ]
+    if not rows:
+        return
     await tx.execute(_KEEP_MESSAGES, {name: [row[at] for row in rows] for at, name in enumerate(_MESSAGE)})
 
 
