@@ -20,8 +20,11 @@ PASSING_STATES = ("55P03", "25P03")
 """Lock not available; idle in transaction for too long."""
 
 
-def connect(url: str, *, pool: int = 10) -> AsyncEngine:
-    """An engine whose errors carry no parameters, and whose sessions give their locks back when their process stops."""
+def connect(url: str, *, pool: int = 10, patience: float | None = 40) -> AsyncEngine:
+    """An engine whose errors carry no parameters, and whose sessions give their locks back when their process stops.
+
+    `patience`: seconds that the client waits for one statement; none: as long as it takes.
+    """
     limits = {
         "application_name": "lightbulb",
         "jit": "off",
@@ -36,7 +39,7 @@ def connect(url: str, *, pool: int = 10) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,
-        connect_args={"timeout": 4, "command_timeout": 40, "server_settings": limits},
+        connect_args={"timeout": 4, "command_timeout": patience, "server_settings": limits},
     )
 
 

@@ -28,13 +28,17 @@ async def engine(migrated: str) -> AsyncIterator[AsyncEngine]:
 async def emptied(engine: AsyncEngine) -> None:
     """Nothing but the postcodes of the builders."""
     async with engine.begin() as tx:
-        tables = await tx.scalars(
-            text(
-                "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('router', 'notifier')"
-            )
-        )
-        await tx.execute(text(f"truncate {', '.join(tables)}"))
+        await tx.execute(text(_EMPTY))
         await tx.execute(
             text("insert into router.postcode select * from unnest(cast(:p as text[]), cast(:d as text[]))"),
             {"p": list(POSTCODES), "d": list(POSTCODES.values())},
         )
+
+
+_EMPTY = """
+    do $$ declare name text; begin
+        for name in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('router', 'notifier') loop
+            execute 'delete from ' || name;
+        end loop;
+    end $$"""
+"""Much quicker than `truncate` while the tables are small."""

@@ -1,0 +1,138 @@
+"""Rebuilds what a service decided from what it kept, into a schema of its own, and compares each person key with what stands.
+
+It is the service's own code that decides again: only its statements are sent to another schema. Nothing is delivered: no relay and
+no carrier looks at that schema. The service may run meanwhile; what it applies until the end is replayed too, and both are compared
+in one snapshot.
+"""
+
+# ruff: noqa: S608 - every schema and table is a name of ours
+
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import database
+from services.messaging.database import Transaction
+
+Progress = Callable[[int, int], None]
+"""Is told (done, of how many)."""
+
+
+class CannotReplay(Exception):
+    """Something that the decisions were made with is not there; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the comparison found. `differing`: person keys, and the tables in which each differs."""
+
+    inputs: int
+    seconds: float
+    keys: int
+    fingerprint: str
+    differing: tuple[tuple[str, tuple[str, ...]], ...]
+    left_out: int = 0
+    """Person keys to which something happened while they were being compared."""
+
+    @property
+    def is_equal(self) -> bool:
+        return not self.differing
+
+    @property
+    def rate(self) -> float:
+        """Inputs a second."""
+        return self.inputs / self.seconds if self.seconds else 0.0
+
+
+@asynccontextmanager
+async def elsewhere(url: str, schema: str, other: str) -> AsyncIterator[AsyncEngine]:
+    """An engine whose statements about `schema` go to `other`: the same code, another place."""
+    engine = database.connect(url, pool=2)
+    name = re.compile(rf'\b{schema}\.(?=[a-z"])')
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
+    def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        return name.sub(f"{other}.", statement), parameters
+
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def make(engine: AsyncEngine, schema: str, other: str, tables: Sequence[str]) -> None:
+    """An empty schema with these tables of `schema`; one that an earlier replay left is dropped."""
+    async with engine.begin() as tx:
+        await tx.execute(text(f"drop schema if exists {other} cascade"))
+        await tx.execute(text(f"create schema {other}"))
+        for table in tables:
+            await tx.execute(text(f"create table {other}.{table} (like {schema}.{table} including all)"))
+
+
+async def drop(engine: AsyncEngine, other: str) -> None:
+    """Take the schema of a replay away."""
+    async with engine.begin() as tx:
+        await tx.execute(text(f"drop schema if exists {other} cascade"))
+
+
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
+    """One consistent view of everything, for as long as it takes."""
+    async with engine.connect() as connection:
+        tx = await connection.execution_options(isolation_level="REPEATABLE READ")
+        await tx.execute(text("set statement_timeout = 0"))
+        await tx.execute(text("set idle_in_transaction_session_timeout = 0"))
+        try:
+            yield tx
+        finally:
+            await connection.invalidate()  # its settings are its own: nobody else gets it
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------------
+
+Lines = dict[str, str]
+"""By table: a query of (person_key, line), one for each row that must be the same. `{schema}` is filled in."""
+
+
+async def compare(
+    tx: Transaction, schema: str, other: str, lines: Lines, besides: str
+) -> tuple[int, str, tuple[tuple[str, tuple[str, ...]], ...]]:
+    """(keys, fingerprint of all their checksums, what differs). `besides`: a query of person keys that are left out."""
+    stands, came = (_sums(name, lines) for name in (schema, other))
+    keys, fingerprint = (
+        await tx.execute(text(f"select count(*), md5(string_agg(sum, '' order by person_key)) from ({stands}) as sums"))
+    ).one()
+    differing = await tx.scalars(
+        text(f"""
+            select coalesce(stands.person_key, came.person_key) as person_key
+            from ({stands}) as stands full join ({came}) as came using (person_key)
+            where stands.sum is distinct from came.sum and coalesce(stands.person_key, came.person_key) not in ({besides})
+            order by 1""")
+    )
+    found = [(key, await _tables(tx, key, schema, other, lines)) for key in differing.all()]
+    return keys, fingerprint or "", tuple(found)
+
+
+def _sums(schema: str, lines: Lines) -> str:
+    """A checksum for each person key, over all tables."""
+    every = " union all ".join(
+        f"select person_key, '{table} ' || md5(line) as line from ({query.format(schema=schema)}) as t_{table}"
+        for table, query in lines.items()
+    )
+    return f"select person_key, md5(string_agg(line, '|' order by line)) as sum from ({every}) as lines group by person_key"
+
+
+async def _tables(tx: Transaction, key: str, schema: str, other: str, lines: Lines) -> tuple[str, ...]:
+    async def lines_of(name: str, query: str) -> str | None:
+        every = f"select string_agg(line, '|' order by line) from ({query.format(schema=name)}) as t where person_key = :key"
+        found: str | None = await tx.scalar(text(every), {"key": key})
+        return found
+
+    return tuple(
+        [table for table, query in lines.items() if await lines_of(schema, query) != await lines_of(other, query)]
+    )

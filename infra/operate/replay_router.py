@@ -1,0 +1,180 @@
+"""The router's state again, from every input that it applied: in the order applied, with the kept times, edits and directories."""
+
+# ruff: noqa: S608 - every schema and table is a name of ours
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operate import replay
+from infra.operate.replay import CannotReplay, Lines, Progress, Proof
+from services import directory as directories
+from services.directory import Directory
+from services.messaging import database
+from services.messaging.cloudevents import Record
+from services.messaging.database import Transaction
+from services.router import kept
+from services.router.batch import Batches
+
+SCHEMA, OTHER = "router", "replay_router"
+TABLES = (
+    "person_key",
+    "person",
+    '"case"',
+    "referral",
+    "input",
+    "case_event",
+    "outbox",
+    "quarantine",
+    "quarantine_edit",
+)
+
+APART = 10_000
+"""How far apart in the order of positions two inputs of one batch may be: what other processes applied meanwhile."""
+
+PASSES = 5
+"""How often what came meanwhile is replayed too, before its person keys are left out."""
+
+LINES: Lines = {
+    "person": "select person_key, t::text as line from {schema}.person as t",
+    "case": 'select person_key, t::text as line from {schema}."case" as t',
+    "referral": "select person_key, t::text as line from {schema}.referral as t",
+    "case_event": "select person_key, t::text as line from {schema}.case_event as t",
+    "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
+    "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' ' || headers
+                        || ' ' || md5(value) as line from {schema}.outbox where again_of is null""",
+}
+
+
+@dataclass(slots=True)
+class Group:
+    """What one batch applied together, at one time, by one version of the directory."""
+
+    time: datetime
+    version: str
+    records: list[Record] = field(default_factory=list)
+    last: int = 0
+
+
+async def run(url: str, folder: Path, progress: Progress, *, keep: bool = False) -> Proof:
+    """Replay and compare. `folder`: the directory of today, for inputs from before versions were kept. Raises CannotReplay."""
+    source = database.connect(url, pool=2, patience=None)
+    try:
+        await _make(source)
+        async with replay.elsewhere(url, SCHEMA, OTHER) as target:
+            return await _prove(source, target, _as_of(target), folder, progress)
+    finally:
+        if not keep:
+            await replay.drop(source, OTHER)
+        await source.dispose()
+
+
+async def _make(engine: AsyncEngine) -> None:
+    await replay.make(engine, SCHEMA, OTHER, TABLES)
+    async with engine.begin() as tx:
+        await tx.execute(text(_POSTCODE))
+
+
+_POSTCODE = f"""
+    create view {OTHER}.postcode as
+    with before as (
+        select distinct on (postcode) postcode, district from {SCHEMA}.postcode_before
+        where until > current_setting('lightbulb.as_of')::timestamptz order by postcode, until
+    )
+    select postcode, district from {SCHEMA}.postcode where not exists (select from before where before.postcode = postcode.postcode)
+    union all
+    select postcode, district from before where district is not null"""
+"""The districts that postcodes had at the time of the batch that is replayed."""
+
+
+def _as_of(engine: AsyncEngine) -> dict[str, datetime]:
+    """The time that every transaction of this engine sees postcodes as of; set it before each batch."""
+    at: dict[str, datetime] = {}
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def began(connection: Any) -> None:
+        connection.execute(text("select set_config('lightbulb.as_of', :at, true)"), {"at": at["now"].isoformat()})
+
+    return at
+
+
+async def _prove(
+    source: AsyncEngine, target: AsyncEngine, as_of: dict[str, datetime], folder: Path, progress: Progress
+) -> Proof:
+    done, seconds = 0, 0.0
+    for number in range(PASSES + 1):
+        async with replay.snapshot(source) as tx:
+            total = int(await tx.scalar(text(f"select count(*) {_MISSING}")) or 0)
+            if total == 0 or number == PASSES:
+                return await _compared(tx, done, seconds)
+            begun = time.perf_counter()
+            by_version = await _directories(tx, folder)
+            async for group in groups(tx):
+                as_of["now"] = group.time
+                await Batches(target, by_version[group.version], clock=lambda at=group.time: at).receive(group.records)  # type: ignore[misc]
+                done += len(group.records)
+                progress(done, done - len(group.records) + total)
+                total -= len(group.records)
+            seconds += time.perf_counter() - begun
+    raise AssertionError
+
+
+_MISSING = f"""
+    from {SCHEMA}.input where not exists (
+        select from {OTHER}.input as replayed
+        where replayed.person_key = input.person_key and replayed.topic = input.topic and replayed.id = input.id)"""
+
+
+async def _directories(tx: Transaction, folder: Path) -> Mapping[str, Directory]:
+    today = directories.load(folder)
+    found = {today.version: today} | await kept.kept_directories(tx)
+    asked = await tx.scalars(text(f"select distinct directory_version {_MISSING}"))
+    if unknown := sorted(set(asked) - found.keys()):
+        raise CannotReplay(
+            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not keep (it keeps versions"
+            " from the first start of this release on). Give the folder of that version: --directory DIR."
+        )
+    return found
+
+
+async def groups(tx: Transaction) -> AsyncIterator[Group]:
+    """The inputs that are to be replayed, batch by batch as they were applied.
+
+    A batch holds the locks of its keys when it numbers its inputs, so batches that share a key never overlap in position: to begin
+    them in the order of their first input is the order in which each key saw them.
+    """
+    waiting: dict[tuple[datetime, str], Group] = {}
+    rows = await tx.stream(
+        text(
+            f"select position, person_key, topic, id, time, directory_version, headers, value {_MISSING} order by position"
+        )
+    )
+    place = 0
+    async for row in rows:
+        place += 1
+        group = waiting.setdefault((row.time, row.directory_version), Group(row.time, row.directory_version))
+        group.records.append(_record(row))
+        group.last = place
+        while (first := next(iter(waiting.values()))).last + APART < place:
+            yield waiting.pop((first.time, first.version))
+    for group in waiting.values():
+        yield group
+
+
+def _record(row: Any) -> Record:
+    headers = tuple((name, value.encode()) for name, value in json.loads(row.headers).items())
+    return Record(row.topic, 0, row.position, row.person_key.encode(), row.value, headers)
+
+
+async def _compared(tx: Transaction, done: int, seconds: float) -> Proof:
+    left_out = f"select person_key {_MISSING}"
+    keys, fingerprint, differing = await replay.compare(tx, SCHEMA, OTHER, LINES, left_out)
+    count = int(await tx.scalar(text(f"select count(distinct person_key) {_MISSING}")) or 0)
+    return Proof(done, seconds, keys, fingerprint, differing, count)
