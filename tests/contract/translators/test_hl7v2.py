@@ -336,6 +336,23 @@ def test_rf1_1_may_say_why_a_referral_is_taken_back() -> None:
     assert translated(UHL, body).cancel_reason == "consent-withdrawn"
 
 
+@pytest.mark.parametrize(("trigger", "answer"), [("I14", "Y"), ("I14", "N"), ("I13", "N")])
+def test_what_else_is_wrong_keeps_no_referral_going(trigger: str, answer: str) -> None:
+    wrong = ["OBX|2|CE|LB-PATHWAY||P9", "OBX|3|DT|LB-RFT||soon", "NTE|1||\\Q\\"]
+    found = translated(UHL, a_uhl_message(trigger=trigger, fields={"OBX-5": answer, "PID-7": "?"}, more=wrong))
+
+    assert (found.intent, found.referral) == ("cancel", None)
+    assert found.cancel_reason == ("consent-withdrawn" if answer == "N" else "cancelled-by-referrer")
+
+
+@pytest.mark.parametrize(("kind", "attached"), [("ED", True), ("RP", None)])
+def test_an_assessment_is_attached_only_where_it_is_in_the_message(kind: str, attached: bool | None) -> None:
+    said = content(UHL, a_uhl_message(more=[f"OBX|2|{kind}|LB-INAT^Assessment||^AP^PDF^Base64^JVBERi0="]))
+
+    assert said["hospital"]["needs_assessment_attached"] is attached
+    assert len(said["attachments"]) == (attached is True)
+
+
 def test_a_message_in_parts_is_refused() -> None:
     assert refused(UHL, a_uhl_message(fields={"MSH-14": "2"})) == {"MSH-14": "processing"}
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.case import EndReason
 from schemas.referral import Referral
 from services.intake.translators.contract import (
     CONSENT_REFUSED,
@@ -40,14 +39,16 @@ _INTENTS: dict[str, Intent] = {"I12": "new", "I13": "update", "I14": "cancel"}
 def translated(header: Header, message: Message, mapping: Mapping, delivery: Delivery) -> Translated | Refusal:
     """What the message asks. A person who does not agree is not referred, and one who agrees no longer is taken back."""
     referral_id = _referral_id(message, mapping)
-    if header.trigger_event == "I14":
-        told = filled(message, mapping)
-        return _cancelled(header, message, delivery, referral_id, request.why_cancelled(message, mapping, told))
-    _check_person(message)
+    if header.trigger_event != "I14":
+        _check_person(message)
+    needed = len(message.reading.faults)
     told = filled(message, mapping)
-    if told.values.get("consents.referral", {}).get("answer") == "no":
-        if header.trigger_event == "I13":
-            return _cancelled(header, message, delivery, referral_id, EndReason.CONSENT_WITHDRAWN)
+    disagrees = told.values.get("consents.referral", {}).get("answer") == "no"
+    if header.trigger_event == "I14" or (header.trigger_event == "I13" and disagrees):
+        # What else is wrong with it keeps nobody's referral going.
+        del message.reading.faults[needed:]
+        return _cancelled(header, message, delivery, referral_id, request.why_cancelled(message, mapping, told))
+    if disagrees:
         message.reading.faults.append(Fault(told.places["consents.referral"], "business-rule", CONSENT_REFUSED))
     return _referred(header, message, mapping, delivery, referral_id, told)
 

@@ -17,7 +17,6 @@ Asked = tuple[str, str | None, list[dict[str, Any]]]
 """A need: its service, words, SNOMED CT codings."""
 
 _CODED = ("CE", "CWE", "CNE", "CF")
-_DOCUMENTS = ("ED", "RP")
 _TAKEN_BACK = ("D", "X", "W")
 """OBX-11 of an observation that was deleted, could not be made, or was wrong."""
 
@@ -64,8 +63,7 @@ def filled(message: Message, mapping: Mapping) -> Filled:
     for observation in observations(message):
         told_of = mapping.told.get(fold(observation.text(3) or ""))
         if told_of is not None:
-            for given in _given(observation):
-                _take(found, mapping, told_of, given)
+            _observe(found, mapping, told_of, observation)
     return found
 
 
@@ -74,13 +72,21 @@ def observations(message: Message) -> list[Segment]:
     return [one for one in message.all("OBX") if one.text(11) not in _TAKEN_BACK]
 
 
+def _observe(found: Filled, mapping: Mapping, told: Told, observation: Segment) -> None:
+    """An embedded document says yes by being there; a pointer to one elsewhere says nothing."""
+    if observation.text(2) in ("ED", "RP"):
+        if observation.text(2) == "ED" and FILLS.get(told.to or "") == "yes-no" and observation.all(5):
+            found.values[told.to or ""] = True
+        return
+    for given in _given(observation):
+        _take(found, mapping, told, given)
+
+
 def _given(observation: Segment) -> Iterator[Given]:
     kind = observation.text(2)
     on, by = day(observation.first(14)), full_professional(observation.first(16))
     for one in observation.all(5):
-        if kind in _DOCUMENTS:
-            yield Given("y", None, one, on=on, by=by)
-        elif kind in _CODED or kind == "IS":
+        if kind in _CODED or kind == "IS":
             yield Given(one.text() or one.text(2) or "", one.text(2), one, on=on, by=by)
         elif said := one.prose():
             yield Given(said, said, one, is_coded=False, on=on, by=by)
