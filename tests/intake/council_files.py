@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from services.intake.translators import council_csv
 from services.intake.translators.council_csv import CouncilMapping
@@ -185,13 +184,10 @@ def row_of(mapping: CouncilMapping, row: Mapping[str, str], line_end: str = "\r\
 
 
 def as_line(mapping: CouncilMapping, cells: Sequence[str], line_end: str = "\r\n") -> bytes:
+    if mapping.file.quoting == "none":
+        return (mapping.file.separator.join(cells) + line_end).encode(mapping.file.codec)
     written = io.StringIO(newline="")
-    quoting: Any = csv.QUOTE_MINIMAL if mapping.file.quoting == "double" else csv.QUOTE_NONE
-    quotes: Any = '"' if mapping.file.quoting == "double" else None
-    writer = csv.writer(
-        written, delimiter=mapping.file.separator, quoting=quoting, quotechar=quotes, lineterminator=line_end
-    )
-    writer.writerow(cells)
+    csv.writer(written, delimiter=mapping.file.separator, lineterminator=line_end).writerow(cells)
     return written.getvalue().encode(mapping.file.codec)
 
 

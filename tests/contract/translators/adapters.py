@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services import partners
-from services.intake.translators import bars_fhir, form, hl7v2
+from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.contract import Delivery, Translator
 from services.partners import Partner
 from tests.contract.translators.mutations import HL7, JSON, Mutations
+from tests.contract.translators.mutations_csv import Csv
+from tests.intake.council_files import COUNCILS, a_file
 from tests.intake.hl7 import a_uhl_message, an_lpt_message
 from tests.intake.messages import a_bars_message, a_form, as_bytes
 
@@ -59,6 +61,11 @@ def _a_discharge_form() -> bytes:
     return (Path(__file__).parent / "golden" / "form-hospital-discharge" / "everything.in").read_bytes().rstrip()
 
 
+def _of_council(name: str) -> Adapter:
+    translate = council_csv.translator(COUNCILS[name])
+    return Adapter(f"council-{name}", translate, COUNCILS[name].partner, lambda: a_file(name), Csv(name))
+
+
 ADAPTERS = [
     Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message),
     Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message, conformance="subset"),
@@ -66,11 +73,13 @@ ADAPTERS = [
     Adapter("form-hospital-discharge", form.translator(FORMS["hospital-discharge"]), "uhl", _a_discharge_form),
     Adapter("hl7v2-uhl", HL7V2, "uhl", a_uhl_message, HL7),
     Adapter("hl7v2-lpt", HL7V2, "lpt", an_lpt_message, HL7),
+    *(_of_council(name) for name in ("blaby", "charnwood", "hinckley-bosworth")),
 ]
 
 SAME_TRANSLATOR = [
     Adapter("form-customer-service", form.translator(FORMS["customer-service"]), "customer-service", _a_form),
     Adapter("form-neighbourhood", form.translator(FORMS["neighbourhood"]), "neighbourhood-teams", _a_form),
     Adapter("form-self", form.translator(FORMS["self"]), "lightbulb-website", _a_form),
+    *(_of_council(name) for name in ("harborough", "melton", "nw-leicestershire", "oadby-wigston")),
 ]
 """Further files for a translator that is held to the contract above: golden pairs only."""

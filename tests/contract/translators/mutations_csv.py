@@ -1,0 +1,82 @@
+"""How a test takes a council's row apart."""
+
+from collections.abc import Iterable
+
+from hypothesis import strategies as st
+
+from services.intake.translators.council_csv import rows
+from tests.contract.translators.mutations import Mutations, tempting
+from tests.intake.council_files import COUNCILS, as_line, header_of
+
+spoiled = [
+    "=1+1",
+    '="0123"',
+    "@SUM(1)",
+    "#REF!",
+    "9.99E+09",
+    "'+44",
+    "\u200b",
+    "\u00a0",
+    '"',
+    "\r",
+    "a\nb",
+    "1.0",
+    "-",
+    "\x0b",
+]
+"""What spreadsheets leave in cells."""
+
+
+class Csv(Mutations):
+    """One council's dialect."""
+
+    def __init__(self, council: str) -> None:
+        self._council = council
+        self._mapping = COUNCILS[council]
+        self._cells = st.text(max_size=20) | st.sampled_from([*(one for one in tempting if len(one) < 1000), *spoiled])
+        self.breaks_off_visibly = self._mapping.file.last_line_ends
+
+    def anything(self) -> st.SearchStrategy[bytes]:
+        """A row of any cells below the true header."""
+        row = st.lists(self._cells, max_size=len(self._mapping.headers) + 3)
+        return row.map(lambda cells: header_of(self._mapping) + self._line(cells))
+
+    def with_anything(self, body: bytes, data: st.DataObject) -> bytes:
+        return self._put(body, data, self._cells)
+
+    def with_text(self, body: bytes, text: str, data: st.DataObject) -> bytes:
+        if data.draw(st.integers(0, 4)) == 0:
+            return body.replace(list(self._mapping.headers.values())[2].encode(), text.encode())
+        return self._put(body, data, st.sampled_from([text, f"{text} " * 3000, f"={text}", f"{text},{text}\n{text}"]))
+
+    def huge(self, body: bytes) -> bytes:
+        return body + body[-40:] * 25_000
+
+    def unkept(self, body: bytes) -> Iterable[bytes]:
+        reference = next(iter(self._row(body)))
+        bad = b"\xff" if self._mapping.file.codec == "utf-8" else b"\x81"
+        marked = reference.encode(self._mapping.file.codec)
+        head, _, tail = body.rpartition(marked)
+        return [head + marked + unkept + tail for unkept in (b"\x00", bad, b"\x0b")]
+
+    def _row(self, body: bytes) -> list[str]:
+        *_, row = rows.Splitter(self._mapping.file).feed(body, last=True)
+        return rows.read(row.body, self._mapping.file) or []
+
+    def _put(self, body: bytes, data: st.DataObject, values: st.SearchStrategy[str]) -> bytes:
+        *above, row = rows.Splitter(self._mapping.file).feed(body, last=True)
+        cells = rows.read(row.body, self._mapping.file) or [""]
+        place = data.draw(st.integers(0, len(cells) - 1))
+        if data.draw(st.integers(0, 5)):
+            cells[place] = data.draw(values)
+        else:
+            del cells[place]
+        return b"".join(record.body for record in above) + self._line(cells)
+
+    def _line(self, cells: list[str]) -> bytes:
+        plain = [cell.encode(self._mapping.file.codec, "ignore").decode(self._mapping.file.codec) for cell in cells]
+        if self._mapping.file.quoting == "none":
+            plain = [
+                cell.replace(self._mapping.file.separator, " ").replace("\n", " ").replace("\r", " ") for cell in plain
+            ]
+        return as_line(self._mapping, plain)
