@@ -103,9 +103,10 @@ def _start(plan: Plan, report: Report, happened: Callable[[Happened], None]) -> 
         credentials = _credentials(data, plan, mllp)
         environment = _environment(plan, parts, ports, replication)
         report("starting intake, router and notifier")
-        _start_services(supervisor, environment, ports, plan.each)
-        addresses = _addresses(parts, ports, mllp, credentials)
-        _until_ready([addresses["intake"], addresses["notifier"]])
+        apart = _ports_apart(data, plan.each, {*ports, *mllp.values()})
+        _start_services(supervisor, environment, ports, apart)
+        addresses = _addresses(parts, ports, mllp, credentials) | _addresses_apart(apart)
+        _until_ready([f"http://{kept.HOST}:{port}" for port in apart.values()])
         kept.write(data / "addresses.json", json.dumps(addresses, indent=2))
         return Installation(plan, parts, supervisor, addresses, environment)
     except BaseException:
@@ -192,13 +193,32 @@ def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replica
     return inherited | {f"LIGHTBULB_{name}": value for name, value in told.items()} | dict(plan.environment)
 
 
-def _start_services(supervisor: Supervisor, environment: dict[str, str], ports: list[int], each: int) -> None:
+def _ports_apart(data: Path, each: int, taken: set[int]) -> dict[str, int]:
+    """For each process, by name, a port of its own for metrics and health."""
+    names = [service if each == 1 else f"{service}-{number}" for service in SERVICES for number in range(1, each + 1)]
+    file = data / "metrics-ports.json"
+    while taken & set(chosen := kept.ports(file, len(names))):
+        file.unlink()
+    return dict(zip(names, chosen, strict=True))
+
+
+def _addresses_apart(apart: Mapping[str, int]) -> dict[str, Any]:
+    urls = {name: f"http://{kept.HOST}:{port}" for name, port in apart.items()}
+    router = next(url for name, url in urls.items() if name.startswith("router"))
+    return {"router": router, "metrics": {name: f"{url}/metrics" for name, url in urls.items()}}
+
+
+def _start_services(
+    supervisor: Supervisor, environment: dict[str, str], ports: list[int], apart: Mapping[str, int]
+) -> None:
     port_of = {"intake": ports[0], "notifier": ports[1]}
-    for service in SERVICES:
-        for number in range(1, each + 1):
-            told = {"LIGHTBULB_HTTP_PORT": str(port_of.get(service, 0))}
-            name = service if each == 1 else f"{service}-{number}"
-            supervisor.add(name, [sys.executable, "-m", f"services.{service}.app"], environment | told)
+    for name, metrics_port in apart.items():
+        service = name.partition("-")[0]
+        told = {
+            "LIGHTBULB_HTTP_PORT": str(port_of.get(service, 0)),
+            "LIGHTBULB_METRICS_PORT": str(metrics_port),
+        }
+        supervisor.add(name, [sys.executable, "-m", f"services.{service}.app"], environment | told)
 
 
 def _addresses(

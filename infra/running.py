@@ -37,6 +37,8 @@ def say_where(running: installation.Installation, console: Console) -> None:
         console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
     for partner, address in running.addresses["mllp"].items():
         console.print(f"  {'mllp':9} {address}, only for {partner}", highlight=False)
+    for name, address in running.addresses["metrics"].items():
+        console.print(f"  {'metrics':9} {address}, of {name}", highlight=False)
     console.print(
         f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
         soft_wrap=True,

@@ -6,11 +6,9 @@
 import asyncio
 from datetime import UTC, datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from schemas import topics
@@ -20,10 +18,11 @@ from services.intake.batching import Batching
 from services.intake.doors import CannotListen
 from services.intake.mllp import Mllp
 from services.intake.translators import council_csv, form, hl7v2
-from services.messaging import broker, database, process
+from services.messaging import broker, database, health, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
-from services.messaging.telemetry import log
+from services.messaging.sight import Sight
+from services.messaging.watchdog import Watchdog
 
 ROUTES = [
     Route("/fhir/$process-message", web.bars_message, methods=["POST"]),
@@ -37,29 +36,10 @@ ROUTES = [
 ]
 
 
-async def live(_: Request) -> Response:
-    """GET /health/live: this process answers."""
-    return JSONResponse({"status": "live"})
-
-
-async def ready(request: Request) -> Response:
-    """GET /health/ready: it could accept a referral now."""
-    engine: AsyncEngine = request.app.state.engine
-    try:
-        async with asyncio.timeout(2), engine.connect() as connection:
-            await connection.execute(text("select 1"))
-    except Exception as error:
-        log.warning("not_ready", reason=database.reason_class(error))
-        return JSONResponse({"status": "database away"}, status_code=503)
-    return JSONResponse({"status": "ready"})
-
-
-HEALTH = [Route("/health/live", live), Route("/health/ready", ready)]
-
-
-def create(intake: receive.Intake, engine: AsyncEngine) -> Starlette:
-    """The ASGI application."""
-    app = Starlette(routes=[*ROUTES, *HEALTH])
+def create(intake: receive.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
+    """The ASGI application. It is ready where the database is: without Kafka, referrals are accepted and wait."""
+    beside = health.routes(engine, with_metrics=with_metrics)
+    app = Starlette(routes=[*ROUTES, *beside], middleware=[Middleware(health.Counted)])
     app.state.intake = intake
     app.state.engine = engine
     app.state.started_at = datetime.now(UTC)
@@ -92,18 +72,30 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
     )
     mllp = Mllp(intake)
     await mllp.open(chosen)
-    server = process.server(create(intake, engine))
+    watchdog = Watchdog(
+        Sight(chosen, "intake", quarantine=False), [relay.loop(), batching.loop()], seconds=chosen.stall_seconds
+    )
+    apart = chosen.metrics_port is not None
+    server = process.server(create(intake, engine, with_metrics=not apart))
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
     serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
+    beside = [asyncio.create_task(watchdog.run())]
+    if apart:
+        pages = Starlette(routes=health.routes(engine))
+        beside.append(asyncio.create_task(process.answer_apart(pages, chosen)))
+    ended: set[asyncio.Task[None]] = set()
     try:
-        await asyncio.wait({serving, committing, relaying}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait({serving, committing, relaying, *beside}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         server.should_exit = True
         await asyncio.gather(serving, mllp.stop())
         batching.close()
         await committing
-        relaying.cancel()
-        await asyncio.gather(relaying, return_exceptions=True)
+        for task in (relaying, *beside):
+            task.cancel()
+        await asyncio.gather(relaying, *beside, return_exceptions=True)
+    for task in ended:
+        task.result()
 
 
 if __name__ == "__main__":

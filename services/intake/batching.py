@@ -2,7 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,9 +12,14 @@ from services.intake import limits, store
 from services.intake.ledger import Answer, Arrival
 from services.intake.store import Overtaken
 from services.intake.translators.contract import Fault, refuse
-from services.messaging import database
+from services.messaging import database, metrics
 from services.messaging.outbox import Relay
+from services.messaging.sight import Seen
 from services.messaging.telemetry import log
+from services.messaging.watchdog import Loop, Progress
+
+FAILING, RECENTLY = 3, 15.0
+"""So many commits that failed without a word from the database, the last so many seconds ago at most, count as work not done."""
 
 
 class Unavailable(Exception):
@@ -31,6 +37,17 @@ class Batching:
         self._woken = asyncio.Event()
         self._closing = False
         self._answers: dict[UUID, Answer] = {}
+        self._progress = Progress()
+        self._failures = 0
+        self._failed_at = 0.0
+
+    def loop(self) -> Loop:
+        """For the watchdog: messages wait, or keep failing, and nothing is committed. Senders come again while it lasts."""
+        return Loop("committer", self._lanes)
+
+    def _lanes(self, _: Seen) -> Mapping[str, int]:
+        failing = self._failures >= FAILING and time.monotonic() - self._failed_at < RECENTLY
+        return {"messages": self._progress.done} if self._waiting or failing else {}
 
     async def submit(self, arrival: Arrival) -> Answer:
         """The answer, once it is committed; raises Unavailable where nothing can be promised."""
@@ -67,16 +84,33 @@ class Batching:
     async def _commit(self, batch: Sequence[tuple[Arrival, "asyncio.Future[Answer]"]]) -> None:
         """Commit and answer these; whatever has not committed is answered Unavailable."""
         self._answers = {}
+        began = time.monotonic()
         try:
             async with asyncio.timeout(limits.COMMIT_SECONDS):
                 await database.each_or_halves([arrival for arrival, _ in batch], self._record, self._refuse)
+            self._succeeded(len(batch), time.monotonic() - began)
         except Exception as error:
-            log.warning("intake_cannot_commit", reason=database.reason_class(error), messages=len(batch))
+            self._failed(error, len(batch))
         for arrival, answered in batch:
             if answered.done():
                 continue
             answer = self._answers.get(arrival.id)
+            if answer is None:
+                metrics.MESSAGES.labels(arrival.partner, arrival.format, "unavailable").inc()
             answered.set_result(answer) if answer else answered.set_exception(Unavailable())
+
+    def _succeeded(self, messages: int, seconds: float) -> None:
+        self._progress.made()
+        self._failures = 0
+        metrics.COMMIT_MESSAGES.observe(messages)
+        metrics.COMMIT_SECONDS.observe(seconds)
+
+    def _failed(self, error: Exception, messages: int) -> None:
+        log.warning("intake_cannot_commit", reason=database.reason_class(error), messages=messages)
+        metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
+        self._failures, self._failed_at = self._failures + 1, time.monotonic()
+        if database.sqlstate(error) is not None:
+            self._progress.made()  # the database itself refused: a new process would be refused, too
 
     async def _record(self, arrivals: Sequence[Arrival]) -> None:
         for attempt in range(1, limits.COMMIT_ATTEMPTS + 1):

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.messaging import database, metrics
 from services.messaging.telemetry import log
@@ -29,6 +30,21 @@ def routes(engine: AsyncEngine, lacking: Lacking = tuple, *, with_metrics: bool 
 
     answered = [Route("/health/live", _live), Route("/health/ready", ready)]
     return [*answered, Route("/metrics", _metrics)] if with_metrics else answered
+
+
+class Counted:
+    """ASGI middleware that counts answers by their status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                metrics.HTTP_ANSWERS.labels(message["status"]).inc()
+            await send(message)
+
+        await self._app(scope, receive, counted)
 
 
 async def _live(_: Request) -> Response:

@@ -186,10 +186,10 @@ class _KafkaEyes:
     async def lags(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Lag]:
         """For each partition of `topics`."""
         admin, consumer = await self._started()
-        told = await admin.describe_topics(list(topics))
         partitions = [
             TopicPartition(topic["topic"], partition["partition"])
-            for topic in told
+            for topic in await admin.describe_topics()  # of all: asked for one by name, a broker may create it
+            if topic["topic"] in topics
             for partition in topic["partitions"]
         ]
         committed = await admin.list_consumer_group_offsets(group)
@@ -199,8 +199,7 @@ class _KafkaEyes:
     async def writable(self, topics: Sequence[str]) -> list[str]:
         """Those of `topics` that would take a record on any partition now; raises where Kafka does not answer."""
         admin, _ = await self._started()
-        told = await admin.describe_topics(list(topics)) if topics else await admin.describe_cluster()
-        return [topic["topic"] for topic in told if _takes(topic)] if topics else []
+        return [topic["topic"] for topic in await admin.describe_topics() if topic["topic"] in topics and _takes(topic)]
 
     async def forget(self) -> None:
         clients, self._clients = self._clients, None

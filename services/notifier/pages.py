@@ -7,11 +7,12 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.messaging import database
+from services.messaging import database, health
 from services.messaging.telemetry import log
 from services.notifier import store
 from services.notifier.channels.mailbox import as_fetched, recipients_of
@@ -37,7 +38,8 @@ def application(engine: AsyncEngine, partners: Partners, beside: Sequence[Route]
             return _unable(error)
         return _json(200, [_fetched(one) for one in kept]) if kept else _json(404, UNKNOWN)
 
-    return Starlette(routes=[Route("/referrals/{reference}/feedback", feedback, methods=["GET"]), *beside])
+    fetched = Route("/referrals/{reference}/feedback", feedback, methods=["GET"])
+    return Starlette(routes=[fetched, *beside], middleware=[Middleware(health.Counted)])
 
 
 def _fetched(kept: Kept) -> dict[str, Any]:

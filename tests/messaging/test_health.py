@@ -1,0 +1,130 @@
+"""Health and metrics say how a service is, and of nobody."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from services.messaging import health, metrics, quarantine, sight
+from services.messaging.cloudevents import Record
+from services.messaging.outbox import Message, Relay
+from services.messaging.quarantine import Parking
+from services.messaging.settings import Settings
+from services.messaging.sight import Sight
+from tests.messaging.conftest import an_event
+from tests.messaging.test_broker import publish
+from tests.messaging.test_outbox import drained, put, running
+
+
+def value(name: str, **labels: str) -> float | None:
+    return metrics.REGISTRY.get_sample_value(name, labels)
+
+
+async def answer(path: str, engine: AsyncEngine, lacks: tuple[str, ...] = ()) -> tuple[int, str]:
+    """(status, body) of a GET, without a socket."""
+    app = Starlette(routes=health.routes(engine, lambda: lacks), middleware=[Middleware(health.Counted)])
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asked = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "root_path": ""}
+    await app(asked, receive, send)
+    return sent[0]["status"], b"".join(part["body"] for part in sent[1:]).decode()
+
+
+async def test_ready_names_what_is_lacking(engine: AsyncEngine) -> None:
+    assert (await answer("/health/live", engine))[0] == 200
+    assert (await answer("/health/ready", engine))[0] == 200
+    status, body = await answer("/health/ready", engine, ("kafka",))
+    assert (status, json.loads(body)["lacks"]) == (503, ["kafka"])
+
+
+async def test_answers_are_counted_by_status(engine: AsyncEngine) -> None:
+    before = value("lightbulb_http_answers_total", status="503") or 0
+    await answer("/health/ready", engine, ("kafka",))
+    assert value("lightbulb_http_answers_total", status="503") == before + 1
+
+
+async def test_one_look_tells_lag_outbox_and_quarantine(
+    engine: AsyncEngine, database: str, bootstrap: str, topic: str
+) -> None:
+    settings = Settings(database=database, kafka=bootstrap, secret_file="/dev/null")
+    await publish(bootstrap, topic, [b"1", b"2", b"3"])
+    await put(engine, Message(topic, an_event()), Message("no.such.topic", an_event()))
+    async with engine.begin() as tx:
+        records = [Record(topic, 0, offset, b"k", b"v", ()) for offset in range(2)]
+        reasons = ["decision: KeyError", "referral.person.birth_date: date_parsing"]
+        await quarantine.park(
+            tx,
+            "tried",
+            [Parking(one, "k", (str(one.offset),), reason) for one, reason in zip(records, reasons, strict=True)],
+        )
+    looking = Sight(settings, "tried", group=f"nobody-{topic}", topics=[topic])
+    async with asyncio.timeout(30):
+        while (
+            seen := await looking.look()
+        ).away:  # a broker that nobody has asked for a group makes its own topic first
+            await asyncio.sleep(0.1)
+    await looking.close()
+    assert seen.publishable == 1, "the other topic does not exist"
+    assert value("lightbulb_lag_records", topic=topic) == 3
+    assert value("lightbulb_outbox_unpublished") == 2
+    assert (value("lightbulb_outbox_oldest_seconds") or 0) > 0
+    assert value("lightbulb_quarantined", reason="decision") == value("lightbulb_quarantined", reason="unreadable") == 1
+
+
+async def test_what_is_away_is_told_and_the_next_look_sees_it_come_back(
+    engine: AsyncEngine, database: str, bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sight, "LOOK_SECONDS", 2.0)
+    nowhere = Settings(database=database, kafka="127.0.0.1:1", secret_file="/dev/null")
+    looking = Sight(nowhere, "tried")
+    assert (await looking.look()).away == ["kafka"]
+    assert value("lightbulb_away", what="kafka") == 1
+    assert looking.lacking() == ["kafka"]
+    looking._kafka._bootstrap = bootstrap
+    assert (await looking.look()).away == []
+    await looking.close()
+
+
+async def test_the_relay_counts_what_kafka_took(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+    before = value("lightbulb_outbox_published_total") or 0
+    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 4)))
+    async with running(Relay(engine, "tried", bootstrap)):
+        await drained(engine)
+    assert value("lightbulb_outbox_published_total") == before + 3
+
+
+async def test_every_metric_is_ours_by_name_and_no_label_is_a_key_or_a_reference(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("select 1")) == 1
+    _, page = await answer("/metrics", engine)
+    samples = [line for line in page.splitlines() if line and not line.startswith("#")]
+    assert samples
+    assert all(line.startswith("lightbulb_") for line in samples)
+    assert not re.search(r"\b[0-9a-f]{32}\b|LB-[0-9A-Z]{4}-|\b\d{10}\b(?!\.)", re.sub(r"\} .*", "}", page))
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("decision: KeyError", "decision"),
+        ("compose: ValueError", "compose"),
+        (quarantine.WAITING, "waiting"),
+        ("sqlstate 22P05 constraint", "database"),
+        ("referral.person.birth_date: date_parsing; headers: x", "unreadable"),
+        ("RecursionError", "other"),
+    ],
+)
+def test_reasons_of_quarantine_have_few_kinds(reason: str, kind: str) -> None:
+    assert sight.kind_of(reason) == kind
