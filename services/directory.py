@@ -1,7 +1,7 @@
 """The reviewed data of infra/directory: hubs, districts, authorities outside, services, capacity. Dated, and versioned by content."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,8 +11,8 @@ from pydantic import Field, StringConstraints
 
 from schemas.model import HubId, Line, OdsCode, OnsCode, PartnerId, Written
 from schemas.referral import ReferrerKind, Service
-from services import reviewed
-from services.reviewed import Fault, Reviewed
+from services import directory_faults, reviewed
+from services.reviewed import Reviewed
 
 Day = Annotated[date, Field(strict=False)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
@@ -54,6 +54,11 @@ class Site(Written):
 
     name: Words = Field(description="Its name: the name of the worklist")
     also: tuple[Words, ...] = Field((), description="Other names and codes that senders use for it")
+
+    @cached_property
+    def words(self) -> Mapping[str, str]:
+        """Its names and codes as they are written, by how they are compared."""
+        return {_folded(word): word for word in (self.name, *self.also)}
 
 
 class Desk(Written):
@@ -110,30 +115,38 @@ class HubsFile(Written):
     hubs: tuple[Hub, ...]
 
 
-class _Authorities(Written):
+class AuthoritiesFile(Written):
+    """authorities.yaml."""
+
     authorities: tuple[Authority, ...]
 
 
-class _Services(Written):
+class ServicesFile(Written):
+    """services.yaml."""
+
     services: tuple[Offer, ...]
 
 
-class _Capacity(Written):
+class CapacityFile(Written):
+    """capacity.yaml."""
+
     full: tuple[Full, ...] = ()
 
 
-class _Files(NamedTuple):
+class Files(NamedTuple):
+    """The four files, each right by itself."""
+
     hubs: Reviewed[HubsFile]
-    authorities: Reviewed[_Authorities]
-    services: Reviewed[_Services]
-    capacity: Reviewed[_Capacity]
+    authorities: Reviewed[AuthoritiesFile]
+    services: Reviewed[ServicesFile]
+    capacity: Reviewed[CapacityFile]
 
 
 _MODELS: Mapping[str, type[Any]] = {
     "hubs.yaml": HubsFile,
-    "authorities.yaml": _Authorities,
-    "services.yaml": _Services,
-    "capacity.yaml": _Capacity,
+    "authorities.yaml": AuthoritiesFile,
+    "services.yaml": ServicesFile,
+    "capacity.yaml": CapacityFile,
 }
 FILES = tuple(_MODELS)
 """The files of the folder that this module reads, and that the version is made of."""
@@ -172,9 +185,7 @@ class Directory(Written):
 
     @cached_property
     def _sites(self) -> Mapping[str, tuple[Hub, Site]]:
-        return {
-            _folded(word): (hub, site) for hub in self.hubs for site in hub.sites for word in (site.name, *site.also)
-        }
+        return {word: (hub, site) for hub in self.hubs for site in hub.sites for word in site.words}
 
     def hub(self, hub_id: str | None) -> Hub | None:
         """The hub of this id."""
@@ -271,7 +282,7 @@ class Directory(Written):
 
 def load(folder: Path) -> Directory:
     """Read the directory; raises reviewed.Faulty with every fault that can be told."""
-    files = _Files(*reviewed.gather(partial(reviewed.load, folder / name, model) for name, model in _MODELS.items()))
+    files = Files(*reviewed.gather(partial(reviewed.load, folder / name, model) for name, model in _MODELS.items()))
     directory = Directory(
         version=_version(folder),
         county=files.hubs.value.county,
@@ -280,7 +291,7 @@ def load(folder: Path) -> Directory:
         services=files.services.value.services,
         full=files.capacity.value.full,
     )
-    if faults := list(_contradictions(directory, files)):
+    if faults := list(directory_faults.found(directory, files)):
         raise reviewed.Faulty(faults)
     return directory
 
@@ -290,111 +301,6 @@ def _version(folder: Path) -> str:
     for name in FILES:
         digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _contradictions(directory: Directory, files: _Files) -> Iterator[Fault]:
-    """What contradicts itself or is missing."""
-    yield from _hub_faults(directory, files.hubs)
-    yield from _site_faults(files.hubs)
-    yield from _desk_faults(files.hubs)
-    yield from _district_faults(directory, files.hubs)
-    yield from _authority_faults(directory, files.authorities)
-    yield from _service_faults(files.services)
-    for place, full in enumerate(directory.full):
-        if directory.hub(full.hub) is None:
-            yield files.capacity.fault(("full", place, "hub"), f"{full.hub} is no hub")
-
-
-def _hub_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator[Fault]:
-    for place in reviewed.again([hub.id for hub in directory.hubs]):
-        yield file.fault(("hubs", place, "id"), f"{directory.hubs[place].id} is named twice")
-    for place, hub in enumerate(directory.hubs):
-        if hub.kind == "locality" and not hub.districts:
-            yield file.fault(("hubs", place), "serves no district")
-        if hub.overflow is not None and directory.hub(hub.overflow) is None:
-            yield file.fault(("hubs", place, "overflow"), f"{hub.overflow} is no hub")
-        if hub.overflow is not None and _returns_to(directory, hub.id):
-            yield file.fault(("hubs", place, "overflow"), "leads back to this hub")
-    if [hub.kind for hub in directory.hubs].count("triage") != 1:
-        yield file.fault(("hubs",), "exactly one hub of kind triage is needed")
-    if not any(hub.kind == "hospital" and not hub.restricted for hub in directory.hubs):
-        yield file.fault(("hubs",), "a hub of kind hospital that is not restricted is needed")
-
-
-def _site_faults(file: Reviewed[HubsFile]) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for place, hub in enumerate(file.value.hubs):
-        for number, site in enumerate(hub.sites):
-            words = {_folded(word): word for word in (site.name, *site.also)}
-            for word in words.keys() & seen:
-                yield file.fault(("hubs", place, "sites", number), f"{words[word]} names two sites")
-            seen.update(words)
-
-
-def _desk_faults(file: Reviewed[HubsFile]) -> Iterator[Fault]:
-    for place, hub in enumerate(file.value.hubs):
-        for name in ("partners", "kinds"):
-            entries = [(desk, i, one) for desk, it in enumerate(hub.desks) for i, one in enumerate(getattr(it, name))]
-            for order in reviewed.again([one for _, _, one in entries]):
-                desk, number, one = entries[order]
-                loc = ("hubs", place, "desks", desk, name, number)
-                yield file.fault(loc, f"is never reached: {one} goes to a desk before this one")
-
-
-def _district_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator[Fault]:
-    county = {district.code for district in directory.county}
-    entries = [
-        (("hubs", place, "districts", number), hub, district)
-        for place, hub in enumerate(directory.hubs)
-        for number, district in enumerate(hub.districts)
-    ]
-    for order, (loc, hub, district) in enumerate(entries):
-        if district.to is not None and district.to < district.from_:
-            yield file.fault((*loc, "to"), "ends before it begins")
-        if directory.authority_for_district(district.code):
-            yield file.fault(loc, f"{district.code} is also an authority outside the county")
-        if district.code not in county:
-            yield file.fault(loc, f"{district.code} is no district of the county")
-        for _, other, earlier in entries[:order]:
-            if earlier.code == district.code and _overlap(district, earlier):
-                yield file.fault(loc, f"{district.code} is served twice on the same day: by {other.id} and {hub.id}")
-    lasting = {district.code for _, _, district in entries if district.to is None}
-    for place, one in enumerate(directory.county):
-        if one.code not in lasting:
-            yield file.fault(("county", place), f"no hub serves {one.code} until further notice")
-
-
-def _authority_faults(directory: Directory, file: Reviewed[_Authorities]) -> Iterator[Fault]:
-    hubs, listed = [hub.id for hub in directory.hubs], directory.authorities
-    for place in reviewed.again([*hubs, *(authority.id for authority in listed)]):
-        if place >= len(hubs):
-            yield file.fault(("authorities", place - len(hubs), "id"), "is named twice")
-    for place in reviewed.again([authority.code for authority in listed]):
-        yield file.fault(("authorities", place, "code"), f"{listed[place].code} has two authorities")
-
-
-def _service_faults(file: Reviewed[_Services]) -> Iterator[Fault]:
-    offered = [offer.service for offer in file.value.services]
-    for place in reviewed.again(offered):
-        yield file.fault(("services", place), f"{offered[place]} is there twice")
-    for service in Service:
-        if service not in offered:
-            yield file.fault(("services",), f"{service} is missing")
-
-
-def _overlap(one: Dated, other: Dated) -> bool:
-    return one.from_ <= (other.to or date.max) and other.from_ <= (one.to or date.max)
-
-
-def _returns_to(directory: Directory, start: str) -> bool:
-    passed: set[str] = set()
-    hub = directory.hub(start)
-    while hub is not None and hub.overflow is not None and hub.id not in passed:
-        passed.add(hub.id)
-        hub = directory.hub(hub.overflow)
-        if hub is not None and hub.id == start:
-            return True
-    return False
 
 
 def _folded(word: str | None) -> str:
