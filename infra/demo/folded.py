@@ -17,14 +17,15 @@ def row(words: str, examples: Sequence[Example], answers: Mapping[str, Answers],
     total = rows.pop("rows", 0)
     paths = list(_paths(examples, answers, seen))
     hubs = {holder for path in paths if (holder := seen.holder(path))}
-    told = Counter(one.words for path in paths for one in path.told)
+    told = [one for path in paths for one in path.told]
+    listeners = {one.partner for one in told}
     return [
         escape(words),
         ", ".join(sorted(formats)),
         _counted(Counter(answer.outcome for answer in given)) + (f"; {total} rows: {_counted(rows)}" if total else ""),
         f"{len(hubs)}" if hubs else "none",
         _counted(Counter(path.status or "unknown" for path in paths)),
-        _counted(told),
+        f"{len(told)} messages to {len(listeners)} partners" if told else "",
     ]
 
 

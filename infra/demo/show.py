@@ -12,7 +12,7 @@ from infra.demo import folded
 from infra.demo.examples import End, Example, format_of
 from infra.demo.seen import Answers, Path, Seen, Told, differences, reference_of
 
-WIDTHS = {"hub, and why": 6, "what is heard last": 5, "what is heard": 1}
+WIDTHS = {"hub, and why": 1, "what is heard last": 1, "answers": 3, "cases": 1, "what is heard": 2}
 """Shares of what the other columns leave."""
 
 AllAnswers = Mapping[str, Answers]
@@ -100,6 +100,7 @@ WHY = {
     "handed-over-at-discharge": "discharged",
     "community-postcode": "postcode",
     "onward-services-only": "onward only",
+    "already-open": "open",
 }
 """Reasons in fewer words; the others as they are."""
 

@@ -17,7 +17,7 @@ from infra.send.letters import Letter, NotSent
 from infra.send.who import prepare, sender
 from services import partners
 
-__all__ = ["Answer", "Fault", "Letter", "NotSent", "Rows", "prepare", "send"]
+__all__ = ["Answer", "Fault", "Letter", "NotSent", "Rows", "Said", "prepare", "send"]
 
 
 def _silent(_: int) -> None:

@@ -12,6 +12,15 @@ from infra.demo.examples import EXAMPLES
 
 
 @pytest.mark.slow
+def test_every_example_ends_as_its_file_says() -> None:
+    page = io.StringIO()
+    code = run.run(keep=False, details=False, console=Console(file=page, width=150))
+    assert code == 0, page.getvalue()
+    table = page.getvalue().partition("who ")[2].splitlines()
+    assert len(table) < 50, "the table fits one screen"
+
+
+@pytest.mark.slow
 def test_a_planted_wrong_expectation_fails_the_demo_and_only_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

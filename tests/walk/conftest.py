@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,20 @@ class Walk:
             while told not in {line.get("told") for line in self.heard(correlation_id)}:
                 await asyncio.sleep(0.1)
         return self.heard(correlation_id)
+
+    async def fetched(
+        self, session: aiohttp.ClientSession, partner: str, reference: str, often: int = 0, seconds: float = 60
+    ) -> list[dict[str, Any]]:
+        """What is kept for a partner about a referral, once it is so much; nothing where it is not told of it at all."""
+        headers = {"Authorization": f"Bearer {self.token(partner)}"}
+        url = f"{self.running.addresses['notifier']}/referrals/{reference}/feedback"
+        async with asyncio.timeout(seconds):
+            while True:
+                async with session.get(url, headers=headers) as answer:
+                    kept: list[dict[str, Any]] = await answer.json() if answer.status == 200 else []
+                if answer.status == 404 or len(kept) >= often:
+                    return kept
+                await asyncio.sleep(0.2)
 
     def logs(self) -> str:
         return "".join(file.read_text(errors="replace") for file in (self.running.plan.data / "logs").glob("*.log"))
@@ -130,11 +144,38 @@ class HubAtWork:
         """The case that a referral is on, where some hub sees it."""
         return next((c for c in self.cases.values() if reference in [r["reference"] for r in c.referrals]), None)
 
+    def held(self, reference: str, hub: str) -> Case | None:
+        """The case of a referral, where this hub holds it now."""
+        ours = (c for c in self.cases.values() if c.hub == hub and c.role == "holder")
+        return next((c for c in ours if reference in [r["reference"] for r in c.referrals]), None)
+
+    def hearing(self, case_id: str) -> set[str]:
+        """The hubs that ever heard of a case."""
+        return {hub for hub, case in self.cases if case == case_id}
+
     async def does(self, case: Case, name: str, argument: str = "", **changed: Any) -> None:
         """Give one command, decided on what was heard last, or as changed."""
         send = command(case, Step(name, argument), {})
         await self._client.send(case, send._replace(data={**send.data, **changed}))
         await self._client.flush()
+
+
+HUBS = (
+    *("blaby", "charnwood", "harborough", "hinckley-bosworth", "melton", "nw-leicestershire", "oadby-wigston"),
+    *("triage", "hospital-housing", "hospital-housing-bradgate"),
+)
+
+
+@pytest.fixture
+async def hub(walk: Walk) -> AsyncIterator[HubAtWork]:
+    async with Client(walk.running.addresses["kafka"], HUBS) as client:
+        yield HubAtWork(client)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as opened:
+        yield opened
 
 
 @pytest.fixture

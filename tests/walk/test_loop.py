@@ -2,63 +2,32 @@
 
 import asyncio
 import json
-import re
 import subprocess
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, date, datetime
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
-import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 
 from infra.bench.messages import Message, messages
-from infra.demo.hub import Client
-from schemas.events import Event, ReferralReceived
-from schemas.model import PersonKey, Reference
-from schemas.referral import (
-    Address,
-    HospitalStay,
-    HousingNeed,
-    MessageIdentity,
-    Organisation,
-    Person,
-    Referral,
-    Referrer,
-    Sender,
-    Service,
-)
 from services.messaging import database
-from services.messaging.cloudevents import headers_of, value_of
-from tests.walk.conftest import HubAtWork, Walk
-
-HUBS = ("charnwood", "harborough", "melton", "blaby", "triage", "hospital-housing", "hospital-housing-bradgate")
-REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
-
-
-@pytest.fixture
-async def hub(walk: Walk) -> AsyncIterator[HubAtWork]:
-    async with Client(walk.running.addresses["kafka"], HUBS) as client:
-        yield HubAtWork(client)
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as opened:
-        yield opened
-
-
-async def referred(walk: Walk, session: aiohttp.ClientSession, message: Message) -> str:
-    """The reference of a referral that was accepted."""
-    status, body = await walk.post(session, message)
-    assert status == 200, body
-    found = REFERENCE.search(body)
-    assert found
-    return found[0]
+from tests.walk.conftest import HUBS, HubAtWork, Walk
+from tests.walk.senders import (
+    REFERENCE,
+    WARD,
+    Stay,
+    a_row,
+    by_csv,
+    by_mllp,
+    nhs_number,
+    referred,
+    referred_by_ward,
+    resource,
+)
 
 
 async def worked_to_the_end(hub: HubAtWork, reference: str) -> None:
@@ -121,69 +90,6 @@ async def test_trace_and_status_show_the_path_and_name_nobody(
 # ---- disclosure -------------------------------------------------------------------------------------------------------
 
 
-async def person_key_of(walk: Walk, reference: str) -> str:
-    engine = database.connect(walk.running.addresses["postgres"], pool=1)
-    async with engine.connect() as connection:
-        found = await connection.scalar(
-            text("select person_key from intake.referral where reference = :reference"), {"reference": reference}
-        )
-    await engine.dispose()
-    return str(found)
-
-
-def a_wards_referral(message: Message) -> Referral:
-    """What the Bradgate Unit would send about the same person: HL7 intake comes with a later issue, its event is this one."""
-    patient = resource(message, "Patient")
-    name = patient["name"][0]
-    return Referral(
-        message=MessageIdentity(format="hl7v2", message_id="ward-1", referral_id=f"ward-{uuid.uuid4()}"),
-        sent_by=Sender(
-            partner="lpt", organisation=Organisation(ods="RT5", name="Leicestershire Partnership NHS Trust")
-        ),
-        referred_by=Referrer(kind="hospital-team", organisation=Organisation(ods="RT5"), name="Ward Canaryward"),
-        person=Person(
-            nhs_number=nhs_number(message),
-            nhs_number_status="01",
-            family_name=name["family"],
-            given_names=tuple(name["given"]),
-            birth_date=patient["birthDate"],
-            address=Address(postcode=patient["address"][0]["postalCode"]),
-        ),
-        needs=(HousingNeed(service=Service.ARREARS_BENEFITS),),
-        hospital=HospitalStay(site="Bradgate Unit", ward="Canaryward", admitted_on=date(2026, 11, 1)),
-        referred_on=date(2026, 11, 2),
-    )
-
-
-def resource(message: Message, kind: str) -> dict[str, Any]:
-    entries = json.loads(message.body)["entry"]
-    return next(entry["resource"] for entry in entries if entry["resource"]["resourceType"] == kind)
-
-
-def nhs_number(message: Message) -> str:
-    found = re.search(rb"\b999\d{7}\b", message.body)
-    assert found
-    return found[0].decode()
-
-
-async def a_ward_refers(walk: Walk, message: Message, key: str) -> str:
-    reference = Reference(f"LB-WARD-{uuid.uuid4().hex[:4].upper()}-{uuid.uuid4().hex[:4].upper()}")
-    event = Event(
-        id=str(uuid.uuid4()),
-        source="/lightbulb/intake",
-        time=datetime.now(UTC),
-        person_key=PersonKey(key),
-        correlation_id=str(uuid.uuid4()),
-        data=ReferralReceived(reference=reference, version=1, referral=a_wards_referral(message)),
-    )
-    producer = AIOKafkaProducer(bootstrap_servers=walk.running.addresses["kafka"])
-    await producer.start()
-    headers = [(name, value.encode()) for name, value in headers_of(event).items()]
-    await producer.send_and_wait("referral.event", value_of(event), key=key.encode(), headers=headers)
-    await producer.stop()
-    return reference
-
-
 def without_ids(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ids = ("at", "request_id", "correlation_id", "bundle_id", "answers", "reference", "attempts")
     return [{name: value for name, value in line.items() if name not in ids} for line in said]
@@ -197,73 +103,123 @@ async def test_nothing_that_the_practice_hears_differs_because_of_a_ward(
     second = await referred(walk, session, with_ward)
     await walk.hears(alone.correlation_id, "home-hub")
     await walk.hears(with_ward.correlation_id, "home-hub")
-    ward = await a_ward_refers(walk, with_ward, await person_key_of(walk, second))
-    case = await hub.until(lambda h: h.case_of(ward))
-    assert case.hub == "hospital-housing-bradgate"
+    ward = await referred_by_ward(walk, Stay(with_ward, "lpt"))
+    case = await hub.until(lambda h: h.held(ward, "hospital-housing-bradgate"))
     await hub.does(case, "accept")
     await hub.until(lambda _: case.position["status"] == "accepted")
     await asyncio.sleep(2)
     assert without_ids(walk.heard(with_ward.correlation_id)) == without_ids(walk.heard(alone.correlation_id))
-    community = await hub.until(
-        lambda h: next((c for c in h.cases.values() if c.id == case.id and c.hub != case.hub), None)
-    )
+    community = await hub.until(lambda h: h.cases.get(("melton", case.id)))
     assert (community.role, community.position["holder"]) == ("follow-on", "elsewhere")
-    assert "Canaryward" not in json.dumps(community.referrals)
+    assert hub.hearing(case.id) == {"melton", "hospital-housing-bradgate"}
+    assert WARD not in json.dumps(community.referrals)
     assert [one["reference"] for one in community.referrals] == [second]
     assert first != second
 
 
 # ---- kills ------------------------------------------------------------------------------------------------------------
 
+Attempt = Callable[[], Awaitable[str | None]]
+"""Sends one referral once: its reference, or none where the sender must send it again."""
 
-async def persistently(walk: Walk, session: aiohttp.ClientSession, message: Message) -> str:
-    """As a sender does: the same message again until it is answered; a duplicate names the reference."""
+
+async def persistently(attempt: Attempt) -> str:
+    """As a sender does: the same again until it is answered."""
     async with asyncio.timeout(90):
         while True:
             try:
-                status, body = await walk.post(session, message)
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.2)
-                continue
-            if status in (200, 409):
-                found = REFERENCE.search(body)
-                assert found, body
-                return found[0]
+                if reference := await attempt():
+                    return reference
+            except (aiohttp.ClientError, OSError):
+                pass
             await asyncio.sleep(0.2)
+
+
+def by_practice(walk: Walk, session: aiohttp.ClientSession, message: Message) -> Attempt:
+    """A duplicate names the reference, too."""
+
+    async def attempt() -> str | None:
+        status, body = await walk.post(session, message)
+        found = REFERENCE.search(body) if status in (200, 409) else None
+        return found and found[0]
+
+    return attempt
+
+
+def by_ward(walk: Walk, message: Message) -> Attempt:
+    stay = Stay(message)
+    body = stay.admitted()
+
+    async def attempt() -> str | None:
+        said = await by_mllp(walk, stay.trust, body)
+        return said.reference if said.outcome == "accepted" else None
+
+    return attempt
+
+
+def by_council(walk: Walk, session: aiohttp.ClientSession) -> Attempt:
+    """A row that is sent again is already held, under its reference."""
+    row = a_row()
+
+    async def attempt() -> str | None:
+        said = await by_csv(walk, session, row)
+        return said.rows.references.get(row["Case Ref"]) if said.rows and said.outcome == "accepted" else None
+
+    return attempt
 
 
 async def test_services_killed_under_load_lose_nothing_and_repeat_nothing(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork
 ) -> None:
-    sent = list(messages(120, f"kills {uuid.uuid4()}"))
-    posting = asyncio.gather(*(_in_turn(walk, session, sent[at::8]) for at in range(8)))
+    sent = list(messages(90, f"kills {uuid.uuid4()}"))
+    practices, wards = sent[:60], sent[60:]
+    attempts = [by_practice(walk, session, message) for message in practices]
+    attempts += [by_ward(walk, message) for message in wards]
+    attempts += [by_council(walk, session) for _ in range(30)]
+    posting = asyncio.gather(*(_in_turn(attempts[at::8]) for at in range(8)))
     for name in ("router-1", "notifier-1", "intake-1", "router-2", "notifier-2", "intake-2"):
         await asyncio.sleep(0.7)
         if child := walk.running.supervisor.children.get(name):
             child.kill()
     references = [reference for part in await posting for reference in part]
-    assert len(set(references)) == len(sent)
-    for message in sent:
+    assert len(set(references)) == len(attempts)
+    for message in practices:
         await walk.hears(message.correlation_id, "home-hub", 120)
-    for message in sent:
+    for message in practices:
         said = [line["told"] for line in walk.heard(message.correlation_id) if not line.get("repeat")]
         assert said == ["home-hub"]
-    await everything_is_numbered_without_gap(walk)
     await one_case_each(walk, references)
+    await everything_is_numbered_without_gap(walk)
+    await wards_and_council_hear_once(walk, session, references)
 
 
-async def _in_turn(walk: Walk, session: aiohttp.ClientSession, some: list[Message]) -> list[str]:
-    return [await persistently(walk, session, message) for message in some]
+async def _in_turn(some: list[Attempt]) -> list[str]:
+    return [await persistently(attempt) for attempt in some]
+
+
+async def wards_and_council_hear_once(walk: Walk, session: aiohttp.ClientSession, references: list[str]) -> None:
+    """A ward is told that its referral was received, and of the home hub; a council of the home hub. What else is kept is a repeat."""
+    heard = {"uhl": 0, "council-blaby": 0}
+    for partner, often in (("uhl", 2), ("council-blaby", 1)):
+        for reference in references:
+            kept = await walk.fetched(session, partner, reference, often)
+            heard[partner] += bool(kept)
+            assert len(kept) in (0, often), (partner, reference, kept)
+    assert heard == {"uhl": 30, "council-blaby": 30}
 
 
 async def one_case_each(walk: Walk, references: list[str]) -> None:
     engine = database.connect(walk.running.addresses["postgres"], pool=1)
-    async with engine.connect() as connection:
-        rows = await connection.execute(
-            text("select reference, case_id from router.referral where reference = any(cast(:all as text[]))"),
-            {"all": references},
-        )
-        cases = dict(tuple(row) for row in rows)
+    cases: dict[str, str] = {}
+    async with asyncio.timeout(60):
+        while len(cases) < len(references):
+            async with engine.connect() as connection:
+                rows = await connection.execute(
+                    text("select reference, case_id from router.referral where reference = any(cast(:all as text[]))"),
+                    {"all": references},
+                )
+                cases = dict(tuple(row) for row in rows)
+            await asyncio.sleep(0.2)
     await engine.dispose()
     assert len(cases) == len(set(cases.values())) == len(references)
 
@@ -347,6 +303,7 @@ async def test_no_log_header_key_or_error_holds_personal_data_even_at_debug(
     sent = [good, broken, conflicting, stale]
     assert not people_of(sent, "".join(body for _, body in answers))
     assert not people_of(sent, walk.logs())
+    assert WARD not in walk.logs()
     for topic in ("referral.event", "case.event", "feedback.event", *(f"hub.{hub}.case" for hub in HUBS)):
         envelopes = "".join(f"{record.key} {record.headers}" for record in await everything_on(walk, topic))
         assert not people_of(sent, envelopes), topic
