@@ -380,6 +380,14 @@ def test_more_than_is_taken_is_refused(more: list[str], place: str | None) -> No
     assert place or translated(UHL, body)
 
 
+@pytest.mark.parametrize("place", ["MSH-3", "MSH-4", "MSH-10", "RF1-6"])
+def test_what_becomes_a_key_is_not_long(place: str) -> None:
+    for trigger in ("I12", "I14"):
+        outcome = UHL.translate(UHL.delivery(a_uhl_message(trigger=trigger, fields={place: "é" * 201})))
+        assert isinstance(outcome, Refusal)
+        assert (place, "too-long") in {(fault.place, fault.kind) for fault in outcome.faults}
+
+
 def test_a_header_that_is_too_long_is_refused() -> None:
     assert refused(UHL, a_uhl_message(fields={"MSH-8": "x" * header.LONGEST}))["MSH"] == "too-long"
 

@@ -13,6 +13,9 @@ from services.intake.translators.hl7v2.segments import Message, Reading, Wanted
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 TRIGGERS = ("I12", "I13", "I14")
 
+LONGEST_ID = 200
+"""Characters of each part of a message's identity, which is a key of a table."""
+
 
 def message_of(delivery: Delivery, mapping: Mapping, wanted: Wanted) -> tuple[Header, Message] | Refusal:
     """The header and the segments of a message that may be read further; else everything that its header has wrong."""
@@ -60,8 +63,10 @@ def _header_faults(delivery: Delivery, header: Header, mapping: Mapping) -> Iter
         yield Fault("MSH-9.1", "not-supported", "of the message types only REF is taken here")
     elif header.trigger_event not in ("", *TRIGGERS):
         yield Fault("MSH-9.2", "not-supported", "I12 (new), I13 (update) or I14 (cancel) is expected")
-    if len(header.control_id) > 200:
-        yield Fault("MSH-10", "too-long", "at most 200 characters are taken")
+    ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
+    for place, said in ids.items():
+        if len(said) > LONGEST_ID:
+            yield Fault(place, "too-long", f"at most {LONGEST_ID} characters are taken")
     if header.processing_id not in ("", *mapping.processing):
         yield Fault("MSH-11", "not-supported", f"{' or '.join(mapping.processing)} is expected")
     if header.version not in ("", *VERSIONS):

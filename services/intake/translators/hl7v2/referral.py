@@ -25,6 +25,7 @@ from services.intake.translators.hl7v2 import documents, places, request
 from services.intake.translators.hl7v2.dates import day, moment, parsed
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.mapping import Mapping
+from services.intake.translators.hl7v2.message import LONGEST_ID
 from services.intake.translators.hl7v2.person import contacts, person, registered_practice
 from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.segments import Message
@@ -61,6 +62,10 @@ def _referral_id(message: Message, mapping: Mapping) -> str:
             Fault(mapping.referral_id, "required", "the originating referral identifier is required")
         )
         return "unknown"
+    if len(given[0][1]) > LONGEST_ID:
+        message.reading.faults.append(
+            Fault(given[0][0].place, "too-long", f"at most {LONGEST_ID} characters are taken")
+        )
     other = next((one for one, said in given if said != given[0][1]), None)
     if other:
         message.reading.faults.append(
