@@ -255,7 +255,10 @@ def _demands(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
         referrer = by_ods.get((asked.get("organisation") or {}).get("ods"))
         if referrer is None and asked["kind"] == sender["kind"]:
             referrer = sender
-        if told and referrer and told in HEARS.get(asked["kind"], ()) and (told != "received" or referrer != sender):
+        answered = (
+            referrer == sender and concern["format"] != "hl7v2"
+        )  # its acknowledgement has no place for a reference
+        if told and referrer and told in HEARS.get(asked["kind"], ()) and not (told == "received" and answered):
             yield concern["reference"], referrer["id"], told
         if told and sender != referrer and told != "received" and told in HEARS.get(sender["kind"], ()):
             yield concern["reference"], sender["id"], told

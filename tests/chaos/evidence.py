@@ -71,11 +71,13 @@ async def collect(run: Run) -> Evidence:
 
 
 async def _rows(world: World, found: Evidence) -> None:
-    sent = sorted({answer.message.correlation_id for answer in found.history.answers})
+    sent = [answer.message for answer in found.history.answers]
     found.messages = await world.sql(
-        "select correlation_id, verdict, reference, version, answer_status from intake.message"
-        " where correlation_id = any($1::text[])",
-        sent,
+        "select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version from intake.message"
+        " where correlation_id = any($1::text[]) or exists (select from unnest($2::bytea[]) as mark"
+        " where format not like 'form%' and format <> 'bars-fhir' and position(mark in body) > 0)",
+        sorted({one.correlation_id for one in sent if one.path}),
+        sorted({one.mark for one in sent if not one.path or one.path.startswith("/councils")}),
     )
     references = sorted({row["reference"] for row in found.messages if row["reference"]})
     found.intake = await _of(world, "select * from intake.referral where reference = any($1::text[])", references)
@@ -133,7 +135,7 @@ async def _sinks(world: World, found: Evidence) -> None:
     mesh = world.addresses["mesh"]
     box = await asyncio.to_thread(letters, mesh["url"], "X26ABC2", mesh["password"], mesh["shared_key"])
     found.arrived += [one for one in box if one.reference in ours or not one.reference]
-    for partner in ("gp-castle-view", "first-contact"):
+    for partner in sorted({row["recipient"] for row in found.feedback if row["channel"] == "mailbox"}):
         told = sorted({row["reference"] for row in found.feedback if row["recipient"] == partner})
         found.arrived += await fetched(world.session, world.addresses["notifier"], partner, world.token(partner), told)
 

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from infra.embedded import postgres
 from tests.chaos.history import History, Injected
-from tests.chaos.proxy import Asks, Wire, asks_commit, asks_post, asks_produce
+from tests.chaos.proxy import Asks, Wire, asks_commit, asks_frame, asks_post, asks_produce
 from tests.chaos.seed import Fault
 from tests.chaos.world import SERVICES, TMPFS_MEGABYTES, World
 
@@ -120,18 +120,23 @@ class LoopBlocked(OneProcess):
 
 
 class RollingRestart(Injection):
-    """SIGTERM to every process of every service in turn, as a deployment does."""
-
-    def about(self, world: World) -> str:
-        return "all"
+    """SIGTERM to a service's processes in turn, the second when the first is back and ready, as a deployment does."""
 
     async def begin(self, world: World, history: History) -> None:
         self._task = asyncio.create_task(self._in_turn(world))
 
     async def _in_turn(self, world: World) -> None:
-        for name in sorted(world.processes()):
-            send(world, name, signal.SIGTERM)
-            await asyncio.sleep(1.2)
+        for number in (1, 2):
+            name = f"{self.service}-{number}"
+            before = send(world, name, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(25):
+                    while not await self._is_back(world, name, before):
+                        await asyncio.sleep(0.2)
+
+    async def _is_back(self, world: World, name: str, before: int | None) -> bool:
+        child = world.processes().get(name)
+        return child is not None and child.pid != before and await world.is_ready(name)
 
     async def end(self, world: World, history: History) -> None:
         await self._task
@@ -204,6 +209,7 @@ class AnswerLost(OnWires):
 
     ASKS: Mapping[str, Asks] = {
         "http": asks_post,
+        "mllp": asks_frame,
         "fhir": asks_post,
         "mesh": asks_post,
         "commit": asks_commit,
@@ -453,6 +459,7 @@ MAKE: Mapping[str, type[Injection]] = {
     "slow-kafka": Slow,
     "slow-postgres": Slow,
     "answer-lost-http": AnswerLost,
+    "answer-lost-mllp": AnswerLost,
     "answer-lost-commit": AnswerLost,
     "answer-lost-produce": AnswerLost,
     "answer-lost-mesh": AnswerLost,

@@ -17,6 +17,8 @@ class Message:
     request_id: str
     correlation_id: str
     body: bytes
+    mark: bytes
+    """Stands in the body of this message and of its repeats, and in no other."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,10 @@ class Answered:
     """A message, and the answer that ended its sending. It is an acknowledgement where it says that the message is ours."""
 
     message: Message
+    is_acknowledged: bool
     status: int
     code: str
     reference: str | None
-
-    @property
-    def is_acknowledged(self) -> bool:
-        """2xx, or 409 duplicate: an earlier sending of it was accepted."""
-        return self.status < 300 or (self.status == 409 and self.code == "duplicate")
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,6 @@ class History:
     lost_replies: int = 0
     faults_over: float = 0.0
     drained: float = 0.0
-
-    def answered(self, message: Message, status: int, code: str, reference: str | None) -> None:
-        self.answers.append(Answered(message, status, code, reference))
 
     def begins(self, person: int, place: int) -> Waited:
         waited = Waited(person, place, time.monotonic())

@@ -71,7 +71,7 @@ def offset_before_transaction() -> None:
     """The handler returns at once, so that the offset is committed; the transaction comes when it comes."""
     from services.messaging import broker
 
-    def subscribe(*words: Any, receive: Any, **more: Any) -> None:
+    def subscribe(*words: Any, receive: Any, **more: Any) -> Any:
         tasks: set[asyncio.Task[None]] = set()
         turn = asyncio.Lock()
 
@@ -88,7 +88,7 @@ def offset_before_transaction() -> None:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        before(*words, receive=at_once, **more)
+        return before(*words, receive=at_once, **more)
 
     before = replace(broker, "subscribe", subscribe)
 

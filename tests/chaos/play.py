@@ -31,7 +31,8 @@ class Run:
     def __post_init__(self) -> None:
         self._effects = Effects(self.world)
         port = self.world.wires["http"].port
-        self._senders = Senders(f"http://127.0.0.1:{port}", self.world.tokens(), self.history, self.world.session)
+        ward = self.world.wires["mllp"].port
+        self._senders = Senders(f"http://127.0.0.1:{port}", ward, self.world.tokens(), self.history, self.world.session)
 
     async def play(self) -> None:
         """Everything until the drain, or until patience ends; `drained` says which."""
@@ -97,8 +98,21 @@ class Run:
         if answer.reference:
             self.references[person.number, say.referral] = answer.reference
         if answer.is_acknowledged and say.kind in ("new", "update", "cancel") and not self.plan.races:
-            await self._effects.of(f"c {sent.correlation_id}")
-            await self._heard_by_hubs(sent.correlation_id)
+            correlation_id = await self._correlation_id(sent)
+            await self._effects.of(f"c {correlation_id}")
+            await self._heard_by_hubs(correlation_id)
+
+    async def _correlation_id(self, sent: Message) -> str:
+        """What intake called the conversation, where its format has no place for the sender's own word."""
+        if not sent.path or sent.path.startswith("/councils"):
+            [row] = await self.world.sql(
+                "select correlation_id, id::text as id from intake.message where partner = $1"
+                " and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')",
+                sent.partner,
+                sent.mark,
+            )
+            return str(row["correlation_id"] or row["id"])
+        return sent.correlation_id
 
     async def _do(self, person: Person, place: int, do: Do) -> None:
         reference = self.references.get((person.number, do.referral))

@@ -25,6 +25,11 @@ def asks_post(data: bytes) -> bool:
     return data.startswith(b"POST ")
 
 
+def asks_frame(data: bytes) -> bool:
+    """MLLP."""
+    return data.startswith(b"\x0b")
+
+
 @dataclass(eq=False)
 class Wire:
     """Listens on `port` and carries what comes to `to()`. Change its fields while it runs."""
@@ -72,11 +77,11 @@ class Wire:
             return
         carried = _Carried(self, near_out, far_out)
         self._open |= {near_out, far_out}
-        tasks = {asyncio.create_task(carried.forth(near)), asyncio.create_task(carried.back(far))}
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        forth = asyncio.create_task(carried.forth(near))
+        with contextlib.suppress(ConnectionError):
+            await carried.back(far)
+        forth.cancel()
+        await asyncio.gather(forth, return_exceptions=True)
         for writer in (near_out, far_out):
             self._open.discard(writer)
             writer.transport.abort()
@@ -104,20 +109,23 @@ class _Carried:
     loses_next: bool = False
 
     async def forth(self, near: asyncio.StreamReader) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             while data := await near.read(65536):
                 await self.wire.passes()
                 if self.wire.is_to_be_lost(data):
                     self.loses_next = True
                 self.far_out.write(data)
                 await self.far_out.drain()
+            await self.wire.passes()
+            self.far_out.write_eof()  # the client has said all; it may still be answered
+        except OSError:
+            self.far_out.transport.abort()
 
     async def back(self, far: asyncio.StreamReader) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await far.read(65536):
-                if self.loses_next:
-                    self.wire.lost += 1
-                    return  # the effect has happened; both ends lose the connection instead of the answer
-                await self.wire.passes()
-                self.near_out.write(data)
-                await self.near_out.drain()
+        while data := await far.read(65536):
+            if self.loses_next:
+                self.wire.lost += 1
+                return  # the effect has happened; both ends lose the connection instead of the answer
+            await self.wire.passes()
+            self.near_out.write(data)
+            await self.near_out.drain()

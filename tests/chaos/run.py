@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -194,6 +195,7 @@ def done_before(results: Path, brokers: int) -> set[int]:
 
 def main() -> int:
     given = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped, and unmounted
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients meet the faults too
     failed: list[Result] = []
     if given.seeds == "planted":

@@ -48,6 +48,8 @@ class Referral:
     format: str
     practice: str
     consents: bool
+    stays: bool = False
+    """The person is in hospital: the hospital's housing team holds the case."""
     refuses_first: bool = False
     """The practice's system refuses the first feedback about it for good: a planted cause of one failed feedback."""
 
@@ -105,7 +107,7 @@ CATALOGUE: dict[str, Kindred] = {
     "stop": Kindred(11.0, 12.5, "stop"),
     "stop-short": Kindred(2.0, 5.0),
     "loop-blocked": Kindred(11.0, 12.0, "stop"),
-    "rolling-restart": Kindred(6.0, 9.0, "rolling"),
+    "rolling-restart": Kindred(1.0, 1.0),
     "cut-kafka": Kindred(2.0, 6.0, "kafka"),
     "cut-postgres": Kindred(2.0, 6.0, "postgres"),
     "hang-kafka": Kindred(3.0, 9.0, "kafka"),
@@ -113,6 +115,7 @@ CATALOGUE: dict[str, Kindred] = {
     "slow-kafka": Kindred(4.0, 9.0),
     "slow-postgres": Kindred(4.0, 9.0),
     "answer-lost-http": Kindred(5.0, 10.0),
+    "answer-lost-mllp": Kindred(5.0, 10.0),
     "answer-lost-commit": Kindred(4.0, 8.0, "postgres"),
     "answer-lost-produce": Kindred(4.0, 8.0, "kafka"),
     "answer-lost-mesh": Kindred(5.0, 10.0, "mesh"),
@@ -168,13 +171,17 @@ _WAYS = (
     ("first-contact", "bars", "C82992"),
     ("first-contact", "form", "C82991"),
     ("first-contact", "form", "C82993"),
+    ("uhl", "hl7", "RWE"),
+    ("uhl", "hl7", "RWE"),
+    ("council-blaby", "csv", ""),
 )
 
 
 def _referral(random: Random) -> Referral:
     partner, form, practice = random.choice(_WAYS)
     refuses = practice == "C82991" and random.random() < 0.12
-    return Referral(partner, form, practice, random.random() < 0.8, refuses)
+    consents, stays = random.random() < 0.8, form == "hl7" and random.random() < 0.6
+    return Referral(partner, form, practice, consents, stays, refuses)
 
 
 def _inputs(random: Random, referrals: tuple[Referral, ...]) -> Iterator[Say | Do]:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from tests.chaos.history import History, Message
+from infra import mllp
+from tests.chaos.history import Answered, History, Message
 from tests.chaos.seed import Person, Say
+from tests.intake.council_files import a_file, a_row
+from tests.intake.hl7 import a_uhl_message
 from tests.intake.messages import a_bars_message, a_form
 
 REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
@@ -45,23 +48,36 @@ def _with_check_digit(nine: str) -> str | None:
 # ---- messages ---------------------------------------------------------------------------------------------------------
 
 
+PATHS = {
+    "bars": "/fhir/$process-message",
+    "form": "/forms/first-contact-plus",
+    "csv": "/councils/blaby/referrals",
+    "hl7": "",
+}
+MEDIA_TYPES = {"/fhir/$process-message": "application/fhir+json", "/councils/blaby/referrals": "text/csv"}
+
+
 def message(identity: Identity, person: Person, say: Say, place: int) -> Message:
     """What is sent for the input at `place` of a person. A repeat has the bytes of what it repeats."""
     referral = person.referrals[say.referral]
     about = (person.number, say.referral, _named(say))
-    make = _bars if referral.format == "bars" else _form
-    path = "/fhir/$process-message" if referral.format == "bars" else "/forms/first-contact-plus"
+    make = {"bars": _bars, "form": _form, "hl7": _hl7, "csv": _csv}[referral.format]
     return Message(
         person=person.number,
         referral=say.referral,
         place=place,
         kind=say.kind,
         partner=referral.partner,
-        path=path,
+        path=PATHS[referral.format],
         request_id=identity.id(*about, "request"),
         correlation_id=identity.id(*about, "correlation"),
-        body=json.dumps(make(identity, person, say)).encode(),
+        body=make(identity, person, say),
+        mark=_mark(identity, person, say).encode(),
     )
+
+
+def _mark(identity: Identity, person: Person, say: Say) -> str:
+    return identity.id(person.number, say.referral, _named(say), "mark").replace("-", "")[:20]
 
 
 def _named(say: Say) -> str:
@@ -75,7 +91,7 @@ def _named(say: Say) -> str:
             return f"{kind} {say.content}"
 
 
-def _bars(identity: Identity, person: Person, say: Say) -> dict[str, object]:
+def _bars(identity: Identity, person: Person, say: Say) -> bytes:
     referral = person.referrals[say.referral]
     of_referral = (person.number, say.referral)
     bundle = f"content {say.content}" if say.kind == "conflict" else _named(say)
@@ -96,16 +112,16 @@ def _bars(identity: Identity, person: Person, say: Say) -> dict[str, object]:
     )
     patient = next(e["resource"] for e in made["entry"] if e["resource"]["resourceType"] == "Patient")
     patient["address"][0]["postalCode"] = person.postcode
-    return made
+    return json.dumps(made).encode()
 
 
-def _form(identity: Identity, person: Person, say: Say) -> dict[str, object]:
+def _form(identity: Identity, person: Person, say: Say) -> bytes:
     referral = person.referrals[say.referral]
     reference = {"reference": f"FC-{identity.id(person.number, say.referral)}"}
     time = {"completed_at": f"2026-11-05T09:{10 + say.content:02d}:00+00:00"}
     if say.kind in ("cancel", "unknown-cancel"):
-        return reference | time | {"cancelled": True}
-    return a_form(
+        return json.dumps(reference | time | {"cancelled": True}).encode()
+    filled = a_form(
         **reference,
         **time,
         practice_ods=referral.practice,
@@ -118,9 +134,54 @@ def _form(identity: Identity, person: Person, say: Say) -> dict[str, object]:
         needs=FORM_NEEDS[say.content % len(FORM_NEEDS)],
         consents={"referral": "yes", "feedback": "yes" if referral.consents else "no"},
     )
+    return json.dumps(filled).encode()
+
+
+def _hl7(identity: Identity, person: Person, say: Say) -> bytes:
+    """REF^I12, I13 or I14 of a hospital trust."""
+    referral = person.referrals[say.referral]
+    number = identity.nhs_number(person.number)
+    return a_uhl_message(
+        control_id=_mark(identity, person, say),
+        referral_id=identity.id(person.number, say.referral),
+        sent_at=f"2026110509{10 + say.content:02d}00",
+        trigger={"cancel": "I14", "unknown-cancel": "I14"}.get(say.kind, "I12" if say.content == 0 else "I13"),
+        fields={
+            "PID-3": f"{number}^^^NHS^NHS" if person.has_nhs_number else "RWE12345^^^UHL^MRN",
+            "PID-11": f"1 Any Lane^^Any Town^^{person.postcode}^^H",
+            "PID-32": "NSTS01" if person.has_nhs_number else "",
+            "PV1-2": "I" if referral.stays else "O",
+            "RF1-3": ("ADAPT", "FALLS", "WARM")[say.content % 3],
+        },
+    )
+
+
+def _csv(identity: Identity, person: Person, say: Say) -> bytes:
+    """A council's file with the row of one case."""
+    referral = person.referrals[say.referral]
+    row = a_row(
+        "blaby",
+        **{
+            "Case Ref": identity.id(person.number, say.referral),
+            "Last Changed": f"05/11/2026 09:{10 + say.content:02d}",
+            "Case Status": "Withdrawn" if say.kind in ("cancel", "unknown-cancel") else "Open",
+            "NHS No": identity.nhs_number(person.number) if person.has_nhs_number else "",
+            "Surname": "Vance",
+            "First Names": "Ada",
+            "Postcode": person.postcode,
+            "Needs": ("GR", "ADV", "DFG")[say.content % 3],
+            "Consent GP": "Y" if referral.consents else "N",
+            "Notes": _mark(identity, person, say),
+        },
+    )
+    return a_file("blaby", [row])
 
 
 # ---- sending ----------------------------------------------------------------------------------------------------------
+
+
+Reply = tuple[bool | None, int, str, str]
+"""Whether it is the receiver's now (none: not known, send again), its status and code, and its whole text."""
 
 
 @dataclass
@@ -128,41 +189,64 @@ class Senders:
     """Every partner's system: it sends a message again, byte for byte, until it has an answer that says whose it is."""
 
     url: str
+    mllp: int
     tokens: Mapping[str, str]
     history: History
     session: aiohttp.ClientSession
 
     async def send(self, sent: Message) -> None:
         while True:
-            status, body = await self._post(sent)
+            ours, status, code, text = await (self._post(sent) if sent.path else self._exchange(sent))
             self.history.attempts += 1
-            if status and status not in (408, 429) and status < 500:
+            if ours is not None:
                 break
             self.history.unanswered += 1
             await asyncio.sleep(AGAIN_SECONDS)
-        found = REFERENCE.search(body)
-        self.history.answered(sent, status, _code(body), found[0] if found else None)
+        found = REFERENCE.search(text)
+        self.history.answers.append(Answered(sent, ours, status, code, found[0] if found else None))
 
-    async def _post(self, sent: Message) -> tuple[int, str]:
+    async def _post(self, sent: Message) -> Reply:
         headers = {
             "Authorization": f"Bearer {self.tokens[sent.partner]}",
-            "Content-Type": "application/fhir+json" if sent.path.startswith("/fhir") else "application/json",
+            "Content-Type": MEDIA_TYPES.get(sent.path, "application/json"),
             "X-Request-Id": sent.request_id,
             "X-Correlation-Id": sent.correlation_id,
         }
         try:
             async with self.session.post(self.url + sent.path, data=sent.body, headers=headers) as answer:
-                return answer.status, await answer.text()
+                text = await answer.text()
         except (aiohttp.ClientError, OSError, TimeoutError):
-            return 0, ""
+            return None, 0, "", ""
+        if answer.status in (408, 429) or answer.status >= 500:
+            return None, answer.status, "", ""
+        return (_of_row if sent.path.startswith("/councils") else _of_message)(answer.status, text)
+
+    async def _exchange(self, sent: Message) -> Reply:
+        """Over MLLP. No frame: nothing was promised."""
+        try:
+            frames = await mllp.exchange("127.0.0.1", self.mllp, sent.body, 12)
+        except (OSError, TimeoutError):
+            return None, 0, "", ""
+        said = [line.split("|") for frame in frames for line in frame.decode().split("\r") if line.startswith("MSA")]
+        if not said:
+            return None, 0, "", ""
+        return said[-1][1] in ("AA", "CA"), 200, said[-1][1], frames[-1].decode()
 
 
-def _code(body: str) -> str:
-    """What the answer says of the message: an issue's code, or the status of a form's answer."""
+def _of_message(status: int, text: str) -> Reply:
+    """2xx, or 409 duplicate: an earlier sending of it was accepted."""
+    said = json.loads(text)
+    issue = said.get("issue", [{}])[0].get("code", "") if said.get("resourceType") == "OperationOutcome" else ""
+    return status < 300 or (status == 409 and issue == "duplicate"), status, issue or str(said.get("status", "")), text
+
+
+def _of_row(status: int, text: str) -> Reply:
+    """What the report says of the only row."""
     try:
-        said = json.loads(body)
-    except ValueError:
-        return ""
-    if said.get("resourceType") == "OperationOutcome":
-        return str(said["issue"][0]["code"])
-    return str(said.get("status", ""))
+        [row] = json.loads(text)["rows"]
+    except (ValueError, KeyError):
+        return (None if status < 300 else False), status, "no report", ""
+    if row["outcome"] == "not-processed":
+        return None, status, "", ""
+    ours = row["outcome"] in ("received", "updated", "already-held", "superseded", "cancelled")
+    return ours, status, row["outcome"], text

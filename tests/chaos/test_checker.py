@@ -80,17 +80,18 @@ CONCERN = {
     "reference": REFERENCE,
     "sent_by": {"partner": "gp-alder-lane"},
     "referred_by": {"kind": "gp", "organisation": {"ods": "C82991"}},
+    "format": "bars-fhir",
     "home_hub": "blaby",
 }
 
 
 def a_run() -> Evidence:
     """One referral of a practice, acknowledged, on its case, assigned to a hub, its practice told."""
-    referral = Referral("gp-alder-lane", "bars", "C82991", True)
+    referral = Referral("gp-alder-lane", "bars", "C82991", consents=True)
     person = Person(0, True, "LE19 2GX", (referral,), (Say(0, "new", 0), Do(0, "next")), 0.0, 0.0)
     planned = Plan(1, False, (person,), ())
     sent = message(IDENTITY, person, Say(0, "new", 0), 0)
-    history = History(answers=[Answered(sent, 200, "", REFERENCE)])
+    history = History(answers=[Answered(sent, True, 200, "", REFERENCE)])
     opened = entry("case.event", 0, "case.opened", "e1", 1, case_id="c", concerns=[CONCERN])
     assigned = entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", concerns=[CONCERN])
     return Evidence(

@@ -28,7 +28,7 @@ from tests.chaos.proxy import Wire
 from tests.chaos.sinks import Endpoint, Log
 
 SERVICES = ("intake", "router", "notifier")
-PRACTICE = "gp-alder-lane"
+PRACTICE, WARD = "gp-alder-lane", "uhl"
 HERE = Path(__file__).parent
 TMPFS_MEGABYTES = {"postgres": 1_500, "kafka": 1_500}
 
@@ -79,6 +79,15 @@ class World:
         """The wires to `kafka`, `postgres` and so on, of one service or of all."""
         return [w for name, w in self.wires.items() if what in name.split("-") and (service or "") in name]
 
+    async def is_ready(self, name: str) -> bool:
+        """Whether a process says that it is ready, on its own port."""
+        url = self.addresses["metrics"][name].replace("/metrics", "/health/ready")
+        try:
+            async with self.session.get(url) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
     async def mend(self) -> None:
         for wire in self.wires.values():
             await wire.mend()
@@ -119,7 +128,7 @@ class Ports:
 
 
 def _ports(brokers: int) -> Ports:
-    names = [f"{service}-postgres" for service in SERVICES] + ["mesh", "fhir", "http"]
+    names = [f"{service}-postgres" for service in SERVICES] + ["mesh", "fhir", "http", "mllp"]
     names += [f"{service}-kafka-{node}" for service in SERVICES for node in range(1, brokers + 1)]
     pairs = [(service, node) for service in SERVICES for node in range(1, brokers + 1)]
     free = iter(kept.free_ports(len(names) + len(pairs) + 1))
@@ -207,8 +216,17 @@ def _wires(data: Path, ports: Ports) -> Iterator[Wire]:
         name = f"{service}-kafka-{node}"
         yield Wire(name, ports.wires[name], lambda listener=listener: listener)
     yield Wire("mesh", ports.wires["mesh"], _port_in(data / "mesh/ports.json"))
-    yield Wire("http", ports.wires["http"], _port_in(data / "service-ports.json"))
+    yield Wire("http", ports.wires["http"], lambda: _port_of(data, "intake"))
+    yield Wire("mllp", ports.wires["mllp"], lambda: _port_of(data, "mllp", WARD))
     yield Wire("fhir", ports.wires["fhir"], lambda: ports.feedback)
+
+
+def _port_of(data: Path, *names: str) -> int:
+    """The port of an address in addresses.json, once the services are there."""
+    found = json.loads((data / "addresses.json").read_text())
+    for name in names:
+        found = found[name]
+    return int(found.rpartition(":")[2])
 
 
 def _port_in(file: Path) -> Callable[[], int]:
