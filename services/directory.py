@@ -254,14 +254,15 @@ class Directory(Written):
         return self._sites.get(_folded(word))
 
     def hospital(self, site: str | None, ward: str | None, trusts: Iterable[str | None]) -> tuple[Hub, str | None]:
-        """(hospital team, worklist) for a stay. A restricted unit goes first, so that a doubtful stay stays within it."""
+        """(hospital team, worklist) for a stay. A restricted unit goes first, and so does whatever its trust
+        tells, on whatever site: a doubtful stay stays within it."""
         found = [self._sites[word] for word in map(_folded, (site, ward)) if word in self._sites]
-        restricted = [(hub, place.name) for hub, place in found if hub.restricted]
-        if restricted or found:
-            return restricted[0] if restricted else (found[0][0], found[0][1].name)
         told = {trust for trust in trusts if trust}
-        own = [hub for hub in self.hubs if told.intersection(hub.trusts)]
-        return (own[0] if own else self._hospital), None
+        own = next((hub for hub in self.hubs if told.intersection(hub.trusts)), None)
+        restricted = next(((hub, place.name) for hub, place in found if hub.restricted), None)
+        if restricted or (own and own.restricted):
+            return restricted or (own or self._hospital, None)
+        return (found[0][0], found[0][1].name) if found else (own or self._hospital, None)
 
     def desk(self, partner: str, kind: str) -> str | None:
         """The triage desk for what a partner sent, or for a kind of referrer; the first where none says so."""

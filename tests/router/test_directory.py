@@ -99,6 +99,7 @@ def test_hub_and_authority_have_a_public_contact() -> None:
         ("Bradgate Unit", None, ["RT5"], "hospital-housing-bradgate", "Bradgate Unit"),
         ("Glenfield", "Bradgate Unit", ["RT5"], "hospital-housing-bradgate", "Bradgate Unit"),
         ("Ward nobody knows", None, ["RT5"], "hospital-housing-bradgate", None),
+        ("Glenfield", None, ["RT5"], "hospital-housing-bradgate", None),
         (None, None, ["RWE", None], "hospital-housing", None),
     ],
 )
