@@ -129,7 +129,10 @@ async def _prove(
 _MISSING = f"""
     from {SCHEMA}.input where not exists (
         select from {OTHER}.input as replayed
-        where replayed.person_key = input.person_key and replayed.topic = input.topic and replayed.id = input.id)"""
+        where replayed.person_key = input.person_key and replayed.topic = input.topic and replayed.id = input.id)
+    and not exists (
+        select from {OTHER}.quarantine as failed
+        where failed.person_key = input.person_key and failed.topic = input.topic and failed.event_id = input.id)"""
 
 
 async def _directories(tx: Transaction, folder: Path) -> Mapping[str, Directory]:

@@ -1,7 +1,8 @@
 """Runs the notifier: case events in, feedback out. `python -m services.notifier.app`"""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -41,18 +42,27 @@ async def main(config: Settings) -> None:
         replication=config.replication,
     )
     engine = database.connect(config.database)
-    endpoint = FhirEndpoint(recipients.fhir_address, reviewed.ourselves)
-    channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
-    mesh = Mesh.from_settings(config, recipients.mesh_mailbox, reviewed.ourselves) if config.mesh_url else None
-    if mesh is not None:
-        channels["mesh"] = mesh
     try:
-        await _serve(config, engine, known, recipients, reviewed, channels)
+        async with carriers(config, recipients, reviewed) as channels:
+            await _serve(config, engine, known, recipients, reviewed, channels)
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def carriers(
+    config: Settings, recipients: KnownPartners, reviewed: ReviewedWords
+) -> AsyncIterator[Mapping[str, Channel]]:
+    """Every carrier of this installation, by name; closed at the end."""
+    endpoint = FhirEndpoint(recipients.fhir_address, reviewed.ourselves)
+    mesh = Mesh.from_settings(config, recipients.mesh_mailbox, reviewed.ourselves) if config.mesh_url else None
+    found: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
+    try:
+        yield found | ({"mesh": mesh} if mesh is not None else {})
     finally:
         if mesh is not None:
             await asyncio.to_thread(mesh.close)
         await endpoint.close()
-        await engine.dispose()
 
 
 async def _serve(

@@ -1,7 +1,6 @@
 """A replay rebuilds what stands, whatever made it: batches, two processes, edits, clocks, directories, postcodes; and says what differs."""
 
 import asyncio
-import json
 import random
 import shutil
 from datetime import timedelta
@@ -21,7 +20,7 @@ from services import directory as directories
 from services.directory import Directory
 from services.messaging.cloudevents import Record
 from services.messaging.settings import CHECKOUT
-from services.router import kept
+from services.router import kept, lifecycle
 from services.router.batch import Batches
 from services.router.change import case_id_of
 from tests.operate.test_quarantine import resubmit
@@ -237,9 +236,20 @@ async def test_a_batch_is_never_split_by_what_another_process_applied_meanwhile(
 
 async def _ready(tx: Any) -> Any:
     await tx.execute(text("create schema replay_router"))
-    await tx.execute(text("create table replay_router.input (like router.input)"))
+    for table in ("input", "quarantine"):
+        await tx.execute(text(f"create table replay_router.{table} (like router.{table})"))
     return tx
 
 
-def test_kept_files_are_plain_json() -> None:
-    assert json.loads(json.dumps({name: (FOLDER / name).read_text() for name in directories.FILES}))
+async def test_what_cannot_be_decided_in_the_replay_is_a_difference(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Router(engine).apply(a_record(received(GP, a_referral())))
+
+    def failing(*_: Any) -> Any:
+        raise KeyError
+
+    monkeypatch.setattr(lifecycle, "apply", failing)
+    found = await proof(engine)
+
+    assert (found.is_equal, found.left_out) == (False, 0)
