@@ -31,6 +31,9 @@ WRITE_SECONDS = 10.0
 HANDSHAKE_SECONDS = 10.0
 """How long a TLS handshake may take."""
 
+CLOSE_SECONDS = 1.0
+"""How long a close waits for the other side's part in it (TLS)."""
+
 STOP_SECONDS = 10.0
 """How long a stop waits for the messages in hand to be answered."""
 

@@ -75,7 +75,7 @@ class Mllp:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._connected(mine, who, reader, writer)
 
-        shake, shut = (limits.HANDSHAKE_SECONDS, limits.WRITE_SECONDS) if tls else (None, None)
+        shake, shut = (limits.HANDSHAKE_SECONDS, limits.CLOSE_SECONDS) if tls else (None, None)
         try:
             opened = process.shared_socket(host, port)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -136,8 +136,11 @@ class Connection:
         self.task = task
 
     async def run(self) -> None:
-        """Answer one message after the other until the sender, a limit or a stop ends it."""
-        self._writer.transport.set_write_buffer_limits(0)
+        """Answer one message after the other until the sender, a limit or a stop ends it.
+
+        An answer counts as written when the kernel has it; with a limit of 0, TLS of asyncio and uvloop waits for ever.
+        """
+        self._writer.transport.set_write_buffer_limits(high=1, low=0)
         try:
             await self._answer_all()
         except Closed as why:
@@ -151,7 +154,7 @@ class Connection:
     async def _close(self) -> None:
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(limits.WRITE_SECONDS):
+            async with asyncio.timeout(limits.CLOSE_SECONDS):
                 await self._writer.wait_closed()
         self._writer.transport.abort()
 

@@ -46,7 +46,9 @@ def a_referral(**changes: str) -> bytes:
         "PV1|1|I|WARD 7^^^LRI",
         f"NTE|1||{said['note']}",
     ]
-    return "".join(f"{segment}\r" for segment in segments if not segment.startswith(f"{changes.get('without')}|")).encode()
+    return "".join(
+        f"{segment}\r" for segment in segments if not segment.startswith(f"{changes.get('without')}|")
+    ).encode()
 
 
 MAPPING = Mapping.model_validate(
@@ -99,7 +101,7 @@ class Engine:
 
 
 class Wards(InProcess):
-    """Intake with an MLLP port for each of its hospital partners."""
+    """Intake with an MLLP port for each of its hospital partners, and one for TLS where `settings` tells its files."""
 
     def __init__(
         self,
@@ -111,14 +113,16 @@ class Wards(InProcess):
         **more: Any,
     ) -> None:
         self.ports = dict(zip(("uhl", "lpt", "tls"), kept.free_ports(3), strict=True))
-        given = {name: {"mllp_port": self.ports[name]} for name in ("uhl", "lpt")} if access is None else access
-        give(installation.folder / "deployment.yaml", given)
+        ports = {name: {"mllp_port": self.ports[name]} for name in ("uhl", "lpt")}
+        give(installation.folder / "deployment.yaml", ports)
+        give(installation.folder / "deployment.yaml", access or {})
         super().__init__(installation, engine, translate=translate, **more)
         self.mllp = Mllp(self.intake)
         self.settings = Settings(
             database="postgresql+asyncpg://nobody@127.0.0.1/none",
             kafka="127.0.0.1:1",
             secret_file=installation.folder / "secret",
+            mllp_tls_port=self.ports["tls"] if settings else None,
             **(settings or {}),
         )
         self.engines: list[Engine] = []

@@ -1,0 +1,499 @@
+"""HL7 v2 over MLLP, on real sockets: every whole message is answered in order, half a message never, and nobody waits for ever."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.intake import limits
+from services.intake.doors import CannotListen
+from services.intake.translators.contract import Delivery, Refusal, Translated
+from services.messaging import database
+from tests.intake.proxy import Wire
+from tests.intake.running import Installation, rows
+from tests.intake.ward import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
+
+SHORT = 0.3
+
+
+@pytest.fixture
+async def wards(installation: Installation, engine: AsyncEngine) -> AsyncIterator[Wards]:
+    async with Wards(installation, engine, max_body_bytes=20_000) as running:
+        yield running
+
+
+async def kept(engine: AsyncEngine) -> list[tuple[str, bytes]]:
+    return [tuple(row) for row in await rows(engine, "select verdict, body from intake.message order by id")]
+
+
+async def is_usable(connection: Engine) -> bool:
+    return acknowledged(await connection.send(a_referral()))[0] == "AA"
+
+
+# ---- frames ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
+    wards: Wards, engine: AsyncEngine
+) -> None:
+    message = a_referral(id="42")
+    answer = await (await wards.connect()).send(message)
+    (row,) = await rows(
+        engine, "select partner, format, body, reference, answer_status, answer_body from intake.message"
+    )
+    assert (row.partner, row.format, row.body, row.answer_status) == ("uhl", "hl7v2", message, 200)
+    assert f"MSA|AA|42|{row.reference}\r" in answer
+    assert row.answer_body == framed(answer.encode())
+    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+
+
+async def test_a_frame_that_comes_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_referral()
+    connection.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in framed(message):
+        await connection.write(bytes([byte]))
+        await asyncio.sleep(0)
+    assert acknowledged(await connection.answer())[0] == "AA"
+    assert await kept(engine) == [("received", message)]
+
+
+async def test_many_messages_in_one_packet_are_answered_in_order(wards: Wards, engine: AsyncEngine) -> None:
+    connection = await wards.connect()
+    messages = [a_referral(id=f"m{number}") for number in range(20)]
+    await connection.write(b"".join(map(framed, messages)))
+    answers = [await connection.answer() for _ in messages]
+    assert [answer.split("MSA|AA|")[1].split("|")[0] for answer in answers] == [f"m{number}" for number in range(20)]
+    assert [body for _, body in await kept(engine)] == messages
+
+
+async def test_the_next_message_is_read_only_when_the_answer_to_the_first_is_written(
+    wards: Wards, engine: AsyncEngine
+) -> None:
+    connection = await wards.connect()
+    async with engine.begin() as holder:
+        await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
+        await connection.write(framed(a_referral()) + framed(a_referral()))
+        await until_in_hand(engine)
+        assert await rows(engine, "select 1 from intake.message") == []
+        assert wards.batching._waiting == []
+    assert [acknowledged(await connection.answer())[0] for _ in range(2)] == ["AA", "AA"]
+
+
+async def until_in_hand(engine: AsyncEngine) -> None:
+    """Until a message waits for its commit behind a lock of the test's."""
+    async with asyncio.timeout(SECONDS):
+        while not await rows(engine, "select 1 from pg_locks where not granted"):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_frame_that_begins_anew_discards_what_came_before(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_referral()
+    await connection.write(b"\x0b" + a_referral()[:60] + framed(message))
+    assert acknowledged(await connection.answer())[0] == "AA"
+    assert await kept(engine) == [("received", message)]
+
+
+async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine) -> None:
+    for lacks in (2, 3, 100):
+        connection = await wards.connect()
+        await connection.write(framed(a_referral())[:-lacks])
+        connection.writer.write_eof()
+        assert await connection.rest() == b""
+    assert await kept(engine) == []
+    assert wards.happened("half a frame") == 3
+
+
+async def test_a_sender_that_says_no_more_still_gets_its_answers(wards: Wards) -> None:
+    connection = await wards.connect()
+    await connection.write(framed(a_referral(id="1")) + framed(a_referral(id="2"))[:-1])
+    connection.writer.write_eof()
+    answered = await connection.rest()
+    assert (answered.count(b"MSA|AA|1|"), answered.count(b"MSA|AA|2|")) == (1, 1)
+
+
+async def test_a_sender_that_leaves_the_last_cr_out_and_waits_is_answered(
+    wards: Wards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RETURN_SECONDS", 0.05)
+    connection = await wards.connect()
+    for _ in range(2):
+        await connection.write(framed(a_referral())[:-1])
+        assert acknowledged(await connection.answer())[0] == "AA"
+
+
+async def test_a_message_above_the_cap_is_rejected_by_its_own_id_and_the_connection_stays(
+    wards: Wards, engine: AsyncEngine
+) -> None:
+    connection = await wards.connect()
+    answer = await connection.send(a_referral(id="large", note="x" * 200_000, version="2.5"))
+    assert acknowledged(answer) == ("AR", "larger than 20000 bytes")
+    assert "MSA|AR|large|" in answer
+    assert "ERR|||207^" in answer
+    assert await is_usable(connection)
+    assert [verdict for verdict, _ in await kept(engine)] == ["received"]
+
+
+async def test_bytes_outside_frames_are_passed_over_up_to_a_limit(wards: Wards, engine: AsyncEngine) -> None:
+    connection = await wards.connect()
+    await connection.write(b"\r\n" + b"x" * 1_000)
+    assert await is_usable(connection)
+    await connection.write(b"GET / HTTP/1.1\r\n" * 100)
+    assert await connection.rest() == b""
+    assert wards.happened("does not speak MLLP") == 1
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_frame_that_takes_too_long_is_given_up_however_often_it_begins(
+    wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FRAME_SECONDS", SHORT)
+    for sent in ([b"\x0bMSH|"], [b"\x0bMSH|"] * 50, [b"\x0bMSH|", b"x" * 30_000]):
+        assert await trickled(await wards.connect(), sent) == b""
+    assert wards.happened("too slow") == 3
+    assert await kept(engine) == []
+
+
+async def trickled(connection: Engine, pieces: list[bytes]) -> bytes:
+    """Pieces that come slowly, and what is answered to them."""
+
+    async def trickle() -> None:
+        for piece in pieces:
+            await connection.write(piece)
+            await asyncio.sleep(SHORT / 5)
+
+    trickling = asyncio.create_task(trickle())
+    try:
+        return await connection.rest()
+    finally:
+        trickling.cancel()
+        await asyncio.gather(trickling, return_exceptions=True)
+
+
+async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IDLE_SECONDS", SHORT)
+    for sent in ([], [b"\r\n"] * 50):
+        connection = await wards.connect()
+        assert await is_usable(connection)
+        assert await trickled(connection, sent) == b""
+    assert wards.happened("idle") == 2
+
+
+async def test_more_connections_than_a_port_takes_are_closed_and_one_that_ends_makes_room(
+    wards: Wards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS", 2)
+    first, second = await wards.connect(), await wards.connect()
+    assert await is_usable(first)
+    assert await is_usable(second)
+    third = await wards.connect()
+    assert await third.rest() == b""
+    assert await is_usable(await wards.connect("lpt"))
+    first.writer.write_eof()
+    assert await first.rest() == b""
+    async with asyncio.timeout(SECONDS):
+        while len(wards.mllp._connections) > 2:
+            await asyncio.sleep(0.01)
+    assert await is_usable(await wards.connect())
+    assert wards.happened("too many connections") == 1
+
+
+async def test_a_sender_that_takes_no_answers_is_given_up(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WRITE_SECONDS", SHORT)
+    taker = socket.socket()
+    taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    taker.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(taker, ("127.0.0.1", wards.ports["uhl"]))
+    large = framed(a_referral(id="i" * 6_000, note="x" * 20_000))
+    sending = asyncio.create_task(_send_on(taker, large))
+    async with asyncio.timeout(SECONDS):
+        while not wards.happened("gone before it was answered"):
+            await asyncio.sleep(0.02)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    taker.close()
+
+
+async def _send_on(taker: socket.socket, message: bytes) -> None:
+    while True:
+        await asyncio.get_running_loop().sock_sendall(taker, message)
+
+
+# ---- acknowledgements -----------------------------------------------------------------------------------------------
+
+
+async def test_the_frames_that_come_back_are_those_that_were_asked_for(wards: Wards, engine: AsyncEngine) -> None:
+    """test_hl7v2_answers.py has the whole table."""
+    connection = await wards.connect()
+    for accept, application, good, bad in (
+        ("", "", ["AA"], ["AE"]),
+        ("AL", "AL", ["CA", "AA"], ["CE"]),
+        ("NE", "NE", [], []),
+        ("ER", "NE", [], ["CE"]),
+    ):
+        for without, codes in (("", good), ("PID", bad)):
+            message = a_referral(accept=accept, application=application, without=without)
+            await connection.write(framed(message) + framed(a_referral(id="next")))
+            answers = [await connection.answer() for _ in [*codes, "next"]]
+            assert [acknowledged(answer)[0] for answer in answers] == [*codes, "AA"]
+            assert "MSA|AA|next|" in answers[-1]
+    assert len(await kept(engine)) == 16
+
+
+async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
+    connection = await wards.connect("lpt")
+    answer = await connection.send(a_referral(referral="REF001"))
+    assert "|RRI^I12|" in answer
+    assert f"RF1|P|||||REF001|||||{acknowledged(answer)[1]}^LIGHTBULB\r" in answer
+
+
+REFUSED = [
+    (a_referral().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
+    (a_referral(trigger="I15"), "AR", "MSH^1^9^201&"),
+    (a_referral(version="2.8"), "AR", "203^"),
+    (a_referral(without="PID"), "AE", "PID^1^^101&"),
+    (a_referral(without="MSH"), "AR", "MSH^1^^102&"),
+    (b"", "AR", "MSH^1^^102&"),
+    (b"\x00\xff\xfe", "AR", "MSH^1^^102&"),
+]
+
+
+async def test_what_is_refused_is_kept_and_named_and_the_connection_stays(wards: Wards, engine: AsyncEngine) -> None:
+    connection = await wards.connect()
+    for body, code, error in REFUSED:
+        answer = await connection.send(body)
+        assert acknowledged(answer)[0] == code
+        assert error in answer
+        assert await is_usable(connection)
+    assert [body for verdict, body in await kept(engine) if verdict == "refused"] == [body for body, _, _ in REFUSED]
+
+
+async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_referral()
+    first, again = await connection.send(message), await connection.send(message)
+    assert acknowledged(first) == acknowledged(again)
+    assert [verdict for verdict, _ in await kept(engine)] == ["received", "repeat"]
+    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+
+
+async def test_a_referral_is_updated_and_cancelled_and_one_that_nobody_knows_is_not(
+    wards: Wards, engine: AsyncEngine
+) -> None:
+    connection = await wards.connect()
+    who = {"referral": "r-1", "number": "9990000018"}
+    sent = [
+        a_referral(**who),
+        a_referral(**who, note="another story"),
+        a_referral(**who, trigger="I13", note="another story", made_at="20261105110000"),
+        a_referral(**who, trigger="I13", note="an older story", made_at="20261105100000"),
+        a_referral(referral="r-1", trigger="I14", status="R", made_at="20261105120000"),
+        a_referral(referral="r-2", trigger="I14", status="R"),
+    ]
+    answers = [await connection.send(message) for message in sent]
+    reference = acknowledged(answers[0])[1]
+    assert [acknowledged(answer)[0] for answer in answers] == ["AA", "AE", "AA", "AA", "AA", "AE"]
+    assert "RF1^1^6^205&" in answers[1]
+    assert acknowledged(answers[3])[1] == f"{reference} superseded by a later message"
+    assert "RF1^1^6^204&" in answers[5]
+    verdicts = [verdict for verdict, _ in await kept(engine)]
+    assert verdicts == ["received", "conflict", "updated", "stale", "cancelled", "unknown"]
+
+
+async def test_one_partner_is_not_another(wards: Wards) -> None:
+    message = a_referral(referral="r-1")
+    one = await (await wards.connect("uhl")).send(message)
+    other = await (await wards.connect("lpt")).send(message)
+    assert acknowledged(one)[1] != acknowledged(other)[1]
+
+
+# ---- what may go wrong ----------------------------------------------------------------------------------------------
+
+
+async def test_database_away_closes_without_an_answer_and_the_retry_is_taken_once(
+    installation: Installation, database_url: str, engine: AsyncEngine
+) -> None:
+    async with Wire(database_url) as wire:
+        through = database.connect(wire.url)
+        async with Wards(installation, through) as wards:
+            await wire.cut()
+            connection, message = await wards.connect(), a_referral()
+            await connection.write(framed(message))
+            assert await connection.rest() == b""
+            assert wards.happened("nothing could be promised") == 1
+            await wire.mend()
+            assert await kept(engine) == []
+            assert await sent_until_answered(wards, message) == "AA"
+            assert await kept(engine) == [("received", message)]
+        await through.dispose()
+
+
+async def sent_until_answered(wards: Wards, message: bytes) -> str:
+    """As an engine does: again, on a new connection, until there is an answer."""
+    for _ in range(20):
+        connection = await wards.connect()
+        await connection.write(framed(message))
+        connection.writer.write_eof()
+        if answered := await connection.rest():
+            return acknowledged(answered[1:-2].decode())[0]
+    return "no answer"
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_is_a_repeat(
+    installation: Installation, database_url: str, engine: AsyncEngine
+) -> None:
+    async with Wire(database_url) as wire:
+        through = database.connect(wire.url)
+        async with Wards(installation, through) as wards:
+            wire.drops_the_answer_to_commit = True
+            connection, message = await wards.connect(), a_referral()
+            await connection.write(framed(message))
+            assert await connection.rest() == b""
+            assert wire.dropped == 1
+            wire.drops_the_answer_to_commit = False
+            assert await sent_until_answered(wards, message) == "AA"
+            assert [verdict for verdict, _ in await kept(engine)] == ["received", "repeat"]
+            assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+        await through.dispose()
+
+
+async def test_a_database_that_stands_still_is_not_waited_for_beyond_the_limit(
+    wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MLLP_ANSWER_SECONDS", SHORT)
+    connection = await wards.connect()
+    async with engine.begin() as holder:
+        await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
+        await connection.write(framed(a_referral()))
+        assert await connection.rest() == b""
+
+
+async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_referral()
+    async with engine.begin() as holder:
+        await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
+        await connection.write(framed(message))
+        await until_in_hand(engine)
+        connection.writer.transport.abort()
+    assert await sent_until_answered(wards, message) == "AA"
+    assert [verdict for verdict, _ in await kept(engine)] == ["received", "repeat"]
+
+
+async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
+    installation: Installation, engine: AsyncEngine
+) -> None:
+    def translate(delivery: Delivery) -> Translated | Refusal:
+        if b"|bad|" in delivery.body:
+            raise RuntimeError("a translator never raises")
+        return TRANSLATE(delivery)
+
+    async with Wards(installation, engine, translate) as wards:
+        connection = await wards.connect()
+        answer = await connection.send(a_referral(id="bad"))
+        assert acknowledged(answer)[0] == "AR"
+        assert "207&" in answer
+        assert await is_usable(connection)
+
+
+async def test_a_stop_answers_what_is_in_hand_and_closes_what_waits(
+    installation: Installation, engine: AsyncEngine
+) -> None:
+    async with Wards(installation, engine) as wards:
+        idle, busy, half = [await wards.connect() for _ in range(3)]
+        await half.write(framed(a_referral())[:40])
+        async with engine.begin() as holder:
+            await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
+            await busy.write(framed(a_referral(id="1")) + framed(a_referral(id="2")))
+            await until_in_hand(engine)
+            stopping = asyncio.create_task(wards.mllp.stop())
+            assert await idle.rest() == b""
+            assert await half.rest() == b""
+            with pytest.raises(ConnectionRefusedError):
+                await wards.connect()
+        assert "MSA|AA|1|" in await busy.answer()
+        await stopping
+        assert await busy.rest() == b""
+    assert len(await kept(engine)) == 1
+
+
+async def test_a_stop_waits_for_so_long_only(
+    installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STOP_SECONDS", SHORT)
+    async with Wards(installation, engine) as wards:
+        connection = await wards.connect()
+        async with engine.begin() as holder:
+            await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
+            await connection.write(framed(a_referral()))
+            await until_in_hand(engine)
+            async with asyncio.timeout(SECONDS):
+                await wards.mllp.stop()
+            assert await connection.rest() == b""
+
+
+# ---- who connects ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_port_is_closed_to_other_networks_and_nothing_of_them_is_read(
+    installation: Installation, engine: AsyncEngine
+) -> None:
+    async with Wards(installation, engine, access={"uhl": {"mllp_from": ["192.0.2.0/24"]}}) as wards:
+        connection = await wards.connect()
+        await connection.write(framed(a_referral()))
+        assert await connection.rest() == b""
+        assert wards.happened("no credential", "nobody") == 1
+        assert await is_usable(await wards.connect("lpt"))
+    assert len(await kept(engine)) == 1
+
+
+async def test_a_port_that_is_taken_is_named(installation: Installation, engine: AsyncEngine) -> None:
+    wards = Wards(installation, engine)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", wards.ports["lpt"]))
+        taken.listen()
+        with pytest.raises(CannotListen, match=f"port {wards.ports['lpt']}: Address already in use"):
+            await wards.mllp.open(wards.settings)
+    await wards.mllp.stop()
+
+
+# ---- whatever comes -------------------------------------------------------------------------------------------------
+
+pieces = st.lists(
+    st.binary(max_size=80)
+    | st.binary(max_size=80).map(framed)
+    | st.sampled_from(
+        [framed(a_referral())[:100], framed(a_referral()), b"\x0b", b"\x1c\r", framed(b"MSH|^~\\&|" * 9)]
+    ),
+    max_size=8,
+)
+
+
+@given(sent=st.lists(pieces, min_size=1, max_size=6))
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is_taken(
+    installation: Installation, sent: list[list[bytes]]
+) -> None:
+    async def each() -> None:
+        engine = database.connect(installation.database)
+        async with Wards(installation, engine) as wards:
+            for parts in sent:
+                await one(wards, b"".join(parts))
+            assert await is_usable(await wards.connect())
+        await engine.dispose()
+
+    async def one(wards: Wards, data: bytes) -> None:
+        connection = await wards.connect()
+        await connection.write(data + framed(a_referral(id="last")))
+        connection.writer.write_eof()
+        answered = (await connection.rest()).split(b"\x1c\r")
+        assert answered[-1] == b""
+        assert all(frame.startswith(b"\x0bMSH|") for frame in answered[:-1])
+        assert b"\rMSA|AA|last|" in answered[-2]
+
+    asyncio.run(each())
