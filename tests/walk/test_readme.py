@@ -1,6 +1,7 @@
 """The README does what it says: its tested blocks run, its table of settings and its links are those of the code."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -48,6 +49,18 @@ def test_first_contact_and_whoever_fetches_connect_as_the_readme_says(walk: Walk
         the_block_with("fetch_feedback"), REFERENCE=found[0], **{**told, "FIRST_CONTACT_TOKEN": walk.token("uhl")}
     )
     assert "404" in other.stderr
+
+
+def test_a_hospital_connects_as_the_readme_says(walk: Walk) -> None:
+    ran = run(the_block_with("mr-b.hl7"), MLLP=walk.running.addresses["mllp"]["uhl"])
+    assert re.search(r"^MSA\|[AC]A\|.*LB-", ran.stdout, re.M), ran.stdout + ran.stderr
+
+
+def test_a_council_connects_as_the_readme_says(walk: Walk) -> None:
+    told = {"INTAKE": walk.running.addresses["intake"], "BLABY_TOKEN": walk.token("council-blaby")}
+    ran = run(the_block_with("/councils/blaby/referrals"), **told)
+    assert ran.returncode == 0, ran.stderr
+    assert {row["outcome"] for row in json.loads(ran.stdout)["rows"]} <= {"received", "already-held"}
 
 
 async def test_a_hub_connects_as_the_readme_says(walk: Walk) -> None:
