@@ -40,6 +40,7 @@ class Batching:
         self._progress = Progress()
         self._failures = 0
         self._failed_at = 0.0
+        self._in_hand = False
 
     def loop(self) -> Loop:
         """For the watchdog: messages wait, or keep failing, and nothing is committed. Senders come again while it lasts."""
@@ -47,7 +48,7 @@ class Batching:
 
     def _lanes(self, _: Seen) -> Mapping[str, int]:
         failing = self._failures >= FAILING and time.monotonic() - self._failed_at < RECENTLY
-        return {"messages": self._progress.done} if self._waiting or failing else {}
+        return {"messages": self._progress.done} if self._waiting or self._in_hand or failing else {}
 
     async def submit(self, arrival: Arrival) -> Answer:
         """The answer, once it is committed; raises Unavailable where nothing can be promised."""
@@ -64,7 +65,9 @@ class Batching:
             await self._woken.wait()
             self._woken.clear()
             while self._waiting:
+                self._in_hand = True
                 await self._commit(self._take())
+                self._in_hand = False
 
     def close(self) -> None:
         """No more will come: let `run` end when it has answered what waits."""

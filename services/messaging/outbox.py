@@ -48,6 +48,9 @@ WAVES_SECONDS = 2.0
 LAST_SECONDS = 8.0
 """How long a relay that is told to stop may take to finish the round in hand, and for a last one."""
 
+PRODUCER_STOP_SECONDS = 2.0
+"""How long a producer that is replaced may take to end by itself."""
+
 T = TypeVar("T")
 
 
@@ -314,7 +317,7 @@ class Relay:
             return
         metrics.PRODUCERS_REPLACED.inc()
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(PRODUCER_STOP_SECONDS):
                 await producer.stop()
         except (TimeoutError, KafkaError, OSError):
             await _abandon(producer)
@@ -325,11 +328,12 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     accumulator, sender = producer._message_accumulator, producer._sender.sender_task
     accumulator.fail_all(KafkaError())
     with contextlib.suppress(TimeoutError, KafkaError, OSError):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PRODUCER_STOP_SECONDS):
             await producer.client.close()
-    if sender is not None:
-        sender.cancel()
-        await asyncio.wait([sender], timeout=1)
+    for _ in range(5):  # cancelled, it waits for its requests, one by one: cancelled again, each of them ends
+        if sender is not None and not sender.done():
+            sender.cancel()
+            await asyncio.wait([sender], timeout=0.2)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:

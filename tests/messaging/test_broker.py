@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -159,3 +161,39 @@ async def test_topics_that_are_not_as_declared_are_named(bootstrap: str, topic: 
         await broker.check_topics(bootstrap, [Topic(topic, 12), Topic("not.there", 1)], replication=1)
     assert f"{topic}: partitions is 3, declared 12" in str(refused.value)
     assert "not.there: missing" in str(refused.value)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """`broker.run` gives the second signal back to the kernel: this process keeps its own."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+async def test_told_to_stop_the_batch_in_hand_is_finished_and_committed(
+    settings: Settings, topic: str, signals: None
+) -> None:
+    await publish(settings.kafka, topic, [b"1"])
+    entered, applied, again = asyncio.Event(), Seen(), Seen()
+
+    async def slowly(records: Sequence[Record]) -> None:
+        entered.set()
+        await asyncio.sleep(0.3)
+        applied.extend(record.value for record in records)
+
+    async def receive(records: Sequence[Record]) -> None:
+        again.extend(record.value for record in records)
+
+    kafka = broker.create(settings, name="tests")
+    broker.subscribe(kafka, [topic], group=f"group-{topic}", receive=slowly)
+    running = asyncio.create_task(broker.run(kafka))
+    await asyncio.wait_for(entered.wait(), 30)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, 30)
+    assert applied == [b"1"]
+    await publish(settings.kafka, topic, [b"2"])
+    async with subscribed(settings, topic, receive):
+        await again.until(1)
+    assert again == [b"2"], "the offset of the first was committed"

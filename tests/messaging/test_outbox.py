@@ -148,3 +148,51 @@ async def test_a_slow_kafka_ends_the_round_before_its_transaction_idles_too_long
     async with running(relay):
         await drained(engine)
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_producer_that_answers_nothing_is_replaced_and_leaves_nothing_behind(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WedgedOnce(Relay):
+        wedged = 0
+
+        async def _started_producer(self) -> AIOKafkaProducer:
+            producer = await super()._started_producer()
+            if self.wedged < 2:
+                self.wedged += 1
+                monkeypatch.setattr(producer.client, "send", never_answers)
+            return producer
+
+    async def never_answers(*_: object, **__: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(outbox, "WAVE_SECONDS", 0.2)
+    monkeypatch.setattr(outbox, "PRODUCER_STOP_SECONDS", 0.2)
+    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 4)))
+    async with running(WedgedOnce(engine, "tried", bootstrap)):
+        await drained(engine)
+    assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2, 3]
+    left = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]
+    assert not [name for name in left if "Sender" in name or "Accumulator" in name]
+
+
+async def test_a_relay_that_is_told_to_stop_finishes_its_round_and_publishes_what_was_committed_last(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    entered = asyncio.Event()
+
+    class Slow(Relay):
+        async def _publish(self, rows: Sequence[outbox._Row]) -> list[outbox._Row]:
+            published = await super()._publish(rows)
+            entered.set()
+            await asyncio.sleep(0.2)
+            return published
+
+    await put(engine, Message(topic, an_event("person", 1)))
+    relay = Slow(engine, "tried", bootstrap)
+    async with running(relay):
+        await entered.wait()
+        await put(engine, Message(topic, an_event("person", 2)))
+        relay.wake()
+    assert await unpublished(engine) == 0
+    assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2]

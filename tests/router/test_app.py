@@ -21,6 +21,7 @@ from schemas.model import Reference
 from schemas.topics import REFERRAL_EVENT, declared, hub_case
 from services.messaging import broker
 from services.messaging.cloudevents import Record
+from services.messaging.watchdog import STALLED
 from services.router.change import case_id_of
 from tests.router.builders import DIRECTORY, a_form, a_referral, received
 from tests.router.records import a_command, a_record
@@ -265,3 +266,38 @@ async def test_it_says_what_is_wrong_and_ends_with_1(
     assert process.returncode == 1
     assert names in said.decode()
     assert "Traceback" not in said.decode()
+
+
+STANDS_STILL = """
+import asyncio
+from services.messaging import broker, process
+from services.router import app, batch
+
+async def never(self, records):
+    await asyncio.Event().wait()
+
+batch.Batches.receive = never
+broker.GRACEFUL_SECONDS = 0.1
+process.run("router", app.main)
+"""
+
+
+async def test_one_that_stands_still_ends_itself_and_says_which_loop_it_was(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine
+) -> None:
+    key = uuid.uuid4().hex
+    await publish(bootstrap, [a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        STANDS_STILL,
+        env={**os.environ, **environment, "LIGHTBULB_STALL_SECONDS": "1"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == STALLED
+    assert b"stands_still" in said
+    assert b'"loop": "consumer"' in said
+    async with a_process(environment):
+        await until(engine, f"select count(*) from router.input where person_key = '{key}'", 1)

@@ -1,0 +1,96 @@
+"""A deliverer that gets no further is ended; one whose carrier is slow is left alone."""
+
+import asyncio
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import watchdog
+from services.messaging.sight import Seen
+from services.messaging.watchdog import Stalled, Watchdog
+from services.notifier import waiting
+from services.notifier.channels import Delivered, Outcome, Parcel, Rendered
+from services.notifier.delivery import Delivery
+from services.notifier.feedback import Feedback
+from tests.notifier.builders import GP, a_life, by_gp, the_recipients
+from tests.notifier.running import WORDS, a_notifier, until_rows
+
+ACCEPTED = "select * from notifier.feedback where state = 'accepted'"
+
+
+@pytest.fixture(autouse=True)
+def this_process_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "end_at_last", lambda seconds: None)
+
+
+class DatabaseOnly:
+    """Looks at the database; Kafka always answers."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def look(self) -> Seen:
+        async with self._engine.connect() as connection:
+            return Seen(database=True, kafka=True, due=await waiting.look(connection))
+
+    async def close(self) -> None: ...
+
+
+class Carrier:
+    """Takes so many seconds for each parcel."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def render(self, feedback: Feedback) -> Rendered:
+        raise NotImplementedError
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        await asyncio.sleep(self._seconds)
+        return Delivered()
+
+
+async def composed(engine: AsyncEngine, referrals: int) -> None:
+    async with a_notifier(engine, the_recipients({GP: "http://127.0.0.1:9/"}), delivering=False) as notifier:
+        for number in range(referrals):
+            await notifier.hears(*a_life(by_gp(reference=f"LB-{number}"), f"life {number}"))
+
+
+async def delivered_by(engine: AsyncEngine, carrier: Carrier, seconds: float, wanted: int) -> None:
+    """Deliver until so many are accepted; raises Stalled."""
+    delivery = Delivery(engine, {"fhir": carrier}, WORDS, lease_seconds=20)
+    dog = Watchdog(DatabaseOnly(engine), [delivery.loop()], seconds=seconds)  # type: ignore[arg-type]
+    running = [asyncio.create_task(delivery.run()), asyncio.create_task(dog.run())]
+    accepted = asyncio.create_task(until_rows(engine, ACCEPTED, wanted, 30))
+    try:
+        done, _ = await asyncio.wait([*running, accepted], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*running, accepted):
+            task.cancel()
+        await asyncio.gather(*running, accepted, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def test_one_whose_attempts_never_end_is_ended(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def not_at_all(_: object) -> None: ...
+
+    monkeypatch.setattr(Delivery, "_finish", not_at_all)
+    await composed(engine, 1)
+    with pytest.raises(Stalled, match="deliverer"):
+        await delivered_by(engine, Carrier(3600), 0.5, wanted=1)
+
+
+async def test_one_that_claims_nothing_any_more_is_ended(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Delivery, "_claim", never)
+    await composed(engine, 1)
+    with pytest.raises(Stalled, match="deliverer"):
+        await delivered_by(engine, Carrier(0), 0.5, wanted=1)
+
+
+async def test_one_whose_carrier_is_slow_is_left_alone(engine: AsyncEngine) -> None:
+    await composed(engine, 2)  # two parcels for each referral, one after the other
+    await delivered_by(engine, Carrier(1.0), 1.7, wanted=4)
