@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,20 @@ def template(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     execute(server, f"drop database {name} with (force)")
 
 
-@pytest.fixture
-def database_url(template: tuple[str, str]) -> Iterator[str]:
+@contextmanager
+def a_database(template: tuple[str, str]) -> Iterator[str]:
+    """A migrated database for as long as it is needed."""
     server, original = template
     name = f"intake_{uuid.uuid4().hex[:10]}"
     execute(server, f"create database {name} template {original}")
     yield _named(server, name).replace("postgresql://", "postgresql+asyncpg://")
     execute(server, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database_url(template: tuple[str, str]) -> Iterator[str]:
+    with a_database(template) as url:
+        yield url
 
 
 @pytest.fixture
