@@ -25,7 +25,7 @@ def row(words: str, examples: Sequence[Example], answers: Mapping[str, Answers],
         _counted(Counter(answer.outcome for answer in given)) + (f"; {total} rows: {_counted(rows)}" if total else ""),
         f"{len(hubs)}" if hubs else "none",
         _counted(Counter(path.status or "unknown" for path in paths)),
-        f"{len(told)} messages to {len(listeners)} partners" if told else "",
+        f"{len(told)} messages to {len(listeners)} partner{'s'[: len(listeners) - 1]}" if told else "",
     ]
 
 

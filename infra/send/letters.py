@@ -50,6 +50,8 @@ def of_status(status: int, kinds: set[str]) -> Outcome:
             return "not allowed"
         case _ if 200 <= status < 300:
             return "accepted"
+        case 408 | 429:
+            return "unavailable"
         case _ if status >= 500:
             return "unavailable"
         case _:

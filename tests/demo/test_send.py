@@ -72,6 +72,8 @@ def test_any_bytes_become_a_request(body: bytes) -> None:
         (401, {"login"}, "not allowed"),
         (403, {"forbidden"}, "not allowed"),
         (503, {"transient"}, "unavailable"),
+        (408, {"timeout"}, "unavailable"),
+        (429, set(), "unavailable"),
     ],
 )
 def test_answers_are_told_apart(status: int, kinds: set[str], outcome: str) -> None:
