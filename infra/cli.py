@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from infra.operate.commands import quarantine_commands
+from infra.operate.commands import quarantine_commands, replay_commands, republish
 from infra.terminal import DEFAULT_DATA, Data, Refused, addresses, complaints, console, database_of, kafka_of
 from services.messaging.settings import CHECKOUT
 
@@ -25,6 +25,8 @@ app = typer.Typer(
 directory_commands = typer.Typer(help="The reviewed data of infra/directory.", no_args_is_help=True)
 app.add_typer(directory_commands, name="directory")
 app.add_typer(quarantine_commands, name="quarantine")
+app.add_typer(replay_commands, name="replay")
+app.command()(republish)
 
 
 @app.command()

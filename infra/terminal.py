@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 
 from services.messaging import settings
-from services.messaging.settings import CHECKOUT
+from services.messaging.settings import CHECKOUT, Settings
 
 console = Console()
 complaints = Console(stderr=True)
 
 DEFAULT_DATA = CHECKOUT / "data"
+DIRECTORY = CHECKOUT / "infra" / "directory"
 Data = Annotated[
     Path,
     typer.Option("--data", metavar="DIR", envvar="LIGHTBULB_DATA", help="Folder of the installation that `up` runs."),
@@ -42,3 +43,23 @@ def database_of(data: Path) -> str:
 def kafka_of(data: Path) -> str:
     """The Kafka named in the environment, else the one of the installation in `data`."""
     return settings.from_environment("kafka") or str(addresses(data)["kafka"])
+
+
+def settings_of(data: Path, directory: Path) -> Settings:
+    """The settings of the environment, where it names a database; else those of the services of the installation in `data`."""
+    if settings.from_environment("database"):
+        return settings.load()
+    from infra.installation import OUR_MAILBOX  # the embedded parts are imported only where they are needed
+
+    found = addresses(data)
+    return Settings(
+        database=found["postgres"],
+        kafka=found["kafka"],
+        secret_file=data / "secret",
+        directory=directory,
+        deployment=data / "deployment.yaml",
+        mesh_url=found["mesh"]["url"],
+        mesh_mailbox=OUR_MAILBOX,
+        mesh_password=found["mesh"]["password"],
+        mesh_shared_key=found["mesh"]["shared_key"],
+    )

@@ -16,13 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operate import replay
 from infra.operate.replay import Lines, Progress, Proof
 from schemas.topics import CASE_EVENT
+from services import directory as directories
+from services import partners
 from services.messaging import database
 from services.messaging.cloudevents import Record
 from services.messaging.database import Transaction
 from services.messaging.quarantine import event_id, headers_of
+from services.messaging.settings import Settings
+from services.notifier import words
+from services.notifier.app import carriers
 from services.notifier.channels import Channel
 from services.notifier.feedback import Recipients, Words
 from services.notifier.receiver import Receiver
+from services.notifier.recipients import KnownPartners
 from services.router.batch import SOURCE
 
 SCHEMA, OTHER = "notifier", "replay_notifier"
@@ -59,6 +65,14 @@ class _Otherwise:
 
     edits: dict[str, Record] = field(default_factory=dict)
     untold: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+
+async def run_with(config: Settings, progress: Progress, *, keep: bool = False) -> Proof:
+    """Replay and compare, with the directory, partners and carriers of these settings."""
+    reviewed = words.load(config.directory, directories.load(config.directory))
+    recipients = KnownPartners(partners.load(config.directory, config.deployment), mesh=config.mesh_url is not None)
+    async with carriers(config, recipients, reviewed) as channels:
+        return await run(config.database, Composing(recipients, reviewed, channels), progress, keep=keep)
 
 
 async def run(url: str, composing: Composing, progress: Progress, *, keep: bool = False) -> Proof:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,8 +14,9 @@ from infra.migrations import migrate
 from infra.terminal import Refused
 from services.messaging import database as databases
 from services.router.batch import Batches
+from tests.conftest import execute
 from tests.operate.conftest import emptied
-from tests.router.builders import DIRECTORY, GP, a_form, a_referral, cancelled, received, updated
+from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
 from tests.router.records import NOW, a_record
 
 GOOD = a_record(received(GP, a_referral()))
@@ -41,7 +43,11 @@ async def _park(url: str) -> int:
 
 
 def lightbulb(*words: str) -> Result:
-    return CliRunner().invoke(app, ["quarantine", *words], env={"COLUMNS": "200"})
+    return run("quarantine", *words)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words, env={"COLUMNS": "200"})
 
 
 def test_list_show_dry_run_and_discard(parked: str) -> None:
@@ -94,3 +100,36 @@ def test_an_id_that_names_nothing_is_refused_in_a_sentence(parked: str) -> None:
     told = lightbulb("show", "router:0")
     assert isinstance(told.exception, Refused)
     assert "router:0 is not in quarantine" in str(told.exception)
+
+
+def test_replay_says_how_fast_and_whether_it_is_equal_and_exits_with_1_where_it_is_not(
+    parked: str, database: str
+) -> None:
+    asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
+    told = run("replay", "router")
+    assert (told.exit_code, "1 inputs replayed" in told.stdout, "Equal." in told.stdout) == (0, True, True)
+
+    execute(database, "update router.person set provisional = true")
+    told = run("replay", "router", "--json")
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["differing"] == [[KEY, ["person"]]]
+
+
+def test_republish_says_what_would_go_again_and_then_does_it(parked: str, database: str) -> None:
+    asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
+    words = ("republish", "--hub", "blaby", "--since", "2026-01-01")
+    assert "1 events about 1 persons would go to hub.blaby.case again" in run(*words, "--dry-run").stdout
+    assert json.loads(run(*words, "--json").stdout)["events"] == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("--hub", "nowhere", "--since", "2026-01-01"), ("--hub", "blaby", "--since", "then")]
+)
+def test_republish_refuses_a_hub_or_a_time_that_is_none(words: tuple[str, ...]) -> None:
+    assert run("republish", *words).exit_code == 2
+
+
+async def _on(url: str, do: Any, records: Any) -> None:
+    engine = databases.connect(url)
+    await do(Batches(engine, DIRECTORY, clock=lambda: NOW), records)
+    await engine.dispose()

@@ -10,7 +10,17 @@ import pytest
 
 from services.messaging.settings import CHECKOUT
 
-COMMANDS = ("up", "demo", "send", "status", "trace", "migrate", "fetch", "directory check")
+COMMANDS = (
+    *("up", "demo", "send", "status", "trace", "migrate", "fetch", "directory check", "republish"),
+    *(
+        "quarantine list",
+        "quarantine show",
+        "quarantine resubmit",
+        "quarantine discard",
+        "replay router",
+        "replay notifier",
+    ),
+)
 
 
 def lightbulb(*words: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,65 @@
+"""A hub's events again, from PostgreSQL's record: for a hub that was away longer than its topic keeps them.
+
+They become new rows of the router's outbox, with the same ids and bytes; the relays that run publish them like any others. The
+person keys are locked while their rows are copied, so what happens to a case meanwhile comes after its copies, as it should.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operate.quarantine import By, record_action
+from schemas.topics import hub_case
+
+KEYS = 200
+"""Person keys that one transaction copies the events of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is published again: so many events of so many persons, from the first to the last time."""
+
+    hub: str
+    events: int
+    persons: int
+    first: datetime | None
+    last: datetime | None
+
+
+async def plan(engine: AsyncEngine, hub: str, since: datetime) -> Again:
+    """What would be published again."""
+    counted = f"select count(*), count(distinct person_key), min(created_at), max(created_at) {_OF_HUB}"
+    async with engine.connect() as tx:
+        row = (await tx.execute(text(counted), _given(hub, since))).one()
+    return Again(hub, *row)
+
+
+_OF_HUB = "from router.outbox where target = :target and created_at >= :since and again_of is null"
+
+
+def _given(hub: str, since: datetime) -> dict[str, object]:
+    return {"target": hub_case(hub), "since": since}
+
+
+async def run(engine: AsyncEngine, hub: str, since: datetime, by: By) -> Again:
+    """Put a copy of each event into the outbox, in order for each person. A repeat, also after a kill, publishes repeats only."""
+    planned = await plan(engine, hub, since)
+    async with engine.connect() as tx:
+        keys = list(await tx.scalars(text(f"select distinct person_key {_OF_HUB} order by 1"), _given(hub, since)))
+    for at in range(0, len(keys), KEYS):
+        async with engine.begin() as tx:
+            given = {**_given(hub, since), "keys": keys[at : at + KEYS]}
+            await tx.execute(text(_LOCK), {"keys": given["keys"]})
+            await tx.execute(text(_COPY), given)
+    async with engine.begin() as tx:
+        what = {"hub": hub, "since": since.isoformat(), "events": planned.events}
+        await record_action(tx, "router", "republish", by, what)
+    return planned
+
+
+_LOCK = "select from router.person_key where person_key = any(cast(:keys as text[])) order by person_key for update"
+_COPY = f"""
+    insert into router.outbox (shard, person_key, target, headers, value, again_of)
+    select shard, person_key, target, headers, value, id {_OF_HUB} and person_key = any(cast(:keys as text[])) order by id"""
