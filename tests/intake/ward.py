@@ -21,7 +21,7 @@ SECONDS = 15.0
 
 
 def a_referral(**changes: str) -> bytes:
-    """REF^I12 for somebody who is staying: anybody, unless `changes` says who."""
+    """REF^I12 for somebody who is staying: anybody, unless `changes` says who. Also by the reviewed file of uhl."""
     said = {
         "trigger": "I12",
         "id": uuid4().hex[:16],
@@ -37,11 +37,13 @@ def a_referral(**changes: str) -> bytes:
     } | changes
     separator = "|"
     asked = f"{said['accept']}{separator}{said['application']}"
-    msh = f"MSH|^~\\&|PAS|TRUST|HUB|COUNTY|{said['made_at']}||REF^{said['trigger']}|{said['id']}|P|{said['version']}"
+    msh = (
+        f"MSH|^~\\&|UHL_TIE|TRUST|HUB|COUNTY|{said['made_at']}||REF^{said['trigger']}|{said['id']}|P|{said['version']}"
+    )
     segments = [
         f"{msh}|||{asked}|GBR",
         f"EVN|{said['trigger']}|{said['made_at']}",
-        f"RF1|{said['status']}|R|LBHOU|||{said['referral']}|20261105",
+        f"RF1|{said['status']}|R|MOVE|||{said['referral']}|20261105",
         f"PID|1||{said['number']}^^^^NHS||{said['family']}^ADA^^^MRS||19440229|F|||1 ANY LANE^^LOUGHBOROUGH^^LE11 5AA^^HOME",
         "PV1|1|I|WARD 7^^^LRI",
         f"NTE|1||{said['note']}",
@@ -55,8 +57,8 @@ MAPPING = Mapping.model_validate(
     {
         "partner": "uhl",
         "title": "A trust of these tests",
-        "needs": {"read_from": ["RF1-3"], "codes": {"LBHOU": {"service": "housing-choices"}}},
-        "reasons": {"read_from": ["RF1-3"], "codes": {"LBHOU": "home-no-longer-suitable"}},
+        "needs": {"read_from": ["RF1-3"], "codes": {"MOVE": {"service": "housing-choices"}}},
+        "reasons": {"read_from": ["RF1-3"], "codes": {"MOVE": "home-no-longer-suitable"}},
     }
 )
 TRANSLATE = translator({name: MAPPING.model_copy(update={"partner": name}) for name in ("uhl", "lpt")})
