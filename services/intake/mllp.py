@@ -21,7 +21,7 @@ from services.intake.doors import CannotListen, Who
 from services.intake.frames import Frame, Frames, NotMllp
 from services.intake.receive import Intake, Protocol
 from services.intake.translators.contract import Translator
-from services.messaging import process
+from services.messaging import metrics, process
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
 from services.partners import Partner
@@ -112,6 +112,7 @@ class Mllp:
         """Count it; say it in the log with the number so far, the same thing once in ten seconds."""
         key = (partner.id if partner else "nobody", what)
         self.counts[key] += 1
+        metrics.MLLP.labels(*key).inc()
         now = time.monotonic()
         if is_worth_a_line and now - self._said.get(key, -60.0) >= limits.LOG_SECONDS:
             self._said[key] = now

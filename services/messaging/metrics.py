@@ -101,6 +101,12 @@ COMMIT_MESSAGES = Histogram(
 COMMIT_SECONDS = Histogram(
     "lightbulb_commit_seconds", "Duration of such a transaction", buckets=_SECONDS, registry=REGISTRY
 )
+MLLP = Counter(
+    "lightbulb_mllp",
+    "Answers over MLLP, and connections that ended otherwise than their sender wished, by what happened",
+    ["partner", "what"],
+    registry=REGISTRY,
+)
 HTTP_ANSWERS = Counter("lightbulb_http_answers", "HTTP answers by status", ["status"], registry=REGISTRY)
 
 

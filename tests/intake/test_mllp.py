@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import limits
 from services.intake.doors import CannotListen
 from services.intake.translators.contract import Delivery, Refusal, Translated
-from services.messaging import database
+from services.messaging import database, metrics
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
 from tests.intake.ward import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
@@ -105,6 +105,7 @@ async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine)
         assert await connection.rest() == b""
     assert await kept(engine) == []
     assert wards.happened("half a frame") == 3
+    assert metrics.REGISTRY.get_sample_value("lightbulb_mllp_total", {"partner": "uhl", "what": "half a frame"}) == 3
 
 
 async def test_a_sender_that_says_no_more_still_gets_its_answers(wards: Wards) -> None:
