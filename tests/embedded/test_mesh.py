@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from infra.embedded import mesh
 from infra.embedded.mesh import Mesh
 
 SENDER, RECIPIENT = "LIGHTBULB1", "GP1"
+OTHER = "OTHER1"
 
 
 def client(server: Mesh, mailbox: str, shared_key: str | None = None) -> MeshClient:
@@ -35,6 +37,34 @@ def test_a_message_is_there_to_be_read_after_a_restart_at_the_same_address(tmp_p
             assert recipient.list_messages() == []
     finally:
         second.stop()
+
+
+def test_what_comes_at_once_to_a_fresh_sandbox_is_all_kept(tmp_path: Path) -> None:
+    a_full_mailbox(tmp_path, 300)
+    server = mesh.start(tmp_path, [SENDER, OTHER])
+
+    def send(_: int) -> str:
+        with client(server, SENDER) as sender:
+            return str(sender.send_message(OTHER, b"feedback", workflow_id="TRIED"))
+
+    try:
+        with ThreadPoolExecutor(12) as threads:
+            sent = set(threads.map(send, range(12)))
+        with client(server, OTHER) as recipient:
+            assert set(recipient.list_messages()) == sent
+    finally:
+        server.stop()
+
+
+def a_full_mailbox(folder: Path, messages: int) -> None:
+    """So that the sandbox takes long to read what it has kept."""
+    server = mesh.start(folder, [SENDER, RECIPIENT])
+    with client(server, SENDER) as sender:
+        sent = str(sender.send_message(RECIPIENT, b"feedback", workflow_id="TRIED"))
+    server.stop()
+    inbox = folder / "mesh" / "mailboxes" / RECIPIENT / "in"
+    for number in range(messages):
+        (inbox / f"{number:032}.json").write_text((inbox / f"{sent}.json").read_text().replace(sent, f"{number:032}"))
 
 
 def test_nobody_reads_without_the_shared_key_and_unknown_mailboxes_are_refused(tmp_path: Path) -> None:
