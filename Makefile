@@ -6,10 +6,10 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check bench chaos lock clean
+.PHONY: help demo up test lint check bench replay-proof chaos lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Show the whole loop: referrals in, cases at their hubs, feedback to the referrers
 	@$(RUN)/lightbulb demo
@@ -35,6 +35,9 @@ SEEDS ?= ci
 
 chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=1..100, ci or planted
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
+
+replay-proof: $(READY) ## Make 20,000 referrals' state, replay it, and prove that it is the same; prints the rate
+	@$(RUN)/python -m infra.bench.replay $(ARGS)
 
 lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
 	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -1,0 +1,264 @@
+"""Makes what so many referrals make of the router and the notifier, replays both, and proves that the result equals what stands.
+
+    make replay-proof ARGS="--count 20000"
+
+The services' own batches apply the inputs, two at a time as two processes would: referrals, updates, second referrals of a person,
+cancels and commands, repeats, and a directory that changes half-way. PostgreSQL alone is needed. Exit code 1 where a key differs.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+import yaml
+from rich.console import Console
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra import postcodes
+from infra.bench.messages import messages
+from infra.embedded import providers
+from infra.migrations import migrate
+from infra.operate import replay_notifier, replay_router
+from infra.operate.replay import Proof
+from infra.operate.replay_notifier import Composing
+from schemas.events import Accept, Event, EventData, ReferralCancelled, ReferralReceived, ReferralUpdated
+from schemas.model import PersonKey, Reference
+from schemas.referral import Referral
+from schemas.topics import CASE_EVENT, REFERRAL_EVENT, hub_command
+from services import directory as directories
+from services import partners
+from services.intake.translators import bars_fhir
+from services.intake.translators.contract import Delivery, Translated
+from services.messaging import database
+from services.messaging.broker import BATCH
+from services.messaging.cloudevents import Record, headers_of, value_of
+from services.messaging.settings import CHECKOUT, Settings
+from services.notifier import words
+from services.notifier.app import carriers
+from services.notifier.receiver import Receiver
+from services.notifier.recipients import KnownPartners
+from services.router import kept
+from services.router.batch import Batches
+from services.router.change import case_id_of
+
+DIRECTORY = CHECKOUT / "infra" / "directory"
+PRACTICE = "gp-alder-lane"
+console = Console(width=120)
+
+
+class Inputs:
+    """The records of `count` persons, in rounds: within a round each person has one."""
+
+    def __init__(self, count: int, places: Sequence[tuple[str, str]]) -> None:
+        self._count = count
+        self._places = places
+        self._referral = _a_referral()
+        self._offsets = itertools.count()
+        self._hubs = directories.load(DIRECTORY)
+
+    def rounds(self) -> Iterator[list[Record]]:
+        yield [self._received(number, "A") for number in range(self._count)]
+        yield [self._accepted(number) for number in range(0, self._count, 4)]
+        yield [self._updated(number) for number in range(0, self._count, 5)]
+        yield [self._received(number, "B") for number in range(0, self._count, 7)]
+        yield [self._cancelled(number) for number in range(0, self._count, 11)]
+
+    def _received(self, number: int, which: str) -> Record:
+        data = ReferralReceived(reference=_reference(number, which), version=1, referral=self._of(number, number))
+        return self._record(number, data, REFERRAL_EVENT)
+
+    def _updated(self, number: int) -> Record:
+        data = ReferralUpdated(reference=_reference(number, "A"), version=2, referral=self._of(number, number + 1))
+        return self._record(number, data, REFERRAL_EVENT)
+
+    def _cancelled(self, number: int) -> Record:
+        return self._record(number, ReferralCancelled(reference=_reference(number, "A"), version=3), REFERRAL_EVENT)
+
+    def _accepted(self, number: int) -> Record:
+        hub = self._hubs.hub_for_district(self._place(number)[1], datetime.now(UTC).date())
+        case = case_id_of(_key(number), _reference(number, "A"))
+        data = Accept(case_id=case, person_key=_key(number), decided_on=1)
+        return self._record(number, data, hub_command(hub.id if hub else self._hubs.triage.id))
+
+    def _place(self, number: int) -> tuple[str, str]:
+        return self._places[number % len(self._places)]
+
+    def _of(self, number: int, place: int) -> Referral:
+        person = self._referral.person
+        address = person.address and person.address.model_copy(update={"postcode": self._place(place)[0]})
+        changed = person.model_copy(update={"address": address, "given_names": (f"Given{number}",)})
+        return self._referral.model_copy(update={"person": changed})
+
+    def _record(self, number: int, data: EventData, topic: str) -> Record:
+        offset = next(self._offsets)
+        event = Event(
+            id=f"bench-{offset}",
+            source="/lightbulb/bench",
+            time=datetime.now(UTC),
+            person_key=_key(number),
+            correlation_id=f"bench-{number}",
+            data=data,
+        )
+        headers = tuple((name, value.encode()) for name, value in headers_of(event).items())
+        return Record(topic, 0, offset, event.person_key.encode(), value_of(event), headers)
+
+
+def _key(number: int) -> PersonKey:
+    return PersonKey(hashlib.sha256(str(number).encode()).hexdigest()[:32])
+
+
+def _reference(number: int, which: str) -> Reference:
+    return Reference(f"LB-{which}{number:07}")
+
+
+def _a_referral() -> Referral:
+    [message] = messages(1, "replay")
+    partner = partners.load(DIRECTORY, None).by_id(PRACTICE)
+    assert partner is not None
+    read = bars_fhir.translate(Delivery(partner, message.body, datetime.now(UTC), b"bench"))
+    assert isinstance(read, Translated)
+    assert read.referral is not None
+    return read.referral
+
+
+# ---- making ---------------------------------------------------------------------------------------------------------
+
+
+async def _route(engine: AsyncEngine, count: int, work: Path) -> int:
+    """Apply everything, by two batches at a time; returns the number of inputs. The second half of the rounds has another directory."""
+    today = directories.load(DIRECTORY)
+    other = directories.load(_full(work))
+    for folder, known in ((DIRECTORY, today), (work / "directory", other)):
+        await kept.keep_directory(engine, folder, known.version)
+    for number, records in enumerate(Inputs(count, await _places(engine)).rounds()):
+        batches = Batches(engine, today if number < 2 else other)
+        halves = [[record for record in records if (record.key or b"")[-1] % 2 == half] for half in (0, 1)]
+        await asyncio.gather(*(_apply(batches, half) for half in halves))
+    async with engine.connect() as tx:
+        return int(await tx.scalar(text("select count(*) from router.input")) or 0)
+
+
+async def _apply(batches: Batches, records: Sequence[Record]) -> None:
+    for at in range(0, len(records), BATCH):
+        await batches.receive(records[at : at + BATCH])
+        if at % (5 * BATCH) == 0:
+            await batches.receive(records[at : at + 50])  # as Kafka brings some again
+
+
+def _full(work: Path) -> Path:
+    folder = work / "directory"
+    shutil.copytree(DIRECTORY, folder)
+    full = {"full": [{"hub": "charnwood", "from": datetime(2026, 1, 1, tzinfo=UTC).date()}]}
+    (folder / "capacity.yaml").write_text(yaml.safe_dump(full))
+    return folder
+
+
+async def _places(engine: AsyncEngine) -> list[tuple[str, str]]:
+    """Postcodes of the county and of its neighbours, and their districts."""
+    async with engine.connect() as tx:
+        rows = await tx.execute(
+            text("select postcode, district from router.postcode order by md5(postcode) limit 2000")
+        )
+        return [(f"{row.postcode[:-3]} {row.postcode[-3:]}", row.district) for row in rows]
+
+
+async def _notify(engine: AsyncEngine, composing: Composing) -> int:
+    """Take everything in that the router said on case.event; returns the number of events."""
+    receiver = Receiver(engine, composing.recipients, composing.words, composing.channels)
+    count = 0
+    async with engine.connect() as tx:
+        rows = await tx.stream(
+            text("select id, person_key, headers, value from router.outbox where target = :topic order by id"),
+            {"topic": CASE_EVENT},
+        )
+        async for page in rows.partitions(BATCH):
+            await receiver.receive([_published(row.id, row.person_key, row.headers, row.value) for row in page])
+            count += len(page)
+    return count
+
+
+def _published(offset: int, key: str, headers: str, value: bytes) -> Record:
+    told: Mapping[str, str] = json.loads(headers)
+    return Record(
+        CASE_EVENT, 0, offset, key.encode(), value, tuple((name, each.encode()) for name, each in told.items())
+    )
+
+
+# ---- proving --------------------------------------------------------------------------------------------------------
+
+
+async def _prove(url: str, count: int, work: Path) -> bool:
+    engine = database.connect(url, pool=4, patience=None)
+    config = _settings(url, work)
+    reviewed = words.load(DIRECTORY, directories.load(DIRECTORY))
+    recipients = KnownPartners(partners.load(DIRECTORY, config.deployment), mesh=False)
+    try:
+        begun = time.perf_counter()
+        inputs = await _route(engine, count, work)
+        routed = time.perf_counter()
+        async with carriers(config, recipients, reviewed) as channels:
+            composing = Composing(recipients, reviewed, channels)
+            events = await _notify(engine, composing)
+            notified = time.perf_counter()
+            console.print(
+                f"made: {count:,} referrals' persons, {inputs:,} inputs at {inputs / (routed - begun):,.0f}/s,"
+                f" {events:,} case events at {events / (notified - routed):,.0f}/s",
+                highlight=False,
+                soft_wrap=True,
+            )
+            proofs = [
+                await _timed("router", replay_router.run(url, DIRECTORY, lambda done, of: None)),
+                await _timed("notifier", replay_notifier.run(url, composing, lambda done, of: None)),
+            ]
+    finally:
+        await engine.dispose()
+    return all(proof.is_equal and not proof.left_out for proof in proofs)
+
+
+async def _timed(name: str, replaying: Coroutine[Any, Any, Proof]) -> Proof:
+    begun = time.perf_counter()
+    proof = await replaying
+    whole = time.perf_counter() - begun
+    console.print(
+        f"replay {name}: {proof.inputs:,} inputs in {proof.seconds:.1f} s, {proof.rate:,.0f}/s; with the comparison {whole:.1f} s;"
+        f" {proof.keys:,} keys, checksum {proof.fingerprint}; {len(proof.differing)} differ",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return proof
+
+
+def _settings(url: str, work: Path) -> Settings:
+    """The practice has a FHIR endpoint, so that its feedback is rendered as such; nothing is ever sent there."""
+    access = {PRACTICE: {"token_sha256": [partners.hash_of("bench")], "feedback_url": "http://127.0.0.1:9/"}}
+    (work / "deployment.yaml").write_text(yaml.safe_dump({"partners": access}))
+    return Settings(
+        database=url, kafka="unused", secret_file=Path("/dev/null"), deployment=work / "deployment.yaml", mesh_url=None
+    )
+
+
+def main() -> None:
+    """Exit code 1 where what is replayed is not what stands."""
+    reader = argparse.ArgumentParser(prog="make replay-proof", description=__doc__)
+    reader.add_argument("--count", type=int, default=20_000, help="persons, each with a referral and some with more")
+    given = reader.parse_args()
+    with providers.postgres() as provided, tempfile.TemporaryDirectory(prefix="lightbulb-replay-") as work:
+        migrate(provided.address)
+        uvloop.run(postcodes.load(provided.address))
+        equal = uvloop.run(_prove(provided.address, given.count, Path(work)))
+    raise SystemExit(0 if equal else 1)
+
+
+if __name__ == "__main__":
+    main()
