@@ -25,6 +25,7 @@ async def in_pieces(
     council: str,
     pieces: Sequence[bytes],
     *,
+    accept: str = "*/*",
     breaks_off: bool = False,
     at_piece: Callable[[int], Awaitable[bool]] | None = None,
 ) -> Reply | None:
@@ -51,16 +52,17 @@ async def in_pieces(
             gone.set()
             await asyncio.sleep(0.01)  # so that its leaving is noticed while the report is made
 
-    await intake.app(_scope(intake, council, partner), receive, send)
+    await intake.app(_scope(intake, council, partner, accept), receive, send)
     if not sent:
         return None
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Reply(sent[0]["status"], found, b"".join(part.get("body", b"") for part in sent[1:]))
 
 
-def _scope(intake: InProcess, council: str, partner: str) -> dict[str, Any]:
+def _scope(intake: InProcess, council: str, partner: str, accept: str) -> dict[str, Any]:
     path = f"/councils/{council}/referrals"
-    headers = {"content-type": "text/csv", "authorization": f"Bearer {intake.installation.tokens[partner]}"}
+    token = intake.installation.tokens[partner]
+    headers = {"content-type": "text/csv", "accept": accept, "authorization": f"Bearer {token}"}
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
