@@ -141,20 +141,25 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Step
     rows = await _rows(
         connection,
         reference,
-        """select 'router' as service, parked.* from router.quarantine as parked where chain = :reference
+        """select 'router' as service, parked.* from router.quarantine as parked where :reference = any(chain || also)
            union all
-           select 'notifier', parked.* from notifier.quarantine as parked where chain = :reference""",
+           select 'notifier', parked.* from notifier.quarantine as parked where :reference = any(chain || also)""",
     )
     return [
         Step(
             row.first_at,
             f"{row.service} quarantine",
-            "waits behind an earlier record" if row.waiting else "parked",
-            f"{row.reason}; {row.topic} {row.partition}@{row.offset}; "
-            + ("resolved" if row.resolved_at else "unresolved"),
+            f"{row.service}:{row.id} " + ("waits behind an earlier record" if row.waiting else "parked"),
+            f"{row.reason}; {row.topic} {row.partition}@{row.offset}; {_state(row)}",
         )
         for row in rows
     ]
+
+
+def _state(row: Row[Any]) -> str:
+    if row.resolved_at is not None:
+        return f"{row.resolution} {row.resolved_at:%Y-%m-%d %H:%M:%S}"
+    return "asked to be put back" if row.resubmit_at else "unresolved"
 
 
 READERS = (_delivered, _handed_on, _decided, _told_hubs, _told_referrers, _attempted, _quarantined)

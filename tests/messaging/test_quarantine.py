@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -153,3 +154,21 @@ async def test_a_resolved_record_that_kafka_brings_again_is_settled(engine: Asyn
         standing = await quarantine.standing(tx, "tried", ["p"], brought)
     assert [standing.is_settled("p", record) for record in brought] == [True, True, False, False]
     assert not standing.is_settled("q", brought[1])
+
+
+async def test_putting_back_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "RELEASE_SECONDS", 0.001)
+    answers = iter([ConnectionError(), 0, TimeoutError()])
+    tried = asyncio.Event()
+
+    async def release() -> int:
+        answer = next(answers, None)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            tried.set()
+        return 0
+
+    going_on = asyncio.create_task(quarantine.keep_releasing(release))
+    await asyncio.wait_for(tried.wait(), 10)
+    going_on.cancel()

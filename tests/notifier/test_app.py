@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services import partners
-from services.messaging import broker
+from services.messaging import broker, quarantine
 from services.messaging.cloudevents import headers_of, value_of
-from tests.notifier.builders import GP, GP_MAILBOX, a_life, by_gp
+from services.messaging.quarantine import Parking
+from tests.notifier.builders import GP, GP_MAILBOX, a_life, as_records, by_gp
 from tests.notifier.gp_system import GpSystem
 from tests.notifier.running import until, until_rows
 
@@ -80,6 +82,20 @@ async def publish(bootstrap: str, events: Sequence[Event]) -> None:
         headers = [(name, value.encode()) for name, value in headers_of(event).items()]
         await producer.send_and_wait(CASE_EVENT, value_of(event), key=event.person_key.encode(), headers=headers)
     await producer.stop()
+
+
+async def test_a_running_notifier_tells_what_was_asked_for(
+    environment: dict[str, str], engine: AsyncEngine, gp: GpSystem
+) -> None:
+    [_, assigned, *_] = as_records(a_life(by_gp(reference=f"LB-{uuid.uuid4().hex[:6]}"), "asked-for", uuid.uuid4().hex))
+    async with engine.begin() as tx:
+        await quarantine.park(
+            tx, "notifier", [Parking(assigned, (assigned.key or b"").decode(), ("LB-1",), "KeyError")]
+        )
+        await tx.execute(text("update notifier.quarantine set resubmit_at = now()"))
+    async with a_process(environment):
+        await until_rows(engine, "select * from notifier.quarantine where resolution = 'applied'", 1, 60)
+        await until_rows(engine, "select * from notifier.feedback where state = 'accepted'", 1, 60)
 
 
 async def test_two_processes_one_killed_tell_everything_once_and_in_order(

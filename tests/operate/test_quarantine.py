@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra import trace
 from infra.operate import quarantine
 from infra.operate.quarantine import By, EditRefused, Filters, NoSuchRow, Row
 from schemas.events import Accept
@@ -256,3 +257,13 @@ async def test_the_repeats_of_a_discarded_record_go_with_it(engine: AsyncEngine)
         ("discarded",),
         ("discarded",),
     ]
+
+
+async def test_trace_names_the_rows_and_what_became_of_them(engine: AsyncEngine) -> None:
+    found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
+    await discard(engine, found[:1])
+    steps = await trace.path(engine.url.render_as_string(hide_password=False), GP)
+    told = [(step.what, step.why.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router quarantine"]
+
+    first, second = (row.name for row in found)
+    assert told == [(f"{first} parked", "discarded"), (f"{second} waits behind an earlier record", "unresolved")]

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,6 +30,22 @@ async def test_the_countys_and_the_neighbours_postcodes_are_loaded_once(engine: 
         placed = await tx.scalar(text("select district from router.postcode where postcode = 'LE11AA'"))
     assert county == 26_026
     assert placed == "E06000016"
+
+
+async def test_what_changes_with_a_release_is_remembered_as_it_was(
+    engine: AsyncEngine, migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postcodes, "rows", lambda districts: iter([("LE86AA", "E07000130"), ("LE99ZZ", "E07000129")]))
+    async with engine.begin() as tx:
+        await tx.execute(text("delete from router.postcode_before"))
+        await tx.execute(text("comment on table router.postcode is null"))
+        await tx.execute(text("delete from router.postcode where postcode not in ('LE86AA', 'LE115AA')"))
+    await postcodes.load(migrated)
+    async with engine.begin() as tx:
+        before = (await tx.execute(text("select postcode, district from router.postcode_before order by 1"))).all()
+        await tx.execute(text("comment on table router.postcode is null"))
+
+    assert [tuple(row) for row in before] == [("LE115AA", "E07000130"), ("LE86AA", "E07000129"), ("LE99ZZ", None)]
 
 
 def test_no_other_letter_holds_a_postcode_of_these_districts() -> None:
