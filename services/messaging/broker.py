@@ -289,11 +289,11 @@ def _stop_when_asked(stopping: asyncio.Event) -> None:
     asks = (signal.SIGTERM, signal.SIGINT)
 
     def asked() -> None:
-        log.info("stops")
-        stopping.set()
         for number in asks:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
+        log.info("stops")
+        stopping.set()
 
     for number in asks:
         loop.add_signal_handler(number, asked)

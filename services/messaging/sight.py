@@ -21,7 +21,7 @@ from services.messaging.database import Transaction
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
 
-LOOK_SECONDS = 8.0
+LOOK_SECONDS = 5.0
 """How long either server may take to tell; then it counts as away."""
 
 COUNTED = 10_001
@@ -90,7 +90,9 @@ class Sight:
             self._told("kafka", self._lags(), self._kafka.forget),
         )
         waiting, due = rows if rows is not None else ({}, False)
-        reachable = await self._told("kafka", self._kafka.writable(sorted(waiting)), self._kafka.forget)
+        reachable = None
+        if lags is not None:
+            reachable = await self._told("kafka", self._kafka.writable(sorted(waiting)), self._kafka.forget)
         self.seen = Seen(
             database=rows is not None,
             kafka=lags is not None and reachable is not None,

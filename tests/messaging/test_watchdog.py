@@ -280,7 +280,11 @@ async def stopped(last: str, signals: int, environment: dict[str, str]) -> tuple
         while word not in (line := await asyncio.wait_for(child.stderr.readline(), 30)):
             assert line
         child.send_signal(signal.SIGTERM)
-    _, said = await asyncio.wait_for(child.communicate(), 30)
+    try:
+        _, said = await asyncio.wait_for(child.communicate(), 30)
+    finally:
+        if child.returncode is None:
+            child.kill()
     return child.returncode, said.decode()
 
 
