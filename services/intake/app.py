@@ -87,6 +87,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
     try:
         ended, _ = await asyncio.wait({serving, committing, relaying, *beside}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        intake.stopping.set()
         server.should_exit = True
         await asyncio.gather(serving, mllp.stop())
         batching.close()

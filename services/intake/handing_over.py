@@ -77,10 +77,12 @@ class HandingOver:
             await self._note()
 
     async def _windows_told(self, twice: Mapping[str, Sequence[int]]) -> AsyncGenerator[bytes, None]:
-        """The report of each window; where the database goes away in the middle, of the rows that were not processed."""
+        """The report of each window; where the database goes away in the middle, or we do, of the rows that were not processed."""
         told = 0
         try:
             async for window in self._windows():
+                if self.intake.stopping.is_set():
+                    raise Unavailable
                 entries = await self._told(window, twice)
                 if not told and all(one["outcome"] == "not-processed" for one in entries):
                     raise Unavailable

@@ -32,6 +32,7 @@ class Intake:
     forms: Mapping[str, form.Form]
     hl7v2: Translator
     councils: Mapping[str, CouncilMapping] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     windows: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(limits.WINDOWS_AT_ONCE))
     attachment_key: bytes = field(init=False)
 

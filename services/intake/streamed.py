@@ -37,6 +37,8 @@ class Streamed(Response):
             await _within(send, {"type": "http.response.body", "body": b"", "more_body": False})
         except (OSError, TimeoutError) as error:
             log.info("report_not_taken", kind=type(error).__name__)
+        except Exception as error:  # the sender sees an answer that breaks off
+            log.error("report_failed", kind=type(error).__name__)
 
 
 async def _within(send: Send, message: dict[str, object]) -> None:

@@ -78,6 +78,22 @@ async def test_database_away_in_the_middle_is_told_in_every_line_of_the_report_a
     assert reply.body.count(b"not-processed: row of line") == 10
 
 
+@pytest.mark.usefixtures("_small_windows")
+async def test_a_stop_does_not_wait_for_a_long_file_and_says_which_rows_were_not_processed(
+    installation: Installation, engine: AsyncEngine
+) -> None:
+    async with InProcess(installation, engine) as intake:
+
+        async def stop(_: int) -> bool:
+            intake.intake.stopping.set()
+            return True
+
+        reply = await in_pieces(intake, "blaby", [three_windows()], at_piece=stop)
+        assert reply is not None
+        assert counts(reply) == {"rows": 15, "received": 5, "not-processed": 10}
+        assert (await upload(intake, "blaby", three_windows())).status == 503
+
+
 async def test_database_away_before_the_first_byte_is_503_and_nothing_is_kept(
     installation: Installation, database_url: str, engine: AsyncEngine
 ) -> None:

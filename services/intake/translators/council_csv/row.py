@@ -54,7 +54,8 @@ class _Row:
         self._reference: str | None = None
         self._sent_at: datetime | None = None
         self._postcode: tuple[str, str] | None = None
-        self.cancel_reason: CancelReason | None = None
+        self._taken_back: CancelReason | None = None
+        self._said_no = False
         self._ask(mapping.needs)
         for place, value in mapping.constants.items():
             _put(self._content, tuple(place.split(".")), value)
@@ -83,7 +84,7 @@ class _Row:
             case "moment":
                 self._sent_at = self._past(header, value)
             case "status":
-                self.cancel_reason = CANCELS.get(value, self.cancel_reason)
+                self._taken_back = CANCELS.get(value)
             case "name":
                 self._content.setdefault("person", {}).update({k: v for k, v in value.items() if v})
             case "address":
@@ -104,7 +105,7 @@ class _Row:
         else:
             _put(self._content, column.path, value)
             if place == _CONSENT and value == "no":
-                self.cancel_reason = self.cancel_reason or EndReason.CONSENT_WITHDRAWN
+                self._said_no = True
 
     def _keep_address(self, header: str, address: dict[str, Any]) -> None:
         if found := address.pop("postcode", None):
@@ -126,6 +127,11 @@ class _Row:
                 words.append(need.words)
 
     # -- the whole
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Why the referral is taken back, where it is: a person's no before anything else."""
+        return EndReason.CONSENT_WITHDRAWN if self._said_no else self._taken_back
 
     def cancelled(self) -> Translated | Refusal:
         """A row that takes its referral back, also by a consent that is no: only what says so needs to be right."""
