@@ -216,7 +216,9 @@ async def check_topics(kafka: str, topics: Sequence[Topic], *, replication: int)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
-        found = {topic["topic"]: topic for topic in await admin.describe_topics([topic.name for topic in topics])}
+        found = {
+            topic["topic"]: topic for topic in await admin.describe_topics()
+        }  # of all: asked by name, it may create one
         configs = await _found_configs(admin, [topic.name for topic in topics])
     finally:
         await admin.close()
