@@ -18,7 +18,7 @@ from schemas.events import CASE_EVENTS, CaseEvent
 from services.messaging import cloudevents
 from services.messaging.cloudevents import Record, Undecodable
 from services.messaging.database import Transaction
-from services.messaging.quarantine import event_id, headers_kept, headers_of
+from services.messaging.quarantine import headers_kept, headers_of
 from services.router.batch import Unreadable, read_record
 
 SERVICES = ("router", "notifier")
@@ -280,36 +280,39 @@ def _discarding(row: Row) -> Planned:
 
 async def _repeats(engine: AsyncEngine, rows: Sequence[Row]) -> list[Row]:
     """The same event at another place: discarding one of them means both."""
-    known = {row.name for row in rows}
-    async with engine.connect() as tx:
-        found = [
-            other
-            for row in rows
-            if row.resolved_at is None and (event := event_id(row.record))
-            for other in await _rows(
-                tx,
-                row.service,
-                "person_key = :key and topic = :topic and event_id = :event and resolved_at is null",
-                {"key": row.person_key, "topic": row.record.topic, "event": event},
-            )
-        ]
-    return list({other.name: other for other in found if other.name not in known}.values())
+    return await _beside(
+        engine,
+        rows,
+        """one.topic = other.topic and one.event_id = other.event_id and one.resolved_at is null
+           and other.resolved_at is null""",
+    )
 
 
 async def _following(engine: AsyncEngine, rows: Sequence[Row], besides: set[str]) -> list[Planned]:
+    behind = await _beside(
+        engine,
+        rows,
+        "other.id > one.id and other.waiting and other.resolved_at is null and (one.chain || one.also) && (other.chain || other.also)",
+    )
+    return [Planned(row, "follows", "waits behind one of these") for row in behind if row.name not in besides]
+
+
+async def _beside(engine: AsyncEngine, rows: Sequence[Row], related: str) -> list[Row]:
+    """Other rows of the same persons that are `related` to one of these."""
+    found: list[Row] = []
     async with engine.connect() as tx:
-        behind = [
-            other
-            for row in rows
-            for other in await _rows(
-                tx,
-                row.service,
-                "person_key = :key and id > :id and waiting and resolved_at is null and (array[chain] || also) && :chains",
-                {"key": row.person_key, "id": row.id, "chains": list(row.chains)},
-            )
-        ]
-    new = {other.name: other for other in behind if other.name not in besides}
-    return [Planned(other, "follows", "waits behind one of these") for other in new.values()]
+        for service in SERVICES:
+            given = _ids([row for row in rows if row.service == service])
+            if given["ids"]:
+                found += await _rows(tx, service, _BESIDE.format(service=service, related=related), given)
+    return found
+
+
+_BESIDE = """
+    id <> all(cast(:ids as bigint[])) and exists (
+        select from {service}.quarantine as one join {service}.quarantine as other using (person_key)
+        where (one.person_key, one.id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
+          and (other.person_key, other.id) = (quarantine.person_key, quarantine.id) and {related})"""
 
 
 async def act(engine: AsyncEngine, planned: Sequence[Planned], by: By) -> list[Row]:
@@ -435,7 +438,8 @@ async def outcome(engine: AsyncEngine, rows: Sequence[Row], seconds: float) -> l
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         async with engine.connect() as tx:
-            now = [found for row in rows for found in await _rows(tx, row.service, "id = :id", {"id": row.id})]
+            ids = {service: [row.id for row in rows if row.service == service] for service in SERVICES}
+            now = [row for name in SERVICES for row in await _rows(tx, name, "id = any(:ids)", {"ids": ids[name]})]
         if all(row.state != "asked" for row in now) or asyncio.get_running_loop().time() > deadline:
             return now
         await asyncio.sleep(0.2)

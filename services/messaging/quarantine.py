@@ -103,8 +103,11 @@ def headers_kept(headers: Iterable[tuple[str, bytes | None]]) -> str:
 
 def headers_of(kept: str) -> tuple[tuple[str, bytes], ...]:
     """The headers that `headers_kept` wrote."""
-    pairs: list[tuple[str, Any]] = json.loads(kept)
-    return tuple((name, None if value is None else bytes.fromhex(value)) for name, value in pairs)
+
+    def value_of(given: str | None) -> Any:
+        return None if given is None else bytes.fromhex(given)
+
+    return tuple((name, value_of(given)) for name, given in json.loads(kept))
 
 
 def event_id(record: Record) -> str | None:

@@ -252,3 +252,17 @@ async def test_a_database_that_is_away_parks_nothing(engine: AsyncEngine, monkey
         await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
     assert len(await rows(engine, FEEDBACK)) == 2
     assert await rows(engine, PARKED) == []
+
+
+async def test_a_passing_fault_while_composing_parks_nothing(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> list[Feedback]:
+        raise ConnectionRefusedError
+
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        with monkeypatch.context() as patched:
+            patched.setattr(decisions, "compose_for", away)
+            with pytest.raises(ConnectionRefusedError):
+                await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+    assert await rows(engine, PARKED) == []
