@@ -220,6 +220,13 @@ def test_every_fault_is_listed() -> None:
     assert segment(old, "MSA")[3] == "PID-5: one (and 1 more)"
 
 
+def test_of_very_many_faults_the_first_are_listed() -> None:
+    refusal = Refusal(tuple(Fault(f"NTE[{number}]-3", "too-long", "cut it") for number in range(1, 501)))
+    (message,) = told(a_message(), REFUSED, outcome=refusal)
+    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.FAULTS
+    assert segment(message, "MSA")[3].endswith("(and 499 more)")
+
+
 # ---- MSH ------------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +294,11 @@ def test_it_is_written_in_the_senders_separators(separators: str) -> None:
 def test_separators_that_structure_nothing_are_not_used(separators: str) -> None:
     (message,) = told(a_message(separators=separators), REFUSED, outcome=REFUSAL)
     assert message.startswith("MSH|^~\\&|")
+
+
+def test_what_is_repeated_cannot_be_taken_for_structure_of_the_answer() -> None:
+    (message,) = told(a_message(separators="^~\\", id="4^2"), REFUSED, outcome=REFUSAL)
+    assert segment(message, "MSA")[2] == "4\\S\\2"
 
 
 @pytest.mark.parametrize(
