@@ -1,17 +1,18 @@
 """Judges what a run left behind: I1 to I8. Shares no code with the services, and knows of them only what the design says.
 
-Pure: evidence in, violations out. What feedback a case event demands is the design's table, written down here once more.
+Pure: evidence in, violations out. What must have been told to whom is in told.py.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.evidence import Evidence, Health
+from tests.chaos.records import CASE_EVENT, first_occurrences, first_of, of, type_of
 from tests.chaos.sinks import Entry
+from tests.chaos.told import everybody_was_told
 
-CASE_EVENT = "case.event"
 APPLIED = ("received", "updated", "cancelled")
 
 
@@ -108,14 +109,14 @@ def _only_planted_is_parked(e: Evidence) -> Iterator[str]:
 def nothing_is_applied_twice(e: Evidence) -> Iterator[str]:
     yield from _one_version_for_each_message(e)
     numbers: dict[str, set[str]] = defaultdict(set)
-    for entry in _of(e, CASE_EVENT):
+    for entry in of(e, CASE_EVENT):
         numbers[entry.headers["ce_id"]].add(entry.headers["ce_sequence"])
     for row in e.case_events:
         numbers[row["id"]].add(str(row["sequence"]))
     for event, held in sorted(numbers.items()):
         if len(held) > 1:
             yield f"event {event} has the numbers {sorted(held)}: what led to it was applied more than once"
-    begun = Counter(reference for entry in _first_occurrences(e) for reference in _begun_by(entry))
+    begun = Counter(reference for entry in first_occurrences(e) for reference in _begun_by(entry))
     for reference, times in sorted(begun.items()):
         if times != 1:
             yield f"{reference} was opened or joined {times} times"
@@ -136,7 +137,7 @@ def _one_version_for_each_message(e: Evidence) -> Iterator[str]:
 
 def _begun_by(entry: Entry) -> list[str]:
     """The referral that this event brought to a case."""
-    match _type(entry):
+    match type_of(entry):
         case "opened":
             return [concern["reference"] for concern in entry.data["concerns"]]
         case "joined":
@@ -148,14 +149,14 @@ def _begun_by(entry: Entry) -> list[str]:
 def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
     """A command is an event or a refusal, once."""
     effects: dict[str, set[str]] = defaultdict(set)
-    for entry in _of(e, CASE_EVENT):
+    for entry in of(e, CASE_EVENT):
         if command := entry.data.get("command_id"):
             effects[command].add(entry.headers["ce_id"])
     for entry in e.records:
-        if _type(entry) == "command-refused":
+        if type_of(entry) == "command-refused":
             effects[f"{entry.topic} {entry.data['command_id']}"].add(entry.headers["ce_id"])
     for command, ids in sorted(effects.items()):
-        kinds = Counter(_type(entry) for entry in _first_occurrences(e) if entry.data.get("command_id") == command)
+        kinds = Counter(type_of(entry) for entry in first_occurrences(e) if entry.data.get("command_id") == command)
         if any(times > 1 for times in kinds.values()) or (" " in command and len(ids) > 1):
             yield f"command {command} had {len(ids)} effects"
 
@@ -166,14 +167,14 @@ def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
 def nothing_is_out_of_order(e: Evidence) -> Iterator[str]:
     """First occurrences are numbered 1..n without gap or inversion: each key on case.event, each (hub, case) on its hub's topic."""
     sequences: dict[str, list[int]] = defaultdict(list)
-    for entry in _first_occurrences(e):
+    for entry in first_occurrences(e):
         sequences[entry.key].append(int(entry.headers["ce_sequence"]))
     for key, last in sorted(e.keys.items()):
         if sequences[key] != list(range(1, last + 1)):
             yield f"key {key} has on case.event {sequences[key]}, and was numbered to {last}"
     versions: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for entry in _first_of(entry for entry in e.records if entry.topic.endswith(".case")):
-        if _type(entry) != "command-refused":
+    for entry in first_of(entry for entry in e.records if entry.topic.endswith(".case")):
+        if type_of(entry) != "command-refused":
             versions[entry.topic, entry.data["case_id"]].append(entry.data["hub_version"])
     for (topic, case), seen in sorted(versions.items()):
         if seen != list(range(1, len(seen) + 1)):
@@ -191,141 +192,15 @@ def everything_is_published(e: Evidence) -> Iterator[str]:
     yield from (note.removeprefix("I4 ") for note in e.history.notes if note.startswith("I4 "))
     if e.unpublished:
         yield f"{e.unpublished} rows of an outbox are unpublished after the drain"
-    published = {(entry.key, entry.headers.get("ce_id")) for entry in _of(e, CASE_EVENT)}
+    published = {(entry.key, entry.headers.get("ce_id")) for entry in of(e, CASE_EVENT)}
     for row in e.case_events:
         if (row["person_key"], row["id"]) not in published:
             yield f"event {row['sequence']} of key {row['person_key']} is not on case.event"
-    events = Counter((entry.data["reference"], entry.data["version"]) for entry in _first_of(_of(e, "referral.event")))
+    events = Counter((entry.data["reference"], entry.data["version"]) for entry in first_of(of(e, "referral.event")))
     for row in e.intake:
         for version in range(1, row["version"] + 1):
             if events[row["reference"], version] != 1:
                 yield f"version {version} of {row['reference']} is {events[row['reference'], version]} events"
-
-
-# ---- I5 ---------------------------------------------------------------------------------------------------------------
-
-EVERYBODY = frozenset(
-    {"received", "home-hub", "completed", "rejected", "cancelled", "cancellation-refused", "update-refused"}
-)
-CLINICAL = EVERYBODY | {"accepted", "on-hold", "assessed"}
-HEARS: Mapping[str, frozenset[str]] = {
-    "gp": CLINICAL,
-    "clinician": CLINICAL,
-    "coordinator": CLINICAL,
-    "hospital-team": CLINICAL,
-    "first-contact": EVERYBODY,
-    "customer-service": EVERYBODY,
-    "other": EVERYBODY,
-    "council": EVERYBODY,
-}
-"""The design's table: what a referrer of each kind hears. Others have no electronic channel."""
-
-
-def everybody_was_told(e: Evidence) -> Iterator[str]:
-    """Every feedback that the table demands was composed once, in order, and has arrived, at the right place only."""
-    yield from _composed_as_demanded(e)
-    yield from _arrived_as_composed(e)
-    if e.elsewhere:
-        yield f"{e.elsewhere} feedbacks went to an address that a message named"
-    if e.unauthorised:
-        yield f"{e.unauthorised} feedbacks came without the endpoint's token"
-
-
-def _composed_as_demanded(e: Evidence) -> Iterator[str]:
-    demanded: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for entry in sorted(_first_occurrences(e), key=lambda entry: (entry.key, int(entry.headers["ce_sequence"]))):
-        for reference, recipient, told in _demands(entry, e.partners):
-            demanded[reference, recipient].append(told)
-    composed: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in e.feedback:
-        composed[row["reference"], row["recipient"]].append(row["told"])
-    for pair in sorted(demanded.keys() | composed.keys()):
-        if demanded[pair] != composed[pair]:
-            yield f"{pair[1]} should hear of {pair[0]} {demanded[pair]}, and was told {composed[pair]}"
-
-
-def _demands(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
-    """(reference, recipient, what is told) of one case event."""
-    by_id = {partner["id"]: partner for partner in partners}
-    by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
-    for concern in entry.data.get("concerns", ()):
-        told = _told(_type(entry), entry.data, concern)
-        sender = by_id[concern["sent_by"]["partner"]]
-        asked = concern["referred_by"]
-        referrer = by_ods.get((asked.get("organisation") or {}).get("ods"))
-        if referrer is None and asked["kind"] == sender["kind"]:
-            referrer = sender
-        answered = (
-            referrer == sender and concern["format"] != "hl7v2"
-        )  # its acknowledgement has no place for a reference
-        if told and referrer and told in HEARS.get(asked["kind"], ()) and not (told == "received" and answered):
-            yield concern["reference"], referrer["id"], told
-        if told and sender != referrer and told != "received" and told in HEARS.get(sender["kind"], ()):
-            yield concern["reference"], sender["id"], told
-
-
-def _told(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> str | None:
-    """What a case event means for one referral."""
-    reference = concern["reference"]
-    match kind:
-        case "opened":
-            return "received"
-        case "joined":
-            return "received" if data.get("joined") == reference else None
-        case "assigned":
-            return "home-hub" if concern.get("home_hub") else None
-        case "transferred":
-            moved = "transferred" in (concern.get("reasons") or data["case"].get("reasons", []))
-            return "home-hub" if moved and concern.get("home_hub") == data["to_hub"] else None
-        case "accepted":
-            return "accepted"
-        case "held":
-            return "on-hold"
-        case "assessed":
-            return "assessed" if any(one["reference"] == reference for one in data["findings"]) else None
-        case "completed" | "rejected" | "cancelled":
-            ended = [one for one in data["ended"] if one["reference"] == reference and one["needs"]]
-            return kind if ended else None
-        case "cancellation-refused" | "update-refused":
-            return kind if data["refused"] == reference else None
-        case _:
-            return None
-
-
-def _arrived_as_composed(e: Evidence) -> Iterator[str]:
-    rows = {row["id"]: row for row in e.feedback}
-    arrivals: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for one in e.arrived:
-        row = rows.get(one.id)
-        if row is None:
-            yield f"{one.at} has a feedback {one.id} about {one.reference} that nobody composed under this id"
-        elif (row["recipient"], row["reference"]) != (one.at, one.reference):
-            yield f"{one.at} has feedback {one.id}, which is for {row['recipient']}"
-        else:
-            arrivals[one.reference, one.at].append(one.id)
-    wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
-    failed: Counter[str] = Counter()
-    for row in e.feedback:
-        if row["state"] == "failed":
-            failed[row["reference"]] += 1
-        else:
-            wanted[row["reference"], row["recipient"]].append(row["id"])
-    for pair in sorted(wanted.keys() | arrivals.keys()):
-        if arrivals[pair] != wanted[pair]:
-            yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
-    yield from _failed_as_planted(e, failed)
-
-
-def _failed_as_planted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
-    planted = {
-        answer.reference
-        for answer in e.history.answers
-        for person in e.plan.people
-        if person.number == answer.message.person and person.referrals[answer.message.referral].refuses_first
-    }
-    for reference, times in failed.items():
-        if reference not in planted or times > 1:
-            yield f"{times} feedbacks about {reference} failed for good, which nobody planted"
 
 
 # ---- I6, I7 -----------------------------------------------------------------------------------------------------------
@@ -415,27 +290,3 @@ def differences(faulty: State, calm: State) -> list[Violation]:
         for name in sorted(faulty.keys() | calm.keys())
         if faulty.get(name) != calm.get(name)
     ]
-
-
-# ---- records ----------------------------------------------------------------------------------------------------------
-
-
-def _of(e: Evidence, topic: str) -> list[Entry]:
-    return [entry for entry in e.records if entry.topic == topic and "ce_id" in entry.headers]
-
-
-def _first_of(entries: Iterable[Entry]) -> list[Entry]:
-    """First occurrences, in the order of the log: what comes again with the same id is a repeat."""
-    seen: dict[tuple[str, str], Entry] = {}
-    for entry in entries:
-        seen.setdefault((entry.topic, entry.headers["ce_id"]), entry)
-    return list(seen.values())
-
-
-def _first_occurrences(e: Evidence) -> list[Entry]:
-    return _first_of(_of(e, CASE_EVENT))
-
-
-def _type(entry: Entry) -> str:
-    """uk.lightbulb.case.opened.v1 -> opened"""
-    return entry.headers.get("ce_type", "").removeprefix("uk.lightbulb.case.").removesuffix(".v1")

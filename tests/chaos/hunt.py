@@ -16,7 +16,7 @@ def main(results: Path, names: list[str] | None = None, brokers: int = 1) -> int
     from tests.chaos.run import Runner
 
     missed = []
-    for name in names or list(BUGS):
+    for name in names or BUGS:
         runner = Runner(brokers, results, planted=name)
         for seed in BUGS[name].seeds:
             asyncio.run(runner.run([aimed(BUGS[name], seed)]))

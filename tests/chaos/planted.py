@@ -181,7 +181,7 @@ def answer_before_commit() -> None:
 
 def no_repeat_guard() -> None:
     """Intake has never seen anything: a repeat is a message like any other."""
-    from services.intake import ledger
+    from services.intake import ledger, store
     from services.intake.identity import Verdict
 
     def judge(incoming: Any, held: Any, seen: Any) -> Any:
@@ -189,7 +189,11 @@ def no_repeat_guard() -> None:
             return before(incoming, held, {})
         return Verdict.UPDATED
 
+    async def keep_claims(tx: Any, book: Any) -> None:
+        """The table of message ids would stand in the way."""
+
     before = replace(ledger, "judge", judge)
+    replace(store, "_keep_claims", keep_claims)
 
 
 # ---- notifier ---------------------------------------------------------------------------------------------------------

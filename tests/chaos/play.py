@@ -11,7 +11,9 @@ from tests.chaos.seed import Do, Person, Plan, Say
 from tests.chaos.senders import Identity, Senders, message
 from tests.chaos.world import World
 
-EFFECT_SECONDS = 90.0
+EFFECT_SECONDS = 60.0
+"""How long an effect may take to be seen: longer than all faults of a seed and their recovery."""
+
 DRAIN_SECONDS = 60.0
 GROUPS = ("router", "notifier")
 
@@ -24,6 +26,7 @@ class Run:
     plan: Plan
     identity: Identity
     calm: bool
+    patience: float = EFFECT_SECONDS
     history: History = field(default_factory=History)
     references: dict[tuple[int, int], str] = field(default_factory=dict)
     drained: bool = False
@@ -85,7 +88,7 @@ class Run:
             self._say(person, place, given) if isinstance(given, Say) else self._do(person, place, given)
         )
         try:
-            async with asyncio.timeout(EFFECT_SECONDS):
+            async with asyncio.timeout(self.patience):
                 await act()
             waited.seen = time.monotonic()
         except TimeoutError:

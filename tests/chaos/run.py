@@ -15,7 +15,7 @@ from typing import Any
 from tests.chaos import checker, evidence, world
 from tests.chaos.checker import Violation
 from tests.chaos.evidence import Evidence, Health
-from tests.chaos.play import Run
+from tests.chaos.play import EFFECT_SECONDS, Run
 from tests.chaos.seed import Plan, plan
 from tests.chaos.senders import Identity
 from tests.chaos.world import World
@@ -49,14 +49,22 @@ class Result:
 async def one_seed(world: World, planned: Plan, planted: str | None) -> tuple[Result, Evidence]:
     """A seed on a running installation: without faults first (unless it races), then with them."""
     begun = time.monotonic()
-    calm = None if planned.races else await _played(world, planned, calm=True)
-    faulty = await _played(world, planned, calm=False)
-    violations = checker.check(faulty)
+    calm = None if planned.races else await _played(world, planned, calm=True, planted=planted)
+    violations = [Violation(v.invariant, f"(without faults) {v.what}") for v in checker.check(calm)] if calm else []
+    if planted and calm and violations:
+        return _result(world, planned, planted, begun, calm, violations), calm  # caught already
+    faulty = await _played(world, planned, calm=False, planted=planted)
+    violations += checker.check(faulty)
     if calm is not None:
-        violations += [Violation(v.invariant, f"(without faults) {v.what}") for v in checker.check(calm)]
         violations += checker.differences(checker.final_state(faulty), checker.final_state(calm))
+    return _result(world, planned, planted, begun, faulty, violations), faulty
+
+
+def _result(
+    world: World, planned: Plan, planted: str | None, begun: float, faulty: Evidence, violations: list[Violation]
+) -> Result:
     history = faulty.history
-    result = Result(
+    return Result(
         seed=planned.seed,
         brokers=world.brokers,
         planted=planted,
@@ -71,12 +79,13 @@ async def one_seed(world: World, planned: Plan, planted: str | None) -> tuple[Re
         violations=[str(violation) for violation in violations],
         notes=history.notes,
     )
-    return result, faulty
 
 
-async def _played(world: World, planned: Plan, *, calm: bool) -> Evidence:
+async def _played(world: World, planned: Plan, *, calm: bool, planted: str | None = None) -> Evidence:
     world.slots += 1
-    run = Run(world, planned, _identity(world, planned, calm), calm)
+    run = Run(
+        world, planned, _identity(world, planned, calm), calm, patience=25.0 if planted and calm else EFFECT_SECONDS
+    )
     await run.play()
     return await evidence.collect(run)
 
@@ -201,7 +210,7 @@ def main() -> int:
     if given.seeds == "planted":
         from tests.chaos import hunt
 
-        return hunt.main(given.results)
+        return hunt.main(given.results, given.planted.split(",") if given.planted else None)
     sets = [(given.brokers, given.seeds)] if given.seeds != "ci" else [(1, CI), (3, CI_THREE)]
     for brokers, seeds in sets:
         done = done_before(given.results, brokers) if given.resume else set()

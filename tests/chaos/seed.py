@@ -138,12 +138,12 @@ CATALOGUE: dict[str, Kindred] = {
 }
 
 
-def plan(seed: int, *, brokers: int = 1, without: frozenset[str] = frozenset()) -> Plan:
-    """The plan of a seed. `without`: faults that this machine cannot have."""
+def plan(seed: int, *, brokers: int = 1) -> Plan:
+    """The plan of a seed."""
     random = Random(seed)
     races = seed % 4 == 0
     people = tuple(_person(random, number) for number in range(PEOPLE))
-    return Plan(seed, races, people, tuple(_faults(random, brokers, without)))
+    return Plan(seed, races, people, tuple(_faults(random, brokers)))
 
 
 # ---- people -----------------------------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ def _commands(random: Random, at: int) -> Iterator[Say | Do]:
 LATEST_END = 14.0
 
 
-def _faults(random: Random, brokers: int, without: frozenset[str]) -> Iterator[Fault]:
-    possible = [name for name, kind in CATALOGUE.items() if kind.brokers <= brokers and name not in without]
+def _faults(random: Random, brokers: int) -> Iterator[Fault]:
+    possible = [name for name, kind in CATALOGUE.items() if kind.brokers <= brokers]
     groups: set[str] = set()
     wanted = random.randint(3, 5)
     for name in random.sample(possible, len(possible)):

@@ -1,0 +1,211 @@
+"""Faults of Kafka, PostgreSQL and their disks; and poisoned records."""
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from infra.embedded import postgres
+from tests.chaos.history import History
+from tests.chaos.injection import Injection
+from tests.chaos.world import TMPFS_MEGABYTES, World
+
+# ---- Kafka ------------------------------------------------------------------------------------------------------------
+
+
+class BrokerKilled(Injection):
+    """SIGKILL to one broker, and its start some seconds later. With three, the other two go on, and leaders move."""
+
+    def about(self, world: World) -> str:
+        return f"broker {1 + self.planned.aim % world.brokers} of {world.brokers}"
+
+    async def begin(self, world: World, history: History) -> None:
+        self._broker = world.running.parts.kafka.brokers[self.planned.aim % world.brokers]
+        await asyncio.to_thread(self._broker.kill)
+
+    async def end(self, world: World, history: History) -> None:
+        await asyncio.to_thread(self._broker.start)
+
+
+class LeaderMoved(BrokerKilled):
+    """A broker is stopped in order, hands its leaders over, and comes back."""
+
+    async def begin(self, world: World, history: History) -> None:
+        self._broker = world.running.parts.kafka.brokers[self.planned.aim % world.brokers]
+        await asyncio.to_thread(self._broker.stop)
+
+
+class Poison(Injection):
+    """Records that can never succeed, on the topics that services read."""
+
+    def about(self, world: World) -> str:
+        return "referral.event, case.event, hub.blaby.command"
+
+    async def begin(self, world: World, history: History) -> None:
+        mark = f"poison {time.monotonic_ns()}"
+        history.poison.append(mark)
+        producer = AIOKafkaProducer(bootstrap_servers=world.addresses["kafka"], enable_idempotence=True)
+        with contextlib.suppress(KafkaError):  # the broker is away: then there is none this time
+            await producer.start()
+            for topic, value in self._records(mark):
+                await producer.send_and_wait(topic, value, key=b"f" * 32, headers=[("ce_id", b"poison")])
+        await producer.stop()
+
+    def _records(self, mark: str) -> list[tuple[str, bytes]]:
+        broken = [b"\xff\xfe not JSON " + mark.encode(), b'{"reference": 7, "mark": "' + mark.encode() + b'"}']
+        return [(topic, value) for topic in ("referral.event", "case.event", "hub.blaby.command") for value in broken]
+
+
+# ---- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+class OfPostgres(Injection):
+    """Faults inside the server."""
+
+    def about(self, world: World) -> str:
+        return "PostgreSQL"
+
+
+class PostgresKilled(OfPostgres):
+    """SIGKILL to the server, and its start some seconds later: it recovers from its log."""
+
+    async def begin(self, world: World, history: History) -> None:
+        await asyncio.to_thread(world.running.parts.postgres.child.kill)
+
+    async def end(self, world: World, history: History) -> None:
+        await asyncio.to_thread(start_postgres, world)
+
+
+def start_postgres(world: World) -> None:
+    """On its old port; sessions of the killed server may still be ending."""
+    for _ in range(20):
+        try:
+            folder = world.data.resolve() / "postgres"
+            world.running.parts.postgres.child, _ = postgres._start_server(folder, postgres.SETTINGS)
+            return
+        except postgres.StartFailed:
+            time.sleep(0.5)
+    raise postgres.StartFailed("PostgreSQL did not start again after it was killed")
+
+
+END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lightbulb'"
+
+
+class SessionsEnded(OfPostgres):
+    """The server ends every session of the services."""
+
+    async def begin(self, world: World, history: History) -> None:
+        await world.sql(END_SESSIONS)
+
+
+class ErrorsByTrigger(OfPostgres):
+    """Serialization failures: every third transaction that writes is told to try again."""
+
+    TABLES = ("intake.message", "router.input", "notifier.input", "notifier.feedback")
+
+    async def begin(self, world: World, history: History) -> None:
+        await world.sql("""
+            create or replace function chaos_fails() returns trigger language plpgsql as $$
+            begin
+                if random() < 0.34 then raise exception 'chaos' using errcode = '40001'; end if;
+                return null;
+            end $$""")
+        for table in self.TABLES:
+            await world.sql(f"""
+                create or replace trigger chaos after insert on {table} for each statement execute function chaos_fails()""")
+
+    async def end(self, world: World, history: History) -> None:
+        for table in self.TABLES:
+            await world.sql(f"drop trigger if exists chaos on {table}")
+
+
+class Deadlocks(OfPostgres):
+    """Somebody locks rows in the wrong order, again and again, and waits; the services' transactions are the ones that find out."""
+
+    async def begin(self, world: World, history: History) -> None:
+        self._task = asyncio.create_task(self._lock(world))
+
+    async def _lock(self, world: World) -> None:
+        while True:
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection = await world.connection()
+                try:
+                    await connection.execute("set deadlock_timeout = '20s'; set lock_timeout = '3s'")
+                    await self._wrongly(connection)
+                finally:
+                    await connection.close(timeout=1)
+            await asyncio.sleep(0.05)
+
+    async def _wrongly(self, connection: asyncpg.Connection) -> None:
+        rows = await connection.fetch("select person_key from router.person_key order by random() limit 12")
+        async with connection.transaction():
+            for row in sorted((row["person_key"] for row in rows), reverse=True):
+                await connection.fetch("select from router.person_key where person_key = $1 for update", row)
+                await asyncio.sleep(0.02)
+
+    async def end(self, world: World, history: History) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class ConnectionsExhausted(OfPostgres):
+    """Somebody takes every connection that the server has left."""
+
+    async def begin(self, world: World, history: History) -> None:
+        self._taken: list[Any] = []
+        await self._take(world)
+        if self._taken:
+            await self._taken[0].execute(END_SESSIONS)
+        await self._take(world)
+
+    async def _take(self, world: World) -> None:
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            while len(self._taken) < 250:
+                self._taken.append(await world.connection())
+
+    async def end(self, world: World, history: History) -> None:
+        await asyncio.gather(*(one.close(timeout=2) for one in self._taken), return_exceptions=True)
+
+
+# ---- disks ------------------------------------------------------------------------------------------------------------
+
+
+class DiskFull(Injection):
+    """The disk of PostgreSQL or Kafka is full (a small tmpfs). A broker halts then, and is started when there is room."""
+
+    @property
+    def _name(self) -> str:
+        return self.planned.name.rpartition("-")[2]
+
+    def about(self, world: World) -> str:
+        return f"{self._name}'s disk"
+
+    async def begin(self, world: World, history: History) -> None:
+        self._ballast: Path = world.data / self._name / "ballast"
+        if not world.on_tmpfs:
+            history.notes.append(f"{self.planned.name}: no small disk could be mounted, and nothing was done")
+            return
+        await asyncio.to_thread(_fill, self._ballast, TMPFS_MEGABYTES[self._name])
+
+    async def end(self, world: World, history: History) -> None:
+        self._ballast.unlink(missing_ok=True)
+        if self._name == "kafka" and world.on_tmpfs:
+            for broker in world.running.parts.kafka.brokers:
+                # halted or about to: it is started anew, as whoever made room would
+                await asyncio.to_thread(broker.kill)
+                await asyncio.to_thread(broker.start)
+        elif not world.running.parts.postgres.child.is_running():
+            await asyncio.to_thread(start_postgres, world)
+
+
+def _fill(ballast: Path, megabytes: int) -> None:
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        for size in (1_048_576, 65_536, 4_096):
+            with contextlib.suppress(OSError):
+                for _ in range(megabytes * 1_048_576 // size):
+                    file.write(b"\0" * size)

@@ -1,0 +1,132 @@
+"""I5: what feedback the case events demand by the design's table, what was composed, and what has arrived where."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.chaos.evidence import Evidence
+from tests.chaos.records import first_occurrences, type_of
+from tests.chaos.sinks import Entry
+
+EVERYBODY = frozenset(
+    {"received", "home-hub", "completed", "rejected", "cancelled", "cancellation-refused", "update-refused"}
+)
+CLINICAL = EVERYBODY | {"accepted", "on-hold", "assessed"}
+HEARS: Mapping[str, frozenset[str]] = {
+    "gp": CLINICAL,
+    "clinician": CLINICAL,
+    "coordinator": CLINICAL,
+    "hospital-team": CLINICAL,
+    "first-contact": EVERYBODY,
+    "customer-service": EVERYBODY,
+    "other": EVERYBODY,
+    "council": EVERYBODY,
+}
+"""The design's table: what a referrer of each kind hears. Others have no electronic channel."""
+
+
+def everybody_was_told(e: Evidence) -> Iterator[str]:
+    """Every feedback that the table demands was composed once, in order, and has arrived, at the right place only."""
+    yield from _composed_as_demanded(e)
+    yield from _arrived_as_composed(e)
+    if e.elsewhere:
+        yield f"{e.elsewhere} feedbacks went to an address that a message named"
+    if e.unauthorised:
+        yield f"{e.unauthorised} feedbacks came without the endpoint's token"
+
+
+def _composed_as_demanded(e: Evidence) -> Iterator[str]:
+    demanded: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in sorted(first_occurrences(e), key=lambda entry: (entry.key, int(entry.headers["ce_sequence"]))):
+        for reference, recipient, told in _demands(entry, e.partners):
+            demanded[reference, recipient].append(told)
+    composed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in e.feedback:
+        composed[row["reference"], row["recipient"]].append(row["told"])
+    for pair in sorted(demanded.keys() | composed.keys()):
+        if demanded[pair] != composed[pair]:
+            yield f"{pair[1]} should hear of {pair[0]} {demanded[pair]}, and was told {composed[pair]}"
+
+
+def _demands(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
+    """(reference, recipient, what is told) of one case event."""
+    by_id = {partner["id"]: partner for partner in partners}
+    by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
+    for concern in entry.data.get("concerns", ()):
+        told = _told(type_of(entry), entry.data, concern)
+        sender = by_id[concern["sent_by"]["partner"]]
+        asked = concern["referred_by"]
+        referrer = by_ods.get((asked.get("organisation") or {}).get("ods"))
+        if referrer is None and asked["kind"] == sender["kind"]:
+            referrer = sender
+        answered = (
+            referrer == sender and concern["format"] != "hl7v2"
+        )  # its acknowledgement has no place for a reference
+        if told and referrer and told in HEARS.get(asked["kind"], ()) and not (told == "received" and answered):
+            yield concern["reference"], referrer["id"], told
+        if told and sender != referrer and told != "received" and told in HEARS.get(sender["kind"], ()):
+            yield concern["reference"], sender["id"], told
+
+
+def _told(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> str | None:
+    """What a case event means for one referral."""
+    reference = concern["reference"]
+    match kind:
+        case "opened":
+            return "received"
+        case "joined":
+            return "received" if data.get("joined") == reference else None
+        case "assigned":
+            return "home-hub" if concern.get("home_hub") else None
+        case "transferred":
+            moved = "transferred" in (concern.get("reasons") or data["case"].get("reasons", []))
+            return "home-hub" if moved and concern.get("home_hub") == data["to_hub"] else None
+        case "accepted":
+            return "accepted"
+        case "held":
+            return "on-hold"
+        case "assessed":
+            return "assessed" if any(one["reference"] == reference for one in data["findings"]) else None
+        case "completed" | "rejected" | "cancelled":
+            ended = [one for one in data["ended"] if one["reference"] == reference and one["needs"]]
+            return kind if ended else None
+        case "cancellation-refused" | "update-refused":
+            return kind if data["refused"] == reference else None
+        case _:
+            return None
+
+
+def _arrived_as_composed(e: Evidence) -> Iterator[str]:
+    rows = {row["id"]: row for row in e.feedback}
+    arrivals: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in e.arrived:
+        row = rows.get(one.id)
+        if row is None:
+            yield f"{one.at} has a feedback {one.id} about {one.reference} that nobody composed under this id"
+        elif (row["recipient"], row["reference"]) != (one.at, one.reference):
+            yield f"{one.at} has feedback {one.id}, which is for {row['recipient']}"
+        else:
+            arrivals[one.reference, one.at].append(one.id)
+    wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
+    failed: Counter[str] = Counter()
+    for row in e.feedback:
+        if row["state"] == "failed":
+            failed[row["reference"]] += 1
+        else:
+            wanted[row["reference"], row["recipient"]].append(row["id"])
+    for pair in sorted(wanted.keys() | arrivals.keys()):
+        if arrivals[pair] != wanted[pair]:
+            yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
+    yield from _failed_as_planted(e, failed)
+
+
+def _failed_as_planted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
+    planted = {
+        answer.reference
+        for answer in e.history.answers
+        for person in e.plan.people
+        if person.number == answer.message.person and person.referrals[answer.message.referral].refuses_first
+    }
+    for reference, times in failed.items():
+        if reference not in planted or times > 1:
+            yield f"{times} feedbacks about {reference} failed for good, which nobody planted"
