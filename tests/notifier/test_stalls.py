@@ -91,6 +91,7 @@ async def test_one_that_claims_nothing_any_more_is_ended(engine: AsyncEngine, mo
         await delivered_by(engine, Carrier(0), 0.5, wanted=1)
 
 
-async def test_one_whose_carrier_is_slow_is_left_alone(engine: AsyncEngine) -> None:
-    await composed(engine, 2)  # two parcels for each referral, one after the other
-    await delivered_by(engine, Carrier(1.0), 1.7, wanted=4)
+async def test_one_whose_carrier_is_slow_is_left_alone(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.notifier.delivery.EACH", 1)  # one after the other
+    await composed(engine, 3)
+    await delivered_by(engine, Carrier(0.7), 2.5, wanted=6)

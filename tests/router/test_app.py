@@ -299,5 +299,3 @@ async def test_one_that_stands_still_ends_itself_and_says_which_loop_it_was(
     assert process.returncode == STALLED
     assert b"stands_still" in said
     assert b'"loop": "consumer"' in said
-    async with a_process(environment):
-        await until(engine, f"select count(*) from router.input where person_key = '{key}'", 1)
