@@ -231,7 +231,9 @@ def _say(performance: Show, console: Console, *, details: bool) -> int:
     examples, answers, seen = performance.examples, performance.answers, performance.seen
     if details:
         for example in examples:
-            console.print(*show.steps(example, answers.get(example.name, {}), seen), sep="\n", highlight=False)
+            console.print(
+                *show.steps(example, answers.get(example.name, {}), seen), sep="\n", highlight=False, soft_wrap=True
+            )
     page = console if console.is_terminal else Console(file=console.file, width=max(console.width, WIDE))
     page.print(show.page(examples, answers, seen, final=True))
     wrong = show.reasons(examples, answers, seen)
