@@ -77,6 +77,7 @@ class Sight:
         self._quarantine = quarantine
         self._engine: AsyncEngine | None = None
         self._kafka = _KafkaEyes(settings.kafka)
+        self._silent: set[str] = set()
         self.seen = Seen()
 
     def lacking(self) -> list[str]:
@@ -111,9 +112,13 @@ class Sight:
     async def _told(self, what: str, asked: Awaitable[T], forget: Callable[[], Awaitable[None]]) -> T | None:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                return await asked
+                told = await asked
+            self._silent.discard(what)
+            return told
         except Exception as error:
-            log.warning("does_not_answer", what=what, reason=database.reason_class(error))
+            if what not in self._silent:
+                log.warning("does_not_answer", what=what, reason=database.reason_class(error))
+            self._silent.add(what)
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await forget()

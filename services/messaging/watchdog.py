@@ -98,8 +98,9 @@ class Watchdog:
         """Look and judge until cancelled."""
         try:
             while True:
-                self.judge(await self._sight.look(), time.monotonic())
-                await asyncio.sleep(min(5.0, self._seconds / 5))
+                seen = await self._sight.look()
+                self.judge(seen, time.monotonic())
+                await asyncio.sleep(min(1.0 if seen.away else 5.0, self._seconds / 5))
         finally:
             await self._sight.close()
 
