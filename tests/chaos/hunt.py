@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos.planted import BUGS, Bug
+from tests.chaos.run import Runner
 from tests.chaos.seed import Fault, Plan, plan
 
 FAULT_SECONDS = 5.0
@@ -13,8 +14,6 @@ FAULT_SECONDS = 5.0
 
 def main(results: Path, names: list[str] | None = None, brokers: int = 1) -> int:
     """0 where every bug was caught."""
-    from tests.chaos.run import Runner
-
     missed = []
     for name in names or BUGS:
         runner = Runner(brokers, results, planted=name)

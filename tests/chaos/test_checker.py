@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chaos import checker, planted, report
+from tests.chaos import checker, planted, report, run
 from tests.chaos.checker import check, differences, final_state
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import MAKE
@@ -64,6 +65,16 @@ def test_numbers_are_synthetic_valid_and_of_one_run_only() -> None:
 
 def test_seeds_are_told_one_by_one_or_from_to() -> None:
     assert seeds_of("3,7..9") == [3, 7, 8, 9]
+
+
+def test_a_seed_that_failed_is_played_by_ci_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kept_seeds.txt"
+    file.write_text("# why\n7 3  # I4: rows\n")
+    monkeypatch.setattr(run, "KEPT", file)
+    failed = run.Result(9, 3, None, False, 30.0, 20, 50, 40, 0, [], {}, ["I1: lost"])
+    run.keep_seed(failed)
+    run.keep_seed(failed)
+    assert (run.kept_seeds(3), run.kept_seeds(1)) == ([7, 9], [])
 
 
 # ---- the checker ------------------------------------------------------------------------------------------------------
