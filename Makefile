@@ -17,8 +17,8 @@ demo: $(READY) ## Show the whole loop: referrals in, cases at their hubs, feedba
 up: $(READY) ## Run everything on this machine until Ctrl-C
 	@$(RUN)/lightbulb up
 
-test: $(READY) ## Run the tests
-	@$(RUN)/pytest $(ARGS)
+test: $(READY) ## Run the tests; ARGS="tests/router -k stay" for some
+	@$(RUN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(READY) ## Check form, types and the rule of who may import whom
 	@$(RUN)/ruff format --check .

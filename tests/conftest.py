@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -17,8 +18,12 @@ from infra.embedded import providers
 from infra.embedded.providers import Provided
 from tests import canaries
 
+HERE = Path(__file__).parent
 LOG = pytest.StashKey[Path]()
 """Where this run logs."""
+
+FOUND = pytest.StashKey[list[str]]()
+"""Where the workers' logs hold personal data."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,16 +32,35 @@ def pytest_configure(config: pytest.Config) -> None:
     canaries.log_everything(config.stash[LOG])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two workers share the run: a file's tests stay together, and so do all that need the walks' one installation, which
+    take longest and so begin first."""
+    for item in items:
+        file = item.path.relative_to(HERE)
+        item.add_marker(pytest.mark.xdist_group("walk" if file.parts[0] == "walk" else str(file)))
+    items.sort(key=lambda item: item.path.parent.name != "walk")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The run fails where its logs hold personal data: its own log, and those of the services that it started."""
     log = session.config.stash[LOG]
     temporary = getattr(session.config, "_tmp_path_factory", None)
     services = temporary.getbasetemp().rglob("*.log") if temporary else []
-    if found := canaries.found_in([log, *services]):
+    found = [*canaries.found_in([log, *services]), *session.config.stash.get(FOUND, [])]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["canaries"] = found
+    elif found:
         sys.stderr.write("\nPersonal data in the logs of this run:\n" + "\n".join(found[:20]) + "\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    else:
+    if not found:
         shutil.rmtree(log.parent, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker found counts for the whole run."""
+    found = node.config.stash.setdefault(FOUND, [])
+    found += getattr(node, "workeroutput", {}).get("canaries", [])
 
 
 def pytest_report_header() -> str:
