@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from infra.operate.commands import quarantine_commands, replay_commands, republish
+from infra.operate.quarantine_commands import quarantine_commands
+from infra.operate.replay_commands import replay_commands, republish
 from infra.terminal import DEFAULT_DATA, Data, Refused, addresses, complaints, console, database_of, kafka_of
 from services.messaging.settings import CHECKOUT
 

@@ -52,7 +52,7 @@ class Proof:
 @asynccontextmanager
 async def elsewhere(url: str, schema: str, other: str) -> AsyncIterator[AsyncEngine]:
     """An engine whose statements about `schema` go to `other`: the same code, another place."""
-    engine = database.connect(url, pool=2)
+    engine = database.connect(url, pool=2, patience=None)
     name = re.compile(rf'\b{schema}\.(?=[a-z"])')
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
@@ -84,13 +84,7 @@ async def drop(engine: AsyncEngine, other: str) -> None:
 async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
     """One consistent view of everything, for as long as it takes."""
     async with engine.connect() as connection:
-        tx = await connection.execution_options(isolation_level="REPEATABLE READ")
-        await tx.execute(text("set statement_timeout = 0"))
-        await tx.execute(text("set idle_in_transaction_session_timeout = 0"))
-        try:
-            yield tx
-        finally:
-            await connection.invalidate()  # its settings are its own: nobody else gets it
+        yield await connection.execution_options(isolation_level="REPEATABLE READ")
 
 
 # ---- comparing ------------------------------------------------------------------------------------------------------

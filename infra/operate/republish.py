@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.operate.quarantine import By, record_action
+from infra.operate.recorded import By, record_action
 from schemas.topics import hub_case
 
 KEYS = 200

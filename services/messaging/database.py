@@ -23,7 +23,8 @@ PASSING_STATES = ("55P03", "25P03")
 def connect(url: str, *, pool: int = 10, patience: float | None = 40) -> AsyncEngine:
     """An engine whose errors carry no parameters, and whose sessions give their locks back when their process stops.
 
-    `patience`: seconds that the client waits for one statement; none: as long as it takes.
+    `patience`: seconds that the client waits for one statement; none, for tools: statements and transactions may take as long as
+    they do.
     """
     limits = {
         "application_name": "lightbulb",
@@ -33,6 +34,8 @@ def connect(url: str, *, pool: int = 10, patience: float | None = 40) -> AsyncEn
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "8s",
     }
+    if patience is None:
+        limits |= {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
     return create_async_engine(
         url,
         pool_size=pool,

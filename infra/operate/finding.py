@@ -1,0 +1,151 @@
+"""Finds what is in quarantine, of every service, by what it is or by its id."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operate import masked
+from services.messaging.cloudevents import Record
+from services.messaging.database import Transaction
+from services.messaging.quarantine import headers_of
+
+SERVICES = ("router", "notifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which rows; what is none is not asked about. `reason` and `chain` match from the beginning."""
+
+    service: str | None = None
+    reason: str | None = None
+    topic: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    chain: str | None = None
+    resolved: bool = False
+    """Those that are resolved as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One parked record. `name` is what people call it: router:17."""
+
+    service: str
+    id: int
+    person_key: str
+    chains: tuple[str, ...]
+    record: Record
+    reason: str
+    correlation_id: str | None
+    waiting: bool
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    resubmit_at: datetime | None
+    resolved_at: datetime | None
+    resolution: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}:{self.id}"
+
+    @property
+    def place(self) -> str:
+        return f"{self.record.topic} {self.record.partition}@{self.record.offset}"
+
+    @property
+    def state(self) -> str:
+        """applied, discarded, asked (to be put back), waits (behind another), or parked."""
+        if self.resolved_at is not None:
+            return self.resolution or "resolved"
+        return "waits" if self.waiting else "asked" if self.resubmit_at else "parked"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs; no personal data."""
+        return {
+            "id": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "topic": self.record.topic,
+            "partition": self.record.partition,
+            "offset": self.record.offset,
+            "chains": [masked.chain(chain) for chain in self.chains],
+            "correlation_id": self.correlation_id,
+            "attempts": self.attempts,
+            "first_at": self.first_at.isoformat(),
+            "last_at": self.last_at.isoformat(),
+            "resolved_at": self.resolved_at.isoformat() if self.resolved_at else None,
+        }
+
+
+class NoSuchRow(Exception):
+    """An id that names no row; the text says which."""
+
+
+async def find(engine: AsyncEngine, filters: Filters) -> list[Row]:
+    """The rows that the filters let through, in the order in which each service parked them."""
+    async with engine.connect() as tx:
+        return [row for service in _services(filters) for row in await rows_where(tx, service, _WHERE, _given(filters))]
+
+
+def _services(filters: Filters) -> Sequence[str]:
+    return (filters.service,) if filters.service else SERVICES
+
+
+_WHERE = """
+    (:resolved or resolved_at is null)
+    and (cast(:reason as text) is null or starts_with(reason, :reason))
+    and (cast(:topic as text) is null or topic = :topic)
+    and (cast(:since as timestamptz) is null or first_at >= :since)
+    and (cast(:until as timestamptz) is null or first_at < :until)
+    and (cast(:chain as text) is null or starts_with(chain, :chain) or :chain = any(also))"""
+
+
+def _given(filters: Filters) -> dict[str, Any]:
+    return {
+        "resolved": filters.resolved,
+        "reason": filters.reason,
+        "topic": filters.topic,
+        "since": filters.since,
+        "until": filters.until,
+        "chain": filters.chain,
+    }
+
+
+async def rows_where(tx: Transaction, service: str, where: str, given: Mapping[str, Any]) -> list[Row]:
+    found = await tx.execute(text(f"select * from {service}.quarantine where {where} order by id"), given)  # noqa: S608 - a name of ours
+    return [
+        Row(
+            service=service,
+            record=Record(row.topic, row.partition, row.offset, row.key, row.value, headers_of(row.headers)),
+            chains=(row.chain, *row.also),
+            **{name: getattr(row, name) for name in _SAME},
+        )
+        for row in found
+    ]
+
+
+_SAME = (
+    "id", "person_key", "reason", "correlation_id", "waiting", "attempts", "first_at", "last_at", "resubmit_at", "resolved_at",
+    "resolution",
+)  # fmt: skip
+
+
+async def named(engine: AsyncEngine, names: Iterable[str]) -> list[Row]:
+    """The rows of these names; raises NoSuchRow."""
+    async with engine.connect() as tx:
+        return [await _named(tx, name) for name in dict.fromkeys(names)]
+
+
+async def _named(tx: Transaction, name: str) -> Row:
+    service, _, number = name.partition(":")
+    if service not in SERVICES or not number.isdecimal():
+        raise NoSuchRow(f"{name} is no id of a row. Ids look like router:17; `lightbulb quarantine list` shows them.")
+    found = await rows_where(tx, service, "id = :id", {"id": int(number)})
+    if not found:
+        raise NoSuchRow(f"{name} is not in quarantine. `lightbulb quarantine list --resolved` shows all that ever was.")
+    return found[0]

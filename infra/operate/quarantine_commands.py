@@ -1,0 +1,254 @@
+"""`lightbulb quarantine`: list, show, resubmit, discard."""
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operate import edits, finding, masked, quarantine
+from infra.operate.edits import EditRefused
+from infra.operate.finding import Filters, Row
+from infra.operate.options import (
+    AsJson,
+    Chain,
+    DryRun,
+    Edit,
+    Header,
+    Reason,
+    Service,
+    Since,
+    Topic,
+    Until,
+    Wait,
+    Who,
+    Why,
+    at,
+    run,
+)
+from infra.operate.quarantine import Planned
+from infra.operate.recorded import By
+from infra.terminal import DEFAULT_DATA, Data, complaints, console
+
+quarantine_commands = typer.Typer(
+    help="What could not be processed: see it, put it back, or discard it.", no_args_is_help=True
+)
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Rows, such as router:17.", show_default=False)]
+AllOfThem = Annotated[bool, typer.Option("--all", help="Every row that the filters let through.")]
+
+
+@quarantine_commands.command("list")
+def list_rows(
+    service: Service = None,
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    chain: Chain = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved as well.")] = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """What is parked and why, with what waits behind it; no personal data.
+
+    Example:  lightbulb quarantine list --service router --reason decision
+    """
+    filters = _filters(service, reason, topic, since, until, chain, resolved=resolved)
+    rows = run(data, lambda engine: finding.find(engine, filters))
+    console.print_json(data=[row.as_dict() for row in rows]) if as_json else console.print(_table(rows))
+
+
+@quarantine_commands.command()
+def show(
+    row: Annotated[str, typer.Argument(metavar="ID", help="A row, such as router:17.")],
+    personal: Annotated[bool, typer.Option("--personal", help="Personal data too; the asking is recorded.")] = False,
+    who: Who = None,
+    why: Why = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """One record with its edits and what was done about it, as JSON. Values of personal fields are masked.
+
+    Example:  lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
+    """
+    by = _named(who, why, "--personal") if personal else None
+
+    async def showing(engine: AsyncEngine) -> dict[str, Any]:
+        [found] = await finding.named(engine, [row])
+        return await quarantine.show(engine, found, by)
+
+    console.print_json(data=run(data, showing))
+
+
+@quarantine_commands.command()
+def resubmit(
+    ids: Ids = None,
+    all_of_them: AllOfThem = False,
+    service: Service = None,
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    chain: Chain = None,
+    edit: Edit = None,
+    header: Header = None,
+    who: Who = None,
+    why: Why = None,
+    wait: Wait = 10.0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Put records back: the service that parked them applies them, in order, with what waits behind them. Safe to repeat.
+
+    Exits with 1 where one was parked again.
+
+    Example:  lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
+    """
+    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
+    by = _named(who, why, "--edit") if edit else By(who or getpass.getuser(), why)
+    headers = dict(_header(one) for one in header or ())
+    if headers and edit is None:
+        raise typer.BadParameter("a header is corrected with --edit FILE", param_hint="--header")
+
+    async def resubmitting(engine: AsyncEngine) -> tuple[list[Planned], list[Row]]:
+        rows = await _rows(engine, ids, filters)
+        if edit is not None:
+            rows = [await _edited(engine, rows, edit.read_bytes(), headers, by, dry_run=dry_run)]
+        planned = await quarantine.plan_resubmit(engine, rows)
+        if dry_run:
+            return planned, []
+        touched = await quarantine.act(engine, planned, by)
+        return planned, await quarantine.outcome(engine, touched, wait)
+
+    planned, came = run(data, resubmitting)
+    _tell(planned, came, dry_run=dry_run, as_json=as_json)
+    if any(row.state == "parked" for row in came):
+        raise typer.Exit(1)
+
+
+@quarantine_commands.command()
+def discard(
+    who: Annotated[str, typer.Option("--who", metavar="NAME", help="Who does it; recorded.")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; recorded.")],
+    ids: Ids = None,
+    all_of_them: AllOfThem = False,
+    service: Service = None,
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    chain: Chain = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Give records up for good: the rows are kept, what waits behind them goes on, and the same event is not applied if it comes again.
+
+    Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent by mistake, the practice sent it anew"
+    """
+    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
+    by = _named(who, why, "discard")
+
+    async def discarding(engine: AsyncEngine) -> tuple[list[Planned], list[Row]]:
+        planned = await quarantine.plan_discard(engine, await _rows(engine, ids, filters))
+        touched = [] if dry_run else await quarantine.act(engine, planned, by)
+        return planned, await quarantine.outcome(engine, touched, 0)
+
+    planned, came = run(data, discarding)
+    _tell(planned, came, dry_run=dry_run, as_json=as_json)
+
+
+# ---- what they share ------------------------------------------------------------------------------------------------
+
+
+def _filters(
+    service: str | None,
+    reason: str | None,
+    topic: str | None,
+    since: str | None,
+    until: str | None,
+    chain: str | None,
+    *,
+    resolved: bool = False,
+) -> Filters:
+    if service is not None and service not in finding.SERVICES:
+        raise typer.BadParameter("router or notifier", param_hint="--service")
+    return Filters(service, reason, topic, at(since, "--since"), at(until, "--until"), chain, resolved)
+
+
+def _chosen(ids: Sequence[str] | None, all_of_them: bool, filters: Filters) -> Filters | None:
+    """None where rows are named; the filters where --all asks for them."""
+    narrowed = any(value for value in asdict(filters).values())
+    if bool(ids) == all_of_them or (ids and narrowed):
+        raise typer.BadParameter("name rows, or give --all with filters; not both", param_hint="ID...")
+    return filters if all_of_them else None
+
+
+async def _rows(engine: AsyncEngine, ids: Sequence[str] | None, filters: Filters | None) -> list[Row]:
+    return await finding.find(engine, filters) if filters else await finding.named(engine, ids or ())
+
+
+async def _edited(
+    engine: AsyncEngine, rows: Sequence[Row], value: bytes, headers: dict[str, str], by: By, *, dry_run: bool
+) -> Row:
+    if len(rows) != 1:
+        raise EditRefused("--edit corrects one row: name it by its id")
+    return await edits.edit(engine, rows[0], value, headers, by, dry_run=dry_run)
+
+
+def _named(who: str | None, why: str | None, what: str) -> By:
+    if not (who and who.strip() and why and why.strip()):
+        raise typer.BadParameter(f"{what} needs --who and --why; both are recorded", param_hint="--who, --why")
+    return By(who, why)
+
+
+def _header(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter("NAME=VALUE", param_hint="--header")
+    return name, value
+
+
+def _tell(planned: Sequence[Planned], came: Sequence[Row], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        told = {
+            "dry_run": dry_run,
+            "planned": [one.as_dict() for one in planned],
+            "now": [row.as_dict() for row in came],
+        }
+        console.print_json(data=told)
+        return
+    now = {row.name: row for row in came}
+    shown = Table(
+        box=None, header_style="bold", title="Nothing was touched." if dry_run else None, title_justify="left"
+    )
+    for column in ("id", "place", "chain", "what", "now"):
+        shown.add_column(column, overflow="fold")
+    for one in planned:
+        row = now.get(one.row.name)
+        what = one.what + (f": {one.why}" if one.why else "")
+        shown.add_row(*map(escape, (one.row.name, one.row.place, masked.chain(one.row.chains[0]), what, _now(row))))
+    console.print(shown)
+    if any(row.state == "asked" for row in came):
+        complaints.print("Asked for, and no service has tried yet: is one running? It will, as soon as it is.")
+
+
+def _now(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return f"parked again: {row.reason}" if row.state == "parked" else row.state
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    shown = Table(box=None, header_style="bold")
+    for column in ("id", "state", "reason", "place", "chain", "attempts", "since (UTC)", "correlation id"):
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        told = (row.name, row.state, row.reason, row.place, masked.chain(row.chains[0]), str(row.attempts))
+        shown.add_row(*map(escape, (*told, f"{row.first_at:%Y-%m-%d %H:%M:%S}", row.correlation_id or "-")))
+    return shown

@@ -1,0 +1,26 @@
+"""Who did what by command, and why: kept in the schema of the service concerned."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from services.messaging.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who does it, and why."""
+
+    who: str
+    why: str | None = None
+
+
+async def record_action(tx: Transaction, service: str, action: str, by: By, what: Mapping[str, Any]) -> None:
+    """Keep who did what, and why. `what` names rows and hubs, never a person."""
+    await tx.execute(
+        text(f"insert into {service}.operator_action (action, who, why, what) values (:action, :who, :why, cast(:what as jsonb))"),  # noqa: S608 - a name of ours
+        {"action": action, "who": by.who, "why": by.why, "what": json.dumps(what)},
+    )  # fmt: skip

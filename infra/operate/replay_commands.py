@@ -1,0 +1,132 @@
+"""`lightbulb replay` and `lightbulb republish`."""
+
+import asyncio
+import contextlib
+import getpass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operate import republish as republishing
+from infra.operate.options import AsJson, DryRun, Who, Why, at, run
+from infra.operate.recorded import By
+from infra.operate.replay import CannotReplay, Proof
+from infra.operate.republish import Again
+from infra.terminal import DEFAULT_DATA, DIRECTORY, Data, Refused, complaints, console, database_of, settings_of
+from services import directory as directories
+
+replay_commands = typer.Typer(
+    help="Rebuild what a service decided from what it kept, and compare it with what stands.", no_args_is_help=True
+)
+
+Keep = Annotated[bool, typer.Option("--keep", help="Leave the rebuilt tables, in the schema replay_<service>.")]
+Folder = Annotated[Path, typer.Option("--directory", metavar="DIR", help="The reviewed directory of today.")]
+
+
+@replay_commands.command("router")
+def replay_router(
+    keep: Keep = False, directory: Folder = DIRECTORY, as_json: AsJson = False, data: Data = DEFAULT_DATA
+) -> None:
+    """Rebuild persons, cases, referrals and history from the router's inputs, and prove that they equal what stands.
+
+    Every input is decided again, in the order applied, with its time, its edit, and the directory of that time; nothing is
+    published. The router may run meanwhile. Differing person keys are printed; the exit code is then 1.
+
+    Example:  lightbulb replay router
+    """
+    from infra.operate import replay_router as replaying
+
+    with _progress("router", as_json) as told:
+        _prove("router", replaying.run(database_of(data), directory, told, keep=keep), as_json)
+
+
+@replay_commands.command("notifier")
+def replay_notifier(
+    keep: Keep = False, directory: Folder = DIRECTORY, as_json: AsJson = False, data: Data = DEFAULT_DATA
+) -> None:
+    """Compose all feedback again from the case events, and prove that it is the same, bytes and ids; nothing is sent.
+
+    It is composed with the words and partners of today: where those were changed since, the persons concerned differ.
+
+    Example:  lightbulb replay notifier
+    """
+    from infra.operate import replay_notifier as replaying
+
+    with _progress("notifier", as_json) as told:
+        _prove("notifier", replaying.run_with(settings_of(data, directory), told, keep=keep), as_json)
+
+
+@contextlib.contextmanager
+def _progress(service: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=complaints, disable=quiet) as shown:
+        task = shown.add_task(f"replaying {service}", total=None)
+        yield lambda done, of: shown.update(task, completed=done, total=of)
+
+
+def _prove(service: str, replaying: Coroutine[Any, Any, Proof], as_json: bool) -> None:
+    try:
+        proof = asyncio.run(replaying)
+    except CannotReplay as fault:
+        raise Refused(str(fault)) from None
+    if as_json:
+        console.print_json(data={"service": service, "equal": proof.is_equal, "rate": proof.rate, **asdict(proof)})
+    else:
+        _say(proof)
+    raise typer.Exit(0 if proof.is_equal else 1)
+
+
+def _say(proof: Proof) -> None:
+    console.print(
+        f"{proof.inputs:,} inputs replayed in {proof.seconds:.1f} s: {proof.rate:,.0f} inputs/s. "
+        f"{proof.keys:,} person keys, checksum {proof.fingerprint}.",
+        highlight=False,
+    )
+    if proof.left_out:
+        console.print(f"{proof.left_out} person keys were left out: they were being worked on. Replay again later.")
+    for key, tables in proof.differing:
+        console.print(f"  {key} differs in {', '.join(tables)}", highlight=False)
+    console.print(f"[red]{len(proof.differing)} person keys differ.[/red]" if proof.differing else "Equal.")
+
+
+# ---- republish ------------------------------------------------------------------------------------------------------
+
+
+def republish(
+    hub: Annotated[str, typer.Option("--hub", metavar="ID", help="The hub, as in infra/directory/hubs.yaml.")],
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From when on, such as 2026-10-01T00:00.")],
+    who: Who = None,
+    why: Why = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    directory: Folder = DIRECTORY,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Publish a hub's events again, from the database's record: for a hub that was away longer than its topic keeps them.
+
+    They come with the same ids and bytes, in order for each case, to hub.ID.case; what is new comes after. Recorded.
+
+    Example:  lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
+    """
+    known = [each.id for each in directories.load(directory).hubs]
+    if hub not in known:
+        raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--hub")
+    start = at(since, "--since")
+    assert start is not None
+    by = By(who or getpass.getuser(), why)
+
+    async def publishing(engine: AsyncEngine) -> Again:
+        return await (republishing.plan(engine, hub, start) if dry_run else republishing.run(engine, hub, start, by))
+
+    again = run(data, publishing)
+    if as_json:
+        console.print_json(data={"dry_run": dry_run, **asdict(again)}, default=str)
+        return
+    span = f", from {again.first:%Y-%m-%d %H:%M} to {again.last:%Y-%m-%d %H:%M} (UTC)" if again.first else ""
+    would = "would go" if dry_run else "go"
+    console.print(f"{again.events:,} events about {again.persons:,} persons {would} to hub.{hub}.case again{span}.")
