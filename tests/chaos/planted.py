@@ -273,10 +273,18 @@ BUGS = {
         "every", "one relay at a time works on a shard, in order", skip_locked_without_order, (4, 8, 12)
     ),
     "moving-cursor": Bug(
-        "every", "the relay marks rows, and reads whatever is not marked", moving_cursor, (4, 8, 12), ("slow-postgres",)
+        "every",
+        "the relay marks rows, and reads whatever is not marked",
+        moving_cursor,
+        (4, 8, 12),
+        ("slow-postgres", "cut-kafka"),
     ),
     "unlocked-person": Bug(
-        "router", "a person key is locked before anything of it is read", unlocked_person, (4, 8, 12)
+        "router",
+        "a person key is locked before anything of it is read",
+        unlocked_person,
+        (4, 8, 12),
+        ("slow-postgres",),
     ),
     "answer-before-commit": Bug(
         "intake", "a sender is answered after the commit", answer_before_commit, faults=("kill-both", "cut-postgres")
