@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.intake import doors
+from services.intake import doors, limits
 from services.intake.doors import CannotListen
 from services.messaging import database
 from tests.intake.running import Installation, rows
@@ -114,6 +114,9 @@ def test_many_messages_are_answered_on_the_loop_that_services_run_on(installatio
         async with Wards(installation, engine, access=access, settings=keys.settings) as wards:
             connection = await wards.connect("tls", ssl=keys.context("uhl"))
             answers = [await connection.send(a_referral()) for _ in range(3)]
+            async with asyncio.timeout(limits.WRITE_SECONDS / 2):
+                while wards.happened("answered") < 3:
+                    await asyncio.sleep(0.01)
         await engine.dispose()
         return [acknowledged(answer)[0] for answer in answers]
 
