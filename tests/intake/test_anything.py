@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.messaging import database
-from tests.contract.translators.test_contract import json_values
 from tests.intake.messages import a_bars_message, a_form
 from tests.intake.running import InProcess, Installation, Reply
+from tests.intake.ward import a_referral
 
 Sends = Callable[[InProcess, bytes], Coroutine[Any, Any, Reply]]
 
@@ -35,6 +35,12 @@ def answers(installation: Installation, bodies: list[bytes], send: Sends) -> tup
 
     return asyncio.run(all_at_once())
 
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=25,
+)
 
 bodies = st.lists(
     st.binary(max_size=200)
@@ -84,6 +90,33 @@ def test_any_body_to_a_form_gets_one_answer_and_one_record(installation: Install
     replies, kept = answers(installation, sent, lambda intake, body: intake.form(body))
     assert all(200 <= reply.status < 500 for reply in replies), [reply.status for reply in replies]
     assert all("reference" in reply.json() or reply.json()["title"] for reply in replies)
+    assert kept == len(sent)
+
+
+er7 = st.lists(
+    st.binary(max_size=200)
+    | st.builds(
+        lambda at, length, put: a_referral()[:at] + put + a_referral()[at + length :],
+        st.integers(0, 300),
+        st.integers(0, 20),
+        st.binary(max_size=20) | st.sampled_from([b"|", b"^", b"~", b"\\", b"\r", b"\x0b", b"\x1c\r", b"\r\nPID|1|||"]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(sent=er7)
+@quickly
+def test_any_body_to_the_hl7_address_gets_one_answer_and_one_record(
+    installation: Installation, sent: list[bytes]
+) -> None:
+    headers = {"content-type": "application/hl7-v2"}
+    replies, kept = answers(
+        installation, sent, lambda intake, body: intake.call("POST", "/hl7v2", body, "uhl", headers)
+    )
+    assert all(200 <= reply.status < 500 for reply in replies), [reply.status for reply in replies]
+    assert all(reply.body.startswith(b"MSH") and b"\rMSA" in reply.body for reply in replies)
     assert kept == len(sent)
 
 
