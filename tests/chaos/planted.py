@@ -273,11 +273,7 @@ BUGS = {
         "every", "one relay at a time works on a shard, in order", skip_locked_without_order, (4, 8, 12)
     ),
     "moving-cursor": Bug(
-        "every",
-        "the relay marks rows, and reads whatever is not marked",
-        moving_cursor,
-        (4, 8, 12),
-        ("slow-postgres", "cut-kafka"),
+        "intake", "the relay marks rows, and reads whatever is not marked", moving_cursor, faults=("cut-kafka",)
     ),
     "unlocked-person": Bug(
         "router",

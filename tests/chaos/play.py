@@ -113,13 +113,9 @@ class Run:
     async def _correlation_id(self, sent: Message) -> str:
         """What intake called the conversation, where its format has no place for the sender's own word."""
         if not sent.path or sent.path.startswith("/councils"):
-            [row] = await self.world.sql(
-                "select correlation_id, id::text as id from intake.message where partner = $1"
-                " and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')",
-                sent.partner,
-                sent.mark,
-            )
-            return str(row["correlation_id"] or row["id"])
+            while not (rows := await self.world.sql(ACCEPTED, sent.partner, sent.mark)):
+                await asyncio.sleep(0.1)
+            return str(rows[0]["correlation_id"] or rows[0]["id"])
         return sent.correlation_id
 
     async def _do(self, person: Person, place: int, do: Do) -> None:
@@ -197,6 +193,10 @@ class Run:
         [row] = await self.world.sql(QUIET)
         return not any(row.values())
 
+
+ACCEPTED = """
+    select correlation_id, id::text as id from intake.message
+    where partner = $1 and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')"""
 
 QUIET = """
     select (select count(*) from intake.outbox where published_at is null) as intake,
