@@ -41,6 +41,19 @@ def a_database(template: tuple[str, str]) -> Iterator[str]:
     execute(server, f"drop database {name} with (force)")
 
 
+@pytest.fixture(scope="module")
+def one_database(template: tuple[str, str]) -> Iterator[str]:
+    """One for all tests of a module, which empty it: see `emptied`."""
+    with a_database(template) as url:
+        yield url
+
+
+def emptied(url: str) -> str:
+    """The same database without messages, referrals and events: in a tenth of the time that a copy takes."""
+    execute(url, "truncate intake.message, intake.message_key, intake.referral, intake.attachment, intake.outbox")
+    return url
+
+
 @pytest.fixture
 def database_url(template: tuple[str, str]) -> Iterator[str]:
     with a_database(template) as url:

@@ -108,7 +108,7 @@ def test_a_sender_of_too_much_outside_frames_does_not_speak_mllp() -> None:
 
 
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\x0b", b"\x1c", b"\r", framed(GOOD)]), max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_bytes_are_the_same_frames_however_they_come(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
     assert taken(*pieces) == taken(whole) == taken(*(whole[at : at + 1] for at in range(len(whole))))
