@@ -82,9 +82,9 @@ async def test_what_waits_goes_one_by_one_after_the_first_of_its_chain(engine: A
     await ask(engine, 1)
     seen = []
     while rows := await ready(engine):
-        seen += offsets(rows)
+        seen.append(offsets(rows))
         await resolve(engine, rows)
-    assert seen == [1, 2, 3]
+    assert seen == [[1], [2], [3]]
 
 
 async def test_one_record_may_hold_up_several_chains(engine: AsyncEngine) -> None:

@@ -10,8 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept, Hold
+from services.messaging import quarantine
 from services.messaging.cloudevents import Record
-from services.messaging.quarantine import headers_kept
+from services.messaging.quarantine import Parking, headers_kept
 from services.router import lifecycle, store
 from services.router.batch import Batches
 from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
@@ -228,6 +229,20 @@ async def test_later_commands_of_a_case_wait_and_its_referrals_go_on(engine: Asy
     await release(engine)
 
     assert await events(engine) == ["opened", "assigned", "joined", "assigned", "held", "accepted"]
+
+
+async def test_a_record_that_reads_otherwise_than_when_it_was_parked_waits_where_it_belongs(
+    engine: AsyncEngine,
+) -> None:
+    """Another release of ours may read what this one could not: its referral's earlier record is still parked."""
+    await apply(engine, a_record(cancelled(GP)))
+    later = a_record(received(GP, a_referral()))
+    async with engine.begin() as tx:
+        await quarantine.park(tx, "router", [Parking(later, KEY, ("another chain",), "ce_type: unknown then")])
+    await ask(engine, "chain = 'another chain'")
+
+    assert [await release(engine) for _ in range(2)] == [1, 0]
+    assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 2)]
 
 
 async def test_records_are_parked_in_their_order_whatever_was_wrong_with_them(engine: AsyncEngine) -> None:
