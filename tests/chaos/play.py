@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from infra.demo.hub import Case, Send
@@ -77,35 +76,35 @@ class Run:
             await asyncio.sleep(person.begins_at)
         places = range(len(person.inputs))
         if self.plan.races:
-            alone = 1 if person.number % 2 else 0  # of every second person the first message is answered first
+            alone = 1 if person.number % 2 else 0  # of every second person the first message has its effect first
             for place in places[:alone]:
                 await self._input(person, place)
-            await asyncio.gather(*(self._input(person, place) for place in places[alone:]))
+            await asyncio.gather(*(self._input(person, place, races=True) for place in places[alone:]))
             return
         for place in places:
             await self._input(person, place)
             await asyncio.sleep(0 if self.calm else person.pause)
 
-    async def _input(self, person: Person, place: int) -> None:
+    async def _input(self, person: Person, place: int, races: bool = False) -> None:
         given = person.inputs[place]
         waited = self.history.begins(person.number, place)
-        act: Callable[[], Awaitable[None]] = lambda: (  # noqa: E731 - two ways to the same word
-            self._say(person, place, given) if isinstance(given, Say) else self._do(person, place, given)
-        )
         try:
             async with asyncio.timeout(self.patience):
-                await act()
+                if isinstance(given, Say):
+                    await self._say(person, place, given, races)
+                else:
+                    await self._do(person, place, given, races)
             waited.seen = time.monotonic()
         except TimeoutError:
             self.history.notes.append(f"no effect seen of input {place} of person {person.number}: {given}")
 
-    async def _say(self, person: Person, place: int, say: Say) -> None:
+    async def _say(self, person: Person, place: int, say: Say, races: bool) -> None:
         sent: Message = message(self.identity, person, say, place)
         await self._senders.send(sent)
         answer = next(a for a in reversed(self.history.answers) if a.message is sent)
         if answer.reference:
             self.references[person.number, say.referral] = answer.reference
-        if answer.is_acknowledged and say.kind in ("new", "update", "cancel") and not self.plan.races:
+        if answer.is_acknowledged and say.kind in ("new", "update", "cancel") and not races:
             correlation_id = await self._correlation_id(sent)
             await self._effects.of(f"c {correlation_id}")
             await self._heard_by_hubs(correlation_id)
@@ -118,9 +117,9 @@ class Run:
             return str(rows[0]["correlation_id"] or rows[0]["id"])
         return sent.correlation_id
 
-    async def _do(self, person: Person, place: int, do: Do) -> None:
+    async def _do(self, person: Person, place: int, do: Do, races: bool) -> None:
         made = self._made(person, do)
-        if made is None and self.plan.races:
+        if made is None and races:
             made = await self._made_later(person, do)
         if made is None:
             return
