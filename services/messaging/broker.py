@@ -142,10 +142,13 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
             metrics.BATCH_SECONDS.observe(time.monotonic() - began)
 
     async def _until_received(self, records: Sequence[Record]) -> None:
-        pause, patience = 0.1, PATIENCE_SECONDS
-        while True:
+        """In order; after a fault in halves, so that what is too much for one transaction under load gets through all the same."""
+        pause, patience, size = 0.1, PATIENCE_SECONDS, len(records)
+        while records:
             try:
-                return await self._receive(records)
+                await self._receive(records[:size])
+                records = records[size:]
+                continue
             except Exception as error:
                 log.warning(
                     "receive_backs_off", reason=database.reason_class(error), records=len(records), seconds=pause
@@ -156,7 +159,7 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
                     raise
             await asyncio.sleep(pause)
             patience -= pause
-            pause = min(pause * 2, 10.0)
+            pause, size = min(pause * 2, 10.0), max(1, size // 2)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         self._revoked = True

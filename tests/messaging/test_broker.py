@@ -95,6 +95,22 @@ async def test_a_batch_that_fails_is_tried_again_with_growing_pauses_and_then_go
     assert failures[2] - failures[1] > failures[1] - failures[0] > 0.09
 
 
+async def test_a_batch_that_is_too_much_for_one_transaction_gets_through_in_parts_and_in_order(
+    settings: Settings, topic: str
+) -> None:
+    await publish(settings.kafka, topic, [b"%d" % number for number in range(9)])
+    seen = Seen()
+
+    async def receive(records: Sequence[Record]) -> None:
+        if len(records) > 2:
+            raise TimeoutError
+        seen.extend(record.value for record in records)
+
+    async with subscribed(settings, topic, receive):
+        await seen.until(9)
+    assert seen == [b"%d" % number for number in range(9)]
+
+
 async def test_a_batch_cut_off_by_a_stop_is_delivered_again(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1"])
     entered = asyncio.Event()
