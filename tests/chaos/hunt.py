@@ -7,9 +7,7 @@ from pathlib import Path
 
 from tests.chaos.planted import BUGS, Bug
 from tests.chaos.run import Runner
-from tests.chaos.seed import Fault, Plan, plan
-
-FAULT_SECONDS = 5.0
+from tests.chaos.seed import Do, Fault, Plan, Say, plan
 
 
 def main(results: Path, names: list[str] | None = None, brokers: int = 1) -> int:
@@ -31,10 +29,20 @@ def main(results: Path, names: list[str] | None = None, brokers: int = 1) -> int
 
 def aimed(bug: Bug, seed: int) -> Plan:
     """The seed's plan, with the faults that the bug is hunted with, on the service that has it."""
-    made = plan(seed)
+    made = crowded(plan(seed)) if bug.crowded else plan(seed)
     if bug.faults is None:
         return made
     services = ("intake", "router", "notifier")
     aim = services.index(bug.service) if bug.service in services else 1
-    faults = tuple(Fault(name, 2.0 + 1.5 * at, FAULT_SECONDS, aim + 3 * seed) for at, name in enumerate(bug.faults))
+    faults = tuple(Fault(name, 2.0 + 1.5 * at, bug.seconds, aim + 3 * seed) for at, name in enumerate(bug.faults))
     return dataclasses.replace(made, faults=faults)
+
+
+def crowded(made: Plan) -> Plan:
+    """The same people, each with one referral that is updated twice while its hub begins its work."""
+    inputs = (Say(0, "new", 0), Say(0, "update", 1), Do(0, "next"), Say(0, "update", 2))
+    people = [
+        dataclasses.replace(person, number=2 * person.number + 1, referrals=person.referrals[:1], inputs=inputs)
+        for person in made.people
+    ]
+    return dataclasses.replace(made, people=tuple(people))

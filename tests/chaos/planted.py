@@ -20,6 +20,10 @@ class Bug:
     plant: Callable[[], None]
     seeds: tuple[int, ...] = (2, 3, 5)
     faults: tuple[str, ...] | None = None
+    seconds: float = 5.0
+    """How long each of the faults lasts."""
+    crowded: bool = False
+    """Everybody's updates and commands come at once, on different topics."""
 
 
 def plant(name: str, service: str) -> None:
@@ -273,7 +277,11 @@ BUGS = {
         "every", "one relay at a time works on a shard, in order", skip_locked_without_order, (4, 8, 12)
     ),
     "moving-cursor": Bug(
-        "intake", "the relay marks rows, and reads whatever is not marked", moving_cursor, faults=("cut-kafka",)
+        "intake",
+        "the relay marks rows, and reads whatever is not marked",
+        moving_cursor,
+        faults=("cut-kafka",),
+        seconds=11.0,
     ),
     "unlocked-person": Bug(
         "router",
@@ -281,6 +289,8 @@ BUGS = {
         unlocked_person,
         (4, 8, 12),
         ("slow-postgres",),
+        seconds=11.0,
+        crowded=True,
     ),
     "answer-before-commit": Bug(
         "intake", "a sender is answered after the commit", answer_before_commit, faults=("kill-both", "cut-postgres")
