@@ -246,9 +246,10 @@ def _now(row: Row | None) -> str:
 
 def _table(rows: Sequence[Row]) -> Table:
     shown = Table(box=None, header_style="bold")
-    for column in ("id", "state", "reason", "place", "chain", "attempts", "since (UTC)", "correlation id"):
-        shown.add_column(column, overflow="fold")
+    for column in ("id", "state", "since (UTC)", "chain"):
+        shown.add_column(column, no_wrap=True)
+    shown.add_column("reason", overflow="fold")
     for row in rows:
-        told = (row.name, row.state, row.reason, row.place, masked.chain(row.chains[0]), str(row.attempts))
-        shown.add_row(*map(escape, (*told, f"{row.first_at:%Y-%m-%d %H:%M:%S}", row.correlation_id or "-")))
+        chain = masked.chain(row.chains[0])
+        shown.add_row(*map(escape, (row.name, row.state, f"{row.first_at:%Y-%m-%d %H:%M}", chain, row.reason)))
     return shown

@@ -32,9 +32,6 @@ PRACTICE, WARD = "gp-alder-lane", "uhl"
 HERE = Path(__file__).parent
 TMPFS_MEGABYTES = {"postgres": 1_500, "kafka": 1_500}
 
-supervisor.LONGEST_PAUSE = 1.0  # a process that is killed again and again comes back in time for its seed
-supervisor.STEADY_AFTER = 1.0
-
 
 @dataclass
 class World:
@@ -137,6 +134,8 @@ def _ports(brokers: int) -> Ports:
 
 async def start(*, brokers: int = 1, planted: str | None = None, folder: Path | None = None) -> World:
     """Start everything; `planted` takes one guard away in the services' processes."""
+    supervisor.LONGEST_PAUSE = 1.0  # a process that is killed again and again comes back in time for its seed
+    supervisor.STEADY_AFTER = 1.0
     data = folder or Path(tempfile.mkdtemp(prefix="lightbulb-chaos-"))
     on_tmpfs = _mount(data)
     ports = _ports(brokers)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from infra.cli import app
 from infra.migrations import migrate
-from infra.terminal import Refused
+from infra.terminal import Refused, console
 from services.messaging import database as databases
 from services.router.batch import Batches
 from tests.conftest import execute
@@ -47,7 +47,8 @@ def lightbulb(*words: str) -> Result:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    console.width = 200
+    return CliRunner().invoke(app, words)
 
 
 def test_list_show_dry_run_and_discard(parked: str) -> None:
