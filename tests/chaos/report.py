@@ -22,10 +22,10 @@ ABOUT = """\
 
 `make chaos SEEDS=1..100` plays seeds against a whole installation: Apache Kafka, PostgreSQL, the MESH sandbox, **two processes of each
 service**, a wire that can be cut on every edge. One integer decides everything: who is referred by whom (BaRS messages of three practices
-and of First Contact, forms; with and without NHS number; two sources for one person), updates, cancels, repeats, conflicts, the hubs'
-commands (also repeated, impossible ones, and some from the wrong hub), and which faults happen when. One person's inputs go in the seed's
-order, each after the effect of the one before was seen; persons go side by side. Every fourth seed races one person's inputs instead.
-Each seed that does not race is played twice, without faults and with them. Then faults stop, everything drains, and a checker that shares
+and of First Contact, forms, a trust's HL7 v2 over MLLP with and without a stay, a council's CSV; with and without NHS number; two sources
+for one person), updates, cancels, repeats, conflicts, the hubs' commands (also repeated, impossible ones, and some from the wrong hub), and
+which faults happen when. One person's inputs go in the seed's order, each after the effect of the one before was seen; persons go side by
+side. Every fourth seed races one person's inputs instead. Each seed that does not race is played twice, without faults and with them. Then faults stop, everything drains, and a checker that shares
 no code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives.
 
 | | must hold |
@@ -43,11 +43,12 @@ no code with the services reads every answer, PostgreSQL, every topic and every 
 NOT_COVERED = """\
 ## What is not covered
 
-- HL7 v2 over MLLP and councils' CSV: the senders of a seed do not use them yet, so an acknowledgement that is lost there is tested on its
-  own (tests/intake) and not under the other faults.
+- All forms but First Contact's, all councils but Blaby, and Leicestershire Partnership's dialect of HL7 v2: a seed uses one of each kind.
 - A machine or a disk that dies, and a clock that is set back under PostgreSQL or Kafka: every part runs on one machine.
 - Failover of PostgreSQL to a standby: a killed server comes back with its own data.
 - A network that delivers packets in part of the directions only; the wires cut, hang or slow a connection as a whole.
+- A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
+- A seed is the same plan only as long as tests/chaos/seed.py stands as it is: new faults or messages give every seed another plan.
 - Hours of running: an installation serves a dozen seeds, and is then thrown away. Memory, files and connections are compared over these.
 - Full disks are small tmpfs mounts; where they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker: it is
   started again once there is room.
