@@ -87,12 +87,17 @@ class History:
         return waited
 
     def recoveries(self) -> dict[str, list[float]]:
-        """Seconds from the end of each fault until all that waited at its end was done; none where another fault came between."""
+        """Seconds from the end of each fault until all that waited then, or began in the second after it, was done; none where another fault
+        came between."""
         found: dict[str, list[float]] = {}
         for fault in self.faults:
             if fault.ended is None:
                 continue
-            done = [w.seen or self.drained for w in self.waits if w.begun <= fault.ended < (w.seen or self.drained)]
+            done = [
+                w.seen or self.drained
+                for w in self.waits
+                if w.begun <= fault.ended + 1 and (w.seen or self.drained) > fault.ended
+            ]
             over = max(done, default=fault.ended)
             if not any(o is not fault and o.begun < over and (o.ended or over) > fault.ended for o in self.faults):
                 found.setdefault(fault.name, []).append(over - fault.ended)

@@ -91,7 +91,8 @@ def _figures(results: Sequence[Result]) -> Iterator[str]:
 
 def _recovery(results: Sequence[Result]) -> Iterator[str]:
     yield "\n## Recovery\n"
-    yield "Seconds from the end of a fault until all that waited for an effect then had it; where no other fault came between.\n"
+    yield "Seconds from the end of a fault until all inputs that waited then, or came in the next second, had their effect at the hub\n"
+    yield "(a few tenths without any fault); counted where no other fault came between.\n"
     yield "| fault | times | counted | median s | worst s |"
     yield "|---|---|---|---|---|"
     times = Counter(fault.partition(" (")[0] for result in results for fault in result["faults"])
