@@ -87,8 +87,10 @@ class History:
         return waited
 
     def recoveries(self) -> dict[str, list[float]]:
-        """Seconds from the end of each fault until all that waited then, or began in the second after it, was done; none where another fault
-        came between."""
+        """Seconds from the end of each fault until all that waited then, or began in the second after, was done.
+
+        None where another fault came between.
+        """
         found: dict[str, list[float]] = {}
         for fault in self.faults:
             if fault.ended is None:
