@@ -107,6 +107,22 @@ def database(new_database: Callable[[], str]) -> str:
     return new_database()
 
 
+def empty(address: str, *schemas: str) -> str:
+    """The same database with nothing in the tables of these schemas: in a tenth of the time that a copy takes, and quicker than
+    `truncate` while they are small."""
+    named = ", ".join(f"'{schema}'" for schema in schemas)
+    execute(address, _EMPTY.format(schemas=named))
+    return address
+
+
+_EMPTY = """
+    do $$ declare name text; begin
+        for name in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ({schemas}) loop
+            execute 'delete from ' || name;
+        end loop;
+    end $$"""
+
+
 def execute(address: str, statement: str) -> None:
     """On a connection of its own, in a thread of its own: the caller's thread may have a running event loop."""
 

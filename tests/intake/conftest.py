@@ -1,4 +1,4 @@
-"""A migrated database for each test, and intake on it."""
+"""A migrated database for each file, emptied for each test, and intake on it."""
 
 import os
 import uuid
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.migrations import migrate
 from services.messaging import database
-from tests.conftest import execute
+from tests.conftest import empty, execute
 from tests.intake.running import InProcess, Installation, Processes, install
 
 
@@ -43,21 +43,19 @@ def a_database(template: tuple[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def one_database(template: tuple[str, str]) -> Iterator[str]:
-    """One for all tests of a module, which empty it: see `emptied`."""
+    """One for all tests of a module."""
     with a_database(template) as url:
         yield url
-
-
-def emptied(url: str) -> str:
-    """The same database without messages, referrals and events: in a tenth of the time that a copy takes."""
-    execute(url, "truncate intake.message, intake.message_key, intake.referral, intake.attachment, intake.outbox")
-    return url
 
 
 @pytest.fixture
-def database_url(template: tuple[str, str]) -> Iterator[str]:
-    with a_database(template) as url:
-        yield url
+def database_url(request: pytest.FixtureRequest, template: tuple[str, str], one_database: str) -> Iterator[str]:
+    """The module's database, emptied; one of the test's own where it changes tables."""
+    if request.node.get_closest_marker("own_database"):
+        with a_database(template) as url:
+            yield url
+    else:
+        yield empty(one_database, "intake")
 
 
 @pytest.fixture

@@ -386,6 +386,7 @@ async def test_thirty_good_and_one_bad_at_once_share_transactions_and_only_the_b
     assert len(transactions) < 5
 
 
+@pytest.mark.own_database
 async def test_one_message_whose_data_break_the_shared_commit_is_refused_alone(
     intake: InProcess, engine: AsyncEngine
 ) -> None:

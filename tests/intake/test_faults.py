@@ -182,6 +182,7 @@ async def test_it_stops_gracefully_and_answers_what_it_has_in_hand(
 CANARIES = ("Verdigris", "9990000018", "9990000019", "0116 496 7777", "Malachite")
 
 
+@pytest.mark.own_database
 async def test_logs_at_debug_hold_nobodys_data(
     with_kafka: Installation, engine: AsyncEngine, processes: list[Processes]
 ) -> None:

@@ -6,17 +6,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import database
-from tests.intake.conftest import emptied
 from tests.intake.proxy import Wire
 from tests.intake.running import InProcess, Installation, Reply, rows
 from tests.intake.ward import TRANSLATE, a_referral, acknowledged, framed
 
 MEDIA_TYPE = "application/hl7-v2"
-
-
-@pytest.fixture
-def database_url(one_database: str) -> str:
-    return emptied(one_database)
 
 
 @pytest.fixture

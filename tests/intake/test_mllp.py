@@ -13,17 +13,11 @@ from services.intake import limits
 from services.intake.doors import CannotListen
 from services.intake.translators.contract import Delivery, Refusal, Translated
 from services.messaging import database, metrics
-from tests.intake.conftest import emptied
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
 from tests.intake.ward import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
 
 SHORT = 0.3
-
-
-@pytest.fixture
-def database_url(one_database: str) -> str:
-    return emptied(one_database)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import doors, limits
 from services.intake.doors import CannotListen
 from services.messaging import database
-from tests.intake.conftest import emptied
 from tests.intake.running import Installation, rows
 from tests.intake.ward import Engine, Wards, a_referral, acknowledged, framed
 
@@ -89,11 +88,6 @@ class Keys:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return Keys(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def database_url(one_database: str) -> str:
-    return emptied(one_database)
 
 
 @pytest.fixture

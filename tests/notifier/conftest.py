@@ -1,4 +1,4 @@
-"""A migrated database of each test's own: one is migrated, and copied."""
+"""A migrated database for each file, emptied for each test."""
 
 import os
 import uuid
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.migrations import migrate
 from services.messaging import database
-from tests.conftest import execute
+from tests.conftest import empty, execute
 from tests.notifier.gp_system import GpSystem
 from tests.notifier.sandbox import sandbox
 
@@ -26,22 +26,18 @@ def server(request: pytest.FixtureRequest) -> str:
     return os.environ.get("LIGHTBULB_DATABASE") or str(request.getfixturevalue("postgres"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def migrated(server: str) -> Iterator[str]:
-    """Name of a migrated database that nobody is connected to."""
     name = f"notifier_{uuid.uuid4().hex[:10]}"
     execute(server, f"create database {name}")
     migrate(_named(server, name))
-    yield name
+    yield _named(server, name)
     execute(server, f"drop database {name} with (force)")
 
 
 @pytest.fixture
-def database_url(server: str, migrated: str) -> Iterator[str]:
-    name = f"notifier_{uuid.uuid4().hex[:10]}"
-    execute(server, f"create database {name} template {migrated}")
-    yield _named(server, name)
-    execute(server, f"drop database {name} with (force)")
+def database_url(migrated: str) -> str:
+    return empty(migrated, "notifier")
 
 
 @pytest.fixture
