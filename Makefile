@@ -18,7 +18,7 @@ up: $(READY) ## Run everything on this machine until Ctrl-C
 	@$(RUN)/lightbulb up
 
 test: $(READY) ## Run the tests; ARGS="tests/router -k stay" for some
-	@$(RUN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## Check form, types and the rule of who may import whom
 	@$(RUN)/ruff format --check .

@@ -18,7 +18,6 @@ from infra.embedded import providers
 from infra.embedded.providers import Provided
 from tests import canaries
 
-HERE = Path(__file__).parent
 LOG = pytest.StashKey[Path]()
 """Where this run logs."""
 
@@ -33,12 +32,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two workers share the run: a file's tests stay together, and so do all that need the walks' one installation, which
-    take longest and so begin first."""
-    for item in items:
-        file = item.path.relative_to(HERE)
-        item.add_marker(pytest.mark.xdist_group("walk" if file.parts[0] == "walk" else str(file)))
+    """The walks take longest: where two workers share the run, they begin first."""
     items.sort(key=lambda item: item.path.parent.name != "walk")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay on one worker, and so do all that need the walks' one installation."""
+    from xdist.scheduler import LoadFileScheduling  # only where workers share the run
+
+    class ByInstallation(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "walk" if nodeid.startswith("tests/walk/") else str(super()._split_scope(nodeid))
+
+    return ByInstallation(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -142,6 +142,7 @@ async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
         seen.extend(record.value for record in records)
 
     async def fetches_nothing(*_: object, **__: object) -> dict[object, object]:
+        await asyncio.sleep(0.1)
         return {}
 
     await publish(settings.kafka, topic, [b"1"])
@@ -188,7 +189,7 @@ async def test_a_refusal_of_the_database_counts_as_progress_and_a_connection_tha
             await failures.pop(0)()
 
     work = broker._Work(receive)
-    await work._until_received([])
+    await work._until_received([Record("tried", 0, 7, b"key", b"1", ())])
     assert seen == [0, 0, 0, 1]
     partition = TopicPartition("tried", 0)
     behind = Seen(database=True, kafka=True, lags={partition: Lag(7, records=3)})
