@@ -15,7 +15,6 @@ from schemas import topics
 from services import partners, reviewed
 from services.intake import councils, reads, receive, store, web
 from services.intake.batching import Batching
-from services.intake.doors import CannotListen
 from services.intake.mllp import Mllp
 from services.intake.translators import council_csv, form, hl7v2
 from services.messaging import broker, database, health, process
@@ -100,4 +99,4 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
 
 
 if __name__ == "__main__":
-    process.run("intake", serve, CannotListen, store.AnotherSecret, reviewed.Faulty)
+    process.run("intake", serve, store.AnotherSecret, reviewed.Faulty)

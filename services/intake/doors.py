@@ -4,13 +4,9 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
+from services.messaging.process import CannotListen
 from services.messaging.settings import Settings
 from services.partners import Listener, Partner, Partners
-
-
-class CannotListen(Exception):
-    """A port cannot be opened; the text says which, and why."""
-
 
 Who = Callable[[asyncio.StreamWriter], Partner | None]
 """Who is at the other end of a connection, or none."""

@@ -49,6 +49,14 @@ HEADER_BYTES = 8_192
 LOG_SECONDS = 10.0
 """How often the log says the same of a partner's connections; what happened between is counted."""
 
+# ---- HL7 v2 ---------------------------------------------------------------------------------------------------------
+
+HL7_SEGMENTS = 1_000
+"""Segments of a message, at most."""
+
+HL7_PARTS = 20_000
+"""Repetitions, components and subcomponents in the fields that are read, at most: about 60 ms of work."""
+
 # ---- the shared commit ----------------------------------------------------------------------------------------------
 
 BATCH_MESSAGES = 200

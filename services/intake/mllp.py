@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from services.intake import doors, limits, receive
 from services.intake.answers import hl7v2
 from services.intake.batching import Unavailable
-from services.intake.doors import CannotListen, Who
+from services.intake.doors import Who
 from services.intake.frames import Frame, Frames, NotMllp
 from services.intake.receive import Intake, Protocol
 from services.intake.translators.contract import Translator
 from services.messaging import metrics, process
+from services.messaging.process import CannotListen
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
 from services.partners import Partner

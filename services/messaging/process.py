@@ -23,7 +23,7 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *fa
 
     A process that stands still, or whose event loop is blocked, ends with watchdog.STALLED.
     """
-    expected: tuple[type[Exception], ...] = (TopicsDiffer, *faults)
+    expected: tuple[type[Exception], ...] = (TopicsDiffer, CannotListen, *faults)
     chosen = settings.load()
     telemetry.configure(service, chosen)
     metrics.tell_build(service)
@@ -84,7 +84,7 @@ async def answer(app: Any, chosen: Settings) -> None:
 async def answer_apart(app: Any, chosen: Settings) -> None:
     """The same on the port that is this process's own."""
     assert chosen.metrics_port is not None
-    await _answer(app, a_socket(chosen.http_host, chosen.metrics_port))
+    await _answer(app, _opened(chosen.http_host, chosen.metrics_port, shared=False))
 
 
 async def _answer(app: Any, opened: socket.socket) -> None:
@@ -97,11 +97,22 @@ async def _answer(app: Any, opened: socket.socket) -> None:
         await serving
 
 
+class CannotListen(Exception):
+    """A port cannot be opened; the text says which, and why."""
+
+
 def listen(chosen: Settings) -> socket.socket:
-    """The socket for HTTP."""
-    opened = shared_socket(chosen.http_host, chosen.http_port)
+    """The socket for HTTP. Raises CannotListen."""
+    opened = _opened(chosen.http_host, chosen.http_port, shared=True)
     log.info("listens", host=chosen.http_host, port=opened.getsockname()[1])
     return opened
+
+
+def _opened(host: str, port: int, *, shared: bool) -> socket.socket:
+    try:
+        return a_socket(host, port, shared=shared)
+    except OSError as error:
+        raise CannotListen(f"HTTP on {host}, port {port}: {error.strerror}") from None
 
 
 def shared_socket(host: str, port: int) -> socket.socket:

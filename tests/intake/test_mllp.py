@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
-from services.intake.doors import CannotListen
 from services.intake.translators.contract import Delivery, Refusal, Translated
 from services.messaging import database, metrics
+from services.messaging.process import CannotListen
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
 from tests.intake.ward import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed

@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import doors, limits
-from services.intake.doors import CannotListen
 from services.messaging import database
+from services.messaging.process import CannotListen
 from tests.intake.running import Installation, rows
 from tests.intake.ward import Engine, Wards, a_referral, acknowledged, framed
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.intake import limits
 from services.intake.translators import hl7v2
 from services.intake.translators.contract import Refusal, Translated
 from services.intake.translators.hl7v2 import dates, header, places, segments
@@ -367,9 +368,9 @@ def test_a_partner_without_a_file_is_refused() -> None:
 @pytest.mark.parametrize(
     ("more", "place"),
     [
-        (["NTE|1||any"] * segments.SEGMENTS, "message"),
-        (["NTE|1||" + "~" * (segments.PARTS + 1)], "message"),
-        (["ZZZ|" + "~" * (segments.PARTS + 1)], None),
+        (["NTE|1||any"] * limits.HL7_SEGMENTS, "message"),
+        (["NTE|1||" + "~" * (limits.HL7_PARTS + 1)], "message"),
+        (["ZZZ|" + "~" * (limits.HL7_PARTS + 1)], None),
         (["NK1|1|Any^Any"] * 21, "NK1"),
         (["|" * 100_000], "segment 9"),
     ],

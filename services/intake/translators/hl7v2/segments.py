@@ -12,15 +12,10 @@ from functools import cached_property
 
 import hl7
 
+from services.intake import limits
 from services.intake.translators.contract import Fault
 from services.intake.translators.hl7v2.escapes import unescaped
 from services.intake.translators.hl7v2.header import Header
-
-SEGMENTS = 1_000
-"""Segments of a message, at most."""
-
-PARTS = 20_000
-"""Repetitions, components and subcomponents in the fields that are read, at most: about 60 ms of work."""
 
 Wanted = Mapping[str, tuple[int, ...]]
 """The fields that are read, by segment."""
@@ -181,8 +176,8 @@ def _lines(text: str, separator: str) -> list[str] | Fault:
     for match in _LINE.finditer(text):
         line = match[1]
         if _NAME.fullmatch(line[:3]) and (line[3:4] in ("", separator) or not line[3:].strip()):
-            if len(found) == SEGMENTS:
-                return Fault("message", "too-long", f"more than {SEGMENTS} segments are not taken")
+            if len(found) == limits.HL7_SEGMENTS:
+                return Fault("message", "too-long", f"more than {limits.HL7_SEGMENTS} segments are not taken")
             found.append(line)
             ends = ends or match[2]
         elif line.strip() and ended == "\n" and ends == "\r" and found:
@@ -201,8 +196,8 @@ def _parsed(given: list[str], by: Separators) -> dict[str, hl7.Field] | Fault:
     """What the package makes of each field that has parts. All of them go to it as one segment."""
     inner = (by.repetition, by.component, by.subcomponent)
     parted = list(dict.fromkeys(text for text in given if any(mark in text for mark in inner)))
-    if sum(text.count(mark) for text in parted for mark in inner) > PARTS:
-        return Fault("message", "too-long", f"more than {PARTS} repetitions and components are not taken")
+    if sum(text.count(mark) for text in parted for mark in inner) > limits.HL7_PARTS:
+        return Fault("message", "too-long", f"more than {limits.HL7_PARTS} repetitions and components are not taken")
     characters = by.component + by.repetition + by.escape + by.subcomponent
     tree = hl7.parse(f"MSH{by.field}{characters}{by.field}\r" + by.field.join(["ANY", *parted]) + by.field)
     return dict(zip(parted, tree[1][1:], strict=False))
