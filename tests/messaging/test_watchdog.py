@@ -141,7 +141,10 @@ async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
     async def receive(records: Sequence[Record]) -> None:
         seen.extend(record.value for record in records)
 
+    broken = asyncio.Event()
+
     async def fetches_nothing(*_: object, **__: object) -> dict[object, object]:
+        broken.set()
         await asyncio.sleep(0.1)
         return {}
 
@@ -149,6 +152,7 @@ async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
     async with watched(settings, topic, receive) as watching:
         await seen.until(1)
         monkeypatch.setattr("aiokafka.AIOKafkaConsumer.getmany", fetches_nothing)
+        await asyncio.wait_for(broken.wait(), 20)  # a fetch that began before would bring the next record
         await publish(settings.kafka, topic, [b"2"])
         with pytest.raises(Stalled, match="consumer"):
             await asyncio.wait_for(watching, 20)
