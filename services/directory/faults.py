@@ -1,17 +1,12 @@
 """What contradicts itself, is missing or is never reached in the directory, by file and line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING
 
 from schemas.referral import Service
 from services import reviewed
+from services.directory.model import AuthoritiesFile, Dated, Directory, Files, HubsFile, ServicesFile
 from services.reviewed import Fault, Reviewed
-
-if TYPE_CHECKING:
-    from services.directory import AuthoritiesFile, Dated, Directory, Files, HubsFile, ServicesFile
 
 
 def found(directory: Directory, files: Files) -> Iterator[Fault]:

@@ -1,17 +1,14 @@
-"""The reviewed data of infra/directory: hubs, districts, authorities outside, services, capacity. Dated, and versioned by content."""
+"""What the four files of the directory say: hubs, districts, authorities outside, services, capacity; and lookups, by day."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
 from schemas.model import HubId, Line, OdsCode, OnsCode, PartnerId, Written
 from schemas.referral import ReferrerKind, Service
-from services import directory_faults, reviewed
 from services.reviewed import Reviewed
 
 Day = Annotated[date, Field(strict=False)]
@@ -142,16 +139,6 @@ class Files(NamedTuple):
     capacity: Reviewed[CapacityFile]
 
 
-_MODELS: Mapping[str, type[Any]] = {
-    "hubs.yaml": HubsFile,
-    "authorities.yaml": AuthoritiesFile,
-    "services.yaml": ServicesFile,
-    "capacity.yaml": CapacityFile,
-}
-FILES = tuple(_MODELS)
-"""The files of the folder that this module reads, and that the version is made of."""
-
-
 class Directory(Written):
     """Everything of it, at one version. Lookups take the day that they are for."""
 
@@ -279,29 +266,6 @@ class Directory(Written):
     def is_onward(self, service: Service) -> bool:
         """True for a service that is merely referred onward."""
         return self._offers[service].delivered == "onward"
-
-
-def load(folder: Path) -> Directory:
-    """Read the directory; raises reviewed.Faulty with every fault that can be told."""
-    files = Files(*reviewed.gather(partial(reviewed.load, folder / name, model) for name, model in _MODELS.items()))
-    directory = Directory(
-        version=_version(folder),
-        county=files.hubs.value.county,
-        hubs=files.hubs.value.hubs,
-        authorities=files.authorities.value.authorities,
-        services=files.services.value.services,
-        full=files.capacity.value.full,
-    )
-    if faults := list(directory_faults.found(directory, files)):
-        raise reviewed.Faulty(faults)
-    return directory
-
-
-def _version(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in FILES:
-        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _folded(word: str | None) -> str:

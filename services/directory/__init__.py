@@ -1,0 +1,55 @@
+"""The reviewed data of infra/directory: hubs, districts, authorities outside, services, capacity. Dated, and versioned by content."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services import reviewed
+from services.directory import faults
+from services.directory.model import (
+    AuthoritiesFile,
+    Authority,
+    CapacityFile,
+    Directory,
+    Files,
+    Full,
+    Hub,
+    HubsFile,
+    ServicesFile,
+)
+
+__all__ = ["FILES", "Authority", "Directory", "Full", "Hub", "HubsFile", "load"]
+
+_MODELS: Mapping[str, type[Any]] = {
+    "hubs.yaml": HubsFile,
+    "authorities.yaml": AuthoritiesFile,
+    "services.yaml": ServicesFile,
+    "capacity.yaml": CapacityFile,
+}
+FILES = tuple(_MODELS)
+"""The files of the folder that this module reads, and that the version is made of."""
+
+
+def load(folder: Path) -> Directory:
+    """Read the directory; raises reviewed.Faulty with every fault that can be told."""
+    files = Files(*reviewed.gather(partial(reviewed.load, folder / name, model) for name, model in _MODELS.items()))
+    directory = Directory(
+        version=_version(folder),
+        county=files.hubs.value.county,
+        hubs=files.hubs.value.hubs,
+        authorities=files.authorities.value.authorities,
+        services=files.services.value.services,
+        full=files.capacity.value.full,
+    )
+    if found := list(faults.found(directory, files)):
+        raise reviewed.Faulty(found)
+    return directory
+
+
+def _version(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in FILES:
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()[:12]
