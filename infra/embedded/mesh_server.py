@@ -9,7 +9,7 @@ import uvicorn
 warnings.simplefilter("ignore")  # its own, dozens, about its web framework
 
 from mesh_sandbox import dependencies  # noqa: E402 - after the line above
-from mesh_sandbox.api import app  # noqa: E402
+from mesh_sandbox.api import app  # noqa: E402 - as above
 
 # Headers of MESH can name people: no access log, and of the sandbox's own log only what went wrong.
 logging.getLogger("mesh-sandbox").setLevel(logging.WARNING)

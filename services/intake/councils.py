@@ -20,7 +20,7 @@ from services.intake import limits, uploads, web
 from services.intake.answers import problems
 from services.intake.answers import rows as answers
 from services.intake.batching import Unavailable
-from services.intake.handing_over import HandingOver
+from services.intake.handing_over import FORMAT, HandingOver
 from services.intake.headers import Headers
 from services.intake.ledger import Answer
 from services.intake.receive import Intake
@@ -31,8 +31,6 @@ from services.intake.uploads import Upload
 from services.messaging import database
 from services.messaging.telemetry import log
 from services.partners import Partner
-
-FORMAT = "council-csv"
 
 
 class Idle(Exception):

@@ -81,7 +81,7 @@ async def filled_form(request: Request) -> Response:
         known = intake.partners.authenticate(request.headers.get("authorization"))
         answer = problems.problem(404, "there is no such form") if known else problems.problem(401, NO_CREDENTIAL)
         return respond(answer, problems.PROBLEM, {})
-    return await message(request, _FORM_PROTOCOLS.setdefault(asked.form, of_form(asked)))
+    return await message(request, of_form(asked))
 
 
 async def hl7v2_message(request: Request) -> Response:
@@ -90,7 +90,6 @@ async def hl7v2_message(request: Request) -> Response:
     return await message(request, of_hl7v2(intake.hl7v2, sent.essence(request.headers.get("content-type", ""))))
 
 
-_FORM_PROTOCOLS: dict[str, OverHttp] = {}
 NO_CREDENTIAL = "a valid bearer token of a partner is required"
 
 

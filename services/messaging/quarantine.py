@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import database
 from services.messaging.cloudevents import Record
@@ -257,6 +258,27 @@ async def park_again(tx: Transaction, schema: str, row: Parked, parking: Parking
             "correlation": parking.correlation_id,
         },
     )
+
+
+async def release(
+    engine: AsyncEngine,
+    schema: str,
+    act: Callable[[Sequence[Parked]], Awaitable[None]],
+    refuse: Callable[[Parked, str], Awaitable[None]],
+    committed: Callable[[], None],
+) -> int:
+    """`act` on what somebody asked to be put back, and on what waits behind nothing any more; returns how many were tried."""
+    tried = 0
+    while rows := await _ready_now(engine, schema):
+        await database.each_or_halves(rows, act, refuse)
+        tried += len(rows)
+        committed()
+    return tried
+
+
+async def _ready_now(engine: AsyncEngine, schema: str) -> list[Parked]:
+    async with engine.begin() as tx:
+        return await ready(tx, schema)
 
 
 async def keep_releasing(release: Callable[[], Awaitable[int]]) -> None:

@@ -46,16 +46,9 @@ class Receiver:
 
     async def release(self) -> int:
         """Tell what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
-        tried = 0
-        while rows := await self._ready():
-            await database.each_or_halves(rows, self._apply_again, self._refuse_again)
-            tried += len(rows)
-            self._committed()
-        return tried
-
-    async def _ready(self) -> list[Parked]:
-        async with self._engine.begin() as tx:
-            return await quarantine.ready(tx, store.SCHEMA)
+        return await quarantine.release(
+            self._engine, store.SCHEMA, self._apply_again, self._refuse_again, self._committed
+        )
 
     async def _apply(self, records: Sequence[Record]) -> None:
         read = [(record, _read(record)) for record in records]

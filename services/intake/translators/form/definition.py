@@ -97,6 +97,10 @@ class Form(Written):
     needs: dict[Name, NeedOf] = Field(min_length=1, description="The checklist, by name")
     consents: dict[Question, ConsentOf] = Field(min_length=1, description="The questions of consent")
 
+    def referrer(self, kind: object) -> ReferrerOf | None:
+        """Who may have asked by this name, whatever a sender wrote there."""
+        return next((who for name, who in self.referrers.items() if name == kind), None)
+
     @property
     def tells_of_a_stay(self) -> bool:
         """True for a form of hospital teams."""

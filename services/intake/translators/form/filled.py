@@ -163,7 +163,7 @@ class _Filled:
 
     def _referrer(self, content: dict[str, Any], delivery: Delivery) -> None:
         kind = self._answers.get("referred_by")
-        known = self._form.referrers.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]
+        known = self._form.referrer(kind)
         if known is None:
             wrong: FaultKind = "required" if kind is None else "value"
             self._fault("referred_by", wrong, f"who asked: one of {', '.join(self._form.referrers)}")

@@ -21,7 +21,7 @@ def missing(form: Form, answers: dict[str, Any]) -> Iterator[Fault]:
     """Everything that is required and was not given; each place once."""
     given = {name for name in form.fields if is_given(answers.get(name))}
     kind = answers.get("referred_by")
-    referrer = form.referrers.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]
+    referrer = form.referrer(kind)
     named: set[str] = set()
     for fault in (*_fields(form, given, kind, referrer), *_consents(form, answers, given, kind, referrer)):
         if fault.place not in named:

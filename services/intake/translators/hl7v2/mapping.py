@@ -197,6 +197,22 @@ class Mapping(Written):
     cancels: CodedCancels = Field(CodedCancels(), description="Why a referral is taken back")
 
     @cached_property
+    def id_systems(self) -> MappingOf[str, str]:
+        return folded(self.local_ids)
+
+    @cached_property
+    def sex_codes(self) -> MappingOf[str, str]:
+        return folded(self.sexes)
+
+    @cached_property
+    def language_codes(self) -> MappingOf[str, str]:
+        return folded(self.languages)
+
+    @cached_property
+    def priority_codes(self) -> MappingOf[str, str]:
+        return folded(self.priorities)
+
+    @cached_property
     def told(self) -> MappingOf[str, Told]:
         return folded(self.observations)
 

@@ -10,7 +10,7 @@ from schemas.nhs_number import VerificationStatus
 from services.intake.translators.contract import Fault, once, postcode, unnamed
 from services.intake.translators.hl7v2 import places
 from services.intake.translators.hl7v2.dates import day
-from services.intake.translators.hl7v2.mapping import Mapping, fold, folded
+from services.intake.translators.hl7v2.mapping import Mapping, fold
 from services.intake.translators.hl7v2.segments import Message, Repetition, Segment
 
 OURS = "https://lightbulb.example.org/"
@@ -57,9 +57,8 @@ def _ids(message: Message, mapping: Mapping) -> Content:
 
 
 def _local_id(one: Repetition, value: str, mapping: Mapping) -> Content:
-    systems = folded(mapping.local_ids)
-    kinds = [kind for kind in (one.text(5), one.text(4)) if kind]
-    named = next((systems[fold(kind)] for kind in kinds if fold(kind) in systems), None)
+    kinds = [fold(kind) for kind in (one.text(5), one.text(4)) if kind]
+    named = next((mapping.id_systems[kind] for kind in kinds if kind in mapping.id_systems), None)
     return {"system": named or f"{OURS}Id/{mapping.partner}", "value": value}
 
 
@@ -118,13 +117,13 @@ _SEXES = {
 def _sex(message: Message, mapping: Mapping) -> str | None:
     """Unknown for a code that nobody knows: it decides nothing here."""
     said = message.text("PID", 8)
-    return (_SEXES | dict(folded(mapping.sexes))).get(fold(said), "unknown") if said else None
+    return mapping.sex_codes.get(fold(said)) or _SEXES.get(fold(said), "unknown") if said else None
 
 
 def _language(message: Message, mapping: Mapping) -> str | None:
     found = message.first("PID", 15)
     code = found.text() if found else None
-    return (folded(mapping.languages).get(fold(code)) if code else None) or (found and found.text(2)) or code
+    return (mapping.language_codes.get(fold(code)) if code else None) or (found and found.text(2)) or code
 
 
 # ---- address and telephone ------------------------------------------------------------------------------------------

@@ -124,8 +124,7 @@ def priority(message: Message, mapping: Mapping) -> str | None:
     said = found.text() if found else None
     if found is None or said is None:
         return None
-    own = {fold(code): meaning for code, meaning in mapping.priorities.items()}
-    known = own.get(fold(said)) or _PRIORITIES.get(fold(said))
+    known = mapping.priority_codes.get(fold(said)) or _PRIORITIES.get(fold(said))
     if known is None:
         message.reading.faults.append(Fault(found.place, "value", "is none of the priorities that are agreed"))
     return known
