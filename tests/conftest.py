@@ -16,6 +16,7 @@ import pytest
 
 from infra.embedded import providers
 from infra.embedded.providers import Provided
+from infra.migrations import migrate
 from tests import canaries
 
 LOG = pytest.StashKey[Path]()
@@ -114,20 +115,28 @@ def database(new_database: Callable[[], str]) -> str:
     return new_database()
 
 
+@pytest.fixture(scope="module")
+def migrated(database: str) -> str:
+    """The same with our tables."""
+    migrate(database)
+    return database
+
+
 def empty(address: str, *schemas: str) -> str:
-    """The same database with nothing in the tables of these schemas: in a tenth of the time that a copy takes, and quicker than
-    `truncate` while they are small."""
-    named = ", ".join(f"'{schema}'" for schema in schemas)
-    execute(address, _EMPTY.format(schemas=named))
+    """The same database with nothing in the tables of these schemas: in a tenth of the time that a copy takes."""
+    execute(address, emptying(*schemas))
     return address
 
 
-_EMPTY = """
-    do $$ declare name text; begin
-        for name in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ({schemas}) loop
-            execute 'delete from ' || name;
-        end loop;
-    end $$"""
+def emptying(*schemas: str) -> str:
+    """The statement that leaves nothing in the tables of these schemas. Quicker than `truncate` while they are small."""
+    named = ", ".join(f"'{schema}'" for schema in schemas)
+    return f"""
+        do $$ declare name text; begin
+            for name in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ({named}) loop
+                execute 'delete from ' || name;
+            end loop;
+        end $$"""
 
 
 def execute(address: str, statement: str) -> None:

@@ -15,8 +15,8 @@ from infra.terminal import Refused, console
 from services.messaging import database as databases
 from services.router.batch import Batches
 from tests.conftest import execute
-from tests.operate.conftest import emptied
 from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
+from tests.router.conftest import emptied
 from tests.router.records import NOW, a_record
 
 GOOD = a_record(received(GP, a_referral()))
@@ -32,7 +32,7 @@ def parked(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 async def _park(url: str) -> int:
     engine = databases.connect(url)
-    await emptied(engine)
+    await emptied(engine, "router", "notifier")
     await Batches(engine, DIRECTORY, clock=lambda: NOW).receive(
         [a_record(cancelled(GP)), a_record(updated(GP, a_form()))]
     )
