@@ -49,6 +49,18 @@ HEADER_BYTES = 8_192
 LOG_SECONDS = 10.0
 """How often the log says the same of a partner's connections; what happened between is counted."""
 
+# ---- JSON: BaRS messages and forms ----------------------------------------------------------------------------------
+
+JSON_VALUES = 10_000
+"""Values of a message, counted by its commas and brackets before it is read: checking so many against FHIR takes up to 0.3 s. The
+largest sample of a BaRS message that we know has 730."""
+
+JSON_LIST = 1_000
+"""Entries of one list, at most."""
+
+JSON_DEPTH = 40
+"""Lists and objects inside one another, at most; BaRS messages have up to 13."""
+
 # ---- HL7 v2 ---------------------------------------------------------------------------------------------------------
 
 HL7_SEGMENTS = 1_000

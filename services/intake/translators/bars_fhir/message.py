@@ -5,10 +5,10 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
+from services.intake.translators import json_text
 from services.intake.translators.bars_fhir.models import READ, Bundle, CodeableConcept, Coding, Reference, Resource
-from services.intake.translators.contract import Fault, Refusal, faults_of, fhir_path, holds_nul, refuse
+from services.intake.translators.contract import Fault, Refusal, faults_of, fhir_path, refuse
 
 R = TypeVar("R", bound=Resource)
 
@@ -64,13 +64,10 @@ class Message:
 
 
 def read(body: bytes) -> tuple[Message, Any] | Refusal:
-    """The message in these bytes and its JSON, or what is wrong with its form. Deep nesting, NaN and NUL are refused."""
-    if holds_nul(body):
-        return refuse(Fault("Bundle", "invalid", "holds the character NUL, which no text may hold"))
-    try:
-        raw = from_json(body, allow_inf_nan=False)
-    except (ValueError, RecursionError):
-        return refuse(Fault("Bundle", "invalid", "is not JSON in UTF-8, or is nested too deeply"))
+    """The message in these bytes and its JSON, or what is wrong with its form."""
+    raw = json_text.read(body, "Bundle")
+    if isinstance(raw, Refusal):
+        return raw
     if not isinstance(raw, dict) or raw.get("resourceType") != "Bundle":
         return refuse(Fault("Bundle", "invalid", "a FHIR Bundle of type message is expected"))
     try:

@@ -4,10 +4,10 @@ from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from schemas.case import EndReason
 from schemas.referral import Referral, Service
+from services.intake.translators import json_text
 from services.intake.translators.contract import (
     PLAIN_NAME,
     CancelReason,
@@ -21,7 +21,6 @@ from services.intake.translators.contract import (
     content_hash,
     faults_of,
     fhir_path,
-    holds_nul,
     instant,
     refuse,
 )
@@ -46,17 +45,10 @@ def _translate(form: Form, delivery: Delivery) -> Translated | Refusal:
 
 
 def _json(body: bytes) -> dict[str, Any] | Refusal:
-    if holds_nul(body):
-        return refuse(Fault("form", "invalid", "holds the character NUL, which no text may hold"))
-    try:
-        raw = from_json(body, allow_inf_nan=False)
-    except (ValueError, RecursionError):
-        return refuse(Fault("form", "invalid", "is not JSON in UTF-8, or is nested too deeply"))
-    return (
-        raw
-        if isinstance(raw, dict)
-        else refuse(Fault("form", "invalid", "a JSON object with the form's fields is expected"))
-    )
+    raw = json_text.read(body, "form")
+    if isinstance(raw, dict | Refusal):
+        return raw
+    return refuse(Fault("form", "invalid", "a JSON object with the form's fields is expected"))
 
 
 class _Filled:

@@ -1,0 +1,44 @@
+"""JSON as a sender wrote it, read once; refused before it costs time where it holds, lists or nests more than is taken."""
+
+from typing import Any
+
+from pydantic_core import from_json
+
+from services.intake import limits
+from services.intake.translators.contract import Fault, FaultKind, Refusal, holds_nul, refuse
+
+
+def read(body: bytes, root: str) -> Any | Refusal:
+    """What these bytes say, as plain values; `root` names the whole of it in a refusal. NaN and NUL are refused."""
+    if holds_nul(body):
+        return _refused(root, "invalid", "holds the character NUL, which no text may hold")
+    if sum(map(body.count, (b",", b"[", b"{"))) > limits.JSON_VALUES:
+        return _refused(root, "too-long", f"holds more than {limits.JSON_VALUES} values")
+    try:
+        raw = from_json(body, allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        return _refused(root, "invalid", "is not JSON in UTF-8, or is nested too deeply")
+    return _too_much(raw, root) or raw
+
+
+def _refused(root: str, kind: FaultKind, explanation: str) -> Refusal:
+    return refuse(Fault(root, kind, explanation))
+
+
+def _too_much(raw: Any, root: str) -> Refusal | None:
+    """Level by level, so that nothing here is nested as deeply as what is read."""
+    level, depth = [raw] if type(raw) in (dict, list) else [], 0
+    while level:
+        depth += 1
+        if depth > limits.JSON_DEPTH:
+            return _refused(root, "too-long", f"is nested deeper than {limits.JSON_DEPTH} levels")
+        below: list[Any] = []
+        for value in level:
+            if type(value) is dict:
+                below += value.values()
+            elif len(value) > limits.JSON_LIST:
+                return _refused(root, "too-long", f"holds a list of more than {limits.JSON_LIST} entries")
+            else:
+                below += value
+        level = [value for value in below if type(value) is dict or type(value) is list]
+    return None
