@@ -77,6 +77,11 @@ class Partner(Written):
     conformance: Literal["full", "subset"] = Field(
         "full", description="full: the whole FHIR message is checked; subset: only what is read"
     )
+    messages_per_second: int | None = Field(
+        None,
+        ge=1,
+        description="How fast it may send, where that is not the installation's LIGHTBULB_MESSAGES_PER_SECOND",
+    )
     hl7v2: Hl7v2 = Field(Hl7v2(), description="How its HL7 v2 messages are acknowledged")
     feedback: Feedback = Field(Feedback(), description="How it hears what happened")
 

@@ -79,7 +79,7 @@ def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, 
         ephemeral=True,
         feedback_urls=urls,
         directory=folder,
-        environment={"LIGHTBULB_LOG_LEVEL": "WARNING"},
+        environment={"LIGHTBULB_LOG_LEVEL": "WARNING", "LIGHTBULB_MESSAGES_PER_SECOND": "100000"},
     )
     running = installation.start(plan)
     inbox = work / "gp.jsonl"

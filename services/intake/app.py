@@ -16,6 +16,7 @@ from services import partners, reviewed
 from services.intake import councils, reads, receive, store, web
 from services.intake.batching import Batching
 from services.intake.mllp import Mllp
+from services.intake.rates import Rates
 from services.intake.translators import council_csv, form, hl7v2
 from services.messaging import broker, database, health, process
 from services.messaging.outbox import Relay
@@ -68,6 +69,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         forms=form.load(chosen.directory / "forms"),
         hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2")),
         councils=council_csv.load(chosen.directory / "councils"),
+        rates=Rates(chosen.messages_per_second),
     )
     mllp = Mllp(intake)
     await mllp.open(chosen)

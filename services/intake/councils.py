@@ -23,6 +23,7 @@ from services.intake.batching import Unavailable
 from services.intake.handing_over import FORMAT, HandingOver
 from services.intake.headers import Headers
 from services.intake.ledger import Answer
+from services.intake.rates import TooFast
 from services.intake.receive import Intake
 from services.intake.streamed import Streamed
 from services.intake.translators.council_csv import CouncilMapping
@@ -55,8 +56,7 @@ async def referrals(request: Request) -> Response:
     headers = sent.of(request)
     mirrored = sent.mirrored(headers)
     try:
-        asked = _asked(request, headers)
-        made = asked if isinstance(asked, Answer) else await _taken(request, headers, asked)
+        made = await _made(request, headers)
         if isinstance(made, HandingOver):
             told = {**mirrored, "Content-Type": made.report.media_type, "Cache-Control": "no-store"}
             return Streamed(await made.begun(), told)
@@ -65,8 +65,19 @@ async def referrals(request: Request) -> Response:
     return web.respond(made, problems.PROBLEM, mirrored)
 
 
+async def _made(request: Request, headers: Headers) -> HandingOver | Answer:
+    asked = _asked(request, headers)
+    if isinstance(asked, Answer):
+        return asked
+    intake: Intake = request.app.state.intake
+    with intake.rates.in_hand(asked.partner, FORMAT):
+        return await _taken(request, headers, asked)
+
+
 def _wrong(error: Exception) -> Answer:
     """What is said where a file could not be taken, or its first rows could not be."""
+    if isinstance(error, TooFast):
+        return problems.problem(429, web.TOO_FAST)
     if isinstance(error, ClientDisconnect):
         return problems.problem(400, "the file broke off: nothing of it was taken; send it again")
     if isinstance(error, Idle):

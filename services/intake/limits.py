@@ -1,4 +1,20 @@
-"""Every limit of intake in one place: bytes, seconds and numbers. The largest body or frame is a setting (LIGHTBULB_MAX_BODY_BYTES)."""
+"""Every limit of intake in one place: bytes, seconds and numbers. Two more are settings: the largest body or frame
+(LIGHTBULB_MAX_BODY_BYTES), and how fast each partner may send (LIGHTBULB_MESSAGES_PER_SECOND).
+
+docs/limits.md is made from this file: `python -m infra.limits_page`.
+"""
+
+# ---- each partner ---------------------------------------------------------------------------------------------------
+
+BURST_SECONDS = 10.0
+"""What a partner that was quiet may send at once: as much as it may send in so many seconds. A queue that an outage left
+goes through as fast as it may."""
+
+IN_HAND = 400
+"""Requests of one partner that one process has in hand over HTTP, each with its body in memory."""
+
+TOO_FAST_SECONDS = 1
+"""When who sends too fast may come again: by then there is room for one message at least."""
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 
@@ -47,7 +63,7 @@ HEADER_BYTES = 8_192
 """What is kept of a frame that is too large, to answer it."""
 
 LOG_SECONDS = 10.0
-"""How often the log says the same of a partner's connections; what happened between is counted."""
+"""How often the log says the same of a partner; what happened between is counted."""
 
 # ---- JSON: BaRS messages and forms ----------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Connection:
             self.task.cancel()
 
     async def _answer_all(self) -> None:
-        while not self._is_stopping and (frame := await self._next()):
+        while not self._is_stopping and (frame := await self._next_in_turn()):
             self._is_in_hand = True
             answer = await self._answer(frame)
             if answer is None:
@@ -179,6 +179,17 @@ class Connection:
             self._is_in_hand = False
 
     # ---- in -----------------------------------------------------------------------------------------------------
+
+    async def _next_in_turn(self) -> Frame | None:
+        """The next frame, when the partner may send it: until then it is not read, and the sender's own queue holds what follows."""
+        rates = self._server.intake.rates
+        while seconds := rates.pause(self._partner):
+            self._server.count(self._partner, "slowed down")
+            await asyncio.sleep(seconds)
+        frame = await self._next()
+        if frame is not None:
+            rates.read(self._partner)
+        return frame
 
     async def _next(self) -> Frame | None:
         """The next whole frame; none where no more comes. Half a frame is nothing. Raises Closed."""

@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from services.intake import store
 from services.intake.answers import bars, problems
+from services.intake.rates import TooFast
 from services.intake.receive import Intake
 from services.intake.translators import form
-from services.intake.web import NO_CREDENTIAL, respond
+from services.intake.web import NO_CREDENTIAL, TOO_FAST, respond
 from services.messaging.telemetry import log
 
 
@@ -32,7 +33,10 @@ async def attachment(request: Request) -> Response:
     if partner.kind != "hub":
         return respond(problems.problem(403, "attachments are for hubs"), problems.PROBLEM, {})
     try:
-        found = await store.attachment(request.app.state.engine, request.path_params["reference"])
+        with intake.rates.in_hand(partner, "attachment"):
+            found = await store.attachment(request.app.state.engine, request.path_params["reference"])
+    except TooFast:
+        return respond(problems.problem(429, TOO_FAST), problems.PROBLEM, {})
     except Exception as error:
         log.warning("attachment_unavailable", kind=type(error).__name__)
         unavailable = problems.problem(503, "not available now: come again")

@@ -16,10 +16,12 @@ from services.intake.answers import bars, hl7v2, problems
 from services.intake.batching import Unavailable
 from services.intake.headers import Headers
 from services.intake.ledger import Answer
+from services.intake.rates import TooFast
 from services.intake.receive import Intake, Protocol
 from services.intake.translators import bars_fhir, form
 from services.intake.translators.contract import Translator
 from services.messaging.telemetry import log
+from services.partners import Partner
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ async def hl7v2_message(request: Request) -> Response:
 
 
 NO_CREDENTIAL = "a valid bearer token of a partner is required"
+TOO_FAST = "nothing was taken: more messages, or more at once, than are taken of one sender; send again"
 
 
 async def message(request: Request, protocol: OverHttp) -> Response:
@@ -101,6 +104,8 @@ async def message(request: Request, protocol: OverHttp) -> Response:
         answer = await _received(request, headers, protocol)
     except Unavailable:
         answer = protocol.error(503, "transient", "nothing was accepted, or it is not known whether it was: send again")
+    except TooFast:
+        answer = protocol.error(429, "throttled", TOO_FAST)
     except TimeoutError:
         answer = protocol.error(408, "timeout", "not finished in time: send again; a repeat is recognised")
     except Exception as error:
@@ -118,6 +123,12 @@ async def _received(request: Request, headers: Headers, protocol: OverHttp) -> A
         return protocol.error(403, "forbidden", "your credential is not for this kind of message")
     if refused := _media_types(headers, protocol):
         return refused
+    with intake.rates.in_hand(partner, protocol.format):
+        return await _taken(request, headers, protocol, partner)
+
+
+async def _taken(request: Request, headers: Headers, protocol: OverHttp, partner: Partner) -> Answer:
+    intake: Intake = request.app.state.intake
     body = await whole_body(request, headers, intake.max_body_bytes)
     if isinstance(body, int):
         return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
@@ -161,6 +172,8 @@ def respond(answer: Answer, media_type: str, headers: dict[str, str]) -> Respons
     more = dict(headers)
     if answer.status in (408, 503):
         more["Retry-After"] = str(limits.RETRY_SECONDS)
+    if answer.status == 429:
+        more["Retry-After"] = str(limits.TOO_FAST_SECONDS)
     if answer.status == 401:
         more["WWW-Authenticate"] = "Bearer"
     return Response(answer.body, status_code=answer.status, media_type=media_type, headers=more)

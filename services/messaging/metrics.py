@@ -91,7 +91,7 @@ ATTEMPT_SECONDS = Histogram(
 
 MESSAGES = Counter(
     "lightbulb_messages",
-    "Messages answered, by partner, format and verdict; unavailable: nothing was promised",
+    "Messages answered, by partner, format and verdict; unavailable: nothing was promised; too-fast: nothing was taken",
     ["partner", "format", "verdict"],
     registry=REGISTRY,
 )

@@ -1,0 +1,76 @@
+"""How fast each partner may send, and how much of it may be in hand at once: a token bucket for each, in one process's memory."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from services.intake import limits
+from services.messaging import metrics
+from services.messaging.telemetry import log
+from services.partners import Partner
+
+
+class TooFast(Exception):
+    """The partner sends faster than it may, or has too much in hand. Nothing was taken: come again."""
+
+
+@dataclass(slots=True)
+class _Sender:
+    """What one partner may still send, as of `at`; below nothing where it waits for its turn."""
+
+    left: float
+    at: float
+    in_hand: int = 0
+    refused: int = 0
+    said_at: float = float("-inf")
+
+
+class Rates:
+    """Counts messages by partner. `per_second`: for each partner whose entry says nothing else."""
+
+    def __init__(self, per_second: int = 200, now: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._now = now
+        self._senders: dict[str, _Sender] = {}
+
+    @contextmanager
+    def in_hand(self, partner: Partner, what: str) -> Iterator[None]:
+        """While one message of this partner is in hand. Raises TooFast, counted as an answer to `what` (its format)."""
+        sender = self._filled(partner)
+        if sender.left < 1 or sender.in_hand >= limits.IN_HAND:
+            self._count(partner, sender, what)
+            raise TooFast
+        sender.left -= 1
+        sender.in_hand += 1
+        try:
+            yield
+        finally:
+            sender.in_hand -= 1
+
+    def pause(self, partner: Partner) -> float:
+        """Seconds until the next message of this partner may be read; 0: now."""
+        return max(0.0, 1 - self._filled(partner).left) / self._rate(partner)
+
+    def read(self, partner: Partner) -> None:
+        """A message was read, whether it was its turn or not: where several connections did not wait, all wait longer."""
+        self._filled(partner).left -= 1
+
+    def _rate(self, partner: Partner) -> int:
+        return partner.messages_per_second or self._per_second
+
+    def _filled(self, partner: Partner) -> _Sender:
+        per_second, now = self._rate(partner), self._now()
+        burst = per_second * limits.BURST_SECONDS
+        sender = self._senders.setdefault(partner.id, _Sender(burst, now))
+        sender.left = min(burst, sender.left + (now - sender.at) * per_second)
+        sender.at = now
+        return sender
+
+    def _count(self, partner: Partner, sender: _Sender, what: str) -> None:
+        """In the metrics each time; in the log with the number so far, once in ten seconds."""
+        sender.refused += 1
+        metrics.MESSAGES.labels(partner.id, what, "too-fast").inc()
+        if sender.at - sender.said_at >= limits.LOG_SECONDS:
+            sender.said_at = sender.at
+            log.warning("too_fast", partner=partner.id, format=what, times=sender.refused)
