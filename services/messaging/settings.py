@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
     kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")
+    messages_per_second: int = Field(
+        200,
+        ge=1,
+        description="How many messages one process of intake takes from each partner in a second, where partners.yaml says nothing else",
+    )
     stall_seconds: float = Field(
         60.0,
         ge=0.5,
