@@ -12,7 +12,7 @@ from services.intake import limits, store
 from services.intake.ledger import Answer, Arrival
 from services.intake.store import Overtaken
 from services.intake.translators.contract import Fault, refuse
-from services.messaging import database, metrics
+from services.messaging import database, metrics, tracing
 from services.messaging.outbox import Relay
 from services.messaging.sight import Seen
 from services.messaging.telemetry import log
@@ -90,7 +90,8 @@ class Batching:
         began = time.monotonic()
         try:
             async with asyncio.timeout(limits.COMMIT_SECONDS):
-                await database.each_or_halves([arrival for arrival, _ in batch], self._record, self._refuse)
+                with tracing.together("commit", (one.span.traceparent for one, _ in batch), records=len(batch)):
+                    await database.each_or_halves([arrival for arrival, _ in batch], self._record, self._refuse)
             self._succeeded(len(batch), time.monotonic() - began)
         except Exception as error:
             self._failed(error, len(batch))

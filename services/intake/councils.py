@@ -29,7 +29,7 @@ from services.intake.streamed import Streamed
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.council_csv.survey import Survey
 from services.intake.uploads import Upload
-from services.messaging import database
+from services.messaging import database, tracing
 from services.messaging.telemetry import log
 from services.partners import Partner
 
@@ -166,7 +166,8 @@ async def _taken(request: Request, headers: Headers, asked: Asked) -> HandingOve
         return answers.refused(asked.mapping, survey.refusal)
     await uploads.received(engine, upload, "reporting", size, digest)
     report = answers.report(asked.mapping, asked.wanted)
-    return HandingOver(intake, engine, upload, asked.partner, asked.mapping, survey, report)
+    context = tracing.valid(headers.get(tracing.HEADER))
+    return HandingOver(intake, engine, upload, asked.partner, asked.mapping, survey, report, context)
 
 
 def _upload(headers: Headers, asked: Asked) -> Upload:

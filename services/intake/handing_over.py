@@ -22,8 +22,9 @@ from services.intake.translators.council_csv.header import Layout
 from services.intake.translators.council_csv.rows import Record, Splitter, is_blank
 from services.intake.translators.council_csv.survey import Survey, given_reference, stands_for
 from services.intake.uploads import State, Upload
-from services.messaging import database
+from services.messaging import database, tracing
 from services.messaging.telemetry import log
+from services.messaging.tracing import NONE, Span
 from services.partners import Partner
 
 FORMAT = "council-csv"
@@ -45,8 +46,10 @@ class HandingOver:
     mapping: CouncilMapping
     survey: Survey
     report: answers.Report
+    traceparent: str | None = None
     summary: answers.Summary = field(default_factory=answers.Summary)
     _state: State = "broken-off"
+    _span: Span = NONE
 
     async def begun(self) -> AsyncGenerator[bytes, None]:
         """The report's pieces, once its first rows are committed; raises what keeps those from it, so that 503 can be said."""
@@ -65,6 +68,7 @@ class HandingOver:
     # -- the report
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        self._span = self._reading()
         try:
             twice = await self._twice_and_different()
             begin = self.report.begin(self.survey.above)
@@ -75,6 +79,19 @@ class HandingOver:
             self._state = "reported" if self.summary.is_complete else "broken-off"
         finally:
             await self._note()
+            self._span.tell(outcome=self._state, records=self.survey.rows)
+            self._span.end()
+
+    def _reading(self) -> Span:
+        """The file's own step. Its rows are many people's: each begins a trace of its own, which names this one."""
+        return tracing.begin(
+            "read file",
+            self.traceparent,
+            "server",
+            partner=self.partner.id,
+            format=FORMAT,
+            correlation_id=self.upload.correlation_id,
+        )
 
     async def _windows_told(self, twice: Mapping[str, Sequence[int]]) -> AsyncGenerator[bytes, None]:
         """The report of each window; where the database goes away in the middle, or we do, of the rows that were not processed."""
@@ -166,7 +183,8 @@ class HandingOver:
             given.append(reference)
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        answered = await self._committed(arrivals)
+        with tracing.Steps([arrival.span for arrival in arrivals]):
+            answered = await self._committed(arrivals)
         return [
             orjson.loads(answer.body) if answer else answers.entry(record.line, reference, "not-processed")
             for answer, record, reference in zip(answered, window, given, strict=True)
@@ -181,7 +199,8 @@ class HandingOver:
             outcome = Refusal((self._stands_twice(twice[given]),))
         compose = answers.row_answer(self.mapping, record.line, given)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
-        return receive.arrival(protocol, delivery, self.upload.media_type, kept_elsewhere=True), given
+        span = receive.receiving(protocol, delivery, link=self._span.traceparent)
+        return receive.arrival(protocol, delivery, self.upload.media_type, kept_elsewhere=True, span=span), given
 
     def _given(self, record: Record) -> str | None:
         return given_reference(self.mapping, self._layout, record.body)

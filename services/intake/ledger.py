@@ -15,6 +15,7 @@ from schemas.model import PersonKey, Reference
 from services.intake import keys
 from services.intake.identity import Held, Incoming, Seen, Verdict, applied, judge
 from services.intake.translators.contract import Delivery, Document, Fault, Refusal, Translated
+from services.messaging.tracing import NONE, Span
 
 SOURCE = "/lightbulb/intake"
 REFUSED = "refused"
@@ -54,6 +55,9 @@ class Arrival:
     compose: Callable[[Decision], Answer]
     kept_elsewhere: bool = False
     """A row of an upload, which keeps its bytes: a repeat of what is held needs no row of its own (docs/decisions/0013)."""
+
+    span: Span = NONE
+    """Its receiving, in its trace."""
 
     @property
     def partner(self) -> str:

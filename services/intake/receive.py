@@ -19,6 +19,8 @@ from services.intake.rates import Rates
 from services.intake.translators import form
 from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator
 from services.intake.translators.council_csv import CouncilMapping
+from services.messaging import tracing
+from services.messaging.tracing import NONE, Span
 from services.partners import Partner, Partners
 
 
@@ -41,9 +43,16 @@ class Intake:
     def __post_init__(self) -> None:
         object.__setattr__(self, "attachment_key", keys.attachment_key(self.secret))
 
-    def delivery(self, partner: Partner, body: bytes, request_id: str | None, correlation_id: str | None) -> Delivery:
+    def delivery(
+        self,
+        partner: Partner,
+        body: bytes,
+        request_id: str | None,
+        correlation_id: str | None,
+        traceparent: str | None = None,
+    ) -> Delivery:
         """One whole message, now, from a partner that is known."""
-        return Delivery(partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id)
+        return Delivery(partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,22 @@ async def received(
 
     Raises Unavailable where nothing can be promised. Cancelled while it waits, the outcome is unknown: a repeat is recognised.
     """
-    return await intake.batching.submit(arrival(protocol, delivery, media_type, faults))
+    with receiving(protocol, delivery) as span:
+        answer = await intake.batching.submit(arrival(protocol, delivery, media_type, faults, span=span))
+        span.tell(answer=answer.status)
+    return answer
+
+
+def receiving(protocol: Protocol, delivery: Delivery, *, link: str | None = None) -> Span:
+    """The step of a trace that a message begins with us, or goes on with."""
+    return tracing.begin(
+        f"receive {protocol.format}",
+        delivery.traceparent,
+        "server",
+        link=link,
+        partner=delivery.partner.id,
+        format=protocol.format,
+    )
 
 
 def arrival(
@@ -77,17 +101,27 @@ def arrival(
     faults: tuple[Fault, ...] = (),
     *,
     kept_elsewhere: bool = False,
+    span: Span = NONE,
 ) -> Arrival:
     """A message with what its translator made of it."""
     outcome: Translated | Refusal = Refusal(faults) if faults else protocol.translate(delivery)
+
+    def compose(decision: Decision) -> Answer:
+        span.tell(outcome=decision.verdict)
+        return protocol.answer(delivery, outcome, decision)
+
+    message_id = _message_id()
+    conversation = outcome.correlation_id if isinstance(outcome, Translated) else delivery.correlation_id
+    span.tell(correlation_id=conversation or str(message_id))
     return Arrival(
-        id=_message_id(),
+        id=message_id,
         delivery=delivery,
         format=protocol.format,
         media_type=media_type,
         outcome=outcome,
-        compose=lambda decision: protocol.answer(delivery, outcome, decision),
+        compose=compose,
         kept_elsewhere=kept_elsewhere,
+        span=span,
     )
 
 

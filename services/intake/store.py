@@ -120,7 +120,12 @@ async def _write(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> No
     await _keep_referrals(tx, [row for row in book.referrals.values() if row.changed])
     await _forget(tx, [row for row in book.referrals.values() if row.held.version == 0])
     await _keep_documents(tx, book)
-    await outbox.put(tx, "intake", [outbox.Message(topics.REFERRAL_EVENT, event) for event in book.events])
+    contexts = {str(arrival.id): arrival.span.traceparent for arrival in book.arrivals}
+    await outbox.put(
+        tx,
+        "intake",
+        [outbox.Message(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or "")) for event in book.events],
+    )
 
 
 async def _keep_messages(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:

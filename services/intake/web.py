@@ -20,6 +20,7 @@ from services.intake.rates import TooFast
 from services.intake.receive import Intake, Protocol
 from services.intake.translators import bars_fhir, form
 from services.intake.translators.contract import Translator
+from services.messaging import tracing
 from services.messaging.telemetry import log
 from services.partners import Partner
 
@@ -133,7 +134,8 @@ async def _taken(request: Request, headers: Headers, protocol: OverHttp, partner
     if isinstance(body, int):
         return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
     ids = sent.guid(headers.get("x-request-id")), sent.guid(headers.get("x-correlation-id"))
-    delivery = intake.delivery(partner, protocol.unwrapped(body), *ids)
+    context = tracing.valid(headers.get(tracing.HEADER))
+    delivery = intake.delivery(partner, protocol.unwrapped(body), *ids, context)
     media_type = headers.get("content-type", "")[:200] or None
     async with asyncio.timeout(limits.HTTP_ANSWER_SECONDS):
         return await receive.received(intake, protocol, delivery, media_type=media_type, faults=sent.faults(headers))

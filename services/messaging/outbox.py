@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
 from schemas.topics import MAX_VALUE_BYTES
-from services.messaging import database, metrics
+from services.messaging import database, metrics, tracing
 from services.messaging.cloudevents import headers_of, value_of
 from services.messaging.database import Transaction
 from services.messaging.sight import Seen
@@ -60,10 +60,11 @@ class TooLarge(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event, and the topic that it goes to."""
+    """An event, the topic that it goes to, and the context of its trace."""
 
     target: str
     event: Event
+    traceparent: str | None = None
 
 
 def shard_of(person_key: str) -> int:
@@ -84,10 +85,18 @@ async def put(tx: Transaction, schema: str, messages: Sequence[Message]) -> None
             "shards": [shard_of(message.event.person_key) for message in messages],
             "keys": [message.event.person_key for message in messages],
             "targets": [message.target for message in messages],
-            "headers": [json.dumps(headers_of(message.event)) for message in messages],
+            "headers": [json.dumps(_headers(message)) for message in messages],
             "values": values,
         },
     )
+
+
+def _headers(message: Message) -> dict[str, str]:
+    """The context last: whoever compares headers cuts it off (infra/operate/replay_router.py)."""
+    headers = headers_of(message.event)
+    if message.traceparent is not None:
+        headers[tracing.HEADER] = message.traceparent
+    return headers
 
 
 def _insert(schema: str) -> TextClause:
@@ -252,12 +261,16 @@ class Relay:
     async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[_Row]) -> list[object]:
         """Send these rows together and wait for Kafka: for each what it answered, or why it failed."""
         unreachable: dict[str, BaseException] = {}
-        sent = [await self._handed_over(producer, row, unreachable) for row in wave]
+        spans = [_publishing(row) for row in wave] if tracing.is_on() else []
+        carrying = [_carrying(row, span) for row, span in zip(wave, spans, strict=True)] if spans else wave
+        sent = [await self._handed_over(producer, row, unreachable) for row in carrying]
         if futures := [one for one in sent if isinstance(one, asyncio.Future)]:
             await asyncio.wait(futures, timeout=WAVE_SECONDS)
         results = [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
         for future in futures:
             future.cancel()  # nobody will ask for a late answer
+        for span, result in zip(spans, results, strict=False):
+            _tell_published(span, result)
         return results
 
     async def _handed_over(
@@ -346,6 +359,32 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         raise
+
+
+def _publishing(row: _Row) -> tracing.Span:
+    headers = json.loads(row.headers)
+    return tracing.begin(
+        f"publish {row.target}",
+        tracing.valid(headers.get(tracing.HEADER)),
+        "producer",
+        topic=row.target,
+        type=headers.get("ce_type", ""),
+        correlation_id=headers.get("ce_correlationid"),
+    )
+
+
+def _carrying(row: _Row, span: tracing.Span) -> _Row:
+    """The row as it goes to Kafka: whoever reads it goes on from its publishing."""
+    headers = json.loads(row.headers) | {tracing.HEADER: span.traceparent}
+    return replace(row, headers=json.dumps(headers))
+
+
+def _tell_published(span: tracing.Span, result: Any) -> None:
+    if isinstance(result, BaseException):
+        span.end(type(result).__name__)
+    else:
+        span.tell(partition=result.partition, offset=result.offset)
+        span.end()
 
 
 def _result(future: "asyncio.Future[object]") -> object:

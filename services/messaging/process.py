@@ -11,10 +11,11 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from services.messaging import metrics, settings, telemetry, watchdog
+from services.messaging import metrics, settings, telemetry, tracing, watchdog
 from services.messaging.broker import TopicsDiffer
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
+from services.messaging.tracing import CannotTrace
 from services.messaging.watchdog import STALLED, Stalled
 
 
@@ -23,12 +24,13 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *fa
 
     A process that stands still, or whose event loop is blocked, ends with watchdog.STALLED.
     """
-    expected: tuple[type[Exception], ...] = (TopicsDiffer, CannotListen, *faults)
+    expected: tuple[type[Exception], ...] = (TopicsDiffer, CannotListen, CannotTrace, *faults)
     chosen = settings.load()
     telemetry.configure(service, chosen)
     metrics.tell_build(service)
-    _spare_the_collector()
     try:
+        tracing.configure(service, chosen.traces)
+        _spare_the_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_watched(main, chosen))
     except Stalled:
@@ -36,6 +38,8 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *fa
     except expected as fault:
         sys.stderr.write(f"Cannot start {service}.\n{fault}\n")
         raise SystemExit(1) from None
+    finally:
+        tracing.stop()
 
 
 async def _watched(main: Callable[[Settings], Coroutine[Any, Any, None]], chosen: Settings) -> None:

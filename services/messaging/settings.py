@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         ge=0.5,
         description="A process that has work and gets no further for so long ends itself, to be started anew",
     )
+    traces: str | None = Field(
+        None,
+        pattern=r"^(https?://.+|file:.+)$",
+        description="Where traces go: the URL of an OpenTelemetry collector (http://HOST:4318/v1/traces), or file:PATH for JSON lines;"
+        " needs the extra `tracing`; without it none are kept",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged")
     log_format: Literal["json", "console"] = Field("json", description="How logs are written")
 

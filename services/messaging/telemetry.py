@@ -35,6 +35,7 @@ QUIET = (
     "fhir",
     "multipart",
     "stamina",
+    "opentelemetry",
 )
 """Client libraries, and what they may say at most: that something is wrong, and where in their code."""
 

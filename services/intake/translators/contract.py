@@ -55,6 +55,7 @@ class Delivery:
     attachment_key: bytes
     request_id: str | None = None
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
