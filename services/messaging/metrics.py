@@ -108,6 +108,12 @@ MLLP = Counter(
     registry=REGISTRY,
 )
 HTTP_ANSWERS = Counter("lightbulb_http_answers", "HTTP answers by status", ["status"], registry=REGISTRY)
+HTTP_TURNED_AWAY = Counter(
+    "lightbulb_http_turned_away",
+    "HTTP connections that ended before a request of theirs was read, by why",
+    ["why"],
+    registry=REGISTRY,
+)
 
 
 def tell_build(service: str) -> None:

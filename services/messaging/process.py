@@ -12,7 +12,9 @@ import uvicorn
 import uvloop
 
 from services.messaging import metrics, settings, telemetry, tracing, watchdog
+from services.messaging.bounded import USUAL, Bounds, within
 from services.messaging.broker import TopicsDiffer
+from services.messaging.confined import confine
 from services.messaging.settings import Settings
 from services.messaging.telemetry import log
 from services.messaging.tracing import CannotTrace
@@ -26,6 +28,7 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *fa
     """
     expected: tuple[type[Exception], ...] = (TopicsDiffer, CannotListen, CannotTrace, *faults)
     chosen = settings.load()
+    confine()
     telemetry.configure(service, chosen)
     metrics.tell_build(service)
     try:
@@ -62,12 +65,12 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: Any) -> Server:
+def server(app: Any, bounds: Bounds = USUAL) -> Server:
     """A server for this ASGI application: no access log, no headers of its own, slow clients given up."""
     return Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=within(bounds),
             access_log=False,
             log_config=None,
             lifespan="off",
@@ -75,7 +78,6 @@ def server(app: Any) -> Server:
             proxy_headers=False,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=64 * 1024,
         )
     )
 
@@ -99,6 +101,10 @@ async def _answer(app: Any, opened: socket.socket) -> None:
     finally:
         one.should_exit = True
         await serving
+
+
+UNTAKEN_MILLISECONDS = 60_000
+"""Who takes nothing of what is sent for so long is gone, also where we have closed and only the kernel waits."""
 
 
 class CannotListen(Exception):
@@ -129,6 +135,8 @@ def a_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MILLISECONDS)
     try:
         opened.bind((host, port))
     except OSError:

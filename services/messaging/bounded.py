@@ -1,0 +1,201 @@
+"""HTTP connections within bounds: how many there are, how large a request's head is, how long one takes, how many wait behind another.
+
+uvicorn waits for ever for a connection's first request, for the rest of a head and for what is sent behind an answer, and takes heads
+of any size. Where all connections are taken, the one that has waited longest without a request makes room, so that whoever opens
+thousands and says nothing keeps nobody out; where all have a request in hand, a new one is told to come again.
+"""
+
+import asyncio
+import resource
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from services.messaging import metrics
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one process takes. `turned_away`: connections above `connections` that are told so; further ones are cut."""
+
+    connections: int = 1_000
+    turned_away: int = 100
+    head_bytes: int = 32_768
+    head_fields: int = 100
+    url_bytes: int = 8_192
+    head_seconds: float = 10.0
+    pipelined: int = 8
+    retry_seconds: int = 5
+
+
+USUAL = Bounds()
+
+
+def files() -> int:
+    """How many files and connections this process may have open, at most."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def within(bounds: Bounds) -> type["Bounded"]:
+    """The protocol of one server. Never more connections than half of the files that the process may open."""
+    return type("Bounded", (Bounded,), {"bounds": bounds, "most": min(bounds.connections, files() // 2), "idle": {}})
+
+
+class Bounded(HttpToolsProtocol):
+    """One connection. It is idle from its beginning, or its last answer, until the head of a request is complete."""
+
+    bounds: ClassVar[Bounds]
+    most: ClassVar[int]
+    idle: ClassVar[dict["Bounded", None]]
+    """Connections without a request in hand, the one that has waited longest first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._answering = self.app
+        self._running: RequestResponseCycle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._is_in_body = False
+        self.idle[self] = None
+        self._wait()
+        if len(self.connections) > self.most:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._work()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing() or self.parser is None:
+            return
+        if not self._is_in_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.bounds.head_bytes:
+                self._refuse(431)
+        if not self._has_in_hand() and not self.transport.is_closing():
+            self._wait()
+
+    # ---- a request ----------------------------------------------------------------------------------------------
+
+    def on_headers_complete(self) -> None:
+        self._work()
+        self._head_bytes, self._is_in_body = 0, True
+        if len(self.pipeline) >= self.bounds.pipelined:
+            raise httptools.HttpParserError("more requests than may wait for their answers")
+        wrong = self._wrong_head()
+        self.app = _answering(wrong, self.bounds) if wrong else self._answering
+        super().on_headers_complete()
+
+    def _wrong_head(self) -> int | None:
+        size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(self.url) > self.bounds.url_bytes:
+            return 414
+        return 431 if size > self.bounds.head_bytes or len(self.headers) > self.bounds.head_fields else None
+
+    def on_message_complete(self) -> None:
+        self._is_in_body = False
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._has_in_hand() and not self.transport.is_closing():
+            self.idle[self] = None
+
+    def _has_in_hand(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    # ---- what is no request -------------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it for what is no HTTP."""
+        self._refuse(400)
+
+    def _refuse(self, status: int) -> None:
+        """Close with this answer; behind a request that is whole, with that one's answer alone, which would be lost otherwise."""
+        running = self._running
+        if running is None or running.response_complete:
+            self._end(status)
+        elif running is self.cycle and self._is_in_body:
+            self._end(None if running.response_started else status)
+        else:
+            metrics.HTTP_TURNED_AWAY.labels(_why(status)).inc()
+            self.pipeline.clear()
+            running.keep_alive = False
+            self.flow.pause_reading()
+
+    def _end(self, status: int | None) -> None:
+        if status is not None:
+            metrics.HTTP_TURNED_AWAY.labels(_why(status)).inc()
+            self.transport.write(_written(status, self.bounds))
+        self.transport.close()
+
+    # ---- patience and room --------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Until the next head is complete, for so long and not longer, however it trickles."""
+        if self._patience is None:
+            self._patience = self.loop.call_later(self.bounds.head_seconds, self._out_of_patience)
+
+    def _work(self) -> None:
+        self.idle.pop(self, None)
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _out_of_patience(self) -> None:
+        if self._head_bytes and not self._is_in_body:
+            return self._end(408)
+        metrics.HTTP_TURNED_AWAY.labels("idle").inc()
+        return self.transport.abort()
+
+    def _make_room(self) -> None:
+        longest = next(iter(self.idle))
+        if longest is not self:
+            longest._work()
+            metrics.HTTP_TURNED_AWAY.labels("made room").inc()
+            longest.transport.abort()
+        elif len(self.connections) <= self.most + self.bounds.turned_away:
+            self._answering = _answering(503, self.bounds)
+        else:
+            metrics.HTTP_TURNED_AWAY.labels(_why(503)).inc()
+            self.transport.abort()
+
+
+# ---- answers that no application gives --------------------------------------------------------------------------------
+
+
+def _why(status: int) -> str:
+    return HTTPStatus(status).phrase.lower()
+
+
+def _headers(status: int, bounds: Bounds) -> list[tuple[bytes, bytes]]:
+    told = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    return [*told, (b"retry-after", str(bounds.retry_seconds).encode())] if status in (408, 503) else told
+
+
+def _written(status: int, bounds: Bounds) -> bytes:
+    text = _why(status).encode()
+    lines = [b"%s: %s" % pair for pair in [*_headers(status, bounds), (b"content-length", b"%d" % len(text))]]
+    return b"\r\n".join([b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), *lines, b"", text])
+
+
+def _answering(status: int, bounds: Bounds) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    """An application that says the same to everybody, and closes."""
+    text = _why(status).encode()
+
+    async def app(_: Any, __: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        metrics.HTTP_TURNED_AWAY.labels(_why(status)).inc()
+        headers = [*_headers(status, bounds), (b"content-length", b"%d" % len(text))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    return app
