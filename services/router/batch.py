@@ -38,6 +38,7 @@ from services.messaging.database import Transaction
 from services.messaging.outbox import Message
 from services.messaging.quarantine import Chain, Parked, Parking
 from services.messaging.telemetry import log
+from services.messaging.tracing import Taken
 from services.router import lifecycle, store
 from services.router.assignment import postcode_of
 from services.router.lifecycle import Decision, Grounds, Happening, Refusal
@@ -75,8 +76,9 @@ class Batches:
             self._committed()
 
     async def _apply(self, records: Sequence[Record]) -> None:
-        async with self._engine.begin() as tx:
-            await _Batch(tx, self._directory, self._clock()).run(records)
+        with Taken("apply", records) as taken:
+            async with self._engine.begin() as tx:
+                await _Batch(tx, self._directory, self._clock(), taken).run(records)
 
     async def _refuse(self, record: Record, reason: str) -> None:
         """The transaction of this record alone failed for good."""
@@ -90,8 +92,9 @@ class Batches:
         return await quarantine.release(self._engine, SCHEMA, self._apply_again, self._refuse_again, self._committed)
 
     async def _apply_again(self, rows: Sequence[Parked]) -> None:
-        async with self._engine.begin() as tx:
-            await _Batch(tx, self._directory, self._clock()).release(rows)
+        with Taken("apply", [row.record for row in rows]) as taken:
+            async with self._engine.begin() as tx:
+                await _Batch(tx, self._directory, self._clock(), taken).release(rows)
 
     async def _refuse_again(self, row: Parked, reason: str) -> None:
         read = read_record(row.record)
@@ -168,6 +171,7 @@ class _Batch:
     tx: Transaction
     directory: Directory
     now: datetime
+    taken: Taken
     states: dict[PersonKey, KeyState] = field(default_factory=dict)
     parked: set[Chain] = field(default_factory=set)
     failed: set[Chain] = field(default_factory=set)
@@ -226,6 +230,7 @@ class _Batch:
 
     def _park(self, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
         self.parkings[read.record] = _parking(read, reason, waiting=waiting)
+        self.taken.tell(read.record, outcome="waits" if waiting else "parked")
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> Grounds:
         keys = dict.fromkeys(one.person_key for one in inputs)
@@ -260,24 +265,27 @@ class _Batch:
         self._publish(one, decision, locked)
 
     def _publish(self, one: Input, decision: Decision, locked: Locked) -> None:
+        context = self.taken.context_of(one.record)
         for place, happening in enumerate(decision.happenings):
             if isinstance(happening, Refusal):
-                self._tell_refused(one, happening, place)
+                self._tell_refused(one, happening, place, context)
             else:
-                self._tell(one, happening, place, locked.next(one.person_key))
+                self._tell(one, happening, place, locked.next(one.person_key), context)
+        conversation = decision.happenings[0].correlation_id if decision.happenings else one.event.correlation_id
+        self.taken.tell(one.record, outcome="applied", type=one.event.data.TYPE, correlation_id=conversation)
 
-    def _tell(self, one: Input, happening: Happening, place: int, sequence: int) -> None:
+    def _tell(self, one: Input, happening: Happening, place: int, sequence: int, context: str | None) -> None:
         event = self._event(one, happening, place, CASE_EVENT, happening.data, sequence)
-        self.messages.append(Message(CASE_EVENT, event))
+        self.messages.append(Message(CASE_EVENT, event, context))
         self.history.append((event, _references(happening.data), [hub for hub, _ in happening.hubs]))
         for hub, data in happening.hubs:
             target = hub_case(hub)
-            self.messages.append(Message(target, self._event(one, happening, place, target, data, sequence)))
+            self.messages.append(Message(target, self._event(one, happening, place, target, data, sequence), context))
 
-    def _tell_refused(self, one: Input, refusal: Refusal, place: int) -> None:
+    def _tell_refused(self, one: Input, refusal: Refusal, place: int, context: str | None) -> None:
         """A refusal is no event of the case: it takes no number."""
         target = hub_case(refusal.hub)
-        self.messages.append(Message(target, self._event(one, refusal, place, target, refusal.data, None)))
+        self.messages.append(Message(target, self._event(one, refusal, place, target, refusal.data, None), context))
 
     def _event(
         self, one: Input, told: Happening | Refusal, place: int, target: str, data: Any, sequence: int | None
