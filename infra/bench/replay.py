@@ -3,7 +3,7 @@
     make replay-proof ARGS="--count 20000"
 
 The services' own batches apply the inputs, two at a time as two processes would: referrals, updates, second referrals of a person,
-cancels and commands, repeats, and a directory that changes half-way. PostgreSQL alone is needed. Exit code 1 where a key differs.
+cancels and commands, repeats, and a directory and words that change half-way. PostgreSQL alone is needed. Exit code 1 where a key differs.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from infra.embedded import providers
 from infra.migrations import migrate
 from infra.operate import replay_notifier, replay_router
 from infra.operate.replay import Proof
-from infra.operate.replay_notifier import Composing
 from schemas.events import Accept, Event, EventData, ReferralCancelled, ReferralReceived, ReferralUpdated
 from schemas.model import PersonKey, Reference
 from schemas.referral import Referral
@@ -44,10 +44,10 @@ from services.messaging import database
 from services.messaging.broker import BATCH
 from services.messaging.cloudevents import Record, headers_of, value_of
 from services.messaging.settings import CHECKOUT, Settings
-from services.notifier import words
-from services.notifier.app import carriers
+from services.notifier import kept as composing_kept
+from services.notifier.composing import Composing
+from services.notifier.kept import Source
 from services.notifier.receiver import Receiver
-from services.notifier.recipients import KnownPartners
 from services.router import kept
 from services.router.batch import Batches
 from services.router.change import case_id_of
@@ -173,16 +173,21 @@ async def _places(engine: AsyncEngine) -> list[tuple[str, str]]:
         return [(f"{row.postcode[:-3]} {row.postcode[-3:]}", row.district) for row in rows]
 
 
-async def _notify(engine: AsyncEngine, composing: Composing) -> int:
-    """Take everything in that the router said on case.event; returns the number of events."""
-    receiver = Receiver(engine, composing.recipients, composing.words, composing.channels)
+async def _notify(engine: AsyncEngine, known: Sequence[Composing]) -> int:
+    """Take everything in that the router said on case.event, with other words from half-way on; returns the number of events."""
+    receivers = [Receiver(engine, composing) for composing in known]
     count = 0
     async with engine.connect() as tx:
+        total = int(
+            await tx.scalar(text("select count(*) from router.outbox where target = :topic"), {"topic": CASE_EVENT})
+            or 0
+        )
         rows = await tx.stream(
             text("select id, person_key, headers, value from router.outbox where target = :topic order by id"),
             {"topic": CASE_EVENT},
         )
         async for page in rows.partitions(BATCH):
+            receiver = receivers[count * len(receivers) // max(total, 1)]
             await receiver.receive([_published(row.id, row.person_key, row.headers, row.value) for row in page])
             count += len(page)
     return count
@@ -200,30 +205,55 @@ def _published(offset: int, key: str, headers: str, value: bytes) -> Record:
 
 async def _prove(url: str, count: int, work: Path) -> bool:
     engine = database.connect(url, pool=4, patience=None)
-    config = _settings(url, work)
-    reviewed = words.load(DIRECTORY, directories.load(DIRECTORY))
-    recipients = KnownPartners(partners.load(DIRECTORY, config.deployment), mesh=False)
     try:
         begun = time.perf_counter()
         inputs = await _route(engine, count, work)
         routed = time.perf_counter()
-        async with carriers(config, recipients, reviewed) as channels:
-            composing = Composing(recipients, reviewed, channels)
-            events = await _notify(engine, composing)
-            notified = time.perf_counter()
-            console.print(
-                f"made: {count:,} referrals' persons, {inputs:,} inputs at {inputs / (routed - begun):,.0f}/s,"
-                f" {events:,} case events at {events / (notified - routed):,.0f}/s",
-                highlight=False,
-                soft_wrap=True,
-            )
-            proofs = [
-                await _timed("router", replay_router.run(url, DIRECTORY, lambda done, of: None)),
-                await _timed("notifier", replay_notifier.run(url, composing, lambda done, of: None)),
-            ]
+        sources = [_composed_with(folder, work) for folder in (DIRECTORY, _reworded(work))]
+        async with AsyncExitStack() as opened:
+            known = [await opened.enter_async_context(composing_kept.composing(one)) for one in sources]
+            for one in sources:
+                await composing_kept.keep(engine, one, one.files)
+            events = await _notify(engine, known)
+        notified = time.perf_counter()
+        console.print(
+            f"made: {count:,} referrals' persons, {inputs:,} inputs at {inputs / (routed - begun):,.0f}/s,"
+            f" {events:,} case events at {events / (notified - routed):,.0f}/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+        proofs = [
+            await _timed("router", replay_router.run(url, DIRECTORY, lambda done, of: None)),
+            await _timed("notifier", replay_notifier.run(url, sources[0], lambda done, of: None)),
+        ]
     finally:
         await engine.dispose()
     return all(proof.is_equal and not proof.left_out for proof in proofs)
+
+
+def _reworded(work: Path) -> Path:
+    """The directory with other words of feedback."""
+    folder = work / "reworded"
+    shutil.copytree(DIRECTORY, folder)
+    words = folder / "templates" / "feedback.yaml"
+    words.write_text(words.read_text().replace("Your referral", "Your request for housing support"))
+    return folder
+
+
+def _composed_with(folder: Path, work: Path) -> Source:
+    """The practice has a FHIR endpoint, so that its feedback is rendered as such; nothing is ever sent there."""
+    access = {PRACTICE: {"token_sha256": [partners.hash_of("bench")], "feedback_url": "http://127.0.0.1:9/"}}
+    deployment = work / "deployment.yaml"
+    deployment.write_text(yaml.safe_dump({"partners": access}))
+    config = Settings(
+        database="postgresql+asyncpg://unused",
+        kafka="unused",
+        secret_file=Path("/dev/null"),
+        directory=folder,
+        deployment=deployment,
+        mesh_url=None,
+    )
+    return composing_kept.source(config, partners.load(folder, deployment))
 
 
 async def _timed(name: str, replaying: Coroutine[Any, Any, Proof]) -> Proof:
@@ -237,15 +267,6 @@ async def _timed(name: str, replaying: Coroutine[Any, Any, Proof]) -> Proof:
         soft_wrap=True,
     )
     return proof
-
-
-def _settings(url: str, work: Path) -> Settings:
-    """The practice has a FHIR endpoint, so that its feedback is rendered as such; nothing is ever sent there."""
-    access = {PRACTICE: {"token_sha256": [partners.hash_of("bench")], "feedback_url": "http://127.0.0.1:9/"}}
-    (work / "deployment.yaml").write_text(yaml.safe_dump({"partners": access}))
-    return Settings(
-        database=url, kafka="unused", secret_file=Path("/dev/null"), deployment=work / "deployment.yaml", mesh_url=None
-    )
 
 
 def main() -> None:

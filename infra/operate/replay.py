@@ -49,6 +49,77 @@ class Proof:
         return self.inputs / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service is replayed. `schema`: what stands; `other`: the schema beside it, with these of its tables."""
+
+    url: str
+    schema: str
+    other: str
+    tables: Sequence[str]
+    keep: bool = False
+    replace: bool = False
+    """Take the place of what an earlier replay was told to keep."""
+
+
+@asynccontextmanager
+async def beside(place: Place) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
+    """(engine for what stands, engine whose statements go to empty tables beside it). Raises CannotReplay.
+
+    One at a time for each service: the lock ends with its session, however the replay ends. What a killed one left is dropped.
+    """
+    source = database.connect(place.url, pool=3, patience=None)
+    try:
+        async with _alone(source, place):
+            await _make(source, place)
+            try:
+                async with elsewhere(place.url, place.schema, place.other) as target:
+                    yield source, target
+            finally:
+                await _leave(source, place)
+    finally:
+        await source.dispose()
+
+
+@asynccontextmanager
+async def _alone(engine: AsyncEngine, place: Place) -> AsyncIterator[None]:
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        mine = await connection.scalar(
+            text("select pg_try_advisory_lock(hashtext(:name))"), {"name": f"lightbulb {place.other}"}
+        )
+        if not mine:
+            raise CannotReplay(
+                f"Another replay of the {place.schema} is running on this database. Wait until it ends, or end it, and repeat."
+            )
+        yield
+
+
+async def _make(engine: AsyncEngine, place: Place) -> None:
+    async with engine.begin() as tx:
+        if await tx.scalar(text(_IS_KEPT), {"other": place.other, "kept": KEPT}) and not place.replace:
+            raise CannotReplay(
+                f"The schema {place.other} stands: an earlier replay was told to --keep it. With --replace it is dropped,"
+                " and made anew."
+            )
+        await tx.execute(text(f"drop schema if exists {place.other} cascade"))
+        await tx.execute(text(f"create schema {place.other}"))
+        for table in place.tables:
+            await tx.execute(text(f"create table {place.other}.{table} (like {place.schema}.{table} including all)"))
+
+
+KEPT = "kept by lightbulb replay --keep"
+_IS_KEPT = "select 1 from pg_namespace where nspname = :other and obj_description(oid, 'pg_namespace') = :kept"
+
+
+async def _leave(engine: AsyncEngine, place: Place) -> None:
+    async with engine.begin() as tx:
+        if place.keep:
+            await tx.execute(text(f"comment on schema {place.other} is '{KEPT}'"))
+        else:
+            await tx.execute(text(f"drop schema if exists {place.other} cascade"))
+
+
 @asynccontextmanager
 async def elsewhere(url: str, schema: str, other: str) -> AsyncIterator[AsyncEngine]:
     """An engine whose statements about `schema` go to `other`: the same code, another place."""
@@ -63,21 +134,6 @@ async def elsewhere(url: str, schema: str, other: str) -> AsyncIterator[AsyncEng
         yield engine
     finally:
         await engine.dispose()
-
-
-async def make(engine: AsyncEngine, schema: str, other: str, tables: Sequence[str]) -> None:
-    """An empty schema with these tables of `schema`; one that an earlier replay left is dropped."""
-    async with engine.begin() as tx:
-        await tx.execute(text(f"drop schema if exists {other} cascade"))
-        await tx.execute(text(f"create schema {other}"))
-        for table in tables:
-            await tx.execute(text(f"create table {other}.{table} (like {schema}.{table} including all)"))
-
-
-async def drop(engine: AsyncEngine, other: str) -> None:
-    """Take the schema of a replay away."""
-    async with engine.begin() as tx:
-        await tx.execute(text(f"drop schema if exists {other} cascade"))
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,21 +14,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operate import replay
-from infra.operate.replay import Lines, Progress, Proof
+from infra.operate.replay import CannotReplay, Lines, Place, Progress, Proof
+from schemas.events import Concern, Event
 from schemas.topics import CASE_EVENT
-from services import directory as directories
 from services import partners
-from services.messaging import database
 from services.messaging.cloudevents import Record
 from services.messaging.database import Transaction
 from services.messaging.quarantine import event_id, headers_of
 from services.messaging.settings import Settings
-from services.notifier import words
-from services.notifier.app import carriers
-from services.notifier.channels import Channel
-from services.notifier.feedback import Recipients, Words
+from services.notifier import kept
+from services.notifier.composing import Composed, Composing
+from services.notifier.kept import Source
 from services.notifier.receiver import Receiver
-from services.notifier.recipients import KnownPartners
 from services.router.batch import SOURCE
 
 SCHEMA, OTHER = "notifier", "replay_notifier"
@@ -50,15 +47,6 @@ LINES: Lines = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Composing:
-    """What feedback is composed with: as the notifier has it today."""
-
-    recipients: Recipients
-    words: Words
-    channels: Mapping[str, Channel]
-
-
 @dataclass(slots=True)
 class _Otherwise:
     """Where the notifier told something else than the event says: edited ones, and referrals that it was not told about."""
@@ -67,42 +55,103 @@ class _Otherwise:
     untold: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
-async def run_with(config: Settings, progress: Progress, *, keep: bool = False) -> Proof:
-    """Replay and compare, with the directory, partners and carriers of these settings."""
-    reviewed = words.load(config.directory, directories.load(config.directory))
-    recipients = KnownPartners(partners.load(config.directory, config.deployment), mesh=config.mesh_url is not None)
-    async with carriers(config, recipients, reviewed) as channels:
-        return await run(config.database, Composing(recipients, reviewed, channels), progress, keep=keep)
+@dataclass(slots=True)
+class AsThen:
+    """Implements `Composer` with the versions of then.
+
+    An event that was taken in is composed with the version of its input. What was told of it before, of a referral that could be
+    told while another could not, was composed with an earlier one: the feedback says with which.
+    """
+
+    by_version: Mapping[str | None, Composing]
+    told: Mapping[tuple[str, str], Sequence[str | None]] = field(default_factory=dict)
+    taken: Mapping[str, str | None] = field(default_factory=dict)
+    version: str | None = None
+
+    def compose(self, event: Event, concern: Concern) -> list[Composed]:
+        found: dict[str, Composed] = {}
+        for version in self._versions(event.id, concern.reference):
+            for one in self.by_version[version].compose(event, concern):
+                found.setdefault(one.feedback.id, one)
+        return list(found.values())
+
+    def _versions(self, event_id: str, reference: str) -> Sequence[str | None]:
+        told = self.told.get((event_id, reference), ())
+        return told or ((self.taken[event_id],) if event_id in self.taken else ())
 
 
-async def run(url: str, composing: Composing, progress: Progress, *, keep: bool = False) -> Proof:
-    """Replay and compare."""
-    source = database.connect(url, pool=2, patience=None)
-    async with AsyncExitStack() as at_the_end:
-        at_the_end.push_async_callback(source.dispose)
-        if not keep:
-            at_the_end.push_async_callback(replay.drop, source, OTHER)
-        await replay.make(source, SCHEMA, OTHER, TABLES)
-        target = await at_the_end.enter_async_context(replay.elsewhere(url, SCHEMA, OTHER))
-        receiver = Receiver(target, composing.recipients, composing.words, composing.channels)
-        return await _prove(source, receiver, progress)
+async def run_with(config: Settings, progress: Progress, *, keep: bool = False, replace: bool = False) -> Proof:
+    """Replay and compare. What was composed before versions were kept is composed with the files and partners of these settings."""
+    today = kept.source(config, partners.load(config.directory, config.deployment))
+    return await run(config.database, today, progress, keep=keep, replace=replace)
 
 
-async def _prove(source: AsyncEngine, receiver: Receiver, progress: Progress) -> Proof:
+async def run(url: str, today: Source, progress: Progress, *, keep: bool = False, replace: bool = False) -> Proof:
+    """Replay and compare. `today`: for what was composed before versions were kept. Raises CannotReplay."""
+    async with (
+        replay.beside(Place(url, SCHEMA, OTHER, TABLES, keep, replace)) as (source, target),
+        AsyncExitStack() as opened,
+    ):
+        return await _prove(source, target, today, opened, progress)
+
+
+async def _prove(
+    source: AsyncEngine, target: AsyncEngine, today: Source, opened: AsyncExitStack, progress: Progress
+) -> Proof:
     done, seconds = 0, 0.0
+    known: dict[str | None, Composing] = {}
     for number in range(PASSES + 1):
         async with replay.snapshot(source) as tx:
             total = done + int(await tx.scalar(text(f"select count(*) {_MISSING}")) or 0)
             if total == done or number == PASSES:
                 return await _compared(tx, done, seconds)
             begun = time.perf_counter()
+            for version, found in (await _sources(tx, today)).items():
+                if version not in known:
+                    known[version] = await opened.enter_async_context(kept.composing(found))
             async for records in _batches(tx, await _otherwise(tx)):
-                await receiver.receive(records)
+                await Receiver(target, await _as_then(tx, known, records)).receive(records)
                 done += len(records)
                 progress(done, total)
             seconds += time.perf_counter() - begun
     raise AssertionError
 
+
+async def _sources(tx: Transaction, today: Source) -> dict[str | None, Source]:
+    found: dict[str | None, Source] = {None: today}
+    try:
+        found.update(await kept.kept_sources(tx))
+    except kept.NotKept as fault:
+        raise CannotReplay(str(fault)) from None
+    if unknown := sorted(set(await tx.scalars(text(_VERSIONS))) - found.keys()):
+        raise CannotReplay(
+            f"Feedback was composed with version {', '.join(unknown)}, which notifier.composing_version does not keep."
+            " Nothing else holds its words: without that row it cannot be composed again."
+        )
+    return found
+
+
+_VERSIONS = f"""
+    select composed_with from {SCHEMA}.input where composed_with is not null
+    union select composed_with from {SCHEMA}.feedback where composed_with is not null"""
+
+
+async def _as_then(tx: Transaction, by_version: Mapping[str | None, Composing], records: Sequence[Record]) -> AsThen:
+    given = {"ids": [event_id(record) for record in records], "keys": [(r.key or b"").decode() for r in records]}
+    told: defaultdict[tuple[str, str], list[str | None]] = defaultdict(list)
+    for row in await tx.execute(text(_TOLD), given):
+        told[row.caused_by, row.reference].append(row.composed_with)
+    taken = {row.event_id: row.composed_with for row in await tx.execute(text(_TAKEN), given)}
+    return AsThen(by_version, told, taken)
+
+
+_TOLD = f"""
+    select caused_by, reference, composed_with from {SCHEMA}.feedback
+    where person_key = any(cast(:keys as text[])) and caused_by = any(cast(:ids as text[]))
+    group by 1, 2, 3 order by min(composed_at)"""
+_TAKEN = f"""
+    select event_id, composed_with from {SCHEMA}.input
+    where person_key = any(cast(:keys as text[])) and event_id = any(cast(:ids as text[]))"""
 
 _MISSING = f"""
     from router.case_event as event

@@ -16,11 +16,12 @@ from services.messaging.settings import Settings
 from services.messaging.sight import Sight
 from services.messaging.telemetry import log
 from services.messaging.watchdog import Watchdog
-from services.notifier import store, waiting, words
+from services.notifier import kept, store, waiting, words
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.channels.mesh import Mesh, MeshNotSet
+from services.notifier.composing import Composing
 from services.notifier.delivery import Delivery
 from services.notifier.pages import application
 from services.notifier.receiver import Receiver
@@ -32,6 +33,7 @@ GROUP = "notifier"
 
 async def main(config: Settings) -> None:
     """Wire everything together, and run until told to stop."""
+    files = kept.texts(config.directory)
     hubs = directory.load(config.directory)
     reviewed = words.load(config.directory, hubs)
     known = partners.load(config.directory, config.deployment)
@@ -43,8 +45,10 @@ async def main(config: Settings) -> None:
     )
     engine = database.connect(config.database)
     try:
+        version = await kept.keep(engine, kept.source(config, known), files)
         async with carriers(config, recipients, reviewed) as channels:
-            await _serve(config, engine, known, recipients, reviewed, channels)
+            composing = Composing(recipients, reviewed, channels, version)
+            await _serve(config, engine, known, composing)
     finally:
         await engine.dispose()
 
@@ -65,28 +69,21 @@ async def carriers(
         await endpoint.close()
 
 
-async def _serve(
-    config: Settings,
-    engine: AsyncEngine,
-    known: partners.Partners,
-    recipients: KnownPartners,
-    reviewed: ReviewedWords,
-    channels: Mapping[str, Channel],
-) -> None:
+async def _serve(config: Settings, engine: AsyncEngine, known: partners.Partners, composing: Composing) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-    delivery = Delivery(engine, channels, reviewed, recorded=relay.wake)
+    delivery = Delivery(engine, composing.channels, composing.words, recorded=relay.wake)
 
     def committed() -> None:
         delivery.wake()
         relay.wake()
 
-    receiver = Receiver(engine, recipients, reviewed, channels, committed)
+    receiver = Receiver(engine, composing, committed)
     listener = broker.create(config, name="notifier")
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
     sight = Sight(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], question=waiting.look)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(sight, loops, seconds=config.stall_seconds)
-    log.info("notifier_starts", channels=sorted(channels))
+    log.info("notifier_starts", channels=sorted(composing.channels), composes_with=composing.version)
     await broker.run(
         listener,
         delivery.run(),
@@ -110,4 +107,4 @@ def _answering(
 
 
 if __name__ == "__main__":
-    process.run("notifier", main, reviewed.Faulty, MeshNotSet)
+    process.run("notifier", main, reviewed.Faulty, MeshNotSet, kept.NotKept)

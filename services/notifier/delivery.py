@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database, metrics
+from services.messaging import database, metrics, tracing
 from services.messaging.sight import Seen
 from services.messaging.telemetry import log
 from services.messaging.watchdog import Loop, Progress
@@ -163,7 +163,10 @@ class Delivery:
     async def _attempt(self, claimed: Claimed) -> None:
         started_at = datetime.now(UTC)
         try:
-            outcome = await self._deliver(claimed)
+            with _delivering(claimed) as span:
+                claimed = store.with_context(claimed, span.traceparent)
+                outcome = await self._deliver(claimed)
+                span.tell(outcome=type(outcome).__name__.lower())
         finally:
             self._by_recipient[claimed.parcel.recipient] -= 1
         pause = _pause(claimed, outcome)
@@ -221,6 +224,19 @@ class Delivery:
 async def _not_recorded(attempt: Attempt, reason: str) -> None:
     """Its lease ends by itself, and it is sent again with the same bytes."""
     log.error("result_not_recorded", feedback_id=attempt.claimed.parcel.feedback_id, reason=reason)
+
+
+def _delivering(claimed: Claimed) -> tracing.Span:
+    parcel, channel = claimed.parcel, claimed.conversation[3]
+    return tracing.begin(
+        f"deliver {channel}",
+        parcel.traceparent,
+        "client",
+        partner=parcel.recipient,
+        channel=channel,
+        attempt=parcel.attempt,
+        correlation_id=parcel.correlation_id,
+    )
 
 
 def _pause(claimed: Claimed, outcome: Outcome) -> float:

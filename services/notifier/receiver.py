@@ -15,28 +15,17 @@ from services.messaging.cloudevents import Record, Undecodable
 from services.messaging.database import Transaction
 from services.messaging.quarantine import Chain, Parked, Parking
 from services.messaging.telemetry import log
-from services.notifier import feedback, store
-from services.notifier.channels import Channel, Rendered
-from services.notifier.feedback import Feedback, Recipients, Words
-
-Composed = tuple[Feedback, Rendered]
+from services.messaging.tracing import Taken
+from services.notifier import store
+from services.notifier.composing import Composed, Composer
 
 
 class Receiver:
     """Called with batches of `case.event`; see services/messaging/broker.py for what it may raise."""
 
-    def __init__(
-        self,
-        engine: AsyncEngine,
-        recipients: Recipients,
-        words: Words,
-        channels: Mapping[str, Channel],
-        committed: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, composer: Composer, committed: Callable[[], None] = lambda: None) -> None:
         self._engine = engine
-        self._recipients = recipients
-        self._words = words
-        self._channels = channels
+        self._composer = composer
         self._committed = committed
 
     async def receive(self, records: Sequence[Record]) -> None:
@@ -51,30 +40,43 @@ class Receiver:
         )
 
     async def _apply(self, records: Sequence[Record]) -> None:
+        with Taken("tell", records) as steps:
+            await self._take_in(records, steps)
+
+    async def _take_in(self, records: Sequence[Record], steps: Taken) -> None:
         read = [(record, _read(record)) for record in records]
         async with self._engine.begin() as tx:
-            new = await store.take_in(tx, _events(one for _, one in read))
+            new = await store.take_in(tx, _events(one for _, one in read), self._composer.version)
             keys = [_key(record, one) for record, one in read]
             standing = await quarantine.standing(tx, store.SCHEMA, keys, records)
             settled = {r for key, r in zip(keys, records, strict=True) if standing.is_settled(key, r)}
             await _leave_out(tx, [one for record, one in read if record in settled], new)
             unsettled = [(record, one) for record, one in read if record not in settled]
-            parkings = await self._compose(tx, unsettled, new, standing.chains)
+            parkings = await self._compose(tx, unsettled, new, standing.chains, steps)
             await quarantine.park(tx, store.SCHEMA, list(parkings.values()))
 
     async def _apply_again(self, rows: Sequence[Parked]) -> None:
+        with Taken("tell", [row.record for row in rows]) as steps:
+            await self._take_in_again(rows, steps)
+
+    async def _take_in_again(self, rows: Sequence[Parked], steps: Taken) -> None:
         async with self._engine.begin() as tx:
             taken = {row.record: row for row in await quarantine.take(tx, store.SCHEMA, rows)}
             read = [(record, _read(record)) for record in taken]
-            new = await store.take_in(tx, _events(one for _, one in read))
-            parkings = await self._compose(tx, read, new, set())
+            new = await store.take_in(tx, _events(one for _, one in read), self._composer.version)
+            parkings = await self._compose(tx, read, new, set(), steps)
             for record, parking in parkings.items():
                 await quarantine.park_again(tx, store.SCHEMA, taken[record], parking)
             done = [row for record, row in taken.items() if record not in parkings]
             await quarantine.resolve(tx, store.SCHEMA, done, "applied")
 
     async def _compose(
-        self, tx: Transaction, read: Sequence[tuple[Record, Event | str]], new: set[str], waiting: set[Chain]
+        self,
+        tx: Transaction,
+        read: Sequence[tuple[Record, Event | str]],
+        new: set[str],
+        waiting: set[Chain],
+        steps: Taken,
     ) -> dict[Record, Parking]:
         """Keep what these events make us tell; returns what is to be parked. `waiting` grows with it: what follows waits."""
         composed: list[Composed] = []
@@ -85,10 +87,13 @@ class Receiver:
             elif event.id in new:
                 new.discard(event.id)
                 texts, faults = self._composed(event, waiting)
-                composed.extend(texts)
+                context = steps.context_of(record)
+                composed.extend(one._replace(traceparent=context) for one in texts)
+                steps.tell(record, outcome="applied", type=event.data.TYPE, correlation_id=event.correlation_id)
                 if faults:
                     parkings[record] = _faulty(record, event, faults)
             if record in parkings:
+                steps.tell(record, outcome="waits" if parkings[record].waiting else "parked")
                 waiting.update((parkings[record].person_key, chain) for chain in parkings[record].chains)
         await store.add(tx, composed, datetime.now(UTC))
         await _leave_out(tx, [one for record, one in read if record in parkings])
@@ -104,8 +109,7 @@ class Receiver:
                 faults[concern.reference] = None
                 continue
             try:
-                told = feedback.compose_for(event, concern, self._recipients, self._words)
-                composed.extend([(one, self._channels[one.recipient.channel].render(one)) for one in told])
+                composed.extend(self._composer.compose(event, concern))
             except Exception as error:
                 if database.is_transient(error):
                     raise

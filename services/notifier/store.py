@@ -21,6 +21,7 @@ from schemas.topics import FEEDBACK_EVENT
 from services.messaging import outbox
 from services.messaging.database import Transaction
 from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry
+from services.notifier.composing import Composed
 from services.notifier.feedback import Feedback
 
 SCHEMA = "notifier"
@@ -33,15 +34,23 @@ Conversation = tuple[str, str, str, str]
 # ---- taking in -----------------------------------------------------------------------------------------------------
 
 
-async def take_in(tx: Transaction, events: Sequence[Event]) -> set[str]:
-    """Mark these events as taken in; returns the ids of those that are new. A repeat is not among them."""
+async def take_in(tx: Transaction, events: Sequence[Event], version: str | None) -> set[str]:
+    """Mark these events as taken in; returns the ids of those that are new. A repeat is not among them.
+
+    `version`: what they are composed with (services/notifier/kept.py).
+    """
     result = await tx.execute(
         text("""
-            insert into notifier.input (person_key, event_id)
-            select * from unnest(cast(:keys as text[]), cast(:ids as text[])) as incoming (person_key, event_id)
+            insert into notifier.input (person_key, event_id, composed_with)
+            select person_key, event_id, cast(:version as text)
+            from unnest(cast(:keys as text[]), cast(:ids as text[])) as incoming (person_key, event_id)
             order by 1, 2
             on conflict do nothing returning event_id"""),
-        {"keys": [event.person_key for event in events], "ids": [event.id for event in events]},
+        {
+            "keys": [event.person_key for event in events],
+            "ids": [event.id for event in events],
+            "version": version,
+        },
     )
     return set(result.scalars())
 
@@ -57,30 +66,28 @@ async def leave_out(tx: Transaction, events: Sequence[Event]) -> None:
     )
 
 
-async def add(tx: Transaction, composed: Sequence[tuple[Feedback, Rendered]], at: datetime) -> None:
+async def add(tx: Transaction, composed: Sequence[Composed], at: datetime) -> None:
     """Keep what was composed, in its order. What is kept to be fetched is there at once, and `feedback.sent` says so."""
     new = await _without_known(tx, composed)
     if not new:
         return
-    ordinals = await _reserve(tx, [feedback for feedback, _ in new])
+    ordinals = await _reserve(tx, [one.feedback for one in new])
     await _insert(tx, new, ordinals, at)
-    kept = [feedback for feedback, _ in new if feedback.recipient.channel == "mailbox"]
-    await outbox.put(tx, SCHEMA, [_sent(_told(feedback), at) for feedback in kept])
+    kept = [one for one in new if one.feedback.recipient.channel == "mailbox"]
+    await outbox.put(tx, SCHEMA, [_sent(_told(one), at) for one in kept])
 
 
-async def _without_known(
-    tx: Transaction, composed: Sequence[tuple[Feedback, Rendered]]
-) -> list[tuple[Feedback, Rendered]]:
+async def _without_known(tx: Transaction, composed: Sequence[Composed]) -> list[Composed]:
     """A resubmitted event composes everything again: what it had led to before is dropped here."""
     result = await tx.execute(
         text("""
             select feedback_id from notifier.feedback
             join unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id)
             using (person_key, feedback_id)"""),
-        {"keys": [f.person_key for f, _ in composed], "ids": [f.id for f, _ in composed]},
+        {"keys": [one.feedback.person_key for one in composed], "ids": [one.feedback.id for one in composed]},
     )
     known = {str(feedback_id) for feedback_id in result.scalars()}
-    return [(feedback, rendered) for feedback, rendered in composed if feedback.id not in known]
+    return [one for one in composed if one.feedback.id not in known]
 
 
 def _conversation(feedback: Feedback) -> Conversation:
@@ -126,40 +133,45 @@ _RESERVE = text("""
     returning person_key, reference, recipient, channel, last""")
 
 
-async def _insert(
-    tx: Transaction, new: Sequence[tuple[Feedback, Rendered]], ordinals: Mapping[str, int], at: datetime
-) -> None:
+async def _insert(tx: Transaction, new: Sequence[Composed], ordinals: Mapping[str, int], at: datetime) -> None:
+    told = [one.feedback for one in new]
     await tx.execute(
-        text("""
-            insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, told, status,
-                                           ordinal, correlation_id, said, body, ids, state, steps, composed_at)
-            select *, case when channel = 'mailbox' then 'accepted' else 'waiting' end,
-                   jsonb_strip_nulls(jsonb_build_object('composed', cast(:at as timestamptz),
-                       'accepted', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
-                   :at
-            from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
-                        cast(:recipients as text[]), cast(:channels as text[]), cast(:told as text[]),
-                        cast(:statuses as text[]), cast(:ordinals as integer[]), cast(:correlations as text[]),
-                        cast(:said as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]))
-                 as new (person_key, feedback_id, reference, caused_by, recipient, channel, told, status, ordinal,
-                         correlation_id, said, body, ids)"""),
+        _INSERT,
         {
             "at": at,
-            "keys": [f.person_key for f, _ in new],
-            "ids": [f.id for f, _ in new],
-            "references": [f.reference for f, _ in new],
-            "causes": [f.caused_by for f, _ in new],
-            "recipients": [f.recipient.id for f, _ in new],
-            "channels": [f.recipient.channel for f, _ in new],
-            "told": [f.told.value for f, _ in new],
-            "statuses": [f.status.value for f, _ in new],
-            "ordinals": [ordinals[f.id] for f, _ in new],
-            "correlations": [f.correlation_id for f, _ in new],
-            "said": [f.model_dump_json(exclude_defaults=True) for f, _ in new],
-            "bodies": [rendered.body for _, rendered in new],
-            "carrier_ids": [json.dumps(dict(rendered.ids)) for _, rendered in new],
+            "keys": [f.person_key for f in told],
+            "ids": [f.id for f in told],
+            "references": [f.reference for f in told],
+            "causes": [f.caused_by for f in told],
+            "recipients": [f.recipient.id for f in told],
+            "channels": [f.recipient.channel for f in told],
+            "told": [f.told.value for f in told],
+            "statuses": [f.status.value for f in told],
+            "ordinals": [ordinals[f.id] for f in told],
+            "correlations": [f.correlation_id for f in told],
+            "said": [f.model_dump_json(exclude_defaults=True) for f in told],
+            "bodies": [one.rendered.body for one in new],
+            "carrier_ids": [json.dumps(dict(one.rendered.ids)) for one in new],
+            "versions": [one.version for one in new],
+            "traceparents": [one.traceparent for one in new],
         },
     )
+
+
+_INSERT = text("""
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, told, status,
+                                   ordinal, correlation_id, said, body, ids, composed_with, traceparent, state, steps, composed_at)
+    select *, case when channel = 'mailbox' then 'accepted' else 'waiting' end,
+           jsonb_strip_nulls(jsonb_build_object('composed', cast(:at as timestamptz),
+               'accepted', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
+           :at
+    from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
+                cast(:recipients as text[]), cast(:channels as text[]), cast(:told as text[]),
+                cast(:statuses as text[]), cast(:ordinals as integer[]), cast(:correlations as text[]),
+                cast(:said as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]), cast(:versions as text[]),
+                cast(:traceparents as text[]))
+         as new (person_key, feedback_id, reference, caused_by, recipient, channel, told, status, ordinal,
+                 correlation_id, said, body, ids, composed_with, traceparent)""")
 
 
 # ---- delivering ----------------------------------------------------------------------------------------------------
@@ -198,7 +210,7 @@ _CLAIM = text("""
         returning held.*
     )
     select claimed.person_key, claimed.reference, claimed.recipient, claimed.channel, claimed.attempts, claimed.failed_before,
-           feedback.feedback_id, feedback.correlation_id, feedback.caused_by, feedback.body, feedback.ids
+           feedback.feedback_id, feedback.correlation_id, feedback.caused_by, feedback.body, feedback.ids, feedback.traceparent
     from claimed join notifier.feedback as feedback
       on feedback.person_key = claimed.person_key and feedback.reference = claimed.reference
      and feedback.recipient = claimed.recipient and feedback.channel = claimed.channel and feedback.ordinal = claimed.next""")
@@ -213,6 +225,7 @@ def _claimed(row: Any, lease: UUID) -> Claimed:
         body=row.body,
         ids=row.ids if isinstance(row.ids, dict) else json.loads(row.ids),
         attempt=row.attempts,
+        traceparent=row.traceparent,
     )
     return Claimed(
         conversation=(row.person_key, row.reference, row.recipient, row.channel),
@@ -259,6 +272,13 @@ async def rewrite(tx: Transaction, claimed: Claimed, feedback: Feedback, rendere
 def with_bytes(claimed: Claimed, rendered: Rendered) -> Claimed:
     """The same claim on other bytes."""
     return replace(claimed, parcel=replace(claimed.parcel, body=rendered.body, ids=rendered.ids))
+
+
+def with_context(claimed: Claimed, traceparent: str | None) -> Claimed:
+    """The same claim in the context of an attempt."""
+    if traceparent == claimed.parcel.traceparent:
+        return claimed
+    return replace(claimed, parcel=replace(claimed.parcel, traceparent=traceparent))
 
 
 def _key(claimed: Claimed) -> dict[str, str]:
@@ -382,10 +402,11 @@ class _About:
     channel: Any
     correlation_id: str
     caused_by: str
+    traceparent: str | None
 
 
-def _told(feedback: Feedback) -> _About:
-    recipient = feedback.recipient
+def _told(one: Composed) -> _About:
+    feedback, recipient = one.feedback, one.feedback.recipient
     return _About(
         feedback.person_key,
         feedback.id,
@@ -394,6 +415,7 @@ def _told(feedback: Feedback) -> _About:
         recipient.channel,
         feedback.correlation_id,
         feedback.caused_by,
+        one.traceparent,
     )
 
 
@@ -401,7 +423,14 @@ def _result_event(attempt: Attempt) -> outbox.Message:
     person_key, reference, recipient, channel = attempt.claimed.conversation
     parcel = attempt.claimed.parcel
     about = _About(
-        person_key, parcel.feedback_id, reference, recipient, channel, parcel.correlation_id, attempt.claimed.caused_by
+        person_key,
+        parcel.feedback_id,
+        reference,
+        recipient,
+        channel,
+        parcel.correlation_id,
+        attempt.claimed.caused_by,
+        parcel.traceparent,
     )
     if isinstance(attempt.outcome, Failed):
         return _failed(about, attempt.ended_at, attempt.outcome.reason)
@@ -415,7 +444,7 @@ def _sent(about: _About, at: datetime) -> outbox.Message:
         recipient=about.recipient,
         channel=about.channel,
     )
-    return outbox.Message(FEEDBACK_EVENT, _event(about, at, data, "sent"))
+    return outbox.Message(FEEDBACK_EVENT, _event(about, at, data, "sent"), about.traceparent)
 
 
 def _failed(about: _About, at: datetime, reason: str) -> outbox.Message:
@@ -426,7 +455,7 @@ def _failed(about: _About, at: datetime, reason: str) -> outbox.Message:
         channel=about.channel,
         reason=reason,
     )
-    return outbox.Message(FEEDBACK_EVENT, _event(about, at, data, "failed"))
+    return outbox.Message(FEEDBACK_EVENT, _event(about, at, data, "failed"), about.traceparent)
 
 
 def _event(about: _About, at: datetime, data: FeedbackSent | FeedbackFailed, what: str) -> Event:

@@ -12,6 +12,7 @@ from schemas.events import Event
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
+from services.notifier.composing import Composing
 from services.notifier.delivery import Delivery
 from services.notifier.receiver import Receiver
 from services.notifier.recipients import KnownPartners
@@ -32,7 +33,7 @@ class Notifier:
         lease_seconds: float = 30.0,
     ) -> None:
         self.delivery = Delivery(engine, channels, WORDS, lease_seconds=lease_seconds)
-        self.receiver = Receiver(engine, recipients, WORDS, channels, self.delivery.wake)
+        self.receiver = Receiver(engine, Composing(recipients, WORDS, channels), self.delivery.wake)
         self._task: asyncio.Task[None] | None = None
 
     async def hears(self, *events: Event) -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,23 +14,32 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operate import edits, finding, replay_notifier
 from infra.operate.finding import Filters
 from infra.operate.recorded import By
-from infra.operate.replay import Proof
-from infra.operate.replay_notifier import Composing
+from infra.operate.replay import CannotReplay, Proof
+from schemas.events import Accept
 from schemas.topics import CASE_EVENT
+from services import partners
 from services.messaging.cloudevents import Record
+from services.messaging.settings import Settings
 from services.notifier import feedback as decisions
-from services.notifier.channels.mailbox import Mailbox
-from tests.notifier.builders import the_recipients
-from tests.notifier.running import WORDS, Notifier
+from services.notifier import kept
+from services.notifier.kept import NotKept, Source
+from services.notifier.receiver import Receiver
+from services.router.change import case_id_of
+from tests.notifier.builders import FOLDER, GP
 from tests.operate.test_quarantine import discard, resubmit
 from tests.operate.test_replay_router import Router, some_records, work
+from tests.router.builders import FORM as OTHER
+from tests.router.builders import GP as ROUTED
+from tests.router.builders import KEY, a_referral, received
+from tests.router.records import a_command, a_record
 
-CHANNELS = {"fhir": Mailbox(), "mailbox": Mailbox(), "mesh": Mailbox()}
+SOURCE = Source(kept.texts(FOLDER), reached=(GP,), mailbox="LIGHTBULB1")
+"""What is composed with, where a test does not care."""
 
 
-async def proof(engine: AsyncEngine) -> Proof:
+async def proof(engine: AsyncEngine, today: Source = SOURCE) -> Proof:
     url = engine.url.render_as_string(hide_password=False)
-    return await replay_notifier.run(url, Composing(the_recipients(), WORDS, CHANNELS), lambda done, of: None)
+    return await replay_notifier.run(url, today, lambda done, of: None)
 
 
 async def published(engine: AsyncEngine) -> list[Record]:
@@ -53,8 +64,17 @@ async def events(engine: AsyncEngine) -> list[Record]:
     return await published(engine)
 
 
-def a_notifier(engine: AsyncEngine) -> Notifier:
-    return Notifier(engine, the_recipients(), CHANNELS)
+@asynccontextmanager
+async def a_receiver(engine: AsyncEngine, source: Source = SOURCE) -> AsyncIterator[Receiver]:
+    """As a notifier that started with these files has it."""
+    await kept.keep(engine, source, source.files)
+    async with kept.composing(source) as composing:
+        yield Receiver(engine, composing)
+
+
+async def told(engine: AsyncEngine, events: Sequence[Record], source: Source = SOURCE) -> None:
+    async with a_receiver(engine, source) as receiver:
+        await receiver.receive(events)
 
 
 async def count(engine: AsyncEngine, query: str) -> Any:
@@ -65,26 +85,26 @@ async def count(engine: AsyncEngine, query: str) -> Any:
 async def test_the_same_feedback_is_composed_again_and_nothing_is_sent(
     engine: AsyncEngine, events: list[Record]
 ) -> None:
-    await a_notifier(engine).receiver.receive(events)
-    told = await count(engine, "select count(*) from notifier.feedback")
+    await told(engine, events)
+    composed = await count(engine, "select count(*) from notifier.feedback")
     before = await count(engine, "select count(*) from notifier.outbox")
     found = await proof(engine)
 
-    assert told > 6
+    assert composed > 6
     assert found.is_equal, found.differing
     assert found.inputs == len(events)
     assert await count(engine, "select count(*) from notifier.outbox") == before
 
 
 async def test_what_the_notifier_did_not_take_in_yet_is_not_told(engine: AsyncEngine, events: list[Record]) -> None:
-    await a_notifier(engine).receiver.receive(events[:10])
+    await told(engine, events[:10])
     found = await proof(engine)
 
     assert (found.is_equal, found.inputs) == (True, 10)
 
 
 async def test_a_key_that_differs_is_named_with_its_table(engine: AsyncEngine, events: list[Record]) -> None:
-    await a_notifier(engine).receiver.receive(events)
+    await told(engine, events)
     async with engine.connect() as connection:
         one, two, three = await connection.scalars(
             text("select distinct person_key from notifier.feedback order by 1 limit 3")
@@ -102,7 +122,7 @@ async def test_a_key_that_differs_is_named_with_its_table(engine: AsyncEngine, e
 async def test_a_feedback_that_restated_the_position_is_the_same_feedback(
     engine: AsyncEngine, events: list[Record]
 ) -> None:
-    await a_notifier(engine).receiver.receive(events)
+    await told(engine, events)
     async with engine.begin() as tx:
         await tx.execute(
             text(
@@ -132,15 +152,15 @@ async def test_what_was_discarded_or_is_parked_stays_untold(
             raise KeyError
         return compose(event, concern, *given)
 
-    notifier = a_notifier(engine)
-    with monkeypatch.context() as patched:
-        patched.setattr(decisions, "compose_for", composing)
-        await notifier.receiver.receive(events)
-    assert await count(engine, "select count(*) from notifier.quarantine") > 0
-    assert (await proof(engine)).is_equal
-    head = [row for row in await finding.find(engine, Filters()) if not row.waiting]
-    await discard(engine, head)
-    await notifier.receiver.release()
+    async with a_receiver(engine) as receiver:
+        with monkeypatch.context() as patched:
+            patched.setattr(decisions, "compose_for", composing)
+            await receiver.receive(events)
+        assert await count(engine, "select count(*) from notifier.quarantine") > 0
+        assert (await proof(engine)).is_equal
+        head = [row for row in await finding.find(engine, Filters()) if not row.waiting]
+        await discard(engine, head)
+        await receiver.release()
     assert await count(engine, "select count(*) from notifier.quarantine where resolved_at is null") == 0
     assert (await proof(engine)).is_equal
 
@@ -150,11 +170,11 @@ async def test_an_edited_event_is_told_as_it_was_edited(engine: AsyncEngine, eve
     data = json.loads(events[at].value)
     broken = dataclasses.replace(events[at], value=json.dumps({**data, "case_id": 1}).encode())
     data["concerns"][0]["referral_id"] = "corrected"
-    notifier = a_notifier(engine)
-    await notifier.receiver.receive([*events[:at], broken, *events[at + 1 :]])
-    [row, *_] = await finding.find(engine, Filters())
-    await resubmit(engine, [await edits.edit(engine, row, json.dumps(data).encode(), {}, By("w", "y"))])
-    await notifier.receiver.release()
+    async with a_receiver(engine) as receiver:
+        await receiver.receive([*events[:at], broken, *events[at + 1 :]])
+        [row, *_] = await finding.find(engine, Filters())
+        await resubmit(engine, [await edits.edit(engine, row, json.dumps(data).encode(), {}, By("w", "y"))])
+        await receiver.release()
 
     assert await count(engine, "select count(*) from notifier.feedback where said ->> 'referral_id' = 'corrected'") > 0
     assert (await proof(engine)).is_equal
@@ -163,7 +183,7 @@ async def test_an_edited_event_is_told_as_it_was_edited(engine: AsyncEngine, eve
 async def test_what_cannot_be_composed_in_the_replay_is_a_difference(
     engine: AsyncEngine, events: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await a_notifier(engine).receiver.receive(events)
+    await told(engine, events)
 
     def failing(*_: Any) -> Any:
         raise KeyError
@@ -172,3 +192,109 @@ async def test_what_cannot_be_composed_in_the_replay_is_a_difference(
     found = await proof(engine)
 
     assert (found.is_equal, found.left_out) == (False, 0)
+
+
+# ---- as of then -------------------------------------------------------------------------------------------------------
+
+
+def changed(file: str, old: str, new: str) -> Source:
+    """Files in which somebody has written something else since."""
+    assert old in SOURCE.files[file]
+    return Source({**SOURCE.files, file: SOURCE.files[file].replace(old, new)}, SOURCE.reached, SOURCE.mailbox)
+
+
+REWORDED = changed("templates/feedback.yaml", "Your referral", "What you asked for,")
+SINCE_THEN = {
+    "words": REWORDED,
+    "contacts of hubs": changed("hubs.yaml", "phone: 0116 496", "phone: 0116 497"),
+    "names of partners": changed("partners.yaml", "channel: fhir", "channel: mailbox"),
+    "who is reached": Source(SOURCE.files, (), SOURCE.mailbox),
+}
+
+
+@pytest.mark.parametrize("since", SINCE_THEN.values(), ids=SINCE_THEN)
+async def test_each_feedback_is_composed_again_with_what_it_was_composed_with(
+    engine: AsyncEngine, events: list[Record], since: Source
+) -> None:
+    half = len(events) // 2
+    await told(engine, events[:half])
+    await told(engine, events[half:], since)
+
+    assert (await proof(engine, since)).is_equal
+    await _forget_versions(engine)
+    assert not (await proof(engine, since)).is_equal
+
+
+async def _forget_versions(engine: AsyncEngine) -> None:
+    async with engine.begin() as tx:
+        for table in ("input", "feedback"):
+            await tx.execute(text(f"update notifier.{table} set composed_with = null"))
+
+
+async def test_what_was_composed_before_versions_were_kept_is_composed_as_today(
+    engine: AsyncEngine, events: list[Record]
+) -> None:
+    await told(engine, events)
+    await _forget_versions(engine)
+
+    assert (await proof(engine)).is_equal
+    assert not (await proof(engine, REWORDED)).is_equal
+
+
+async def test_of_one_event_each_referral_is_told_in_the_words_of_its_own_time(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One could be told at once; the other only after it was put back, when the words had changed."""
+    await Router(engine).apply(a_record(received(ROUTED, a_referral())), a_record(received(OTHER, a_referral())))
+    await Router(engine).apply(a_command("blaby", Accept, case_id_of(KEY, ROUTED), decided_on=2))
+    events = await published(engine)
+    both = next(record for record in events if record.value.count(b'"feedback_consent"') > 1)
+    id_of_both, compose = dict(both.headers)["ce_id"].decode(), decisions.compose_for
+
+    def composing(event: Any, concern: Any, *given: Any) -> Any:
+        if event.id == id_of_both and concern.reference == OTHER:
+            raise KeyError
+        return compose(event, concern, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decisions, "compose_for", composing)
+        await told(engine, events)
+    await resubmit(engine, await finding.find(engine, Filters()))
+    async with a_receiver(engine, REWORDED) as receiver:
+        await receiver.release()
+    versions = "select count(distinct composed_with) from notifier.feedback where caused_by = "
+
+    assert await count(engine, f"{versions}'{id_of_both}'") == 2
+    assert (await proof(engine)).is_equal
+
+
+async def test_a_version_that_is_not_kept_or_was_changed_is_named(engine: AsyncEngine, events: list[Record]) -> None:
+    await told(engine, events)
+    async with engine.begin() as tx:
+        await tx.execute(text("""update notifier.composing_version set source = source || '{"mailbox": "ANOTHER"}'"""))
+    with pytest.raises(CannotReplay, match=SOURCE.version):
+        await proof(engine)
+    async with engine.begin() as tx:
+        await tx.execute(text("delete from notifier.composing_version"))
+    with pytest.raises(CannotReplay, match=f"{SOURCE.version}, which notifier.composing_version does not keep"):
+        await proof(engine)
+
+
+async def test_files_that_change_while_they_are_read_are_not_kept(engine: AsyncEngine) -> None:
+    with pytest.raises(NotKept, match="Start again"):
+        await kept.keep(engine, REWORDED, SOURCE.files)
+    assert await count(engine, "select count(*) from notifier.composing_version") == 0
+
+
+async def test_nothing_secret_and_no_address_is_kept(tmp_path: Path) -> None:
+    deployment = tmp_path / "deployment.yaml"
+    deployment.write_text(
+        f"partners:\n  {GP}: {{feedback_url: 'http://an.address.example.org/', token_sha256: ['{'5e' * 32}']}}\n"
+    )
+    config = Settings(
+        database="postgresql+asyncpg://x", kafka="none", secret_file=tmp_path, directory=FOLDER, deployment=deployment
+    )
+    found = kept.source(config, partners.load(FOLDER, deployment))
+
+    assert found.reached == (GP,)
+    assert not [word for word in ("an.address", "5e5e") if word in json.dumps(dataclasses.asdict(found))]

@@ -26,7 +26,10 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One attempt at one feedback. `attempt` counts from 1; above 1 an earlier one may have arrived unseen."""
+    """One attempt at one feedback. `attempt` counts from 1; above 1 an earlier one may have arrived unseen.
+
+    `traceparent`: the context of its trace; a carrier that has a place for it passes it on.
+    """
 
     feedback_id: str
     reference: str
@@ -35,6 +38,7 @@ class Parcel:
     body: bytes
     ids: Mapping[str, str]
     attempt: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

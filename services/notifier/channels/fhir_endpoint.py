@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 import aiohttp
 import orjson
 
+from services.messaging import tracing
 from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, seconds_asked
 from services.notifier.channels.bars_message import LOCAL, ODS, bundle_id, message
 from services.notifier.feedback import Feedback
@@ -93,6 +94,8 @@ class FhirEndpoint:
         }
         if parcel.ids.get("target"):
             headers["NHSD-Target-Identifier"] = _base64({"system": ODS, "value": parcel.ids["target"]})
+        if parcel.traceparent:
+            headers[tracing.HEADER] = parcel.traceparent
         if address.token:
             headers["Authorization"] = f"Bearer {address.token}"
         return headers
