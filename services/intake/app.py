@@ -15,6 +15,7 @@ from schemas import topics
 from services import partners, reviewed
 from services.intake import councils, reads, receive, store, web
 from services.intake.batching import Batching
+from services.intake.doors import HTTP_BOUNDS
 from services.intake.mllp import Mllp
 from services.intake.rates import Rates
 from services.intake.translators import council_csv, form, hl7v2
@@ -77,7 +78,7 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         Sight(chosen, "intake", quarantine=False), [relay.loop(), batching.loop()], seconds=chosen.stall_seconds
     )
     apart = chosen.metrics_port is not None
-    server = process.server(create(intake, engine, with_metrics=not apart))
+    server = process.server(create(intake, engine, with_metrics=not apart), HTTP_BOUNDS)
     relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
     serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
     beside = [asyncio.create_task(watchdog.run())]

@@ -1,15 +1,35 @@
-"""Who connects over MLLP, before a byte is read: a port that is a partner's own, or a client certificate."""
+"""Who is let in before a byte is read: over MLLP a port that is a partner's own, or a client certificate; over HTTP so many at once."""
 
 import asyncio
+import contextlib
+import errno
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from services.intake import limits
+from services.messaging.bounded import Bounds
 from services.messaging.process import CannotListen
 from services.messaging.settings import Settings
+from services.messaging.telemetry import log
 from services.partners import Listener, Partner, Partners
+
+HTTP_BOUNDS = Bounds(
+    connections=limits.HTTP_CONNECTIONS,
+    turned_away=limits.HTTP_TURNED_AWAY,
+    head_bytes=limits.HEAD_BYTES,
+    head_fields=limits.HEAD_FIELDS,
+    url_bytes=limits.URL_BYTES,
+    head_seconds=limits.HEAD_SECONDS,
+    pipelined=limits.PIPELINED,
+    retry_seconds=limits.RETRY_SECONDS,
+)
 
 Who = Callable[[asyncio.StreamWriter], Partner | None]
 """Who is at the other end of a connection, or none."""
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""What becomes of a connection."""
 
 
 def by_port(listener: Listener) -> Who:
@@ -50,3 +70,54 @@ def context(chosen: Settings) -> ssl.SSLContext | None:
         named = f"{certificate}, {key} or {authorities}"
         raise CannotListen(f"MLLP over TLS: one of {named} cannot be used: {error.strerror or error.args[0]}") from None
     return context
+
+
+class Handshakes:
+    """Lets connections in and shakes hands with them, so many at once: whoever stalls longest makes room for who comes next."""
+
+    def __init__(self, opened: socket.socket, tls: ssl.SSLContext, connected: Connected) -> None:
+        opened.listen(limits.BACKLOG)
+        opened.setblocking(False)
+        self._opened = opened
+        self._tls = tls
+        self._connected = connected
+        self._shaking: dict[asyncio.Task[None], None] = {}
+        self._accepting = asyncio.create_task(self._accept())
+
+    def close(self) -> None:
+        """No more connections; who had not finished is cut off."""
+        self._accepting.cancel()
+        self._opened.close()
+        for shaking in list(self._shaking):
+            shaking.cancel()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = await asyncio.get_running_loop().sock_accept(self._opened)
+            except OSError as error:  # no more files: who comes waits in the kernel
+                log.warning("mllp_cannot_accept", reason=errno.errorcode.get(error.errno or 0, "unknown"))
+                await asyncio.sleep(limits.ACCEPT_SECONDS)
+                continue
+            if len(self._shaking) >= limits.HANDSHAKES:
+                longest = next(iter(self._shaking))
+                del self._shaking[longest]
+                longest.cancel()
+            self._shaking[asyncio.create_task(self._shake(accepted))] = None
+
+    async def _shake(self, accepted: socket.socket) -> None:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader, self._connected)
+        try:
+            with contextlib.suppress(OSError, TimeoutError):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: protocol,
+                    accepted,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=limits.CLOSE_SECONDS,
+                )
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._shaking.pop(task, None)

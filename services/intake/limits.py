@@ -27,6 +27,31 @@ HTTP_ANSWER_SECONDS = 5.0
 RETRY_SECONDS = 5
 """When to come again, where nothing can be promised now."""
 
+HTTP_CONNECTIONS = 1_000
+"""Connections of one process, and never more than half of the files that it may open. Where all are taken, the one that has waited
+longest without a request is closed for the next; where all have a request in hand, the next is told 503."""
+
+HTTP_TURNED_AWAY = 100
+"""Connections above those that are told 503; further ones are cut."""
+
+HEAD_SECONDS = 10.0
+"""How long a request's head may take, and what is sent behind an answer: 408, or the connection is closed."""
+
+HEAD_BYTES = 32_768
+"""Bytes of a request's head: 431."""
+
+HEAD_FIELDS = 100
+"""Header fields of a request: 431."""
+
+URL_BYTES = 8_192
+"""Bytes of a request's path and query: 414."""
+
+PIPELINED = 8
+"""Requests that may wait on one connection for the answer before theirs; with more, the first is answered and the connection closed."""
+
+BODIES_BYTES = 256 * 1024 * 1024
+"""Bodies that one process has in memory before they are committed, all senders together: 503."""
+
 # ---- MLLP -----------------------------------------------------------------------------------------------------------
 
 FRAME_SECONDS = 30.0
@@ -54,7 +79,16 @@ STOP_SECONDS = 10.0
 """How long a stop waits for the messages in hand to be answered."""
 
 CONNECTIONS = 50
-"""Connections of one listener at once; more are closed."""
+"""Connections of one listener at once. The one that has waited longest is closed for the next; where all are being answered, the next."""
+
+HANDSHAKES = 50
+"""TLS handshakes at once. The one that has taken longest is cut off for the next."""
+
+BACKLOG = 100
+"""Connections that the kernel holds until they are accepted."""
+
+ACCEPT_SECONDS = 0.2
+"""How long nothing is accepted where the process has no file left for it."""
 
 BYTES_OUTSIDE = 1_024
 """Bytes between frames that are passed over; a sender of more does not speak MLLP."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from services.intake import doors, limits, receive
 from services.intake.answers import hl7v2
 from services.intake.batching import Unavailable
-from services.intake.doors import Who
+from services.intake.doors import Handshakes, Who
 from services.intake.frames import Frame, Frames, NotMllp
 from services.intake.receive import Intake, Protocol
 from services.intake.translators.contract import Translator
@@ -45,7 +45,7 @@ class Mllp:
         self.protocol = protocol(intake.hl7v2)
         self.counts: Counter[tuple[str, str]] = Counter()
         self._said: dict[tuple[str, str], float] = {}
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Handshakes] = []
         self._connections: set[Connection] = set()
         self._is_stopping = False
 
@@ -76,16 +76,15 @@ class Mllp:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._connected(mine, who, reader, writer)
 
-        shake, shut = (limits.HANDSHAKE_SECONDS, limits.CLOSE_SECONDS) if tls else (None, None)
         try:
             opened = process.shared_socket(host, port)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            server = await asyncio.start_server(
-                connected, sock=opened, ssl=tls, ssl_handshake_timeout=shake, ssl_shutdown_timeout=shut
-            )
+            if tls:
+                self._servers.append(Handshakes(opened, tls, connected))
+            else:
+                self._servers.append(await asyncio.start_server(connected, sock=opened, backlog=limits.BACKLOG))
         except OSError as error:
             raise CannotListen(f"MLLP on {host}, port {port}: {error.strerror}") from None
-        self._servers.append(server)
         log.info("listens_mllp", host=host, port=port, tls=tls is not None)
 
     async def _connected(
@@ -94,7 +93,7 @@ class Mllp:
         partner = who(writer)
         if partner is None or not partner.may_send(self.protocol.format):
             return self._turn_away(writer, partner, "no credential")
-        if len(mine) >= limits.CONNECTIONS or self._is_stopping:
+        if self._is_stopping or (len(mine) >= limits.CONNECTIONS and not self._made_room(mine)):
             return self._turn_away(writer, partner, "too many connections")
         connection = Connection(self, partner, reader, writer)
         for those in (mine, self._connections):
@@ -104,6 +103,17 @@ class Mllp:
         finally:
             for those in (mine, self._connections):
                 those.discard(connection)
+
+    def _made_room(self, mine: "set[Connection]") -> bool:
+        """Close the connection that has waited longest for a whole message: its sender opens a new one when it has something to say."""
+        waiting = [connection for connection in mine if not connection.is_in_hand]
+        longest = min(waiting, key=lambda connection: connection.waits_since, default=None)
+        if longest is None:
+            return False
+        mine.discard(longest)
+        self.count(longest.partner, "made room")
+        longest.task.cancel()
+        return True
 
     def _turn_away(self, writer: asyncio.StreamWriter, partner: Partner | None, why: str) -> None:
         self.count(partner, why)
@@ -127,11 +137,12 @@ class Connection:
         self, server: Mllp, partner: Partner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._server = server
-        self._partner = partner
+        self.partner = partner
         self._reader = reader
         self._writer = writer
         self._frames = Frames(server.intake.max_body_bytes)
-        self._is_in_hand = False
+        self.is_in_hand = False
+        self.waits_since = time.monotonic()
         self._is_stopping = False
         task = asyncio.current_task()
         assert task is not None
@@ -146,9 +157,9 @@ class Connection:
         try:
             await self._answer_all()
         except Closed as why:
-            self._server.count(self._partner, str(why), is_worth_a_line=str(why) != IDLE)
+            self._server.count(self.partner, str(why), is_worth_a_line=str(why) != IDLE)
         except (OSError, TimeoutError):
-            self._server.count(self._partner, "gone before it was answered")
+            self._server.count(self.partner, "gone before it was answered")
             self._writer.transport.abort()
         finally:
             await self._close()
@@ -163,32 +174,33 @@ class Connection:
     def stop(self) -> None:
         """Answer what is in hand, and read no more."""
         self._is_stopping = True
-        if not self._is_in_hand:
+        if not self.is_in_hand:
             self.task.cancel()
 
     async def _answer_all(self) -> None:
         while not self._is_stopping and (frame := await self._next_in_turn()):
-            self._is_in_hand = True
+            self.is_in_hand = True
             answer = await self._answer(frame)
             if answer is None:
                 raise Closed("nothing could be promised")
             self._writer.write(answer)
             async with asyncio.timeout(limits.WRITE_SECONDS):
                 await self._writer.drain()
-            self._server.count(self._partner, "answered", is_worth_a_line=False)
-            self._is_in_hand = False
+            self._server.count(self.partner, "answered", is_worth_a_line=False)
+            self.is_in_hand = False
+            self.waits_since = time.monotonic()
 
     # ---- in -----------------------------------------------------------------------------------------------------
 
     async def _next_in_turn(self) -> Frame | None:
         """The next frame, when the partner may send it: until then it is not read, and the sender's own queue holds what follows."""
         rates = self._server.intake.rates
-        while seconds := rates.pause(self._partner):
-            self._server.count(self._partner, "slowed down")
+        while seconds := rates.pause(self.partner):
+            self._server.count(self.partner, "slowed down")
             await asyncio.sleep(seconds)
         frame = await self._next()
         if frame is not None:
-            rates.read(self._partner)
+            rates.read(self.partner)
         return frame
 
     async def _next(self) -> Frame | None:
@@ -227,11 +239,11 @@ class Connection:
         """What goes back; none where nothing can be promised."""
         intake = self._server.intake
         if frame.is_too_large:
-            self._server.count(self._partner, "too large")
+            self._server.count(self.partner, "too large")
             return self._not_taken(frame, f"larger than {intake.max_body_bytes} bytes")
         try:
             async with asyncio.timeout(limits.MLLP_ANSWER_SECONDS):
-                delivery = intake.delivery(self._partner, frame.body, None, None)
+                delivery = intake.delivery(self.partner, frame.body, None, None)
                 return (await receive.received(intake, self._server.protocol, delivery)).body
         except (Unavailable, TimeoutError):
             return None
@@ -240,7 +252,7 @@ class Connection:
             return self._not_taken(frame, "this should not have happened; the operators are told")
 
     def _not_taken(self, frame: Frame, why: str) -> bytes:
-        return hl7v2.not_taken(self._partner, frame.body, datetime.now(UTC), why)
+        return hl7v2.not_taken(self.partner, frame.body, datetime.now(UTC), why)
 
 
 IDLE = "idle"

@@ -185,22 +185,36 @@ async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch:
     assert wards.happened("idle") == 2
 
 
-async def test_more_connections_than_a_port_takes_are_closed_and_one_that_ends_makes_room(
+async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes_room(
     wards: Wards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS", 2)
     first, second = await wards.connect(), await wards.connect()
     assert await is_usable(first)
     assert await is_usable(second)
+    await first.write(b"\x0bhalf a frame")
     third = await wards.connect()
-    assert await third.rest() == b""
-    assert await is_usable(await wards.connect("lpt"))
-    first.writer.write_eof()
     assert await first.rest() == b""
-    async with asyncio.timeout(SECONDS):
-        while len(wards.mllp._connections) > 2:
-            await asyncio.sleep(0.01)
-    assert await is_usable(await wards.connect())
+    assert await is_usable(third)
+    assert await is_usable(second)
+    assert await is_usable(await wards.connect("lpt"))
+    assert wards.happened("made room") == 1
+
+
+async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
+    wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS", 2)
+    taken = [await wards.connect(), await wards.connect()]
+    async with engine.begin() as holder:
+        await holder.exec_driver_sql("lock table intake.message in access exclusive mode")
+        for one in taken:
+            await one.write(framed(a_referral()))
+        async with asyncio.timeout(SECONDS):
+            while sum(connection.is_in_hand for connection in wards.mllp._connections) < 2:
+                await asyncio.sleep(0.01)
+        assert await (await wards.connect()).rest() == b""
+    assert [acknowledged(await one.answer())[0] for one in taken] == ["AA", "AA"]
     assert wards.happened("too many connections") == 1
 
 
