@@ -1,0 +1,66 @@
+"""MLLP frames out of any bytes in any pieces: what comes out never depends on the pieces, and what is held is bounded."""
+
+from collections.abc import Iterator, Sequence
+
+from services.intake import frames, limits
+from services.intake.frames import Frame, Frames, NotMllp
+from tests.fuzz.judge import demand
+
+MOST = 512
+"""The largest message of these frames, so that too large ones are within reach."""
+
+
+def check(data: bytes) -> None:
+    """The first byte says in what pieces the rest comes."""
+    size, stream = 1 + data[0] % 61 if data else 1, data[1:]
+    whole, in_pieces = taken(stream, len(stream) or 1), taken(stream, size)
+    demand(whole == in_pieces, "other pieces, other frames")
+    for frame in whole[0]:
+        demand(b"\x0b" not in frame.body, "a beginning within a message")
+        demand(frame.is_too_large or frame.body in stream, "a message that was not sent")
+        demand(len(frame.body) <= max(MOST, limits.HEADER_BYTES), "a message larger than is taken")
+        demand(frames.unframed(b"\x0b" + frame.body + b"\x1c\r"), "nothing left of a frame")
+
+
+def taken(stream: bytes, size: int) -> tuple[list[Frame], bool]:
+    """The frames in these bytes, as they come in pieces of this size; and whether it was MLLP to the end."""
+    read, found = Frames(MOST), list[Frame]()
+    try:
+        for piece in pieces(stream, size):
+            read.feed(piece)
+            while (frame := read.take()) is not None:
+                found.append(frame)
+            held = len(read._unread) + len(read._message or b"")
+            demand(held <= len(piece) + max(MOST, limits.HEADER_BYTES) + limits.BYTES_OUTSIDE, f"{held} bytes are held")
+        if (frame := read.take(nothing_follows=True)) is not None:
+            found.append(frame)
+    except NotMllp:
+        return found, False
+    return found, True
+
+
+def pieces(stream: bytes, size: int) -> Iterator[bytes]:
+    """The stream in pieces of one size."""
+    return (stream[at : at + size] for at in range(0, len(stream), size))
+
+
+def seeds() -> Sequence[bytes]:
+    """Frames good and bad."""
+    one = b"\x0bMSH|^~\\&|A|B\rPID|1\r\x1c\r"
+    return [
+        bytes([number]) + stream
+        for number, stream in enumerate(
+            (
+                one,
+                one + one,
+                b"\r\n" + one + b"\n" + one[:-1] + one,
+                b"\x0bhalf" + one,
+                b"\x0ba\x1cb\x1c\x1c\r",
+                b"\x0b\x1c\r",
+                b"\x0b" + b"x" * (MOST + 1) + b"\x1c\r" + one,
+                b"x" * (limits.BYTES_OUTSIDE + 1) + one,
+                one[:-1],
+                one[:-2],
+            )
+        )
+    ]
