@@ -4,11 +4,11 @@ Pure: evidence in, violations out. What must have been told to whom is in told.p
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.evidence import Evidence, Health
+from tests.chaos.evidence import Evidence
 from tests.chaos.records import CASE_EVENT, first_occurrences, first_of, of, type_of
 from tests.chaos.sinks import Entry
 from tests.chaos.told import everybody_was_told
@@ -234,20 +234,6 @@ def nothing_is_left_open(e: Evidence) -> Iterator[str]:
     for process in e.processes:
         if process.files > MOST_FILES or process.connections > MOST_CONNECTIONS or process.megabytes > MOST_MEGABYTES:
             yield f"{process}"
-
-
-def has_grown(before: Iterable[Health], after: Iterable[Health]) -> list[Violation]:
-    """I7 over many seeds: a process that lived through them all holds no more than it did."""
-    first = {process.pid: process for process in before}
-    return [
-        Violation(
-            "I7",
-            f"{now.name} grew from {then.megabytes:.0f} to {now.megabytes:.0f} MB, {then.files} to {now.files} files",
-        )
-        for now in after
-        if (then := first.get(now.pid))
-        and (now.megabytes > then.megabytes * 1.5 + 40 or now.files > then.files * 1.5 + 30)
-    ]
 
 
 # ---- I8 ---------------------------------------------------------------------------------------------------------------

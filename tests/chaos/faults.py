@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tests.chaos.history import History, Injected
 from tests.chaos.injection import Injection
-from tests.chaos.seed import Fault
+from tests.chaos.schedule import Fault
 from tests.chaos.server_faults import (
     BrokerKilled,
     ConnectionsExhausted,
@@ -34,23 +34,27 @@ from tests.chaos.service_faults import (
 from tests.chaos.world import World
 
 
-async def inject(world: World, planned: Sequence[Fault], history: History) -> None:
+async def inject(world: World, planned: Sequence[Fault], history: History, *, alone: bool = False) -> None:
     """All faults of a seed, each at its time; returns when all have ended."""
-    await asyncio.gather(*(_one(world, fault, history) for fault in planned))
-    await world.mend()
+    try:
+        async with asyncio.TaskGroup() as together:
+            for fault in planned:
+                together.create_task(_one(world, fault, history, alone))
+    finally:
+        await world.mend()
 
 
-async def _one(world: World, planned: Fault, history: History) -> None:
+async def _one(world: World, planned: Fault, history: History, alone: bool) -> None:
     await asyncio.sleep(planned.begins_at)
     fault = MAKE[planned.name](planned)
-    noted = Injected(planned.name, fault.about(world), time.monotonic())
+    noted = Injected(planned.name, fault.about(world), time.monotonic(), alone=alone)
     history.faults.append(noted)
     try:
         await fault.begin(world, history)
         await asyncio.sleep(planned.seconds)
     finally:
         await fault.end(world, history)
-        noted.ended = time.monotonic()
+        noted.ended, noted.met, noted.what = time.monotonic(), fault.met, fault.what_it_met
 
 
 MAKE: Mapping[str, type[Injection]] = {

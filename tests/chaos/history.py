@@ -62,6 +62,13 @@ class Injected:
     about: str
     begun: float
     ended: float | None = None
+    alone: bool = False
+    """No other fault was near: the recovery is its own."""
+    met: int = 0
+    what: str = ""
+    """What it was seen to do, so many times."""
+    told_after: float | None = None
+    """Seconds from its end until all feedback was delivered that was due then."""
 
 
 @dataclass
@@ -86,21 +93,16 @@ class History:
         self.waits.append(waited)
         return waited
 
-    def recoveries(self) -> dict[str, list[float]]:
-        """Seconds from the end of each fault until all that waited then, or began in the second after, was done.
+    def recovery(self, fault: Injected) -> float | None:
+        """Seconds from the end of a fault until all that waited then, or began in the second after, had its effect.
 
-        None where another fault came between.
+        None where another fault came between: it would not be this one's recovery.
         """
-        found: dict[str, list[float]] = {}
-        for fault in self.faults:
-            if fault.ended is None:
-                continue
-            done = [
-                w.seen or self.drained
-                for w in self.waits
-                if w.begun <= fault.ended + 1 and (w.seen or self.drained) > fault.ended
-            ]
-            over = max(done, default=fault.ended)
-            if not any(o is not fault and o.begun < over and (o.ended or over) > fault.ended for o in self.faults):
-                found.setdefault(fault.name, []).append(over - fault.ended)
-        return found
+        if fault.ended is None:
+            return None
+        ended = fault.ended
+        seen = [w.seen or self.drained for w in self.waits if w.begun <= ended + 1]
+        over = max((when for when in seen if when > ended), default=ended)
+        if any(o is not fault and o.begun < over and (o.ended or over) > ended for o in self.faults):
+            return None
+        return over - ended

@@ -28,12 +28,12 @@ class Hubs:
     async def start(self) -> None:
         self._client = Client(self._kafka, self.names)
         await self._client.__aenter__()
-        self._task = asyncio.create_task(self._listen())
+        self.listening = asyncio.create_task(self._listen())
 
     async def stop(self) -> None:
-        self._task.cancel()
+        self.listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+            await self.listening
         await self._client.__aexit__()
 
     async def _listen(self) -> None:

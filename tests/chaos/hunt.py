@@ -5,31 +5,46 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from tests.chaos import results
 from tests.chaos.planted import BUGS, Bug
-from tests.chaos.run import Runner
-from tests.chaos.seed import Do, Fault, Plan, Say, plan
+from tests.chaos.results import Result
+from tests.chaos.runner import Progress, Runner
+from tests.chaos.schedule import Fault
+from tests.chaos.seed import Do, Plan, Say, plan
 
 
-def main(results: Path, names: list[str] | None = None, brokers: int = 1) -> int:
+def main(file: Path, names: list[str] | None = None, resume: bool = False) -> int:
     """0 where every bug was caught."""
-    missed = []
-    for name in names or BUGS:
-        runner = Runner(brokers, results, planted=name)
-        for seed in BUGS[name].seeds:
-            asyncio.run(runner.run([aimed(BUGS[name], seed)]))
-            if runner.failed:
-                break
-        else:
-            missed.append(name)
-        caught = sorted({violation[:2] for result in runner.failed for violation in result.violations})
-        sys.stdout.write(f"{name}: {'caught by ' + ', '.join(caught) if caught else 'MISSED'}\n")
+    caught = {
+        name: _found([r for r in results.read(file) if r.planted == name]) if resume else [] for name in names or BUGS
+    }
+    for name in caught:
+        caught[name] = caught[name] or _hunt(file, name)
+        sys.stdout.write(f"{name}: {'caught by ' + ', '.join(caught[name]) if caught[name] else 'MISSED'}\n")
         sys.stdout.flush()
-    return 1 if missed else 0
+    return 0 if all(caught.values()) else 1
+
+
+def _hunt(file: Path, name: str) -> list[str]:
+    """The invariants that it broke, in the first seed that showed it."""
+    seeds = BUGS[name].seeds
+    for seed in seeds:
+        runner = Runner(1, file, Progress(len(seeds), seeds.index(seed)), planted=name)
+        asyncio.run(runner.run([aimed(BUGS[name], seed)]))
+        if found := _found(runner.failed):
+            return found
+    return []
+
+
+def _found(played: list[Result]) -> list[str]:
+    return sorted({violation[:2] for result in played for violation in result.violations if violation[0] == "I"})
 
 
 def aimed(bug: Bug, seed: int) -> Plan:
     """The seed's plan, with the faults that the bug is hunted with, on the service that has it."""
-    made = crowded(plan(seed)) if bug.crowded else plan(seed)
+    made = dataclasses.replace(plan(seed), last=None, late=frozenset())
+    if bug.crowded:
+        made = crowded(made)
     if bug.faults is None:
         return made
     services = ("intake", "router", "notifier")

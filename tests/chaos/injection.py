@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.chaos.history import History
-from tests.chaos.seed import Fault
+from tests.chaos.schedule import Fault
 from tests.chaos.world import SERVICES, World
 
 
@@ -12,6 +12,10 @@ class Injection:
     """One fault of a seed."""
 
     planned: Fault
+    met: int = 0
+    """How often it was seen to do something; 0: it did nothing, and shows nothing."""
+    what_it_met = ""
+    """What `met` counts."""
 
     @property
     def service(self) -> str:

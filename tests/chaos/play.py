@@ -2,11 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from infra.demo.hub import Case, Send
-from tests.chaos import faults
+from tests.chaos import faults, told_again
+from tests.chaos.asking import Asking
 from tests.chaos.history import Commanded, History, Message
+from tests.chaos.schedule import Fault
 from tests.chaos.seed import Do, Person, Plan, Say
 from tests.chaos.senders import Identity, Senders, message
 from tests.chaos.world import World
@@ -30,37 +34,63 @@ class Run:
     history: History = field(default_factory=History)
     references: dict[tuple[int, int], str] = field(default_factory=dict)
     drained: bool = False
+    _published: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self._effects = Effects(self.world)
+        self._effects = Effects(self.world.connection)
         port = self.world.wires["http"].port
         ward = self.world.wires["mllp"].port
         self._senders = Senders(f"http://127.0.0.1:{port}", ward, self.world.tokens(), self.history, self.world.session)
 
     async def play(self) -> None:
-        """Everything until the drain, or until patience ends; `drained` says which."""
+        """Everything until the drain, or until patience ends; `drained` says which. Raises where what looks or listens has died."""
         self._plant_refusals()
         looking = asyncio.create_task(self._effects.look())
+        playing = asyncio.create_task(self._play())
         try:
-            injecting = asyncio.create_task(self._faults())
-            people = [asyncio.create_task(self._person(person)) for person in self.plan.people]
-            await injecting
-            self.history.faults_over = time.monotonic()
-            published = asyncio.create_task(self._unpublished_after(10.0))
-            await asyncio.gather(*people)
-            self.drained = await self._drain()
-            self.history.drained = time.monotonic()
-            if not self.drained:
-                self.history.notes.append("not drained")
-            published.cancel()
-            if not published.cancelled() and published.done():
-                published.result()
+            await first_to_end(playing, [looking, *self.world.watching])
         finally:
-            looking.cancel()
+            for task in (looking, playing):
+                task.cancel()
+            await asyncio.gather(looking, playing, return_exceptions=True)
+            self._effects.end()
 
-    async def _faults(self) -> None:
+    async def _play(self) -> None:
+        late = [] if self.calm else [person for person in self.plan.people if person.number in self.plan.late]
+        try:
+            await self._together([person for person in self.plan.people if person not in late], self.plan.faults)
+            if not self.calm and self.plan.last is not None:
+                await self._together(late, [self.plan.last], alone=True)
+            self.drained = await self._drain()
+        finally:
+            await self._end_published()
+        self.history.drained = time.monotonic()
+        if not self.drained:
+            self.history.notes.append("not drained")
+
+    async def _together(self, people: Sequence[Person], planned: Sequence[Fault], alone: bool = False) -> None:
+        """These people and these faults, side by side, until all of them are done."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._inject(planned, alone))
+            for person in people:
+                group.create_task(self._person(person))
+
+    async def _inject(self, planned: Sequence[Fault], alone: bool) -> None:
         if not self.calm:
-            await faults.inject(self.world, self.plan.faults, self.history)
+            await faults.inject(self.world, planned, self.history, alone=alone)
+        self.history.faults_over = time.monotonic()
+        await self._end_published()
+        self._published = asyncio.create_task(self._unpublished_after(10.0))
+        if alone:
+            await told_again.note(self.world, self.history.faults[-1])
+
+    async def _end_published(self) -> None:
+        """Nothing more is asked of I4 where everything was drained before, or other faults come."""
+        if self._published is not None:
+            self._published.cancel()
+            [outcome] = await asyncio.gather(self._published, return_exceptions=True)
+            if isinstance(outcome, Exception):
+                raise outcome
 
     def _plant_refusals(self) -> None:
         for person in self.plan.people:
@@ -226,12 +256,31 @@ def _reads(group: str, topic: str) -> bool:
     return topic == "case.event" if group == "notifier" else topic == "referral.event" or topic.endswith(".command")
 
 
-class Effects:
-    """Looks at what the router has applied or parked, for all who wait for something of it: one query for everybody."""
+class CheckerFailed(Exception):
+    """Something of ours that looks or listens has ended: what was seen since shows nothing."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+
+async def first_to_end(playing: asyncio.Task[None], watching: Sequence[asyncio.Task[None]]) -> None:
+    """Return when `playing` does. Raises at once where one of `watching` has ended before, instead of waiting for it in vain."""
+    done, _ = await asyncio.wait([playing, *watching], return_when=asyncio.FIRST_COMPLETED)
+    for task in watching:
+        if task in done:
+            raise CheckerFailed(f"{task.get_coro()} ended") from (None if task.cancelled() else task.exception())
+    playing.result()
+
+
+class Effects:
+    """Looks at what the router has applied or parked, for all who wait for something of it: one query for everybody.
+
+    On a connection of its own, so that it waits for nobody.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._asking = Asking(connect)
         self._awaited: dict[str, asyncio.Event] = {}
+
+    def end(self) -> None:
+        self._asking.end()
 
     async def of(self, name: str) -> None:
         """Return when the input of this correlation id (`c ...`), or the command of this id (`i ...`), was applied or parked."""
@@ -246,7 +295,7 @@ class Effects:
             names = list(self._awaited)
             correlations = [name[2:] for name in names if name.startswith("c ")]
             ids = [name[2:] for name in names if name.startswith("i ")]
-            for row in await self._world.sql(_APPLIED, correlations, ids):
+            for row in await self._asking.ask(_APPLIED, correlations, ids):
                 if event := self._awaited.pop(row["name"], None):
                     event.set()
 

@@ -41,6 +41,9 @@ class Wire:
     loses: Asks | None = None
     every: int = 1
     """Of the answers that it may lose, every n-th is lost."""
+    ended: int = 0
+    """Connections that were cut; the same for writes that had to wait, and answers that were lost."""
+    waited: int = 0
     lost: int = 0
     _asked: int = 0
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,6 +65,7 @@ class Wire:
         self.end_connections()
 
     def end_connections(self) -> None:
+        self.ended += len(self._open) // 2
         for writer in list(self._open):
             writer.transport.abort()
 
@@ -88,7 +92,8 @@ class Wire:
 
     async def passes(self) -> None:
         """Wait as long as this wire makes its bytes wait."""
-        if self.delay:
+        if self.delay or not self._flows.is_set():
+            self.waited += 1
             await asyncio.sleep(self.delay)
         await self._flows.wait()
 

@@ -1,32 +1,31 @@
 """Writes docs/reliability.md from the results file: `python -m tests.chaos.report`. What is there was measured, or said not to be."""
 
 import argparse
-import json
 import platform
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.chaos import results
+from tests.chaos.growth import WARM
 from tests.chaos.planted import BUGS
-from tests.chaos.run import RESULTS
-from tests.chaos.seed import CATALOGUE
+from tests.chaos.results import RESULTS, Result
+from tests.chaos.schedule import CATALOGUE
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-Result = dict[str, Any]
 
 ABOUT = """\
 # Nothing accepted is lost, applied twice or out of order: how it is shown
 
-`make chaos SEEDS=1..100` plays seeds against a whole installation: Apache Kafka, PostgreSQL, the MESH sandbox, **two processes of each
-service**, a wire that can be cut on every edge. One integer decides everything: who is referred by whom (BaRS messages of three practices
-and of First Contact, forms, a trust's HL7 v2 over MLLP with and without a stay, a council's CSV; with and without NHS number; two sources
-for one person), updates, cancels, repeats, conflicts, the hubs' commands (also repeated, impossible ones, and some from the wrong hub), and
-which faults happen when. One person's inputs go in the seed's order, each after the effect of the one before was seen; persons go side by
-side. Every fourth seed races one person's inputs instead. Each seed that does not race is played twice, without faults and with them. Then faults stop, everything drains, and a checker that shares
-no code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives.
+`make chaos SEEDS=100` plays a hundred seeds against a whole installation: Apache Kafka (every tenth seed on three brokers), PostgreSQL,
+the MESH sandbox, **two processes of each service**, a wire that can be cut on every edge. One integer decides who is referred by whom, in
+which format, with which updates, cancels, repeats and conflicts; what the hubs command (some of it impossible, repeated or from the wrong
+hub); and which faults happen when: three to five that overlap, and when all that they held up is done, one that stands alone. One person's
+inputs go in the seed's order, each after the effect of the one before was seen; persons go side by side. Every fourth seed races one
+person's inputs instead. The others are played twice, without faults and with them. Then everything drains, and a checker that shares no
+code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives.
 
 | | must hold |
 |---|---|
@@ -48,82 +47,141 @@ NOT_COVERED = """\
 - Failover of PostgreSQL to a standby: a killed server comes back with its own data.
 - A network that delivers packets in part of the directions only; the wires cut, hang or slow a connection as a whole.
 - A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
-- A seed is the same plan only as long as tests/chaos/seed.py stands as it is: new faults or messages give every seed another plan.
-- Hours of running: an installation serves a dozen seeds, and is then thrown away. Memory, files and connections are compared over these.
+- A seed is the same plan only as long as tests/chaos/seed.py and schedule.py stand as they are: other messages give every seed another.
+- Days of running: an installation serves thirty seeds at most, and is then thrown away.
 - Full disks are small tmpfs mounts; where they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker: it is
   started again once there is room.
 - Recovery times contain the load of this machine, on which services, brokers, database, senders and checker share the cores.
 """
 
 
-def page(results: Sequence[Result]) -> str:
+def page(found: Sequence[Result]) -> str:
     """The whole page."""
-    honest = [result for result in results if not result["planted"]]
-    parts = [ABOUT, *_figures(honest), *_recovery(honest), *_planted(results), NOT_COVERED]
+    honest = [result for result in found if not result.planted]
+    parts = [ABOUT, *_figures(honest), *_faults(honest), *_growth(honest), *_planted(found), NOT_COVERED]
     return "\n".join(parts)
 
 
-def newest(results: Iterable[Result]) -> list[Result]:
-    """A seed that was played again counts once: as it went last."""
-    return list({(r["seed"], r["brokers"], r["planted"]): r for r in results}.values())
+def _played(found: Sequence[Result]) -> str:
+    """When, and what."""
+    days = sorted({result.at[:16].replace("T", " ") for result in found})
+    codes = list(dict.fromkeys(result.code for result in found))
+    return f"{days[0]} to {days[-1]} UTC, on commit {', '.join(codes)}" if days else "not played"
 
 
-def _figures(results: Sequence[Result]) -> Iterator[str]:
+def _figures(found: Sequence[Result]) -> Iterator[str]:
     yield "## Measured\n"
-    yield f"On {datetime.now(UTC):%d %B %Y}, {platform.machine()}, Python {platform.python_version()}, two shared cores.\n"
+    yield f"{_played(found)}; {platform.machine()}, Python {platform.python_version()}, two shared cores.\n"
     yield "| brokers | seeds | of them racing | referrals | messages | commands | faults | answers lost after their effect | violations |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for brokers in sorted({result["brokers"] for result in results}):
-        some = [result for result in results if result["brokers"] == brokers]
-        sums = [sum(result[name] for result in some) for name in ("referrals", "messages", "commands")]
+    for brokers in sorted({result.brokers for result in found}):
+        some = [result for result in found if result.brokers == brokers]
+        sums = [sum(counts) for counts in zip(*((r.referrals, r.messages, r.commands) for r in some), strict=True)]
         yield (
-            f"| {brokers} | {len(some)} | {sum(r['races'] for r in some)} | {' | '.join(f'{one:,}' for one in sums)} "
-            f"| {sum(len(r['faults']) for r in some)} | {sum(r['lost_replies'] for r in some)} "
-            f"| {sum(len(r['violations']) for r in some)} |"
+            f"| {brokers} | {len(some)} | {sum(r.races for r in some)} | {' | '.join(f'{one:,}' for one in sums)} "
+            f"| {sum(len(r.faults) for r in some)} | {sum(r.lost_replies for r in some)} | {sum(len(r.violations) for r in some)} |"
         )
-    seconds = [result["seconds"] for result in results]
+    seconds = [result.seconds for result in found]
     if seconds:
-        yield f"\nA seed took {median(seconds):.0f} s (median), {max(seconds):.0f} s at most; both of its runs together.\n"
-    failed = [result for result in results if result["violations"]]
-    for result in failed:
-        yield f"- seed {result['seed']}, {result['brokers']} brokers: {result['violations'][0]}"
+        yield f"\nA seed took {median(seconds):.0f} s (median), {max(seconds):.0f} s at most, both of its runs together.\n"
+    yield from (f"- seed {r.seed}, {r.brokers} brokers: {r.violations[0]}" for r in found if r.violations)
 
 
-def _recovery(results: Sequence[Result]) -> Iterator[str]:
-    yield "\n## Recovery\n"
-    yield "Seconds from the end of a fault until all inputs that waited then, or came in the next second, had their effect at the hub\n"
-    yield "(a few tenths without any fault); counted where no other fault came between.\n"
-    yield "| fault | times | counted | median s | worst s |"
-    yield "|---|---|---|---|---|"
-    times = Counter(fault.partition(" (")[0] for result in results for fault in result["faults"])
-    seconds: dict[str, list[float]] = defaultdict(list)
-    for result in results:
-        for name, each in result["recoveries"].items():
-            seconds[name] += each
-    for name in CATALOGUE:
-        found = seconds[name]
-        shown = f"{len(found)} | {median(found):.1f} | {max(found):.1f}" if found else "0 | - | -"
-        yield f"| {name} | {times[name]} | {shown} |"
+# ---- faults -----------------------------------------------------------------------------------------------------------
+
+ABOUT_FAULTS = """
+## Faults, and how long it takes after them
+
+*Did something*: how often it was seen to (a process was still stopped after longer than Kafka's session, an answer was lost, PostgreSQL
+found a deadlock). *Done*: seconds from its end until all inputs that waited then, or came in the next second, had their effect at the
+hub; a few tenths without any fault. Counted where no other fault came between. *Told*: until all feedback was delivered that was due
+when it ended; counted where it stood alone.
+
+| fault | times | did something | counted | done, median s | worst s | told, median s | worst s |
+|---|---|---|---|---|---|---|---|"""
 
 
-def _planted(results: Sequence[Result]) -> Iterator[str]:
+def _faults(found: Sequence[Result]) -> Iterator[str]:
+    yield ABOUT_FAULTS
+    happened: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for result in found:
+        for fault in result.faults:
+            happened[_name(fault["name"], result.brokers)].append(fault)
+    for name in dict.fromkeys(_name(name, brokers) for name in CATALOGUE for brokers in (1, 3)):
+        yield _row(name, happened[name])
+
+
+def _name(name: str, brokers: int) -> str:
+    return "broker-killed, one of three" if (name, brokers) == ("broker-killed", 3) else name
+
+
+def _row(name: str, faults: Sequence[dict[str, Any]]) -> str:
+    done, told = (_seconds(faults, what) for what in ("recovered", "told"))
+    shown = [name, len(faults), sum(fault["met"] > 0 for fault in faults), len(done)]
+    return f"| {' | '.join(map(str, shown))} | {_two(done)} | {_two(told)} |"
+
+
+def _seconds(faults: Iterable[dict[str, Any]], what: str) -> list[float]:
+    return [fault[what] for fault in faults if fault[what] is not None and fault["met"]]
+
+
+def _two(seconds: Sequence[float]) -> str:
+    return f"{median(seconds):.1f} | {max(seconds):.1f}" if seconds else "- | -"
+
+
+# ---- growth -----------------------------------------------------------------------------------------------------------
+
+ABOUT_GROWTH = f"""
+## What the processes hold
+
+Each process at the same quiet point of every seed, after the drain, compared with itself when it was warm (its quiet point {WARM}), for as
+long as it lived: many end by a fault. The most that one held more, at the end of its life, than when it was warm.
+
+| service | processes | longest life, seeds | MB when warm, median | MB more | files more | connections more |
+|---|---|---|---|---|---|---|"""
+
+
+def _growth(found: Sequence[Result]) -> Iterator[str]:
+    yield ABOUT_GROWTH
+    lives: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
+    for result in found:
+        for process in result.processes:
+            lives[result.installation, process["name"], process["pid"]].append(process)
+    for service in ("intake", "router", "notifier"):
+        long = [life for (_, name, _), life in lives.items() if name.startswith(service) and len(life) > WARM]
+        if long:
+            more = (
+                max(life[-1][what] - life[WARM - 1][what] for life in long)
+                for what in ("megabytes", "files", "connections")
+            )
+            warm = median(life[WARM - 1]["megabytes"] for life in long)
+            yield f"| {service} | {len(long)} | {max(map(len, long))} | {warm:.0f} | {' | '.join(f'{one:.0f}' for one in more)} |"
+
+
+# ---- planted bugs -----------------------------------------------------------------------------------------------------
+
+
+def _planted(found: Sequence[Result]) -> Iterator[str]:
+    of_bugs = [result for result in found if result.planted]
     yield "\n## Planted bugs\n"
-    yield "Each guard is taken away in a service's own process (tests/chaos/planted.py); the checker must say so.\n"
+    yield "Each guard is taken away in a service's own process (tests/chaos/planted.py); the checker must say so. "
+    yield f"`make chaos SEEDS=planted`: {_played(of_bugs)}.\n"
     yield "| guard taken away | bug | caught by |"
     yield "|---|---|---|"
     for name, bug in BUGS.items():
-        of_it = [result for result in results if result["planted"] == name]
-        caught = sorted({violation[:2] for result in of_it for violation in result["violations"]})
-        yield f"| {bug.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not run')} |"
+        of_it = [result for result in of_bugs if result.planted == name]
+        caught = sorted({violation[:2] for result in of_it for violation in result.violations if violation[0] == "I"})
+        yield f"| {bug.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not played')} |"
     yield ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--results", type=Path, nargs="+", default=[RESULTS], help="of the seeds, and of the planted bugs"
+    )
     given = parser.parse_args()
-    lines = [json.loads(line) for line in given.results.read_text().splitlines()]
-    PAGE.write_text(page(newest(lines)))
+    PAGE.write_text(page(results.newest(result for file in given.results for result in results.read(file))))
 
 
 if __name__ == "__main__":

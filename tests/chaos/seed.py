@@ -5,12 +5,15 @@ played twice side by side, with faults and without.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
+from tests.chaos import schedule
+from tests.chaos.schedule import Fault
+
 PEOPLE = 16
-SPREAD_SECONDS = 10.0
+SPREAD_SECONDS = 7.0
 """Over this time people begin to be referred, so that every fault meets work."""
 
 POSTCODES = ("LE19 2GX", "LE11 3HH", "LE16 7DR", "LE10 1DU", "LE13 0JJ", "LE67 3BY", "LE18 2HZ")
@@ -68,74 +71,23 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A fault by its name in faults.py; `aim` picks its victim."""
-
-    name: str
-    begins_at: float
-    seconds: float
-    aim: int
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Everything that a seed decides. `races`: one person's inputs go all at once, so that only I1-I7 can be asked for."""
+    """Everything that a seed decides. `races`: one person's inputs go all at once, so that only I1-I7 can be asked for.
+
+    `last` is a fault that stands alone: it comes when the others are over and all that they held up is done. The people in `late`
+    begin with it, so that it meets work, and the time of its recovery is its own.
+    """
 
     seed: int
     races: bool
     people: tuple[Person, ...]
     faults: tuple[Fault, ...]
+    last: Fault | None = None
+    late: frozenset[int] = frozenset()
 
     @property
     def referrals(self) -> int:
         return sum(len(person.referrals) for person in self.people)
-
-
-@dataclass(frozen=True)
-class Kindred:
-    """What the catalogue says of a fault: how long it lasts, what it cannot be beside, and how many brokers it needs."""
-
-    shortest: float
-    longest: float
-    group: str = ""
-    brokers: int = 1
-
-
-CATALOGUE: dict[str, Kindred] = {
-    "kill": Kindred(0, 0),
-    "kill-both": Kindred(0, 0),
-    "stop": Kindred(11.0, 12.5, "stop"),
-    "stop-short": Kindred(2.0, 5.0),
-    "loop-blocked": Kindred(11.0, 12.0, "stop"),
-    "rolling-restart": Kindred(1.0, 1.0),
-    "cut-kafka": Kindred(2.0, 6.0, "kafka"),
-    "cut-postgres": Kindred(2.0, 6.0, "postgres"),
-    "hang-kafka": Kindred(3.0, 9.0, "kafka"),
-    "hang-postgres": Kindred(3.0, 9.0, "postgres"),
-    "slow-kafka": Kindred(4.0, 9.0),
-    "slow-postgres": Kindred(4.0, 9.0),
-    "answer-lost-http": Kindred(5.0, 10.0),
-    "answer-lost-mllp": Kindred(5.0, 10.0),
-    "answer-lost-commit": Kindred(4.0, 8.0, "postgres"),
-    "answer-lost-produce": Kindred(4.0, 8.0, "kafka"),
-    "answer-lost-mesh": Kindred(5.0, 10.0, "mesh"),
-    "answer-lost-fhir": Kindred(5.0, 10.0, "fhir"),
-    "cut-mesh": Kindred(3.0, 6.0, "mesh"),
-    "broker-killed": Kindred(1.0, 4.0, "kafka"),
-    "postgres-killed": Kindred(0.5, 3.0, "postgres"),
-    "sessions-ended": Kindred(0, 0),
-    "serialization": Kindred(3.0, 7.0),
-    "deadlock": Kindred(4.0, 7.0),
-    "connections-exhausted": Kindred(2.0, 5.0, "postgres"),
-    "endpoint-slow": Kindred(4.0, 8.0, "fhir"),
-    "endpoint-fails": Kindred(3.0, 6.0, "fhir"),
-    "endpoint-lies": Kindred(4.0, 8.0, "fhir"),
-    "poison": Kindred(0, 0),
-    "clock-skew": Kindred(5.0, 9.0),
-    "disk-full-postgres": Kindred(2.0, 4.0, "postgres"),
-    "disk-full-kafka": Kindred(1.0, 3.0, "kafka"),
-    "leader-moved": Kindred(2.0, 5.0, "kafka", brokers=3),
-}
 
 
 def plan(seed: int, *, brokers: int = 1) -> Plan:
@@ -143,7 +95,15 @@ def plan(seed: int, *, brokers: int = 1) -> Plan:
     random = Random(seed)
     races = seed % 4 == 0
     people = tuple(_person(random, number) for number in range(PEOPLE))
-    return Plan(seed, races, people, tuple(_faults(random, brokers)))
+    faults, last = schedule.faults(seed, brokers)
+    late = schedule.meeting(last, people)
+    people = tuple(
+        replace(person, begins_at=schedule.within(last, person.begins_at / SPREAD_SECONDS))
+        if person.number in late
+        else person
+        for person in people
+    )
+    return Plan(seed, races, people, faults, last, late)
 
 
 # ---- people -----------------------------------------------------------------------------------------------------------
@@ -218,25 +178,3 @@ def _commands(random: Random, at: int) -> Iterator[Say | Do]:
         yield Do(at, "next")
         if random.random() < 0.3:
             yield Do(at, random.choice(("again", "ahead", "wrong-hub", "accept-twice")))
-
-
-# ---- faults -----------------------------------------------------------------------------------------------------------
-
-LATEST_END = 14.0
-
-
-def _faults(random: Random, brokers: int) -> Iterator[Fault]:
-    possible = [name for name, kind in CATALOGUE.items() if kind.brokers <= brokers]
-    groups: set[str] = set()
-    wanted = random.randint(3, 5)
-    for name in random.sample(possible, len(possible)):
-        kind = CATALOGUE[name]
-        if kind.group and kind.group in groups:
-            continue
-        groups.add(kind.group)
-        seconds = round(random.uniform(kind.shortest, kind.longest), 2)
-        begins = round(random.uniform(0.5, min(8.0, LATEST_END - seconds)), 2)
-        yield Fault(name, begins, seconds, random.randrange(1_000))
-        wanted -= 1
-        if not wanted:
-            return

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from tests.chaos.world import TMPFS_MEGABYTES, World
 class BrokerKilled(Injection):
     """SIGKILL to one broker, and its start some seconds later. With three, the other two go on, and leaders move."""
 
+    what_it_met = "brokers that went away"
+
     def about(self, world: World) -> str:
         return f"broker {1 + self.planned.aim % world.brokers} of {world.brokers}"
 
     async def begin(self, world: World, history: History) -> None:
         self._broker = world.running.parts.kafka.brokers[self.planned.aim % world.brokers]
         await asyncio.to_thread(self._broker.kill)
+        self.met = 1
 
     async def end(self, world: World, history: History) -> None:
         await asyncio.to_thread(self._broker.start)
@@ -38,10 +42,13 @@ class LeaderMoved(BrokerKilled):
     async def begin(self, world: World, history: History) -> None:
         self._broker = world.running.parts.kafka.brokers[self.planned.aim % world.brokers]
         await asyncio.to_thread(self._broker.stop)
+        self.met = 1
 
 
 class Poison(Injection):
     """Records that can never succeed, on the topics that services read."""
+
+    what_it_met = "poisoned records"
 
     def about(self, world: World) -> str:
         return "referral.event, case.event, hub.blaby.command"
@@ -54,6 +61,7 @@ class Poison(Injection):
             await producer.start()
             for topic, value in self._records(mark):
                 await producer.send_and_wait(topic, value, key=b"f" * 32, headers=[("ce_id", b"poison")])
+                self.met += 1
         await producer.stop()
 
     def _records(self, mark: str) -> list[tuple[str, bytes]]:
@@ -74,8 +82,11 @@ class OfPostgres(Injection):
 class PostgresKilled(OfPostgres):
     """SIGKILL to the server, and its start some seconds later: it recovers from its log."""
 
+    what_it_met = "servers killed"
+
     async def begin(self, world: World, history: History) -> None:
         await asyncio.to_thread(world.running.parts.postgres.child.kill)
+        self.met = 1
 
     async def end(self, world: World, history: History) -> None:
         await asyncio.to_thread(start_postgres, world)
@@ -99,20 +110,28 @@ END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where app
 class SessionsEnded(OfPostgres):
     """The server ends every session of the services."""
 
+    what_it_met = "sessions ended"
+
     async def begin(self, world: World, history: History) -> None:
-        await world.sql(END_SESSIONS)
+        self.met = len(await world.sql(END_SESSIONS))
 
 
 class ErrorsByTrigger(OfPostgres):
     """Serialization failures: every third transaction that writes is told to try again."""
 
+    what_it_met = "transactions told to try again"
     TABLES = ("intake.message", "router.input", "notifier.input", "notifier.feedback")
 
     async def begin(self, world: World, history: History) -> None:
+        await world.sql("create sequence if not exists chaos_failures")
+        self._before = await self._failures(world)
         await world.sql("""
             create or replace function chaos_fails() returns trigger language plpgsql as $$
             begin
-                if random() < 0.34 then raise exception 'chaos' using errcode = '40001'; end if;
+                if random() < 0.34 then
+                    perform nextval('public.chaos_failures');  -- which no rollback takes back
+                    raise exception 'chaos' using errcode = '40001';
+                end if;
                 return null;
             end $$""")
         for table in self.TABLES:
@@ -122,12 +141,20 @@ class ErrorsByTrigger(OfPostgres):
     async def end(self, world: World, history: History) -> None:
         for table in self.TABLES:
             await world.sql(f"drop trigger if exists chaos on {table}")
+        self.met = await self._failures(world) - self._before
+
+    async def _failures(self, world: World) -> int:
+        [row] = await world.sql("select case when is_called then last_value else 0 end as failures from chaos_failures")
+        return int(row["failures"])
 
 
 class Deadlocks(OfPostgres):
     """Somebody locks rows in the wrong order, again and again, and waits; the services' transactions are the ones that find out."""
 
+    what_it_met = "deadlocks that PostgreSQL found"
+
     async def begin(self, world: World, history: History) -> None:
+        self._before = await self._deadlocks(world)
         self._task = asyncio.create_task(self._lock(world))
 
     async def _lock(self, world: World) -> None:
@@ -151,10 +178,17 @@ class Deadlocks(OfPostgres):
     async def end(self, world: World, history: History) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self.met = max(0, await self._deadlocks(world) - self._before)  # a crash begins the count anew
+
+    async def _deadlocks(self, world: World) -> int:
+        [row] = await world.sql("select deadlocks from pg_stat_database where datname = current_database()")
+        return int(row["deadlocks"])
 
 
 class ConnectionsExhausted(OfPostgres):
     """Somebody takes every connection that the server has left."""
+
+    what_it_met = "connections taken, until none was left"
 
     async def begin(self, world: World, history: History) -> None:
         self._taken: list[Any] = []
@@ -165,8 +199,11 @@ class ConnectionsExhausted(OfPostgres):
 
     async def _take(self, world: World) -> None:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            while len(self._taken) < 250:
-                self._taken.append(await world.connection())
+            try:
+                while len(self._taken) < 250:
+                    self._taken.append(await world.connection())
+            except asyncpg.TooManyConnectionsError:
+                self.met = len(self._taken)
 
     async def end(self, world: World, history: History) -> None:
         await asyncio.gather(*(one.close(timeout=2) for one in self._taken), return_exceptions=True)
@@ -177,6 +214,8 @@ class ConnectionsExhausted(OfPostgres):
 
 class DiskFull(Injection):
     """The disk of PostgreSQL or Kafka is full (a small tmpfs). A broker halts then, and is started when there is room."""
+
+    what_it_met = "disks filled to the last page"
 
     @property
     def _name(self) -> str:
@@ -191,6 +230,7 @@ class DiskFull(Injection):
             history.notes.append(f"{self.planned.name}: no small disk could be mounted, and nothing was done")
             return
         await asyncio.to_thread(_fill, self._ballast, TMPFS_MEGABYTES[self._name])
+        self.met = shutil.disk_usage(self._ballast).free < 65_536
 
     async def end(self, world: World, history: History) -> None:
         self._ballast.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
+
 from tests.chaos.history import History
 from tests.chaos.injection import Injection
 from tests.chaos.proxy import Asks, Wire, asks_commit, asks_frame, asks_post, asks_produce
@@ -39,21 +41,26 @@ class OneProcess(Injection):
 class Kill(OneProcess):
     """SIGKILL; the supervisor starts it anew."""
 
+    what_it_met = "processes killed"
+
     async def begin(self, world: World, history: History) -> None:
-        send(world, self.name, signal.SIGKILL)
+        self.met += send(world, self.name, signal.SIGKILL) is not None
 
 
 class KillBoth(Injection):
     """Both processes of a service at once."""
 
+    what_it_met = "processes killed"
+
     async def begin(self, world: World, history: History) -> None:
         for number in (1, 2):
-            send(world, f"{self.service}-{number}", signal.SIGKILL)
+            self.met += send(world, f"{self.service}-{number}", signal.SIGKILL) is not None
 
 
 class Stop(OneProcess):
     """SIGSTOP and SIGCONT: a process that the others take for dead, and that knows nothing of it."""
 
+    what_it_met = "processes still stopped when its time was over"
     _pid: int | None = None
 
     async def begin(self, world: World, history: History) -> None:
@@ -61,19 +68,38 @@ class Stop(OneProcess):
 
     async def end(self, world: World, history: History) -> None:
         if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                self.met += psutil.Process(self._pid).status() == psutil.STATUS_STOPPED
                 os.kill(self._pid, signal.SIGCONT)
 
 
 class LoopBlocked(OneProcess):
     """The event loop does nothing for longer than Kafka's session."""
 
+    what_it_met = "processes that answered nobody"
+
     async def begin(self, world: World, history: History) -> None:
-        send(world, self.name, signal.SIGUSR1)
+        pid = send(world, self.name, signal.SIGUSR1)
+        self._asking = asyncio.create_task(self._answers_nobody(world, pid))
+
+    async def _answers_nobody(self, world: World, pid: int | None) -> bool:
+        await asyncio.sleep(0.5)
+        try:
+            async with asyncio.timeout(3):
+                await world.is_ready(self.name)
+                return False
+        except TimeoutError:
+            child = world.processes().get(self.name)
+            return child is not None and child.pid == pid
+
+    async def end(self, world: World, history: History) -> None:
+        self.met = int(await self._asking)
 
 
 class RollingRestart(Injection):
     """SIGTERM to a service's processes in turn, the second when the first is back and ready, as a deployment does."""
+
+    what_it_met = "processes that stopped and came back"
 
     async def begin(self, world: World, history: History) -> None:
         self._task = asyncio.create_task(self._in_turn(world))
@@ -86,6 +112,7 @@ class RollingRestart(Injection):
                 async with asyncio.timeout(25):
                     while not await self._is_back(world, name, before):
                         await asyncio.sleep(0.2)
+                    self.met += before is not None
 
     async def _is_back(self, world: World, name: str, before: int | None) -> bool:
         child = world.processes().get(name)
@@ -98,6 +125,8 @@ class RollingRestart(Injection):
 class ClockSkew(Injection):
     """One process of a service runs two minutes ahead (or behind), and is then started anew with the true time."""
 
+    what_it_met = "processes with a wrong clock"
+
     async def begin(self, world: World, history: History) -> None:
         seconds = 120 if self.planned.aim % 2 else -120
         self._file = world.data / f"skew-{self.service}"
@@ -106,10 +135,8 @@ class ClockSkew(Injection):
 
     async def end(self, world: World, history: History) -> None:
         self._file.unlink(missing_ok=True)
-        everyone = list(world.data.glob(f"skew-{self.service}.*"))
-        if not everyone:
-            history.notes.append(f"clock-skew: no process of {self.service} began while it was on")
-        for taken in everyone:
+        for taken in world.data.glob(f"skew-{self.service}.*"):
+            self.met += 1
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(taken.suffix[1:]), signal.SIGTERM)
             taken.unlink()
@@ -131,15 +158,28 @@ class OnWires(Injection):
     def wires(self, world: World) -> list[Wire]:
         return world.wires_of(self.what, self.service if self.what in ("kafka", "postgres") else None)
 
+    counts = ""
+    """Which of a wire's counters shows that it did something."""
+
+    async def begin(self, world: World, history: History) -> None:
+        self._before = self._count(world)
+
     async def end(self, world: World, history: History) -> None:
         for wire in self.wires(world):
             await wire.mend()
+        self.met = self._count(world) - self._before
+
+    def _count(self, world: World) -> int:
+        return sum(getattr(wire, self.counts) for wire in self.wires(world))
 
 
 class Cut(OnWires):
     """Connections end, and none can be made."""
 
+    what_it_met, counts = "connections cut", "ended"
+
     async def begin(self, world: World, history: History) -> None:
+        await super().begin(world, history)
         for wire in self.wires(world):
             await wire.cut()
 
@@ -147,7 +187,10 @@ class Cut(OnWires):
 class Hang(OnWires):
     """Nothing comes through, and nobody is told."""
 
+    what_it_met, counts = "writes held up", "waited"
+
     async def begin(self, world: World, history: History) -> None:
+        await super().begin(world, history)
         for wire in self.wires(world):
             wire.hang()
 
@@ -155,7 +198,10 @@ class Hang(OnWires):
 class Slow(OnWires):
     """Everything takes its time."""
 
+    what_it_met, counts = "writes delayed", "waited"
+
     async def begin(self, world: World, history: History) -> None:
+        await super().begin(world, history)
         for wire in self.wires(world):
             wire.delay = 0.05 + self.planned.aim % 10 / 50
 
@@ -172,6 +218,7 @@ class AnswerLost(OnWires):
         "produce": asks_produce,
     }
     ON: Mapping[str, str] = {"commit": "postgres", "produce": "kafka"}
+    what_it_met, counts = "answers lost", "lost"
 
     def about(self, world: World) -> str:
         return f"{self.service} {self.what}" if self.what in self.ON else self.what
@@ -181,12 +228,13 @@ class AnswerLost(OnWires):
         return world.wires_of(on, self.service) if on else world.wires_of(self.what)
 
     async def begin(self, world: World, history: History) -> None:
+        await super().begin(world, history)
         for wire in self.wires(world):
-            wire.loses, wire.every, wire.lost = self.ASKS[self.what], 2 + self.planned.aim % 2, 0
+            wire.loses, wire.every = self.ASKS[self.what], 2 + self.planned.aim % 2
 
     async def end(self, world: World, history: History) -> None:
-        history.lost_replies += sum(wire.lost for wire in self.wires(world))
         await super().end(world, history)
+        history.lost_replies += self.met
 
 
 # ---- the practice's endpoint ------------------------------------------------------------------------------------------
@@ -198,9 +246,13 @@ class EndpointMood(Injection):
     def about(self, world: World) -> str:
         return "the practice's endpoint"
 
+    what_it_met = "requests that were treated so"
+
     async def begin(self, world: World, history: History) -> None:
+        world.endpoint.misbehaved = 0
         moods: dict[str, Any] = {"endpoint-slow": "slow", "endpoint-fails": "fails", "endpoint-lies": "lies"}
         world.endpoint.mood = moods[self.planned.name]
 
     async def end(self, world: World, history: History) -> None:
         world.endpoint.mood = "well"
+        self.met = world.endpoint.misbehaved

@@ -37,6 +37,7 @@ class Endpoint:
     elsewhere: int = 0
     """Feedback that came to an address which only a message named."""
     unauthorised: int = 0
+    misbehaved: int = 0
     refuses: set[str] = field(default_factory=set)
     """Correlation ids of referrals whose first feedback is refused for good."""
     refused: set[str] = field(default_factory=set)
@@ -67,10 +68,13 @@ class Endpoint:
         self._seen[request_id] += 1
         match self.mood:
             case "slow":
+                self.misbehaved += 1
                 await asyncio.sleep(2.5)
             case "fails" if self._seen[request_id] % 3:
+                self.misbehaved += 1
                 return web.Response(status=503, headers={"Retry-After": "1"})
             case "lies" if self._seen[request_id] % 3:
+                self.misbehaved += 1
                 if self._seen[request_id] % 3 == 2:
                     self._accept(request_id, request.headers["X-Correlation-ID"], body)
                 assert request.transport is not None
@@ -157,12 +161,12 @@ class Log:
         await self._consumer.start()
         self._consumer.assign(self._partitions)
         await self._consumer.seek_to_beginning(*self._partitions)
-        self._task = asyncio.create_task(self._read())
+        self.reading = asyncio.create_task(self._read())
 
     async def stop(self) -> None:
-        self._task.cancel()
+        self.reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+            await self.reading
         await self._consumer.stop()
 
     async def _read(self) -> None:

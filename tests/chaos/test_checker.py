@@ -1,19 +1,26 @@
 """The pure parts of the history checker: what a seed decides, and that each invariant says so where it does not hold."""
 
+import asyncio
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
-from tests.chaos import checker, planted, report, run
+from tests.chaos import planted, report, results, run
+from tests.chaos.asking import Asking
 from tests.chaos.checker import check, differences, final_state
-from tests.chaos.evidence import Evidence
+from tests.chaos.evidence import Evidence, Health
 from tests.chaos.faults import MAKE
+from tests.chaos.growth import WARM, Growth
 from tests.chaos.history import Answered, History, Injected, Waited
-from tests.chaos.run import seeds_of
-from tests.chaos.seed import CATALOGUE, Do, Person, Plan, Referral, Say, plan
+from tests.chaos.play import CheckerFailed, Effects, first_to_end
+from tests.chaos.results import Result
+from tests.chaos.schedule import CATALOGUE, LATE
+from tests.chaos.seed import Do, Person, Plan, Referral, Say, plan
 from tests.chaos.senders import Identity, message
 from tests.chaos.sinks import Arrived, Entry
 
@@ -28,9 +35,40 @@ PARTNERS = [{"id": "gp-alder-lane", "kind": "gp", "ods": "C82991"}, {"id": "firs
 def test_a_seed_is_always_the_same_plan_and_every_fault_of_it_can_be_made() -> None:
     assert plan(7) == plan(7) != plan(8)
     assert MAKE.keys() == CATALOGUE.keys()
-    named = {fault.name for seed in range(120) for fault in plan(seed, brokers=3).faults}
-    assert named == CATALOGUE.keys()
     assert "leader-moved" not in {fault.name for seed in range(40) for fault in plan(seed).faults}
+
+
+def the_first_hundred() -> list[Plan]:
+    return [plan(seed, brokers=brokers) for brokers, seeds in run.which("100") for seed in seeds]
+
+
+def test_in_the_first_hundred_seeds_every_fault_stands_alone_and_is_among_others_too() -> None:
+    alone: Counter[str] = Counter()
+    among: Counter[str] = Counter()
+    for planned in the_first_hundred():
+        assert planned.last is not None
+        alone[planned.last.name] += 1
+        among.update(fault.name for fault in planned.faults)
+    assert {name for name in CATALOGUE if alone[name] < 2} == set()
+    assert {name for name in CATALOGUE if among[name] < 2} == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["kill", "stop", "loop-blocked", "cut-kafka", "cut-postgres", "hang-kafka", "hang-postgres"]
+)
+def test_in_the_first_hundred_seeds_a_services_fault_meets_every_service(name: str) -> None:
+    planned = the_first_hundred()
+    faults = [fault for one in planned for fault in (*one.faults, one.last) if fault is not None]
+    met = Counter(fault.aim % 3 for fault in faults if fault.name == name)
+    assert min(met[service] for service in range(3)) >= 2
+
+
+def test_whoever_is_late_begins_within_the_fault_that_stands_alone() -> None:
+    for planned in the_first_hundred():
+        assert planned.last is not None
+        assert len(planned.late) == LATE
+        late = [person for person in planned.people if person.number in planned.late]
+        assert max(person.begins_at for person in late) <= max(planned.last.seconds, 1.0)
 
 
 def test_every_referral_of_a_plan_begins_with_a_new_message_or_a_cancel_of_nothing() -> None:
@@ -63,15 +101,39 @@ def test_numbers_are_synthetic_valid_and_of_one_run_only() -> None:
         assert (11 - weighed % 11) % 11 == int(number[9])
 
 
-def test_seeds_are_told_one_by_one_or_from_to() -> None:
-    assert seeds_of("3,7..9") == [3, 7, 8, 9]
+def test_a_number_is_so_many_seeds_every_tenth_on_three_brokers_and_the_others_are_named() -> None:
+    assert run.which("20") == [(1, [*range(1, 10), *range(11, 20)]), (3, [10, 20])]
+    assert run.which("7..7") == [(1, [7])]
+    assert run.which("3,7..9", brokers=3) == [(3, [3, 7, 8, 9])]
+    assert {brokers for brokers, _ in run.which("ci")} == {1, 3}
+
+
+def test_a_run_that_goes_on_leaves_out_what_went_well_last(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    for seed, violations in ((1, []), (2, ["I1: lost"]), (3, ["I1: lost"]), (3, []), (4, []), (4, ["I2: twice"])):
+        results.append(file, a_result(seed=seed, violations=violations))
+    results.append(file, a_result(seed=9, planted="skip-locked"))
+    assert results.done(file) == {(1, 1), (3, 1)}
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(given: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_play", stopped)
+    monkeypatch.setattr("sys.argv", ["chaos", "--seeds", "100"])
+    monkeypatch.setattr(run.signal, "signal", lambda *_: None)
+    assert run.main() == 130
+    assert capsys.readouterr().out == "\nstopped; to go on: make chaos SEEDS=100 ARGS=--resume\n"
 
 
 def test_a_seed_that_failed_is_played_by_ci_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "kept_seeds.txt"
     file.write_text("# why\n7 3  # I4: rows\n")
     monkeypatch.setattr(run, "KEPT", file)
-    failed = run.Result(9, 3, None, False, 30.0, 20, 50, 40, 0, [], {}, ["I1: lost"])
+    failed = a_result(seed=9, brokers=3, violations=["I1: lost"])
     run.keep_seed(failed)
     run.keep_seed(failed)
     assert (run.kept_seeds(3), run.kept_seeds(1)) == ([7, 9], [])
@@ -225,12 +287,82 @@ def test_another_end_under_faults_is_said() -> None:
     assert differences(calm, calm) == []
 
 
-def test_a_process_that_grows_is_said() -> None:
-    from tests.chaos.evidence import Health
+@pytest.mark.parametrize("more", [{"megabytes": 150.0}, {"files": 50}, {"connections": 40}])
+def test_a_process_that_grows_over_many_seeds_is_said(more: dict[str, Any]) -> None:
+    growth, steady = Growth(), Health("router-1", 7, 90.0, 20, 5)
+    grown = dataclasses.replace(steady, **more)
+    said = [growth.has_grown([steady]) for _ in range(WARM + 3)]
+    assert not any(said)
+    assert [violation.invariant for violation in growth.has_grown([grown])] == ["I7"]
+    assert growth.has_grown([dataclasses.replace(grown, pid=8)]) == []  # another process, which has just begun
 
-    before = [Health("router-1", 7, 90.0, 20, 5), Health("router-2", 8, 90.0, 20, 5)]
-    after = [Health("router-1", 7, 400.0, 20, 5), Health("router-2", 9, 400.0, 20, 5)]
-    assert [violation.invariant for violation in checker.has_grown(before, after)] == ["I7"]
+
+# ---- what looks -------------------------------------------------------------------------------------------------------
+
+
+class Connection:
+    """Fails so often, and then answers."""
+
+    def __init__(self, *failures: BaseException) -> None:
+        self.failures = list(failures)
+        self.ended = False
+
+    async def fetch(self, *_: object) -> list[Any]:
+        if self.failures:
+            raise self.failures.pop()
+        return [{"one": 1}]
+
+    def is_closed(self) -> bool:
+        return False
+
+    def terminate(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+        asyncpg.ConnectionDoesNotExistError(),
+        asyncpg.InterfaceError("closed"),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+)
+async def test_a_server_that_is_killed_while_it_answers_is_asked_again_on_another_connection(
+    failure: Exception,
+) -> None:
+    made = [Connection(), Connection(failure)]
+    first = made[-1]
+
+    async def connect() -> Connection:
+        return made.pop()
+
+    assert await Asking(connect).ask("select 1") == [{"one": 1}]
+    assert (first.ended, made) == (True, [])
+
+
+async def test_a_question_that_is_wrong_is_not_asked_again_and_one_that_is_cancelled_ends_its_connection() -> None:
+    for failure in (asyncpg.UndefinedTableError(), asyncio.CancelledError()):
+        one = Connection(failure)
+
+        async def connect(one: Connection = one) -> Connection:
+            return one
+
+        with pytest.raises(type(failure)):
+            await Asking(connect).ask("select from nowhere")
+        assert one.ended
+
+
+async def test_what_looks_and_dies_ends_the_run_at_once() -> None:
+    async def connect() -> Connection:
+        return Connection(asyncpg.UndefinedTableError())
+
+    effects = Effects(connect)
+    waiting = asyncio.create_task(effects.of("c 1"))
+    with pytest.raises(CheckerFailed):
+        await first_to_end(waiting, [asyncio.create_task(effects.look())])
+    waiting.cancel()
 
 
 # ---- the report -------------------------------------------------------------------------------------------------------
@@ -238,32 +370,48 @@ def test_a_process_that_grows_is_said() -> None:
 
 def test_recovery_is_the_time_until_what_waited_at_a_faults_end_was_done() -> None:
     waits = [Waited(0, 0, 1.0, 9.0), Waited(1, 0, 6.0, 7.0)]
-    history = History(waits=waits, faults=[Injected("kill", "", 2.0, 5.0)])
-    assert history.recoveries() == {"kill": [4.0]}
-    history.faults.append(Injected("stop", "", 6.0, 8.0))
-    assert "kill" not in history.recoveries()
+    kill, stop = Injected("kill", "", 2.0, 5.0), Injected("stop", "", 6.0, 8.0)
+    assert History(waits=waits, faults=[kill]).recovery(kill) == 4.0
+    assert History(waits=waits, faults=[kill, stop]).recovery(kill) is None
 
 
-def test_the_page_says_which_invariant_caught_a_planted_bug_and_which_was_missed() -> None:
-    common = {
+def a_result(**changed: Any) -> Result:
+    kill = {"name": "kill", "about": "router-1", "alone": True, "met": 1, "what": "processes killed"}
+    same: dict[str, Any] = {
         "seed": 2,
         "brokers": 1,
+        "planted": None,
         "races": False,
         "seconds": 30.0,
         "referrals": 20,
         "messages": 50,
         "commands": 40,
         "lost_replies": 3,
-        "faults": ["kill (router-1)"],
-        "recoveries": {"kill": [1.5]},
+        "faults": [kill | {"recovered": 1.5, "told": 2.5}],
+        "violations": [],
+        "installation": "a",
+        "code": "abc1234",
+        "at": "2026-11-23T06:00:00+00:00",
     }
-    results = [
-        common | {"planted": None, "violations": []},
-        common | {"planted": "moving-cursor", "violations": ["I4: rows are unpublished"]},
-        common | {"planted": "skip-locked", "violations": []},
-    ]
-    page = report.page(report.newest(results))
+    return Result(**(same | changed))
+
+
+def test_the_page_says_how_each_fault_was_recovered_from_and_what_grew() -> None:
+    one = Health("router-1", 7, 90.0, 20, 5)
+    processes = [[dataclasses.asdict(dataclasses.replace(one, megabytes=90.0 + at))] for at in range(4)]
+    page = report.page([a_result(seed=at, processes=held) for at, held in enumerate(processes)])
+    assert "| kill | 4 | 4 | 4 | 1.5 | 1.5 | 2.5 | 2.5 |" in page
+    assert "| router | 1 | 4 | 91 | 2 | 0 | 0 |" in page
+
+
+def test_the_page_says_which_invariant_caught_a_planted_bug_and_which_was_missed() -> None:
+    page = report.page(
+        [
+            a_result(),
+            a_result(planted="moving-cursor", violations=["I4: rows are unpublished"]),
+            a_result(planted="skip-locked"),
+        ]
+    )
     assert "| moving-cursor | I4 |" in page
     assert "| skip-locked | **missed** |" in page
-    assert "| kill | 1 | 1 | 1.5 | 1.5 |" in page
     assert planted.BUGS.keys() <= {cell.strip() for line in page.splitlines() for cell in line.split("|")}

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from infra.embedded.supervisor import Happened
 from infra.installation import Installation
 from schemas import topics
 from services import directory
+from tests.chaos.asking import Asking
 from tests.chaos.hubs import Hubs
 from tests.chaos.proxy import Wire
 from tests.chaos.sinks import Endpoint, Log
@@ -47,8 +48,12 @@ class World:
     on_tmpfs: bool
     happened: list[Happened] = field(default_factory=list)
     slots: int = 0
-    _connection: asyncpg.Connection | None = None
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _asking: Asking | None = None
+
+    @property
+    def watching(self) -> list[asyncio.Task[None]]:
+        """What must live for as long as the installation does: without it everybody waits in vain."""
+        return [self.hubs.listening, self.log.reading]
 
     @property
     def addresses(self) -> dict[str, Any]:
@@ -92,19 +97,9 @@ class World:
 
     async def sql(self, query: str, *values: object) -> list[asyncpg.Record]:
         """Ask PostgreSQL itself, past every wire; for as long as it is away, again."""
-        async with asyncio.timeout(60), self._asking:
-            while True:
-                try:
-                    if self._connection is None or self._connection.is_closed():
-                        self._connection = await self.connection()
-                    return list(await self._connection.fetch(query, *values))
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    if isinstance(error, asyncpg.SyntaxOrAccessError):
-                        raise
-                    if self._connection is not None:
-                        self._connection.terminate()
-                    self._connection = None
-                    await asyncio.sleep(0.2)
+        if self._asking is None:
+            self._asking = Asking(self.connection)
+        return await self._asking.ask(query, *values)
 
     async def connection(self) -> asyncpg.Connection:
         """A connection of its own."""
@@ -152,14 +147,27 @@ async def start(*, brokers: int = 1, planted: str | None = None, folder: Path | 
         environment=_environment(data, ports, brokers, planted),
     )
     try:
-        running = await asyncio.to_thread(installation.start, plan, lambda _: None, happened.append)
-    except BaseException:
-        sys.stderr.write("".join(log.read_text(errors="replace")[-1500:] for log in (data / "logs").glob("*.log")))
+        running = await _whole(asyncio.to_thread(installation.start, plan, lambda _: None, happened.append))
+    except BaseException as error:
+        if isinstance(error, Exception):
+            sys.stderr.write("".join(log.read_text(errors="replace")[-1500:] for log in (data / "logs").glob("*.log")))
         _remove(data)
         raise
     world = await _ends(running, wires, ports, on_tmpfs)
     world.happened = happened
     return world
+
+
+async def _whole(starting: Awaitable[Installation]) -> Installation:
+    """A start that is cancelled is waited for, since its thread goes on; what it has started is stopped again."""
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        [running] = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(running, Installation):
+            await asyncio.to_thread(running.stop)
+        raise
 
 
 async def _ends(running: Installation, wires: Mapping[str, Wire], ports: Ports, on_tmpfs: bool) -> World:
@@ -182,8 +190,8 @@ async def _ends(running: Installation, wires: Mapping[str, Wire], ports: Ports, 
 
 async def stop(world: World) -> None:
     await world.session.close()
-    if world._connection is not None:
-        world._connection.terminate()
+    if world._asking is not None:
+        world._asking.end()
     await world.hubs.stop()
     await world.log.stop()
     await world.mend()
