@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from schemas import topics
 from services import partners, reviewed
-from services.intake import councils, reads, receive, store, web
+from services.intake import councils, openapi, reads, receive, store, web
 from services.intake.batching import Batching
 from services.intake.doors import HTTP_BOUNDS
 from services.intake.mllp import Mllp
@@ -34,14 +34,20 @@ ROUTES = [
     Route("/forms/{form}", web.filled_form, methods=["POST"]),
     Route("/forms/{form}/schema", reads.form_schema, methods=["GET"]),
     Route("/attachments/{reference}", reads.attachment, methods=["GET"]),
+    Route("/openapi.json", reads.document, methods=["GET"]),
 ]
 
 
 def create(intake: receive.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
     """The ASGI application. It is ready where the database is: without Kafka, referrals are accepted and wait."""
     beside = health.routes(engine, with_metrics=with_metrics)
-    app = Starlette(routes=[*ROUTES, *beside], middleware=[Middleware(health.Counted)])
+    app = Starlette(
+        routes=[*ROUTES, *beside],
+        middleware=[Middleware(health.Counted)],
+        exception_handlers=dict.fromkeys((404, 405), reads.no_such_address),
+    )
     app.state.intake = intake
+    app.state.document = openapi.made(intake, [route.path for route in (*ROUTES, *beside)])
     app.state.engine = engine
     app.state.started_at = datetime.now(UTC)
     return app

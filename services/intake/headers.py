@@ -13,8 +13,8 @@ from services.intake.translators.contract import Fault
 Headers = Mapping[str, str]
 """Headers of a request by name in small letters."""
 
-_GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
-_ENCODED = (
+GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+ENCODED = (
     "nhsd-target-identifier",
     "nhsd-end-user-organisation",
     "nhsd-requesting-software",
@@ -24,7 +24,7 @@ _ENCODED = (
 
 def guid(value: str | None) -> str | None:
     """The GUID in small letters; none where it is none."""
-    return value.strip().lower() if value and _GUID.match(value.strip()) else None
+    return value.strip().lower() if value and GUID.match(value.strip()) else None
 
 
 def of(request: Request) -> Headers:
@@ -46,7 +46,7 @@ def faults(headers: Headers) -> tuple[Fault, ...]:
         for name in ("x-request-id", "x-correlation-id")
         if name in headers and guid(headers[name]) is None
     ]
-    for name in _ENCODED:
+    for name in ENCODED:
         if name in headers and not _is_encoded_json(headers[name]):
             faults.append(Fault(f"header {name}", "value", "base64 of a JSON object is expected"))
     return tuple(faults)

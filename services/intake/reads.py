@@ -1,18 +1,28 @@
-"""What is read of intake over HTTP: schemas of forms, attachments for hubs, what the FHIR server does."""
+"""What is read of intake over HTTP: the OpenAPI document, schemas of forms, attachments for hubs, what the FHIR server does."""
 
 import re
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.intake import store
+from services.intake import openapi, store
 from services.intake.answers import bars, problems
 from services.intake.rates import TooFast
 from services.intake.receive import Intake
 from services.intake.translators import form
 from services.intake.web import NO_CREDENTIAL, TOO_FAST, respond
 from services.messaging.telemetry import log
+
+
+async def document(request: Request) -> Response:
+    """GET /openapi.json: no credential, nobody's data."""
+    told: openapi.Document = request.app.state.document
+    kept = {"ETag": told.etag, "Cache-Control": "public, max-age=3600"}
+    if told.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=kept)
+    return Response(told.body, media_type=openapi.MEDIA_TYPE, headers=kept)
 
 
 async def form_schema(request: Request) -> Response:
@@ -67,3 +77,13 @@ async def no_such_interaction(request: Request) -> Response:
     """Any other FHIR address: this server only takes messages."""
     said = bars.error(404, "not-supported", "this server takes messages only: POST /fhir/$process-message")
     return respond(said, bars.MEDIA_TYPE, {})
+
+
+async def no_such_address(request: Request, error: Exception) -> Response:
+    """What no route takes: 404, or 405 with what is allowed; as FHIR says it, or as problem details."""
+    assert isinstance(error, HTTPException)
+    allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    said = "nothing is here" if error.status_code == 404 else "this method is not for this address"
+    if request.url.path.startswith("/fhir"):
+        return respond(bars.error(error.status_code, "not-supported", said), bars.MEDIA_TYPE, allowed)
+    return respond(problems.problem(error.status_code, f"{said}; see /openapi.json"), problems.PROBLEM, allowed)
