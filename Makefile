@@ -33,7 +33,7 @@ bench: $(READY) ## Measure, as ratios that hold on any machine
 
 SEEDS ?= ci
 
-chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=1..100, ci or planted
+chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=100, 7..9, ci or planted
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
 
 replay-proof: $(READY) ## Make 20,000 referrals' state, replay it, and prove that it is the same; prints the rate

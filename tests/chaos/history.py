@@ -85,6 +85,8 @@ class History:
     attempts: int = 0
     unanswered: int = 0
     lost_replies: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds that each part of the run took."""
     faults_over: float = 0.0
     drained: float = 0.0
 

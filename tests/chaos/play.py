@@ -61,19 +61,23 @@ class Run:
             await self._together([person for person in self.plan.people if person not in late], self.plan.faults)
             if not self.calm and self.plan.last is not None:
                 await self._together(late, [self.plan.last], alone=True)
+            began_to_drain = time.monotonic()
             self.drained = await self._drain()
         finally:
             await self._end_published()
         self.history.drained = time.monotonic()
+        self.history.phases["drain"] = self.history.drained - began_to_drain
         if not self.drained:
             self.history.notes.append("not drained")
 
     async def _together(self, people: Sequence[Person], planned: Sequence[Fault], alone: bool = False) -> None:
         """These people and these faults, side by side, until all of them are done."""
+        begun = time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inject(planned, alone))
             for person in people:
                 group.create_task(self._person(person))
+        self.history.phases["alone" if alone else "together"] = time.monotonic() - begun
 
     async def _inject(self, planned: Sequence[Fault], alone: bool) -> None:
         if not self.calm:

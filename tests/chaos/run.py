@@ -81,7 +81,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     given = arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped, and unmounted
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # so that everything is stopped, and unmounted
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients meet the faults too
     try:
         if given.seeds == "planted":

@@ -28,7 +28,9 @@ async def one_seed(world: World, planned: Plan, planted: str | None) -> tuple[Re
     violations = [Violation(v.invariant, f"(without faults) {v.what}") for v in checker.check(calm)] if calm else []
     if planted and calm and violations:
         return _result(world, planned, planted, begun, calm, violations), calm  # caught already
+    calm_seconds = time.monotonic() - begun
     faulty = await _played(world, planned, calm=False, planted=planted)
+    faulty.history.phases["calm"] = calm_seconds
     violations += checker.check(faulty)
     if calm is not None:
         violations += checker.differences(checker.final_state(faulty), checker.final_state(calm))
@@ -53,6 +55,7 @@ def _result(
         violations=[str(violation) for violation in violations],
         processes=[asdict(process) for process in faulty.processes],
         notes=history.notes,
+        phases={name: round(seconds, 1) for name, seconds in history.phases.items()},
         installation=world.data.name,
         code=CODE,
     )

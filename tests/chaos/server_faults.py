@@ -149,7 +149,7 @@ class ErrorsByTrigger(OfPostgres):
 
 
 class Deadlocks(OfPostgres):
-    """Somebody locks rows in the wrong order, again and again, and waits; the services' transactions are the ones that find out."""
+    """Somebody locks cases before their persons, again and again, and waits: the router locks a person first, and then finds out."""
 
     what_it_met = "deadlocks that PostgreSQL found"
 
@@ -169,11 +169,13 @@ class Deadlocks(OfPostgres):
             await asyncio.sleep(0.05)
 
     async def _wrongly(self, connection: asyncpg.Connection) -> None:
-        rows = await connection.fetch("select person_key from router.person_key order by random() limit 12")
         async with connection.transaction():
-            for row in sorted((row["person_key"] for row in rows), reverse=True):
-                await connection.fetch("select from router.person_key where person_key = $1 for update", row)
-                await asyncio.sleep(0.02)
+            rows = await connection.fetch(
+                'select person_key from router."case" order by updated_at desc limit 8 for update'
+            )
+            await asyncio.sleep(0.25)
+            for key in sorted({row["person_key"] for row in rows}, reverse=True):
+                await connection.fetch("select from router.person_key where person_key = $1 for update", key)
 
     async def end(self, world: World, history: History) -> None:
         self._task.cancel()
