@@ -62,6 +62,7 @@ def nothing_is_lost(e: Evidence) -> Iterator[str]:
         if (row["person_key"], row["case_id"]) not in cases:
             yield f"{row['reference']} is on a case that is not there"
     yield from _versions_arrived(e)
+    yield from _refused_is_kept_and_no_more(e)
     yield from _only_planted_is_parked(e)
 
 
@@ -76,12 +77,29 @@ def _answers_as_planned(e: Evidence) -> Iterator[str]:
         return
     for answer in e.history.answers:
         kind = answer.message.kind
-        wanted = kind in ("new", "update", "cancel", "repeat")
+        wanted = kind in ("new", "update", "late", "cancel", "repeat", "beside")
         if answer.is_acknowledged != wanted:
             yield (
                 f"a {kind} of person {answer.message.person} ({answer.message.partner}) was answered"
                 f" {answer.status} {answer.code}"
             )
+
+
+def _refused_is_kept_and_no_more(e: Evidence) -> Iterator[str]:
+    """What is refused is evidence, not work: the message is kept, and nothing became of it.
+
+    Where inputs race, a message that was refused may be taken when it is sent again: only what its format refuses never is.
+    """
+    kept: dict[str, set[str]] = defaultdict(set)
+    for row in e.messages:
+        kept[row["name"]].add(row["verdict"])
+    beside = {answer.message.correlation_id for answer in e.history.answers if answer.message.kind == "beside"}
+    for answer in e.history.answers:
+        name, kind = answer.message.correlation_id, answer.message.kind
+        if answer.is_acknowledged or name in beside or (kind != "bad" and e.plan.races):
+            continue
+        if not kept[name] or kept[name] & set(APPLIED):
+            yield f"a {kind} of person {answer.message.person} was refused, and is kept as {sorted(kept[name]) or 'nothing'}"
 
 
 def _versions_arrived(e: Evidence) -> Iterator[str]:
@@ -125,10 +143,10 @@ def nothing_is_applied_twice(e: Evidence) -> Iterator[str]:
 
 def _one_version_for_each_message(e: Evidence) -> Iterator[str]:
     """Each message, however often it was sent, made at most one version; versions count the messages that made one."""
-    made = Counter(row["correlation_id"] for row in e.messages if row["verdict"] in APPLIED)
-    for correlation_id, times in sorted(made.items()):
+    made = Counter((row["name"], row["reference"]) for row in e.messages if row["verdict"] in APPLIED)
+    for (name, reference), times in sorted(made.items()):
         if times > 1:
-            yield f"a message ({correlation_id}) made {times} versions"
+            yield f"a message ({name}) made {times} versions of {reference}"
     versions = Counter(row["reference"] for row in e.messages if row["verdict"] in APPLIED)
     for row in e.intake:
         if versions[row["reference"]] != row["version"]:

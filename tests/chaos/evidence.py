@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tests.chaos.history import History
+from tests.chaos.history import History, Message
 from tests.chaos.play import Run, lag
 from tests.chaos.seed import Plan
 from tests.chaos.sinks import Arrived, Entry, fetched, letters
@@ -72,13 +72,14 @@ async def collect(run: Run) -> Evidence:
 
 async def _rows(world: World, found: Evidence) -> None:
     sent = [answer.message for answer in found.history.answers]
-    found.messages = await world.sql(
-        "select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version from intake.message"
-        " where correlation_id = any($1::text[]) or exists (select from unnest($2::bytea[]) as mark"
-        " where format not like 'form%' and format <> 'bars-fhir' and position(mark in body) > 0)",
+    rows = await world.sql(
+        "select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version, format, body"
+        " from intake.message where correlation_id = any($1::text[]) or exists (select from unnest($2::bytea[]) as mark"
+        " where format = 'hl7v2' and position(mark in body) > 0)",
         sorted({one.correlation_id for one in sent if one.path}),
-        sorted({one.mark for one in sent if not one.path or one.path.startswith("/councils")}),
+        sorted({one.mark for one in sent if not one.path}),
     )
+    found.messages = [_named(row, sent) for row in rows]
     references = sorted({row["reference"] for row in found.messages if row["reference"]})
     found.intake = await _of(world, "select * from intake.referral where reference = any($1::text[])", references)
     keys = sorted({row["person_key"] for row in found.intake})
@@ -94,7 +95,8 @@ async def _rows(world: World, found: Evidence) -> None:
     )
     found.feedback = await _of(
         world,
-        "select person_key, feedback_id::text as id, reference, recipient, channel, told, status, ordinal, state, caused_by"
+        "select person_key, feedback_id::text as id, reference, recipient, channel, told, status, ordinal, state, caused_by,"
+        " convert_from(body, 'UTF8') as body"
         " from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal",
         keys,
     )
@@ -112,6 +114,13 @@ async def _rows(world: World, found: Evidence) -> None:
             f" from {schema}.quarantine where resolved_at is null"
         )
         found.quarantine += [row for row in rows if row["person_key"] in keys or _is_ours(row["value"], found.history)]
+
+
+def _named(row: Row, sent: Sequence[Message]) -> Row:
+    """A kept message, with what its sender would call it: over MLLP nothing but its content says which message it is."""
+    names = {one.mark: one.correlation_id for one in sent if not one.path} if row["format"] == "hl7v2" else {}
+    name = next((name for mark, name in names.items() if mark in row["body"]), row["correlation_id"])
+    return {key: value for key, value in row.items() if key != "body"} | {"name": name}
 
 
 async def _of(world: World, query: str, values: Sequence[str]) -> list[Row]:

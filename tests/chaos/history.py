@@ -19,6 +19,10 @@ class Message:
     body: bytes
     mark: bytes
     """Stands in the body of this message and of its repeats, and in no other."""
+    row: str = ""
+    """In a council's file: the reference of the row that is meant."""
+    beside: tuple[tuple[int, str], ...] = ()
+    """Other people's rows in the same file: a number for each, and the row's reference."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.chaos.history import Commanded, History, Message
 from tests.chaos.schedule import Fault
 from tests.chaos.seed import Do, Person, Plan, Say
 from tests.chaos.senders import Identity, Senders, message
-from tests.chaos.world import World
+from tests.chaos.world import WARDS, World
 
 EFFECT_SECONDS = 60.0
 """How long an effect may take to be seen: longer than all faults of a seed and their recovery."""
@@ -39,8 +39,10 @@ class Run:
     def __post_init__(self) -> None:
         self._effects = Effects(self.world.connection)
         port = self.world.wires["http"].port
-        ward = self.world.wires["mllp"].port
-        self._senders = Senders(f"http://127.0.0.1:{port}", ward, self.world.tokens(), self.history, self.world.session)
+        wards = {ward: self.world.wires[f"mllp-{ward}"].port for ward in WARDS}
+        self._senders = Senders(
+            f"http://127.0.0.1:{port}", wards, self.world.tokens(), self.history, self.world.session
+        )
 
     async def play(self) -> None:
         """Everything until the drain, or until patience ends; `drained` says which. Raises where what looks or listens has died."""
@@ -139,17 +141,18 @@ class Run:
         if answer.reference:
             self.references[person.number, say.referral] = answer.reference
         if answer.is_acknowledged and say.kind in ("new", "update", "cancel") and not races:
-            correlation_id = await self._correlation_id(sent)
-            await self._effects.of(f"c {correlation_id}")
+            correlation_id, effect = await self._effect(sent)
+            await self._effects.of(effect)
             await self._heard_by_hubs(correlation_id)
 
-    async def _correlation_id(self, sent: Message) -> str:
-        """What intake called the conversation, where its format has no place for the sender's own word."""
-        if not sent.path or sent.path.startswith("/councils"):
-            while not (rows := await self.world.sql(ACCEPTED, sent.partner, sent.mark)):
-                await asyncio.sleep(0.1)
-            return str(rows[0]["correlation_id"] or rows[0]["id"])
-        return sent.correlation_id
+    async def _effect(self, sent: Message) -> tuple[str, str]:
+        """What intake called the conversation, and the name of the effect: of a file's rows, that of the one that is meant."""
+        if sent.path and not sent.row:
+            return sent.correlation_id, f"c {sent.correlation_id}"
+        while not (rows := await self.world.sql(ACCEPTED, sent.partner, sent.mark)):
+            await asyncio.sleep(0.1)
+        correlation_id = str(rows[0]["correlation_id"] or rows[0]["id"])
+        return correlation_id, f"k {rows[0]['person_key']} {correlation_id}"
 
     async def _do(self, person: Person, place: int, do: Do, races: bool) -> None:
         made = self._made(person, do)
@@ -228,7 +231,8 @@ class Run:
 
 
 ACCEPTED = """
-    select correlation_id, id::text as id from intake.message
+    select message.correlation_id, message.id::text as id, referral.person_key
+    from intake.message join intake.referral using (partner, reference)
     where partner = $1 and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')"""
 
 QUIET = """
@@ -287,7 +291,7 @@ class Effects:
         self._asking.end()
 
     async def of(self, name: str) -> None:
-        """Return when the input of this correlation id (`c ...`), or the command of this id (`i ...`), was applied or parked."""
+        """Return when it was applied or parked: the input of a correlation id (`c ...`), under a key (`k ...`); a command (`i ...`)."""
         event = self._awaited.setdefault(name, asyncio.Event())
         await event.wait()
 
@@ -297,7 +301,7 @@ class Effects:
             if not self._awaited:
                 continue
             names = list(self._awaited)
-            correlations = [name[2:] for name in names if name.startswith("c ")]
+            correlations = [name.split()[-1] for name in names if name[0] in "ck"]
             ids = [name[2:] for name in names if name.startswith("i ")]
             for row in await self._asking.ask(_APPLIED, correlations, ids):
                 if event := self._awaited.pop(row["name"], None):
@@ -305,8 +309,11 @@ class Effects:
 
 
 _APPLIED = """
-    select 'c ' || correlation_id as name from router.input
-    where topic = 'referral.event' and correlation_id = any($1::text[])
-    union all select 'c ' || correlation_id from router.quarantine
-    where topic = 'referral.event' and correlation_id = any($1::text[])
+    with conversation as (
+        select person_key, correlation_id from router.input
+        where topic = 'referral.event' and correlation_id = any($1::text[])
+        union all select person_key, correlation_id from router.quarantine
+        where topic = 'referral.event' and correlation_id = any($1::text[]))
+    select 'c ' || correlation_id as name from conversation
+    union all select 'k ' || person_key || ' ' || correlation_id from conversation
     union all select 'i ' || id from router.input where id = any($2::text[]) and topic like 'hub.%'"""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from tests.chaos import schedule
 from tests.chaos.schedule import Fault
+from tests.chaos.ways import DATED, PAIRS, WAYS, Format, Way, can_cancel, can_conflict, council, has_time
 
 PEOPLE = 16
 SPREAD_SECONDS = 7.0
@@ -22,7 +23,9 @@ POSTCODES = ("LE19 2GX", "LE11 3HH", "LE16 7DR", "LE10 1DU", "LE13 0JJ", "LE67 3
 OUTSIDE = "LE5 5HN"
 """In the city: returned to the referrer by rule."""
 
-Kind = Literal["new", "update", "cancel", "repeat", "conflict", "unknown-cancel"]
+Kind = Literal["new", "update", "late", "cancel", "repeat", "conflict", "bad", "unknown-cancel"]
+"""`late`: made before what is held, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format."""
+
 How = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold"]
 
 
@@ -48,13 +51,24 @@ class Referral:
     """Who refers, and how. `practice` asked; `partner` sent it."""
 
     partner: str
-    format: str
+    format: Format
     practice: str
     consents: bool
     stays: bool = False
     """The person is in hospital: the hospital's housing team holds the case."""
     refuses_first: bool = False
     """The practice's system refuses the first feedback about it for good: a planted cause of one failed feedback."""
+    form: str = ""
+    asker: str = ""
+    """Who asked, as the form calls them."""
+    over_http: bool = False
+    verified: bool = True
+    day: int = 5
+    """Of November: when it was referred. Two referrals of one person have two days, so that no tie is decided by a reference."""
+    names: str = ""
+    """The housing authority that the person named."""
+    beside: int = 0
+    """Rows of other people in each of a council's files."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Person:
     inputs: tuple[Say | Do, ...]
     begins_at: float
     pause: float
+    fails_check: bool = False
+    """The NHS number's check digit is wrong: HL7 takes it, and triage has a look."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +103,14 @@ class Plan:
 
     @property
     def referrals(self) -> int:
-        return sum(len(person.referrals) for person in self.people)
+        return sum(1 + referral.beside for person in self.people for referral in person.referrals)
 
 
 def plan(seed: int, *, brokers: int = 1) -> Plan:
     """The plan of a seed."""
     random = Random(seed)
     races = seed % 4 == 0
-    people = tuple(_person(random, number) for number in range(PEOPLE))
+    people = tuple(_person(random, seed, number, races) for number in range(PEOPLE))
     faults, last = schedule.faults(seed, brokers)
     late = schedule.meeting(last, people)
     people = tuple(
@@ -109,44 +125,62 @@ def plan(seed: int, *, brokers: int = 1) -> Plan:
 # ---- people -----------------------------------------------------------------------------------------------------------
 
 
-def _person(random: Random, number: int) -> Person:
-    referrals = tuple(_referral(random) for _ in range(random.choice((1, 1, 1, 2))))
+PAIRS_OF_A_SEED = 5
+AUTHORITIES = ("E07000130", "E07000132", "E07000135")
+
+
+def _person(random: Random, seed: int, number: int, races: bool) -> Person:
+    ways = _ways(random, seed, number)
+    days = random.sample(range(1, 6), len(ways))
+    referrals = tuple(_referral(random, way, day) for way, day in zip(ways, days, strict=True))
     outside = random.random() < 0.06
+    fails = len(ways) == 1 and ways[0].format == "hl7" and random.random() < 0.15
     return Person(
         number=number,
         has_nhs_number=len(referrals) > 1 or random.random() < 0.85,
         postcode=OUTSIDE if outside else random.choice(POSTCODES),
         referrals=referrals,
-        inputs=tuple(_inputs(random, referrals)),
+        inputs=tuple(_inputs(random, referrals, races)),
         begins_at=round(random.uniform(0, SPREAD_SECONDS), 2),
         pause=round(random.uniform(0, 0.5), 2),
+        fails_check=fails,
     )
 
 
-_WAYS = (
-    ("gp-alder-lane", "bars", "C82991"),
-    ("gp-alder-lane", "bars", "C82991"),
-    ("gp-brook-street", "bars", "C82992"),
-    ("gp-castle-view", "bars", "C82993"),
-    ("first-contact", "bars", "C82992"),
-    ("first-contact", "form", "C82991"),
-    ("first-contact", "form", "C82993"),
-    ("uhl", "hl7", "RWE"),
-    ("uhl", "hl7", "RWE"),
-    ("council-blaby", "csv", ""),
-)
+def _ways(random: Random, seed: int, number: int) -> tuple[Way, ...]:
+    """One source, or two. Pairs are dealt, not drawn: fifteen seeds have them all, in both orders."""
+    at, is_single = divmod(number, 3)
+    if is_single or at >= PAIRS_OF_A_SEED:
+        return (random.choice(WAYS),)
+    first, second = PAIRS[(seed * PAIRS_OF_A_SEED + at) * 31 % len(PAIRS)]
+    one = random.choice([way for way in WAYS if way.source == first])
+    others = [way for way in WAYS if way.source == second and way.partner != one.partner]
+    if first == second == "council":
+        others = [way for way in others if council(way.partner) in DATED]
+    return one, random.choice(others or [way for way in WAYS if way.source == second])
 
 
-def _referral(random: Random) -> Referral:
-    partner, form, practice = random.choice(_WAYS)
-    refuses = practice == "C82991" and random.random() < 0.12
-    consents, stays = random.random() < 0.8, form == "hl7" and random.random() < 0.6
-    return Referral(partner, form, practice, consents, stays, refuses)
+def _referral(random: Random, way: Way, day: int) -> Referral:
+    return Referral(
+        partner=way.partner,
+        format=way.format,
+        practice=way.practice,
+        consents=random.random() < 0.8,
+        stays=way.form == "hospital-discharge" or (way.format == "hl7" and random.random() < 0.6),
+        refuses_first=way.practice == "C82991" and random.random() < 0.12,
+        form=way.form,
+        asker=way.asker,
+        over_http=way.over_http,
+        verified=random.random() < 0.7,
+        day=day,
+        names=random.choice(AUTHORITIES) if way.form and random.random() < 0.1 else "",
+        beside=random.choice((0, 1, 2)) if way.format == "csv" else 0,
+    )
 
 
-def _inputs(random: Random, referrals: tuple[Referral, ...]) -> Iterator[Say | Do]:
+def _inputs(random: Random, referrals: tuple[Referral, ...], races: bool) -> Iterator[Say | Do]:
     """Each referral's own messages in order, the referrals' and the hub's mixed; a command only after the first message."""
-    waiting = [list(_messages(random, at, one)) for at, one in enumerate(referrals)]
+    waiting = [list(_messages(random, at, one, races)) for at, one in enumerate(referrals)]
     works: list[Say | Do] = list(_commands(random, random.randrange(len(referrals))))
     begun = False
     while any(waiting) or works:
@@ -155,22 +189,44 @@ def _inputs(random: Random, referrals: tuple[Referral, ...]) -> Iterator[Say | D
         begun = True
 
 
-def _messages(random: Random, at: int, referral: Referral) -> Iterator[Say | Do]:
-    if random.random() < 0.05:
+def _messages(random: Random, at: int, referral: Referral, races: bool) -> Iterator[Say | Do]:
+    """Where the order is not certain, a sender without a time of its own cannot say what is newer: it says one thing only."""
+    changes, cancels = _can_change(referral, races), can_cancel(referral.partner)
+    if cancels and changes and random.random() < 0.06:
         yield Say(at, "unknown-cancel", 0)
+    if random.random() < 0.06:
+        yield Say(at, "bad", 0)
     content = 0
     yield Say(at, "new", content)
-    while random.random() < 0.45:
-        match random.choice(("update", "update", "repeat", "conflict")):
-            case "update":
-                content += 1
-                yield Say(at, "update", content)
-            case "conflict" if referral.format == "bars":
-                yield Say(at, "conflict", content)
-            case _:
-                yield Say(at, "repeat", random.randint(0, content))
-    if random.random() < 0.15:
-        yield Say(at, "cancel", content + 1)
+    while random.random() < 0.5:
+        kind = random.choice([kind for kind in _MORE if changes or kind in ("repeat", "bad")])
+        content += kind == "update"
+        if said := _more(random, at, referral, kind, content):
+            yield said
+    if cancels and changes and random.random() < 0.18:
+        yield from [Say(at, "cancel", content + 1)] * random.choice((1, 1, 2))
+        if random.random() < 0.25:
+            yield Say(at, "update", content + 2)
+
+
+_MORE: tuple[Kind, ...] = ("update", "update", "update", "repeat", "repeat", "conflict", "late", "bad")
+
+
+def _can_change(referral: Referral, races: bool) -> bool:
+    return has_time(referral.partner) or not races
+
+
+def _more(random: Random, at: int, referral: Referral, kind: Kind, content: int) -> Say | None:
+    """A message of this kind, as far as the format has it."""
+    match kind:
+        case "conflict" if not can_conflict(referral.format):
+            return None
+        case "late" if not has_time(referral.partner):
+            return None
+        case "repeat":
+            return Say(at, "repeat", random.randint(0, content) if has_time(referral.partner) else content)
+        case _:
+            return Say(at, kind, content)
 
 
 def _commands(random: Random, at: int) -> Iterator[Say | Do]:

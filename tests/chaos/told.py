@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.chaos.disclosure import nobody_learns_of_a_stay
 from tests.chaos.evidence import Evidence
 from tests.chaos.records import first_occurrences, type_of
 from tests.chaos.sinks import Entry
@@ -29,6 +30,7 @@ def everybody_was_told(e: Evidence) -> Iterator[str]:
     """Every feedback that the table demands was composed once, in order, and has arrived, at the right place only."""
     yield from _composed_as_demanded(e)
     yield from _arrived_as_composed(e)
+    yield from nobody_learns_of_a_stay(e)
     if e.elsewhere:
         yield f"{e.elsewhere} feedbacks went to an address that a message named"
     if e.unauthorised:

@@ -29,7 +29,7 @@ from tests.chaos.proxy import Wire
 from tests.chaos.sinks import Endpoint, Log
 
 SERVICES = ("intake", "router", "notifier")
-PRACTICE, WARD = "gp-alder-lane", "uhl"
+PRACTICE, WARDS = "gp-alder-lane", ("uhl", "lpt")
 HERE = Path(__file__).parent
 TMPFS_MEGABYTES = {"postgres": 1_500, "kafka": 1_500}
 
@@ -120,7 +120,7 @@ class Ports:
 
 
 def _ports(brokers: int) -> Ports:
-    names = [f"{service}-postgres" for service in SERVICES] + ["mesh", "fhir", "http", "mllp"]
+    names = ["mesh", "fhir", "http", *(f"mllp-{ward}" for ward in WARDS), *(f"{name}-postgres" for name in SERVICES)]
     names += [f"{service}-kafka-{node}" for service in SERVICES for node in range(1, brokers + 1)]
     pairs = [(service, node) for service in SERVICES for node in range(1, brokers + 1)]
     free = iter(kept.free_ports(len(names) + len(pairs) + 1))
@@ -224,7 +224,8 @@ def _wires(data: Path, ports: Ports) -> Iterator[Wire]:
         yield Wire(name, ports.wires[name], lambda listener=listener: listener)
     yield Wire("mesh", ports.wires["mesh"], _port_in(data / "mesh/ports.json"))
     yield Wire("http", ports.wires["http"], lambda: _port_of(data, "intake"))
-    yield Wire("mllp", ports.wires["mllp"], lambda: _port_of(data, "mllp", WARD))
+    for ward in WARDS:
+        yield Wire(f"mllp-{ward}", ports.wires[f"mllp-{ward}"], lambda ward=ward: _port_of(data, "mllp", ward))
     yield Wire("fhir", ports.wires["fhir"], lambda: ports.feedback)
 
 

@@ -1,0 +1,58 @@
+"""I5: who must not hear: by the design's rule, a referrer learns nothing of another's referral, and nobody of a stay in hospital."""
+
+import re
+from collections.abc import Iterator
+
+from tests.chaos.evidence import Evidence
+from tests.chaos.records import first_occurrences, type_of
+
+HOSPITAL = "hospital-housing"
+RESTRICTED = "hospital-housing-bradgate"
+OF_A_STAY = re.compile(r"\b(hospital|infirmary|glenfield|bradgate|ward|inpatient)\b", re.IGNORECASE)
+OF_THE_UNIT = re.compile(rb"bradgate|RT5|LPT_PAS|\"lpt\"|Leicestershire Partnership", re.IGNORECASE)
+"""What names the restricted unit or its trust."""
+
+
+def nobody_learns_of_a_stay(e: Evidence) -> Iterator[str]:
+    yield from _in_feedback(e)
+    yield from _from_the_ward(e)
+    yield from _of_the_restricted_unit(e)
+
+
+def _in_feedback(e: Evidence) -> Iterator[str]:
+    """No word of a stay goes to anybody but a hospital's own team."""
+    kinds = {partner["id"]: partner["kind"] for partner in e.partners}
+    for row in e.feedback:
+        if kinds.get(row["recipient"]) != "hospital-team" and (found := OF_A_STAY.search(row.get("body", ""))):
+            yield f"{row['recipient']} is told of {row['reference']} ({row['told']}) with the word {found[0]!r}"
+
+
+def _from_the_ward(e: Evidence) -> Iterator[str]:
+    """While a hospital's team holds a case, what it does is told to hospitals only."""
+    on_the_ward = {one.id for one in e.history.commands if one.hub.startswith(HOSPITAL)}
+    for entry in first_occurrences(e):
+        if entry.data.get("command_id") in on_the_ward:
+            for concern in entry.data.get("concerns", ()):
+                if concern["referred_by"]["kind"] != "hospital-team":
+                    yield f"{concern['reference']} hears of the hospital team's {type_of(entry)}"
+
+
+def _of_the_restricted_unit(e: Evidence) -> Iterator[str]:
+    """No other hub learns that a person is there, or was."""
+    open_to_all = _keys_of_who_only_attended(e)
+    for entry in e.records:
+        other = entry.topic.endswith(".case") and entry.topic != f"hub.{RESTRICTED}.case"
+        if other and entry.key not in open_to_all and (found := OF_THE_UNIT.search(entry.value)):
+            yield f"{entry.topic} tells of the restricted unit ({type_of(entry)}): {found[0].decode()}"
+
+
+def _keys_of_who_only_attended(e: Evidence) -> set[str]:
+    """Whom the unit's trust referred without a stay: that is a referral as any other."""
+    attended = {
+        (person.number, at)
+        for person in e.plan.people
+        for at, one in enumerate(person.referrals)
+        if one.partner == "lpt" and not one.stays
+    }
+    theirs = {a.reference for a in e.history.answers if (a.message.person, a.message.referral) in attended}
+    return {row["person_key"] for row in e.intake if row["reference"] in theirs}
