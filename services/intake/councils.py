@@ -70,7 +70,7 @@ async def _made(request: Request, headers: Headers) -> HandingOver | Answer:
     if isinstance(asked, Answer):
         return asked
     intake: Intake = request.app.state.intake
-    with intake.rates.in_hand(asked.partner, FORMAT):
+    with intake.rates.in_hand(asked.partner, FORMAT), intake.room.for_a_file():
         return await _taken(request, headers, asked)
 
 
@@ -114,7 +114,7 @@ def _asked(request: Request, headers: Headers) -> Asked | Answer:
 def _unreadable(headers: Headers, wanted: str | None) -> Answer | None:
     if sent.essence(headers.get("content-type", "")) != answers.CSV:
         return problems.problem(415, f"send {answers.CSV}")
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if sent.is_encoded(headers):
         return problems.problem(415, "send the file as it is, not compressed")
     if wanted is None:
         return problems.problem(406, f"{answers.JSON} and {answers.CSV} are what can be answered")

@@ -64,6 +64,11 @@ def essence(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
+def is_encoded(headers: Headers) -> bool:
+    """True where the body is compressed: nothing here unpacks what might be a thousand times larger."""
+    return headers.get("content-encoding", "identity").strip().lower() != "identity"
+
+
 def wants(headers: Headers, *answered: str) -> bool:
     """True where one of these media types may be answered."""
     wanted = {essence(one) for one in headers.get("accept", "*/*").split(",")}

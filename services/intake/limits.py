@@ -141,6 +141,9 @@ COMMIT_ATTEMPTS = 3
 FILE_BYTES = 128 * 1024 * 1024
 """The largest file of a council."""
 
+FILES_AT_ONCE = 32
+"""Files that one process receives at once: 503. Of each there are a few megabytes in memory, for its references and lines."""
+
 FILE_ROWS = 500_000
 """Rows of one file."""
 

@@ -16,6 +16,7 @@ from services.intake import keys, limits
 from services.intake.batching import Batching
 from services.intake.ledger import Answer, Arrival, Decision
 from services.intake.rates import Rates
+from services.intake.room import Room
 from services.intake.translators import form
 from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator
 from services.intake.translators.council_csv import CouncilMapping
@@ -37,6 +38,7 @@ class Intake:
     councils: Mapping[str, CouncilMapping] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     rates: Rates = field(default_factory=Rates)
+    room: Room = field(default_factory=Room)
     windows: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(limits.WINDOWS_AT_ONCE))
     attachment_key: bytes = field(init=False)
 

@@ -124,13 +124,15 @@ async def _received(request: Request, headers: Headers, protocol: OverHttp) -> A
         return protocol.error(403, "forbidden", "your credential is not for this kind of message")
     if refused := _media_types(headers, protocol):
         return refused
-    with intake.rates.in_hand(partner, protocol.format):
-        return await _taken(request, headers, protocol, partner)
+    with intake.rates.in_hand(partner, protocol.format), intake.room.for_a_body() as more:
+        return await _taken(request, headers, protocol, partner, more)
 
 
-async def _taken(request: Request, headers: Headers, protocol: OverHttp, partner: Partner) -> Answer:
+async def _taken(
+    request: Request, headers: Headers, protocol: OverHttp, partner: Partner, more: Callable[[int], None]
+) -> Answer:
     intake: Intake = request.app.state.intake
-    body = await whole_body(request, headers, intake.max_body_bytes)
+    body = await whole_body(request, headers, intake.max_body_bytes, more)
     if isinstance(body, int):
         return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
     ids = sent.guid(headers.get("x-request-id")), sent.guid(headers.get("x-correlation-id"))
@@ -145,13 +147,17 @@ def _media_types(headers: Headers, protocol: OverHttp) -> Answer | None:
     """406 or 415 where what is sent or wanted is not what this protocol speaks."""
     if sent.essence(headers.get("content-type", "")) not in protocol.accepts:
         return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
+    if sent.is_encoded(headers):
+        return protocol.error(415, "not-supported", "send the message as it is, not compressed")
     if not sent.wants(headers, problems.PROBLEM, *protocol.accepts):
         return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is what can be answered")
     return None
 
 
-async def whole_body(request: Request, headers: Headers, most: int) -> bytes | int:
-    """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off."""
+async def whole_body(
+    request: Request, headers: Headers, most: int, more: Callable[[int], None] = lambda _: None
+) -> bytes | int:
+    """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off. `more`: told what comes."""
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length[:20]) > most:
         return 413 if length.isdigit() else 400
@@ -163,6 +169,7 @@ async def whole_body(request: Request, headers: Headers, most: int) -> bytes | i
                 size += len(part)
                 if size > most:
                     return 413
+                more(len(part))
                 parts.append(part)
     except ClientDisconnect:
         return 400
@@ -176,6 +183,8 @@ def respond(answer: Answer, media_type: str, headers: dict[str, str]) -> Respons
         more["Retry-After"] = str(limits.RETRY_SECONDS)
     if answer.status == 429:
         more["Retry-After"] = str(limits.TOO_FAST_SECONDS)
+    if answer.status == 415:
+        more["Accept-Encoding"] = "identity"
     if answer.status == 401:
         more["WWW-Authenticate"] = "Bearer"
     return Response(answer.body, status_code=answer.status, media_type=media_type, headers=more)
