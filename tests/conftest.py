@@ -18,6 +18,7 @@ from infra.embedded import providers
 from infra.embedded.providers import Provided
 from infra.migrations import migrate
 from tests import canaries
+from tests.traced import Traces, traces_of
 
 LOG = pytest.StashKey[Path]()
 """Where this run logs."""
@@ -149,3 +150,10 @@ def execute(address: str, statement: str) -> None:
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, on_connection()).result()
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Traces]:
+    """Traces are on in this process, and kept for the test."""
+    with traces_of(monkeypatch) as kept:
+        yield kept

@@ -1,0 +1,231 @@
+"""Traces tell where a referral is, never whose it is; and whether they can be sent concerns no referral."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import outbox, spans, tracing
+from services.messaging.cloudevents import Record
+from services.messaging.outbox import Message, Relay
+from services.messaging.settings import CHECKOUT
+from services.messaging.tracing import CannotTrace, Taken
+from tests import traced
+from tests.messaging.conftest import an_event
+from tests.traced import SENT, SPAN, TRACE, Traces
+
+NUMBER = "9990000018"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        SENT.upper(),
+        SENT + "-x",
+        SENT + "\n",
+        "01" + SENT[2:],
+        SENT.replace(TRACE, "0" * 32),
+        SENT.replace(SPAN, "0" * 16),
+        SENT.replace(TRACE, NUMBER.zfill(32)),
+        SENT.replace(SPAN, NUMBER.zfill(16)),
+        SENT.replace(SPAN, NUMBER.ljust(16, "0")),
+        "00-Edith Canaryson, LE8 6AA, 999 000 0018, of 1 Any Street",
+    ],
+)
+def test_only_a_context_is_taken_for_one_and_no_number_of_somebody(text: str) -> None:
+    assert tracing.valid(text) is None
+    assert tracing.valid(SENT) == SENT
+
+
+def test_a_records_context_is_its_only_one() -> None:
+    assert tracing.carried((("ce_id", b"1"), ("traceparent", SENT.encode()))) == SENT
+    assert tracing.carried((("traceparent", SENT.encode()), ("traceparent", SENT.encode()))) is None
+    assert tracing.carried((("traceparent", None),)) is None
+    assert tracing.carried((("traceparent", b"\xff"),)) is None
+
+
+# ---- off --------------------------------------------------------------------------------------------------------------
+
+
+def a_record(*headers: tuple[str, bytes]) -> Record:
+    return Record("tried", 1, 7, b"a" * 32, b"{}", headers)
+
+
+def test_where_traces_are_off_the_context_that_came_is_passed_on() -> None:
+    record = a_record(("traceparent", SENT.encode()))
+    with tracing.begin("receive", SENT) as span, Taken("apply", [record]) as taken:
+        span.tell(outcome="received")
+        taken.tell(record, outcome="applied")
+        assert span.traceparent == taken.context_of(record) == SENT
+    assert Taken("apply", []).context_of(a_record()) is None
+
+
+def test_where_traces_are_off_nothing_of_opentelemetry_is_imported() -> None:
+    program = (
+        "import sys, services.router.app;"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.trace'))])"
+    )  # FastStream looks whether the package is there
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "services.messaging.spans")
+    monkeypatch.delattr("services.messaging.spans")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(CannotTrace, match=r"pip install 'lightbulb-hub\[tracing\]'"):
+        tracing.configure("router", "http://127.0.0.1:1/v1/traces")
+    assert not tracing.is_on()
+
+
+def test_a_service_that_cannot_trace_as_it_is_told_says_so_and_does_not_start(environment: dict[str, str]) -> None:
+    told = environment | {"LIGHTBULB_TRACES": "file:/no/such/folder/traces"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "services.router.app"], env=told, capture_output=True, text=True, cwd=CHECKOUT
+    )
+    assert (ran.returncode, "LIGHTBULB_TRACES: the file" in ran.stderr, "Traceback" in ran.stderr) == (1, True, False)
+
+
+# ---- what is told -----------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_a_child_of_what_came_and_what_follows_is_a_child_of_it(traces: Traces) -> None:
+    with tracing.begin("receive", SENT, "server") as first, tracing.begin("commit", first.traceparent) as second:
+        pass
+    assert {traced.ids(span)[0] for span in traces.ended} == {TRACE}
+    assert traced.parent(traces.one("receive")) == SPAN
+    assert traced.parent(traces.one("commit")) == traced.ids(traces.one("receive"))[1]
+    assert tracing.valid(second.traceparent)
+
+
+def test_what_nobody_traced_begins_a_trace_whatever_flag_another_had(traces: Traces) -> None:
+    tracing.begin("receive", None).end()
+    tracing.begin("receive", SENT[:-2] + "00").end()
+    assert traced.parent(traces.ended[0]) is None
+    assert len(traces.ended) == 2
+
+
+def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> None:
+    with pytest.raises(ValueError, match=NUMBER), tracing.begin("apply", None), Taken("apply", [a_record()]):
+        raise ValueError(f"{NUMBER} CANARYSON")
+    assert [traced.told(span)["type"] for span in traces.ended] == ["ValueError"] * 2
+    assert [(span.events, span.status.description) for span in traces.ended] == [((), None)] * 2
+
+
+def test_only_what_is_on_the_list_is_told_and_a_conversation_only_by_its_uuid(traces: Traces) -> None:
+    step = tracing.begin("apply", None, correlation_id=f"{NUMBER} CANARYSON", outcome="applied")
+    step.tell(person_key="a" * 32, url=f"/referrals?number={NUMBER}")  # type: ignore[call-arg]
+    step.end()
+    assert traced.told(traces.one("apply")) == {"outcome": "applied"}
+
+
+def test_a_records_step_says_where_it_was_read_and_not_its_key_or_headers(traces: Traces) -> None:
+    record = a_record(("traceparent", SENT.encode()), ("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
+    with Taken("apply", [record]) as taken:
+        assert taken.context_of(record) != SENT
+        taken.tell(record, outcome="applied")
+    assert traced.told(traces.one("apply tried")) == {
+        "name": "tried",
+        "id": 1,
+        "offset": 7,
+        "message_count": 1,
+        "outcome": "applied",
+    }
+    assert "a" * 32 not in traces.written()
+
+
+# ---- sending ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "these.traces"
+    monkeypatch.setattr(tracing, "_recorder", None)
+    for service in ("intake", "router"):
+        tracing.configure(service, f"file:{file}")
+        tracing.begin("receive", SENT).end()
+        tracing.stop()
+    assert [line["resource"]["attributes"]["service.name"] for line in traced.lines(file.read_text())] == [
+        "lightbulb-intake",
+        "lightbulb-router",
+    ]
+    assert oct(file.stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More spans than the queue holds go to a collector that takes connections and never answers; stopping does not wait for it."""
+    monkeypatch.setattr(tracing, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(tracing, "_recorder", None)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        tracing.configure("tests", f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")
+        sending = tracing._recorder._provider._active_span_processor._span_processors[0]  # type: ignore[union-attr]
+        for _ in range(spans.QUEUE + 1_000):
+            tracing.begin("receive", None).end()
+        assert len(sending._batch_processor._queue) <= spans.QUEUE
+        began = time.monotonic()
+        tracing.stop()
+        assert time.monotonic() - began < spans.SEND_SECONDS, "it waits for its own bound, not for the collector's"
+
+
+# ---- the relay --------------------------------------------------------------------------------------------------------
+
+
+async def published(engine: AsyncEngine, bootstrap: str, topic: str, *messages: Message) -> list[dict[str, str]]:
+    """Headers of these messages, as Kafka has them."""
+    async with engine.begin() as tx:
+        await outbox.put(tx, "tried", messages)
+    await Relay(engine, "tried", bootstrap)._round()
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        async with asyncio.timeout(10):
+            records = [await consumer.getone() for _ in messages]
+    finally:
+        await consumer.stop()
+    found = [{name: value.decode() for name, value in record.headers} for record in records]
+    return sorted(found, key=lambda one: int(one["ce_sequence"]))
+
+
+async def test_the_relay_passes_a_context_on_where_traces_are_off(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    with_context, without = Message(topic, an_event("one", 1), SENT), Message(topic, an_event("two", 2))
+    first, second = await published(engine, bootstrap, topic, with_context, without)
+    assert first["traceparent"] == SENT
+    assert "traceparent" not in second
+
+
+async def test_a_reader_goes_on_from_the_publishing_and_old_rows_begin_a_trace(
+    engine: AsyncEngine, bootstrap: str, topic: str, traces: Traces
+) -> None:
+    with_context, old = Message(topic, an_event("one", 1), SENT), Message(topic, an_event("two", 2))
+    first, second = await published(engine, bootstrap, topic, with_context, old)
+    one, other = sorted(traces.named(f"publish {topic}"), key=lambda span: traced.parent(span) is None)
+    assert (traced.ids(one)[0], traced.parent(one)) == (TRACE, SPAN)
+    assert first["traceparent"].split("-")[1:3] == [*traced.ids(one)]
+    assert second["traceparent"].split("-")[1:3] == [*traced.ids(other)]
+    assert traced.told(one)["event_type"] == "uk.lightbulb.referral.cancelled.v1"
+    async with engine.connect() as connection:
+        kept = await connection.scalar(text("select headers from tried.outbox where person_key = 'one'"))
+    assert json.loads(str(kept))["traceparent"] == SENT, "what is kept is the cause, however often it is published"
+
+
+async def test_what_kafka_refuses_ends_with_the_kind_of_its_refusal(
+    engine: AsyncEngine, bootstrap: str, traces: Traces
+) -> None:
+    async with engine.begin() as tx:
+        await outbox.put(tx, "tried", [Message("no.such.topic", an_event("one", 1), SENT)])
+    await Relay(engine, "tried", bootstrap)._round()
+    assert traced.told(traces.one("publish no.such.topic"))["type"] in ("TimeoutError", "UnknownTopicOrPartitionError")

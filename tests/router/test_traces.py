@@ -1,0 +1,100 @@
+"""What a batch makes carries the context of its own cause, whatever shares its transaction."""
+
+import dataclasses
+import json
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import Accept
+from services.messaging.cloudevents import Record
+from services.router.batch import Batches
+from tests import traced
+from tests.router.builders import DIRECTORY, GP, KEY, a_form, a_person, a_referral, received, updated
+from tests.router.records import NOW, a_command, a_record, broken
+from tests.router.test_batch import apply, case_id, keys, reference, rows
+from tests.traced import SENT, SPAN, TRACE, Traces
+
+
+def with_context(record: Record, context: str = SENT) -> Record:
+    foreign = (("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
+    return dataclasses.replace(record, headers=(*record.headers, ("traceparent", context.encode()), *foreign))
+
+
+async def carried(engine: AsyncEngine, key: str = KEY) -> set[str]:
+    """The contexts of all that goes out under a key."""
+    found = await rows(engine, "select headers from router.outbox where person_key = :key", key=key)
+    assert "CANARYSON" not in str(found)
+    return {json.loads(headers).get("traceparent") for (headers,) in found}
+
+
+async def test_where_traces_are_off_everything_that_follows_carries_what_came(engine: AsyncEngine) -> None:
+    await apply(engine, with_context(a_record(received(GP, a_referral()))))
+    assert await carried(engine) == {SENT}
+    await apply(engine, with_context(a_record(updated(GP, a_form())), "CANARYSON"))
+    assert await carried(engine) == {SENT, None}
+
+
+async def test_each_output_of_a_batch_is_in_the_trace_of_its_own_cause(engine: AsyncEngine, traces: Traces) -> None:
+    canary = a_referral(person=a_person(family_name="CANARYSON"))
+    people, contexts = keys(3), [SENT, SENT.replace(TRACE, "ab" * 16), None]
+    records = [a_record(received(reference(at), canary), key=key) for at, key in enumerate(people)]
+    await apply(engine, *(with_context(r, c) if c else r for r, c in zip(records, contexts, strict=True)))
+    spans = {traced.told(span)["offset"]: span for span in traces.named("apply referral.event")}
+    for record, key, context in zip(records, people, contexts, strict=True):
+        span = spans[record.offset]
+        assert traced.parent(span) == (SPAN if context else None)
+        assert {one.split("-")[2] for one in await carried(engine, key)} == {traced.ids(span)[1]}
+        assert traced.told(span)["outcome"] == "applied"
+        assert (traced.told(span)["message_count"], traced.told(span)["event_type"]) == (
+            3,
+            "uk.lightbulb.referral.received.v1",
+        )
+        assert key not in traces.written()
+
+
+async def test_a_repeat_and_a_parked_record_say_so(engine: AsyncEngine, traces: Traces) -> None:
+    good = a_record(received(GP, a_referral()))
+    await apply(engine, good)
+    await apply(
+        engine, good, broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001", "CANARYSON": 1}')
+    )
+    await apply(engine, a_record(updated(GP, a_form(), 3)))
+    assert [traced.told(span)["outcome"] for span in traces.ended] == ["applied", "repeat", "parked", "waits"]
+
+
+async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_was_applied(
+    engine: AsyncEngine, traces: Traces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise TimeoutError("9990000018")
+
+    monkeypatch.setattr("services.router.store.write", away)
+    with pytest.raises(TimeoutError):
+        await apply(engine, a_record(received(GP, a_referral())))
+    assert traced.told(traces.one("apply"))["type"] == "TimeoutError"
+    assert traces.one("apply").status.status_code.name == "ERROR"
+
+
+async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: AsyncEngine, traces: Traces) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine), id="9990000018 CANARYSON", decided_on=1)
+    words = tuple((name, b"CANARYSON" if name == "ce_correlationid" else value) for name, value in command.headers)
+    await apply(engine, dataclasses.replace(command, headers=words))
+    assert traced.told(traces.one("apply hub.blaby.command"))["outcome"] == "applied"
+
+
+async def test_what_is_put_back_goes_on_with_its_own_trace(engine: AsyncEngine, traces: Traces) -> None:
+    good = with_context(a_record(received(GP, a_referral())))
+    await apply(engine, broken(good, b"{}"))
+    await rows_changed(engine, "update router.quarantine set resubmit_at = now(), value = :value", value=good.value)
+    assert await Batches(engine, DIRECTORY, clock=lambda: NOW).release() == 1
+    parked, applied = traces.named("apply")
+    assert traced.parent(parked) == traced.parent(applied) == SPAN
+    assert {one.split("-")[1] for one in await carried(engine)} == {TRACE}
+
+
+async def rows_changed(engine: AsyncEngine, statement: str, **given: object) -> None:
+    async with engine.begin() as tx:
+        await tx.execute(text(statement), given)

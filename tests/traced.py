@@ -1,0 +1,78 @@
+"""Traces as a test sees them: kept in memory, and searched for personal data when the test ends."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from services.messaging import tracing
+from services.messaging.spans import Recorder
+from tests import canaries
+
+SENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+"""What a sender's own tracing may send: the example of W3C Trace Context."""
+
+TRACE, SPAN = SENT.split("-")[1:3]
+
+
+class Traces:
+    """Every span that has ended."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self._kept = InMemorySpanExporter()
+        self.recorder = Recorder("tests", SimpleSpanProcessor(self._kept))
+
+    @property
+    def ended(self) -> list[ReadableSpan]:
+        return list(self._kept.get_finished_spans())
+
+    def named(self, beginning: str) -> list[ReadableSpan]:
+        return [span for span in self.ended if span.name.startswith(beginning)]
+
+    def one(self, beginning: str) -> ReadableSpan:
+        [span] = self.named(beginning)
+        return span
+
+    def off(self) -> None:
+        """From here on nothing is traced."""
+        self._patch.setattr(tracing, "_recorder", None)
+
+    def written(self) -> str:
+        """All that leaves the process."""
+        return "\n".join(span.to_json(indent=None) for span in self.ended)
+
+
+@contextmanager
+def traces_of(patch: pytest.MonkeyPatch) -> Iterator[Traces]:
+    """Traces are on; at the end nothing personal may stand in them."""
+    traces = Traces(patch)
+    patch.setattr(tracing, "_recorder", traces.recorder)
+    yield traces
+    assert not [line for line in traces.written().splitlines() if canaries.PERSONAL.search(line)]
+
+
+def ids(span: ReadableSpan) -> tuple[str, str]:
+    """Trace and span, as a header writes them."""
+    assert span.context is not None
+    return f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
+
+
+def parent(span: ReadableSpan) -> str | None:
+    """The span that this one is a child of."""
+    return f"{span.parent.span_id:016x}" if span.parent else None
+
+
+def told(span: ReadableSpan) -> dict[str, Any]:
+    """Its attributes, without the names of their makers."""
+    return {name.rpartition(".")[2]: value for name, value in (span.attributes or {}).items()}
+
+
+def lines(written: str) -> list[dict[str, Any]]:
+    """Spans of a file of traces."""
+    return [json.loads(line) for line in written.splitlines()]
