@@ -13,7 +13,17 @@ from rich.markup import escape
 
 from infra.operate.quarantine_commands import quarantine_commands
 from infra.operate.replay_commands import replay_commands, republish
-from infra.terminal import DEFAULT_DATA, Data, Refused, addresses, complaints, console, database_of, kafka_of
+from infra.terminal import (
+    DEFAULT_DATA,
+    Data,
+    Refused,
+    addresses,
+    complaints,
+    console,
+    database_of,
+    kafka_of,
+    servers_asked,
+)
 from services.messaging.settings import CHECKOUT
 
 app = typer.Typer(
@@ -124,7 +134,8 @@ def status(
     """
     from infra import status as sight
 
-    position = asyncio.run(sight.position(database_of(data), kafka_of(data)))
+    with servers_asked():
+        position = asyncio.run(sight.position(database_of(data), kafka_of(data)))
     console.print_json(data=position) if as_json else console.print(sight.table(position))
 
 
@@ -140,7 +151,8 @@ def trace(
     """
     from infra import trace as tracing
 
-    steps = asyncio.run(tracing.path(database_of(data), reference))
+    with servers_asked():
+        steps = asyncio.run(tracing.path(database_of(data), reference))
     if not steps:
         raise Refused(f"No referral {reference} is known here. References look like LB-7K3M-9Q2X-4TDW.")
     console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(

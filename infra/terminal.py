@@ -1,13 +1,17 @@
 """What every command of `lightbulb` shares: where it writes, which installation it is about, and how it refuses."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import asyncpg
 import typer
+from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from services.messaging import settings
+from services.messaging import database, settings
 from services.messaging.settings import CHECKOUT, Settings
 
 console = Console()
@@ -23,6 +27,37 @@ Data = Annotated[
 
 class Refused(Exception):
     """The command cannot be done; the text says what, where and what to do."""
+
+
+@contextlib.contextmanager
+def servers_asked() -> Iterator[None]:
+    """Raises Refused, with what to do, where the database or Kafka is away, refuses us, or has not our tables."""
+    try:
+        yield
+    except Exception as error:
+        if (told := _told(error)) is None:
+            raise
+        raise Refused(told) from None
+
+
+def _told(error: Exception) -> str | None:
+    reason = database.reason_class(error)
+    if database.sqlstate(error) in _NOT_MIGRATED:
+        return f"The database has not what this version needs ({reason}). Run `lightbulb migrate`."
+    if isinstance(error, KafkaError):
+        return f"Kafka does not answer ({reason}). {_THEN}"
+    if isinstance(error, asyncpg.PostgresError):
+        return f"The database refuses us ({reason}): see LIGHTBULB_DATABASE, or what it logs. {_THEN}"
+    return f"The database does not answer ({reason}). {_THEN}" if database.is_transient(error) else None
+
+
+_NOT_MIGRATED = ("3F000", "42P01", "42703")
+"""No such schema, table, column."""
+
+_THEN = (
+    "Start it (`lightbulb up`, where it is this machine's), and repeat the command: nothing is left half done,"
+    " and what was done is not done twice."
+)
 
 
 def addresses(data: Path) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def extend_quarantine(schema: str) -> None:
     create_operator_action(schema)
 
 
+def let_edits_give_keys(schema: str) -> None:
+    """The record key that an edit gives; none: the original's."""
+    op.execute(f"alter table {schema}.quarantine_edit add column key bytea")
+
+
 def create_operator_action(schema: str) -> None:
     """What people did by command: who, when, what, why. `what` names rows, never a person."""
     op.execute(f"""

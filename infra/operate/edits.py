@@ -1,5 +1,6 @@
 """Corrects a parked record: the edit is kept beside the original, with who and why, and is applied in its place."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -30,26 +31,44 @@ async def edit(
 
     A row that named nobody, or no chain, waits where the edited record belongs.
     """
-    record = replace(row.record, value=value, headers=_merged(row.record.headers, headers))
+    if row.resolved_at is not None:
+        raise EditRefused(f"{row.name} is {row.state} already; nothing was kept")
+    record = _keyed(replace(row.record, value=value, headers=_merged(row.record.headers, headers)))
     person_key, chains = belongs(row, record)
-    if dry_run:
-        return replace(row, person_key=person_key, chains=chains or row.chains)
-    async with engine.begin() as tx:
-        await _move(tx, row, person_key, chains)
-        await tx.execute(
-            text(f"""insert into {row.service}.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
-                     values (:key, :id, :headers, :value, :who, :why)"""),  # noqa: S608 - a name of ours
-            {
-                "key": person_key,
-                "id": row.id,
-                "headers": headers_kept(record.headers),
-                "value": value,
-                "who": by.who,
-                "why": by.why,
-            },
-        )
-        await record_action(tx, row.service, "edit", by, {"ids": [row.id]})
-    return replace(row, person_key=person_key, chains=chains or row.chains)
+    moved = replace(row, person_key=person_key, chains=chains or row.chains)
+    if not dry_run:
+        async with engine.begin() as tx:
+            await _move(tx, row, moved)
+            await _keep(tx, moved, record, by)
+            await record_action(tx, row.service, "edit", by, {"ids": [row.id]})
+    return moved
+
+
+async def _keep(tx: Transaction, row: Row, record: Record, by: By) -> None:
+    await tx.execute(
+        text(f"""insert into {row.service}.quarantine_edit (person_key, quarantine_id, key, headers, value, who, why)
+                 values (:person_key, :id, :key, :headers, :value, :who, :why)"""),  # noqa: S608 - a name of ours
+        {
+            "person_key": row.person_key,
+            "id": row.id,
+            "key": record.key if record.key != row.record.key else None,
+            "headers": headers_kept(record.headers),
+            "value": record.value,
+            "who": by.who,
+            "why": by.why,
+        },
+    )
+
+
+def _keyed(record: Record) -> Record:
+    """A hub's command under the person key that it names: whatever its system had for a record key, it must not stand in the way."""
+    if not record.topic.endswith(".command"):
+        return record
+    try:
+        named = json.loads(record.value)["person_key"]
+    except (ValueError, RecursionError, TypeError, LookupError):
+        return record
+    return replace(record, key=named.encode()) if isinstance(named, str) and named.isascii() else record
 
 
 def _merged(original: tuple[tuple[str, bytes], ...], given: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
@@ -61,7 +80,10 @@ def belongs(row: Row, record: Record) -> tuple[str, tuple[str, ...]]:
     """(person_key, chains) of an edited record; raises EditRefused where it cannot be read, or is another person's."""
     person_key, chains = _read(row.service, record)
     if person_key != row.person_key and row.person_key != UNKNOWN:
-        raise EditRefused(f"{row.name}: the edit names another person key; a record stays with the person it came for")
+        raise EditRefused(
+            f"{row.name}: the edit names another person key; a record stays with the person it came for."
+            " Discard it, and have it sent again."
+        )
     return person_key, chains
 
 
@@ -69,22 +91,33 @@ def _read(service: str, record: Record) -> tuple[str, tuple[str, ...]]:
     if service == "router":
         read = read_record(record)
         if isinstance(read, Unreadable):
-            raise EditRefused(f"the edit cannot be read: {read.reason}")
+            raise _unreadable(read.reason)
         return read.person_key, (read.chain,)
     try:
         event = cloudevents.decode(record, CASE_EVENTS)
     except Undecodable as fault:
-        raise EditRefused(f"the edit cannot be read: {fault.reason}") from None
+        raise _unreadable(fault.reason) from None
     assert isinstance(event.data, CaseEvent)
     return event.person_key, tuple(dict.fromkeys(concern.reference for concern in event.data.concerns))
 
 
-async def _move(tx: Transaction, row: Row, person_key: str, chains: tuple[str, ...]) -> None:
-    given = {"new": person_key, "key": row.person_key, "id": row.id}
+def _unreadable(reason: str) -> EditRefused:
+    """A key of ours is never another: what came under one did not come from us."""
+    told = f"the edit cannot be read: {reason}"
+    if reason.startswith(("key:", "person_key:")):
+        told += (
+            ". An edit corrects value and headers; a command takes its record key from the person_key in its value, any other"
+            " record has its key from us: one that came under another is not ours. Discard it."
+        )
+    return EditRefused(told)
+
+
+async def _move(tx: Transaction, row: Row, to: Row) -> None:
+    given = {"new": to.person_key, "key": row.person_key, "id": row.id}
     moved = await tx.scalar(
         text(f"""update {row.service}.quarantine set person_key = :new, chain = :chain, also = :also
                  where person_key = :key and id = :id and resolved_at is null returning id"""),  # noqa: S608 - a name of ours
-        {**given, "chain": (chains or row.chains)[0], "also": list((chains or row.chains)[1:])},
+        {**given, "chain": to.chains[0], "also": list(to.chains[1:])},
     )
     if moved is None:
         raise EditRefused(f"{row.name} was resolved meanwhile; nothing was kept")

@@ -48,6 +48,7 @@ class Row:
     resubmit_at: datetime | None
     resolved_at: datetime | None
     resolution: str | None
+    event_id: str | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +75,7 @@ class Row:
             "partition": self.record.partition,
             "offset": self.record.offset,
             "chains": [masked.chain(chain) for chain in self.chains],
-            "correlation_id": self.correlation_id,
+            "correlation_id": masked.correlation(self.correlation_id),
             "attempts": self.attempts,
             "first_at": self.first_at.isoformat(),
             "last_at": self.last_at.isoformat(),
@@ -131,7 +132,7 @@ async def rows_where(tx: Transaction, service: str, where: str, given: Mapping[s
 
 _SAME = (
     "id", "person_key", "reason", "correlation_id", "waiting", "attempts", "first_at", "last_at", "resubmit_at", "resolved_at",
-    "resolution",
+    "resolution", "event_id",
 )  # fmt: skip
 
 
@@ -145,7 +146,7 @@ async def _named(tx: Transaction, name: str) -> Row:
     service, _, number = name.partition(":")
     if service not in SERVICES or not number.isdecimal():
         raise NoSuchRow(f"{name} is no id of a row. Ids look like router:17; `lightbulb quarantine list` shows them.")
-    found = await rows_where(tx, service, "id = :id", {"id": int(number)})
+    found = await rows_where(tx, service, "id = :id", {"id": int(number)}) if len(number) < 19 else []
     if not found:
         raise NoSuchRow(f"{name} is not in quarantine. `lightbulb quarantine list --resolved` shows all that ever was.")
     return found[0]

@@ -48,6 +48,11 @@ def chain(told: str) -> str:
     return told if _CHAIN.fullmatch(told) else "(chain)"
 
 
+def correlation(told: str | None) -> str | None:
+    """A correlation id is a sender's own: shown where it looks like an id."""
+    return told if told is None or _is_plain(told) else "(correlation id)"
+
+
 def _header(name: str, told: str) -> str:
     return told if name in HEADERS and _is_plain(told) else f"({_name(name)})"
 

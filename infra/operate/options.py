@@ -1,17 +1,18 @@
 """Options that several of these commands have, and how a command reaches the database."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operate.edits import EditRefused
 from infra.operate.finding import NoSuchRow
-from infra.terminal import Refused, database_of
+from infra.operate.replay import CannotReplay
+from infra.terminal import Refused, database_of, servers_asked
 from services.messaging import database
 
 T = TypeVar("T")
@@ -43,25 +44,39 @@ Why = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="Why; rec
 
 
 def run(data: Path, doing: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-    """Do something on the database of the installation in `data`."""
+    """Do something on the database of the installation in `data`. Raises Refused."""
+    return asking(_with_database(database_of(data), doing))
 
-    async def with_database() -> T:
-        engine = database.connect(database_of(data), pool=2)
-        try:
-            return await doing(engine)
-        finally:
-            await engine.dispose()
 
+async def _with_database(url: str, doing: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    engine = database.connect(url, pool=2)
     try:
-        return asyncio.run(with_database())
-    except (NoSuchRow, EditRefused) as fault:
+        return await doing(engine)
+    finally:
+        await engine.dispose()
+
+
+def asking(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; what it cannot do is Refused, in words for people."""
+    try:
+        with servers_asked():
+            return asyncio.run(work)
+    except (NoSuchRow, EditRefused, CannotReplay) as fault:
         raise Refused(str(fault)) from None
+
+
+def between(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Both times; the second is later."""
+    first, last = at(since, "--since"), at(until, "--until")
+    if first and last and first >= last:
+        raise typer.BadParameter("the time of --until is later than that of --since", param_hint="--until")
+    return first, last
 
 
 def at(given: str | None, option: str) -> datetime | None:
     """A time as people write it; without an offset it is UTC."""
     try:
-        found = datetime.fromisoformat(given) if given else None
-    except ValueError:
+        found = datetime.fromisoformat(given) if given is not None else None
+        return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found and found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter("a time such as 2026-11-23T08:00 is expected", param_hint=option) from None
-    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found

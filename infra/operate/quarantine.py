@@ -5,7 +5,7 @@ Nothing is applied here: a row is asked for, and the service that parked it appl
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,11 +80,15 @@ What = Literal["resubmit", "discard", "follows", "stays"]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What becomes of one row: it is touched (resubmit, discard), follows by itself, or stays as it is, and why."""
+    """What becomes of one row: it is touched (resubmit, discard), follows by itself, or stays as it is, and why.
+
+    `behind`: the row that it still waits behind, though this is done.
+    """
 
     row: Row
     what: What
     why: str = ""
+    behind: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.row.as_dict(), "will": self.what, "because": self.why}
@@ -92,68 +96,83 @@ class Planned:
 
 async def plan_resubmit(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planned]:
     """The rows that would be put back, those that follow them because they wait behind, and those that stay."""
-    planned = [_resubmitting(row) for row in rows]
-    touched = [one.row for one in planned if one.what == "resubmit"]
-    return planned + await _following(engine, touched, {row.name for row in rows})
+    beside = await _beside(engine, rows)
+    touched = {row.name for row in rows if row.state == "parked"}
+    behind = _behind(beside, touched)
+    planned = [_resubmitting(row, behind.get(row.name)) for row in rows]
+    return planned + _following(beside, _behind(beside, set()), behind, {row.name for row in rows})
 
 
-def _resubmitting(row: Row) -> Planned:
-    if row.resolved_at is not None:
-        return Planned(row, "stays", f"{row.state} already")
-    if row.waiting:
-        return Planned(row, "follows", "goes by itself after what it waits behind")
-    return Planned(row, "stays", "asked for already") if row.resubmit_at else Planned(row, "resubmit")
+def _resubmitting(row: Row, behind: str | None) -> Planned:
+    after = f"waits behind {behind}, which is not among these" if behind else ""
+    match row.state:
+        case "parked":
+            return Planned(row, "resubmit", after, behind)
+        case "asked":
+            return Planned(row, "stays", f"asked for already{'; ' if behind else ''}{after}", behind)
+        case "waits" if behind is None:
+            return Planned(row, "follows", "goes by itself after what it waits behind")
+        case "waits":
+            return Planned(row, "stays", after, behind)
+        case _:
+            return Planned(row, "stays", f"{row.state} already")
 
 
 async def plan_discard(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planned]:
     """The rows that would be discarded, with their repeats, and those that then go."""
-    repeats = await _repeats(engine, rows)
+    beside = await _beside(engine, rows)
+    named = {row.name for row in rows}
+    events = {_event(row) for row in rows if row.resolved_at is None and row.event_id is not None}
+    repeats = [row for row in beside if row.name not in named and _event(row) in events]
+    gone = named | {row.name for row in repeats}
+    left = [row for row in beside if row.name not in gone]
     planned = [_discarding(row) for row in rows] + [
         Planned(row, "discard", "a repeat of one of these") for row in repeats
     ]
-    touched = [one.row for one in planned if one.what == "discard"]
-    return planned + await _following(engine, touched, {one.row.name for one in planned})
+    return planned + _following(left, _behind(beside, set()), _behind(left, set()), gone)
 
 
 def _discarding(row: Row) -> Planned:
     return Planned(row, "stays", f"{row.state} already") if row.resolved_at is not None else Planned(row, "discard")
 
 
-async def _repeats(engine: AsyncEngine, rows: Sequence[Row]) -> list[Row]:
-    """The same event at another place: discarding one of them means both."""
-    return await _beside(
-        engine,
-        rows,
-        """one.topic = other.topic and one.event_id = other.event_id and one.resolved_at is null
-           and other.resolved_at is null""",
-    )
+def _event(row: Row) -> tuple[str, str, str, str | None]:
+    """The same event at another place is the same: discarding one of them means both."""
+    return row.service, row.person_key, row.record.topic, row.event_id
 
 
-async def _following(engine: AsyncEngine, rows: Sequence[Row], besides: set[str]) -> list[Planned]:
-    behind = await _beside(
-        engine,
-        rows,
-        "other.id > one.id and other.waiting and other.resolved_at is null and (one.chain || one.also) && (other.chain || other.also)",
-    )
-    return [Planned(row, "follows", "waits behind one of these") for row in behind if row.name not in besides]
-
-
-async def _beside(engine: AsyncEngine, rows: Sequence[Row], related: str) -> list[Row]:
-    """Other rows of the same persons that are `related` to one of these."""
-    found: list[Row] = []
+async def _beside(engine: AsyncEngine, rows: Sequence[Row]) -> list[Row]:
+    """All that is unresolved of these rows' persons, these themselves as they are given, in the order in which it would go."""
+    found: dict[str, Row] = {}
     async with engine.connect() as tx:
         for service in SERVICES:
-            given = _ids([row for row in rows if row.service == service])
-            if given["ids"]:
-                found += await finding.rows_where(tx, service, _BESIDE.format(service=service, related=related), given)
-    return found
+            if keys := sorted({row.person_key for row in rows if row.service == service}):
+                where = "resolved_at is null and person_key = any(cast(:keys as text[]))"
+                found |= {row.name: row for row in await finding.rows_where(tx, service, where, {"keys": keys})}
+    found |= {row.name: row for row in rows if row.resolved_at is None}
+    return sorted(found.values(), key=lambda row: (row.service, row.id))
 
 
-_BESIDE = """
-    id <> all(cast(:ids as bigint[])) and exists (
-        select from {service}.quarantine as one join {service}.quarantine as other using (person_key)
-        where (one.person_key, one.id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
-          and (other.person_key, other.id) = (quarantine.person_key, quarantine.id) and {related})"""
+def _behind(rows: Sequence[Row], touched: Collection[str]) -> dict[str, str]:
+    """Which row each of these still waits behind, once the touched ones are asked for: as quarantine.ready lets them go."""
+    held: dict[tuple[str, str, str], str] = {}
+    behind: dict[str, str] = {}
+    for row in rows:
+        chains = [(row.service, row.person_key, chain) for chain in row.chains]
+        before = next((held[chain] for chain in chains if chain in held), None)
+        if before is not None:
+            behind[row.name] = before
+        if before is not None or not (row.name in touched or row.state != "parked"):
+            for chain in chains:
+                held.setdefault(chain, row.name)
+    return behind
+
+
+def _following(
+    rows: Sequence[Row], before: Mapping[str, str], after: Mapping[str, str], besides: Collection[str]
+) -> list[Planned]:
+    freed = [row for row in rows if row.name in before and row.name not in after and row.name not in besides]
+    return [Planned(row, "follows", "waits behind one of these") for row in freed]
 
 
 async def act(engine: AsyncEngine, planned: Sequence[Planned], by: By) -> list[Row]:
@@ -182,7 +201,7 @@ _LOCKED = """
     with locked as (
         select person_key, id from {service}.quarantine
         where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and resolved_at is null
-        order by person_key, id for update
+        order by id for update
     )
     update {service}.quarantine as parked set """
 _THESE = """

@@ -3,6 +3,7 @@
 import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ from infra.operate.options import (
     Wait,
     Who,
     Why,
-    at,
+    between,
     run,
 )
 from infra.operate.quarantine import Planned
@@ -37,6 +38,12 @@ from infra.terminal import DEFAULT_DATA, Data, complaints, console
 quarantine_commands = typer.Typer(
     help="What could not be processed: see it, put it back, or discard it.", no_args_is_help=True
 )
+
+Done = tuple[Sequence[Planned], Sequence[Row]]
+"""What was planned, and the touched rows as they are now."""
+
+Correction = tuple[bytes, dict[str, str]]
+"""The value and the headers of an edit."""
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Rows, such as router:17.", show_default=False)]
 AllOfThem = Annotated[bool, typer.Option("--all", help="Every row that the filters let through.")]
@@ -60,7 +67,10 @@ def list_rows(
     """
     filters = _filters(service, reason, topic, since, until, chain, resolved=resolved)
     rows = run(data, lambda engine: finding.find(engine, filters))
-    console.print_json(data=[row.as_dict() for row in rows]) if as_json else console.print(_table(rows))
+    if as_json:
+        console.print_json(data=[row.as_dict() for row in rows])
+    else:
+        console.print(_table(rows) if rows else "Nothing in quarantine is that.")
 
 
 @quarantine_commands.command()
@@ -111,19 +121,13 @@ def resubmit(
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
     by = _named(who, why, "--edit") if edit else By(who or getpass.getuser(), why)
-    headers = dict(_header(one) for one in header or ())
-    if headers and edit is None:
-        raise typer.BadParameter("a header is corrected with --edit FILE", param_hint="--header")
+    correction = _correction(edit, header)
 
-    async def resubmitting(engine: AsyncEngine) -> tuple[list[Planned], list[Row]]:
+    async def resubmitting(engine: AsyncEngine) -> Done:
         rows = await _rows(engine, ids, filters)
-        if edit is not None:
-            rows = [await _edited(engine, rows, edit.read_bytes(), headers, by, dry_run=dry_run)]
-        planned = await quarantine.plan_resubmit(engine, rows)
-        if dry_run:
-            return planned, []
-        touched = await quarantine.act(engine, planned, by)
-        return planned, await quarantine.outcome(engine, touched, wait)
+        if correction is not None:
+            rows = [await _edited(engine, rows, correction, by, dry_run=dry_run)]
+        return await _acted(engine, await quarantine.plan_resubmit(engine, rows), by, wait, dry_run=dry_run)
 
     planned, came = run(data, resubmitting)
     _tell(planned, came, dry_run=dry_run, as_json=as_json)
@@ -154,10 +158,9 @@ def discard(
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
     by = _named(who, why, "discard")
 
-    async def discarding(engine: AsyncEngine) -> tuple[list[Planned], list[Row]]:
+    async def discarding(engine: AsyncEngine) -> Done:
         planned = await quarantine.plan_discard(engine, await _rows(engine, ids, filters))
-        touched = [] if dry_run else await quarantine.act(engine, planned, by)
-        return planned, await quarantine.outcome(engine, touched, 0)
+        return await _acted(engine, planned, by, 0, dry_run=dry_run)
 
     planned, came = run(data, discarding)
     _tell(planned, came, dry_run=dry_run, as_json=as_json)
@@ -178,7 +181,7 @@ def _filters(
 ) -> Filters:
     if service is not None and service not in finding.SERVICES:
         raise typer.BadParameter("router or notifier", param_hint="--service")
-    return Filters(service, reason, topic, at(since, "--since"), at(until, "--until"), chain, resolved)
+    return Filters(service, reason, topic, *between(since, until), chain, resolved)
 
 
 def _chosen(ids: Sequence[str] | None, all_of_them: bool, filters: Filters) -> Filters | None:
@@ -193,12 +196,26 @@ async def _rows(engine: AsyncEngine, ids: Sequence[str] | None, filters: Filters
     return await finding.find(engine, filters) if filters else await finding.named(engine, ids or ())
 
 
-async def _edited(
-    engine: AsyncEngine, rows: Sequence[Row], value: bytes, headers: dict[str, str], by: By, *, dry_run: bool
-) -> Row:
+async def _acted(engine: AsyncEngine, planned: Sequence[Planned], by: By, wait: float, *, dry_run: bool) -> Done:
+    if dry_run:
+        return planned, []
+    touched = await quarantine.act(engine, planned, by)
+    held = {one.row.name for one in planned if one.behind}
+    now = await quarantine.outcome(engine, [row for row in touched if row.name not in held], wait)
+    return planned, now + await quarantine.outcome(engine, [row for row in touched if row.name in held], 0)
+
+
+async def _edited(engine: AsyncEngine, rows: Sequence[Row], correction: Correction, by: By, *, dry_run: bool) -> Row:
     if len(rows) != 1:
         raise EditRefused("--edit corrects one row: name it by its id")
-    return await edits.edit(engine, rows[0], value, headers, by, dry_run=dry_run)
+    return await edits.edit(engine, rows[0], *correction, by, dry_run=dry_run)
+
+
+def _correction(edit: Path | None, header: Sequence[str] | None) -> Correction | None:
+    headers = dict(_header(one) for one in header or ())
+    if headers and edit is None:
+        raise typer.BadParameter("a header is corrected with --edit FILE", param_hint="--header")
+    return (edit.read_bytes(), headers) if edit else None
 
 
 def _named(who: str | None, why: str | None, what: str) -> By:
@@ -223,6 +240,9 @@ def _tell(planned: Sequence[Planned], came: Sequence[Row], *, dry_run: bool, as_
         }
         console.print_json(data=told)
         return
+    if not planned:
+        console.print("Nothing in quarantine is that: nothing was touched.")
+        return
     now = {row.name: row for row in came}
     shown = Table(
         box=None, header_style="bold", title="Nothing was touched." if dry_run else None, title_justify="left"
@@ -234,7 +254,8 @@ def _tell(planned: Sequence[Planned], came: Sequence[Row], *, dry_run: bool, as_
         what = one.what + (f": {one.why}" if one.why else "")
         shown.add_row(*map(escape, (one.row.name, one.row.place, masked.chain(one.row.chains[0]), what, _now(row))))
     console.print(shown)
-    if any(row.state == "asked" for row in came):
+    held = {one.row.name for one in planned if one.behind}
+    if any(row.state == "asked" and row.name not in held for row in came):
         complaints.print("Asked for, and no service has tried yet: is one running? It will, as soon as it is.")
 
 

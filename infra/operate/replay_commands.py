@@ -1,6 +1,5 @@
 """`lightbulb replay` and `lightbulb republish`."""
 
-import asyncio
 import contextlib
 import getpass
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operate import republish as republishing
-from infra.operate.options import AsJson, DryRun, Who, Why, at, run
+from infra.operate.options import AsJson, DryRun, Who, Why, asking, at, run
 from infra.operate.recorded import By
-from infra.operate.replay import CannotReplay, Proof
+from infra.operate.replay import Proof
 from infra.operate.republish import Again
-from infra.terminal import DEFAULT_DATA, DIRECTORY, Data, Refused, complaints, console, database_of, settings_of
+from infra.terminal import DEFAULT_DATA, DIRECTORY, Data, complaints, console, database_of, settings_of
 from services import directory as directories
 
 replay_commands = typer.Typer(
@@ -25,12 +24,17 @@ replay_commands = typer.Typer(
 )
 
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the rebuilt tables, in the schema replay_<service>.")]
+Replace = Annotated[bool, typer.Option("--replace", help="In place of the tables that an earlier --keep left.")]
 Folder = Annotated[Path, typer.Option("--directory", metavar="DIR", help="The reviewed directory of today.")]
 
 
 @replay_commands.command("router")
 def replay_router(
-    keep: Keep = False, directory: Folder = DIRECTORY, as_json: AsJson = False, data: Data = DEFAULT_DATA
+    keep: Keep = False,
+    replace: Replace = False,
+    directory: Folder = DIRECTORY,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Rebuild persons, cases, referrals and history from the router's inputs, and prove that they equal what stands.
 
@@ -42,23 +46,27 @@ def replay_router(
     from infra.operate import replay_router as replaying
 
     with _progress("router", as_json) as told:
-        _prove("router", replaying.run(database_of(data), directory, told, keep=keep), as_json)
+        _prove("router", replaying.run(database_of(data), directory, told, keep=keep, replace=replace), as_json)
 
 
 @replay_commands.command("notifier")
 def replay_notifier(
-    keep: Keep = False, directory: Folder = DIRECTORY, as_json: AsJson = False, data: Data = DEFAULT_DATA
+    keep: Keep = False,
+    replace: Replace = False,
+    directory: Folder = DIRECTORY,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Compose all feedback again from the case events, and prove that it is the same, bytes and ids; nothing is sent.
 
-    It is composed with the words and partners of today: where those were changed since, the persons concerned differ.
+    Each is composed with the words and partners that it was composed with; those from before versions were kept, with today's.
 
     Example:  lightbulb replay notifier
     """
     from infra.operate import replay_notifier as replaying
 
     with _progress("notifier", as_json) as told:
-        _prove("notifier", replaying.run_with(settings_of(data, directory), told, keep=keep), as_json)
+        _prove("notifier", replaying.run_with(settings_of(data, directory), told, keep=keep, replace=replace), as_json)
 
 
 @contextlib.contextmanager
@@ -70,10 +78,7 @@ def _progress(service: str, quiet: bool) -> Iterator[Callable[[int, int], None]]
 
 
 def _prove(service: str, replaying: Coroutine[Any, Any, Proof], as_json: bool) -> None:
-    try:
-        proof = asyncio.run(replaying)
-    except CannotReplay as fault:
-        raise Refused(str(fault)) from None
+    proof = asking(replaying)
     if as_json:
         console.print_json(data={"service": service, "equal": proof.is_equal, "rate": proof.rate, **asdict(proof)})
     else:
@@ -126,6 +131,9 @@ def republish(
     again = run(data, publishing)
     if as_json:
         console.print_json(data={"dry_run": dry_run, **asdict(again)}, default=str)
+        return
+    if not again.events:
+        console.print(f"Nothing was told to {hub} since {start:%Y-%m-%d %H:%M} (UTC): nothing goes again.")
         return
     span = f", from {again.first:%Y-%m-%d %H:%M} to {again.last:%Y-%m-%d %H:%M} (UTC)" if again.first else ""
     would = "would go" if dry_run else "go"

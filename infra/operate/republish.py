@@ -46,16 +46,17 @@ def _given(hub: str, since: datetime) -> dict[str, object]:
 async def run(engine: AsyncEngine, hub: str, since: datetime, by: By) -> Again:
     """Put a copy of each event into the outbox, in order for each person. A repeat, also after a kill, publishes repeats only."""
     planned = await plan(engine, hub, since)
-    async with engine.connect() as tx:
+    if not planned.events:
+        return planned
+    async with engine.begin() as tx:
+        what = {"hub": hub, "since": since.isoformat(), "events": planned.events}
+        await record_action(tx, "router", "republish", by, what)
         keys = list(await tx.scalars(text(f"select distinct person_key {_OF_HUB} order by 1"), _given(hub, since)))
     for at in range(0, len(keys), KEYS):
         async with engine.begin() as tx:
             given = {**_given(hub, since), "keys": keys[at : at + KEYS]}
             await tx.execute(text(_LOCK), {"keys": given["keys"]})
             await tx.execute(text(_COPY), given)
-    async with engine.begin() as tx:
-        what = {"hub": hub, "since": since.isoformat(), "events": planned.events}
-        await record_action(tx, "router", "republish", by, what)
     return planned
 
 

@@ -8,6 +8,7 @@ more, is applied by the service itself: see docs/decisions/0014-resubmitted-by-t
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,8 @@ class Parked:
     person_key: str
     chains: tuple[str, ...]
     record: Record
+    edit: int | None = None
+    """The edit that it is applied with: one that somebody keeps meanwhile goes in its place, in the next round."""
 
 
 async def park(tx: Transaction, schema: str, parkings: Sequence[Parking]) -> None:
@@ -116,6 +119,17 @@ def event_id(record: Record) -> str | None:
     given = next((value for name, value in record.headers if name == "ce_id" and value is not None), b"")
     told = given.decode("utf-8", "replace")
     return told if told.isprintable() and 0 < len(told) <= 300 else None
+
+
+def correlation_id(record: Record) -> str | None:
+    """What the headers of a record that cannot be read say its conversation is, where that looks like an id and no number of a person."""
+    given = next((value for name, value in record.headers if name == "ce_correlationid" and value is not None), b"")
+    told = given.decode("utf-8", "replace")
+    return told if _AN_ID.fullmatch(told) and not _NHS_NUMBER.search(told) else None
+
+
+_AN_ID = re.compile(r"(?=.*\d)[A-Za-z0-9][A-Za-z0-9._:/+-]{7,119}")
+_NHS_NUMBER = re.compile(r"(?<!\d)\d{3}-?\d{3}-?\d{4}(?!\d)")
 
 
 def _place(record: Record) -> tuple[str, int, int, str]:
@@ -191,10 +205,11 @@ async def ready(tx: Transaction, schema: str) -> list[Parked]:
     rows = await tx.execute(
         text(f"""
             select parked.id, parked.person_key, parked.chain, parked.also, parked.topic, parked.partition, parked."offset",
-                   parked.key, coalesce(edit.headers, parked.headers) as headers, coalesce(edit.value, parked.value) as value
+                   coalesce(edit.key, parked.key) as key, coalesce(edit.headers, parked.headers) as headers,
+                   coalesce(edit.value, parked.value) as value, edit.id as edit
             from {schema}.quarantine as parked
             left join lateral (
-                select headers, value from {schema}.quarantine_edit
+                select id, key, headers, value from {schema}.quarantine_edit
                 where quarantine_edit.person_key = parked.person_key and quarantine_id = parked.id
                 order by quarantine_edit.id desc limit 1) as edit on true
             where {_may_go(schema)}
@@ -206,23 +221,36 @@ async def ready(tx: Transaction, schema: str) -> list[Parked]:
             row.person_key,
             (row.chain, *row.also),
             Record(row.topic, row.partition, row.offset, row.key, row.value, headers_of(row.headers)),
+            row.edit,
         )
         for row in rows
     ]
 
 
 async def take(tx: Transaction, schema: str, rows: Sequence[Parked]) -> list[Parked]:
-    """Lock these rows; returns those that may still go: another process may have been there first."""
+    """Lock these rows; returns those that may still go, as they were read: another process, or an edit, may have been there first."""
+    await tx.execute(
+        text(f"""
+            select from {schema}.quarantine
+            where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
+            order by id for update"""),  # noqa: S608 - the schema is a name of ours
+        _named(rows),
+    )
     result = await tx.execute(
         text(f"""
-            select parked.id from {schema}.quarantine as parked
+            select parked.id, (select max(id) from {schema}.quarantine_edit
+                               where quarantine_edit.person_key = parked.person_key and quarantine_id = parked.id) as edit
+            from {schema}.quarantine as parked
             where (parked.person_key, parked.id) in (
-                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}
-            order by parked.id for update"""),  # noqa: S608 - the schema is a name of ours
-        {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]},
+                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}"""),  # noqa: S608 - the schema is a name of ours
+        _named(rows),
     )
-    still = set(result.scalars())
-    return [row for row in rows if row.id in still]
+    still = {(row.id, row.edit) for row in result}
+    return [row for row in rows if (row.id, row.edit) in still]
+
+
+def _named(rows: Collection[Parked]) -> dict[str, list[Any]]:
+    return {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]}
 
 
 async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolution: str) -> None:
@@ -234,7 +262,7 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolu
                 set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
                 from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
                 where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - the schema is a name of ours
-            {"resolution": resolution, "keys": [row.person_key for row in rows], "ids": [row.id for row in rows]},
+            {"resolution": resolution, **_named(rows)},
         )
 
 

@@ -177,6 +177,7 @@ def _told_references(record: Record) -> list[str]:
 def _parking(
     record: Record, event: Event | None, reason: str, references: Sequence[str], *, is_waiting: bool = False
 ) -> Parking:
+    told = event.correlation_id if event else quarantine.correlation_id(record)
     log.error(
         "event_parked",
         topic=record.topic,
@@ -184,7 +185,7 @@ def _parking(
         offset=record.offset,
         reason=reason,
         waiting=is_waiting,
-        correlation_id=event.correlation_id if event else None,
+        correlation_id=told,
     )
     chains = references or [f"{record.topic}/{record.partition}/{record.offset}"]
     return Parking(
@@ -192,7 +193,7 @@ def _parking(
         _key(record, event or ""),
         tuple(dict.fromkeys(_storable(chain[:200]) for chain in chains)),
         _storable(reason),
-        _storable(event.correlation_id) if event else None,
+        _storable(told) if told else None,
         is_waiting,
     )
 

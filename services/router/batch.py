@@ -159,7 +159,8 @@ def _printable(chain: str) -> str:
 
 
 def _parking(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> Parking:
-    correlation_id = _printable(read.event.correlation_id) if isinstance(read, Input) else None
+    told = read.event.correlation_id if isinstance(read, Input) else quarantine.correlation_id(read.record)
+    correlation_id = _printable(told) if told else None
     log.warning("record_parked", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id)
     return Parking(read.record, read.person_key, (_printable(read.chain),), reason, correlation_id, waiting)
 

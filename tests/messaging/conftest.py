@@ -36,6 +36,7 @@ async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     parts.create_outbox("tried")
     parts.create_quarantine("tried")
     parts.extend_quarantine("tried")
+    parts.let_edits_give_keys("tried")
     engine = connect(database)
     async with engine.begin() as tx:
         for statement in ("drop schema if exists tried cascade", "create schema tried", *ddl.statements):

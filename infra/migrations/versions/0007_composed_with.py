@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from infra.migrations import parts
+
 revision = "0007"
 down_revision = "0006"
 
@@ -18,7 +20,7 @@ def upgrade() -> None:
     op.execute("alter table notifier.input add column composed_with text")
     op.execute("alter table notifier.feedback add column composed_with text")
     for schema in ("router", "notifier"):
-        op.execute(f"alter table {schema}.quarantine_edit add column key bytea")
+        parts.let_edits_give_keys(schema)
 
 
 def downgrade() -> None:
