@@ -27,13 +27,19 @@ inputs go in the seed's order, each after the effect of the one before was seen;
 person's inputs instead. The others are played twice, without faults and with them. Then everything drains, and a checker that shares no
 code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives.
 
+Who sends: three practices and First Contact by BaRS; all five forms, asked by practices, nurses, coordinators, the persons themselves and
+their carers; both trusts by HL7 v2, over MLLP and over HTTP, with a stay (which ends), and without; all seven councils' files, also with
+other people's rows in them. Beside new referrals and updates: cancels, repeats of each, other content under the same ids, messages made
+before the one that is held, cancels of what never came, and messages that their format refuses. Every two sources for one person, in both
+orders; numbers that are traced or not, that fail their check, or none; people of all districts, outside the county, in the restricted unit.
+
 | | must hold |
 |---|---|
-| I1 | every acknowledged referral is one referral of one case; nothing is in quarantine but what the seed poisoned |
+| I1 | every acknowledged referral is one referral of one case, and of what was refused nothing but the kept message is there; nothing is in quarantine but what the seed poisoned |
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | what was in an outbox when the faults stopped is published 10 s later, and after the drain everything is |
-| I5 | every feedback that the design's table demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed planted that |
+| I5 | every feedback that the design's table demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed planted that; nobody but hospitals and the hub that takes over is told of a stay, and nobody of one in the restricted unit |
 | I6 | what was never acknowledged is consistent where it is there |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds that do not race) |
@@ -42,7 +48,8 @@ code with the services reads every answer, PostgreSQL, every topic and every pla
 NOT_COVERED = """\
 ## What is not covered
 
-- All forms but First Contact's, all councils but Blaby, and Leicestershire Partnership's dialect of HL7 v2: a seed uses one of each kind.
+- Where inputs race, the four councils whose rows hold no time of change send one thing only: by such rows nobody can tell what is newer.
+- A practice that is no partner (MESH finds it by the person), and documents that come with a message.
 - A machine or a disk that dies, and a clock that is set back under PostgreSQL or Kafka: every part runs on one machine.
 - Failover of PostgreSQL to a standby: a killed server comes back with its own data.
 - A network that delivers packets in part of the directions only; the wires cut, hang or slow a connection as a whole.
