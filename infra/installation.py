@@ -173,8 +173,12 @@ def _access(
 
 
 def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replication: int) -> dict[str, str]:
-    """What the services are told; beside what this process was told, without its own LIGHTBULB_ settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
+    """What the services are told; beside what this process was told, without its own LIGHTBULB_ settings but for where traces go."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LIGHTBULB_") or name == "LIGHTBULB_TRACES"
+    }
     told = {
         "DATABASE": parts.postgres.url,
         "KAFKA": parts.kafka.bootstrap,

@@ -51,15 +51,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The run fails where its logs hold personal data: its own log, and those of the services that it started."""
+    """The run fails where its logs hold personal data: its own log, and logs and traces of the services that it started."""
     log = session.config.stash[LOG]
     temporary = getattr(session.config, "_tmp_path_factory", None)
-    services = temporary.getbasetemp().rglob("*.log") if temporary else []
-    found = [*canaries.found_in([log, *services]), *session.config.stash.get(FOUND, [])]
+    written = (
+        [file for kind in ("*.log", "*.traces") for file in temporary.getbasetemp().rglob(kind)] if temporary else []
+    )
+    found = [*canaries.found_in([log, *written]), *session.config.stash.get(FOUND, [])]
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["canaries"] = found
     elif found:
-        sys.stderr.write("\nPersonal data in the logs of this run:\n" + "\n".join(found[:20]) + "\n")
+        sys.stderr.write("\nPersonal data in the logs or traces of this run:\n" + "\n".join(found[:20]) + "\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if not found:
         shutil.rmtree(log.parent, ignore_errors=True)

@@ -70,11 +70,20 @@ def headers() -> Schema:
         "ce_type": {"type": "string", "description": "What happened or is asked for, with its version"},
         "content-type": {"const": JSON, "description": "How the value is encoded: JSON in UTF-8"},
     }
+    context = {
+        "type": "string",
+        "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        "description": "Context of the trace that this is a step of (W3C Trace Context), where there is one",
+    }
     return {
         "type": "object",
         "description": "CloudEvents 1.0 in Kafka binary mode. Values are UTF-8; an absent attribute has no header.",
         "required": [header(name) for name in fields["required"] if name != "data"] + list(fixed),
-        "properties": {**{header(name): _as_text(schema) for name, schema in attributes.items()}, **fixed},
+        "properties": {
+            **{header(name): _as_text(schema) for name, schema in attributes.items()},
+            **fixed,
+            "traceparent": context,
+        },
     }
 
 

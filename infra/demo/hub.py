@@ -57,6 +57,7 @@ class Case:
     person_key: str
     correlation_id: str = ""
     event_id: str = ""
+    traceparent: str = ""
     version: int = 0
     role: str | None = None
     position: dict[str, Any] = field(default_factory=dict)
@@ -233,6 +234,8 @@ class Client:
             "ce_causationid": case.event_id,
             "content-type": "application/json",
         }
+        if case.traceparent:
+            headers["traceparent"] = case.traceparent
         await self._producer.send(
             f"hub.{case.hub}.command",
             json.dumps(send.data, separators=(",", ":")).encode(),
@@ -311,6 +314,7 @@ class Work:
         except OutOfOrder as gap:
             fault, self.faults = str(gap), self.faults + 1
         case.correlation_id, case.event_id = heard.headers.get("ce_correlationid", ""), heard.headers["ce_id"]
+        case.traceparent = heard.headers.get("traceparent", "")
         self.due.setdefault(key, time.monotonic() + self.pause)
         return self.inbox.note(heard, case, **({"fault": fault} if fault else {}))
 

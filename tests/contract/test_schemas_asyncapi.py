@@ -12,6 +12,7 @@ from infra.contracts.asyncapi import HUB, TRAFFIC
 from schemas import topics
 from schemas.events import ALL_TYPES, EventData
 from services.messaging.cloudevents import headers_of
+from tests.traced import SENT
 from tests.schemas.anything import an_event_with
 from tests.schemas.contracts import FOLDER, committed
 
@@ -90,7 +91,7 @@ def test_every_channel_has_a_sender_and_a_receiver_or_is_at_the_border() -> None
 def test_the_headers_that_we_send_are_those_described(data_type: type[EventData], data: st.DataObject) -> None:
     event = data.draw(an_event_with(data_type.model_construct()))
     described = _inlined(MESSAGES[data_type.TYPE]["headers"])
-    sent = headers_of(event)
+    sent = headers_of(event) | {"traceparent": SENT}
     assert [error.json_path for error in _validator(described).iter_errors(sent)] == []
     assert sent.keys() <= described["allOf"][0]["properties"].keys()
 

@@ -31,17 +31,19 @@ class Walk:
 
     running: Installation
     inbox: Path
+    traces: Path
 
     def token(self, partner: str = PRACTICE) -> str:
         return str(self.running.addresses["partners"][partner]["token"])
 
-    async def post(self, session: aiohttp.ClientSession, message: Message) -> tuple[int, str]:
-        """POST once: (status, body)."""
+    async def post(self, session: aiohttp.ClientSession, message: Message, **more: str) -> tuple[int, str]:
+        """POST once, with these headers besides: (status, body)."""
         headers = {
             "Authorization": f"Bearer {self.token()}",
             "Content-Type": FHIR_JSON,
             "X-Request-Id": message.request_id,
             "X-Correlation-Id": message.correlation_id,
+            **more,
         }
         url = self.running.addresses["intake"] + "/fhir/$process-message"
         async with session.post(url, data=message.body, headers=headers) as answer:
@@ -80,6 +82,7 @@ class Walk:
 @pytest.fixture(scope="session")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     folder = tmp_path_factory.mktemp("walk")
+    traces = tmp_path_factory.mktemp("traces") / "walk.traces"
     [port] = kept.free_ports(1)
     data = installation.throw_away_folder()
     plan = Plan(
@@ -87,14 +90,14 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         ephemeral=True,
         each=2,
         feedback_urls={PRACTICE: f"http://{kept.HOST}:{port}/"},
-        environment={"LIGHTBULB_LOG_LEVEL": "DEBUG"},
+        environment={"LIGHTBULB_LOG_LEVEL": "DEBUG", "LIGHTBULB_TRACES": f"file:{traces}"},
     )
     running = installation.start(plan)
     try:
         inbox = folder / "practice.jsonl"
         system = [sys.executable, str(CHECKOUT / "infra/demo/gp_system.py"), "--port", str(port), "--inbox", str(inbox)]
         running.run_beside("gp-system", [*system, "--token-file", str(data / f"feedback-token-{PRACTICE}")])
-        yield Walk(running, inbox)
+        yield Walk(running, inbox, traces)
     finally:
         running.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -138,6 +141,7 @@ class HubAtWork:
         if hear(case, heard.kind, heard.data):
             case.correlation_id = heard.headers["ce_correlationid"]
             case.event_id = heard.headers["ce_id"]
+            case.traceparent = heard.headers.get("traceparent", "")
             self.kinds.setdefault(key, []).append(heard.kind)
 
     def case_of(self, reference: str) -> Case | None:

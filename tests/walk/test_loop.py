@@ -303,6 +303,7 @@ async def test_no_log_header_key_or_error_holds_personal_data_even_at_debug(
     sent = [good, broken, conflicting, stale]
     assert not people_of(sent, "".join(body for _, body in answers))
     assert not people_of(sent, walk.logs())
+    assert not people_of(sent, walk.traces.read_text())
     assert WARD not in walk.logs()
     for topic in ("referral.event", "case.event", "feedback.event", *(f"hub.{hub}.case" for hub in HUBS)):
         envelopes = "".join(f"{record.key} {record.headers}" for record in await everything_on(walk, topic))
