@@ -72,7 +72,10 @@ def addresses(data: Path) -> dict[str, Any]:
 
 def database_of(data: Path) -> str:
     """The database named in the environment, else the one of the installation in `data`."""
-    return settings.from_environment("database") or str(addresses(data)["postgres"])
+    named = settings.from_environment("database")
+    if named and not named.startswith("postgresql+asyncpg://"):
+        raise Refused("LIGHTBULB_DATABASE: postgresql+asyncpg://user:password@host:port/database is expected.")
+    return named or str(addresses(data)["postgres"])
 
 
 def kafka_of(data: Path) -> str:
@@ -81,9 +84,10 @@ def kafka_of(data: Path) -> str:
 
 
 def settings_of(data: Path, directory: Path) -> Settings:
-    """The settings of the environment, where it names a database; else those of the services of the installation in `data`."""
+    """The settings of the environment, where it names a database (Kafka and the secret are not asked for); else those of the
+    services of the installation in `data`."""
     if settings.from_environment("database"):
-        return settings.load()
+        return Settings(database=database_of(data), kafka="none", secret_file=Path("/dev/null"), directory=directory)
     from infra.installation import OUR_MAILBOX  # the embedded parts are imported only where they are needed
 
     found = addresses(data)

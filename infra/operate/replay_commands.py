@@ -25,7 +25,10 @@ replay_commands = typer.Typer(
 
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the rebuilt tables, in the schema replay_<service>.")]
 Replace = Annotated[bool, typer.Option("--replace", help="In place of the tables that an earlier --keep left.")]
-Folder = Annotated[Path, typer.Option("--directory", metavar="DIR", help="The reviewed directory of today.")]
+Folder = Annotated[
+    Path,
+    typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The reviewed directory of today."),
+]
 
 
 @replay_commands.command("router")

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database
+from services.messaging import database, metrics
 from services.messaging.cloudevents import Record
 from services.messaging.database import Transaction
 from services.messaging.telemetry import log
@@ -316,5 +316,6 @@ async def keep_releasing(release: Callable[[], Awaitable[int]]) -> None:
             await release()
         except Exception as error:
             log.warning("release_backs_off", reason=database.reason_class(error), seconds=5 * RELEASE_SECONDS)
+            metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
             await asyncio.sleep(4 * RELEASE_SECONDS)
         await asyncio.sleep(RELEASE_SECONDS)

@@ -121,6 +121,7 @@ class Delivery:
                 await self._wait()
 
     def _refused(self, error: Exception) -> None:
+        metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
         if database.sqlstate(error) is not None:
             self._progress.made()  # the database itself refused: a new process would be refused, too
 

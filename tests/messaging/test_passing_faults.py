@@ -1,0 +1,111 @@
+"""What passes by itself is waited out: nothing is skipped, nothing is parked, and health and metrics say what is away."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging import broker, database, quarantine, sight
+from services.messaging.cloudevents import Record
+from services.messaging.outbox import Message, Relay
+from services.messaging.settings import Settings
+from services.messaging.sight import Sight
+from tests.messaging.conftest import an_event
+from tests.messaging.test_health import answer, value
+from tests.messaging.test_outbox import put, running, unpublished
+
+NOWHERE = "postgresql+asyncpg://nobody:none@127.0.0.1:1/none"
+
+STATEMENTS = {
+    "serialization": ["do $$ begin raise sqlstate '40001'; end $$"],
+    "deadlock": ["do $$ begin raise sqlstate '40P01'; end $$"],
+    "statement time-out": ["set local statement_timeout = '5ms'", "select pg_sleep(5)"],
+    "no connection left": ["do $$ begin raise sqlstate '53300'; end $$"],
+    "disk full": ["do $$ begin raise sqlstate '53100'; end $$"],
+    "shut down": ["do $$ begin raise sqlstate '57P01'; end $$"],
+}
+ERRORS = {
+    "time-out": (TimeoutError(), "timeout"),
+    "broker away": (KafkaConnectionError(), "kafka"),
+    "network": (ConnectionResetError(), "network"),
+}
+
+
+async def _raising(engine: AsyncEngine, name: str) -> None:
+    if name in ERRORS:
+        raise ERRORS[name][0]
+    async with (database.connect(NOWHERE) if name == "database away" else engine).begin() as tx:
+        for statement in STATEMENTS[name]:
+            await tx.execute(text(statement))
+
+
+def kind_of(name: str) -> str:
+    return ERRORS[name][1] if name in ERRORS else "network" if name == "database away" else "database"
+
+
+@pytest.mark.parametrize("name", [*STATEMENTS, *ERRORS, "database away"])
+async def test_a_batch_is_tried_until_the_fault_has_passed_and_the_fault_is_counted(
+    engine: AsyncEngine, name: str
+) -> None:
+    """Through what a service does with a batch: in halves for what is wrong with a record, again for what passes."""
+    seen: list[int] = []
+    faults = iter([name])
+
+    async def act(records: Sequence[Record]) -> None:
+        if found := next(faults, None):
+            await _raising(engine, found)
+        seen.extend(record.offset for record in records)
+
+    async def refuse(record: Record, reason: str) -> None:
+        raise AssertionError(reason)
+
+    before = value("lightbulb_batch_retries_total", fault=kind_of(name)) or 0
+    records = [Record("t", 0, offset, b"k", b"", ()) for offset in range(3)]
+    await broker._Work(lambda some: database.each_or_halves(some, act, refuse))._until_received(records)
+
+    assert seen == [0, 1, 2]
+    assert value("lightbulb_batch_retries_total", fault=kind_of(name)) == before + 1
+
+
+async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "RELEASE_SECONDS", 0.001)
+    before = value("lightbulb_batch_retries_total", fault="network") or 0
+    faults, done = iter([ConnectionResetError()]), asyncio.Event()
+
+    async def release() -> int:
+        if fault := next(faults, None):
+            raise fault
+        done.set()
+        return 0
+
+    going_on = asyncio.create_task(quarantine.keep_releasing(release))
+    await asyncio.wait_for(done.wait(), 10)
+    going_on.cancel()
+    assert value("lightbulb_batch_retries_total", fault="network") == before + 1
+
+
+async def test_while_kafka_is_away_a_row_waits_and_the_relay_says_so(engine: AsyncEngine) -> None:
+    before = value("lightbulb_outbox_failures_total", fault="kafka") or 0
+    await put(engine, Message("any", an_event()))
+    async with running(Relay(engine, "tried", "127.0.0.1:1")), asyncio.timeout(30):
+        while (value("lightbulb_outbox_failures_total", fault="kafka") or 0) <= before:
+            await asyncio.sleep(0.02)
+    assert await unpublished(engine) == 1
+
+
+async def test_a_database_that_is_away_is_told_by_health_and_metrics(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sight, "LOOK_SECONDS", 2.0)
+    away = database.connect(NOWHERE)
+    status, body = await answer("/health/ready", away)
+    assert (status, json.loads(body)["lacks"]) == (503, ["database"])
+
+    looking = Sight(Settings(database=NOWHERE, kafka="127.0.0.1:1", secret_file="/dev/null"), "tried")
+    assert (await looking.look()).away == ["database", "kafka"]
+    assert value("lightbulb_away", what="database") == 1
+    await looking.close()
