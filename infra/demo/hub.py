@@ -221,8 +221,11 @@ class Client:
         kind = headers["ce_type"].removeprefix("uk.lightbulb.case.").removesuffix(".v1")
         return Heard(self._topics[record.topic], kind, headers, json.loads(record.value))
 
-    async def send(self, case: Case, send: Send) -> None:
-        """Hand a command to the producer; `flush` waits until Kafka has it."""
+    async def send(self, case: Case, send: Send) -> "asyncio.Future[Any]":
+        """Hand a command to the producer. What comes back is done when Kafka has it, and raises where it could not be sent in time.
+
+        `flush` waits for that, and does not say which it was.
+        """
         headers = {
             "ce_specversion": "1.0",
             "ce_id": send.id,
@@ -236,12 +239,13 @@ class Client:
         }
         if case.traceparent:
             headers["traceparent"] = case.traceparent
-        await self._producer.send(
+        delivered: asyncio.Future[Any] = await self._producer.send(
             f"hub.{case.hub}.command",
             json.dumps(send.data, separators=(",", ":")).encode(),
             key=case.person_key.encode(),
             headers=[(name, value.encode()) for name, value in headers.items()],
         )
+        return delivered
 
     async def flush(self) -> None:
         await self._producer.flush()

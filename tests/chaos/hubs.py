@@ -102,7 +102,9 @@ class Hubs:
         """Until Kafka has it: the same command again is the same command."""
         while True:
             try:
-                await self._client.send(case, send)
-                return await self._client.flush()
+                delivered = await self._client.send(case, send)
+                await self._client.flush()
+                await delivered
+                return
             except KafkaError:
                 await asyncio.sleep(0.3)
