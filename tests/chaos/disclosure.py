@@ -12,11 +12,14 @@ OF_A_STAY = re.compile(r"\b(hospital|infirmary|glenfield|bradgate|ward|inpatient
 OF_THE_UNIT = re.compile(rb"bradgate|RT5|LPT_PAS|\"lpt\"|Leicestershire Partnership", re.IGNORECASE)
 """What names the restricted unit or its trust."""
 
+A_SITE = re.compile(rb"Leicester Royal Infirmary|Glenfield")
+
 
 def nobody_learns_of_a_stay(e: Evidence) -> Iterator[str]:
     yield from _in_feedback(e)
     yield from _from_the_ward(e)
     yield from _of_the_restricted_unit(e)
+    yield from _at_other_hubs(e)
 
 
 def _in_feedback(e: Evidence) -> Iterator[str]:
@@ -44,6 +47,14 @@ def _of_the_restricted_unit(e: Evidence) -> Iterator[str]:
         other = entry.topic.endswith(".case") and entry.topic != f"hub.{RESTRICTED}.case"
         if other and entry.key not in open_to_all and (found := OF_THE_UNIT.search(entry.value)):
             yield f"{entry.topic} tells of the restricted unit ({type_of(entry)}): {found[0].decode()}"
+
+
+def _at_other_hubs(e: Evidence) -> Iterator[str]:
+    """Who follows on hears that the case is held elsewhere, and takes it over without the stay."""
+    for entry in e.records:
+        other = entry.topic.endswith(".case") and not entry.topic.startswith(f"hub.{HOSPITAL}")
+        if other and (found := A_SITE.search(entry.value)):
+            yield f"{entry.topic} tells of a stay ({type_of(entry)}): {found[0].decode()}"
 
 
 def _keys_of_who_only_attended(e: Evidence) -> set[str]:
