@@ -2,6 +2,9 @@
 
 import sys
 
-from tests.chaos.run import main
+try:
+    from tests.chaos.run import main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:  # while everything was still being imported
+    sys.exit(130)

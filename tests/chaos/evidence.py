@@ -1,6 +1,7 @@
 """Collects what a run left behind: PostgreSQL's rows, the topics' records, what every sink has, and how the processes are."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +160,9 @@ async def _state(world: World, found: Evidence) -> None:
         " and xact_start < clock_timestamp() - interval '2 seconds'"
     )
     found.open_transactions = row["open"]
-    found.processes = [_health(name, child.pid) for name, child in world.processes().items()]
+    for name, child in world.processes().items():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was asked to stop a moment ago
+            found.processes.append(_health(name, child.pid))
 
 
 def _health(name: str, pid: int) -> Health:

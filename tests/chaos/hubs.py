@@ -1,7 +1,6 @@
 """All hubs' systems at once: they hear their topics, and give the commands of a plan, decided on what they heard last."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -32,8 +31,7 @@ class Hubs:
 
     async def stop(self) -> None:
         self.listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.listening
+        await asyncio.gather(self.listening, return_exceptions=True)
         await self._client.__aexit__()
 
     async def _listen(self) -> None:

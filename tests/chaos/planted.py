@@ -259,7 +259,12 @@ class _At:
 
 
 BUGS = {
-    "no-duplicate-guard": Bug("router", "the router's inputs are dropped when they come again", no_duplicate_guard),
+    "no-duplicate-guard": Bug(
+        "router",
+        "the router's inputs are dropped when they come again",
+        no_duplicate_guard,
+        faults=("answer-lost-commit", "kill-both"),
+    ),
     "no-repeat-guard": Bug("intake", "intake knows the messages that it has accepted", no_repeat_guard),
     "offset-before-transaction": Bug(
         "router",

@@ -156,7 +156,7 @@ class Runner:
             commands=0,
             lost_replies=0,
             faults=[],
-            violations=[f"checker: {type(error).__name__}: {error}"],
+            violations=[f"checker: {_told(error)}"],
             code=CODE,
         )
 
@@ -175,6 +175,13 @@ class Runner:
                 kept.write_text(evidence.shown(found))
             assert self._world is not None
             _keep_logs(self._world, kept.with_suffix(".log"))
+
+
+def _told(error: BaseException) -> str:
+    """Of several, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _keep_logs(running: World, file: Path) -> None:

@@ -1,7 +1,6 @@
 """Where feedback arrives: a practice's FHIR endpoint that can misbehave, its MESH mailbox, what is fetched; and all topics."""
 
 import asyncio
-import contextlib
 import json
 import re
 from collections import Counter
@@ -165,8 +164,7 @@ class Log:
 
     async def stop(self) -> None:
         self.reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.reading
+        await asyncio.gather(self.reading, return_exceptions=True)
         await self._consumer.stop()
 
     async def _read(self) -> None:

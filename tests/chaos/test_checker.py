@@ -126,7 +126,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr("sys.argv", ["chaos", "--seeds", "100"])
     monkeypatch.setattr(run.signal, "signal", lambda *_: None)
     assert run.main() == 130
-    assert capsys.readouterr().out == "\nstopped; to go on: make chaos SEEDS=100 ARGS=--resume\n"
+    assert capsys.readouterr().out == "\nstopped; to go on: make chaos SEEDS=100 ARGS='--resume'\n"
 
 
 def test_a_seed_that_failed_is_played_by_ci_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

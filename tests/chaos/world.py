@@ -133,6 +133,8 @@ async def start(*, brokers: int = 1, planted: str | None = None, folder: Path | 
     supervisor.STEADY_AFTER = 1.0
     data = folder or Path(tempfile.mkdtemp(prefix="lightbulb-chaos-"))
     on_tmpfs = _mount(data)
+    if not on_tmpfs:
+        sys.stdout.write("no small disks can be mounted here (it needs root): full disks are not covered\n")
     ports = _ports(brokers)
     _listen_for_services(ports)
     wires = {wire.name: wire for wire in _wires(data, ports)}
