@@ -1,5 +1,6 @@
 """What people do about quarantine: found by what it is, shown without anybody's name, put back or given up, and all of it recorded."""
 
+import asyncio
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,15 @@ from infra.operate import edits, finding, quarantine
 from infra.operate.edits import EditRefused
 from infra.operate.finding import Filters, NoSuchRow, Row
 from infra.operate.recorded import By
-from schemas.events import Accept
+from schemas.events import Accept, CaseAssigned
+from services.messaging import quarantine as parking
 from services.messaging.cloudevents import Record
 from services.router.batch import Batches
-from tests.notifier.builders import GP_MAILBOX, a_life, as_records, by_gp, the_recipients
+from tests.notifier.builders import GP_MAILBOX, a_life, an_event, as_records, by_gp, the_recipients
 from tests.notifier.running import a_notifier
 from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
 from tests.router.records import NOW, a_command, a_record, broken
+from tests.router.test_batch import keys
 
 BY = By("A. Operator", "because")
 
@@ -93,6 +96,35 @@ async def test_an_id_that_names_nothing_is_said_so(engine: AsyncEngine, name: st
         await finding.named(engine, [name])
 
 
+async def test_a_record_that_cannot_be_read_keeps_the_conversation_that_its_headers_name(engine: AsyncEngine) -> None:
+    """Where that looks like an id: another text is somebody's own, and is neither kept nor shown."""
+    good = a_record(received(GP, a_referral()))
+    named = with_header(broken(good, b"\xff"), "ce_correlationid", b"79120f41-a431-4f08-bcc5-1e67006fcae0")
+    others = [
+        with_header(broken(good, value), "ce_correlationid", said)
+        for value, said in ((b"1", b"Violet Vickers"), (b"2", b"9990000026"), (b"3", b"999-000-0026"), (b"4", b"\xff"))
+    ]
+    event = with_header(as_records(a_life(by_gp(GP_MAILBOX), "life"))[0], "ce_type", b"v9")
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([event])
+    found = await parked(engine, named, *others)
+
+    assert [row.correlation_id for row in found] == [
+        *("79120f41-a431-4f08-bcc5-1e67006fcae0", None, None, None, None),
+        dict(event.headers)["ce_correlationid"].decode(),
+    ]
+
+
+def with_header(record: Record, name: str, value: bytes) -> Record:
+    return dataclasses.replace(record, headers=tuple((n, value if n == name else v) for n, v in record.headers))
+
+
+async def test_a_correlation_id_that_looks_like_a_name_is_masked(engine: AsyncEngine) -> None:
+    [row] = await parked(engine, with_header(a_record(cancelled(GP)), "ce_correlationid", b"Violet Vickers 1946"))
+
+    assert row.as_dict()["correlation_id"] == "(correlation id)"
+
+
 # ---- shown ----------------------------------------------------------------------------------------------------------
 
 PERSONAL = ("Vickers", "Violet", "9990000026", "1946", "Any Street", "LE8", "Dr Any Body", "Alder Lane")
@@ -155,6 +187,91 @@ async def test_a_plan_names_what_is_touched_what_follows_and_what_stays_and_touc
     assert [one.what for one in await quarantine.plan_resubmit(engine, found[:1])] == ["resubmit", "follows"]
     assert [one.what for one in await quarantine.plan_discard(engine, found[:1])] == ["discard", "follows"]
     assert await rows(engine, "select * from router.quarantine order by id") == before
+
+
+async def test_a_row_that_waits_goes_only_with_what_it_waits_behind_and_the_plan_says_so(engine: AsyncEngine) -> None:
+    head, second, third = await parked(engine, *(a_record(cancelled(GP, version=n)) for n in (1, 2, 3)))
+    [alone] = await quarantine.plan_resubmit(engine, [third])
+
+    assert (alone.what, alone.why) == ("stays", f"waits behind {head.name}, which is not among these")
+    assert [one.what for one in await quarantine.plan_resubmit(engine, [head, third])] == [
+        "resubmit",
+        "follows",
+        "follows",
+    ]
+    assert [one.what for one in await quarantine.plan_discard(engine, [second])] == ["discard"]
+    assert [one.what for one in await quarantine.plan_discard(engine, [head, second])] == [
+        "discard",
+        "discard",
+        "follows",
+    ]
+
+
+async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(engine: AsyncEngine) -> None:
+    """What cannot be read is parked with a reason of its own, wherever it stands in its chain."""
+    head, unreadable = await parked(
+        engine, a_record(cancelled(GP)), broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001"}')
+    )
+    [planned] = await quarantine.plan_resubmit(engine, [unreadable])
+    assert (planned.what, planned.behind) == ("resubmit", head.name)
+    await quarantine.act(engine, [planned], BY)
+    assert await a_router(engine).release() == 0
+
+    planned, *_ = await quarantine.plan_resubmit(engine, await finding.named(engine, [unreadable.name]))
+    assert (planned.what, planned.why) == (
+        "stays",
+        f"asked for already; waits behind {head.name}, which is not among these",
+    )
+    assert [one.what for one in await quarantine.plan_resubmit(engine, [head])] == ["resubmit", "follows"]
+
+
+async def test_what_waits_behind_two_goes_when_both_do(engine: AsyncEngine) -> None:
+    one, two = (by_gp(GP_MAILBOX, reference=f"LB-{n}") for n in (1, 2))
+    first, second, both = as_records(
+        [
+            an_event(CaseAssigned, one, id="1"),
+            an_event(CaseAssigned, two, id="2"),
+            an_event(CaseAssigned, one, two, id="b"),
+        ]
+    )
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        for event in (first, second):
+            await notifier.receiver.receive([with_header(event, "ce_type", b"v9")])
+        await notifier.receiver.receive([both])
+    rows_of = await finding.find(engine, Filters())
+
+    assert [one.what for one in await quarantine.plan_resubmit(engine, rows_of[:1])] == ["resubmit"]
+    assert [one.what for one in await quarantine.plan_resubmit(engine, rows_of[:2])] == [
+        "resubmit",
+        "resubmit",
+        "follows",
+    ]
+
+
+async def test_of_two_operators_at_once_each_row_is_asked_for_by_one(engine: AsyncEngine) -> None:
+    people = keys(30)
+    found = await parked(engine, *(a_record(cancelled(GP), key=key) for key in people))
+    planned = await quarantine.plan_resubmit(engine, found)
+    touched = await asyncio.gather(*(quarantine.act(engine, planned, By(who)) for who in ("A", "B", "C")))
+
+    assert sorted(row.id for some in touched for row in some) == [row.id for row in found]
+    recorded = await rows(engine, "select jsonb_array_elements(what -> 'ids') from router.operator_action")
+    assert sorted(number for (number,) in recorded) == [row.id for row in found]
+
+
+async def test_an_edit_that_is_kept_while_the_row_is_taken_is_not_passed_over(engine: AsyncEngine) -> None:
+    """One operator asked for the original, another corrects it, and a service is about to apply it."""
+    good = a_record(received(GP, a_referral()))
+    [row] = await parked(engine, broken(good, b'{"reference": "LB-GP00-0000-0001"}'))
+    await resubmit(engine, [row])
+    async with engine.begin() as tx:
+        ready = await parking.ready(tx, "router")
+    await edits.edit(engine, row, good.value, {}, By("B. Operator", "a version was missing"))
+    async with engine.begin() as tx:
+        assert await parking.take(tx, "router", ready) == []
+    await a_router(engine).release()
+
+    assert await rows(engine, "select resolution from router.quarantine") == [("applied",)]
 
 
 async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> None:
@@ -227,12 +344,38 @@ async def test_an_edit_stays_with_its_person_but_may_name_one_where_nobody_was_n
     assert await rows(engine, "select status from router.referral") == [("accepted",)]
 
 
+async def test_a_command_under_a_wrong_record_key_goes_under_the_person_key_that_it_names(engine: AsyncEngine) -> None:
+    await a_router(engine).receive([a_record(received(GP, a_referral()))])
+    [(case,)] = await rows(engine, 'select case_id from router."case"')
+    good = a_command("blaby", Accept, case)
+    [row] = await parked(engine, dataclasses.replace(good, key="Mrs Vickërs".encode()))
+    assert row.reason == "key: not ASCII"
+    await edits.edit(engine, row, good.value, {}, BY)
+    await resubmit(engine, [row])
+    await a_router(engine).release()
+
+    assert await rows(engine, "select status from router.referral") == [("accepted",)]
+    assert await rows(
+        engine, "select quarantine.key, edit.key from router.quarantine, router.quarantine_edit as edit"
+    ) == [("Mrs Vickërs".encode(), KEY.encode())]
+
+
+async def test_a_record_of_ours_under_a_wrong_key_is_refused_with_what_to_do(engine: AsyncEngine) -> None:
+    records = [dataclasses.replace(a_record(received(GP, a_referral())), key=key) for key in (b"\xff", b"no key")]
+    for row, record in zip(await parked(engine, *records), records, strict=True):
+        with pytest.raises(EditRefused, match=r"key.*Discard it\.$"):
+            await edits.edit(engine, row, record.value, {}, BY)
+
+
 async def test_an_edit_of_what_was_resolved_meanwhile_is_refused(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()))
     [row] = await parked(engine, broken(good, b"{}"))
     await discard(engine, [row])
     with pytest.raises(EditRefused, match="resolved meanwhile"):
         await edits.edit(engine, row, good.value, {}, BY)
+    [row] = await finding.named(engine, [row.name])
+    with pytest.raises(EditRefused, match="discarded already"):
+        await edits.edit(engine, row, good.value, {}, BY, dry_run=True)
 
 
 # ---- given up -------------------------------------------------------------------------------------------------------
