@@ -99,7 +99,8 @@ class Mllp:
         for those in (mine, self._connections):
             those.add(connection)
         try:
-            await connection.run()
+            with metrics.MLLP_CONNECTIONS.labels(partner.id).track_inprogress():
+                await connection.run()
         finally:
             for those in (mine, self._connections):
                 those.discard(connection)

@@ -107,6 +107,9 @@ MLLP = Counter(
     ["partner", "what"],
     registry=REGISTRY,
 )
+MLLP_CONNECTIONS = Gauge(
+    "lightbulb_mllp_connections", "Connections over MLLP that are open", ["partner"], registry=REGISTRY
+)
 HTTP_ANSWERS = Counter("lightbulb_http_answers", "HTTP answers by status", ["status"], registry=REGISTRY)
 HTTP_TURNED_AWAY = Counter(
     "lightbulb_http_turned_away",

@@ -34,6 +34,24 @@ async def is_usable(connection: Engine) -> bool:
     return acknowledged(await connection.send(a_referral()))[0] == "AA"
 
 
+def open_now() -> float | None:
+    return metrics.REGISTRY.get_sample_value("lightbulb_mllp_connections", {"partner": "uhl"})
+
+
+async def test_connections_that_are_open_are_measured_however_they_end(wards: Wards) -> None:
+    before = open_now() or 0
+    well, badly = await wards.connect(), await wards.connect()
+    assert await is_usable(well)
+    assert await is_usable(badly)
+    assert open_now() == before + 2
+    well.close()
+    await badly.write(framed(a_referral())[:-3])
+    badly.writer.write_eof()
+    async with asyncio.timeout(SECONDS):
+        while open_now() != before:
+            await asyncio.sleep(0.01)
+
+
 # ---- frames ---------------------------------------------------------------------------------------------------------
 
 
