@@ -90,7 +90,9 @@ def refusal(made: Refusal, *, is_json: bool = False) -> None:
 def foreign(said: str, *, names: bool = False) -> bool:
     """True where a word of four letters or more stands in none of our sources. `names`: unknown elements of JSON may be named."""
     words = _WORD.findall(said)
-    return any(word.lower() not in vocabulary() and not (names and PLAIN_NAME.match(word)) for word in words)
+    return any(
+        word.lower() not in vocabulary() and not (names and PLAIN_NAME.match(word.lstrip("_"))) for word in words
+    )
 
 
 @cache

@@ -126,9 +126,9 @@ TARGETS: Mapping[str, Target] = {
     for one in (
         HL7V2,
         CSV,
-        Target("files", files.check, _council_files, mutate.behind_first_byte(mutate.csv_text), 1_200),
+        Target("files", files.check, _council_files, mutate.behind_first_byte(mutate.csv_text), 800),
         FORMS,
         BARS,
-        Target("frames", frames.check, frames.seeds, mutate.frame_bytes, 20_000, longest=4_096),
+        Target("frames", frames.check, frames.seeds, mutate.frame_bytes, 3_000, longest=4_096),
     )
 }
