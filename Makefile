@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check bench replay-proof chaos lock clean
+.PHONY: help demo up test lint check bench replay-proof chaos fuzz lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ SEEDS ?= ci
 
 chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=100, 7..9, ci or planted
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
+
+SECONDS ?= 600
+
+fuzz: $(READY) ## Send anything to every way in, for so long: SECONDS=600, or ci; ARGS="--only hl7v2" for one
+	@$(RUN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 replay-proof: $(READY) ## Make 20,000 referrals' state, replay it, and prove that it is the same; prints the rate
 	@$(RUN)/python -m infra.bench.replay $(ARGS)
