@@ -173,6 +173,8 @@ def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
     for entry in e.records:
         if type_of(entry) == "command-refused":
             effects[f"{entry.topic} {entry.data['command_id']}"].add(entry.headers["ce_id"])
+            if entry.data["command_id"] in effects:
+                yield f"command {entry.data['command_id']} had its effect, and was refused too"
     for command, ids in sorted(effects.items()):
         kinds = Counter(type_of(entry) for entry in first_occurrences(e) if entry.data.get("command_id") == command)
         if any(times > 1 for times in kinds.values()) or (" " in command and len(ids) > 1):

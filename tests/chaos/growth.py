@@ -9,8 +9,8 @@ from tests.chaos.evidence import Health
 WARM = 2
 """Quiet points after which a process has seen what it will see: caches and pools are filled."""
 
-MORE_MEGABYTES, MORE_FILES, MORE_CONNECTIONS = 40, 15, 15
-"""What a process may hold more than when it was warm: a pool that is used by turns, memory in pieces."""
+MORE_MEGABYTES, MORE_FILES, MORE_CONNECTIONS = 40, 30, 30
+"""What a process may hold more than when it was warm: a pool in use, connections of clients that are kept alive, memory in pieces."""
 
 
 @dataclass

@@ -249,6 +249,10 @@ KEPT = {"name": "bad", "correlation_id": "bad", "verdict": "refused", "reference
 OF_THE_UNIT = entry("hub.blaby.case", 1, "case.updated", "h2", case_id="c", hub_version=2, site="Bradgate Unit")
 ON_THE_WARD = Commanded(0, 1, "next", "k1", "hospital-housing", "c")
 ACCEPTED = entry("case.event", 2, "case.started", "e3", 3, case_id="c", concerns=[CONCERN], command_id="k1")
+DONE_AND_REFUSED = [
+    entry("case.event", 7, "case.accepted", "e3", 3, case_id="c", concerns=[], command_id="i1"),
+    entry("hub.blaby.case", 7, "case.command-refused", "r1", case_id="c", command_id="i1"),
+]
 WITH_FAILURE = [dict(RUN.feedback[0]) | {"state": "failed"}]
 PARKED = {"schema": "router", "topic": "referral.event", "partition": 0, "offset": 0, "reason": "decision: ValueError"}
 
@@ -268,6 +272,7 @@ PARKED = {"schema": "router", "topic": "referral.event", "partition": 0, "offset
         ("I2", broken(messages=[*RUN.messages, *RUN.messages])),
         ("I2", broken(records=again(RUN, 1, ce_sequence="3"))),
         ("I2", broken(records=again(RUN, 1, ce_id="e9", ce_sequence="3"), keys={KEY: 3})),
+        ("I2", broken(records=[*RUN.records, *DONE_AND_REFUSED], keys={KEY: 3})),
         ("I3", broken(records=[RUN.records[at] for at in (0, 2, 1, 3)])),
         ("I3", broken(records=RUN.records[:2] + RUN.records[3:])),
         ("I3", broken(records=RUN.records[:3])),
@@ -313,7 +318,7 @@ def test_another_end_under_faults_is_said() -> None:
     assert differences(calm, calm) == []
 
 
-@pytest.mark.parametrize("more", [{"megabytes": 150.0}, {"files": 50}, {"connections": 40}])
+@pytest.mark.parametrize("more", [{"megabytes": 131.0}, {"files": 51}, {"connections": 36}])
 def test_a_process_that_grows_over_many_seeds_is_said(more: dict[str, Any]) -> None:
     growth, steady = Growth(), Health("router-1", 7, 90.0, 20, 5)
     grown = dataclasses.replace(steady, **more)
