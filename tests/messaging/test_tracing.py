@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -160,6 +164,36 @@ def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(
         "lightbulb-router",
     ]
     assert oct(file.stat().st_mode & 0o777) == "0o600"
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes what is sent to it."""
+
+    taken: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        self.taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_collector_gets_every_span_before_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "_recorder", None)
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        tracing.configure("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
+        for number in range(3):
+            tracing.begin(f"apply {number}", SENT).end()
+        tracing.stop()
+        server.shutdown()
+    [(path, body)] = Collector.taken
+    [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
+    names = [span.name for scope in resource.scope_spans for span in scope.spans]
+    assert (path, sorted(names)) == ("/v1/traces", ["apply 0", "apply 1", "apply 2"])
+    assert ("service.name", "lightbulb-router") in [(a.key, a.value.string_value) for a in resource.resource.attributes]
 
 
 def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
