@@ -4,6 +4,7 @@ They become new rows of the router's outbox, with the same ids and bytes; the re
 person keys are locked while their rows are copied, so what happens to a case meanwhile comes after its copies, as it should.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operate.recorded import By, record_action
 from schemas.topics import hub_case
+from services.messaging.database import Transaction
 
 KEYS = 200
 """Person keys that one transaction copies the events of."""
@@ -54,10 +56,13 @@ async def run(engine: AsyncEngine, hub: str, since: datetime, by: By) -> Again:
         keys = list(await tx.scalars(text(f"select distinct person_key {_OF_HUB} order by 1"), _given(hub, since)))
     for at in range(0, len(keys), KEYS):
         async with engine.begin() as tx:
-            given = {**_given(hub, since), "keys": keys[at : at + KEYS]}
-            await tx.execute(text(_LOCK), {"keys": given["keys"]})
-            await tx.execute(text(_COPY), given)
+            await _copy(tx, keys[at : at + KEYS], _given(hub, since))
     return planned
+
+
+async def _copy(tx: Transaction, keys: Sequence[str], given: Mapping[str, object]) -> None:
+    await tx.execute(text(_LOCK), {"keys": keys})
+    await tx.execute(text(_COPY), {**given, "keys": keys})
 
 
 _LOCK = "select from router.person_key where person_key = any(cast(:keys as text[])) order by person_key for update"
