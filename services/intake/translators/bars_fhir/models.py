@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from services.intake import limits
+
 String = Annotated[str, StringConstraints(min_length=1)]
 Code = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+( [^\s]+)*$")]
 Uri = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
@@ -338,7 +340,7 @@ class Bundle(Fhir):
     meta: Meta | None = None
     type: Literal["message"]
     timestamp: Instant | None = None
-    entry: Annotated[list[Entry], Field(min_length=1, max_length=500)]
+    entry: Annotated[list[Entry], Field(min_length=1, max_length=limits.BUNDLE_ENTRIES)]
 
 
 READ: dict[str, type[Resource]] = {

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from services.intake import limits
 from services.intake.translators.contract import once
 from services.intake.translators.council_csv import dates
 from services.intake.translators.council_csv.cells import ROUNDED, fold, is_rounded, whole
@@ -13,7 +14,7 @@ from services.intake.translators.form.fields import ANY, READERS, Wrong
 
 Reader = Callable[[str, Column, CsvFile], Any]
 
-LONGEST_REFERENCE = 100
+LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
 _TITLES = frozenset(
     ("mr", "mrs", "miss", "ms", "mx", "dr", "prof", "rev", "revd", "sir", "dame", "lady", "lord", "master", "cllr")
 )

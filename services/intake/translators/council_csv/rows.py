@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from services.intake import limits
 from services.intake.translators.council_csv.mapping import CsvFile
 
 QUOTE = ord('"')
-LONGEST_ROW = 65_536
+LONGEST_ROW = limits.ROW_BYTES
 """Bytes of one row, or of a header, at most."""
 
 

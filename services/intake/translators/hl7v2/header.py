@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass
 
-LONGEST = 8_192
+from services.intake import limits
+
+LONGEST = limits.HL7_HEADER_BYTES + 1
 """Bytes of an MSH segment that are looked at."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from services.intake import limits
 from services.intake.translators.contract import Delivery, Fault, Refusal
 from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.hl7v2 import segments
@@ -13,7 +14,7 @@ from services.intake.translators.hl7v2.segments import Message, Reading, Wanted
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 TRIGGERS = ("I12", "I13", "I14")
 
-LONGEST_ID = 200
+LONGEST_ID = limits.HL7_ID_CHARACTERS
 """Characters of each part of a message's identity, which is a key of a table."""
 
 

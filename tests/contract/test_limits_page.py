@@ -1,0 +1,48 @@
+"""docs/limits.md says every limit of intake, and every limit is declared in the one place."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from infra import limits_page
+from services.messaging.settings import CHECKOUT, Settings
+
+INTAKE = CHECKOUT / "services" / "intake"
+
+
+def test_the_page_agrees_with_the_code() -> None:
+    assert limits_page.main(["--check"]) == 0, "run `python -m infra.limits_page`, read what changed, and commit it"
+
+
+def test_every_limit_has_its_row_with_its_value() -> None:
+    page = limits_page.PAGE.read_text()
+    for limit in limits_page.declared():
+        assert f"| `{limit.name}` | {limit.shown} | " in page
+    assert limits_page.SETTINGS.keys() <= Settings.model_fields.keys()
+
+
+def test_a_page_that_is_older_than_the_code_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_page, "PAGE", tmp_path / "limits.md")
+    assert limits_page.main(["--check"]) == 1
+    assert limits_page.main([]) == 0
+    assert limits_page.main(["--check"]) == 0
+    limits_page.PAGE.write_text(limits_page.PAGE.read_text().replace("408", "409"))
+    assert limits_page.main(["--check"]) == 1
+
+
+@pytest.mark.parametrize("path", sorted(INTAKE.rglob("*.py")), ids=lambda path: str(path.relative_to(INTAKE)))
+def test_no_other_module_of_intake_declares_a_limit(path: Path) -> None:
+    """A constant whose name ends as a limit's does is a number only in limits.py."""
+    ends = ("_BYTES", "_SECONDS", "_AT_ONCE", "_ROWS", "_CONNECTIONS", "_LIST", "_DEPTH")
+    starts = ("LONGEST", "MOST", "MAX")
+    declared = [
+        statement.targets[0].id
+        for statement in ast.parse(path.read_text()).body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, int | float)
+    ]
+    found = [name for name in declared if name.endswith(ends) or name.startswith(starts)]
+    assert not found or path.name == "limits.py"
