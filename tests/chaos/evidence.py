@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.chaos.drain import lag
 from tests.chaos.history import History, Message
-from tests.chaos.play import Run, lag
+from tests.chaos.play import Run
 from tests.chaos.seed import Plan
 from tests.chaos.sinks import Arrived, Entry, fetched, letters
 from tests.chaos.world import World

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from infra.demo.hub import Case, Send
 from tests.chaos import faults, told_again
-from tests.chaos.asking import Asking
+from tests.chaos.drain import drained
+from tests.chaos.effects import Effects, first_to_end
 from tests.chaos.history import Commanded, History, Message
 from tests.chaos.schedule import Fault
 from tests.chaos.seed import Do, Person, Plan, Say
@@ -17,9 +17,6 @@ from tests.chaos.world import WARDS, World
 
 EFFECT_SECONDS = 60.0
 """How long an effect may take to be seen: longer than all faults of a seed and their recovery."""
-
-DRAIN_SECONDS = 60.0
-GROUPS = ("router", "notifier")
 
 
 @dataclass
@@ -64,7 +61,7 @@ class Run:
             if not self.calm and self.plan.last is not None:
                 await self._together(late, [self.plan.last], alone=True)
             began_to_drain = time.monotonic()
-            self.drained = await self._drain()
+            self.drained = await drained(self.world)
         finally:
             await self._end_published()
         self.history.drained = time.monotonic()
@@ -209,111 +206,8 @@ class Run:
                     f"I4 {left['rows']} rows of {schema}.outbox unpublished after {seconds:.0f} s"
                 )
 
-    async def _drain(self) -> bool:
-        """Nothing unpublished, nothing unread, nothing due: everything that could happen has happened."""
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while not await self._is_quiet():
-                    await asyncio.sleep(0.15)
-                await self.world.log.caught_up()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _is_quiet(self) -> bool:
-        """Asked before and after the lag: what was just read may have led to more."""
-        for _ in range(2):
-            [row] = await self.world.sql(QUIET)
-            if any(row.values()) or await lag(self.world):
-                return False
-        [row] = await self.world.sql(QUIET)
-        return not any(row.values())
-
 
 ACCEPTED = """
     select message.correlation_id, message.id::text as id, referral.person_key
     from intake.message join intake.referral using (partner, reference)
     where partner = $1 and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')"""
-
-QUIET = """
-    select (select count(*) from intake.outbox where published_at is null) as intake,
-           (select count(*) from router.outbox where published_at is null) as router,
-           (select count(*) from notifier.outbox where published_at is null) as notifier,
-           (select count(*) from notifier.conversation where due_at is not null) as due"""
-
-
-async def lag(world: World) -> int:
-    """Records that the groups have not committed yet, over all partitions."""
-    from aiokafka.admin import AIOKafkaAdminClient
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=world.addresses["kafka"])
-    await admin.start()
-    try:
-        ends = await world.log.ends()
-        total = 0
-        for group in GROUPS:
-            committed = await admin.list_consumer_group_offsets(group)
-            read = {p for p in ends if _reads(group, p.topic)}
-            total += sum(ends[p] - max(committed[p].offset, 0) if p in committed else ends[p] for p in read)
-        return total
-    finally:
-        await admin.close()
-
-
-def _reads(group: str, topic: str) -> bool:
-    return topic == "case.event" if group == "notifier" else topic == "referral.event" or topic.endswith(".command")
-
-
-class CheckerFailed(Exception):
-    """Something of ours that looks or listens has ended: what was seen since shows nothing."""
-
-
-async def first_to_end(playing: asyncio.Task[None], watching: Sequence[asyncio.Task[None]]) -> None:
-    """Return when `playing` does. Raises at once where one of `watching` has ended before, instead of waiting for it in vain."""
-    done, _ = await asyncio.wait([playing, *watching], return_when=asyncio.FIRST_COMPLETED)
-    for task in watching:
-        if task in done:
-            raise CheckerFailed(f"{task.get_coro()} ended") from (None if task.cancelled() else task.exception())
-    playing.result()
-
-
-class Effects:
-    """Looks at what the router has applied or parked, for all who wait for something of it: one query for everybody.
-
-    On a connection of its own, so that it waits for nobody.
-    """
-
-    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
-        self._asking = Asking(connect)
-        self._awaited: dict[str, asyncio.Event] = {}
-
-    def end(self) -> None:
-        self._asking.end()
-
-    async def of(self, name: str) -> None:
-        """Return when it was applied or parked: the input of a correlation id (`c ...`), under a key (`k ...`); a command (`i ...`)."""
-        event = self._awaited.setdefault(name, asyncio.Event())
-        await event.wait()
-
-    async def look(self) -> None:
-        while True:
-            await asyncio.sleep(0.04)
-            if not self._awaited:
-                continue
-            names = list(self._awaited)
-            correlations = [name.split()[-1] for name in names if name[0] in "ck"]
-            ids = [name[2:] for name in names if name.startswith("i ")]
-            for row in await self._asking.ask(_APPLIED, correlations, ids):
-                if event := self._awaited.pop(row["name"], None):
-                    event.set()
-
-
-_APPLIED = """
-    with conversation as (
-        select person_key, correlation_id from router.input
-        where topic = 'referral.event' and correlation_id = any($1::text[])
-        union all select person_key, correlation_id from router.quarantine
-        where topic = 'referral.event' and correlation_id = any($1::text[]))
-    select 'c ' || correlation_id as name from conversation
-    union all select 'k ' || person_key || ' ' || correlation_id from conversation
-    union all select 'i ' || id from router.input where id = any($2::text[]) and topic like 'hub.%'"""

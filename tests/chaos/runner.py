@@ -128,12 +128,9 @@ class Runner:
             await self._stop()
 
     async def _one(self, planned: Plan) -> None:
-        if self._world is None:
-            self._world = await world.start(brokers=self.brokers, planted=self.planted)
-            self._played, self._growth = 0, Growth()
         begun = time.monotonic()
         try:
-            result, found = await one_seed(self._world, planned, self.planted)
+            result, found = await one_seed(await self._running(), planned, self.planted)
         except Exception as error:  # of the checker itself: the seed shows nothing, and the others are played
             traceback.print_exc()
             result, found = self._not_shown(planned, time.monotonic() - begun, error), None
@@ -143,6 +140,12 @@ class Runner:
         self._note(result, found)
         if result.violations or self._played == SEEDS_OF_AN_INSTALLATION:
             await self._stop()
+
+    async def _running(self) -> World:
+        if self._world is None:
+            self._world = await world.start(brokers=self.brokers, planted=self.planted)
+            self._played, self._growth = 0, Growth()
+        return self._world
 
     def _not_shown(self, planned: Plan, seconds: float, error: Exception) -> Result:
         return Result(
@@ -163,7 +166,10 @@ class Runner:
     async def _stop(self) -> None:
         if self._world is not None:
             running, self._world = self._world, None
-            await world.stop(running)
+            try:
+                await world.stop(running)
+            except Exception:  # the next installation has ports and folders of its own
+                traceback.print_exc()
 
     def _note(self, result: Result, found: Evidence | None) -> None:
         results.append(self.results, result)
@@ -173,8 +179,8 @@ class Runner:
             kept = self.results.with_name(f"seed-{result.seed}-{result.planted or result.brokers}.json")
             if found is not None:
                 kept.write_text(evidence.shown(found))
-            assert self._world is not None
-            _keep_logs(self._world, kept.with_suffix(".log"))
+            if self._world is not None:
+                _keep_logs(self._world, kept.with_suffix(".log"))
 
 
 def _told(error: BaseException) -> str:

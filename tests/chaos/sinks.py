@@ -1,6 +1,7 @@
 """Where feedback arrives: a practice's FHIR endpoint that can misbehave, its MESH mailbox, what is fetched; and all topics."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections import Counter
@@ -183,8 +184,12 @@ class Log:
             await asyncio.sleep(0.05)
 
     async def ends(self) -> dict[TopicPartition, int]:
-        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)
-        return ends
+        """Where the partitions end; for as long as a broker cannot say, asked again."""
+        while True:
+            with contextlib.suppress(KafkaError):
+                ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)
+                return ends
+            await asyncio.sleep(0.3)
 
 
 def _entry(record: Any) -> Entry:

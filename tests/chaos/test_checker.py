@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import pytest
 from tests.chaos import planted, report, results, run
 from tests.chaos.asking import Asking
 from tests.chaos.checker import check, differences, final_state
+from tests.chaos.effects import CheckerFailed, Effects, first_to_end
 from tests.chaos.evidence import Evidence, Health
 from tests.chaos.faults import MAKE
 from tests.chaos.growth import WARM, Growth
 from tests.chaos.history import Answered, Commanded, History, Injected, Waited
-from tests.chaos.play import CheckerFailed, Effects, first_to_end
 from tests.chaos.results import Result
 from tests.chaos.schedule import CATALOGUE, LATE
 from tests.chaos.seed import Do, Person, Plan, Referral, Say, plan
@@ -38,6 +39,7 @@ def test_a_seed_is_always_the_same_plan_and_every_fault_of_it_can_be_made() -> N
     assert "leader-moved" not in {fault.name for seed in range(40) for fault in plan(seed).faults}
 
 
+@cache
 def the_first_hundred() -> list[Plan]:
     return [plan(seed, brokers=brokers) for brokers, seeds in run.which("100") for seed in seeds]
 
