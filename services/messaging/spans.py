@@ -123,9 +123,12 @@ class Recorded(Span):
         self._span.set_attributes(_attributes(facts))
 
     def end(self, error: str | None = None) -> None:
-        """It is over. No exception is ever given to OpenTelemetry, which would keep its text and its stack."""
+        """It is over; whatever was told came to nothing where it failed.
+
+        No exception is ever given to OpenTelemetry, which would keep its text and its stack.
+        """
         if error is not None:
-            self._span.set_attribute("error.type", error)
+            self._span.set_attributes({"error.type": error, ATTRIBUTES["outcome"]: "failed"})
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
 

@@ -88,6 +88,7 @@ async def test_a_commit_that_fails_ends_the_trace_with_its_kind(
     assert (await intake.bars(a_bars_message())).status == 503
     assert traced.told(traces.one("commit"))["type"] == "ConnectionResetError"
     assert traced.told(traces.one("receive"))["type"] == "Unavailable"
+    assert traced.told(traces.one("receive"))["outcome"] == "failed"
 
 
 async def test_each_row_of_a_file_begins_a_trace_that_names_the_files(

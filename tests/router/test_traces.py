@@ -74,6 +74,7 @@ async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_
     with pytest.raises(TimeoutError):
         await apply(engine, a_record(received(GP, a_referral())))
     assert traced.told(traces.one("apply"))["type"] == "TimeoutError"
+    assert traced.told(traces.one("apply"))["outcome"] == "failed"
     assert traces.one("apply").status.status_code.name == "ERROR"
 
 
