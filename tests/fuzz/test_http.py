@@ -1,0 +1,71 @@
+"""A short fixed part of the fuzzing over HTTP: bodies of each kind, and one address of each kind by the document."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from services.intake import web
+from services.intake.answers import problems
+from services.intake.ledger import Answer
+from tests.fuzz.http import Fuzzing
+from tests.fuzz.http_served import Served
+
+SHORT = ("bars", "form first-contact-plus", "form hospital-discharge", "hl7v2", "file blaby", "file charnwood")
+DESCRIBED = [
+    *("POST /fhir/$process-message", "POST /forms/first-contact-plus", "POST /hl7v2", "POST /councils/blaby/referrals"),
+    *("GET /attachments/{reference}", "GET /openapi.json"),
+]
+
+
+@pytest.fixture(scope="module")
+def fuzzing(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzing]:
+    served = Served(migrated.replace("postgresql://", "postgresql+asyncpg://"), tmp_path_factory.mktemp("fuzz"))
+    yield Fuzzing(served, examples=0)
+    served.stop()
+
+
+@pytest.mark.parametrize("way", SHORT)
+def test_any_body_and_any_header_gets_one_answer_as_described_and_one_record(fuzzing: Fuzzing, way: str) -> None:
+    _run(fuzzing, f"bodies {way}", 12)
+    _run(fuzzing, f"headers {way}", 3)
+
+
+@pytest.mark.parametrize("label", DESCRIBED)
+def test_what_the_document_allows_and_what_it_does_not_is_answered_as_it_says(fuzzing: Fuzzing, label: str) -> None:
+    for mode in ("positive", "negative"):
+        _run(fuzzing, f"document {label} {mode}", 2)
+
+
+def _run(fuzzing: Fuzzing, name: str, examples: int) -> None:
+    fuzzing.examples = examples
+    for target in (target for found, target in fuzzing.targets() if found == name):
+        target()
+
+
+# ---- what is planted is found ---------------------------------------------------------------------------------------
+
+
+def _answers(status: int, body: bytes) -> Any:
+    async def planted(*_: Any) -> Answer:
+        return Answer(status, body)
+
+    return planted
+
+
+@pytest.mark.parametrize(
+    ("planted", "found"),
+    [
+        (problems.problem(500, "of ours"), "500"),
+        (Answer(418, b"{}"), "not described"),
+        (problems.problem(400, "CANARYFORM is no name"), "repeats what was sent"),
+        (problems.problem(400, "nothing was kept"), "0 messages are kept"),
+        (Answer(400, b'{"title": 1}'), "at \\$"),
+    ],
+)
+def test_a_planted_fault_is_found(
+    fuzzing: Fuzzing, monkeypatch: pytest.MonkeyPatch, planted: Answer, found: str
+) -> None:
+    monkeypatch.setattr(web, "_taken", _answers(planted.status, planted.body))
+    with pytest.raises(AssertionError, match=found):
+        _run(fuzzing, "bodies form first-contact-plus", 1)
