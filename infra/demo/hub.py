@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 FULL = "accept,book,start,assess,record,complete"
 WORK: dict[str, list[dict[str, str]]] = json.loads(Path(__file__).with_name("work.json").read_text())
@@ -222,10 +223,7 @@ class Client:
         return Heard(self._topics[record.topic], kind, headers, json.loads(record.value))
 
     async def send(self, case: Case, send: Send) -> "asyncio.Future[Any]":
-        """Hand a command to the producer. What comes back is done when Kafka has it, and raises where it could not be sent in time.
-
-        `flush` waits for that, and does not say which it was.
-        """
+        """Hand a command to the producer. What comes back is done when Kafka has it, and raises where it could not be sent in time."""
         headers = {
             "ce_specversion": "1.0",
             "ce_id": send.id,
@@ -247,8 +245,14 @@ class Client:
         )
         return delivered
 
-    async def flush(self) -> None:
-        await self._producer.flush()
+    async def deliver(self, *commands: tuple[Case, Send]) -> None:
+        """Hand commands over in order, all of them again with the same ids until Kafka has each: a repeat has no second effect."""
+        while commands:
+            try:
+                await asyncio.gather(*[await self.send(*one) for one in commands])
+                return
+            except KafkaError:
+                await asyncio.sleep(0.3)
 
 
 class Inbox:
@@ -336,17 +340,16 @@ class Work:
         return self.inbox.note(heard, None, **said)
 
     async def _act(self, now: float) -> None:
-        ready = [key for key, when in self.due.items() if when <= now]
-        for key in ready:
+        commands: list[tuple[Case, Send]] = []
+        for key in [key for key, when in self.due.items() if when <= now]:
             del self.due[key]
             case = self.cases[key]
             for step in self._steps(case):
                 send = command(case, step, self.visits)
                 case.awaiting, case.decided_on = send.id, case.version
                 case.ending.update(case.open_needs() if step.name == "complete" else ())
-                await self.client.send(case, send)
-        if ready:
-            await self.client.flush()
+                commands.append((case, send))
+        await self.client.deliver(*commands)
 
     def _steps(self, case: Case) -> list[Step]:
         """One step; all that are left at once where it must be fast."""

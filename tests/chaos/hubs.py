@@ -98,11 +98,4 @@ class Hubs:
 
     async def send(self, case: Case, send: Send) -> None:
         """Until Kafka has it: the same command again is the same command."""
-        while True:
-            try:
-                delivered = await self._client.send(case, send)
-                await self._client.flush()
-                await delivered
-                return
-            except KafkaError:
-                await asyncio.sleep(0.3)
+        await self._client.deliver((case, send))

@@ -1,10 +1,12 @@
 """What a simulated hub decides to do next, and what it says."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
-from infra.demo.hub import Case, OutOfOrder, Step, Work, command, hear, next_step, scripts
+from infra.demo.hub import Case, Client, OutOfOrder, Send, Step, Work, command, hear, next_step, scripts
 
 SCRIPT = scripts(["charnwood"], "accept,book,start,assess,record,complete")["charnwood"]
 NEEDS = ["minor-adaptations", "hearing-services"]
@@ -108,3 +110,24 @@ def test_a_fast_hub_accepts_and_completes_once() -> None:
     case.ending.update(case.open_needs())
     hear(case, "accepted", an_event(2, status="accepted"))
     assert work._steps(case) == []
+
+
+async def test_a_command_that_kafka_could_not_take_in_time_goes_again_with_the_same_id() -> None:
+    """A flush would say nothing of it, and the case would wait for its answer for ever."""
+    sent = []
+
+    class Hesitant(Client):
+        async def send(self, case: Case, send: Send) -> "asyncio.Future[Any]":
+            sent.append(send.id)
+            delivered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            if len(sent) == 1:
+                delivered.set_exception(KafkaTimeoutError())
+            else:
+                delivered.set_result(None)
+            return delivered
+
+    client = Hesitant.__new__(Hesitant)
+    case = a_case()
+    await client.deliver((case, command(case, Step("accept"), {})))
+    assert len(sent) == 2
+    assert len(set(sent)) == 1

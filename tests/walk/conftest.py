@@ -160,8 +160,7 @@ class HubAtWork:
     async def does(self, case: Case, name: str, argument: str = "", **changed: Any) -> None:
         """Give one command, decided on what was heard last, or as changed."""
         send = command(case, Step(name, argument), {})
-        await self._client.send(case, send._replace(data={**send.data, **changed}))
-        await self._client.flush()
+        await self._client.deliver((case, send._replace(data={**send.data, **changed})))
 
 
 HUBS = (
