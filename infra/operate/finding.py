@@ -60,7 +60,7 @@ class Row:
 
     @property
     def state(self) -> str:
-        """applied, discarded, asked (to be put back), waits (behind another), or parked."""
+        """applied, discarded, repeat (of one that was applied), asked (to be put back), waits (behind another), or parked."""
         if self.resolved_at is not None:
             return self.resolution or "resolved"
         return "waits" if self.waiting else "asked" if self.resubmit_at else "parked"

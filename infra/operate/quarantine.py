@@ -95,12 +95,15 @@ class Planned:
 
 
 async def plan_resubmit(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planned]:
-    """The rows that would be put back, those that follow them because they wait behind, and those that stay."""
-    beside = await _beside(engine, rows)
-    touched = {row.name for row in rows if row.state == "parked"}
-    behind = _behind(beside, touched)
+    """The rows that would be put back, those that follow them, as repeats or because they wait behind, and those that stay."""
+    beside, named = await _beside(engine, rows), {row.name for row in rows}
+    touched = [row for row in rows if row.state == "parked"]
+    same = {(*_event(row), row.record.value) for row in touched if row.event_id is not None}
+    repeats = [row for row in beside if row.name not in named and (*_event(row), row.record.value) in same]
+    behind = _behind(beside, {row.name for row in (*touched, *repeats)})
     planned = [_resubmitting(row, behind.get(row.name)) for row in rows]
-    return planned + _following(beside, _behind(beside, set()), behind, {row.name for row in rows})
+    planned += [Planned(row, "follows", "a repeat of one of these") for row in repeats]
+    return planned + _following(beside, _behind(beside, set()), behind, named | {row.name for row in repeats})
 
 
 def _resubmitting(row: Row, behind: str | None) -> Planned:

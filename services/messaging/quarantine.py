@@ -146,12 +146,17 @@ class Standing:
     chains: set[Chain]
     places: set[tuple[str, tuple[str, int, int, str]]]
     discarded: set[tuple[str, str, str | None]]
+    applied: set[tuple[str, str, str | None, str]]
 
     def is_settled(self, person_key: str, record: Record) -> bool:
-        """True for a record that was parked and is resolved, when Kafka brings it again; and for any repeat of a discarded one."""
-        return bool(self.places or self.discarded) and (
-            (person_key, _place(record)) in self.places
-            or (person_key, record.topic, event_id(record)) in self.discarded
+        """True for a record that was parked and is resolved, when Kafka brings it again; for any repeat of a discarded one; and for
+        a repeat, with the same bytes, of one that was applied, perhaps corrected."""
+        if not (self.places or self.discarded or self.applied):
+            return False
+        place = _place(record)
+        repeated = (person_key, record.topic, event_id(record))
+        return (
+            (person_key, place) in self.places or repeated in self.discarded or (*repeated, place[-1]) in self.applied
         )
 
 
@@ -164,14 +169,16 @@ async def standing(tx: Transaction, schema: str, person_keys: Iterable[str], rec
         "offsets": [record.offset for record in records],
         "events": [event_id(record) or "" for record in records],
     }
-    found = Standing(set(), set(), set())
+    found = Standing(set(), set(), set(), set())
     for row in await tx.execute(_standing(schema), columns):
         if row.resolved_at is None:
             found.chains.update((row.person_key, chain) for chain in (row.chain, *row.also))
             continue
         found.places.add((row.person_key, (row.topic, row.partition, row.offset, row.content)))
-        if row.resolution == "discarded" and row.event_id:
+        if row.event_id and row.resolution == "discarded":
             found.discarded.add((row.person_key, row.topic, row.event_id))
+        elif row.event_id:
+            found.applied.add((row.person_key, row.topic, row.event_id, row.content))
     return found
 
 
@@ -185,7 +192,7 @@ def _standing(schema: str) -> TextClause:
         from {schema}.quarantine
         where person_key = any(cast(:keys as text[]))
           and (resolved_at is null or (topic, partition, "offset") in (select topic, partition, "offset" from given)
-               or resolution = 'discarded' and (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - the schema is a name of ours
+               or (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - the schema is a name of ours
 
 
 # ---- putting back ---------------------------------------------------------------------------------------------------
@@ -254,7 +261,7 @@ def _named(rows: Collection[Parked]) -> dict[str, list[Any]]:
 
 
 async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolution: str) -> None:
-    """These are done: what waits behind them may go."""
+    """These are done, and their repeats with them: what waits behind them may go."""
     if rows:
         await tx.execute(
             text(f"""
@@ -263,6 +270,16 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolu
                 from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
                 where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - the schema is a name of ours
             {"resolution": resolution, **_named(rows)},
+        )
+        await tx.execute(
+            text(f"""
+                update {schema}.quarantine as again set resolved_at = clock_timestamp(), resolution = 'repeat'
+                from {schema}.quarantine as parked
+                where (parked.person_key, parked.id) in (
+                        select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
+                  and again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
+                  and again.event_id = parked.event_id and again.content = parked.content"""),  # noqa: S608 - the schema is a name of ours
+            _named(rows),
         )
 
 

@@ -310,6 +310,37 @@ async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engi
     assert not [word for word in PERSONAL if word in json.dumps(shown)]
 
 
+async def test_the_repeats_of_a_record_that_was_corrected_are_dropped_and_what_waits_goes_on(
+    engine: AsyncEngine,
+) -> None:
+    """A relay sends again what it does not know to have arrived: the same poison at another place, before and after it is mended."""
+    good = a_record(received(GP, a_referral()), id="poison")
+    bad = broken(good, b'{"reference": "LB-GP00-0000-0001"}')
+    again, later = (dataclasses.replace(bad, offset=bad.offset + more) for more in (100_000, 200_000))
+    [row, *_] = await parked(engine, bad, again, a_record(updated(GP, a_form())))
+    row = await edits.edit(engine, row, good.value, {}, BY)
+    planned = await quarantine.plan_resubmit(engine, [row])
+    await quarantine.act(engine, planned, BY)
+    await a_router(engine).release()
+    await a_router(engine).receive([later, a_record(cancelled(GP, version=3))])
+
+    assert [(one.what, one.why) for one in planned] == [
+        ("resubmit", ""),
+        ("follows", "a repeat of one of these"),
+        ("follows", "waits behind one of these"),
+    ]
+    assert await rows(engine, "select resolution from router.quarantine order by id") == [
+        ("applied",),
+        ("repeat",),
+        ("applied",),
+    ]
+    assert await rows(engine, "select type from router.input order by position") == [
+        ("uk.lightbulb.referral.received.v1",),
+        ("uk.lightbulb.referral.updated.v1",),
+        ("uk.lightbulb.referral.cancelled.v1",),
+    ]
+
+
 async def test_a_header_can_be_edited(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()))
     unknown = tuple((name, b"v9" if name == "ce_type" else value) for name, value in good.headers)
