@@ -2,8 +2,7 @@
 
     python -m tests.fuzz.http --seconds 600
 
-What must hold of each request: one answer, never a server error, as the document describes it; nobody's data in a refusal; one kept
-record for each authenticated, complete message, and none otherwise. A body that breaks this is printed by hypothesis, made small.
+What must hold of each request is in http_asked.py. What breaks it is printed by hypothesis, made small.
 """
 
 import argparse
@@ -12,184 +11,15 @@ import re
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.core.failures import FailureGroup
 
 from infra.embedded import providers
 from infra.migrations import migrate
-from services.messaging import metrics
 from tests import canaries
-from tests.fuzz.http_bodies import Way, ways
+from tests.fuzz.http_asked import Fuzzing
 from tests.fuzz.http_served import Served
-from tests.intake.described import hold
-from tests.intake.running import Reply
-
-NOTHING_KEPT = {401, 405, 406, 408, 413, 415, 429, 500, 503}
-"""What is answered before a message is whole, or where nothing could be promised."""
-
-
-@dataclass
-class Fuzzing:
-    """One run against one intake. `counts`: requests by way in and status."""
-
-    served: Served
-    examples: int
-    derandomize: bool = True
-    number: int = 0
-    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
-
-    @cached_property
-    def _operations(self) -> list[Any]:
-        schema = schemathesis.openapi.from_dict(dict(self.served.document))
-        return [found.ok() for found in schema.get_all_operations()]
-
-    def targets(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Everything that can be fuzzed, by name."""
-        for way in ways():
-            yield f"bodies {way.name}", self._hypothesis(way.bodies, lambda body, way=way: self.send(way, body))  # type: ignore[misc]
-            yield f"headers {way.name}", self._hypothesis(HEADERS, lambda told, way=way: self.send(way, b"{}", told))  # type: ignore[misc]
-        for described in self._operations:
-            for mode in GenerationMode if described.body.items else [GenerationMode.POSITIVE]:
-                cases = described.as_strategy(generation_mode=mode)
-                yield f"document {described.label} {mode.value}", self._hypothesis(cases, self.ask)
-
-    def _hypothesis(self, strategy: st.SearchStrategy[Any], check: Callable[[Any], None]) -> Callable[[], None]:
-        quiet = [
-            HealthCheck.too_slow,
-            HealthCheck.filter_too_much,
-            HealthCheck.data_too_large,
-            HealthCheck.large_base_example,
-        ]
-        phases = (Phase.generate, Phase.shrink)
-
-        @settings(
-            max_examples=self.examples,
-            derandomize=self.derandomize,
-            deadline=None,
-            database=None,
-            suppress_health_check=quiet,
-            phases=phases,
-        )
-        @given(sent=strategy)
-        def run(sent: Any) -> None:
-            check(sent)
-
-        return run if self.derandomize else seed(self.number)(run)
-
-    # -- one request
-
-    def send(self, way: Way, body: bytes, headers: Mapping[str, str] = {}) -> None:
-        """One body by its own partner, where `headers` say nothing else."""
-        headers = {"Content-Type": way.media_type, **self.served.authorization(way.sender), **headers}
-        before, counted = self.served.kept(), _counted(way.sender)
-        reply = self.served.call("POST", way.path, body, headers)
-        hold(self.served.document, "POST", way.path, reply)
-        self._judge(way.path, reply, before)
-        if not way.is_file and reply.status not in NOTHING_KEPT:
-            assert _counted(way.sender) == counted + 1, f"{way.path}: {reply.status} is not counted once"
-
-    def ask(self, case: Any) -> None:
-        """One request that the document allows, or that it does not."""
-        before = self.served.kept()
-        headers = self.served.authorization(SENDERS.get(case.path, "hub-blaby"))
-        try:
-            answer = case.call_and_validate(base_url=self.served.url, headers=headers, checks=CHECKS, timeout=30)
-        except FailureGroup as group:
-            raise AssertionError(
-                f"{case.method} {case.path}: {[type(one).__name__ for one in group.exceptions]}"
-            ) from group
-        told = {name.lower(): values[0] for name, values in answer.headers.items()}
-        self._judge(case.path, Reply(answer.status_code, told, answer.content), before, method=case.method)
-
-    def _judge(self, path: str, reply: Reply, before: tuple[int, int], method: str = "POST") -> None:
-        self.counts[path, reply.status] += 1
-        assert reply.status < 500, f"{path}: {reply.status}"
-        assert not _tells_of_somebody(reply), f"{path}: {reply.status} repeats what was sent"
-        messages, files = (now - then for now, then in zip(self.served.kept(), before, strict=True))
-        takes = method == "POST" and path.startswith(("/fhir/$process-message", "/hl7v2", "/forms/", "/councils/"))
-        is_kept = takes and reply.status not in NOTHING_KEPT
-        if path.startswith("/councils/"):
-            is_kept |= (
-                reply.status == 413
-            )  # a line or a header that is too long: the file came to its end, and is kept as refused
-            assert files == is_kept, f"{path}: {reply.status}, and {files} files are kept"
-        else:
-            assert (messages, files) == (is_kept, 0), f"{path}: {reply.status}, and {messages} messages are kept"
-        if self.served.kept()[0] > 2_000:
-            self.served.empty()
-
-
-schemathesis.checks.load_all_checks()
-for spoken in ("application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7", "text/csv"):
-    schemathesis.serializer(spoken)(
-        lambda _, value: value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
-    )
-CHECKS = [
-    schemathesis.checks.CHECKS.get_one(name)
-    for name in (
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_headers_conformance",
-        "response_schema_conformance",
-    )
-]
-
-
-_TOLD = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60)
-HEADERS = st.dictionaries(
-    st.sampled_from(
-        [
-            *(
-                "X-Request-Id",
-                "X-Correlation-Id",
-                "traceparent",
-                "Accept",
-                "Content-Type",
-                "Authorization",
-                "Content-Encoding",
-            ),
-            *("NHSD-Target-Identifier", "NHSD-End-User-Organisation", "use-context", "Expect", "Cookie", "Range"),
-        ]
-    ),
-    _TOLD
-    | st.sampled_from(
-        ["application/fhir+json", "text/csv", "*/*", "e30=", "W10=", "gzip", "999 000 0018", "0" * 8_000]
-    ),
-    max_size=6,
-)
-"""Headers of any printable value; what stands for line ends never reaches us as one."""
-
-
-def _counted(partner: str) -> float:
-    """Messages of a partner that the metrics count."""
-    samples = (sample for metric in metrics.MESSAGES.collect() for sample in metric.samples)
-    return sum(one.value for one in samples if one.name.endswith("_total") and one.labels["partner"] == partner)
-
-
-def _tells_of_somebody(reply: Reply) -> bool:
-    """True where an answer that refuses holds what our people are known by. HL7 v2 repeats the sender's own header: MSH and MSA."""
-    lines = reply.body.decode("utf-8", "replace").splitlines()
-    own = [line for line in lines if not line.startswith(("MSH", "MSA"))]
-    return reply.status >= 400 and bool(canaries.PERSONAL.search("\n".join(own)))
-
-
-SENDERS = {way.path: way.sender for way in ways()}
-"""Whose credential is shown at an address; at others a hub's, which may read."""
-
-
-# ---- the long run ---------------------------------------------------------------------------------------------------
 
 
 def run(seconds: float | None, number: int, examples: int) -> int:

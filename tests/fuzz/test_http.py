@@ -8,7 +8,7 @@ import pytest
 from services.intake import web
 from services.intake.answers import problems
 from services.intake.ledger import Answer
-from tests.fuzz.http import Fuzzing
+from tests.fuzz.http_asked import Fuzzing
 from tests.fuzz.http_served import Served
 
 SHORT = ("bars", "form first-contact-plus", "form hospital-discharge", "hl7v2", "file blaby", "file charnwood")
