@@ -49,15 +49,24 @@ def aimed(bug: Bug, seed: int) -> Plan:
         return made
     services = ("intake", "router", "notifier")
     aim = services.index(bug.service) if bug.service in services else 1
-    faults = tuple(Fault(name, 2.0 + 1.5 * at, bug.seconds, aim + 3 * seed) for at, name in enumerate(bug.faults))
+    faults = tuple(Fault(name, 2.0 + 1.5 * at, bug.seconds, aim + 30 * seed) for at, name in enumerate(bug.faults))
     return dataclasses.replace(made, faults=faults)
 
 
 def crowded(made: Plan) -> Plan:
-    """The same people, each with one referral that is updated twice while its hub begins its work."""
-    inputs = (Say(0, "new", 0), Say(0, "update", 1), Do(0, "next"), Say(0, "update", 2))
+    """The same people, a second apart, each with one referral that is updated in the moment in which its hub begins its work.
+
+    So few at a time that each input is a batch of its own: one that fails with others is tried again alone, and then it is late enough.
+    """
+    inputs = (Say(0, "new", 0), Say(0, "update", 1), Do(0, "next"))
     people = [
-        dataclasses.replace(person, number=2 * person.number + 1, referrals=person.referrals[:1], inputs=inputs)
+        dataclasses.replace(
+            person,
+            number=2 * person.number + 1,
+            referrals=person.referrals[:1],
+            inputs=inputs,
+            begins_at=1.5 + person.number,
+        )
         for person in made.people
     ]
     return dataclasses.replace(made, people=tuple(people))

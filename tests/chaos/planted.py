@@ -23,7 +23,7 @@ class Bug:
     seconds: float = 5.0
     """How long each of the faults lasts."""
     crowded: bool = False
-    """Everybody's updates and commands come at once, on different topics."""
+    """Each update comes at once with a command, on another topic."""
 
 
 def plant(name: str, service: str) -> None:
@@ -294,7 +294,7 @@ BUGS = {
         unlocked_person,
         (4, 8, 12),
         ("slow-postgres",),
-        seconds=11.0,
+        seconds=18.0,
         crowded=True,
     ),
     "answer-before-commit": Bug(
