@@ -58,7 +58,9 @@ class Bounded(HttpToolsProtocol):
         self._answering = self.app
         self._running: RequestResponseCycle | None = None
         self._patience: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._head_bytes = (
+            0  # since what the application was given last: a head, what stands around chunks, fields behind them
+        )
         self._is_in_body = False
         self.idle[self] = None
         self._wait()
@@ -70,15 +72,21 @@ class Bounded(HttpToolsProtocol):
         self._work()
 
     def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing() or self.parser is None:
             return
-        if not self._is_in_body:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.bounds.head_bytes:
-                self._refuse(431)
+        if self._head_bytes > self.bounds.head_bytes:
+            self._refuse(400 if self._is_in_body else 431)
         if not self._has_in_hand() and not self.transport.is_closing():
             self._wait()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
+        """Who has sent a whole request and closes that direction still gets the answer, and then the end."""
+        if not self._has_in_hand() or self._is_in_body:
+            return None
+        self.cycle.keep_alive = False
+        return True
 
     # ---- a request ----------------------------------------------------------------------------------------------
 
@@ -92,13 +100,21 @@ class Bounded(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _wrong_head(self) -> int | None:
+        """Also where a body comes in a coding that nothing here undoes, or in two: what stands before and behind us may see another end."""
         size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            return 400
         if len(self.url) > self.bounds.url_bytes:
             return 414
         return 431 if size > self.bounds.head_bytes or len(self.headers) > self.bounds.head_fields else None
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._is_in_body = False
+        self._head_bytes, self._is_in_body = 0, False
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -109,6 +125,8 @@ class Bounded(HttpToolsProtocol):
         super().on_response_complete()
         if not self._has_in_hand() and not self.transport.is_closing():
             self.idle[self] = None
+            if self._is_in_body:  # what is still coming is read for so long, so that the sender gets to its answer
+                self._wait()
 
     def _has_in_hand(self) -> bool:
         return self._running is not None and not self._running.response_complete
