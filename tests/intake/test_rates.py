@@ -16,7 +16,7 @@ from tests.intake.council_client import upload
 from tests.intake.council_files import a_file, a_row
 from tests.intake.messages import a_bars_message, a_form
 from tests.intake.running import DIRECTORY, InProcess, Installation, Reply, rows
-from tests.intake.ward import Wards, a_referral, acknowledged, framed
+from tests.intake.ward import SECONDS, Wards, a_referral, acknowledged, framed
 
 
 class Clock:
@@ -164,6 +164,12 @@ async def test_the_others_get_problem_details_and_nothing_is_kept(exhausted: InP
 # ---- over MLLP ------------------------------------------------------------------------------------------------------
 
 
+async def slowed_down(wards: Wards) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not wards.mllp.counts["uhl", "slowed down"]:
+            await asyncio.sleep(0.01)
+
+
 async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused(
     installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,8 +180,7 @@ async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused
         connection = await wards.connect()
         await connection.write(b"".join(framed(a_referral(id=str(number))) for number in range(5)))
         assert [acknowledged(await connection.answer())[0] for _ in range(3)] == ["AA"] * 3
-        while not wards.mllp.counts["uhl", "slowed down"]:
-            await asyncio.sleep(0.01)
+        await slowed_down(wards)
         assert len(await rows(engine, "select 1 from intake.message")) == 3
         clock.at += 1
         assert [acknowledged(await connection.answer())[0] for _ in range(2)] == ["AA"] * 2
@@ -189,8 +194,7 @@ async def test_a_stop_does_not_wait_for_who_waits_for_its_turn(installation: Ins
         wards.mllp.intake = dataclasses.replace(wards.intake, rates=rates)
         connection = await wards.connect()
         await connection.write(framed(a_referral()))
-        while not wards.mllp.counts["uhl", "slowed down"]:
-            await asyncio.sleep(0.01)
+        await slowed_down(wards)
         await wards.mllp.stop()
         assert await connection.rest() == b""
     assert await rows(engine, "select 1 from intake.message") == []

@@ -62,5 +62,7 @@ def _description(intake: Intake) -> str:
         "Any 2xx means that the message is ours and will not be lost; anything else, that it is still the sender's. A repeat is "
         "recognised, so a message whose answer was lost can be sent again. BaRS-shaped: no BaRS use case exists for housing.\n\n"
         f"Limits: {intake.max_body_bytes:,} bytes a message, within {limits.BODY_SECONDS:g} s; {limits.IN_HAND} requests of a partner "
-        "at once; so many messages a second as its entry allows, else 429 with Retry-After. All of them are in docs/limits.md."
+        "at once; so many messages a second as its entry allows, else 429 with Retry-After. All of them are in docs/limits.md. What is "
+        "no request, or larger in its head than is taken, is answered in plain text before any address is looked at: 400, 408, 414, "
+        "431, and 503 where no connection is free."
     )
