@@ -1,6 +1,7 @@
 """Options that several of these commands have, and how a command reaches the database."""
 
 import asyncio
+import getpass
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operate.edits import EditRefused
 from infra.operate.finding import NoSuchRow
+from infra.operate.recorded import By
 from infra.operate.replay import CannotReplay
 from infra.terminal import Refused, database_of, servers_asked
 from services.messaging import database
@@ -80,3 +82,11 @@ def at(given: str | None, option: str) -> datetime | None:
         return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found and found.astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter("a time such as 2026-11-23T08:00 is expected", param_hint=option) from None
+
+
+def somebody(who: str | None, why: str | None) -> By:
+    """Who does it: as named, else who is logged in."""
+    try:
+        return By(who or getpass.getuser(), why)
+    except (OSError, KeyError):  # a container's user may have no name
+        raise typer.BadParameter("this user has no name: say who does it; it is recorded", param_hint="--who") from None

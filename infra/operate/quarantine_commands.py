@@ -1,6 +1,5 @@
 """`lightbulb quarantine`: list, show, resubmit, discard."""
 
-import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +29,7 @@ from infra.operate.options import (
     Why,
     between,
     run,
+    somebody,
 )
 from infra.operate.quarantine import Planned
 from infra.operate.recorded import By
@@ -120,7 +120,7 @@ def resubmit(
     Example:  lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
-    by = _named(who, why, "--edit") if edit else By(who or getpass.getuser(), why)
+    by = _named(who, why, "--edit") if edit else somebody(who, why)
     correction = _correction(edit, header)
 
     async def resubmitting(engine: AsyncEngine) -> Done:

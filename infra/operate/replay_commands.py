@@ -1,7 +1,6 @@
 """`lightbulb replay` and `lightbulb republish`."""
 
 import contextlib
-import getpass
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operate import republish as republishing
-from infra.operate.options import AsJson, DryRun, Who, Why, asking, at, run
-from infra.operate.recorded import By
+from infra.operate.options import AsJson, DryRun, Who, Why, asking, at, run, somebody
 from infra.operate.replay import Proof
 from infra.operate.republish import Again
 from infra.terminal import DEFAULT_DATA, DIRECTORY, Data, complaints, console, database_of, settings_of
@@ -126,7 +124,7 @@ def republish(
         raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--hub")
     start = at(since, "--since")
     assert start is not None
-    by = By(who or getpass.getuser(), why)
+    by = somebody(who, why)
 
     async def publishing(engine: AsyncEngine) -> Again:
         return await (republishing.plan(engine, hub, start) if dry_run else republishing.run(engine, hub, start, by))

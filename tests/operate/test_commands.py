@@ -1,6 +1,7 @@
 """The commands as people type them: what they say, how they refuse, and their exit codes."""
 
 import asyncio
+import getpass
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,15 @@ def test_an_id_that_names_nothing_is_refused_in_a_sentence(parked: str, command:
 def test_one_unknown_id_among_others_leaves_all_untouched(parked: str) -> None:
     assert isinstance(lightbulb("resubmit", parked, "router:0").exception, Refused)
     assert states() == ["parked", "waits"]
+
+
+def test_a_user_without_a_name_is_asked_for_one(parked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert lightbulb("resubmit", parked, "--wait", "0").exit_code == 2
+    assert lightbulb("resubmit", parked, "--wait", "0", "--who", "A. Operator").exit_code == 0
 
 
 def states() -> list[str]:
