@@ -14,10 +14,7 @@ from services.messaging import cloudevents
 from services.messaging.cloudevents import Record, Undecodable
 from services.messaging.database import Transaction
 from services.messaging.quarantine import headers_kept
-from services.router.batch import Unreadable, read_record
-
-UNKNOWN = "unknown"
-"""The person key that the router parks a record under that names nobody."""
+from services.router.batch import UNKNOWN, Unreadable, read_record
 
 
 class EditRefused(Exception):

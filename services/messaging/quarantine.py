@@ -195,6 +195,26 @@ def _standing(schema: str) -> TextClause:
                or (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - the schema is a name of ours
 
 
+async def moved(tx: Transaction, schema: str, person_key: str, records: Sequence[Record]) -> set[Record]:
+    """Those of these records that were parked under `person_key`, where they were no use to anybody, and belong elsewhere since an edit."""
+    if not records:
+        return set()
+    rows = await tx.execute(
+        text(f"""
+            select topic, partition, "offset", content from {schema}.quarantine
+            where person_key <> :key and (topic, partition, "offset") in (
+                select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[])))"""),  # noqa: S608 - the schema is a name of ours
+        {
+            "key": person_key,
+            "topics": [record.topic for record in records],
+            "partitions": [record.partition for record in records],
+            "offsets": [record.offset for record in records],
+        },
+    )
+    places = {tuple(row) for row in rows}
+    return {record for record in records if _place(record) in places}
+
+
 # ---- putting back ---------------------------------------------------------------------------------------------------
 
 

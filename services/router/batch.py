@@ -49,6 +49,9 @@ SOURCE = "/lightbulb/router"
 EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
 """Namespace of our event ids (RFC 9562 UUID version 5): made of the input and the place among what it led to."""
 
+UNKNOWN = PersonKey("unknown")
+"""The person key that a record is parked under that names nobody."""
+
 _PERSON_KEY = re.compile(r"[0-9a-f]{32}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -140,7 +143,7 @@ def _unreadable(record: Record, reason: str) -> Unreadable:
     key = told.get("person_key") or (record.key or b"").decode("ascii", "replace")
     chain = told.get("reference") or told.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
     known = isinstance(key, str) and _PERSON_KEY.fullmatch(key)
-    return Unreadable(record, reason, PersonKey(str(key) if known else "unknown"), _printable(str(chain)))
+    return Unreadable(record, reason, PersonKey(str(key)) if known else UNKNOWN, _printable(str(chain)))
 
 
 def _leniently(value: bytes) -> dict[str, Any]:
@@ -186,7 +189,11 @@ class _Batch:
         locked = await store.lock(self.tx, [one.person_key for one in read])
         standing = await quarantine.standing(self.tx, SCHEMA, locked.last, records)
         self.parked = standing.chains
-        await self._apply([one for one in read if not standing.is_settled(one.person_key, one.record)], locked)
+        moved = await quarantine.moved(
+            self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
+        )
+        settled = {one.record for one in read if standing.is_settled(one.person_key, one.record)} | moved
+        await self._apply([one for one in read if one.record not in settled], locked)
         in_order = [self.parkings[record] for record in dict.fromkeys(records) if record in self.parkings]
         await quarantine.park(self.tx, SCHEMA, in_order)
 

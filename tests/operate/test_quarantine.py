@@ -398,6 +398,25 @@ async def test_a_record_of_ours_under_a_wrong_key_is_refused_with_what_to_do(eng
             await edits.edit(engine, row, record.value, {}, BY)
 
 
+async def test_a_record_that_named_nobody_is_not_parked_anew_when_kafka_brings_it_again(engine: AsyncEngine) -> None:
+    """Neither while its edit waits, nor when it was applied: it stands under the person that the edit names."""
+    good = a_record(received(GP, a_referral()))
+    nobodys = dataclasses.replace(broken(good, b"\xff"), key=b"no key")
+    [row] = await parked(engine, nobodys)
+    with pytest.raises(EditRefused):
+        await edits.edit(engine, row, good.value, {}, BY)
+    command = a_command("blaby", Accept, "a case", key="nobody")
+    [_, row] = await parked(engine, command)
+    value = a_command("blaby", Accept, "a case").value
+    row = await edits.edit(engine, row, value, {}, BY)
+    assert row.person_key == KEY
+    for _ in range(2):
+        await a_router(engine).receive([command])
+        assert len(await finding.find(engine, Filters(topic="hub.blaby.command", resolved=True))) == 1
+        await resubmit(engine, [row])
+        await a_router(engine).release()
+
+
 async def test_an_edit_of_what_was_resolved_meanwhile_is_refused(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()))
     [row] = await parked(engine, broken(good, b"{}"))
