@@ -13,6 +13,7 @@ from sqlalchemy import TextClause, text
 
 from schemas.events import CaseEvent, Event
 from schemas.model import CaseId, OnsCode, PersonKey, Reference
+from services.messaging import tracing
 from services.messaging.cloudevents import Record, value_of
 from services.messaging.database import Transaction
 from services.router.state import Case, KeyState, KnownPerson, KnownReferral
@@ -109,7 +110,15 @@ _MARK = text("""
 
 
 def _headers(record: Record) -> str:
-    return json.dumps({name: value.decode() for name, value in record.headers if value is not None})
+    """An event's own attributes, and the context of its trace. What else came with it may be any text, and is not kept."""
+    own = [(name, value) for name, value in record.headers if value is not None and name.startswith(_OWN)]
+    headers = {name: value.decode() for name, value in own}
+    if context := tracing.carried(record.headers):
+        headers[tracing.HEADER] = context
+    return json.dumps(headers)
+
+
+_OWN = ("ce_", "content-type")
 
 
 async def is_marked(tx: Transaction, one: Input) -> bool:

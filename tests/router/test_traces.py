@@ -34,6 +34,11 @@ async def test_where_traces_are_off_everything_that_follows_carries_what_came(en
     assert await carried(engine) == {SENT}
     await apply(engine, with_context(a_record(updated(GP, a_form())), "CANARYSON"))
     assert await carried(engine) == {SENT, None}
+    kept = [
+        json.loads(headers) for (headers,) in await rows(engine, "select headers from router.input order by position")
+    ]
+    assert [headers.get("traceparent") for headers in kept] == [SENT, None]
+    assert not [name for headers in kept for name in headers if name in ("tracestate", "baggage")]
 
 
 async def test_each_output_of_a_batch_is_in_the_trace_of_its_own_cause(engine: AsyncEngine, traces: Traces) -> None:
