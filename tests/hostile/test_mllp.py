@@ -85,7 +85,7 @@ async def test_the_largest_messages_at_once_get_one_answer_each(victim: Victim) 
     large = framed(a_referral() + note * ((1_048_000 - 1_000) // len(note)))
     too_large = framed(a_referral() + note * 1_500)
     async with unharmed(victim):
-        engines = [await victim.connect("lpt") for _ in range(16)]
+        engines = [await victim.connect("lpt") for _ in range(8)]
         for number, engine in enumerate(engines):
             engine.writer.write(too_large if number % 2 else large)
         async with asyncio.timeout(SECONDS):

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from services.intake import limits
 from tests.intake.messages import a_bars_message
 from tests.intake.running import CHECKOUT, Installation, Processes
 from tests.intake.test_mllp_tls import Keys
@@ -33,12 +34,12 @@ SHORT = {
 
 
 class Victim(Processes):
-    """Intake with HTTP, two MLLP ports and MLLP over TLS; `limits` that are not as usual."""
+    """Intake with HTTP, two MLLP ports and MLLP over TLS; `shorter`: limits that are not as usual."""
 
-    def __init__(self, installation: Installation, keys: Keys, ports: list[int], limits: dict[str, Any]) -> None:
+    def __init__(self, installation: Installation, keys: Keys, ports: list[int], shorter: dict[str, Any]) -> None:
         self.ports = dict(zip(("uhl", "lpt", "tls"), ports, strict=True))
         self.keys = keys
-        self._limits = limits
+        self._limits = shorter
         access = {name: {"mllp_port": self.ports[name]} for name in ("uhl", "lpt")}
         access["uhl"]["certificate_sha256"] = [keys.of["uhl"][2]]  # type: ignore[assignment]
         give(installation.folder / "deployment.yaml", access)
@@ -58,6 +59,16 @@ class Victim(Processes):
     @property
     def process(self) -> psutil.Process:
         return psutil.Process(self.started[0].pid)
+
+    @property
+    def most(self) -> int:
+        """Connections that it takes over HTTP."""
+        return int(self._limits.get("HTTP_CONNECTIONS", limits.HTTP_CONNECTIONS))
+
+    def connections(self) -> int:
+        """Those that it has over HTTP."""
+        has = self.process.net_connections("tcp")
+        return len([one for one in has if one.laddr.port == self.port and one.status == psutil.CONN_ESTABLISHED])
 
     async def serves(self) -> None:
         """One good message each way, on connections of their own."""

@@ -1,10 +1,14 @@
 """The search of the run's logs finds what it is for."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from services.messaging import database
 from services.messaging.telemetry import log
 from tests import canaries
 
@@ -22,3 +26,32 @@ def test_this_run_is_logged_at_debug_and_client_libraries_say_only_where(pytestc
     written = file.read_text()
     assert "this_run_is_logged" in written
     assert "client library: test_canaries." in written
+
+
+async def test_a_person_in_a_column_that_is_not_for_people_is_found_by_its_name(migrated: str) -> None:
+    engine = database.connect(migrated)
+    async with engine.connect() as connection:
+        assert await canaries.in_columns(connection) == []
+        for planted in (
+            "insert into intake.secret_check values (true, 'CANARYSON', now())",
+            "insert into router.operator_action (action, who, why, what) values ('show', 'me', '', '{\"who\": \"999 000 0018\"}')",
+        ):
+            await connection.exec_driver_sql(planted)
+        found = await canaries.in_columns(connection)
+        assert found == ["intake.secret_check.value", "router.operator_action.what"]
+    await engine.dispose()
+
+
+async def test_what_may_hold_people_are_columns_that_there_are(migrated: str) -> None:
+    engine = database.connect(migrated)
+    async with engine.connect() as connection:
+        columns = {name for name, _ in await connection.exec_driver_sql(canaries.COLUMNS)}
+    await engine.dispose()
+    assert columns >= canaries.MAY_HOLD
+
+
+def test_a_person_in_a_command_line_is_found_by_the_processs_number() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "CANARY" + "SON"], stdin=subprocess.PIPE) as planted:
+        processes = [psutil.Process(), psutil.Process(planted.pid)]
+        assert canaries.in_processes(processes) == [str(planted.pid)]
+        planted.kill()
