@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.http --seconds 600
 
-What must hold of each request is in http_asked.py. What breaks it is printed by hypothesis, made small.
+What must hold of each request is in http_asked.py. What breaks it is made small, and kept in .cache/fuzz/found.
 """
 
 import argparse
@@ -21,6 +21,8 @@ from tests import canaries
 from tests.fuzz.http_asked import Fuzzing
 from tests.fuzz.http_served import Served
 
+FOUND = Path(__file__).resolve().parents[2] / ".cache" / "fuzz" / "found"
+
 
 def run(seconds: float | None, number: int, examples: int) -> int:
     """Round after round with other seeds for so long (None: one round), with a line for each. 1 where something is found, and shown."""
@@ -33,7 +35,7 @@ def run(seconds: float | None, number: int, examples: int) -> int:
                 try:
                     target()
                 except BaseException as found:
-                    return _found(name, number, found)
+                    return _found(name, number, found, fuzzing.last)
                 if seconds is not None and time.monotonic() >= until:
                     break
             print(
@@ -58,11 +60,13 @@ def _left(until: float) -> str:
     return f"{max(0.0, until - time.monotonic()):.0f} s left"
 
 
-def _found(name: str, number: int, found: BaseException) -> int:
+def _found(name: str, number: int, found: BaseException, sent: bytes) -> int:
     if isinstance(found, KeyboardInterrupt | SystemExit):
         raise found
-    notes = "\n".join(getattr(found, "__notes__", []))
-    print(f"http: FOUND in {name}, seed {number}: {found}\n{notes}", flush=True)
+    FOUND.mkdir(parents=True, exist_ok=True)
+    file = FOUND / f"http-{name.split()[-1]}-{number}"
+    file.write_bytes(sent)
+    print(f"http: FOUND in {name}, seed {number}: {found}\n  what was sent is in {file}", flush=True)
     return 1
 
 

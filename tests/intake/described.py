@@ -40,7 +40,7 @@ def _hold_body(document: Document, where: str, content: Mapping[str, Any], reply
     assert given in described or "*/*" in described, f"{where}: {given} is not described"
     body = described.get(given, described.get("*/*", {}))
     if ref := body.get("schema", {}).get("$ref"):
-        value = json.loads(reply.body) if given.endswith("json") else reply.body.decode()
+        value = json.loads(reply.body) if given.endswith("json") else reply.body.decode("utf-8", "replace")
         schema = {"$ref": ref, "components": document["components"]}
         wrong = next(Draft202012Validator(schema).iter_errors(value), None)
         assert wrong is None, f"{where}: {ref} at {wrong.json_path} by {wrong.validator}"
