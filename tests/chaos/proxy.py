@@ -46,13 +46,14 @@ class Wire:
     waited: int = 0
     lost: int = 0
     _asked: int = 0
+    _refuses: bool = False
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
     async def mend(self) -> None:
         """Carry again, at once and everything."""
-        self.delay, self.loses = 0.0, None
+        self.delay, self.loses, self._refuses = 0.0, None, False
         self._flows.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._carry, HOST, self.port)
@@ -64,6 +65,11 @@ class Wire:
             self._server = None
         self.end_connections()
 
+    def refuse(self) -> None:
+        """Connections end, and so does each that is made, at once: where they are short, a cut is seen by those that come."""
+        self.end_connections()
+        self._refuses = True
+
     def end_connections(self) -> None:
         self.ended += len(self._open) // 2
         for writer in list(self._open):
@@ -74,6 +80,10 @@ class Wire:
         self._flows.clear()
 
     async def _carry(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            self.ended += 1
+            near_out.transport.abort()
+            return
         try:
             far, far_out = await asyncio.open_connection(HOST, self.to())
         except OSError:

@@ -90,7 +90,7 @@ def _figures(found: Sequence[Result]) -> Iterator[str]:
         )
     seconds = [result.seconds for result in found]
     if seconds:
-        yield f"\nA seed took {median(seconds):.0f} s (median), {max(seconds):.0f} s at most, both of its runs together.\n"
+        yield f"\nA seed took {median(seconds):.0f} s (median), {max(seconds):.0f} s at most, both of its runs together."
     yield from (f"- seed {r.seed}, {r.brokers} brokers: {r.violations[0]}" for r in found if r.violations)
 
 

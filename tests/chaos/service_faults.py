@@ -181,7 +181,10 @@ class Cut(OnWires):
     async def begin(self, world: World, history: History) -> None:
         await super().begin(world, history)
         for wire in self.wires(world):
-            await wire.cut()
+            if self.what == "mesh":
+                wire.refuse()
+            else:
+                await wire.cut()
 
 
 class Hang(OnWires):
