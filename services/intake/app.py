@@ -5,6 +5,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import cache, partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
@@ -47,7 +48,7 @@ def create(intake: receive.Intake, engine: AsyncEngine, *, with_metrics: bool = 
         exception_handlers=dict.fromkeys((404, 405), reads.no_such_address),
     )
     app.state.intake = intake
-    app.state.document = openapi.made(intake, [route.path for route in (*ROUTES, *beside)])
+    app.state.document = cache(partial(openapi.made, intake, [route.path for route in (*ROUTES, *beside)]))
     app.state.engine = engine
     app.state.started_at = datetime.now(UTC)
     return app

@@ -18,7 +18,7 @@ from services.messaging.telemetry import log
 
 async def document(request: Request) -> Response:
     """GET /openapi.json: no credential, nobody's data."""
-    told: openapi.Document = request.app.state.document
+    told: openapi.Document = request.app.state.document()
     kept = {"ETag": told.etag, "Cache-Control": "public, max-age=3600"}
     if told.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=kept)
