@@ -101,8 +101,9 @@ ABOUT_FAULTS = """
 
 *Did something*: how often it was seen to (a process was still stopped after longer than Kafka's session, an answer was lost, PostgreSQL
 found a deadlock). *Done*: seconds from its end until all inputs that waited then, or came in the next second, had their effect at the
-hub; a few tenths without any fault. Counted where no other fault came between. *Told*: until all feedback was delivered that was due
-when it ended; counted where it stood alone.
+hub; a few tenths without any fault. A killed server's fault ends when it serves again; 0.0: nothing waited for it by then. Counted where
+no other fault came between. *Told*: until all feedback was delivered that was due when it ended; counted where it stood alone. Two relays
+at once, of each service: always.
 
 | fault | times | did something | counted | done, median s | worst s | told, median s | worst s |
 |---|---|---|---|---|---|---|---|"""

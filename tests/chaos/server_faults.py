@@ -232,7 +232,7 @@ class DiskFull(Injection):
             history.notes.append(f"{self.planned.name}: no small disk could be mounted, and nothing was done")
             return
         await asyncio.to_thread(_fill, self._ballast, TMPFS_MEGABYTES[self._name])
-        self.met = shutil.disk_usage(self._ballast).free < 65_536
+        self.met = int(shutil.disk_usage(self._ballast).free < 65_536)
 
     async def end(self, world: World, history: History) -> None:
         self._ballast.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ class Kill(OneProcess):
     what_it_met = "processes killed"
 
     async def begin(self, world: World, history: History) -> None:
-        self.met += send(world, self.name, signal.SIGKILL) is not None
+        self.met = int(send(world, self.name, signal.SIGKILL) is not None)
 
 
 class KillBoth(Injection):

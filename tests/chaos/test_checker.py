@@ -20,6 +20,7 @@ from tests.chaos.faults import MAKE
 from tests.chaos.growth import WARM, Growth
 from tests.chaos.history import Answered, Commanded, History, Injected, Waited
 from tests.chaos.results import Result
+from tests.chaos.runner import Runner
 from tests.chaos.schedule import CATALOGUE, LATE
 from tests.chaos.seed import Do, Person, Plan, Referral, Say, plan
 from tests.chaos.senders import Identity, message
@@ -116,6 +117,25 @@ def test_a_run_that_goes_on_leaves_out_what_went_well_last(tmp_path: Path) -> No
         results.append(file, a_result(seed=seed, violations=violations))
     results.append(file, a_result(seed=9, planted="skip-locked"))
     assert results.done(file) == {(1, 1), (3, 1)}
+
+
+@pytest.mark.parametrize(("seeds", "keeps"), [("30..30", True), ("ci", False)])
+def test_a_seed_that_fails_says_how_to_play_it_again_and_ci_changes_no_file(
+    seeds: str, keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(Runner):
+        async def run(self, plans: Any) -> None:
+            self.failed = [a_result(seed=30, brokers=3, violations=["I1: lost"])] if self.brokers == 3 else []
+
+    kept = tmp_path / "kept_seeds.txt"
+    kept.write_text("")
+    monkeypatch.setattr(run, "KEPT", kept)
+    monkeypatch.setattr(run, "Runner", Failing)
+    monkeypatch.setattr("sys.argv", ["chaos", "--seeds", seeds, *(["--brokers", "3"] if keeps else [])])
+    monkeypatch.setattr(run.signal, "signal", lambda *_: None)
+    assert run.main() == 1
+    assert "make chaos SEEDS=30..30 ARGS='--brokers 3'\n" in capsys.readouterr().out
+    assert bool(kept.read_text()) is keeps
 
 
 def test_a_run_that_is_stopped_says_how_to_go_on(
