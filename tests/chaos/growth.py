@@ -9,7 +9,7 @@ from tests.chaos.evidence import Health
 WARM = 2
 """Quiet points after which a process has seen what it will see: caches and pools are filled."""
 
-MORE_MEGABYTES, MORE_FILES, MORE_CONNECTIONS = 40, 30, 30
+MORE_MEGABYTES, MORE_FILES, MORE_CONNECTIONS = 25, 20, 20
 """What a process may hold more than when it was warm: a pool in use, connections of clients that are kept alive, memory in pieces."""
 
 

@@ -340,7 +340,7 @@ def test_another_end_under_faults_is_said() -> None:
     assert differences(calm, calm) == []
 
 
-@pytest.mark.parametrize("more", [{"megabytes": 131.0}, {"files": 51}, {"connections": 36}])
+@pytest.mark.parametrize("more", [{"megabytes": 116.0}, {"files": 41}, {"connections": 26}])
 def test_a_process_that_grows_over_many_seeds_is_said(more: dict[str, Any]) -> None:
     growth, steady = Growth(), Health("router-1", 7, 90.0, 20, 5)
     grown = dataclasses.replace(steady, **more)
