@@ -87,7 +87,7 @@ async def test_the_largest_messages_at_once_get_one_answer_each(victim: Victim) 
     async with unharmed(victim):
         engines = [await victim.connect("lpt") for _ in range(8)]
         for number, engine in enumerate(engines):
-            engine.writer.write(too_large if number % 2 else large)
+            await engine.write(too_large if number % 2 else large)
         async with asyncio.timeout(SECONDS):
             answers = await asyncio.gather(*(engine.answer() for engine in engines))
         for engine in engines:

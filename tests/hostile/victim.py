@@ -24,12 +24,12 @@ MEGABYTES = 96
 """How much more memory it may have after an attack than before."""
 
 SHORT = {
-    "HEAD_SECONDS": 1.0,
-    "BODY_SECONDS": 1.5,
-    "PART_SECONDS": 1.0,
-    "FRAME_SECONDS": 1.0,
+    "HEAD_SECONDS": 2.0,
+    "BODY_SECONDS": 2.0,
+    "PART_SECONDS": 1.5,
+    "FRAME_SECONDS": 2.5,
     "WRITE_SECONDS": 1.0,
-    "HANDSHAKE_SECONDS": 1.0,
+    "HANDSHAKE_SECONDS": 2.0,
 }
 
 
