@@ -55,7 +55,7 @@ NOT_COVERED = """\
 - A network that delivers packets in part of the directions only; the wires cut, hang or slow a connection as a whole.
 - A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
 - A seed is the same plan only as long as tests/chaos/seed.py and schedule.py stand as they are: other messages give every seed another.
-- Days of running: an installation serves thirty seeds at most, and is then thrown away.
+- Days of running: an installation serves twenty seeds at most, and is then thrown away.
 - Full disks are small tmpfs mounts; where they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker: it is
   started again once there is room.
 - Recovery times contain the load of this machine, on which services, brokers, database, senders and checker share the cores.

@@ -18,7 +18,7 @@ from tests.chaos.seed import Plan
 from tests.chaos.senders import Identity
 from tests.chaos.world import World
 
-SEEDS_OF_AN_INSTALLATION = 30
+SEEDS_OF_AN_INSTALLATION = 20
 
 
 async def one_seed(world: World, planned: Plan, planted: str | None) -> tuple[Result, Evidence]:
