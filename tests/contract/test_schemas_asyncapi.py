@@ -12,9 +12,9 @@ from infra.contracts.asyncapi import HUB, TRAFFIC
 from schemas import topics
 from schemas.events import ALL_TYPES, EventData
 from services.messaging.cloudevents import headers_of
-from tests.traced import SENT
 from tests.schemas.anything import an_event_with
 from tests.schemas.contracts import FOLDER, committed
+from tests.traced import SENT
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
 CHANNELS = DOCUMENT["channels"]
