@@ -157,7 +157,7 @@ async def _beside(engine: AsyncEngine, rows: Sequence[Row]) -> list[Row]:
 
 
 def _behind(rows: Sequence[Row], touched: Collection[str]) -> dict[str, str]:
-    """Which row each of these still waits behind, once the touched ones are asked for: as quarantine.ready lets them go."""
+    """Which row each of these still waits behind, once the touched ones are asked for: as putting_back.ready lets them go."""
     held: dict[tuple[str, str, str], str] = {}
     behind: dict[str, str] = {}
     for row in rows:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services import directory, partners, reviewed
-from services.messaging import broker, database, health, process, quarantine
+from services.messaging import broker, database, health, process, putting_back
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.sight import Sight
@@ -89,7 +89,7 @@ async def _serve(config: Settings, engine: AsyncEngine, known: partners.Partners
         delivery.run(),
         relay.run(),
         watchdog.run(),
-        quarantine.keep_releasing(receiver.release),
+        putting_back.keep_releasing(receiver.release),
         *_answering(config, engine, known, lambda: [*sight.lacking(), *consumer.lacking()]),
     )
 

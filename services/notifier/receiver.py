@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import CASE_EVENTS, CaseEvent, Event
-from services.messaging import cloudevents, database, quarantine
+from services.messaging import cloudevents, database, putting_back, quarantine
 from services.messaging.cloudevents import Record, Undecodable
 from services.messaging.database import Transaction
-from services.messaging.quarantine import Chain, Parked, Parking
+from services.messaging.putting_back import Parked
+from services.messaging.quarantine import Chain, Parking
 from services.messaging.telemetry import log
 from services.messaging.tracing import Taken
 from services.notifier import store
@@ -35,7 +36,7 @@ class Receiver:
 
     async def release(self) -> int:
         """Tell what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
-        return await quarantine.release(
+        return await putting_back.release(
             self._engine, store.SCHEMA, self._apply_again, self._refuse_again, self._committed
         )
 
@@ -61,14 +62,14 @@ class Receiver:
 
     async def _take_in_again(self, rows: Sequence[Parked], steps: Taken) -> None:
         async with self._engine.begin() as tx:
-            taken = {row.record: row for row in await quarantine.take(tx, store.SCHEMA, rows)}
+            taken = {row.record: row for row in await putting_back.take(tx, store.SCHEMA, rows)}
             read = [(record, _read(record)) for record in taken]
             new = await store.take_in(tx, _events(one for _, one in read), self._composer.version)
             parkings = await self._compose(tx, read, new, set(), steps)
             for record, parking in parkings.items():
-                await quarantine.park_again(tx, store.SCHEMA, taken[record], parking)
+                await putting_back.park_again(tx, store.SCHEMA, taken[record], parking)
             done = [row for record, row in taken.items() if record not in parkings]
-            await quarantine.resolve(tx, store.SCHEMA, done, "applied")
+            await putting_back.resolve(tx, store.SCHEMA, done, "applied")
 
     async def _compose(
         self,
@@ -123,8 +124,8 @@ class Receiver:
 
     async def _refuse_again(self, row: Parked, reason: str) -> None:
         async with self._engine.begin() as tx:
-            for still in await quarantine.take(tx, store.SCHEMA, [row]):
-                await quarantine.park_again(tx, store.SCHEMA, still, _refused(still.record, reason))
+            for still in await putting_back.take(tx, store.SCHEMA, [row]):
+                await putting_back.park_again(tx, store.SCHEMA, still, _refused(still.record, reason))
 
 
 def _read(record: Record) -> Event | str:

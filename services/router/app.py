@@ -4,7 +4,7 @@ from starlette.applications import Starlette
 
 from schemas.topics import REFERRAL_EVENT, declared, hub_command
 from services import directory, reviewed
-from services.messaging import broker, database, health, process, quarantine
+from services.messaging import broker, database, health, process, putting_back
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
 from services.messaging.sight import Sight
@@ -34,8 +34,8 @@ async def main(config: Settings) -> None:
         watchdog = Watchdog(sight, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
         pages = Starlette(routes=health.routes(engine, lambda: [*sight.lacking(), *consumer.lacking()]))
         answer = process.answer_apart if config.metrics_port else process.answer
-        putting_back = quarantine.keep_releasing(batches.release)
-        await broker.run(listener, relay.run(), watchdog.run(), putting_back, answer(pages, config))
+        going_back = putting_back.keep_releasing(batches.release)
+        await broker.run(listener, relay.run(), watchdog.run(), going_back, answer(pages, config))
     finally:
         await engine.dispose()
 

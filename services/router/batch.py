@@ -32,11 +32,12 @@ from schemas.events import (
 from schemas.model import PersonKey
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
 from services.directory import Directory
-from services.messaging import database, outbox, quarantine
+from services.messaging import database, outbox, putting_back, quarantine
 from services.messaging.cloudevents import Record, Undecodable, decode
 from services.messaging.database import Transaction
 from services.messaging.outbox import Message
-from services.messaging.quarantine import Chain, Parked, Parking
+from services.messaging.putting_back import Parked
+from services.messaging.quarantine import Chain, Parking
 from services.messaging.telemetry import log
 from services.messaging.tracing import Taken
 from services.router import lifecycle, store
@@ -92,7 +93,7 @@ class Batches:
 
     async def release(self) -> int:
         """Apply what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
-        return await quarantine.release(self._engine, SCHEMA, self._apply_again, self._refuse_again, self._committed)
+        return await putting_back.release(self._engine, SCHEMA, self._apply_again, self._refuse_again, self._committed)
 
     async def _apply_again(self, rows: Sequence[Parked]) -> None:
         with Taken("apply", [row.record for row in rows]) as taken:
@@ -103,8 +104,8 @@ class Batches:
         read = read_record(row.record)
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
-            for still in await quarantine.take(tx, SCHEMA, [row]):
-                await quarantine.park_again(tx, SCHEMA, still, _parking(read, reason))
+            for still in await putting_back.take(tx, SCHEMA, [row]):
+                await putting_back.park_again(tx, SCHEMA, still, _parking(read, reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +202,14 @@ class _Batch:
         """Apply these parked records: what they are the first of waits behind them still."""
         read = {row.record: read_record(row.record) for row in rows}
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
-        taken = {row.record: row for row in await quarantine.take(self.tx, SCHEMA, rows)}
+        taken = {row.record: row for row in await putting_back.take(self.tx, SCHEMA, rows)}
         standing = await quarantine.standing(self.tx, SCHEMA, locked.last, [])
         self.parked = standing.chains - {(row.person_key, chain) for row in taken.values() for chain in row.chains}
         await self._apply([read[record] for record in taken], locked)
         for record, parking in self.parkings.items():
-            await quarantine.park_again(self.tx, SCHEMA, taken[record], parking)
+            await putting_back.park_again(self.tx, SCHEMA, taken[record], parking)
         done = [row for record, row in taken.items() if record not in self.parkings]
-        await quarantine.resolve(self.tx, SCHEMA, done, "applied")
+        await putting_back.resolve(self.tx, SCHEMA, done, "applied")
 
     async def _apply(self, read: Sequence[Input | Unreadable], locked: Locked) -> None:
         inputs = await self._ready(read)

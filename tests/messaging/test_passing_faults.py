@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import broker, database, quarantine, sight
+from services.messaging import broker, database, putting_back, sight
 from services.messaging.cloudevents import Record
 from services.messaging.outbox import Message, Relay
 from services.messaging.settings import Settings
@@ -72,7 +72,7 @@ async def test_a_batch_is_tried_until_the_fault_has_passed_and_the_fault_is_coun
 
 
 async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "RELEASE_SECONDS", 0.001)
+    monkeypatch.setattr(putting_back, "RELEASE_SECONDS", 0.001)
     before = value("lightbulb_batch_retries_total", fault="network") or 0
     faults, done = iter([ConnectionResetError()]), asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: py
         done.set()
         return 0
 
-    going_on = asyncio.create_task(quarantine.keep_releasing(release))
+    going_on = asyncio.create_task(putting_back.keep_releasing(release))
     await asyncio.wait_for(done.wait(), 10)
     going_on.cancel()
     assert value("lightbulb_batch_retries_total", fault="network") == before + 1

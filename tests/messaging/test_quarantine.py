@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import quarantine
+from services.messaging import putting_back, quarantine
 from services.messaging.cloudevents import Record
-from services.messaging.quarantine import Parked, Parking
+from services.messaging.putting_back import Parked
+from services.messaging.quarantine import Parking
 
 
 def a_record(offset: int, value: bytes = b"\xff\x00", id: bytes | None = b"e") -> Record:
@@ -35,12 +36,12 @@ async def ask(engine: AsyncEngine, *offsets: int) -> None:
 
 async def ready(engine: AsyncEngine) -> list[Parked]:
     async with engine.begin() as tx:
-        return await quarantine.ready(tx, "tried")
+        return await putting_back.ready(tx, "tried")
 
 
 async def resolve(engine: AsyncEngine, rows: Sequence[Parked], resolution: str = "applied") -> None:
     async with engine.begin() as tx:
-        await quarantine.resolve(tx, "tried", await quarantine.take(tx, "tried", rows), resolution)
+        await putting_back.resolve(tx, "tried", await putting_back.take(tx, "tried", rows), resolution)
 
 
 def offsets(rows: Sequence[Parked]) -> list[int]:
@@ -108,7 +109,7 @@ async def test_what_fails_again_stays_with_its_new_reason_until_somebody_asks_an
     await ask(engine, 1)
     [row] = await ready(engine)
     async with engine.begin() as tx:
-        await quarantine.park_again(tx, "tried", row, Parking(row.record, "p", ("LB-1",), "another"))
+        await putting_back.park_again(tx, "tried", row, Parking(row.record, "p", ("LB-1",), "another"))
     assert await ready(engine) == []
     async with engine.connect() as connection:
         found = (await connection.execute(text("select reason, attempts from tried.quarantine order by id"))).first()
@@ -135,8 +136,8 @@ async def test_of_two_processes_one_takes_a_row(engine: AsyncEngine) -> None:
 
     async def take() -> int:
         async with engine.begin() as tx:
-            taken = await quarantine.take(tx, "tried", rows)
-            await quarantine.resolve(tx, "tried", taken, "applied")
+            taken = await putting_back.take(tx, "tried", rows)
+            await putting_back.resolve(tx, "tried", taken, "applied")
             return len(taken)
 
     assert sorted(await asyncio.gather(take(), take(), take())) == [0, 0, 20]
@@ -157,7 +158,7 @@ async def test_a_resolved_record_that_kafka_brings_again_is_settled(engine: Asyn
 
 
 async def test_putting_back_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "RELEASE_SECONDS", 0.001)
+    monkeypatch.setattr(putting_back, "RELEASE_SECONDS", 0.001)
     answers = iter([ConnectionError(), 0, TimeoutError()])
     tried = asyncio.Event()
 
@@ -169,6 +170,6 @@ async def test_putting_back_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatc
             tried.set()
         return 0
 
-    going_on = asyncio.create_task(quarantine.keep_releasing(release))
+    going_on = asyncio.create_task(putting_back.keep_releasing(release))
     await asyncio.wait_for(tried.wait(), 10)
     going_on.cancel()

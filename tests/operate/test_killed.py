@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from infra.operate import edits, finding, quarantine as acting, republish
 from infra.operate.finding import Filters
 from infra.operate.recorded import By
-from services.messaging import database, quarantine
+from services.messaging import database, putting_back
 from services.router.batch import Batches
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.router.builders import DIRECTORY
@@ -117,7 +117,7 @@ async def test_of_putting_back(engine: AsyncEngine, killed: Killed, place: str, 
     """Before anything is applied, when all is applied but not committed, and at the end of it; in the first, second, third round."""
     await asked_for(engine)
     await killed(f"""
-killed_after(quarantine, {place!r}, {time})
+killed_after(putting_back, {place!r}, {time})
 await Batches(engine, DIRECTORY, clock=lambda: NOW).release()
 """)
     await a_router(engine).release()

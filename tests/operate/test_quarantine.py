@@ -16,7 +16,7 @@ from infra.operate.edits import EditRefused
 from infra.operate.finding import Filters, NoSuchRow, Row
 from infra.operate.recorded import By
 from schemas.events import Accept, CaseAssigned
-from services.messaging import quarantine as parking
+from services.messaging import putting_back
 from services.messaging.cloudevents import Record
 from services.router.batch import Batches
 from tests.notifier.builders import GP_MAILBOX, a_life, an_event, as_records, by_gp, the_recipients
@@ -265,10 +265,10 @@ async def test_an_edit_that_is_kept_while_the_row_is_taken_is_not_passed_over(en
     [row] = await parked(engine, broken(good, b'{"reference": "LB-GP00-0000-0001"}'))
     await resubmit(engine, [row])
     async with engine.begin() as tx:
-        ready = await parking.ready(tx, "router")
+        ready = await putting_back.ready(tx, "router")
     await edits.edit(engine, row, good.value, {}, By("B. Operator", "a version was missing"))
     async with engine.begin() as tx:
-        assert await parking.take(tx, "router", ready) == []
+        assert await putting_back.take(tx, "router", ready) == []
     await a_router(engine).release()
 
     assert await rows(engine, "select resolution from router.quarantine") == [("applied",)]
