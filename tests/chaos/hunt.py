@@ -49,12 +49,14 @@ def aimed(bug: Bug, seed: int) -> Plan:
         return made
     services = ("intake", "router", "notifier")
     aim = services.index(bug.service) if bug.service in services else 1
-    faults = tuple(Fault(name, 2.0 + 1.5 * at, bug.seconds, aim + 30 * seed) for at, name in enumerate(bug.faults))
+    faults = tuple(
+        Fault(name, 2.0 + 1.5 * at, bug.seconds, 10 * (aim + 3 * seed)) for at, name in enumerate(bug.faults)
+    )
     return dataclasses.replace(made, faults=faults)
 
 
 def crowded(made: Plan) -> Plan:
-    """The same people, a second apart, each with one referral that is updated in the moment in which its hub begins its work.
+    """Ten of the people, two seconds apart, each with one referral that is updated in the moment in which its hub begins its work.
 
     So few at a time that each input is a batch of its own: one that fails with others is tried again alone, and then it is late enough.
     """
@@ -65,8 +67,8 @@ def crowded(made: Plan) -> Plan:
             number=2 * person.number + 1,
             referrals=person.referrals[:1],
             inputs=inputs,
-            begins_at=1.5 + person.number,
+            begins_at=1.5 + 2 * person.number,
         )
-        for person in made.people
+        for person in made.people[:10]
     ]
     return dataclasses.replace(made, people=tuple(people))

@@ -292,9 +292,9 @@ BUGS = {
         "router",
         "a person key is locked before anything of it is read",
         unlocked_person,
-        (4, 8, 12),
+        (4, 8, 12, 16, 20),
         ("slow-postgres",),
-        seconds=18.0,
+        seconds=20.0,
         crowded=True,
     ),
     "answer-before-commit": Bug(
