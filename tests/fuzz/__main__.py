@@ -29,7 +29,7 @@ what is found
   Once it is mended, move the file to tests/fuzz/kept/csv/: the default test run plays what lies there.
 
 examples
-  python -m tests.fuzz --seconds 600                  a hundred seconds for each of six targets, then http and hostile
+  python -m tests.fuzz --seconds 600                  each target and http for its eighth, hostile once through
   python -m tests.fuzz --seconds 3600 --only hl7v2    one target for an hour; its corpus grows in .cache/fuzz/corpus
   python -m tests.fuzz --seconds ci                   the short set of CI: fixed seed, fixed numbers of inputs
 """
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _guided([name for name in asked.only if name in GUIDED], asked, seed, broken)
         for name in (name for name in asked.only if name in OTHERS):
-            _other(name, asked.seconds, seed, broken)
+            _other(name, asked.seconds and asked.seconds / len(asked.only), seed, broken)
     except KeyboardInterrupt:
         say("stopped; the corpus is kept, and the next run goes on from it")
         return 1 if broken else 130
@@ -153,7 +153,7 @@ def _other(name: str, seconds: float | None, seed: int, broken: list[str]) -> No
 def _http(seconds: float | None, seed: int) -> list[str] | None:
     if importlib.util.find_spec("tests.fuzz.http") is None:
         return say("NOT RUN: http; there is no tests/fuzz/http.py")
-    return ["-m", "tests.fuzz.http", "--seconds", "ci" if seconds is None else str(seconds / 6), "--seed", str(seed)]
+    return ["-m", "tests.fuzz.http", "--seconds", "ci" if seconds is None else str(round(seconds)), "--seed", str(seed)]
 
 
 def _hostile(seconds: float | None) -> list[str] | None:
