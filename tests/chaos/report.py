@@ -172,7 +172,7 @@ def _growth(found: Sequence[Result]) -> Iterator[str]:
 def _planted(found: Sequence[Result]) -> Iterator[str]:
     of_bugs = [result for result in found if result.planted]
     yield "\n## Planted bugs\n"
-    yield "Each guard is taken away in a service's own process (tests/chaos/planted.py); the checker must say so. "
+    yield "Each guard is taken away in a service's own process (tests/chaos/planted.py); the checker must say so."
     yield f"`make chaos SEEDS=planted`: {_played(of_bugs)}.\n"
     yield "| guard taken away | bug | caught by |"
     yield "|---|---|---|"
