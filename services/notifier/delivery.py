@@ -16,10 +16,10 @@ from services.messaging import database, metrics, tracing
 from services.messaging.sight import Seen
 from services.messaging.telemetry import log
 from services.messaging.watchdog import Loop, Progress
-from services.notifier import store
+from services.notifier import claims
 from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
+from services.notifier.claims import Attempt, Claimed
 from services.notifier.feedback import Words, restate
-from services.notifier.store import Attempt, Claimed
 
 AT_ONCE = 256
 """Attempts under way in one process."""
@@ -138,20 +138,20 @@ class Delivery:
     async def _claim(self, limit: int) -> list[Claimed]:
         busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
         async with self._engine.begin() as tx:
-            claimed = await store.claim(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
+            claimed = await claims.claim(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
             return [await self._restated(tx, one) if one.follows_failure else one for one in claimed]
 
     async def _restated(self, tx: database.Transaction, claimed: Claimed) -> Claimed:
         """Before its first attempt, a feedback that follows a final failure gets the whole present position."""
-        feedback, undelivered = await store.since_accepted(tx, claimed)
+        feedback, undelivered = await claims.since_accepted(tx, claimed)
         try:
             whole = restate(feedback, undelivered, self._words)
             rendered = self._channels[claimed.conversation[3]].render(whole)
         except Exception as error:
             log.error("not_restated", feedback_id=feedback.id, reason=database.reason_class(error))
             return claimed
-        await store.rewrite(tx, claimed, whole, rendered)
-        return store.with_bytes(claimed, rendered)
+        await claims.rewrite(tx, claimed, whole, rendered)
+        return claims.with_bytes(claimed, rendered)
 
     # -- attempting
 
@@ -165,7 +165,7 @@ class Delivery:
         started_at = datetime.now(UTC)
         try:
             with _delivering(claimed) as span:
-                claimed = store.with_context(claimed, span.traceparent)
+                claimed = claims.with_context(claimed, span.traceparent)
                 outcome = await self._deliver(claimed)
                 span.tell(outcome=type(outcome).__name__.lower())
         finally:
@@ -211,7 +211,7 @@ class Delivery:
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
         async with self._engine.begin() as tx:
-            await store.mark(tx, results)
+            await claims.mark(tx, results)
         self._recorded()
 
     def _wake_later(self, results: Sequence[Attempt]) -> None:
