@@ -73,6 +73,8 @@ MAY_HOLD = frozenset(
         "notifier.feedback.said",
         "notifier.feedback.body",
         "notifier.feedback.steps",
+        # by whom MESH finds a practice: its own routing words
+        "notifier.feedback.ids",
         # records that could not be processed, as they came, and as an operator corrected them
         *(
             f"{service}.{table}.{column}"

@@ -1,6 +1,9 @@
 """`python -m tests.chaos`"""
 
+import logging
 import sys
+
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients meet the faults too
 
 try:
     from tests.chaos.run import main

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import dataclasses
-import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -83,7 +82,6 @@ def main() -> int:
     given = arguments()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # so that everything is stopped, and unmounted
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients meet the faults too
     try:
         if given.seeds == "planted":
             from tests.chaos import hunt  # which plays seeds by this module
