@@ -32,7 +32,8 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *fa
     telemetry.configure(service, chosen)
     metrics.tell_build(service)
     try:
-        tracing.configure(service, chosen.traces)
+        if chosen.traces is not None:
+            keep_traces(service, chosen.traces)
         _spare_the_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_watched(main, chosen))
@@ -43,6 +44,18 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *fa
         raise SystemExit(1) from None
     finally:
         tracing.stop()
+
+
+def keep_traces(service: str, traces: str) -> None:
+    """Switch traces on, to where the setting says. Raises CannotTrace."""
+    try:
+        from services.messaging import spans  # OpenTelemetry is imported only where it is used
+
+        tracing.keep(spans.recorder(service, traces))
+    except ImportError:
+        raise CannotTrace(
+            "LIGHTBULB_TRACES is set, and the packages for traces are missing: pip install 'lightbulb-hub[tracing]'"
+        ) from None
 
 
 async def _watched(main: Callable[[Settings], Coroutine[Any, Any, None]], chosen: Settings) -> None:

@@ -2,7 +2,7 @@
 
 A context is the text of a `traceparent` header (W3C Trace Context, 3.2). It comes with a sender's request or a Kafka record, waits with
 the work in the rows of outbox and feedback, and goes on with what follows. `tracestate` and `baggage` are never read: whoever sends
-them may write anything into them. `configure` switches traces on; only then spans.py, and with it OpenTelemetry, is imported.
+them may write anything into them. process.py switches traces on; only then spans.py, and with it OpenTelemetry, is imported.
 """
 
 import re
@@ -100,19 +100,10 @@ class CannotTrace(Exception):
     """LIGHTBULB_TRACES cannot be followed; the text says why, and what to do."""
 
 
-def configure(service: str, traces: str | None) -> None:
-    """Switch traces on where the setting says where they go. Raises CannotTrace."""
+def keep(recorder: Recorder) -> None:
+    """Switch traces on: what begins from now on is kept."""
     global _recorder
-    if traces is None:
-        return
-    try:
-        from services.messaging import spans  # OpenTelemetry is imported only where it is used
-
-        _recorder = spans.recorder(service, traces)
-    except ImportError:
-        raise CannotTrace(
-            "LIGHTBULB_TRACES is set, and the packages for traces are missing: pip install 'lightbulb-hub[tracing]'"
-        ) from None
+    _recorder = recorder
 
 
 def stop() -> None:

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import outbox, spans, tracing
+from services.messaging import outbox, process, spans, tracing
 from services.messaging.cloudevents import Record
 from services.messaging.outbox import Message, Relay
 from services.messaging.settings import CHECKOUT
@@ -87,7 +87,7 @@ def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypat
     monkeypatch.delattr("services.messaging.spans")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(CannotTrace, match=r"pip install 'lightbulb-hub\[tracing\]'"):
-        tracing.configure("router", "http://127.0.0.1:1/v1/traces")
+        process.keep_traces("router", "http://127.0.0.1:1/v1/traces")
     assert not tracing.is_on()
 
 
@@ -156,7 +156,7 @@ def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(
     file = tmp_path / "these.traces"
     monkeypatch.setattr(tracing, "_recorder", None)
     for service in ("intake", "router"):
-        tracing.configure(service, f"file:{file}")
+        process.keep_traces(service, f"file:{file}")
         tracing.begin("receive", SENT).end()
         tracing.stop()
     assert [line["resource"]["attributes"]["service.name"] for line in traced.lines(file.read_text())] == [
@@ -184,7 +184,7 @@ def test_a_collector_gets_every_span_before_the_process_ends(monkeypatch: pytest
     monkeypatch.setattr(tracing, "_recorder", None)
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        tracing.configure("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
+        process.keep_traces("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
         for number in range(3):
             tracing.begin(f"apply {number}", SENT).end()
         tracing.stop()
@@ -203,7 +203,7 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Mo
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        tracing.configure("tests", f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")
+        process.keep_traces("tests", f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")
         sending = tracing._recorder._provider._active_span_processor._span_processors[0]  # type: ignore[union-attr]
         for _ in range(spans.QUEUE + 1_000):
             tracing.begin("receive", None).end()
