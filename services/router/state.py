@@ -26,7 +26,8 @@ class Told(Frozen):
 class Leg(Frozen):
     """One hub's part of a case: the home hub's, or the hospital team's during a stay."""
 
-    hub: HubId | None
+    hub: HubId | None = None
+    """None where no rule finds one: a stay at the restricted unit keeps even triage out."""
     status: CaseStatus = CaseStatus.REQUESTED
     business_status: BusinessStatus = BusinessStatus.AWAITING_HUB
     pathway: Pathway = Pathway.HOUSING_MOT

@@ -216,7 +216,8 @@ async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -
         await tx.execute(_WRITE_REFERRALS, {"now": now, **_referral_columns(changed.referrals)})
 
 
-def _json(model: KnownPerson | Case | KnownReferral) -> str:
+def as_kept(model: KnownPerson | Case | KnownReferral) -> str:
+    """As JSON, without what is none: what has no value must have a default."""
     return model.__pydantic_serializer__.to_json(model, exclude_none=True).decode()
 
 
@@ -226,7 +227,7 @@ def _person_columns(persons: Sequence[tuple[PersonKey, KnownPerson]]) -> dict[st
         "numbers": [person.person_no for _, person in persons],
         "provisional": [person.provisional for _, person in persons],
         "tracing": [",".join(person.doubts) for _, person in persons],
-        "states": [_json(person) for _, person in persons],
+        "states": [as_kept(person) for _, person in persons],
     }
 
 
@@ -254,7 +255,7 @@ def _case_columns(cases: Sequence[tuple[PersonKey, Case]]) -> dict[str, list[Any
         "districts": [case.district for _, case in cases],
         "versions": [case.directory_version for _, case in cases],
         "ended": [case.ended is not None for _, case in cases],
-        "states": [_json(case) for _, case in cases],
+        "states": [as_kept(case) for _, case in cases],
     }
 
 
@@ -285,7 +286,7 @@ def _referral_columns(referrals: Sequence[tuple[PersonKey, KnownReferral]]) -> d
         "versions": [known.version for _, known in referrals],
         "homes": [known.home_hub for _, known in referrals],
         "correlations": [known.correlation_id for _, known in referrals],
-        "states": [_json(known) for _, known in referrals],
+        "states": [as_kept(known) for _, known in referrals],
     }
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept
 from schemas.model import Reference
-from schemas.referral import HousingNeed, Referral, RiskFlag, Service
+from schemas.referral import HousingNeed, Referral, RiskFlag, Service, VerificationStatus
 from services.messaging.cloudevents import Record
 from services.router.batch import Batches
 from tests.router.builders import (
@@ -17,6 +17,7 @@ from tests.router.builders import (
     GP,
     KEY,
     WARD,
+    a_bradgate_referral,
     a_form,
     a_person,
     a_referral,
@@ -73,6 +74,18 @@ async def test_a_command_is_applied_to_what_was_stored(engine: AsyncEngine) -> N
 
     assert await rows(engine, "select status from router.referral") == [("accepted",)]
     assert await events(engine) == ["opened", "assigned", "accepted"]
+
+
+async def test_a_stay_at_the_restricted_unit_that_nobody_can_place_at_home_is_worked_on(engine: AsyncEngine) -> None:
+    """Its case has no home hub, not even triage. `make chaos` found that such a case could be kept and not be read again."""
+    failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
+    await apply(engine, a_record(received(WARD, a_bradgate_referral(person=failed))))
+    await apply(engine, a_command("hospital-housing-bradgate", Accept, await case_id(engine)))
+
+    assert await rows(engine, 'select home_hub, holder, status from router."case"') == [
+        (None, "hospital-housing-bradgate", "accepted")
+    ]
+    assert await rows(engine, "select count(*) from router.quarantine") == [(0,)]
 
 
 async def test_a_duplicate_is_dropped_and_takes_no_number(engine: AsyncEngine) -> None:

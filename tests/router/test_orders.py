@@ -23,6 +23,7 @@ from schemas.events import (
 )
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Consents, HospitalStay, Referral, Service
+from services.router import store
 from services.router.state import KeyState
 from tests.router.builders import (
     AT_BLABY,
@@ -241,6 +242,7 @@ def test_whatever_comes_versions_have_no_gap_and_what_ended_stays_ended(given_in
                 assert data.hub_version == versions[hub, data.case_id]
                 assert data.concerns == ()
     _sound(story.state)
+    _is_read_as_it_was_kept(story.state)
 
 
 def _nothing_reopened(before: KeyState, after: KeyState) -> None:
@@ -249,6 +251,11 @@ def _nothing_reopened(before: KeyState, after: KeyState) -> None:
         assert known.is_open or not after.referrals[reference].is_open
     for case_id, case in before.cases.items():
         assert case.ended is None or after.cases[case_id].ended is case.ended
+
+
+def _is_read_as_it_was_kept(state: KeyState) -> None:
+    for model in (*state.persons.values(), *state.cases.values(), *state.referrals.values()):
+        assert type(model).model_validate_json(store.as_kept(model)) == model
 
 
 def _sound(state: KeyState) -> None:
