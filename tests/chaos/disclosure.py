@@ -9,8 +9,8 @@ from tests.chaos.records import first_occurrences, type_of
 HOSPITAL = "hospital-housing"
 RESTRICTED = "hospital-housing-bradgate"
 OF_A_STAY = re.compile(r"\b(hospital|infirmary|glenfield|bradgate|ward|inpatient)\b", re.IGNORECASE)
-OF_THE_UNIT = re.compile(rb"bradgate|RT5|LPT_PAS|\"lpt\"|Leicestershire Partnership", re.IGNORECASE)
-"""What names the restricted unit or its trust."""
+OF_THE_UNIT = re.compile(rb"bradgate|\bRT5\b|LPT_PAS|\"lpt\"|Leicestershire Partnership", re.IGNORECASE)
+"""What names the restricted unit or its trust. A reference of ours may hold RT5 by chance."""
 
 A_SITE = re.compile(rb"Leicester Royal Infirmary|Glenfield")
 
