@@ -237,10 +237,10 @@ class DiskFull(Injection):
     async def end(self, world: World, history: History) -> None:
         self._ballast.unlink(missing_ok=True)
         if self._name == "kafka" and world.on_tmpfs:
-            for broker in world.running.parts.kafka.brokers:
-                # halted or about to: it is started anew, as whoever made room would
-                await asyncio.to_thread(broker.kill)
-                await asyncio.to_thread(broker.start)
+            # halted or about to: all are started anew, as whoever made room would; together, because alone none finds its controllers
+            brokers = world.running.parts.kafka.brokers
+            await asyncio.gather(*(asyncio.to_thread(broker.kill) for broker in brokers))
+            await asyncio.gather(*(asyncio.to_thread(broker.start) for broker in brokers))
         elif not world.running.parts.postgres.child.is_running():
             await asyncio.to_thread(start_postgres, world)
 
