@@ -18,12 +18,14 @@ Span = dict[str, Any]
 
 
 async def spans_of(walk: Walk, trace: str, delivered: int) -> dict[str, Span]:
-    """The spans of a trace by their ids, once so much feedback of it was delivered."""
+    """The spans of a trace by their ids, once so much feedback of it was delivered and told of, and each step's cause is there: every
+    process writes its own spans, when it comes to it."""
     async with asyncio.timeout(20):
         while True:
             every = traced.lines(walk.traces.read_text())
             spans = {one["context"]["span_id"][2:]: one for one in every if one["context"]["trace_id"] == f"0x{trace}"}
-            if len([one for one in spans.values() if is_delivery(one)]) == delivered:
+            ends = [one for one in spans.values() if is_delivery(one) or one["name"] == "publish feedback.event"]
+            if len(ends) >= 2 * delivered and all(way(spans, one)[0] == SPAN for one in ends):
                 return spans
             await asyncio.sleep(0.2)
 
