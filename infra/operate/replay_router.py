@@ -108,7 +108,7 @@ async def _prove(
             by_version = await _directories(tx, folder)
             async for group in groups(tx):
                 as_of["now"] = group.time
-                await Batches(target, by_version[group.version], clock=lambda at=group.time: at).receive(group.records)  # type: ignore[misc]
+                await Batches(target, by_version[group.version], clock=lambda at=group.time: at).receive(group.records)  # type: ignore[misc]  # a lambda's default
                 done += len(group.records)
                 progress(done, done - len(group.records) + total)
                 total -= len(group.records)

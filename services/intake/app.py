@@ -69,16 +69,7 @@ async def serve(chosen: Settings) -> None:
 async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
     relay = Relay(engine, "intake", chosen.kafka, idempotent=chosen.kafka_idempotent)
     batching = Batching(engine, secret, relay)
-    intake = receive.Intake(
-        partners=partners.load(chosen.directory, chosen.deployment),
-        batching=batching,
-        secret=secret,
-        max_body_bytes=chosen.max_body_bytes,
-        forms=form.load(chosen.directory / "forms"),
-        hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2")),
-        councils=council_csv.load(chosen.directory / "councils"),
-        rates=Rates(chosen.messages_per_second),
-    )
+    intake = _intake(chosen, batching, secret)
     mllp = Mllp(intake)
     await mllp.open(chosen)
     watchdog = Watchdog(
@@ -106,6 +97,19 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         await asyncio.gather(relaying, *beside, return_exceptions=True)
     for task in ended:
         task.result()
+
+
+def _intake(chosen: Settings, batching: Batching, secret: bytes) -> receive.Intake:
+    return receive.Intake(
+        partners=partners.load(chosen.directory, chosen.deployment),
+        batching=batching,
+        secret=secret,
+        max_body_bytes=chosen.max_body_bytes,
+        forms=form.load(chosen.directory / "forms"),
+        hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2")),
+        councils=council_csv.load(chosen.directory / "councils"),
+        rates=Rates(chosen.messages_per_second),
+    )
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ _MESSAGE = {
 
 _KEEP_MESSAGES = text(f"""
     insert into intake.message ({", ".join(_MESSAGE)})
-    select * from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _MESSAGE.items())})""")  # noqa: S608
+    select * from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _MESSAGE.items())})""")  # noqa: S608 - names of ours
 
 
 def _message_row(arrival: Arrival, decision: Decision, answer: Answer) -> tuple[Any, ...]:

@@ -69,7 +69,7 @@ def reason_class(error: BaseException) -> str:
     state = sqlstate(error)
     if state is None:
         return type(error).__name__
-    constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)  # type: ignore[attr-defined]
+    constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)  # type: ignore[attr-defined]  # the driver's own
     return f"sqlstate {state} {constraint}" if constraint else f"sqlstate {state}"
 
 

@@ -60,4 +60,4 @@ class _Given(Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         if getattr(module, "datetime", None) is real.datetime:
-            module.datetime = self._wrong  # type: ignore[attr-defined]
+            module.datetime = self._wrong  # type: ignore[attr-defined]  # on purpose

@@ -257,8 +257,8 @@ def _listen_for_services(ports: Ports) -> None:
                 said["listener.security.protocol.map"] += f",{name}:PLAINTEXT"
         return said
 
-    Layout._plain_settings = plain  # type: ignore[attr-defined]
-    Layout._settings = settings  # type: ignore[method-assign]
+    Layout._plain_settings = plain  # type: ignore[attr-defined]  # kept for the next installation
+    Layout._settings = settings  # type: ignore[method-assign]  # on purpose
     assert kafka_settings.Layout is Layout
 
 

@@ -79,7 +79,7 @@ class Mesh:
         """End its threads, as soon as they have done what they do, and close its clients."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         for client in self._clients:
-            client.close()  # type: ignore[no-untyped-call]
+            client.close()  # type: ignore[no-untyped-call]  # mesh-client ships no types
 
     def render(self, feedback: Feedback) -> Rendered:
         """The letter in its bundle; a local id of its own; the subject, and the address where MESH is to find the practice."""

@@ -84,7 +84,7 @@ def _resources(bundle: Bundle, raw: Any) -> tuple[Message, Any] | Refusal:
         try:
             resource = _resource(entry.get("resource"))
         except ValidationError as error:
-            faults += faults_of(error, lambda loc, at=index: fhir_path("Bundle", ("entry", at, "resource", *loc)))  # type: ignore[misc]
+            faults += faults_of(error, lambda loc, at=index: fhir_path("Bundle", ("entry", at, "resource", *loc)))  # type: ignore[misc]  # a lambda's default
             continue
         if resource is None:
             place = fhir_path("Bundle", ("entry", index, "resource", "resourceType"))
