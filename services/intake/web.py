@@ -154,9 +154,7 @@ def _media_types(headers: Headers, protocol: OverHttp) -> Answer | None:
     return None
 
 
-async def whole_body(
-    request: Request, headers: Headers, most: int, more: Callable[[int], None] = lambda _: None
-) -> bytes | int:
+async def whole_body(request: Request, headers: Headers, most: int, more: Callable[[int], None]) -> bytes | int:
     """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off. `more`: told what comes."""
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length[:20]) > most:

@@ -261,15 +261,15 @@ class Relay:
     async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[_Row]) -> list[object]:
         """Send these rows together and wait for Kafka: for each what it answered, or why it failed."""
         unreachable: dict[str, BaseException] = {}
-        spans = [_publishing(row) for row in wave] if tracing.is_on() else []
-        carrying = [_carrying(row, span) for row, span in zip(wave, spans, strict=True)] if spans else wave
+        steps = [_publishing(row) for row in wave] if tracing.is_on() else []
+        carrying = [row for _, row in steps] if steps else wave
         sent = [await self._handed_over(producer, row, unreachable) for row in carrying]
         if futures := [one for one in sent if isinstance(one, asyncio.Future)]:
             await asyncio.wait(futures, timeout=WAVE_SECONDS)
         results = [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
         for future in futures:
             future.cancel()  # nobody will ask for a late answer
-        for span, result in zip(spans, results, strict=False):
+        for (span, _), result in zip(steps, results, strict=False):
             _tell_published(span, result)
         return results
 
@@ -361,9 +361,10 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _publishing(row: _Row) -> tracing.Span:
+def _publishing(row: _Row) -> tuple[tracing.Span, _Row]:
+    """The step that begins, and the row as it goes to Kafka: whoever reads it goes on from its publishing."""
     headers = json.loads(row.headers)
-    return tracing.begin(
+    span = tracing.begin(
         f"publish {row.target}",
         tracing.valid(headers.get(tracing.HEADER)),
         "producer",
@@ -371,12 +372,7 @@ def _publishing(row: _Row) -> tracing.Span:
         type=headers.get("ce_type", ""),
         correlation_id=headers.get("ce_correlationid"),
     )
-
-
-def _carrying(row: _Row, span: tracing.Span) -> _Row:
-    """The row as it goes to Kafka: whoever reads it goes on from its publishing."""
-    headers = json.loads(row.headers) | {tracing.HEADER: span.traceparent}
-    return replace(row, headers=json.dumps(headers))
+    return span, replace(row, headers=json.dumps(headers | {tracing.HEADER: span.traceparent}))
 
 
 def _tell_published(span: tracing.Span, result: Any) -> None:
