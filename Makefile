@@ -23,7 +23,7 @@ test: $(READY) ## Run the tests; ARGS="tests/router -k stay" for some
 lint: $(READY) ## Check form, types and the rule of who may import whom
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
-	@$(RUN)/mypy --strict schemas services infra
+	@$(RUN)/mypy --strict schemas services infra tests/chaos/mutants.py
 	@$(RUN)/lint-imports
 
 check: lint test ## Every check, then the tests
@@ -33,7 +33,7 @@ bench: $(READY) ## Measure, as ratios that hold on any machine
 
 SEEDS ?= ci
 
-chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=100, 7..9, ci or planted
+chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=100, 7..9, ci or mutants
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
 
 SECONDS ?= 600

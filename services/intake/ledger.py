@@ -12,8 +12,8 @@ from uuid import UUID
 from schemas.case import EndReason
 from schemas.events import Event, ReferralCancelled, ReferralEvent, ReferralReceived, ReferralUpdated
 from schemas.model import PersonKey, Reference
-from services.intake import keys
-from services.intake.identity import Held, Incoming, Seen, Verdict, applied, judge
+from services.intake import identity, keys
+from services.intake.identity import Held, Incoming, Seen, Verdict, applied
 from services.intake.translators.contract import Delivery, Document, Fault, Refusal, Translated
 from services.messaging.tracing import NONE, Span
 
@@ -112,7 +112,7 @@ def decide(ledger: Ledger, secret: bytes, arrival: Arrival) -> None:
     referral = ledger.referrals[arrival.partner, outcome.referral_id]
     incoming = Incoming(outcome.message_ids, outcome.content_hash, outcome.intent, outcome.sent_at)
     seen = {name: key for name in outcome.message_ids if (key := ledger.seen.get((arrival.partner, name)))}
-    verdict = judge(incoming, referral.held, {name: Seen(key.content_hash) for name, key in seen.items()})
+    verdict = identity.judge(incoming, referral.held, {name: Seen(key.content_hash) for name, key in seen.items()})
     earlier = next(iter(seen.values()), None)
     referral.held = applied(incoming, referral.held, verdict)
     if verdict.makes_event:

@@ -29,15 +29,20 @@ class Overtaken(TimeoutError):
 async def record(engine: AsyncEngine, secret: bytes, arrivals: Sequence[Arrival]) -> list[Answer]:
     """Judge and keep these messages in one transaction; their answers, in order, once it has committed."""
     async with engine.begin() as tx:
-        book = await _read(tx, secret, arrivals)
-        for arrival in arrivals:
-            ledger.decide(book, secret, arrival)
-        await _answers_before(tx, book)
-        answers = [ledger.answer(book, at) for at in range(len(arrivals))]
-        await _write(tx, book, answers)
+        book, answers = await prepare(tx, secret, arrivals)
+        await write(tx, book, answers)
     for arrival, decision in zip(arrivals, book.decisions, strict=True):
         metrics.MESSAGES.labels(arrival.partner, arrival.format, decision.verdict).inc()
     return answers
+
+
+async def prepare(tx: Transaction, secret: bytes, arrivals: Sequence[Arrival]) -> tuple[Ledger, list[Answer]]:
+    """Decide on these messages and compose their answers; write nothing yet."""
+    book = await _read(tx, secret, arrivals)
+    for arrival in arrivals:
+        ledger.decide(book, secret, arrival)
+    await _answers_before(tx, book)
+    return book, [ledger.answer(book, at) for at in range(len(arrivals))]
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
@@ -114,9 +119,10 @@ async def _answers_before(tx: Transaction, book: Ledger) -> None:
     book.answers = {row.id: Answer(row.answer_status, row.answer_body) for row in rows}
 
 
-async def _write(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:
+async def write(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:
+    """Write the messages with their answers, and everything that follows from them."""
     await _keep_messages(tx, book, answers)
-    await _keep_claims(tx, book)
+    await keep_claims(tx, book)
     await _keep_referrals(tx, [row for row in book.referrals.values() if row.changed])
     await _forget(tx, [row for row in book.referrals.values() if row.held.version == 0])
     await _keep_documents(tx, book)
@@ -190,7 +196,7 @@ def _message_row(arrival: Arrival, decision: Decision, answer: Answer) -> tuple[
     )
 
 
-async def _keep_claims(tx: Transaction, book: Ledger) -> None:
+async def keep_claims(tx: Transaction, book: Ledger) -> None:
     """Claim the message ids; where another process has one by now, everything here must be judged again."""
     if not book.claimed:
         return

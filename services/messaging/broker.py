@@ -27,6 +27,9 @@ from services.messaging.telemetry import log
 from services.messaging.watchdog import Loop
 
 BATCH = 500
+ACK_POLICY = AckPolicy.NACK_ON_ERROR
+"""Acknowledge a batch after its transaction; an error makes Kafka deliver it again."""
+
 PATIENCE_SECONDS = 60.0
 """How long a batch is retried inside the handler before Kafka delivers it again; far below max.poll.interval (300 s)."""
 
@@ -46,7 +49,7 @@ def create(settings: Settings, *, name: str) -> KafkaBroker:
         client_id=f"lightbulb-{name}",
         allow_auto_create_topics=False,
         acks="all",
-        ack_policy=AckPolicy.NACK_ON_ERROR,
+        ack_policy=ACK_POLICY,
         graceful_timeout=GRACEFUL_SECONDS,
         apply_types=False,
         logger=None,
@@ -66,7 +69,7 @@ def subscribe(
         batch=True,
         group_id=group,
         auto_offset_reset="earliest",
-        ack_policy=AckPolicy.NACK_ON_ERROR,
+        ack_policy=ACK_POLICY,
         max_records=BATCH,
         batch_timeout_ms=100,
         session_timeout_ms=SESSION_MS,

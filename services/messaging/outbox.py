@@ -33,6 +33,9 @@ SHARDS = 8
 ROUND = 1_000
 """Rows that one round reads at most."""
 
+OLDEST_FIRST = f"order by id limit {ROUND}"
+"""Which rows a round reads: by id, so that the events of a key are published in their order."""
+
 POLL_SECONDS = 0.5
 """How often a relay looks for rows that another process left behind; its own commits wake it at once."""
 
@@ -110,7 +113,9 @@ def _insert(schema: str) -> TextClause:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class OutboxRow:
+    """A row that waits to be published. `lane`: within it order is kept."""
+
     id: int
     person_key: str
     target: str
@@ -120,6 +125,29 @@ class _Row:
     @property
     def lane(self) -> tuple[str, str]:
         return self.person_key, self.target
+
+
+async def lock_shards(tx: Transaction, schema: str) -> list[int]:
+    """Lock the shards that no other relay works on until this transaction ends, and return them."""
+    result = await tx.execute(
+        text("""
+            select shard from generate_series(0, :last) as shard
+            where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),
+        {"last": SHARDS - 1, "name": f"lightbulb outbox {schema}"},
+    )
+    return list(result.scalars())
+
+
+async def unpublished(tx: Transaction, schema: str, shards: Sequence[int], paused: Sequence[str]) -> list[OutboxRow]:
+    """Read the next rows of these shards, apart from those of paused topics."""
+    result = await tx.execute(
+        text(f"""
+            select id, person_key, target, headers, value from {schema}.outbox
+            where published_at is null and shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
+            {OLDEST_FIRST}"""),  # noqa: S608 - the schema is a name of ours
+        {"shards": list(shards), "paused": list(paused)},
+    )
+    return [OutboxRow(*row) for row in result]
 
 
 class Relay:
@@ -197,10 +225,10 @@ class Relay:
     async def _round(self) -> tuple[int, bool]:
         """One round: (rows read, whether all shards were ours: else rows that we were woken for may be in another's)."""
         began = time.monotonic()
-        published: Sequence[_Row] = ()
+        published: Sequence[OutboxRow] = ()
         async with self._engine.begin() as tx:
-            shards = await self._lock_shards(tx)
-            rows = await self._unpublished(tx, shards)
+            shards = await lock_shards(tx, self._schema)
+            rows = await unpublished(tx, self._schema, shards, self._still_paused())
             if rows:
                 published = await self._publish(rows)
                 await self._mark(tx, published)
@@ -212,34 +240,15 @@ class Relay:
             metrics.ROUND_SECONDS.observe(time.monotonic() - began)
         return len(rows), len(shards) == SHARDS
 
-    async def _lock_shards(self, tx: Transaction) -> list[int]:
-        result = await tx.execute(
-            text("""
-                select shard from generate_series(0, :last) as shard
-                where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),
-            {"last": SHARDS - 1, "name": f"lightbulb outbox {self._schema}"},
-        )
-        return list(result.scalars())
-
-    async def _unpublished(self, tx: Transaction, shards: list[int]) -> list[_Row]:
-        result = await tx.execute(
-            text(f"""
-                select id, person_key, target, headers, value from {self._schema}.outbox
-                where published_at is null and shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
-                order by id limit {ROUND}"""),  # noqa: S608 - the schema is a name of ours
-            {"shards": shards, "paused": self._still_paused()},
-        )
-        return [_Row(*row) for row in result]
-
     def _still_paused(self) -> list[str]:
         now = asyncio.get_running_loop().time()
         return [target for target, until in self._paused.items() if until > now]
 
-    async def _publish(self, rows: Sequence[_Row]) -> list[_Row]:
+    async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
         """Send in waves, so that nothing of a (key, target) goes before the earlier is acknowledged; returns what was.
         Waves that a slow Kafka leaves no time for are for the next round."""
         producer = await self._started_producer()
-        published: list[_Row] = []
+        published: list[OutboxRow] = []
         failed: set[tuple[str, str]] = set()
         clock = asyncio.get_running_loop().time
         end = clock() + WAVES_SECONDS
@@ -258,7 +267,7 @@ class Relay:
             await self._replace_producer()
         return published
 
-    async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[_Row]) -> list[object]:
+    async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[OutboxRow]) -> list[object]:
         """Send these rows together and wait for Kafka: for each what it answered, or why it failed."""
         unreachable: dict[str, BaseException] = {}
         steps = [_publishing(row) for row in wave] if tracing.is_on() else []
@@ -274,7 +283,7 @@ class Relay:
         return results
 
     async def _handed_over(
-        self, producer: AIOKafkaProducer, row: _Row, unreachable: dict[str, BaseException]
+        self, producer: AIOKafkaProducer, row: OutboxRow, unreachable: dict[str, BaseException]
     ) -> "asyncio.Future[object] | BaseException":
         """The future of one record. A topic that the producer does not know is waited for once in a wave."""
         if row.target not in unreachable:
@@ -285,7 +294,7 @@ class Relay:
                 unreachable[row.target] = error
         return unreachable[row.target]
 
-    async def _send(self, producer: AIOKafkaProducer, row: _Row) -> "asyncio.Future[object]":
+    async def _send(self, producer: AIOKafkaProducer, row: OutboxRow) -> "asyncio.Future[object]":
         headers = [(name, value.encode()) for name, value in json.loads(row.headers).items()]
         future: asyncio.Future[object] = await producer.send(
             row.target, row.value, key=row.person_key.encode(), headers=headers
@@ -301,7 +310,7 @@ class Relay:
             self._progress.made()  # Kafka itself refused: a new producer would be refused, too
         log.warning("topic_refuses", topic=target, reason=database.reason_class(error), seconds=seconds)
 
-    async def _mark(self, tx: Transaction, rows: Sequence[_Row]) -> None:
+    async def _mark(self, tx: Transaction, rows: Sequence[OutboxRow]) -> None:
         await tx.execute(
             text(f"""
                 update {self._schema}.outbox as outbox set published_at = clock_timestamp()
@@ -361,7 +370,7 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _publishing(row: _Row) -> tuple[tracing.Span, _Row]:
+def _publishing(row: OutboxRow) -> tuple[tracing.Span, OutboxRow]:
     """The step that begins, and the row as it goes to Kafka: whoever reads it goes on from its publishing."""
     headers = json.loads(row.headers)
     span = tracing.begin(
@@ -389,10 +398,10 @@ def _result(future: "asyncio.Future[object]") -> object:
     return future.exception() or future.result()
 
 
-def _waves(rows: Sequence[_Row]) -> list[list[_Row]]:
+def _waves(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
     """The n-th row of each (key, target) together: within a wave no two rows share a lane."""
     seen: Counter[tuple[str, str]] = Counter()
-    waves: list[list[_Row]] = []
+    waves: list[list[OutboxRow]] = []
     for row in rows:
         turn = seen[row.lane]
         seen[row.lane] += 1

@@ -53,7 +53,7 @@ async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
     """Lock these person keys, in their order; they are made where they are new."""
     ordered = sorted(set(keys))
     new = set((await tx.execute(_INSERT_KEYS, {"keys": ordered})).scalars())
-    rows = await tx.execute(_LOCK_KEYS, {"keys": ordered})
+    rows = await tx.execute(LOCK_KEYS, {"keys": ordered})
     return Locked({PersonKey(row.person_key): row.last_sequence for row in rows}, new)
 
 
@@ -61,7 +61,7 @@ _INSERT_KEYS = text("""
     insert into router.person_key (person_key)
     select key from unnest(cast(:keys as text[])) as given (key) order by key
     on conflict do nothing returning person_key""")
-_LOCK_KEYS = text("""
+LOCK_KEYS = text("""
     select person_key, last_sequence from router.person_key
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 

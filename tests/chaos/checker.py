@@ -48,7 +48,7 @@ def check(evidence: Evidence) -> list[Violation]:
 
 
 def nothing_is_lost(e: Evidence) -> Iterator[str]:
-    """Every acknowledged referral is one referral of one case, or one quarantine row that the seed planted."""
+    """Every acknowledged referral is one referral of one case, or one quarantine row that the seed poisoned."""
     yield from _answers_as_planned(e)
     at_intake = Counter(row["reference"] for row in e.intake)
     routed = Counter(row["reference"] for row in e.referrals)
@@ -63,7 +63,7 @@ def nothing_is_lost(e: Evidence) -> Iterator[str]:
             yield f"{row['reference']} is on a case that is not there"
     yield from _versions_arrived(e)
     yield from _refused_is_kept_and_no_more(e)
-    yield from _only_planted_is_parked(e)
+    yield from _only_poison_is_parked(e)
 
 
 def _answers_as_planned(e: Evidence) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _versions_arrived(e: Evidence) -> Iterator[str]:
             yield f"{row['reference']} is version {row['version']} at intake and {known[row['reference']]} at the router"
 
 
-def _only_planted_is_parked(e: Evidence) -> Iterator[str]:
+def _only_poison_is_parked(e: Evidence) -> Iterator[str]:
     places = {(entry.topic, entry.partition, entry.offset) for entry in e.poisoned}
     parked = Counter((row["topic"], row["partition"], row["offset"]) for row in e.quarantine)
     for row in e.quarantine:

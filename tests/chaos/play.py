@@ -43,7 +43,7 @@ class Run:
 
     async def play(self) -> None:
         """Everything until the drain, or until patience ends; `drained` says which. Raises where what looks or listens has died."""
-        self._plant_refusals()
+        self._set_refusals()
         looking = asyncio.create_task(self._effects.look())
         playing = asyncio.create_task(self._play())
         try:
@@ -95,7 +95,7 @@ class Run:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    def _plant_refusals(self) -> None:
+    def _set_refusals(self) -> None:
         for person in self.plan.people:
             for at, referral in enumerate(person.referrals):
                 if referral.refuses_first:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.chaos import results
 from tests.chaos.growth import WARM
-from tests.chaos.planted import BUGS
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.results import RESULTS, Result
 from tests.chaos.schedule import CATALOGUE
 
@@ -39,7 +39,7 @@ orders; numbers that are traced or not, that fail their check, or none; people o
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | what was in an outbox when the faults stopped is published 10 s later, and after the drain everything is |
-| I5 | every feedback that the design's table demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed planted that; nobody but hospitals and the hub that takes over is told of a stay, and nobody of one in the restricted unit |
+| I5 | every feedback that the design's table demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed wants that; nobody but hospitals and the hub that takes over is told of a stay, and nobody of one in the restricted unit |
 | I6 | what was never acknowledged is consistent where it is there |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds that do not race) |
@@ -75,8 +75,8 @@ Each is mended, with a test of its own.
 
 def page(found: Sequence[Result]) -> str:
     """The whole page."""
-    honest = [result for result in found if not result.planted]
-    parts = [ABOUT, *_figures(honest), *_faults(honest), *_growth(honest), *_planted(found), IT_FOUND, NOT_COVERED]
+    honest = [result for result in found if not result.mutant]
+    parts = [ABOUT, *_figures(honest), *_faults(honest), *_growth(honest), *_mutants(found), IT_FOUND, NOT_COVERED]
     return "\n".join(parts)
 
 
@@ -177,28 +177,26 @@ def _growth(found: Sequence[Result]) -> Iterator[str]:
             yield f"| {service} | {len(long)} | {max(map(len, long))} | {warm:.0f} | {' | '.join(f'{one:.0f}' for one in more)} |"
 
 
-# ---- planted bugs -----------------------------------------------------------------------------------------------------
+# ---- mutants ----------------------------------------------------------------------------------------------------------
 
 
-def _planted(found: Sequence[Result]) -> Iterator[str]:
-    of_bugs = [result for result in found if result.planted]
-    yield "\n## Planted bugs\n"
-    yield "Each guard is taken away in a service's own process (tests/chaos/planted.py); the checker must say so."
-    yield f"`make chaos SEEDS=planted`: {_played(of_bugs)}.\n"
-    yield "| guard taken away | bug | caught by |"
+def _mutants(found: Sequence[Result]) -> Iterator[str]:
+    of_mutants = [result for result in found if result.mutant]
+    yield "\n## Mutants\n"
+    yield "Each guard is taken away in a service's own process (tests/chaos/mutants.py); the checker must say so."
+    yield f"`make chaos SEEDS=mutants`: {_played(of_mutants)}.\n"
+    yield "| guard taken away | mutant | caught by |"
     yield "|---|---|---|"
-    for name, bug in BUGS.items():
-        of_it = [result for result in of_bugs if result.planted == name]
+    for name, mutant in MUTANTS.items():
+        of_it = [result for result in of_mutants if result.mutant == name]
         caught = sorted({violation[:2] for result in of_it for violation in result.violations if violation[0] == "I"})
-        yield f"| {bug.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not played')} |"
+        yield f"| {mutant.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not played')} |"
     yield ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--results", type=Path, nargs="+", default=[RESULTS], help="of the seeds, and of the planted bugs"
-    )
+    parser.add_argument("--results", type=Path, nargs="+", default=[RESULTS], help="of the seeds, and of the mutants")
     given = parser.parse_args()
     PAGE.write_text(page(results.newest(result for file in given.results for result in results.read(file))))
 

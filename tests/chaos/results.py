@@ -18,7 +18,7 @@ class Result:
 
     seed: int
     brokers: int
-    planted: str | None
+    mutant: str | None
     races: bool
     seconds: float
     referrals: int
@@ -68,9 +68,9 @@ def read(file: Path) -> list[Result]:
 
 def newest(found: Iterable[Result]) -> list[Result]:
     """A seed that was played again counts once: as it went last."""
-    return list({(one.seed, one.brokers, one.planted): one for one in found}.values())
+    return list({(one.seed, one.brokers, one.mutant): one for one in found}.values())
 
 
 def done(file: Path) -> set[tuple[int, int]]:
     """Seeds, and with how many brokers, that went without a violation when they were played last."""
-    return {(r.seed, r.brokers) for r in newest(r for r in read(file) if not r.planted) if not r.violations}
+    return {(r.seed, r.brokers) for r in newest(r for r in read(file) if not r.mutant) if not r.violations}

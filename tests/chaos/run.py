@@ -1,4 +1,4 @@
-"""Runs seeds: `make chaos SEEDS=100`, `SEEDS=7..9`, `SEEDS=ci`, `SEEDS=planted`; a line for each, kept so that a run can be resumed."""
+"""Runs seeds: `make chaos SEEDS=100`, `SEEDS=7..9`, `SEEDS=ci`, `SEEDS=mutants`; a line for each, kept so that a run can be resumed."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos import results
+from tests.chaos import mutation_run, results
 from tests.chaos.results import RESULTS
 from tests.chaos.runner import Progress, Runner
 from tests.chaos.schedule import CATALOGUE, Fault
@@ -69,9 +69,11 @@ def planned(seed: int, brokers: int, only: str | None) -> Plan:
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--seeds", default="ci", help="100 (the first hundred), 7..9, 7..7, 3,5, ci, planted")
+    parser.add_argument("--seeds", default="ci", help="100 (the first hundred), 7..9, 7..7, 3,5, ci, mutants")
     parser.add_argument("--brokers", type=int, choices=(1, 3), help="for seeds that are named: 1, unless it is said")
-    parser.add_argument("--planted", help="take this guard away (see planted.py)")
+    parser.add_argument(
+        "--mutant", help="take this guard away (see mutants.py); several as name,name with --seeds mutants"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="what was found, a line for each seed")
     parser.add_argument("--resume", action="store_true", help="leave out what the results file has without a violation")
     parser.add_argument("--only", help="these faults instead of the seed's, as name,name")
@@ -83,10 +85,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # so that everything is stopped, and unmounted
     try:
-        if given.seeds == "planted":
-            from tests.chaos import hunt  # which plays seeds by this module
-
-            return hunt.main(given.results, given.planted.split(",") if given.planted else None, given.resume)
+        if given.seeds == "mutants":
+            return mutation_run.main(given.results, given.mutant.split(",") if given.mutant else None, given.resume)
         return _play(given)
     except KeyboardInterrupt:
         sys.stdout.write(f"\nstopped; to go on: {again(given.seeds, given.brokers, given.results, '--resume')}\n")
@@ -99,11 +99,11 @@ def _play(given: argparse.Namespace) -> int:
     progress = Progress(sum(len(seeds) for _, seeds in wanted))
     failed: list[results.Result] = []
     for brokers, seeds in wanted:
-        runner = Runner(brokers, given.results, progress, given.planted)
+        runner = Runner(brokers, given.results, progress, given.mutant)
         asyncio.run(runner.run([planned(seed, brokers, given.only) for seed in seeds]))
         failed += runner.failed
     for result in failed:
-        if given.seeds != "ci" and not given.planted and not given.only:  # CI has its seeds, and changes no file
+        if given.seeds != "ci" and not given.mutant and not given.only:  # CI has its seeds, and changes no file
             keep_seed(result)
         one = f"{result.seed}..{result.seed}"
         sys.stdout.write(f"to play it again: {again(one, result.brokers, given.results)}\n")

@@ -21,30 +21,30 @@ from tests.chaos.world import World
 SEEDS_OF_AN_INSTALLATION = 20
 
 
-async def one_seed(world: World, planned: Plan, planted: str | None) -> tuple[Result, Evidence]:
+async def one_seed(world: World, planned: Plan, mutant: str | None) -> tuple[Result, Evidence]:
     """A seed on a running installation: without faults first (unless it races), then with them."""
     begun = time.monotonic()
-    calm = None if planned.races else await _played(world, planned, calm=True, planted=planted)
+    calm = None if planned.races else await _played(world, planned, calm=True, mutant=mutant)
     violations = [Violation(v.invariant, f"(without faults) {v.what}") for v in checker.check(calm)] if calm else []
-    if planted and calm and violations:
-        return _result(world, planned, planted, begun, calm, violations), calm  # caught already
+    if mutant and calm and violations:
+        return _result(world, planned, mutant, begun, calm, violations), calm  # caught already
     calm_seconds = time.monotonic() - begun
-    faulty = await _played(world, planned, calm=False, planted=planted)
+    faulty = await _played(world, planned, calm=False, mutant=mutant)
     faulty.history.phases["calm"] = calm_seconds
     violations += checker.check(faulty)
     if calm is not None:
         violations += checker.differences(checker.final_state(faulty), checker.final_state(calm))
-    return _result(world, planned, planted, begun, faulty, violations), faulty
+    return _result(world, planned, mutant, begun, faulty, violations), faulty
 
 
 def _result(
-    world: World, planned: Plan, planted: str | None, begun: float, faulty: Evidence, violations: list[Violation]
+    world: World, planned: Plan, mutant: str | None, begun: float, faulty: Evidence, violations: list[Violation]
 ) -> Result:
     history = faulty.history
     return Result(
         seed=planned.seed,
         brokers=world.brokers,
-        planted=planted,
+        mutant=mutant,
         races=planned.races,
         seconds=round(time.monotonic() - begun, 1),
         referrals=planned.referrals * (1 if planned.races else 2),
@@ -61,9 +61,9 @@ def _result(
     )
 
 
-async def _played(world: World, planned: Plan, *, calm: bool, planted: str | None = None) -> Evidence:
+async def _played(world: World, planned: Plan, *, calm: bool, mutant: str | None = None) -> Evidence:
     world.slots += 1
-    patience = 25.0 if planted and calm else EFFECT_SECONDS
+    patience = 25.0 if mutant and calm else EFFECT_SECONDS
     run = Run(world, planned, _identity(world, planned, calm), calm, patience=patience)
     await run.play()
     return await evidence.collect(run)
@@ -114,7 +114,7 @@ class Runner:
     brokers: int
     results: Path
     progress: Progress
-    planted: str | None = None
+    mutant: str | None = None
     failed: list[Result] = field(default_factory=list)
     _world: World | None = None
     _growth: Growth = field(default_factory=Growth)
@@ -130,7 +130,7 @@ class Runner:
     async def _one(self, planned: Plan) -> None:
         begun = time.monotonic()
         try:
-            result, found = await one_seed(await self._running(), planned, self.planted)
+            result, found = await one_seed(await self._running(), planned, self.mutant)
         except Exception as error:  # of the checker itself: the seed shows nothing, and the others are played
             traceback.print_exc()
             result, found = self._not_shown(planned, time.monotonic() - begun, error), None
@@ -143,7 +143,7 @@ class Runner:
 
     async def _running(self) -> World:
         if self._world is None:
-            self._world = await world.start(brokers=self.brokers, planted=self.planted)
+            self._world = await world.start(brokers=self.brokers, mutant=self.mutant)
             self._played, self._growth = 0, Growth()
         return self._world
 
@@ -151,7 +151,7 @@ class Runner:
         return Result(
             seed=planned.seed,
             brokers=self.brokers,
-            planted=self.planted,
+            mutant=self.mutant,
             races=planned.races,
             seconds=round(seconds, 1),
             referrals=0,
@@ -176,7 +176,7 @@ class Runner:
         _say(result, self.progress.step())
         if result.violations:
             self.failed.append(result)
-            kept = self.results.with_name(f"seed-{result.seed}-{result.planted or result.brokers}.json")
+            kept = self.results.with_name(f"seed-{result.seed}-{result.mutant or result.brokers}.json")
             if found is not None:
                 kept.write_text(evidence.shown(found))
             if self._world is not None:

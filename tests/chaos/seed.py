@@ -57,7 +57,7 @@ class Referral:
     stays: bool = False
     """The person is in hospital: the hospital's housing team holds the case."""
     refuses_first: bool = False
-    """The practice's system refuses the first feedback about it for good: a planted cause of one failed feedback."""
+    """The practice's system refuses the first feedback about it for good: one feedback fails, as the seed wants it."""
     form: str = ""
     asker: str = ""
     """Who asked, as the form calls them."""

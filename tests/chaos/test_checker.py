@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.chaos import planted, report, results, run
+from tests.chaos import mutants, report, results, run
 from tests.chaos.asking import Asking
 from tests.chaos.checker import check, differences, final_state
 from tests.chaos.effects import CheckerFailed, Effects, first_to_end
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_leaves_out_what_went_well_last(tmp_path: Path) -> No
     file = tmp_path / "results.jsonl"
     for seed, violations in ((1, []), (2, ["I1: lost"]), (3, ["I1: lost"]), (3, []), (4, []), (4, ["I2: twice"])):
         results.append(file, a_result(seed=seed, violations=violations))
-    results.append(file, a_result(seed=9, planted="skip-locked"))
+    results.append(file, a_result(seed=9, mutant="skip-locked"))
     assert results.done(file) == {(1, 1), (3, 1)}
 
 
@@ -433,7 +433,7 @@ def a_result(**changed: Any) -> Result:
     same: dict[str, Any] = {
         "seed": 2,
         "brokers": 1,
-        "planted": None,
+        "mutant": None,
         "races": False,
         "seconds": 30.0,
         "referrals": 20,
@@ -457,14 +457,14 @@ def test_the_page_says_how_each_fault_was_recovered_from_and_what_grew() -> None
     assert "| router | 1 | 4 | 91 | 2 | 0 | 0 |" in page
 
 
-def test_the_page_says_which_invariant_caught_a_planted_bug_and_which_was_missed() -> None:
+def test_the_page_says_which_invariant_caught_a_mutant_and_which_was_missed() -> None:
     page = report.page(
         [
             a_result(),
-            a_result(planted="moving-cursor", violations=["I4: rows are unpublished"]),
-            a_result(planted="skip-locked"),
+            a_result(mutant="moving-cursor", violations=["I4: rows are unpublished"]),
+            a_result(mutant="skip-locked"),
         ]
     )
     assert "| moving-cursor | I4 |" in page
     assert "| skip-locked | **missed** |" in page
-    assert planted.BUGS.keys() <= {cell.strip() for line in page.splitlines() for cell in line.split("|")}
+    assert mutants.MUTANTS.keys() <= {cell.strip() for line in page.splitlines() for cell in line.split("|")}

@@ -119,16 +119,16 @@ def _arrived_as_composed(e: Evidence) -> Iterator[str]:
     for pair in sorted(wanted.keys() | arrivals.keys()):
         if arrivals[pair] != wanted[pair]:
             yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
-    yield from _failed_as_planted(e, failed)
+    yield from _failed_as_wanted(e, failed)
 
 
-def _failed_as_planted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
-    planted = {
+def _failed_as_wanted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
+    wanted = {
         answer.reference
         for answer in e.history.answers
         for person in e.plan.people
         if person.number == answer.message.person and person.referrals[answer.message.referral].refuses_first
     }
     for reference, times in failed.items():
-        if reference not in planted or times > 1:
-            yield f"{times} feedbacks about {reference} failed for good, which nobody planted"
+        if reference not in wanted or times > 1:
+            yield f"{times} feedbacks about {reference} failed for good, which the seed does not want"

@@ -127,8 +127,8 @@ def _ports(brokers: int) -> Ports:
     return Ports({name: next(free) for name in names}, {pair: next(free) for pair in pairs}, next(free))
 
 
-async def start(*, brokers: int = 1, planted: str | None = None, folder: Path | None = None) -> World:
-    """Start everything; `planted` takes one guard away in the services' processes."""
+async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | None = None) -> World:
+    """Start everything; `mutant` takes one guard away in the services' processes."""
     supervisor.LONGEST_PAUSE = 1.0  # a process that is killed again and again comes back in time for its seed
     supervisor.STEADY_AFTER = 1.0
     data = folder or Path(tempfile.mkdtemp(prefix="lightbulb-chaos-"))
@@ -146,7 +146,7 @@ async def start(*, brokers: int = 1, planted: str | None = None, folder: Path | 
         each=2,
         brokers=brokers,
         feedback_urls={PRACTICE: f"http://{kept.HOST}:{ports.wires['fhir']}/feedback"},
-        environment=_environment(data, ports, brokers, planted),
+        environment=_environment(data, ports, brokers, mutant),
     )
     try:
         running = await _whole(asyncio.to_thread(installation.start, plan, lambda _: None, happened.append))
@@ -204,7 +204,7 @@ async def stop(world: World) -> None:
     _remove(world.data)
 
 
-def _environment(data: Path, ports: Ports, brokers: int, planted: str | None) -> dict[str, str]:
+def _environment(data: Path, ports: Ports, brokers: int, mutant: str | None) -> dict[str, str]:
     """Each service is told of its own wires (child/sitecustomize.py)."""
     (data / "postgres").mkdir(parents=True, exist_ok=True)
     password = kept.secret(data / "postgres" / "password")
@@ -215,7 +215,7 @@ def _environment(data: Path, ports: Ports, brokers: int, planted: str | None) ->
         kafka = [f"{kept.HOST}:{ports.wires[f'{service}-kafka-{node}']}" for node in range(1, brokers + 1)]
         told[f"CHAOS_{service.upper()}_KAFKA"] = ",".join(kafka)
     told["LIGHTBULB_MESH_URL"] = f"http://{kept.HOST}:{ports.wires['mesh']}"
-    return told | ({"CHAOS_PLANTED": planted} if planted else {})
+    return told | ({"CHAOS_MUTANT": mutant} if mutant else {})
 
 
 def _wires(data: Path, ports: Ports) -> Iterator[Wire]:

@@ -112,7 +112,7 @@ async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
     class FailsOnce(Relay):
         failed = False
 
-        async def _send(self, producer: AIOKafkaProducer, row: outbox._Row) -> "asyncio.Future[object]":
+        async def _send(self, producer: AIOKafkaProducer, row: outbox.OutboxRow) -> "asyncio.Future[object]":
             if row.person_key == "unlucky" and not self.failed:
                 self.failed = True
                 raise ConnectionError
@@ -136,7 +136,7 @@ async def test_a_slow_kafka_ends_the_round_before_its_transaction_idles_too_long
     engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(Relay):
-        async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[outbox._Row]) -> list[object]:
+        async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[outbox.OutboxRow]) -> list[object]:
             await asyncio.sleep(0.2)
             return await super()._acknowledged(producer, wave)
 
@@ -182,7 +182,7 @@ async def test_a_relay_that_is_told_to_stop_finishes_its_round_and_publishes_wha
     entered = asyncio.Event()
 
     class Slow(Relay):
-        async def _publish(self, rows: Sequence[outbox._Row]) -> list[outbox._Row]:
+        async def _publish(self, rows: Sequence[outbox.OutboxRow]) -> list[outbox.OutboxRow]:
             published = await super()._publish(rows)
             entered.set()
             await asyncio.sleep(0.2)

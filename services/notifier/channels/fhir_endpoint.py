@@ -72,12 +72,12 @@ class FhirEndpoint:
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         """POST it once."""
-        address = self._addresses(parcel.recipient)
+        address = self.address_of(parcel)
         if address is None:
             return Retry("no-address", NOT_AUTHORISED_SECONDS)
         try:
             async with self._session.post(
-                address.url, data=parcel.body, headers=self._headers_for(parcel, address), allow_redirects=False
+                address.url, data=parcel.body, headers=self.headers_for(parcel, address), allow_redirects=False
             ) as response:
                 body = await _read(response)
                 return judge(response.status, response.headers.get("Retry-After"), body)
@@ -86,7 +86,12 @@ class FhirEndpoint:
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             return Retry(f"away:{type(error).__name__}")
 
-    def _headers_for(self, parcel: Parcel, address: Address) -> dict[str, str]:
+    def address_of(self, parcel: Parcel) -> Address | None:
+        """Return where this installation sends feedback to its recipient: never an address from a message."""
+        return self._addresses(parcel.recipient)
+
+    def headers_for(self, parcel: Parcel, address: Address) -> dict[str, str]:
+        """Return the headers of an attempt: its ids are the same at each attempt."""
         headers = {
             **self._headers,
             "X-Request-ID": parcel.ids["request_id"],

@@ -105,7 +105,7 @@ class Mesh:
 
     def _deliver(self, parcel: Parcel) -> Outcome:
         try:
-            known = _ask(self._mine(), parcel) if parcel.attempt > 1 else None
+            known = track(self._mine(), parcel) if parcel.attempt > 1 else None
             return known or self._send(parcel)
         except requests.Timeout:
             return Retry("time-out")
@@ -145,8 +145,11 @@ def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClien
     return MeshClient(url, mailbox, password, shared_key=shared_key.encode(), max_retries=0, timeout=ANSWER_SECONDS)
 
 
-def _ask(client: MeshClient, parcel: Parcel) -> Outcome | None:
-    """What MESH has under our local id: none = nothing, send it. mesh-client asks by MESH's id only, which a lost reply never gave."""
+def track(client: MeshClient, parcel: Parcel) -> Outcome | None:
+    """Return what MESH has under our local id, None if it has nothing and the letter must be sent.
+
+    mesh-client tracks a message by MESH's id only, which a lost reply never gave.
+    """
     local_id = quote(parcel.ids["local_id"])
     response = client._session.get(f"{client.mailbox_url}/outbox/tracking/{local_id}", timeout=ANSWER_SECONDS)
     match response.status_code:

@@ -1,4 +1,4 @@
-"""Python runs this first in every service of a chaos run: its own wires, a loop to block, a wrong clock, a planted bug."""
+"""Python runs this first in every service of a chaos run: its own wires, a loop to block, a wrong clock, a mutant."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ if _service:
     _own_wires()
     signal.signal(signal.SIGUSR1, _block)
     _skew()
-    if os.environ.get("CHAOS_PLANTED"):
-        from tests.chaos import planted
+    if os.environ.get("CHAOS_MUTANT"):
+        from tests.chaos import mutants
 
-        planted.plant(os.environ["CHAOS_PLANTED"], _service)
+        mutants.apply(os.environ["CHAOS_MUTANT"], _service)

@@ -1,4 +1,4 @@
-"""Hunts the planted bugs: each guard is taken away in turn, and seeds are played until the checker says so."""
+"""Runs the mutants: each guard is taken away in turn, and seeds are played until the checker says so."""
 
 import asyncio
 import dataclasses
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos import results
-from tests.chaos.planted import BUGS, Bug
+from tests.chaos.mutants import MUTANTS, Mutant
 from tests.chaos.results import Result
 from tests.chaos.runner import Progress, Runner
 from tests.chaos.schedule import Fault
@@ -14,23 +14,23 @@ from tests.chaos.seed import Do, Plan, Say, plan
 
 
 def main(file: Path, names: list[str] | None = None, resume: bool = False) -> int:
-    """0 where every bug was caught."""
+    """Return 0 if every mutant was caught."""
     caught = {
-        name: _found([r for r in results.read(file) if r.planted == name]) if resume else [] for name in names or BUGS
+        name: _found([r for r in results.read(file) if r.mutant == name]) if resume else [] for name in names or MUTANTS
     }
     for name in caught:
-        caught[name] = caught[name] or _hunt(file, name)
+        caught[name] = caught[name] or _run(file, name)
         sys.stdout.write(f"{name}: {'caught by ' + ', '.join(caught[name]) if caught[name] else 'MISSED'}\n")
         sys.stdout.flush()
     return 0 if all(caught.values()) else 1
 
 
-def _hunt(file: Path, name: str) -> list[str]:
+def _run(file: Path, name: str) -> list[str]:
     """The invariants that it broke, in the first seed that showed it."""
-    seeds = BUGS[name].seeds
+    seeds = MUTANTS[name].seeds
     for seed in seeds:
-        runner = Runner(1, file, Progress(len(seeds), seeds.index(seed)), planted=name)
-        asyncio.run(runner.run([aimed(BUGS[name], seed)]))
+        runner = Runner(1, file, Progress(len(seeds), seeds.index(seed)), mutant=name)
+        asyncio.run(runner.run([aimed(MUTANTS[name], seed)]))
         if found := _found(runner.failed):
             return found
     return []
@@ -40,17 +40,17 @@ def _found(played: list[Result]) -> list[str]:
     return sorted({violation[:2] for result in played for violation in result.violations if violation[0] == "I"})
 
 
-def aimed(bug: Bug, seed: int) -> Plan:
-    """The seed's plan, with the faults that the bug is hunted with, on the service that has it."""
+def aimed(mutant: Mutant, seed: int) -> Plan:
+    """Return the seed's plan, with the faults that must show the mutant, on the service that has it."""
     made = dataclasses.replace(plan(seed), last=None, late=frozenset())
-    if bug.crowded:
+    if mutant.crowded:
         made = crowded(made)
-    if bug.faults is None:
+    if mutant.faults is None:
         return made
     services = ("intake", "router", "notifier")
-    aim = services.index(bug.service) if bug.service in services else 1
+    aim = services.index(mutant.service) if mutant.service in services else 1
     faults = tuple(
-        Fault(name, 2.0 + 1.5 * at, bug.seconds, 10 * (aim + 3 * seed)) for at, name in enumerate(bug.faults)
+        Fault(name, 2.0 + 1.5 * at, mutant.seconds, 10 * (aim + 3 * seed)) for at, name in enumerate(mutant.faults)
     )
     return dataclasses.replace(made, faults=faults)
 
