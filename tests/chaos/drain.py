@@ -6,6 +6,7 @@ import contextlib
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tests.chaos import db_probe
 from tests.chaos.world import World
 
 DRAIN_SECONDS = 60.0
@@ -27,18 +28,9 @@ async def drained(world: World) -> bool:
 async def _is_quiet(world: World) -> bool:
     """Asked before and after the lag: what was just read may have led to more."""
     for _ in range(2):
-        [row] = await world.sql(QUIET)
-        if any(row.values()) or await lag(world):
+        if not await db_probe.is_quiet(world.probe) or await lag(world):
             return False
-    [row] = await world.sql(QUIET)
-    return not any(row.values())
-
-
-QUIET = """
-    select (select count(*) from intake.outbox where published_at is null) as intake,
-           (select count(*) from router.outbox where published_at is null) as router,
-           (select count(*) from notifier.outbox where published_at is null) as notifier,
-           (select count(*) from notifier.conversation where due_at is not null) as due"""
+    return await db_probe.is_quiet(world.probe)
 
 
 async def lag(world: World) -> int:

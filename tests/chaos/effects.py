@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from tests.chaos.asking import Asking
+from tests.chaos import db_probe
+from tests.chaos.db_probe import Probe
 
 
 class CheckerFailed(Exception):
@@ -27,11 +28,11 @@ class Effects:
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
-        self._asking = Asking(connect)
+        self._probe = Probe(connect)
         self._awaited: dict[str, asyncio.Event] = {}
 
     def end(self) -> None:
-        self._asking.end()
+        self._probe.end()
 
     async def of(self, name: str) -> None:
         """Return when it was applied or parked: the input of a correlation id (`c ...`), under a key (`k ...`); a command (`i ...`)."""
@@ -46,17 +47,6 @@ class Effects:
             names = list(self._awaited)
             correlations = [name.split()[-1] for name in names if name[0] in "ck"]
             ids = [name[2:] for name in names if name.startswith("i ")]
-            for row in await self._asking.ask(_APPLIED, correlations, ids):
-                if event := self._awaited.pop(row["name"], None):
+            for name in await db_probe.effects(self._probe, correlations, ids):
+                if event := self._awaited.pop(name, None):
                     event.set()
-
-
-_APPLIED = """
-    with conversation as (
-        select person_key, correlation_id from router.input
-        where topic = 'referral.event' and correlation_id = any($1::text[])
-        union all select person_key, correlation_id from router.quarantine
-        where topic = 'referral.event' and correlation_id = any($1::text[]))
-    select 'c ' || correlation_id as name from conversation
-    union all select 'k ' || person_key || ' ' || correlation_id from conversation
-    union all select 'i ' || id from router.input where id = any($2::text[]) and topic like 'hub.%'"""

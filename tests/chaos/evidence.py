@@ -10,14 +10,14 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.chaos import db_probe
+from tests.chaos.db_probe import Row
 from tests.chaos.drain import lag
 from tests.chaos.history import History, Message
 from tests.chaos.play import Run
 from tests.chaos.seed import Plan
 from tests.chaos.sinks import Arrived, Entry, fetched, letters
 from tests.chaos.world import World
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,48 +73,26 @@ async def collect(run: Run) -> Evidence:
 
 
 async def _rows(world: World, found: Evidence) -> None:
+    probe = world.probe
     sent = [answer.message for answer in found.history.answers]
-    rows = await world.sql(
-        "select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version, format, body"
-        " from intake.message where correlation_id = any($1::text[]) or exists (select from unnest($2::bytea[]) as mark"
-        " where format = 'hl7v2' and position(mark in body) > 0)",
+    rows = await db_probe.messages(
+        probe,
         sorted({one.correlation_id for one in sent if one.path}),
         sorted({one.mark for one in sent if not one.path}),
     )
     found.messages = [_named(row, sent) for row in rows]
     references = sorted({row["reference"] for row in found.messages if row["reference"]})
-    found.intake = await _of(world, "select * from intake.referral where reference = any($1::text[])", references)
+    found.intake = await db_probe.referrals_at_intake(probe, references)
     keys = sorted({row["person_key"] for row in found.intake})
-    found.referrals = await _of(world, "select * from router.referral where person_key = any($1::text[])", keys)
-    found.cases = await _of(world, 'select * from router."case" where person_key = any($1::text[])', keys)
-    found.inputs = await _of(
-        world,
-        "select person_key, topic, id, position, correlation_id from router.input where person_key = any($1::text[])",
-        keys,
-    )
-    found.case_events = await _of(
-        world, "select person_key, sequence, id, type from router.case_event where person_key = any($1::text[])", keys
-    )
-    found.feedback = await _of(
-        world,
-        "select person_key, feedback_id::text as id, reference, recipient, channel, told, status, ordinal, state, caused_by,"
-        " convert_from(body, 'UTF8') as body"
-        " from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal",
-        keys,
-    )
-    found.for_hubs = await _of(
-        world,
-        "select target, headers::jsonb ->> 'ce_id' as id from router.outbox"
-        " where person_key = any($1::text[]) and target like 'hub.%'",
-        keys,
-    )
-    numbers = await _of(world, "select * from router.person_key where person_key = any($1::text[])", keys)
-    found.keys = {row["person_key"]: row["last_sequence"] for row in numbers}
+    found.referrals = await db_probe.referrals(probe, keys)
+    found.cases = await db_probe.cases(probe, keys)
+    found.inputs = await db_probe.inputs(probe, keys)
+    found.case_events = await db_probe.case_events(probe, keys)
+    found.feedback = await db_probe.feedback(probe, keys)
+    found.for_hubs = await db_probe.events_for_hubs(probe, keys)
+    found.keys = await db_probe.last_sequences(probe, keys)
     for schema in ("router", "notifier"):
-        rows = await world.sql(
-            f"select topic, partition, \"offset\", person_key, chain, reason, value, '{schema}' as schema"
-            f" from {schema}.quarantine where resolved_at is null"
-        )
+        rows = await db_probe.quarantine(probe, schema)
         found.quarantine += [row for row in rows if row["person_key"] in keys or _is_ours(row["value"], found.history)]
 
 
@@ -123,10 +101,6 @@ def _named(row: Row, sent: Sequence[Message]) -> Row:
     names = {one.mark: one.correlation_id for one in sent if not one.path} if row["format"] == "hl7v2" else {}
     name = next((name for mark, name in names.items() if mark in row["body"]), row["correlation_id"])
     return {key: value for key, value in row.items() if key != "body"} | {"name": name}
-
-
-async def _of(world: World, query: str, values: Sequence[str]) -> list[Row]:
-    return list(await world.sql(query, values)) if values else []
 
 
 def _is_ours(value: bytes, history: History) -> bool:
@@ -152,15 +126,10 @@ async def _sinks(world: World, found: Evidence) -> None:
 
 
 async def _state(world: World, found: Evidence) -> None:
-    for schema in ("intake", "router", "notifier"):
-        [row] = await world.sql(f"select count(*) as rows from {schema}.outbox where published_at is null")
-        found.unpublished += row["rows"]
+    for schema in db_probe.SCHEMAS:
+        found.unpublished += await db_probe.unpublished(world.probe, schema)
     found.lag = await lag(world)
-    [row] = await world.sql(
-        "select count(*) as open from pg_stat_activity where application_name = 'lightbulb'"
-        " and xact_start < clock_timestamp() - interval '2 seconds'"
-    )
-    found.open_transactions = row["open"]
+    found.open_transactions = await db_probe.open_transactions(world.probe)
     for name, child in world.processes().items():
         with contextlib.suppress(psutil.NoSuchProcess):  # it was asked to stop a moment ago
             found.processes.append(_health(name, child.pid))

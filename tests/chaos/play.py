@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from infra.demo.hub import Case, Send
-from tests.chaos import faults, told_again
+from tests.chaos import db_probe, faults, told_again
 from tests.chaos.drain import drained
 from tests.chaos.effects import Effects, first_to_end
 from tests.chaos.history import Commanded, History, Message
@@ -146,7 +146,7 @@ class Run:
         """What intake called the conversation, and the name of the effect: of a file's rows, that of the one that is meant."""
         if sent.path and not sent.row:
             return sent.correlation_id, f"c {sent.correlation_id}"
-        while not (rows := await self.world.sql(ACCEPTED, sent.partner, sent.mark)):
+        while not (rows := await db_probe.accepted(self.world.probe, sent.partner, sent.mark)):
             await asyncio.sleep(0.1)
         correlation_id = str(rows[0]["correlation_id"] or rows[0]["id"])
         return correlation_id, f"k {rows[0]['person_key']} {correlation_id}"
@@ -176,19 +176,12 @@ class Run:
         return None
 
     async def _heard_by_hubs(self, correlation_id: str) -> None:
-        rows = await self.world.sql(
-            "select distinct person_key from router.input where correlation_id = $1", correlation_id
-        )
-        for row in rows:
-            await self._keys_heard(row["person_key"])
+        for person_key in await db_probe.persons_of(self.world.probe, correlation_id):
+            await self._keys_heard(person_key)
 
     async def _keys_heard(self, person_key: str) -> None:
         """Until the hubs have heard everything that was written for them under this key."""
-        rows = await self.world.sql(
-            "select headers::jsonb ->> 'ce_id' as id from router.outbox where person_key = $1 and target like 'hub.%'",
-            person_key,
-        )
-        ids = {row["id"] for row in rows}
+        ids = {row["id"] for row in await db_probe.events_for_hubs(self.world.probe, [person_key])}
         while not ids <= self.world.hubs.heard:
             await asyncio.sleep(0.02)
 
@@ -196,18 +189,8 @@ class Run:
 
     async def _unpublished_after(self, seconds: float) -> None:
         """I4: what was written before the faults stopped is published so many seconds later."""
-        [row] = await self.world.sql("select clock_timestamp() as now")
+        over = await db_probe.now(self.world.probe)
         await asyncio.sleep(seconds)
-        for schema in ("intake", "router", "notifier"):
-            query = f"select count(*) as rows from {schema}.outbox where published_at is null and created_at <= $1"
-            [left] = await self.world.sql(query, row["now"])
-            if left["rows"]:
-                self.history.notes.append(
-                    f"I4 {left['rows']} rows of {schema}.outbox unpublished after {seconds:.0f} s"
-                )
-
-
-ACCEPTED = """
-    select message.correlation_id, message.id::text as id, referral.person_key
-    from intake.message join intake.referral using (partner, reference)
-    where partner = $1 and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')"""
+        for schema in db_probe.SCHEMAS:
+            if rows := await db_probe.unpublished_since(self.world.probe, schema, over):
+                self.history.notes.append(f"I4 {rows} rows of {schema}.outbox unpublished after {seconds:.0f} s")

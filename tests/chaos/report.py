@@ -25,7 +25,8 @@ which format, with which updates, cancels, repeats and conflicts; what the hubs 
 hub); and which faults happen when: three to five that overlap, and when all that they held up is done, one that stands alone. One person's
 inputs go in the seed's order, each after the effect of the one before was seen; persons go side by side. Every fourth seed races one
 person's inputs instead. The others are played twice, without faults and with them. Then everything drains, and a checker that shares no
-code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives.
+code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives. The services'
+tables are read as a black-box oracle: `tests/chaos/db_probe.py` holds the SQL, and nothing else of the harness knows a table.
 
 Who sends: three practices and First Contact by BaRS; all five forms, asked by practices, nurses, coordinators, the persons themselves and
 their carers; both trusts by HL7 v2, over MLLP and over HTTP, with a stay (which ends), and without; all seven councils' files, also with

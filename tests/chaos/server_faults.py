@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from infra.embedded import postgres
+from tests.chaos import db_probe
 from tests.chaos.history import History
 from tests.chaos.injection import Injection
 from tests.chaos.world import TMPFS_MEGABYTES, World
@@ -104,48 +105,28 @@ def start_postgres(world: World) -> None:
     raise postgres.StartFailed("PostgreSQL did not start again after it was killed")
 
 
-END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lightbulb'"
-
-
 class SessionsEnded(OfPostgres):
     """The server ends every session of the services."""
 
     what_it_met = "sessions ended"
 
     async def begin(self, world: World, history: History) -> None:
-        self.met = len(await world.sql(END_SESSIONS))
+        self.met = await db_probe.end_sessions(world.probe)
 
 
 class ErrorsByTrigger(OfPostgres):
     """Serialization failures: every third transaction that writes is told to try again."""
 
     what_it_met = "transactions told to try again"
-    TABLES = ("intake.message", "router.input", "notifier.input", "notifier.feedback")
 
     async def begin(self, world: World, history: History) -> None:
-        await world.sql("create sequence if not exists chaos_failures")
-        self._before = await self._failures(world)
-        await world.sql("""
-            create or replace function chaos_fails() returns trigger language plpgsql as $$
-            begin
-                if random() < 0.34 then
-                    perform nextval('public.chaos_failures');  -- which no rollback takes back
-                    raise exception 'chaos' using errcode = '40001';
-                end if;
-                return null;
-            end $$""")
-        for table in self.TABLES:
-            await world.sql(f"""
-                create or replace trigger chaos after insert on {table} for each statement execute function chaos_fails()""")
+        await db_probe.create_failure_counter(world.probe)
+        self._before = await db_probe.failures(world.probe)
+        await db_probe.create_failure_triggers(world.probe)
 
     async def end(self, world: World, history: History) -> None:
-        for table in self.TABLES:
-            await world.sql(f"drop trigger if exists chaos on {table}")
-        self.met = await self._failures(world) - self._before
-
-    async def _failures(self, world: World) -> int:
-        [row] = await world.sql("select case when is_called then last_value else 0 end as failures from chaos_failures")
-        return int(row["failures"])
+        await db_probe.drop_failure_triggers(world.probe)
+        self.met = await db_probe.failures(world.probe) - self._before
 
 
 class Deadlocks(OfPostgres):
@@ -154,7 +135,7 @@ class Deadlocks(OfPostgres):
     what_it_met = "deadlocks that PostgreSQL found"
 
     async def begin(self, world: World, history: History) -> None:
-        self._before = await self._deadlocks(world)
+        self._before = await db_probe.deadlocks(world.probe)
         self._task = asyncio.create_task(self._lock(world))
 
     async def _lock(self, world: World) -> None:
@@ -162,29 +143,15 @@ class Deadlocks(OfPostgres):
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection = await world.connection()
                 try:
-                    await connection.execute("set deadlock_timeout = '20s'; set lock_timeout = '3s'")
-                    await self._wrongly(connection)
+                    await db_probe.lock_cases_before_persons(connection)
                 finally:
                     await connection.close(timeout=1)
             await asyncio.sleep(0.05)
 
-    async def _wrongly(self, connection: asyncpg.Connection) -> None:
-        async with connection.transaction():
-            rows = await connection.fetch(
-                'select person_key from router."case" order by updated_at desc limit 8 for update'
-            )
-            await asyncio.sleep(0.25)
-            for key in sorted({row["person_key"] for row in rows}, reverse=True):
-                await connection.fetch("select from router.person_key where person_key = $1 for update", key)
-
     async def end(self, world: World, history: History) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self.met = max(0, await self._deadlocks(world) - self._before)  # a crash begins the count anew
-
-    async def _deadlocks(self, world: World) -> int:
-        [row] = await world.sql("select deadlocks from pg_stat_database where datname = current_database()")
-        return int(row["deadlocks"])
+        self.met = max(0, await db_probe.deadlocks(world.probe) - self._before)  # a crash begins the count anew
 
 
 class ConnectionsExhausted(OfPostgres):
@@ -196,7 +163,7 @@ class ConnectionsExhausted(OfPostgres):
         self._taken: list[Any] = []
         await self._take(world)
         if self._taken:
-            await self._taken[0].execute(END_SESSIONS)
+            await self._taken[0].execute(db_probe.END_SESSIONS)
         await self._take(world)
 
     async def _take(self, world: World) -> None:

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from tests.chaos import mutants, report, results, run
-from tests.chaos.asking import Asking
 from tests.chaos.checker import check, differences, final_state
+from tests.chaos.db_probe import Probe
 from tests.chaos.effects import CheckerFailed, Effects, first_to_end
 from tests.chaos.evidence import Evidence, Health
 from tests.chaos.faults import MAKE
@@ -391,7 +391,7 @@ async def test_a_server_that_is_killed_while_it_answers_is_asked_again_on_anothe
     async def connect() -> Connection:
         return made.pop()
 
-    assert await Asking(connect).ask("select 1") == [{"one": 1}]
+    assert await Probe(connect).fetch("select 1") == [{"one": 1}]
     assert (first.ended, made) == (True, [])
 
 
@@ -403,7 +403,7 @@ async def test_a_question_that_is_wrong_is_not_asked_again_and_one_that_is_cance
             return one
 
         with pytest.raises(type(failure)):
-            await Asking(connect).ask("select from nowhere")
+            await Probe(connect).fetch("select from nowhere")
         assert one.ended
 
 
@@ -455,6 +455,14 @@ def test_the_page_says_how_each_fault_was_recovered_from_and_what_grew() -> None
     page = report.page([a_result(seed=at, processes=held) for at, held in enumerate(processes)])
     assert "| kill | 4 | 4 | 4 | 1.5 | 1.5 | 2.5 | 2.5 |" in page
     assert "| router | 1 | 4 | 91 | 2 | 0 | 0 |" in page
+
+
+def test_the_page_in_docs_holds_the_present_texts_and_every_mutant() -> None:
+    page = report.PAGE.read_text()
+    for text in (report.ABOUT, report.ABOUT_FAULTS, report.ABOUT_GROWTH, report.IT_FOUND, report.NOT_COVERED):
+        assert text.strip() in page
+    for name, mutant in mutants.MUTANTS.items():
+        assert f"| {mutant.guard} | {name} |" in page
 
 
 def test_the_page_says_which_invariant_caught_a_mutant_and_which_was_missed() -> None:

@@ -23,7 +23,8 @@ from infra.embedded.supervisor import Happened
 from infra.installation import Installation
 from schemas import topics
 from services import directory
-from tests.chaos.asking import Asking
+from tests.chaos import db_probe
+from tests.chaos.db_probe import Probe
 from tests.chaos.hubs import Hubs
 from tests.chaos.proxy import Wire
 from tests.chaos.sinks import Endpoint, Log
@@ -48,7 +49,10 @@ class World:
     on_tmpfs: bool
     happened: list[Happened] = field(default_factory=list)
     slots: int = 0
-    _asking: Asking | None = None
+    probe: Probe = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.probe = Probe(self.connection)
 
     @property
     def watching(self) -> list[asyncio.Task[None]]:
@@ -95,14 +99,8 @@ class World:
             await wire.mend()
         self.endpoint.mood = "well"
 
-    async def sql(self, query: str, *values: object) -> list[asyncpg.Record]:
-        """Ask PostgreSQL itself, past every wire; for as long as it is away, again."""
-        if self._asking is None:
-            self._asking = Asking(self.connection)
-        return await self._asking.ask(query, *values)
-
     async def connection(self) -> asyncpg.Connection:
-        """A connection of its own."""
+        """Make a connection to PostgreSQL itself, past every wire."""
         url = self.addresses["postgres"].replace("+asyncpg", "")
         return await asyncpg.connect(url, timeout=3, command_timeout=20)
 
@@ -184,16 +182,13 @@ async def _ends(running: Installation, wires: Mapping[str, Wire], ports: Ports, 
     await hubs.start()
     session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=12))
     world = World(running, wires, endpoint, hubs, log, session, ports.feedback, on_tmpfs)
-    await world.sql("create index if not exists chaos_input on router.input (correlation_id)")
-    await world.sql("create index if not exists chaos_input_id on router.input (id)")
-    await world.sql("create index if not exists chaos_message on intake.message (correlation_id)")
+    await db_probe.create_indexes(world.probe)
     return world
 
 
 async def stop(world: World) -> None:
     await world.session.close()
-    if world._asking is not None:
-        world._asking.end()
+    world.probe.end()
     await world.hubs.stop()
     await world.log.stop()
     await world.mend()
