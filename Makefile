@@ -23,7 +23,7 @@ test: $(READY) ## Run the tests; ARGS="tests/router -k stay" for some
 lint: $(READY) ## Check form, types and the rule of who may import whom
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
-	@$(RUN)/mypy --strict schemas services infra tests/chaos/mutants.py
+	@$(RUN)/mypy --strict schemas services infra tests/chaos/mutants.py bench/peer/run.py
 	@$(RUN)/lint-imports
 
 check: lint test ## Every check, then the tests

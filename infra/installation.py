@@ -106,7 +106,7 @@ def _start(plan: Plan, report: Report, happened: Callable[[Happened], None]) -> 
         apart = _ports_apart(data, plan.each, {*ports, *mllp.values()})
         _start_services(supervisor, environment, ports, apart)
         addresses = _addresses(parts, ports, mllp, credentials) | _addresses_apart(apart)
-        _until_ready([f"http://{kept.HOST}:{port}" for port in apart.values()])
+        until_ready([f"http://{kept.HOST}:{port}" for port in apart.values()])
         kept.write(data / "addresses.json", json.dumps(addresses, indent=2))
         return Installation(plan, parts, supervisor, addresses, environment)
     except BaseException:
@@ -239,7 +239,8 @@ def _addresses(
     }
 
 
-def _until_ready(urls: list[str]) -> None:
+def until_ready(urls: list[str]) -> None:
+    """Wait until the services at these addresses are ready; raise StartFailed if one is not in time."""
     deadline = time.monotonic() + READY_SECONDS
     for url in urls:
         while not _answers(f"{url}/health/ready"):
