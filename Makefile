@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check bench replay-proof chaos fuzz lock clean
+.PHONY: help demo up test lint check bench replay-proof chaos field fuzz lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ SEEDS ?= ci
 
 chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=100, 7..9, ci or mutants
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
+
+field: $(READY) ## Play the field cases against an embedded installation; compare with the committed verdicts
+	@$(RUN)/python -m tests.field $(ARGS)
 
 SECONDS ?= 600
 

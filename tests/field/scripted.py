@@ -1,0 +1,104 @@
+"""Cases that are data: what is sent as whom, and what must be true of the answers, `referral.event` and the hubs' topics.
+
+A file of such cases (fhir.yaml, hl7v2.yaml) names for each
+
+    why, source    why the product should do so, and where the input was met (public)
+    sender         the partner that sends
+    ids            further ids of the inputs that must be new each time
+    bare           true: without transaction ids
+    right          the expectation (see expectation.py)
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.chaos.sinks import Entry
+from tests.field import expectation, installation
+from tests.field.case import CASES, Wrong, case
+from tests.field.expectation import Answer, Seen
+from tests.field.fresh import Fresh
+from tests.field.installation import Installation
+
+HERE = Path(__file__).parent
+
+Send = Callable[[Installation, bytes, str, str | None], Answer]
+"""Sends a body as a sender, with a correlation id or without."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """One case of a file."""
+
+    name: str
+    why: str
+    source: str
+    sender: str
+    files: Sequence[Path]
+    right: Sequence[Mapping[str, Any]] = ()
+    ids: Sequence[str] = ()
+    bare: bool = False
+
+
+def scripts(kind: str) -> list[Script]:
+    """The cases of `<kind>.yaml`, with the inputs in the folder `<kind>`."""
+    read = yaml.safe_load((HERE / f"{kind}.yaml").read_text())
+    return [Script(f"{kind}/{slug}", files=inputs_of(HERE / kind, slug), **said) for slug, said in read.items()]
+
+
+def script(name: str) -> Script:
+    """One case by its name."""
+    return next(one for one in scripts(name.partition("/")[0]) if one.name == name)
+
+
+def inputs_of(folder: Path, slug: str) -> list[Path]:
+    """The inputs of a case, in the order in which they are sent: NAME.json; NAME.1.json, NAME.2.json; NAME-1.hl7, NAME-2.hl7."""
+    single = [file for file in folder.iterdir() if file.stem == slug]
+    return single or sorted(file for file in folder.iterdir() if file.stem[:-2] == slug and file.stem[-1].isdigit())
+
+
+def register(kind: str, send: Send) -> None:
+    """Register the cases of a file that are not functions of their own."""
+    for script in scripts(kind):
+        if script.name not in CASES:
+            case(script.name)(partial(judge, script, send))
+
+
+def judge(script: Script, send: Send, addresses: Mapping[str, Any]) -> None:
+    """Play a case; raise Wrong if no alternative of its expectation holds."""
+    problem = expectation.wrong(script.right, play(script, send, installation.of(addresses)))
+    if problem:
+        raise Wrong(problem)
+
+
+def play(script: Script, send: Send, hub: Installation) -> Seen:
+    """Send the messages of a case, and give what was seen of it once everything has passed."""
+    fresh, begin = Fresh(script.ids), len(hub.entries())
+    conversation = None if script.bare else str(uuid.uuid4())
+    answers = [send(hub, fresh.bytes(file.read_bytes()), script.sender, conversation) for file in script.files]
+    hub.settle(*(answer.reference for answer in answers if answer.is_positive and answer.reference))
+    about = {answer.reference for answer in answers if answer.reference}
+    entries = [entry for entry in hub.entries()[begin:] if fresh.is_in(entry.value.decode(), about)]
+    return Seen(
+        [Answer(answer.code, fresh.back(answer.text)) for answer in answers],
+        [(_short(entry), _data(entry, fresh)) for entry in entries if entry.topic == "referral.event"],
+        [(_hub(entry), _data(entry, fresh)) for entry in entries if "referrals" in entry.data],
+    )
+
+
+def _short(entry: Entry) -> str:
+    return entry.headers["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1")
+
+
+def _hub(entry: Entry) -> str:
+    return entry.topic.removeprefix("hub.").removesuffix(".case")
+
+
+def _data(entry: Entry, fresh: Fresh) -> Any:
+    return json.loads(fresh.back(entry.value.decode()))
