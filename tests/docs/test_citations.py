@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from services.messaging.settings import CHECKOUT
 from tests.docs import repository
 
-OWN = str(Path(__file__).relative_to(repository.CHECKOUT))
+OWN = str(Path(__file__).relative_to(CHECKOUT))
 PRIVATE = re.compile(r"\bfacts [0-9]|\bpitfalls\b|\bthe design\b", re.I)
 PATH = re.compile(r"(?<![\w/.-])([a-z]+)(/[\w.-]+)*/[\w-][\w.-]*\.(?:py|md|ya?ml|json|toml|txt|sh|sql|hl7|csv)\b")
 SECTION = re.compile(r"\b(docs/[\w/-]+\.md), ([A-Z][^\n]*)")
