@@ -58,7 +58,7 @@ class Pathway(StrEnum):
 
 
 class RoutingReason(StrEnum):
-    """Why this hub: the routing rules of the design, one code for each."""
+    """Why the case is at this hub: a code for each routing rule, and for what people decided."""
 
     INPATIENT = "inpatient"
     HANDED_OVER = "handed-over-at-discharge"

@@ -168,7 +168,9 @@ class Contact(Frozen):
 class HousingNeed(Frozen):
     """One thing that is asked for. A referral names each service once."""
 
-    service: Service = Field(description="The service of facts 3.9 that would meet it")
+    service: Service = Field(
+        description="Service that would meet this need, as a code of the Lightbulb service catalogue"
+    )
     text: Prose | None = Field(None, description="What the sender wrote about it")
     snomed: tuple[Coding, ...] = Field((), max_length=20, description="SNOMED CT codes that the sender gave for it")
 

@@ -1,4 +1,4 @@
-"""A FHIR message: to `/fhir/$process-message`, with the BaRS headers (facts 3.2) made from it.
+"""A FHIR message: to `/fhir/$process-message`, with the HTTP headers of NHS England's BaRS API made from it.
 
 The X-Request-Id is derived from the Bundle's id, so a file that is sent again is the same request again.
 """

@@ -1,4 +1,4 @@
-"""An HL7 v2 message: over MLLP to its sender's own listener, or to `/hl7v2`; and what its acknowledgement says (facts 3.5, 3.11).
+"""An HL7 v2 message: over MLLP to its sender's own listener, or to `/hl7v2`; and what its acknowledgement says (HL7 v2.5 chapter 2).
 
 One file is one message. The frame's bytes may stand in the file or not; line ends may be CR, LF or both.
 """

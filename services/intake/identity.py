@@ -1,6 +1,6 @@
 """Which message this is, and which referral: new, a change, a repeat, a conflict. Pure: no database, no clock.
 
-Sources: facts 3.11 and 3.12 (BaRS duplicate and conflict; HL7 repeats), design "One person, one case".
+Sources: BaRS Core 1.5, error handling (409 duplicate and conflict); for HL7 v2 and files docs/decisions/0009-identity-of-messages.md.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What intake keeps: every delivered message with its verdict and answer, the identity of every referral, and the events.
 
-Messages that arrive together are one transaction, by the design's recipe: lock the referrals, read what was seen, judge in
+Messages that arrive together are one transaction (docs/architecture.md, State): lock the referrals, read what was seen, judge in
 memory, write. Nothing is answered before it has committed; what failed to commit is answered 503 and was never ours.
 """
 

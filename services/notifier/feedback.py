@@ -44,7 +44,7 @@ FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 
 
 class Told(StrEnum):
-    """What a feedback tells: the rows of the design's table."""
+    """What a feedback tells: the rows of the table in docs/architecture.md, Who hears what."""
 
     RECEIVED = "received"
     HOME_HUB = "home-hub"
@@ -59,7 +59,7 @@ class Told(StrEnum):
 
 
 class Column(StrEnum):
-    """Who listens: the columns of the design's table."""
+    """Who listens: the columns of the table in docs/architecture.md, Who hears what."""
 
     CLINICIAN = "clinician"
     HOSPITAL = "hospital"

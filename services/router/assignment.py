@@ -1,4 +1,4 @@
-"""Decides which hub a case belongs to and who holds it: the routing rules of the design, over its open referrals as a set."""
+"""Decides which hub a case belongs to and who holds it, from its open referrals as a set: docs/architecture.md, Routing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ def postcode_of(referral: Referral) -> str | None:
     return address.postcode.replace(" ", "").upper()
 
 
-# ---- the rules, in the order of the design --------------------------------------------------------------------------
+# ---- the rules, in their order --------------------------------------------------------------------------------------
 
 
 def inpatient(found: Assignment, facts: Facts) -> Assignment:

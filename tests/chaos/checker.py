@@ -1,4 +1,4 @@
-"""Judges what a run left behind: I1 to I8. Shares no code with the services, and knows of them only what the design says.
+"""Judges what a run left behind: I1 to I8. Shares no code with the services, and knows of them only what docs/architecture.md says.
 
 Pure: evidence in, violations out. What must have been told to whom is in told.py.
 """

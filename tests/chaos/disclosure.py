@@ -1,4 +1,4 @@
-"""I5: who must not hear: by the design's rule, a referrer learns nothing of another's referral, and nobody of a stay in hospital."""
+"""I5: who must not hear: a referrer learns nothing of another's referral, and nobody of a stay in hospital."""
 
 import re
 from collections.abc import Iterator

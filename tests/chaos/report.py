@@ -40,7 +40,7 @@ orders; numbers that are traced or not, that fail their check, or none; people o
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | what was in an outbox when the faults stopped is published 10 s later, and after the drain everything is |
-| I5 | every feedback that the design's table demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed wants that; nobody but hospitals and the hub that takes over is told of a stay, and nobody of one in the restricted unit |
+| I5 | every feedback that the table [Who hears what](architecture.md#who-hears-what) demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed wants that; nobody but hospitals and the hub that takes over is told of a stay, and nobody of one in the restricted unit |
 | I6 | what was never acknowledged is consistent where it is there |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds that do not race) |

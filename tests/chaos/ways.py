@@ -1,4 +1,4 @@
-"""Who may refer, in which format, and what that format can say: by hand, from docs/partners and the design's formats."""
+"""Who may refer, in which format, and what that format can say: by hand, from docs/partners."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -75,7 +75,7 @@ def test_every_status_is_told_in_the_three_vocabularies(status: CaseStatus) -> N
     assert resource(feedback, "Task")["status"] == status.value
 
 
-def test_the_mapping_is_that_of_the_facts() -> None:
+def test_each_status_has_its_bars_service_request_and_encounter_status() -> None:
     table = {
         "requested": ("active", "planned"),
         "accepted": ("active", "planned"),

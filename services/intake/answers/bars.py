@@ -1,6 +1,6 @@
 """Answers to BaRS senders: the synchronous servicerequest-response, and OperationOutcome with BaRS' error codes.
 
-Sources: BaRS Core 1.5 (response message, error handling), BaRS API (http-error-codes). See facts 3.2 and 3.12.
+Sources: BaRS Core 1.5 (response message, error handling), BaRS API (http-error-codes).
 """
 
 import hashlib

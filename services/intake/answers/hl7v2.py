@@ -1,6 +1,6 @@
 """Answers to HL7 v2 senders: which acknowledgements a message asks for, and what each says.
 
-Sources: HL7 v2.4 and v2.5 chapter 2 (original and enhanced acknowledgement, MSA, ERR), tables 0008, 0155 and 0357; facts 3.5 and 3.11.
+Sources: HL7 v2.4 and v2.5 chapter 2 (original and enhanced acknowledgement, MSA, ERR), tables 0008, 0155 and 0357.
 What is ours alone: the reference of a referral stands in MSA-3, and in RF1-11 for partners that are registered for RRI.
 """
 

@@ -68,7 +68,7 @@ Outcome = Delivered | Retry | Failed
 
 
 class Channel(Protocol):
-    """What every carrier does; one suite of tests (tests/contract/test_channels.py) holds them all to it."""
+    """What every carrier does; one suite of tests (tests/contract/channels/test_channels.py) holds them all to it."""
 
     def render(self, feedback: Feedback) -> Rendered:
         """The bytes and ids of `feedback`: the same each time."""

@@ -1,6 +1,6 @@
 """Renders a feedback as a BaRS-shaped message (FHIR R4): `servicerequest-response` in a Bundle.
 
-BaRS-shaped, not BaRS: no BaRS use case exists for housing. Sources: NHS England BaRS Core 1.5.0 (facts 3.2, 3.3, 3.12), and SDOH
+BaRS-shaped, not BaRS: no BaRS use case exists for housing. Sources: NHS England BaRS Core 1.5.0, and SDOH
 Clinical Care 3.0 for the Task that carries what was found and done. Ids are derived from the feedback's id and times are the
 event's, so the same feedback is the same bytes. Plain dictionaries, because this runs for every feedback; tests validate them.
 """

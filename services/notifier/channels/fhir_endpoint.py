@@ -121,7 +121,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def judge(status: int, retry_after: str | None, body: bytes) -> Outcome:
-    """What an answer means (BaRS error handling, facts 3.2): of the 409s only `duplicate` is success."""
+    """What an answer means (BaRS Core 1.5, error handling): of the 409s only `duplicate` is success."""
     if 200 <= status < 300:
         return Delivered()
     codes = _issue_codes(body)

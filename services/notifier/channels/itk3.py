@@ -1,6 +1,6 @@
 """Renders a feedback as a GP Connect Send Document message: an ITK3 Bundle (FHIR STU3) that holds the letter, as XML.
 
-XML because the published example is XML and every receiver must take it (facts 3.4; GP Connect Send Document 1.3.2, which allows
+XML because the published example is XML and every receiver must take it (GP Connect Send Document 1.3.2, which also allows
 text/html attachments). Element order is STU3's own, which the published example does not always keep. Ids derive from the feedback.
 """
 

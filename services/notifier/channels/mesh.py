@@ -2,7 +2,7 @@
 
 MESH taking a message says only that: *accepted*. Whether it was collected, and whether the practice knows the patient, arrives
 later in messages of its own. A lost reply says nothing at all, so before any resend MESH itself is asked what it has under our local
-id (pitfalls E5). Recipient and subject may name the patient (MESH wants it so): they are never logged.
+id: MESH takes a second send for a second letter. Recipient and subject may name the patient (MESH wants it so): they are never logged.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What reading one HL7 v2 message costs, by design: `python -m tests.contract.translators.measure_hl7v2`. No test: figures for docs.
+"""What reading one HL7 v2 message costs in several ways: `python -m tests.contract.translators.measure_hl7v2`. No test: figures for docs.
 
 The least CPU time of many runs, because the machine's other work only ever adds.
 """

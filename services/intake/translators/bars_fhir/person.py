@@ -38,7 +38,7 @@ OLDER = {
     "number-not-present-and-trace-not-required": VerificationStatus.NOT_PRESENT,
     "trace-postponed": VerificationStatus.POSTPONED,
 }
-"""The code system that BaRS samples still use, in terms of the current one (facts 3.1)."""
+"""Codes of UKCore-NHSNumberVerificationStatus, which BaRS samples still use, in terms of UKCore-NHSNumberVerificationStatusEngland."""
 
 
 def person(message: Message, patient: Patient, *, homeless: bool) -> dict[str, Any]:
