@@ -91,7 +91,9 @@ def _wrong(error: Exception) -> Answer:
             503, "not available now: send the file again; rows that were taken will be already-held"
         )
     log.error("file_failed", kind=type(error).__name__)
-    return problems.problem(500, "this should not have happened; the operators are told")
+    return problems.problem(
+        500, "internal error; send the whole file again later: rows that were accepted will be already-held"
+    )
 
 
 # ---- who asks -------------------------------------------------------------------------------------------------------

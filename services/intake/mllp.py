@@ -250,7 +250,7 @@ class Connection:
             return None
         except Exception as error:
             log.error("request_failed", kind=type(error).__name__, format=self._server.protocol.format)
-            return self._not_taken(frame, "this should not have happened; the operators are told")
+            return self._not_taken(frame, receive.INTERNAL_ERROR)
 
     def _not_taken(self, frame: Frame, why: str) -> bytes:
         return hl7v2.not_taken(self.partner, frame.body, datetime.now(UTC), why)

@@ -24,6 +24,8 @@ from services.messaging import tracing
 from services.messaging.tracing import NONE, Span
 from services.partners import Partner, Partners
 
+INTERNAL_ERROR = "internal error; the message was not accepted, retry later"
+
 
 @dataclass(frozen=True)
 class Intake:

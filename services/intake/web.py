@@ -111,7 +111,7 @@ async def message(request: Request, protocol: OverHttp) -> Response:
         answer = protocol.error(408, "timeout", "not finished in time: send again; a repeat is recognised")
     except Exception as error:
         log.error("request_failed", kind=type(error).__name__, format=protocol.format)
-        answer = protocol.error(500, "exception", "this should not have happened; the operators are told")
+        answer = protocol.error(500, "exception", receive.INTERNAL_ERROR)
     return respond(answer, protocol.media_type(answer), mirrored)
 
 

@@ -1,4 +1,4 @@
-"""What a service is told by its environment, and how it says that something there is wrong."""
+"""Settings of a service process, from its environment; report what is missing or not valid."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Settings(BaseSettings):
-    """Environment variables LIGHTBULB_<NAME>; the table in the README is made from the descriptions here."""
+    """Environment variables LIGHTBULB_<NAME>; docs/settings.md is generated from the descriptions here."""
 
     model_config = SettingsConfigDict(env_prefix="LIGHTBULB_", frozen=True, hide_input_in_errors=True)
 
@@ -22,71 +22,79 @@ class Settings(BaseSettings):
     )
     kafka: str = Field(min_length=3, description="Kafka bootstrap servers, as host:port,host:port")
     secret_file: Path = Field(
-        description="File with at least 32 random bytes, owner-only: makes person keys and references; never rotated"
+        description="File with at least 32 random bytes, readable by its owner only. Person keys and references are derived from it:"
+        " keep it as long as the database; it cannot be rotated"
     )
     directory: Path = Field(
         CHECKOUT / "infra" / "directory", description="Folder of reviewed data: hubs, services, partners"
     )
     deployment: Path | None = Field(
         None,
-        description="deployment.yaml of this installation: partners' credentials and ports, addresses for their feedback",
+        description="deployment.yaml of this installation: partners' credentials, MLLP ports, feedback endpoints",
     )
-    http_host: str = Field("127.0.0.1", description="Address on which the service answers HTTP")
+    http_host: str = Field("127.0.0.1", description="Address on which the service listens for HTTP")
     http_port: int = Field(
-        0, ge=0, le=65535, description="Its port; 0 takes a free one. Two processes may share a port"
+        0,
+        ge=0,
+        le=65535,
+        description="Port for HTTP; 0 takes a free one. Processes of one service on one machine may share a port",
     )
     mllp_host: str = Field(
         "127.0.0.1",
-        description="Address on which intake speaks MLLP, on the ports that deployment.yaml gives to partners",
+        description="Address on which intake listens for MLLP, on the ports that deployment.yaml gives to partners",
     )
     mllp_tls_port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="Port of MLLP over TLS, for every partner with a client certificate; none without it",
+        description="Port for MLLP over TLS, for partners with a client certificate; without it there is no such port",
     )
-    mllp_certificate: Path | None = Field(None, description="Certificate of that port, with its chain, in PEM")
-    mllp_key: Path | None = Field(None, description="Its private key in PEM, owner-only")
+    mllp_certificate: Path | None = Field(None, description="Server certificate of that port with its chain, PEM")
+    mllp_key: Path | None = Field(None, description="Private key of that certificate, PEM, readable by its owner only")
     mllp_client_ca: Path | None = Field(
-        None, description="Authorities that clients' certificates must come from, in PEM"
+        None, description="Certificate authorities that client certificates must be issued by, PEM"
     )
     metrics_port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="Port on which this process alone answers /metrics and /health, apart from what partners reach; without"
-        " it they are on its HTTP port",
+        description="Port of this process for /metrics and /health, separate from the port that partners reach; without it they are"
+        " on the HTTP port",
     )
-    intake_url: str | None = Field(None, description="Where hubs reach intake, for attachments")
-    notifier_url: str | None = Field(None, description="Where partners fetch their feedback")
-    mesh_url: str | None = Field(None, description="MESH API; without it no letter is sent by MESH")
-    mesh_mailbox: str | None = Field(None, description="Our own MESH mailbox")
-    mesh_password: SecretStr | None = Field(None, description="Its password")
-    mesh_shared_key: SecretStr | None = Field(None, description="The shared key of the MESH environment")
+    intake_url: str | None = Field(
+        None, description="Reserved: address at which hubs reach intake for attachments. No service reads it yet"
+    )
+    notifier_url: str | None = Field(
+        None, description="Reserved: address at which partners fetch their feedback. No service reads it yet"
+    )
+    mesh_url: str | None = Field(None, description="URL of the MESH API; without it nothing is sent by MESH")
+    mesh_mailbox: str | None = Field(None, description="MESH mailbox of this installation")
+    mesh_password: SecretStr | None = Field(None, description="Password of that mailbox")
+    mesh_shared_key: SecretStr | None = Field(None, description="Shared key of the MESH environment")
     replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
     kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")
     messages_per_second: int = Field(
         200,
         ge=1,
-        description="How many messages one process of intake takes from each partner in a second, where partners.yaml says nothing else",
+        description="Messages per second that one intake process accepts from each partner, unless partners.yaml gives its own rate",
     )
     stall_seconds: float = Field(
         60.0,
         ge=0.5,
-        description="A process that has work and gets no further for so long ends itself, to be started anew",
+        description="Seconds after which a process that has work and makes no progress exits with code 75, so that it is restarted",
     )
     traces: str | None = Field(
         None,
         pattern=r"^(https?://.+|file:.+)$",
-        description="Where traces go: the URL of an OpenTelemetry collector (http://HOST:4318/v1/traces), or file:PATH for JSON lines;"
-        " needs the extra `tracing`; without it none are kept",
+        description="Where spans are sent: the URL of an OpenTelemetry collector (http://HOST:4318/v1/traces), or file:PATH for JSON"
+        " lines. Needs the extra `tracing`; without this setting nothing is traced",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged")
-    log_format: Literal["json", "console"] = Field("json", description="How logs are written")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
+    log_format: Literal["json", "console"] = Field("json", description="Log format: json or console")
 
     def secret(self) -> bytes:
-        """The bytes of `secret_file`; raises ValueError where they are too few, OSError where there is no such file."""
+        """Return the bytes of `secret_file`. Raise ValueError if there are too few, OSError if it cannot be read."""
         secret = self.secret_file.read_bytes()
         if len(secret) < 32:
             raise ValueError("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
@@ -107,7 +115,7 @@ def load() -> Settings:
         faults = [
             f"LIGHTBULB_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
         ]
-        _refuse([*faults, "See the table of settings in README.md."])
+        _refuse([*faults, "See docs/settings.md."])
     except (OSError, ValueError) as error:
         _refuse([str(error) if isinstance(error, ValueError) else f"LIGHTBULB_SECRET_FILE: {error.strerror}"])
     return settings

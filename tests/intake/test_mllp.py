@@ -205,6 +205,21 @@ async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch:
     assert wards.happened("idle") == 2
 
 
+async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
+    wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: object) -> None:
+        raise RuntimeError("planted")
+
+    connection = await wards.connect()
+    with monkeypatch.context() as patched:
+        patched.setattr(wards.intake.batching, "submit", fails)
+        answer = await connection.send(a_referral(id="42"))
+    assert "MSA|AR|42|internal error; the message was not accepted, retry later" in answer
+    assert await kept(engine) == []
+    assert await is_usable(connection)
+
+
 async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes_room(
     wards: Wards, monkeypatch: pytest.MonkeyPatch
 ) -> None:

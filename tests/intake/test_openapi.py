@@ -224,6 +224,7 @@ async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPa
             patched.setattr(uploads, "begin", fails)
             replies.append(await _send(intake, door, door.good()))
     assert [reply.status for reply in replies] == [503, 500]
+    assert b"internal error; " in replies[1].body
     return replies
 
 

@@ -1,7 +1,6 @@
 """Every file under examples/ is answered as its expectation says: by `lightbulb send`, over MLLP and over HTTP."""
 
 import asyncio
-import re
 
 import pytest
 
@@ -9,17 +8,17 @@ from infra import send
 from infra.demo import examples
 from infra.demo.examples import Example, Step, format_of
 from infra.demo.seen import answer_differences
-from services.messaging.settings import CHECKOUT
 from tests.walk.conftest import Walk
+from tests.walk.pages import examples_sent
 
 EVERY = examples.load()
-IN_THE_README = set(re.findall(r"examples/([\w.-]+)", (CHECKOUT / "README.md").read_text()))
-"""The walk of the README, which comes before this one, has sent these to the same installation."""
+IN_THE_PAGES = examples_sent()
+"""Blocks of the documentation, which run before these tests, may have sent these to the same installation."""
 
 
 async def answered(walk: Walk, example: Example, step: Step, *, http: bool) -> list[str]:
     [answer] = await send.send([example.file(step.send)], step.by, walk.running.addresses, http=http)
-    if step.send in IN_THE_README:
+    if step.send in IN_THE_PAGES:
         return (
             [] if answer.accepted == (step.answer in ("accepted", "duplicate")) else [f"{step.send} {answer.outcome}"]
         )
