@@ -226,6 +226,10 @@ class Installation:
     def feedback(self, partner: str, reference: str) -> list[Feedback]:
         """All feedback on a referral, once everything that was sent has had its effects."""
         self.settle()
+        return self.feedback_now(partner, reference)
+
+    def feedback_now(self, partner: str, reference: str) -> list[Feedback]:
+        """The feedback on a referral that is there already."""
         answer = self.call("GET", f"{self.notifier}/referrals/{reference}/feedback", partner=partner)
         return [_feedback(one) for one in answer.json()] if answer.status == 200 else []
 
@@ -253,10 +257,12 @@ class Installation:
         Everything that was sent before has had its effects by then.
         """
         self.settle()
+        return [event for event in self.events_now(*hubs) if about is None or about.encode() in event.value]
+
+    def events_now(self, *hubs: str) -> list[HubEvent]:
+        """Events that are on the topics of these hubs (of all, if none is named) already."""
         topics = [f"hub.{hub}.case" for hub in hubs or self.hubs]
-        records = asyncio.run(read(self.kafka, topics, since=self.began))
-        events = [_hub_event(record) for record in records]
-        return [event for event in events if about is None or about.encode() in event.value]
+        return [_hub_event(record) for record in asyncio.run(read(self.kafka, topics, since=self.began))]
 
     def case_at(self, hub: str, reference: str) -> HubCase:
         """The case of a referral as this hub was last informed of it."""
@@ -268,14 +274,13 @@ class Installation:
 
     def command(self, hub: str, name: str, case: HubCase, command_id: str | None = None, **data: Any) -> None:
         """Publish a hub's command."""
-        body = {"case_id": case.case_id, "person_key": case.key, "decided_on": case.version, **data}
-        self.publish_command(hub, name, case.key, body, command_id)
+        self.publish_command(hub, name, case.key, command_body(case, **data), command_id)
 
     def publish_command(
         self, hub: str, name: str, key: str, body: Mapping[str, Any], command_id: str | None = None
     ) -> None:
         """Publish whatever `body` is as a command of this hub."""
-        headers = event_headers(f"uk.lightbulb.case.{name}.v1", key, f"/hub/{hub}", command_id)
+        headers = event_headers(command_type(name), key, f"/hub/{hub}", command_id)
         asyncio.run(publish(self.kafka, f"hub.{hub}.command", key, headers, json.dumps(body).encode()))
 
     def newest_event_of(self, reference: str) -> HubEvent | None:
@@ -332,6 +337,10 @@ class Installation:
 
         return asyncio.run(on_connection())
 
+    def unpublished(self) -> int:
+        """Events of accepted messages that intake has not published yet."""
+        return int(self.query(UNPUBLISHED.format("intake")))
+
     def stored_message_with(self, text: str) -> bytes | None:
         """The body of a stored message that holds this text."""
         found = self.query("select body from intake.message where position($1::bytea in body) > 0", text.encode())
@@ -381,6 +390,14 @@ def _sender_reference(one: Mapping[str, Any]) -> str:
 
 
 # ---- Kafka ----------------------------------------------------------------------------------------------------------
+
+
+def command_type(name: str) -> str:
+    return f"uk.lightbulb.case.{name}.v1"
+
+
+def command_body(case: HubCase, **data: Any) -> dict[str, Any]:
+    return {"case_id": case.case_id, "person_key": case.key, "decided_on": case.version, **data}
 
 
 def event_headers(kind: str, key: str, source: str, event_id: str | None = None) -> dict[str, str]:
