@@ -23,6 +23,8 @@ WAIT_SECONDS = 60.0
 """How long others may wait: on a machine at rest it is a second."""
 NOTICED_SECONDS = 10.0
 """By when readiness says that nothing can be written."""
+IN_EFFECT_SECONDS = 2.0
+"""By when every open session has the setting."""
 SENDERS = 6
 FORM = ("first-contact", "first-contact-plus")
 
@@ -131,12 +133,12 @@ def stale_read_only_sessions_are_replaced(addresses: dict[str, Any]) -> None:
 
 
 def _faults_of_recovery(hub: Installation, traffic: Traffic) -> list[str]:
-    began = time.monotonic()
-    if until(lambda: traffic.since(time.monotonic() - 2)[202], seconds=NOTICED_SECONDS):
+    began = time.monotonic() + IN_EFFECT_SECONDS
+    if until(lambda: traffic.since(began)[202], seconds=NOTICED_SECONDS):
         return []
     ready = [name for name, status in hub.health().items() if status == 200]
     faults = [f"ready while nothing can be written: {', '.join(ready)}"] if ready else []
-    accepted = until(lambda: traffic.since(began + NOTICED_SECONDS)[202], seconds=WAIT_SECONDS - NOTICED_SECONDS)
+    accepted = until(lambda: traffic.since(began)[202], seconds=WAIT_SECONDS - NOTICED_SECONDS)
     return faults if accepted else [*faults, f"nothing is accepted {WAIT_SECONDS:.0f} s after the fault"]
 
 
