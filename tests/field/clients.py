@@ -13,17 +13,15 @@ import urllib.error
 import urllib.request
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from tests.field import kafka
 from tests.field.case import Unplayed
 
 GENEROUS_SECONDS = 120.0
@@ -50,7 +48,6 @@ class Answer(NamedTuple):
     """An HTTP answer. An error status is an answer like any other."""
 
     status: int
-    headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
@@ -86,7 +83,6 @@ class HubEvent:
     headers: Mapping[str, str]
     data: Mapping[str, Any]
     value: bytes
-    timestamp: int
 
     @property
     def case_id(self) -> str:
@@ -159,9 +155,9 @@ class Installation:
         request = urllib.request.Request(url, body, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=GENEROUS_SECONDS) as answer:
-                return Answer(answer.status, answer.headers, answer.read())
+                return Answer(answer.status, answer.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, error.headers, error.read())
+            return Answer(error.code, error.read())
 
     def fhir(self, partner: str, message: bytes) -> Answer:
         return self.call("POST", f"{self.intake}/fhir/$process-message", message, "application/fhir+json", partner)
@@ -262,7 +258,7 @@ class Installation:
     def events_now(self, *hubs: str) -> list[HubEvent]:
         """Events that are on the topics of these hubs (of all, if none is named) already."""
         topics = [f"hub.{hub}.case" for hub in hubs or self.hubs]
-        return [_hub_event(record) for record in asyncio.run(read(self.kafka, topics, since=self.began))]
+        return [_hub_event(record) for record in asyncio.run(kafka.read(self.kafka, topics, since=self.began))]
 
     def case_at(self, hub: str, reference: str) -> HubCase:
         """The case of a referral as this hub was last informed of it."""
@@ -280,8 +276,8 @@ class Installation:
         self, hub: str, name: str, key: str, body: Mapping[str, Any], command_id: str | None = None
     ) -> None:
         """Publish whatever `body` is as a command of this hub."""
-        headers = event_headers(command_type(name), key, f"/hub/{hub}", command_id)
-        asyncio.run(publish(self.kafka, f"hub.{hub}.command", key, headers, json.dumps(body).encode()))
+        headers = kafka.event_headers(command_type(name), key, f"/hub/{hub}", command_id)
+        asyncio.run(kafka.publish(self.kafka, f"hub.{hub}.command", key, headers, json.dumps(body).encode()))
 
     def newest_event_of(self, reference: str) -> HubEvent | None:
         """The last event on any hub's topic that shows the referral with this reference of its sender."""
@@ -306,13 +302,18 @@ class Installation:
 
     async def _settle(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        topics = [REFERRALS, CASES, *(f"hub.{hub}.command" for hub in self.hubs)]
-        async with self._pool() as database, _admin(self.kafka) as admin, _consumer(self.kafka, topics) as consumer:
+        commands = [f"hub.{hub}.command" for hub in self.hubs]
+        topics = [REFERRALS, CASES, *commands]
+        async with (
+            self._pool() as database,
+            kafka.admin(self.kafka) as admin,
+            kafka.consumer(self.kafka, topics) as consumer,
+        ):
             for remaining in (
                 lambda: database.fetchval(UNPUBLISHED.format("intake")),
-                lambda: lag(admin, consumer, "router"),
+                lambda: kafka.lag(admin, consumer, "router", {REFERRALS, *commands}),
                 lambda: database.fetchval(UNPUBLISHED.format("router")),
-                lambda: lag(admin, consumer, "notifier"),
+                lambda: kafka.lag(admin, consumer, "notifier", {CASES}),
             ):
                 while count := await remaining():
                     if time.monotonic() > deadline:
@@ -382,14 +383,11 @@ def _hub_event(record: Any) -> HubEvent:
     kind = headers["ce_type"].removeprefix("uk.lightbulb.case.").removesuffix(".v1")
     hub = record.topic.removeprefix("hub.").removesuffix(".case")
     key = (record.key or b"").decode()
-    return HubEvent(hub, kind, key, headers, json.loads(record.value), record.value, record.timestamp)
+    return HubEvent(hub, kind, key, headers, json.loads(record.value), record.value)
 
 
 def _sender_reference(one: Mapping[str, Any]) -> str:
     return str(one["referral"]["message"]["referral_id"]).rpartition(":")[2]
-
-
-# ---- Kafka ----------------------------------------------------------------------------------------------------------
 
 
 def command_type(name: str) -> str:
@@ -398,82 +396,6 @@ def command_type(name: str) -> str:
 
 def command_body(case: HubCase, **data: Any) -> dict[str, Any]:
     return {"case_id": case.case_id, "person_key": case.key, "decided_on": case.version, **data}
-
-
-def event_headers(kind: str, key: str, source: str, event_id: str | None = None) -> dict[str, str]:
-    """The CloudEvents headers of a new event."""
-    return {
-        "ce_specversion": "1.0",
-        "ce_id": event_id or str(uuid.uuid4()),
-        "ce_type": kind,
-        "ce_source": source,
-        "ce_time": datetime.now(UTC).isoformat(),
-        "ce_partitionkey": key,
-        "ce_correlationid": str(uuid.uuid4()),
-        "content-type": "application/json",
-    }
-
-
-async def publish(settings: Mapping[str, Any], topic: str, key: str, headers: Mapping[str, str], value: bytes) -> None:
-    producer = AIOKafkaProducer(**settings, acks="all")
-    await producer.start()
-    try:
-        pairs = [(name, text.encode()) for name, text in headers.items()]
-        await producer.send_and_wait(topic, value, key=key.encode(), headers=pairs)
-    finally:
-        await producer.stop()
-
-
-async def read(settings: Mapping[str, Any], topics: Iterable[str], since: int) -> list[Any]:
-    """Every record of these topics from a time in milliseconds to their present ends, by time."""
-    async with _consumer(settings, topics) as consumer:
-        partitions = consumer.assignment()
-        ends = await consumer.end_offsets(partitions)
-        starts = await consumer.offsets_for_times(dict.fromkeys(partitions, since))
-        for one in partitions:
-            consumer.seek(one, starts[one].offset if starts.get(one) else ends[one])
-        records: list[Any] = []
-        while any([await consumer.position(one) < ends[one] for one in partitions]):
-            for batch in (await consumer.getmany(timeout_ms=100)).values():
-                records += batch
-        return sorted(records, key=lambda record: record.timestamp)
-
-
-@contextlib.asynccontextmanager
-async def _consumer(settings: Mapping[str, Any], topics: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of all partitions of these topics, without a group. Its fetches do not hold up its other requests."""
-    consumer = AIOKafkaConsumer(*topics, **settings, fetch_max_wait_ms=20)
-    await consumer.start()
-    try:
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-@contextlib.asynccontextmanager
-async def _admin(settings: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**settings)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
-
-
-async def lag(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str) -> int:
-    """Records of the topics that `group` reads which it has not committed."""
-    partitions = [one for one in consumer.assignment() if (one.topic == CASES) == (group == "notifier")]
-    ends, begin = await consumer.end_offsets(partitions), await consumer.beginning_offsets(partitions)
-    committed = await admin.list_consumer_group_offsets(group)
-    at = {one: max(begin[one], committed[one].offset if one in committed else 0) for one in partitions}
-    return sum(max(0, ends[one] - at[one]) for one in partitions)
-
-
-async def delete_records(settings: Mapping[str, Any], topic: str) -> None:
-    """Delete every record of a topic, as its retention does."""
-    async with _admin(settings) as admin, _consumer(settings, [topic]) as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-        await admin.delete_records({one: RecordsToDelete(before_offset=end) for one, end in ends.items() if end})
 
 
 # ---- bytes on a socket ----------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from typing import Any
 
 import asyncpg
 
-from tests.field import clients
+from tests.field import kafka
 from tests.field.case import Unplayed, Wrong, case
-from tests.field.clients import Installation, until
-from tests.field.referrals import BLABY_EXPORT, HINCKLEY, first_contact_form, letters
+from tests.field.clients import REFERRALS, Installation, until
+from tests.field.referrals import BLABY_EXPORT, HINCKLEY, first_contact_form, letters, nhs_number
 
 WAIT_SECONDS = 60.0
 """How long others may wait: on a machine at rest it is a second."""
@@ -34,11 +34,11 @@ FORM = ("first-contact", "first-contact-plus")
 HOT_ROWS = 3000
 
 
-@case("ops/one-filler-number-does-not-stop-everybody", destructive=True)
-def one_filler_number_does_not_stop_everybody(addresses: dict[str, Any]) -> None:
-    """A council's file with one filler NHS number in every row; another council's person still gets a case."""
-    hub = Installation(addresses)
-    rows = hub.rows("hinckley-bosworth", HINCKLEY.file(*(_filler_row(number) for number in range(HOT_ROWS))))
+@case("ops/hot-key-does-not-stop-everybody", destructive=True)
+def hot_key_does_not_stop_everybody(addresses: dict[str, Any]) -> None:
+    """A council's file with one NHS number in every row (filled down a column); another council's person still gets a case."""
+    hub, number = Installation(addresses), nhs_number()
+    rows = hub.rows("hinckley-bosworth", HINCKLEY.file(*(_row_of(number, place) for place in range(HOT_ROWS))))
     if not {row.outcome for row in rows} <= {"received", "refused"}:
         raise Unplayed(f"the file was answered {Counter(row.outcome for row in rows)}")
     reference = letters(8)
@@ -47,9 +47,10 @@ def one_filler_number_does_not_stop_everybody(addresses: dict[str, Any]) -> None
         raise Wrong(f"another council's person has no case {WAIT_SECONDS:.0f} s later")
 
 
-def _filler_row(number: int) -> bytes:
-    born = f"0{1 + number % 9}-0{1 + number % 9}-19{20 + number % 60}"
-    return HINCKLEY.row(REFNO=f"{1_000_000 + number}", SURNAME=f"NAME{number}", BIRTH=born, NHSNO="0000000000")
+def _row_of(number: str, place: int) -> bytes:
+    """Somebody else in each place, under one NHS number."""
+    born = f"0{1 + place % 9}-0{1 + place % 9}-19{20 + place % 60}"
+    return HINCKLEY.row(REFNO=f"{1_000_000 + place}", SURNAME=f"NAME{place}", BIRTH=born, NHSNO=number)
 
 
 def _is_informed(hub: Installation, at: str, reference: str) -> bool:
@@ -113,8 +114,8 @@ def _heal(hub: Installation) -> None:
     _execute(hub, role, f"alter system reset {READ_ONLY}", "select pg_reload_conf()")
 
 
-@case("ops/stale-read-only-sessions-are-replaced", destructive=True)
-def stale_read_only_sessions_are_replaced(addresses: dict[str, Any]) -> None:
+@case("ops/read-only-stale-sessions-are-replaced", destructive=True)
+def read_only_stale_sessions_are_replaced(addresses: dict[str, Any]) -> None:
     """Open sessions are read-only and a new one would write, as after a failover: service resumes, and readiness says no until then."""
     hub = Installation(addresses)
     traffic, faults = Traffic(hub), []
@@ -145,8 +146,8 @@ def _faults_of_recovery(hub: Installation, traffic: Traffic) -> list[str]:
 FLIPS = 120
 
 
-@case("ops/flapping-read-only-refuses-nothing", destructive=True)
-def flapping_read_only_refuses_nothing(addresses: dict[str, Any]) -> None:
+@case("ops/read-only-flapping-refuses-nothing", destructive=True)
+def read_only_flapping_refuses_nothing(addresses: dict[str, Any]) -> None:
     """Reads and writes change places for some seconds, as while a pooler finds the primary: nothing is refused or quarantined."""
     hub = Installation(addresses)
     traffic, before = Traffic(hub), hub.quarantined_for_server_faults()
@@ -181,8 +182,8 @@ async def _flap(dsn: str) -> None:
 ACCEPTED = 30
 
 
-@case("ops/records-gone-from-kafka-are-decided-or-reported", destructive=True)
-def records_gone_from_kafka_are_decided_or_reported(addresses: dict[str, Any]) -> None:
+@case("ops/records-gone-are-decided-or-reported", destructive=True)
+def records_gone_are_decided_or_reported(addresses: dict[str, Any]) -> None:
     """What was published and is deleted before the router read it (retention, a topic made again) is decided, or readiness says no."""
     hub = Installation(addresses)
     router = hub.router()
@@ -193,7 +194,7 @@ def records_gone_from_kafka_are_decided_or_reported(addresses: dict[str, Any]) -
             raise Unplayed(f"forms were answered {Counter(answer.status for answer in answers)}")
         if until(hub.unpublished, lambda count: count == 0):
             raise Unplayed("intake did not publish what it accepted")
-        asyncio.run(clients.delete_records(hub.kafka, clients.REFERRALS))
+        asyncio.run(kafka.delete_records(hub.kafka, REFERRALS))
     finally:
         router.resume()
     references = [answer.json()["reference"] for answer in answers]

@@ -23,7 +23,7 @@ def referral_with_an_attachment(hub: Installation, person: Person, request: str)
     return reference, str(attachments[0]["reference"])
 
 
-@case("security/attachment-is-for-the-holder-while-consent-stands")
+@case("security/a1-attachment-is-for-the-holder-while-consent-stands")
 def attachment_is_for_the_holder_while_consent_stands(addresses: dict[str, Any]) -> None:
     hub, person, request = Installation(addresses), Person(), str(uuid.uuid4())
     _, attachment = referral_with_an_attachment(hub, person, request)
@@ -42,7 +42,7 @@ def attachment_is_for_the_holder_while_consent_stands(addresses: dict[str, Any])
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 
 
-@case("security/trailer-does-not-carry-a-credential")
+@case("security/h1-trailer-does-not-carry-a-credential")
 def trailer_does_not_carry_a_credential(addresses: dict[str, Any]) -> None:
     """RFC 9110 6.5.1: a trailer field is not merged into the header; gateways and logs do not look at trailers."""
     hub = Installation(addresses)
@@ -61,7 +61,7 @@ def status_line(answer: bytes) -> bytes:
     return answer.partition(b"\r\n")[0]
 
 
-@case("security/redirects-do-not-lead-to-plain-http")
+@case("security/h2-redirects-do-not-lead-to-plain-http")
 def redirects_do_not_lead_to_plain_http(addresses: dict[str, Any]) -> None:
     """A slash too many does not send the message again, in clear, to the host of the Host header."""
     hub = Installation(addresses)
@@ -104,7 +104,7 @@ COUNCILS = ("blaby", "charnwood", "harborough", "hinckley-bosworth", "melton", "
 BARS_SENDERS = {"gp-alder-lane", "gp-brook-street", "gp-castle-view", "first-contact", "uhl"}
 
 
-@case("security/every-partner-reaches-its-own-routes-only")
+@case("security/z1-every-partner-reaches-its-own-routes-only")
 def every_partner_reaches_its_own_routes_only(addresses: dict[str, Any]) -> None:
     """Every route is asked for by every partner, and without a credential."""
     hub = Installation(addresses)

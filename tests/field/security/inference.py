@@ -36,7 +36,7 @@ def feedback_to(hub: Installation, person: Person, **more: Any) -> list[Summary]
     return found
 
 
-@case("security/made-up-referral-does-not-tell-whether-a-number-is-known")
+@case("security/d1-made-up-referral-does-not-tell-whether-a-number-is-known")
 def made_up_referral_does_not_tell_whether_a_number_is_known(addresses: dict[str, Any]) -> None:
     """A practice refers "somebody" under a number that only the restricted unit has referred, and under unknown ones."""
     hub = Installation(addresses)
@@ -52,7 +52,7 @@ def made_up_referral_does_not_tell_whether_a_number_is_known(addresses: dict[str
         raise Wrong(f"a number that only the restricted unit referred gives {known}, an unknown one {unknown[0]}")
 
 
-@case("security/birth-date-cannot-be-found-by-guessing")
+@case("security/d2-birth-date-cannot-be-found-by-guessing")
 def birth_date_cannot_be_found_by_guessing(addresses: dict[str, Any]) -> None:
     """With number and surname known, the right birth date is answered like 23 wrong ones."""
     hub, patient = Installation(addresses), Person(born="1951-03-09")
@@ -71,7 +71,7 @@ def birth_date_cannot_be_found_by_guessing(addresses: dict[str, Any]) -> None:
         )
 
 
-@case("security/nobody-learns-where-a-person-lives-now")
+@case("security/d3-nobody-learns-where-a-person-lives-now")
 def nobody_learns_where_a_person_lives_now(addresses: dict[str, Any]) -> None:
     """The person moved to Melton, and its hub has accepted. Who gives an old address does not learn of the new district.
 
@@ -96,7 +96,7 @@ def _feedback_to_the_public_form(hub: Installation, person: Person) -> list[Summ
     return summaries(hub.feedback("lightbulb-website", answer.json()["reference"]))
 
 
-@case("security/another-referral-does-not-change-what-a-practice-reads")
+@case("security/d4-another-referral-does-not-change-what-a-practice-reads")
 def another_referral_does_not_change_what_a_practice_reads(addresses: dict[str, Any]) -> None:
     """The restricted unit refers the same number with a slip in the birth date: the practice's feedback stays full."""
     hub, patient = Installation(addresses), Person(verified=NOT_VERIFIED)
@@ -112,7 +112,7 @@ def another_referral_does_not_change_what_a_practice_reads(addresses: dict[str, 
         raise Wrong(f"feedback was {before[-1].detail}, and is {after[-1].detail} after the other referral")
 
 
-@case("security/a-stay-before-changes-nothing-that-a-practice-reads")
+@case("security/d11-a-stay-before-changes-nothing-that-a-practice-reads")
 def a_stay_before_changes_nothing_that_a_practice_reads(addresses: dict[str, Any]) -> None:
     """Referrals of a person who was at the restricted unit are answered as those of a person who was not."""
     hub = Installation(addresses)

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from tests.field import clients
+from tests.field import clients, kafka
 from tests.field.case import Unplayed, Wrong, case
 from tests.field.clients import BROOK_STREET_MAILBOX, RECEIVED, REFERRALS, RESTRICTED, Installation
 from tests.field.referrals import HINCKLEY_COUNCIL, MELTON, Person, bars, hl7, letters, nhs_number, self_form
@@ -20,7 +20,7 @@ PRACTICE = "gp-castle-view"
 # ---- senders --------------------------------------------------------------------------------------------------------
 
 
-@case("security/public-form-does-not-move-an-accepted-case")
+@case("security/i1-public-form-does-not-move-an-accepted-case")
 def public_form_does_not_move_an_accepted_case(addresses: dict[str, Any]) -> None:
     """Anybody can fill in the public form about somebody and name another council; the hub at work keeps the case."""
     hub, person = Installation(addresses), Person(postcode=MELTON)
@@ -36,7 +36,7 @@ def public_form_does_not_move_an_accepted_case(addresses: dict[str, Any]) -> Non
         raise Wrong(f"a public form took the accepted case from its hub: {roles}")
 
 
-@case("security/made-up-referral-does-not-make-a-person-doubtful")
+@case("security/i2-made-up-referral-does-not-make-a-person-doubtful")
 def made_up_referral_does_not_make_a_person_doubtful(addresses: dict[str, Any]) -> None:
     """A practice refers "somebody" with a verified person's number: the real person's feedback stays full."""
     hub, patient = Installation(addresses), Person()
@@ -56,7 +56,7 @@ def made_up_referral_does_not_make_a_person_doubtful(addresses: dict[str, Any]) 
         raise Wrong(f"after a made-up referral feedback is {details[0]}, later {details[1]}; provisional {flags}")
 
 
-@case("security/mistyped-practice-does-not-read-about-a-patient")
+@case("security/d13-mistyped-practice-does-not-read-about-a-patient")
 def mistyped_practice_does_not_read_about_a_patient(addresses: dict[str, Any]) -> None:
     """A form names the referring practice C82992 for a patient registered at C82991: C82992 gets no letter that names them."""
     hub, person = Installation(addresses), Person()
@@ -71,7 +71,7 @@ def mistyped_practice_does_not_read_about_a_patient(addresses: dict[str, Any]) -
         raise Wrong("one mistyped code sends a patient's name and NHS number to another practice")
 
 
-@case("security/letter-does-not-name-a-person-who-said-no")
+@case("security/d15-letter-does-not-name-a-person-who-said-no")
 def letter_does_not_name_a_person_who_said_no(addresses: dict[str, Any]) -> None:
     """Somebody who said no to feedback is not named in a letter to the practice, nor in its subject."""
     hub, person = Installation(addresses), Person()
@@ -90,7 +90,7 @@ def _names(person: Person, subject: str, body: bytes) -> bool:
 # ---- hubs and strangers on Kafka ------------------------------------------------------------------------------------
 
 
-@case("security/one-hubs-broken-records-block-nobody-else")
+@case("security/k2-one-hubs-broken-records-block-nobody-else")
 def one_hubs_broken_records_block_nobody_else(addresses: dict[str, Any]) -> None:
     """Melton, which had the case once, writes unreadable records to its own topic: Blaby's commands and the sender's cancel pass."""
     hub, person, request = Installation(addresses), Person(postcode=MELTON), str(uuid.uuid4())
@@ -109,7 +109,7 @@ def one_hubs_broken_records_block_nobody_else(addresses: dict[str, Any]) -> None
         raise Wrong(f"after Melton's broken records Blaby's accept and a cancel (answered {status}) led to {after}")
 
 
-@case("security/broker-asks-for-credentials")
+@case("security/k1-broker-asks-for-credentials")
 def broker_asks_for_credentials(addresses: dict[str, Any]) -> None:
     """A client without credentials reads no topic, commands as no hub, and publishes no referral."""
     hub = Installation(addresses)
@@ -133,7 +133,7 @@ def broker_asks_for_credentials(addresses: dict[str, Any]) -> None:
 def _read_by(settings: dict[str, Any], since: int, topic: str) -> list[bytes]:
     """Records with NHS numbers that a client reads; none if the broker refuses it."""
     try:
-        records = asyncio.run(clients.read(settings, [topic], since))
+        records = asyncio.run(kafka.read(settings, [topic], since))
     except KafkaError:
         return []
     return [record.value for record in records if b'"nhs_number"' in record.value]
@@ -141,7 +141,7 @@ def _read_by(settings: dict[str, Any], since: int, topic: str) -> list[bytes]:
 
 def _publish_by(settings: dict[str, Any], topic: str, key: str, headers: dict[str, str], data: Any) -> bool:
     try:
-        asyncio.run(clients.publish(settings, topic, key, headers, json.dumps(data).encode()))
+        asyncio.run(kafka.publish(settings, topic, key, headers, json.dumps(data).encode()))
     except KafkaError:
         return False
     return True
@@ -149,7 +149,7 @@ def _publish_by(settings: dict[str, Any], topic: str, key: str, headers: dict[st
 
 def _cancels(settings: dict[str, Any], hub: Installation, home: clients.HubCase, reference: str) -> bool:
     ended = [{"reference": reference, "needs": ["minor-adaptations"]}]
-    headers = clients.event_headers(clients.command_type("cancel"), home.key, "/hub/blaby")
+    headers = kafka.event_headers(clients.command_type("cancel"), home.key, "/hub/blaby")
     body = clients.command_body(home, ended=ended, reason="died")
     if not _publish_by(settings, "hub.blaby.command", home.key, headers, body):
         return False
@@ -162,6 +162,6 @@ def _forges(settings: dict[str, Any], hub: Installation, template: bytes) -> boo
     data, key = json.loads(template), uuid.uuid4().hex
     data |= {"reference": forged, "version": 1}
     data["referral"]["person"] |= {"family_name": "Forged", "nhs_number": nhs_number()}
-    if not _publish_by(settings, REFERRALS, key, clients.event_headers(RECEIVED, key, "/lightbulb/intake"), data):
+    if not _publish_by(settings, REFERRALS, key, kafka.event_headers(RECEIVED, key, "/lightbulb/intake"), data):
         return False
     return bool(hub.feedback(data["referral"]["sent_by"]["partner"], forged))

@@ -10,7 +10,7 @@ from tests.field.referrals import HARBOROUGH, Person, bars, hl7, ward_referral_i
 GENERAL = "hospital-housing"
 
 
-@case("security/hand-over-from-the-restricted-unit-looks-like-any-other")
+@case("security/d5-hand-over-from-the-restricted-unit-looks-like-any-other")
 def hand_over_from_the_restricted_unit_looks_like_any_other(addresses: dict[str, Any]) -> None:
     hub = Installation(addresses)
     restricted, general = (_marks(_handed_over(hub, trust)) for trust in ("lpt", "uhl"))
@@ -42,7 +42,7 @@ def _marks(event: HubEvent) -> dict[str, Any]:
     }
 
 
-@case("security/reasons-of-the-general-hospital-do-not-depend-on-the-restricted-unit")
+@case("security/d6-reasons-of-the-general-hospital-do-not-depend-on-the-restricted-unit")
 def reasons_of_the_general_hospital_do_not_depend_on_the_restricted_unit(addresses: dict[str, Any]) -> None:
     hub = Installation(addresses)
     alone, both = _reasons_at_general(hub, also_restricted=False), _reasons_at_general(hub, also_restricted=True)
@@ -64,7 +64,7 @@ def _reasons_at_general(hub: Installation, *, also_restricted: bool) -> list[str
     return found[-1].reasons
 
 
-@case("security/sequence-numbers-do-not-count-hidden-events")
+@case("security/d7-sequence-numbers-do-not-count-hidden-events")
 def sequence_numbers_do_not_count_hidden_events(addresses: dict[str, Any]) -> None:
     """The headers of a follow-on hub's events are numbered alike whether the restricted team works or not."""
     hub = Installation(addresses)
@@ -88,7 +88,7 @@ def _sequence_at_home(hub: Installation, steps: dict[str, dict[str, Any]]) -> li
     return [event.headers.get("ce_sequence") for event in hub.hub_events("blaby", about=home.case_id)]
 
 
-@case("security/headers-do-not-name-the-restricted-units-command")
+@case("security/d8-headers-do-not-name-the-restricted-units-command")
 def headers_do_not_name_the_restricted_units_command(addresses: dict[str, Any]) -> None:
     """The home hub's event of an early hand-over carries neither the command's id nor the time of the ward's message."""
     hub, person, command_id = Installation(addresses), Person(), str(uuid.uuid4())
@@ -96,7 +96,7 @@ def headers_do_not_name_the_restricted_units_command(addresses: dict[str, Any]) 
     hub.command(RESTRICTED, "accept", hub.case_at(RESTRICTED, stay))
     held = hub.case_at(RESTRICTED, stay)
     hub.command(RESTRICTED, "transfer", held, command_id, to_hub="blaby")
-    found = [event for event in hub.hub_events("blaby", about=held.case_id) if event.role == "holder"]
+    found = [event for event in hub.hub_events("blaby", about=person.number) if event.role == "holder"]
     if not found:
         raise Unplayed("the home hub does not hold the case")
     headers = found[-1].headers
@@ -108,7 +108,7 @@ def headers_do_not_name_the_restricted_units_command(addresses: dict[str, Any]) 
         raise Wrong("; ".join(faults))
 
 
-@case("security/restricted-unit-cannot-be-referred-to")
+@case("security/d9-restricted-unit-cannot-be-referred-to")
 def restricted_unit_cannot_be_referred_to(addresses: dict[str, Any]) -> None:
     """A hub that returns a referral "to" the restricted team does not put its name into a practice's record."""
     hub = Installation(addresses)

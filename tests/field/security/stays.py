@@ -28,7 +28,7 @@ def read_by_practice(hub: Installation, reference: str) -> Read:
 # ---- who is informed ------------------------------------------------------------------------------------------------
 
 
-@case("security/two-hospitals-keep-their-own-patients")
+@case("security/d10-two-hospitals-keep-their-own-patients")
 def two_hospitals_keep_their_own_patients(addresses: dict[str, Any]) -> None:
     """Both trusts report a stay of one person. Each team keeps its ward's patient, and neither learns of the other."""
     hub = Installation(addresses)
@@ -65,7 +65,7 @@ def _restricted_then_general(hub: Installation) -> list[str]:
     return faults
 
 
-@case("security/mental-health-trust-is-not-named-without-a-stay")
+@case("security/d12-mental-health-trust-is-not-named-without-a-stay")
 def mental_health_trust_is_not_named_without_a_stay(addresses: dict[str, Any]) -> None:
     """What the trust of the restricted unit sends about an outpatient does not name the trust to the home hub."""
     hub, shown = Installation(addresses), {}
@@ -87,7 +87,7 @@ def _names_the_trust(event: HubEvent) -> bool:
 # ---- when it ends ---------------------------------------------------------------------------------------------------
 
 
-@case("security/silence-does-not-end-a-stay")
+@case("security/d14-silence-does-not-end-a-stay")
 def silence_does_not_end_a_stay(addresses: dict[str, Any]) -> None:
     """An update that says nothing of the stay leaves the person with the restricted team, unnamed to the home hub."""
     hub = Installation(addresses)
@@ -110,7 +110,7 @@ def _home_hub_reads_of_the_person_after(hub: Installation, change: Callable[[str
 # ---- what a practice can tell ---------------------------------------------------------------------------------------
 
 
-@case("security/assessed-before-accepted-does-not-show-a-stay")
+@case("security/d16-assessed-before-accepted-does-not-show-a-stay")
 def assessed_before_accepted_does_not_show_a_stay(addresses: dict[str, Any]) -> None:
     """The hub that follows on assesses during a stay: the practice reads nothing more than without the stay."""
     hub = Installation(addresses)
@@ -130,7 +130,7 @@ def _assessed(hub: Installation, *, stay: bool) -> Read:
     return read_by_practice(hub, reference)
 
 
-@case("security/nothing-comes-on-the-day-of-discharge")
+@case("security/d17-nothing-comes-on-the-day-of-discharge")
 def nothing_comes_on_the_day_of_discharge(addresses: dict[str, Any]) -> None:
     """A discharge, or an early hand-over to another district's hub, sends the practice nothing that it would not read without."""
     hub = Installation(addresses)

@@ -13,7 +13,7 @@ from tests.field.clients import Installation
 from tests.field.referrals import Person, bars
 
 
-@case("security/refused-referral-without-consent-is-not-stored-whole")
+@case("security/r1-refused-referral-without-consent-is-not-stored-whole")
 def refused_referral_without_consent_is_not_stored_whole(addresses: dict[str, Any]) -> None:
     """Somebody who said no to the referral is not kept with name and NHS number."""
     hub, person = Installation(addresses), Person()
@@ -25,7 +25,7 @@ def refused_referral_without_consent_is_not_stored_whole(addresses: dict[str, An
         raise Wrong("the refused message is stored whole, in clear")
 
 
-@case("security/refused-messages-have-a-storage-budget")
+@case("security/r3-refused-messages-have-a-storage-budget")
 def refused_messages_have_a_storage_budget(addresses: dict[str, Any]) -> None:
     """20 refused messages of 1 MB are not stored whole: one partner's token cannot fill the disk."""
     hub = Installation(addresses)
@@ -40,7 +40,7 @@ def refused_messages_have_a_storage_budget(addresses: dict[str, Any]) -> None:
         raise Wrong(f"20 refused messages made the database {grown:.0f} MB larger")
 
 
-@case("security/other-accounts-of-the-machine-cannot-read-referrals")
+@case("security/r2-other-accounts-of-the-machine-cannot-read-referrals")
 def other_accounts_of_the_machine_cannot_read_referrals(addresses: dict[str, Any]) -> None:
     """Kafka's logs and MESH mailboxes in the data folder are closed to other accounts, also if root runs `lightbulb up`."""
     hub = Installation(addresses)
