@@ -1,0 +1,207 @@
+"""Field cases of operation: what happens to everybody else when one key is hot, the database fails over, or Kafka loses records.
+
+All are destructive: each needs an installation of its own.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from tests.field import kafka
+from tests.field.case import Unplayed, Wrong, case
+from tests.field.clients import REFERRALS, Installation, until
+from tests.field.referrals import BLABY_EXPORT, HINCKLEY, first_contact_form, letters, nhs_number
+
+WAIT_SECONDS = 60.0
+"""How long others may wait: on a machine at rest it is a second."""
+NOTICED_SECONDS = 10.0
+"""By when readiness says that nothing can be written."""
+IN_EFFECT_SECONDS = 2.0
+"""By when every open session has the setting."""
+SENDERS = 6
+FORM = ("first-contact", "first-contact-plus")
+
+
+# ---- one hot key ----------------------------------------------------------------------------------------------------
+
+HOT_ROWS = 3000
+
+
+@case("ops/hot-key-does-not-stop-everybody", destructive=True)
+def hot_key_does_not_stop_everybody(addresses: dict[str, Any]) -> None:
+    """A council's file with one NHS number in every row (filled down a column); another council's person still gets a case."""
+    hub, number = Installation(addresses), nhs_number()
+    rows = hub.rows("hinckley-bosworth", HINCKLEY.file(*(_row_of(number, place) for place in range(HOT_ROWS))))
+    if not {row.outcome for row in rows} <= {"received", "refused"}:
+        raise Unplayed(f"the file was answered {Counter(row.outcome for row in rows)}")
+    reference = letters(8)
+    hub.rows("blaby", BLABY_EXPORT.file(BLABY_EXPORT.row(**{"Case Ref": reference})))
+    if not until(lambda: _is_informed(hub, "blaby", reference), seconds=WAIT_SECONDS):
+        raise Wrong(f"another council's person has no case {WAIT_SECONDS:.0f} s later")
+
+
+def _row_of(number: str, place: int) -> bytes:
+    """Somebody else in each place, under one NHS number."""
+    born = f"0{1 + place % 9}-0{1 + place % 9}-19{20 + place % 60}"
+    return HINCKLEY.row(REFNO=f"{1_000_000 + place}", SURNAME=f"NAME{place}", BIRTH=born, NHSNO=number)
+
+
+def _is_informed(hub: Installation, at: str, reference: str) -> bool:
+    return any(reference.encode() in event.value for event in hub.events_now(at))
+
+
+# ---- a database that takes no writes --------------------------------------------------------------------------------
+
+
+@dataclass
+class Traffic:
+    """Forms that senders post all the time, and how each was answered."""
+
+    hub: Installation
+    answers: list[tuple[float, int]] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def send(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                status = self.hub.form(*FORM, first_contact_form(letters(10))).status
+            except OSError:
+                status = 0
+            self.answers.append((time.monotonic(), status))
+            self._stopping.wait(0.15)
+
+    def since(self, moment: float) -> Counter[int]:
+        return Counter(status for at, status in self.answers if at >= moment)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self.send) for _ in range(SENDERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            for thread in threads:
+                thread.join()
+
+
+READ_ONLY = "default_transaction_read_only"
+
+
+def _execute(hub: Installation, *statements: str) -> None:
+    async def on_connection() -> None:
+        connection = await asyncpg.connect(hub.dsn)
+        try:
+            await connection.execute(f"set {READ_ONLY} = off")
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(on_connection())
+
+
+def _heal(hub: Installation) -> None:
+    role = "alter role current_user reset " + READ_ONLY
+    _execute(hub, role, f"alter system reset {READ_ONLY}", "select pg_reload_conf()")
+
+
+@case("ops/read-only-stale-sessions-are-replaced", destructive=True)
+def read_only_stale_sessions_are_replaced(addresses: dict[str, Any]) -> None:
+    """Open sessions are read-only and a new one would write, as after a failover: service resumes, and readiness says no until then."""
+    hub = Installation(addresses)
+    traffic, faults = Traffic(hub), []
+    with traffic.running():
+        if not until(lambda: traffic.since(0)[202]):
+            raise Unplayed(f"no form was accepted before the fault: {traffic.since(0)}")
+        try:
+            new_sessions_write = f"alter role current_user set {READ_ONLY} = off"
+            _execute(hub, new_sessions_write, f"alter system set {READ_ONLY} = on", "select pg_reload_conf()")
+            failed = until(lambda: traffic.since(0)[503] or traffic.since(0)[500], seconds=NOTICED_SECONDS)
+            faults = _faults_of_recovery(hub, traffic) if failed else []
+        finally:
+            _heal(hub)
+    if faults:
+        raise Wrong("; ".join(faults))
+
+
+def _faults_of_recovery(hub: Installation, traffic: Traffic) -> list[str]:
+    began = time.monotonic() + IN_EFFECT_SECONDS
+    if until(lambda: traffic.since(began)[202], seconds=NOTICED_SECONDS):
+        return []
+    ready = [name for name, status in hub.health().items() if status == 200]
+    faults = [f"ready while nothing can be written: {', '.join(ready)}"] if ready else []
+    accepted = until(lambda: traffic.since(began)[202], seconds=WAIT_SECONDS - NOTICED_SECONDS)
+    return faults if accepted else [*faults, f"nothing is accepted {WAIT_SECONDS:.0f} s after the fault"]
+
+
+FLIPS = 120
+
+
+@case("ops/read-only-flapping-refuses-nothing", destructive=True)
+def read_only_flapping_refuses_nothing(addresses: dict[str, Any]) -> None:
+    """Reads and writes change places for some seconds, as while a pooler finds the primary: nothing is refused or quarantined."""
+    hub = Installation(addresses)
+    traffic, before = Traffic(hub), hub.quarantined_for_server_faults()
+    with traffic.running():
+        if not until(lambda: traffic.since(0)[202]):
+            raise Unplayed(f"no form was accepted before the fault: {traffic.since(0)}")
+        try:
+            asyncio.run(_flap(hub.dsn))
+        finally:
+            _heal(hub)
+    until(lambda: hub.form(*FORM, first_contact_form(letters(10))).status == 202)
+    hub.settle()
+    refused = {status: count for status, count in traffic.since(0).items() if status in (400, 422, 500)}
+    quarantined = hub.quarantined_for_server_faults() - before
+    if refused or quarantined:
+        raise Wrong(f"valid referrals refused {refused}, records quarantined {quarantined}")
+
+
+async def _flap(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f"set {READ_ONLY} = off")
+    for _ in range(FLIPS):
+        for change in (f"set {READ_ONLY} = on", f"reset {READ_ONLY}"):
+            await connection.execute(f"alter system {change}")
+            await connection.execute("select pg_reload_conf()")
+            await asyncio.sleep(0.15)
+    await connection.close()
+
+
+# ---- records that Kafka no longer has -------------------------------------------------------------------------------
+
+ACCEPTED = 30
+
+
+@case("ops/records-gone-are-decided-or-reported", destructive=True)
+def records_gone_are_decided_or_reported(addresses: dict[str, Any]) -> None:
+    """What was published and is deleted before the router read it (retention, a topic made again) is decided, or readiness says no."""
+    hub = Installation(addresses)
+    router = hub.router()
+    router.suspend()
+    try:
+        answers = [hub.form(*FORM, first_contact_form(letters(10))) for _ in range(ACCEPTED)]
+        if any(answer.status != 202 for answer in answers):
+            raise Unplayed(f"forms were answered {Counter(answer.status for answer in answers)}")
+        if until(hub.unpublished, lambda count: count == 0):
+            raise Unplayed("intake did not publish what it accepted")
+        asyncio.run(kafka.delete_records(hub.kafka, REFERRALS))
+    finally:
+        router.resume()
+    references = [answer.json()["reference"] for answer in answers]
+    undecided = until(lambda: _without_feedback(hub, references), lambda some: not some, seconds=WAIT_SECONDS)
+    if undecided and set(hub.health().values()) == {200}:
+        raise Wrong(f"{len(undecided)} of {ACCEPTED} accepted referrals are not decided, and every service is ready")
+
+
+def _without_feedback(hub: Installation, references: list[str]) -> list[str]:
+    return [one for one in references if not hub.feedback_now("first-contact", one)]
