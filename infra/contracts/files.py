@@ -10,7 +10,7 @@ import yaml
 
 import schemas
 from infra.contracts import asyncapi, baseline
-from infra.contracts.json_schemas import Schema, every_schema
+from infra.contracts.json_schemas import Schema, every_schema, file_name
 
 FOLDER = Path(schemas.__file__).parent / "contracts"
 BASELINE = "baseline.json"
@@ -27,7 +27,7 @@ class _Plain(yaml.SafeDumper):
 @cache
 def generated() -> Mapping[str, str]:
     """Every contract file by name, as the code says it should be. The baseline is not among them: releases move it."""
-    contracts = {f"{name}.schema.json": as_json(schema) for name, schema in every_schema().items()}
+    contracts = {file_name(name): as_json(schema) for name, schema in every_schema().items()}
     return {**contracts, "asyncapi.yaml": as_yaml(asyncapi.document())}
 
 
