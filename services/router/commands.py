@@ -1,6 +1,6 @@
 """Decides what a hub's command does to a case. Who commands is the topic that it came by, never a field of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
 from schemas.case import CaseStatus, Ended
@@ -23,7 +23,7 @@ from schemas.events import (
     Transfer,
 )
 from schemas.model import Reference
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 from services.router import endings, moves, work
 from services.router.change import Change
 from services.router.seat import Refused, Seat, not_accepted, not_ours, refuse, served_by, take_seat
@@ -34,6 +34,8 @@ def obey(change: Change, command: HubCommand) -> Refused | None:
     found = take_seat(change, command)
     if isinstance(found, Refused):
         return found
+    if refused := _unknown_services(change, found, command):
+        return refused
     match command:
         case Assign():
             return moves.assign(change, found, command)
@@ -59,6 +61,32 @@ def obey(change: Change, command: HubCommand) -> Refused | None:
             return moves.transfer(change, found, command)
         case _:
             assert_never(command)
+
+
+def _unknown_services(change: Change, seat: Seat, command: HubCommand) -> Refused | None:
+    """Refuse services that are not in the catalogue, by their places; one that the referral still waits for is known."""
+    unknown = [
+        place
+        for place, reference, service in _services_of(command)
+        if not change.grounds.directory.offers(service) and not _is_open(change, reference, service)
+    ]
+    if not unknown:
+        return None
+    return refuse(seat, "unknown-service", f"Not a code of the service catalogue: {', '.join(unknown[:5])}.")
+
+
+def _services_of(command: HubCommand) -> Iterator[tuple[str, Reference, ServiceCode]]:
+    """Each service that a command names: its place, the referral it is named for, its code."""
+    for name in ("findings", "interventions"):
+        for place, one in enumerate(getattr(command, name, ())):
+            yield f"{name}.{place}.service", one.reference, one.service
+    for place, ended in enumerate(getattr(command, "ended", ())):
+        yield from ((f"ended.{place}.needs.{n}", ended.reference, need) for n, need in enumerate(ended.needs))
+
+
+def _is_open(change: Change, reference: Reference, service: ServiceCode) -> bool:
+    known = change.referrals.get(reference)
+    return known is not None and service in known.open_needs
 
 
 # ---- commands that end needs ----------------------------------------------------------------------------------------
@@ -113,7 +141,7 @@ def _end(
 
 
 def _each_once(ended: Sequence[Ended]) -> list[Ended]:
-    needs: dict[Reference, dict[Service, None]] = {}
+    needs: dict[Reference, dict[ServiceCode, None]] = {}
     for one in ended:
         needs.setdefault(one.reference, {}).update(dict.fromkeys(one.needs))
     return [Ended(reference=reference, needs=tuple(named)) for reference, named in needs.items()]

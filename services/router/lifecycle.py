@@ -16,7 +16,10 @@ __all__ = ["Decision", "Grounds", "Happening", "Refusal", "UnknownReferral", "ap
 
 
 def apply(state: KeyState, event: ReferralEvent, correlation_id: str, grounds: Grounds) -> Decision:
-    """What a sender's message does. One that is older than what is known changes nothing. Raises UnknownReferral."""
+    """What a sender's message does. One that is older than what is known changes nothing.
+
+    Raises UnknownReferral, UnknownService.
+    """
     change = Change(state, grounds, Cause(correlation_id))
     arrive(change, event)
     return change.decision()

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept
 from schemas.model import Reference
-from schemas.referral import HousingNeed, Referral, RiskFlag, Service, VerificationStatus
+from schemas.referral import HousingNeed, Referral, RiskFlag, VerificationStatus
 from services.messaging.cloudevents import Record
 from services.router.batch import Batches
 from tests.router.builders import (
@@ -195,9 +195,10 @@ async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEn
 
 
 def a_huge_referral() -> Referral:
-    """As large as the language allows: one fits on a topic, two on one case do not."""
+    """As large as the catalogue allows: one fits on a topic, two on one case do not."""
+    services = [offer.service for offer in DIRECTORY.services]
     return a_referral(
-        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in Service),
+        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
         risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(30)),
     )
 

@@ -32,10 +32,15 @@ from schemas.events import (
     Start,
     Transfer,
 )
-from schemas.referral import Service
+from schemas.referral import ServiceCode
+from services.directory import Directory
+from services.router.lifecycle import Grounds
 from tests.router.builders import (
+    DIRECTORY,
     FORM,
     GP,
+    POSTCODES,
+    TODAY,
     WARD,
     Story,
     a_form,
@@ -48,7 +53,7 @@ from tests.router.builders import (
     updated,
 )
 
-NEED, OTHER = Service.MINOR_ADAPTATIONS, Service.HOARDING
+NEED, OTHER = "minor-adaptations", "hoarding"
 VISIT = datetime(2026, 12, 1, 10, tzinfo=UTC)
 RAILS = Intervention(
     reference=GP, service=NEED, action="grab rails fitted", provider="Handyperson", on=date(2026, 12, 2)
@@ -56,7 +61,7 @@ RAILS = Intervention(
 FOUND = Finding(reference=GP, service=NEED, finding="need-confirmed")
 
 
-def accepted(*needs: Service) -> Story:
+def accepted(*needs: ServiceCode) -> Story:
     return given(received(GP, a_referral(*needs))).commanded("blaby", Accept)
 
 
@@ -192,7 +197,7 @@ def test_a_hold_says_why_and_until_when_and_is_ended_by_accepting() -> None:
     ],
 )
 def test_a_grants_stage_is_the_business_status(stage: Any, status: BusinessStatus) -> None:
-    story = accepted(Service.DISABLED_FACILITIES_GRANT)
+    story = accepted("disabled-facilities-grant")
     story.commanded("blaby", Record, dfg=DfgStep(stage=stage, on=date(2026, 12, 1), category="A"))
 
     assert story.case.home.business_status is status
@@ -257,7 +262,7 @@ def test_the_hub_that_had_the_case_may_do_no_more() -> None:
 
 
 def test_triage_assigns_and_hears_no_more() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Assign, to_hub="charnwood")
+    story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="charnwood")
 
     assert (story.told, story.case.home.hub) == (["assigned"], "charnwood")
     assert [event.role for event in story.heard_by("triage")] == ["former"]
@@ -266,15 +271,15 @@ def test_triage_assigns_and_hears_no_more() -> None:
 
 
 def test_triage_sends_somebody_outside_the_county_on() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Assign, to_hub="rutland")
+    story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="rutland")
 
     assert (story.told, story.case.ended) == (["rejected"], CaseStatus.REJECTED)
     assert story.event("rejected").refer_to == "rutland"  # type: ignore[attr-defined]
 
 
 def test_triage_may_do_the_work_itself() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Accept)
-    story.commanded("triage", Complete, ended=everything({GP: [Service.BLUE_BADGE]}))
+    story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Accept)
+    story.commanded("triage", Complete, ended=everything({GP: ["blue-badge"]}))
 
     assert isinstance(story.event("completed"), CaseCompleted)
     assert story.concerns(GP)[0][1].home_hub == "triage"
@@ -349,7 +354,7 @@ REFUSALS: list[tuple[str, type[Command], dict[str, Any], str]] = [
     ("transfer to nowhere", Transfer, {"to_hub": "nowhere"}, "unknown-hub"),
     ("transfer to an authority outside", Transfer, {"to_hub": "rutland"}, "unknown-hub"),
     ("transfer to a hospital team without a stay", Transfer, {"to_hub": "hospital-housing"}, "impossible"),
-    ("a need that is not open", Complete, {"ended": everything({GP: [Service.HOARDING]})}, "unknown-need"),
+    ("a need that is not open", Complete, {"ended": everything({GP: ["hoarding"]})}, "unknown-need"),
     ("a referral that is not on the case", Complete, {"ended": everything({WARD: [NEED]})}, "unknown-need"),
     (
         "a finding on another's referral",
@@ -385,6 +390,47 @@ def test_what_is_impossible_is_refused_and_changes_nothing(
     assert story.refused.reason == why
     assert story.state is before
     assert story.told == []
+
+
+@pytest.mark.parametrize(
+    ("command", "data", "place"),
+    [
+        (Assess, {"findings": (FOUND, FOUND.model_copy(update={"service": "stairs"}))}, "findings.1.service"),
+        (Record, {"interventions": (RAILS.model_copy(update={"service": "stairs"}),)}, "interventions.0.service"),
+        (
+            Complete,
+            {"ended": everything({GP: [NEED]}), "interventions": (RAILS.model_copy(update={"service": "stairs"}),)},
+            "interventions.0.service",
+        ),
+        (Complete, {"ended": everything({GP: [NEED, "stairs"]})}, "ended.0.needs.1"),
+        (Reject, {"ended": everything({GP: ["stairs"]}), "reason": EndReason.OTHER}, "ended.0.needs.0"),
+        (Cancel, {"ended": everything({GP: ["stairs"]}), "reason": EndReason.OTHER}, "ended.0.needs.0"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else str(one)[:9],
+)
+def test_a_service_that_is_not_in_the_catalogue_is_refused_by_its_place(
+    command: type[Command], data: dict[str, Any], place: str
+) -> None:
+    story = accepted()
+    before = story.state
+    story.commanded("blaby", command, **data)
+
+    assert story.refused is not None
+    assert (story.refused.reason, story.refused.hub_version) == ("unknown-service", 2)
+    assert f" {place}." in story.refused.explanation
+    assert "stairs" not in story.refused.explanation
+    assert story.state is before
+
+
+def test_a_need_whose_service_has_left_the_catalogue_can_still_be_completed() -> None:
+    story = accepted()
+    fields = {name: getattr(DIRECTORY, name) for name in Directory.model_fields}
+    left = [offer for offer in DIRECTORY.services if offer.service != NEED]
+    story.grounds = Grounds(Directory(**{**fields, "services": left}), POSTCODES, TODAY)
+    story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
+
+    assert story.refused is None
+    assert isinstance(story.event("completed"), CaseCompleted)
 
 
 def test_rejecting_work_that_has_begun_is_refused() -> None:
