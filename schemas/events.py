@@ -272,7 +272,14 @@ class CommandRefused(EventData):
     command_id: Line = Field(description="The command")
     command: Line = Field(description="Its type")
     reason: Literal[
-        "unknown-case", "stale", "not-permitted", "impossible", "unknown-need", "unknown-hub", "unknown-service"
+        "unknown-case",
+        "stale",
+        "not-permitted",
+        "impossible",
+        "unknown-need",
+        "unknown-hub",
+        "unknown-field",
+        "unknown-service",
     ] = Field(description="Why")
     explanation: Line = Field(description="What to do about it, in one sentence without personal data")
     hub_version: int | None = Field(

@@ -29,12 +29,12 @@ from services.router.change import Change
 from services.router.seat import Refused, Seat, not_accepted, not_ours, refuse, served_by, take_seat
 
 
-def obey(change: Change, command: HubCommand) -> Refused | None:
+def obey(change: Change, command: HubCommand, unknown_fields: Sequence[str] = ()) -> Refused | None:
     """Apply a command, or say why not."""
     found = take_seat(change, command)
     if isinstance(found, Refused):
         return found
-    if refused := _unknown_services(change, found, command):
+    if refused := _not_understood(change, found, command, unknown_fields):
         return refused
     match command:
         case Assign():
@@ -63,16 +63,28 @@ def obey(change: Change, command: HubCommand) -> Refused | None:
             assert_never(command)
 
 
-def _unknown_services(change: Change, seat: Seat, command: HubCommand) -> Refused | None:
-    """Refuse services that are not in the catalogue, by their places; one that the referral still waits for is known."""
-    unknown = [
+def _not_understood(change: Change, seat: Seat, command: HubCommand, unknown_fields: Sequence[str]) -> Refused | None:
+    """Refuse fields that the command does not have, and services that are not in the catalogue, by their places."""
+    if unknown_fields:
+        return refuse(seat, "unknown-field", f"Not a field of this command: {_listed(unknown_fields)}.")
+    if unknown := _unknown_services(change, command):
+        return refuse(seat, "unknown-service", f"Not a code of the service catalogue: {_listed(unknown)}.")
+    return None
+
+
+def _listed(places: Sequence[str]) -> str:
+    """The first few places: an explanation is one line."""
+    more = f" and {len(places) - 4} more" if len(places) > 4 else ""
+    return ", ".join(places[:4]) + more
+
+
+def _unknown_services(change: Change, command: HubCommand) -> list[str]:
+    """Where the command names services that are not in the catalogue; one that the referral still waits for is known."""
+    return [
         place
         for place, reference, service in _services_of(command)
         if not change.grounds.directory.offers(service) and not _is_open(change, reference, service)
     ]
-    if not unknown:
-        return None
-    return refuse(seat, "unknown-service", f"Not a code of the service catalogue: {', '.join(unknown[:5])}.")
 
 
 def _services_of(command: HubCommand) -> Iterator[tuple[str, Reference, ServiceCode]]:

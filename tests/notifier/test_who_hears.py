@@ -27,6 +27,7 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.referral import Organisation, Sender
+from services.directory import UnknownService
 from services.notifier.feedback import Feedback, compose
 from tests.notifier.builders import (
     AT,
@@ -57,6 +58,13 @@ def told(event: Event) -> list[tuple[str, str]]:
 
 def feedbacks(event: Event) -> list[Feedback]:
     return compose(event, RECIPIENTS, WORDS)
+
+
+def test_a_service_that_is_not_in_the_catalogue_is_not_put_into_words() -> None:
+    concern = by_gp()
+    findings = (a_finding(concern, service="stairs"),)
+    with pytest.raises(UnknownService):
+        feedbacks(an_event(CaseAssessed, concern, findings=findings))
 
 
 def every_event(concern: Concern) -> dict[str, Event]:

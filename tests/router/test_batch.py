@@ -28,6 +28,8 @@ from tests.router.builders import (
 )
 from tests.router.records import NOW, a_command, a_record, broken
 
+PARKED_COUNT = "select count(*) from router.quarantine"
+
 
 async def apply(engine: AsyncEngine, *records: Record) -> None:
     await Batches(engine, DIRECTORY, clock=lambda: NOW).receive(records)
@@ -229,6 +231,25 @@ async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engin
     assert parked == [(GP, False), (GP, True)]
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
+
+
+async def test_a_command_with_an_unknown_field_is_refused_and_nothing_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine))
+    await apply(engine, broken(command, command.value[:-1] + b',"expected_by":"2026-12-01"}'))
+
+    refused = await rows(engine, "select target from router.outbox where headers like '%command-refused%'")
+    assert refused == [("hub.blaby.case",)]
+    assert await events(engine) == ["opened", "assigned"]
+    assert await rows(engine, PARKED_COUNT) == [(0,)]
+
+
+async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine))
+    await apply(engine, broken(command, command.value[:-1].replace(b'"decided_on":1', b'"decided_on":0') + b',"x":1}'))
+
+    assert await rows(engine, PARKED_COUNT) == [(1,)]
 
 
 async def test_commands_with_an_unusable_person_key_are_parked(engine: AsyncEngine) -> None:

@@ -1,7 +1,8 @@
 """What a hub's command does, and to whom it is refused."""
 
+import json
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -27,6 +28,7 @@ from schemas.events import (
     Command,
     Complete,
     Hold,
+    HubCommand,
     Record,
     Reject,
     Start,
@@ -34,7 +36,11 @@ from schemas.events import (
 )
 from schemas.referral import ServiceCode
 from services.directory import Directory
-from services.router.lifecycle import Grounds
+from services.messaging.cloudevents import Record as KafkaRecord
+from services.router import lifecycle
+from services.router.batch import read_record
+from services.router.lifecycle import Decision, Grounds, Refusal
+from services.router.store import Input
 from tests.router.builders import (
     DIRECTORY,
     FORM,
@@ -52,6 +58,9 @@ from tests.router.builders import (
     received,
     updated,
 )
+from tests.router.records import a_command, broken
+from tests.schemas.documents import CANARY, Place, places
+from tests.schemas.documents import at as object_at
 
 NEED, OTHER = "minor-adaptations", "hoarding"
 VISIT = datetime(2026, 12, 1, 10, tzinfo=UTC)
@@ -431,6 +440,79 @@ def test_a_need_whose_service_has_left_the_catalogue_can_still_be_completed() ->
 
     assert story.refused is None
     assert isinstance(story.event("completed"), CaseCompleted)
+
+
+def with_field(record: KafkaRecord, at: Place, name: str) -> KafkaRecord:
+    """The record of a command with one more field in one of its objects."""
+    document = json.loads(record.value)
+    object_at(document, at)[name] = CANARY
+    return broken(record, json.dumps(document).encode())
+
+
+def objects_in(record: KafkaRecord) -> list[Place]:
+    document = json.loads(record.value)
+    return [place for place in [(), *places(document)] if isinstance(object_at(document, place), dict)]
+
+
+def decided(story: Story, record: KafkaRecord) -> Decision:
+    """What the router decides on a record, without the database."""
+    read = read_record(record)
+    assert isinstance(read, Input)
+    command = read.event.data
+    assert isinstance(command, get_args(HubCommand))
+    return lifecycle.decide(story.state, command, "blaby", read.event.id, story.grounds, read.unknown_fields)
+
+
+@pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
+def test_a_field_that_a_command_does_not_have_is_refused_by_name(command: type[Command], data: dict[str, Any]) -> None:
+    story = accepted()
+    record = a_command("blaby", command, story.case.case_id, decided_on=2, **data)
+    for place in objects_in(record):
+        decision = decided(story, with_field(record, place, "expected_by"))
+        (refusal,) = decision.happenings
+        assert isinstance(refusal, Refusal)
+        assert (refusal.data.reason, refusal.data.hub_version) == ("unknown-field", 2)
+        path = ".".join(map(str, (*place, "expected_by")))
+        assert refusal.data.explanation == f"Not a field of this command: {path}."
+        assert decision.state is story.state
+
+
+def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
+    story = accepted()
+    for command, data in ALL:
+        (happening, *_) = decided(
+            story, a_command("blaby", command, story.case.case_id, decided_on=2, **data)
+        ).happenings
+        assert not (isinstance(happening, Refusal) and happening.data.reason == "unknown-field"), command
+
+
+@pytest.mark.parametrize("name", [CANARY, "x" * 41, "", "two words", "9990000000"])
+def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: str) -> None:
+    story = accepted()
+    record = a_command("blaby", Complete, story.case.case_id, decided_on=2, ended=everything({GP: [NEED]}))
+    (refusal,) = decided(story, with_field(record, ("ended", 0), name)).happenings
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.data.explanation == "Not a field of this command: ended.0.(another name)."
+
+
+def test_of_many_unknown_fields_the_first_are_named() -> None:
+    story = accepted()
+    record = a_command("blaby", Start, story.case.case_id, decided_on=2)
+    for letter in "abcdefghi":
+        record = with_field(record, (), f"{'x' * 38}_{letter}")
+    (refusal,) = decided(story, record).happenings
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.data.explanation.endswith(f"{'x' * 38}_d and 5 more.")
+
+
+def test_a_command_of_an_unknown_case_is_refused_for_that_first() -> None:
+    story = accepted()
+    (refusal,) = decided(story, with_field(a_command("blaby", Start, "another"), (), "expected_by")).happenings
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.data.reason == "unknown-case"
 
 
 def test_rejecting_work_that_has_begun_is_refused() -> None:
