@@ -76,6 +76,7 @@ BREAK_EVERYBODY: dict[str, Change] = {
     "fields that are not named are refused": lambda t: (
         t.update(additionalProperties=False) or t["properties"].pop("code")
     ),
+    "a value that its own list excludes": lambda t: t["properties"].update(name={"const": "x", "enum": ["y"]}),
     "another default": lambda t: field(t, "count").update(default=1),
     "another default inside a default": lambda t: field(t, "said").update(default={"note": "x"}),
     "a keyword that the comparison does not know": lambda t: t.update(dependentRequired={"code": ["on"]}),
