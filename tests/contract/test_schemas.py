@@ -101,6 +101,19 @@ def test_the_baseline_holds_every_definition_once() -> None:
     assert _references(released) == _definitions(released)
 
 
+def test_the_baseline_keeps_all_but_the_words() -> None:
+    schema = {
+        "title": "Thing",
+        "description": "A thing",
+        "properties": {"title": {"description": "Its title", "type": "string", "default": {"title": "x"}}},
+        "anyOf": [{"description": "Either", "enum": [{"description": "y"}]}],
+    }
+    assert baseline.without_words(schema) == {
+        "properties": {"title": {"type": "string", "default": {"title": "x"}}},
+        "anyOf": [{"enum": [{"description": "y"}]}],
+    }
+
+
 def test_writing_leaves_what_others_keep_in_the_folder_and_takes_away_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / "form.schema.json").write_text("{}")
     (tmp_path / "uk.lightbulb.case.gone.v1.schema.json").write_text("{}")
@@ -142,6 +155,25 @@ def _without_the_person() -> dict[str, Any]:
 def test_no_contract_names_a_place_where_packages_come_from() -> None:
     for path in FOLDER.iterdir():
         assert not re.search(r"pypi|npmjs|maven|registry\.", path.read_text(encoding="utf-8").lower())
+
+
+def test_the_lock_of_the_npm_packages_holds_their_digests_and_no_address() -> None:
+    folder = Path(command.__file__).parent / "npm"
+    packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    assert packages[""]["devDependencies"] == wanted
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    locked = {name: package for name, package in packages.items() if name}
+    assert all(package["integrity"].startswith("sha512-") for package in locked.values())
+    assert [name for name, package in locked.items() if "resolved" in package] == []
+
+
+def test_the_schemas_of_the_forms_are_written_for_other_validators(tmp_path: Path) -> None:
+    assert command.main(["--forms", str(tmp_path / "forms")]) == 0
+    written = [json.loads(path.read_text()) for path in (tmp_path / "forms").iterdir()]
+    assert len(written) == len(list((files.DIRECTORY / "forms").glob("*.yaml")))
+    for schema in written:
+        Draft202012Validator.check_schema(schema)
 
 
 def test_the_asyncapi_document_reads_as_plain_yaml() -> None:
