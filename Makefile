@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check bench replay-proof chaos field fuzz lock clean
+.PHONY: help demo up test lint check contracts-check bench replay-proof chaos field fuzz lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,18 @@ lint: $(READY) ## Check form, types and the rule of who may import whom
 	@$(RUN)/lint-imports
 
 check: lint test ## Every check, then the tests
+
+CONTRACTS := .cache/contracts-check
+
+contracts-check: $(READY) ## Try the contracts with ajv (strict) and the AsyncAPI parser; needs Node.js 20.16 or later
+	@for tool in node npm; do command -v $$tool > /dev/null || \
+	  { echo "make contracts-check needs $$tool on the PATH: Node.js 20.16 or later, with npm" >&2; exit 1; }; done
+	@mkdir -p $(CONTRACTS)
+	@cp infra/contracts/npm/.npmrc infra/contracts/npm/* $(CONTRACTS)
+	@cd $(CONTRACTS) && npm ci --loglevel=error
+	@rm -rf $(CONTRACTS)/forms
+	@$(RUN)/python -m infra.contracts --forms $(CONTRACTS)/forms > /dev/null
+	@node $(CONTRACTS)/check.mjs schemas/contracts $(CONTRACTS)/forms
 
 bench: $(READY) ## Measure, as ratios that hold on any machine
 	@$(RUN)/python -m infra.bench $(ARGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services import directory, partners, reviewed
-from services.directory import Directory
+from services.directory import Catalogue, Directory
 from services.intake.translators import council_csv, form, hl7v2
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.form import Form
@@ -27,17 +27,26 @@ def faults(folder: Path) -> list[Fault]:
 
 def _each_file(folder: Path) -> Directory:
     """What the services read at their start. Raises Faulty with the faults of all."""
+    services = _catalogue(folder)
     readings: list[Callable[[], Any]] = [
         partial(directory.load, folder),
         partial(partners.load, folder, None),
-        partial(form.load, folder / "forms"),
-        partial(council_csv.load, folder / "councils"),
-        partial(hl7v2.load, folder / "hl7v2"),
+        partial(form.load, folder / "forms", services),
+        partial(council_csv.load, folder / "councils", services),
+        partial(hl7v2.load, folder / "hl7v2", services),
         partial(words.templates, folder),
         partial(words.quotable, folder),
     ]
     hubs: Directory = reviewed.gather(readings)[0]
     return hubs
+
+
+def _catalogue(folder: Path) -> Catalogue | None:
+    """The service catalogue; None if its file is faulty, which reading the directory reports."""
+    try:
+        return directory.catalogue(folder)
+    except Faulty:
+        return None
 
 
 @dataclass(frozen=True)

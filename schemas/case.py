@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.model import Frozen, HubId, Line, OnsCode, Reference
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 
 
 class CaseStatus(StrEnum):
@@ -125,7 +125,7 @@ class Finding(Frozen):
     """What the assessment found on one need."""
 
     reference: Reference = Field(description="The referral that it answers")
-    service: Service = Field(description="The service concerned")
+    service: ServiceCode = Field(description="The service concerned: a code of the Lightbulb service catalogue")
     finding: Literal[
         "need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward"
     ] = Field(description="What was found")
@@ -135,7 +135,7 @@ class Intervention(Frozen):
     """Something that was done for the person."""
 
     reference: Reference = Field(description="The referral that led to it: only its referrer hears of it")
-    service: Service = Field(description="Which service")
+    service: ServiceCode = Field(description="Which service: a code of the Lightbulb service catalogue")
     action: Line = Field(description="What was done, in the hub's reviewed words, such as 'grab rails fitted'")
     provider: Line = Field(description="By whom")
     on: date = Field(description="When")
@@ -157,7 +157,7 @@ class Ended(Frozen):
     """Which needs of which referral a command ends; a need that is not named stays open."""
 
     reference: Reference = Field(description="The referral")
-    needs: tuple[Service, ...] = Field(min_length=1, description="The needs that end")
+    needs: tuple[ServiceCode, ...] = Field(min_length=1, description="The needs that end")
 
 
 class CasePosition(Frozen):

@@ -23,7 +23,7 @@ from schemas.case import (
     RoutingReason,
 )
 from schemas.model import CaseId, Frozen, HubId, Line, OnsCode, PersonKey, Reference
-from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, Service
+from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, ServiceCode
 
 
 class EventData(Frozen):
@@ -99,8 +99,8 @@ class Concern(Frozen):
     )
     person: PersonBrief = Field(description="The person, by this referral")
     feedback_consent: Consent = Field(description="Whether the referrer may be told what was found and done")
-    needs: tuple[Service, ...] = Field((), description="The needs that it raised")
-    open_needs: tuple[Service, ...] = Field((), description="Those that are still open after this event")
+    needs: tuple[ServiceCode, ...] = Field((), description="The needs that it raised")
+    open_needs: tuple[ServiceCode, ...] = Field((), description="Those that are still open after this event")
     home_hub: HubId | None = Field(
         None, description="Home hub of the referral: whose public contact the referrer is given"
     )
@@ -117,7 +117,7 @@ class HubReferral(Frozen):
     reference: Reference = Field(description="The referral")
     version: int = Field(description="Its version at intake")
     status: Line = Field(description="Its status (CaseStatus)")
-    open_needs: tuple[Service, ...] = Field((), description="The needs still open")
+    open_needs: tuple[ServiceCode, ...] = Field((), description="The needs still open")
     provisional: bool = Field(
         False, description="True where the person was not traced or did not match: check who it is first"
     )
@@ -271,9 +271,16 @@ class CommandRefused(EventData):
     person_key: PersonKey = Field(description="The person key that the command named")
     command_id: Line = Field(description="The command")
     command: Line = Field(description="Its type")
-    reason: Literal["unknown-case", "stale", "not-permitted", "impossible", "unknown-need", "unknown-hub"] = Field(
-        description="Why"
-    )
+    reason: Literal[
+        "unknown-case",
+        "stale",
+        "not-permitted",
+        "impossible",
+        "unknown-need",
+        "unknown-hub",
+        "unknown-field",
+        "unknown-service",
+    ] = Field(description="Why")
     explanation: Line = Field(description="What to do about it, in one sentence without personal data")
     hub_version: int | None = Field(
         None, description="Version of (hub, case) that the hub should have decided on; none for an unknown case"

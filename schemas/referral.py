@@ -4,41 +4,24 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from schemas.model import Frozen, Line, OdsCode, OnsCode, PartnerId, Prose
 from schemas.nhs_number import NhsNumber, VerificationStatus
 
+ServiceCode = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,39}$", max_length=40),
+    Field(description="A code of the Lightbulb service catalogue"),
+]
+"""What Lightbulb offers or arranges. The catalogue is infra/directory/services.yaml: a code that is not in it is refused by whoever
+reads the catalogue, not by the contract."""
 
-class Service(StrEnum):
-    """What Lightbulb offers or arranges. Who delivers each is in infra/directory/services.yaml."""
+INFORMATION_ADVICE: ServiceCode = "information-advice"
+"""What a referral asks for that names no service. Every catalogue has it."""
 
-    INFORMATION_ADVICE = "information-advice"
-    AFFORDABLE_WARMTH = "affordable-warmth"
-    MINOR_ADAPTATIONS = "minor-adaptations"
-    DISABLED_FACILITIES_GRANT = "disabled-facilities-grant"
-    HOUSING_CHOICES = "housing-choices"
-    HOME_SAFETY = "home-safety"
-    FIRE_SAFETY = "fire-safety"
-    HANDYPERSON = "handyperson"
-    LOCAL_GRANTS_LOANS = "local-grants-loans"
-    VOLUNTARY_HOUSING_SUPPORT = "voluntary-housing-support"
-    ASSISTIVE_TECHNOLOGY = "assistive-technology"
-    RENT_DEPOSIT = "rent-deposit"
-    FURNITURE = "furniture"
-    HOUSE_CLEARANCE = "house-clearance"
-    ARREARS_BENEFITS = "arrears-benefits"
-    MOVE_ON_ACCOMMODATION = "move-on-accommodation"
-    HOMELESSNESS = "homelessness"
-    INCOME_MAXIMISATION = "income-maximisation"
-    HOARDING = "hoarding"
-    HOME_SECURITY = "home-security"
-    WARM_HOMES = "warm-homes"
-    HEARING_SERVICES = "hearing-services"
-    WEIGHT_SUPPORT = "weight-support"
-    ENERGY_LOAN = "energy-loan"
-    BLUE_BADGE = "blue-badge"
-    COMMUNITY_GROUPS = "community-groups"
+DISABLED_FACILITIES_GRANT: ServiceCode = "disabled-facilities-grant"
+"""The service that the steps of a grant are steps of. Every catalogue has it."""
 
 
 class ReasonCode(StrEnum):
@@ -168,7 +151,7 @@ class Contact(Frozen):
 class HousingNeed(Frozen):
     """One thing that is asked for. A referral names each service once."""
 
-    service: Service = Field(
+    service: ServiceCode = Field(
         description="Service that would meet this need, as a code of the Lightbulb service catalogue"
     )
     text: Prose | None = Field(None, description="What the sender wrote about it")

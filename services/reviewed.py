@@ -57,22 +57,23 @@ class Reviewed(Generic[T]):
         return _fault(self.file, self._root, tuple(loc), what)
 
 
-def load(file: Path, model: type[T]) -> Reviewed[T]:
-    """The file as `model`, a pydantic model or any type that pydantic takes. Raises Faulty with every fault of it."""
+def load(file: Path, model: type[T], context: Any = None) -> Reviewed[T]:
+    """The file as `model`, a pydantic model or any type that pydantic takes; `context` is for the model's validators.
+    Raises Faulty with every fault of it."""
     root = _compose(file)
     if twice := [_fault(file, root, loc, "stands here twice") for loc in _repeated(root)]:
         raise Faulty(twice)
     try:
-        value: T = TypeAdapter(model).validate_python(_plain(file, root))
+        value: T = TypeAdapter(model).validate_python(_plain(file, root), context=context)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
         raise Faulty([_fault(file, root, tuple(one["loc"]), one["msg"]) for one in found]) from None
     return Reviewed(value, file, root)
 
 
-def load_all(folder: Path, model: type[T]) -> list[Reviewed[T]]:
+def load_all(folder: Path, model: type[T], context: Any = None) -> list[Reviewed[T]]:
     """Every file of a folder, by name. Raises Faulty with the faults of all."""
-    return gather(partial(load, file, model) for file in sorted(folder.glob("*.yaml")))
+    return gather(partial(load, file, model, context) for file in sorted(folder.glob("*.yaml")))
 
 
 def gather(readings: Iterable[Callable[[], T]]) -> list[T]:

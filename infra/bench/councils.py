@@ -31,6 +31,7 @@ from infra import installation
 from infra.bench.__main__ import cpu_seconds
 from infra.installation import Installation, Plan
 from schemas import nhs_number
+from services import directory
 from services.messaging import database
 
 COUNCIL, PARTNER = "blaby", "council-blaby"
@@ -58,7 +59,8 @@ def rows(count: int, changed_every: int = 0) -> Iterator[str]:
     """A file of the council's, row by row; with `changed_every`, each such row has another telephone number."""
     from services.intake.translators import council_csv  # the mapping knows the header
 
-    mapping = council_csv.load(installation.DIRECTORY / "councils")[COUNCIL]
+    services = directory.catalogue(installation.DIRECTORY)
+    mapping = council_csv.load(installation.DIRECTORY / "councils", services)[COUNCIL]
     header = list(mapping.headers.values())
     yield ",".join(header) + "\r\n"
     for at, number in zip(range(count), _numbers(), strict=False):

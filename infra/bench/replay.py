@@ -126,7 +126,8 @@ def _a_referral() -> Referral:
     [message] = messages(1, "replay")
     partner = partners.load(DIRECTORY, None).by_id(PRACTICE)
     assert partner is not None
-    read = bars_fhir.translate(Delivery(partner, message.body, datetime.now(UTC), b"bench"))
+    translate = bars_fhir.translator(directories.catalogue(DIRECTORY))
+    read = translate(Delivery(partner, message.body, datetime.now(UTC), b"bench"))
     assert isinstance(read, Translated)
     assert read.referral is not None
     return read.referral

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from infra.contracts import baseline, files
 
@@ -21,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _check()
     if asked.release:
         return _release(even_breaking=asked.even_breaking)
+    if asked.forms:
+        _say(f"wrote {name}" for name in files.write_forms(asked.forms))
+        return 0
     _say(f"wrote {name}" for name in files.write())
     return 0
 
@@ -35,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="write nothing; exit 1 where files differ or readers break")
     what.add_argument("--release", action="store_true", help="write the files and make them the baseline")
+    what.add_argument("--forms", type=Path, metavar="FOLDER", help="write the JSON Schemas of the forms to this folder")
     parser.add_argument(
         "--even-breaking", action="store_true", help="with --release: also where readers break (nobody reads it yet)"
     )

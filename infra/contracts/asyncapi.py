@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.contracts.json_schemas import Described, Schema
+from infra.contracts.json_schemas import Described, Schema, bundle, with_references
 from schemas import topics
 from schemas.events import CASE_EVENTS, COMMANDS, FEEDBACK_EVENTS, HUB_EVENTS, REFERRAL_EVENTS, Event, EventData
 
@@ -17,6 +17,7 @@ HUB = "{hub}"
 KAFKA_BINDING = "0.5.0"
 JSON = "application/json"
 PARTITION_KEY = "ce_partitionkey"
+SCHEMAS = "#/components/schemas/"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ TRAFFIC = (
 
 
 def document() -> Schema:
-    """The whole document."""
+    """The whole document: it refers to no other file."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:lightbulb:referral-hub",
@@ -55,7 +56,7 @@ def document() -> Schema:
         "operations": {name: operation for traffic in TRAFFIC for name, operation in _operations(traffic).items()},
         "components": {
             "messages": {name: _message(name, data) for name, data in _every_type().items()},
-            "schemas": {"cloudEventHeaders": headers()},
+            "schemas": {"cloudEventHeaders": headers(), **with_references(bundle()["$defs"], SCHEMAS)},
             "correlationIds": {"conversation": _correlation()},
         },
     }
@@ -186,17 +187,17 @@ def _message(name: str, data: type[EventData]) -> Schema:
         "headers": {
             "type": "object",
             "allOf": [
-                {"$ref": "#/components/schemas/cloudEventHeaders"},
+                {"$ref": f"{SCHEMAS}cloudEventHeaders"},
                 {"properties": {"ce_type": {"const": name}}},
             ],
         },
-        "payload": {"$ref": f"./{name}.schema.json"},
+        "payload": with_references(bundle()["contracts"][name], SCHEMAS),
         "bindings": {"kafka": {"key": _key(), "bindingVersion": KAFKA_BINDING}},
     }
 
 
 def _key() -> Schema:
-    return {"$ref": f"#/components/schemas/cloudEventHeaders/properties/{PARTITION_KEY}"}
+    return {"$ref": f"{SCHEMAS}cloudEventHeaders/properties/{PARTITION_KEY}"}
 
 
 def _correlation() -> Schema:

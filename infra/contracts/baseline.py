@@ -5,6 +5,7 @@ A fresh clone holds code and contracts that agree, so a change is judged against
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from infra.contracts.asyncapi import topics_and_types
 from infra.contracts.compatibility import Change, changes
@@ -21,8 +22,28 @@ class Verdict:
 
 
 def present() -> Schema:
-    """The language as the code has it now."""
-    return {"topics": topics_and_types(), **bundle()}
+    """The language as the code has it now, without its words: a better description breaks nobody."""
+    return {"topics": topics_and_types(), **without_words(bundle())}
+
+
+def without_words(schema: Any) -> Any:
+    """The same schema without titles and descriptions; fields may be called so, and values may be anything."""
+    if isinstance(schema, list):
+        return [without_words(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _part(key, value) for key, value in schema.items() if key not in WORDS}
+
+
+def _part(key: str, value: Any) -> Any:
+    if key in VALUES:
+        return value
+    return {name: without_words(one) for name, one in value.items()} if key in NAMED else without_words(value)
+
+
+WORDS = ("title", "description")
+VALUES = ("default", "const", "enum")
+NAMED = ("properties", "$defs")
 
 
 def judge(released: Schema, now: Schema) -> Verdict:

@@ -74,7 +74,8 @@ class Part:
     def values(self) -> list[Any] | None:
         """All that it takes, where that can be counted."""
         if "const" in self.schema:
-            return [self.schema["const"]]
+            only = self.schema["const"]
+            return [only] if _holds(self.schema.get("enum", [only]), only) else []
         if "enum" in self.schema:
             return list(self.schema["enum"])
         match self.schema.get("type"):
@@ -97,6 +98,11 @@ class Part:
         """Whether everything of this type is at all of the other's."""
         mine, theirs = self.schema.get("type"), other.schema.get("type")
         return theirs is None or mine == theirs or (mine, theirs) == ("integer", "number")
+
+
+def _holds(values: Iterable[Any], value: Any) -> bool:
+    """Whether one of the values is this one; to JSON, 1 and 1.0 are one number, and true is none."""
+    return any(one == value and isinstance(one, bool) == isinstance(value, bool) for one in values)
 
 
 def _exactly(value: Any, beside: Schema) -> Schema:

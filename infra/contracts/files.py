@@ -10,9 +10,13 @@ import yaml
 
 import schemas
 from infra.contracts import asyncapi, baseline
-from infra.contracts.json_schemas import Schema, every_schema
+from infra.contracts.json_schemas import Schema, every_schema, file_name
+from services import directory
+from services.intake.translators import form
+from services.messaging.settings import CHECKOUT
 
 FOLDER = Path(schemas.__file__).parent / "contracts"
+DIRECTORY = CHECKOUT / "infra" / "directory"
 BASELINE = "baseline.json"
 OURS = "uk.lightbulb.*.schema.json"
 
@@ -27,7 +31,7 @@ class _Plain(yaml.SafeDumper):
 @cache
 def generated() -> Mapping[str, str]:
     """Every contract file by name, as the code says it should be. The baseline is not among them: releases move it."""
-    contracts = {f"{name}.schema.json": as_json(schema) for name, schema in every_schema().items()}
+    contracts = {file_name(name): as_json(schema) for name, schema in every_schema().items()}
     return {**contracts, "asyncapi.yaml": as_yaml(asyncapi.document())}
 
 
@@ -47,6 +51,15 @@ def write(folder: Path = FOLDER) -> list[str]:
         else:
             (folder / name).unlink()
     return changed
+
+
+def write_forms(folder: Path) -> list[str]:
+    """Write the JSON Schema of every form, which intake serves at /forms/{form}/schema; returns the names of the files."""
+    forms = form.load(DIRECTORY / "forms", directory.catalogue(DIRECTORY))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, one in forms.items():
+        (folder / file_name(name)).write_text(as_json(form.json_schema(one)), encoding="utf-8", newline="\n")
+    return [file_name(name) for name in forms]
 
 
 def released(folder: Path = FOLDER) -> Schema:

@@ -1,8 +1,9 @@
-"""One JSON Schema (draft 2020-12) for each event and command, and for the canonical Referral.
+"""JSON Schema (draft 2020-12): one file for each event and command, one for the Referral, and the definitions that they share.
 
 They are made in pydantic's validation mode: what a reader must be ready for, so a field with a default may be absent.
 """
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +14,8 @@ from schemas.referral import Referral
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 CANONICAL = "referral"
+DEFINITIONS = "definitions"
+LOCAL = "#/$defs/"
 
 Schema = dict[str, Any]
 
@@ -29,21 +32,17 @@ def published() -> dict[str, type[BaseModel]]:
     return {CANONICAL: Referral, **ALL_TYPES}
 
 
-def urn(name: str) -> str:
+def file_name(name: str) -> str:
+    """The file of a contract."""
+    return f"{name}.schema.json"
+
+
+def schema_id(name: str) -> str:
     """The $id of a contract. It names, it is not an address: nothing has to be fetched to use a contract."""
-    return f"urn:lightbulb:schema:{name}"
+    return f"https://lightbulb.example.org/contracts/{file_name(name)}"
 
 
-def schema_of(name: str, model: type[BaseModel]) -> Schema:
-    """The contract of one model, whole: it refers to nothing outside its own file."""
-    return {"$schema": DIALECT, "$id": urn(name), **model.model_json_schema(schema_generator=Described)}
-
-
-def every_schema() -> dict[str, Schema]:
-    """Every contract by its name."""
-    return {name: schema_of(name, model) for name, model in sorted(published().items())}
-
-
+@cache
 def bundle() -> Schema:
     """All contracts in one document with shared definitions: `contracts` maps each name to a reference."""
     models = published()
@@ -52,3 +51,53 @@ def bundle() -> Schema:
     )
     contracts = {name: references[model, "validation"] for name, model in sorted(models.items())}
     return {"contracts": contracts, "$defs": definitions["$defs"]}
+
+
+def every_schema() -> dict[str, Schema]:
+    """Every contract by its name, and the definitions: each definition stands in one file only."""
+    language = bundle()
+    definitions, shared = language["$defs"], _referenced(language["$defs"])
+    contracts = {
+        name: _contract(definitions, reference["$ref"].removeprefix(LOCAL), shared)
+        for name, reference in language["contracts"].items()
+    }
+    common = {
+        "title": "Definitions",
+        "description": "What the contracts share; each refers to it by its file name",
+        "$defs": {name: schema for name, schema in definitions.items() if name in shared},
+    }
+    return {name: _headed(name, schema) for name, schema in {DEFINITIONS: common, **contracts}.items()}
+
+
+def with_references(node: Any, to: str) -> Any:
+    """The same with every reference to a definition led to another place."""
+    if isinstance(node, list):
+        return [with_references(item, to) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: value.replace(LOCAL, to, 1) if key == "$ref" else with_references(value, to) for key, value in node.items()
+    }
+
+
+def _headed(name: str, schema: Schema) -> Schema:
+    return {"$schema": DIALECT, "$id": schema_id(name), **schema}
+
+
+def _contract(definitions: Schema, root: str, shared: set[str]) -> Schema:
+    """The definition of one contract; a reference to it, if other contracts share it."""
+    schema: Schema = definitions[root]
+    if root in shared:
+        schema = {key: schema[key] for key in ("title", "description")} | {"$ref": LOCAL + root}
+    moved: Schema = with_references(schema, file_name(DEFINITIONS) + LOCAL)
+    return moved
+
+
+def _referenced(node: Any) -> set[str]:
+    """The definitions that something refers to."""
+    if isinstance(node, list):
+        return {name for item in node for name in _referenced(item)}
+    if not isinstance(node, dict):
+        return set()
+    own = {node["$ref"].removeprefix(LOCAL)} if isinstance(node.get("$ref"), str) else set()
+    return own | {name for value in node.values() for name in _referenced(value)}

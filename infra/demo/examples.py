@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.case import CaseStatus, RoutingReason
 from schemas.model import HubId, Line, PartnerId, Written
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 from services import reviewed
 from services.messaging.settings import CHECKOUT
 from services.reviewed import Code
@@ -24,7 +24,7 @@ class ExampleFault(Exception):
 class Act(Written):
     """One thing that the simulated hub does after its visit."""
 
-    service: Service
+    service: ServiceCode
     action: Line
     provider: Line = "Lightbulb"
 

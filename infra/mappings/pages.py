@@ -19,15 +19,15 @@ MADE = "<!-- Made by `python -m infra.mappings` from {source}. Do not change it 
 
 def generated(folder: Path = DIRECTORY) -> dict[str, str]:
     """Every page by its file's name, as the reviewed files say it should be. Raises reviewed.Faulty."""
-    offers, known = hubs.load(folder), partners.load(folder, None)
+    offers, known, services = hubs.load(folder), partners.load(folder, None), hubs.catalogue(folder)
     pages = {"bars-fhir.md": _text("services/intake/translators/bars_fhir", _bars())}
-    for name, one in form.load(folder / "forms").items():
+    for name, one in form.load(folder / "forms", services).items():
         senders = [partner for partner in known if partner.may_send(f"form:{name}")]
         pages[f"{name}.md"] = _text(f"infra/directory/forms/{name}.yaml", forms.page(one, senders, offers))
-    for name, council in council_csv.load(folder / "councils").items():
+    for name, council in council_csv.load(folder / "councils", services).items():
         page = councils.page(council, _named(known, council.partner), offers)
         pages[f"{council.partner}.md"] = _text(f"infra/directory/councils/{name}.yaml", page)
-    for name, agreed in hl7.load(folder / "hl7v2").items():
+    for name, agreed in hl7.load(folder / "hl7v2", services).items():
         pages[f"{name}.md"] = _text(
             f"infra/directory/hl7v2/{name}.yaml", hl7v2.page(agreed, _named(known, name), offers)
         )

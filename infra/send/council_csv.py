@@ -9,6 +9,7 @@ from infra.send.answers import Fault, Outcome, Row, Rows, Said
 from infra.send.fhir import derived
 from infra.send.form import faults_in
 from infra.send.letters import Letter, as_json, of_status
+from services import directory
 from services.intake.translators import council_csv as translator
 
 REFUSED = frozenset({"refused", "not-processed", "not-held"})
@@ -82,4 +83,4 @@ def partner_of(body: bytes, folder: Path) -> str | None:
 
 @cache
 def _mappings(folder: Path) -> tuple[translator.CouncilMapping, ...]:
-    return tuple(translator.load(folder).values())
+    return tuple(translator.load(folder, directory.catalogue(folder.parent)).values())

@@ -12,15 +12,30 @@ from services.directory.model import (
     AuthoritiesFile,
     Authority,
     CapacityFile,
+    Catalogue,
     Directory,
     Files,
     Full,
     Hub,
     HubsFile,
+    OfferedService,
     ServicesFile,
+    UnknownService,
 )
 
-__all__ = ["FILES", "Authority", "Directory", "Full", "Hub", "HubsFile", "load"]
+__all__ = [
+    "FILES",
+    "Authority",
+    "Catalogue",
+    "Directory",
+    "Full",
+    "Hub",
+    "HubsFile",
+    "OfferedService",
+    "UnknownService",
+    "catalogue",
+    "load",
+]
 
 _MODELS: Mapping[str, type[Any]] = {
     "hubs.yaml": HubsFile,
@@ -46,6 +61,12 @@ def load(folder: Path) -> Directory:
     if found := list(faults.found(directory, files)):
         raise reviewed.Faulty(found)
     return directory
+
+
+def catalogue(folder: Path) -> Catalogue:
+    """Read the codes of services.yaml alone; raises reviewed.Faulty."""
+    file = reviewed.load(folder / "services.yaml", ServicesFile)
+    return frozenset(offer.service for offer in file.value.services)
 
 
 def _version(folder: Path) -> str:

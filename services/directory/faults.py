@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import date
 
-from schemas.referral import Service
+from schemas.referral import DISABLED_FACILITIES_GRANT, INFORMATION_ADVICE
 from services import reviewed
 from services.directory.model import AuthoritiesFile, Dated, Directory, Files, HubsFile, ServicesFile
 from services.reviewed import Fault, Reviewed
@@ -93,9 +93,9 @@ def _service_faults(file: Reviewed[ServicesFile]) -> Iterator[Fault]:
     offered = [offer.service for offer in file.value.services]
     for place in reviewed.again(offered):
         yield file.fault(("services", place), f"{offered[place]} is there twice")
-    for service in Service:
+    for service in (INFORMATION_ADVICE, DISABLED_FACILITIES_GRANT):
         if service not in offered:
-            yield file.fault(("services",), f"{service} is missing")
+            yield file.fault(("services",), f"{service} is missing: the services have rules for it")
 
 
 def _overlap(one: Dated, other: Dated) -> bool:

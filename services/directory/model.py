@@ -5,14 +5,33 @@ from datetime import date
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
 
 from schemas.model import HubId, Line, OdsCode, OnsCode, PartnerId, Written
-from schemas.referral import ReferrerKind, Service
+from schemas.referral import ReferrerKind, ServiceCode
 from services.reviewed import Reviewed
 
 Day = Annotated[date, Field(strict=False)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+
+
+Catalogue = frozenset[ServiceCode]
+"""The codes of services.yaml."""
+
+
+def _offered(code: ServiceCode, info: ValidationInfo) -> ServiceCode:
+    """Refuse a code that is not in the catalogue, if the reader gave one as the context of the validation."""
+    if info.context is not None and code not in info.context:
+        raise ValueError(f"services.yaml has no service {code}")
+    return code
+
+
+OfferedService = Annotated[ServiceCode, AfterValidator(_offered)]
+"""A service in a reviewed file; load the file with the catalogue as context."""
+
+
+class UnknownService(LookupError):
+    """A code that is not in the service catalogue."""
 
 
 class Contact(Written):
@@ -94,7 +113,7 @@ class Authority(Written):
 class Offer(Written):
     """A service, who delivers it, and its words."""
 
-    service: Service = Field(description="The service")
+    service: ServiceCode = Field(description="The service")
     delivered: Literal["core", "commissioned", "onward", "hospital"] = Field(description="By whom")
     label: Words = Field(description="In plain words")
 
@@ -167,7 +186,7 @@ class Directory(Written):
         return {code: tuple((d, h) for h in self.hubs for d in h.districts if d.code == code) for code in codes}
 
     @cached_property
-    def _offers(self) -> Mapping[Service, Offer]:
+    def _offers(self) -> Mapping[ServiceCode, Offer]:
         return {offer.service: offer for offer in self.services}
 
     @cached_property
@@ -259,13 +278,19 @@ class Directory(Written):
         desk = next(by_partner, None) or next(by_kind, None) or next(iter(desks), None)
         return desk.name if desk else None
 
-    def offer(self, service: Service) -> Offer:
-        """Who delivers a service, and its words."""
+    def offers(self, service: ServiceCode) -> bool:
+        """Return whether the service is in the catalogue."""
+        return service in self._offers
+
+    def offer(self, service: ServiceCode) -> Offer:
+        """Return who delivers a service, and its words; raises UnknownService."""
+        if service not in self._offers:
+            raise UnknownService
         return self._offers[service]
 
-    def is_onward(self, service: Service) -> bool:
-        """True for a service that is merely referred onward."""
-        return self._offers[service].delivered == "onward"
+    def is_onward(self, service: ServiceCode) -> bool:
+        """Return whether the service is merely referred onward; one that has left the catalogue is not."""
+        return self.offers(service) and self.offer(service).delivered == "onward"
 
 
 def _folded(word: str | None) -> str:

@@ -13,13 +13,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from schemas import topics
-from services import partners, reviewed
+from services import directory, partners, reviewed
 from services.intake import councils, openapi, reads, receive, store, web
 from services.intake.batching import Batching
 from services.intake.doors import HTTP_BOUNDS
 from services.intake.mllp import Mllp
 from services.intake.rates import Rates
-from services.intake.translators import council_csv, form, hl7v2
+from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker, database, health, process
 from services.messaging.outbox import Relay
 from services.messaging.settings import Settings
@@ -100,14 +100,16 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
 
 
 def _intake(chosen: Settings, batching: Batching, secret: bytes) -> receive.Intake:
+    services = directory.catalogue(chosen.directory)
     return receive.Intake(
         partners=partners.load(chosen.directory, chosen.deployment),
         batching=batching,
         secret=secret,
         max_body_bytes=chosen.max_body_bytes,
-        forms=form.load(chosen.directory / "forms"),
-        hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2")),
-        councils=council_csv.load(chosen.directory / "councils"),
+        bars=bars_fhir.translator(services),
+        forms=form.load(chosen.directory / "forms", services),
+        hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2", services)),
+        councils=council_csv.load(chosen.directory / "councils", services),
         rates=Rates(chosen.messages_per_second),
     )
 

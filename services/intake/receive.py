@@ -35,6 +35,7 @@ class Intake:
     batching: Batching
     secret: bytes
     max_body_bytes: int
+    bars: Translator
     forms: Mapping[str, form.Form]
     hl7v2: Translator
     councils: Mapping[str, CouncilMapping] = field(default_factory=dict)

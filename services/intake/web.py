@@ -18,7 +18,7 @@ from services.intake.headers import Headers
 from services.intake.ledger import Answer
 from services.intake.rates import TooFast
 from services.intake.receive import Intake, Protocol
-from services.intake.translators import bars_fhir, form
+from services.intake.translators import form
 from services.intake.translators.contract import Translator
 from services.messaging import tracing
 from services.messaging.telemetry import log
@@ -36,14 +36,19 @@ class OverHttp(Protocol):
     """The message in a body, where something may stand around it."""
 
 
-BARS = OverHttp(
-    "bars-fhir",
-    bars_fhir.translate,
-    bars.answer,
-    accepts=("application/fhir+json", "application/json"),
-    error=bars.error,
-    media_type=lambda _: bars.MEDIA_TYPE,
-)
+BARS_MEDIA_TYPES = ("application/fhir+json", "application/json")
+
+
+def of_bars(translate: Translator) -> OverHttp:
+    """BaRS over FHIR's messaging."""
+    return OverHttp(
+        "bars-fhir",
+        translate,
+        bars.answer,
+        accepts=BARS_MEDIA_TYPES,
+        error=bars.error,
+        media_type=lambda _: bars.MEDIA_TYPE,
+    )
 
 
 def of_form(asked: form.Form) -> OverHttp:
@@ -73,7 +78,8 @@ def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
 
 async def bars_message(request: Request) -> Response:
     """POST /fhir/$process-message"""
-    return await message(request, BARS)
+    intake: Intake = request.app.state.intake
+    return await message(request, of_bars(intake.bars))
 
 
 async def filled_form(request: Request) -> Response:

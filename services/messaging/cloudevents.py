@@ -3,6 +3,7 @@
 Source: CloudEvents Kafka Protocol Binding 1.0.2, section 3.2.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,6 +79,25 @@ def decode(record: Record, types: Mapping[str, type[EventData]]) -> Event:
         )
     except ValidationError as error:
         raise Undecodable(places(error)) from None
+
+
+def unknown_fields(record: Record, data_type: type[EventData]) -> tuple[str, ...]:
+    """Return the paths of the fields in a record that its type does not have, such as ended.0.note; never a value."""
+    try:
+        data_type.model_validate_json(record.value, extra="forbid")
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        return tuple(_path(fault["loc"]) for fault in faults if fault["type"] == "extra_forbidden")
+    return ()
+
+
+_PLAIN_NAME = re.compile(r"[a-z][A-Za-z_]{0,39}")
+"""Names of unknown fields that are repeated: nobody's name or number looks like this by accident."""
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    *above, name = map(str, loc)
+    return ".".join((*above, name if _PLAIN_NAME.fullmatch(name) else "(another name)"))
 
 
 def places(error: ValidationError) -> str:

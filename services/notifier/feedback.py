@@ -37,7 +37,7 @@ from schemas.events import (
 )
 from schemas.model import Frozen, HubId, PersonKey, Reference
 from schemas.nhs_number import VerificationStatus
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 
 FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 """Namespace of feedback ids (RFC 9562 UUID version 5)."""
@@ -223,7 +223,7 @@ class Words(Protocol):
     def end(self, reason: EndReason) -> Coded: ...
     def hold(self, reason: HoldReason) -> Coded: ...
     def finding(self, finding: str) -> Coded: ...
-    def service(self, service: Service) -> Coded: ...
+    def service(self, service: ServiceCode) -> Coded: ...
     def hub(self, hub: HubId | None) -> HubContact | None: ...
     def central(self) -> HubContact: ...
     def action(self, action: str) -> str | None: ...
@@ -241,7 +241,7 @@ class _News:
     reason: Coded | None = None
     until: date | None = None
     refer_to: HubContact | None = None
-    needs: tuple[Service, ...] = ()
+    needs: tuple[ServiceCode, ...] = ()
     found: tuple[Finding, ...] = ()
 
 

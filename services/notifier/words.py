@@ -9,7 +9,7 @@ from pathlib import Path
 
 from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, Line, Written
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 from services import reviewed
 from services.directory import Authority, Directory, Hub
 from services.notifier.feedback import Coded, Feedback, HubContact, Told
@@ -67,9 +67,6 @@ class ReviewedWords:
         self._directory = directory
         self._actions = {_folded(action): action for action in quotable.actions}
         self._providers = {_folded(provider): provider for provider in quotable.providers}
-        self._services = {
-            service: Coded(code=service.value, words=directory.offer(service).label) for service in Service
-        }
 
     @property
     def ourselves(self) -> Ourselves:
@@ -92,8 +89,8 @@ class ReviewedWords:
     def finding(self, finding: str) -> Coded:
         return Coded(code=finding, words=self._templates.findings[finding])
 
-    def service(self, service: Service) -> Coded:
-        return self._services[service]
+    def service(self, service: ServiceCode) -> Coded:
+        return Coded(code=service, words=self._directory.offer(service).label)
 
     def hub(self, hub: HubId | None) -> HubContact | None:
         """Name and public contact of a hub, or of an authority outside the county."""

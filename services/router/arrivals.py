@@ -17,7 +17,8 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.model import HubId, Reference
-from schemas.referral import GrantProgress, Referral, Service
+from schemas.referral import INFORMATION_ADVICE, GrantProgress, Referral, ServiceCode
+from services.directory import UnknownService
 from services.router import endings, matching
 from services.router.assignment import Assignment, Request, hospital_of, what_is_read
 from services.router.change import (
@@ -45,6 +46,7 @@ def arrive(change: Change, event: ReferralEvent) -> None:
     known = change.referrals.get(event.reference)
     match event:
         case ReferralReceived() | ReferralUpdated():
+            _check_services(change, event.referral)
             if known is None:
                 _receive(change, event)
             elif event.version > known.version:
@@ -56,6 +58,12 @@ def arrive(change: Change, event: ReferralEvent) -> None:
                 _take_back(change, known.model_copy(update={"version": event.version}), event.reason)
         case _:
             assert_never(event)
+
+
+def _check_services(change: Change, referral: Referral) -> None:
+    """Raise UnknownService if a need is not in the catalogue: the record waits until the catalogue has it."""
+    if not all(change.grounds.directory.offers(need.service) for need in referral.needs):
+        raise UnknownService
 
 
 # ---- a new referral -------------------------------------------------------------------------------------------------
@@ -114,9 +122,9 @@ def _known(
     )
 
 
-def _raised(referral: Referral) -> tuple[Service, ...]:
+def _raised(referral: Referral) -> tuple[ServiceCode, ...]:
     """The needs to be met; advice, where none was named, so that the referral can end."""
-    return tuple(need.service for need in referral.needs) or (Service.INFORMATION_ADVICE,)
+    return tuple(need.service for need in referral.needs) or (INFORMATION_ADVICE,)
 
 
 def _hospital_hub(change: Change, referral: Referral) -> HubId | None:

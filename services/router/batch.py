@@ -33,7 +33,7 @@ from schemas.model import PersonKey
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
 from services.directory import Directory
 from services.messaging import database, outbox, putting_back, quarantine
-from services.messaging.cloudevents import Record, Undecodable, decode
+from services.messaging.cloudevents import Record, Undecodable, decode, unknown_fields
 from services.messaging.database import Transaction
 from services.messaging.outbox import Message
 from services.messaging.putting_back import Parked
@@ -124,9 +124,10 @@ def read_record(record: Record) -> Input | Unreadable:
         event = decode(record, REFERRAL_EVENTS if record.topic == REFERRAL_EVENT else COMMANDS)
     except Undecodable as fault:
         return _unreadable(record, fault.reason)
+    unknown: tuple[str, ...] = ()
     match event.data:
         case Command(person_key=key, case_id=chain):
-            pass
+            unknown = unknown_fields(record, type(event.data))
         case ReferralReceived(reference=chain) | ReferralUpdated(reference=chain) | ReferralCancelled(reference=chain):
             key = event.person_key
         case _:
@@ -135,7 +136,7 @@ def read_record(record: Record) -> Input | Unreadable:
         return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
     if b"u0000" in record.value and _NUL.search(record.value):
         return _unreadable(record, "value: holds NUL, which the database cannot keep")
-    return Input(record, event, key, chain)
+    return Input(record, event, key, chain, unknown)
 
 
 def _unreadable(record: Record, reason: str) -> Unreadable:
@@ -332,7 +333,7 @@ def _decision(state: KeyState, one: Input, grounds: Grounds) -> Decision:
     if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled):
         return lifecycle.apply(state, data, one.event.correlation_id, grounds)
     assert isinstance(data, get_args(HubCommand))
-    return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, grounds)
+    return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, grounds, one.unknown_fields)
 
 
 def _references(data: CaseEvent) -> list[str]:

@@ -1,6 +1,6 @@
 """Decides what a hub's command does to a case. Who commands is the topic that it came by, never a field of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
 from schemas.case import CaseStatus, Ended
@@ -23,17 +23,19 @@ from schemas.events import (
     Transfer,
 )
 from schemas.model import Reference
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 from services.router import endings, moves, work
 from services.router.change import Change
 from services.router.seat import Refused, Seat, not_accepted, not_ours, refuse, served_by, take_seat
 
 
-def obey(change: Change, command: HubCommand) -> Refused | None:
+def obey(change: Change, command: HubCommand, unknown_fields: Sequence[str] = ()) -> Refused | None:
     """Apply a command, or say why not."""
     found = take_seat(change, command)
     if isinstance(found, Refused):
         return found
+    if refused := _not_understood(change, found, command, unknown_fields):
+        return refused
     match command:
         case Assign():
             return moves.assign(change, found, command)
@@ -59,6 +61,44 @@ def obey(change: Change, command: HubCommand) -> Refused | None:
             return moves.transfer(change, found, command)
         case _:
             assert_never(command)
+
+
+def _not_understood(change: Change, seat: Seat, command: HubCommand, unknown_fields: Sequence[str]) -> Refused | None:
+    """Refuse fields that the command does not have, and services that are not in the catalogue, by their places."""
+    if unknown_fields:
+        return refuse(seat, "unknown-field", f"Not a field of this command: {_listed(unknown_fields)}.")
+    if unknown := _unknown_services(change, command):
+        return refuse(seat, "unknown-service", f"Not a code of the service catalogue: {_listed(unknown)}.")
+    return None
+
+
+def _listed(places: Sequence[str]) -> str:
+    """The first few places: an explanation is one line."""
+    more = f" and {len(places) - 4} more" if len(places) > 4 else ""
+    return ", ".join(places[:4]) + more
+
+
+def _unknown_services(change: Change, command: HubCommand) -> list[str]:
+    """Where the command names services that are not in the catalogue; one that the referral still waits for is known."""
+    return [
+        place
+        for place, reference, service in _services_of(command)
+        if not change.grounds.directory.offers(service) and not _is_open(change, reference, service)
+    ]
+
+
+def _services_of(command: HubCommand) -> Iterator[tuple[str, Reference, ServiceCode]]:
+    """Each service that a command names: its place, the referral it is named for, its code."""
+    for name in ("findings", "interventions"):
+        for place, one in enumerate(getattr(command, name, ())):
+            yield f"{name}.{place}.service", one.reference, one.service
+    for place, ended in enumerate(getattr(command, "ended", ())):
+        yield from ((f"ended.{place}.needs.{n}", ended.reference, need) for n, need in enumerate(ended.needs))
+
+
+def _is_open(change: Change, reference: Reference, service: ServiceCode) -> bool:
+    known = change.referrals.get(reference)
+    return known is not None and service in known.open_needs
 
 
 # ---- commands that end needs ----------------------------------------------------------------------------------------
@@ -113,7 +153,7 @@ def _end(
 
 
 def _each_once(ended: Sequence[Ended]) -> list[Ended]:
-    needs: dict[Reference, dict[Service, None]] = {}
+    needs: dict[Reference, dict[ServiceCode, None]] = {}
     for one in ended:
         needs.setdefault(one.reference, {}).update(dict.fromkeys(one.needs))
     return [Ended(reference=reference, needs=tuple(named)) for reference, named in needs.items()]

@@ -6,7 +6,7 @@ from typing import Any
 from schemas.case import CaseStatus, Ended, EndReason, Pathway, RoutingReason
 from schemas.events import CaseAssigned, CaseCancelled, CaseEvent, CaseRejected
 from schemas.model import HubId
-from schemas.referral import Service
+from schemas.referral import ServiceCode
 from services.router.change import Change, assign_alone, by_itself, moved_hubs, place
 from services.router.state import Case, KnownReferral, Role
 
@@ -19,7 +19,7 @@ def overall(ends: Iterable[CaseStatus]) -> CaseStatus:
     return min(ends, key=lambda end: ENDS[end])
 
 
-def without(known: KnownReferral, needs: Sequence[Service], how: CaseStatus) -> KnownReferral:
+def without(known: KnownReferral, needs: Sequence[ServiceCode], how: CaseStatus) -> KnownReferral:
     """The referral with these needs ended; ended itself where none is left."""
     left = tuple(need for need in known.open_needs if need not in needs)
     ended = {**known.ended_needs, **dict.fromkeys(needs, how)}

@@ -4,6 +4,8 @@ Both are pure: state and input in, state and happenings out; no clock, no chance
 endings.py; who may read what of it in views.py.
 """
 
+from collections.abc import Sequence
+
 from schemas.events import CommandRefused, HubCommand, ReferralEvent
 from schemas.model import CaseId, HubId
 from services.router.arrivals import UnknownReferral, arrive
@@ -16,17 +18,30 @@ __all__ = ["Decision", "Grounds", "Happening", "Refusal", "UnknownReferral", "ap
 
 
 def apply(state: KeyState, event: ReferralEvent, correlation_id: str, grounds: Grounds) -> Decision:
-    """What a sender's message does. One that is older than what is known changes nothing. Raises UnknownReferral."""
+    """What a sender's message does. One that is older than what is known changes nothing.
+
+    Raises UnknownReferral, UnknownService.
+    """
     change = Change(state, grounds, Cause(correlation_id))
     arrive(change, event)
     return change.decision()
 
 
-def decide(state: KeyState, command: HubCommand, hub: HubId, command_id: str, grounds: Grounds) -> Decision:
-    """What a hub's command does; a refused one changes nothing, and only that hub hears why."""
+def decide(
+    state: KeyState,
+    command: HubCommand,
+    hub: HubId,
+    command_id: str,
+    grounds: Grounds,
+    unknown_fields: Sequence[str] = (),
+) -> Decision:
+    """What a hub's command does; a refused one changes nothing, and only that hub hears why.
+
+    `unknown_fields` are the paths of fields that came with it and that its type does not have.
+    """
     correlation_id = _correlation(state, command.case_id) or command_id
     change = Change(state, grounds, Cause(correlation_id, hub, command_id))
-    refused = obey(change, command)
+    refused = obey(change, command, unknown_fields)
     if refused is None:
         return change.decision()
     return Decision(state, (Refusal(hub, _refusal(command, command_id, refused), correlation_id),))

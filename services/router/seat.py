@@ -12,7 +12,16 @@ from services.router import views
 from services.router.change import Change
 from services.router.state import Case, KnownReferral, Leg, Role
 
-Why = Literal["unknown-case", "stale", "not-permitted", "impossible", "unknown-need", "unknown-hub"]
+Why = Literal[
+    "unknown-case",
+    "stale",
+    "not-permitted",
+    "impossible",
+    "unknown-need",
+    "unknown-hub",
+    "unknown-field",
+    "unknown-service",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
 from schemas.model import CaseId, Frozen, HubId, OnsCode, PersonKey, Reference
-from schemas.referral import Referral, Service
+from schemas.referral import Referral, ServiceCode
 from services.router.matching import Doubt
 
 Role = Literal["holder", "follow-on", "former"]
@@ -72,8 +72,8 @@ class KnownReferral(Frozen):
     message_id: str
     referral: Referral
     status: CaseStatus = CaseStatus.REQUESTED
-    open_needs: tuple[Service, ...]
-    ended_needs: Mapping[Service, CaseStatus] = Field(default_factory=dict)
+    open_needs: tuple[ServiceCode, ...]
+    ended_needs: Mapping[ServiceCode, CaseStatus] = Field(default_factory=dict)
     interventions: tuple[Intervention, ...] = ()
     home_hub: HubId | None = None
     """What its referrer was told: by this referral alone, until a home hub has accepted."""

@@ -29,6 +29,7 @@ class Input:
     event: Event
     person_key: PersonKey
     chain: str
+    unknown_fields: tuple[str, ...] = ()
 
     @property
     def identity(self) -> tuple[str, str, str]:

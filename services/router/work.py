@@ -17,7 +17,7 @@ from schemas.events import (
     Record,
 )
 from schemas.model import HubId
-from schemas.referral import Service
+from schemas.referral import DISABLED_FACILITIES_GRANT
 from services.router.change import Change
 from services.router.seat import Refused, Seat, hearing, not_accepted, not_ours, refuse, served_by, tell, with_status
 from services.router.state import Case, KnownReferral
@@ -146,11 +146,12 @@ def with_done(known: KnownReferral, interventions: Sequence[Intervention]) -> Kn
 def _named_by(command: Record, known: list[KnownReferral]) -> list[KnownReferral]:
     """The referrals that a record is about: those it names; a DFG step, those that asked for a grant; no contact, all."""
     named = {done.reference for done in command.interventions}
-    grant = Service.DISABLED_FACILITIES_GRANT
     return [
         one
         for one in known
-        if one.reference in named or command.no_contact_on or (command.dfg and grant in one.open_needs)
+        if one.reference in named
+        or command.no_contact_on
+        or (command.dfg and DISABLED_FACILITIES_GRANT in one.open_needs)
     ]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from services.intake.identity import Held, Incoming, Seen, Verdict, applied, judge
-from services.intake.translators.bars_fhir import translate as bars
 from services.intake.translators.contract import Delivery, Refusal, Translated
 from services.intake.translators.council_csv import translator as council_translator
 from services.intake.translators.form import translator as form_translator
@@ -16,7 +15,7 @@ from tests.chaos.messages import Identity, message
 from tests.chaos.run import CI
 from tests.chaos.seed import Person, Plan, Referral, Say, plan
 from tests.chaos.ways import PAIRS, WAYS, council
-from tests.contract.translators.adapters import FORMS, HL7V2, a_partner
+from tests.contract.translators.adapters import BARS, FORMS, HL7V2, a_partner
 from tests.intake import council_files
 
 IDENTITY = Identity("a run", 3)
@@ -97,7 +96,7 @@ def translated(one: Referral, body: bytes) -> list[Translated | Refusal]:
     delivery = Delivery(a_partner(one.partner), body, NOW, b"a key of these tests")
     match one.format:
         case "bars":
-            return [bars(delivery)]
+            return [BARS(delivery)]
         case "hl7":
             return [HL7V2(delivery)]
         case "form":

@@ -10,13 +10,14 @@ import pytest
 
 from infra.mappings import __main__ as command
 from infra.mappings import pages
-from services import partners
+from services import directory, partners
 from services.intake.translators import council_csv, form, hl7v2
 from services.intake.translators.hl7v2 import places
 from services.intake.translators.hl7v2.reads import READS
 from services.messaging.settings import CHECKOUT
 
 PAGES = pages.generated()
+SERVICES = directory.catalogue(pages.DIRECTORY)
 
 
 def test_the_pages_agree_with_the_reviewed_files() -> None:
@@ -29,7 +30,7 @@ def test_the_index_leads_to_a_page_for_everything_that_a_partner_may_send() -> N
     assert len(links) == sum(len(partner.formats) for partner in partners.load(pages.DIRECTORY, None))
 
 
-@pytest.mark.parametrize(("name", "one"), form.load(pages.DIRECTORY / "forms").items())
+@pytest.mark.parametrize(("name", "one"), form.load(pages.DIRECTORY / "forms", SERVICES).items())
 def test_the_page_of_a_form_says_all_of_it(name: str, one: form.Form) -> None:
     page = PAGES[f"{name}.md"]
     for field_name, field in one.fields.items():
@@ -44,7 +45,9 @@ def test_the_page_of_a_form_says_all_of_it(name: str, one: form.Form) -> None:
         assert f"| `{question}` | {asked.words} | " in page
 
 
-@pytest.mark.parametrize("one", council_csv.load(pages.DIRECTORY / "councils").values(), ids=lambda one: one.council)
+@pytest.mark.parametrize(
+    "one", council_csv.load(pages.DIRECTORY / "councils", SERVICES).values(), ids=lambda one: one.council
+)
 def test_the_page_of_a_council_says_every_column_and_code(one: council_csv.CouncilMapping) -> None:
     rows = PAGES[f"{one.partner}.md"].replace("\\|", "|").splitlines()
     for header, column in one.columns.items():
@@ -54,7 +57,7 @@ def test_the_page_of_a_council_says_every_column_and_code(one: council_csv.Counc
         assert f"`{header}`" in rows[-1]
 
 
-@pytest.mark.parametrize("one", hl7v2.load(pages.DIRECTORY / "hl7v2").values(), ids=lambda one: one.partner)
+@pytest.mark.parametrize("one", hl7v2.load(pages.DIRECTORY / "hl7v2", SERVICES).values(), ids=lambda one: one.partner)
 def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.Mapping) -> None:
     page = PAGES[f"{one.partner}.md"]
     told = {**one.observations, **one.fields}

@@ -22,10 +22,10 @@ def read_once() -> Callable[[Path, Any], Reviewed[Any]]:
     kept: dict[Any, Reviewed[Any]] = {}
     load = reviewed.load
 
-    def read(file: Path, model: Any) -> Reviewed[Any]:
-        key = (file.name, file.read_bytes(), model)
+    def read(file: Path, model: Any, context: Any = None) -> Reviewed[Any]:
+        key = (file.name, file.read_bytes(), model, context)
         if key not in kept:
-            kept[key] = load(file, model)
+            kept[key] = load(file, model, context)
         return replace(kept[key], file=file)
 
     return read
@@ -56,7 +56,8 @@ PLANTED = {
     "service in a form": (DISCHARGE, "service: rent-deposit}", "service: rent}", "needs.rent_deposit.service"),
     "service of a council": (BLABY, "MOVE: {service: housing-choices", "MOVE: {service: moving", "MOVE.service"),
     "service of a hospital": (UHL, "{service: home-safety", "{service: safety", "needs.codes.FALLS.service"),
-    "service without an offer": ("services.yaml", "{service: hoarding", "{service: hoard", "services.hoard.service"),
+    "need of a hospital": (UHL, "need: home-security", "need: security", "services.yaml has no service security"),
+    "code that is no code of a service": ("services.yaml", "{service: hoarding", "{service: Hoarding", "Hoarding.service"),
     # a target that the referral does not have
     "target of a field": (SELF, "to: registered_practice.name", "to: practice.name", "the referral has no practice.name"),
     "target of a column": (BLABY, "{to: enquired_on}", "{to: enquiry_on}", "columns.Enquiry Date.to"),

@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # s
 
 from infra.contracts import __main__ as command
 from infra.contracts import baseline, files
-from infra.contracts.json_schemas import CANONICAL, published, urn
+from infra.contracts.json_schemas import CANONICAL, DEFINITIONS, bundle, every_schema, published, schema_id
 from schemas.events import ALL_TYPES
-from tests.schemas.contracts import FOLDER, committed
+from tests.schemas.contracts import FOLDER, committed, resolved
 
 every_contract = pytest.mark.parametrize("name", published())
 
@@ -33,34 +33,58 @@ def test_nothing_breaks_those_who_hold_the_last_release() -> None:
 
 def test_there_is_one_contract_for_each_type_and_one_for_the_referral() -> None:
     assert {path.name.removesuffix(".schema.json") for path in FOLDER.glob(files.OURS)} == set(ALL_TYPES)
-    assert (FOLDER / f"{CANONICAL}.schema.json").exists()
+    assert {path.name.removesuffix(".schema.json") for path in FOLDER.glob("*.schema.json")} == set(every_schema())
+    assert set(every_schema()) == {*ALL_TYPES, CANONICAL, DEFINITIONS}
 
 
 @every_contract
 def test_a_contract_is_a_valid_schema_with_its_own_name_and_title(name: str) -> None:
     schema = committed(name)
     Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == urn(name)
+    assert schema["$id"] == schema_id(name)
     assert schema["title"] == published()[name].__name__
     assert schema["description"]
 
 
+def test_the_definitions_are_a_valid_schema_and_refer_to_nothing_else() -> None:
+    schema = committed(DEFINITIONS)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == schema_id(DEFINITIONS)
+    assert _references(schema) <= _definitions(schema)
+
+
 @every_contract
-def test_a_contract_is_whole_and_points_nowhere_else(name: str) -> None:
+def test_a_contract_refers_to_definitions_that_exist_and_holds_none_itself(name: str) -> None:
     schema = committed(name)
-    pointed = {value for key, value in _members(schema) if key == "$ref"}
-    assert pointed == {f"#/$defs/{definition}" for definition in schema.get("$defs", {})}
+    there = {f"{DEFINITIONS}.schema.json{reference}" for reference in _definitions(committed(DEFINITIONS))}
+    assert _references(schema) <= there
+    assert "$defs" not in schema
+
+
+def test_every_definition_is_referred_to_from_the_contracts() -> None:
+    found = {reference.partition("#")[2] for name in every_schema() for reference in _references(committed(name))}
+    assert {f"#{reference}" for reference in found} == _definitions(committed(DEFINITIONS))
+
+
+@every_contract
+def test_a_contract_with_its_definitions_says_what_the_bundle_says(name: str) -> None:
+    definition = bundle()["contracts"][name]["$ref"].removeprefix("#/$defs/")
+    schema = resolved(name)
+    said = schema["$defs"][definition] if definition in schema["$defs"] else _without(schema, "$schema", "$id", "$defs")
+    assert said == bundle()["$defs"][definition]
+    assert all(bundle()["$defs"][other] == same for other, same in schema["$defs"].items())
 
 
 @every_contract
 def test_every_field_of_a_contract_is_described(name: str) -> None:
-    objects = [schema for key, schema in _members({"whole": committed(name)}) if key == "properties"]
+    objects = [schema for key, schema in _members({"whole": resolved(name)}) if key == "properties"]
+    assert objects
     assert [field for fields in objects for field, schema in fields.items() if not schema.get("description")] == []
 
 
 @every_contract
 def test_a_reader_may_meet_fields_that_a_contract_does_not_name(name: str) -> None:
-    assert [value for key, value in _members(committed(name)) if key == "additionalProperties"] == []
+    assert [value for key, value in _members(resolved(name)) if key == "additionalProperties"] == []
 
 
 def test_the_files_are_the_same_on_every_machine() -> None:
@@ -74,7 +98,20 @@ def test_the_files_are_the_same_on_every_machine() -> None:
 def test_the_baseline_holds_every_definition_once() -> None:
     released = files.released()
     assert {reference["$ref"] for reference in released["contracts"].values()} <= _definitions(released)
-    assert {value for key, value in _members(released) if key == "$ref"} == _definitions(released)
+    assert _references(released) == _definitions(released)
+
+
+def test_the_baseline_keeps_all_but_the_words() -> None:
+    schema = {
+        "title": "Thing",
+        "description": "A thing",
+        "properties": {"title": {"description": "Its title", "type": "string", "default": {"title": "x"}}},
+        "anyOf": [{"description": "Either", "enum": [{"description": "y"}]}],
+    }
+    assert baseline.without_words(schema) == {
+        "properties": {"title": {"type": "string", "default": {"title": "x"}}},
+        "anyOf": [{"enum": [{"description": "y"}]}],
+    }
 
 
 def test_writing_leaves_what_others_keep_in_the_folder_and_takes_away_what_is_gone(tmp_path: Path) -> None:
@@ -120,6 +157,25 @@ def test_no_contract_names_a_place_where_packages_come_from() -> None:
         assert not re.search(r"pypi|npmjs|maven|registry\.", path.read_text(encoding="utf-8").lower())
 
 
+def test_the_lock_of_the_npm_packages_holds_their_digests_and_no_address() -> None:
+    folder = Path(command.__file__).parent / "npm"
+    packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    assert packages[""]["devDependencies"] == wanted
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    locked = {name: package for name, package in packages.items() if name}
+    assert all(package["integrity"].startswith("sha512-") for package in locked.values())
+    assert [name for name, package in locked.items() if "resolved" in package] == []
+
+
+def test_the_schemas_of_the_forms_are_written_for_other_validators(tmp_path: Path) -> None:
+    assert command.main(["--forms", str(tmp_path / "forms")]) == 0
+    written = [json.loads(path.read_text()) for path in (tmp_path / "forms").iterdir()]
+    assert len(written) == len(list((files.DIRECTORY / "forms").glob("*.yaml")))
+    for schema in written:
+        Draft202012Validator.check_schema(schema)
+
+
 def test_the_asyncapi_document_reads_as_plain_yaml() -> None:
     text = (FOLDER / "asyncapi.yaml").read_text(encoding="utf-8")
     assert not re.search(r"(?m)[&*]id\d+", text)
@@ -128,6 +184,14 @@ def test_the_asyncapi_document_reads_as_plain_yaml() -> None:
 
 def _definitions(document: Any) -> set[str]:
     return {f"#/$defs/{name}" for name in document["$defs"]}
+
+
+def _references(document: Any) -> set[str]:
+    return {value for key, value in _members(document) if key == "$ref"}
+
+
+def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key not in names}
 
 
 def _members(document: Any) -> list[tuple[str, Any]]:

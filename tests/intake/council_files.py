@@ -5,11 +5,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from services import directory
 from services.intake.translators import council_csv
 from services.intake.translators.council_csv import CouncilMapping
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "infra" / "directory"
-COUNCILS: Mapping[str, CouncilMapping] = council_csv.load(DIRECTORY / "councils")
+SERVICES = directory.catalogue(DIRECTORY)
+COUNCILS: Mapping[str, CouncilMapping] = council_csv.load(DIRECTORY / "councils", SERVICES)
 
 Row = dict[str, str]
 

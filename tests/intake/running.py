@@ -19,10 +19,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
-from services import partners
+from services import directory, partners
 from services.intake import app, receive
 from services.intake.batching import Batching
-from services.intake.translators import council_csv, form, hl7v2
+from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.contract import Translator
 from services.messaging.outbox import Relay
 
@@ -106,10 +106,12 @@ class InProcess:
         self.batching = Batching(engine, SECRET, NoRelay())
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
-        forms = form.load(installation.directory / "forms")
-        spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2"))
-        councils = council_csv.load(installation.directory / "councils")
-        self.intake = receive.Intake(known, self.batching, SECRET, max_body_bytes, forms, spoken, councils)
+        services = directory.catalogue(installation.directory)
+        bars = bars_fhir.translator(services)
+        forms = form.load(installation.directory / "forms", services)
+        spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2", services))
+        councils = council_csv.load(installation.directory / "councils", services)
+        self.intake = receive.Intake(known, self.batching, SECRET, max_body_bytes, bars, forms, spoken, councils)
         self.app: Starlette = app.create(self.intake, engine)
 
     async def __aenter__(self) -> "InProcess":

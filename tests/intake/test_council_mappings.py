@@ -7,7 +7,7 @@ import pytest
 
 from services.intake.translators import council_csv
 from services.reviewed import Faulty
-from tests.intake.council_files import COUNCILS, DIRECTORY, a_file
+from tests.intake.council_files import COUNCILS, DIRECTORY, SERVICES, a_file
 
 GOOD = """\
 council: rutland
@@ -28,7 +28,7 @@ columns:
 def faults(folder: Path, text: str, name: str = "rutland") -> list[str]:
     (folder / f"{name}.yaml").write_text(text)
     with pytest.raises(Faulty) as faulty:
-        council_csv.load(folder)
+        council_csv.load(folder, SERVICES)
     return [str(fault).removeprefix(f"{folder}/") for fault in faulty.value.faults]
 
 
@@ -42,7 +42,7 @@ def test_the_seven_files_are_right_and_truly_different() -> None:
 
 def test_the_good_file_is_right(tmp_path: Path) -> None:
     (tmp_path / "rutland.yaml").write_text(GOOD)
-    assert list(council_csv.load(tmp_path)) == ["rutland"]
+    assert list(council_csv.load(tmp_path, SERVICES)) == ["rutland"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from schemas.case import BusinessStatus, CasePosition, CaseStatus, Ended, Finding, Intervention, Pathway, RoutingReason
 from schemas.events import CaseAssigned, CaseCompleted, CaseEvent, CaseOpened, Concern, Event, PersonBrief
 from schemas.model import CaseId, PersonKey, Reference
-from schemas.referral import Consent, Organisation, Referrer, Sender, Service
+from schemas.referral import Consent, Organisation, Referrer, Sender, ServiceCode
 from services import directory, partners
 from services.messaging.cloudevents import Record, headers_of, value_of
 from services.notifier import words
@@ -78,8 +78,8 @@ def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> Concer
         registered_practice=Organisation(ods=ODS[GP]),
         person=a_person(),
         feedback_consent=YES,
-        needs=(Service.MINOR_ADAPTATIONS, Service.WARM_HOMES),
-        open_needs=(Service.MINOR_ADAPTATIONS, Service.WARM_HOMES),
+        needs=("minor-adaptations", "warm-homes"),
+        open_needs=("minor-adaptations", "warm-homes"),
         home_hub="charnwood",
         reasons=(RoutingReason.COMMUNITY_POSTCODE,),
         status="requested",
@@ -139,17 +139,17 @@ def an_event(
     )
 
 
-def ended(concern: Concern, *needs: Service) -> tuple[Ended, ...]:
+def ended(concern: Concern, *needs: ServiceCode) -> tuple[Ended, ...]:
     return (Ended(reference=concern.reference, needs=needs or concern.needs),)
 
 
-def a_finding(concern: Concern, service: Service = Service.MINOR_ADAPTATIONS, found: str = "need-confirmed") -> Finding:
+def a_finding(concern: Concern, service: ServiceCode = "minor-adaptations", found: str = "need-confirmed") -> Finding:
     return Finding.model_validate({"reference": concern.reference, "service": service, "finding": found})
 
 
 def an_intervention(
     reference: str = "LB-7K3M-9Q2X-4TDW",
-    service: Service = Service.MINOR_ADAPTATIONS,
+    service: ServiceCode = "minor-adaptations",
     action: str = "Grab rails fitted",
     provider: str = "Charnwood Borough Council",
     on: date = date(2026, 11, 20),

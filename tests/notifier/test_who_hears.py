@@ -26,7 +26,8 @@ from schemas.events import (
     Event,
     UpdateRefused,
 )
-from schemas.referral import Organisation, Sender, Service
+from schemas.referral import Organisation, Sender
+from services.directory import UnknownService
 from services.notifier.feedback import Feedback, compose
 from tests.notifier.builders import (
     AT,
@@ -57,6 +58,13 @@ def told(event: Event) -> list[tuple[str, str]]:
 
 def feedbacks(event: Event) -> list[Feedback]:
     return compose(event, RECIPIENTS, WORDS)
+
+
+def test_a_service_that_is_not_in_the_catalogue_is_not_put_into_words() -> None:
+    concern = by_gp()
+    findings = (a_finding(concern, service="stairs"),)
+    with pytest.raises(UnknownService):
+        feedbacks(an_event(CaseAssessed, concern, findings=findings))
 
 
 def every_event(concern: Concern) -> dict[str, Event]:
@@ -208,8 +216,8 @@ def test_first_contact_hears_of_completed_work_the_services_only() -> None:
 
 
 def test_a_need_that_stays_open_is_named() -> None:
-    concern = by_gp(status="in-progress", open_needs=(Service.WARM_HOMES,))
-    ends = ended(concern, Service.MINOR_ADAPTATIONS)
+    concern = by_gp(status="in-progress", open_needs=("warm-homes",))
+    ends = ended(concern, "minor-adaptations")
     [feedback] = feedbacks(an_event(CaseCompleted, concern, ended=ends))
     assert [need.code for need in feedback.needs] == ["minor-adaptations"]
     assert [need.code for need in feedback.open_needs] == ["warm-homes"]

@@ -34,7 +34,7 @@ from schemas.referral import (
     Referral,
     Referrer,
     Sender,
-    Service,
+    ServiceCode,
 )
 from services import directory as directories
 from services.directory import Directory
@@ -75,7 +75,7 @@ def a_person(**given: Any) -> Person:
     return Person(**{**any_person, **given})
 
 
-def a_referral(*services: Service, postcode: str | None = AT_BLABY, **given: Any) -> Referral:
+def a_referral(*services: ServiceCode, postcode: str | None = AT_BLABY, **given: Any) -> Referral:
     """Any GP's referral of a person at home."""
     practice = Organisation(ods="C82991", name="Alder Lane Surgery")
     anything: dict[str, Any] = {
@@ -84,18 +84,18 @@ def a_referral(*services: Service, postcode: str | None = AT_BLABY, **given: Any
         "referred_by": Referrer(kind="gp", organisation=practice, name="Dr Any Body"),
         "registered_practice": practice,
         "person": a_person(address=an_address(postcode)),
-        "needs": tuple(HousingNeed(service=service) for service in services or (Service.MINOR_ADAPTATIONS,)),
+        "needs": tuple(HousingNeed(service=service) for service in services or ("minor-adaptations",)),
         "consents": Consents(referral=YES, feedback=YES),
         "referred_on": date(2026, 11, 20),
     }
     return Referral(**{**anything, **given})
 
 
-def a_form(*services: Service, postcode: str | None = AT_BLABY, **given: Any) -> Referral:
+def a_form(*services: ServiceCode, postcode: str | None = AT_BLABY, **given: Any) -> Referral:
     """Any checklist of First Contact Plus."""
     first_contact = Organisation(name="First Contact Plus")
     return a_referral(
-        *(services or (Service.FIRE_SAFETY,)),
+        *(services or ("fire-safety",)),
         postcode=postcode,
         **{
             "message": MessageIdentity(format="form", message_id="f-1", referral_id="f-1"),
@@ -106,11 +106,11 @@ def a_form(*services: Service, postcode: str | None = AT_BLABY, **given: Any) ->
     )
 
 
-def a_ward_referral(*services: Service, site: str | None = "Leicester Royal Infirmary", **given: Any) -> Referral:
+def a_ward_referral(*services: ServiceCode, site: str | None = "Leicester Royal Infirmary", **given: Any) -> Referral:
     """Any referral by the discharge team of an inpatient."""
     trust = Organisation(ods="RWE", name="University Hospitals of Leicester")
     return a_referral(
-        *(services or (Service.HOMELESSNESS,)),
+        *(services or ("homelessness",)),
         postcode=given.pop("postcode", AT_BLABY),
         **{
             "message": MessageIdentity(format="hl7v2", message_id="MSG7", referral_id="HOSP7"),
@@ -124,12 +124,12 @@ def a_ward_referral(*services: Service, site: str | None = "Leicester Royal Infi
     )
 
 
-def a_bradgate_referral(*services: Service, **given: Any) -> Referral:
+def a_bradgate_referral(*services: ServiceCode, **given: Any) -> Referral:
     """Any referral from the restricted unit: everything in it that could name the unit does."""
     trust = Organisation(ods="RT5", name="Leicestershire Partnership")
     person = a_person(local_ids=(Identifier(system="urn:lpt", value="BRADGATE-77"),))
     return a_ward_referral(
-        *(services or (Service.ARREARS_BENEFITS,)),
+        *(services or ("arrears-benefits",)),
         **{
             "site": "Bradgate Unit",
             "message": MessageIdentity(format="hl7v2", message_id="BRADGATE-1", referral_id="BRADGATE-REF-1"),
@@ -137,7 +137,7 @@ def a_bradgate_referral(*services: Service, **given: Any) -> Referral:
             "referred_by": Referrer(kind="hospital-team", organisation=trust, name="Nurse Bradgate"),
             "reason": Reason(text="Admitted to the Bradgate Unit"),
             "person": person,
-            "needs": (HousingNeed(service=Service.ARREARS_BENEFITS, text="arrears since Bradgate"),),
+            "needs": (HousingNeed(service="arrears-benefits", text="arrears since Bradgate"),),
             "consents": Consents(referral=Consent(answer="yes", by="Bradgate ward clerk"), feedback=YES),
             "attachments": (Attachment(reference="bradgate-1", sha256="0" * 64, size=10, title="Bradgate INAT"),),
             **given,
@@ -255,6 +255,6 @@ def short(data: CaseEvent) -> str:
     return data.TYPE.split(".")[3]
 
 
-def everything(named: Mapping[Reference, Iterable[Service]]) -> list[dict[str, Any]]:
+def everything(named: Mapping[Reference, Iterable[ServiceCode]]) -> list[dict[str, Any]]:
     """`ended` of a command."""
     return [{"reference": reference, "needs": tuple(needs)} for reference, needs in named.items()]

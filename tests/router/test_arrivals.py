@@ -1,12 +1,15 @@
 """What a sender's message does: one case for each person, each referral with its own needs, hub and feedback."""
 
 from datetime import date
+from typing import Any
+
+import pytest
 
 from schemas.case import BusinessStatus, CaseStatus, EndReason, Pathway, RoutingReason
 from schemas.events import Accept, Assign, Complete
 from schemas.nhs_number import VerificationStatus
-from schemas.referral import Consents, GrantProgress, HousingNeed, Service
-from services.directory import Full
+from schemas.referral import Consents, GrantProgress, HousingNeed
+from services.directory import Full, UnknownService
 from tests.router.builders import (
     AT_BLABY,
     AT_CHARNWOOD,
@@ -33,7 +36,16 @@ from tests.router.builders import (
 )
 
 NOT_TRACED = VerificationStatus.NOT_TRACED
-NEED = Service.MINOR_ADAPTATIONS
+NEED = "minor-adaptations"
+
+
+# ---- the service catalogue ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [received, updated])
+def test_a_service_that_is_not_in_the_catalogue_is_not_decided_on(message: Any) -> None:
+    with pytest.raises(UnknownService):
+        given(message(GP, a_referral(NEED, "stairs")))
 
 
 # ---- new referrals --------------------------------------------------------------------------------------------------
@@ -153,7 +165,7 @@ def test_a_hub_that_has_the_person_gets_a_referral_from_outside_too() -> None:
 
 
 def test_only_onward_services_go_to_triage_and_no_hub_is_home_yet() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE)))
+    story = given(received(GP, a_referral("blue-badge")))
 
     (event,) = story.heard_by("triage")
     assert (event.case.home_hub, event.case.holder, event.case.worklist) == (None, "triage", "First Contact Plus")
@@ -175,7 +187,7 @@ def test_a_referral_without_needs_has_advice_as_its_open_need() -> None:
     story = given(received(GP, a_referral(needs=())))
 
     (concern,) = [c for told, c in story.concerns(GP) if told == "assigned"]
-    assert (concern.needs, concern.open_needs) == ((), (Service.INFORMATION_ADVICE,))
+    assert (concern.needs, concern.open_needs) == ((), ("information-advice",))
 
 
 def test_a_referral_without_consent_is_shown_to_no_hub() -> None:
@@ -187,7 +199,7 @@ def test_a_referral_without_consent_is_shown_to_no_hub() -> None:
 
 def test_a_grant_stands_where_the_council_says() -> None:
     progress = GrantProgress(category="A", ot_assessment_on=date(2026, 9, 1), ss127_on=date(2026, 10, 1))
-    story = given(received(FORM, a_form(Service.DISABLED_FACILITIES_GRANT, grant=progress)))
+    story = given(received(FORM, a_form("disabled-facilities-grant", grant=progress)))
 
     assert story.case.home.business_status is BusinessStatus.DFG_SS127
 
@@ -294,16 +306,16 @@ def test_an_update_after_acceptance_does_not_move_the_case() -> None:
 
 
 def test_an_update_adds_needs_and_never_opens_an_ended_one_again() -> None:
-    story = given(received(GP, a_referral(NEED, Service.HOARDING))).commanded("blaby", Accept)
+    story = given(received(GP, a_referral(NEED, "hoarding"))).commanded("blaby", Accept)
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
-    story.when(updated(GP, a_referral(NEED, Service.HOARDING, Service.FIRE_SAFETY)))
+    story.when(updated(GP, a_referral(NEED, "hoarding", "fire-safety")))
 
-    assert story.referral(GP).open_needs == (Service.HOARDING, Service.FIRE_SAFETY)
+    assert story.referral(GP).open_needs == ("hoarding", "fire-safety")
     assert story.referral(GP).ended_needs == {NEED: CaseStatus.COMPLETED}
 
 
 def test_an_update_that_asks_for_nothing_that_is_open_ends_the_referral() -> None:
-    story = given(received(GP, a_referral(NEED, Service.HOARDING))).commanded("blaby", Accept)
+    story = given(received(GP, a_referral(NEED, "hoarding"))).commanded("blaby", Accept)
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
     story.when(updated(GP, a_referral(NEED)))
 
@@ -323,7 +335,7 @@ def test_an_update_out_of_the_county_returns_that_referral_only() -> None:
 
 def test_an_update_of_an_ended_referral_is_kept_and_refused() -> None:
     story = given(received(GP, a_referral()), cancelled(GP))
-    new = a_referral(needs=(HousingNeed(service=Service.HOARDING, text="new"),))
+    new = a_referral(needs=(HousingNeed(service="hoarding", text="new"),))
     story.when(updated(GP, new, version=3))
 
     assert story.told == ["update-refused"]

@@ -11,7 +11,7 @@ import pytest
 from schemas.case import Pathway, RoutingReason
 from schemas.model import HubId, Reference
 from schemas.nhs_number import VerificationStatus
-from schemas.referral import Consents, HospitalStay, Referral, Service
+from schemas.referral import Consents, HospitalStay, Referral, ServiceCode
 from services.directory import Directory, Full
 from services.router import assignment
 from services.router.assignment import RULES, Assignment, Request, Rule, assign, what_is_read
@@ -95,7 +95,7 @@ EXAMPLES = [
     ),
     Example(
         assignment.needs,
-        ((GP, a_referral(Service.BLUE_BADGE, Service.ENERGY_LOAN)),),
+        ((GP, a_referral("blue-badge", "energy-loan")),),
         lambda a: (a.holder, a.pathway) == ("triage", Pathway.TRIAGE),
     ),
     Example(
@@ -224,7 +224,7 @@ def test_an_unknown_postcode_is_passed_over() -> None:
 def test_the_order_in_which_referrals_came_does_not_matter() -> None:
     referrals = [
         (GP, a_referral(postcode=AT_BLABY)),
-        (FORM, a_form(Service.BLUE_BADGE, postcode=AT_CHARNWOOD)),
+        (FORM, a_form("blue-badge", postcode=AT_CHARNWOOD)),
         (WARD, a_ward_referral(postcode=AT_MELTON)),
     ]
 
@@ -242,10 +242,10 @@ def test_naming_an_authority_outside_the_county_leads_there() -> None:
 
 @pytest.mark.parametrize(
     "needs",
-    [(Service.BLUE_BADGE, Service.HOME_SAFETY), (Service.HANDYPERSON,), (Service.RENT_DEPOSIT,)],
+    [("blue-badge", "home-safety"), ("handyperson",), ("rent-deposit",)],
     ids=["one of two", "commissioned", "hospital's"],
 )
-def test_any_need_that_is_not_merely_referred_onward_leads_to_a_housing_mot(needs: tuple[Service, ...]) -> None:
+def test_any_need_that_is_not_merely_referred_onward_leads_to_a_housing_mot(needs: tuple[ServiceCode, ...]) -> None:
     found = placed((GP, a_referral(*needs)))
 
     assert (found.holder, found.pathway) == ("blaby", Pathway.HOUSING_MOT)
@@ -256,11 +256,9 @@ def test_a_referral_without_needs_leads_to_a_housing_mot() -> None:
 
 
 def test_the_triage_desk_is_the_one_where_the_referral_came_in() -> None:
-    by_gp = placed((GP, a_referral(Service.BLUE_BADGE)))
-    by_form = placed((FORM, a_form(Service.BLUE_BADGE)))
-    by_telephone = placed(
-        (FORM, a_form(Service.BLUE_BADGE, referred_by={"kind": "family"}, sent_by=_customer_service()))
-    )
+    by_gp = placed((GP, a_referral("blue-badge")))
+    by_form = placed((FORM, a_form("blue-badge")))
+    by_telephone = placed((FORM, a_form("blue-badge", referred_by={"kind": "family"}, sent_by=_customer_service())))
 
     assert [found.worklist for found in (by_gp, by_form, by_telephone)] == [
         "First Contact Plus",

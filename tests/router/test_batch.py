@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept
 from schemas.model import Reference
-from schemas.referral import HousingNeed, Referral, RiskFlag, Service, VerificationStatus
+from schemas.referral import HousingNeed, Referral, RiskFlag, VerificationStatus
 from services.messaging.cloudevents import Record
 from services.router.batch import Batches
 from tests.router.builders import (
@@ -27,6 +27,8 @@ from tests.router.builders import (
     updated,
 )
 from tests.router.records import NOW, a_command, a_record, broken
+
+PARKED_COUNT = "select count(*) from router.quarantine"
 
 
 async def apply(engine: AsyncEngine, *records: Record) -> None:
@@ -195,9 +197,10 @@ async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEn
 
 
 def a_huge_referral() -> Referral:
-    """As large as the language allows: one fits on a topic, two on one case do not."""
+    """As large as the catalogue allows: one fits on a topic, two on one case do not."""
+    services = [offer.service for offer in DIRECTORY.services]
     return a_referral(
-        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in Service),
+        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
         risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(30)),
     )
 
@@ -228,6 +231,25 @@ async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engin
     assert parked == [(GP, False), (GP, True)]
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
+
+
+async def test_a_command_with_an_unknown_field_is_refused_and_nothing_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine))
+    await apply(engine, broken(command, command.value[:-1] + b',"expected_by":"2026-12-01"}'))
+
+    refused = await rows(engine, "select target from router.outbox where headers like '%command-refused%'")
+    assert refused == [("hub.blaby.case",)]
+    assert await events(engine) == ["opened", "assigned"]
+    assert await rows(engine, PARKED_COUNT) == [(0,)]
+
+
+async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine))
+    await apply(engine, broken(command, command.value[:-1].replace(b'"decided_on":1', b'"decided_on":0') + b',"x":1}'))
+
+    assert await rows(engine, PARKED_COUNT) == [(1,)]
 
 
 async def test_commands_with_an_unusable_person_key_are_parked(engine: AsyncEngine) -> None:

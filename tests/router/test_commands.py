@@ -1,7 +1,8 @@
 """What a hub's command does, and to whom it is refused."""
 
+import json
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -27,15 +28,25 @@ from schemas.events import (
     Command,
     Complete,
     Hold,
+    HubCommand,
     Record,
     Reject,
     Start,
     Transfer,
 )
-from schemas.referral import Service
+from schemas.referral import ServiceCode
+from services.directory import Directory
+from services.messaging.cloudevents import Record as KafkaRecord
+from services.router import lifecycle
+from services.router.batch import read_record
+from services.router.lifecycle import Decision, Grounds, Refusal
+from services.router.store import Input
 from tests.router.builders import (
+    DIRECTORY,
     FORM,
     GP,
+    POSTCODES,
+    TODAY,
     WARD,
     Story,
     a_form,
@@ -47,8 +58,11 @@ from tests.router.builders import (
     received,
     updated,
 )
+from tests.router.records import a_command, broken
+from tests.schemas.documents import CANARY, Place, places
+from tests.schemas.documents import at as object_at
 
-NEED, OTHER = Service.MINOR_ADAPTATIONS, Service.HOARDING
+NEED, OTHER = "minor-adaptations", "hoarding"
 VISIT = datetime(2026, 12, 1, 10, tzinfo=UTC)
 RAILS = Intervention(
     reference=GP, service=NEED, action="grab rails fitted", provider="Handyperson", on=date(2026, 12, 2)
@@ -56,7 +70,7 @@ RAILS = Intervention(
 FOUND = Finding(reference=GP, service=NEED, finding="need-confirmed")
 
 
-def accepted(*needs: Service) -> Story:
+def accepted(*needs: ServiceCode) -> Story:
     return given(received(GP, a_referral(*needs))).commanded("blaby", Accept)
 
 
@@ -192,7 +206,7 @@ def test_a_hold_says_why_and_until_when_and_is_ended_by_accepting() -> None:
     ],
 )
 def test_a_grants_stage_is_the_business_status(stage: Any, status: BusinessStatus) -> None:
-    story = accepted(Service.DISABLED_FACILITIES_GRANT)
+    story = accepted("disabled-facilities-grant")
     story.commanded("blaby", Record, dfg=DfgStep(stage=stage, on=date(2026, 12, 1), category="A"))
 
     assert story.case.home.business_status is status
@@ -257,7 +271,7 @@ def test_the_hub_that_had_the_case_may_do_no_more() -> None:
 
 
 def test_triage_assigns_and_hears_no_more() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Assign, to_hub="charnwood")
+    story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="charnwood")
 
     assert (story.told, story.case.home.hub) == (["assigned"], "charnwood")
     assert [event.role for event in story.heard_by("triage")] == ["former"]
@@ -266,15 +280,15 @@ def test_triage_assigns_and_hears_no_more() -> None:
 
 
 def test_triage_sends_somebody_outside_the_county_on() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Assign, to_hub="rutland")
+    story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="rutland")
 
     assert (story.told, story.case.ended) == (["rejected"], CaseStatus.REJECTED)
     assert story.event("rejected").refer_to == "rutland"  # type: ignore[attr-defined]
 
 
 def test_triage_may_do_the_work_itself() -> None:
-    story = given(received(GP, a_referral(Service.BLUE_BADGE))).commanded("triage", Accept)
-    story.commanded("triage", Complete, ended=everything({GP: [Service.BLUE_BADGE]}))
+    story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Accept)
+    story.commanded("triage", Complete, ended=everything({GP: ["blue-badge"]}))
 
     assert isinstance(story.event("completed"), CaseCompleted)
     assert story.concerns(GP)[0][1].home_hub == "triage"
@@ -349,7 +363,7 @@ REFUSALS: list[tuple[str, type[Command], dict[str, Any], str]] = [
     ("transfer to nowhere", Transfer, {"to_hub": "nowhere"}, "unknown-hub"),
     ("transfer to an authority outside", Transfer, {"to_hub": "rutland"}, "unknown-hub"),
     ("transfer to a hospital team without a stay", Transfer, {"to_hub": "hospital-housing"}, "impossible"),
-    ("a need that is not open", Complete, {"ended": everything({GP: [Service.HOARDING]})}, "unknown-need"),
+    ("a need that is not open", Complete, {"ended": everything({GP: ["hoarding"]})}, "unknown-need"),
     ("a referral that is not on the case", Complete, {"ended": everything({WARD: [NEED]})}, "unknown-need"),
     (
         "a finding on another's referral",
@@ -385,6 +399,120 @@ def test_what_is_impossible_is_refused_and_changes_nothing(
     assert story.refused.reason == why
     assert story.state is before
     assert story.told == []
+
+
+@pytest.mark.parametrize(
+    ("command", "data", "place"),
+    [
+        (Assess, {"findings": (FOUND, FOUND.model_copy(update={"service": "stairs"}))}, "findings.1.service"),
+        (Record, {"interventions": (RAILS.model_copy(update={"service": "stairs"}),)}, "interventions.0.service"),
+        (
+            Complete,
+            {"ended": everything({GP: [NEED]}), "interventions": (RAILS.model_copy(update={"service": "stairs"}),)},
+            "interventions.0.service",
+        ),
+        (Complete, {"ended": everything({GP: [NEED, "stairs"]})}, "ended.0.needs.1"),
+        (Reject, {"ended": everything({GP: ["stairs"]}), "reason": EndReason.OTHER}, "ended.0.needs.0"),
+        (Cancel, {"ended": everything({GP: ["stairs"]}), "reason": EndReason.OTHER}, "ended.0.needs.0"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else str(one)[:9],
+)
+def test_a_service_that_is_not_in_the_catalogue_is_refused_by_its_place(
+    command: type[Command], data: dict[str, Any], place: str
+) -> None:
+    story = accepted()
+    before = story.state
+    story.commanded("blaby", command, **data)
+
+    assert story.refused is not None
+    assert (story.refused.reason, story.refused.hub_version) == ("unknown-service", 2)
+    assert f" {place}." in story.refused.explanation
+    assert "stairs" not in story.refused.explanation
+    assert story.state is before
+
+
+def test_a_need_whose_service_has_left_the_catalogue_can_still_be_completed() -> None:
+    story = accepted()
+    fields = {name: getattr(DIRECTORY, name) for name in Directory.model_fields}
+    left = [offer for offer in DIRECTORY.services if offer.service != NEED]
+    story.grounds = Grounds(Directory(**{**fields, "services": left}), POSTCODES, TODAY)
+    story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
+
+    assert story.refused is None
+    assert isinstance(story.event("completed"), CaseCompleted)
+
+
+def with_field(record: KafkaRecord, at: Place, name: str) -> KafkaRecord:
+    """The record of a command with one more field in one of its objects."""
+    document = json.loads(record.value)
+    object_at(document, at)[name] = CANARY
+    return broken(record, json.dumps(document).encode())
+
+
+def objects_in(record: KafkaRecord) -> list[Place]:
+    document = json.loads(record.value)
+    return [place for place in [(), *places(document)] if isinstance(object_at(document, place), dict)]
+
+
+def decided(story: Story, record: KafkaRecord) -> Decision:
+    """What the router decides on a record, without the database."""
+    read = read_record(record)
+    assert isinstance(read, Input)
+    command = read.event.data
+    assert isinstance(command, get_args(HubCommand))
+    return lifecycle.decide(story.state, command, "blaby", read.event.id, story.grounds, read.unknown_fields)
+
+
+@pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
+def test_a_field_that_a_command_does_not_have_is_refused_by_name(command: type[Command], data: dict[str, Any]) -> None:
+    story = accepted()
+    record = a_command("blaby", command, story.case.case_id, decided_on=2, **data)
+    for place in objects_in(record):
+        decision = decided(story, with_field(record, place, "expected_by"))
+        (refusal,) = decision.happenings
+        assert isinstance(refusal, Refusal)
+        assert (refusal.data.reason, refusal.data.hub_version) == ("unknown-field", 2)
+        path = ".".join(map(str, (*place, "expected_by")))
+        assert refusal.data.explanation == f"Not a field of this command: {path}."
+        assert decision.state is story.state
+
+
+def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
+    story = accepted()
+    for command, data in ALL:
+        (happening, *_) = decided(
+            story, a_command("blaby", command, story.case.case_id, decided_on=2, **data)
+        ).happenings
+        assert not (isinstance(happening, Refusal) and happening.data.reason == "unknown-field"), command
+
+
+@pytest.mark.parametrize("name", [CANARY, "x" * 41, "", "two words", "9990000000"])
+def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: str) -> None:
+    story = accepted()
+    record = a_command("blaby", Complete, story.case.case_id, decided_on=2, ended=everything({GP: [NEED]}))
+    (refusal,) = decided(story, with_field(record, ("ended", 0), name)).happenings
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.data.explanation == "Not a field of this command: ended.0.(another name)."
+
+
+def test_of_many_unknown_fields_the_first_are_named() -> None:
+    story = accepted()
+    record = a_command("blaby", Start, story.case.case_id, decided_on=2)
+    for letter in "abcdefghi":
+        record = with_field(record, (), f"{'x' * 38}_{letter}")
+    (refusal,) = decided(story, record).happenings
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.data.explanation.endswith(f"{'x' * 38}_d and 5 more.")
+
+
+def test_a_command_of_an_unknown_case_is_refused_for_that_first() -> None:
+    story = accepted()
+    (refusal,) = decided(story, with_field(a_command("blaby", Start, "another"), (), "expected_by")).happenings
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.data.reason == "unknown-case"
 
 
 def test_rejecting_work_that_has_begun_is_refused() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from schemas.referral import Service
 from services import directory as directories
 from services.directory import FILES
 from services.reviewed import Faulty
@@ -49,7 +48,14 @@ def test_the_directory_of_leicestershire_has_no_fault() -> None:
         "nw-leicestershire",
         "oadby-wigston",
     }
-    assert {offer.service for offer in DIRECTORY.services} == set(Service)
+    assert directories.catalogue(SOURCE) == {offer.service for offer in DIRECTORY.services}
+
+
+def test_a_service_that_is_not_in_the_catalogue_has_no_offer_and_is_not_onward() -> None:
+    assert DIRECTORY.is_onward("blue-badge")
+    assert not DIRECTORY.is_onward("stair-lifts")
+    with pytest.raises(directories.UnknownService):
+        DIRECTORY.offer("stair-lifts")
 
 
 def test_the_version_changes_with_any_file(folder: Path) -> None:
@@ -132,7 +138,7 @@ FAULTS = [
     ),
     ("hubs.yaml", lambda d: d["hubs"][0].update(id="triage"), "hubs.triage.id: triage is named twice"),
     ("hubs.yaml", lambda d: d["hubs"][0].update(colour="red"), "hubs.blaby.colour: Extra inputs"),
-    ("services.yaml", lambda d: d["services"].pop(), "services.yaml:1: services: move-on-accommodation is missing"),
+    ("services.yaml", lambda d: d["services"].pop(0), "services.yaml:1: services: information-advice is missing"),
     (
         "services.yaml",
         lambda d: d["services"].append(d["services"][0]),

@@ -22,7 +22,7 @@ from schemas.events import (
     Transfer,
 )
 from schemas.nhs_number import VerificationStatus
-from schemas.referral import Consents, HospitalStay, Referral, Service
+from schemas.referral import Consents, HospitalStay, Referral
 from services.router import store
 from services.router.state import KeyState
 from tests.router.builders import (
@@ -50,7 +50,7 @@ from tests.router.builders import (
 )
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
-SERVICES = [Service.MINOR_ADAPTATIONS, Service.BLUE_BADGE, Service.HOMELESSNESS]
+SERVICES = ["minor-adaptations", "blue-badge", "homelessness"]
 
 persons = st.builds(
     lambda postcode, name, status: a_person(
@@ -158,7 +158,7 @@ def _continue(alone: Story, together: Story, step: str, gp: Referral, ward: Refe
         case _:
             hub = alone.case.home.hub or ""
             if alone.referral(GP).is_open and _is_with(together, hub):
-                finding = Finding(reference=GP, service=Service.MINOR_ADAPTATIONS, finding="need-confirmed")
+                finding = Finding(reference=GP, service="minor-adaptations", finding="need-confirmed")
                 case = together.state.cases[together.referral(GP).case_id]
                 together.commanded(hub, Assess, case=case, findings=(finding,))
                 together.all_happenings = together.all_happenings[: -len(together.happenings) or None]
@@ -198,9 +198,7 @@ work = st.builds(
     st.sampled_from(SERVICES),
 )
 findings = st.builds(
-    lambda reference: {
-        "findings": (Finding(reference=reference, service=Service.BLUE_BADGE, finding="need-confirmed"),)
-    },
+    lambda reference: {"findings": (Finding(reference=reference, service="blue-badge", finding="need-confirmed"),)},
     st.sampled_from([GP, WARD, FORM]),
 )
 commands = st.one_of(

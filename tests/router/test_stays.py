@@ -7,7 +7,7 @@ import pytest
 
 from schemas.case import CaseStatus, EndReason, Finding, HoldReason, Intervention, Pathway, RoutingReason
 from schemas.events import Accept, Assess, Assign, Cancel, Complete, Hold, Record, Reject, Start, Transfer
-from schemas.referral import Attachment, HospitalStay, Service
+from schemas.referral import Attachment, HospitalStay
 from tests.router.builders import (
     AT_CHARNWOOD,
     CHARNWOOD,
@@ -30,7 +30,7 @@ from tests.router.builders import (
 )
 
 HOSPITAL, BRADGATE = "hospital-housing", "hospital-housing-bradgate"
-NEED, WARD_NEED = Service.MINOR_ADAPTATIONS, Service.HOMELESSNESS
+NEED, WARD_NEED = "minor-adaptations", "homelessness"
 FOUND = Finding(reference=GP, service=NEED, finding="need-confirmed")
 DONE = Intervention(reference=GP, service=NEED, action="rails fitted", provider="Handyperson", on=TODAY)
 INAT = (Attachment(reference="a-1", sha256="0" * 64, size=10),)
@@ -252,7 +252,7 @@ def test_of_a_restricted_unit_the_home_hub_gets_the_needs_and_no_more() -> None:
 
     (event,) = story.heard_by("blaby")
     (one,) = event.referrals
-    assert one.open_needs == (Service.ARREARS_BENEFITS,)
+    assert one.open_needs == ("arrears-benefits",)
     assert one.referral.person.family_name == "Vickers"
     assert (one.referral.hospital, one.referral.attachments, one.referral.discharged_on) == (None, (), None)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.model import Line, OdsCode, OnsCode, Written
-from schemas.referral import HousingNeed, Person, Referral, Service
+from schemas.referral import HousingNeed, Person, Referral
 from tests.schemas.anything import any_of
 from tests.schemas.contracts import faults
 from tests.schemas.documents import CANARY, at, places, refusal, with_canary, with_unknown_fields
@@ -74,10 +74,16 @@ def test_what_is_not_even_a_referral_is_refused_without_repeating_it(text: str) 
     assert CANARY not in str(refused.value)
 
 
-@given(st.sampled_from(Service))
-def test_a_service_is_asked_for_once(service: Service) -> None:
+@given(any_of(HousingNeed))
+def test_a_service_is_asked_for_once(need: HousingNeed) -> None:
     with pytest.raises(ValidationError, match="named twice"):
-        a_referral(needs=[HousingNeed(service=service), HousingNeed(service=service)])
+        a_referral(needs=[need, HousingNeed(service=need.service)])
+
+
+@pytest.mark.parametrize("code", ["", "x", "Blue-Badge", "blue badge", "1st-stop", "-x", "a" * 41, "blue-badge\n"])
+def test_what_is_not_a_service_code_is_refused(code: str) -> None:
+    with pytest.raises(ValidationError):
+        HousingNeed(service=code)
 
 
 def test_a_person_is_an_inpatient_until_the_discharge() -> None:

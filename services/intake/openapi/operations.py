@@ -77,7 +77,7 @@ def paths(intake: Intake) -> dict[str, Path]:
 def _bars(intake: Intake) -> Path:
     errors = {status: {bars.MEDIA_TYPE: ref("operation-outcome")} for status in (*AROUND, 404, 409, 422)}
     answers = {200: {bars.MEDIA_TYPE: ref("bars-response")}, **errors}
-    taken = {media_type: {"schema": ref("bars-message")} for media_type in web.BARS.accepts}
+    taken = {media_type: {"schema": ref("bars-message")} for media_type in web.BARS_MEDIA_TYPES}
     limited = f"{_size(intake)} {_json()}"
     return {"post": _message("BaRS: a new, changed or cancelled referral", limited, taken, answers)}
 

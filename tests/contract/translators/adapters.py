@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services import partners
+from services import directory, partners
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.contract import Delivery, Translator
 from services.partners import Partner
@@ -18,8 +18,10 @@ from tests.intake.messages import a_bars_message, a_form, as_bytes
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIRECTORY = CHECKOUT / "infra" / "directory"
 PARTNERS = partners.load(DIRECTORY, None)
-FORMS = form.load(DIRECTORY / "forms")
-HL7V2 = hl7v2.translator(hl7v2.load(DIRECTORY / "hl7v2"))
+SERVICES = directory.catalogue(DIRECTORY)
+BARS = bars_fhir.translator(SERVICES)
+FORMS = form.load(DIRECTORY / "forms", SERVICES)
+HL7V2 = hl7v2.translator(hl7v2.load(DIRECTORY / "hl7v2", SERVICES))
 RECEIVED_AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 ATTACHMENT_KEY = b"the attachment key of these tests"
 
@@ -67,8 +69,8 @@ def _of_council(name: str) -> Adapter:
 
 
 ADAPTERS = [
-    Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message),
-    Adapter("bars_fhir", bars_fhir.translate, "gp-alder-lane", _a_bars_message, conformance="subset"),
+    Adapter("bars_fhir", BARS, "gp-alder-lane", _a_bars_message),
+    Adapter("bars_fhir", BARS, "gp-alder-lane", _a_bars_message, conformance="subset"),
     Adapter("form-first-contact-plus", form.translator(FORMS["first-contact-plus"]), "first-contact", _a_form),
     Adapter("form-hospital-discharge", form.translator(FORMS["hospital-discharge"]), "uhl", _a_discharge_form),
     Adapter("hl7v2-uhl", HL7V2, "uhl", a_uhl_message, HL7),

@@ -15,11 +15,11 @@ from services.intake.translators.contract import Refusal, Translated
 from services.intake.translators.hl7v2 import dates, header, places, segments
 from services.intake.translators.hl7v2.mapping import Mapping
 from services.intake.translators.hl7v2.message import message_of
-from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, Adapter
+from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, SERVICES, Adapter
 from tests.contract.translators.test_golden import GOLDEN
 from tests.intake.hl7 import a_uhl_message, an_lpt_message
 
-MAPPINGS = hl7v2.load(DIRECTORY / "hl7v2")
+MAPPINGS = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)
 UHL, LPT = (next(one for one in ADAPTERS if one.name == f"hl7v2-{name}") for name in ("uhl", "lpt"))
 EVERYTHING = {one.sender: (GOLDEN / one.name / "new-everything.in").read_bytes() for one in (UHL, LPT)}
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "payloads" / "hl7v2"

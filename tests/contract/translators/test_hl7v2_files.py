@@ -7,7 +7,7 @@ import pytest
 from services import directory
 from services.intake.translators import hl7v2
 from services.reviewed import Faulty
-from tests.contract.translators.adapters import DIRECTORY
+from tests.contract.translators.adapters import DIRECTORY, SERVICES
 
 UHL = (DIRECTORY / "hl7v2" / "uhl.yaml").read_text()
 
@@ -17,7 +17,7 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
     file = tmp_path / f"{name}.yaml"
     file.write_text(text)
     with pytest.raises(Faulty) as faulty:
-        hl7v2.load(tmp_path)
+        hl7v2.load(tmp_path, SERVICES)
     assert {fault.file for fault in faulty.value.faults} == {file}
     lines = text.splitlines()
     return [(lines[fault.line - 1].strip(), f"{fault.place}: {fault.what}") for fault in faulty.value.faults]
@@ -26,7 +26,11 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
 @pytest.mark.parametrize(
     ("was", "planted", "what"),
     [
-        ("{service: home-safety,", "{service: home-safty,", "needs.codes.FALLS.service: Input should be"),
+        (
+            "{service: home-safety,",
+            "{service: home-safty,",
+            "needs.codes.FALLS.service: services.yaml has no service home-safty",
+        ),
         ("{to: person.communication_needs}", "{to: person.shoe_size}", "notes.ACC.to: Input should be"),
         (
             "LB-EDD: {label: Expected discharge, to: expected_discharge_on}",
@@ -109,7 +113,7 @@ def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:
 
 def test_the_sites_are_those_of_the_hubs() -> None:
     hubs = directory.load(DIRECTORY)
-    for mapping in hl7v2.load(DIRECTORY / "hl7v2").values():
+    for mapping in hl7v2.load(DIRECTORY / "hl7v2", SERVICES).values():
         assert mapping.site is not None
         for site in mapping.site.codes.values():
             hub, worklist = hubs.hospital(site, None, [])

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
+from services.directory import Catalogue
 from services.intake.translators.bars_fhir import beside, conformance
 from services.intake.translators.bars_fhir.message import Message, code_in, codes, is_system, read
 from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
@@ -42,6 +43,7 @@ from services.intake.translators.contract import (
     Intent,
     Refusal,
     Translated,
+    Translator,
     cancel_hash,
     content_hash,
     day,
@@ -60,7 +62,12 @@ CONVERSATION = UUID("6f1c2d5e-6d1b-5b44-9a44-3c1d3f0a7e11")
 """Namespace of correlation ids that we make where a sender gave none."""
 
 
-def translate(delivery: Delivery) -> Translated | Refusal:
+def translator(services: Catalogue) -> Translator:
+    """Return the translator of BaRS messages: they name services by the codes of the catalogue."""
+    return lambda delivery: _translate(delivery, services)
+
+
+def _translate(delivery: Delivery, services: Catalogue) -> Translated | Refusal:
     """A BaRS message as a Referral, or what is wrong with it."""
     found = read(delivery.body)
     if isinstance(found, Refusal):
@@ -71,7 +78,7 @@ def translate(delivery: Delivery) -> Translated | Refusal:
         return asked
     if delivery.partner.conformance == "full" and (faults := conformance.faults(raw)):
         return Refusal(faults)
-    translated = _translated(message, asked[0], asked[1], delivery)
+    translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Refusal):
         return translated
     return replace(translated, encounter=_encounter(message, asked[1], raw))
@@ -119,7 +126,7 @@ def _event_fault(message: Message, header: MessageHeader) -> Fault | None:
 
 
 def _translated(
-    message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery
+    message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery, services: Catalogue
 ) -> Translated | Refusal:
     referral_id = _referral_id(message, request)
     cancels = request.status in ("revoked", "entered-in-error")
@@ -133,7 +140,7 @@ def _translated(
             return refuse(*message.faults, Fault(beside.refusal_place(message), "business-rule", CONSENT_REFUSED))
         return _cancel(message, request, delivery, referral_id)
     documents = beside.documents(message, delivery, referral_id)
-    content = _content(message, header, request, delivery) | {
+    content = _content(message, header, request, delivery, services) | {
         "consents": consents,
         "attachments": [named for named, _ in documents],
         "message": _identity(message, delivery, referral_id),
@@ -186,7 +193,9 @@ def _why(message: Message, request: ServiceRequest) -> CancelReason:
     return EndReason.REFERRED_IN_ERROR if request.status == "entered-in-error" else EndReason.CANCELLED_BY_REFERRER
 
 
-def _content(message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery) -> dict[str, Any]:
+def _content(
+    message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery, services: Catalogue
+) -> dict[str, Any]:
     patient = message.find(request.subject, Patient)
     if patient is None:
         message.fault(request, ("subject",), "required", "names the Patient, who must be in the message")
@@ -199,7 +208,7 @@ def _content(message: Message, header: MessageHeader, request: ServiceRequest, d
         "registered_practice": registered_practice(message, patient),
         "person": person(message, patient, homeless=homeless),
         "contacts": contacts(patient),
-        "needs": needs(message, request),
+        "needs": needs(message, request, services),
         "reason": why,
         "priority": request.priority or "routine",
         "named_authority": named_authority(message, request),

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.referral import ReasonCode, Service
+from schemas.referral import INFORMATION_ADVICE, ReasonCode
+from services.directory import Catalogue
 from services.intake.translators.bars_fhir.message import (
     Message,
     code_in,
@@ -40,19 +41,19 @@ Asked = tuple[Resource, tuple[int | str, ...], CodeableConcept, str | None]
 """A concept that asks for something: the resource, the place in it, the concept, and words beside it."""
 
 
-def needs(message: Message, request: ServiceRequest) -> list[dict[str, Any]]:
+def needs(message: Message, request: ServiceRequest, services: Catalogue) -> list[dict[str, Any]]:
     """One need for each service of ours that is asked for. A message without any asks for information and advice, and
     its words and codes go with it: what a triage desk would want to read."""
     asked = list(_asked(message, request))
     found: dict[str, dict[str, Any]] = {}
     for resource, loc, concept, beside in asked:
         for code in codes(concept, SERVICE):
-            if code not in _SERVICES:
+            if code not in services:
                 message.fault(resource, loc, "value", "is no code of " + SERVICE)
                 continue
             _add(found.setdefault(code, {"service": code, "text": [], "snomed": []}), concept, beside)
     if not found:
-        advice = found["information-advice"] = {"service": "information-advice", "text": [], "snomed": []}
+        advice = found[INFORMATION_ADVICE] = {"service": INFORMATION_ADVICE, "text": [], "snomed": []}
         for _, _, concept, beside in asked:
             _add(advice, concept, beside)
     return [
@@ -60,7 +61,6 @@ def needs(message: Message, request: ServiceRequest) -> list[dict[str, Any]]:
     ]
 
 
-_SERVICES = {service.value for service in Service}
 _REASONS = {reason.value for reason in ReasonCode}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.referral import Referral
 from services import reviewed
+from services.directory import Catalogue
 from services.intake.translators.council_csv.cells import clean, fold
 from services.intake.translators.council_csv.dates import has_short_year
 from services.intake.translators.council_csv.mapping import Column, CouncilMapping
@@ -34,9 +35,9 @@ TEXTS = ("choice", "line", "ons", "ods")
 """What may be the same in every row."""
 
 
-def load(folder: Path) -> dict[str, CouncilMapping]:
-    """Every council's mapping by its name; raises Faulty with the faults of all."""
-    found = reviewed.load_all(folder, CouncilMapping)
+def load(folder: Path, services: Catalogue | None) -> dict[str, CouncilMapping]:
+    """Every council's mapping by its name; raises Faulty with the faults of all. Without `services`, any service may be named."""
+    found = reviewed.load_all(folder, CouncilMapping, services)
     faults = [one.fault(*fault) for one in found for fault in faults_in(one.value, one.file)] + list(_alike(found))
     if faults:
         raise Faulty(faults)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.model import Line, PartnerId, Written
-from schemas.referral import Service
+from services.directory import OfferedService
 from services.intake.translators.council_csv.cells import fold
 from services.intake.translators.council_csv.dates import DateFormat
 from services.intake.translators.council_csv.places import PLACES, YES_NO, Kind, has_usual_words
@@ -77,7 +77,7 @@ class CsvFile(Written):
 class Need(Written):
     """What is asked for."""
 
-    service: Service = Field(description="The service that meets it")
+    service: OfferedService = Field(description="The service that meets it")
     words: Line | None = Field(None, description="What goes with it, in words")
 
 

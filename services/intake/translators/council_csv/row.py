@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Referral, Service
+from schemas.referral import Referral, ServiceCode
 from services.intake.translators.contract import (
     CONSENT_REFUSED,
     CancelReason,
@@ -48,7 +48,7 @@ class _Row:
         self._mapping = mapping
         self._delivery = delivery
         self._content: dict[str, Any] = {}
-        self._needs: dict[Service, list[str]] = {}
+        self._needs: dict[ServiceCode, list[str]] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[Fault] = []
         self._reference: str | None = None

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.model import Line, Written
-from schemas.referral import Referral, ReferrerKind, Service
+from schemas.referral import Referral, ReferrerKind
 from services import reviewed
+from services.directory import Catalogue, OfferedService
 from services.reviewed import Fault, Reviewed, place_in
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -67,7 +68,7 @@ class NeedOf(Written):
     """One line of the checklist."""
 
     label: Line = Field(description="As people read it; it goes with the need")
-    service: Service = Field(description="The service that meets it")
+    service: OfferedService = Field(description="The service that meets it")
 
 
 class ReferrerOf(Written):
@@ -110,9 +111,9 @@ class Form(Written):
 BUILT_IN = ("form", "reference", "completed_at", "referred_by", "needs", "consents", "cancelled", "cancel_reason")
 
 
-def load(folder: Path) -> dict[str, Form]:
-    """Every form of a folder by its name; raises reviewed.Faulty."""
-    found = reviewed.load_all(folder, Form)
+def load(folder: Path, services: Catalogue | None) -> dict[str, Form]:
+    """Every form of a folder by its name; raises reviewed.Faulty. Without `services`, any service may be named."""
+    found = reviewed.load_all(folder, Form, services)
     if faults := [fault for one in found for fault in _contradictions(one)]:
         raise reviewed.Faulty(faults)
     return {one.value.form: one.value for one in found}

@@ -131,11 +131,10 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     "line": {**_SOME_TEXT, "maxLength": 200},
     "prose": {**_SOME_TEXT, "maxLength": 5_000},
     "lines": {
-        "type": ["array", "string"],
-        "items": {"type": "string", "maxLength": 300},
-        "maxItems": 10,
-        "minItems": 1,
-        "pattern": r"\S",
+        "anyOf": [
+            {"type": "array", "items": {"type": "string", "maxLength": 300}, "maxItems": 10, "minItems": 1},
+            _SOME_TEXT,
+        ]
     },
     "date": {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     "moment": {"type": "string", "format": "date-time"},

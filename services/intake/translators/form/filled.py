@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Referral, Service
+from schemas.referral import Referral, ServiceCode
 from services.intake.translators import json_text
 from services.intake.translators.contract import (
     PLAIN_NAME,
@@ -181,7 +181,7 @@ class _Filled:
         for name in sorted(ticked.keys() - self._form.needs.keys()):
             shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
             self._fault(shown, "invalid", "is no need of this form; see its schema")
-        found: dict[Service, list[str]] = {}
+        found: dict[ServiceCode, list[str]] = {}
         for name, need in self._form.needs.items():
             said = self._ticked(name, need, ticked.get(name, False))
             if said:

@@ -14,7 +14,7 @@ def json_schema(form: Form) -> dict[str, Any]:
     required = [name for name, field in form.fields.items() if field.required]
     asked = [question for question, one in form.consents.items() if one.required]
     whole = {
-        "required": ["reference", "referred_by", "needs", *required],
+        **_required(["reference", "referred_by", "needs", *required]),
         "allOf": [*([_answered(asked)] if asked else []), *_conditions(form)],
     }
     return {
@@ -39,8 +39,8 @@ def _conditions(form: Form) -> Iterator[dict[str, Any]]:
     for name, field in form.fields.items():
         then = _then(field.with_, (field.agreed,) if field.agreed else ())
         if then:
-            yield {"if": {"required": [name]}, "then": then}
-    yield from ({"anyOf": [{"required": [name]} for name in names]} for names in form.one_of)
+            yield {"if": _required([name]), "then": then}
+    yield from ({"anyOf": [_required([name]) for name in names]} for names in form.one_of)
     for question, asked in form.consents.items():
         if asked.noted:
             yield {"if": _answered([question], ["yes"]), "then": _answered(asked.noted)}
@@ -48,17 +48,24 @@ def _conditions(form: Form) -> Iterator[dict[str, Any]]:
 
 def _then(fields: Sequence[str], agreed: Sequence[str]) -> dict[str, Any]:
     """These fields are given, and these consents. A no is left alone: it takes the referral back."""
-    then: dict[str, Any] = {"required": list(fields)} if fields else {}
+    then = _required(fields) if fields else {}
     return then | ({"allOf": [_answered(agreed, ["yes", "no"])]} if agreed else {})
 
 
 def _answered(questions: Sequence[str], answers: list[str] | None = None) -> dict[str, Any]:
     limits = {"properties": {question: {"enum": answers} for question in questions}} if answers else {}
-    return {"required": ["consents"], "properties": {"consents": {"required": list(questions), **limits}}}
+    consents = {"type": "object", **_required(questions), **limits}
+    return {"required": ["consents"], "properties": {"consents": consents}}
+
+
+def _required(names: Sequence[str]) -> dict[str, Any]:
+    """Strict validators want each required property defined in the same place, if only as anything."""
+    return {"required": list(names), "properties": dict.fromkeys(names, True)}
 
 
 def _properties(form: Form) -> dict[str, Any]:
-    needs = {name: {"title": need.label, "type": ["boolean", "string", "null"]} for name, need in form.needs.items()}
+    ticked = [{"type": kind} for kind in ("boolean", "string", "null")]
+    needs = {name: {"title": need.label, "anyOf": ticked} for name, need in form.needs.items()}
     consents: dict[str, Any] = {
         question: {"title": one.words, "enum": list(ANSWERS)} for question, one in form.consents.items()
     }

@@ -9,14 +9,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.referral import Referral
 from services import reviewed
+from services.directory import Catalogue
 from services.intake.translators.hl7v2.fills import FILLS, annotation_of
 from services.intake.translators.hl7v2.mapping import Mapping, Told, fold
 from services.reviewed import Fault, Faulty, Reviewed
 
 
-def load(folder: Path) -> dict[str, Mapping]:
-    """Every partner's file of a folder, by partner; raises Faulty with every fault of all."""
-    found = reviewed.load_all(folder, Mapping)
+def load(folder: Path, services: Catalogue | None) -> dict[str, Mapping]:
+    """Every partner's file of a folder, by partner; raises Faulty with every fault of all. Without `services`, any service
+    may be named."""
+    found = reviewed.load_all(folder, Mapping, services)
     if faults := [fault for one in found for fault in faults_of(one)]:
         raise Faulty(faults)
     return {one.value.partner: one.value for one in found}

@@ -11,7 +11,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.case import EndReason
 from schemas.model import Line, PartnerId, Written
-from schemas.referral import ReasonCode, Service
+from schemas.referral import ReasonCode
+from services.directory import OfferedService
 from services.reviewed import Code
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Told(Written):
     to: str | None = Field(
         None, description="The place of the referral that it fills; needs or reason.code: by their codes"
     )
-    need: Service | None = Field(None, description="The service that is asked for where the value says so")
+    need: OfferedService | None = Field(None, description="The service that is asked for where the value says so")
     flag: Line | None = Field(None, description="The risk flag that is raised where the value says so")
     values: dict[Code, Value] = Field({}, description="What each coded value means; without: dates and texts, Y and N")
     otherwise: Value | None = Field(None, description="What any other code means; without it another code is a fault")
@@ -62,7 +63,7 @@ class Told(Written):
 class NeedOf(Written):
     """What a local code asks for."""
 
-    service: Service = Field(description="The service that meets it")
+    service: OfferedService = Field(description="The service that meets it")
     label: Line | None = Field(None, description="Words that go with the need, before the sender's own")
 
 

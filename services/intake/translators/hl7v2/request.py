@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from schemas.case import EndReason
+from schemas.referral import INFORMATION_ADVICE
 from services.intake.translators.contract import CancelReason, Fault, once, unnamed
 from services.intake.translators.hl7v2 import places
 from services.intake.translators.hl7v2.mapping import Mapping, fold
@@ -20,9 +21,7 @@ def needs(message: Message, mapping: Mapping, told: Filled) -> list[dict[str, An
     asked = [*_coded_needs(message, mapping), *told.needs]
     if not asked:
         return [
-            unnamed(
-                {"service": "information-advice", "text": _joined([*_unknown_needs(message, mapping), *told.words])}
-            )
+            unnamed({"service": INFORMATION_ADVICE, "text": _joined([*_unknown_needs(message, mapping), *told.words])})
         ]
     found: dict[str, dict[str, Any]] = {}
     for service, said, codings in asked:
