@@ -9,7 +9,7 @@ from typing import Any
 
 # fmt: off
 SHOWN = frozenset({
-    "reference", "version", "case_id", "person_key", "hub_version", "decided_on", "status", "business_status",
+    "reference", "version", "case_id", "person_key", "hub_version", "expected_version", "status", "business_status",
     "pathway", "district", "home_hub", "holder", "role", "to_hub", "from_hub", "refer_to", "reason", "reasons", "told", "service",
     "needs", "open_needs", "directory_version", "code", "kind", "format", "channel", "stage", "category", "finding", "command",
     "joined", "updated", "refused", "feedback_id", "partner", "answer", "decided_by", "size", "nhs_number_status", "domain", "score",

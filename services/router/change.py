@@ -117,7 +117,7 @@ class Change:
     ) -> Case:
         """Something happened to `case`: it is kept, `concerns` and `hubs` hear of it. Returns the case with its new versions.
 
-        `settles`: commands that these hubs decided on before it are stale.
+        `settles`: commands of these hubs that expect an earlier version are stale.
         """
         happened = event(
             case_id=case.case_id,

@@ -53,7 +53,7 @@ class Seat:
 
 
 def take_seat(change: Change, command: HubCommand) -> Seat | Refused:
-    """The commanding hub in its part of the case; refused where it has none, or decided on what is no longer so."""
+    """The commanding hub in its part of the case; refused if it has none, or if `expected_version` is out of date."""
     hub = change.grounds.directory.hub(change.cause.hub)
     case = change.cases.get(command.case_id)
     told = case.told.get(hub.id) if case and hub else None
@@ -68,10 +68,10 @@ def _not_now(case: Case, role: Role, command: HubCommand, settled: int, version:
         return Refused("not-permitted", "The case is no longer with this hub.", version)
     if case.ended:
         return Refused("impossible", "The case has ended; a new need is a new referral.", version)
-    if command.decided_on < settled:
-        return Refused("stale", "The case changed since: read the latest event and decide anew.", version)
-    if command.decided_on > version:
-        return Refused("impossible", "decided_on names a version that this hub was never sent.", version)
+    if command.expected_version < settled:
+        return Refused("stale", "The case has changed; read the latest event and send a new command.", version)
+    if command.expected_version > version:
+        return Refused("impossible", "expected_version is newer than any event sent to this hub.", version)
     if role == "follow-on" and not isinstance(command, Assess | Record):
         return Refused(
             "not-permitted", "The case is held elsewhere: until then this hub may assess and record.", version
@@ -80,7 +80,7 @@ def _not_now(case: Case, role: Role, command: HubCommand, settled: int, version:
 
 
 def refuse(seat: Seat, reason: Why, explanation: str) -> Refused:
-    """A refusal, with the version that the hub should have decided on."""
+    """A refusal, with the version that the hub should have expected."""
     return Refused(reason, explanation, seat.case.told[seat.hub.id].version)
 
 

@@ -19,7 +19,7 @@ class Told(Frozen):
 
     version: int
     settled: int
-    """The version since which nothing joined or changed: a command decided on an older one is stale."""
+    """The version since which nothing joined or changed: a command that expects an older one is stale."""
     role: Role
 
 

@@ -246,7 +246,7 @@ async def test_of_one_event_each_referral_is_told_in_the_words_of_its_own_time(
 ) -> None:
     """One could be told at once; the other only after it was put back, when the words had changed."""
     await Router(engine).apply(a_record(received(ROUTED, a_referral())), a_record(received(OTHER, a_referral())))
-    await Router(engine).apply(a_command("blaby", Accept, case_id_of(KEY, ROUTED), decided_on=2))
+    await Router(engine).apply(a_command("blaby", Accept, case_id_of(KEY, ROUTED), expected_version=2))
     events = await published(engine)
     both = next(record for record in events if record.value.count(b'"feedback_consent"') > 1)
     id_of_both, compose = dict(both.headers)["ce_id"].decode(), decisions.compose_for

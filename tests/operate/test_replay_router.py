@@ -75,8 +75,8 @@ def some_records(count: int) -> list[list[Record]]:
                 a_record(received(one, a_referral()), key=key),
                 a_record(received(two, a_ward_referral() if number % 3 else a_form()), key=key),
                 a_record(updated(one, a_referral(postcode=AT_CHARNWOOD)), key=key),
-                a_command("blaby", Accept, case, key=key, decided_on=number % 4 + 1),
-                a_command("charnwood", Accept, case, key=key, decided_on=1),
+                a_command("blaby", Accept, case, key=key, expected_version=number % 4 + 1),
+                a_command("charnwood", Accept, case, key=key, expected_version=1),
                 a_record(cancelled(two), key=key),
             ][: 3 + number % 4]
         )

@@ -184,7 +184,7 @@ class Story:
         given = command(
             case_id=chosen.case_id if chosen else "none",
             person_key=KEY,
-            decided_on=on or (told.version if told else 1),
+            expected_version=on or (told.version if told else 1),
             **data,
         )
         self.happenings = []

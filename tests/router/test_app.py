@@ -107,7 +107,7 @@ async def test_two_processes_one_killed_apply_everything_once_and_number_it_with
         for n, key in enumerate(keys)
     ]
     accepts = [
-        a_command("blaby", Accept, case_id_of(key, by), id=f"{run}-c-{n}", key=key, decided_on=2)  # type: ignore[arg-type]
+        a_command("blaby", Accept, case_id_of(key, by), id=f"{run}-c-{n}", key=key, expected_version=2)  # type: ignore[arg-type]
         for n, (key, by) in enumerate(zip(keys, opened_by, strict=True))
     ]
     applied = f"select count(*) from router.input where id like '%{run}-%'"  # other tests use the topic too

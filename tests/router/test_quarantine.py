@@ -220,9 +220,9 @@ async def test_an_event_of_an_unknown_version_is_parked_with_its_referrals_later
 async def test_later_commands_of_a_case_wait_and_its_referrals_go_on(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     case = await case_id(engine)
-    bad = a_command("blaby", Hold, case, reason="other", decided_on=2)
+    bad = a_command("blaby", Hold, case, reason="other", expected_version=2)
     await apply(engine, broken(bad, bad.value.replace(b'"other"', b'"no such reason"')))
-    await apply(engine, a_command("blaby", Accept, case, decided_on=2), a_record(received(WARD, a_form())))
+    await apply(engine, a_command("blaby", Accept, case, expected_version=2), a_record(received(WARD, a_form())))
     assert await events(engine) == ["opened", "assigned", "joined", "assigned"]
     await edit(engine, bad)
     await ask(engine)

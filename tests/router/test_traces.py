@@ -85,7 +85,7 @@ async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_
 
 async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: AsyncEngine, traces: Traces) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
-    command = a_command("blaby", Accept, await case_id(engine), id="9990000018 CANARYSON", decided_on=1)
+    command = a_command("blaby", Accept, await case_id(engine), id="9990000018 CANARYSON", expected_version=1)
     words = tuple((name, b"CANARYSON" if name == "ce_correlationid" else value) for name, value in command.headers)
     await apply(engine, dataclasses.replace(command, headers=words))
     assert traced.told(traces.one("apply hub.blaby.command"))["outcome"] == "applied"

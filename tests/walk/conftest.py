@@ -158,7 +158,7 @@ class HubAtWork:
         return {hub for hub, case in self.cases if case == case_id}
 
     async def does(self, case: Case, name: str, argument: str = "", **changed: Any) -> None:
-        """Give one command, decided on what was heard last, or as changed."""
+        """Give one command, expecting the version that was received last, or as changed."""
         send = command(case, Step(name, argument), {})
         await self._client.deliver((case, send._replace(data={**send.data, **changed})))
 

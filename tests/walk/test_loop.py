@@ -51,13 +51,13 @@ async def test_the_practice_hears_what_the_hub_did(
     assert len({line["bundle_id"] for line in said}) == 4
 
 
-async def test_a_command_decided_on_what_is_out_of_date_is_refused_to_its_hub_only(
+async def test_a_command_with_a_stale_expected_version_is_refused_to_its_hub_only(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], Message]
 ) -> None:
     message = a_message()
     reference = await referred(walk, session, message)
     case = await hub.until(lambda h: h.case_of(reference))
-    await hub.does(case, "accept", decided_on=case.version + 7)
+    await hub.does(case, "accept", expected_version=case.version + 7)
     [refusal] = await hub.until(lambda h: [one for one in h.refusals if one["case_id"] == case.id])
     assert refusal["explanation"]
     assert [line["told"] for line in walk.heard(message.correlation_id)] in ([], ["home-hub"])
