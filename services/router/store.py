@@ -226,7 +226,7 @@ def _person_columns(persons: Sequence[tuple[PersonKey, KnownPerson]]) -> dict[st
         "keys": [key for key, _ in persons],
         "numbers": [person.person_no for _, person in persons],
         "provisional": [person.provisional for _, person in persons],
-        "tracing": [",".join(person.doubts) for _, person in persons],
+        "tracing": [",".join(person.tracing_reasons) for _, person in persons],
         "states": [as_kept(person) for _, person in persons],
     }
 
