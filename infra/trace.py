@@ -44,7 +44,7 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[Step]:
     rows = await _rows(
         connection,
         reference,
-        """select received_at, partner, format, verdict, version, answer_status from intake.message
+        """select received_at, partner, format, verdict, version, response_status from intake.message
            where reference = :reference""",
     )
     return [
@@ -52,7 +52,7 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[Step]:
             row.received_at,
             "intake",
             f"{row.format} from {row.partner}: {row.verdict}" + (f", version {row.version}" if row.version else ""),
-            f"answered {row.answer_status}",
+            f"answered {row.response_status}",
         )
         for row in rows
     ]
@@ -103,14 +103,14 @@ async def _told_referrers(connection: AsyncConnection, reference: str) -> list[S
     rows = await _rows(
         connection,
         reference,
-        """select feedback.recipient, feedback.channel, feedback.told, feedback.reason, feedback.ordinal, step.key, step.value
+        """select feedback.recipient, feedback.channel, feedback.feedback_type, feedback.reason, feedback.ordinal, step.key, step.value
            from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference""",
     )
     return [
         Step(
             datetime.fromisoformat(row.value),
             f"notifier, {row.channel}",
-            f"{row.told} to {row.recipient}: {row.key}",
+            f"{row.feedback_type} to {row.recipient}: {row.key}",
             row.reason or "",
         )
         for row in rows
@@ -121,7 +121,7 @@ async def _attempted(connection: AsyncConnection, reference: str) -> list[Step]:
     rows = await _rows(
         connection,
         reference,
-        """select attempt.ended_at, attempt.number, attempt.outcome, attempt.reason, feedback.channel, feedback.told,
+        """select attempt.ended_at, attempt.number, attempt.outcome, attempt.reason, feedback.channel, feedback.feedback_type,
                   feedback.recipient
            from notifier.attempt join notifier.feedback using (person_key, feedback_id)
            where feedback.reference = :reference and attempt.outcome <> 'delivered'""",
@@ -130,7 +130,7 @@ async def _attempted(connection: AsyncConnection, reference: str) -> list[Step]:
         Step(
             row.ended_at,
             f"notifier, {row.channel}",
-            f"{row.told} to {row.recipient}: attempt {row.number}, {row.outcome}",
+            f"{row.feedback_type} to {row.recipient}: attempt {row.number}, {row.outcome}",
             row.reason or "",
         )
         for row in rows
@@ -141,9 +141,9 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Step
     rows = await _rows(
         connection,
         reference,
-        """select 'router' as service, parked.* from router.quarantine as parked where :reference = any(chain || also)
+        """select 'router' as service, parked.* from router.dead_letter as parked where :reference = any(message_group || other_groups)
            union all
-           select 'notifier', parked.* from notifier.quarantine as parked where :reference = any(chain || also)""",
+           select 'notifier', parked.* from notifier.dead_letter as parked where :reference = any(message_group || other_groups)""",
     )
     return [
         Step(

@@ -150,12 +150,12 @@ def in_brief(received: Received, bundle: Resource) -> dict[str, Any]:
         "answers": one["MessageHeader"]["response"]["identifier"],
         "reference": _reference(request),
         "status": task.get("status"),
-        "told": _code(task.get("businessStatus")),
+        "feedback_type": _code(task.get("businessStatus")),
         "reason": _code(task.get("statusReason")),
         "service_request": request.get("status"),
         "encounter": one.get("Encounter", {}).get("status"),
-        "found": [[_code(found["type"]), _code(found["valueCodeableConcept"])] for found in _findings(task)],
-        "done": list(_done(task, resources)),
+        "findings": [[_code(found["type"]), _code(found["valueCodeableConcept"])] for found in _findings(task)],
+        "completed_actions": list(_done(task, resources)),
         "names_person": any(one.get("Patient", {}).get(name) for name in ("identifier", "name", "birthDate")),
     }
 

@@ -20,19 +20,19 @@ def outbox(schema: str) -> tuple[str, ...]:
     )
 
 
-def quarantine(schema: str) -> tuple[str, ...]:
+def dead_letters(schema: str) -> tuple[str, ...]:
     """The Dead Letter Channel that services/messaging/quarantine.py writes, the edits next to the originals, and what operators did.
 
-    `also`: chains that wait behind the record besides its own. `content`: a place on a topic that was made anew is another place.
-    `quarantine_edit.key`: the record key that an edit gives; none: the original's. `operator_action.what` names rows, never a person.
+    `other_groups`: further message groups that wait behind the record. `content`: a position of a topic that was recreated is another one.
+    `dead_letter_edit.key`: the record key that an edit gives; none: the original's. `operator_action.details` names rows, never a person.
     """
     return (
         f"""
-        create table {schema}.quarantine (
+        create table {schema}.dead_letter (
             id bigint generated always as identity,
             person_key text not null,
-            chain text not null,
-            also text[] not null default '{{}}',
+            message_group text not null,
+            other_groups text[] not null default '{{}}',
             topic text not null,
             partition integer not null,
             "offset" bigint not null,
@@ -51,30 +51,30 @@ def quarantine(schema: str) -> tuple[str, ...]:
             resolved_at timestamptz,
             resolution text,
             primary key (person_key, id),
-            constraint quarantine_place unique (person_key, topic, partition, "offset", content)
+            constraint dead_letter_position unique (person_key, topic, partition, "offset", content)
         )""",
-        f"create index quarantine_open on {schema}.quarantine (person_key, chain) where resolved_at is null",
-        f"create index quarantine_id on {schema}.quarantine (id)",
+        f"create index dead_letter_open on {schema}.dead_letter (person_key, message_group) where resolved_at is null",
+        f"create index dead_letter_id on {schema}.dead_letter (id)",
         f"""
-        create table {schema}.quarantine_edit (
+        create table {schema}.dead_letter_edit (
             person_key text not null,
-            quarantine_id bigint not null,
+            dead_letter_id bigint not null,
             id bigint generated always as identity,
             key bytea,
             headers text not null,
             value bytea not null,
-            who text not null,
-            why text not null,
+            operator text not null,
+            reason text not null,
             at timestamptz not null default clock_timestamp(),
-            primary key (person_key, quarantine_id, id)
+            primary key (person_key, dead_letter_id, id)
         )""",
         f"""
         create table {schema}.operator_action (
             id bigint generated always as identity primary key,
             at timestamptz not null default clock_timestamp(),
             action text not null,
-            who text not null,
-            why text,
-            what jsonb not null
+            operator text not null,
+            reason text,
+            details jsonb not null
         )""",
     )

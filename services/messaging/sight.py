@@ -162,7 +162,7 @@ class Sight:
 
     async def _quarantined(self, connection: Transaction) -> None:
         result = await connection.execute(
-            text(f"select reason, count(*) from {self._schema}.quarantine where resolved_at is null group by reason")  # noqa: S608 - a name of ours
+            text(f"select reason, count(*) from {self._schema}.dead_letter where resolved_at is null group by reason")  # noqa: S608 - a name of ours
         )
         kinds: Counter[str] = Counter()
         for reason, count in result:

@@ -55,7 +55,7 @@ _APPLIED = """
     with conversation as (
         select person_key, correlation_id from router.input
         where topic = 'referral.event' and correlation_id = any($1::text[])
-        union all select person_key, correlation_id from router.quarantine
+        union all select person_key, correlation_id from router.dead_letter
         where topic = 'referral.event' and correlation_id = any($1::text[]))
     select 'c ' || correlation_id as name from conversation
     union all select 'k ' || person_key || ' ' || correlation_id from conversation

@@ -97,7 +97,7 @@ async def _rows(world: World, found: Evidence) -> None:
     )
     found.feedback = await _of(
         world,
-        "select person_key, feedback_id::text as id, reference, recipient, channel, told, status, ordinal, state, caused_by,"
+        "select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,"
         " convert_from(body, 'UTF8') as body"
         " from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal",
         keys,
@@ -112,8 +112,8 @@ async def _rows(world: World, found: Evidence) -> None:
     found.keys = {row["person_key"]: row["last_sequence"] for row in numbers}
     for schema in ("router", "notifier"):
         rows = await world.sql(
-            f"select topic, partition, \"offset\", person_key, chain, reason, value, '{schema}' as schema"
-            f" from {schema}.quarantine where resolved_at is null"
+            f"select topic, partition, \"offset\", person_key, message_group, reason, value, '{schema}' as schema"
+            f" from {schema}.dead_letter where resolved_at is null"
         )
         found.quarantine += [row for row in rows if row["person_key"] in keys or _is_ours(row["value"], found.history)]
 

@@ -61,11 +61,11 @@ async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
     message = a_referral(id="42")
     answer = await (await wards.connect()).send(message)
     (row,) = await rows(
-        engine, "select partner, format, body, reference, answer_status, answer_body from intake.message"
+        engine, "select partner, format, body, reference, response_status, response_body from intake.message"
     )
-    assert (row.partner, row.format, row.body, row.answer_status) == ("uhl", "hl7v2", message, 200)
+    assert (row.partner, row.format, row.body, row.response_status) == ("uhl", "hl7v2", message, 200)
     assert f"MSA|AA|42|{row.reference}\r" in answer
-    assert row.answer_body == framed(answer.encode())
+    assert row.response_body == framed(answer.encode())
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 

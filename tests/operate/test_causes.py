@@ -102,7 +102,7 @@ async def _is_kept(
     engine: AsyncEngine, culprit: Record, reason: str, later: Sequence[Record], *, attempts: int
 ) -> None:
     """With its bytes, place, reason, attempts, times and conversation; and in their order those that wait behind it."""
-    head, *waiting = await finding.find(engine, Filters(chain=GP))
+    head, *waiting = await finding.find(engine, Filters(message_group=GP))
     assert head.record == culprit
     assert head.reason.startswith(reason)
     assert (head.state, head.attempts) == ("parked", attempts)

@@ -41,7 +41,7 @@ async def _park(url: str) -> int:
         [a_record(cancelled(GP)), a_record(updated(GP, a_form()))]
     )
     async with engine.connect() as connection:
-        first = await connection.scalar(text("select min(id) from router.quarantine"))
+        first = await connection.scalar(text("select min(id) from router.dead_letter"))
     await engine.dispose()
     return int(first or 0)
 
@@ -56,7 +56,7 @@ def run(*words: str) -> Result:
 
 
 def test_list_show_dry_run_and_discard(parked: str) -> None:
-    listed = json.loads(lightbulb("list", "--json", "--chain", GP).stdout)
+    listed = json.loads(lightbulb("list", "--json", "--group", GP).stdout)
     assert [(row["id"] == parked, row["state"]) for row in listed] == [(True, "parked"), (False, "waits")]
     assert "decision: UnknownReferral" in lightbulb("list").stdout
     assert json.loads(lightbulb("show", parked).stdout)["value"]["reference"] == GP
@@ -153,7 +153,7 @@ def test_a_dry_run_of_an_edit_keeps_nothing(parked: str, tmp_path: Path, databas
 
 def dump(url: str) -> list[Any]:
     """Everything that a command about quarantine may write."""
-    tables = ("quarantine", "quarantine_edit", "operator_action")
+    tables = ("dead_letter", "dead_letter_edit", "operator_action")
     queries = [f"select * from {schema}.{table}" for schema in ("router", "notifier") for table in tables]
 
     async def everything() -> list[Any]:

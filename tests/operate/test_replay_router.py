@@ -182,7 +182,7 @@ async def test_a_postcode_that_changed_its_district_counts_as_it_was(engine: Asy
     async with engine.begin() as tx:
         await tx.execute(text("update router.postcode set district = 'E07000130' where postcode = 'LE86AA'"))
         await tx.execute(
-            text("insert into router.postcode_before values ('LE86AA', :at, 'E07000129')"),
+            text("insert into router.postcode_history values ('LE86AA', :at, 'E07000129')"),
             {"at": NOW + timedelta(days=1)},
         )
     later = Batches(engine, DIRECTORY, clock=lambda: NOW + timedelta(days=2))
@@ -234,7 +234,7 @@ async def test_a_batch_is_never_split_by_what_another_process_applied_meanwhile(
 
 async def _ready(tx: Any) -> Any:
     await tx.execute(text("create schema replay_router"))
-    for table in ("input", "quarantine"):
+    for table in ("input", "dead_letter"):
         await tx.execute(text(f"create table replay_router.{table} (like router.{table})"))
     return tx
 

@@ -94,7 +94,7 @@ async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: Async
 async def test_what_is_put_back_goes_on_with_its_own_trace(engine: AsyncEngine, traces: Traces) -> None:
     good = with_context(a_record(received(GP, a_referral())))
     await apply(engine, broken(good, b"{}"))
-    await rows_changed(engine, "update router.quarantine set resubmit_at = now(), value = :value", value=good.value)
+    await rows_changed(engine, "update router.dead_letter set resubmit_at = now(), value = :value", value=good.value)
     assert await Batches(engine, DIRECTORY, clock=lambda: NOW).release() == 1
     parked, applied = traces.named("apply")
     assert traced.parent(parked) == traced.parent(applied) == SPAN

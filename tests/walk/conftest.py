@@ -57,7 +57,7 @@ class Walk:
     async def hears(self, correlation_id: str, told: str, seconds: float = 60) -> list[dict[str, Any]]:
         """Wait until the practice was told this; everything that it heard."""
         async with asyncio.timeout(seconds):
-            while told not in {line.get("told") for line in self.heard(correlation_id)}:
+            while told not in {line.get("feedback_type") for line in self.heard(correlation_id)}:
                 await asyncio.sleep(0.1)
         return self.heard(correlation_id)
 

@@ -37,9 +37,9 @@ INTAKE = (
             version integer,
             sent_at timestamptz,
             content_hash text,
-            faults jsonb not null default '[]',
-            answer_status integer not null,
-            answer_body bytea not null,
+            issues jsonb not null default '[]',
+            response_status integer not null,
+            response_body bytea not null,
             primary key (partner, id)
         )""",
     "create index message_of_reference on intake.message (reference, received_at) where reference is not null",
@@ -74,7 +74,7 @@ INTAKE = (
         create table intake.attachment (
             partner text not null,
             reference text not null,
-            of_referral text not null,
+            referral_reference text not null,
             sha256 text not null,
             media_type text,
             content bytea not null,
@@ -83,7 +83,7 @@ INTAKE = (
         )""",
     "create index attachment_of_reference on intake.attachment (reference)",
     # `state`: receiving, refused (the whole file), reporting, reported (every row has its outcome), broken-off (the database was
-    # away, or the sender was, before the last row). `counts`: rows by outcome. `faults`: of a file that was refused.
+    # away, or the sender was, before the last row). `counts`: rows by outcome. `issues`: of a file that was refused.
     """
         create table intake.upload (
             partner text not null,
@@ -96,7 +96,7 @@ INTAKE = (
             sha256 text,
             state text not null check (state in ('receiving', 'refused', 'reporting', 'reported', 'broken-off')),
             counts jsonb not null default '{}',
-            faults jsonb not null default '[]',
+            issues jsonb not null default '[]',
             ended_at timestamptz,
             primary key (partner, id)
         )""",
@@ -121,18 +121,18 @@ ROUTER = (
             person_key text primary key,
             last_sequence bigint not null default 0
         )""",
-    # A person is (person_key, person_no). `tracing`: why somebody must look at who it is; empty where nobody need.
+    # A person is (person_key, person_no). `tracing_reasons`: why the person must be traced; empty if there is no need.
     """
         create table router.person (
             person_key text not null,
             person_no integer not null,
             provisional boolean not null,
-            tracing text[] not null,
+            tracing_reasons text[] not null,
             state jsonb not null,
             updated_at timestamptz not null,
             primary key (person_key, person_no)
         )""",
-    "create index person_to_trace on router.person (updated_at) where tracing <> '{}'",
+    "create index person_to_trace on router.person (updated_at) where tracing_reasons <> '{}'",
     """
         create table router."case" (
             person_key text not null,
@@ -221,16 +221,16 @@ ROUTER = (
         )""",
     # Districts that a postcode had until then: a replay decides with those that were loaded at the time.
     """
-        create table router.postcode_before (
+        create table router.postcode_history (
             postcode text not null,
             until timestamptz not null,
             district text,
             primary key (postcode, until)
         )""",
     *parts.outbox("router"),
-    *parts.quarantine("router"),
+    *parts.dead_letters("router"),
     # The row that this one publishes again, for a hub that was away (lightbulb republish).
-    "alter table router.outbox add column again_of bigint",
+    "alter table router.outbox add column republished_from bigint",
     "create index outbox_target on router.outbox (target, created_at)",
 )
 
@@ -241,12 +241,12 @@ NOTIFIER = (
         create table notifier.input (
             person_key text not null,
             event_id text not null,
-            composed_with text,
+            template_version text,
             received_at timestamptz not null default clock_timestamp(),
             primary key (person_key, event_id)
         )""",
     # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
-    # `said` is the feedback, `body` its carrier's bytes.
+    # `content` is the feedback, `body` the bytes that its channel sends.
     # `steps` holds a time for each of composed, first_attempt, sent, accepted, collected, failed, as far as they happened.
     """
         create table notifier.feedback (
@@ -256,19 +256,19 @@ NOTIFIER = (
             caused_by text not null,
             recipient text not null,
             channel text not null check (channel in ('fhir', 'mesh', 'mailbox')),
-            told text not null,
+            feedback_type text not null,
             status text not null,
             ordinal integer not null,
             correlation_id text not null,
             state text not null check (state in ('waiting', 'accepted', 'failed')),
-            said jsonb not null,
+            content jsonb not null,
             body bytea not null,
             ids jsonb not null,
             steps jsonb not null,
             attempts integer not null default 0,
             receipt text,
             reason text,
-            composed_with text,
+            template_version text,
             traceparent text,
             composed_at timestamptz not null default clock_timestamp(),
             primary key (person_key, feedback_id),
@@ -309,13 +309,13 @@ NOTIFIER = (
         )""",
     # The reviewed files that feedback is composed with: a replay composes with those of then (docs/decisions/0021).
     """
-        create table notifier.composing_version (
+        create table notifier.template_version (
             version text primary key,
             source jsonb not null,
             first_at timestamptz not null default clock_timestamp()
         )""",
     *parts.outbox("notifier"),
-    *parts.quarantine("notifier"),
+    *parts.dead_letters("notifier"),
 )
 
 

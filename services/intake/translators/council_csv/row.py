@@ -123,8 +123,8 @@ class _Row:
         need: Need
         for need in needs:
             words = self._needs.setdefault(need.service, [])
-            if need.words and need.words not in words:
-                words.append(need.words)
+            if need.text and need.text not in words:
+                words.append(need.text)
 
     # -- the whole
 

@@ -81,7 +81,7 @@ class ReferrerOf(Written):
 class ConsentOf(Written):
     """One question of consent."""
 
-    words: Line = Field(description="As the person reads it")
+    label: Line = Field(description="As the person reads it")
     required: bool = Field(False, description="Whether it must be answered, were it with not-recorded")
     noted: tuple[Literal["on", "by"], ...] = Field((), description="What must be said of a yes: when, and who asked")
 

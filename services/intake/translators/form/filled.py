@@ -163,7 +163,7 @@ class _Filled:
         referrer = content.setdefault("referred_by", {})
         referrer["kind"] = kind
         ods = referrer.get("organisation", {}).get("ods")
-        if not delivery.partner.may_speak_for(ods):
+        if not delivery.partner.may_act_for(ods):
             place = next(
                 (n for n, f in self._form.fields.items() if f.to == "referred_by.organisation.ods"), "referred_by"
             )

@@ -60,7 +60,7 @@ def _answered(questions: Sequence[str], answers: list[str] | None = None) -> dic
 def _properties(form: Form) -> dict[str, Any]:
     needs = {name: {"title": need.label, "type": ["boolean", "string", "null"]} for name, need in form.needs.items()}
     consents: dict[str, Any] = {
-        question: {"title": one.words, "enum": list(ANSWERS)} for question, one in form.consents.items()
+        question: {"title": one.label, "enum": list(ANSWERS)} for question, one in form.consents.items()
     }
     consents |= {"on": {"title": NOTES["on"], **SCHEMAS["date"]}, "by": {"title": NOTES["by"], **SCHEMAS["line"]}}
     return {

@@ -79,7 +79,7 @@ def _unknown(code: str, mapping: Mapping) -> str | None:
 
 
 def _field_words(message: Message, mapping: Mapping) -> Iterator[str]:
-    for words in mapping.words:
+    for words in mapping.reason_fields:
         for one, code in places.coded(message, words.read_from):
             component = places.split(words.read_from)[2]
             said = words.meanings.get(fold(code)) or (one.text(2) if component == 1 else None) or code
