@@ -148,8 +148,8 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Step
     return [
         Step(
             row.first_at,
-            f"{row.service} quarantine",
-            f"{row.service}:{row.id} " + ("waits behind an earlier record" if row.waiting else "parked"),
+            f"{row.service} dead letters",
+            f"{row.service}:{row.id} " + ("waiting behind an earlier message" if row.waiting else "dead letter"),
             f"{row.reason}; {row.topic} {row.partition}@{row.offset}; {_state(row)}",
         )
         for row in rows
@@ -159,7 +159,7 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Step
 def _state(row: Row[Any]) -> str:
     if row.resolved_at is not None:
         return f"{row.resolution} {row.resolved_at:%Y-%m-%d %H:%M:%S}"
-    return "asked to be put back" if row.resubmit_at else "unresolved"
+    return "resubmitting" if row.resubmit_at else "unresolved"
 
 
 READERS = (_delivered, _handed_on, _decided, _told_hubs, _told_referrers, _attempted, _quarantined)

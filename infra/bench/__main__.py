@@ -62,7 +62,7 @@ class Measured:
 
     def repeated(self) -> int:
         said = Counter((line["correlation_id"], line["bundle_id"]) for line in self.heard if "bundle_id" in line)
-        again = sum(1 for line in self.heard if line.get("repeat"))
+        again = sum(1 for line in self.heard if line.get("duplicate"))
         return again + sum(times - 1 for times in said.values())
 
 

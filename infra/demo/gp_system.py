@@ -77,7 +77,7 @@ class System:
     def _is_new(self, received: Received) -> None:
         known = self.taken.get(received.request_id)
         if known == received.digest:
-            self._write({"at": _now(), "request_id": received.request_id, "repeat": True})
+            self._write({"at": _now(), "request_id": received.request_id, "duplicate": True})
             raise Refused(409, "duplicate", "this message was taken before")
         if known is not None:
             raise Refused(409, "conflict", "another message was taken under this X-Request-Id")

@@ -91,7 +91,7 @@ class Watch:
         self.seen.hub(heard, line["id"], told)
 
     def _gp_line(self, line: Mapping[str, Any]) -> None:
-        if line.get("repeat"):
+        if line.get("duplicate"):
             return
         told = Told(
             partner=self.gp_partner,

@@ -60,10 +60,10 @@ class Row:
 
     @property
     def state(self) -> str:
-        """applied, discarded, repeat (of one that was applied), asked (to be put back), waits (behind another), or parked."""
+        """applied, discarded, duplicate (of one that was applied), resubmitting, waiting (behind another), or open."""
         if self.resolved_at is not None:
             return self.resolution or "resolved"
-        return "waits" if self.waiting else "asked" if self.resubmit_at else "parked"
+        return "waiting" if self.waiting else "resubmitting" if self.resubmit_at else "open"
 
     def as_dict(self) -> dict[str, Any]:
         """For programs; no personal data."""
@@ -145,7 +145,7 @@ async def named(engine: AsyncEngine, names: Iterable[str]) -> list[Row]:
 async def _named(tx: Transaction, name: str) -> Row:
     service, _, number = name.partition(":")
     if service not in SERVICES or not number.isdecimal():
-        raise NoSuchRow(f"{name} is no id of a row. Ids look like router:17; `lightbulb quarantine list` shows them.")
+        raise NoSuchRow(f"{name} is not a valid id. Ids look like router:17; `lightbulb quarantine list` shows them.")
     found = await rows_where(tx, service, "id = :id", {"id": int(number)}) if len(number) < 19 else []
     if not found:
         raise NoSuchRow(f"{name} is not in quarantine. `lightbulb quarantine list --resolved` shows all that ever was.")

@@ -97,7 +97,7 @@ class Planned:
 async def plan_resubmit(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planned]:
     """The rows that would be put back, those that follow them, as repeats or because they wait behind, and those that stay."""
     beside, named = await _beside(engine, rows), {row.name for row in rows}
-    touched = [row for row in rows if row.state == "parked"]
+    touched = [row for row in rows if row.state == "open"]
     same = {(*_event(row), row.record.value) for row in touched if row.event_id is not None}
     repeats = [row for row in beside if row.name not in named and (*_event(row), row.record.value) in same]
     behind = _behind(beside, {row.name for row in (*touched, *repeats)})
@@ -109,13 +109,13 @@ async def plan_resubmit(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planne
 def _resubmitting(row: Row, behind: str | None) -> Planned:
     after = f"waits behind {behind}, which is not among these" if behind else ""
     match row.state:
-        case "parked":
+        case "open":
             return Planned(row, "resubmit", after, behind)
-        case "asked":
-            return Planned(row, "stays", f"asked for already{'; ' if behind else ''}{after}", behind)
-        case "waits" if behind is None:
+        case "resubmitting":
+            return Planned(row, "stays", f"resubmitted already{'; ' if behind else ''}{after}", behind)
+        case "waiting" if behind is None:
             return Planned(row, "follows", "goes by itself after what it waits behind")
-        case "waits":
+        case "waiting":
             return Planned(row, "stays", after, behind)
         case _:
             return Planned(row, "stays", f"{row.state} already")
@@ -165,7 +165,7 @@ def _behind(rows: Sequence[Row], touched: Collection[str]) -> dict[str, str]:
         before = next((held[group] for group in groups if group in held), None)
         if before is not None:
             behind[row.name] = before
-        if before is not None or not (row.name in touched or row.state != "parked"):
+        if before is not None or not (row.name in touched or row.state != "open"):
             for group in groups:
                 held.setdefault(group, row.name)
     return behind
@@ -229,6 +229,6 @@ async def outcome(engine: AsyncEngine, rows: Sequence[Row], seconds: float) -> l
                 for name in SERVICES
                 for row in await finding.rows_where(tx, name, "id = any(:ids)", {"ids": ids[name]})
             ]
-        if all(row.state != "asked" for row in now) or asyncio.get_running_loop().time() > deadline:
+        if all(row.state != "resubmitting" for row in now) or asyncio.get_running_loop().time() > deadline:
             return now
         await asyncio.sleep(0.2)

@@ -70,7 +70,7 @@ def list_rows(
     if as_json:
         console.print_json(data=[row.as_dict() for row in rows])
     else:
-        console.print(_table(rows) if rows else "Nothing in quarantine is that.")
+        console.print(_table(rows) if rows else "No matching dead letters.")
 
 
 @quarantine_commands.command()
@@ -131,7 +131,7 @@ def resubmit(
 
     planned, came = run(data, resubmitting)
     _tell(planned, came, dry_run=dry_run, as_json=as_json)
-    if any(row.state == "parked" for row in came):
+    if any(row.state == "open" for row in came):
         raise typer.Exit(1)
 
 
@@ -241,7 +241,7 @@ def _tell(planned: Sequence[Planned], came: Sequence[Row], *, dry_run: bool, as_
         console.print_json(data=told)
         return
     if not planned:
-        console.print("Nothing in quarantine is that: nothing was touched.")
+        console.print("No matching dead letters. Nothing was changed.")
         return
     now = {row.name: row for row in came}
     shown = Table(
@@ -259,14 +259,14 @@ def _tell(planned: Sequence[Planned], came: Sequence[Row], *, dry_run: bool, as_
         )
     console.print(shown)
     held = {one.row.name for one in planned if one.behind}
-    if any(row.state == "asked" and row.name not in held for row in came):
-        complaints.print("Asked for, and no service has tried yet: is one running? It will, as soon as it is.")
+    if any(row.state == "resubmitting" and row.name not in held for row in came):
+        complaints.print("Resubmitted, but no service has tried it yet. Check that the service is running.")
 
 
 def _now(row: Row | None) -> str:
     if row is None:
         return ""
-    return f"parked again: {row.reason}" if row.state == "parked" else row.state
+    return f"failed again: {row.reason}" if row.state == "open" else row.state
 
 
 def _table(rows: Sequence[Row]) -> Table:

@@ -111,7 +111,7 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolu
         )
         await tx.execute(
             text(f"""
-                update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'repeat'
+                update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
                 from {schema}.dead_letter as parked
                 where (parked.person_key, parked.id) in (
                         select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
@@ -171,7 +171,7 @@ async def keep_releasing(release: Callable[[], Awaitable[int]]) -> None:
         try:
             await release()
         except Exception as error:
-            log.warning("release_backs_off", reason=database.reason_class(error), seconds=5 * RELEASE_SECONDS)
+            log.warning("resubmit_retrying", reason=database.reason_class(error), seconds=5 * RELEASE_SECONDS)
             metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
             await asyncio.sleep(4 * RELEASE_SECONDS)
         await asyncio.sleep(RELEASE_SECONDS)

@@ -176,7 +176,7 @@ def _marks(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
 def _outcome(outcome: Outcome) -> str:
     match outcome:
         case Delivered(repeat=True):
-            return "repeat"
+            return "duplicate"
         case Delivered():
             return "delivered"
         case Retry():

@@ -127,7 +127,7 @@ class HubContact(Frozen):
 class Recipient(Frozen):
     """Whom a feedback is for, and the channel that the directory gives for them: no address, and nothing of a message."""
 
-    id: str = Field(description="Partner id, or ods:<code> for an organisation that is no partner")
+    id: str = Field(description="Partner id, or ods:<code> for an organisation that is not a partner")
     ods: str | None = Field(None, description="Its ODS code")
     name: str | None = Field(None, description="Its name")
     channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How it is reached; mailbox: kept to be fetched")

@@ -94,7 +94,7 @@ class Receiver:
                 if faults:
                     parkings[record] = _faulty(record, event, faults)
             if record in parkings:
-                steps.tell(record, outcome="waits" if parkings[record].waiting else "parked")
+                steps.tell(record, outcome="waiting" if parkings[record].waiting else "dead-lettered")
                 waiting.update((parkings[record].person_key, group) for group in parkings[record].message_groups)
         await store.add(tx, composed, datetime.now(UTC))
         await _leave_out(tx, [one for record, one in read if record in parkings])
@@ -180,7 +180,7 @@ def _parking(
 ) -> Parking:
     told = event.correlation_id if event else quarantine.correlation_id(record)
     log.error(
-        "event_parked",
+        "event_dead_lettered",
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

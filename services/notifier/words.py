@@ -200,7 +200,7 @@ def _unknown_placeholders(file: Reviewed[Templates]) -> Iterator[Fault]:
     for loc, lines in said.items():
         for place, line in enumerate(lines):
             for name in sorted(_placeholders(line) - PLACEHOLDERS):
-                yield file.fault((*loc, place), f"{{{name}}} is nothing that can be filled in")
+                yield file.fault((*loc, place), f"unknown field: {{{name}}}")
 
 
 def in_words(day: date) -> str:

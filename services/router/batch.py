@@ -165,7 +165,9 @@ def _printable(group: str) -> str:
 def _parking(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> Parking:
     told = read.event.correlation_id if isinstance(read, Input) else quarantine.correlation_id(read.record)
     correlation_id = _printable(told) if told else None
-    log.warning("record_parked", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id)
+    log.warning(
+        "record_dead_lettered", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id
+    )
     return Parking(read.record, read.person_key, (_printable(read.message_group),), reason, correlation_id, waiting)
 
 
@@ -241,7 +243,7 @@ class _Batch:
 
     def _park(self, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
         self.parkings[read.record] = _parking(read, reason, waiting=waiting)
-        self.taken.tell(read.record, outcome="waits" if waiting else "parked")
+        self.taken.tell(read.record, outcome="waiting" if waiting else "dead-lettered")
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> Grounds:
         keys = dict.fromkeys(one.person_key for one in inputs)

@@ -18,7 +18,7 @@ def assign(change: Change, seat: Seat, command: Assign) -> Refused | None:
     if seat.hub.kind == "locality":
         return refuse(seat, "not-permitted", "Only triage and the hospital team assign; a hub transfers.")
     if to is None and outside is None:
-        return refuse(seat, "unknown-hub", "to_hub names no hub and no authority of the directory.")
+        return refuse(seat, "unknown-hub", "to_hub is not a hub or an authority of the directory.")
     if seat.hub.kind == "hospital":
         return _assign_follow_on(change, seat, command.to_hub, to)
     if to is None:
@@ -73,7 +73,7 @@ def transfer(change: Change, seat: Seat, command: Transfer) -> Refused | None:
     """The holder gives the case to another hub."""
     to = change.grounds.directory.hub(command.to_hub)
     if to is None:
-        return refuse(seat, "unknown-hub", "to_hub names no hub; for an authority elsewhere, reject with refer_to.")
+        return refuse(seat, "unknown-hub", "to_hub is not a hub; for an authority elsewhere, reject with refer_to.")
     if to.id == seat.hub.id:
         return refuse(seat, "impossible", "The case is with this hub already.")
     if to.kind == "hospital" and not seat.in_stay:

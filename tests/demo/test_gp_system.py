@@ -83,7 +83,7 @@ async def test_a_message_is_put_off_once_then_taken_and_a_repeat_is_a_duplicate(
         2,
     )
     assert taken["answers"] == feedback.message_id
-    assert repeat["repeat"]
+    assert repeat["duplicate"]
 
 
 async def test_other_content_under_the_same_id_is_a_conflict(system: Running, session: aiohttp.ClientSession) -> None:

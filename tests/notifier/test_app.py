@@ -159,7 +159,7 @@ async def test_what_it_logs_names_nobody(
     process.send_signal(signal.SIGTERM)
     _, logged = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
-    assert b"notifier_starts" in logged
+    assert b"notifier_starting" in logged
     for secret in (b"Vantongeren", b"9990000018", b"1946-02-01", b"the-gps-token", b"Asha"):
         assert secret not in logged
 

@@ -123,7 +123,7 @@ async def test_killed_between_post_and_record_the_same_bytes_go_again_and_count_
     assert len(gp.kept) == 1
     assert gp.faults == []
     assert accepted.attempts == 2
-    assert [row.outcome for row in await rows(engine, "select outcome from notifier.attempt")] == ["repeat"]
+    assert [row.outcome for row in await rows(engine, "select outcome from notifier.attempt")] == ["duplicate"]
 
 
 async def test_a_database_that_is_away_while_recording_leads_to_a_duplicate_that_counts_once(

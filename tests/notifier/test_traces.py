@@ -70,4 +70,4 @@ async def test_a_parked_event_says_so(engine: AsyncEngine, traces: Traces) -> No
     [record] = heard(SENT)
     async with a_notifier(engine, the_recipients({}), delivering=False) as notifier:
         await notifier.receiver.receive([dataclasses.replace(record, value=b'{"CANARYSON": 1}')])
-    assert traced.told(traces.one("tell"))["outcome"] == "parked"
+    assert traced.told(traces.one("tell"))["outcome"] == "dead-lettered"

@@ -137,7 +137,7 @@ row = await edits.edit(engine, head, {good.value!r}, {{}}, by)
 await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
 """)
     [head, *_] = await finding.find(engine, Filters())
-    if head.state == "parked":
+    if head.state == "open":
         await resubmit(engine, [await edits.edit(engine, head, good.value, {}, BY)])
     await a_router(engine).release()
 

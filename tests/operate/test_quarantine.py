@@ -220,7 +220,7 @@ async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(eng
     planned, *_ = await quarantine.plan_resubmit(engine, await finding.named(engine, [unreadable.name]))
     assert (planned.what, planned.why) == (
         "stays",
-        f"asked for already; waits behind {head.name}, which is not among these",
+        f"resubmitted already; waits behind {head.name}, which is not among these",
     )
     assert [one.what for one in await quarantine.plan_resubmit(engine, [head])] == ["resubmit", "follows"]
 
@@ -286,9 +286,9 @@ async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> 
 
 async def test_what_came_of_it_is_told(engine: AsyncEngine) -> None:
     touched = await resubmit(engine, await parked(engine, a_record(cancelled(GP))))
-    assert [row.state for row in await quarantine.outcome(engine, touched, 0)] == ["asked"]
+    assert [row.state for row in await quarantine.outcome(engine, touched, 0)] == ["resubmitting"]
     await a_router(engine).release()
-    assert [(row.state, row.attempts) for row in await quarantine.outcome(engine, touched, 5)] == [("parked", 2)]
+    assert [(row.state, row.attempts) for row in await quarantine.outcome(engine, touched, 5)] == [("open", 2)]
 
 
 async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engine: AsyncEngine) -> None:
@@ -331,7 +331,7 @@ async def test_the_repeats_of_a_record_that_was_corrected_are_dropped_and_what_w
     ]
     assert await rows(engine, "select resolution from router.dead_letter order by id") == [
         ("applied",),
-        ("repeat",),
+        ("duplicate",),
         ("applied",),
     ]
     assert await rows(engine, "select type from router.input order by position") == [
@@ -459,7 +459,12 @@ async def test_trace_names_the_rows_and_what_became_of_them(engine: AsyncEngine)
     found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
     await discard(engine, found[:1])
     steps = await trace.path(engine.url.render_as_string(hide_password=False), GP)
-    told = [(step.what, step.why.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router quarantine"]
+    told = [
+        (step.what, step.why.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router dead letters"
+    ]
 
     first, second = (row.name for row in found)
-    assert told == [(f"{first} parked", "discarded"), (f"{second} waits behind an earlier record", "unresolved")]
+    assert told == [
+        (f"{first} dead letter", "discarded"),
+        (f"{second} waiting behind an earlier message", "unresolved"),
+    ]

@@ -129,7 +129,7 @@ async def test_a_poison_record_is_corrected_and_what_waited_follows_in_order_and
         await until(engine, "select count(*) from router.dead_letter", 3)
         await until(engine, "select count(*) from router.referral", 2)
         listed = json.loads((await asyncio.to_thread(run, "quarantine", "list", "--json")).stdout)
-        assert [row["state"] for row in listed] == ["parked", "waits", "waits"]
+        assert [row["state"] for row in listed] == ["open", "waiting", "waiting"]
 
         edit = ("--edit", str(tmp_path / "edit.json"), "--who", "A. Operator", "--why", "a version in words")
         came = await lightbulb("quarantine", "resubmit", listed[0]["id"], *edit, "--wait", "60")

@@ -243,7 +243,7 @@ async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap:
     _, logged = await asyncio.wait_for(process.communicate(), 30)
 
     assert process.returncode == 0
-    assert b"record_parked" in logged
+    assert b"record_dead_lettered" in logged
     for secret in (b"Vickers", b"Violet", b"9990000026", b"1946-03-04", b"Any Street"):
         assert secret not in logged
 
@@ -302,5 +302,5 @@ async def test_one_that_stands_still_ends_itself_and_says_which_loop_it_was(
     _, said = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == STALLED
-    assert b"stands_still" in said
-    assert b'"loop": "consumer"' in said
+    assert b"task_stalled" in said
+    assert b'"task": "consumer"' in said

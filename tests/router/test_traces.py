@@ -66,7 +66,12 @@ async def test_a_repeat_and_a_parked_record_say_so(engine: AsyncEngine, traces: 
         engine, good, broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001", "CANARYSON": 1}')
     )
     await apply(engine, a_record(updated(GP, a_form(), 3)))
-    assert [traced.told(span)["outcome"] for span in traces.ended] == ["applied", "repeat", "parked", "waits"]
+    assert [traced.told(span)["outcome"] for span in traces.ended] == [
+        "applied",
+        "duplicate",
+        "dead-lettered",
+        "waiting",
+    ]
 
 
 async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_was_applied(

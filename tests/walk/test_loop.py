@@ -186,7 +186,7 @@ async def test_services_killed_under_load_lose_nothing_and_repeat_nothing(
     for message in practices:
         await walk.hears(message.correlation_id, "home-hub", 120)
     for message in practices:
-        said = [line["feedback_type"] for line in walk.heard(message.correlation_id) if not line.get("repeat")]
+        said = [line["feedback_type"] for line in walk.heard(message.correlation_id) if not line.get("duplicate")]
         assert said == ["home-hub"]
     await one_case_each(walk, references)
     await everything_is_numbered_without_gap(walk)

@@ -303,7 +303,7 @@ NOTIFIER = (
             number integer not null,
             started_at timestamptz not null,
             ended_at timestamptz not null,
-            outcome text not null check (outcome in ('delivered', 'repeat', 'retry', 'failed')),
+            outcome text not null check (outcome in ('delivered', 'duplicate', 'retry', 'failed')),
             reason text,
             primary key (person_key, feedback_id, number)
         )""",

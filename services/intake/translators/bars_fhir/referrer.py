@@ -37,7 +37,7 @@ def referred_by(message: Message, request: ServiceRequest, header: MessageHeader
     if organisation.get("ods") is None and own:
         organisation = partner.organisation.model_dump(exclude_none=True)
     if not partner.may_act_for(organisation.get("ods")):
-        explanation = "your credential does not speak for the organisation that is named as the referrer"
+        explanation = "this credential is not authorised to act for the organisation named as the referrer"
         message.fault(holder or request, ("identifier",) if holder else ("requester",), "forbidden", explanation)
     return unnamed(
         {

@@ -88,7 +88,7 @@ def _moment(text: str, column: Column, file: CsvFile) -> Any:
 
 
 def _expected(file: CsvFile) -> str:
-    return f"is no date as this file writes them: {', '.join(file.dates)}"
+    return f"is not a date in the format of this file: {', '.join(file.dates)}"
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class _Row:
             self._fault(header, text.kind, text.explanation)
         elif not text or self._mapping.file.is_nothing(text):
             if column.required:
-                self._fault(header, "required", "is required and was not given")
+                self._fault(header, "required", "is required")
         else:
             value = OF_KIND[column.kind](text, column, self._mapping.file)
             if isinstance(value, Wrong):

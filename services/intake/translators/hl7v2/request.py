@@ -126,7 +126,7 @@ def priority(message: Message, mapping: Mapping) -> str | None:
         return None
     known = mapping.priority_codes.get(fold(said)) or _PRIORITIES.get(fold(said))
     if known is None:
-        message.reading.faults.append(Fault(found.place, "value", "is none of the priorities that are agreed"))
+        message.reading.faults.append(Fault(found.place, "value", "is not one of the agreed priorities"))
     return known
 
 
