@@ -29,13 +29,13 @@ HEAD = """<!-- Made by `python -m infra.limits_page` from services/intake/limits
 
 # Limits of intake
 
-What is taken of a sender, and what it gets beyond that: always its protocol's own answer. BaRS senders get an OperationOutcome with
-BaRS' error code, the others problem details (RFC 9457), over MLLP an acknowledgement, or none where nothing can be promised. 408, 429
-and 503 say in `Retry-After` when to come again; sending again is always safe. Nothing is kept of a message that is not whole, or that
-was answered 401, 406, 413, 414, 415, 429 or 431, unless it says so here: those are only counted (`lightbulb_messages`,
-`lightbulb_mllp`, `lightbulb_http_answers`). After 408 and 503 a message may have been kept or not; a repeat is recognised. How long
-the texts and lists of a referral may be is in [referral.schema.json](../schemas/contracts/referral.schema.json); the statuses of each
-address are in `GET /openapi.json`.
+What is taken of a sender, and what it gets beyond that: always its protocol's own answer. BaRS senders get an OperationOutcome
+with BaRS' error code, the others problem details (RFC 9457), over MLLP an acknowledgement, or none where nothing can be promised.
+408, 429 and 503 say in `Retry-After` when to come again; sending again is always safe. Nothing is kept of a message that is not
+whole, or that was answered 401, 406, 413, 414, 415, 429 or 431, unless it says so here: those are only counted
+(`lightbulb_messages_total`, `lightbulb_mllp_messages_total`, `lightbulb_http_responses_total`). After 408 and 503 a message may
+have been kept or not; a repeat is recognised. How long the texts and lists of a referral may be is in
+[referral.schema.json](../schemas/contracts/referral.schema.json); the statuses of each address are in `GET /openapi.json`.
 """
 
 

@@ -56,7 +56,7 @@ async def _fill(tx: AsyncConnection, districts: frozenset[str]) -> None:
 
 
 _REMEMBER = text("""
-    insert into router.postcode_before (postcode, until, district)
+    insert into router.postcode_history (postcode, until, district)
     select postcode, clock_timestamp(), before.district
     from before full join router.postcode as now using (postcode)
     where before.district is distinct from now.district and exists (select from before)""")

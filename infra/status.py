@@ -24,10 +24,10 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
     "router": {
         "persons": "select count(*) from router.person",
-        "persons to trace": "select count(*) from router.person where tracing <> '{}'",
+        "persons to trace": "select count(*) from router.person where tracing_reasons <> '{}'",
         "cases open": 'select count(*) from router."case" where ended_at is null',
         "cases ended": 'select count(*) from router."case" where ended_at is not null',
-        "quarantined": "select count(*) from router.quarantine where resolved_at is null",
+        "dead letters": "select count(*) from router.dead_letter where resolved_at is null",
         "events unpublished": "select count(*) from router.outbox where published_at is null",
         "oldest unpublished, seconds": "select extract(epoch from clock_timestamp() - min(created_at))::int from router.outbox"
         " where published_at is null",
@@ -36,7 +36,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "feedback accepted by its carrier, or kept": "select count(*) from notifier.feedback where state = 'accepted'",
         "feedback waiting": "select count(*) from notifier.feedback where state = 'waiting'",
         "feedback failed": "select count(*) from notifier.feedback where state = 'failed'",
-        "quarantined": "select count(*) from notifier.quarantine where resolved_at is null",
+        "dead letters": "select count(*) from notifier.dead_letter where resolved_at is null",
         "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - min(composed_at))::int"
         " from notifier.feedback where state = 'waiting'",
         "oldest undelivered, reference": "select reference from notifier.feedback where state = 'waiting'"

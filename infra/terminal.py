@@ -43,7 +43,7 @@ def servers_asked() -> Iterator[None]:
 def _told(error: Exception) -> str | None:
     reason = database.reason_class(error)
     if database.sqlstate(error) in _NOT_MIGRATED:
-        return f"The database has not what this version needs ({reason}). Run `lightbulb migrate`."
+        return f"The database schema is out of date ({reason}); run `lightbulb migrate`."
     if isinstance(error, KafkaError):
         return f"Kafka does not answer ({reason}). {_THEN}"
     if isinstance(error, asyncpg.PostgresError):

@@ -44,7 +44,7 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[Step]:
     rows = await _rows(
         connection,
         reference,
-        """select received_at, partner, format, verdict, version, answer_status from intake.message
+        """select received_at, partner, format, verdict, version, response_status from intake.message
            where reference = :reference""",
     )
     return [
@@ -52,7 +52,7 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[Step]:
             row.received_at,
             "intake",
             f"{row.format} from {row.partner}: {row.verdict}" + (f", version {row.version}" if row.version else ""),
-            f"answered {row.answer_status}",
+            f"answered {row.response_status}",
         )
         for row in rows
     ]
@@ -103,14 +103,14 @@ async def _told_referrers(connection: AsyncConnection, reference: str) -> list[S
     rows = await _rows(
         connection,
         reference,
-        """select feedback.recipient, feedback.channel, feedback.told, feedback.reason, feedback.ordinal, step.key, step.value
+        """select feedback.recipient, feedback.channel, feedback.feedback_type, feedback.reason, feedback.ordinal, step.key, step.value
            from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference""",
     )
     return [
         Step(
             datetime.fromisoformat(row.value),
             f"notifier, {row.channel}",
-            f"{row.told} to {row.recipient}: {row.key}",
+            f"{row.feedback_type} to {row.recipient}: {row.key}",
             row.reason or "",
         )
         for row in rows
@@ -121,7 +121,7 @@ async def _attempted(connection: AsyncConnection, reference: str) -> list[Step]:
     rows = await _rows(
         connection,
         reference,
-        """select attempt.ended_at, attempt.number, attempt.outcome, attempt.reason, feedback.channel, feedback.told,
+        """select attempt.ended_at, attempt.number, attempt.outcome, attempt.reason, feedback.channel, feedback.feedback_type,
                   feedback.recipient
            from notifier.attempt join notifier.feedback using (person_key, feedback_id)
            where feedback.reference = :reference and attempt.outcome <> 'delivered'""",
@@ -130,7 +130,7 @@ async def _attempted(connection: AsyncConnection, reference: str) -> list[Step]:
         Step(
             row.ended_at,
             f"notifier, {row.channel}",
-            f"{row.told} to {row.recipient}: attempt {row.number}, {row.outcome}",
+            f"{row.feedback_type} to {row.recipient}: attempt {row.number}, {row.outcome}",
             row.reason or "",
         )
         for row in rows
@@ -141,15 +141,15 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Step
     rows = await _rows(
         connection,
         reference,
-        """select 'router' as service, parked.* from router.quarantine as parked where :reference = any(chain || also)
+        """select 'router' as service, parked.* from router.dead_letter as parked where :reference = any(message_group || other_groups)
            union all
-           select 'notifier', parked.* from notifier.quarantine as parked where :reference = any(chain || also)""",
+           select 'notifier', parked.* from notifier.dead_letter as parked where :reference = any(message_group || other_groups)""",
     )
     return [
         Step(
             row.first_at,
-            f"{row.service} quarantine",
-            f"{row.service}:{row.id} " + ("waits behind an earlier record" if row.waiting else "parked"),
+            f"{row.service} dead letters",
+            f"{row.service}:{row.id} " + ("waiting behind an earlier message" if row.waiting else "dead letter"),
             f"{row.reason}; {row.topic} {row.partition}@{row.offset}; {_state(row)}",
         )
         for row in rows
@@ -159,7 +159,7 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Step
 def _state(row: Row[Any]) -> str:
     if row.resolved_at is not None:
         return f"{row.resolution} {row.resolved_at:%Y-%m-%d %H:%M:%S}"
-    return "asked to be put back" if row.resubmit_at else "unresolved"
+    return "resubmitting" if row.resubmit_at else "unresolved"
 
 
 READERS = (_delivered, _handed_on, _decided, _told_hubs, _told_referrers, _attempted, _quarantined)

@@ -282,9 +282,7 @@ class CommandRefused(EventData):
         "unknown-service",
     ] = Field(description="Why")
     explanation: Line = Field(description="What to do about it, in one sentence without personal data")
-    hub_version: int | None = Field(
-        None, description="Version of (hub, case) that the hub should have decided on; none for an unknown case"
-    )
+    hub_version: int | None = Field(None, description="Current version of (hub, case); none for an unknown case")
 
 
 class FeedbackSent(EventData):
@@ -316,7 +314,9 @@ class Command(EventData):
 
     case_id: CaseId = Field(description="The case")
     person_key: PersonKey = Field(description="Whose case it is, as the event said")
-    decided_on: Annotated[int, Field(ge=1)] = Field(description="The (hub, case) version that the decision was made on")
+    expected_version: Annotated[int, Field(ge=1)] = Field(
+        description="The latest hub_version of the case that the hub had received"
+    )
     by_role: Line | None = Field(
         None, description="Role of who decided, such as 'housing support coordinator'; not a name"
     )

@@ -71,7 +71,7 @@ class Partner(Written):
     hub: HubId | None = Field(None, description="Which hub it is, where kind is hub")
     council: OnsCode | None = Field(None, description="Which district it is, where kind is council")
     formats: tuple[Format, ...] = Field((), description="What it may send")
-    speaks_for: tuple[OdsCode, ...] | Literal["any"] = Field(
+    acts_for: tuple[OdsCode, ...] | Literal["any"] = Field(
         (), description="Organisations beside itself that may be its referrals' referrer"
     )
     conformance: Literal["full", "subset"] = Field(
@@ -105,9 +105,9 @@ class Partner(Written):
         """True where its entry allows this format."""
         return format in self.formats
 
-    def may_speak_for(self, ods: str | None) -> bool:
+    def may_act_for(self, ods: str | None) -> bool:
         """True for itself, for whoever its entry names, and where no organisation is named at all."""
-        return ods is None or self.speaks_for == "any" or ods == self.ods or ods in self.speaks_for
+        return ods is None or self.acts_for == "any" or ods == self.ods or ods in self.acts_for
 
 
 class Access(Written):

@@ -55,7 +55,7 @@ MAY_HOLD = frozenset(
     {
         # what was sent, byte for byte, and what the sender's ids are made of
         "intake.message.body",
-        "intake.message.answer_body",
+        "intake.message.response_body",
         "intake.message.referral_id",
         "intake.message_key.key",
         "intake.referral.referral_id",
@@ -70,7 +70,7 @@ MAY_HOLD = frozenset(
         "router.case_event.data",
         "router.person.state",
         "router.referral.state",
-        "notifier.feedback.said",
+        "notifier.feedback.content",
         "notifier.feedback.body",
         "notifier.feedback.steps",
         # by whom MESH finds a practice: its own routing words
@@ -79,7 +79,7 @@ MAY_HOLD = frozenset(
         *(
             f"{service}.{table}.{column}"
             for service in ("router", "notifier")
-            for table in ("quarantine", "quarantine_edit")
+            for table in ("dead_letter", "dead_letter_edit")
             for column in ("key", "headers", "value")
         ),
     }

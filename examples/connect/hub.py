@@ -29,7 +29,7 @@ async def main(kafka: str, hub: str) -> None:
                         {
                             "case_id": case["case_id"],
                             "person_key": case["person_key"],
-                            "decided_on": case["hub_version"],  # what we had heard when we decided
+                            "expected_version": case["hub_version"],  # the latest that we had received
                         }
                     ).encode(),
                     key=case["person_key"].encode(),

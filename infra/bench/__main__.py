@@ -53,14 +53,16 @@ class Measured:
 
     def last_words(self) -> dict[str, float]:
         """When each referral's last awaited word came, by correlation id."""
-        return {line["correlation_id"]: _time(line) for line in self.heard if line.get("told") == self.last_word}
+        return {
+            line["correlation_id"]: _time(line) for line in self.heard if line.get("feedback_type") == self.last_word
+        }
 
     def lost(self) -> int:
         return len({post["id"] for post in self.posts} - self.last_words().keys())
 
     def repeated(self) -> int:
         said = Counter((line["correlation_id"], line["bundle_id"]) for line in self.heard if "bundle_id" in line)
-        again = sum(1 for line in self.heard if line.get("repeat"))
+        again = sum(1 for line in self.heard if line.get("duplicate"))
         return again + sum(times - 1 for times in said.values())
 
 
@@ -131,7 +133,7 @@ def _measure(
     posts = [json.loads(line) for line in out.read_text().splitlines()]
     heard = _wait_until_heard(inbox, offset, {post["id"] for post in posts}, last)
     after = _cpu(running)
-    ended = max((_time(line) for line in heard if line.get("told") == last), default=time.time())
+    ended = max((_time(line) for line in heard if line.get("feedback_type") == last), default=time.time())
     first = min(post["at"] for post in posts)
     cpu = {process: after[process] - before.get(process, 0.0) for process in after} | {"load": spent}
     return Measured(name, posts, heard, last, ended - first, cpu)
@@ -156,7 +158,7 @@ def _wait_until_heard(inbox: Path, offset: int, ids: set[str], last: str) -> lis
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         lines = _lines(inbox, offset)
-        if ids <= {line.get("correlation_id") for line in lines if line.get("told") == last}:
+        if ids <= {line.get("correlation_id") for line in lines if line.get("feedback_type") == last}:
             return lines
         if time.monotonic() > deadline:
             return lines

@@ -88,7 +88,7 @@ class Inputs:
     def _accepted(self, number: int) -> Record:
         hub = self._hubs.hub_for_district(self._place(number)[1], datetime.now(UTC).date())
         case = case_id_of(_key(number), _reference(number, "A"))
-        data = Accept(case_id=case, person_key=_key(number), decided_on=1)
+        data = Accept(case_id=case, person_key=_key(number), expected_version=1)
         return self._record(number, data, hub_command(hub.id if hub else self._hubs.triage.id))
 
     def _place(self, number: int) -> tuple[str, str]:

@@ -77,7 +77,7 @@ class System:
     def _is_new(self, received: Received) -> None:
         known = self.taken.get(received.request_id)
         if known == received.digest:
-            self._write({"at": _now(), "request_id": received.request_id, "repeat": True})
+            self._write({"at": _now(), "request_id": received.request_id, "duplicate": True})
             raise Refused(409, "duplicate", "this message was taken before")
         if known is not None:
             raise Refused(409, "conflict", "another message was taken under this X-Request-Id")
@@ -150,12 +150,12 @@ def in_brief(received: Received, bundle: Resource) -> dict[str, Any]:
         "answers": one["MessageHeader"]["response"]["identifier"],
         "reference": _reference(request),
         "status": task.get("status"),
-        "told": _code(task.get("businessStatus")),
+        "feedback_type": _code(task.get("businessStatus")),
         "reason": _code(task.get("statusReason")),
         "service_request": request.get("status"),
         "encounter": one.get("Encounter", {}).get("status"),
-        "found": [[_code(found["type"]), _code(found["valueCodeableConcept"])] for found in _findings(task)],
-        "done": list(_done(task, resources)),
+        "findings": [[_code(found["type"]), _code(found["valueCodeableConcept"])] for found in _findings(task)],
+        "completed_actions": list(_done(task, resources)),
         "names_person": any(one.get("Patient", {}).get(name) for name in ("identifier", "name", "birthDate")),
     }
 

@@ -68,7 +68,7 @@ class Case:
     recorded: set[str] = field(default_factory=set)
     ending: set[tuple[str, str]] = field(default_factory=set)
     awaiting: str | None = None
-    decided_on: int = 0
+    expected_version: int = 0
 
     @property
     def is_ours(self) -> bool:
@@ -132,8 +132,8 @@ def _is_to_do(case: Case, step: Step) -> bool:
 
 
 def command(case: Case, step: Step, visits: Visits) -> Send:
-    """The command for a step. Its id is made from the version that it was decided on: a repeat is recognised."""
-    data = {"case_id": case.id, "person_key": case.person_key, "decided_on": case.version}
+    """The command for a step. Its id is made from the version that it expects: a repeat is recognised."""
+    data = {"case_id": case.id, "person_key": case.person_key, "expected_version": case.version}
     data |= {"by_role": "housing support coordinator"} | SAYS[step.name](case, step.argument, visits)
     return Send(
         str(uuid.uuid5(uuid.NAMESPACE_OID, f"{case.hub}:{case.id}:{step.name}:{case.version}")), step.name, data
@@ -332,7 +332,7 @@ class Work:
         case = self.cases.get((heard.hub, heard.data["case_id"]))
         if case is None or case.awaiting != heard.data["command_id"]:
             return self.inbox.note(heard, None, **said)
-        if heard.data["reason"] != "stale" and case.version == case.decided_on:
+        if heard.data["reason"] != "stale" and case.version == case.expected_version:
             return self.inbox.note(heard, None, **said, fault=f"its {heard.data['command']} was refused")
         case.awaiting = None
         case.ending.clear()
@@ -346,7 +346,7 @@ class Work:
             case = self.cases[key]
             for step in self._steps(case):
                 send = command(case, step, self.visits)
-                case.awaiting, case.decided_on = send.id, case.version
+                case.awaiting, case.expected_version = send.id, case.version
                 case.ending.update(case.open_needs() if step.name == "complete" else ())
                 commands.append((case, send))
         await self.client.deliver(*commands)

@@ -91,15 +91,15 @@ class Watch:
         self.seen.hub(heard, line["id"], told)
 
     def _gp_line(self, line: Mapping[str, Any]) -> None:
-        if line.get("repeat"):
+        if line.get("duplicate"):
             return
         told = Told(
             partner=self.gp_partner,
             id=line["bundle_id"],
-            what=line["told"],
+            what=line["feedback_type"],
             status=line["status"],
             at=line["at"],
-            done=tuple(action or service for service, action in line["done"]),
+            done=tuple(action or service for service, action in line["completed_actions"]),
             via="FHIR",
             names_person=line["names_person"],
         )
@@ -159,9 +159,11 @@ class Watch:
 
 
 def _fetched(partner: str, one: Mapping[str, Any]) -> Told:
-    done = tuple(act.get("action") or act["service"]["code"] for act in one.get("done", []))
+    done = tuple(act.get("action") or act["service"]["code"] for act in one.get("completed_actions", []))
     full = one["detail"] == "full"
-    return Told(partner, one["id"], one.get("told"), one["status"], one["at"], done, "mailbox", names_person=full)
+    return Told(
+        partner, one["id"], one.get("feedback_type"), one["status"], one["at"], done, "mailbox", names_person=full
+    )
 
 
 # ---- MESH ----------------------------------------------------------------------------------------------------------------

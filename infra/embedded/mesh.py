@@ -39,7 +39,7 @@ def start(data: Path, mailboxes: list[str]) -> Mesh:
     """The sandbox on `<data>/mesh`. Mailboxes are added to those that are there already. Raises ValueError for a bad name."""
     for name in mailboxes:
         if not MAILBOX.fullmatch(name):
-            raise ValueError(f"{name!r} is no mailbox: capital letters and digits only")
+            raise ValueError(f"{name!r} is not a mailbox: capital letters and digits only")
     folder = data.resolve() / "mesh"
     claim = Claim(folder)
     try:

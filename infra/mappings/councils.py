@@ -96,7 +96,7 @@ def _read(column: Column, directory: Directory) -> str:
     said = [_coded(column.codes), *(_need(need, directory, name) for name, need in column.needs.items())]
     said += [f"{code(name)}: {words}" for name, words in column.flags.items()]
     said += [f"yes: {_asked(column.need, directory)}"] if column.need else []
-    said += [f"yes: {code(column.flag.code)}, {column.flag.words}"] if column.flag else []
+    said += [f"yes: {code(column.flag.code)}, {column.flag.text}"] if column.flag else []
     said += [f"several are separated by {code(column.separator)}"] if column.separator else []
     said += [f"{column.width} digits: zeros that a spreadsheet took away are put back"] if column.width else []
     said += [f"{column.order.replace('-', ' ')}"] if column.order else []
@@ -113,7 +113,7 @@ def _need(need: Need, directory: Directory, name: str) -> str:
 
 
 def _asked(need: Need, directory: Directory) -> str:
-    words = f" ({need.words})" if need.words else ""
+    words = f" ({need.text})" if need.text else ""
     return f"{directory.offer(need.service).label}{words}"
 
 

@@ -107,5 +107,5 @@ def _needs(form: Form, directory: Directory) -> Iterator[tuple[str, ...]]:
 def _consents(form: Form) -> Iterator[tuple[str, ...]]:
     for question, one in form.consents.items():
         notes = f"; with a yes: {', '.join(code(note) for note in one.noted)}" if one.noted else ""
-        yield code(question), one.words, ("an answer" if one.required else "") + notes
+        yield code(question), one.label, ("an answer" if one.required else "") + notes
     yield from ((code(note), words.lower(), "") for note, words in NOTES.items())

@@ -132,5 +132,5 @@ def _notes(mapping: Agreed) -> Iterator[tuple[str, str]]:
 
 
 def _words(mapping: Agreed) -> Iterator[tuple[str, ...]]:
-    for one in mapping.words:
+    for one in mapping.reason_fields:
         yield one.read_from, one.label, "; ".join(_meanings(one.values))

@@ -81,14 +81,14 @@ def _index(known: partners.Partners) -> list[str]:
         "For each partner, what it may send and the page that says how that is read. A place such as `person.birth_date` is one of our",
         "own referral, whose fields are in [referral.schema.json](../../schemas/contracts/referral.schema.json).",
         "",
-        *table(("partner", "sends", "speaks for", "hears by"), _rows(known)),
+        *table(("partner", "sends", "acts for", "feedback by"), _rows(known)),
     ]
 
 
 def _rows(known: partners.Partners) -> Iterator[tuple[str, ...]]:
     for partner in known:
         if partner.formats:
-            others = "anybody" if partner.speaks_for == "any" else ", ".join(("itself", *partner.speaks_for))
+            others = "anybody" if partner.acts_for == "any" else ", ".join(("itself", *partner.acts_for))
             sends = ", ".join(f"[{sent}]({_page(partner, sent)})" for sent in partner.formats)
             yield f"{partner.name} ({code(partner.id)})", sends, others, partner.feedback.channel
 

@@ -26,13 +26,13 @@ async def edit(
 ) -> Row:
     """Keep an edit beside the original, with who and why; returns the row as it waits then. Raises EditRefused.
 
-    A row that named nobody, or no chain, waits where the edited record belongs.
+    A row that named nobody, or no message group, waits where the edited record belongs.
     """
     if row.resolved_at is not None:
         raise EditRefused(f"{row.name} is {row.state} already; nothing was kept")
     record = _keyed(replace(row.record, value=value, headers=_merged(row.record.headers, headers)))
-    person_key, chains = belongs(row, record)
-    moved = replace(row, person_key=person_key, chains=chains or row.chains)
+    person_key, message_groups = belongs(row, record)
+    moved = replace(row, person_key=person_key, message_groups=message_groups or row.message_groups)
     if not dry_run:
         async with engine.begin() as tx:
             await _move(tx, row, moved)
@@ -43,16 +43,16 @@ async def edit(
 
 async def _keep(tx: Transaction, row: Row, record: Record, by: By) -> None:
     await tx.execute(
-        text(f"""insert into {row.service}.quarantine_edit (person_key, quarantine_id, key, headers, value, who, why)
-                 values (:person_key, :id, :key, :headers, :value, :who, :why)"""),  # noqa: S608 - a name of ours
+        text(f"""insert into {row.service}.dead_letter_edit (person_key, dead_letter_id, key, headers, value, operator, reason)
+                 values (:person_key, :id, :key, :headers, :value, :operator, :reason)"""),  # noqa: S608 - a name of ours
         {
             "person_key": row.person_key,
             "id": row.id,
             "key": record.key if record.key != row.record.key else None,
             "headers": headers_kept(record.headers),
             "value": record.value,
-            "who": by.who,
-            "why": by.why,
+            "operator": by.operator,
+            "reason": by.reason,
         },
     )
 
@@ -74,14 +74,14 @@ def _merged(original: tuple[tuple[str, bytes], ...], given: Mapping[str, str]) -
 
 
 def belongs(row: Row, record: Record) -> tuple[str, tuple[str, ...]]:
-    """(person_key, chains) of an edited record; raises EditRefused where it cannot be read, or is another person's."""
-    person_key, chains = _read(row.service, record)
+    """(person_key, message_groups) of an edited record; raises EditRefused where it cannot be read, or is another person's."""
+    person_key, message_groups = _read(row.service, record)
     if person_key != row.person_key and row.person_key != UNKNOWN:
         raise EditRefused(
             f"{row.name}: the edit names another person key; a record stays with the person it came for."
             " Discard it, and have it sent again."
         )
-    return person_key, chains
+    return person_key, message_groups
 
 
 def _read(service: str, record: Record) -> tuple[str, tuple[str, ...]]:
@@ -89,7 +89,7 @@ def _read(service: str, record: Record) -> tuple[str, tuple[str, ...]]:
         read = read_record(record)
         if isinstance(read, Unreadable):
             raise _unreadable(read.reason)
-        return read.person_key, (read.chain,)
+        return read.person_key, (read.message_group,)
     try:
         event = cloudevents.decode(record, CASE_EVENTS)
     except Undecodable as fault:
@@ -112,13 +112,13 @@ def _unreadable(reason: str) -> EditRefused:
 async def _move(tx: Transaction, row: Row, to: Row) -> None:
     given = {"new": to.person_key, "key": row.person_key, "id": row.id}
     moved = await tx.scalar(
-        text(f"""update {row.service}.quarantine set person_key = :new, chain = :chain, also = :also
+        text(f"""update {row.service}.dead_letter set person_key = :new, message_group = :message_group, other_groups = :other_groups
                  where person_key = :key and id = :id and resolved_at is null returning id"""),  # noqa: S608 - a name of ours
-        {**given, "chain": to.chains[0], "also": list(to.chains[1:])},
+        {**given, "message_group": to.message_groups[0], "other_groups": list(to.message_groups[1:])},
     )
     if moved is None:
         raise EditRefused(f"{row.name} was resolved meanwhile; nothing was kept")
     await tx.execute(
-        text(f"update {row.service}.quarantine_edit set person_key = :new where person_key = :key and quarantine_id = :id"),  # noqa: S608 - a name of ours
+        text(f"update {row.service}.dead_letter_edit set person_key = :new where person_key = :key and dead_letter_id = :id"),  # noqa: S608 - a name of ours
         given,
     )  # fmt: skip

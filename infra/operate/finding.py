@@ -18,14 +18,14 @@ SERVICES = ("router", "notifier")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which rows; what is none is not asked about. `reason` and `chain` match from the beginning."""
+    """Which rows; what is none is not asked about. `reason` and `message_group` match from the beginning."""
 
     service: str | None = None
     reason: str | None = None
     topic: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    chain: str | None = None
+    message_group: str | None = None
     resolved: bool = False
     """Those that are resolved as well."""
 
@@ -37,7 +37,7 @@ class Row:
     service: str
     id: int
     person_key: str
-    chains: tuple[str, ...]
+    message_groups: tuple[str, ...]
     record: Record
     reason: str
     correlation_id: str | None
@@ -60,10 +60,10 @@ class Row:
 
     @property
     def state(self) -> str:
-        """applied, discarded, repeat (of one that was applied), asked (to be put back), waits (behind another), or parked."""
+        """applied, discarded, duplicate (of one that was applied), resubmitting, waiting (behind another), or open."""
         if self.resolved_at is not None:
             return self.resolution or "resolved"
-        return "waits" if self.waiting else "asked" if self.resubmit_at else "parked"
+        return "waiting" if self.waiting else "resubmitting" if self.resubmit_at else "open"
 
     def as_dict(self) -> dict[str, Any]:
         """For programs; no personal data."""
@@ -74,7 +74,7 @@ class Row:
             "topic": self.record.topic,
             "partition": self.record.partition,
             "offset": self.record.offset,
-            "chains": [masked.chain(chain) for chain in self.chains],
+            "message_groups": [masked.message_group(group) for group in self.message_groups],
             "correlation_id": masked.correlation(self.correlation_id),
             "attempts": self.attempts,
             "first_at": self.first_at.isoformat(),
@@ -103,7 +103,7 @@ _WHERE = """
     and (cast(:topic as text) is null or topic = :topic)
     and (cast(:since as timestamptz) is null or first_at >= :since)
     and (cast(:until as timestamptz) is null or first_at < :until)
-    and (cast(:chain as text) is null or starts_with(chain, :chain) or :chain = any(also))"""
+    and (cast(:message_group as text) is null or starts_with(message_group, :message_group) or :message_group = any(other_groups))"""
 
 
 def _given(filters: Filters) -> dict[str, Any]:
@@ -113,17 +113,17 @@ def _given(filters: Filters) -> dict[str, Any]:
         "topic": filters.topic,
         "since": filters.since,
         "until": filters.until,
-        "chain": filters.chain,
+        "message_group": filters.message_group,
     }
 
 
 async def rows_where(tx: Transaction, service: str, where: str, given: Mapping[str, Any]) -> list[Row]:
-    found = await tx.execute(text(f"select * from {service}.quarantine where {where} order by id"), given)  # noqa: S608 - a name of ours
+    found = await tx.execute(text(f"select * from {service}.dead_letter where {where} order by id"), given)  # noqa: S608 - a name of ours
     return [
         Row(
             service=service,
             record=Record(row.topic, row.partition, row.offset, row.key, row.value, headers_of(row.headers)),
-            chains=(row.chain, *row.also),
+            message_groups=(row.message_group, *row.other_groups),
             **{name: getattr(row, name) for name in _SAME},
         )
         for row in found
@@ -145,7 +145,7 @@ async def named(engine: AsyncEngine, names: Iterable[str]) -> list[Row]:
 async def _named(tx: Transaction, name: str) -> Row:
     service, _, number = name.partition(":")
     if service not in SERVICES or not number.isdecimal():
-        raise NoSuchRow(f"{name} is no id of a row. Ids look like router:17; `lightbulb quarantine list` shows them.")
+        raise NoSuchRow(f"{name} is not a valid id. Ids look like router:17; `lightbulb quarantine list` shows them.")
     found = await rows_where(tx, service, "id = :id", {"id": int(number)}) if len(number) < 19 else []
     if not found:
         raise NoSuchRow(f"{name} is not in quarantine. `lightbulb quarantine list --resolved` shows all that ever was.")

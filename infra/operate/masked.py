@@ -9,8 +9,8 @@ from typing import Any
 
 # fmt: off
 SHOWN = frozenset({
-    "reference", "version", "case_id", "person_key", "hub_version", "decided_on", "status", "business_status",
-    "pathway", "district", "home_hub", "holder", "role", "to_hub", "from_hub", "refer_to", "reason", "reasons", "told", "service",
+    "reference", "version", "case_id", "person_key", "hub_version", "expected_version", "status", "business_status",
+    "pathway", "district", "home_hub", "holder", "role", "to_hub", "from_hub", "refer_to", "reason", "reasons", "feedback_type", "service",
     "needs", "open_needs", "directory_version", "code", "kind", "format", "channel", "stage", "category", "finding", "command",
     "joined", "updated", "refused", "feedback_id", "partner", "answer", "decided_by", "size", "nhs_number_status", "domain", "score",
 })
@@ -23,7 +23,9 @@ HEADERS = frozenset({
 # fmt: on
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,119}")
-_CHAIN = re.compile(r"LB(-[0-9A-Z]{1,8}){1,4}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9.-]{1,120}/\d+/\d+")
+_MESSAGE_GROUP = re.compile(
+    r"LB(-[0-9A-Z]{1,8}){1,4}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9.-]{1,120}/\d+/\d+"
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 _NHS_NUMBER = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
 
@@ -43,9 +45,9 @@ def headers(pairs: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
     }
 
 
-def chain(told: str) -> str:
+def message_group(told: str) -> str:
     """What waits behind a record: our reference, a case, or its place. What else a broken record called it is masked."""
-    return told if _CHAIN.fullmatch(told) else "(chain)"
+    return told if _MESSAGE_GROUP.fullmatch(told) else "(group)"
 
 
 def correlation(told: str | None) -> str | None:

@@ -24,7 +24,7 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Re
 Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Where it was read.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Parked since, such as 2026-11-23T08:00.")]  # fmt: skip
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Parked before.")]
-Chain = Annotated[str | None, typer.Option("--chain", metavar="TEXT", help="Our reference, or the case, that it belongs to.")]  # fmt: skip
+MessageGroup = Annotated[str | None, typer.Option("--group", metavar="TEXT", help="Message group: a reference or a case.")]  # fmt: skip
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be touched, and touch nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Edit = Annotated[

@@ -26,7 +26,7 @@ async def show(engine: AsyncEngine, row: Row, personal: By | None) -> dict[str, 
         if personal is not None:
             await record_action(tx, row.service, "show personal", personal, {"ids": [row.id]})
         edits = (await tx.execute(_edits(row.service), {"key": row.person_key, "id": row.id})).all()
-        actions = (await tx.execute(_actions(row.service), {"what": json.dumps({"ids": [row.id]})})).all()
+        actions = (await tx.execute(_actions(row.service), {"details": json.dumps({"ids": [row.id]})})).all()
     return {
         **row.as_dict(),
         "headers": _headers(row.record.headers, personal),
@@ -34,15 +34,15 @@ async def show(engine: AsyncEngine, row: Row, personal: By | None) -> dict[str, 
         "edits": [
             {
                 "at": edit.at.isoformat(),
-                "who": edit.who,
-                "why": edit.why,
+                "operator": edit.operator,
+                "reason": edit.reason,
                 "headers": _headers(headers_of(edit.headers), personal),
                 "value": _value(edit.value, personal),
             }
             for edit in edits
         ],
         "actions": [
-            {"at": action.at.isoformat(), "action": action.action, "who": action.who, "why": action.why}
+            {"at": action.at.isoformat(), "action": action.action, "operator": action.operator, "reason": action.reason}
             for action in actions
         ],
     }
@@ -50,12 +50,12 @@ async def show(engine: AsyncEngine, row: Row, personal: By | None) -> dict[str, 
 
 def _edits(service: str) -> TextClause:
     return text(
-        f"select * from {service}.quarantine_edit where person_key = :key and quarantine_id = :id order by id"  # noqa: S608 - a name of ours
+        f"select * from {service}.dead_letter_edit where person_key = :key and dead_letter_id = :id order by id"  # noqa: S608 - a name of ours
     )
 
 
 def _actions(service: str) -> TextClause:
-    return text(f"select * from {service}.operator_action where what @> cast(:what as jsonb) order by id")  # noqa: S608 - a name of ours
+    return text(f"select * from {service}.operator_action where details @> cast(:details as jsonb) order by id")  # noqa: S608 - a name of ours
 
 
 def _headers(pairs: tuple[tuple[str, bytes], ...], personal: By | None) -> dict[str, str]:
@@ -97,7 +97,7 @@ class Planned:
 async def plan_resubmit(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planned]:
     """The rows that would be put back, those that follow them, as repeats or because they wait behind, and those that stay."""
     beside, named = await _beside(engine, rows), {row.name for row in rows}
-    touched = [row for row in rows if row.state == "parked"]
+    touched = [row for row in rows if row.state == "open"]
     same = {(*_event(row), row.record.value) for row in touched if row.event_id is not None}
     repeats = [row for row in beside if row.name not in named and (*_event(row), row.record.value) in same]
     behind = _behind(beside, {row.name for row in (*touched, *repeats)})
@@ -109,13 +109,13 @@ async def plan_resubmit(engine: AsyncEngine, rows: Sequence[Row]) -> list[Planne
 def _resubmitting(row: Row, behind: str | None) -> Planned:
     after = f"waits behind {behind}, which is not among these" if behind else ""
     match row.state:
-        case "parked":
+        case "open":
             return Planned(row, "resubmit", after, behind)
-        case "asked":
-            return Planned(row, "stays", f"asked for already{'; ' if behind else ''}{after}", behind)
-        case "waits" if behind is None:
+        case "resubmitting":
+            return Planned(row, "stays", f"resubmitted already{'; ' if behind else ''}{after}", behind)
+        case "waiting" if behind is None:
             return Planned(row, "follows", "goes by itself after what it waits behind")
-        case "waits":
+        case "waiting":
             return Planned(row, "stays", after, behind)
         case _:
             return Planned(row, "stays", f"{row.state} already")
@@ -161,13 +161,13 @@ def _behind(rows: Sequence[Row], touched: Collection[str]) -> dict[str, str]:
     held: dict[tuple[str, str, str], str] = {}
     behind: dict[str, str] = {}
     for row in rows:
-        chains = [(row.service, row.person_key, chain) for chain in row.chains]
-        before = next((held[chain] for chain in chains if chain in held), None)
+        groups = [(row.service, row.person_key, group) for group in row.message_groups]
+        before = next((held[group] for group in groups if group in held), None)
         if before is not None:
             behind[row.name] = before
-        if before is not None or not (row.name in touched or row.state != "parked"):
-            for chain in chains:
-                held.setdefault(chain, row.name)
+        if before is not None or not (row.name in touched or row.state != "open"):
+            for group in groups:
+                held.setdefault(group, row.name)
     return behind
 
 
@@ -202,11 +202,11 @@ def _ids(rows: Sequence[Row]) -> dict[str, Any]:
 
 _LOCKED = """
     with locked as (
-        select person_key, id from {service}.quarantine
+        select person_key, id from {service}.dead_letter
         where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and resolved_at is null
         order by id for update
     )
-    update {service}.quarantine as parked set """
+    update {service}.dead_letter as parked set """
 _THESE = """
     from locked where parked.person_key = locked.person_key and parked.id = locked.id"""
 _RESUBMIT = (
@@ -229,6 +229,6 @@ async def outcome(engine: AsyncEngine, rows: Sequence[Row], seconds: float) -> l
                 for name in SERVICES
                 for row in await finding.rows_where(tx, name, "id = any(:ids)", {"ids": ids[name]})
             ]
-        if all(row.state != "asked" for row in now) or asyncio.get_running_loop().time() > deadline:
+        if all(row.state != "resubmitting" for row in now) or asyncio.get_running_loop().time() > deadline:
             return now
         await asyncio.sleep(0.2)

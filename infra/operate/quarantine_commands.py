@@ -15,10 +15,10 @@ from infra.operate.edits import EditRefused
 from infra.operate.finding import Filters, Row
 from infra.operate.options import (
     AsJson,
-    Chain,
     DryRun,
     Edit,
     Header,
+    MessageGroup,
     Reason,
     Service,
     Since,
@@ -56,7 +56,7 @@ def list_rows(
     topic: Topic = None,
     since: Since = None,
     until: Until = None,
-    chain: Chain = None,
+    message_group: MessageGroup = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved as well.")] = False,
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
@@ -65,12 +65,12 @@ def list_rows(
 
     Example:  lightbulb quarantine list --service router --reason decision
     """
-    filters = _filters(service, reason, topic, since, until, chain, resolved=resolved)
+    filters = _filters(service, reason, topic, since, until, message_group, resolved=resolved)
     rows = run(data, lambda engine: finding.find(engine, filters))
     if as_json:
         console.print_json(data=[row.as_dict() for row in rows])
     else:
-        console.print(_table(rows) if rows else "Nothing in quarantine is that.")
+        console.print(_table(rows) if rows else "No matching dead letters.")
 
 
 @quarantine_commands.command()
@@ -103,7 +103,7 @@ def resubmit(
     topic: Topic = None,
     since: Since = None,
     until: Until = None,
-    chain: Chain = None,
+    message_group: MessageGroup = None,
     edit: Edit = None,
     header: Header = None,
     who: Who = None,
@@ -119,7 +119,7 @@ def resubmit(
 
     Example:  lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
     """
-    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
+    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
     by = _named(who, why, "--edit") if edit else somebody(who, why)
     correction = _correction(edit, header)
 
@@ -131,7 +131,7 @@ def resubmit(
 
     planned, came = run(data, resubmitting)
     _tell(planned, came, dry_run=dry_run, as_json=as_json)
-    if any(row.state == "parked" for row in came):
+    if any(row.state == "open" for row in came):
         raise typer.Exit(1)
 
 
@@ -146,7 +146,7 @@ def discard(
     topic: Topic = None,
     since: Since = None,
     until: Until = None,
-    chain: Chain = None,
+    message_group: MessageGroup = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
@@ -155,7 +155,7 @@ def discard(
 
     Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent by mistake, the practice sent it anew"
     """
-    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, chain))
+    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
     by = _named(who, why, "discard")
 
     async def discarding(engine: AsyncEngine) -> Done:
@@ -175,13 +175,13 @@ def _filters(
     topic: str | None,
     since: str | None,
     until: str | None,
-    chain: str | None,
+    message_group: str | None,
     *,
     resolved: bool = False,
 ) -> Filters:
     if service is not None and service not in finding.SERVICES:
         raise typer.BadParameter("router or notifier", param_hint="--service")
-    return Filters(service, reason, topic, *between(since, until), chain, resolved)
+    return Filters(service, reason, topic, *between(since, until), message_group, resolved)
 
 
 def _chosen(ids: Sequence[str] | None, all_of_them: bool, filters: Filters) -> Filters | None:
@@ -241,36 +241,40 @@ def _tell(planned: Sequence[Planned], came: Sequence[Row], *, dry_run: bool, as_
         console.print_json(data=told)
         return
     if not planned:
-        console.print("Nothing in quarantine is that: nothing was touched.")
+        console.print("No matching dead letters. Nothing was changed.")
         return
     now = {row.name: row for row in came}
     shown = Table(
         box=None, header_style="bold", title="Nothing was touched." if dry_run else None, title_justify="left"
     )
-    for column in ("id", "place", "chain", "what", "now"):
+    for column in ("id", "place", "group", "what", "now"):
         shown.add_column(column, overflow="fold")
     for one in planned:
         row = now.get(one.row.name)
         what = one.what + (f": {one.why}" if one.why else "")
-        shown.add_row(*map(escape, (one.row.name, one.row.place, masked.chain(one.row.chains[0]), what, _now(row))))
+        shown.add_row(
+            *map(
+                escape, (one.row.name, one.row.place, masked.message_group(one.row.message_groups[0]), what, _now(row))
+            )
+        )
     console.print(shown)
     held = {one.row.name for one in planned if one.behind}
-    if any(row.state == "asked" and row.name not in held for row in came):
-        complaints.print("Asked for, and no service has tried yet: is one running? It will, as soon as it is.")
+    if any(row.state == "resubmitting" and row.name not in held for row in came):
+        complaints.print("Resubmitted, but no service has tried it yet. Check that the service is running.")
 
 
 def _now(row: Row | None) -> str:
     if row is None:
         return ""
-    return f"parked again: {row.reason}" if row.state == "parked" else row.state
+    return f"failed again: {row.reason}" if row.state == "open" else row.state
 
 
 def _table(rows: Sequence[Row]) -> Table:
     shown = Table(box=None, header_style="bold")
-    for column in ("id", "state", "since (UTC)", "chain"):
+    for column in ("id", "state", "since (UTC)", "group"):
         shown.add_column(column, no_wrap=True)
     shown.add_column("reason", overflow="fold")
     for row in rows:
-        chain = masked.chain(row.chains[0])
-        shown.add_row(*map(escape, (row.name, row.state, f"{row.first_at:%Y-%m-%d %H:%M}", chain, row.reason)))
+        message_group = masked.message_group(row.message_groups[0])
+        shown.add_row(*map(escape, (row.name, row.state, f"{row.first_at:%Y-%m-%d %H:%M}", message_group, row.reason)))
     return shown

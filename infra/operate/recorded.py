@@ -14,13 +14,14 @@ from services.messaging.database import Transaction
 class By:
     """Who does it, and why."""
 
-    who: str
-    why: str | None = None
+    operator: str
+    reason: str | None = None
 
 
 async def record_action(tx: Transaction, service: str, action: str, by: By, what: Mapping[str, Any]) -> None:
     """Keep who did what, and why. `what` names rows and hubs, never a person."""
     await tx.execute(
-        text(f"insert into {service}.operator_action (action, who, why, what) values (:action, :who, :why, cast(:what as jsonb))"),  # noqa: S608 - a name of ours
-        {"action": action, "who": by.who, "why": by.why, "what": json.dumps(what)},
-    )  # fmt: skip
+        text(f"""insert into {service}.operator_action (action, operator, reason, details)
+                 values (:action, :operator, :reason, cast(:details as jsonb))"""),  # noqa: S608 - a name of ours
+        {"action": action, "operator": by.operator, "reason": by.reason, "details": json.dumps(what)},
+    )

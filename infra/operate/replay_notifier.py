@@ -29,18 +29,18 @@ from services.notifier.receiver import Receiver
 from services.router.batch import SOURCE
 
 SCHEMA, OTHER = "notifier", "replay_notifier"
-TABLES = ("input", "feedback", "conversation", "outbox", "quarantine", "quarantine_edit")
+TABLES = ("input", "feedback", "conversation", "outbox", "dead_letter", "dead_letter_edit")
 BATCH = 500
 PASSES = 5
 
 LINES: Lines = {
     # A feedback that restates the whole position was composed again when an earlier one had failed: its ids are the same.
     "feedback": f"""
-        select person_key, concat_ws(' ', feedback_id, reference, caused_by, recipient, channel, told, status, ordinal, correlation_id,
-            case when exists (
+        select person_key, concat_ws(' ', feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
+            correlation_id, case when exists (
                 select from {SCHEMA}.feedback as restated where restated.person_key = told.person_key
-                and restated.feedback_id = told.feedback_id and restated.said ->> 'restates' = 'true')
-            then 'restated' else md5(said::text) || md5(body) || ids::text end) as line
+                and restated.feedback_id = told.feedback_id and restated.content ->> 'is_restatement' = 'true')
+            then 'restated' else md5(content::text) || md5(body) || ids::text end) as line
         from {{schema}}.feedback as told""",
     "conversation": """
         select person_key, concat_ws(' ', reference, recipient, channel, last) as line from {schema}.conversation""",
@@ -125,32 +125,32 @@ async def _sources(tx: Transaction, today: Source) -> dict[str | None, Source]:
         raise CannotReplay(str(fault)) from None
     if unknown := sorted(set(await tx.scalars(text(_VERSIONS))) - found.keys()):
         raise CannotReplay(
-            f"Feedback was composed with version {', '.join(unknown)}, which notifier.composing_version does not keep."
+            f"Feedback was composed with version {', '.join(unknown)}, which notifier.template_version does not keep."
             " Nothing else holds its words: without that row it cannot be composed again."
         )
     return found
 
 
 _VERSIONS = f"""
-    select composed_with from {SCHEMA}.input where composed_with is not null
-    union select composed_with from {SCHEMA}.feedback where composed_with is not null"""
+    select template_version from {SCHEMA}.input where template_version is not null
+    union select template_version from {SCHEMA}.feedback where template_version is not null"""
 
 
 async def _as_then(tx: Transaction, by_version: Mapping[str | None, Composing], records: Sequence[Record]) -> AsThen:
     given = {"ids": [event_id(record) for record in records], "keys": [(r.key or b"").decode() for r in records]}
     told: defaultdict[tuple[str, str], list[str | None]] = defaultdict(list)
     for row in await tx.execute(text(_TOLD), given):
-        told[row.caused_by, row.reference].append(row.composed_with)
-    taken = {row.event_id: row.composed_with for row in await tx.execute(text(_TAKEN), given)}
+        told[row.caused_by, row.reference].append(row.template_version)
+    taken = {row.event_id: row.template_version for row in await tx.execute(text(_TAKEN), given)}
     return AsThen(by_version, told, taken)
 
 
 _TOLD = f"""
-    select caused_by, reference, composed_with from {SCHEMA}.feedback
+    select caused_by, reference, template_version from {SCHEMA}.feedback
     where person_key = any(cast(:keys as text[])) and caused_by = any(cast(:ids as text[]))
     group by 1, 2, 3 order by min(composed_at)"""
 _TAKEN = f"""
-    select event_id, composed_with from {SCHEMA}.input
+    select event_id, template_version from {SCHEMA}.input
     where person_key = any(cast(:keys as text[])) and event_id = any(cast(:ids as text[]))"""
 
 _MISSING = f"""
@@ -160,19 +160,19 @@ _MISSING = f"""
       and not exists (
         select from {OTHER}.input as taken where taken.person_key = event.person_key and taken.event_id = event.id)
       and not exists (
-        select from {OTHER}.quarantine as failed where failed.person_key = event.person_key and failed.event_id = event.id)"""
+        select from {OTHER}.dead_letter as failed where failed.person_key = event.person_key and failed.event_id = event.id)"""
 
 
 async def _otherwise(tx: Transaction) -> _Otherwise:
     found = _Otherwise()
     for row in await tx.execute(
-        text(f"""select event_id, chain, also from {SCHEMA}.quarantine
+        text(f"""select event_id, message_group, other_groups from {SCHEMA}.dead_letter
                  where event_id is not null and (resolved_at is null or resolution = 'discarded')""")
     ):
-        found.untold[row.event_id].update((row.chain, *row.also))
+        found.untold[row.event_id].update((row.message_group, *row.other_groups))
     for row in await tx.execute(
-        text(f"""select parked.key, edit.headers, edit.value from {SCHEMA}.quarantine as parked
-                 join {SCHEMA}.quarantine_edit as edit on edit.person_key = parked.person_key and quarantine_id = parked.id
+        text(f"""select parked.key, edit.headers, edit.value from {SCHEMA}.dead_letter as parked
+                 join {SCHEMA}.dead_letter_edit as edit on edit.person_key = parked.person_key and dead_letter_id = parked.id
                  where resolution = 'applied' order by edit.id""")
     ):
         record = Record(CASE_EVENT, 0, 0, row.key, row.value, headers_of(row.headers))

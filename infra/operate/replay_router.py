@@ -31,8 +31,8 @@ TABLES = (
     "input",
     "case_event",
     "outbox",
-    "quarantine",
-    "quarantine_edit",
+    "dead_letter",
+    "dead_letter_edit",
 )
 
 APART = 10_000
@@ -50,7 +50,7 @@ LINES: Lines = {
     # All but the context of its trace: another step of it, where the replay is traced and the router was not.
     "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '
                         || regexp_replace(headers, ', "traceparent": "[^"]*"', '')
-                        || ' ' || md5(value) as line from {schema}.outbox where again_of is null""",
+                        || ' ' || md5(value) as line from {schema}.outbox where republished_from is null""",
 }
 
 
@@ -75,7 +75,7 @@ async def run(url: str, folder: Path, progress: Progress, *, keep: bool = False,
 _POSTCODE = f"""
     create view {OTHER}.postcode as
     with before as (
-        select distinct on (postcode) postcode, district from {SCHEMA}.postcode_before
+        select distinct on (postcode) postcode, district from {SCHEMA}.postcode_history
         where until > current_setting('lightbulb.as_of')::timestamptz order by postcode, until
     )
     select postcode, district from {SCHEMA}.postcode where not exists (select from before where before.postcode = postcode.postcode)
@@ -121,7 +121,7 @@ _MISSING = f"""
         select from {OTHER}.input as replayed
         where replayed.person_key = input.person_key and replayed.topic = input.topic and replayed.id = input.id)
     and not exists (
-        select from {OTHER}.quarantine as failed
+        select from {OTHER}.dead_letter as failed
         where failed.person_key = input.person_key and failed.topic = input.topic and failed.event_id = input.id)"""
 
 

@@ -38,7 +38,7 @@ async def plan(engine: AsyncEngine, hub: str, since: datetime) -> Again:
     return Again(hub, *row)
 
 
-_OF_HUB = "from router.outbox where target = :target and created_at >= :since and again_of is null"
+_OF_HUB = "from router.outbox where target = :target and created_at >= :since and republished_from is null"
 
 
 def _given(hub: str, since: datetime) -> dict[str, object]:
@@ -67,5 +67,5 @@ async def _copy(tx: Transaction, keys: Sequence[str], given: Mapping[str, object
 
 _LOCK = "select from router.person_key where person_key = any(cast(:keys as text[])) order by person_key for update"
 _COPY = f"""
-    insert into router.outbox (shard, person_key, target, headers, value, again_of)
+    insert into router.outbox (shard, person_key, target, headers, value, republished_from)
     select shard, person_key, target, headers, value, id {_OF_HUB} and person_key = any(cast(:keys as text[])) order by id"""

@@ -18,7 +18,7 @@ def letter(body: bytes, partner: Partner) -> Letter:
     """The request for a form; raises NotSent for a partner who sends none."""
     forms = forms_of(partner)
     if not forms:
-        raise NotSent(f"{partner.id} sends no forms, and this is no FHIR Bundle.")
+        raise NotSent(f"{partner.id} sends no forms, and this is not a FHIR Bundle.")
     named = as_json(body).get("form")
     form = named if isinstance(named, str) and named in forms else forms[0]
     headers = {"Content-Type": "application/json", "X-Correlation-Id": derived("form", body)}

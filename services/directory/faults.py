@@ -19,7 +19,7 @@ def found(directory: Directory, files: Files) -> Iterator[Fault]:
     yield from _service_faults(files.services)
     for place, full in enumerate(directory.full):
         if directory.hub(full.hub) is None:
-            yield files.capacity.fault(("full", place, "hub"), f"{full.hub} is no hub")
+            yield files.capacity.fault(("full", place, "hub"), f"{full.hub} is not a hub")
 
 
 def _hub_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator[Fault]:
@@ -29,7 +29,7 @@ def _hub_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator[Faul
         if hub.kind == "locality" and not hub.districts:
             yield file.fault(("hubs", place), "serves no district")
         if hub.overflow is not None and directory.hub(hub.overflow) is None:
-            yield file.fault(("hubs", place, "overflow"), f"{hub.overflow} is no hub")
+            yield file.fault(("hubs", place, "overflow"), f"{hub.overflow} is not a hub")
         if hub.overflow is not None and _returns_to(directory, hub.id):
             yield file.fault(("hubs", place, "overflow"), "leads back to this hub")
     if [hub.kind for hub in directory.hubs].count("triage") != 1:
@@ -70,7 +70,7 @@ def _district_faults(directory: Directory, file: Reviewed[HubsFile]) -> Iterator
         if directory.authority_for_district(district.code):
             yield file.fault(loc, f"{district.code} is also an authority outside the county")
         if district.code not in county:
-            yield file.fault(loc, f"{district.code} is no district of the county")
+            yield file.fault(loc, f"{district.code} is not a district of the county")
         for _, other, earlier in entries[:order]:
             if earlier.code == district.code and _overlap(district, earlier):
                 yield file.fault(loc, f"{district.code} is served twice on the same day: by {other.id} and {hub.id}")

@@ -69,12 +69,12 @@ class Site(Written):
     """A hospital site: a worklist of a hospital housing team."""
 
     name: Words = Field(description="Its name: the name of the worklist")
-    also: tuple[Words, ...] = Field((), description="Other names and codes that senders use for it")
+    aliases: tuple[Words, ...] = Field((), description="Other names and codes that senders use for it")
 
     @cached_property
     def words(self) -> Mapping[str, str]:
         """Its names and codes as they are written, by how they are compared."""
-        return {_folded(word): word for word in (self.name, *self.also)}
+        return {_folded(word): word for word in (self.name, *self.aliases)}
 
 
 class Desk(Written):

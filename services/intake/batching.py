@@ -110,7 +110,7 @@ class Batching:
         metrics.COMMIT_SECONDS.observe(seconds)
 
     def _failed(self, error: Exception, messages: int) -> None:
-        log.warning("intake_cannot_commit", reason=database.reason_class(error), messages=messages)
+        log.warning("commit_failed", reason=database.reason_class(error), messages=messages)
         metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
         self._failures, self._failed_at = self._failures + 1, time.monotonic()
         if database.sqlstate(error) is not None:
@@ -129,7 +129,7 @@ class Batching:
 
     async def _refuse(self, arrival: Arrival, reason: str) -> None:
         """One message whose data cannot be kept as an accepted one is kept as a refused one."""
-        log.error("message_cannot_be_kept", partner=arrival.partner, reason=reason)
+        log.error("message_persist_failed", partner=arrival.partner, reason=reason)
         outcome = refuse(Fault("message", "processing", f"could not be kept ({reason}); tell Lightbulb's operators"))
         await self._record([dataclasses.replace(arrival, outcome=outcome)])
 

@@ -88,9 +88,9 @@ def _wrong(error: Exception) -> Answer:
         )
     if isinstance(error, Unavailable) or database.is_transient(error):
         return problems.problem(
-            503, "not available now: send the file again; rows that were taken will be already-held"
+            503, "temporarily unavailable; send the file again, rows that were accepted are answered already-held"
         )
-    log.error("file_failed", kind=type(error).__name__)
+    log.error("upload_failed", error_type=type(error).__name__)
     return problems.problem(
         500, "internal error; send the whole file again later: rows that were accepted will be already-held"
     )
@@ -108,7 +108,7 @@ def _asked(request: Request, headers: Headers) -> Asked | Answer:
     if mapping is None:
         return problems.problem(404, "there is no such council; its name is that of its mapping file")
     if partner.id != mapping.partner or not partner.may_send(FORMAT):
-        return problems.problem(403, "your credential is not for the files of this council")
+        return problems.problem(403, "this credential is not authorised for the files of this council")
     wanted = _wanted(headers)
     return _unreadable(headers, wanted) or Asked(partner, mapping, wanted or answers.JSON)
 
@@ -119,10 +119,10 @@ def _unreadable(headers: Headers, wanted: str | None) -> Answer | None:
     if sent.is_encoded(headers):
         return problems.problem(415, "send the file as it is, not compressed")
     if wanted is None:
-        return problems.problem(406, f"{answers.JSON} and {answers.CSV} are what can be answered")
+        return problems.problem(406, f"{answers.JSON} and {answers.CSV} are the media types of the response")
     length = headers.get("content-length", "0")
     if not length.isdigit():
-        return problems.problem(400, "Content-Length is no number")
+        return problems.problem(400, "Content-Length is not a number")
     return _wrong(TooLarge()) if int(length[:20]) > limits.FILE_BYTES else None
 
 
@@ -231,4 +231,4 @@ async def _forget(engine: AsyncEngine, upload: Upload) -> None:
     try:
         await uploads.forget(engine, upload)
     except Exception as error:
-        log.warning("upload_not_forgotten", reason=database.reason_class(error))
+        log.warning("upload_cleanup_failed", reason=database.reason_class(error))

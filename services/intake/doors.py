@@ -96,7 +96,7 @@ class Handshakes:
             try:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(self._opened)
             except OSError as error:  # no more files: who comes waits in the kernel
-                log.warning("mllp_cannot_accept", reason=errno.errorcode.get(error.errno or 0, "unknown"))
+                log.warning("mllp_accept_failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
                 await asyncio.sleep(limits.ACCEPT_SECONDS)
                 continue
             if len(self._shaking) >= limits.HANDSHAKES:

@@ -110,7 +110,7 @@ class HandingOver:
         except Exception as error:
             if not told or not (isinstance(error, Unavailable) or database.is_transient(error)):
                 raise
-            log.warning("file_interrupted", partner=self.partner.id, reason=database.reason_class(error))
+            log.warning("upload_interrupted", partner=self.partner.id, reason=database.reason_class(error))
         for begins in range(told, self.survey.rows, limits.WINDOW_ROWS):
             lines = self.survey.lines[begins : begins + limits.WINDOW_ROWS]
             yield self._as_pieces([answers.entry(line, None, "not-processed") for line in lines], ())
@@ -126,7 +126,7 @@ class HandingOver:
         try:
             await uploads.ended(self.engine, self.upload, self._state, self.summary.as_json())
         except Exception as error:
-            log.warning("upload_not_noted", reason=database.reason_class(error))
+            log.warning("upload_state_not_saved", reason=database.reason_class(error))
 
     # -- rows
 

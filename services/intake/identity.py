@@ -18,7 +18,7 @@ class Verdict(StrEnum):
     RECEIVED = "received"
     UPDATED = "updated"
     CANCELLED = "cancelled"
-    REPEAT = "repeat"
+    REPEAT = "duplicate"
     STALE = "stale"
     CONFLICT = "conflict"
     UNKNOWN = "unknown"

@@ -85,16 +85,16 @@ class Mllp:
                 self._servers.append(await asyncio.start_server(connected, sock=opened, backlog=limits.BACKLOG))
         except OSError as error:
             raise CannotListen(f"MLLP on {host}, port {port}: {error.strerror}") from None
-        log.info("listens_mllp", host=host, port=port, tls=tls is not None)
+        log.info("mllp_listening", host=host, port=port, tls=tls is not None)
 
     async def _connected(
         self, mine: "set[Connection]", who: Who, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         partner = who(writer)
         if partner is None or not partner.may_send(self.protocol.format):
-            return self._turn_away(writer, partner, "no credential")
+            return self._turn_away(writer, partner, "no_credential")
         if self._is_stopping or (len(mine) >= limits.CONNECTIONS and not self._made_room(mine)):
-            return self._turn_away(writer, partner, "too many connections")
+            return self._turn_away(writer, partner, "too_many_connections")
         connection = Connection(self, partner, reader, writer)
         for those in (mine, self._connections):
             those.add(connection)
@@ -112,7 +112,7 @@ class Mllp:
         if longest is None:
             return False
         mine.discard(longest)
-        self.count(longest.partner, "made room")
+        self.count(longest.partner, "evicted_idle")
         longest.task.cancel()
         return True
 
@@ -120,15 +120,15 @@ class Mllp:
         self.count(partner, why)
         writer.transport.abort()
 
-    def count(self, partner: Partner | None, what: str, *, is_worth_a_line: bool = True) -> None:
+    def count(self, partner: Partner | None, outcome: str, *, is_worth_a_line: bool = True) -> None:
         """Count it; say it in the log with the number so far, the same thing once in ten seconds."""
-        key = (partner.id if partner else "nobody", what)
+        key = (partner.id if partner else "unknown", outcome)
         self.counts[key] += 1
-        metrics.MLLP.labels(*key).inc()
+        metrics.MLLP_MESSAGES.labels(*key).inc()
         now = time.monotonic()
         if is_worth_a_line and now - self._said.get(key, -60.0) >= limits.LOG_SECONDS:
             self._said[key] = now
-            log.warning("mllp", partner=key[0], what=what, times=self.counts[key])
+            log.warning("mllp_outcome", partner=key[0], outcome=outcome, count=self.counts[key])
 
 
 class Connection:
@@ -160,7 +160,7 @@ class Connection:
         except Closed as why:
             self._server.count(self.partner, str(why), is_worth_a_line=str(why) != IDLE)
         except (OSError, TimeoutError):
-            self._server.count(self.partner, "gone before it was answered")
+            self._server.count(self.partner, "client_disconnected")
             self._writer.transport.abort()
         finally:
             await self._close()
@@ -183,7 +183,7 @@ class Connection:
             self.is_in_hand = True
             answer = await self._answer(frame)
             if answer is None:
-                raise Closed("nothing could be promised")
+                raise Closed("unavailable")
             self._writer.write(answer)
             async with asyncio.timeout(limits.WRITE_SECONDS):
                 await self._writer.drain()
@@ -197,7 +197,7 @@ class Connection:
         """The next frame, when the partner may send it: until then it is not read, and the sender's own queue holds what follows."""
         rates = self._server.intake.rates
         while seconds := rates.pause(self.partner):
-            self._server.count(self.partner, "slowed down")
+            self._server.count(self.partner, "rate_limited")
             await asyncio.sleep(seconds)
         frame = await self._next()
         if frame is not None:
@@ -214,7 +214,7 @@ class Connection:
                     return self._last(patience, is_end=data is not None)
                 self._frames.feed(data)
         except NotMllp:
-            raise Closed("does not speak MLLP") from None
+            raise Closed("not_mllp") from None
         return frame
 
     async def _read(self, deadline: float) -> bytes | None:
@@ -229,7 +229,7 @@ class Connection:
         if self._frames.is_at_end:
             return self._frames.take(nothing_follows=True)
         if self._frames.has_begun:
-            raise Closed("half a frame" if is_end else "too slow")
+            raise Closed("incomplete_frame" if is_end else "frame_timeout")
         if is_end:
             return None
         raise Closed(IDLE)
@@ -240,7 +240,7 @@ class Connection:
         """What goes back; none where nothing can be promised."""
         intake = self._server.intake
         if frame.is_too_large:
-            self._server.count(self.partner, "too large")
+            self._server.count(self.partner, "too_large")
             return self._not_taken(frame, f"larger than {intake.max_body_bytes} bytes")
         try:
             async with asyncio.timeout(limits.MLLP_ANSWER_SECONDS):
@@ -249,14 +249,14 @@ class Connection:
         except (Unavailable, TimeoutError):
             return None
         except Exception as error:
-            log.error("request_failed", kind=type(error).__name__, format=self._server.protocol.format)
+            log.error("request_failed", error_type=type(error).__name__, format=self._server.protocol.format)
             return self._not_taken(frame, receive.INTERNAL_ERROR)
 
     def _not_taken(self, frame: Frame, why: str) -> bytes:
         return hl7v2.not_taken(self.partner, frame.body, datetime.now(UTC), why)
 
 
-IDLE = "idle"
+IDLE = "idle_timeout"
 
 
 class _Patience:

@@ -70,7 +70,7 @@ class Rates:
     def _count(self, partner: Partner, sender: _Sender, what: str) -> None:
         """In the metrics each time; in the log with the number so far, once in ten seconds."""
         sender.refused += 1
-        metrics.MESSAGES.labels(partner.id, what, "too-fast").inc()
+        metrics.MESSAGES.labels(partner.id, what, "rate-limited").inc()
         if sender.at - sender.said_at >= limits.LOG_SECONDS:
             sender.said_at = sender.at
-            log.warning("too_fast", partner=partner.id, format=what, times=sender.refused)
+            log.warning("rate_limited", partner=partner.id, format=what, count=sender.refused)

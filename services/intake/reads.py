@@ -48,7 +48,7 @@ async def attachment(request: Request) -> Response:
     except TooFast:
         return respond(problems.problem(429, TOO_FAST), problems.PROBLEM, {})
     except Exception as error:
-        log.warning("attachment_unavailable", kind=type(error).__name__)
+        log.warning("attachment_unavailable", error_type=type(error).__name__)
         unavailable = problems.problem(503, "not available now: come again")
         return respond(unavailable, problems.PROBLEM, {})
     if found is None:

@@ -112,11 +112,11 @@ async def _answers_before(tx: Transaction, book: Ledger) -> None:
         return
     rows = await tx.execute(
         text("""
-            select id, answer_status, answer_body from intake.message
+            select id, response_status, response_body from intake.message
             where partner = any(cast(:partners as text[])) and id = any(cast(:ids as uuid[]))"""),
         {"partners": list({arrival.partner for arrival in book.arrivals}), "ids": list(set(book.repeats.values()))},
     )
-    book.answers = {row.id: Answer(row.answer_status, row.answer_body) for row in rows}
+    book.answers = {row.id: Answer(row.response_status, row.response_body) for row in rows}
 
 
 async def write(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:
@@ -161,9 +161,9 @@ _MESSAGE = {
     "version": "integer",
     "sent_at": "timestamptz",
     "content_hash": "text",
-    "faults": "jsonb",
-    "answer_status": "integer",
-    "answer_body": "bytea",
+    "issues": "jsonb",
+    "response_status": "integer",
+    "response_body": "bytea",
 }
 
 _KEEP_MESSAGES = text(f"""
@@ -284,7 +284,7 @@ async def _keep_documents(tx: Transaction, book: Ledger) -> None:
 
 
 _KEEP_DOCUMENTS = text("""
-    insert into intake.attachment (partner, reference, of_referral, sha256, media_type, content, received_at)
+    insert into intake.attachment (partner, reference, referral_reference, sha256, media_type, content, received_at)
     select * from unnest(cast(:partners as text[]), cast(:refs as text[]), cast(:of as text[]), cast(:hashes as text[]),
                          cast(:types as text[]), cast(:contents as bytea[]), cast(:times as timestamptz[]))
     on conflict do nothing""")

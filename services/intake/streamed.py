@@ -36,9 +36,9 @@ class Streamed(Response):
                 await _within(send, {"type": "http.response.body", "body": piece, "more_body": True})
             await _within(send, {"type": "http.response.body", "body": b"", "more_body": False})
         except (OSError, TimeoutError) as error:
-            log.info("report_not_taken", kind=type(error).__name__)
+            log.info("client_disconnected", error_type=type(error).__name__)
         except Exception as error:  # the sender sees an answer that breaks off
-            log.error("report_failed", kind=type(error).__name__)
+            log.error("report_failed", error_type=type(error).__name__)
 
 
 async def _within(send: Send, message: dict[str, object]) -> None:

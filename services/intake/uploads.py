@@ -71,7 +71,7 @@ async def received(
         await tx.execute(
             text("""
                 update intake.upload
-                set state = :state, size = :size, sha256 = :sha256, faults = :faults,
+                set state = :state, size = :size, sha256 = :sha256, issues = :issues,
                     ended_at = case when :state = 'refused' then clock_timestamp() end
                 where partner = :partner and id = :id"""),
             {
@@ -80,7 +80,7 @@ async def received(
                 "state": state,
                 "size": size,
                 "sha256": sha256,
-                "faults": json.dumps([dataclasses.asdict(fault) for fault in faults]),
+                "issues": json.dumps([dataclasses.asdict(fault) for fault in faults]),
             },
         )
 

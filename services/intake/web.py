@@ -100,7 +100,7 @@ async def hl7v2_message(request: Request) -> Response:
 
 
 NO_CREDENTIAL = "a valid bearer token of a partner is required"
-TOO_FAST = "nothing was taken: more messages, or more at once, than are taken of one sender; send again"
+TOO_FAST = "Rate limit exceeded. The message was not accepted; retry after the time in Retry-After."
 
 
 async def message(request: Request, protocol: OverHttp) -> Response:
@@ -110,13 +110,19 @@ async def message(request: Request, protocol: OverHttp) -> Response:
     try:
         answer = await _received(request, headers, protocol)
     except Unavailable:
-        answer = protocol.error(503, "transient", "nothing was accepted, or it is not known whether it was: send again")
+        answer = protocol.error(
+            503,
+            "transient",
+            "temporarily unavailable; retry with the same message and X-Request-Id, duplicates are recognised",
+        )
     except TooFast:
         answer = protocol.error(429, "throttled", TOO_FAST)
     except TimeoutError:
-        answer = protocol.error(408, "timeout", "not finished in time: send again; a repeat is recognised")
+        answer = protocol.error(
+            408, "timeout", "timed out; retry with the same message and X-Request-Id, duplicates are recognised"
+        )
     except Exception as error:
-        log.error("request_failed", kind=type(error).__name__, format=protocol.format)
+        log.error("request_failed", error_type=type(error).__name__, format=protocol.format)
         answer = protocol.error(500, "exception", receive.INTERNAL_ERROR)
     return respond(answer, protocol.media_type(answer), mirrored)
 
@@ -127,7 +133,7 @@ async def _received(request: Request, headers: Headers, protocol: OverHttp) -> A
     if partner is None:
         return protocol.error(401, "login", NO_CREDENTIAL)
     if not partner.may_send(protocol.format):
-        return protocol.error(403, "forbidden", "your credential is not for this kind of message")
+        return protocol.error(403, "forbidden", "this credential is not authorised for this message type")
     if refused := _media_types(headers, protocol):
         return refused
     with intake.rates.in_hand(partner, protocol.format), intake.room.for_a_body() as more:
@@ -139,8 +145,10 @@ async def _taken(
 ) -> Answer:
     intake: Intake = request.app.state.intake
     body = await whole_body(request, headers, intake.max_body_bytes, more)
+    if body == 413:
+        return protocol.error(413, "too-long", f"body is larger than {intake.max_body_bytes} bytes")
     if isinstance(body, int):
-        return protocol.error(body, "too-long", f"more than {intake.max_body_bytes} bytes, or broken off")
+        return protocol.error(body, "invalid", "incomplete body, or Content-Length is not a number")
     ids = sent.guid(headers.get("x-request-id")), sent.guid(headers.get("x-correlation-id"))
     context = tracing.valid(headers.get(tracing.HEADER))
     delivery = intake.delivery(partner, protocol.unwrapped(body), *ids, context)
@@ -156,7 +164,7 @@ def _media_types(headers: Headers, protocol: OverHttp) -> Answer | None:
     if sent.is_encoded(headers):
         return protocol.error(415, "not-supported", "send the message as it is, not compressed")
     if not sent.wants(headers, problems.PROBLEM, *protocol.accepts):
-        return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is what can be answered")
+        return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is the only media type of the response")
     return None
 
 

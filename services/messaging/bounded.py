@@ -145,14 +145,14 @@ class Bounded(HttpToolsProtocol):
         elif running is self.cycle and self._is_in_body:
             self._end(None if running.response_started else status)
         else:
-            metrics.HTTP_TURNED_AWAY.labels(_why(status)).inc()
+            metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(status)).inc()
             self.pipeline.clear()
             running.keep_alive = False
             self.flow.pause_reading()
 
     def _end(self, status: int | None) -> None:
         if status is not None:
-            metrics.HTTP_TURNED_AWAY.labels(_why(status)).inc()
+            metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(status)).inc()
             self.transport.write(_written(status, self.bounds))
         self.transport.close()
 
@@ -172,19 +172,19 @@ class Bounded(HttpToolsProtocol):
     def _out_of_patience(self) -> None:
         if self._head_bytes and not self._is_in_body:
             return self._end(408)
-        metrics.HTTP_TURNED_AWAY.labels("idle").inc()
+        metrics.HTTP_CONNECTIONS_REJECTED.labels("idle_timeout").inc()
         return self.transport.abort()
 
     def _make_room(self) -> None:
         longest = next(iter(self.idle))
         if longest is not self:
             longest._work()
-            metrics.HTTP_TURNED_AWAY.labels("made room").inc()
+            metrics.HTTP_CONNECTIONS_REJECTED.labels("evicted_idle").inc()
             longest.transport.abort()
         elif len(self.connections) <= self.most + self.bounds.turned_away:
             self._answering = _answering(503, self.bounds)
         else:
-            metrics.HTTP_TURNED_AWAY.labels(_why(503)).inc()
+            metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(503)).inc()
             self.transport.abort()
 
 
@@ -193,6 +193,10 @@ class Bounded(HttpToolsProtocol):
 
 def _why(status: int) -> str:
     return HTTPStatus(status).phrase.lower()
+
+
+def _label(status: int) -> str:
+    return _why(status).replace(" ", "_")
 
 
 def _headers(status: int, bounds: Bounds) -> list[tuple[bytes, bytes]]:
@@ -211,7 +215,7 @@ def _answering(status: int, bounds: Bounds) -> Callable[[Any, Any, Any], Awaitab
     text = _why(status).encode()
 
     async def app(_: Any, __: Any, send: Callable[[Any], Awaitable[None]]) -> None:
-        metrics.HTTP_TURNED_AWAY.labels(_why(status)).inc()
+        metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(status)).inc()
         headers = [*_headers(status, bounds), (b"content-length", b"%d" % len(text))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": text})

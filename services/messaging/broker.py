@@ -153,9 +153,7 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
                 records = records[size:]
                 continue
             except Exception as error:
-                log.warning(
-                    "receive_backs_off", reason=database.reason_class(error), records=len(records), seconds=pause
-                )
+                log.warning("batch_retrying", reason=database.reason_class(error), records=len(records), seconds=pause)
                 metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
                 self.refusals += database.sqlstate(error) is not None
                 if self._revoked or patience <= 0:
@@ -171,7 +169,7 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
                 await self._busy.acquire()
                 self._busy.release()
         except TimeoutError:
-            log.warning("rebalance_did_not_wait", reason="a batch was still being applied; its repeat will be dropped")
+            log.warning("rebalance_timed_out", reason="a batch was still being applied; its repeat will be dropped")
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self.joined = True
@@ -300,7 +298,7 @@ def _stop_when_asked(stopping: asyncio.Event) -> None:
         for number in asks:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        log.info("stops")
+        log.info("stopping")
         stopping.set()
 
     for number in asks:
@@ -313,7 +311,7 @@ async def _leave(broker: KafkaBroker) -> None:
         async with asyncio.timeout(STOP_SECONDS):
             await broker.stop()
     except TimeoutError:
-        log.warning("kafka_left_without_a_word")
+        log.warning("kafka_stop_timed_out")
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:

@@ -16,16 +16,16 @@ from services.messaging.telemetry import log
 READY_SECONDS = 2.0
 
 Lacking = Callable[[], Sequence[str]]
-"""What a service lacks before it can work, in words for people; nothing: it can."""
+"""What a service needs and does not have yet, in plain text; empty: it is ready."""
 
 
 def routes(engine: AsyncEngine, lacking: Lacking = tuple, *, with_metrics: bool = True) -> list[Route]:
-    """Live: this process answers. Ready: the service could do its work now; else 503, and what it lacks."""
+    """Live: this process answers. Ready: the service could do its work now; else 503, and what is unavailable."""
 
     async def ready(_: Request) -> Response:
         lacks = [*await _database(engine), *lacking()]
         if lacks:
-            return JSONResponse({"status": "not ready", "lacks": lacks}, status_code=503)
+            return JSONResponse({"status": "not ready", "unavailable": lacks}, status_code=503)
         return JSONResponse({"status": "ready", "version": metrics.version()})
 
     answered = [Route("/health/live", _live), Route("/health/ready", ready)]
@@ -41,7 +41,7 @@ class Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                metrics.HTTP_ANSWERS.labels(message["status"]).inc()
+                metrics.HTTP_RESPONSES.labels(message["status"]).inc()
             await send(message)
 
         await self._app(scope, receive, counted)

@@ -205,7 +205,7 @@ class Relay:
                 await self._wait(AGAIN_SECONDS if self._owed else POLL_SECONDS)
 
     def _failed(self, error: Exception, pause: float) -> None:
-        log.warning("relay_backs_off", schema=self._schema, reason=database.reason_class(error), seconds=pause)
+        log.warning("relay_retrying", schema=self._schema, reason=database.reason_class(error), seconds=pause)
         metrics.RELAY_FAILURES.labels(database.fault_of(error)).inc()
         if database.sqlstate(error) is not None:
             self._progress.made()  # the database itself refused: a new process would be refused, too
@@ -308,7 +308,7 @@ class Relay:
         metrics.RELAY_FAILURES.labels(database.fault_of(error)).inc()
         if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
             self._progress.made()  # Kafka itself refused: a new producer would be refused, too
-        log.warning("topic_refuses", topic=target, reason=database.reason_class(error), seconds=seconds)
+        log.warning("publish_rejected", topic=target, reason=database.reason_class(error), seconds=seconds)
 
     async def _mark(self, tx: Transaction, rows: Sequence[OutboxRow]) -> None:
         await tx.execute(

@@ -127,7 +127,7 @@ class CannotListen(Exception):
 def listen(chosen: Settings) -> socket.socket:
     """The socket for HTTP. Raises CannotListen."""
     opened = _opened(chosen.http_host, chosen.http_port, shared=True)
-    log.info("listens", host=chosen.http_host, port=opened.getsockname()[1])
+    log.info("http_listening", host=chosen.http_host, port=opened.getsockname()[1])
     return opened
 
 

@@ -1,4 +1,4 @@
-"""What goes back from quarantine: what an operator asked for, and what waits behind nothing any more, each chain in its order.
+"""What goes back from quarantine: what an operator asked for, and what waits behind nothing any more, each message group in its order.
 
 The service itself applies it, as it would have: see docs/decisions/0014-resubmitted-by-the-service-itself.md.
 """
@@ -30,33 +30,33 @@ class Parked:
 
     id: int
     person_key: str
-    chains: tuple[str, ...]
+    message_groups: tuple[str, ...]
     record: Record
     edit: int | None = None
     """The edit that it is applied with: one that somebody keeps meanwhile goes in its place, in the next round."""
 
 
 def _may_go(schema: str) -> str:
-    """Asked for, or waiting, and nothing unresolved before it shares a chain with it."""
+    """Asked for, or waiting, and nothing unresolved before it shares a message group with it."""
     return f"""
         parked.resolved_at is null and (parked.waiting or parked.resubmit_at is not null) and not exists (
-            select from {schema}.quarantine as earlier
+            select from {schema}.dead_letter as earlier
             where earlier.person_key = parked.person_key and earlier.resolved_at is null and earlier.id < parked.id
-              and (array[earlier.chain] || earlier.also) && (array[parked.chain] || parked.also))"""
+              and (array[earlier.message_group] || earlier.other_groups) && (array[parked.message_group] || parked.other_groups))"""
 
 
 async def ready(tx: Transaction, schema: str) -> list[Parked]:
-    """The rows that may go now, in their order: at most one of each chain."""
+    """The rows that may go now, in their order: at most one of each message group."""
     rows = await tx.execute(
         text(f"""
-            select parked.id, parked.person_key, parked.chain, parked.also, parked.topic, parked.partition, parked."offset",
+            select parked.id, parked.person_key, parked.message_group, parked.other_groups, parked.topic, parked.partition, parked."offset",
                    coalesce(edit.key, parked.key) as key, coalesce(edit.headers, parked.headers) as headers,
                    coalesce(edit.value, parked.value) as value, edit.id as edit
-            from {schema}.quarantine as parked
+            from {schema}.dead_letter as parked
             left join lateral (
-                select id, key, headers, value from {schema}.quarantine_edit
-                where quarantine_edit.person_key = parked.person_key and quarantine_id = parked.id
-                order by quarantine_edit.id desc limit 1) as edit on true
+                select id, key, headers, value from {schema}.dead_letter_edit
+                where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id
+                order by dead_letter_edit.id desc limit 1) as edit on true
             where {_may_go(schema)}
             order by parked.id limit {ROUND}""")  # noqa: S608 - the schema is a name of ours
     )
@@ -64,7 +64,7 @@ async def ready(tx: Transaction, schema: str) -> list[Parked]:
         Parked(
             row.id,
             row.person_key,
-            (row.chain, *row.also),
+            (row.message_group, *row.other_groups),
             Record(row.topic, row.partition, row.offset, row.key, row.value, headers_of(row.headers)),
             row.edit,
         )
@@ -76,16 +76,16 @@ async def take(tx: Transaction, schema: str, rows: Sequence[Parked]) -> list[Par
     """Lock these rows; returns those that may still go, as they were read: another process, or an edit, may have been there first."""
     await tx.execute(
         text(f"""
-            select from {schema}.quarantine
+            select from {schema}.dead_letter
             where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
             order by id for update"""),  # noqa: S608 - the schema is a name of ours
         _named(rows),
     )
     result = await tx.execute(
         text(f"""
-            select parked.id, (select max(id) from {schema}.quarantine_edit
-                               where quarantine_edit.person_key = parked.person_key and quarantine_id = parked.id) as edit
-            from {schema}.quarantine as parked
+            select parked.id, (select max(id) from {schema}.dead_letter_edit
+                               where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id) as edit
+            from {schema}.dead_letter as parked
             where (parked.person_key, parked.id) in (
                 select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}"""),  # noqa: S608 - the schema is a name of ours
         _named(rows),
@@ -103,7 +103,7 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolu
     if rows:
         await tx.execute(
             text(f"""
-                update {schema}.quarantine as parked
+                update {schema}.dead_letter as parked
                 set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
                 from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
                 where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - the schema is a name of ours
@@ -111,8 +111,8 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[Parked], resolu
         )
         await tx.execute(
             text(f"""
-                update {schema}.quarantine as again set resolved_at = clock_timestamp(), resolution = 'repeat'
-                from {schema}.quarantine as parked
+                update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
+                from {schema}.dead_letter as parked
                 where (parked.person_key, parked.id) in (
                         select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
                   and again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
@@ -125,8 +125,9 @@ async def park_again(tx: Transaction, schema: str, row: Parked, parking: Parking
     """It failed again: it stays where it is, with the new reason, until somebody asks anew."""
     await tx.execute(
         text(f"""
-            update {schema}.quarantine
-            set person_key = :parked_under, chain = :chain, also = :also, reason = :reason, waiting = :waiting,
+            update {schema}.dead_letter
+            set person_key = :parked_under, message_group = :message_group, other_groups = :other_groups,
+                reason = :reason, waiting = :waiting,
                 correlation_id = coalesce(:correlation, correlation_id), resubmit_at = null,
                 attempts = attempts + 1, last_at = clock_timestamp()
             where person_key = :key and id = :id and resolved_at is null"""),  # noqa: S608 - the schema is a name of ours
@@ -134,8 +135,8 @@ async def park_again(tx: Transaction, schema: str, row: Parked, parking: Parking
             "key": row.person_key,
             "id": row.id,
             "parked_under": parking.person_key,
-            "chain": parking.chains[0],
-            "also": list(parking.chains[1:]),
+            "message_group": parking.message_groups[0],
+            "other_groups": list(parking.message_groups[1:]),
             "reason": parking.reason,
             "waiting": parking.waiting,
             "correlation": parking.correlation_id,
@@ -170,7 +171,7 @@ async def keep_releasing(release: Callable[[], Awaitable[int]]) -> None:
         try:
             await release()
         except Exception as error:
-            log.warning("release_backs_off", reason=database.reason_class(error), seconds=5 * RELEASE_SECONDS)
+            log.warning("resubmit_retrying", reason=database.reason_class(error), seconds=5 * RELEASE_SECONDS)
             metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
             await asyncio.sleep(4 * RELEASE_SECONDS)
         await asyncio.sleep(RELEASE_SECONDS)

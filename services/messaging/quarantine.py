@@ -1,6 +1,6 @@
 """Dead Letter Channel and Invalid Message Channel in one place: what cannot be processed is kept, with its reason class.
 
-A parked record leaves no duplicate mark, so that a resubmit works. Later records of its chain (a referral, or the commands of a
+A parked record leaves no duplicate mark, so that a resubmit works. Later records of its message group (a referral, or the commands of a
 case) wait behind it, in order; everything else goes on. How it goes back is in putting_back.py.
 """
 
@@ -16,19 +16,19 @@ from sqlalchemy import TextClause, text
 from services.messaging.cloudevents import Record
 from services.messaging.database import Transaction
 
-WAITING = "waits behind an earlier record of its chain"
+WAITING = "waits behind an earlier message of its group"
 
-Chain = tuple[str, str]
-"""(person_key, chain)."""
+MessageGroup = tuple[str, str]
+"""(person_key, message_group)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parking:
-    """A record that is to be kept. `chains`: what waits behind it, its own first. `reason` is a class, without personal data."""
+    """A record that is to be kept. `message_groups`: what waits behind it, its own first. `reason` is a class, without personal data."""
 
     record: Record
     person_key: str
-    chains: tuple[str, ...]
+    message_groups: tuple[str, ...]
     reason: str
     correlation_id: str | None = None
     waiting: bool = False
@@ -45,8 +45,8 @@ def _columns(parkings: Sequence[Parking]) -> dict[str, list[Any]]:
     records = [one.record for one in parkings]
     return {
         "keys": [one.person_key for one in parkings],
-        "chains": [one.chains[0] for one in parkings],
-        "also": [json.dumps(one.chains[1:]) for one in parkings],
+        "message_groups": [one.message_groups[0] for one in parkings],
+        "other_groups": [json.dumps(one.message_groups[1:]) for one in parkings],
         "topics": [record.topic for record in records],
         "partitions": [record.partition for record in records],
         "offsets": [record.offset for record in records],
@@ -62,15 +62,16 @@ def _columns(parkings: Sequence[Parking]) -> dict[str, list[Any]]:
 
 def _park(schema: str) -> TextClause:
     return text(f"""
-        insert into {schema}.quarantine as parked
-            (person_key, chain, also, topic, partition, "offset", event_id, key, headers, value, reason, correlation_id, waiting)
-        select person_key, chain, array(select jsonb_array_elements_text(cast(also as jsonb))), topic, partition, "offset",
+        insert into {schema}.dead_letter as parked
+            (person_key, message_group, other_groups, topic, partition, "offset", event_id, key, headers, value, reason,
+             correlation_id, waiting)
+        select person_key, message_group, array(select jsonb_array_elements_text(cast(other_groups as jsonb))), topic, partition, "offset",
                event_id, key, headers, value, reason, correlation_id, waiting
-        from unnest(cast(:keys as text[]), cast(:chains as text[]), cast(:also as text[]), cast(:topics as text[]),
+        from unnest(cast(:keys as text[]), cast(:message_groups as text[]), cast(:other_groups as text[]), cast(:topics as text[]),
                     cast(:partitions as integer[]), cast(:offsets as bigint[]), cast(:events as text[]),
                     cast(:record_keys as bytea[]), cast(:headers as text[]), cast(:values as bytea[]),
                     cast(:reasons as text[]), cast(:correlations as text[]), cast(:waiting as boolean[])) with ordinality
-             as one (person_key, chain, also, topic, partition, "offset", event_id, key, headers, value, reason,
+             as one (person_key, message_group, other_groups, topic, partition, "offset", event_id, key, headers, value, reason,
                      correlation_id, waiting, place)
         order by place
         on conflict (person_key, topic, partition, "offset", content)
@@ -118,9 +119,9 @@ def _place(record: Record) -> tuple[str, int, int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What quarantine holds under some person keys: the chains that wait, and the records that are settled."""
+    """What quarantine holds under some person keys: the message groups that wait, and the records that are settled."""
 
-    chains: set[Chain]
+    message_groups: set[MessageGroup]
     places: set[tuple[str, tuple[str, int, int, str]]]
     discarded: set[tuple[str, str, str | None]]
     applied: set[tuple[str, str, str | None, str]]
@@ -149,7 +150,7 @@ async def standing(tx: Transaction, schema: str, person_keys: Iterable[str], rec
     found = Standing(set(), set(), set(), set())
     for row in await tx.execute(_standing(schema), columns):
         if row.resolved_at is None:
-            found.chains.update((row.person_key, chain) for chain in (row.chain, *row.also))
+            found.message_groups.update((row.person_key, group) for group in (row.message_group, *row.other_groups))
             continue
         found.places.add((row.person_key, (row.topic, row.partition, row.offset, row.content)))
         if row.event_id and row.resolution == "discarded":
@@ -165,8 +166,8 @@ def _standing(schema: str) -> TextClause:
             select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]),
                                  cast(:events as text[])) as record (topic, partition, "offset", event_id)
         )
-        select person_key, chain, also, topic, partition, "offset", content, event_id, resolved_at, resolution
-        from {schema}.quarantine
+        select person_key, message_group, other_groups, topic, partition, "offset", content, event_id, resolved_at, resolution
+        from {schema}.dead_letter
         where person_key = any(cast(:keys as text[]))
           and (resolved_at is null or (topic, partition, "offset") in (select topic, partition, "offset" from given)
                or (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - the schema is a name of ours
@@ -178,7 +179,7 @@ async def moved(tx: Transaction, schema: str, person_key: str, records: Sequence
         return set()
     rows = await tx.execute(
         text(f"""
-            select topic, partition, "offset", content from {schema}.quarantine
+            select topic, partition, "offset", content from {schema}.dead_letter
             where person_key <> :key and (topic, partition, "offset") in (
                 select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[])))"""),  # noqa: S608 - the schema is a name of ours
         {

@@ -117,7 +117,7 @@ class Sight:
             return told
         except Exception as error:
             if what not in self._silent:
-                log.warning("does_not_answer", what=what, reason=database.reason_class(error))
+                log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
             self._silent.add(what)
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
@@ -126,7 +126,7 @@ class Sight:
 
     def _tell(self) -> None:
         for name in ("database", "kafka"):
-            metrics.AWAY.labels(name).set(name in self.seen.away)
+            metrics.DEPENDENCY_UP.labels(name).set(name not in self.seen.away)
         metrics.LAG.clear()
         by_topic: Counter[str] = Counter()
         for partition, lag in self.seen.lags.items():
@@ -162,14 +162,14 @@ class Sight:
 
     async def _quarantined(self, connection: Transaction) -> None:
         result = await connection.execute(
-            text(f"select reason, count(*) from {self._schema}.quarantine where resolved_at is null group by reason")  # noqa: S608 - a name of ours
+            text(f"select reason, count(*) from {self._schema}.dead_letter where resolved_at is null group by reason")  # noqa: S608 - a name of ours
         )
         kinds: Counter[str] = Counter()
         for reason, count in result:
             kinds[kind_of(reason)] += count
-        metrics.QUARANTINED.clear()
+        metrics.DEAD_LETTERS.clear()
         for kind, count in kinds.items():
-            metrics.QUARANTINED.labels(kind).set(count)
+            metrics.DEAD_LETTERS.labels(kind).set(count)
 
     async def _forget_database(self) -> None:
         engine, self._engine = self._engine, None
@@ -237,7 +237,7 @@ def _takes(topic: Mapping[str, Any]) -> bool:
 
 
 def kind_of(reason: str) -> str:
-    """The kind of a quarantine reason, for a label: reasons name places, of which there are many; kinds are these six."""
+    """The kind of a dead letter's reason, for a label: reasons name places, of which there are many; kinds are these six."""
     beginnings = {"decision": "decision", "compose": "compose", "waits": "waiting", "sqlstate": "database"}
     for beginning, kind in beginnings.items():
         if reason.startswith(beginning):

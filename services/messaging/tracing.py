@@ -175,5 +175,5 @@ def _taken(name: str, record: Record, together: int) -> Span:
         partition=record.partition,
         offset=record.offset,
         records=together,
-        outcome="repeat",
+        outcome="duplicate",
     )

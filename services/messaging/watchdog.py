@@ -108,10 +108,10 @@ class Watchdog:
         """Raise Stalled where a loop has stood still for too long."""
         for loop, stillness in self._loops:
             least, most = stillness.judge(now, {} if seen.away else loop.lanes(seen))
-            metrics.STILL.labels(loop.name).set(most)
+            metrics.TASK_STALLED_SECONDS.labels(loop.name).set(most)
             limit = self._seconds * loop.times
             if least >= limit or most >= limit * ONE_OF_MANY:
-                log.error("stands_still", loop=loop.name, seconds=round(most), ends_with=STALLED)
+                log.error("task_stalled", task=loop.name, seconds=round(most), exit_code=STALLED)
                 end_at_last(LAST_SECONDS)
                 raise Stalled(f"{loop.name} has work and has got no further for {most:.0f} s")
 
@@ -181,7 +181,7 @@ class _Pulse:
 
 
 def _say_blocked(seconds: float, place: str) -> None:
-    log.error("event_loop_blocked", seconds=round(seconds), at=place, ends_with=STALLED)
+    log.error("event_loop_blocked", seconds=round(seconds), at=place, exit_code=STALLED)
 
 
 def _place(frame: FrameType | None) -> str:

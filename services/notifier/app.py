@@ -83,7 +83,7 @@ async def _serve(config: Settings, engine: AsyncEngine, known: partners.Partners
     sight = Sight(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], question=waiting.look)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(sight, loops, seconds=config.stall_seconds)
-    log.info("notifier_starts", channels=sorted(composing.channels), composes_with=composing.version)
+    log.info("notifier_starting", channels=sorted(composing.channels), template_version=composing.version)
     await broker.run(
         listener,
         delivery.run(),

@@ -83,7 +83,7 @@ async def since_accepted(tx: Transaction, claimed: Claimed) -> tuple[Feedback, l
     """The claimed feedback itself, and those before it that failed for good since the last one that was accepted."""
     result = await tx.execute(
         text("""
-            select feedback_id, said from notifier.feedback
+            select feedback_id, content from notifier.feedback
             where person_key = :key and reference = :reference and recipient = :recipient and channel = :channel
               and (feedback_id = :id or state = 'failed' and ordinal > coalesce(
                     (select max(ordinal) from notifier.feedback where person_key = :key and reference = :reference
@@ -91,7 +91,7 @@ async def since_accepted(tx: Transaction, claimed: Claimed) -> tuple[Feedback, l
             order by ordinal"""),
         {**_key(claimed), "id": claimed.parcel.feedback_id},
     )
-    said = [(str(row.feedback_id), Feedback.model_validate(plain(row.said))) for row in result]
+    said = [(str(row.feedback_id), Feedback.model_validate(plain(row.content))) for row in result]
     own = next(feedback for feedback_id, feedback in said if feedback_id == claimed.parcel.feedback_id)
     return own, [feedback for feedback_id, feedback in said if feedback_id != claimed.parcel.feedback_id]
 
@@ -100,12 +100,12 @@ async def rewrite(tx: Transaction, claimed: Claimed, feedback: Feedback, rendere
     """Give a feedback that was never attempted its restated words and bytes."""
     await tx.execute(
         text("""
-            update notifier.feedback set said = cast(:said as jsonb), body = :body, ids = cast(:ids as jsonb)
+            update notifier.feedback set content = cast(:content as jsonb), body = :body, ids = cast(:ids as jsonb)
             where person_key = :key and feedback_id = :id"""),
         {
             "key": claimed.conversation[0],
             "id": feedback.id,
-            "said": feedback.model_dump_json(exclude_defaults=True),
+            "content": feedback.model_dump_json(exclude_defaults=True),
             "body": rendered.body,
             "ids": json.dumps(dict(rendered.ids)),
         },
@@ -176,7 +176,7 @@ def _marks(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
 def _outcome(outcome: Outcome) -> str:
     match outcome:
         case Delivered(repeat=True):
-            return "repeat"
+            return "duplicate"
         case Delivered():
             return "delivered"
         case Retry():

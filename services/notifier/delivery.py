@@ -94,7 +94,7 @@ class Delivery:
             try:
                 await asyncio.wait_for(self._record(self._results), 5.0)
             except Exception as error:
-                log.warning("results_not_recorded", reason=database.reason_class(error), results=len(self._results))
+                log.warning("attempts_not_saved", reason=database.reason_class(error), results=len(self._results))
 
     # -- claiming
 
@@ -111,7 +111,7 @@ class Delivery:
                     self._progress.made()  # what is due, another process has in hand
             except Exception as error:
                 self._refused(error)
-                log.warning("delivery_backs_off", reason=database.reason_class(error), seconds=pause)
+                log.warning("delivery_retrying", reason=database.reason_class(error), seconds=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
@@ -148,7 +148,7 @@ class Delivery:
             whole = restate(feedback, undelivered, self._words)
             rendered = self._channels[claimed.conversation[3]].render(whole)
         except Exception as error:
-            log.error("not_restated", feedback_id=feedback.id, reason=database.reason_class(error))
+            log.error("restatement_failed", feedback_id=feedback.id, reason=database.reason_class(error))
             return claimed
         await claims.rewrite(tx, claimed, whole, rendered)
         return claims.with_bytes(claimed, rendered)
@@ -178,7 +178,7 @@ class Delivery:
         try:
             return await self._channels[claimed.conversation[3]].deliver(claimed.parcel)
         except Exception as error:
-            log.error("channel_raised", channel=claimed.conversation[3], reason=database.reason_class(error))
+            log.error("channel_failed", channel=claimed.conversation[3], reason=database.reason_class(error))
             return Retry(f"raised:{database.reason_class(error)}")
 
     # -- recording
@@ -196,7 +196,7 @@ class Delivery:
                 pause = 0.1
             except Exception as error:
                 self._refused(error)
-                log.warning("recording_backs_off", reason=database.reason_class(error), seconds=pause)
+                log.warning("attempt_save_retrying", reason=database.reason_class(error), seconds=pause)
                 await asyncio.sleep(pause)
                 self._results_there.set()
                 pause = min(pause * 2, 5.0)
@@ -224,7 +224,7 @@ class Delivery:
 
 async def _not_recorded(attempt: Attempt, reason: str) -> None:
     """Its lease ends by itself, and it is sent again with the same bytes."""
-    log.error("result_not_recorded", feedback_id=attempt.claimed.parcel.feedback_id, reason=reason)
+    log.error("attempt_not_saved", feedback_id=attempt.claimed.parcel.feedback_id, reason=reason)
 
 
 def _delivering(claimed: Claimed) -> tracing.Span:
@@ -256,7 +256,7 @@ def _tell(attempt: Attempt) -> None:
         case Failed(reason):
             log.error("feedback_failed", reason=reason, **_about(attempt))
         case Retry(reason):
-            log.warning("feedback_waits", reason=reason, seconds=round(attempt.pause, 1), **_about(attempt))
+            log.warning("feedback_retry_scheduled", reason=reason, seconds=round(attempt.pause, 1), **_about(attempt))
 
 
 def _about(attempt: Attempt) -> dict[str, str | int]:

@@ -43,8 +43,8 @@ FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 """Namespace of feedback ids (RFC 9562 UUID version 5)."""
 
 
-class Told(StrEnum):
-    """What a feedback tells: the rows of the table in docs/architecture.md, Who hears what."""
+class FeedbackType(StrEnum):
+    """The kinds of feedback: the rows of the table in docs/architecture.md, Who hears what."""
 
     RECEIVED = "received"
     HOME_HUB = "home-hub"
@@ -67,10 +67,10 @@ class Column(StrEnum):
     COUNCIL = "council"
 
 
-_SOME = frozenset(Told) - {Told.ACCEPTED, Told.ON_HOLD, Told.ASSESSED}
-HEARS: Mapping[Column, frozenset[Told]] = {
-    Column.CLINICIAN: frozenset(Told),
-    Column.HOSPITAL: frozenset(Told),
+_SOME = frozenset(FeedbackType) - {FeedbackType.ACCEPTED, FeedbackType.ON_HOLD, FeedbackType.ASSESSED}
+HEARS: Mapping[Column, frozenset[FeedbackType]] = {
+    Column.CLINICIAN: frozenset(FeedbackType),
+    Column.HOSPITAL: frozenset(FeedbackType),
     Column.FRONT_DOOR: _SOME,
     Column.COUNCIL: _SOME,
 }
@@ -109,10 +109,10 @@ def _last_sunday(year: int, month: int) -> datetime:
 
 
 class Coded(Frozen):
-    """A code and its reviewed words."""
+    """A code and its reviewed text."""
 
     code: str = Field(description="The code")
-    words: str = Field(description="Its words")
+    text: str = Field(description="Its reviewed text")
 
 
 class HubContact(Frozen):
@@ -127,7 +127,7 @@ class HubContact(Frozen):
 class Recipient(Frozen):
     """Whom a feedback is for, and the channel that the directory gives for them: no address, and nothing of a message."""
 
-    id: str = Field(description="Partner id, or ods:<code> for an organisation that is no partner")
+    id: str = Field(description="Partner id, or ods:<code> for an organisation that is not a partner")
     ods: str | None = Field(None, description="Its ODS code")
     name: str | None = Field(None, description="Its name")
     channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How it is reached; mailbox: kept to be fetched")
@@ -154,14 +154,14 @@ class Recipients(Protocol):
         ...
 
 
-class Found(Frozen):
+class ReportedFinding(Frozen):
     """What was found on one need."""
 
     service: Coded
     finding: Coded
 
 
-class Done(Frozen):
+class CompletedAction(Frozen):
     """What was done, by whom and when; only the service where no more may be told."""
 
     service: Coded
@@ -183,26 +183,26 @@ class Feedback(Frozen):
     referral_id: str = Field(description="The sender's id of the referral")
     format: str = Field(description="The format that it came in")
     referred_by: str | None = Field(None, description="Name of the professional who asked")
-    told: Told
+    feedback_type: FeedbackType
     status: CaseStatus
     at: datetime
     full: bool = Field(description="False: status only (no consent to feedback, or a person who is not certain)")
     person: PersonBrief | None = Field(None, description="None where the person is provisional: nothing names them")
     hub: HubContact | None = Field(None, description="Home hub of the referral; central triage until there is one")
-    why: tuple[Coded, ...] = ()
+    routing_reasons: tuple[Coded, ...] = ()
     reason: Coded | None = None
     until: date | None = None
     refer_to: HubContact | None = None
     needs: tuple[Coded, ...] = Field((), description="The needs that this is about")
     open_needs: tuple[Coded, ...] = ()
-    found: tuple[Found, ...] = ()
-    done: tuple[Done, ...] = ()
-    so_far: tuple[Done, ...] = Field(
+    findings: tuple[ReportedFinding, ...] = ()
+    completed_actions: tuple[CompletedAction, ...] = ()
+    all_completed_actions: tuple[CompletedAction, ...] = Field(
         (), description="All that was done so far; told where the whole position is restated"
     )
-    words: tuple[str, ...] = Field((), description="The same in plain sentences, a paragraph each")
+    text: tuple[str, ...] = Field((), description="The same in plain sentences, a paragraph each")
     practice_todo: str | None = Field(None, description="What a practice need do")
-    restates: bool = Field(
+    is_restatement: bool = Field(
         False, description="An earlier message failed for good: this states the whole present position"
     )
 
@@ -213,7 +213,7 @@ class Feedback(Frozen):
 
     def saying(self, words: tuple[str, ...]) -> "Feedback":
         """The same, in these paragraphs."""
-        return self.model_copy(update={"words": words})
+        return self.model_copy(update={"text": words})
 
 
 class Words(Protocol):
@@ -229,7 +229,7 @@ class Words(Protocol):
     def action(self, action: str) -> str | None: ...
     def provider(self, provider: str) -> str | None: ...
     def paragraphs(self, feedback: Feedback) -> tuple[str, ...]: ...
-    def practice_todo(self, told: Told, *, full: bool) -> str: ...
+    def practice_todo(self, told: FeedbackType, *, full: bool) -> str: ...
     def restated(self, feedback: Feedback) -> tuple[str, ...]: ...
 
 
@@ -237,12 +237,12 @@ class Words(Protocol):
 class _News:
     """What an event means for one referral, before it is known who listens."""
 
-    told: Told
+    feedback_type: FeedbackType
     reason: Coded | None = None
     until: date | None = None
     refer_to: HubContact | None = None
     needs: tuple[ServiceCode, ...] = ()
-    found: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,29 +268,33 @@ def compose_for(event: Event, concern: Concern, recipients: Recipients, words: W
     return [
         _write(event, concern, news, listener, words)
         for listener in _listeners(concern, recipients)
-        if _hears(listener, news.told)
+        if _hears(listener, news.feedback_type)
     ]
 
 
 def restate(feedback: Feedback, undelivered: Sequence[Feedback], words: Words) -> Feedback:
     """`feedback` with the whole present position, because `undelivered`, earlier ones to the same recipient, failed for good."""
     if not feedback.full:
-        plain = feedback.model_copy(update={"restates": True})
+        plain = feedback.model_copy(update={"is_restatement": True})
         return plain.saying(words.restated(plain))
     lost = [earlier for earlier in undelivered if earlier.full]
     whole = feedback.model_copy(
         update={
-            "restates": True,
-            "found": _latest_findings([*lost, feedback]),
-            "done": feedback.so_far,
-            "why": feedback.why or next((earlier.why for earlier in reversed(lost) if earlier.why), ()),
+            "is_restatement": True,
+            "findings": _latest_findings([*lost, feedback]),
+            "completed_actions": feedback.all_completed_actions,
+            "routing_reasons": feedback.routing_reasons or _last_routing_reasons(lost),
         }
     )
     return whole.saying(words.restated(whole))
 
 
-def _latest_findings(told: Iterable[Feedback]) -> tuple[Found, ...]:
-    return tuple({found.service.code: found for feedback in told for found in feedback.found}.values())
+def _last_routing_reasons(earlier: Sequence[Feedback]) -> tuple[Coded, ...]:
+    return next((one.routing_reasons for one in reversed(earlier) if one.routing_reasons), ())
+
+
+def _latest_findings(told: Iterable[Feedback]) -> tuple[ReportedFinding, ...]:
+    return tuple({found.service.code: found for feedback in told for found in feedback.findings}.values())
 
 
 # ---- what an event means for one referral ---------------------------------------------------------------------------
@@ -299,30 +303,32 @@ def _latest_findings(told: Iterable[Feedback]) -> tuple[Found, ...]:
 def _news(data: CaseEvent, concern: Concern, words: Words) -> _News | None:
     match data:
         case CaseOpened():
-            return _News(Told.RECEIVED)
+            return _News(FeedbackType.RECEIVED)
         case CaseJoined():
-            return _News(Told.RECEIVED) if data.joined == concern.reference else None
+            return _News(FeedbackType.RECEIVED) if data.joined == concern.reference else None
         case CaseAssigned():
-            return _News(Told.HOME_HUB) if concern.home_hub is not None else None
+            return _News(FeedbackType.HOME_HUB) if concern.home_hub is not None else None
         case CaseTransferred():
-            return _News(Told.HOME_HUB) if _home_hub_moved(data, concern) else None
+            return _News(FeedbackType.HOME_HUB) if _home_hub_moved(data, concern) else None
         case CaseAccepted():
-            return _News(Told.ACCEPTED)
+            return _News(FeedbackType.ACCEPTED)
         case CaseHeld():
-            return _News(Told.ON_HOLD, reason=words.hold(_discreet(data.reason, concern)), until=data.until)
+            return _News(FeedbackType.ON_HOLD, reason=words.hold(_discreet(data.reason, concern)), until=data.until)
         case CaseAssessed():
             found = tuple(finding for finding in data.findings if finding.reference == concern.reference)
-            return _News(Told.ASSESSED, found=found, needs=tuple(f.service for f in found)) if found else None
+            return (
+                _News(FeedbackType.ASSESSED, findings=found, needs=tuple(f.service for f in found)) if found else None
+            )
         case CaseCompleted():
-            return _ended(Told.COMPLETED, data.ended, concern)
+            return _ended(FeedbackType.COMPLETED, data.ended, concern)
         case CaseRejected():
-            return _ended(Told.REJECTED, data.ended, concern, words.end(data.reason), words.hub(data.refer_to))
+            return _ended(FeedbackType.REJECTED, data.ended, concern, words.end(data.reason), words.hub(data.refer_to))
         case CaseCancelled():
-            return _ended(Told.CANCELLED, data.ended, concern, words.end(data.reason))
+            return _ended(FeedbackType.CANCELLED, data.ended, concern, words.end(data.reason))
         case CancellationRefused():
-            return _News(Told.CANCELLATION_REFUSED) if data.refused == concern.reference else None
+            return _News(FeedbackType.CANCELLATION_REFUSED) if data.refused == concern.reference else None
         case UpdateRefused():
-            return _News(Told.UPDATE_REFUSED) if data.refused == concern.reference else None
+            return _News(FeedbackType.UPDATE_REFUSED) if data.refused == concern.reference else None
         case _:
             return None  # updated, booked, started, recorded: the table has no row for them
 
@@ -340,7 +346,7 @@ def _discreet(reason: HoldReason, concern: Concern) -> HoldReason:
 
 
 def _ended(
-    told: Told,
+    told: FeedbackType,
     ended: Sequence[Ended],
     concern: Concern,
     reason: Coded | None = None,
@@ -419,8 +425,8 @@ def _sender(concern: Concern, recipients: Recipients) -> _Listener | None:
     return _Listener(known.recipient, column, answered=True) if known and column else None
 
 
-def _hears(listener: _Listener, told: Told) -> bool:
-    if told is Told.RECEIVED and listener.answered:
+def _hears(listener: _Listener, told: FeedbackType) -> bool:
+    if told is FeedbackType.RECEIVED and listener.answered:
         return False
     return told in HEARS[listener.column]
 
@@ -442,13 +448,13 @@ def _write(event: Event, concern: Concern, news: _News, listener: _Listener, wor
         referral_id=concern.referral_id,
         format=concern.format,
         referred_by=concern.referred_by.name,
-        told=news.told,
+        feedback_type=news.feedback_type,
         status=CaseStatus(concern.status),
         at=event.time,
         full=full,
         person=None if concern.person.provisional else concern.person,
         hub=words.hub(concern.home_hub) or words.central(),
-        practice_todo=words.practice_todo(news.told, full=full),
+        practice_todo=words.practice_todo(news.feedback_type, full=full),
         **(_content(concern, news, listener.column, words) if full else {}),
     )
     return feedback.saying(words.paragraphs(feedback))
@@ -458,25 +464,27 @@ def _content(concern: Concern, news: _News, column: Column, words: Words) -> dic
     """What is told beyond the status, as far as `column` hears it."""
     reasons = [r for r in concern.reasons if column is Column.HOSPITAL or r not in STAY]
     done = tuple(_done(i, column, words) for i in concern.interventions if i.reference == concern.reference)
-    found = [(words.service(f.service), words.finding(f.finding)) for f in news.found]
+    found = [(words.service(f.service), words.finding(f.finding)) for f in news.findings]
     return {
-        "why": tuple(words.routing(reason) for reason in reasons) if news.told is Told.HOME_HUB else (),
+        "routing_reasons": tuple(words.routing(reason) for reason in reasons)
+        if news.feedback_type is FeedbackType.HOME_HUB
+        else (),
         "reason": news.reason,
         "until": news.until,
         "refer_to": news.refer_to,
         "needs": tuple(words.service(need) for need in news.needs),
         "open_needs": tuple(words.service(need) for need in concern.open_needs),
-        "found": tuple(Found(service=service, finding=finding) for service, finding in found),
-        "done": _once(done) if news.told is Told.COMPLETED else (),
-        "so_far": _once(done),
+        "findings": tuple(ReportedFinding(service=service, finding=finding) for service, finding in found),
+        "completed_actions": _once(done) if news.feedback_type is FeedbackType.COMPLETED else (),
+        "all_completed_actions": _once(done),
     }
 
 
-def _done(intervention: Intervention, column: Column, words: Words) -> Done:
+def _done(intervention: Intervention, column: Column, words: Words) -> CompletedAction:
     service = words.service(intervention.service)
     if column is Column.FRONT_DOOR:
-        return Done(service=service)
-    return Done(
+        return CompletedAction(service=service)
+    return CompletedAction(
         service=service,
         action=words.action(intervention.action),
         provider=words.provider(intervention.provider),
@@ -484,5 +492,5 @@ def _done(intervention: Intervention, column: Column, words: Words) -> Done:
     )
 
 
-def _once(done: tuple[Done, ...]) -> tuple[Done, ...]:
+def _once(done: tuple[CompletedAction, ...]) -> tuple[CompletedAction, ...]:
     return tuple(dict.fromkeys(done))

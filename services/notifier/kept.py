@@ -79,7 +79,7 @@ async def keep(engine: AsyncEngine, found: Source, before: Mapping[str, str]) ->
         raise NotKept("The files of the directory changed while they were read. Start again.")
     async with engine.begin() as tx:
         await tx.execute(
-            text("""insert into notifier.composing_version (version, source) values (:version, cast(:source as jsonb))
+            text("""insert into notifier.template_version (version, source) values (:version, cast(:source as jsonb))
                     on conflict do nothing"""),
             {"version": found.version, "source": json.dumps(asdict(found))},
         )
@@ -88,7 +88,7 @@ async def keep(engine: AsyncEngine, found: Source, before: Mapping[str, str]) ->
 
 async def kept_sources(tx: Transaction) -> dict[str, Source]:
     """Everything that was kept, by version; raises NotKept where one is not what its version says."""
-    rows = (await tx.execute(text("select version, source from notifier.composing_version"))).all()
+    rows = (await tx.execute(text("select version, source from notifier.template_version"))).all()
     found = {row.version: _source(row.source) for row in rows}
     if wrong := [version for version, one in found.items() if one.version != version]:
         raise NotKept(f"What feedback was composed with as version {', '.join(wrong)} is not what was kept under it.")

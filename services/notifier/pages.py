@@ -50,7 +50,7 @@ def _unable(error: Exception) -> Response:
     """Away: come back. A reference that PostgreSQL cannot even read (a NUL) is one that does not exist."""
     if database.is_transient(error):
         return _json(503, AWAY, {"Retry-After": "5"})
-    log.warning("fetch_refused", reason=database.reason_class(error))
+    log.warning("feedback_fetch_rejected", reason=database.reason_class(error))
     return _json(404, UNKNOWN)
 
 

@@ -14,7 +14,7 @@ from services.messaging import cloudevents, database, putting_back, quarantine
 from services.messaging.cloudevents import Record, Undecodable
 from services.messaging.database import Transaction
 from services.messaging.putting_back import Parked
-from services.messaging.quarantine import Chain, Parking
+from services.messaging.quarantine import MessageGroup, Parking
 from services.messaging.telemetry import log
 from services.messaging.tracing import Taken
 from services.notifier import store
@@ -53,7 +53,7 @@ class Receiver:
             settled = {r for key, r in zip(keys, records, strict=True) if standing.is_settled(key, r)}
             await _leave_out(tx, [one for record, one in read if record in settled], new)
             unsettled = [(record, one) for record, one in read if record not in settled]
-            parkings = await self._compose(tx, unsettled, new, standing.chains, steps)
+            parkings = await self._compose(tx, unsettled, new, standing.message_groups, steps)
             await quarantine.park(tx, store.SCHEMA, list(parkings.values()))
 
     async def _apply_again(self, rows: Sequence[Parked]) -> None:
@@ -76,7 +76,7 @@ class Receiver:
         tx: Transaction,
         read: Sequence[tuple[Record, Event | str]],
         new: set[str],
-        waiting: set[Chain],
+        waiting: set[MessageGroup],
         steps: Taken,
     ) -> dict[Record, Parking]:
         """Keep what these events make us tell; returns what is to be parked. `waiting` grows with it: what follows waits."""
@@ -94,13 +94,13 @@ class Receiver:
                 if faults:
                     parkings[record] = _faulty(record, event, faults)
             if record in parkings:
-                steps.tell(record, outcome="waits" if parkings[record].waiting else "parked")
-                waiting.update((parkings[record].person_key, chain) for chain in parkings[record].chains)
+                steps.tell(record, outcome="waiting" if parkings[record].waiting else "dead-lettered")
+                waiting.update((parkings[record].person_key, group) for group in parkings[record].message_groups)
         await store.add(tx, composed, datetime.now(UTC))
         await _leave_out(tx, [one for record, one in read if record in parkings])
         return parkings
 
-    def _composed(self, event: Event, waiting: set[Chain]) -> tuple[list[Composed], dict[str, str | None]]:
+    def _composed(self, event: Event, waiting: set[MessageGroup]) -> tuple[list[Composed], dict[str, str | None]]:
         """What the event makes us tell; and the referrals about which it cannot be told: reason, or none where it waits."""
         assert isinstance(event.data, CaseEvent)
         composed: list[Composed] = []
@@ -180,7 +180,7 @@ def _parking(
 ) -> Parking:
     told = event.correlation_id if event else quarantine.correlation_id(record)
     log.error(
-        "event_parked",
+        "event_dead_lettered",
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
@@ -188,11 +188,11 @@ def _parking(
         waiting=is_waiting,
         correlation_id=told,
     )
-    chains = references or [f"{record.topic}/{record.partition}/{record.offset}"]
+    message_groups = references or [f"{record.topic}/{record.partition}/{record.offset}"]
     return Parking(
         record,
         _key(record, event or ""),
-        tuple(dict.fromkeys(_storable(chain[:200]) for chain in chains)),
+        tuple(dict.fromkeys(_storable(group[:200]) for group in message_groups)),
         _storable(reason),
         _storable(told) if told else None,
         is_waiting,

@@ -36,7 +36,7 @@ async def take_in(tx: Transaction, events: Sequence[Event], version: str | None)
     """
     result = await tx.execute(
         text("""
-            insert into notifier.input (person_key, event_id, composed_with)
+            insert into notifier.input (person_key, event_id, template_version)
             select person_key, event_id, cast(:version as text)
             from unnest(cast(:keys as text[]), cast(:ids as text[])) as incoming (person_key, event_id)
             order by 1, 2
@@ -140,11 +140,11 @@ async def _insert(tx: Transaction, new: Sequence[Composed], ordinals: Mapping[st
             "causes": [f.caused_by for f in told],
             "recipients": [f.recipient.id for f in told],
             "channels": [f.recipient.channel for f in told],
-            "told": [f.told.value for f in told],
+            "feedback_types": [f.feedback_type.value for f in told],
             "statuses": [f.status.value for f in told],
             "ordinals": [ordinals[f.id] for f in told],
             "correlations": [f.correlation_id for f in told],
-            "said": [f.model_dump_json(exclude_defaults=True) for f in told],
+            "contents": [f.model_dump_json(exclude_defaults=True) for f in told],
             "bodies": [one.rendered.body for one in new],
             "carrier_ids": [json.dumps(dict(one.rendered.ids)) for one in new],
             "versions": [one.version for one in new],
@@ -154,19 +154,19 @@ async def _insert(tx: Transaction, new: Sequence[Composed], ordinals: Mapping[st
 
 
 _INSERT = text("""
-    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, told, status,
-                                   ordinal, correlation_id, said, body, ids, composed_with, traceparent, state, steps, composed_at)
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status,
+                                   ordinal, correlation_id, content, body, ids, template_version, traceparent, state, steps, composed_at)
     select *, case when channel = 'mailbox' then 'accepted' else 'waiting' end,
            jsonb_strip_nulls(jsonb_build_object('composed', cast(:at as timestamptz),
                'accepted', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
            :at
     from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
-                cast(:recipients as text[]), cast(:channels as text[]), cast(:told as text[]),
+                cast(:recipients as text[]), cast(:channels as text[]), cast(:feedback_types as text[]),
                 cast(:statuses as text[]), cast(:ordinals as integer[]), cast(:correlations as text[]),
-                cast(:said as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]), cast(:versions as text[]),
+                cast(:contents as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]), cast(:versions as text[]),
                 cast(:traceparents as text[]))
-         as new (person_key, feedback_id, reference, caused_by, recipient, channel, told, status, ordinal,
-                 correlation_id, said, body, ids, composed_with, traceparent)""")
+         as new (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
+                 correlation_id, content, body, ids, template_version, traceparent)""")
 
 
 # ---- fetching ------------------------------------------------------------------------------------------------------
@@ -193,12 +193,12 @@ async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: 
     )
     result = await tx.execute(
         text("""
-            select said, steps from notifier.feedback
+            select content, steps from notifier.feedback
             where reference = :reference and recipient = any(cast(:recipients as text[]))
             order by recipient, channel, ordinal"""),
         {"reference": reference, "recipients": list(recipients)},
     )
-    return [Kept(Feedback.model_validate(plain(row.said)), plain(row.steps)) for row in result]
+    return [Kept(Feedback.model_validate(plain(row.content)), plain(row.steps)) for row in result]
 
 
 def plain(value: Any) -> Any:

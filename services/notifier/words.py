@@ -12,7 +12,7 @@ from schemas.model import HubId, Line, Written
 from schemas.referral import ServiceCode
 from services import reviewed
 from services.directory import Authority, Directory, Hub
-from services.notifier.feedback import Coded, Feedback, HubContact, Told
+from services.notifier.feedback import Coded, Feedback, FeedbackType, HubContact
 from services.reviewed import Fault, Reviewed
 
 FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
@@ -32,15 +32,15 @@ class Ourselves(Written):
 class EndWords(Written):
     """Why something ended, and what to do instead."""
 
-    words: Line
+    text: Line
     instead: Line
 
 
 class Templates(Written):
     """templates/feedback.yaml."""
 
-    ourselves: Ourselves
-    paragraphs: dict[Told, tuple[Line, ...]]
+    sender: Ourselves
+    paragraphs: dict[FeedbackType, tuple[Line, ...]]
     contact: Line
     status_only: tuple[Line, ...]
     restated: tuple[Line, ...]
@@ -71,26 +71,26 @@ class ReviewedWords:
     @property
     def ourselves(self) -> Ourselves:
         """Who signs."""
-        return self._templates.ourselves
+        return self._templates.sender
 
     def status(self, status: CaseStatus) -> str:
         """A referral's status in words."""
         return self._templates.status[status]
 
     def routing(self, reason: RoutingReason) -> Coded:
-        return Coded(code=reason.value, words=self._templates.routing_reasons[reason])
+        return Coded(code=reason.value, text=self._templates.routing_reasons[reason])
 
     def end(self, reason: EndReason) -> Coded:
-        return Coded(code=reason.value, words=self._templates.end_reasons[reason].words)
+        return Coded(code=reason.value, text=self._templates.end_reasons[reason].text)
 
     def hold(self, reason: HoldReason) -> Coded:
-        return Coded(code=reason.value, words=self._templates.hold_reasons[reason])
+        return Coded(code=reason.value, text=self._templates.hold_reasons[reason])
 
     def finding(self, finding: str) -> Coded:
-        return Coded(code=finding, words=self._templates.findings[finding])
+        return Coded(code=finding, text=self._templates.findings[finding])
 
     def service(self, service: ServiceCode) -> Coded:
-        return Coded(code=service, words=self._directory.offer(service).label)
+        return Coded(code=service, text=self._directory.offer(service).label)
 
     def hub(self, hub: HubId | None) -> HubContact | None:
         """Name and public contact of a hub, or of an authority outside the county."""
@@ -109,14 +109,14 @@ class ReviewedWords:
         """The provider, where it is on the reviewed list."""
         return self._providers.get(_folded(provider))
 
-    def practice_todo(self, told: Told, *, full: bool) -> str:
+    def practice_todo(self, told: FeedbackType, *, full: bool) -> str:
         """What a practice need do."""
         lines = self._templates.practice_todo
         return lines.get(told.value, lines["none"]) if full else lines["status-only"]
 
     def paragraphs(self, feedback: Feedback) -> tuple[str, ...]:
         """The feedback in plain sentences."""
-        lines = self._templates.paragraphs[feedback.told] if feedback.full else self._templates.status_only
+        lines = self._templates.paragraphs[feedback.feedback_type] if feedback.full else self._templates.status_only
         return self._filled((*lines, self._templates.contact), feedback)
 
     def restated(self, feedback: Feedback) -> tuple[str, ...]:
@@ -136,19 +136,19 @@ class ReviewedWords:
             "status": self._templates.status[feedback.status],
             "hub": feedback.hub.name if feedback.hub else "",
             "contact": contact_words(feedback.hub),
-            "reasons": "; ".join(reason.words for reason in feedback.why),
-            "reason": feedback.reason.words if feedback.reason else "",
+            "reasons": "; ".join(reason.text for reason in feedback.routing_reasons),
+            "reason": feedback.reason.text if feedback.reason else "",
             "until": in_words(feedback.until) if feedback.until else "",
             "instead": self._instead(feedback),
-            "needs": ", ".join(need.words for need in feedback.needs),
-            "open_needs": ", ".join(need.words for need in feedback.open_needs),
+            "needs": ", ".join(need.text for need in feedback.needs),
+            "open_needs": ", ".join(need.text for need in feedback.open_needs),
         }
 
     def _instead(self, feedback: Feedback) -> str:
         if feedback.refer_to is not None:
             contact = contact_words(feedback.refer_to)
             return f"please refer to {feedback.refer_to.name}{': ' + contact if contact else ''}."
-        if feedback.reason is None or feedback.told is not Told.REJECTED:
+        if feedback.reason is None or feedback.feedback_type is not FeedbackType.REJECTED:
             return ""
         return self._templates.end_reasons[EndReason(feedback.reason.code)].instead
 
@@ -173,7 +173,7 @@ def quotable(folder: Path) -> Quotable:
 
 def _codes_without_words(file: Reviewed[Templates]) -> Iterator[Fault]:
     wanted: dict[str, Iterable[str]] = {
-        "paragraphs": Told,
+        "paragraphs": FeedbackType,
         "status": CaseStatus,
         "routing_reasons": RoutingReason,
         "end_reasons": EndReason,
@@ -197,7 +197,7 @@ def _unknown_placeholders(file: Reviewed[Templates]) -> Iterator[Fault]:
     for loc, lines in said.items():
         for place, line in enumerate(lines):
             for name in sorted(_placeholders(line) - PLACEHOLDERS):
-                yield file.fault((*loc, place), f"{{{name}}} is nothing that can be filled in")
+                yield file.fault((*loc, place), f"unknown field: {{{name}}}")
 
 
 def in_words(day: date) -> str:

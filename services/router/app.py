@@ -29,7 +29,7 @@ async def main(config: Settings) -> None:
         listener = broker.create(config, name="router")
         topics = [REFERRAL_EVENT, *map(hub_command, names)]
         consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)
-        log.info("router_starts", directory=hubs.version, hubs=len(names))
+        log.info("router_starting", directory=hubs.version, hubs=len(names))
         sight = Sight(config, store.SCHEMA, group=GROUP, topics=topics)
         watchdog = Watchdog(sight, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
         pages = Starlette(routes=health.routes(engine, lambda: [*sight.lacking(), *consumer.lacking()]))

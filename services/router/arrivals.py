@@ -34,7 +34,7 @@ from services.router.change import (
 )
 from services.router.matching import Candidate, Description, Doubt, Match
 from services.router.state import Case, KnownPerson, KnownReferral, Leg, Role
-from services.router.views import is_secret
+from services.router.views import is_restricted
 
 
 class UnknownReferral(Exception):
@@ -73,7 +73,7 @@ def _receive(change: Change, event: ReferralReceived | ReferralUpdated) -> None:
     matched = matching.match(event.referral.person, _candidates(change))
     person_no = matched.person_no or max(change.persons, default=0) + 1
     if matched.person_no is None:
-        change.keep(KnownPerson(person_no=person_no, provisional=matched.provisional, doubts=matched.doubts))
+        change.keep(KnownPerson(person_no=person_no, provisional=matched.provisional, tracing_reasons=matched.doubts))
     case = next((case for case in change.cases.values() if case.person_no == person_no and not case.ended), None)
     alone = assign_one(change, Request.of(event.reference, event.referral))
     known = _known(change, event, person_no, alone)
@@ -117,7 +117,7 @@ def _known(
         home_hub=alone.home_hub or alone.holder,
         reasons=alone.reasons,
         hospital_hub=hospital_hub,
-        secret=is_secret(hospital_hub, change.grounds.directory),
+        restricted=is_restricted(hospital_hub, change.grounds.directory),
         in_stay=referral.is_inpatient,
     )
 
@@ -176,7 +176,7 @@ def _join(change: Change, case: Case, known: KnownReferral) -> None:
     if named is not None:
         reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
         case = case.model_copy(update={"home": placed_at(change, named, reasons)})
-    elif case.home.placed:
+    elif case.home.assigned_by_person:
         case = _open_already(case)
     case, _ = place(change, _with_stay_of(case, None, known))
     known = _told_at_joining(case, known, named)
@@ -200,7 +200,7 @@ def _with_stay_of(case: Case, before: KnownReferral | None, known: KnownReferral
     moved = before is None or before.hospital_hub != known.hospital_hub
     if case.stay is None or not known.in_stay or not moved or known.hospital_hub == case.stay.hub:
         return case
-    return case.model_copy(update={"stay": case.stay.model_copy(update={"placed": False})})
+    return case.model_copy(update={"stay": case.stay.model_copy(update={"assigned_by_person": False})})
 
 
 def _told_at_joining(case: Case, known: KnownReferral, named: HubId | None) -> KnownReferral:
@@ -215,7 +215,11 @@ def _told_at_joining(case: Case, known: KnownReferral, named: HubId | None) -> K
 
 def _named_elsewhere(change: Change, case: Case, referral: Referral) -> HubId | None:
     """Duty to refer: the hub of the authority that the person named, with consent, while the case was placed with another."""
-    if referral.named_authority is None or referral.consents.referral.answer != "yes" or not case.home.placed:
+    if (
+        referral.named_authority is None
+        or referral.consents.referral.answer != "yes"
+        or not case.home.assigned_by_person
+    ):
         return None
     hub = change.grounds.directory.hub_for_district(referral.named_authority, change.grounds.on)
     return hub.id if hub is not None and hub.id != case.home.hub else None
@@ -243,9 +247,9 @@ def _doubt(change: Change, matched: Match) -> None:
 
 def _now_doubtful(change: Change, person_no: int, doubt: Doubt) -> bool:
     person = change.persons[person_no]
-    if doubt in person.doubts:
+    if doubt in person.tracing_reasons:
         return False
-    change.keep(person.model_copy(update={"provisional": True, "doubts": (*person.doubts, doubt)}))
+    change.keep(person.model_copy(update={"provisional": True, "tracing_reasons": (*person.tracing_reasons, doubt)}))
     for case in [case for case in change.cases.values() if case.person_no == person_no and not case.ended]:
         change.happen(CaseUpdated, case, (), change.roles(case), settles=True)
     return True
@@ -283,7 +287,7 @@ def _check_person(change: Change, known: KnownReferral, new: KnownReferral) -> N
 
 
 def _apply(change: Change, case: Case, known: KnownReferral, new: KnownReferral) -> None:
-    in_stay = new.referral.is_inpatient and not known.handed_over
+    in_stay = new.referral.is_inpatient and not known.transferred_before_discharge
     new = _in_hospital(change, known, _with_needs(new)).model_copy(update={"in_stay": in_stay})
     change.keep(new)
     alone = assign_alone(change, new)
@@ -302,7 +306,7 @@ def _in_hospital(change: Change, known: KnownReferral, new: KnownReferral) -> Kn
     if hub is None or hub == _hospital_hub(change, known.referral):
         return new
     return new.model_copy(
-        update={"hospital_hub": hub, "secret": known.secret or is_secret(hub, change.grounds.directory)}
+        update={"hospital_hub": hub, "restricted": known.restricted or is_restricted(hub, change.grounds.directory)}
     )
 
 

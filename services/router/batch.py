@@ -37,7 +37,7 @@ from services.messaging.cloudevents import Record, Undecodable, decode, unknown_
 from services.messaging.database import Transaction
 from services.messaging.outbox import Message
 from services.messaging.putting_back import Parked
-from services.messaging.quarantine import Chain, Parking
+from services.messaging.quarantine import MessageGroup, Parking
 from services.messaging.telemetry import log
 from services.messaging.tracing import Taken
 from services.router import lifecycle, store
@@ -115,7 +115,7 @@ class Unreadable:
     record: Record
     reason: str
     person_key: PersonKey
-    chain: str
+    message_group: str
 
 
 def read_record(record: Record) -> Input | Unreadable:
@@ -126,9 +126,9 @@ def read_record(record: Record) -> Input | Unreadable:
         return _unreadable(record, fault.reason)
     unknown: tuple[str, ...] = ()
     match event.data:
-        case Command(person_key=key, case_id=chain):
+        case Command(person_key=key, case_id=group):
             unknown = unknown_fields(record, type(event.data))
-        case ReferralReceived(reference=chain) | ReferralUpdated(reference=chain) | ReferralCancelled(reference=chain):
+        case ReferralReceived(reference=group) | ReferralUpdated(reference=group) | ReferralCancelled(reference=group):
             key = event.person_key
         case _:
             return _unreadable(record, "ce_type: not for the router")
@@ -136,16 +136,16 @@ def read_record(record: Record) -> Input | Unreadable:
         return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
     if b"u0000" in record.value and _NUL.search(record.value):
         return _unreadable(record, "value: holds NUL, which the database cannot keep")
-    return Input(record, event, key, chain, unknown)
+    return Input(record, event, key, group, unknown)
 
 
 def _unreadable(record: Record, reason: str) -> Unreadable:
-    """Keep it where it would have been, as far as its bytes tell: what follows it on its chain waits."""
+    """Keep it where it would have been, as far as its bytes tell: what follows it on its message group waits."""
     told = _leniently(record.value)
     key = told.get("person_key") or (record.key or b"").decode("ascii", "replace")
-    chain = told.get("reference") or told.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
+    message_group = told.get("reference") or told.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
     known = isinstance(key, str) and _PERSON_KEY.fullmatch(key)
-    return Unreadable(record, reason, PersonKey(str(key)) if known else UNKNOWN, _printable(str(chain)))
+    return Unreadable(record, reason, PersonKey(str(key)) if known else UNKNOWN, _printable(str(message_group)))
 
 
 def _leniently(value: bytes) -> dict[str, Any]:
@@ -156,18 +156,20 @@ def _leniently(value: bytes) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _printable(chain: str) -> str:
-    """A chain's name can be anything that somebody sent: the database takes no NUL and no half characters."""
-    if chain.isprintable() and len(chain) <= 200:
-        return chain
-    return "".join(letter if letter.isprintable() else "?" for letter in chain[:200])
+def _printable(group: str) -> str:
+    """A message group's name can be anything that somebody sent: the database takes no NUL and no half characters."""
+    if group.isprintable() and len(group) <= 200:
+        return group
+    return "".join(letter if letter.isprintable() else "?" for letter in group[:200])
 
 
 def _parking(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> Parking:
     told = read.event.correlation_id if isinstance(read, Input) else quarantine.correlation_id(read.record)
     correlation_id = _printable(told) if told else None
-    log.warning("record_parked", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id)
-    return Parking(read.record, read.person_key, (_printable(read.chain),), reason, correlation_id, waiting)
+    log.warning(
+        "record_dead_lettered", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id
+    )
+    return Parking(read.record, read.person_key, (_printable(read.message_group),), reason, correlation_id, waiting)
 
 
 @dataclass(slots=True)
@@ -179,8 +181,8 @@ class _Batch:
     now: datetime
     taken: Taken
     states: dict[PersonKey, KeyState] = field(default_factory=dict)
-    parked: set[Chain] = field(default_factory=set)
-    failed: set[Chain] = field(default_factory=set)
+    parked: set[MessageGroup] = field(default_factory=set)
+    failed: set[MessageGroup] = field(default_factory=set)
     parkings: dict[Record, Parking] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
@@ -190,7 +192,7 @@ class _Batch:
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
         standing = await quarantine.standing(self.tx, SCHEMA, locked.last, records)
-        self.parked = standing.chains
+        self.parked = standing.message_groups
         moved = await quarantine.moved(
             self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
         )
@@ -205,7 +207,9 @@ class _Batch:
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
         taken = {row.record: row for row in await putting_back.take(self.tx, SCHEMA, rows)}
         standing = await quarantine.standing(self.tx, SCHEMA, locked.last, [])
-        self.parked = standing.chains - {(row.person_key, chain) for row in taken.values() for chain in row.chains}
+        self.parked = standing.message_groups - {
+            (row.person_key, message_group) for row in taken.values() for message_group in row.message_groups
+        }
         await self._apply([read[record] for record in taken], locked)
         for record, parking in self.parkings.items():
             await putting_back.park_again(self.tx, SCHEMA, taken[record], parking)
@@ -229,8 +233,8 @@ class _Batch:
         for one in read:
             if isinstance(one, Unreadable):
                 self._park(one, one.reason)
-                self.parked.add((one.person_key, one.chain))
-            elif _chain(one) not in self.parked:
+                self.parked.add((one.person_key, one.message_group))
+            elif _message_group(one) not in self.parked:
                 candidates.append(one)
             elif not await store.is_marked(self.tx, one):
                 self._park(one, quarantine.WAITING, waiting=True)
@@ -240,7 +244,7 @@ class _Batch:
 
     def _park(self, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
         self.parkings[read.record] = _parking(read, reason, waiting=waiting)
-        self.taken.tell(read.record, outcome="waits" if waiting else "parked")
+        self.taken.tell(read.record, outcome="waiting" if waiting else "dead-lettered")
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> Grounds:
         keys = dict.fromkeys(one.person_key for one in inputs)
@@ -258,7 +262,7 @@ class _Batch:
 
     async def _decide(self, one: Input, grounds: Grounds, locked: Locked) -> None:
         """Decide, or park what no decision can be made on: it leaves no mark, and nothing of it is kept."""
-        if _chain(one) in self.failed:
+        if _message_group(one) in self.failed:
             await store.unmark(self.tx, [one])
             self._park(one, quarantine.WAITING, waiting=True)
             return
@@ -269,7 +273,7 @@ class _Batch:
                 raise
             await store.unmark(self.tx, [one])
             self._park(one, f"decision: {type(error).__name__}")
-            self.failed.add(_chain(one))
+            self.failed.add(_message_group(one))
             return
         self.states[one.person_key] = decision.state
         self._publish(one, decision, locked)
@@ -323,9 +327,9 @@ class _Batch:
         await store.number(self.tx, locked, before)
 
 
-def _chain(one: Input) -> Chain:
-    """The chain of an input, as quarantine names it."""
-    return one.person_key, _printable(one.chain)
+def _message_group(one: Input) -> MessageGroup:
+    """The message group of an input, as quarantine names it."""
+    return one.person_key, _printable(one.message_group)
 
 
 def _decision(state: KeyState, one: Input, grounds: Grounds) -> Decision:

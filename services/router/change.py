@@ -12,7 +12,7 @@ from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.directory import Directory
 from services.router import views
 from services.router.assignment import Assignment, Postcodes, Request, assign, is_doubtful
-from services.router.state import Case, KeyState, KnownPerson, KnownReferral, Leg, Role, Told
+from services.router.state import Case, HubCursor, KeyState, KnownPerson, KnownReferral, Leg, Role
 
 CASES = uuid.UUID("0c5b1d7e-5f0a-5d0b-9a36-3d3f3f2f7a11")
 """Namespace of case ids (RFC 9562 UUID version 5)."""
@@ -117,7 +117,7 @@ class Change:
     ) -> Case:
         """Something happened to `case`: it is kept, `concerns` and `hubs` hear of it. Returns the case with its new versions.
 
-        `settles`: commands that these hubs decided on before it are stale.
+        `settles`: commands of these hubs that expect an earlier version are stale.
         """
         happened = event(
             case_id=case.case_id,
@@ -128,7 +128,7 @@ class Change:
             concerns=tuple(map(self._concern, concerns)),
             **data,
         )
-        case = _told(case, hubs or {}, settles)
+        case = _advance_cursors(case, hubs or {}, settles)
         self.keep(case)
         self.happenings.append(
             Happening(happened, self.cause.correlation_id, self._for_hubs(happened, case, hubs or {}))
@@ -157,7 +157,7 @@ class Change:
     def _for_hubs(self, data: CaseEvent, case: Case, hubs: Mapping[HubId, Role]) -> tuple[tuple[HubId, CaseEvent], ...]:
         referrals, directory = self.of_case(case.case_id), self.grounds.directory
         return tuple(
-            (hub, views.hub_event(data, case, hub, role, case.told[hub].version, referrals, self.persons, directory))
+            (hub, views.hub_event(data, case, hub, role, case.cursors[hub].version, referrals, self.persons, directory))
             for hub, role in hubs.items()
         )
 
@@ -176,14 +176,14 @@ def _stands_alike(one: Case, other: Case) -> bool:
     return same_legs and (one.district, one.directory_version) == (other.district, other.directory_version)
 
 
-def _told(case: Case, hubs: Mapping[HubId, Role], settles: bool) -> Case:
-    told = dict(case.told)
+def _advance_cursors(case: Case, hubs: Mapping[HubId, Role], settles: bool) -> Case:
+    cursors = dict(case.cursors)
     for hub, role in hubs.items():
-        before = told.get(hub)
+        before = cursors.get(hub)
         version = before.version + 1 if before else 1
-        settled = version if settles or before is None or before.role != role else before.settled
-        told[hub] = Told(version=version, settled=settled, role=role)
-    return case.model_copy(update={"told": told}) if hubs else case
+        earliest = version if settles or before is None or before.role != role else before.min_expected_version
+        cursors[hub] = HubCursor(version=version, min_expected_version=earliest, role=role)
+    return case.model_copy(update={"cursors": cursors}) if hubs else case
 
 
 # ---- where a case is placed -----------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def _told(case: Case, hubs: Mapping[HubId, Role], settles: bool) -> Case:
 
 def request_of(known: KnownReferral) -> Request:
     """A referral as the routing rules read it."""
-    doubtful = is_doubtful(known.referral) and not known.cleared
+    doubtful = is_doubtful(known.referral) and not known.nhs_number_checked
     return Request(known.reference, known.referral, known.in_stay, doubtful)
 
 
@@ -214,8 +214,8 @@ def by_itself(known: KnownReferral, alone: Assignment) -> KnownReferral:
 def place(change: Change, case: Case) -> tuple[Case, Assignment]:
     """The case where the rules, or the person who placed it, put it: by its open referrals as a set."""
     grounds = change.grounds
-    placed = case.home.hub if case.home.placed else None
-    stay_placed = case.stay.hub if case.stay and case.stay.placed else None
+    placed = case.home.hub if case.home.assigned_by_person else None
+    stay_placed = case.stay.hub if case.stay and case.stay.assigned_by_person else None
     requests = map(request_of, change.open_of(case.case_id))
     found = assign(requests, grounds.directory, grounds.postcodes, grounds.on, placed=placed, stay_placed=stay_placed)
     return put(change, case, found), found
@@ -246,7 +246,9 @@ def _home_in_stay(change: Change, case: Case, found: Assignment) -> Leg:
 
 
 def _placed_triage(case: Case, change: Change) -> HubId | None:
-    return case.home.hub if case.home.placed and case.home.hub == change.grounds.directory.triage.id else None
+    return (
+        case.home.hub if case.home.assigned_by_person and case.home.hub == change.grounds.directory.triage.id else None
+    )
 
 
 def _leg(before: Leg | None, hub: HubId | None, found: Assignment, reasons: tuple[RoutingReason, ...]) -> Leg:
@@ -259,7 +261,7 @@ def _leg(before: Leg | None, hub: HubId | None, found: Assignment, reasons: tupl
             reasons=reasons,
             worklist=found.worklist,
         )
-    if before.placed:
+    if before.assigned_by_person:
         return before
     begun = before.business_status not in _NOT_BEGUN
     return before.model_copy(
@@ -276,7 +278,7 @@ def placed_at(change: Change, hub: HubId, reasons: tuple[RoutingReason, ...] = (
     """The home hub's part of a case that a person put there: nobody there has accepted it yet."""
     triage = hub == change.grounds.directory.triage.id
     pathway = Pathway.TRIAGE if triage else Pathway.HOUSING_MOT
-    return Leg(hub=hub, placed=True, reasons=reasons, pathway=pathway, business_status=_beginning(pathway))
+    return Leg(hub=hub, assigned_by_person=True, reasons=reasons, pathway=pathway, business_status=_beginning(pathway))
 
 
 _NOT_BEGUN = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
@@ -294,7 +296,7 @@ def _beginning(pathway: Pathway) -> BusinessStatus:
 
 def moved_hubs(change: Change, before: Case, after: Case) -> dict[HubId, Role]:
     """The hubs for which the case is another than it was: a new role, another pathway, or it is gone."""
-    told = {hub: told.role for hub, told in before.told.items() if told.role != "former"}
+    told = {hub: told.role for hub, told in before.cursors.items() if told.role != "former"}
     now = change.roles(after)
     gone: dict[HubId, Role] = {hub: "former" for hub in told if hub not in now}
     new: dict[HubId, Role] = {

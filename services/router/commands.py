@@ -119,7 +119,7 @@ def _complete(change: Change, seat: Seat, command: Complete) -> Refused | None:
 def _reject(change: Change, seat: Seat, command: Reject) -> Refused | None:
     refused = _not_open(change, seat, command.ended)
     if refused is None and command.refer_to and change.grounds.directory.contact(command.refer_to) is None:
-        refused = refuse(seat, "unknown-hub", "refer_to names no hub and no authority of the directory.")
+        refused = refuse(seat, "unknown-hub", "refer_to is not a hub or an authority of the directory.")
     if refused is None and any(_is_at_work(change, ended) for ended in command.ended):
         refused = refuse(seat, "impossible", "Work has begun: cancel with a reason instead of rejecting.")
     if refused is None:

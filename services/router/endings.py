@@ -79,8 +79,8 @@ def _hand_over(change: Change, case: Case) -> Case:
     """The stay is over: the home hub holds the case, the hospital team had it."""
     before = case
     home = case.home
-    if home.placed and change.grounds.directory.hub(home.hub) is None:
-        home = home.model_copy(update={"placed": False})
+    if home.assigned_by_person and change.grounds.directory.hub(home.hub) is None:
+        home = home.model_copy(update={"assigned_by_person": False})
     case, found = place(change, case.model_copy(update={"stay": None, "home": home}))
     if found.pathway is Pathway.OUTSIDE:
         return _all_outside(change, case)

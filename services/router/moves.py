@@ -18,7 +18,7 @@ def assign(change: Change, seat: Seat, command: Assign) -> Refused | None:
     if seat.hub.kind == "locality":
         return refuse(seat, "not-permitted", "Only triage and the hospital team assign; a hub transfers.")
     if to is None and outside is None:
-        return refuse(seat, "unknown-hub", "to_hub names no hub and no authority of the directory.")
+        return refuse(seat, "unknown-hub", "to_hub is not a hub or an authority of the directory.")
     if seat.hub.kind == "hospital":
         return _assign_follow_on(change, seat, command.to_hub, to)
     if to is None:
@@ -55,11 +55,11 @@ def _assign_from_triage(change: Change, seat: Seat, to: Hub) -> Refused | None:
 
 def _assign_to_hospital(change: Change, seat: Seat) -> Refused | None:
     """Triage has looked at a doubtful number: the rules take the stay as any other."""
-    doubtful = [known for known in change.open_of(seat.case.case_id) if known.in_stay and not known.cleared]
+    doubtful = [known for known in change.open_of(seat.case.case_id) if known.in_stay and not known.nhs_number_checked]
     if not doubtful:
         return refuse(seat, "impossible", "No open referral of the case tells of a stay in hospital.")
-    change.keep(*(known.model_copy(update={"cleared": True}) for known in doubtful))
-    home = seat.case.home.model_copy(update={"placed": False})
+    change.keep(*(known.model_copy(update={"nhs_number_checked": True}) for known in doubtful))
+    home = seat.case.home.model_copy(update={"assigned_by_person": False})
     case, _ = place(change, seat.case.model_copy(update={"home": home}))
     change.happen(CaseAssigned, case, (), moved_hubs(change, seat.case, case), settles=True)
     return None
@@ -73,7 +73,7 @@ def transfer(change: Change, seat: Seat, command: Transfer) -> Refused | None:
     """The holder gives the case to another hub."""
     to = change.grounds.directory.hub(command.to_hub)
     if to is None:
-        return refuse(seat, "unknown-hub", "to_hub names no hub; for an authority elsewhere, reject with refer_to.")
+        return refuse(seat, "unknown-hub", "to_hub is not a hub; for an authority elsewhere, reject with refer_to.")
     if to.id == seat.hub.id:
         return refuse(seat, "impossible", "The case is with this hub already.")
     if to.kind == "hospital" and not seat.in_stay:
@@ -87,14 +87,14 @@ def transfer(change: Change, seat: Seat, command: Transfer) -> Refused | None:
 
 def _transfer_stay(change: Change, seat: Seat, to: Hub) -> None:
     """From one hospital team to another: the stay goes on."""
-    stay = Leg(hub=to.id, placed=True, pathway=seat.leg.pathway, reasons=seat.leg.reasons)
+    stay = Leg(hub=to.id, assigned_by_person=True, pathway=seat.leg.pathway, reasons=seat.leg.reasons)
     case = seat.case.model_copy(update={"stay": stay})
     told = [
         known.model_copy(
             update={
                 "status": CaseStatus.REQUESTED,
                 "hospital_hub": to.id,
-                "secret": known.secret or to.restricted,
+                "restricted": known.restricted or to.restricted,
             }
         )
         for known in served_by(change, seat)
@@ -120,4 +120,4 @@ def _transfer_home(change: Change, seat: Seat, to: Hub) -> None:
 
 
 def _left_the_ward(known: KnownReferral) -> dict[str, object]:
-    return {"in_stay": False, "handed_over": True} if known.in_stay else {}
+    return {"in_stay": False, "transferred_before_discharge": True} if known.in_stay else {}

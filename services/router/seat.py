@@ -62,25 +62,25 @@ class Seat:
 
 
 def take_seat(change: Change, command: HubCommand) -> Seat | Refused:
-    """The commanding hub in its part of the case; refused where it has none, or decided on what is no longer so."""
+    """The commanding hub in its part of the case; refused if it has none, or if `expected_version` is out of date."""
     hub = change.grounds.directory.hub(change.cause.hub)
     case = change.cases.get(command.case_id)
-    told = case.told.get(hub.id) if case and hub else None
-    if case is None or hub is None or told is None:
+    cursor = case.cursors.get(hub.id) if case and hub else None
+    if case is None or hub is None or cursor is None:
         return Refused("unknown-case", "No such case was ever given to this hub: check case_id and person_key.")
-    refused = _not_now(case, told.role, command, told.settled, told.version)
-    return refused or Seat(hub, case, told.role)
+    refused = _not_now(case, cursor.role, command, cursor.min_expected_version, cursor.version)
+    return refused or Seat(hub, case, cursor.role)
 
 
-def _not_now(case: Case, role: Role, command: HubCommand, settled: int, version: int) -> Refused | None:
+def _not_now(case: Case, role: Role, command: HubCommand, min_expected_version: int, version: int) -> Refused | None:
     if role == "former":
         return Refused("not-permitted", "The case is no longer with this hub.", version)
     if case.ended:
         return Refused("impossible", "The case has ended; a new need is a new referral.", version)
-    if command.decided_on < settled:
-        return Refused("stale", "The case changed since: read the latest event and decide anew.", version)
-    if command.decided_on > version:
-        return Refused("impossible", "decided_on names a version that this hub was never sent.", version)
+    if command.expected_version < min_expected_version:
+        return Refused("stale", "The case has changed; read the latest event and send a new command.", version)
+    if command.expected_version > version:
+        return Refused("impossible", "expected_version is newer than any event sent to this hub.", version)
     if role == "follow-on" and not isinstance(command, Assess | Record):
         return Refused(
             "not-permitted", "The case is held elsewhere: until then this hub may assess and record.", version
@@ -89,8 +89,8 @@ def _not_now(case: Case, role: Role, command: HubCommand, settled: int, version:
 
 
 def refuse(seat: Seat, reason: Why, explanation: str) -> Refused:
-    """A refusal, with the version that the hub should have decided on."""
-    return Refused(reason, explanation, seat.case.told[seat.hub.id].version)
+    """A refusal, with the version that the hub should have expected."""
+    return Refused(reason, explanation, seat.case.cursors[seat.hub.id].version)
 
 
 def not_accepted(seat: Seat) -> Refused | None:

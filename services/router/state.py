@@ -14,12 +14,12 @@ from services.router.matching import Doubt
 Role = Literal["holder", "follow-on", "former"]
 
 
-class Told(Frozen):
-    """What one hub was told of one case."""
+class HubCursor(Frozen):
+    """The last event of one case sent to one hub."""
 
     version: int
-    settled: int
-    """The version since which nothing joined or changed: a command decided on an older one is stale."""
+    min_expected_version: int
+    """The version since which nothing joined or changed: a command that expects an older one is stale."""
     role: Role
 
 
@@ -34,7 +34,7 @@ class Leg(Frozen):
     reasons: tuple[RoutingReason, ...] = ()
     worklist: str | None = None
     accepted: bool = False
-    placed: bool = False
+    assigned_by_person: bool = False
     """A person put it here: accepted, assigned or transferred. The rules move it no more."""
 
 
@@ -48,7 +48,7 @@ class Case(Frozen):
     ended: CaseStatus | None = None
     district: OnsCode | None = None
     directory_version: str
-    told: Mapping[str, Told] = Field(default_factory=dict)
+    cursors: Mapping[str, HubCursor] = Field(default_factory=dict)
 
     @property
     def holding(self) -> Leg:
@@ -58,7 +58,7 @@ class Case(Frozen):
     @property
     def is_settled(self) -> bool:
         """A home hub has the case for certain, and the referrers of the community know it."""
-        return self.home.accepted or (self.home.placed and self.stay is None)
+        return self.home.accepted or (self.home.assigned_by_person and self.stay is None)
 
 
 class KnownReferral(Frozen):
@@ -80,12 +80,12 @@ class KnownReferral(Frozen):
     reasons: tuple[RoutingReason, ...] = ()
     hospital_hub: HubId | None = None
     """The hospital team that its stay belongs to, also when that is over."""
-    secret: bool = False
+    restricted: bool = False
     """It is or was a stay in a restricted unit: nobody outside learns of that, ever."""
     in_stay: bool = False
-    handed_over: bool = False
+    transferred_before_discharge: bool = False
     """The hospital team gave it to the home hub before the discharge was told."""
-    cleared: bool = False
+    nhs_number_checked: bool = False
     """Triage looked at the number that failed its check."""
 
     @property
@@ -94,11 +94,11 @@ class KnownReferral(Frozen):
 
 
 class KnownPerson(Frozen):
-    """Whether a person is certain; `doubts`: why not, or what must be looked at."""
+    """Whether a person is certain; `tracing_reasons`: why it must be traced."""
 
     person_no: int
     provisional: bool = False
-    doubts: tuple[Doubt, ...] = ()
+    tracing_reasons: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

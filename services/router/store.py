@@ -23,12 +23,12 @@ SCHEMA = "router"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An event or command that is to be applied, and the record that it came in. `chain`: what later ones wait behind."""
+    """An event or command that is to be applied, and the record that it came in. `message_group`: what later ones wait behind."""
 
     record: Record
     event: Event
     person_key: PersonKey
-    chain: str
+    message_group: str
     unknown_fields: tuple[str, ...] = ()
 
     @property
@@ -227,17 +227,17 @@ def _person_columns(persons: Sequence[tuple[PersonKey, KnownPerson]]) -> dict[st
         "keys": [key for key, _ in persons],
         "numbers": [person.person_no for _, person in persons],
         "provisional": [person.provisional for _, person in persons],
-        "tracing": [",".join(person.doubts) for _, person in persons],
+        "tracing_reasons": [",".join(person.tracing_reasons) for _, person in persons],
         "states": [as_kept(person) for _, person in persons],
     }
 
 
 _WRITE_PERSONS = text("""
-    insert into router.person (person_key, person_no, provisional, tracing, state, updated_at)
-    select key, number, provisional, string_to_array(tracing, ','), cast(state as jsonb), cast(:now as timestamptz)
+    insert into router.person (person_key, person_no, provisional, tracing_reasons, state, updated_at)
+    select key, number, provisional, string_to_array(tracing_reasons, ','), cast(state as jsonb), cast(:now as timestamptz)
     from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:provisional as boolean[]),
-                cast(:tracing as text[]), cast(:states as text[])) as given (key, number, provisional, tracing, state)
-    on conflict (person_key, person_no) do update set provisional = excluded.provisional, tracing = excluded.tracing,
+                cast(:tracing_reasons as text[]), cast(:states as text[])) as given (key, number, provisional, tracing_reasons, state)
+    on conflict (person_key, person_no) do update set provisional = excluded.provisional, tracing_reasons = excluded.tracing_reasons,
         state = excluded.state, updated_at = excluded.updated_at""")
 
 

@@ -52,15 +52,15 @@ def whole_position(case: Case, directory: Directory) -> CasePosition:
 
 
 def position_for(
-    case: Case, whole: CasePosition, role: Role, directory: Directory, *, seen: bool, secret: bool
+    case: Case, whole: CasePosition, role: Role, directory: Directory, *, seen: bool, restricted: bool
 ) -> CasePosition:
     """Where the case stands (`whole`), as far as a hub with this role may know.
 
-    `seen`: it sees a referral of the case. `secret`: there is a stay in a restricted unit that it must not learn of.
+    `seen`: it sees a referral of the case. `restricted`: there is a stay in a restricted unit that it must not learn of.
     """
     if role == "holder":
         reasons = tuple(reason for reason in whole.reasons if reason not in OF_A_STAY)
-        return whole.model_copy(update={"reasons": reasons}) if secret else whole
+        return whole.model_copy(update={"reasons": reasons}) if restricted else whole
     holder: str | None = "elsewhere" if case.stay else (case.home.hub if directory.hub(case.home.hub) else None)
     reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
     shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=seen)
@@ -100,14 +100,14 @@ def sees(case: Case, known: KnownReferral, hub: HubId, role: Role) -> bool:
         return True
     if case.stay is None:
         return True
-    return role == "holder" and not known.secret
+    return role == "holder" and not known.restricted
 
 
 def referral_for(known: KnownReferral, hub: HubId, role: Role, directory: Directory) -> Referral:
     """The referral without what this hub may not see. Attachments go to the holder only."""
     referral = known.referral
     if known.hospital_hub is not None and known.hospital_hub != hub and not _is_hospital(hub, directory):
-        if known.secret:
+        if known.restricted:
             return _without_origin(referral)
         referral = referral.model_copy(update={"hospital": None})
     if role != "holder" and referral.attachments:
@@ -148,7 +148,7 @@ def _without_recorder(consents: Consents) -> Consents:
     )
 
 
-def is_secret(hub: HubId | None, directory: Directory) -> bool:
+def is_restricted(hub: HubId | None, directory: Directory) -> bool:
     """True for a restricted unit."""
     found = directory.hub(hub)
     return found is not None and found.restricted
@@ -170,29 +170,29 @@ def hub_event(
     directory: Directory,
 ) -> E:
     """An event of the case as `hub` may read it."""
-    secret = any(_is_secret_stay(known, hub) for known in referrals)
+    restricted = any(_is_restricted_stay(known, hub) for known in referrals)
     seen = [known for known in referrals if sees(case, known, hub, role)]
     ours = {known.reference for known in seen}
     update: dict[str, object] = {
-        "case": position_for(case, data.case, role, directory, seen=bool(seen), secret=secret),
+        "case": position_for(case, data.case, role, directory, seen=bool(seen), restricted=restricted),
         "concerns": (),
         "hub_version": version,
         "role": role,
         "referrals": tuple(_hub_referral(known, hub, role, persons, directory) for known in seen),
         **_named(data, ours),
     }
-    if _is_secret_to(hub, data.decided_by, directory):
+    if _is_hidden_from(hub, data.decided_by, directory):
         update |= {"decided_by": None, "command_id": None}
-    if isinstance(data, CaseTransferred) and _is_secret_to(hub, data.from_hub, directory):
+    if isinstance(data, CaseTransferred) and _is_hidden_from(hub, data.from_hub, directory):
         update["from_hub"] = None
     return data.model_copy(update=update)
 
 
-def _is_secret_stay(known: KnownReferral, hub: HubId) -> bool:
-    return known.secret and known.hospital_hub != hub
+def _is_restricted_stay(known: KnownReferral, hub: HubId) -> bool:
+    return known.restricted and known.hospital_hub != hub
 
 
-def _is_secret_to(hub: HubId, other: HubId | None, directory: Directory) -> bool:
+def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bool:
     """A hospital team is named to hospital teams only."""
     return other is not None and other != hub and _is_hospital(other, directory) and not _is_hospital(hub, directory)
 

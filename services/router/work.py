@@ -31,7 +31,7 @@ def accept(change: Change, seat: Seat) -> Refused | None:
     if not taken_on:
         return refuse(seat, "impossible", "The hub has accepted the case already.")
     status = CaseStatus.ACCEPTED if resumes else leg.status
-    case = seat.with_leg(status=status, accepted=True, placed=True)
+    case = seat.with_leg(status=status, accepted=True, assigned_by_person=True)
     told = with_status(taken_on, CaseStatus.ACCEPTED)
     tell(change, seat, CaseAccepted, case, told if seat.in_stay else [at_hub(known, seat.hub.id) for known in told])
     return None

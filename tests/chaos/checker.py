@@ -271,7 +271,7 @@ def final_state(e: Evidence) -> State:
     cases = {row["case_id"]: row for row in e.cases}
     told: dict[str, list[str]] = defaultdict(list)
     for row in e.feedback:
-        told[row["reference"]].append(f"{row['recipient']}: {row['told']} {row['status']} {row['state']}")
+        told[row["reference"]].append(f"{row['recipient']}: {row['feedback_type']} {row['status']} {row['state']}")
     at_intake = {row["reference"]: row for row in e.intake}
     return {
         named[row["reference"]]: {

@@ -155,7 +155,7 @@ async def effects(probe: Probe, correlation_ids: Sequence[str], command_ids: Seq
         with conversation as (
             select person_key, correlation_id from router.input
             where topic = 'referral.event' and correlation_id = any($1::text[])
-            union all select person_key, correlation_id from router.quarantine
+            union all select person_key, correlation_id from router.dead_letter
             where topic = 'referral.event' and correlation_id = any($1::text[]))
         select 'c ' || correlation_id as name from conversation
         union all select 'k ' || person_key || ' ' || correlation_id from conversation
@@ -173,7 +173,7 @@ async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the feedback about these persons, in order for each referral, recipient and channel."""
     return await probe.fetch(
         """
-        select person_key, feedback_id::text as id, reference, recipient, channel, told, status, ordinal, state, caused_by,
+        select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
                convert_from(body, 'UTF8') as body
         from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
         person_keys,
@@ -220,11 +220,11 @@ async def is_done(probe: Probe, old: Backlog) -> bool:
 # ---- every service ----------------------------------------------------------------------------------------------------
 
 
-async def quarantine(probe: Probe, schema: str) -> list[Row]:
+async def dead_letters(probe: Probe, schema: str) -> list[Row]:
     """Return the unresolved dead letters of a service."""
     return await probe.fetch(f"""
-        select topic, partition, "offset", person_key, chain, reason, value, '{schema}' as schema
-        from {schema}.quarantine where resolved_at is null""")
+        select topic, partition, "offset", person_key, message_group, reason, value, '{schema}' as schema
+        from {schema}.dead_letter where resolved_at is null""")
 
 
 async def unpublished(probe: Probe, schema: str) -> int:

@@ -27,7 +27,7 @@ def _in_feedback(e: Evidence) -> Iterator[str]:
     kinds = {partner["id"]: partner["kind"] for partner in e.partners}
     for row in e.feedback:
         if kinds.get(row["recipient"]) != "hospital-team" and (found := OF_A_STAY.search(row.get("body", ""))):
-            yield f"{row['recipient']} is told of {row['reference']} ({row['told']}) with the word {found[0]!r}"
+            yield f"{row['recipient']} is told of {row['reference']} ({row['feedback_type']}) with the word {found[0]!r}"
 
 
 def _from_the_ward(e: Evidence) -> Iterator[str]:

@@ -92,7 +92,7 @@ async def _rows(world: World, found: Evidence) -> None:
     found.for_hubs = await db_probe.events_for_hubs(probe, keys)
     found.keys = await db_probe.last_sequences(probe, keys)
     for schema in ("router", "notifier"):
-        rows = await db_probe.quarantine(probe, schema)
+        rows = await db_probe.dead_letters(probe, schema)
         found.quarantine += [row for row in rows if row["person_key"] in keys or _is_ours(row["value"], found.history)]
 
 

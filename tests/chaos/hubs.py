@@ -1,4 +1,4 @@
-"""All hubs' systems at once: they hear their topics, and give the commands of a plan, decided on what they heard last."""
+"""All hubs' systems at once: they hear their topics, and give the commands of a plan, expecting the version that they received last."""
 
 import asyncio
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ class Hubs:
     def _changed(self, reference: str, how: str, case: Case, send: Send) -> tuple[Case, Send]:
         match how:
             case "ahead":
-                data: dict[str, Any] = send.data | {"decided_on": case.version + 7}
+                data: dict[str, Any] = send.data | {"expected_version": case.version + 7}
                 return case, Send(f"{send.id}-ahead", send.name, data)
             case "wrong-hub":
                 return replace(case, hub=self._another(case)), Send(f"{send.id}-elsewhere", send.name, send.data)

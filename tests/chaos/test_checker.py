@@ -233,7 +233,7 @@ def a_run() -> Evidence:
                 "id": "f",
                 "reference": REFERENCE,
                 "recipient": "gp-alder-lane",
-                "told": "home-hub",
+                "feedback_type": "home-hub",
                 "status": "requested",
                 "state": "accepted",
             }

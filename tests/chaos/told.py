@@ -44,7 +44,7 @@ def _composed_as_demanded(e: Evidence) -> Iterator[str]:
             demanded[reference, recipient].append(told)
     composed: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in e.feedback:
-        composed[row["reference"], row["recipient"]].append(row["told"])
+        composed[row["reference"], row["recipient"]].append(row["feedback_type"])
     for pair in sorted(demanded.keys() | composed.keys()):
         if demanded[pair] != composed[pair]:
             yield f"{pair[1]} should hear of {pair[0]} {demanded[pair]}, and was told {composed[pair]}"

@@ -42,7 +42,7 @@ def test_the_page_of_a_form_says_all_of_it(name: str, one: form.Form) -> None:
     for kind, referrer in one.referrers.items():
         assert f"| `{kind}` | {referrer.label} | " in page
     for question, asked in one.consents.items():
-        assert f"| `{question}` | {asked.words} | " in page
+        assert f"| `{question}` | {asked.label} | " in page
 
 
 @pytest.mark.parametrize(

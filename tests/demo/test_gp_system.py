@@ -77,9 +77,13 @@ async def test_a_message_is_put_off_once_then_taken_and_a_repeat_is_a_duplicate(
     assert answers[0].headers["Retry-After"] == "1"
     assert (await answers[2].json(content_type=None))["issue"][0]["code"] == "duplicate"
     taken, repeat = system.lines()
-    assert (taken["reference"], taken["told"], taken["attempts"]) == (feedback.reference, feedback.told.value, 2)
+    assert (taken["reference"], taken["feedback_type"], taken["attempts"]) == (
+        feedback.reference,
+        feedback.feedback_type.value,
+        2,
+    )
     assert taken["answers"] == feedback.message_id
-    assert repeat["repeat"]
+    assert repeat["duplicate"]
 
 
 async def test_other_content_under_the_same_id_is_a_conflict(system: Running, session: aiohttp.ClientSession) -> None:

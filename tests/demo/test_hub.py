@@ -33,7 +33,7 @@ def test_a_case_that_is_newly_ours_is_accepted_on_the_version_that_was_seen() ->
     step = next_step(case, SCRIPT)
     assert step is not None
     sent = command(case, step, {})
-    assert (sent.name, sent.data["decided_on"], sent.data["case_id"]) == ("accept", 1, "C1")
+    assert (sent.name, sent.data["expected_version"], sent.data["case_id"]) == ("accept", 1, "C1")
 
 
 @pytest.mark.parametrize("event", [an_event(1, role="follow-on"), an_event(1, status="completed")])

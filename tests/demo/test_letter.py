@@ -16,8 +16,12 @@ def a_message(feedback: Feedback) -> bytes:
 def test_a_letter_is_read_back() -> None:
     feedback = compose(builders.a_life(builders.by_gp(), "1")[-1], builders.the_recipients(), builders.the_words())[0]
     read = letter.read(a_message(feedback))
-    assert (read.reference, read.told, read.id) == (feedback.reference, feedback.told.value, itk3.bundle_id(feedback))
-    assert read.done == tuple(done.action or "done" for done in feedback.done)
+    assert (read.reference, read.told, read.id) == (
+        feedback.reference,
+        feedback.feedback_type.value,
+        itk3.bundle_id(feedback),
+    )
+    assert read.done == tuple(done.action or "done" for done in feedback.completed_actions)
     assert read.names_person == (feedback.person is not None)
 
 

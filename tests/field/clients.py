@@ -395,7 +395,7 @@ def command_type(name: str) -> str:
 
 
 def command_body(case: HubCase, **data: Any) -> dict[str, Any]:
-    return {"case_id": case.case_id, "person_key": case.key, "decided_on": case.version, **data}
+    return {"case_id": case.case_id, "person_key": case.key, "expected_version": case.version, **data}
 
 
 # ---- bytes on a socket ----------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ async def test_a_new_referral_is_answered_with_its_reference_and_becomes_one_eve
     assert event["ce_correlationid"] == correlation
     assert event["version"] == 1
     assert event["topic"] == "referral.event"
-    (kept,) = await rows(engine, "select verdict, answer_status, reference from intake.message")
-    assert (kept.verdict, kept.answer_status, kept.reference) == ("received", 200, event["reference"])
+    (kept,) = await rows(engine, "select verdict, response_status, reference from intake.message")
+    assert (kept.verdict, kept.response_status, kept.reference) == ("received", 200, event["reference"])
 
 
 async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned(intake: InProcess) -> None:
@@ -400,8 +400,8 @@ async def test_one_message_whose_data_break_the_shared_commit_is_refused_alone(
     assert [reply.status for reply in replies] == [*[200] * 30, 422]
     assert issue(replies[-1]) == (422, "processing", "REC_UNPROCESSABLE_ENTITY")
     assert "Culprit" not in replies[-1].body.decode()
-    (kept,) = await rows(engine, "select answer_status from intake.message where verdict = 'refused'")
-    assert kept.answer_status == 422
+    (kept,) = await rows(engine, "select response_status from intake.message where verdict = 'refused'")
+    assert kept.response_status == 422
 
 
 async def test_versions_follow_without_gap_when_updates_arrive_together(intake: InProcess, engine: AsyncEngine) -> None:

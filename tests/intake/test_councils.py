@@ -271,9 +271,9 @@ async def test_a_file_that_is_not_this_councils_gets_one_refusal_that_says_what_
         assert reply.json()["expected_columns"] == list(COUNCILS["blaby"].headers.values())
         assert b"zebra" not in reply.body, what
     assert await kept(engine) == []
-    records = await rows(engine, "select state, size, faults from intake.upload order by received_at")
+    records = await rows(engine, "select state, size, issues from intake.upload order by received_at")
     assert [record.size for record in records] == [len(body) for body, _ in UNREADABLE.values()]
-    assert all(record.state == "refused" and len(record.faults) == 1 for record in records)
+    assert all(record.state == "refused" and len(record.issues) == 1 for record in records)
 
 
 async def test_utf_8_where_windows_1252_is_expected_is_told_also_though_every_byte_could_be_read(

@@ -117,7 +117,7 @@ async def test_two_processes_share_a_port_and_give_one_referral_one_reference_an
     assert [event["version"] for event in found] == list(range(1, 41))
     assert len({event["key"] for event in found}) == 1
     assert sorted(reply.status for reply in replies[40:]) == [200, *[409] * 19]
-    assert both.log.read_text().count('"listens"') == 2
+    assert both.log.read_text().count('"http_listening"') == 2
 
 
 async def test_what_was_accepted_arrives_on_kafka_once_and_in_order(
@@ -209,5 +209,5 @@ async def test_logs_at_debug_hold_nobodys_data(
     assert statuses == [200, 409, 422, 400, 404, 400, 400]
     one.stop()
     said = one.log.read_text()
-    assert "message_cannot_be_kept" in said
+    assert "message_persist_failed" in said
     assert not [canary for canary in CANARIES if canary in said]

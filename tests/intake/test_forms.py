@@ -118,9 +118,9 @@ async def test_every_fault_is_named_at_once_by_its_field_and_never_by_its_value(
     assert not any(
         value in reply.body for value in (b"9990000027", b"999 000 0027", b"29/02", b"nowhere", b"Verdigris")
     )
-    (kept,) = await rows(engine, "select verdict, faults from intake.message")
+    (kept,) = await rows(engine, "select verdict, issues from intake.message")
     assert kept.verdict == "refused"
-    assert len(kept.faults) == 10
+    assert len(kept.issues) == 10
 
 
 async def test_consent_that_is_no_is_refused_with_what_to_do_instead(intake: InProcess) -> None:

@@ -45,7 +45,7 @@ async def test_a_referral_is_answered_by_one_message_in_the_media_type_that_it_c
 
 async def test_a_frame_around_the_message_is_taken_off(intake: InProcess, engine: AsyncEngine) -> None:
     message = a_referral()
-    for body, verdict in ((framed(message), "received"), (message, "repeat"), (framed(message)[:-1], "repeat")):
+    for body, verdict in ((framed(message), "received"), (message, "duplicate"), (framed(message)[:-1], "duplicate")):
         assert told(await send(intake, body))[0] == "AA"
         (kept,) = await rows(engine, "select verdict, body from intake.message order by id desc limit 1")
         assert (kept.verdict, kept.body) == (verdict, message)

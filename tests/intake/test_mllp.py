@@ -61,11 +61,11 @@ async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
     message = a_referral(id="42")
     answer = await (await wards.connect()).send(message)
     (row,) = await rows(
-        engine, "select partner, format, body, reference, answer_status, answer_body from intake.message"
+        engine, "select partner, format, body, reference, response_status, response_body from intake.message"
     )
-    assert (row.partner, row.format, row.body, row.answer_status) == ("uhl", "hl7v2", message, 200)
+    assert (row.partner, row.format, row.body, row.response_status) == ("uhl", "hl7v2", message, 200)
     assert f"MSA|AA|42|{row.reference}\r" in answer
-    assert row.answer_body == framed(answer.encode())
+    assert row.response_body == framed(answer.encode())
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 
@@ -116,16 +116,16 @@ async def test_a_frame_that_begins_anew_discards_what_came_before(wards: Wards, 
 
 
 async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine) -> None:
-    told = {"partner": "uhl", "what": "half a frame"}
-    before = metrics.REGISTRY.get_sample_value("lightbulb_mllp_total", told) or 0
+    told = {"partner": "uhl", "outcome": "incomplete_frame"}
+    before = metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) or 0
     for lacks in (2, 3, 100):
         connection = await wards.connect()
         await connection.write(framed(a_referral())[:-lacks])
         connection.writer.write_eof()
         assert await connection.rest() == b""
     assert await kept(engine) == []
-    assert wards.happened("half a frame") == 3
-    assert metrics.REGISTRY.get_sample_value("lightbulb_mllp_total", told) == before + 3
+    assert wards.happened("incomplete_frame") == 3
+    assert metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) == before + 3
 
 
 async def test_a_sender_that_says_no_more_still_gets_its_answers(wards: Wards) -> None:
@@ -164,7 +164,7 @@ async def test_bytes_outside_frames_are_passed_over_up_to_a_limit(wards: Wards, 
     assert await is_usable(connection)
     await connection.write(b"GET / HTTP/1.1\r\n" * 100)
     assert await connection.rest() == b""
-    assert wards.happened("does not speak MLLP") == 1
+    assert wards.happened("not_mllp") == 1
 
 
 # ---- limits ---------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async def test_a_frame_that_takes_too_long_is_given_up_however_often_it_begins(
     monkeypatch.setattr(limits, "FRAME_SECONDS", SHORT)
     for sent in ([b"\x0bMSH|"], [b"\x0bMSH|"] * 1_000, [b"\x0bMSH|", b"x" * 30_000]):
         assert await trickled(await wards.connect(), sent) == b""
-    assert wards.happened("too slow") == 3
+    assert wards.happened("frame_timeout") == 3
     assert await kept(engine) == []
 
 
@@ -202,7 +202,7 @@ async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch:
         connection = await wards.connect()
         assert await is_usable(connection)
         assert await trickled(connection, sent) == b""
-    assert wards.happened("idle") == 2
+    assert wards.happened("idle_timeout") == 2
 
 
 async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
@@ -233,7 +233,7 @@ async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes
     assert await is_usable(third)
     assert await is_usable(second)
     assert await is_usable(await wards.connect("lpt"))
-    assert wards.happened("made room") == 1
+    assert wards.happened("evicted_idle") == 1
 
 
 async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
@@ -250,7 +250,7 @@ async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
                 await asyncio.sleep(0.01)
         assert await (await wards.connect()).rest() == b""
     assert [acknowledged(await one.answer())[0] for one in taken] == ["AA", "AA"]
-    assert wards.happened("too many connections") == 1
+    assert wards.happened("too_many_connections") == 1
 
 
 async def test_a_sender_that_takes_no_answers_is_given_up(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ async def test_a_sender_that_takes_no_answers_is_given_up(wards: Wards, monkeypa
     large = framed(a_referral(id="i" * 6_000, note="x" * 20_000))
     sending = asyncio.create_task(_send_on(taker, large))
     async with asyncio.timeout(SECONDS):
-        while not wards.happened("gone before it was answered"):
+        while not wards.happened("client_disconnected"):
             await asyncio.sleep(0.02)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
@@ -327,7 +327,7 @@ async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, 
     connection, message = await wards.connect(), a_referral()
     first, again = await connection.send(message), await connection.send(message)
     assert acknowledged(first) == acknowledged(again)
-    assert [verdict for verdict, _ in await kept(engine)] == ["received", "repeat"]
+    assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 
@@ -374,7 +374,7 @@ async def test_database_away_closes_without_an_answer_and_the_retry_is_taken_onc
             connection, message = await wards.connect(), a_referral()
             await connection.write(framed(message))
             assert await connection.rest() == b""
-            assert wards.happened("nothing could be promised") == 1
+            assert wards.happened("unavailable") == 1
             await wire.mend()
             assert await kept(engine) == []
             assert await sent_until_answered(wards, message) == "AA"
@@ -406,7 +406,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_i
             assert wire.dropped == 1
             wire.drops_the_answer_to_commit = False
             assert await sent_until_answered(wards, message) == "AA"
-            assert [verdict for verdict, _ in await kept(engine)] == ["received", "repeat"]
+            assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
             assert len(await rows(engine, "select 1 from intake.outbox")) == 1
         await through.dispose()
 
@@ -430,7 +430,7 @@ async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, e
         await until_in_hand(engine)
         connection.writer.transport.abort()
     assert await sent_until_answered(wards, message) == "AA"
-    assert [verdict for verdict, _ in await kept(engine)] == ["received", "repeat"]
+    assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
 
 
 async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
@@ -495,7 +495,7 @@ async def test_a_port_is_closed_to_other_networks_and_nothing_of_them_is_read(
         connection = await wards.connect()
         await connection.write(framed(a_referral()))
         assert await connection.rest() == b""
-        assert wards.happened("no credential", "nobody") == 1
+        assert wards.happened("no_credential", "unknown") == 1
         assert await is_usable(await wards.connect("lpt"))
     assert len(await kept(engine)) == 1
 

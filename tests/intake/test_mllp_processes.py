@@ -36,7 +36,7 @@ async def test_processes_share_a_port_and_where_they_are_stopped_answer_what_the
     connections = [Engine(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(12)]
     answers = await asyncio.gather(*(one.send(a_referral()) for one in connections))
     assert {acknowledged(answer)[0] for answer in answers} == {"AA"}
-    assert both.log.read_text().count('"listens_mllp"') == 2
+    assert both.log.read_text().count('"mllp_listening"') == 2
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.message in access exclusive mode")
         for one in connections:

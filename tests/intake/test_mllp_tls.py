@@ -129,8 +129,8 @@ async def test_anybody_else_is_closed_and_nothing_of_them_is_read(
 ) -> None:
     for who in ("stranger", "council", "expired", "self-made", None):
         assert await _tried(wards, keys.context(who)) == b"", who
-    assert wards.happened("no credential", "nobody") == 1
-    assert wards.happened("no credential", "council-blaby") == 1
+    assert wards.happened("no_credential", "unknown") == 1
+    assert wards.happened("no_credential", "council-blaby") == 1
     assert await rows(engine, "select 1 from intake.message") == []
 
 

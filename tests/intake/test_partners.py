@@ -132,7 +132,7 @@ def test_a_practice_speaks_for_itself_only_and_first_contact_for_anybody() -> No
     gp, front_door = known.by_id("gp-alder-lane"), known.by_id("first-contact")
     assert gp is not None
     assert front_door is not None
-    assert gp.may_speak_for("C82991")
-    assert gp.may_speak_for(None)
-    assert not gp.may_speak_for("C82992")
-    assert front_door.may_speak_for("C82992")
+    assert gp.may_act_for("C82991")
+    assert gp.may_act_for(None)
+    assert not gp.may_act_for("C82992")
+    assert front_door.may_act_for("C82992")

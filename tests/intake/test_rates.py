@@ -48,7 +48,7 @@ def taken(rates: Rates, partner: Partner) -> int:
 
 
 def told_too_fast(partner: str, what: str) -> float:
-    return metrics.MESSAGES.labels(partner, what, "too-fast")._value.get()
+    return metrics.MESSAGES.labels(partner, what, "rate-limited")._value.get()
 
 
 # ---- the bucket -----------------------------------------------------------------------------------------------------
@@ -103,8 +103,8 @@ def test_the_log_says_it_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) ->
     clock.at += limits.LOG_SECONDS
     assert taken(rates, partner) == 10
     assert said == [
-        ("too_fast", {"partner": "uhl", "format": "bars-fhir", "times": 1}),
-        ("too_fast", {"partner": "uhl", "format": "bars-fhir", "times": 6}),
+        ("rate_limited", {"partner": "uhl", "format": "bars-fhir", "count": 1}),
+        ("rate_limited", {"partner": "uhl", "format": "bars-fhir", "count": 6}),
     ]
 
 
@@ -166,7 +166,7 @@ async def test_the_others_get_problem_details_and_nothing_is_kept(exhausted: InP
 
 async def slowed_down(wards: Wards) -> None:
     async with asyncio.timeout(SECONDS):
-        while not wards.mllp.counts["uhl", "slowed down"]:
+        while not wards.mllp.counts["uhl", "rate_limited"]:
             await asyncio.sleep(0.01)
 
 

@@ -19,27 +19,12 @@ from services.messaging import broker
 from services.messaging.database import connect
 
 
-class Ddl:
-    """Collects what a migration would execute."""
-
-    def __init__(self) -> None:
-        self.statements: list[str] = []
-
-    def execute(self, statement: str) -> None:
-        self.statements.append(statement)
-
-
 @pytest.fixture
-async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncEngine]:
-    ddl = Ddl()
-    monkeypatch.setattr(parts, "op", ddl)
-    parts.create_outbox("tried")
-    parts.create_quarantine("tried")
-    parts.extend_quarantine("tried")
-    parts.let_edits_give_keys("tried")
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
+    tables = (*parts.outbox("tried"), *parts.dead_letters("tried"))
     engine = connect(database)
     async with engine.begin() as tx:
-        for statement in ("drop schema if exists tried cascade", "create schema tried", *ddl.statements):
+        for statement in ("drop schema if exists tried cascade", "create schema tried", *tables):
             await tx.execute(text(statement))
     yield engine
     await engine.dispose()

@@ -34,11 +34,11 @@ async def test_a_person_in_a_column_that_is_not_for_people_is_found_by_its_name(
         assert await canaries.in_columns(connection) == []
         for planted in (
             "insert into intake.secret_check values (true, 'CANARYSON', now())",
-            "insert into router.operator_action (action, who, why, what) values ('show', 'me', '', '{\"who\": \"999 000 0018\"}')",
+            "insert into router.operator_action (action, operator, reason, details) values ('show', 'me', '', '[\"999 000 0018\"]')",
         ):
             await connection.exec_driver_sql(planted)
         found = await canaries.in_columns(connection)
-        assert found == ["intake.secret_check.value", "router.operator_action.what"]
+        assert found == ["intake.secret_check.value", "router.operator_action.details"]
     await engine.dispose()
 
 

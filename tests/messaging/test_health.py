@@ -46,13 +46,13 @@ async def test_ready_names_what_is_lacking(engine: AsyncEngine) -> None:
     assert (await answer("/health/live", engine))[0] == 200
     assert (await answer("/health/ready", engine))[0] == 200
     status, body = await answer("/health/ready", engine, ("kafka",))
-    assert (status, json.loads(body)["lacks"]) == (503, ["kafka"])
+    assert (status, json.loads(body)["unavailable"]) == (503, ["kafka"])
 
 
 async def test_answers_are_counted_by_status(engine: AsyncEngine) -> None:
-    before = value("lightbulb_http_answers_total", status="503") or 0
+    before = value("lightbulb_http_responses_total", status="503") or 0
     await answer("/health/ready", engine, ("kafka",))
-    assert value("lightbulb_http_answers_total", status="503") == before + 1
+    assert value("lightbulb_http_responses_total", status="503") == before + 1
 
 
 async def test_one_look_tells_lag_outbox_and_quarantine(
@@ -77,10 +77,12 @@ async def test_one_look_tells_lag_outbox_and_quarantine(
             await asyncio.sleep(0.1)
     await looking.close()
     assert seen.publishable == 1, "the other topic does not exist"
-    assert value("lightbulb_lag_records", topic=topic) == 3
+    assert value("lightbulb_consumer_lag_records", topic=topic) == 3
     assert value("lightbulb_outbox_unpublished") == 2
-    assert (value("lightbulb_outbox_oldest_seconds") or 0) > 0
-    assert value("lightbulb_quarantined", reason="decision") == value("lightbulb_quarantined", reason="unreadable") == 1
+    assert (value("lightbulb_outbox_oldest_age_seconds") or 0) > 0
+    assert (
+        value("lightbulb_dead_letters", reason="decision") == value("lightbulb_dead_letters", reason="unreadable") == 1
+    )
 
 
 async def test_what_is_away_is_told_and_the_next_look_sees_it_come_back(
@@ -90,10 +92,11 @@ async def test_what_is_away_is_told_and_the_next_look_sees_it_come_back(
     nowhere = Settings(database=database, kafka="127.0.0.1:1", secret_file="/dev/null")
     looking = Sight(nowhere, "tried")
     assert (await looking.look()).away == ["kafka"]
-    assert value("lightbulb_away", what="kafka") == 1
+    assert value("lightbulb_dependency_up", dependency="kafka") == 0
     assert looking.lacking() == ["kafka"]
     looking._kafka._bootstrap = bootstrap
     assert (await looking.look()).away == []
+    assert value("lightbulb_dependency_up", dependency="kafka") == 1
     await looking.close()
 
 

@@ -63,17 +63,17 @@ async def test_a_batch_is_tried_until_the_fault_has_passed_and_the_fault_is_coun
     async def refuse(record: Record, reason: str) -> None:
         raise AssertionError(reason)
 
-    before = value("lightbulb_batch_retries_total", fault=kind_of(name)) or 0
+    before = value("lightbulb_batch_retries_total", error=kind_of(name)) or 0
     records = [Record("t", 0, offset, b"k", b"", ()) for offset in range(3)]
     await broker._Work(lambda some: database.each_or_halves(some, act, refuse))._until_received(records)
 
     assert seen == [0, 1, 2]
-    assert value("lightbulb_batch_retries_total", fault=kind_of(name)) == before + 1
+    assert value("lightbulb_batch_retries_total", error=kind_of(name)) == before + 1
 
 
 async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(putting_back, "RELEASE_SECONDS", 0.001)
-    before = value("lightbulb_batch_retries_total", fault="network") or 0
+    before = value("lightbulb_batch_retries_total", error="network") or 0
     faults, done = iter([ConnectionResetError()]), asyncio.Event()
 
     async def release() -> int:
@@ -85,14 +85,14 @@ async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: py
     going_on = asyncio.create_task(putting_back.keep_releasing(release))
     await asyncio.wait_for(done.wait(), 10)
     going_on.cancel()
-    assert value("lightbulb_batch_retries_total", fault="network") == before + 1
+    assert value("lightbulb_batch_retries_total", error="network") == before + 1
 
 
 async def test_while_kafka_is_away_a_row_waits_and_the_relay_says_so(engine: AsyncEngine) -> None:
-    before = value("lightbulb_outbox_failures_total", fault="kafka") or 0
+    before = value("lightbulb_outbox_publish_failures_total", error="kafka") or 0
     await put(engine, Message("any", an_event()))
     async with running(Relay(engine, "tried", "127.0.0.1:1")), asyncio.timeout(30):
-        while (value("lightbulb_outbox_failures_total", fault="kafka") or 0) <= before:
+        while (value("lightbulb_outbox_publish_failures_total", error="kafka") or 0) <= before:
             await asyncio.sleep(0.02)
     assert await unpublished(engine) == 1
 
@@ -103,9 +103,9 @@ async def test_a_database_that_is_away_is_told_by_health_and_metrics(
     monkeypatch.setattr(sight, "LOOK_SECONDS", 2.0)
     away = database.connect(NOWHERE)
     status, body = await answer("/health/ready", away)
-    assert (status, json.loads(body)["lacks"]) == (503, ["database"])
+    assert (status, json.loads(body)["unavailable"]) == (503, ["database"])
 
     looking = Sight(Settings(database=NOWHERE, kafka="127.0.0.1:1", secret_file="/dev/null"), "tried")
     assert (await looking.look()).away == ["database", "kafka"]
-    assert value("lightbulb_away", what="database") == 1
+    assert value("lightbulb_dependency_up", dependency="database") == 0
     await looking.close()

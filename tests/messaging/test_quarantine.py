@@ -17,8 +17,8 @@ def a_record(offset: int, value: bytes = b"\xff\x00", id: bytes | None = b"e") -
     return Record("t", 1, offset, b"k", value, (("ce_id", id),))  # type: ignore[arg-type]  # Kafka has null headers
 
 
-def parked(offset: int, *chains: str, waiting: bool = False, record: Record | None = None) -> Parking:
-    return Parking(record or a_record(offset, id=None), "p", chains or ("LB-1",), "ValueError", None, waiting)
+def parked(offset: int, *message_groups: str, waiting: bool = False, record: Record | None = None) -> Parking:
+    return Parking(record or a_record(offset, id=None), "p", message_groups or ("LB-1",), "ValueError", None, waiting)
 
 
 async def park(engine: AsyncEngine, *parkings: Parking) -> None:
@@ -29,7 +29,7 @@ async def park(engine: AsyncEngine, *parkings: Parking) -> None:
 async def ask(engine: AsyncEngine, *offsets: int) -> None:
     async with engine.begin() as tx:
         await tx.execute(
-            text("""update tried.quarantine set resubmit_at = now() where "offset" = any(:offsets)"""),
+            text("""update tried.dead_letter set resubmit_at = now() where "offset" = any(:offsets)"""),
             {"offsets": list(offsets)},
         )
 
@@ -54,8 +54,8 @@ async def test_a_parked_record_is_kept_once_with_its_bytes_and_its_chain_waits(e
     await park(engine, one)
     async with engine.begin() as tx:
         standing = await quarantine.standing(tx, "tried", ["p", "q"], [])
-        rows = (await tx.execute(text("select value, attempts, event_id from tried.quarantine"))).all()
-    assert standing.chains == {("p", "LB-1")}
+        rows = (await tx.execute(text("select value, attempts, event_id from tried.dead_letter"))).all()
+    assert standing.message_groups == {("p", "LB-1")}
     assert [tuple(row) for row in rows] == [(b"\xff\x00", 2, "e")]
 
 
@@ -70,7 +70,7 @@ async def test_another_record_at_the_same_place_is_another_one(engine: AsyncEngi
     """A topic that was made anew begins again at offset 0."""
     await park(engine, parked(1), parked(1, record=a_record(1, b"another")))
     async with engine.connect() as connection:
-        assert await connection.scalar(text("select count(*) from tried.quarantine")) == 2
+        assert await connection.scalar(text("select count(*) from tried.dead_letter")) == 2
 
 
 async def test_nothing_goes_back_unasked(engine: AsyncEngine) -> None:
@@ -112,7 +112,7 @@ async def test_what_fails_again_stays_with_its_new_reason_until_somebody_asks_an
         await putting_back.park_again(tx, "tried", row, Parking(row.record, "p", ("LB-1",), "another"))
     assert await ready(engine) == []
     async with engine.connect() as connection:
-        found = (await connection.execute(text("select reason, attempts from tried.quarantine order by id"))).first()
+        found = (await connection.execute(text("select reason, attempts from tried.dead_letter order by id"))).first()
     assert found == ("another", 2)
 
 
@@ -122,8 +122,8 @@ async def test_the_latest_edit_goes_in_place_of_the_original(engine: AsyncEngine
     async with engine.begin() as tx:
         for value in (b"first", b"second"):
             await tx.execute(
-                text("""insert into tried.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
-                        select person_key, id, :headers, :value, 'w', 'y' from tried.quarantine"""),
+                text("""insert into tried.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                        select person_key, id, :headers, :value, 'w', 'y' from tried.dead_letter"""),
                 {"headers": quarantine.headers_kept((("ce_id", b"x"),)), "value": value},
             )
     assert (await ready(engine))[0].record == Record("t", 1, 1, b"k", b"second", (("ce_id", b"x"),))

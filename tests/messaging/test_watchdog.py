@@ -309,7 +309,7 @@ async def stopped_twice(last: str, environment: dict[str, str]) -> tuple[int | N
         sys.executable, "-c", WORKS.format(last=last), env=environment, stderr=asyncio.subprocess.PIPE
     )
     assert child.stderr
-    for word in (b"works", b"stops"):
+    for word in (b"works", b"stopping"):
         while word not in (line := await asyncio.wait_for(child.stderr.readline(), 30)):
             assert line
         child.send_signal(signal.SIGTERM)

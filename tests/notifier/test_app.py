@@ -92,9 +92,9 @@ async def test_a_running_notifier_tells_what_was_asked_for(
         await quarantine.park(
             tx, "notifier", [Parking(assigned, (assigned.key or b"").decode(), ("LB-1",), "KeyError")]
         )
-        await tx.execute(text("update notifier.quarantine set resubmit_at = now()"))
+        await tx.execute(text("update notifier.dead_letter set resubmit_at = now()"))
     async with a_process(environment):
-        await until_rows(engine, "select * from notifier.quarantine where resolution = 'applied'", 1, 60)
+        await until_rows(engine, "select * from notifier.dead_letter where resolution = 'applied'", 1, 60)
         await until_rows(engine, "select * from notifier.feedback where state = 'accepted'", 1, 60)
 
 
@@ -141,7 +141,7 @@ async def test_what_is_kept_can_be_fetched_from_either_process_on_one_port(
         await until_rows(engine, f"select * from notifier.feedback where reference = '{reference}'", 2, 60)
         for _ in range(4):
             async with session.get(url, headers={"Authorization": "Bearer castle", "Connection": "close"}) as answer:
-                assert [one["told"] for one in await answer.json()] == ["home-hub", "completed"]
+                assert [one["feedback_type"] for one in await answer.json()] == ["home-hub", "completed"]
         await until_rows(engine, "select * from notifier.outbox where published_at is not null limit 2", 2, 60)
 
 
@@ -159,7 +159,7 @@ async def test_what_it_logs_names_nobody(
     process.send_signal(signal.SIGTERM)
     _, logged = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
-    assert b"notifier_starts" in logged
+    assert b"notifier_starting" in logged
     for secret in (b"Vantongeren", b"9990000018", b"1946-02-01", b"the-gps-token", b"Asha"):
         assert secret not in logged
 

@@ -25,7 +25,7 @@ async def test_an_assigned_case_is_told_to_the_gps_system(engine: AsyncEngine, g
         await notifier.hears(*a_life(by_gp(), "life"))
         accepted = await until_rows(engine, ACCEPTED, 2)
     assert gp.told == ["home-hub", "completed"]
-    assert [row.told for row in accepted] == gp.told
+    assert [row.feedback_type for row in accepted] == gp.told
     assert set(accepted[0].steps) == {"composed", "first_attempt", "sent", "accepted"}
     events = await rows(engine, EVENTS)
     assert [event.type for event in events] == ["uk.lightbulb.feedback.sent.v1"] * 2
@@ -61,7 +61,7 @@ async def test_only_a_duplicate_409_is_success(engine: AsyncEngine, gp: GpSystem
         await notifier.hears(*a_life(by_gp(), "life"))
         [failed] = await until_rows(engine, FAILED, 1)
         [accepted] = await until_rows(engine, ACCEPTED, 1)
-    assert (accepted.told, failed.told) == ("home-hub", "completed")
+    assert (accepted.feedback_type, failed.feedback_type) == ("home-hub", "completed")
     assert failed.reason == "http 409 conflict"
 
 
@@ -73,7 +73,7 @@ async def test_a_final_failure_is_visible_and_the_next_states_the_whole_position
         await notifier.hears(*a_life(by_gp(), "life"))
         await until_rows(engine, ACCEPTED, 1)
         [failed] = await rows(engine, FAILED)
-    assert failed.told == "home-hub"
+    assert failed.feedback_type == "home-hub"
     assert set(failed.steps) == {"composed", "first_attempt", "failed"}
     note = _note(gp.received[-1][1])
     assert "An earlier message about this referral could not be delivered" in note
@@ -123,7 +123,7 @@ async def test_killed_between_post_and_record_the_same_bytes_go_again_and_count_
     assert len(gp.kept) == 1
     assert gp.faults == []
     assert accepted.attempts == 2
-    assert [row.outcome for row in await rows(engine, "select outcome from notifier.attempt")] == ["repeat"]
+    assert [row.outcome for row in await rows(engine, "select outcome from notifier.attempt")] == ["duplicate"]
 
 
 async def test_a_database_that_is_away_while_recording_leads_to_a_duplicate_that_counts_once(

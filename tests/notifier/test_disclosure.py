@@ -186,4 +186,4 @@ def test_markup_in_a_name_stays_a_name() -> None:
 
 def test_why_it_was_cancelled_is_a_reviewed_word() -> None:
     for reason in EndReason:
-        assert WORDS.end(reason).words
+        assert WORDS.end(reason).text

@@ -75,16 +75,16 @@ async def lives(engine: AsyncEngine) -> tuple[str, str, str]:
 async def test_a_partner_fetches_what_was_composed_for_it_in_order(caller: Caller, lives: tuple[str, str, str]) -> None:
     status, body = await caller.get("LB-OWN", GP_MAILBOX)
     assert status == 200
-    assert [one["told"] for one in body] == ["home-hub", "completed"]
-    assert body[1]["done"] == [
+    assert [one["feedback_type"] for one in body] == ["home-hub", "completed"]
+    assert body[1]["completed_actions"] == [
         {
-            "service": {"code": "minor-adaptations", "words": "Minor adaptations and equipment"},
+            "service": {"code": "minor-adaptations", "text": "Minor adaptations and equipment"},
             "action": "grab rails fitted",
             "provider": "Charnwood Borough Council",
             "date": "2026-11-20",
         }
     ]
-    assert body[0]["words"]
+    assert body[0]["text"]
     assert set(body[0]["steps"]) == {"composed", "accepted", "collected"}
 
 
@@ -103,8 +103,8 @@ async def test_fetching_is_recorded_once_as_collected(
 async def test_referrer_and_sender_each_see_their_own(caller: Caller, lives: tuple[str, str, str]) -> None:
     _, to_gp = await caller.get("LB-THROUGH", GP_MAILBOX)
     _, to_first_contact = await caller.get("LB-THROUGH", "first-contact")
-    assert [one["told"] for one in to_gp] == ["received", "home-hub", "completed"]
-    assert [one["told"] for one in to_first_contact] == ["home-hub", "completed"]
+    assert [one["feedback_type"] for one in to_gp] == ["received", "home-hub", "completed"]
+    assert [one["feedback_type"] for one in to_first_contact] == ["home-hub", "completed"]
     assert "grab rails" not in str(to_first_contact)
 
 

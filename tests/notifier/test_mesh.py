@@ -80,7 +80,7 @@ async def test_a_lost_reply_does_not_send_a_letter_twice(engine: AsyncEngine, sa
     assert len(await box.letters()) == 1
     assert accepted.receipt
     attempts = await rows(engine, "select outcome from notifier.attempt order by number")
-    assert [row.outcome for row in attempts] == ["retry", "repeat"]
+    assert [row.outcome for row in attempts] == ["retry", "duplicate"]
 
 
 async def test_a_letter_that_never_left_is_sent_again_after_mesh_was_asked(

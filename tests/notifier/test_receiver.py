@@ -24,7 +24,7 @@ from tests.notifier.builders import (
 from tests.notifier.running import a_notifier, rows
 
 FEEDBACK = "select * from notifier.feedback order by reference, recipient, ordinal"
-PARKED = "select * from notifier.quarantine order by id"
+PARKED = "select * from notifier.dead_letter order by id"
 
 
 async def test_a_repeated_event_is_told_once(engine: AsyncEngine) -> None:
@@ -32,13 +32,13 @@ async def test_a_repeated_event_is_told_once(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.hears(*life, *life)
         await notifier.hears(*life)
-    assert [row.told for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
 async def test_each_feedback_is_one_row_for_referral_event_and_recipient_in_order(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.hears(*a_life(by_first_contact_for_gp(), "life"))
-    kept = [(row.recipient, row.told, row.ordinal, row.caused_by) for row in await rows(engine, FEEDBACK)]
+    kept = [(row.recipient, row.feedback_type, row.ordinal, row.caused_by) for row in await rows(engine, FEEDBACK)]
     assert kept == [
         ("first-contact", "home-hub", 1, "life-2"),
         ("first-contact", "completed", 2, "life-3"),
@@ -74,7 +74,7 @@ async def test_an_undecodable_record_is_parked_and_the_rest_goes_on(engine: Asyn
     ]
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive([bad[0], good[0], bad[1], good[1], bad[2], bad[3], good[2]])
-    assert [row.told for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
     parked = await rows(engine, PARKED)
     assert [row.offset for row in parked] == [9001, 9002, 9003, 9004]
     assert all("9990000018" not in row.reason for row in parked)
@@ -104,7 +104,7 @@ async def test_what_cannot_be_composed_is_parked_with_its_referrals_later_events
         await notifier.hears(poor[2], fine[2])
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["fine-2", "fine-3"]
     parked = await rows(engine, PARKED)
-    assert [(row.chain, row.waiting) for row in parked] == [
+    assert [(row.message_group, row.waiting) for row in parked] == [
         (one_cannot_be_composed, False),
         (one_cannot_be_composed, True),
     ]
@@ -124,7 +124,7 @@ async def test_a_parked_event_is_told_when_it_is_resubmitted(
         assert [row.reference for row in await rows(engine, FEEDBACK)] == [fine.reference]
         monkeypatch.undo()
         async with engine.begin() as tx:
-            await tx.execute(text("update notifier.quarantine set resubmit_at = now()"))
+            await tx.execute(text("update notifier.dead_letter set resubmit_at = now()"))
         assert await notifier.receiver.release() == 1
     assert {row.reference for row in await rows(engine, FEEDBACK)} == {fine.reference, poor.reference}
     assert [row.ordinal for row in await rows(engine, FEEDBACK)] == [1, 1]
@@ -132,7 +132,7 @@ async def test_a_parked_event_is_told_when_it_is_resubmitted(
 
 async def ask_for_everything(engine: AsyncEngine) -> None:
     async with engine.begin() as tx:
-        await tx.execute(text("update notifier.quarantine set resubmit_at = now() where not waiting"))
+        await tx.execute(text("update notifier.dead_letter set resubmit_at = now() where not waiting"))
 
 
 async def test_what_waited_is_told_in_order_after_a_resubmit_and_new_events_wait_meanwhile(
@@ -194,10 +194,10 @@ async def test_later_events_of_a_referral_wait_behind_one_of_an_unknown_version(
         assert await rows(engine, FEEDBACK) == []
         async with engine.begin() as tx:
             await tx.execute(
-                text("update notifier.quarantine set resolved_at = now(), resolution = 'discarded' where not waiting")
+                text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
             )
         await notifier.receiver.release()
-    assert [row.told for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
 async def test_a_discarded_event_is_never_told_however_often_it_comes(
@@ -208,7 +208,7 @@ async def test_a_discarded_event_is_never_told_however_often_it_comes(
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive(life[:2])
         async with engine.begin() as tx:
-            await tx.execute(text("update notifier.quarantine set resolved_at = now(), resolution = 'discarded'"))
+            await tx.execute(text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded'"))
         monkeypatch.undo()
         await notifier.receiver.receive([life[1], again, life[2]])
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-3"]
@@ -224,7 +224,7 @@ async def test_data_that_postgresql_refuses_parks_its_own_event_only(engine: Asy
         await notifier.hears(*events)
     assert len(await rows(engine, FEEDBACK)) == 7
     [parked] = await rows(engine, PARKED)
-    assert parked.chain == "LB-NULL-NULL-NULL"
+    assert parked.message_group == "LB-NULL-NULL-NULL"
     assert parked.reason.startswith("sqlstate")
 
 
@@ -236,7 +236,7 @@ async def test_a_nul_in_a_key_reference_or_correlation_id_is_parked_too(engine: 
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive([*records, *as_records(a_life(by_gp(GP_MAILBOX), "fine"))])
     assert len(await rows(engine, PARKED)) == 2
-    assert [row.told for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
 async def test_a_database_that_is_away_parks_nothing(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:

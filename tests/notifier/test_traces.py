@@ -1,20 +1,12 @@
 """Feedback is delivered in the trace of what it tells: the endpoint sees it, and the event about it goes on with it."""
 
-import asyncio
 import dataclasses
 import json
-from collections.abc import Callable
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.migrations import migrate
-from services.messaging import database
 from services.messaging.cloudevents import Record
-from services.messaging.settings import CHECKOUT
 from tests import traced
-from tests.conftest import execute
 from tests.notifier.builders import GP, a_life, as_records, by_gp, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem
 from tests.notifier.running import a_notifier, rows, until_rows
@@ -78,38 +70,4 @@ async def test_a_parked_event_says_so(engine: AsyncEngine, traces: Traces) -> No
     [record] = heard(SENT)
     async with a_notifier(engine, the_recipients({}), delivering=False) as notifier:
         await notifier.receiver.receive([dataclasses.replace(record, value=b'{"CANARYSON": 1}')])
-    assert traced.told(traces.one("tell"))["outcome"] == "parked"
-
-
-def migrate_to(url: str, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(CHECKOUT / "infra" / "migrations"))
-    config.attributes["url"] = url
-    command.upgrade(config, revision)
-
-
-async def test_feedback_from_before_contexts_were_kept_is_delivered_after_the_migration(
-    new_database: Callable[[], str], gp: GpSystem
-) -> None:
-    url = new_database()
-    await asyncio.to_thread(migrate_to, url, "0005")
-    await asyncio.to_thread(execute, url, BEFORE)
-    await asyncio.to_thread(migrate, url)
-    engine = database.connect(url, pool=3)
-    try:
-        async with a_notifier(engine, the_recipients({GP: gp.url})):
-            [row] = await until_rows(engine, ACCEPTED, 1)
-    finally:
-        await engine.dispose()
-    assert row.traceparent is None
-    assert ["traceparent" in headers for headers, _ in gp.received] == [False]
-
-
-BEFORE = f"""
-    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, told, status, ordinal,
-        correlation_id, state, said, body, ids, steps)
-    values ('{"a" * 32}', '6f0a3a1e-0000-4000-8000-000000000001', 'LB-0000-0000-0001', 'life-2', '{GP}', 'fhir', 'home-hub', 'requested',
-        1, '6f0a3a1e-0000-4000-8000-000000000002', 'waiting', '{{}}', '{{}}',
-        '{{"request_id": "6f0a3a1e-0000-4000-8000-000000000001", "correlation_id": "6f0a3a1e-0000-4000-8000-000000000002"}}', '{{}}');
-    insert into notifier.conversation (person_key, reference, recipient, channel, last, next, due_at)
-    values ('{"a" * 32}', 'LB-0000-0000-0001', '{GP}', 'fhir', 1, 1, now())"""
+    assert traced.told(traces.one("tell"))["outcome"] == "dead-lettered"

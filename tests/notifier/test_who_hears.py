@@ -53,7 +53,7 @@ WORDS, RECIPIENTS = the_words(), the_recipients()
 
 def told(event: Event) -> list[tuple[str, str]]:
     """(recipient, what it is told) of all that an event causes."""
-    return [(one.recipient.id, one.told.value) for one in feedbacks(event)]
+    return [(one.recipient.id, one.feedback_type.value) for one in feedbacks(event)]
 
 
 def feedbacks(event: Event) -> list[Feedback]:
@@ -164,7 +164,7 @@ def test_a_referral_without_home_hub_is_told_to_call_central_triage() -> None:
     [feedback] = feedbacks(an_event(CaseAccepted, by_gp(home_hub=None)))
     assert feedback.hub is not None
     assert feedback.hub.id == "triage"
-    assert any("was accepted on" in line for line in feedback.words)
+    assert any("was accepted on" in line for line in feedback.text)
 
 
 def test_a_transfer_tells_the_new_home_hub() -> None:
@@ -198,7 +198,7 @@ def test_an_end_is_told_only_to_the_referral_that_ends() -> None:
 def test_completed_lists_service_action_provider_and_date() -> None:
     concern = by_gp(status="completed", open_needs=(), interventions=(an_intervention(),))
     [feedback] = feedbacks(an_event(CaseCompleted, concern, ended=ended(concern)))
-    [done] = feedback.done
+    [done] = feedback.completed_actions
     assert (done.service.code, done.action, done.provider, done.on) == (
         "minor-adaptations",
         "grab rails fitted",
@@ -210,8 +210,8 @@ def test_completed_lists_service_action_provider_and_date() -> None:
 def test_first_contact_hears_of_completed_work_the_services_only() -> None:
     concern = by_first_contact_for_gp(interventions=(an_intervention(), an_intervention(action="half steps fitted")))
     sent = {f.recipient.id: f for f in feedbacks(an_event(CaseCompleted, concern, ended=ended(concern)))}
-    assert len(sent[GP].done) == 2
-    [done] = sent["first-contact"].done
+    assert len(sent[GP].completed_actions) == 2
+    [done] = sent["first-contact"].completed_actions
     assert (done.service.code, done.action, done.provider, done.on) == ("minor-adaptations", None, None, None)
 
 
@@ -221,7 +221,7 @@ def test_a_need_that_stays_open_is_named() -> None:
     [feedback] = feedbacks(an_event(CaseCompleted, concern, ended=ends))
     assert [need.code for need in feedback.needs] == ["minor-adaptations"]
     assert [need.code for need in feedback.open_needs] == ["warm-homes"]
-    assert any("Still open" in line for line in feedback.words)
+    assert any("Still open" in line for line in feedback.text)
 
 
 def test_a_return_says_why_and_what_to_do_instead() -> None:
@@ -233,14 +233,14 @@ def test_a_return_says_why_and_what_to_do_instead() -> None:
     assert feedback.reason is not None
     assert feedback.reason.code == "outside-county"
     assert feedback.refer_to is not None
-    assert any("What to do instead" in line and "Leicester" in line for line in feedback.words)
+    assert any("What to do instead" in line and "Leicester" in line for line in feedback.text)
 
 
 def test_a_referrer_is_told_which_hub_why_and_whom_to_call() -> None:
     [feedback] = feedbacks(an_event(CaseAssigned, by_gp()))
     assert feedback.hub is not None
-    assert feedback.hub.phone in " ".join(feedback.words)
-    assert "the home address is in its area" in " ".join(feedback.words)
+    assert feedback.hub.phone in " ".join(feedback.text)
+    assert "the home address is in its area" in " ".join(feedback.text)
 
 
 def test_a_practice_that_is_no_partner_is_found_by_mesh_only_if_it_asked_and_has_the_person_registered() -> None:
@@ -298,7 +298,7 @@ def test_every_status_of_a_referral_has_words() -> None:
         [feedback] = feedbacks(
             an_event(CaseAssigned, by_gp(status=status.value, feedback_consent=a_sender_consent("no")))
         )
-        assert feedback.words
+        assert feedback.text
 
 
 def a_sender_consent(answer: str) -> object:

@@ -102,10 +102,10 @@ async def _is_kept(
     engine: AsyncEngine, culprit: Record, reason: str, later: Sequence[Record], *, attempts: int
 ) -> None:
     """With its bytes, place, reason, attempts, times and conversation; and in their order those that wait behind it."""
-    head, *waiting = await finding.find(engine, Filters(chain=GP))
+    head, *waiting = await finding.find(engine, Filters(message_group=GP))
     assert head.record == culprit
     assert head.reason.startswith(reason)
-    assert (head.state, head.attempts) == ("parked", attempts)
+    assert (head.state, head.attempts) == ("open", attempts)
     assert head.first_at < head.last_at
     assert head.correlation_id == dict(culprit.headers)["ce_correlationid"].decode()
-    assert [(row.record, row.state) for row in waiting] == [(record, "waits") for record in later]
+    assert [(row.record, row.state) for row in waiting] == [(record, "waiting") for record in later]

@@ -41,7 +41,7 @@ async def _park(url: str) -> int:
         [a_record(cancelled(GP)), a_record(updated(GP, a_form()))]
     )
     async with engine.connect() as connection:
-        first = await connection.scalar(text("select min(id) from router.quarantine"))
+        first = await connection.scalar(text("select min(id) from router.dead_letter"))
     await engine.dispose()
     return int(first or 0)
 
@@ -56,18 +56,18 @@ def run(*words: str) -> Result:
 
 
 def test_list_show_dry_run_and_discard(parked: str) -> None:
-    listed = json.loads(lightbulb("list", "--json", "--chain", GP).stdout)
-    assert [(row["id"] == parked, row["state"]) for row in listed] == [(True, "parked"), (False, "waits")]
+    listed = json.loads(lightbulb("list", "--json", "--group", GP).stdout)
+    assert [(row["id"] == parked, row["state"]) for row in listed] == [(True, "open"), (False, "waiting")]
     assert "decision: UnknownReferral" in lightbulb("list").stdout
     assert json.loads(lightbulb("show", parked).stdout)["value"]["reference"] == GP
 
     dry = json.loads(lightbulb("resubmit", "--all", "--reason", "decision", "--dry-run", "--json").stdout)
     assert [(one["id"] == parked, one["will"]) for one in dry["planned"]] == [(True, "resubmit"), (False, "follows")]
     assert "Nothing was touched" in lightbulb("discard", parked, "--who", "A", "--why", "b", "--dry-run").stdout
-    assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["parked", "waits"]
+    assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["open", "waiting"]
 
     assert lightbulb("discard", parked, "--who", "A", "--why", "b").exit_code == 0
-    assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["waits"]
+    assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["waiting"]
 
 
 def test_resubmit_with_an_edit_says_that_nobody_took_it_yet(parked: str, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_resubmit_with_an_edit_says_that_nobody_took_it_yet(parked: str, tmp_pat
         "resubmit", parked, "--edit", str(tmp_path / "edit.json"), *header, "--who", "A", "--why", "b", "--wait", "0"
     )
     assert told.exit_code == 0
-    assert "no service has tried yet" in told.output
-    assert "asked" in told.output
+    assert "no service has tried it yet" in told.output
+    assert "resubmitting" in told.output
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_an_id_that_names_nothing_is_refused_in_a_sentence(parked: str, command:
 
 def test_one_unknown_id_among_others_leaves_all_untouched(parked: str) -> None:
     assert isinstance(lightbulb("resubmit", parked, "router:0").exception, Refused)
-    assert states() == ["parked", "waits"]
+    assert states() == ["open", "waiting"]
 
 
 def test_a_user_without_a_name_is_asked_for_one(parked: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def states() -> list[str]:
 @pytest.mark.parametrize("words", [("list",), ("resubmit", "--all"), ("discard", "--all", "--who", "A", "--why", "b")])
 def test_where_nothing_is_found_that_is_said_and_the_exit_code_is_0(parked: str, words: tuple[str, ...]) -> None:
     told = lightbulb(*words, "--reason", "no such reason")
-    assert (told.exit_code, "Nothing in quarantine is that" in told.stdout) == (0, True)
+    assert (told.exit_code, "No matching dead letters" in told.stdout) == (0, True)
     told = lightbulb(*words, "--reason", "no such reason", "--json")
     assert json.loads(told.stdout) in ([], {"dry_run": False, "planned": [], "now": []})
 
@@ -153,7 +153,7 @@ def test_a_dry_run_of_an_edit_keeps_nothing(parked: str, tmp_path: Path, databas
 
 def dump(url: str) -> list[Any]:
     """Everything that a command about quarantine may write."""
-    tables = ("quarantine", "quarantine_edit", "operator_action")
+    tables = ("dead_letter", "dead_letter_edit", "operator_action")
     queries = [f"select * from {schema}.{table}" for schema in ("router", "notifier") for table in tables]
 
     async def everything() -> list[Any]:
@@ -212,7 +212,7 @@ def test_while_kafka_is_away_everything_but_the_publishing_is_done(
     monkeypatch.setenv("LIGHTBULB_KAFKA", "127.0.0.1:1")
     asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
     assert lightbulb("resubmit", parked, "--wait", "0").exit_code == 0
-    assert states() == ["asked", "waits"]
+    assert states() == ["resubmitting", "waiting"]
     assert json.loads(run("republish", "--hub", "blaby", "--since", "2026-01-01", "--json").stdout)["events"] == 1
     assert [run("replay", service).exit_code for service in ("router", "notifier")] == [0, 0]
 

@@ -98,12 +98,12 @@ async def asked_for(engine: AsyncEngine) -> None:
         good = a_record(received(reference, a_referral()), id=f"first-{number}", key=key)
         value = f'{{"reference": "{reference}", "version": "one"}}'.encode()
         later = [a_record(updated(reference, a_form()), key=key), a_record(cancelled(reference, version=3), key=key)]
-        head, *_ = await parked(engine, broken(good, value), *later, chain=reference)
+        head, *_ = await parked(engine, broken(good, value), *later, message_group=reference)
         await resubmit(engine, [await edits.edit(engine, head, good.value, {}, BY)])
 
 
 async def is_done_once(engine: AsyncEngine) -> None:
-    assert await rows(engine, "select distinct resolution from router.quarantine") == [("applied",)]
+    assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
     for key in keys(2):
         assert await events(engine, key) == ["opened", "assigned", "updated", "cancelled"]
     assert await rows(engine, "select distinct last_sequence from router.person_key") == [(4,)]
@@ -137,12 +137,12 @@ row = await edits.edit(engine, head, {good.value!r}, {{}}, by)
 await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
 """)
     [head, *_] = await finding.find(engine, Filters())
-    if head.state == "parked":
+    if head.state == "open":
         await resubmit(engine, [await edits.edit(engine, head, good.value, {}, BY)])
     await a_router(engine).release()
 
     assert await events(engine) == ["opened", "assigned", "updated"]
-    assert await rows(engine, "select distinct resolution from router.quarantine") == [("applied",)]
+    assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
     assert await rows(engine, "select value from router.input where id = 'first'") == [(good.value,)]
 
 
@@ -158,11 +158,13 @@ killed_after(republish, "_copy", 2)
 await republish.run(engine, "blaby", datetime(2026, 1, 1, tzinfo=UTC), by)
 """)
     assert [key for key, _ in await copies(engine)] == [people[0]]
-    assert await rows(engine, "select action, who from router.operator_action") == [("republish", "A. Operator")]
+    assert await rows(engine, "select action, operator from router.operator_action") == [("republish", "A. Operator")]
     await republish.run(engine, "blaby", SINCE, BY)
 
     assert [key for key, _ in await copies(engine)] == [people[0], *people]
 
 
 async def copies(engine: AsyncEngine) -> list[tuple[Any, ...]]:
-    return await rows(engine, "select person_key, again_of from router.outbox where again_of is not null order by id")
+    return await rows(
+        engine, "select person_key, republished_from from router.outbox where republished_from is not null order by id"
+    )

@@ -51,7 +51,7 @@ async def discard(engine: AsyncEngine, found: list[Row]) -> list[Row]:
 
 
 async def actions(engine: AsyncEngine) -> list[tuple[Any, ...]]:
-    return await rows(engine, "select action, who, why, what from router.operator_action order by id")
+    return await rows(engine, "select action, operator, reason, details from router.operator_action order by id")
 
 
 def said(planned: list[quarantine.Planned]) -> list[tuple[str, str]]:
@@ -76,7 +76,7 @@ async def test_both_services_rows_are_found_by_what_they_are(engine: AsyncEngine
     assert await count() == 4
     assert await count(service="notifier") == 1
     assert await count(reason="decision") == 2
-    assert await count(chain=GP) == 2
+    assert await count(message_group=GP) == 2
     assert await count(topic="case.event") == 1
     assert await count(since=now + timedelta(hours=1)) == 0
     assert await count(until=now - timedelta(hours=1)) == 0
@@ -180,13 +180,13 @@ async def test_a_plan_names_what_is_touched_what_follows_and_what_stays_and_touc
 ) -> None:
     found = await parked(engine, a_record(cancelled(GP)), a_record(updated(GP, a_form())), a_record(cancelled(WARD)))
     await discard(engine, found[2:])
-    before = await rows(engine, "select * from router.quarantine order by id")
+    before = await rows(engine, "select * from router.dead_letter order by id")
     found = await finding.find(engine, Filters(resolved=True))
 
     assert [one.what for one in await quarantine.plan_resubmit(engine, found)] == ["resubmit", "follows", "stays"]
     assert [one.what for one in await quarantine.plan_resubmit(engine, found[:1])] == ["resubmit", "follows"]
     assert [one.what for one in await quarantine.plan_discard(engine, found[:1])] == ["discard", "follows"]
-    assert await rows(engine, "select * from router.quarantine order by id") == before
+    assert await rows(engine, "select * from router.dead_letter order by id") == before
 
 
 async def test_a_row_that_waits_goes_only_with_what_it_waits_behind_and_the_plan_says_so(engine: AsyncEngine) -> None:
@@ -208,7 +208,7 @@ async def test_a_row_that_waits_goes_only_with_what_it_waits_behind_and_the_plan
 
 
 async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(engine: AsyncEngine) -> None:
-    """What cannot be read is parked with a reason of its own, wherever it stands in its chain."""
+    """What cannot be read is parked with a reason of its own, wherever it stands in its message group."""
     head, unreadable = await parked(
         engine, a_record(cancelled(GP)), broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001"}')
     )
@@ -220,7 +220,7 @@ async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(eng
     planned, *_ = await quarantine.plan_resubmit(engine, await finding.named(engine, [unreadable.name]))
     assert (planned.what, planned.why) == (
         "stays",
-        f"asked for already; waits behind {head.name}, which is not among these",
+        f"resubmitted already; waits behind {head.name}, which is not among these",
     )
     assert [one.what for one in await quarantine.plan_resubmit(engine, [head])] == ["resubmit", "follows"]
 
@@ -255,7 +255,7 @@ async def test_of_two_operators_at_once_each_row_is_asked_for_by_one(engine: Asy
     touched = await asyncio.gather(*(quarantine.act(engine, planned, By(who)) for who in ("A", "B", "C")))
 
     assert sorted(row.id for some in touched for row in some) == [row.id for row in found]
-    recorded = await rows(engine, "select jsonb_array_elements(what -> 'ids') from router.operator_action")
+    recorded = await rows(engine, "select jsonb_array_elements(details -> 'ids') from router.operator_action")
     assert sorted(number for (number,) in recorded) == [row.id for row in found]
 
 
@@ -271,7 +271,7 @@ async def test_an_edit_that_is_kept_while_the_row_is_taken_is_not_passed_over(en
         assert await putting_back.take(tx, "router", ready) == []
     await a_router(engine).release()
 
-    assert await rows(engine, "select resolution from router.quarantine") == [("applied",)]
+    assert await rows(engine, "select resolution from router.dead_letter") == [("applied",)]
 
 
 async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> None:
@@ -280,15 +280,15 @@ async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> 
     assert await resubmit(engine, found) == []
     await a_router(engine).release()
 
-    assert await rows(engine, "select attempts from router.quarantine") == [(2,), (2,)]
+    assert await rows(engine, "select attempts from router.dead_letter") == [(2,), (2,)]
     assert await actions(engine) == [("resubmit", "A. Operator", "because", {"ids": [row.id for row in found]})]
 
 
 async def test_what_came_of_it_is_told(engine: AsyncEngine) -> None:
     touched = await resubmit(engine, await parked(engine, a_record(cancelled(GP))))
-    assert [row.state for row in await quarantine.outcome(engine, touched, 0)] == ["asked"]
+    assert [row.state for row in await quarantine.outcome(engine, touched, 0)] == ["resubmitting"]
     await a_router(engine).release()
-    assert [(row.state, row.attempts) for row in await quarantine.outcome(engine, touched, 5)] == [("parked", 2)]
+    assert [(row.state, row.attempts) for row in await quarantine.outcome(engine, touched, 5)] == [("open", 2)]
 
 
 async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engine: AsyncEngine) -> None:
@@ -300,13 +300,13 @@ async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engi
     await a_router(engine).release()
     await a_router(engine).receive([bad])
 
-    assert await rows(engine, "select value from router.quarantine") == [(bad.value,)]
-    assert await rows(engine, "select value, who, why from router.quarantine_edit") == [
+    assert await rows(engine, "select value from router.dead_letter") == [(bad.value,)]
+    assert await rows(engine, "select value, operator, reason from router.dead_letter_edit") == [
         (good.value, *dataclasses.astuple(BY))
     ]
     assert await rows(engine, "select value from router.input") == [(good.value,)]
     shown = await quarantine.show(engine, row, None)
-    assert [edit["who"] for edit in shown["edits"]] == ["A. Operator"]
+    assert [edit["operator"] for edit in shown["edits"]] == ["A. Operator"]
     assert not [word for word in PERSONAL if word in json.dumps(shown)]
 
 
@@ -329,9 +329,9 @@ async def test_the_repeats_of_a_record_that_was_corrected_are_dropped_and_what_w
         ("follows", "a repeat of one of these"),
         ("follows", "waits behind one of these"),
     ]
-    assert await rows(engine, "select resolution from router.quarantine order by id") == [
+    assert await rows(engine, "select resolution from router.dead_letter order by id") == [
         ("applied",),
-        ("repeat",),
+        ("duplicate",),
         ("applied",),
     ]
     assert await rows(engine, "select type from router.input order by position") == [
@@ -356,7 +356,7 @@ async def test_an_edit_that_cannot_be_read_is_refused_by_its_place_and_nothing_i
     [row] = await parked(engine, broken(a_record(received(GP, a_referral())), b"{}"))
     with pytest.raises(EditRefused, match="version: missing"):
         await edits.edit(engine, row, b'{"reference": "Vickers"}', {}, BY)
-    assert await rows(engine, "select count(*) from router.quarantine_edit") == [(0,)]
+    assert await rows(engine, "select count(*) from router.dead_letter_edit") == [(0,)]
 
 
 async def test_an_edit_stays_with_its_person_but_may_name_one_where_nobody_was_named(engine: AsyncEngine) -> None:
@@ -387,7 +387,7 @@ async def test_a_command_under_a_wrong_record_key_goes_under_the_person_key_that
 
     assert await rows(engine, "select status from router.referral") == [("accepted",)]
     assert await rows(
-        engine, "select quarantine.key, edit.key from router.quarantine, router.quarantine_edit as edit"
+        engine, "select dead_letter.key, edit.key from router.dead_letter, router.dead_letter_edit as edit"
     ) == [("Mrs Vickërs".encode(), KEY.encode())]
 
 
@@ -437,7 +437,7 @@ async def test_what_is_discarded_is_kept_recorded_and_lets_the_others_go(engine:
     assert await discard(engine, found[:1]) == []
     await a_router(engine).release()
 
-    assert await rows(engine, "select resolution from router.quarantine order by id") == [("discarded",), ("applied",)]
+    assert await rows(engine, "select resolution from router.dead_letter order by id") == [("discarded",), ("applied",)]
     assert await actions(engine) == [("discard", "A. Operator", "because", {"ids": [found[0].id]})]
 
 
@@ -448,7 +448,7 @@ async def test_the_repeats_of_a_discarded_record_go_with_it(engine: AsyncEngine)
     found = await parked(engine, again)
     await discard(engine, found[1:2])
 
-    assert await rows(engine, "select resolution from router.quarantine order by id") == [
+    assert await rows(engine, "select resolution from router.dead_letter order by id") == [
         (None,),
         ("discarded",),
         ("discarded",),
@@ -459,7 +459,12 @@ async def test_trace_names_the_rows_and_what_became_of_them(engine: AsyncEngine)
     found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
     await discard(engine, found[:1])
     steps = await trace.path(engine.url.render_as_string(hide_password=False), GP)
-    told = [(step.what, step.why.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router quarantine"]
+    told = [
+        (step.what, step.why.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router dead letters"
+    ]
 
     first, second = (row.name for row in found)
-    assert told == [(f"{first} parked", "discarded"), (f"{second} waits behind an earlier record", "unresolved")]
+    assert told == [
+        (f"{first} dead letter", "discarded"),
+        (f"{second} waiting behind an earlier message", "unresolved"),
+    ]

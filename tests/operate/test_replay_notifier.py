@@ -126,7 +126,7 @@ async def test_a_feedback_that_restated_the_position_is_the_same_feedback(
     async with engine.begin() as tx:
         await tx.execute(
             text(
-                """update notifier.feedback set said = said || '{"restates": true}', body = 'other' where ordinal = 2"""
+                """update notifier.feedback set content = content || '{"is_restatement": true}', body = 'other' where ordinal = 2"""
             )
         )
     assert (await proof(engine)).is_equal
@@ -156,12 +156,12 @@ async def test_what_was_discarded_or_is_parked_stays_untold(
         with monkeypatch.context() as patched:
             patched.setattr(decisions, "compose_for", composing)
             await receiver.receive(events)
-        assert await count(engine, "select count(*) from notifier.quarantine") > 0
+        assert await count(engine, "select count(*) from notifier.dead_letter") > 0
         assert (await proof(engine)).is_equal
         head = [row for row in await finding.find(engine, Filters()) if not row.waiting]
         await discard(engine, head)
         await receiver.release()
-    assert await count(engine, "select count(*) from notifier.quarantine where resolved_at is null") == 0
+    assert await count(engine, "select count(*) from notifier.dead_letter where resolved_at is null") == 0
     assert (await proof(engine)).is_equal
 
 
@@ -176,7 +176,9 @@ async def test_an_edited_event_is_told_as_it_was_edited(engine: AsyncEngine, eve
         await resubmit(engine, [await edits.edit(engine, row, json.dumps(data).encode(), {}, By("w", "y"))])
         await receiver.release()
 
-    assert await count(engine, "select count(*) from notifier.feedback where said ->> 'referral_id' = 'corrected'") > 0
+    assert (
+        await count(engine, "select count(*) from notifier.feedback where content ->> 'referral_id' = 'corrected'") > 0
+    )
     assert (await proof(engine)).is_equal
 
 
@@ -228,7 +230,7 @@ async def test_each_feedback_is_composed_again_with_what_it_was_composed_with(
 async def _forget_versions(engine: AsyncEngine) -> None:
     async with engine.begin() as tx:
         for table in ("input", "feedback"):
-            await tx.execute(text(f"update notifier.{table} set composed_with = null"))
+            await tx.execute(text(f"update notifier.{table} set template_version = null"))
 
 
 async def test_what_was_composed_before_versions_were_kept_is_composed_as_today(
@@ -246,7 +248,7 @@ async def test_of_one_event_each_referral_is_told_in_the_words_of_its_own_time(
 ) -> None:
     """One could be told at once; the other only after it was put back, when the words had changed."""
     await Router(engine).apply(a_record(received(ROUTED, a_referral())), a_record(received(OTHER, a_referral())))
-    await Router(engine).apply(a_command("blaby", Accept, case_id_of(KEY, ROUTED), decided_on=2))
+    await Router(engine).apply(a_command("blaby", Accept, case_id_of(KEY, ROUTED), expected_version=2))
     events = await published(engine)
     both = next(record for record in events if record.value.count(b'"feedback_consent"') > 1)
     id_of_both, compose = dict(both.headers)["ce_id"].decode(), decisions.compose_for
@@ -262,7 +264,7 @@ async def test_of_one_event_each_referral_is_told_in_the_words_of_its_own_time(
     await resubmit(engine, await finding.find(engine, Filters()))
     async with a_receiver(engine, REWORDED) as receiver:
         await receiver.release()
-    versions = "select count(distinct composed_with) from notifier.feedback where caused_by = "
+    versions = "select count(distinct template_version) from notifier.feedback where caused_by = "
 
     assert await count(engine, f"{versions}'{id_of_both}'") == 2
     assert (await proof(engine)).is_equal
@@ -271,19 +273,19 @@ async def test_of_one_event_each_referral_is_told_in_the_words_of_its_own_time(
 async def test_a_version_that_is_not_kept_or_was_changed_is_named(engine: AsyncEngine, events: list[Record]) -> None:
     await told(engine, events)
     async with engine.begin() as tx:
-        await tx.execute(text("""update notifier.composing_version set source = source || '{"mailbox": "ANOTHER"}'"""))
+        await tx.execute(text("""update notifier.template_version set source = source || '{"mailbox": "ANOTHER"}'"""))
     with pytest.raises(CannotReplay, match=SOURCE.version):
         await proof(engine)
     async with engine.begin() as tx:
-        await tx.execute(text("delete from notifier.composing_version"))
-    with pytest.raises(CannotReplay, match=f"{SOURCE.version}, which notifier.composing_version does not keep"):
+        await tx.execute(text("delete from notifier.template_version"))
+    with pytest.raises(CannotReplay, match=f"{SOURCE.version}, which notifier.template_version does not keep"):
         await proof(engine)
 
 
 async def test_files_that_change_while_they_are_read_are_not_kept(engine: AsyncEngine) -> None:
     with pytest.raises(NotKept, match="Start again"):
         await kept.keep(engine, REWORDED, SOURCE.files)
-    assert await count(engine, "select count(*) from notifier.composing_version") == 0
+    assert await count(engine, "select count(*) from notifier.template_version") == 0
 
 
 async def test_nothing_secret_and_no_address_is_kept(tmp_path: Path) -> None:

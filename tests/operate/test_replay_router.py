@@ -75,8 +75,8 @@ def some_records(count: int) -> list[list[Record]]:
                 a_record(received(one, a_referral()), key=key),
                 a_record(received(two, a_ward_referral() if number % 3 else a_form()), key=key),
                 a_record(updated(one, a_referral(postcode=AT_CHARNWOOD)), key=key),
-                a_command("blaby", Accept, case, key=key, decided_on=number % 4 + 1),
-                a_command("charnwood", Accept, case, key=key, decided_on=1),
+                a_command("blaby", Accept, case, key=key, expected_version=number % 4 + 1),
+                a_command("charnwood", Accept, case, key=key, expected_version=1),
                 a_record(cancelled(two), key=key),
             ][: 3 + number % 4]
         )
@@ -182,7 +182,7 @@ async def test_a_postcode_that_changed_its_district_counts_as_it_was(engine: Asy
     async with engine.begin() as tx:
         await tx.execute(text("update router.postcode set district = 'E07000130' where postcode = 'LE86AA'"))
         await tx.execute(
-            text("insert into router.postcode_before values ('LE86AA', :at, 'E07000129')"),
+            text("insert into router.postcode_history values ('LE86AA', :at, 'E07000129')"),
             {"at": NOW + timedelta(days=1)},
         )
     later = Batches(engine, DIRECTORY, clock=lambda: NOW + timedelta(days=2))
@@ -234,7 +234,7 @@ async def test_a_batch_is_never_split_by_what_another_process_applied_meanwhile(
 
 async def _ready(tx: Any) -> Any:
     await tx.execute(text("create schema replay_router"))
-    for table in ("input", "quarantine"):
+    for table in ("input", "dead_letter"):
         await tx.execute(text(f"create table replay_router.{table} (like router.{table})"))
     return tx
 

@@ -14,8 +14,8 @@ from tests.operate.test_replay_router import Router, proof, some_records, work
 
 BY = By("A. Operator", "blaby was away")
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-ORIGINALS = "select id, person_key, headers, value from router.outbox where target = 'hub.blaby.case' and again_of is null order by id"
-COPIES = "select again_of, person_key, headers, value from router.outbox where again_of is not null order by id"
+ORIGINALS = "select id, person_key, headers, value from router.outbox where target = 'hub.blaby.case' and republished_from is null order by id"  # noqa: E501
+COPIES = "select republished_from, person_key, headers, value from router.outbox where republished_from is not null order by id"
 
 
 def by_person(found: list[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
@@ -34,7 +34,9 @@ async def test_every_event_of_the_hub_goes_again_as_it_was_and_of_no_other_hub(e
     assert await rows(engine, "select distinct target from router.outbox where published_at is null") == [
         ("hub.blaby.case",)
     ]
-    assert [(action, who, why) for action, who, why, _ in await actions(engine)] == [("republish", BY.who, BY.why)]
+    assert [(action, who, why) for action, who, why, _ in await actions(engine)] == [
+        ("republish", BY.operator, BY.reason)
+    ]
 
 
 async def test_only_what_happened_since_goes_again_and_a_dry_run_touches_nothing(engine: AsyncEngine) -> None:

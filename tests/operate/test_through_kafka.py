@@ -100,7 +100,7 @@ async def told(engine: AsyncEngine, hub: str, key: str) -> list[str]:
     found = await rows(
         engine,
         f"""select headers from router.outbox
-            where target = '{hub_case(hub)}' and person_key = '{key}' and again_of is null order by id""",
+            where target = '{hub_case(hub)}' and person_key = '{key}' and republished_from is null order by id""",
     )
     return [json.loads(headers)["ce_id"] for (headers,) in found]
 
@@ -126,15 +126,15 @@ async def test_a_poison_record_is_corrected_and_what_waited_follows_in_order_and
     (tmp_path / "edit.json").write_bytes(good.value)
     async with two_routers(environment):
         await publish(bootstrap, sent)
-        await until(engine, "select count(*) from router.quarantine", 3)
+        await until(engine, "select count(*) from router.dead_letter", 3)
         await until(engine, "select count(*) from router.referral", 2)
         listed = json.loads((await asyncio.to_thread(run, "quarantine", "list", "--json")).stdout)
-        assert [row["state"] for row in listed] == ["parked", "waits", "waits"]
+        assert [row["state"] for row in listed] == ["open", "waiting", "waiting"]
 
         edit = ("--edit", str(tmp_path / "edit.json"), "--who", "A. Operator", "--why", "a version in words")
         came = await lightbulb("quarantine", "resubmit", listed[0]["id"], *edit, "--wait", "60")
         assert [row["state"] for row in came["now"]] == ["applied"]
-        await until(engine, "select count(*) from router.quarantine where resolved_at is null", 0)
+        await until(engine, "select count(*) from router.dead_letter where resolved_at is null", 0)
         last = a_record(received(Reference(f"LB-{key[:8]}-C"), a_form()), id=f"{key}-5", key=key)
         await publish(bootstrap, [*sent, last])  # as a group reads again that had not committed
         again = await lightbulb("quarantine", "resubmit", listed[0]["id"])

@@ -179,12 +179,12 @@ class Story:
     ) -> Story:
         """A hub commands, on the newest version that it was told, or on another."""
         chosen = case or self.case_of(hub)
-        told = chosen.told.get(hub) if chosen else None
+        told = chosen.cursors.get(hub) if chosen else None
         self.commands += 1
         given = command(
             case_id=chosen.case_id if chosen else "none",
             person_key=KEY,
-            decided_on=on or (told.version if told else 1),
+            expected_version=on or (told.version if told else 1),
             **data,
         )
         self.happenings = []
@@ -197,7 +197,7 @@ class Story:
         self.all_happenings += decision.happenings
 
     def case_of(self, hub: str) -> Case | None:
-        told = [case for case in self.state.cases.values() if hub in case.told]
+        told = [case for case in self.state.cases.values() if hub in case.cursors]
         return told[-1] if told else next(iter(self.state.cases.values()), None)
 
     # what came of it

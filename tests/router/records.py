@@ -33,7 +33,7 @@ def a_command(
     hub: str, command: type[Command], case_id: str, *, id: str | None = None, key: str = KEY, **data: Any
 ) -> Record:
     """A record of a hub's command."""
-    given = command(case_id=case_id, person_key=key, **{"decided_on": 1, **data})
+    given = command(case_id=case_id, person_key=key, **{"expected_version": 1, **data})
     return a_record(given, id=id, key=key, topic=hub_command(hub))
 
 

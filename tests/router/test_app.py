@@ -107,7 +107,7 @@ async def test_two_processes_one_killed_apply_everything_once_and_number_it_with
         for n, key in enumerate(keys)
     ]
     accepts = [
-        a_command("blaby", Accept, case_id_of(key, by), id=f"{run}-c-{n}", key=key, decided_on=2)  # type: ignore[arg-type]
+        a_command("blaby", Accept, case_id_of(key, by), id=f"{run}-c-{n}", key=key, expected_version=2)  # type: ignore[arg-type]
         for n, (key, by) in enumerate(zip(keys, opened_by, strict=True))
     ]
     applied = f"select count(*) from router.input where id like '%{run}-%'"  # other tests use the topic too
@@ -123,7 +123,12 @@ async def test_two_processes_one_killed_apply_everything_once_and_number_it_with
         assert two.returncode is None
     async with engine.connect() as connection:
         assert await connection.scalar(text("select count(*) from router.\"case\" where status = 'accepted'")) == PEOPLE
-        assert await connection.scalar(text(f"select count(*) from router.quarantine where chain like '%{run}-%'")) == 0
+        assert (
+            await connection.scalar(
+                text(f"select count(*) from router.dead_letter where message_group like '%{run}-%'")
+            )
+            == 0
+        )
     await _hub_topic_is_sound(bootstrap, set(keys))
 
 
@@ -209,15 +214,15 @@ async def test_a_running_router_puts_back_what_was_asked_for_and_keeps_its_direc
     good = a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)
     async with a_process(environment), a_process(environment):
         await publish(bootstrap, [Record(REFERRAL_EVENT, 0, 0, good.key, b"{}", good.headers)])
-        await until(engine, f"select count(*) from router.quarantine where person_key = '{key}'", 1)
+        await until(engine, f"select count(*) from router.dead_letter where person_key = '{key}'", 1)
         async with engine.begin() as tx:
             await tx.execute(
-                text("""insert into router.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
-                        select person_key, id, headers, :value, 'w', 'y' from router.quarantine where person_key = :key"""),
+                text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                        select person_key, id, headers, :value, 'w', 'y' from router.dead_letter where person_key = :key"""),
                 {"key": key, "value": good.value},
             )
             await tx.execute(
-                text("update router.quarantine set resubmit_at = now() where person_key = :key"), {"key": key}
+                text("update router.dead_letter set resubmit_at = now() where person_key = :key"), {"key": key}
             )
         await until(engine, f"select count(*) from router.case_event where person_key = '{key}'", 2)
     async with engine.connect() as connection:
@@ -233,12 +238,12 @@ async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap:
     poison = a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)
     broken = Record(REFERRAL_EVENT, 0, 0, poison.key, poison.value.replace(b'"1946', b'"x1946'), poison.headers)
     await publish(bootstrap, [poison, broken])
-    await until(engine, f"select count(*) from router.quarantine where person_key = '{key}'", 1, 60)
+    await until(engine, f"select count(*) from router.dead_letter where person_key = '{key}'", 1, 60)
     process.send_signal(signal.SIGTERM)
     _, logged = await asyncio.wait_for(process.communicate(), 30)
 
     assert process.returncode == 0
-    assert b"record_parked" in logged
+    assert b"record_dead_lettered" in logged
     for secret in (b"Vickers", b"Violet", b"9990000026", b"1946-03-04", b"Any Street"):
         assert secret not in logged
 
@@ -297,5 +302,5 @@ async def test_one_that_stands_still_ends_itself_and_says_which_loop_it_was(
     _, said = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == STALLED
-    assert b"stands_still" in said
-    assert b'"loop": "consumer"' in said
+    assert b"task_stalled" in said
+    assert b'"task": "consumer"' in said

@@ -234,7 +234,7 @@ def test_somebody_without_a_number_is_provisional() -> None:
     nobody = a_person(nhs_number=None, nhs_number_status=VerificationStatus.NOT_PRESENT)
     story = given(received(GP, a_referral(person=nobody)))
 
-    assert story.state.persons[1].doubts == ("no-number",)
+    assert story.state.persons[1].tracing_reasons == ("no-number",)
     assert story.case.home.hub == "blaby"
 
 
@@ -242,7 +242,7 @@ def test_a_number_that_failed_its_check_is_provisional_and_with_triage() -> None
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
     story = given(received(WARD, a_ward_referral(person=failed)))
 
-    assert story.state.persons[1].doubts == ("number-failed-check",)
+    assert story.state.persons[1].tracing_reasons == ("number-failed-check",)
     (event,) = story.heard_by("triage")
     assert (event.role, event.referrals[0].provisional) == ("holder", True)
     assert event.referrals[0].referral.hospital is None, "where the person lies is for the hospital team"
@@ -266,7 +266,7 @@ def test_an_untraced_number_is_routed_normally() -> None:
 def test_a_changed_number_goes_to_the_tracing_queue_and_nothing_moves() -> None:
     story = given(received(GP, a_referral())).when(updated(GP, a_referral(person=a_person(nhs_number="9990000034"))))
 
-    assert story.state.persons[1].doubts == ("number-changed",)
+    assert story.state.persons[1].tracing_reasons == ("number-changed",)
     assert list(story.state.cases) == [story.referral(GP).case_id]
 
 
@@ -274,7 +274,7 @@ def test_an_update_that_no_longer_agrees_with_the_others_makes_the_person_doubtf
     story = given(received(GP, a_referral()), received(FORM, a_form()))
     story.when(updated(FORM, a_form(person=a_person(birth_date=date(1999, 1, 1)))))
 
-    assert story.state.persons[1].doubts == ("no-longer-matches",)
+    assert story.state.persons[1].tracing_reasons == ("no-longer-matches",)
 
 
 # ---- updates --------------------------------------------------------------------------------------------------------

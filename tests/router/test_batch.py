@@ -87,7 +87,7 @@ async def test_a_stay_at_the_restricted_unit_that_nobody_can_place_at_home_is_wo
     assert await rows(engine, 'select home_hub, holder, status from router."case"') == [
         (None, "hospital-housing-bradgate", "accepted")
     ]
-    assert await rows(engine, "select count(*) from router.quarantine") == [(0,)]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
 
 
 async def test_a_duplicate_is_dropped_and_takes_no_number(engine: AsyncEngine) -> None:
@@ -159,7 +159,7 @@ async def test_a_record_that_is_no_event_is_parked_and_the_rest_goes_on(engine: 
     )
 
     assert await events(engine, good) == ["opened", "assigned", "joined", "assigned"]
-    assert await rows(engine, "select person_key, waiting from router.quarantine") == [(other, False)]
+    assert await rows(engine, "select person_key, waiting from router.dead_letter") == [(other, False)]
 
 
 async def test_later_messages_of_a_parked_referral_wait_and_the_persons_other_referrals_go_on(
@@ -170,7 +170,7 @@ async def test_later_messages_of_a_parked_referral_wait_and_the_persons_other_re
     await apply(engine, a_record(updated(GP, a_referral(), version=3)))
 
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
-    parked = await rows(engine, 'select chain, waiting from router.quarantine order by "offset"')
+    parked = await rows(engine, 'select message_group, waiting from router.dead_letter order by "offset"')
     assert parked == [(GP, False), (GP, True), (GP, True)]
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
 
@@ -180,7 +180,7 @@ async def test_what_came_before_a_poisoned_record_does_not_wait_for_it(engine: A
     await apply(engine, first, broken(a_record(updated(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}'), last)
 
     assert await rows(engine, "select reference, version from router.referral") == [(GP, 1)]
-    parked = await rows(engine, "select waiting from router.quarantine order by id")
+    parked = await rows(engine, "select waiting from router.dead_letter order by id")
     assert parked == [(False,), (True,)]
 
 
@@ -191,9 +191,9 @@ async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEn
     await apply(engine, *batch, *huge, a_record(updated(Reference("LB-HUGE-2"), a_referral()), key=people[3]))
 
     assert await rows(engine, "select count(*) from router.referral") == [(9,)]
-    parked = await rows(engine, 'select chain, reason, waiting from router.quarantine order by "offset"')
+    parked = await rows(engine, 'select message_group, reason, waiting from router.dead_letter order by "offset"')
     assert parked[0] == ("LB-HUGE-2", "TooLarge", False)
-    assert [(chain, waiting) for chain, _, waiting in parked[1:]] == [("LB-HUGE-2", True)]
+    assert [(message_group, waiting) for message_group, _, waiting in parked[1:]] == [("LB-HUGE-2", True)]
 
 
 def a_huge_referral() -> Referral:
@@ -208,14 +208,16 @@ def a_huge_referral() -> Referral:
 async def test_a_value_with_nul_is_parked(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral(person=a_person(family_name="Nul\x00l")))))
 
-    parked = await rows(engine, "select chain, reason from router.quarantine")
+    parked = await rows(engine, "select message_group, reason from router.dead_letter")
     assert parked == [(GP, "value: holds NUL, which the database cannot keep")]
 
 
 async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEngine) -> None:
     await apply(engine, a_record(cancelled(GP)))
 
-    assert await rows(engine, "select chain, reason from router.quarantine") == [(GP, "decision: UnknownReferral")]
+    assert await rows(engine, "select message_group, reason from router.dead_letter") == [
+        (GP, "decision: UnknownReferral")
+    ]
     assert await rows(engine, "select count(*) from router.input") == [(0,)]
 
 
@@ -227,7 +229,7 @@ async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engin
         a_record(received(WARD, a_form())),
     )
 
-    parked = await rows(engine, "select chain, waiting from router.quarantine order by id")
+    parked = await rows(engine, "select message_group, waiting from router.dead_letter order by id")
     assert parked == [(GP, False), (GP, True)]
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
@@ -247,7 +249,10 @@ async def test_a_command_with_an_unknown_field_is_refused_and_nothing_is_parked(
 async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     command = a_command("blaby", Accept, await case_id(engine))
-    await apply(engine, broken(command, command.value[:-1].replace(b'"decided_on":1', b'"decided_on":0') + b',"x":1}'))
+    await apply(
+        engine,
+        broken(command, command.value[:-1].replace(b'"expected_version":1', b'"expected_version":0') + b',"x":1}'),
+    )
 
     assert await rows(engine, PARKED_COUNT) == [(1,)]
 
@@ -255,7 +260,7 @@ async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(eng
 async def test_commands_with_an_unusable_person_key_are_parked(engine: AsyncEngine) -> None:
     await apply(engine, a_command("blaby", Accept, "case\x00", key="no key"))
 
-    assert await rows(engine, "select person_key, chain from router.quarantine") == [("unknown", "case?")]
+    assert await rows(engine, "select person_key, message_group from router.dead_letter") == [("unknown", "case?")]
 
 
 async def test_replayed_inputs_lead_to_the_same_events(engine: AsyncEngine) -> None:

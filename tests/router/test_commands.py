@@ -466,7 +466,7 @@ def decided(story: Story, record: KafkaRecord) -> Decision:
 @pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
 def test_a_field_that_a_command_does_not_have_is_refused_by_name(command: type[Command], data: dict[str, Any]) -> None:
     story = accepted()
-    record = a_command("blaby", command, story.case.case_id, decided_on=2, **data)
+    record = a_command("blaby", command, story.case.case_id, expected_version=2, **data)
     for place in objects_in(record):
         decision = decided(story, with_field(record, place, "expected_by"))
         (refusal,) = decision.happenings
@@ -481,7 +481,7 @@ def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
     story = accepted()
     for command, data in ALL:
         (happening, *_) = decided(
-            story, a_command("blaby", command, story.case.case_id, decided_on=2, **data)
+            story, a_command("blaby", command, story.case.case_id, expected_version=2, **data)
         ).happenings
         assert not (isinstance(happening, Refusal) and happening.data.reason == "unknown-field"), command
 
@@ -489,7 +489,7 @@ def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
 @pytest.mark.parametrize("name", [CANARY, "x" * 41, "", "two words", "9990000000"])
 def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: str) -> None:
     story = accepted()
-    record = a_command("blaby", Complete, story.case.case_id, decided_on=2, ended=everything({GP: [NEED]}))
+    record = a_command("blaby", Complete, story.case.case_id, expected_version=2, ended=everything({GP: [NEED]}))
     (refusal,) = decided(story, with_field(record, ("ended", 0), name)).happenings
 
     assert isinstance(refusal, Refusal)
@@ -498,7 +498,7 @@ def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: 
 
 def test_of_many_unknown_fields_the_first_are_named() -> None:
     story = accepted()
-    record = a_command("blaby", Start, story.case.case_id, decided_on=2)
+    record = a_command("blaby", Start, story.case.case_id, expected_version=2)
     for letter in "abcdefghi":
         record = with_field(record, (), f"{'x' * 38}_{letter}")
     (refusal,) = decided(story, record).happenings

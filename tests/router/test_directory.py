@@ -119,12 +119,12 @@ def test_a_stay_belongs_to_its_sites_team(
 
 FAULTS = [
     ("hubs.yaml", lambda d: d["hubs"][0].pop("contact"), "hubs.yaml:17: hubs.blaby.contact: Field required"),
-    ("hubs.yaml", lambda d: d["hubs"][0].update(overflow="leeds"), "hubs.blaby.overflow: leeds is no hub"),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(overflow="leeds"), "hubs.blaby.overflow: leeds is not a hub"),
     ("hubs.yaml", lambda d: d["hubs"][6].update(overflow="blaby"), "hubs.blaby.overflow: leads back to this hub"),
     (
         "hubs.yaml",
         lambda d: d["hubs"][0]["districts"][0].update(code="E07000999"),
-        "hubs.blaby.districts.E07000999: E07000999 is no district of the county",
+        "hubs.blaby.districts.E07000999: E07000999 is not a district of the county",
     ),
     (
         "hubs.yaml",
@@ -148,7 +148,7 @@ FAULTS = [
     (
         "capacity.yaml",
         lambda d: d.update(full=[{"hub": "leeds", "from": TODAY}]),
-        "capacity.yaml:3: full.leeds.hub: leeds is no hub",
+        "capacity.yaml:3: full.leeds.hub: leeds is not a hub",
     ),
 ]
 

@@ -90,8 +90,8 @@ def settled(state: KeyState) -> Any:
         together = sorted(other for other, one in state.referrals.items() if one.case_id == known.case_id)
         shown[reference] = (
             known.model_dump(exclude={"case_id", "person_no"}),
-            case.model_dump(exclude={"case_id", "person_no", "told"}),
-            {hub: told.role for hub, told in case.told.items() if told.role != "former"},
+            case.model_dump(exclude={"case_id", "person_no", "cursors"}),
+            {hub: told.role for hub, told in case.cursors.items() if told.role != "former"},
             together,
             state.persons[known.person_no].provisional,
         )
@@ -166,7 +166,7 @@ def _continue(alone: Story, together: Story, step: str, gp: Referral, ward: Refe
 
 def _is_with(story: Story, hub: str) -> bool:
     case = story.state.cases[story.referral(GP).case_id]
-    return case.home.hub == hub and hub in case.told
+    return case.home.hub == hub and hub in case.cursors
 
 
 events = st.one_of(

@@ -37,12 +37,12 @@ async def test_what_changes_with_a_release_is_remembered_as_it_was(
 ) -> None:
     monkeypatch.setattr(postcodes, "rows", lambda districts: iter([("LE86AA", "E07000130"), ("LE99ZZ", "E07000129")]))
     async with engine.begin() as tx:
-        await tx.execute(text("delete from router.postcode_before"))
+        await tx.execute(text("delete from router.postcode_history"))
         await tx.execute(text("comment on table router.postcode is null"))
         await tx.execute(text("delete from router.postcode where postcode not in ('LE86AA', 'LE115AA')"))
     await postcodes.load(migrated)
     async with engine.begin() as tx:
-        before = (await tx.execute(text("select postcode, district from router.postcode_before order by 1"))).all()
+        before = (await tx.execute(text("select postcode, district from router.postcode_history order by 1"))).all()
         await tx.execute(text("comment on table router.postcode is null"))
 
     assert [tuple(row) for row in before] == [("LE115AA", "E07000130"), ("LE86AA", "E07000129"), ("LE99ZZ", None)]

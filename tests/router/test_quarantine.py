@@ -19,21 +19,21 @@ from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, 
 from tests.router.records import NOW, a_command, a_record, broken
 from tests.router.test_batch import apply, case_id, events, keys, reference, rows
 
-PARKED = 'select chain, waiting, resolution, attempts from router.quarantine order by "offset"'
+PARKED = 'select message_group, waiting, resolution, attempts from router.dead_letter order by "offset"'
 
 
 async def ask(engine: AsyncEngine, where: str = "not waiting") -> None:
     async with engine.begin() as tx:
         await tx.execute(
-            text(f"update router.quarantine set resubmit_at = now() where {where} and resolved_at is null")
+            text(f"update router.dead_letter set resubmit_at = now() where {where} and resolved_at is null")
         )
 
 
 async def edit(engine: AsyncEngine, record: Record) -> None:
     async with engine.begin() as tx:
         await tx.execute(
-            text("""insert into router.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
-                    select person_key, id, headers, :value, 'w', 'y' from router.quarantine where not waiting"""),
+            text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                    select person_key, id, headers, :value, 'w', 'y' from router.dead_letter where not waiting"""),
             {"value": record.value},
         )
 
@@ -77,7 +77,7 @@ async def test_after_a_discard_what_waited_goes_on_and_the_discarded_one_never_d
     await apply(engine, doomed, a_record(received(GP, a_referral())))
     async with engine.begin() as tx:
         await tx.execute(
-            text("update router.quarantine set resolved_at = now(), resolution = 'discarded' where not waiting")
+            text("update router.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
         )
     await release(engine)
     await apply(engine, doomed, dataclasses.replace(doomed, offset=doomed.offset + 100_000))
@@ -90,18 +90,18 @@ async def test_two_processes_put_back_everything_once(engine: AsyncEngine) -> No
     unknown = [of_type(record, b"no.such.type") for record in _received(people)]
     await apply(engine, *unknown, *(a_record(updated(reference(n), a_form()), key=k) for n, k in enumerate(people)))
     async with engine.begin() as tx:
-        for row in await tx.execute(text("select id, person_key from router.quarantine where not waiting")):
+        for row in await tx.execute(text("select id, person_key from router.dead_letter where not waiting")):
             original = next(r for r in _received(people) if r.key == row.person_key.encode())
             await tx.execute(
-                text("""insert into router.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
+                text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
                         values (:key, :id, :headers, :value, 'w', 'y')"""),
                 {"key": row.person_key, "id": row.id, "headers": _kept(original), "value": original.value},
             )
     await ask(engine)
-    assert await rows(engine, "select count(*) from router.quarantine") == [(60,)]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(60,)]
     await asyncio.gather(*(release(engine) for _ in range(3)))
 
-    assert await rows(engine, "select count(*) from router.quarantine where resolved_at is null") == [(0,)]
+    assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
     assert await rows(engine, "select type, count(*) from router.input group by 1 order by 1") == [
         ("uk.lightbulb.referral.received.v1", 30),
         ("uk.lightbulb.referral.updated.v1", 30),
@@ -139,14 +139,14 @@ async def test_a_record_that_only_its_transaction_refuses_fails_alone_when_it_is
         for n, key in enumerate(people):
             good = a_record(received(reference(n), a_referral()), key=key)
             await tx.execute(
-                text("""insert into router.quarantine_edit (person_key, quarantine_id, headers, value, who, why)
-                        select person_key, id, :headers, :value, 'w', 'y' from router.quarantine where person_key = :key"""),
+                text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                        select person_key, id, :headers, :value, 'w', 'y' from router.dead_letter where person_key = :key"""),
                 {"key": key, "headers": _kept(good), "value": good.value},
             )
     await ask(engine)
     await release(engine)
 
-    found = await rows(engine, "select person_key, reason from router.quarantine where resolved_at is null")
+    found = await rows(engine, "select person_key, reason from router.dead_letter where resolved_at is null")
     assert found == [(people[2], "sqlstate 22012")]
     assert await rows(engine, "select count(*) from router.referral") == [(3,)]
 
@@ -172,12 +172,12 @@ async def test_a_passing_fault_while_putting_back_changes_nothing(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _one_that_can_go(engine)
-    before = await rows(engine, "select * from router.quarantine")
+    before = await rows(engine, "select * from router.dead_letter")
     with monkeypatch.context() as patched:
         patched.setattr(store, "remember", _serialization_failure)
         with pytest.raises(DBAPIError):
             await release(engine)
-    assert await rows(engine, "select * from router.quarantine") == before
+    assert await rows(engine, "select * from router.dead_letter") == before
 
 
 async def _serialization_failure(tx: Any, *_: Any) -> None:
@@ -201,7 +201,7 @@ async def test_a_passing_fault_is_never_parked(engine: AsyncEngine, monkeypatch:
         patched.setattr(lifecycle, "apply", _out_of_memory)
         with pytest.raises(MemoryError):
             await apply(engine, a_record(received(GP, a_referral())))
-    assert await rows(engine, "select count(*) from router.quarantine") == [(0,)]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
 
 
 def _out_of_memory(*_: Any) -> None:
@@ -212,7 +212,7 @@ async def test_an_event_of_an_unknown_version_is_parked_with_its_referrals_later
     unknown = of_type(a_record(received(GP, a_referral())), b"uk.lightbulb.referral.received.v9")
     await apply(engine, unknown, a_record(updated(GP, a_referral())), a_record(received(WARD, a_form())))
 
-    parked = await rows(engine, "select topic, partition, chain, waiting from router.quarantine order by id")
+    parked = await rows(engine, "select topic, partition, message_group, waiting from router.dead_letter order by id")
     assert parked == [("referral.event", 0, GP, False), ("referral.event", 0, GP, True)]
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
 
@@ -220,9 +220,9 @@ async def test_an_event_of_an_unknown_version_is_parked_with_its_referrals_later
 async def test_later_commands_of_a_case_wait_and_its_referrals_go_on(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     case = await case_id(engine)
-    bad = a_command("blaby", Hold, case, reason="other", decided_on=2)
+    bad = a_command("blaby", Hold, case, reason="other", expected_version=2)
     await apply(engine, broken(bad, bad.value.replace(b'"other"', b'"no such reason"')))
-    await apply(engine, a_command("blaby", Accept, case, decided_on=2), a_record(received(WARD, a_form())))
+    await apply(engine, a_command("blaby", Accept, case, expected_version=2), a_record(received(WARD, a_form())))
     assert await events(engine) == ["opened", "assigned", "joined", "assigned"]
     await edit(engine, bad)
     await ask(engine)
@@ -238,8 +238,8 @@ async def test_a_record_that_reads_otherwise_than_when_it_was_parked_waits_where
     await apply(engine, a_record(cancelled(GP)))
     later = a_record(received(GP, a_referral()))
     async with engine.begin() as tx:
-        await quarantine.park(tx, "router", [Parking(later, KEY, ("another chain",), "ce_type: unknown then")])
-    await ask(engine, "chain = 'another chain'")
+        await quarantine.park(tx, "router", [Parking(later, KEY, ("another group",), "ce_type: unknown then")])
+    await ask(engine, "message_group = 'another group'")
 
     assert [await release(engine) for _ in range(2)] == [1, 0]
     assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 2)]
@@ -254,7 +254,7 @@ async def test_records_are_parked_in_their_order_whatever_was_wrong_with_them(en
     ]
     await apply(engine, *records)
 
-    found = await rows(engine, 'select "offset" from router.quarantine order by id')
+    found = await rows(engine, 'select "offset" from router.dead_letter order by id')
     assert [offset for (offset,) in found] == [record.offset for record in records]
 
 
@@ -262,4 +262,4 @@ async def test_a_record_with_a_null_header_is_parked(engine: AsyncEngine) -> Non
     known = a_record(received(GP, a_referral()))
     await apply(engine, dataclasses.replace(known, headers=(("ce_type", None),)))  # type: ignore[arg-type]
 
-    assert await rows(engine, "select person_key from router.quarantine") == [(KEY,)]
+    assert await rows(engine, "select person_key from router.dead_letter") == [(KEY,)]

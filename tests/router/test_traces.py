@@ -66,7 +66,12 @@ async def test_a_repeat_and_a_parked_record_say_so(engine: AsyncEngine, traces: 
         engine, good, broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001", "CANARYSON": 1}')
     )
     await apply(engine, a_record(updated(GP, a_form(), 3)))
-    assert [traced.told(span)["outcome"] for span in traces.ended] == ["applied", "repeat", "parked", "waits"]
+    assert [traced.told(span)["outcome"] for span in traces.ended] == [
+        "applied",
+        "duplicate",
+        "dead-lettered",
+        "waiting",
+    ]
 
 
 async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_was_applied(
@@ -85,7 +90,7 @@ async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_
 
 async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: AsyncEngine, traces: Traces) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
-    command = a_command("blaby", Accept, await case_id(engine), id="9990000018 CANARYSON", decided_on=1)
+    command = a_command("blaby", Accept, await case_id(engine), id="9990000018 CANARYSON", expected_version=1)
     words = tuple((name, b"CANARYSON" if name == "ce_correlationid" else value) for name, value in command.headers)
     await apply(engine, dataclasses.replace(command, headers=words))
     assert traced.told(traces.one("apply hub.blaby.command"))["outcome"] == "applied"
@@ -94,7 +99,7 @@ async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: Async
 async def test_what_is_put_back_goes_on_with_its_own_trace(engine: AsyncEngine, traces: Traces) -> None:
     good = with_context(a_record(received(GP, a_referral())))
     await apply(engine, broken(good, b"{}"))
-    await rows_changed(engine, "update router.quarantine set resubmit_at = now(), value = :value", value=good.value)
+    await rows_changed(engine, "update router.dead_letter set resubmit_at = now(), value = :value", value=good.value)
     assert await Batches(engine, DIRECTORY, clock=lambda: NOW).release() == 1
     parked, applied = traces.named("apply")
     assert traced.parent(parked) == traced.parent(applied) == SPAN

@@ -57,7 +57,7 @@ class Walk:
     async def hears(self, correlation_id: str, told: str, seconds: float = 60) -> list[dict[str, Any]]:
         """Wait until the practice was told this; everything that it heard."""
         async with asyncio.timeout(seconds):
-            while told not in {line.get("told") for line in self.heard(correlation_id)}:
+            while told not in {line.get("feedback_type") for line in self.heard(correlation_id)}:
                 await asyncio.sleep(0.1)
         return self.heard(correlation_id)
 
@@ -158,7 +158,7 @@ class HubAtWork:
         return {hub for hub, case in self.cases if case == case_id}
 
     async def does(self, case: Case, name: str, argument: str = "", **changed: Any) -> None:
-        """Give one command, decided on what was heard last, or as changed."""
+        """Give one command, expecting the version that was received last, or as changed."""
         send = command(case, Step(name, argument), {})
         await self._client.deliver((case, send._replace(data={**send.data, **changed})))
 

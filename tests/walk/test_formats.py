@@ -53,7 +53,7 @@ async def test_a_practice_and_a_ward_on_one_person_end_in_one_state_whoever_come
     for case in after:
         await accepted(hub, case)
     heard = [await walk.hears(message.correlation_id, "accepted") for message in (first, second)]
-    assert [[line["told"] for line in lines] for lines in heard] == [["home-hub", "accepted"]] * 2
+    assert [[line["feedback_type"] for line in lines] for lines in heard] == [["home-hub", "accepted"]] * 2
     assert not [word for word in ("hospital", "ward", "stay", "discharge", WARD) if word.lower() in said(heard)]
 
 

@@ -45,22 +45,22 @@ async def test_the_practice_hears_what_the_hub_did(
     reference = await referred(walk, session, message)
     await worked_to_the_end(hub, reference)
     said = await walk.hears(message.correlation_id, "completed")
-    assert [line["told"] for line in said] == ["home-hub", "accepted", "assessed", "completed"]
+    assert [line["feedback_type"] for line in said] == ["home-hub", "accepted", "assessed", "completed"]
     assert {line["reference"] for line in said} == {reference}
-    assert said[-1]["done"]
+    assert said[-1]["completed_actions"]
     assert len({line["bundle_id"] for line in said}) == 4
 
 
-async def test_a_command_decided_on_what_is_out_of_date_is_refused_to_its_hub_only(
+async def test_a_command_with_a_stale_expected_version_is_refused_to_its_hub_only(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], Message]
 ) -> None:
     message = a_message()
     reference = await referred(walk, session, message)
     case = await hub.until(lambda h: h.case_of(reference))
-    await hub.does(case, "accept", decided_on=case.version + 7)
+    await hub.does(case, "accept", expected_version=case.version + 7)
     [refusal] = await hub.until(lambda h: [one for one in h.refusals if one["case_id"] == case.id])
     assert refusal["explanation"]
-    assert [line["told"] for line in walk.heard(message.correlation_id)] in ([], ["home-hub"])
+    assert [line["feedback_type"] for line in walk.heard(message.correlation_id)] in ([], ["home-hub"])
 
 
 async def test_trace_and_status_show_the_path_and_name_nobody(
@@ -186,7 +186,7 @@ async def test_services_killed_under_load_lose_nothing_and_repeat_nothing(
     for message in practices:
         await walk.hears(message.correlation_id, "home-hub", 120)
     for message in practices:
-        said = [line["told"] for line in walk.heard(message.correlation_id) if not line.get("repeat")]
+        said = [line["feedback_type"] for line in walk.heard(message.correlation_id) if not line.get("duplicate")]
         assert said == ["home-hub"]
     await one_case_each(walk, references)
     await everything_is_numbered_without_gap(walk)

@@ -29,12 +29,12 @@ async def test_every_process_is_ready_and_its_metrics_name_partners_topics_and_v
     everything = "\n".join(pages.values())
     for wanted in (
         f'lightbulb_messages_total{{format="bars-fhir",partner="{PRACTICE}",verdict="received"}}',
-        'lightbulb_lag_records{topic="referral.event"}',
-        'lightbulb_lag_records{topic="case.event"}',
+        'lightbulb_consumer_lag_records{topic="referral.event"}',
+        'lightbulb_consumer_lag_records{topic="case.event"}',
         'lightbulb_feedback_attempts_total{channel="fhir",outcome="delivered"}',
-        "lightbulb_outbox_oldest_seconds",
-        "lightbulb_feedback_oldest_seconds",
-        'lightbulb_build{python="',
+        "lightbulb_outbox_oldest_age_seconds",
+        "lightbulb_feedback_oldest_age_seconds",
+        'lightbulb_build_info{python="',
     ):
         assert wanted in everything
     labels = "\n".join(re.findall(r"\{.*\}", everything))

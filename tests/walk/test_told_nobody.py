@@ -98,7 +98,7 @@ async def test_the_reason_of_a_quarantined_record_names_places_only(walk: Walk) 
         await producer.stop()
     engine = database.connect(walk.running.addresses["postgres"], pool=1)
     async with asyncio.timeout(60), engine.connect() as connection:
-        query = "select reason from router.quarantine where key = $1"
+        query = "select reason from router.dead_letter where key = $1"
         while not (rows := (await connection.exec_driver_sql(query, (key,))).all()):
             await asyncio.sleep(0.2)
     await engine.dispose()

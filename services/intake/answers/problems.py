@@ -29,7 +29,7 @@ def answer(_: Delivery, outcome: Translated | Refusal, decision: Decision) -> An
         case Verdict.UNKNOWN if decision.withdraws:
             return refused([Fault("consents.referral", "business-rule", CONSENT_REFUSED)])
         case Verdict.UNKNOWN:
-            return problem(404, "no referral of yours is held under this reference: there is nothing to cancel")
+            return problem(404, "there is no referral of yours under this reference; there is nothing to cancel")
         case _:
             return refused(decision.faults)
 

@@ -61,7 +61,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
         },
         "health": _object(
             {"status": {"enum": ["live", "ready", "not ready"]}},
-            {"version": _TEXT, "lacks": {"type": "array", "items": _TEXT}},
+            {"version": _TEXT, "unavailable": {"type": "array", "items": _TEXT}},
         ),
         "json-schema": {"type": "object", "description": "JSON Schema, draft 2020-12"},
         "document": {"type": "object", "description": "This document"},

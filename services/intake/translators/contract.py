@@ -162,25 +162,25 @@ def day(value: str | None) -> date | None:
 
 
 _KINDS: dict[str, tuple[FaultKind, str]] = {
-    "missing": ("required", "is required and was not given"),
+    "missing": ("required", "is required"),
     "string_too_short": ("invalid", "is empty"),
-    "string_too_long": ("too-long", "is longer than is taken"),
-    "too_long": ("too-long", "has more entries than are taken"),
+    "string_too_long": ("too-long", "is too long"),
+    "too_long": ("too-long", "has too many entries"),
     "too_short": ("required", "needs at least one entry"),
-    "extra_forbidden": ("invalid", "is, or holds, an element that this kind of message does not have"),
-    "literal_error": ("value", "is none of the codes that are expected here"),
-    "enum": ("value", "is none of the codes that are expected here"),
-    "string_pattern_mismatch": ("value", "has not the form that is expected here"),
-    "string_type": ("invalid", "is no text"),
-    "bool_type": ("invalid", "is neither true nor false"),
-    "list_type": ("invalid", "is no list"),
-    "model_type": ("invalid", "is no object"),
-    "model_attributes_type": ("invalid", "is no object"),
-    "dict_type": ("invalid", "is no object"),
-    "date_parsing": ("value", "is no date such as 2026-11-05"),
-    "date_from_datetime_parsing": ("value", "is no date such as 2026-11-05"),
-    "date_type": ("invalid", "is no date such as 2026-11-05"),
-    "datetime_parsing": ("value", "is no date and time such as 2026-11-05T09:30:00Z"),
+    "extra_forbidden": ("invalid", "is not a known element"),
+    "literal_error": ("value", "is not one of the allowed codes"),
+    "enum": ("value", "is not one of the allowed codes"),
+    "string_pattern_mismatch": ("value", "has the wrong format"),
+    "string_type": ("invalid", "must be a string"),
+    "bool_type": ("invalid", "must be true or false"),
+    "list_type": ("invalid", "must be a list"),
+    "model_type": ("invalid", "must be an object"),
+    "model_attributes_type": ("invalid", "must be an object"),
+    "dict_type": ("invalid", "must be an object"),
+    "date_parsing": ("value", "must be a date such as 2026-11-05"),
+    "date_from_datetime_parsing": ("value", "must be a date such as 2026-11-05"),
+    "date_type": ("invalid", "must be a date such as 2026-11-05"),
+    "datetime_parsing": ("value", "must be a date and time such as 2026-11-05T09:30:00Z"),
     "timezone_aware": ("value", "needs an offset, such as 2026-11-05T09:30:00Z"),
     "recursion_loop": ("too-long", "is nested too deeply"),
 }
@@ -204,7 +204,7 @@ def _named_place(loc: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]
 
 def fault(place: str, kind: str) -> Fault:
     """The fault for one of pydantic's kinds of error."""
-    issue, explanation = _KINDS.get(kind, ("invalid", "has not the form that is expected here"))
+    issue, explanation = _KINDS.get(kind, ("invalid", "has the wrong format"))
     return Fault(place, issue, explanation)
 
 

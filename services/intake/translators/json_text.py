@@ -11,7 +11,7 @@ from services.intake.translators.contract import Fault, FaultKind, Refusal, hold
 def read(body: bytes, root: str) -> Any | Refusal:
     """What these bytes say, as plain values; `root` names the whole of it in a refusal. NaN and NUL are refused."""
     if holds_nul(body):
-        return _refused(root, "invalid", "holds the character NUL, which no text may hold")
+        return _refused(root, "invalid", "contains a NUL character, which is not allowed")
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.JSON_VALUES:
         return _refused(root, "too-long", f"holds more than {limits.JSON_VALUES} values")
     try:

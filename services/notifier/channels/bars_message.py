@@ -14,7 +14,7 @@ import orjson
 
 from schemas.case import CaseStatus
 from schemas.events import PersonBrief
-from services.notifier.feedback import Coded, Done, Feedback, Found, HubContact, Told
+from services.notifier.feedback import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
 from services.notifier.words import Ourselves
 
 LOCAL = "https://lightbulb.example.org"
@@ -191,11 +191,11 @@ class _Message:
 
     def _rejected(self) -> list[Resource]:
         reason = self._feedback.reason
-        if reason is None or self._feedback.told is not Told.REJECTED:
+        if reason is None or self._feedback.feedback_type is not FeedbackType.REJECTED:
             return []
         code, display = DOS_REJECTED.get(reason.code, ("99", "Other"))
         bars = {"system": f"{BARS}/dos-rejected-reasons-bars", "code": code, "display": display}
-        return [{"coding": [bars, _coding("end-reason", reason)], "text": reason.words}]
+        return [{"coding": [bars, _coding("end-reason", reason)], "text": reason.text}]
 
     def _task(self) -> Resource:
         feedback = self._feedback
@@ -215,18 +215,18 @@ class _Message:
             lastModified=self._at,
             requester=self._refer("receiver"),
             owner=self._refer("hub" if feedback.hub else "sender"),
-            note=[{"time": self._at, "text": "\n".join(feedback.words)}],
+            note=[{"time": self._at, "text": "\n".join(feedback.text)}],
             restriction={"period": {"end": feedback.until.isoformat()}} if feedback.until else None,
-            output=[*map(_found, feedback.found), *self._done()],
+            output=[*map(_found, feedback.findings), *self._done()],
         )
 
     def _status_reason(self) -> Resource | None:
         feedback = self._feedback
         if feedback.reason is not None:
-            return {"coding": [_coding("reason", feedback.reason)], "text": feedback.reason.words}
-        if feedback.why:
-            words = "; ".join(reason.words for reason in feedback.why)
-            return {"coding": [_coding("routing-reason", reason) for reason in feedback.why], "text": words}
+            return {"coding": [_coding("reason", feedback.reason)], "text": feedback.reason.text}
+        if feedback.routing_reasons:
+            words = "; ".join(reason.text for reason in feedback.routing_reasons)
+            return {"coding": [_coding("routing-reason", reason) for reason in feedback.routing_reasons], "text": words}
         if feedback.status in NEEDS_REASON:
             return {"text": "Not told here: please ask the home hub"}
         return None
@@ -235,12 +235,12 @@ class _Message:
         """What the message tells; not in a status-only one."""
         if not self._feedback.full:
             return None
-        coding = {"system": f"{LOCAL}/CodeSystem/told", "code": self._feedback.told.value}
-        return {"coding": [coding], "text": self._feedback.words[0]}
+        coding = {"system": f"{LOCAL}/CodeSystem/feedback-type", "code": self._feedback.feedback_type.value}
+        return {"coding": [coding], "text": self._feedback.text[0]}
 
-    def _quoted(self) -> list[tuple[int, Done]]:
+    def _quoted(self) -> list[tuple[int, CompletedAction]]:
         """What was done with its date: a Procedure each. Where only the service may be told, the Task's output says it."""
-        return [(number, done) for number, done in enumerate(self._feedback.done) if done.on is not None]
+        return [(number, done) for number, done in enumerate(self._feedback.completed_actions) if done.on is not None]
 
     def _done(self) -> list[Resource]:
         kind = {"coding": [{"system": f"{LOCAL}/CodeSystem/output", "code": "done"}], "text": "Done"}
@@ -248,10 +248,10 @@ class _Message:
             {"type": kind, "valueReference": self._refer(f"procedure {number}")}
             if done.on is not None
             else {"type": kind, "valueCodeableConcept": _concept("service", done.service)}
-            for number, done in enumerate(self._feedback.done)
+            for number, done in enumerate(self._feedback.completed_actions)
         ]
 
-    def _procedure(self, number: int, done: Done) -> Resource:
+    def _procedure(self, number: int, done: CompletedAction) -> Resource:
         assert done.on is not None
         return self._resource(
             "Procedure",
@@ -260,7 +260,7 @@ class _Message:
             basedOn=[self._refer("service-request")],
             status="completed",
             category=_concept("service", done.service),
-            code={"text": done.action or done.service.words},
+            code={"text": done.action or done.service.text},
             subject=self._refer("patient"),
             performedDateTime=done.on.isoformat(),
             performer=[{"actor": {"display": done.provider}}] if done.provider else None,
@@ -310,14 +310,14 @@ def _original_id(feedback: Feedback) -> str:
 
 
 def _coding(system: str, coded: Coded) -> Resource:
-    return {"system": f"{LOCAL}/CodeSystem/{system}", "code": coded.code, "display": coded.words}
+    return {"system": f"{LOCAL}/CodeSystem/{system}", "code": coded.code, "display": coded.text}
 
 
 def _concept(system: str, coded: Coded) -> Resource:
-    return {"coding": [_coding(system, coded)], "text": coded.words}
+    return {"coding": [_coding(system, coded)], "text": coded.text}
 
 
-def _found(found: Found) -> Resource:
+def _found(found: ReportedFinding) -> Resource:
     return {"type": _concept("service", found.service), "valueCodeableConcept": _concept("finding", found.finding)}
 
 

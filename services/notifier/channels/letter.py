@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from html import escape
 
 from schemas.events import PersonBrief
-from services.notifier.feedback import Done, Feedback, Found
+from services.notifier.feedback import CompletedAction, Feedback, ReportedFinding
 from services.notifier.words import Ourselves, contact_words, in_words
 
 TITLE = "Housing support feedback"
@@ -30,9 +30,9 @@ def content(feedback: Feedback, ourselves: Ourselves) -> str:
             f"<h1>{TITLE}</h1>",
             _lines((ourselves.name, in_words(feedback.on), f"To: {feedback.recipient.name or 'the referrer'}")),
             _section("About", _who(feedback)),
-            _section("What we have to tell you", "".join(f"<p>{_text(line)}</p>" for line in feedback.words)),
-            _section("What was found", _found(feedback.found)),
-            _section("What was done", _done(feedback.done)),
+            _section("What we have to tell you", "".join(f"<p>{_text(line)}</p>" for line in feedback.text)),
+            _section("What was found", _found(feedback.findings)),
+            _section("What was done", _done(feedback.completed_actions)),
             _section("What the practice need do", f"<p>{_text(feedback.practice_todo or '')}</p>"),
             _section("Whom to call", _call(feedback)),
         )
@@ -69,12 +69,12 @@ def _who(feedback: Feedback) -> str:
     return _lines((name_of(person), number, born, *referral))
 
 
-def _found(found: tuple[Found, ...]) -> str:
-    return _table(("Need", "Found"), ((f.service.words, f.finding.words) for f in found)) if found else ""
+def _found(found: tuple[ReportedFinding, ...]) -> str:
+    return _table(("Need", "Found"), ((f.service.text, f.finding.text) for f in found)) if found else ""
 
 
-def _done(done: tuple[Done, ...]) -> str:
-    rows = ((d.service.words, d.action or "done", d.provider or "", in_words(d.on) if d.on else "") for d in done)
+def _done(done: tuple[CompletedAction, ...]) -> str:
+    rows = ((d.service.text, d.action or "done", d.provider or "", in_words(d.on) if d.on else "") for d in done)
     return _table(("Need", "What was done", "By whom", "When"), rows) if done else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from services.notifier.channels import Delivered, Outcome, Parcel, Rendered
-from services.notifier.feedback import Coded, Done, Feedback, HubContact
+from services.notifier.feedback import Coded, CompletedAction, Feedback, HubContact
 from services.partners import Partner
 
 
@@ -40,27 +40,27 @@ def as_fetched(feedback: Feedback) -> dict[str, Any]:
         "at": feedback.at.isoformat(),
         "detail": "full" if feedback.full else "status-only",
         "hub": _hub(feedback.hub),
-        "words": list(feedback.words),
-        "restates": feedback.restates,
+        "text": list(feedback.text),
+        "is_restatement": feedback.is_restatement,
     }
     return _present(status | _content(feedback) if feedback.full else status)
 
 
 def _content(feedback: Feedback) -> dict[str, Any]:
     return {
-        "told": feedback.told.value,
-        "why": [_coded(reason) for reason in feedback.why],
+        "feedback_type": feedback.feedback_type.value,
+        "routing_reasons": [_coded(reason) for reason in feedback.routing_reasons],
         "reason": _coded(feedback.reason) if feedback.reason else None,
         "until": feedback.until.isoformat() if feedback.until else None,
         "refer_to": _hub(feedback.refer_to),
         "needs": [_coded(need) for need in feedback.needs],
         "open_needs": [_coded(need) for need in feedback.open_needs],
-        "found": [{"service": _coded(f.service), "finding": _coded(f.finding)} for f in feedback.found],
-        "done": [_done(done) for done in feedback.done],
+        "findings": [{"service": _coded(f.service), "finding": _coded(f.finding)} for f in feedback.findings],
+        "completed_actions": [_done(done) for done in feedback.completed_actions],
     }
 
 
-def _done(done: Done) -> dict[str, Any]:
+def _done(done: CompletedAction) -> dict[str, Any]:
     return _present(
         {
             "service": _coded(done.service),
@@ -72,7 +72,7 @@ def _done(done: Done) -> dict[str, Any]:
 
 
 def _coded(coded: Coded) -> dict[str, str]:
-    return {"code": coded.code, "words": coded.words}
+    return {"code": coded.code, "text": coded.text}
 
 
 def _hub(hub: HubContact | None) -> dict[str, Any] | None:

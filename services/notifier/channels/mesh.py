@@ -159,7 +159,7 @@ def track(client: MeshClient, parcel: Parcel) -> Outcome | None:
             found = _json(response)
             return Delivered(receipt=found.get("messageId") or found.get("message_id"), repeat=True)
         case 300:
-            log.error("mesh_has_it_twice", feedback_id=parcel.feedback_id, correlation_id=parcel.correlation_id)
+            log.error("mesh_duplicate", feedback_id=parcel.feedback_id, correlation_id=parcel.correlation_id)
             return Delivered(repeat=True)
         case status:
             return Retry(f"tracking http {status}", NOT_AUTHORISED_SECONDS if status in (401, 403) else None)

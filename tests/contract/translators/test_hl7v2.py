@@ -320,7 +320,7 @@ def test_the_same_control_id_about_another_referral_is_another_message() -> None
 
 def test_another_organisation_refers_only_where_the_partner_speaks_for_it() -> None:
     body = a_uhl_message(PRD="PRD|RP|Bell^Una||^^^rt5")
-    spoken_for = UHL.delivery(body).partner.model_copy(update={"speaks_for": ("RT5",)})
+    spoken_for = UHL.delivery(body).partner.model_copy(update={"acts_for": ("RT5",)})
     own = UHL.translate(UHL.delivery(body))
     other = UHL.translate(dataclasses.replace(UHL.delivery(body), partner=spoken_for))
 

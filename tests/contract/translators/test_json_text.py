@@ -38,7 +38,7 @@ def test_what_is_within_the_limits_is_read(value: Any) -> None:
         (b"[" * 5_000, "is not JSON in UTF-8, or is nested too deeply"),
         (b"[" + b"9" * 1_000_000 + b"]", "is not JSON in UTF-8, or is nested too deeply"),
         (b'["\\ud800"]', "is not JSON in UTF-8, or is nested too deeply"),
-        (b'["\\u0000"]', "holds the character NUL, which no text may hold"),
+        (b'["\\u0000"]', "contains a NUL character, which is not allowed"),
         (b"[NaN]", "is not JSON in UTF-8, or is nested too deeply"),
         (b"", "is not JSON in UTF-8, or is nested too deeply"),
     ],

@@ -40,7 +40,7 @@ def consents(message: Message) -> dict[str, Any]:
         if question is None or consent.status not in ("active", "rejected"):
             continue
         if question not in QUESTIONS:
-            message.fault(consent, ("category",), "value", "is no code of " + CONSENT)
+            message.fault(consent, ("category",), "value", "is not a code of " + CONSENT)
             continue
         given = unnamed(
             {"answer": _answer(consent), "on": day(consent.dateTime), "by": _by(message, consent.performer)}

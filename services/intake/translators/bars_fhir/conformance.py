@@ -57,8 +57,8 @@ def _faults_in(validate: Callable[[Any], Any], value: Any, at: tuple[int | str, 
         yield from faults_of(error, lambda loc: fhir_path("Bundle", (*at, *loc)))
     except (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError):
         place = fhir_path("Bundle", at)
-        yield Fault(place, "invalid", "holds something that is none of FHIR R4, or is nested too deeply")
+        yield Fault(place, "invalid", "holds something that FHIR R4 does not define, or is nested too deeply")
 
 
 def _no_resource(index: int) -> Fault:
-    return Fault(fhir_path("Bundle", ("entry", index, "resource")), "invalid", "is no resource of FHIR R4")
+    return Fault(fhir_path("Bundle", ("entry", index, "resource")), "invalid", "is not a resource of FHIR R4")

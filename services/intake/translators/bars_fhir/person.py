@@ -82,7 +82,9 @@ def number_and_status(message: Message, patient: Patient) -> tuple[str | None, V
     for index, identifier in given:
         if identifier.value and not nhs_number.is_valid(nhs_number.normalise(identifier.value)):
             place = ("identifier", index, "value")
-            message.fault(patient, place, "value", "is no valid NHS number: ten digits with a modulus 11 check digit")
+            message.fault(
+                patient, place, "value", "is not a valid NHS number: ten digits with a modulus 11 check digit"
+            )
     status = next((_status(identifier) for _, identifier in given), VerificationStatus.NOT_STATED)
     return (numbers[0] if numbers else None), status
 

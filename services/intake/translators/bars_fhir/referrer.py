@@ -33,11 +33,11 @@ def referred_by(message: Message, request: ServiceRequest, header: MessageHeader
     """The referrer. Where the message names no ODS code, a partner that speaks for itself is the organisation."""
     asked = _requester(message, request.requester)
     practitioner, organisation, holder = _parts(message, request.requester, asked)
-    own = partner.speaks_for != "any" and not isinstance(asked, Patient | RelatedPerson)
+    own = partner.acts_for != "any" and not isinstance(asked, Patient | RelatedPerson)
     if organisation.get("ods") is None and own:
         organisation = partner.organisation.model_dump(exclude_none=True)
-    if not partner.may_speak_for(organisation.get("ods")):
-        explanation = "your credential does not speak for the organisation that is named as the referrer"
+    if not partner.may_act_for(organisation.get("ods")):
+        explanation = "this credential is not authorised to act for the organisation named as the referrer"
         message.fault(holder or request, ("identifier",) if holder else ("requester",), "forbidden", explanation)
     return unnamed(
         {

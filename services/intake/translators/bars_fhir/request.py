@@ -49,7 +49,7 @@ def needs(message: Message, request: ServiceRequest, services: Catalogue) -> lis
     for resource, loc, concept, beside in asked:
         for code in codes(concept, SERVICE):
             if code not in services:
-                message.fault(resource, loc, "value", "is no code of " + SERVICE)
+                message.fault(resource, loc, "value", "is not a code of " + SERVICE)
                 continue
             _add(found.setdefault(code, {"service": code, "text": [], "snomed": []}), concept, beside)
     if not found:
@@ -96,7 +96,7 @@ def reason(message: Message, request: ServiceRequest) -> dict[str, Any]:
     for index, concept in enumerate(request.reasonCode):
         for code in codes(concept, REASON):
             if code not in _REASONS:
-                message.fault(request, ("reasonCode", index), "value", "is no code of " + REASON)
+                message.fault(request, ("reasonCode", index), "value", "is not a code of " + REASON)
             found = found or code
     concepts = [*request.reasonCode, *_conditions(message, request)]
     said = [concept.text or (words(concept) if snomed(concept) else None) for concept in concepts]

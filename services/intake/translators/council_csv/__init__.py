@@ -17,7 +17,7 @@ BROKEN = Fault("row", "invalid", "is not well formed: a quote mark is not closed
 CUT_OFF = Fault("row", "invalid", "has no line end: the file may have been cut off here; export it again")
 NOT_ONE = Fault("row", "required", "one row below the header is expected")
 LONG = Fault("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or be one too many")
-NUL = Fault("row", "invalid", "holds the character NUL, which no text may hold")
+NUL = Fault("row", "invalid", "contains a NUL character, which is not allowed")
 
 
 def translator(mapping: CouncilMapping) -> Translator:

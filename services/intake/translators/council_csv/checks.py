@@ -103,7 +103,7 @@ def _of_column(mapping: CouncilMapping, column: Column) -> Found:
         yield ("to",), "name needs order"
     if takes_codes(column.kind):
         yield from (
-            (("codes", c), f"{v} is no value of {column.to}")
+            (("codes", c), f"{v} is not a value of {column.to}")
             for c, v in column.codes.items()
             if not may_mean(column.to, v)
         )
@@ -154,7 +154,7 @@ def _of_places(mapping: CouncilMapping) -> Found:
         if PLACES.get(place) not in TEXTS:
             yield ("constants", place), "cannot be the same in every row" if place in PLACES else _no_place(place)
         elif PLACES[place] in ("choice", "ons") and not may_mean(place, value):
-            yield ("constants", place), f"{value} is no value of {place}"
+            yield ("constants", place), f"{value} is not a value of {place}"
         elif place in fed:
             yield ("constants", place), f"is told by column {fed[place]} already"
 

@@ -78,14 +78,14 @@ class Need(Written):
     """What is asked for."""
 
     service: OfferedService = Field(description="The service that meets it")
-    words: Line | None = Field(None, description="What goes with it, in words")
+    text: Line | None = Field(None, description="What goes with it, in words")
 
 
 class Flag(Written):
     """A warning for whoever visits."""
 
     code: Line = Field(description="A short code")
-    words: Line = Field(description="The warning")
+    text: Line = Field(description="The warning")
 
 
 class Column(Written):

@@ -88,7 +88,7 @@ def _moment(text: str, column: Column, file: CsvFile) -> Any:
 
 
 def _expected(file: CsvFile) -> str:
-    return f"is no date as this file writes them: {', '.join(file.dates)}"
+    return f"is not a date in the format of this file: {', '.join(file.dates)}"
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _flags(text: str, column: Column, file: CsvFile) -> Any:
     """Warnings of a column of codes, or of a column that is yes or no."""
     if column.flag:
         said = _yes_no(text, column, file)
-        return said if isinstance(said, Wrong) else [(column.flag.code, column.flag.words)] if said else []
+        return said if isinstance(said, Wrong) else [(column.flag.code, column.flag.text)] if said else []
     found = [column.warns.get(fold(whole(code))) for code in _codes(text, column)]
     return (
         found

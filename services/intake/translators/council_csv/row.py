@@ -69,7 +69,7 @@ class _Row:
             self._fault(header, text.kind, text.explanation)
         elif not text or self._mapping.file.is_nothing(text):
             if column.required:
-                self._fault(header, "required", "is required and was not given")
+                self._fault(header, "required", "is required")
         else:
             value = OF_KIND[column.kind](text, column, self._mapping.file)
             if isinstance(value, Wrong):
@@ -123,8 +123,8 @@ class _Row:
         need: Need
         for need in needs:
             words = self._needs.setdefault(need.service, [])
-            if need.words and need.words not in words:
-                words.append(need.words)
+            if need.text and need.text not in words:
+                words.append(need.text)
 
     # -- the whole
 

@@ -28,7 +28,7 @@ class Record:
 
 
 class TooLong(Exception):
-    """A record is longer than is taken, often because a quote mark is never closed. `line`: where it begins."""
+    """A record is too long, often because a quote mark is never closed. `line`: where it begins."""
 
     def __init__(self, line: int) -> None:
         super().__init__(f"the record on line {line} is too long")

@@ -100,7 +100,7 @@ class Survey:
         if self._begin.startswith(_UTF_16):
             return f"is written in UTF-16 ('Unicode text'); {self._mapping.file.encoding} is expected"
         if b"\x00" in piece:
-            return f"holds the character NUL, which no text may hold; expected is {header.written(self._mapping)}"
+            return f"contains a NUL character, which is not allowed; expected is {header.written(self._mapping)}"
         self._is_ascii = self._is_ascii and piece.isascii()
         if self._is_utf8:
             try:

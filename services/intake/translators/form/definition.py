@@ -82,7 +82,7 @@ class ReferrerOf(Written):
 class ConsentOf(Written):
     """One question of consent."""
 
-    words: Line = Field(description="As the person reads it")
+    label: Line = Field(description="As the person reads it")
     required: bool = Field(False, description="Whether it must be answered, were it with not-recorded")
     noted: tuple[Literal["on", "by"], ...] = Field((), description="What must be said of a yes: when, and who asked")
 
@@ -127,11 +127,11 @@ def _contradictions(one: Reviewed[Form]) -> Iterator[Fault]:
         if name in BUILT_IN:
             yield one.fault(("fields", name), "the name is taken: every form has it")
     yield from (
-        one.fault(loc, f"{name} is no field of this form") for loc, name in _named(form) if name not in form.fields
+        one.fault(loc, f"{name} is not a field of this form") for loc, name in _named(form) if name not in form.fields
     )
     asked = [(("fields", name, "agreed"), field.agreed) for name, field in form.fields.items() if field.agreed]
     asked += [(("referrers", kind, "says_yes"), q) for kind, who in form.referrers.items() for q in who.says_yes]
-    yield from (one.fault(loc, f"{q} is no consent of this form") for loc, q in asked if q not in form.consents)
+    yield from (one.fault(loc, f"{q} is not a consent of this form") for loc, q in asked if q not in form.consents)
 
 
 def _named(form: Form) -> Iterator[tuple[tuple[int | str, ...], str]]:

@@ -70,7 +70,7 @@ def _nhs_number(value: Any, _: FieldOf) -> Any:
     digits = nhs_number.normalise(value) if isinstance(value, str) else ""
     if nhs_number.is_valid(digits):
         return digits
-    return Wrong("value", "is no valid NHS number: ten digits with a modulus 11 check digit")
+    return Wrong("value", "is not a valid NHS number: ten digits with a modulus 11 check digit")
 
 
 def _postcode(value: Any, field: FieldOf) -> Any:

@@ -122,7 +122,7 @@ class _Filled:
     def _content(self, delivery: Delivery) -> dict[str, Any]:
         for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
             shown = name if PLAIN_NAME.match(name) else "(a field with another name)"
-            self._fault(shown, "invalid", "is no field of this form; see its schema")
+            self._fault(shown, "invalid", "is not a field of this form; see its schema")
         if self._answers.get("form", self._form.form) != self._form.form:
             self._fault("form", "value", f"{self._form.form} is expected here")
         if self._answers.get("cancelled") not in (None, False):
@@ -163,11 +163,11 @@ class _Filled:
         referrer = content.setdefault("referred_by", {})
         referrer["kind"] = kind
         ods = referrer.get("organisation", {}).get("ods")
-        if not delivery.partner.may_speak_for(ods):
+        if not delivery.partner.may_act_for(ods):
             place = next(
                 (n for n, f in self._form.fields.items() if f.to == "referred_by.organisation.ods"), "referred_by"
             )
-            self._fault(place, "forbidden", "your credential does not speak for this organisation")
+            self._fault(place, "forbidden", "this credential is not authorised to act for this organisation")
 
     # -- needs and consents
 
@@ -180,7 +180,7 @@ class _Filled:
             return []
         for name in sorted(ticked.keys() - self._form.needs.keys()):
             shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
-            self._fault(shown, "invalid", "is no need of this form; see its schema")
+            self._fault(shown, "invalid", "is not a need of this form; see its schema")
         found: dict[ServiceCode, list[str]] = {}
         for name, need in self._form.needs.items():
             said = self._ticked(name, need, ticked.get(name, False))
@@ -205,7 +205,7 @@ class _Filled:
             return {}
         for name in sorted(given.keys() - {*self._form.consents, "on", "by"}):
             shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
-            self._fault(shown, "invalid", "is no consent of this form; see its schema")
+            self._fault(shown, "invalid", "is not a consent of this form; see its schema")
         read = {question: self._consent(question, given) for question in self._form.consents}
         return {question: answer for question, answer in read.items() if answer}
 
@@ -262,7 +262,7 @@ class _Filled:
         value = self._answers.get(name)
         read = instant(value) if isinstance(value, str) else None
         if value is not None and read is None:
-            self._fault(name, "value", "is no date and time with an offset, such as 2026-11-05T09:30:00Z")
+            self._fault(name, "value", "must be a date and time with an offset, such as 2026-11-05T09:30:00Z")
         return read
 
 

@@ -18,7 +18,7 @@ def is_given(value: Any) -> bool:
 
 
 def missing(form: Form, answers: dict[str, Any]) -> Iterator[Fault]:
-    """Everything that is required and was not given; each place once."""
+    """Everything that is required; each place once."""
     given = {name for name in form.fields if is_given(answers.get(name))}
     kind = answers.get("referred_by")
     referrer = form.referrer(kind)
@@ -32,7 +32,7 @@ def missing(form: Form, answers: dict[str, Any]) -> Iterator[Fault]:
 def _fields(form: Form, given: set[str], kind: Any, referrer: ReferrerOf | None) -> Iterator[Fault]:
     for name, field in form.fields.items():
         if field.required and name not in given:
-            yield Fault(name, "required", "is required and was not given")
+            yield Fault(name, "required", "is required")
     for name in referrer.requires if referrer else ():
         if name not in given:
             yield Fault(name, "required", f"is required where referred_by is {kind}")

@@ -67,7 +67,7 @@ def _properties(form: Form) -> dict[str, Any]:
     ticked = [{"type": kind} for kind in ("boolean", "string", "null")]
     needs = {name: {"title": need.label, "anyOf": ticked} for name, need in form.needs.items()}
     consents: dict[str, Any] = {
-        question: {"title": one.words, "enum": list(ANSWERS)} for question, one in form.consents.items()
+        question: {"title": one.label, "enum": list(ANSWERS)} for question, one in form.consents.items()
     }
     consents |= {"on": {"title": NOTES["on"], **SCHEMAS["date"]}, "by": {"title": NOTES["by"], **SCHEMAS["line"]}}
     return {

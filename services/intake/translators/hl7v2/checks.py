@@ -61,8 +61,8 @@ def _ambiguous(file: Reviewed[Mapping]) -> Iterator[Fault]:
     for kind in ("observations", "fields"):
         for code, told in getattr(file.value, kind).items():
             yield from _alike(file, (kind, code, "values"), told.values)
-    for index, words in enumerate(file.value.words):
-        yield from _alike(file, ("words", index, "values"), words.values)
+    for index, words in enumerate(file.value.reason_fields):
+        yield from _alike(file, ("reason_fields", index, "values"), words.values)
 
 
 def _alike(file: Reviewed[Mapping], path: tuple[int | str, ...], codes: Iterable[str]) -> Iterator[Fault]:

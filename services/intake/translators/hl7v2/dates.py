@@ -22,7 +22,9 @@ def day(found: Repetition | None, component: int = 1) -> date | None:
 def _day(said: str, place: str, reading: Reading) -> date | None:
     whole = parsed(said)
     if whole is None:
-        reading.faults.append(Fault(place, "value", "is no date such as 20261105, or 20261105093000+0000 with a time"))
+        reading.faults.append(
+            Fault(place, "value", "must be a date such as 20261105, or 20261105093000+0000 with a time")
+        )
     return whole.date() if whole and len(re.split("[.+-]", said)[0]) >= 8 else None
 
 

@@ -43,7 +43,7 @@ def _content(one: Repetition) -> bytes | None:
     """ED.5 by its encoding, ED.4: base64, hexadecimal, or plain text."""
     data = one.reading.text(one.parts[4], f"{one.place}.5") if len(one.parts) > 4 else None
     if data is None:
-        one.reading.faults.append(Fault(f"{one.place}.5", "required", "the document is to be in the message, in ED.5"))
+        one.reading.faults.append(Fault(f"{one.place}.5", "required", "the document must be in the message, in ED.5"))
         return None
     try:
         match (one.text(4) or "").casefold():

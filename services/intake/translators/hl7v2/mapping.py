@@ -191,7 +191,7 @@ class Mapping(Written):
     )
     needs: CodedNeeds = Field(CodedNeeds(), description="Local codes of needs")
     reasons: CodedReasons = Field(CodedReasons(), description="Local codes of reasons")
-    words: tuple[Words, ...] = Field((), description="Fields whose words join the reason")
+    reason_fields: tuple[Words, ...] = Field((), description="Fields whose words join the reason")
     notes: dict[Code, Note] = Field({}, description="By note type (NTE-4); any other: reason.text")
     observations: dict[Code, Told] = Field({}, description="By code of OBX-3; others are left unread")
     fields: dict[Place, Told] = Field({}, description="Fields of the partner's own, also of Z-segments")
@@ -234,7 +234,7 @@ class Mapping(Written):
             *self.needs.read_from,
             *self.reasons.read_from,
             *self.cancels.read_from,
-            *(w.read_from for w in self.words),
+            *(w.read_from for w in self.reason_fields),
         ]
         return [*named, *listed, *(place for place in optional if place)]
 

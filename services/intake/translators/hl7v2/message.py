@@ -48,7 +48,7 @@ def _encoding(body: bytes, header: Header, mapping: Mapping) -> str | None:
 def _decoded(body: bytes, encoding: str | None) -> str | Fault:
     if encoding is None:
         expected = "ASCII, 8859/1 to 8859/16 or UNICODE UTF-8"
-        return Fault("MSH-18", "value", f"is no character set that is read here: {expected}")
+        return Fault("MSH-18", "value", f"is not a supported character set: {expected}")
     try:
         return body[headers.begins(body) :].decode(encoding)
     except UnicodeDecodeError:
@@ -61,7 +61,7 @@ def _header_faults(delivery: Delivery, header: Header, mapping: Mapping) -> Iter
         yield Fault("MSH", "too-long", f"at most {LONGEST - 1} bytes are taken")
     yield from _required(header)
     if header.message_code not in ("", "REF"):
-        yield Fault("MSH-9.1", "not-supported", "of the message types only REF is taken here")
+        yield Fault("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
     elif header.trigger_event not in ("", *TRIGGERS):
         yield Fault("MSH-9.2", "not-supported", "I12 (new), I13 (update) or I14 (cancel) is expected")
     ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
@@ -73,7 +73,7 @@ def _header_faults(delivery: Delivery, header: Header, mapping: Mapping) -> Iter
     if header.version not in ("", *VERSIONS):
         yield Fault("MSH-12", "not-supported", f"one of {', '.join(VERSIONS)} is expected")
     if header.made_at and header.made_at != '""' and parsed(header.made_at) is None:
-        yield Fault("MSH-7", "value", "is no date and time such as 20261105093000 or 20261105093000+0000")
+        yield Fault("MSH-7", "value", "must be a date and time such as 20261105093000 or 20261105093000+0000")
 
 
 def _required(header: Header) -> Iterator[Fault]:
@@ -86,7 +86,7 @@ def _required(header: Header) -> Iterator[Fault]:
     }
     for place, said in needed.items():
         if said in ("", '""'):
-            yield Fault(place, "required", "is required and was not given")
+            yield Fault(place, "required", "is required")
 
 
 def _sender_faults(message: Message, mapping: Mapping) -> Iterator[Fault]:

@@ -97,7 +97,7 @@ def _birth_date(message: Message, received_at: datetime) -> Any:
     found = message.first("PID", 7)
     born = day(found)
     if found and born and born > received_at.date():
-        message.reading.faults.append(Fault(found.place, "value", "is a day to come"))
+        message.reading.faults.append(Fault(found.place, "value", "is in the future"))
     return born
 
 

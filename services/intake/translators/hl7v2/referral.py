@@ -79,7 +79,7 @@ def _check_person(message: Message) -> None:
     if not people:
         message.reading.faults.append(Fault("PID", "required", "the patient is required"))
     for another in people[1:]:
-        message.reading.faults.append(Fault(another.place, "invariant", "one patient is taken at a time"))
+        message.reading.faults.append(Fault(another.place, "invariant", "only one patient is allowed in a message"))
 
 
 # ---- taken back ------------------------------------------------------------------------------------------------------

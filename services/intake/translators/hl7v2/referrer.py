@@ -47,7 +47,7 @@ def _organisation(asked: Segment, mapping: Mapping, partner: Partner) -> str | N
     said = asked.text(number, component)
     code = said.upper() if said else None
     is_another = code is not None and code != partner.ods and _ODS.fullmatch(code) is not None
-    return code if is_another and partner.may_speak_for(code) else None
+    return code if is_another and partner.may_act_for(code) else None
 
 
 def _identifier(asked: Segment, mapping: Mapping) -> dict[str, Any] | None:

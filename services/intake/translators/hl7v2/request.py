@@ -78,7 +78,7 @@ def _unknown(code: str, mapping: Mapping) -> str | None:
 
 
 def _field_words(message: Message, mapping: Mapping) -> Iterator[str]:
-    for words in mapping.words:
+    for words in mapping.reason_fields:
         for one, code in places.coded(message, words.read_from):
             component = places.split(words.read_from)[2]
             said = words.meanings.get(fold(code)) or (one.text(2) if component == 1 else None) or code
@@ -125,7 +125,7 @@ def priority(message: Message, mapping: Mapping) -> str | None:
         return None
     known = mapping.priority_codes.get(fold(said)) or _PRIORITIES.get(fold(said))
     if known is None:
-        message.reading.faults.append(Fault(found.place, "value", "is none of the priorities that are agreed"))
+        message.reading.faults.append(Fault(found.place, "value", "is not one of the agreed priorities"))
     return known
 
 

@@ -131,9 +131,7 @@ def _meaning(told: Told, given: Given, without: dict[str, bool]) -> Any:
     meanings = told.meanings or without
     found = meanings.get(fold(given.code), told.otherwise)
     if found is None:
-        given.one.reading.faults.append(
-            Fault(given.place, "value", "is none of the codes that are agreed for this place")
-        )
+        given.one.reading.faults.append(Fault(given.place, "value", "is not one of the codes agreed for this field"))
     return found
 
 
