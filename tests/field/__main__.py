@@ -42,7 +42,7 @@ examples
 """
 
 EXPECTED = Path(__file__).with_name("expected.json")
-MODULES = ("fhir", "hl7v2", "csv", "security")
+MODULES = ("fhir", "hl7v2", "csv", "security", "ops")
 AT_ONCE = {"fhir": 4, "hl7v2": 4}
 """Cases of a format that are played at the same time; of any other, one after the other."""
 

@@ -353,7 +353,7 @@ class Installation:
 
     def quarantined_for_server_faults(self) -> int:
         """Records in quarantine for an error of the database."""
-        waiting = "select count(*) from {}.quarantine where reason like 'sqlstate%'"
+        waiting = "select count(*) from {}.dead_letter where reason like 'sqlstate%'"
         return sum(int(self.query(waiting.format(service))) for service in ("router", "notifier"))
 
     def router(self) -> psutil.Process:
@@ -374,8 +374,8 @@ UNPUBLISHED = "select count(*) from {}.outbox where published_at is null"
 
 def _feedback(one: Mapping[str, Any]) -> Feedback:
     hub = (one.get("hub") or {}).get("name")
-    reasons = tuple(why["code"] for why in one.get("why", ()))
-    return Feedback(one.get("told", ""), one["status"], one["detail"], hub, reasons, json.dumps(one))
+    reasons = tuple(why["code"] for why in one.get("routing_reasons", ()))
+    return Feedback(one.get("feedback_type", ""), one["status"], one["detail"], hub, reasons, json.dumps(one))
 
 
 def _hub_event(record: Any) -> HubEvent:
