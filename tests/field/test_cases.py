@@ -1,5 +1,6 @@
 """What must hold of the field cases themselves; no server is started."""
 
+import copy
 import json
 import re
 from collections import Counter
@@ -14,12 +15,12 @@ from tests.field.case import CASES, Case, Unplayed, Wrong, case
 from tests.field.expectation import Answer, Seen
 from tests.field.fresh import NHS_NUMBER, Fresh, nhs_number
 from tests.field.scripted import HERE, Script
+from tests.schemas.contracts import resolved
 
 runner.load()
 SCRIPTS = [script for kind in ("fhir", "hl7v2") for script in scripted.scripts(kind)]
 FUNCTIONS = {"fhir/letter-subject-polish"}
 """Cases that are data only in part: what must be true of them is a function."""
-CONTRACTS = HERE.parents[1] / "schemas" / "contracts"
 
 
 # ---- the cases ---------------------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def paths(kind: str) -> Iterator[tuple[str, str]]:
     [("event", "uk.lightbulb.referral.received.v1", None), ("hub", "uk.lightbulb.case.assigned.v1", "HubReferral")],
 )
 def test_every_path_is_in_the_published_contract(kind: str, contract: str, root: str | None) -> None:
-    schema = json.loads((CONTRACTS / f"{contract}.schema.json").read_text())
+    schema = copy.deepcopy(resolved(contract))
     begin = schema["$defs"][root] if root else schema
     begin["properties"].update({"case": schema["properties"]["case"]} if root else {})
     named = list(paths(kind))
@@ -96,7 +97,7 @@ def is_in_contract(whole: dict[str, Any], part: dict[str, Any], names: list[str]
 
 
 def test_a_path_that_is_not_in_the_contract_is_found() -> None:
-    schema = json.loads((CONTRACTS / "uk.lightbulb.referral.received.v1.schema.json").read_text())
+    schema = resolved("uk.lightbulb.referral.received.v1")
     assert is_in_contract(schema, schema, ["referral", "needs[]", "service"])
     assert not is_in_contract(schema, schema, ["referral", "person", "phones"])
     assert not is_in_contract(schema, schema, ["referral", "person[]"])
