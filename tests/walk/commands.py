@@ -36,7 +36,7 @@ def _faults(words: list[str]) -> Iterator[str]:
         case ["python" | ".venv/bin/python", "-m", module, *arguments]:
             yield from _of_module(module, arguments)
         case _:
-            yield f"{words[0]} is not a program of ours: run this block, or show it as text"
+            yield f"{words[0]} is not one of our programs: run this block, or show it as text"
 
 
 def _of_lightbulb(words: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The fenced blocks of every page, with the mark above each that says how it is tested."""
+"""The fenced blocks of every page, with the mark above each that names its test."""
 
 import re
 from dataclasses import dataclass
