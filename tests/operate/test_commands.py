@@ -197,7 +197,7 @@ def test_a_database_without_our_tables_asks_for_a_migration(
     for words in ASKING:
         told = run(*words)
         assert isinstance(told.exception, Refused)
-        assert "Run `lightbulb migrate`" in str(told.exception)
+        assert "run `lightbulb migrate`" in str(told.exception)
 
 
 def test_an_address_that_is_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
