@@ -80,6 +80,6 @@ def test_nobody_reads_without_the_shared_key_and_unknown_mailboxes_are_refused(t
 
 @pytest.mark.parametrize("name", ["lower", "", "A/B", "..", "A B"])
 def test_a_name_that_is_no_mailbox_is_refused_before_it_becomes_a_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="is no mailbox"):
+    with pytest.raises(ValueError, match="is not a mailbox"):
         mesh.start(tmp_path, [name])
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ from tests.router.builders import (
 )
 from tests.router.records import NOW, a_command, a_record, broken
 
-PARKED_COUNT = "select count(*) from router.quarantine"
+PARKED_COUNT = "select count(*) from router.dead_letter"
 
 
 async def apply(engine: AsyncEngine, *records: Record) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.case import Finding, HoldReason
 from schemas.events import Accept, Assess, Assign, Complete, Event, Hold, Transfer
 from schemas.nhs_number import VerificationStatus
-from schemas.referral import Consents, Referral, Service
+from schemas.referral import Consents, Referral, ServiceCode
 from services.notifier import feedback
 from services.router.lifecycle import Happening
 from services.router.state import Case
@@ -40,7 +40,7 @@ from tests.router.builders import (
 
 SCHEDULES, SEED = 1200, 2
 RESTRICTED = "hospital-housing-bradgate"
-SERVICES = [Service.MINOR_ADAPTATIONS, Service.BLUE_BADGE, Service.HOMELESSNESS]
+SERVICES: list[ServiceCode] = ["minor-adaptations", "blue-badge", "homelessness"]
 POSTCODES = [AT_BLABY, AT_CHARNWOOD, AT_MELTON, IN_THE_CITY]
 BOTH = Consents(referral=YES, feedback=YES)
 WORDS, RECIPIENTS = the_words(), the_recipients()
@@ -139,7 +139,7 @@ class Both:
         for story in (self.without, self.during) if self.gp_version else ():
             one = story.state.cases[story.referral(GP).case_id]
             hub = one.home.hub
-            if not one.ended and hub is not None and hub in one.told and one.told[hub].role != "former":
+            if not one.ended and hub is not None and hub in one.cursors and one.cursors[hub].role != "former":
                 command(story, hub, one)
 
 
@@ -227,9 +227,9 @@ def _event(number: int, happening: Happening) -> Event:
 
 def _read(one: feedback.Feedback) -> Read:
     return Read(
-        kind=one.told.value,
+        kind=one.feedback_type.value,
         status=one.status.value,
-        reasons=tuple(why.code for why in one.why),
+        reasons=tuple(why.code for why in one.routing_reasons),
         is_full=one.full,
         hub=one.hub.name if one.hub else None,
         reason=one.reason.code if one.reason else None,
