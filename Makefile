@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check contracts-check bench replay-proof chaos field fuzz lock clean
+.PHONY: help demo up test lint check contracts-check bench replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ test: $(READY) ## Run the tests; ARGS="tests/router -k stay" for some
 lint: $(READY) ## Check form, types and the rule of who may import whom
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
-	@$(RUN)/mypy --strict schemas services infra tests/chaos/mutants.py bench/peer/run.py
+	@$(RUN)/mypy --strict schemas services infra bench tests/chaos/mutants.py
 	@$(RUN)/lint-imports
 
 check: lint test ## Every check, then the tests
@@ -34,14 +34,14 @@ contracts-check: $(READY) ## Try the contracts with ajv (strict) and the AsyncAP
 	@for tool in node npm; do command -v $$tool > /dev/null || \
 	  { echo "make contracts-check needs $$tool on the PATH: Node.js 20.16 or later, with npm" >&2; exit 1; }; done
 	@mkdir -p $(CONTRACTS)
-	@cp infra/contracts/npm/.npmrc infra/contracts/npm/* $(CONTRACTS)
+	@cp infra/docgen/contracts/npm/.npmrc infra/docgen/contracts/npm/* $(CONTRACTS)
 	@cd $(CONTRACTS) && npm ci --loglevel=error
 	@rm -rf $(CONTRACTS)/forms
-	@$(RUN)/python -m infra.contracts --forms $(CONTRACTS)/forms > /dev/null
+	@$(RUN)/python -m infra.docgen.contracts --forms $(CONTRACTS)/forms > /dev/null
 	@node $(CONTRACTS)/check.mjs schemas/contracts $(CONTRACTS)/forms
 
 bench: $(READY) ## Measure, as ratios that hold on any machine
-	@$(RUN)/python -m infra.bench $(ARGS)
+	@$(RUN)/python -m bench $(ARGS)
 
 SEEDS ?= ci
 
@@ -57,14 +57,17 @@ fuzz: $(READY) ## Send anything to every way in, for so long: SECONDS=600, or ci
 	@$(RUN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 replay-proof: $(READY) ## Make 20,000 referrals' state, replay it, and prove that it is the same; prints the rate
-	@$(RUN)/python -m infra.bench.replay $(ARGS)
+	@$(RUN)/python -m bench.replay $(ARGS)
+
+house: $(READY) ## Measure how readable the code is; ARGS=--where names each private word
+	@$(RUN)/python -m tests.house $(ARGS)
 
 lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
 	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	"$$python" -m venv "$$folder/uv"; "$$folder/uv/bin/pip" install --quiet uv; \
 	"$$folder/uv/bin/uv" pip compile --universal --python-version 3.11 --generate-hashes --all-extras --upgrade --quiet --no-header \
 	  pyproject.toml -o requirements.lock
-	$(RUN)/python -m infra.embedded.lock_jars
+	$(RUN)/python -m infra.local.embedded.lock_jars
 
 clean: ## Remove the virtual environment, caches and the fetched jars; data folders stay
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -73,9 +76,9 @@ clean: ## Remove the virtual environment, caches and the fetched jars; data fold
 # is put on the path by a .pth file and a two-line command: nothing is built, so it is the same on every Python.
 SUITS := -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
-COMMAND := import sys; sys.argv[0] = \047lightbulb\047; from infra.cli import main; main()
+COMMAND := import sys; sys.argv[0] = \047lightbulb\047; from infra.cli.main import main; main()
 
-$(READY): requirements.lock pyproject.toml infra/embedded/jgo.lock.toml
+$(READY): requirements.lock pyproject.toml infra/local/embedded/jgo.lock.toml
 	@for name in .venv/bin/python python3.13 python3.12 python3.11 python3; do \
 	  if "$$name" $(SUITS) 2>/dev/null; then python=$$name; break; fi; \
 	done; \
@@ -90,5 +93,5 @@ $(READY): requirements.lock pyproject.toml infra/embedded/jgo.lock.toml
 	@printf '%s\n' "$(CURDIR)" > "$$($(RUN)/python -c 'import site; print(site.getsitepackages()[0])')/lightbulb-hub.pth"
 	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -P -c "$(COMMAND)" "$$@"\n' "$(CURDIR)" > $(RUN)/lightbulb
 	@chmod +x $(RUN)/lightbulb
-	@$(RUN)/python -c 'from infra.embedded.jars import main; main()'
+	@$(RUN)/python -c 'from infra.local.embedded.jars import main; main()'
 	@touch $(READY)

@@ -1,5 +1,5 @@
 """`python -m infra` is `lightbulb`."""
 
-from infra.cli import main
+from infra.cli.main import main
 
 main()

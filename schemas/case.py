@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.model import Frozen, HubId, Line, OnsCode, Reference
+from schemas.model import HubId, Immutable, OnsCode, Reference, ShortText
 from schemas.referral import ServiceCode
 
 
@@ -114,14 +114,14 @@ class OutcomeDomain(StrEnum):
     MANAGING = "managing-in-the-home"
 
 
-class OutcomeScore(Frozen):
+class OutcomeScore(Immutable):
     """How one domain was scored, 1 (worst) to 5."""
 
     domain: OutcomeDomain = Field(description="Which domain")
     score: Annotated[int, Field(ge=1, le=5)] = Field(description="1 to 5")
 
 
-class Finding(Frozen):
+class Finding(Immutable):
     """What the assessment found on one need."""
 
     reference: Reference = Field(description="The referral that it answers")
@@ -131,13 +131,13 @@ class Finding(Frozen):
     ] = Field(description="What was found")
 
 
-class Intervention(Frozen):
+class Intervention(Immutable):
     """Something that was done for the person."""
 
     reference: Reference = Field(description="The referral that led to it: only its referrer hears of it")
     service: ServiceCode = Field(description="Which service: a code of the Lightbulb service catalogue")
-    action: Line = Field(description="What was done, in the hub's reviewed words, such as 'grab rails fitted'")
-    provider: Line = Field(description="By whom")
+    action: ShortText = Field(description="What was done, in the hub's reviewed words, such as 'grab rails fitted'")
+    provider: ShortText = Field(description="By whom")
     on: date = Field(description="When")
     category: Literal["A", "B", "C"] | None = Field(None, description="DFG category, where it is one")
 
@@ -145,7 +145,7 @@ class Intervention(Frozen):
 DfgStage = Literal["ot-assessment", "ss127-recommendation", "application", "approval", "works", "completion"]
 
 
-class DfgStep(Frozen):
+class DfgStep(Immutable):
     """One step on the clock of a disabled facilities grant."""
 
     stage: DfgStage = Field(description="Which step")
@@ -153,14 +153,14 @@ class DfgStep(Frozen):
     category: Literal["A", "B", "C"] | None = Field(None, description="Category, once known")
 
 
-class Ended(Frozen):
+class Ended(Immutable):
     """Which needs of which referral a command ends; a need that is not named stays open."""
 
     reference: Reference = Field(description="The referral")
     needs: tuple[ServiceCode, ...] = Field(min_length=1, description="The needs that end")
 
 
-class CasePosition(Frozen):
+class CasePosition(Immutable):
     """Where a case stands after an event, as its reader may know it."""
 
     status: CaseStatus = Field(description="Status of the case")
@@ -176,7 +176,7 @@ class CasePosition(Frozen):
     pathway: Pathway = Field(description="What routing decided should happen first")
     district: OnsCode | None = Field(None, description="District of residence: what reports count by; not the hub")
     reasons: tuple[RoutingReason, ...] = Field((), description="Why this hub")
-    worklist: Line | None = Field(
+    worklist: ShortText | None = Field(
         None, description="Worklist of the holder: the hospital site of a stay, or the triage desk; to the holder only"
     )
-    directory_version: Line = Field(description="Version of the directory that decided it")
+    directory_version: ShortText = Field(description="Version of the directory that decided it")

@@ -22,11 +22,11 @@ from schemas.case import (
     OutcomeScore,
     RoutingReason,
 )
-from schemas.model import CaseId, Frozen, HubId, Line, OnsCode, PersonKey, Reference
+from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference, ShortText
 from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, ServiceCode
 
 
-class EventData(Frozen):
+class EventData(Immutable):
     """The data of an event. `TYPE` is its CloudEvents type."""
 
     TYPE: ClassVar[str]
@@ -70,7 +70,7 @@ class ReferralCancelled(EventData):
 # ---- case.event and hub.<id>.case: what became of it ----------------------------------------------------------------
 
 
-class PersonBrief(Frozen):
+class PersonBrief(Immutable):
     """What feedback must name the person by; only on the internal topic."""
 
     nhs_number: str | None = Field(None, description="NHS number, ten digits")
@@ -81,17 +81,17 @@ class PersonBrief(Frozen):
     provisional: bool = Field(False, description="True until traced: feedback is status only")
 
 
-class Concern(Frozen):
+class ReferralContext(Immutable):
     """One referral whose referrer may hear of this event, with all that composing the feedback needs; only on the internal topic.
 
     It holds what that referral itself said, and nothing of any other referral on the case.
     """
 
     reference: Reference = Field(description="The referral")
-    correlation_id: Line = Field(description="Correlation id of its conversation")
-    message_id: Line = Field(description="The sender's id of the message that made it (BaRS: Bundle.id)")
-    referral_id: Line = Field(description="The sender's id of the referral")
-    format: Line = Field(description="The format that it came in")
+    correlation_id: ShortText = Field(description="Correlation id of its conversation")
+    message_id: ShortText = Field(description="The sender's id of the message that made it (BaRS: Bundle.id)")
+    referral_id: ShortText = Field(description="The sender's id of the referral")
+    format: ShortText = Field(description="The format that it came in")
     sent_by: Sender = Field(description="Whose system delivered it")
     referred_by: Referrer = Field(description="Who asked")
     registered_practice: Organisation | None = Field(
@@ -107,16 +107,16 @@ class Concern(Frozen):
     reasons: tuple[RoutingReason, ...] = Field(
         (), description="Why that home hub, by what this referral alone says: never a stay, nor another referral"
     )
-    status: Line = Field(description="Status of this referral after the event (CaseStatus)")
+    status: ShortText = Field(description="Status of this referral after the event (CaseStatus)")
     interventions: tuple[Intervention, ...] = Field((), description="What was done for this referral so far")
 
 
-class HubReferral(Frozen):
+class HubReferral(Immutable):
     """One referral as a hub may see it; a restricted stay is left out of what other hubs get."""
 
     reference: Reference = Field(description="The referral")
     version: int = Field(description="Its version at intake")
-    status: Line = Field(description="Its status (CaseStatus)")
+    status: ShortText = Field(description="Its status (CaseStatus)")
     open_needs: tuple[ServiceCode, ...] = Field((), description="The needs still open")
     provisional: bool = Field(
         False, description="True where the person was not traced or did not match: check who it is first"
@@ -125,14 +125,14 @@ class HubReferral(Frozen):
 
 
 class CaseEvent(EventData):
-    """What every event about a case says. `concerns` is filled on `case.event`, the hub part on `hub.<id>.case`."""
+    """What every event about a case says. `referral_contexts` is filled on `case.event`, the hub part on `hub.<id>.case`."""
 
     case_id: CaseId = Field(description="The case")
     person_key: PersonKey = Field(description="Whose case it is; part of every command")
     case: CasePosition = Field(description="Where the case stands after this event, as far as the reader may know")
     decided_by: HubId | None = Field(None, description="The hub that commanded it; none where a rule or a sender did")
-    command_id: Line | None = Field(None, description="The command that led to it")
-    concerns: tuple[Concern, ...] = Field(
+    command_id: ShortText | None = Field(None, description="The command that led to it")
+    referral_contexts: tuple[ReferralContext, ...] = Field(
         (), description="case.event only: the referrals whose referrers may hear of it"
     )
     hub_version: int | None = Field(
@@ -269,8 +269,8 @@ class CommandRefused(EventData):
     TYPE = "uk.lightbulb.case.command-refused.v1"
     case_id: CaseId = Field(description="The case that the command named")
     person_key: PersonKey = Field(description="The person key that the command named")
-    command_id: Line = Field(description="The command")
-    command: Line = Field(description="Its type")
+    command_id: ShortText = Field(description="The command")
+    command: ShortText = Field(description="Its type")
     reason: Literal[
         "unknown-case",
         "stale",
@@ -281,7 +281,7 @@ class CommandRefused(EventData):
         "unknown-field",
         "unknown-service",
     ] = Field(description="Why")
-    explanation: Line = Field(description="What to do about it, in one sentence without personal data")
+    explanation: ShortText = Field(description="What to do about it, in one sentence without personal data")
     hub_version: int | None = Field(None, description="Current version of (hub, case); none for an unknown case")
 
 
@@ -290,8 +290,8 @@ class FeedbackSent(EventData):
 
     TYPE = "uk.lightbulb.feedback.sent.v1"
     reference: Reference = Field(description="The referral")
-    feedback_id: Line = Field(description="The feedback")
-    recipient: Line = Field(description="Partner or organisation that it is for")
+    feedback_id: ShortText = Field(description="The feedback")
+    recipient: ShortText = Field(description="Partner or organisation that it is for")
     channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How")
 
 
@@ -300,10 +300,10 @@ class FeedbackFailed(EventData):
 
     TYPE = "uk.lightbulb.feedback.failed.v1"
     reference: Reference = Field(description="The referral")
-    feedback_id: Line = Field(description="The feedback")
-    recipient: Line = Field(description="Partner or organisation that it is for")
+    feedback_id: ShortText = Field(description="The feedback")
+    recipient: ShortText = Field(description="Partner or organisation that it is for")
     channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How")
-    reason: Line = Field(description="Reason class, no personal data")
+    reason: ShortText = Field(description="Reason class, no personal data")
 
 
 # ---- hub.<id>.command: what a hub asks for --------------------------------------------------------------------------
@@ -317,7 +317,7 @@ class Command(EventData):
     expected_version: Annotated[int, Field(ge=1)] = Field(
         description="The latest hub_version of the case that the hub had received"
     )
-    by_role: Line | None = Field(
+    by_role: ShortText | None = Field(
         None, description="Role of who decided, such as 'housing support coordinator'; not a name"
     )
 
@@ -410,7 +410,7 @@ class Transfer(Command):
 
 ReferralEvent = ReferralReceived | ReferralUpdated | ReferralCancelled
 HubCommand = Assign | Accept | Reject | Hold | Book | Start | Assess | Record | Complete | Cancel | Transfer
-CaseHappening = (
+CaseEventData = (
     CaseOpened
     | CaseJoined
     | CaseUpdated
@@ -437,24 +437,26 @@ def _types(union: UnionType | type[EventData]) -> dict[str, type[EventData]]:
 
 
 REFERRAL_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(ReferralEvent))
-CASE_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseHappening))
+CASE_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseEventData))
 FEEDBACK_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(FeedbackEvent))
-HUB_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseHappening | CommandRefused))
+HUB_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseEventData | CommandRefused))
 COMMANDS: Mapping[str, type[EventData]] = MappingProxyType(_types(HubCommand))
 ALL_TYPES: Mapping[str, type[EventData]] = MappingProxyType(
     {**REFERRAL_EVENTS, **CASE_EVENTS, **HUB_EVENTS, **FEEDBACK_EVENTS, **COMMANDS}
 )
 
 
-class Event(Frozen):
+class Event(Immutable):
     """A CloudEvents 1.0 event: the attributes, and the data that they describe."""
 
-    id: Line = Field(description="ce_id: unique with source; a repeat has the same id")
-    source: Line = Field(description="ce_source: such as /lightbulb/intake or /lightbulb/hub/charnwood")
+    id: ShortText = Field(description="ce_id: unique with source; a repeat has the same id")
+    source: ShortText = Field(description="ce_source: such as /lightbulb/intake or /lightbulb/hub/charnwood")
     time: AwareDatetime = Field(description="ce_time: when it happened (RFC 3339)")
     person_key: PersonKey = Field(description="ce_partitionkey and the record key")
-    correlation_id: Line = Field(description="ce_correlationid: the same from the sender's request to the feedback")
-    causation_id: Line | None = Field(
+    correlation_id: ShortText = Field(
+        description="ce_correlationid: the same from the sender's request to the feedback"
+    )
+    causation_id: ShortText | None = Field(
         None, description="ce_causationid: id of the message or event that led to this one"
     )
     sequence: int | None = Field(None, description="ce_sequence: number among the events of its person key, from 1")

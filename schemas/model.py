@@ -5,7 +5,7 @@ from typing import Annotated, NewType
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 
-class Frozen(BaseModel):
+class Immutable(BaseModel):
     """A plain fact: it never changes, and fields that a newer version of us adds are ignored.
 
     Validation errors never repeat the value that was wrong: it may be a patient's.
@@ -14,16 +14,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class Written(BaseModel):
+class StrictInput(BaseModel):
     """Something that people or partners write: a field that we do not know is a mistake, and is named."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 """One line of text."""
 
-Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
+LongText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
 """Free text, up to 10,000 characters."""
 
 OdsCode = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z0-9]{3,10}$")]
@@ -33,10 +33,10 @@ OnsCode = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True,
 """ONS code of a local authority district, such as E07000130 for Charnwood."""
 
 HubId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{1,40}$")]
-"""Identifier of a hub, or of an authority outside the county, in infra/directory/hubs.yaml."""
+"""Identifier of a hub, or of an authority outside the county, in infra/reference_data/hubs.yaml."""
 
 PartnerId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
-"""Identifier of a partner in infra/directory/partners.yaml."""
+"""Identifier of a partner in infra/reference_data/partners.yaml."""
 
 Reference = NewType("Reference", str)
 """The hub's own reference of a referral, such as LB-7K3M-9Q2X-4TDW: what a person may read out on the telephone."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
-from schemas.model import Frozen, Line, OdsCode, OnsCode, PartnerId, Prose
+from schemas.model import Immutable, LongText, OdsCode, OnsCode, PartnerId, ShortText
 from schemas.nhs_number import NhsNumber, VerificationStatus
 
 ServiceCode = Annotated[
@@ -14,7 +14,7 @@ ServiceCode = Annotated[
     StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,39}$", max_length=40),
     Field(description="A code of the Lightbulb service catalogue"),
 ]
-"""What Lightbulb offers or arranges. The catalogue is infra/directory/services.yaml: a code that is not in it is refused by whoever
+"""What Lightbulb offers or arranges. The catalogue is infra/reference_data/services.yaml: a code that is not in it is refused by whoever
 reads the catalogue, not by the contract."""
 
 INFORMATION_ADVICE: ServiceCode = "information-advice"
@@ -39,34 +39,34 @@ class ReasonCode(StrEnum):
     OTHER = "other"
 
 
-class Identifier(Frozen):
+class Identifier(Immutable):
     """A business identifier as its owner gave it."""
 
-    system: Line | None = Field(
+    system: ShortText | None = Field(
         None, description="URI of the identifier system, such as https://fhir.nhs.uk/Id/sds-user-id"
     )
-    value: Line = Field(description="The identifier itself")
+    value: ShortText = Field(description="The identifier itself")
 
 
-class Coding(Frozen):
+class Coding(Immutable):
     """A code with the system that defines it (FHIR Coding)."""
 
-    system: Line = Field(description="URI of the code system, such as http://snomed.info/sct")
-    code: Line = Field(description="The code")
-    display: Line | None = Field(None, description="Its words, as the sender gave them")
+    system: ShortText = Field(description="URI of the code system, such as http://snomed.info/sct")
+    code: ShortText = Field(description="The code")
+    display: ShortText | None = Field(None, description="Its words, as the sender gave them")
 
 
-class Organisation(Frozen):
+class Organisation(Immutable):
     """An organisation of health or local government."""
 
     ods: OdsCode | None = Field(None, description="ODS code (https://fhir.nhs.uk/Id/ods-organization-code)")
-    name: Line | None = Field(None, description="Name as the sender or the directory gives it")
+    name: ShortText | None = Field(None, description="Name as the sender or the directory gives it")
 
 
-class Sender(Frozen):
+class Sender(Immutable):
     """Whose system delivered the message: taken from the credential, never from the message."""
 
-    partner: PartnerId = Field(description="The partner in infra/directory/partners.yaml")
+    partner: PartnerId = Field(description="The partner in infra/reference_data/partners.yaml")
     organisation: Organisation = Field(description="Its organisation in that file")
 
 
@@ -85,23 +85,25 @@ ReferrerKind = Literal[
 ]
 
 
-class Referrer(Frozen):
+class Referrer(Immutable):
     """The professional or person who asked, and who therefore hears what happened."""
 
     kind: ReferrerKind = Field(description="What they are to the person: decides which feedback they hear")
     organisation: Organisation | None = Field(
         None, description="Their organisation; none for a carer, family or the person"
     )
-    name: Line | None = Field(None, description="Name of the professional or person who asked")
+    name: ShortText | None = Field(None, description="Name of the professional or person who asked")
     identifier: Identifier | None = Field(None, description="Professional identifier: GMC, GMP, NMC, SDS user")
-    phone: Line | None = Field(None, description="Where a hub may call them back")
+    phone: ShortText | None = Field(None, description="Where a hub may call them back")
 
 
-class Address(Frozen):
+class Address(Immutable):
     """Where the person lives."""
 
-    lines: tuple[Line, ...] = Field((), max_length=10, description="Address lines without the postcode")
-    postcode: Line | None = Field(None, description="Postcode in capitals with one blank, such as LE11 5AA (BS 7666)")
+    lines: tuple[ShortText, ...] = Field((), max_length=10, description="Address lines without the postcode")
+    postcode: ShortText | None = Field(
+        None, description="Postcode in capitals with one blank, such as LE11 5AA (BS 7666)"
+    )
     no_fixed_abode: bool = Field(
         False, description="True for a ZZ99 postcode or a coded 'no fixed abode' (SNOMED 224226001): a valid address"
     )
@@ -111,7 +113,7 @@ class Address(Frozen):
     district: OnsCode | None = Field(None, description="ONS district code as a council gave it")
 
 
-class Person(Frozen):
+class Person(Immutable):
     """Who the referral is for, as this sender described them."""
 
     nhs_number: NhsNumber | None = Field(
@@ -123,55 +125,57 @@ class Person(Frozen):
     local_ids: tuple[Identifier, ...] = Field(
         (), max_length=20, description="Identifiers of the sender, such as a hospital number"
     )
-    family_name: Line | None = Field(None, description="Family name (FHIR HumanName.family, HL7 PID-5.1)")
-    given_names: tuple[Line, ...] = Field((), max_length=10, description="Given names in order")
-    title: Line | None = Field(None, description="Title, such as Mrs")
+    family_name: ShortText | None = Field(None, description="Family name (FHIR HumanName.family, HL7 PID-5.1)")
+    given_names: tuple[ShortText, ...] = Field((), max_length=10, description="Given names in order")
+    title: ShortText | None = Field(None, description="Title, such as Mrs")
     birth_date: date | None = Field(None, description="Date of birth (ISO 8601)")
     gender: Literal["male", "female", "other", "unknown"] | None = Field(
         None, description="Administrative gender (FHIR AdministrativeGender)"
     )
     address: Address | None = Field(None, description="Where they live, or none where it was not given")
-    phone: Line | None = Field(None, description="Telephone number as given")
-    email: Line | None = Field(None, description="E-mail address as given")
-    language: Line | None = Field(None, description="Language they speak (BCP 47, or the sender's words)")
+    phone: ShortText | None = Field(None, description="Telephone number as given")
+    email: ShortText | None = Field(None, description="E-mail address as given")
+    language: ShortText | None = Field(None, description="Language they speak (BCP 47, or the sender's words)")
     interpreter_needed: bool | None = Field(None, description="Whether an interpreter is needed; none where not stated")
-    communication_needs: tuple[Line, ...] = Field(
+    communication_needs: tuple[ShortText, ...] = Field(
         (), max_length=20, description="Such as 'hard of hearing' (DCB1605 Accessible Information)"
     )
 
 
-class Contact(Frozen):
+class Contact(Immutable):
     """Somebody beside the person: next of kin, carer (FHIR Patient.contact, HL7 NK1)."""
 
-    name: Line | None = Field(None, description="Their name")
-    relationship: Line | None = Field(None, description="What they are to the person")
-    phone: Line | None = Field(None, description="Their telephone number")
+    name: ShortText | None = Field(None, description="Their name")
+    relationship: ShortText | None = Field(None, description="What they are to the person")
+    phone: ShortText | None = Field(None, description="Their telephone number")
 
 
-class HousingNeed(Frozen):
+class HousingNeed(Immutable):
     """One thing that is asked for. A referral names each service once."""
 
     service: ServiceCode = Field(
         description="Service that would meet this need, as a code of the Lightbulb service catalogue"
     )
-    text: Prose | None = Field(None, description="What the sender wrote about it")
+    text: LongText | None = Field(None, description="What the sender wrote about it")
     snomed: tuple[Coding, ...] = Field((), max_length=20, description="SNOMED CT codes that the sender gave for it")
 
 
-class Reason(Frozen):
+class Reason(Immutable):
     """Why the person was referred."""
 
     code: ReasonCode | None = Field(None, description="The service's own category")
-    text: Prose | None = Field(None, description="The sender's words")
+    text: LongText | None = Field(None, description="The sender's words")
     snomed: tuple[Coding, ...] = Field((), max_length=20, description="SNOMED CT codes that the sender gave")
 
 
-class HospitalStay(Frozen):
+class HospitalStay(Immutable):
     """What a hospital says of the stay. Kept from everybody but the hospital housing team."""
 
-    site: Line | None = Field(None, description="Site: ODS site code or the local name in infra/directory/hubs.yaml")
-    ward: Line | None = Field(None, description="Ward (HL7 PV1-3.1)")
-    bed: Line | None = Field(None, description="Room and bed (HL7 PV1-3.2, 3.3)")
+    site: ShortText | None = Field(
+        None, description="Site: ODS site code or the local name in infra/reference_data/hubs.yaml"
+    )
+    ward: ShortText | None = Field(None, description="Ward (HL7 PV1-3.1)")
+    bed: ShortText | None = Field(None, description="Room and bed (HL7 PV1-3.2, 3.3)")
     admitted_on: date | None = Field(None, description="Date of admission (HL7 PV1-44)")
     pathway: Literal[0, 1, 2, 3] | None = Field(
         None, description="Discharge pathway: 0 home, 1 home with support, 2 bedded rehabilitation, 3 long-term care"
@@ -187,7 +191,7 @@ class HospitalStay(Frozen):
     )
 
 
-class GrantProgress(Frozen):
+class GrantProgress(Immutable):
     """How far a disabled facilities grant has come, as a council reports it."""
 
     category: Literal["A", "B", "C"] | None = Field(
@@ -201,15 +205,15 @@ class GrantProgress(Frozen):
     completion_on: date | None = Field(None, description="Works certified complete")
 
 
-class Consent(Frozen):
+class Consent(Immutable):
     """One consent of the person: yes, no, or nobody recorded it."""
 
     answer: Literal["yes", "no", "not-recorded"] = Field("not-recorded", description="What the person said")
     on: date | None = Field(None, description="When they said it")
-    by: Line | None = Field(None, description="Who recorded it")
+    by: ShortText | None = Field(None, description="Who recorded it")
 
 
-class Consents(Frozen):
+class Consents(Immutable):
     """Three separate questions; none is inferred from another."""
 
     referral: Consent = Field(Consent(), description="To share with the housing authority and to be contacted")
@@ -217,37 +221,39 @@ class Consents(Frozen):
     evaluation: Consent = Field(Consent(), description="To use the outcome in evaluating the service")
 
 
-class RiskFlag(Frozen):
+class RiskFlag(Immutable):
     """A warning for whoever visits. Never leaves in feedback."""
 
-    code: Line = Field(
+    code: ShortText = Field(
         description="BaRS flag category (https://fhir.nhs.uk/CodeSystem/flag-categories-bars), SNOMED code or local code"
     )
-    text: Prose | None = Field(None, description="The sender's words")
+    text: LongText | None = Field(None, description="The sender's words")
 
 
-class Attachment(Frozen):
+class Attachment(Immutable):
     """A document that came with the referral. It stays in intake; the holder hub fetches it by an authorised GET."""
 
-    reference: Line = Field(description="Where intake serves it: /attachments/{reference}")
+    reference: ShortText = Field(description="Where intake serves it: /attachments/{reference}")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of its bytes")
     size: Annotated[int, Field(ge=0)] = Field(description="Bytes")
-    media_type: Line | None = Field(None, description="Media type as the sender gave it (RFC 6838)")
-    title: Line | None = Field(None, description="Its title")
+    media_type: ShortText | None = Field(None, description="Media type as the sender gave it (RFC 6838)")
+    title: ShortText | None = Field(None, description="Its title")
 
 
-class MessageIdentity(Frozen):
+class MessageIdentity(Immutable):
     """Which message of the sender this is."""
 
     format: Literal["bars-fhir", "hl7v2", "form", "council-csv"] = Field(description="The translator that read it")
-    message_id: Line = Field(
+    message_id: ShortText = Field(
         description="The sender's identifier of the message: Bundle.id, MSH-10, form reference, row reference"
     )
-    referral_id: Line = Field(description="The sender's identifier of the referral: with the partner, its identity")
+    referral_id: ShortText = Field(
+        description="The sender's identifier of the referral: with the partner, its identity"
+    )
     sent_at: AwareDatetime | None = Field(None, description="When the sender made it, by the sender's own clock")
 
 
-class Referral(Frozen):
+class Referral(Immutable):
     """The canonical data model: what every format is translated into, and what every event carries."""
 
     message: MessageIdentity = Field(description="Which message this is")

@@ -16,8 +16,8 @@ import psutil
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.messaging import telemetry
-from services.messaging.settings import Settings
+from services.runtime import logs
+from services.runtime.settings import Settings
 
 PERSONAL = re.compile(r"\b999[ -]?\d{3}[ -]?\d{4}\b|CANARY[A-Z]*|Canary[a-z]+")
 
@@ -30,11 +30,11 @@ def log_everything(file: Path) -> None:
     )
     terminal, sys.stderr = sys.stderr, file.open("w")
     try:
-        telemetry.configure("tests", chosen)
+        logs.configure("tests", chosen)
     finally:
         sys.stderr = terminal
     structlog.contextvars.clear_contextvars()
-    for name in telemetry.QUIET:
+    for name in logs.QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 

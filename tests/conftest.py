@@ -14,9 +14,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from infra.embedded import providers
-from infra.embedded.providers import Provided
-from infra.migrations import migrate
+from infra.database.migrations import migrate
+from infra.local.embedded import providers
+from infra.local.embedded.providers import Provided
 from tests import canaries
 from tests.traced import Traces, traces_of
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The walks take longest: where two workers share the run, they begin first."""
-    items.sort(key=lambda item: item.path.parent.name != "walk")
+    items.sort(key=lambda item: (item.path.parent.name != "end_to_end", item.path.name == "test_no_personal_data.py"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,7 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByInstallation(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "walk" if nodeid.startswith("tests/walk/") else str(super()._split_scope(nodeid))
+            return "end_to_end" if nodeid.startswith("tests/end_to_end/") else str(super()._split_scope(nodeid))
 
     return ByInstallation(config, log) if config.getvalue("dist") == "loadfile" else None
 

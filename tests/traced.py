@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.messaging import tracing
-from services.messaging.spans import Recorder
+from services.runtime import tracing
+from services.runtime.otel import OtelRecorder
 from tests import canaries
 
 SENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -26,7 +26,7 @@ class Traces:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
         self._kept = InMemorySpanExporter()
-        self.recorder = Recorder("tests", SimpleSpanProcessor(self._kept))
+        self.recorder = OtelRecorder("tests", SimpleSpanProcessor(self._kept))
 
     @property
     def ended(self) -> list[ReadableSpan]:

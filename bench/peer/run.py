@@ -15,13 +15,13 @@ from pathlib import Path
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient
 
-from infra import installation
-from infra.embedded import kept
+from infra.local import installation
+from infra.local.embedded import ports_and_secrets
 from services.intake import app as intake
-from services.messaging.settings import Settings
 from services.notifier import app as notifier
-from services.partners import Access, Deployment, hash_of
+from services.reference.partners import Deployment, PartnerCredentials, hash_of
 from services.router import app as router
+from services.runtime.settings import Settings
 
 MODULES = {"intake": intake.__name__, "router": router.__name__, "notifier": notifier.__name__}
 PRACTICE = "gp-alder-lane"
@@ -58,7 +58,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Files:
+class PeerFiles:
     """What the services read: the reviewed directory, deployment.yaml and the secret."""
 
     directory: Path
@@ -66,23 +66,23 @@ class Files:
     secret: Path
 
 
-def write_files(folder: Path, benchmark: Benchmark) -> Files:
+def write_files(folder: Path, benchmark: Benchmark) -> PeerFiles:
     """Write the files of an installation whose practice shows TOKEN and receives feedback at the benchmark's sink."""
-    files = Files(folder / "directory", folder / "deployment.yaml", folder / "secret")
+    files = PeerFiles(folder / "directory", folder / "deployment.yaml", folder / "secret")
     shutil.copytree(installation.DIRECTORY, files.directory)
     partners_file = files.directory / "partners.yaml"
     partners = yaml.safe_load(partners_file.read_text())
     practice = next(partner for partner in partners["partners"] if partner["id"] == PRACTICE)
     practice["conformance"] = benchmark.conformance
     partners_file.write_text(yaml.safe_dump(partners))
-    access = Access(token_sha256=(hash_of(TOKEN),), feedback_url=benchmark.sink_url)
+    access = PartnerCredentials(token_sha256=(hash_of(TOKEN),), feedback_url=benchmark.sink_url)
     deployment = Deployment(partners={PRACTICE: access})
     files.deployment.write_text(yaml.safe_dump(deployment.model_dump(mode="json", exclude_defaults=True)))
-    kept.secret(files.secret)
+    ports_and_secrets.secret(files.secret)
     return files
 
 
-def settings(files: Files, benchmark: Benchmark, *, http_port: int, metrics_port: int) -> Settings:
+def settings(files: PeerFiles, benchmark: Benchmark, *, http_port: int, metrics_port: int) -> Settings:
     """Return the settings of one process."""
     return Settings(
         database=benchmark.database,
@@ -93,7 +93,7 @@ def settings(files: Files, benchmark: Benchmark, *, http_port: int, metrics_port
         replication=1,
         log_level="WARNING",
         messages_per_second=100_000,
-        http_host=kept.HOST,
+        http_host=ports_and_secrets.HOST,
         http_port=http_port,
         metrics_port=metrics_port,
     )
@@ -120,10 +120,10 @@ async def delete_topics(kafka: str) -> None:
         await admin.close()
 
 
-def start(files: Files, benchmark: Benchmark, processes: Processes) -> None:
+def start(files: PeerFiles, benchmark: Benchmark, processes: Processes) -> None:
     """Start every process into `processes`; return when all are ready."""
     names = [(service, number) for service, count in benchmark.each.items() for number in range(1, count + 1)]
-    ports = kept.free_ports(len(names))
+    ports = ports_and_secrets.free_ports(len(names))
     for (service, number), metrics_port in zip(names, ports, strict=True):
         name = service if benchmark.each[service] == 1 else f"{service}{number}"
         http_port = benchmark.loop_port if service == "intake" else 0
@@ -131,7 +131,7 @@ def start(files: Files, benchmark: Benchmark, processes: Processes) -> None:
         processes[name] = subprocess.Popen(
             [sys.executable, "-m", MODULES[service]], env=environment(config), stdout=sys.stderr
         )
-    installation.until_ready([f"http://{kept.HOST}:{port}" for port in ports])
+    installation.until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in ports])
 
 
 def first_to_end(processes: Processes) -> str:

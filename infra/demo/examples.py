@@ -8,48 +8,50 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.case import CaseStatus, RoutingReason
-from schemas.model import HubId, Line, PartnerId, Written
+from schemas.model import HubId, PartnerId, ShortText, StrictInput
 from schemas.referral import ServiceCode
-from services import reviewed
-from services.messaging.settings import CHECKOUT
-from services.reviewed import Code
+from services.reference import yaml_files
+from services.reference.yaml_files import Code
+from services.runtime.settings import CHECKOUT
 
 EXAMPLES = CHECKOUT / "examples"
 
 
-class ExampleFault(Exception):
+class ExampleError(Exception):
     """An expected file is wrong; the text says which, where and how."""
 
 
-class Act(Written):
+class VisitAction(StrictInput):
     """One thing that the simulated hub does after its visit."""
 
     service: ServiceCode
-    action: Line
-    provider: Line = "Lightbulb"
+    action: ShortText
+    provider: ShortText = "Lightbulb"
 
 
-class Step(Written):
+class ExampleStep(StrictInput):
     """One file that is sent, and the answer that its sender must get."""
 
-    send: Line = Field(description="File beside the expected file")
+    send: ShortText = Field(description="File beside the expected file")
     by: PartnerId = Field(description="Partner who sends it")
     answer: Literal["accepted", "duplicate", "in part", "conflict", "refused", "not allowed"] = Field(
         description="What the answer must say; 'in part' where rows of a CSV were refused"
     )
     said: Code | None = Field(None, description="How it must be said: an HTTP status, or HL7's AA, CA, AE")
     fault: Code | None = Field(None, description="Kind of fault that a refusal must name; for HL7 the error code")
-    place: Line | None = Field(None, description="Where a refusal must say that the fault is")
-    rows: dict[Line, int] = Field({}, description="CSV: how many rows had which outcome; any other had none")
-    columns: dict[Code, Line] = Field({}, description="CSV: by reference of a refused row, the column that is at fault")
-    after: Line | None = Field(None, description="Sent only once the sender of a file (`of`) has heard this of it")
-    of: Line | None = Field(None, description="Which file `after` speaks of; the first where it is not said")
+    place: ShortText | None = Field(None, description="Where a refusal must say that the fault is")
+    rows: dict[ShortText, int] = Field({}, description="CSV: how many rows had which outcome; any other had none")
+    columns: dict[Code, ShortText] = Field(
+        {}, description="CSV: by reference of a refused row, the column that is at fault"
+    )
+    after: ShortText | None = Field(None, description="Sent only once the sender of a file (`of`) has heard this of it")
+    of: ShortText | None = Field(None, description="Which file `after` speaks of; the first where it is not said")
 
 
-class End(Written):
+class ExpectedOutcome(StrictInput):
     """What one referral must end in, as hubs and recipients see it."""
 
-    of: Line = Field(description="The file that made the referral; of a CSV file#reference")
+    of: ShortText = Field(description="The file that made the referral; of a CSV file#reference")
     hub: HubId | None = Field(None, description="The hub whose own system holds it; none where no hub may hear of it")
     follow_on: HubId | None = Field(None, description="The hub, or authority elsewhere, that gets it after the stay")
     hubs: tuple[HubId, ...] | None = Field(
@@ -58,13 +60,15 @@ class End(Written):
     stay: tuple[HubId, ...] = Field((), description="Hubs that are told of a stay in hospital; no other may be")
     why: tuple[RoutingReason, ...] = Field((), description="Why that hub")
     case: CaseStatus = Field(description="Status of its case")
-    hub_hears: tuple[Line, ...] = Field((), description="Events that the hub hears, in this order, others between")
-    grant: dict[Line, Code] = Field({}, description="What the hub reads of a grant: category, and date of each stage")
+    hub_hears: tuple[ShortText, ...] = Field((), description="Events that the hub hears, in this order, others between")
+    grant: dict[ShortText, Code] = Field(
+        {}, description="What the hub reads of a grant: category, and date of each stage"
+    )
     provisional: bool = Field(False, description="True where the hub is told to check who it is first")
-    heard: dict[PartnerId, tuple[Line, ...]] = Field(
+    heard: dict[PartnerId, tuple[ShortText, ...]] = Field(
         {}, description="By partner: all that it hears, in order; 'status accepted' is a status-only message"
     )
-    done: dict[PartnerId, tuple[Line, ...]] = Field(
+    done: dict[PartnerId, tuple[ShortText, ...]] = Field(
         {},
         description="By partner: what it hears was done, each action (or service, where only that is told), any order",
     )
@@ -75,20 +79,24 @@ class End(Written):
         return self.of.partition("#")[0]
 
 
-class Expected(Written):
+class Expected(StrictInput):
     """An expected file."""
 
-    who: Line
-    shows: Line = Field(description="What the example is there for")
+    who: ShortText
+    shows: ShortText = Field(description="What the example is there for")
     order: int = Field(100, description="Where it stands in the demo's table; among equals by name")
-    fold: Line | None = Field(None, description="In the demo's table one line stands for all examples with these words")
+    fold: ShortText | None = Field(
+        None, description="In the demo's table one line stands for all examples with these words"
+    )
     cases: int | None = Field(None, description="How many cases the referrals of `ends` make")
-    visits: dict[str, tuple[Act, ...]] = Field({}, description="By file: what the simulated hub's visit leads to")
-    steps: tuple[Step, ...] = Field(min_length=1)
-    ends: tuple[End, ...] = ()
+    visits: dict[str, tuple[VisitAction, ...]] = Field(
+        {}, description="By file: what the simulated hub's visit leads to"
+    )
+    steps: tuple[ExampleStep, ...] = Field(min_length=1)
+    ends: tuple[ExpectedOutcome, ...] = ()
 
 
-class Example(Written):
+class Example(StrictInput):
     """An example with its name and folder."""
 
     name: str
@@ -101,19 +109,19 @@ class Example(Written):
 
 def load(folder: Path = EXAMPLES) -> list[Example]:
     """Every example, in the order that its file gives. Raises ExampleFault with every fault."""
-    found: list[Example] = []
-    faults: list[str] = []
+    examples: list[Example] = []
+    errors: list[str] = []
     for file in sorted(folder.glob("*.expected.yaml")):
         try:
-            expected = reviewed.load(file, Expected).value
-        except reviewed.Faulty as faulty:
-            faults.append(str(faulty))
+            expected = yaml_files.load(file, Expected).value
+        except yaml_files.ConfigError as error:
+            errors.append(str(error))
             continue
-        found.append(Example(name=file.name.removesuffix(".expected.yaml"), folder=folder, expected=expected))
-        faults += [f"{file}: there is no file {name}" for name in _missing(found[-1])]
-    if faults or not found:
-        raise ExampleFault("\n".join(faults) or f"no example in {folder}")
-    return sorted(found, key=lambda example: (example.expected.order, example.name))
+        examples.append(Example(name=file.name.removesuffix(".expected.yaml"), folder=folder, expected=expected))
+        errors += [f"{file}: there is no file {name}" for name in _missing(examples[-1])]
+    if errors or not examples:
+        raise ExampleError("\n".join(errors) or f"no example in {folder}")
+    return sorted(examples, key=lambda example: (example.expected.order, example.name))
 
 
 def _missing(example: Example) -> Iterator[str]:

@@ -17,17 +17,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from infra import installation, running, send
-from infra.demo import examples as reviewed
-from infra.demo import show
-from infra.demo.examples import Example, Step
-from infra.demo.seen import Seen, differences, reference_of
-from infra.demo.watch import Watch
-from infra.embedded import kept
-from infra.embedded.supervisor import Happened
-from infra.installation import Installation, Plan
-from services import partners
-from services.messaging.settings import CHECKOUT
+from infra.demo import examples as example_files
+from infra.demo import table
+from infra.demo.collectors import ObservationCollector
+from infra.demo.examples import Example, ExampleStep
+from infra.demo.observations import Observations, differences, reference_of
+from infra.local import installation, up
+from infra.local.embedded import ports_and_secrets
+from infra.local.embedded.supervisor import ProcessEvent
+from infra.local.installation import Installation, Plan
+from infra.partner_simulators import send
+from services.reference import partners
+from services.runtime.settings import CHECKOUT
 
 GP = "gp-alder-lane"
 """The practice whose system takes feedback over HTTP."""
@@ -47,94 +48,98 @@ HUBS = (
 """Every hub works its cases to the end, except Melton, whose visits are booked for later, and the hospital teams, who hold a case until
 the hospital tells of a discharge."""
 
-LONGEST = 150.0
-QUIET = 12.0
-SETTLED = 1.5
+TIMEOUT_SECONDS = 150.0
+QUIET_SECONDS = 12.0
+STABLE_SECONDS = 1.5
 """Seconds: for all of it; without anything new before we give up; and after the last was as expected."""
 
 WIDE = 150
 """Columns of the table where there is no screen to fit it to."""
 
-HERE = Path(__file__).parent
+SIMULATORS = Path(__file__).parents[1] / "partner_simulators"
 
 
 @dataclass
-class Show:
+class DemoRun:
     """One run: what was answered, and what was seen."""
 
     running: Installation
     examples: Sequence[Example]
-    watch: Watch
-    answers: dict[str, dict[int, send.Answer]] = field(default_factory=dict)
+    watch: ObservationCollector
+    answers: dict[str, dict[int, send.SendResult]] = field(default_factory=dict)
 
     @property
-    def seen(self) -> Seen:
-        return self.watch.seen
+    def observations(self) -> Observations:
+        return self.watch.observations
 
     def is_as_expected(self) -> bool:
-        return not show.reasons(self.examples, self.answers, self.seen)
+        return not table.reasons(self.examples, self.answers, self.observations)
 
     async def play(self, example: Example) -> None:
         """Send an example's files, each once what it waits for was heard."""
-        given = self.answers.setdefault(example.name, {})
+        results = self.answers.setdefault(example.name, {})
         for number, step in enumerate(example.expected.steps):
-            await self._until_heard(example, step)
-            given[number] = await self._sent(example, step)
-            self.seen.changes += 1
+            await self._wait_for_feedback(example, step)
+            results[number] = await self._sent(example, step)
+            self.observations.changes += 1
 
-    async def _sent(self, example: Example, step: Step) -> send.Answer:
+    async def _sent(self, example: Example, step: ExampleStep) -> send.SendResult:
         """The answer to a file; sent again, as a partner's system would, where nobody could take it. A duplicate is then what we sent."""
-        again = False
+        is_resend = False
         while True:
             [answer] = await send.send([example.file(step.send)], step.by, self.running.addresses)
             if answer.outcome != "unavailable":
-                return replace(answer, outcome="accepted") if again and answer.outcome == "duplicate" else answer
-            again = True
+                return replace(answer, outcome="accepted") if is_resend and answer.outcome == "duplicate" else answer
+            is_resend = True
             await asyncio.sleep(1)
 
-    async def _until_heard(self, example: Example, step: Step) -> None:
+    async def _wait_for_feedback(self, example: Example, step: ExampleStep) -> None:
         """Until the sender of the file that the step speaks of has heard what it says."""
         of = step.of or example.expected.steps[0].send
         by = next(one.by for one in example.expected.steps if one.send == of)
         while step.after is not None:
-            path = self.seen.paths.get(reference_of(example, of, self.answers[example.name]) or "")
-            if path and step.after in {told.words for told in path.heard_by(by)}:
+            path = self.observations.paths.get(reference_of(example, of, self.answers[example.name]) or "")
+            if path and step.after in {feedback.label for feedback in path.feedbacks_for(by)}:
                 return
             await asyncio.sleep(0.1)
 
     async def until_ended(self) -> None:
         """Returns when everything is as expected and stays so, when nothing new comes any more, or when time is up."""
-        end = time.monotonic() + LONGEST
+        end = time.monotonic() + TIMEOUT_SECONDS
         changes, since = -1, time.monotonic()
         while time.monotonic() < end:
-            if self.seen.changes != changes:
-                changes, since = self.seen.changes, time.monotonic()
+            if self.observations.changes != changes:
+                changes, since = self.observations.changes, time.monotonic()
             quiet = time.monotonic() - since
-            if quiet > QUIET or (quiet > SETTLED and self.is_as_expected()):
+            if quiet > QUIET_SECONDS or (quiet > STABLE_SECONDS and self.is_as_expected()):
                 await self.watch.sweep()
-                if self.seen.changes == changes:
+                if self.observations.changes == changes:
                     return
             await asyncio.sleep(0.1)
 
 
-def run(*, keep: bool, details: bool, console: Console, folder: Path = reviewed.EXAMPLES) -> int:
+def run(*, keep: bool, details: bool, console: Console, folder: Path = example_files.EXAMPLES) -> int:
     """0 where every example ended as its file says; 1 otherwise, with what is different. Nothing keeps running, unless asked to."""
-    examples = reviewed.load(folder)
+    examples = example_files.load(folder)
     started = time.monotonic()
 
     def report(doing: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False)
 
-    def happened(event: Happened) -> None:
+    def on_event(event: ProcessEvent) -> None:
         if event.is_unexpected:
             console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False)
 
-    gp_port = kept.free_ports(1)[0]
-    plan = Plan(installation.throw_away_folder(), ephemeral=True, feedback_urls={GP: f"http://{kept.HOST}:{gp_port}/"})
-    everything = installation.start(plan, report, happened)
+    gp_port = ports_and_secrets.free_ports(1)[0]
+    plan = Plan(
+        installation.temporary_folder(),
+        ephemeral=True,
+        feedback_urls={GP: f"http://{ports_and_secrets.HOST}:{gp_port}/"},
+    )
+    everything = installation.start(plan, report, on_event)
     try:
         report("starting the hubs' systems and the GP's system, which speak only Kafka and HTTP")
-        start_beside(everything, examples, gp_port)
+        start_simulators(everything, examples, gp_port)
         report(f"sending {len(examples)} examples from {_short(folder)}")
         code = asyncio.run(perform(everything, examples, console, details=details))
         report("done" if code == 0 else "not everything was as the files say")
@@ -147,7 +152,7 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = reviewed.
 
 def _keep(everything: Installation, console: Console) -> None:
     """Say where everything is, and wait for Ctrl-C."""
-    running.say_where(everything, console)
+    up.print_addresses(everything, console)
     for what, file in (("hubs", "hubs.jsonl"), ("GP's system", "gp.jsonl")):
         console.print(
             f"  what the simulated {what} heard: {everything.plan.data / file}", highlight=False, soft_wrap=True
@@ -160,18 +165,18 @@ def _short(folder: Path) -> str:
     return str(folder.relative_to(CHECKOUT)) if folder.is_relative_to(CHECKOUT) else str(folder)
 
 
-def start_beside(everything: Installation, examples: Sequence[Example], gp_port: int) -> None:
+def start_simulators(everything: Installation, examples: Sequence[Example], gp_port: int) -> None:
     """The simulated hubs in one process and the GP's system in another: started from their files, as strangers would."""
     data = everything.plan.data
-    (data / "visits.json").write_text(json.dumps(reviewed.visits(list(examples))))
+    (data / "visits.json").write_text(json.dumps(example_files.visits(list(examples))))
     hubs = [word for hub in HUBS for word in ("--hub", hub)]
     files = ["--log", str(data / "hubs.jsonl"), "--visits", str(data / "visits.json")]
     kafka = ["--kafka", everything.addresses["kafka"]]
-    everything.run_beside("simulated-hubs", [sys.executable, str(HERE / "hub.py"), *kafka, *hubs, *files])
+    everything.start_process("simulated-hubs", [sys.executable, str(SIMULATORS / "hub.py"), *kafka, *hubs, *files])
     token = ["--token-file", str(data / f"feedback-token-{GP}")]
     inbox = ["--inbox", str(data / "gp.jsonl"), "--fail-first", "3"]
     endpoint = ["--port", str(gp_port), *token, *inbox]
-    everything.run_beside("simulated-gp-system", [sys.executable, str(HERE / "gp_system.py"), *endpoint])
+    everything.start_process("simulated-gp-system", [sys.executable, str(SIMULATORS / "gp_system.py"), *endpoint])
 
 
 async def perform(
@@ -179,9 +184,9 @@ async def perform(
 ) -> int:
     """Send the examples to a running installation, and show what comes of them."""
     data = everything.plan.data
-    known = partners.load(everything.plan.directory, None)
-    watch = Watch(everything.addresses, data / "hubs.jsonl", data / "gp.jsonl", GP, list(known))
-    performance = Show(everything, examples, watch)
+    all_partners = partners.load(everything.plan.directory, None)
+    watch = ObservationCollector(everything.addresses, data / "hubs.jsonl", data / "gp.jsonl", GP, list(all_partners))
+    performance = DemoRun(everything, examples, watch)
     watching = asyncio.create_task(watch.run())
     playing = [asyncio.create_task(performance.play(example)) for example in examples]
     try:
@@ -194,13 +199,15 @@ async def perform(
         for task in (watching, *playing):
             task.cancel()
         await asyncio.gather(watching, *playing, return_exceptions=True)
-    return _say(performance, console, details=details)
+    return _print_result(performance, console, details=details)
 
 
 @contextlib.asynccontextmanager
-async def _drawing(performance: Show, console: Console) -> AsyncIterator[None]:
+async def _drawing(performance: DemoRun, console: Console) -> AsyncIterator[None]:
     """The table, live, where there is a screen; elsewhere a line for each example that ends as it should."""
-    drawing = asyncio.create_task(_draw(performance, console) if console.is_terminal else _tell(performance, console))
+    drawing = asyncio.create_task(
+        _draw(performance, console) if console.is_terminal else _print_progress(performance, console)
+    )
     try:
         yield
     finally:
@@ -208,35 +215,38 @@ async def _drawing(performance: Show, console: Console) -> AsyncIterator[None]:
         await asyncio.gather(drawing, return_exceptions=True)
 
 
-async def _draw(performance: Show, console: Console) -> None:
+async def _draw(performance: DemoRun, console: Console) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            drawn = show.page(performance.examples, performance.answers, performance.seen, final=False)
+            drawn = table.page(performance.examples, performance.answers, performance.observations, final=False)
             live.update(drawn, refresh=True)
             await asyncio.sleep(0.25)
 
 
-async def _tell(performance: Show, console: Console) -> None:
+async def _print_progress(performance: DemoRun, console: Console) -> None:
     waiting = list(performance.examples)
     while waiting:
         for example in list(waiting):
             answers = performance.answers.get(example.name, {})
-            if answers and not differences(example, answers, performance.seen):
+            if answers and not differences(example, answers, performance.observations):
                 waiting.remove(example)
                 console.print(f"  {example.name}: as its file says", highlight=False)
         await asyncio.sleep(0.25)
 
 
-def _say(performance: Show, console: Console, *, details: bool) -> int:
-    examples, answers, seen = performance.examples, performance.answers, performance.seen
+def _print_result(performance: DemoRun, console: Console, *, details: bool) -> int:
+    examples, answers, observations = performance.examples, performance.answers, performance.observations
     if details:
         for example in examples:
             console.print(
-                *show.steps(example, answers.get(example.name, {}), seen), sep="\n", highlight=False, soft_wrap=True
+                *table.steps(example, answers.get(example.name, {}), observations),
+                sep="\n",
+                highlight=False,
+                soft_wrap=True,
             )
     page = console if console.is_terminal else Console(file=console.file, width=max(console.width, WIDE))
-    page.print(show.page(examples, answers, seen, final=True))
-    wrong = show.reasons(examples, answers, seen)
-    for line in wrong:
+    page.print(table.page(examples, answers, observations, final=True))
+    failures = table.reasons(examples, answers, observations)
+    for line in failures:
         console.print(f"[red]{escape(line)}[/red]", highlight=False, soft_wrap=True)
-    return 1 if wrong else 0
+    return 1 if failures else 0

@@ -1,6 +1,6 @@
 """Intake: many formats in, one language out. Wires the service, and runs it: HTTP, MLLP, the shared commits, the relay.
 
-`python -m services.intake.app`, with the settings of services/messaging/settings.py.
+`python -m services.intake.app`, with the settings of services/runtime/settings.py.
 """
 
 import asyncio
@@ -13,42 +13,45 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from schemas import topics
-from services import directory, partners, reviewed
-from services.intake import councils, openapi, reads, receive, store, web
-from services.intake.batching import Batching
-from services.intake.doors import HTTP_BOUNDS
-from services.intake.mllp import Mllp
-from services.intake.rates import Rates
+from services.intake import accept, store
+from services.intake.csv_upload import endpoint
+from services.intake.group_commit import GroupCommit
+from services.intake.http import messages, openapi, read_api
+from services.intake.mllp.access import HTTP_LIMITS
+from services.intake.mllp.server import Mllp
+from services.intake.rate_limiter import RateLimiter
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
-from services.messaging import broker, database, health, process
+from services.messaging import broker
 from services.messaging.outbox import Relay
-from services.messaging.settings import Settings
-from services.messaging.sight import Sight
-from services.messaging.watchdog import Watchdog
+from services.reference import directory, partners, yaml_files
+from services.runtime import database, health, process
+from services.runtime.backlog import BacklogMonitor
+from services.runtime.settings import Settings
+from services.runtime.watchdog import Watchdog
 
 ROUTES = [
-    Route("/fhir/$process-message", web.bars_message, methods=["POST"]),
-    Route("/fhir/metadata", reads.metadata, methods=["GET"]),
-    Route("/fhir/{rest:path}", reads.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-    Route("/hl7v2", web.hl7v2_message, methods=["POST"]),
-    Route("/councils/{council}/referrals", councils.referrals, methods=["POST"]),
-    Route("/forms/{form}", web.filled_form, methods=["POST"]),
-    Route("/forms/{form}/schema", reads.form_schema, methods=["GET"]),
-    Route("/attachments/{reference}", reads.attachment, methods=["GET"]),
-    Route("/openapi.json", reads.document, methods=["GET"]),
+    Route("/fhir/$process-message", messages.bars_message, methods=["POST"]),
+    Route("/fhir/metadata", read_api.metadata, methods=["GET"]),
+    Route("/fhir/{rest:path}", read_api.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    Route("/hl7v2", messages.hl7v2_message, methods=["POST"]),
+    Route("/councils/{council}/referrals", endpoint.referrals, methods=["POST"]),
+    Route("/forms/{form}", messages.form_submission, methods=["POST"]),
+    Route("/forms/{form}/schema", read_api.form_schema, methods=["GET"]),
+    Route("/attachments/{reference}", read_api.attachment, methods=["GET"]),
+    Route("/openapi.json", read_api.document, methods=["GET"]),
 ]
 
 
-def create(intake: receive.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
+def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
     """The ASGI application. It is ready where the database is: without Kafka, referrals are accepted and wait."""
-    beside = health.routes(engine, with_metrics=with_metrics)
+    health_routes = health.routes(engine, with_metrics=with_metrics)
     app = Starlette(
-        routes=[*ROUTES, *beside],
-        middleware=[Middleware(health.Counted)],
-        exception_handlers=dict.fromkeys((404, 405), reads.no_such_address),
+        routes=[*ROUTES, *health_routes],
+        middleware=[Middleware(health.StatusCounterMiddleware)],
+        exception_handlers=dict.fromkeys((404, 405), read_api.no_such_address),
     )
     app.state.intake = intake
-    app.state.document = cache(partial(openapi.made, intake, [route.path for route in (*ROUTES, *beside)]))
+    app.state.document = cache(partial(openapi.made, intake, [route.path for route in (*ROUTES, *health_routes)]))
     app.state.engine = engine
     app.state.started_at = datetime.now(UTC)
     return app
@@ -68,51 +71,53 @@ async def serve(chosen: Settings) -> None:
 
 async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
     relay = Relay(engine, "intake", chosen.kafka, idempotent=chosen.kafka_idempotent)
-    batching = Batching(engine, secret, relay)
-    intake = _intake(chosen, batching, secret)
+    group_commit = GroupCommit(engine, secret, relay)
+    intake = _intake(chosen, group_commit, secret)
     mllp = Mllp(intake)
     await mllp.open(chosen)
     watchdog = Watchdog(
-        Sight(chosen, "intake", quarantine=False), [relay.loop(), batching.loop()], seconds=chosen.stall_seconds
+        BacklogMonitor(chosen, "intake", quarantine=False),
+        [relay.loop(), group_commit.loop()],
+        seconds=chosen.stall_seconds,
     )
     apart = chosen.metrics_port is not None
-    server = process.server(create(intake, engine, with_metrics=not apart), HTTP_BOUNDS)
-    relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(batching.run())
+    server = process.server(create(intake, engine, with_metrics=not apart), HTTP_LIMITS)
+    relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(group_commit.run())
     serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
-    beside = [asyncio.create_task(watchdog.run())]
+    background = [asyncio.create_task(watchdog.run())]
     if apart:
         pages = Starlette(routes=health.routes(engine))
-        beside.append(asyncio.create_task(process.answer_apart(pages, chosen)))
+        background.append(asyncio.create_task(process.answer_apart(pages, chosen)))
     ended: set[asyncio.Task[None]] = set()
     try:
-        ended, _ = await asyncio.wait({serving, committing, relaying, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait({serving, committing, relaying, *background}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         intake.stopping.set()
         server.should_exit = True
         await asyncio.gather(serving, mllp.stop())
-        batching.close()
+        group_commit.close()
         await committing
-        for task in (relaying, *beside):
+        for task in (relaying, *background):
             task.cancel()
-        await asyncio.gather(relaying, *beside, return_exceptions=True)
+        await asyncio.gather(relaying, *background, return_exceptions=True)
     for task in ended:
         task.result()
 
 
-def _intake(chosen: Settings, batching: Batching, secret: bytes) -> receive.Intake:
+def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accept.Intake:
     services = directory.catalogue(chosen.directory)
-    return receive.Intake(
+    return accept.Intake(
         partners=partners.load(chosen.directory, chosen.deployment),
-        batching=batching,
+        group_commit=group_commit,
         secret=secret,
         max_body_bytes=chosen.max_body_bytes,
         bars=bars_fhir.translator(services),
         forms=form.load(chosen.directory / "forms", services),
         hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2", services)),
         councils=council_csv.load(chosen.directory / "councils", services),
-        rates=Rates(chosen.messages_per_second),
+        rate_limiter=RateLimiter(chosen.messages_per_second),
     )
 
 
 if __name__ == "__main__":
-    process.run("intake", serve, store.AnotherSecret, reviewed.Faulty)
+    process.run("intake", serve, store.AnotherSecret, yaml_files.ConfigError)

@@ -1,7 +1,7 @@
 """Every limit of intake in one place: bytes, seconds and numbers. Two more are settings: the largest body or frame
 (LIGHTBULB_MAX_BODY_BYTES), and how fast each partner may send (LIGHTBULB_MESSAGES_PER_SECOND).
 
-docs/limits.md is made from this file: `python -m infra.limits_page`.
+docs/limits.md is made from this file: `python -m infra.docgen.limits_page`.
 """
 
 # ---- each partner ---------------------------------------------------------------------------------------------------
@@ -10,10 +10,10 @@ BURST_SECONDS = 10.0
 """What a partner that was quiet may send at once: as much as it may send in so many seconds. A queue that an outage left
 goes through as fast as it may. Beyond: 429 over HTTP; over MLLP the next frame is read later, and nothing is refused."""
 
-IN_HAND = 400
+IN_FLIGHT = 400
 """Requests of one partner that one process has in hand over HTTP, each with its body in memory. Beyond: 429."""
 
-TOO_FAST_SECONDS = 1
+RATE_LIMIT_RETRY_SECONDS = 1
 """When who sends too fast may come again: by then there is room for one message at least."""
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ HTTP_CONNECTIONS = 1_000
 """Connections of one process, and never more than half of the files that it may open. Where all are taken, the one that has waited
 longest without a request is closed for the next. Beyond: 503, where all have a request in hand."""
 
-HTTP_TURNED_AWAY = 100
+HTTP_REJECTED_CONNECTIONS = 100
 """Connections above those that are told 503. Beyond: the connection is cut."""
 
 HEAD_SECONDS = 10.0

@@ -14,62 +14,72 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
-from services.intake import keys, ledger
-from services.intake.identity import Held, Verdict
-from services.intake.ledger import Accepted, Answer, Arrival, Decision, HeldReferral, Ledger
-from services.intake.translators.contract import Translated
-from services.messaging import metrics, outbox
-from services.messaging.database import Transaction
+from services.intake import batch, identifiers
+from services.intake.batch import (
+    AcceptedMessage,
+    Batch,
+    MessageDecision,
+    PendingMessage,
+    ProtocolResponse,
+    StoredReferral,
+)
+from services.intake.deduplication import ReferralVersion, Verdict
+from services.intake.translators.translator import Translated
+from services.messaging import outbox
+from services.runtime import metrics
+from services.runtime.database import Transaction
 
 
-class Overtaken(TimeoutError):
+class ConcurrentUpdate(TimeoutError):
     """Another process accepted a message with one of these ids in this moment: judge again. A passing fault."""
 
 
-async def record(engine: AsyncEngine, secret: bytes, arrivals: Sequence[Arrival]) -> list[Answer]:
+async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingMessage]) -> list[ProtocolResponse]:
     """Judge and keep these messages in one transaction; their answers, in order, once it has committed."""
     async with engine.begin() as tx:
-        book, answers = await prepare(tx, secret, arrivals)
-        await write(tx, book, answers)
-    for arrival, decision in zip(arrivals, book.decisions, strict=True):
-        metrics.MESSAGES.labels(arrival.partner, arrival.format, decision.verdict).inc()
+        message_batch, answers = await prepare(tx, secret, messages)
+        await write(tx, message_batch, answers)
+    for message, decision in zip(messages, message_batch.decisions, strict=True):
+        metrics.MESSAGES.labels(message.partner, message.format, decision.verdict).inc()
     return answers
 
 
-async def prepare(tx: Transaction, secret: bytes, arrivals: Sequence[Arrival]) -> tuple[Ledger, list[Answer]]:
+async def prepare(
+    tx: Transaction, secret: bytes, arrivals: Sequence[PendingMessage]
+) -> tuple[Batch, list[ProtocolResponse]]:
     """Decide on these messages and compose their answers; write nothing yet."""
     book = await _read(tx, secret, arrivals)
     for arrival in arrivals:
-        ledger.decide(book, secret, arrival)
-    await _answers_before(tx, book)
-    return book, [ledger.answer(book, at) for at in range(len(arrivals))]
+        batch.decide(book, secret, arrival)
+    await _read_earlier_answers(tx, book)
+    return book, [batch.answer(book, at) for at in range(len(arrivals))]
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
 
 
-async def _read(tx: Transaction, secret: bytes, arrivals: Sequence[Arrival]) -> Ledger:
-    understood = [(a, a.outcome) for a in arrivals if isinstance(a.outcome, Translated)]
-    named = {(a.partner, t.referral_id): a.delivery.received_at for a, t in understood}
+async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]) -> Batch:
+    understood = [(a, a.outcome) for a in messages if isinstance(a.outcome, Translated)]
+    named = {(a.partner, t.referral_id): a.inbound.received_at for a, t in understood}
     ids = sorted({(a.partner, name) for a, t in understood for name in t.message_ids})
     referrals = await _lock(tx, secret, named) if named else {}
-    seen = await _seen(tx, ids) if ids else {}
-    return Ledger(arrivals, referrals, seen)
+    accepted = await _accepted_messages(tx, ids) if ids else {}
+    return Batch(messages, referrals, accepted)
 
 
 async def _lock(
     tx: Transaction, secret: bytes, named: dict[tuple[str, str], datetime]
-) -> dict[tuple[str, str], HeldReferral]:
+) -> dict[tuple[str, str], StoredReferral]:
     """Insert the referrals that are missing, lock all in the order of their keys, and read them: one statement."""
-    new = [(*key, keys.reference(secret, *key), named[key]) for key in sorted(named)]
+    new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
     rows = await tx.execute(_LOCK, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
     return {
-        (row.partner, row.referral_id): HeldReferral(
+        (row.partner, row.referral_id): StoredReferral(
             row.partner,
             row.referral_id,
             row.reference,
             row.person_key,
-            Held(row.version, row.content_hash, row.first_intent, row.sent_at),
+            ReferralVersion(row.version, row.content_hash, row.first_intent, row.sent_at),
             row.cancelled,
             row.message_id,
             row.last_at,
@@ -92,7 +102,7 @@ _LOCK = text("""
               message_id, last_at""")
 
 
-async def _seen(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, str], Accepted]:
+async def _accepted_messages(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, str], AcceptedMessage]:
     rows = await tx.execute(
         text("""
             select key.partner, key.key, key.content_hash, key.message_id, key.reference
@@ -100,49 +110,55 @@ async def _seen(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, 
             join intake.message_key as key using (partner, key)"""),
         {"partners": [partner for partner, _ in ids], "keys": [key for _, key in ids]},
     )
-    return {(row.partner, row.key): Accepted(row.content_hash, row.message_id, row.reference) for row in rows}
+    return {(row.partner, row.key): AcceptedMessage(row.content_hash, row.message_id, row.reference) for row in rows}
 
 
 # ---- write ----------------------------------------------------------------------------------------------------------
 
 
-async def _answers_before(tx: Transaction, book: Ledger) -> None:
+async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:
     """Read what was answered to the messages that are repeated here, unless they are in this very book."""
-    if not book.repeats:
+    if not message_batch.repeats:
         return
     rows = await tx.execute(
         text("""
             select id, response_status, response_body from intake.message
             where partner = any(cast(:partners as text[])) and id = any(cast(:ids as uuid[]))"""),
-        {"partners": list({arrival.partner for arrival in book.arrivals}), "ids": list(set(book.repeats.values()))},
+        {
+            "partners": list({message.partner for message in message_batch.messages}),
+            "ids": list(set(message_batch.repeats.values())),
+        },
     )
-    book.answers = {row.id: Answer(row.response_status, row.response_body) for row in rows}
+    message_batch.answers = {row.id: ProtocolResponse(row.response_status, row.response_body) for row in rows}
 
 
-async def write(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:
+async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse]) -> None:
     """Write the messages with their answers, and everything that follows from them."""
-    await _keep_messages(tx, book, answers)
+    await _save_messages(tx, book, answers)
     await keep_claims(tx, book)
-    await _keep_referrals(tx, [row for row in book.referrals.values() if row.changed])
-    await _forget(tx, [row for row in book.referrals.values() if row.held.version == 0])
-    await _keep_documents(tx, book)
-    contexts = {str(arrival.id): arrival.span.traceparent for arrival in book.arrivals}
-    await outbox.put(
+    await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
+    await _delete_unused(tx, [row for row in book.referrals.values() if row.current.version == 0])
+    await _save_documents(tx, book)
+    contexts = {str(arrival.id): arrival.span.traceparent for arrival in book.messages}
+    await outbox.add(
         tx,
         "intake",
-        [outbox.Message(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or "")) for event in book.events],
+        [
+            outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
+            for event in book.events
+        ],
     )
 
 
-async def _keep_messages(tx: Transaction, book: Ledger, answers: Sequence[Answer]) -> None:
+async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequence[ProtocolResponse]) -> None:
     rows = [
-        _message_row(arrival, decision, answer)
-        for arrival, decision, answer in zip(book.arrivals, book.decisions, answers, strict=True)
-        if not (arrival.kept_elsewhere and decision.verdict == Verdict.REPEAT)
+        _message_row(message, decision, answer)
+        for message, decision, answer in zip(message_batch.messages, message_batch.decisions, answers, strict=True)
+        if not (message.stored_in_upload and decision.verdict == Verdict.REPEAT)
     ]
     if not rows:
         return
-    await tx.execute(_KEEP_MESSAGES, {name: [row[at] for row in rows] for at, name in enumerate(_MESSAGE)})
+    await tx.execute(_INSERT_MESSAGES, {name: [row[at] for row in rows] for at, name in enumerate(_MESSAGE)})
 
 
 _MESSAGE = {
@@ -166,41 +182,41 @@ _MESSAGE = {
     "response_body": "bytea",
 }
 
-_KEEP_MESSAGES = text(f"""
+_INSERT_MESSAGES = text(f"""
     insert into intake.message ({", ".join(_MESSAGE)})
     select * from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _MESSAGE.items())})""")  # noqa: S608 - names of ours
 
 
-def _message_row(arrival: Arrival, decision: Decision, answer: Answer) -> tuple[Any, ...]:
-    translated = arrival.outcome if isinstance(arrival.outcome, Translated) else None
-    delivery = arrival.delivery
+def _message_row(message: PendingMessage, decision: MessageDecision, answer: ProtocolResponse) -> tuple[Any, ...]:
+    translated = message.outcome if isinstance(message.outcome, Translated) else None
+    inbound = message.inbound
     return (
-        arrival.partner,
-        arrival.id,
-        delivery.received_at,
-        arrival.format,
-        delivery.request_id,
-        translated.correlation_id if translated else delivery.correlation_id,
-        arrival.media_type,
-        delivery.body,
-        keys.sha256(delivery.body),
+        message.partner,
+        message.id,
+        inbound.received_at,
+        message.format,
+        inbound.request_id,
+        translated.correlation_id if translated else inbound.correlation_id,
+        message.media_type,
+        inbound.body,
+        identifiers.sha256(inbound.body),
         decision.verdict,
         translated.referral_id if translated else None,
         decision.reference,
         decision.version,
         translated.sent_at if translated else None,
         translated.content_hash if translated else None,
-        json.dumps([dataclasses.asdict(fault) for fault in decision.faults]),
+        json.dumps([dataclasses.asdict(issue) for issue in decision.issues]),
         answer.status,
         answer.body,
     )
 
 
-async def keep_claims(tx: Transaction, book: Ledger) -> None:
+async def keep_claims(tx: Transaction, book: Batch) -> None:
     """Claim the message ids; where another process has one by now, everything here must be judged again."""
-    if not book.claimed:
+    if not book.new_ids:
         return
-    claims = sorted(book.claimed.items())
+    claims = sorted(book.new_ids.items())
     kept = await tx.execute(
         text("""
             insert into intake.message_key (partner, key, content_hash, reference, message_id)
@@ -216,10 +232,10 @@ async def keep_claims(tx: Transaction, book: Ledger) -> None:
         },
     )
     if kept.rowcount != len(claims):
-        raise Overtaken
+        raise ConcurrentUpdate
 
 
-async def _keep_referrals(tx: Transaction, rows: Sequence[HeldReferral]) -> None:
+async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
     if not rows:
         return
     await tx.execute(
@@ -237,18 +253,18 @@ async def _keep_referrals(tx: Transaction, rows: Sequence[HeldReferral]) -> None
             "partners": [row.partner for row in rows],
             "referral_ids": [row.referral_id for row in rows],
             "person_keys": [row.person_key for row in rows],
-            "versions": [row.held.version for row in rows],
-            "intents": [row.held.first_intent for row in rows],
-            "hashes": [row.held.content_hash for row in rows],
+            "versions": [row.current.version for row in rows],
+            "intents": [row.current.first_intent for row in rows],
+            "hashes": [row.current.content_hash for row in rows],
             "cancelled": [row.cancelled for row in rows],
-            "sent": [row.held.sent_at for row in rows],
+            "sent": [row.current.sent_at for row in rows],
             "ids": [row.message_id for row in rows],
             "times": [row.at for row in rows],
         },
     )
 
 
-async def _forget(tx: Transaction, rows: Sequence[HeldReferral]) -> None:
+async def _delete_unused(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
     """A referral that was only asked to be cancelled was never held: its row was the lock."""
     if not rows:
         return
@@ -262,28 +278,30 @@ async def _forget(tx: Transaction, rows: Sequence[HeldReferral]) -> None:
     )
 
 
-async def _keep_documents(tx: Transaction, book: Ledger) -> None:
-    if not book.documents:
+async def _save_documents(tx: Transaction, message_batch: Batch) -> None:
+    if not message_batch.documents:
         return
     columns: dict[str, list[Any]] = {
         name: [] for name in ("partners", "refs", "of", "hashes", "types", "contents", "times")
     }
-    for arrival, of, document in {document.reference: (a, r, document) for a, r, document in book.documents}.values():
+    for message, of, document in {
+        document.reference: (a, r, document) for a, r, document in message_batch.documents
+    }.values():
         row = (
-            arrival.partner,
+            message.partner,
             document.reference,
             of,
             document.sha256,
             document.media_type,
             document.content,
-            arrival.delivery.received_at,
+            message.inbound.received_at,
         )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
-    await tx.execute(_KEEP_DOCUMENTS, columns)
+    await tx.execute(_INSERT_DOCUMENTS, columns)
 
 
-_KEEP_DOCUMENTS = text("""
+_INSERT_DOCUMENTS = text("""
     insert into intake.attachment (partner, reference, referral_reference, sha256, media_type, content, received_at)
     select * from unnest(cast(:partners as text[]), cast(:refs as text[]), cast(:of as text[]), cast(:hashes as text[]),
                          cast(:types as text[]), cast(:contents as bytea[]), cast(:times as timestamptz[]))
@@ -313,8 +331,8 @@ async def check_secret(engine: AsyncEngine, secret: bytes) -> None:
     async with engine.begin() as tx:
         await tx.execute(
             text("insert into intake.secret_check (value) values (:value) on conflict do nothing"),
-            {"value": keys.check_value(secret)},
+            {"value": identifiers.check_value(secret)},
         )
-        kept = (await tx.execute(text("select value from intake.secret_check"))).scalar_one()
-    if kept != keys.check_value(secret):
+        stored = (await tx.execute(text("select value from intake.secret_check"))).scalar_one()
+    if stored != identifiers.check_value(secret):
         raise AnotherSecret("LIGHTBULB_SECRET_FILE is not the secret that this database was made with")

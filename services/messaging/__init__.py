@@ -1,1 +1,1 @@
-"""One file for each messaging pattern, named after it. Knows no service."""
+"""Messaging patterns between the services, one file each, named after the pattern."""

@@ -19,18 +19,18 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from schemas.topics import Topic
-from services.messaging import database, metrics
-from services.messaging.cloudevents import Record
-from services.messaging.settings import Settings
-from services.messaging.sight import Seen
-from services.messaging.telemetry import log
-from services.messaging.watchdog import Loop
+from services.messaging.cloudevents import KafkaRecord
+from services.runtime import StartupError, database, metrics
+from services.runtime.backlog import BacklogSnapshot
+from services.runtime.logs import log
+from services.runtime.settings import Settings
+from services.runtime.watchdog import WatchedTask
 
 BATCH = 500
 ACK_POLICY = AckPolicy.NACK_ON_ERROR
 """Acknowledge a batch after its transaction; an error makes Kafka deliver it again."""
 
-PATIENCE_SECONDS = 60.0
+BATCH_RETRY_SECONDS = 60.0
 """How long a batch is retried inside the handler before Kafka delivers it again; far below max.poll.interval (300 s)."""
 
 SESSION_MS = 10_000
@@ -57,13 +57,17 @@ def create(settings: Settings, *, name: str) -> KafkaBroker:
 
 
 def subscribe(
-    broker: KafkaBroker, topics: Sequence[str], *, group: str, receive: Callable[[Sequence[Record]], Awaitable[None]]
+    broker: KafkaBroker,
+    topics: Sequence[str],
+    *,
+    group: str,
+    receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
 ) -> "Subscription":
     """Give batches of `topics` to `receive`, in order for each partition. Offsets are committed after it has returned.
 
     `receive` is one transaction and drops duplicates. What it raises is retried here with growing pauses: nothing is skipped.
     """
-    work = _Work(receive)
+    handler = _BatchHandler(receive)
     subscriber = broker.subscriber(
         *topics,
         batch=True,
@@ -73,43 +77,46 @@ def subscribe(
         max_records=BATCH,
         batch_timeout_ms=100,
         session_timeout_ms=SESSION_MS,
-        listener=work,
+        listener=handler,
         parser=_parse,
         decoder=_raw,
     )
-    subscriber(work.handle)
-    return Subscription(subscriber, work)
+    subscriber(handler.handle)
+    return Subscription(subscriber, handler)
 
 
 class Subscription:
     """What a consumer has to do, and how far it is: offsets that Kafka holds, against the partitions that it was given."""
 
-    def __init__(self, subscriber: Any, work: "_Work") -> None:
+    def __init__(self, subscriber: Any, handler: "_BatchHandler") -> None:
         self._subscriber = subscriber
-        self._work = work
+        self._handler = handler
 
-    def loops(self) -> list[Loop]:
+    def loops(self) -> list[WatchedTask]:
         """For the watchdog. A member without partitions stands still with its whole group only: others have longer to see to it."""
-        return [Loop("consumer", self._ours), Loop("consumer without partitions", self._of_all, times=2)]
+        return [
+            WatchedTask("consumer", self._assigned_positions),
+            WatchedTask("consumer without partitions", self._positions_if_unassigned, times=2),
+        ]
 
-    def lacking(self) -> list[str]:
+    def unmet_conditions(self) -> list[str]:
         """For readiness: a member of its group, or not yet."""
-        return [] if self._work.joined else ["its place in the consumer group"]
+        return [] if self._handler.joined else ["its place in the consumer group"]
 
     def _assigned(self) -> frozenset[TopicPartition]:
         consumer = self._subscriber.consumer
         return consumer.assignment() if consumer is not None else frozenset()
 
-    def _ours(self, seen: Seen) -> Mapping[TopicPartition, tuple[int, int]]:
+    def _assigned_positions(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, tuple[int, int]]:
         assigned = self._assigned()
-        return {one: at for one, at in self._positions(seen).items() if one in assigned}
+        return {one: at for one, at in self._positions(snapshot).items() if one in assigned}
 
-    def _of_all(self, seen: Seen) -> Mapping[TopicPartition, tuple[int, int]]:
-        return {} if self._assigned() else self._positions(seen)
+    def _positions_if_unassigned(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, tuple[int, int]]:
+        return {} if self._assigned() else self._positions(snapshot)
 
-    def _positions(self, seen: Seen) -> dict[TopicPartition, tuple[int, int]]:
-        refusals = self._work.refusals
-        return {one: (lag.committed, refusals) for one, lag in seen.lags.items() if lag.records}
+    def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, tuple[int, int]]:
+        database_errors = self._handler.database_errors
+        return {one: (lag.committed, database_errors) for one, lag in snapshot.lags.items() if lag.records}
 
 
 async def _parse(records: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -123,17 +130,17 @@ async def _raw(message: Any) -> Any:
     return message.raw_message
 
 
-class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """One subscriber's handler, and the listener that lets it finish before its partitions go to somebody else.
 
     `refusals`: attempts that the database itself refused. `joined`: the group gave this member its place.
     """
 
-    def __init__(self, receive: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
+    def __init__(self, receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]]) -> None:
         self._receive = receive
         self._busy = asyncio.Lock()
         self._revoked = False
-        self.refusals = 0
+        self.database_errors = 0
         self.joined = False
 
     async def handle(self, records: tuple[ConsumerRecord[bytes, bytes], ...]) -> None:
@@ -144,9 +151,9 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
             metrics.BATCH_RECORDS.observe(len(records))
             metrics.BATCH_SECONDS.observe(time.monotonic() - began)
 
-    async def _until_received(self, records: Sequence[Record]) -> None:
+    async def _until_received(self, records: Sequence[KafkaRecord]) -> None:
         """In order; after a fault in halves, so that what is too much for one transaction under load gets through all the same."""
-        pause, patience, size = 0.1, PATIENCE_SECONDS, len(records)
+        pause, remaining, size = 0.1, BATCH_RETRY_SECONDS, len(records)
         while records:
             try:
                 await self._receive(records[:size])
@@ -154,12 +161,12 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
                 continue
             except Exception as error:
                 log.warning("batch_retrying", reason=database.reason_class(error), records=len(records), seconds=pause)
-                metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
-                self.refusals += database.sqlstate(error) is not None
-                if self._revoked or patience <= 0:
+                metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
+                self.database_errors += database.sqlstate(error) is not None
+                if self._revoked or remaining <= 0:
                     raise
             await asyncio.sleep(pause)
-            patience -= pause
+            remaining -= pause
             pause, size = min(pause * 2, 10.0), max(1, size // 2)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
@@ -176,11 +183,13 @@ class _Work(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships 
         log.info("partitions_assigned", partitions=len(assigned))
 
 
-def _record(record: "ConsumerRecord[bytes, bytes]") -> Record:
-    return Record(record.topic, record.partition, record.offset, record.key, record.value or b"", tuple(record.headers))
+def _record(record: "ConsumerRecord[bytes, bytes]") -> KafkaRecord:
+    return KafkaRecord(
+        record.topic, record.partition, record.offset, record.key, record.value or b"", tuple(record.headers)
+    )
 
 
-class TopicsDiffer(Exception):
+class TopicsDiffer(StartupError):
     """The topics are not as declared; the text lists how."""
 
 
@@ -220,20 +229,20 @@ async def check_topics(kafka: str, topics: Sequence[Topic], *, replication: int)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
-        found = {
+        existing = {
             topic["topic"]: topic for topic in await admin.describe_topics()
         }  # of all: asked by name, it may create one
-        configs = await _found_configs(admin, [topic.name for topic in topics])
+        configs = await _existing_configs(admin, [topic.name for topic in topics])
     finally:
         await admin.close()
-    differences = [line for topic in topics for line in _differences(topic, found, configs, replication)]
+    differences = [line for topic in topics for line in _differences(topic, existing, configs, replication)]
     if differences:
         raise TopicsDiffer(
             "Topics are not as declared in schemas/topics.py:\n" + "\n".join(f"  {line}" for line in differences)
         )
 
 
-async def _found_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+async def _existing_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     answers = await admin.describe_configs(resources)
     return {
@@ -244,9 +253,9 @@ async def _found_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> di
 
 
 def _differences(
-    topic: Topic, found: dict[str, Any], configs: dict[str, dict[str, str]], replication: int
+    topic: Topic, existing: dict[str, Any], configs: dict[str, dict[str, str]], replication: int
 ) -> list[str]:
-    actual = found.get(topic.name)
+    actual = existing.get(topic.name)
     if actual is None or actual["error_code"] != 0:
         return [f"{topic.name}: missing; run `lightbulb migrate`"]
     partitions = actual["partitions"]
@@ -268,7 +277,7 @@ async def run(broker: KafkaBroker | None, *background: Coroutine[Any, Any, None]
     A background task that ends or fails ends the process: its supervisor starts it anew.
     """
     stopping = asyncio.Event()
-    _stop_when_asked(stopping)
+    _stop_on_signal(stopping)
     consuming = [asyncio.create_task(_consume(broker))] if broker is not None else []
     others = [asyncio.create_task(stopping.wait()), *map(asyncio.create_task, background)]
     try:
@@ -289,20 +298,20 @@ async def _consume(broker: KafkaBroker) -> None:
         await _leave(broker)
 
 
-def _stop_when_asked(stopping: asyncio.Event) -> None:
+def _stop_on_signal(stopping: asyncio.Event) -> None:
     """The first signal is ours; from then on they are the kernel's, which needs nothing of us to end a process."""
     loop = asyncio.get_running_loop()
-    asks = (signal.SIGTERM, signal.SIGINT)
+    stop_signals = (signal.SIGTERM, signal.SIGINT)
 
-    def asked() -> None:
-        for number in asks:
+    def on_signal() -> None:
+        for number in stop_signals:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         log.info("stopping")
         stopping.set()
 
-    for number in asks:
-        loop.add_signal_handler(number, asked)
+    for number in stop_signals:
+        loop.add_signal_handler(number, on_signal)
 
 
 async def _leave(broker: KafkaBroker) -> None:

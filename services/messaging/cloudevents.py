@@ -14,7 +14,7 @@ from schemas.model import PersonKey
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class KafkaRecord:
     """A Kafka record as it came: bytes, and where it was read."""
 
     topic: str
@@ -59,7 +59,7 @@ def value_of(event: Event) -> bytes:
     return event.data.__pydantic_serializer__.to_json(event.data, exclude_none=True)
 
 
-def decode(record: Record, types: Mapping[str, type[EventData]]) -> Event:
+def decode(record: KafkaRecord, types: Mapping[str, type[EventData]]) -> Event:
     """The event in a record; raises Undecodable where it is none of `types`."""
     headers = _text(record.headers)
     data_type = types.get(headers.get("ce_type", ""))
@@ -78,10 +78,10 @@ def decode(record: Record, types: Mapping[str, type[EventData]]) -> Event:
             data=data_type.model_validate_json(record.value),
         )
     except ValidationError as error:
-        raise Undecodable(places(error)) from None
+        raise Undecodable(error_locations(error)) from None
 
 
-def unknown_fields(record: Record, data_type: type[EventData]) -> tuple[str, ...]:
+def unknown_fields(record: KafkaRecord, data_type: type[EventData]) -> tuple[str, ...]:
     """Return the paths of the fields in a record that its type does not have, such as ended.0.note; never a value."""
     try:
         data_type.model_validate_json(record.value, extra="forbid")
@@ -100,10 +100,10 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return ".".join((*above, name if _PLAIN_NAME.fullmatch(name) else "(another name)"))
 
 
-def places(error: ValidationError) -> str:
+def error_locations(error: ValidationError) -> str:
     """Where a model did not fit and how, without the values: 'referral.person.birth_date: date_parsing'."""
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['type']}" for fault in faults[:5])
+    issues = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(str(part) for part in issue['loc'])}: {issue['type']}" for issue in issues[:5])
 
 
 def _text(headers: tuple[tuple[str, bytes], ...]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def _text(headers: tuple[tuple[str, bytes], ...]) -> dict[str, str]:
         raise Undecodable("headers: not UTF-8") from None
 
 
-def _key(record: Record) -> str:
+def _key(record: KafkaRecord) -> str:
     try:
         return (record.key or b"").decode("ascii")
     except UnicodeDecodeError:

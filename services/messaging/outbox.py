@@ -22,12 +22,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
 from schemas.topics import MAX_VALUE_BYTES
-from services.messaging import database, metrics, tracing
 from services.messaging.cloudevents import headers_of, value_of
-from services.messaging.database import Transaction
-from services.messaging.sight import Seen
-from services.messaging.telemetry import log
-from services.messaging.watchdog import Loop, Progress
+from services.runtime import database, metrics, tracing
+from services.runtime.backlog import BacklogSnapshot
+from services.runtime.database import Transaction
+from services.runtime.logs import log
+from services.runtime.watchdog import Progress, WatchedTask
 
 SHARDS = 8
 ROUND = 1_000
@@ -39,13 +39,13 @@ OLDEST_FIRST = f"order by id limit {ROUND}"
 POLL_SECONDS = 0.5
 """How often a relay looks for rows that another process left behind; its own commits wake it at once."""
 
-AGAIN_SECONDS = 0.02
+SHARD_RETRY_SECONDS = 0.02
 """How soon it looks again where another relay was at work on a shard of its own rows."""
 
-WAVE_SECONDS = 4.0
+ACK_TIMEOUT_SECONDS = 4.0
 """How long one wave of a round waits for Kafka."""
 
-WAVES_SECONDS = 2.0
+SENDING_SECONDS = 2.0
 """How long a round begins waves: with the last wave's wait, less than the session may idle in its transaction (8 s)."""
 
 LAST_SECONDS = 8.0
@@ -62,7 +62,7 @@ class TooLarge(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class OutboxMessage:
     """An event, the topic that it goes to, and the context of its trace."""
 
     target: str
@@ -75,7 +75,7 @@ def shard_of(person_key: str) -> int:
     return zlib.crc32(person_key.encode()) % SHARDS
 
 
-async def put(tx: Transaction, schema: str, messages: Sequence[Message]) -> None:
+async def add(tx: Transaction, schema: str, messages: Sequence[OutboxMessage]) -> None:
     """Write `messages` in their order; raises TooLarge. The caller holds the locks of their person keys."""
     if not messages:
         return
@@ -94,8 +94,8 @@ async def put(tx: Transaction, schema: str, messages: Sequence[Message]) -> None
     )
 
 
-def _headers(message: Message) -> dict[str, str]:
-    """The context last: whoever compares headers cuts it off (infra/operate/replay_router.py)."""
+def _headers(message: OutboxMessage) -> dict[str, str]:
+    """The context last: whoever compares headers cuts it off (infra/operations/replay_router.py)."""
     headers = headers_of(message.event)
     if message.traceparent is not None:
         headers[tracing.HEADER] = message.traceparent
@@ -165,12 +165,12 @@ class Relay:
         self._failures: Counter[str] = Counter()
         self._progress = Progress()
 
-    def loop(self) -> Loop:
+    def loop(self) -> WatchedTask:
         """For the watchdog: rows that Kafka would take wait, and no round ends well."""
-        return Loop("relay", self._lanes)
+        return WatchedTask("relay", self._progress_by_key)
 
-    def _lanes(self, seen: Seen) -> Mapping[str, int]:
-        return {"outbox": self._progress.done} if seen.publishable else {}
+    def _progress_by_key(self, snapshot: BacklogSnapshot) -> Mapping[str, int]:
+        return {"outbox": self._progress.done} if snapshot.publishable else {}
 
     def wake(self) -> None:
         """There are new rows."""
@@ -182,18 +182,18 @@ class Relay:
         Passing faults are retried for ever, with growing pauses.
         """
         try:
-            await self._for_ever()
+            await self._run_loop()
         finally:
             await self._last_round()
             await self._replace_producer()
 
-    async def _for_ever(self) -> None:
+    async def _run_loop(self) -> None:
         pause = 0.1
         while True:
             self._owed = self._owed or self._woken.is_set()
             self._woken.clear()
             try:
-                sent, whole = await _to_its_end(self._round())
+                sent, whole = await _finish_despite_cancel(self._round())
                 pause, self._owed = 0.1, self._owed and not whole
             except Exception as error:
                 self._failed(error, pause)
@@ -202,13 +202,13 @@ class Relay:
                 pause = min(pause * 2, 5.0)
                 continue
             if sent < ROUND:
-                await self._wait(AGAIN_SECONDS if self._owed else POLL_SECONDS)
+                await self._wait(SHARD_RETRY_SECONDS if self._owed else POLL_SECONDS)
 
     def _failed(self, error: Exception, pause: float) -> None:
         log.warning("relay_retrying", schema=self._schema, reason=database.reason_class(error), seconds=pause)
-        metrics.RELAY_FAILURES.labels(database.fault_of(error)).inc()
+        metrics.RELAY_FAILURES.labels(database.error_kind(error)).inc()
         if database.sqlstate(error) is not None:
-            self._progress.made()  # the database itself refused: a new process would be refused, too
+            self._progress.record()  # the database itself refused: a new process would be refused, too
 
     async def _last_round(self) -> None:
         """What the last batch of this process committed need not wait for another process, or the next start."""
@@ -228,19 +228,19 @@ class Relay:
         published: Sequence[OutboxRow] = ()
         async with self._engine.begin() as tx:
             shards = await lock_shards(tx, self._schema)
-            rows = await unpublished(tx, self._schema, shards, self._still_paused())
+            rows = await unpublished(tx, self._schema, shards, self._paused_targets())
             if rows:
                 published = await self._publish(rows)
                 await self._mark(tx, published)
         if published or not rows:
-            self._progress.made()
+            self._progress.record()
         if rows:
             metrics.PUBLISHED.inc(len(published))
             metrics.ROUND_ROWS.observe(len(rows))
             metrics.ROUND_SECONDS.observe(time.monotonic() - began)
         return len(rows), len(shards) == SHARDS
 
-    def _still_paused(self) -> list[str]:
+    def _paused_targets(self) -> list[str]:
         now = asyncio.get_running_loop().time()
         return [target for target, until in self._paused.items() if until > now]
 
@@ -251,11 +251,11 @@ class Relay:
         published: list[OutboxRow] = []
         failed: set[tuple[str, str]] = set()
         clock = asyncio.get_running_loop().time
-        end = clock() + WAVES_SECONDS
-        for wave in _waves(rows):
+        end = clock() + SENDING_SECONDS
+        for send_batch in _split_by_ordering_key(rows):
             if clock() > end:
                 break
-            ready = [row for row in wave if row.lane not in failed]
+            ready = [row for row in send_batch if row.lane not in failed]
             for row, result in zip(ready, await self._acknowledged(producer, ready), strict=True):
                 if isinstance(result, BaseException):
                     failed.add(row.lane)
@@ -267,22 +267,22 @@ class Relay:
             await self._replace_producer()
         return published
 
-    async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[OutboxRow]) -> list[object]:
+    async def _acknowledged(self, producer: AIOKafkaProducer, send_batch: Sequence[OutboxRow]) -> list[object]:
         """Send these rows together and wait for Kafka: for each what it answered, or why it failed."""
         unreachable: dict[str, BaseException] = {}
-        steps = [_publishing(row) for row in wave] if tracing.is_on() else []
-        carrying = [row for _, row in steps] if steps else wave
-        sent = [await self._handed_over(producer, row, unreachable) for row in carrying]
+        steps = [_publishing(row) for row in send_batch] if tracing.is_on() else []
+        carrying = [row for _, row in steps] if steps else send_batch
+        sent = [await self._try_send(producer, row, unreachable) for row in carrying]
         if futures := [one for one in sent if isinstance(one, asyncio.Future)]:
-            await asyncio.wait(futures, timeout=WAVE_SECONDS)
+            await asyncio.wait(futures, timeout=ACK_TIMEOUT_SECONDS)
         results = [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
         for future in futures:
             future.cancel()  # nobody will ask for a late answer
         for (span, _), result in zip(steps, results, strict=False):
-            _tell_published(span, result)
+            _end_publish_span(span, result)
         return results
 
-    async def _handed_over(
+    async def _try_send(
         self, producer: AIOKafkaProducer, row: OutboxRow, unreachable: dict[str, BaseException]
     ) -> "asyncio.Future[object] | BaseException":
         """The future of one record. A topic that the producer does not know is waited for once in a wave."""
@@ -305,9 +305,9 @@ class Relay:
         self._failures[target] += 1
         seconds = min(0.1 * 2.0 ** min(self._failures[target], 10), 5.0)
         self._paused[target] = asyncio.get_running_loop().time() + seconds
-        metrics.RELAY_FAILURES.labels(database.fault_of(error)).inc()
+        metrics.RELAY_FAILURES.labels(database.error_kind(error)).inc()
         if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
-            self._progress.made()  # Kafka itself refused: a new producer would be refused, too
+            self._progress.record()  # Kafka itself refused: a new producer would be refused, too
         log.warning("publish_rejected", topic=target, reason=database.reason_class(error), seconds=seconds)
 
     async def _mark(self, tx: Transaction, rows: Sequence[OutboxRow]) -> None:
@@ -358,7 +358,7 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
             await asyncio.wait([sender], timeout=0.2)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def _finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
     """The outcome of `work`. Cancelled meanwhile, it is let end first: its transaction is nearly done."""
     task = asyncio.create_task(work)
     try:
@@ -384,11 +384,11 @@ def _publishing(row: OutboxRow) -> tuple[tracing.Span, OutboxRow]:
     return span, replace(row, headers=json.dumps(headers | {tracing.HEADER: span.traceparent}))
 
 
-def _tell_published(span: tracing.Span, result: Any) -> None:
+def _end_publish_span(span: tracing.Span, result: Any) -> None:
     if isinstance(result, BaseException):
         span.end(type(result).__name__)
     else:
-        span.tell(partition=result.partition, offset=result.offset)
+        span.set_attributes(partition=result.partition, offset=result.offset)
         span.end()
 
 
@@ -398,14 +398,14 @@ def _result(future: "asyncio.Future[object]") -> object:
     return future.exception() or future.result()
 
 
-def _waves(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+def _split_by_ordering_key(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
     """The n-th row of each (key, target) together: within a wave no two rows share a lane."""
-    seen: Counter[tuple[str, str]] = Counter()
-    waves: list[list[OutboxRow]] = []
+    sent_by_key: Counter[tuple[str, str]] = Counter()
+    send_batches: list[list[OutboxRow]] = []
     for row in rows:
-        turn = seen[row.lane]
-        seen[row.lane] += 1
-        if turn == len(waves):
-            waves.append([])
-        waves[turn].append(row)
-    return waves
+        turn = sent_by_key[row.lane]
+        sent_by_key[row.lane] += 1
+        if turn == len(send_batches):
+            send_batches.append([])
+        send_batches[turn].append(row)
+    return send_batches

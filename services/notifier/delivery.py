@@ -12,14 +12,14 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database, metrics, tracing
-from services.messaging.sight import Seen
-from services.messaging.telemetry import log
-from services.messaging.watchdog import Loop, Progress
-from services.notifier import claims
+from services.notifier import leases
 from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
-from services.notifier.claims import Attempt, Claimed
-from services.notifier.feedback import Words, restate
+from services.notifier.compose import FeedbackTexts, restate
+from services.notifier.leases import Attempt, Lease
+from services.runtime import database, metrics, tracing
+from services.runtime.backlog import BacklogSnapshot
+from services.runtime.logs import log
+from services.runtime.watchdog import Progress, WatchedTask
 
 AT_ONCE = 256
 """Attempts under way in one process."""
@@ -37,36 +37,36 @@ LINGER_SECONDS = 0.005
 """With more than BUSY attempts under way, claims and records wait this long for company: a transaction for many."""
 
 
-class Delivery:
+class Deliverer:
     """`wake()` after a commit; `run()` until cancelled."""
 
     def __init__(
         self,
         engine: AsyncEngine,
         channels: Mapping[str, Channel],
-        words: Words,
+        texts: FeedbackTexts,
         *,
         recorded: Callable[[], None] = lambda: None,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._engine = engine
         self._channels = channels
-        self._words = words
+        self._texts = texts
         self._recorded = recorded
         self._lease_seconds = lease_seconds
         self._woken = asyncio.Event()
         self._results_there = asyncio.Event()
         self._results: list[Attempt] = []
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._by_recipient: Counter[str] = Counter()
         self._progress = Progress()
 
-    def loop(self) -> Loop:
+    def loop(self) -> WatchedTask:
         """For the watchdog: feedback is due, and no result is recorded, nor is it seen to be somebody else's."""
-        return Loop("deliverer", self._lanes)
+        return WatchedTask("deliverer", self._progress_by_key)
 
-    def _lanes(self, seen: Seen) -> Mapping[str, int]:
-        return {"due": self._progress.done} if seen.due or self._under_way or self._results else {}
+    def _progress_by_key(self, snapshot: BacklogSnapshot) -> Mapping[str, int]:
+        return {"due": self._progress.done} if snapshot.due or self._in_flight or self._results else {}
 
     def wake(self) -> None:
         """Something may be due."""
@@ -74,9 +74,9 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled; then let what is under way end, and record it."""
-        recorder = asyncio.create_task(self._record_for_ever())
+        recorder = asyncio.create_task(self._record_loop())
         try:
-            await self._claim_for_ever()
+            await self._lease_loop()
         finally:
             await self._finish()
             recorder.cancel()
@@ -84,9 +84,9 @@ class Delivery:
             await self._record_last()
 
     async def _finish(self) -> None:
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=5.0)
-        for task in self._under_way:
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=5.0)
+        for task in self._in_flight:
             task.cancel()
 
     async def _record_last(self) -> None:
@@ -98,32 +98,32 @@ class Delivery:
 
     # -- claiming
 
-    async def _claim_for_ever(self) -> None:
+    async def _lease_loop(self) -> None:
         pause = 0.1
         while True:
             self._woken.clear()
-            await self._linger()
-            room = AT_ONCE - len(self._under_way) - len(self._results)
+            await self._wait_for_more()
+            capacity = AT_ONCE - len(self._in_flight) - len(self._results)
             try:
-                claimed = await self._claim(min(room, EACH)) if room > 0 else []
+                acquired = await self._acquire_leases(min(capacity, EACH)) if capacity > 0 else []
                 pause = 0.1
-                if not claimed and not self._under_way and not self._results:
-                    self._progress.made()  # what is due, another process has in hand
+                if not acquired and not self._in_flight and not self._results:
+                    self._progress.record()  # what is due, another process has in hand
             except Exception as error:
                 self._refused(error)
                 log.warning("delivery_retrying", reason=database.reason_class(error), seconds=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
-            for one in claimed:
+            for one in acquired:
                 self._start(one)
-            if len(claimed) < min(room, EACH) or room <= 0:
+            if len(acquired) < min(capacity, EACH) or capacity <= 0:
                 await self._wait()
 
     def _refused(self, error: Exception) -> None:
-        metrics.BATCH_RETRIES.labels(database.fault_of(error)).inc()
+        metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
         if database.sqlstate(error) is not None:
-            self._progress.made()  # the database itself refused: a new process would be refused, too
+            self._progress.record()  # the database itself refused: a new process would be refused, too
 
     async def _wait(self) -> None:
         """Until woken, or the poll is due. Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends us."""
@@ -131,63 +131,63 @@ class Delivery:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._woken.wait()
 
-    async def _linger(self) -> None:
-        if len(self._under_way) > BUSY:
+    async def _wait_for_more(self) -> None:
+        if len(self._in_flight) > BUSY:
             await asyncio.sleep(LINGER_SECONDS)
 
-    async def _claim(self, limit: int) -> list[Claimed]:
+    async def _acquire_leases(self, limit: int) -> list[Lease]:
         busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
         async with self._engine.begin() as tx:
-            claimed = await claims.claim(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
-            return [await self._restated(tx, one) if one.follows_failure else one for one in claimed]
+            acquired = await leases.acquire(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
+            return [await self._restated(tx, one) if one.follows_failure else one for one in acquired]
 
-    async def _restated(self, tx: database.Transaction, claimed: Claimed) -> Claimed:
+    async def _restated(self, tx: database.Transaction, lease: Lease) -> Lease:
         """Before its first attempt, a feedback that follows a final failure gets the whole present position."""
-        feedback, undelivered = await claims.since_accepted(tx, claimed)
+        feedback, undelivered = await leases.since_accepted(tx, lease)
         try:
-            whole = restate(feedback, undelivered, self._words)
-            rendered = self._channels[claimed.conversation[3]].render(whole)
+            restated = restate(feedback, undelivered, self._texts)
+            rendered = self._channels[lease.conversation[3]].render(restated)
         except Exception as error:
             log.error("restatement_failed", feedback_id=feedback.id, reason=database.reason_class(error))
-            return claimed
-        await claims.rewrite(tx, claimed, whole, rendered)
-        return claims.with_bytes(claimed, rendered)
+            return lease
+        await leases.rewrite(tx, lease, restated, rendered)
+        return leases.with_bytes(lease, rendered)
 
     # -- attempting
 
-    def _start(self, claimed: Claimed) -> None:
-        task = asyncio.create_task(self._attempt(claimed))
-        self._under_way.add(task)
-        self._by_recipient[claimed.parcel.recipient] += 1
-        task.add_done_callback(self._under_way.discard)
+    def _start(self, lease: Lease) -> None:
+        task = asyncio.create_task(self._attempt(lease))
+        self._in_flight.add(task)
+        self._by_recipient[lease.request.recipient] += 1
+        task.add_done_callback(self._in_flight.discard)
 
-    async def _attempt(self, claimed: Claimed) -> None:
+    async def _attempt(self, lease: Lease) -> None:
         started_at = datetime.now(UTC)
         try:
-            with _delivering(claimed) as span:
-                claimed = claims.with_context(claimed, span.traceparent)
-                outcome = await self._deliver(claimed)
-                span.tell(outcome=type(outcome).__name__.lower())
+            with _delivering(lease) as span:
+                lease = leases.with_context(lease, span.traceparent)
+                outcome = await self._deliver(lease)
+                span.set_attributes(outcome=type(outcome).__name__.lower())
         finally:
-            self._by_recipient[claimed.parcel.recipient] -= 1
-        pause = _pause(claimed, outcome)
-        self._results.append(Attempt(claimed, outcome, started_at, datetime.now(UTC), pause))
+            self._by_recipient[lease.request.recipient] -= 1
+        pause = _pause(lease, outcome)
+        self._results.append(Attempt(lease, outcome, started_at, datetime.now(UTC), pause))
         self._results_there.set()
 
-    async def _deliver(self, claimed: Claimed) -> Outcome:
+    async def _deliver(self, lease: Lease) -> Outcome:
         try:
-            return await self._channels[claimed.conversation[3]].deliver(claimed.parcel)
+            return await self._channels[lease.conversation[3]].deliver(lease.request)
         except Exception as error:
-            log.error("channel_failed", channel=claimed.conversation[3], reason=database.reason_class(error))
+            log.error("channel_failed", channel=lease.conversation[3], reason=database.reason_class(error))
             return Retry(f"raised:{database.reason_class(error)}")
 
     # -- recording
 
-    async def _record_for_ever(self) -> None:
+    async def _record_loop(self) -> None:
         pause = 0.1
         while True:
             await self._results_there.wait()
-            await self._linger()
+            await self._wait_for_more()
             self._results_there.clear()
             results = self._results[:]
             try:
@@ -202,16 +202,16 @@ class Delivery:
                 pause = min(pause * 2, 5.0)
 
     async def _record(self, results: Sequence[Attempt]) -> None:
-        await database.each_or_halves(results, self._mark, _not_recorded)
-        self._progress.made()
+        await database.apply_with_bisection(results, self._mark, _not_recorded)
+        self._progress.record()
         for attempt in results:
-            _tell(attempt)
+            _log_attempt(attempt)
             _count(attempt)
         self._wake_later(results)
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
         async with self._engine.begin() as tx:
-            await claims.mark(tx, results)
+            await leases.mark(tx, results)
         self._recorded()
 
     def _wake_later(self, results: Sequence[Attempt]) -> None:
@@ -224,47 +224,49 @@ class Delivery:
 
 async def _not_recorded(attempt: Attempt, reason: str) -> None:
     """Its lease ends by itself, and it is sent again with the same bytes."""
-    log.error("attempt_not_saved", feedback_id=attempt.claimed.parcel.feedback_id, reason=reason)
+    log.error("attempt_not_saved", feedback_id=attempt.lease.request.feedback_id, reason=reason)
 
 
-def _delivering(claimed: Claimed) -> tracing.Span:
-    parcel, channel = claimed.parcel, claimed.conversation[3]
+def _delivering(lease: Lease) -> tracing.Span:
+    request, channel = lease.request, lease.conversation[3]
     return tracing.begin(
         f"deliver {channel}",
-        parcel.traceparent,
+        request.traceparent,
         "client",
-        partner=parcel.recipient,
+        partner=request.recipient,
         channel=channel,
-        attempt=parcel.attempt,
-        correlation_id=parcel.correlation_id,
+        attempt=request.attempt,
+        correlation_id=request.correlation_id,
     )
 
 
-def _pause(claimed: Claimed, outcome: Outcome) -> float:
-    return pause_before(claimed.parcel.attempt + 1, outcome.after) if isinstance(outcome, Retry) else 0.0
+def _pause(lease: Lease, outcome: Outcome) -> float:
+    return pause_before(lease.request.attempt + 1, outcome.after) if isinstance(outcome, Retry) else 0.0
 
 
 def _count(attempt: Attempt) -> None:
-    channel = attempt.claimed.conversation[3]
+    channel = attempt.lease.conversation[3]
     metrics.ATTEMPTS.labels(channel, type(attempt.outcome).__name__.lower()).inc()
     metrics.ATTEMPT_SECONDS.labels(channel).observe((attempt.ended_at - attempt.started_at).total_seconds())
 
 
-def _tell(attempt: Attempt) -> None:
+def _log_attempt(attempt: Attempt) -> None:
     """Normal running is quiet: only what did not go well is logged."""
     match attempt.outcome:
         case Failed(reason):
-            log.error("feedback_failed", reason=reason, **_about(attempt))
+            log.error("feedback_failed", reason=reason, **_log_fields(attempt))
         case Retry(reason):
-            log.warning("feedback_retry_scheduled", reason=reason, seconds=round(attempt.pause, 1), **_about(attempt))
+            log.warning(
+                "feedback_retry_scheduled", reason=reason, seconds=round(attempt.pause, 1), **_log_fields(attempt)
+            )
 
 
-def _about(attempt: Attempt) -> dict[str, str | int]:
-    parcel = attempt.claimed.parcel
+def _log_fields(attempt: Attempt) -> dict[str, str | int]:
+    request = attempt.lease.request
     return {
-        "reference": parcel.reference,
-        "feedback_id": parcel.feedback_id,
-        "recipient": parcel.recipient,
-        "correlation_id": parcel.correlation_id,
-        "attempt": parcel.attempt,
+        "reference": request.reference,
+        "feedback_id": request.feedback_id,
+        "recipient": request.recipient,
+        "correlation_id": request.correlation_id,
+        "attempt": request.attempt,
     }

@@ -1,48 +1,48 @@
 """Who can be reached and how, from partners.yaml and deployment.yaml; every delivery address comes from there."""
 
-from services.notifier.channels.fhir_endpoint import Address
-from services.notifier.feedback import Known, Recipient
-from services.partners import Partner, Partners
+from services.notifier.channels.fhir_endpoint import EndpointAddress
+from services.notifier.compose import Recipient, RegisteredRecipient
+from services.reference.partners import Partner, Partners
 
 
-class KnownPartners:
+class PartnerRecipients:
     """Implements `feedback.Recipients`, and looks up addresses for the carriers."""
 
     def __init__(self, partners: Partners, *, mesh: bool) -> None:
         self._partners = partners
         self._mesh = mesh
-        self._known = {partner.id: self._recipient(partner) for partner in partners}
+        self._recipients = {partner.id: self._recipient(partner) for partner in partners}
 
     @property
     def routes_by_mesh(self) -> bool:
         """Whether this installation sends by MESH at all."""
         return self._mesh
 
-    def partner(self, partner_id: str) -> Known | None:
+    def partner(self, partner_id: str) -> RegisteredRecipient | None:
         """The partner of this id."""
-        return self._known.get(partner_id)
+        return self._recipients.get(partner_id)
 
-    def organisation(self, ods: str) -> Known | None:
+    def organisation(self, ods: str) -> RegisteredRecipient | None:
         """The partner with this ODS code."""
         partner = self._partners.by_ods(ods)
-        return self._known[partner.id] if partner else None
+        return self._recipients[partner.id] if partner else None
 
-    def fhir_address(self, partner_id: str) -> Address | None:
+    def fhir_address(self, partner_id: str) -> EndpointAddress | None:
         """Its FHIR endpoint in this installation. The token is read at every use, so that it can be renewed without a restart."""
         access = self._partners.access(partner_id)
         if access.feedback_url is None:
             return None
         token = access.feedback_token_file.read_text().strip() if access.feedback_token_file else None
-        return Address(str(access.feedback_url), token)
+        return EndpointAddress(str(access.feedback_url), token)
 
     def mesh_mailbox(self, partner_id: str) -> str | None:
         """Its MESH mailbox."""
         partner = self._partners.by_id(partner_id)
         return partner.feedback.mesh_mailbox if partner else None
 
-    def _recipient(self, partner: Partner) -> Known:
+    def _recipient(self, partner: Partner) -> RegisteredRecipient:
         recipient = Recipient(id=partner.id, ods=partner.ods, name=partner.name, channel=self._channel(partner))
-        return Known(recipient=recipient, kind=partner.kind)
+        return RegisteredRecipient(recipient=recipient, kind=partner.kind)
 
     def _channel(self, partner: Partner) -> str:
         """What its entry says; kept to be fetched where this installation has no address for that."""

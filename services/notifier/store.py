@@ -1,4 +1,4 @@
-"""The notifier's tables: what was taken in, and what is to be told. What is due and what became of it is in claims.py.
+"""The notifier's tables: what was taken in, and what is to be told. What is due and what became of it is in leases.py.
 
 Feedback is told in order for each conversation (referral, recipient, channel): a conversation row points at its next feedback, and
 only that can be claimed. All statements are set-based; rows of several conversations are locked in the order of their keys.
@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from schemas.events import Event
 from services.messaging import outbox
-from services.messaging.database import Transaction
-from services.notifier import results
-from services.notifier.composing import Composed
-from services.notifier.feedback import Feedback
+from services.notifier import feedback_events
+from services.notifier.compose import Feedback
+from services.notifier.composer import RenderedFeedback
+from services.runtime.database import Transaction
 
 SCHEMA = "notifier"
 
@@ -29,10 +29,10 @@ Conversation = tuple[str, str, str, str]
 # ---- taking in -----------------------------------------------------------------------------------------------------
 
 
-async def take_in(tx: Transaction, events: Sequence[Event], version: str | None) -> set[str]:
+async def record_inputs(tx: Transaction, events: Sequence[Event], version: str | None) -> set[str]:
     """Mark these events as taken in; returns the ids of those that are new. A repeat is not among them.
 
-    `version`: what they are composed with (services/notifier/kept.py).
+    `version`: what they are composed with (services/notifier/template_versions.py).
     """
     result = await tx.execute(
         text("""
@@ -50,8 +50,8 @@ async def take_in(tx: Transaction, events: Sequence[Event], version: str | None)
     return set(result.scalars())
 
 
-async def leave_out(tx: Transaction, events: Sequence[Event]) -> None:
-    """Take the marks of `take_in` away: these events are parked, and their resubmit must work."""
+async def forget_inputs(tx: Transaction, events: Sequence[Event]) -> None:
+    """Take the marks of `record_inputs` away: these events are parked, and their resubmit must work."""
     await tx.execute(
         text("""
             delete from notifier.input as input
@@ -61,18 +61,18 @@ async def leave_out(tx: Transaction, events: Sequence[Event]) -> None:
     )
 
 
-async def add(tx: Transaction, composed: Sequence[Composed], at: datetime) -> None:
+async def add(tx: Transaction, composed: Sequence[RenderedFeedback], at: datetime) -> None:
     """Keep what was composed, in its order. What is kept to be fetched is there at once, and `feedback.sent` says so."""
-    new = await _without_known(tx, composed)
+    new = await _drop_existing(tx, composed)
     if not new:
         return
     ordinals = await _reserve(tx, [one.feedback for one in new])
     await _insert(tx, new, ordinals, at)
-    kept = [one for one in new if one.feedback.recipient.channel == "mailbox"]
-    await outbox.put(tx, SCHEMA, [results.sent(results.of_composed(one), at) for one in kept])
+    mailboxed = [one for one in new if one.feedback.recipient.channel == "mailbox"]
+    await outbox.add(tx, SCHEMA, [feedback_events.sent(feedback_events.of_composed(one), at) for one in mailboxed])
 
 
-async def _without_known(tx: Transaction, composed: Sequence[Composed]) -> list[Composed]:
+async def _drop_existing(tx: Transaction, composed: Sequence[RenderedFeedback]) -> list[RenderedFeedback]:
     """A resubmitted event composes everything again: what it had led to before is dropped here."""
     result = await tx.execute(
         text("""
@@ -81,8 +81,8 @@ async def _without_known(tx: Transaction, composed: Sequence[Composed]) -> list[
             using (person_key, feedback_id)"""),
         {"keys": [one.feedback.person_key for one in composed], "ids": [one.feedback.id for one in composed]},
     )
-    known = {str(feedback_id) for feedback_id in result.scalars()}
-    return [one for one in composed if one.feedback.id not in known]
+    existing = {str(feedback_id) for feedback_id in result.scalars()}
+    return [one for one in composed if one.feedback.id not in existing]
 
 
 def _conversation(feedback: Feedback) -> Conversation:
@@ -128,23 +128,23 @@ _RESERVE = text("""
     returning person_key, reference, recipient, channel, last""")
 
 
-async def _insert(tx: Transaction, new: Sequence[Composed], ordinals: Mapping[str, int], at: datetime) -> None:
-    told = [one.feedback for one in new]
+async def _insert(tx: Transaction, new: Sequence[RenderedFeedback], ordinals: Mapping[str, int], at: datetime) -> None:
+    feedbacks = [one.feedback for one in new]
     await tx.execute(
         _INSERT,
         {
             "at": at,
-            "keys": [f.person_key for f in told],
-            "ids": [f.id for f in told],
-            "references": [f.reference for f in told],
-            "causes": [f.caused_by for f in told],
-            "recipients": [f.recipient.id for f in told],
-            "channels": [f.recipient.channel for f in told],
-            "feedback_types": [f.feedback_type.value for f in told],
-            "statuses": [f.status.value for f in told],
-            "ordinals": [ordinals[f.id] for f in told],
-            "correlations": [f.correlation_id for f in told],
-            "contents": [f.model_dump_json(exclude_defaults=True) for f in told],
+            "keys": [f.person_key for f in feedbacks],
+            "ids": [f.id for f in feedbacks],
+            "references": [f.reference for f in feedbacks],
+            "causes": [f.caused_by for f in feedbacks],
+            "recipients": [f.recipient.id for f in feedbacks],
+            "channels": [f.recipient.channel for f in feedbacks],
+            "feedback_types": [f.feedback_type.value for f in feedbacks],
+            "statuses": [f.status.value for f in feedbacks],
+            "ordinals": [ordinals[f.id] for f in feedbacks],
+            "correlations": [f.correlation_id for f in feedbacks],
+            "contents": [f.model_dump_json(exclude_defaults=True) for f in feedbacks],
             "bodies": [one.rendered.body for one in new],
             "carrier_ids": [json.dumps(dict(one.rendered.ids)) for one in new],
             "versions": [one.version for one in new],
@@ -173,14 +173,14 @@ _INSERT = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredFeedback:
     """A feedback as it is fetched."""
 
     feedback: Feedback
     steps: Mapping[str, str]
 
 
-async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: datetime) -> list[Kept]:
+async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: datetime) -> list[StoredFeedback]:
     """What was composed about this referral for these recipients, in order. What was kept to be fetched is collected by this."""
     values = {"reference": reference, "recipients": list(recipients), "at": at}
     await tx.execute(
@@ -198,7 +198,7 @@ async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: 
             order by recipient, channel, ordinal"""),
         {"reference": reference, "recipients": list(recipients)},
     )
-    return [Kept(Feedback.model_validate(plain(row.content)), plain(row.steps)) for row in result]
+    return [StoredFeedback(Feedback.model_validate(plain(row.content)), plain(row.steps)) for row in result]
 
 
 def plain(value: Any) -> Any:

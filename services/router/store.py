@@ -13,10 +13,10 @@ from sqlalchemy import TextClause, text
 
 from schemas.events import CaseEvent, Event
 from schemas.model import CaseId, OnsCode, PersonKey, Reference
-from services.messaging import tracing
-from services.messaging.cloudevents import Record, value_of
-from services.messaging.database import Transaction
-from services.router.state import Case, KeyState, KnownPerson, KnownReferral
+from services.messaging.cloudevents import KafkaRecord, value_of
+from services.router.decide.model import CaseRecord, PersonAggregate, PersonRecord, ReferralRecord
+from services.runtime import tracing
+from services.runtime.database import Transaction
 
 SCHEMA = "router"
 
@@ -25,7 +25,7 @@ SCHEMA = "router"
 class Input:
     """An event or command that is to be applied, and the record that it came in. `message_group`: what later ones wait behind."""
 
-    record: Record
+    record: KafkaRecord
     event: Event
     person_key: PersonKey
     message_group: str
@@ -67,7 +67,7 @@ LOCK_KEYS = text("""
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 
 
-async def number(tx: Transaction, locked: Locked, before: Mapping[PersonKey, int]) -> None:
+async def save_sequences(tx: Transaction, locked: Locked, before: Mapping[PersonKey, int]) -> None:
     """Write the last number of each key back, where it moved."""
     moved = {key: last for key, last in locked.last.items() if last != before[key]}
     if moved:
@@ -83,7 +83,9 @@ _NUMBER = text("""
 # ---- inputs ---------------------------------------------------------------------------------------------------------
 
 
-async def mark(tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str) -> set[tuple[str, str, str]]:
+async def record_inputs(
+    tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str
+) -> set[tuple[str, str, str]]:
     """Keep these inputs, in their order; returns the identities of those that are new. A repeat is not among them."""
     if not inputs:
         return set()
@@ -110,11 +112,11 @@ _MARK = text("""
     on conflict do nothing returning person_key, topic, id""")
 
 
-def _headers(record: Record) -> str:
+def _headers(record: KafkaRecord) -> str:
     """An event's own attributes, and the context of its trace. What else came with it may be any text, and is not kept."""
     own = [(name, value) for name, value in record.headers if value is not None and name.startswith(_OWN)]
     headers = {name: value.decode() for name, value in own}
-    if context := tracing.carried(record.headers):
+    if context := tracing.extract(record.headers):
         headers[tracing.HEADER] = context
     return json.dumps(headers)
 
@@ -122,17 +124,17 @@ def _headers(record: Record) -> str:
 _OWN = ("ce_", "content-type")
 
 
-async def is_marked(tx: Transaction, one: Input) -> bool:
+async def was_applied(tx: Transaction, one: Input) -> bool:
     """True for an input that was applied before."""
-    given = dict(zip(("key", "topic", "id"), one.identity, strict=True))
-    return bool(await tx.scalar(_IS_MARKED, given))
+    identity = dict(zip(("key", "topic", "id"), one.identity, strict=True))
+    return bool(await tx.scalar(_IS_MARKED, identity))
 
 
 _IS_MARKED = text("""
     select exists (select from router.input where person_key = :key and topic = :topic and id = :id)""")
 
 
-async def unmark(tx: Transaction, inputs: Sequence[Input]) -> None:
+async def forget_inputs(tx: Transaction, inputs: Sequence[Input]) -> None:
     """Take the marks away: these inputs are parked, and their resubmit must work."""
     keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
     await tx.execute(_UNMARK, {"keys": keys, "topics": topics, "ids": ids})
@@ -147,24 +149,24 @@ _UNMARK = text("""
 # ---- what is known --------------------------------------------------------------------------------------------------
 
 
-async def read(tx: Transaction, keys: Sequence[PersonKey]) -> dict[PersonKey, KeyState]:
+async def read(tx: Transaction, keys: Sequence[PersonKey]) -> dict[PersonKey, PersonAggregate]:
     """Everything under these keys."""
-    persons: dict[PersonKey, dict[int, KnownPerson]] = {key: {} for key in keys}
-    cases: dict[PersonKey, dict[CaseId, Case]] = {key: {} for key in keys}
-    referrals: dict[PersonKey, dict[Reference, KnownReferral]] = {key: {} for key in keys}
+    persons: dict[PersonKey, dict[int, PersonRecord]] = {key: {} for key in keys}
+    cases: dict[PersonKey, dict[CaseId, CaseRecord]] = {key: {} for key in keys}
+    referrals: dict[PersonKey, dict[Reference, ReferralRecord]] = {key: {} for key in keys}
     if keys:
         for row in await tx.execute(_READ, {"keys": list(keys)}):
             match row.kind:
                 case "person":
-                    person = KnownPerson.model_validate_json(row.state)
+                    person = PersonRecord.model_validate_json(row.state)
                     persons[row.person_key][person.person_no] = person
                 case "case":
-                    case = Case.model_validate_json(row.state)
+                    case = CaseRecord.model_validate_json(row.state)
                     cases[row.person_key][case.case_id] = case
                 case _:
-                    known = KnownReferral.model_validate_json(row.state)
-                    referrals[row.person_key][known.reference] = known
-    return {key: KeyState(key, persons[key], cases[key], referrals[key]) for key in keys}
+                    record = ReferralRecord.model_validate_json(row.state)
+                    referrals[row.person_key][record.reference] = record
+    return {key: PersonAggregate(key, persons[key], cases[key], referrals[key]) for key in keys}
 
 
 _READ = text("""
@@ -180,10 +182,10 @@ _READ = text("""
 
 async def districts(tx: Transaction, postcodes: Iterable[str | None]) -> dict[str, OnsCode]:
     """District of each of these postcodes (capitals, no blanks) that is known."""
-    wanted = sorted({postcode for postcode in postcodes if postcode})
-    if not wanted:
+    requested = sorted({postcode for postcode in postcodes if postcode})
+    if not requested:
         return {}
-    rows = await tx.execute(_DISTRICTS, {"postcodes": wanted})
+    rows = await tx.execute(_DISTRICTS, {"postcodes": requested})
     return {row.postcode: row.district for row in rows}
 
 
@@ -195,11 +197,11 @@ _DISTRICTS = text("""
 class Changed:
     """What a batch changed, by person key."""
 
-    persons: list[tuple[PersonKey, KnownPerson]] = field(default_factory=list)
-    cases: list[tuple[PersonKey, Case]] = field(default_factory=list)
-    referrals: list[tuple[PersonKey, KnownReferral]] = field(default_factory=list)
+    persons: list[tuple[PersonKey, PersonRecord]] = field(default_factory=list)
+    cases: list[tuple[PersonKey, CaseRecord]] = field(default_factory=list)
+    referrals: list[tuple[PersonKey, ReferralRecord]] = field(default_factory=list)
 
-    def add(self, before: KeyState, after: KeyState) -> None:
+    def add(self, before: PersonAggregate, after: PersonAggregate) -> None:
         """What is another in `after` than it was in `before`."""
         key = after.person_key
         self.persons += [(key, new) for no, new in after.persons.items() if before.persons.get(no) is not new]
@@ -217,18 +219,18 @@ async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -
         await tx.execute(_WRITE_REFERRALS, {"now": now, **_referral_columns(changed.referrals)})
 
 
-def as_kept(model: KnownPerson | Case | KnownReferral) -> str:
+def to_json(model: PersonRecord | CaseRecord | ReferralRecord) -> str:
     """As JSON, without what is none: what has no value must have a default."""
     return model.__pydantic_serializer__.to_json(model, exclude_none=True).decode()
 
 
-def _person_columns(persons: Sequence[tuple[PersonKey, KnownPerson]]) -> dict[str, list[Any]]:
+def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord]]) -> dict[str, list[Any]]:
     return {
         "keys": [key for key, _ in persons],
         "numbers": [person.person_no for _, person in persons],
         "provisional": [person.provisional for _, person in persons],
         "tracing_reasons": [",".join(person.tracing_reasons) for _, person in persons],
-        "states": [as_kept(person) for _, person in persons],
+        "states": [to_json(person) for _, person in persons],
     }
 
 
@@ -241,22 +243,25 @@ _WRITE_PERSONS = text("""
         state = excluded.state, updated_at = excluded.updated_at""")
 
 
-def _case_columns(cases: Sequence[tuple[PersonKey, Case]]) -> dict[str, list[Any]]:
-    legs = [case.holding for _, case in cases]
+def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord]]) -> dict[str, list[Any]]:
+    responsibilities = [case.holding for _, case in cases]
     return {
         "keys": [key for key, _ in cases],
         "ids": [case.case_id for _, case in cases],
         "persons": [case.person_no for _, case in cases],
-        "statuses": [case.ended or leg.status for leg, (_, case) in zip(legs, cases, strict=True)],
-        "business": [leg.business_status for leg in legs],
+        "statuses": [
+            case.ended or responsibility.status
+            for responsibility, (_, case) in zip(responsibilities, cases, strict=True)
+        ],
+        "business": [responsibility.business_status for responsibility in responsibilities],
         "homes": [case.home.hub for _, case in cases],
-        "holders": [leg.hub for leg in legs],
-        "pathways": [leg.pathway for leg in legs],
-        "reasons": [",".join(leg.reasons) for leg in legs],
+        "holders": [responsibility.hub for responsibility in responsibilities],
+        "pathways": [responsibility.pathway for responsibility in responsibilities],
+        "reasons": [",".join(responsibility.reasons) for responsibility in responsibilities],
         "districts": [case.district for _, case in cases],
         "versions": [case.directory_version for _, case in cases],
         "ended": [case.ended is not None for _, case in cases],
-        "states": [as_kept(case) for _, case in cases],
+        "states": [to_json(case) for _, case in cases],
     }
 
 
@@ -277,17 +282,17 @@ _WRITE_CASES = text("""
         updated_at = excluded.updated_at, ended_at = coalesce(known.ended_at, excluded.ended_at)""")
 
 
-def _referral_columns(referrals: Sequence[tuple[PersonKey, KnownReferral]]) -> dict[str, list[Any]]:
+def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord]]) -> dict[str, list[Any]]:
     return {
         "keys": [key for key, _ in referrals],
-        "references": [known.reference for _, known in referrals],
-        "cases": [known.case_id for _, known in referrals],
-        "persons": [known.person_no for _, known in referrals],
-        "statuses": [known.status for _, known in referrals],
-        "versions": [known.version for _, known in referrals],
-        "homes": [known.home_hub for _, known in referrals],
-        "correlations": [known.correlation_id for _, known in referrals],
-        "states": [as_kept(known) for _, known in referrals],
+        "references": [record.reference for _, record in referrals],
+        "cases": [record.case_id for _, record in referrals],
+        "persons": [record.person_no for _, record in referrals],
+        "statuses": [record.status for _, record in referrals],
+        "versions": [record.version for _, record in referrals],
+        "homes": [record.home_hub for _, record in referrals],
+        "correlations": [record.correlation_id for _, record in referrals],
+        "states": [to_json(record) for _, record in referrals],
     }
 
 
@@ -307,7 +312,7 @@ _WRITE_REFERRALS = text("""
 # ---- history --------------------------------------------------------------------------------------------------------
 
 
-async def remember(tx: Transaction, events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> None:
+async def append_history(tx: Transaction, events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> None:
     """Keep these case events, as published, with the references that each is about and the hubs that heard of it."""
     if events:
         await tx.execute(_REMEMBER, _event_columns(events))

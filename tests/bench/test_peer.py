@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.peer import run
-from services import partners
-from services.messaging.settings import Settings
+from services.reference import partners
+from services.runtime.settings import Settings
 
 GIVEN = {
     "LOOP_PORT": "8001",

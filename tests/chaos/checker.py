@@ -157,7 +157,7 @@ def _begun_by(entry: Entry) -> list[str]:
     """The referral that this event brought to a case."""
     match type_of(entry):
         case "opened":
-            return [concern["reference"] for concern in entry.data["concerns"]]
+            return [concern["reference"] for concern in entry.data["referral_contexts"]]
         case "joined":
             return [entry.data["joined"]]
         case _:

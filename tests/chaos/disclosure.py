@@ -35,7 +35,7 @@ def _from_the_ward(e: Evidence) -> Iterator[str]:
     on_the_ward = {one.id for one in e.history.commands if one.hub.startswith(HOSPITAL)}
     for entry in first_occurrences(e):
         if entry.data.get("command_id") in on_the_ward:
-            for concern in entry.data.get("concerns", ()):
+            for concern in entry.data.get("referral_contexts", ()):
                 if concern["referred_by"]["kind"] != "hospital-team":
                     yield f"{concern['reference']} hears of the hospital team's {type_of(entry)}"
 

@@ -7,10 +7,21 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from infra.demo.hub import FULL, Case, Client, Heard, OutOfOrder, Send, Step, command, hear, next_step
+from infra.partner_simulators.hub import (
+    FULL,
+    HubClient,
+    OutgoingCommand,
+    OutOfOrder,
+    ReceivedHubEvent,
+    ScriptStep,
+    SimulatedCase,
+    apply_event,
+    command,
+    next_step,
+)
 
-SCRIPT = [Step(word) for word in FULL.split(",")]
-TRIAGE = [Step("assign", "charnwood"), *SCRIPT]
+SCRIPT = [ScriptStep(word) for word in FULL.split(",")]
+TRIAGE = [ScriptStep("assign", "charnwood"), *SCRIPT]
 
 
 class Hubs:
@@ -18,14 +29,14 @@ class Hubs:
 
     def __init__(self, kafka: str, hubs: Iterable[str]) -> None:
         self.names = list(hubs)
-        self.cases: dict[tuple[str, str], Case] = {}
+        self.cases: dict[tuple[str, str], SimulatedCase] = {}
         self.heard: set[str] = set()
         self.gaps = 0
-        self._last: dict[str, tuple[Case, Send]] = {}
+        self._last: dict[str, tuple[SimulatedCase, OutgoingCommand]] = {}
         self._kafka = kafka
 
     async def start(self) -> None:
-        self._client = Client(self._kafka, self.names)
+        self._client = HubClient(self._kafka, self.names)
         await self._client.__aenter__()
         self.listening = asyncio.create_task(self._listen())
 
@@ -42,16 +53,16 @@ class Hubs:
             except KafkaError:
                 await asyncio.sleep(0.3)
 
-    def _take(self, heard: Heard) -> None:
+    def _take(self, heard: ReceivedHubEvent) -> None:
         if heard.headers["ce_id"] in self.heard:
             return
         self.heard.add(heard.headers["ce_id"])
         if heard.kind == "command-refused":
             return
         key = (heard.hub, heard.data["case_id"])
-        case = self.cases.setdefault(key, Case(heard.hub, heard.data["case_id"], heard.data["person_key"]))
+        case = self.cases.setdefault(key, SimulatedCase(heard.hub, heard.data["case_id"], heard.data["person_key"]))
         try:
-            hear(case, heard.kind, heard.data)
+            apply_event(case, heard.kind, heard.data)
         except OutOfOrder:
             self.gaps += 1
         case.awaiting = None
@@ -60,42 +71,46 @@ class Hubs:
 
     # ---- commands
 
-    def holding(self, reference: str) -> Case | None:
+    def holding(self, reference: str) -> SimulatedCase | None:
         """The case of this referral, at the hub that holds it."""
-        found = [c for c in self.cases.values() if c.is_ours and any(r["reference"] == reference for r in c.referrals)]
+        found = [c for c in self.cases.values() if c.is_held and any(r["reference"] == reference for r in c.referrals)]
         return found[0] if len(found) == 1 else None
 
-    def made(self, reference: str, how: str) -> tuple[Case, Send] | None:
+    def made(self, reference: str, how: str) -> tuple[SimulatedCase, OutgoingCommand] | None:
         """The command that is meant; none where nobody holds such a case, or it has none such to do."""
         if how == "again":
             return self._last.get(reference)
         case = self.holding(reference)
         if case is None:
             return None
-        step = next_step(case, TRIAGE if case.hub == "triage" else SCRIPT) if how == "next" else Step("accept")
+        step = next_step(case, TRIAGE if case.hub == "triage" else SCRIPT) if how == "next" else ScriptStep("accept")
         if step is None:
             return None
         return self._changed(reference, how, case, command(case, step, {}))
 
-    def _changed(self, reference: str, how: str, case: Case, send: Send) -> tuple[Case, Send]:
+    def _changed(
+        self, reference: str, how: str, case: SimulatedCase, send: OutgoingCommand
+    ) -> tuple[SimulatedCase, OutgoingCommand]:
         match how:
             case "ahead":
                 data: dict[str, Any] = send.data | {"expected_version": case.version + 7}
-                return case, Send(f"{send.id}-ahead", send.name, data)
+                return case, OutgoingCommand(f"{send.id}-ahead", send.name, data)
             case "wrong-hub":
-                return replace(case, hub=self._another(case)), Send(f"{send.id}-elsewhere", send.name, send.data)
+                return replace(case, hub=self._another(case)), OutgoingCommand(
+                    f"{send.id}-elsewhere", send.name, send.data
+                )
             case "accept-twice":
-                return case, Send(f"{send.id}-twice", send.name, send.data)
+                return case, OutgoingCommand(f"{send.id}-twice", send.name, send.data)
             case _:
                 if send.name == "complete":
                     case.ending.update(case.open_needs())
                 self._last[reference] = case, send
                 return case, send
 
-    def _another(self, case: Case) -> str:
+    def _another(self, case: SimulatedCase) -> str:
         """A hub that was never given the case."""
         return next(name for name in self.names if (name, case.id) not in self.cases)
 
-    async def send(self, case: Case, send: Send) -> None:
+    async def send(self, case: SimulatedCase, send: OutgoingCommand) -> None:
         """Until Kafka has it: the same command again is the same command."""
         await self._client.deliver((case, send))

@@ -18,16 +18,16 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from mesh_client import MeshClient
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from schemas.events import Concern, Event
-    from services.intake.identity import Held, Incoming, Seen
-    from services.intake.ledger import Answer, Arrival, Ledger
+    from schemas.events import Event, ReferralContext
+    from services.intake.batch import Batch, PendingMessage, ProtocolResponse
+    from services.intake.deduplication import AcceptedContent, MessageFingerprint, ReferralVersion
     from services.messaging.broker import Subscription
-    from services.messaging.cloudevents import Record
-    from services.messaging.database import Transaction
+    from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
-    from services.notifier.channels import Outcome, Parcel
-    from services.notifier.feedback import Feedback, Recipients, Words
+    from services.notifier.channels import DeliveryRequest, Outcome
+    from services.notifier.compose import Feedback, FeedbackTexts, Recipients
     from services.router.store import Input
+    from services.runtime.database import Transaction
 
 T = TypeVar("T")
 
@@ -82,8 +82,8 @@ def no_duplicate_guard() -> None:
         await before(tx, inputs, now, directory)
         return {one.identity for one in inputs}
 
-    before = store.mark
-    store.mark = mark
+    before = store.record_inputs
+    store.record_inputs = mark
 
 
 def unlocked_person() -> None:
@@ -105,12 +105,12 @@ def offset_before_transaction() -> None:
         topics: Sequence[str],
         *,
         group: str,
-        receive: "Callable[[Sequence[Record]], Awaitable[None]]",
+        receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
     ) -> "Subscription":
         tasks: set[asyncio.Task[None]] = set()
         turn = asyncio.Lock()
 
-        async def later(records: "Sequence[Record]") -> None:
+        async def later(records: "Sequence[KafkaRecord]") -> None:
             async with turn:
                 while True:
                     try:
@@ -118,7 +118,7 @@ def offset_before_transaction() -> None:
                     except Exception:
                         await asyncio.sleep(0.2)
 
-        async def at_once(records: "Sequence[Record]") -> None:
+        async def at_once(records: "Sequence[KafkaRecord]") -> None:
             task = asyncio.create_task(later(records))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -135,7 +135,7 @@ def default_ack_policy() -> None:
 
     from services.messaging import broker
 
-    broker.PATIENCE_SECONDS = changed(broker.PATIENCE_SECONDS, 0.0)
+    broker.BATCH_RETRY_SECONDS = changed(broker.BATCH_RETRY_SECONDS, 0.0)
     broker.ACK_POLICY = changed(broker.ACK_POLICY, AckPolicy.ACK_FIRST)
 
 
@@ -177,40 +177,44 @@ def answer_before_commit() -> None:
     """Answer the sender with what will be committed, a moment before it is."""
     from services.intake import store
 
-    async def record(engine: "AsyncEngine", secret: bytes, arrivals: "Sequence[Arrival]") -> "list[Answer]":
-        async def commit() -> "list[Answer]":
+    async def record(
+        engine: "AsyncEngine", secret: bytes, messages: "Sequence[PendingMessage]"
+    ) -> "list[ProtocolResponse]":
+        async def commit() -> "list[ProtocolResponse]":
             async with engine.begin() as tx:
-                book, answers = await store.prepare(tx, secret, arrivals)
+                book, answers = await store.prepare(tx, secret, messages)
                 ready.set_result(answers)
                 await asyncio.sleep(0.3)
                 await store.write(tx, book, answers)
             return answers
 
-        ready: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[list[ProtocolResponse]] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(commit())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
         return ready.result() if ready.done() else await task
 
-    tasks: set[asyncio.Task[list[Answer]]] = set()
+    tasks: set[asyncio.Task[list[ProtocolResponse]]] = set()
     store.record = changed(store.record, record)
 
 
 def no_repeat_guard() -> None:
     """Take every message for one that was never seen."""
-    from services.intake import identity, store
+    from services.intake import deduplication, store
 
-    def judge(incoming: "Incoming", held: "Held", seen: "Mapping[str, Seen]") -> identity.Verdict:
-        if held.version == 0 or incoming.intent == "cancel":
-            return before(incoming, held, {})
-        return identity.Verdict.UPDATED
+    def classify(
+        message: "MessageFingerprint", current: "ReferralVersion", accepted: "Mapping[str, AcceptedContent]"
+    ) -> deduplication.Verdict:
+        if current.version == 0 or message.intent == "cancel":
+            return before(message, current, {})
+        return deduplication.Verdict.UPDATED
 
-    async def keep_claims(tx: "Transaction", book: "Ledger") -> None:
+    async def keep_claims(tx: "Transaction", book: "Batch") -> None:
         """Write nothing: the unique key of the message ids would refuse it."""
 
-    before = identity.judge
-    identity.judge = judge
+    before = deduplication.classify
+    deduplication.classify = classify
     store.keep_claims = changed(store.keep_claims, keep_claims)
 
 
@@ -221,9 +225,9 @@ def resend_with_another_id() -> None:
     """Give every attempt an id of its own."""
     from uuid import uuid4
 
-    from services.notifier.channels.fhir_endpoint import Address, FhirEndpoint
+    from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
 
-    def headers_for(self: FhirEndpoint, parcel: "Parcel", address: Address) -> dict[str, str]:
+    def headers_for(self: FhirEndpoint, parcel: "DeliveryRequest", address: EndpointAddress) -> dict[str, str]:
         headers = before(self, parcel, address)
         return headers | ({"X-Request-ID": str(uuid4())} if parcel.attempt > 1 else {})
 
@@ -235,7 +239,7 @@ def letter_without_asking() -> None:
     """Send a letter again without asking MESH what became of the first."""
     from services.notifier.channels import mesh
 
-    def track(client: "MeshClient", parcel: "Parcel") -> "Outcome | None":
+    def track(client: "MeshClient", parcel: "DeliveryRequest") -> "Outcome | None":
         return None
 
     mesh.track = changed(mesh.track, track)
@@ -243,23 +247,25 @@ def letter_without_asking() -> None:
 
 def address_from_the_message() -> None:
     """Send feedback to the address that the message gives for its sender."""
-    from services.notifier import feedback
-    from services.notifier.channels.fhir_endpoint import Address, FhirEndpoint
+    from services.notifier import compose as composition
+    from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
 
-    def compose_for(event: "Event", concern: "Concern", recipients: "Recipients", words: "Words") -> "list[Feedback]":
-        composed = compose(event, concern, recipients, words)
-        phone = concern.referred_by.phone
+    def compose_for(
+        event: "Event", context: "ReferralContext", recipients: "Recipients", texts: "FeedbackTexts"
+    ) -> "list[Feedback]":
+        composed = compose(event, context, recipients, texts)
+        phone = context.referred_by.phone
         if phone and phone.startswith("http"):
             urls.update({one.id: phone for one in composed})
         return composed
 
-    def address_of(self: FhirEndpoint, parcel: "Parcel") -> Address | None:
+    def address_of(self: FhirEndpoint, parcel: "DeliveryRequest") -> EndpointAddress | None:
         url = urls.get(parcel.feedback_id)
-        return Address(url, None) if url else look_up(self, parcel)
+        return EndpointAddress(url, None) if url else look_up(self, parcel)
 
     urls: dict[str, str] = {}
-    compose, look_up = feedback.compose_for, FhirEndpoint.address_of
-    feedback.compose_for = compose_for
+    compose, look_up = composition.compose_for, FhirEndpoint.address_of
+    composition.compose_for = compose_for
     FhirEndpoint.address_of = address_of  # type: ignore[method-assign]
 
 

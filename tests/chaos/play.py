@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from infra.demo.hub import Case, Send
+from infra.partner_simulators.hub import OutgoingCommand, SimulatedCase
 from tests.chaos import db_probe, faults, told_again
 from tests.chaos.drain import drained
 from tests.chaos.effects import Effects, first_to_end
@@ -163,11 +163,11 @@ class Run:
         await self._effects.of(f"i {send.id}")
         await self._keys_heard(case.person_key)
 
-    def _made(self, person: Person, do: Do) -> tuple[Case, Send] | None:
+    def _made(self, person: Person, do: Do) -> tuple[SimulatedCase, OutgoingCommand] | None:
         reference = self.references.get((person.number, do.referral))
         return self.world.hubs.made(reference, do.how) if reference else None
 
-    async def _made_later(self, person: Person, do: Do) -> tuple[Case, Send] | None:
+    async def _made_later(self, person: Person, do: Do) -> tuple[SimulatedCase, OutgoingCommand] | None:
         """Where inputs race, a hub waits a little for a case to come."""
         for _ in range(50):
             await asyncio.sleep(0.1)

@@ -69,7 +69,7 @@ Each is mended, with a test of its own.
 
 - A case without a home hub (a stay at the restricted unit, where nobody can say which hub is home) was kept, and could not be read again.
 - A batch that needed more time than its transaction may take, under load, was tried again whole, without end. It goes in halves now.
-- The MESH sandbox lost one of two first messages that came at once (infra/embedded/mesh_server.py).
+- The MESH sandbox lost one of two first messages that came at once (infra/local/embedded/mesh_server.py).
 - The demonstration's hub took a command for sent that Kafka had given up after 40 s.
 """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from infra import mllp
+from infra.partner_simulators import mllp_client
 from tests.chaos.history import Answered, History, Message
 from tests.chaos.messages import Identity, message
 
@@ -76,7 +76,7 @@ class Senders:
     async def _exchange(self, sent: Message) -> Reply:
         """Over MLLP. No frame: nothing was promised."""
         try:
-            frames = await mllp.exchange("127.0.0.1", self.mllp[sent.partner], sent.body, 12)
+            frames = await mllp_client.exchange("127.0.0.1", self.mllp[sent.partner], sent.body, 12)
         except (OSError, TimeoutError):
             return None, 0, "", ""
         return _of_hl7(200, [frame.decode() for frame in frames])

@@ -11,7 +11,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from infra.embedded import postgres
+from infra.local.embedded import postgres
 from tests.chaos import db_probe
 from tests.chaos.history import History
 from tests.chaos.injection import Injection

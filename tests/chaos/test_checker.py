@@ -187,8 +187,8 @@ def a_run() -> Evidence:
     planned = Plan(1, False, (person,), ())
     sent = message(IDENTITY, person, Say(0, "new", 0), 0)
     history = History(answers=[Answered(sent, True, 200, "", REFERENCE)])
-    opened = entry("case.event", 0, "case.opened", "e1", 1, case_id="c", concerns=[CONCERN])
-    assigned = entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", concerns=[CONCERN])
+    opened = entry("case.event", 0, "case.opened", "e1", 1, case_id="c", referral_contexts=[CONCERN])
+    assigned = entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", referral_contexts=[CONCERN])
     return Evidence(
         plan=planned,
         history=history,
@@ -270,9 +270,9 @@ WITH_REFUSED = dataclasses.replace(RUN.history, answers=[*RUN.history.answers, R
 KEPT = {"name": "bad", "correlation_id": "bad", "verdict": "refused", "reference": None}
 OF_THE_UNIT = entry("hub.blaby.case", 1, "case.updated", "h2", case_id="c", hub_version=2, site="Bradgate Unit")
 ON_THE_WARD = Commanded(0, 1, "next", "k1", "hospital-housing", "c")
-ACCEPTED = entry("case.event", 2, "case.started", "e3", 3, case_id="c", concerns=[CONCERN], command_id="k1")
+ACCEPTED = entry("case.event", 2, "case.started", "e3", 3, case_id="c", referral_contexts=[CONCERN], command_id="k1")
 DONE_AND_REFUSED = [
-    entry("case.event", 7, "case.accepted", "e3", 3, case_id="c", concerns=[], command_id="i1"),
+    entry("case.event", 7, "case.accepted", "e3", 3, case_id="c", referral_contexts=[], command_id="i1"),
     entry("hub.blaby.case", 7, "case.command-refused", "r1", case_id="c", command_id="i1"),
 ]
 WITH_FAILURE = [dict(RUN.feedback[0]) | {"state": "failed"}]

@@ -14,7 +14,7 @@ APPLY_ALL = "from tests.chaos import mutants; [mutants.apply(name, {!r}) for nam
 WITHOUT_A_NAME = """
 from services.router import store
 from tests.chaos import mutants
-del store.mark
+del store.record_inputs
 mutants.apply("no-duplicate-guard", "router")
 """
 

@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
-from services.intake.identity import Held, Incoming, Seen, Verdict, applied, judge
-from services.intake.translators.contract import Delivery, Refusal, Translated
+from services.intake.deduplication import (
+    AcceptedContent,
+    MessageFingerprint,
+    ReferralVersion,
+    Verdict,
+    apply_verdict,
+    classify,
+)
 from services.intake.translators.council_csv import translator as council_translator
 from services.intake.translators.form import translator as form_translator
+from services.intake.translators.translator import InboundMessage, Rejection, Translated
 from tests.chaos.messages import Identity, message
 from tests.chaos.run import CI
 from tests.chaos.seed import Person, Plan, Referral, Say, plan
@@ -91,9 +98,9 @@ COUNCIL = {name: council_translator(mapping) for name, mapping in council_files.
 FORM = {name: form_translator(form) for name, form in FORMS.items()}
 
 
-def translated(one: Referral, body: bytes) -> list[Translated | Refusal]:
+def translated(one: Referral, body: bytes) -> list[Translated | Rejection]:
     """Of a file, each row."""
-    delivery = Delivery(a_partner(one.partner), body, NOW, b"a key of these tests")
+    delivery = InboundMessage(a_partner(one.partner), body, NOW, b"a key of these tests")
     match one.format:
         case "bars":
             return [BARS(delivery)]
@@ -105,7 +112,9 @@ def translated(one: Referral, body: bytes) -> list[Translated | Refusal]:
     above = council_files.header_of(council_files.COUNCILS[name])
     rows = body.removeprefix(above)
     assert rows != body
-    return [COUNCIL[name](Delivery(a_partner(one.partner), above + row, NOW, b"a key")) for row in split(rows, name)]
+    return [
+        COUNCIL[name](InboundMessage(a_partner(one.partner), above + row, NOW, b"a key")) for row in split(rows, name)
+    ]
 
 
 def split(rows: bytes, name: str) -> list[bytes]:
@@ -121,26 +130,26 @@ def split(rows: bytes, name: str) -> list[bytes]:
 
 def verdicts(person: Person) -> Iterator[tuple[Say, Verdict | None]]:
     """What becomes of each message, in the plan's order. None: refused by its format."""
-    held: dict[str, Held] = {}
-    seen: dict[str, Seen] = {}
+    held: dict[str, ReferralVersion] = {}
+    seen: dict[str, AcceptedContent] = {}
     for place, given in enumerate(person.inputs):
         if not isinstance(given, Say):
             continue
         sent = message(IDENTITY, person, given, place)
         outcomes = translated(person.referrals[given.referral], sent.body)
         beside = {row for _, row in sent.beside}
-        own = [one for one in outcomes if isinstance(one, Refusal) or one.referral_id not in beside]
+        own = [one for one in outcomes if isinstance(one, Rejection) or one.referral_id not in beside]
         assert len(outcomes) == len(own) + len(sent.beside)
-        if len(own) == 2 or isinstance(own[0], Refusal):
+        if len(own) == 2 or isinstance(own[0], Rejection):
             yield given, None
             continue
         [one] = own
-        before = held.get(one.referral_id, Held())
-        incoming = Incoming(one.message_ids, one.content_hash, one.intent, one.sent_at)
-        verdict = judge(incoming, before, {name: seen[name] for name in one.message_ids if name in seen})
-        held[one.referral_id] = applied(incoming, before, verdict)
+        before = held.get(one.referral_id, ReferralVersion())
+        incoming = MessageFingerprint(one.message_ids, one.content_hash, one.intent, one.sent_at)
+        verdict = classify(incoming, before, {name: seen[name] for name in one.message_ids if name in seen})
+        held[one.referral_id] = apply_verdict(incoming, before, verdict)
         if verdict.makes_event or verdict is Verdict.STALE:
-            seen |= {name: Seen(one.content_hash) for name in one.message_ids}
+            seen |= {name: AcceptedContent(one.content_hash) for name in one.message_ids}
         yield given, verdict
 
 

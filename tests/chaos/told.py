@@ -54,7 +54,7 @@ def _demands(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
     """(reference, recipient, what is told) of one case event."""
     by_id = {partner["id"]: partner for partner in partners}
     by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
-    for concern in entry.data.get("concerns", ()):
+    for concern in entry.data.get("referral_contexts", ()):
         told = _told(type_of(entry), entry.data, concern)
         sender = by_id[concern["sent_by"]["partner"]]
         asked = concern["referred_by"]

@@ -15,14 +15,14 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from infra import installation
-from infra.embedded import kafka_settings, kept, supervisor
-from infra.embedded.kafka_settings import Layout
-from infra.embedded.process import Child
-from infra.embedded.supervisor import Happened
-from infra.installation import Installation
+from infra.local import installation
+from infra.local.embedded import kafka_settings, ports_and_secrets, supervisor
+from infra.local.embedded.kafka_settings import Layout
+from infra.local.embedded.process import Child
+from infra.local.embedded.supervisor import ProcessEvent
+from infra.local.installation import Installation
 from schemas import topics
-from services import directory
+from services.reference import directory
 from tests.chaos import db_probe
 from tests.chaos.db_probe import Probe
 from tests.chaos.hubs import Hubs
@@ -47,7 +47,7 @@ class World:
     session: aiohttp.ClientSession
     feedback_port: int
     on_tmpfs: bool
-    happened: list[Happened] = field(default_factory=list)
+    happened: list[ProcessEvent] = field(default_factory=list)
     slots: int = 0
     probe: Probe = field(init=False)
 
@@ -121,7 +121,7 @@ def _ports(brokers: int) -> Ports:
     names = ["mesh", "fhir", "http", *(f"mllp-{ward}" for ward in WARDS), *(f"{name}-postgres" for name in SERVICES)]
     names += [f"{service}-kafka-{node}" for service in SERVICES for node in range(1, brokers + 1)]
     pairs = [(service, node) for service in SERVICES for node in range(1, brokers + 1)]
-    free = iter(kept.free_ports(len(names) + len(pairs) + 1))
+    free = iter(ports_and_secrets.free_ports(len(names) + len(pairs) + 1))
     return Ports({name: next(free) for name in names}, {pair: next(free) for pair in pairs}, next(free))
 
 
@@ -138,12 +138,12 @@ async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | N
     wires = {wire.name: wire for wire in _wires(data, ports)}
     for wire in wires.values():
         await wire.mend()
-    happened: list[Happened] = []
+    happened: list[ProcessEvent] = []
     plan = installation.Plan(
         data,
         each=2,
         brokers=brokers,
-        feedback_urls={PRACTICE: f"http://{kept.HOST}:{ports.wires['fhir']}/feedback"},
+        feedback_urls={PRACTICE: f"http://{ports_and_secrets.HOST}:{ports.wires['fhir']}/feedback"},
         environment=_environment(data, ports, brokers, mutant),
     )
     try:
@@ -202,14 +202,14 @@ async def stop(world: World) -> None:
 def _environment(data: Path, ports: Ports, brokers: int, mutant: str | None) -> dict[str, str]:
     """Each service is told of its own wires (child/sitecustomize.py)."""
     (data / "postgres").mkdir(parents=True, exist_ok=True)
-    password = kept.secret(data / "postgres" / "password")
+    password = ports_and_secrets.secret(data / "postgres" / "password")
     told = {"PYTHONPATH": os.pathsep.join([str(HERE / "child"), str(HERE.parents[1])]), "CHAOS_FOLDER": str(data)}
     for service in SERVICES:
-        database = f"lightbulb:{password}@{kept.HOST}:{ports.wires[f'{service}-postgres']}/lightbulb"
+        database = f"lightbulb:{password}@{ports_and_secrets.HOST}:{ports.wires[f'{service}-postgres']}/lightbulb"
         told[f"CHAOS_{service.upper()}_DATABASE"] = f"postgresql+asyncpg://{database}"
-        kafka = [f"{kept.HOST}:{ports.wires[f'{service}-kafka-{node}']}" for node in range(1, brokers + 1)]
+        kafka = [f"{ports_and_secrets.HOST}:{ports.wires[f'{service}-kafka-{node}']}" for node in range(1, brokers + 1)]
         told[f"CHAOS_{service.upper()}_KAFKA"] = ",".join(kafka)
-    told["LIGHTBULB_MESH_URL"] = f"http://{kept.HOST}:{ports.wires['mesh']}"
+    told["LIGHTBULB_MESH_URL"] = f"http://{ports_and_secrets.HOST}:{ports.wires['mesh']}"
     return told | ({"CHAOS_MUTANT": mutant} if mutant else {})
 
 
@@ -247,8 +247,10 @@ def _listen_for_services(ports: Ports) -> None:
         for service in SERVICES:
             if (service, node) in ports.listeners:
                 name = service.upper()
-                said["listeners"] += f",{name}://{kept.HOST}:{ports.listeners[service, node]}"
-                said["advertised.listeners"] += f",{name}://{kept.HOST}:{ports.wires[f'{service}-kafka-{node}']}"
+                said["listeners"] += f",{name}://{ports_and_secrets.HOST}:{ports.listeners[service, node]}"
+                said["advertised.listeners"] += (
+                    f",{name}://{ports_and_secrets.HOST}:{ports.wires[f'{service}-kafka-{node}']}"
+                )
                 said["listener.security.protocol.map"] += f",{name}:PLAINTEXT"
         return said
 

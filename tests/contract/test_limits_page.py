@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from infra import limits_page
-from services.messaging.settings import CHECKOUT, Settings
+from infra.docgen import limits_page
+from services.runtime.settings import CHECKOUT, Settings
 
 INTAKE = CHECKOUT / "services" / "intake"
 
 
 def test_the_page_agrees_with_the_code() -> None:
-    assert limits_page.main(["--check"]) == 0, "run `python -m infra.limits_page`, read what changed, and commit it"
+    assert limits_page.main(["--check"]) == 0, (
+        "run `python -m infra.docgen.limits_page`, read what changed, and commit it"
+    )
 
 
 def test_every_limit_has_its_row_with_its_value() -> None:

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from infra.mappings import __main__ as command
-from infra.mappings import pages
-from services import directory, partners
+from infra.docgen.partner_pages import __main__ as command
+from infra.docgen.partner_pages import pages
 from services.intake.translators import council_csv, form, hl7v2
-from services.intake.translators.hl7v2 import places
-from services.intake.translators.hl7v2.reads import READS
-from services.messaging.settings import CHECKOUT
+from services.intake.translators.hl7v2 import field_paths
+from services.intake.translators.hl7v2.standard_fields import READS
+from services.reference import directory, partners
+from services.runtime.settings import CHECKOUT
 
 PAGES = pages.generated()
 SERVICES = directory.catalogue(pages.DIRECTORY)
 
 
 def test_the_pages_agree_with_the_reviewed_files() -> None:
-    assert pages.drift() == [], "run `python -m infra.mappings`, read what changed, and commit it"
+    assert pages.drift() == [], "run `python -m infra.docgen.partner_pages`, read what changed, and commit it"
 
 
 def test_the_index_leads_to_a_page_for_everything_that_a_partner_may_send() -> None:
@@ -58,7 +58,7 @@ def test_the_page_of_a_council_says_every_column_and_code(one: council_csv.Counc
 
 
 @pytest.mark.parametrize("one", hl7v2.load(pages.DIRECTORY / "hl7v2", SERVICES).values(), ids=lambda one: one.partner)
-def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.Mapping) -> None:
+def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.PartnerProfile) -> None:
     page = PAGES[f"{one.partner}.md"]
     told = {**one.observations, **one.fields}
     tables = (
@@ -73,14 +73,16 @@ def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.Mapping) ->
     tables += (one.notes, one.site.codes if one.site else {})
     for code in (*told, *(code for table in tables for code in table), *(v for t in told.values() for v in t.values)):
         assert f"`{code}`" in page, code
-    assert all(read in page for read in one.places)
+    assert all(read in page for read in one.field_paths)
 
 
 def test_what_is_said_of_the_standard_is_every_field_that_is_read() -> None:
     said = {read.field for read in READS if not read.field.startswith("MSH")}
-    read = {f"{segment}-{field}" for segment, fields in places.READ.items() for field in fields if segment != "MSH"}
+    read = {
+        f"{segment}-{field}" for segment, fields in field_paths.READ.items() for field in fields if segment != "MSH"
+    }
     assert said == read
-    assert {f"MSH-{field}" for field in places.READ["MSH"]} < {read.field for read in READS}
+    assert {f"MSH-{field}" for field in field_paths.READ["MSH"]} < {read.field for read in READS}
 
 
 def test_what_is_said_of_the_standard_fills_these_places_in_a_golden_pair() -> None:

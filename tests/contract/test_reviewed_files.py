@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from infra import directory_check
-from services import reviewed
-from services.messaging.settings import CHECKOUT
-from services.reviewed import Reviewed
+from infra.operations import directory_check
+from services.reference import yaml_files
+from services.reference.yaml_files import ConfigFile
+from services.runtime.settings import CHECKOUT
 
-DIRECTORY = CHECKOUT / "infra" / "directory"
+DIRECTORY = CHECKOUT / "infra" / "reference_data"
 
 
 @pytest.fixture(scope="module")
-def read_once() -> Callable[[Path, Any], Reviewed[Any]]:
+def read_once() -> Callable[[Path, Any], ConfigFile[Any]]:
     """reviewed.load, which does not read again what it has read in another copy."""
-    kept: dict[Any, Reviewed[Any]] = {}
-    load = reviewed.load
+    kept: dict[Any, ConfigFile[Any]] = {}
+    load = yaml_files.load
 
-    def read(file: Path, model: Any, context: Any = None) -> Reviewed[Any]:
+    def read(file: Path, model: Any, context: Any = None) -> ConfigFile[Any]:
         key = (file.name, file.read_bytes(), model, context)
         if key not in kept:
             kept[key] = load(file, model, context)
@@ -34,17 +34,17 @@ def read_once() -> Callable[[Path, Any], Reviewed[Any]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_once: Any) -> Path:
     """A copy of the shipped files."""
-    monkeypatch.setattr(reviewed, "load", read_once)
+    monkeypatch.setattr(yaml_files, "load", read_once)
     return shutil.copytree(DIRECTORY, tmp_path / "directory")
 
 
 def found(folder: Path) -> list[tuple[str, int, str]]:
-    faults = directory_check.faults(folder)
+    faults = directory_check.find_issues(folder)
     return [(str(one.file.relative_to(folder)), one.line, f"{one.place}: {one.what}") for one in faults]
 
 
 def test_the_shipped_files_have_no_fault() -> None:
-    assert directory_check.faults(DIRECTORY) == []
+    assert directory_check.find_issues(DIRECTORY) == []
 
 
 DISCHARGE, SELF = "forms/hospital-discharge.yaml", "forms/self.yaml"

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
 
-from infra.contracts import __main__ as command
-from infra.contracts import baseline, files
-from infra.contracts.json_schemas import CANONICAL, DEFINITIONS, bundle, every_schema, published, schema_id
+from infra.docgen.contracts import __main__ as command
+from infra.docgen.contracts import baseline, files
+from infra.docgen.contracts.json_schemas import CANONICAL, DEFINITIONS, bundle, every_schema, published, schema_id
 from schemas.events import ALL_TYPES
 from tests.schemas.contracts import FOLDER, committed, resolved
 
@@ -20,19 +20,19 @@ every_contract = pytest.mark.parametrize("name", published())
 
 def test_the_committed_contracts_are_what_the_code_says() -> None:
     differing = files.drift()
-    assert not differing, f"run `python -m infra.contracts` and commit {', '.join(differing)}"
+    assert not differing, f"run `python -m infra.docgen.contracts` and commit {', '.join(differing)}"
 
 
 def test_nothing_breaks_those_who_hold_the_last_release() -> None:
-    breaking = baseline.judge(files.released(), baseline.present()).breaking
+    breaking = baseline.compare(files.released(), baseline.present()).breaking
     assert not breaking, (
         "make it a new type (v2) or an optional field; while nobody reads it yet:"
-        " `python -m infra.contracts --release --even-breaking`\n" + "\n".join(breaking)
+        " `python -m infra.docgen.contracts --release --even-breaking`\n" + "\n".join(breaking)
     )
 
 
 def test_there_is_one_contract_for_each_type_and_one_for_the_referral() -> None:
-    assert {path.name.removesuffix(".schema.json") for path in FOLDER.glob(files.OURS)} == set(ALL_TYPES)
+    assert {path.name.removesuffix(".schema.json") for path in FOLDER.glob(files.GENERATED_PATTERN)} == set(ALL_TYPES)
     assert {path.name.removesuffix(".schema.json") for path in FOLDER.glob("*.schema.json")} == set(every_schema())
     assert set(every_schema()) == {*ALL_TYPES, CANONICAL, DEFINITIONS}
 
@@ -130,7 +130,7 @@ def test_check_names_the_file_that_differs_and_the_command_to_run(
     monkeypatch.setattr(files, "drift", lambda: drifted)
     assert command.main(["--check"]) == 1
     told = capsys.readouterr().out
-    assert "python -m infra.contracts" in told
+    assert "python -m infra.docgen.contracts" in told
     assert drifted[0] in told
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # ships no types
 
-from infra.contracts.asyncapi import HUB, TRAFFIC
+from infra.docgen.contracts.asyncapi import HUB, TRAFFIC
 from schemas import topics
 from schemas.events import ALL_TYPES, EventData
 from services.messaging.cloudevents import headers_of

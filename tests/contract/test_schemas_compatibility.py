@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
 
-from infra.contracts import baseline, files
-from infra.contracts.compatibility import changes, compatible
-from infra.contracts.json_schemas import published
+from infra.docgen.contracts import baseline, files
+from infra.docgen.contracts.compatibility import changes, compatible
+from infra.docgen.contracts.json_schemas import published
 from schemas.events import CASE_EVENTS, COMMANDS
 from tests.schemas.contracts import resolved
 
@@ -194,11 +194,11 @@ def language(change: Change) -> Schema:
 
 
 def breaking(change: Change) -> str:
-    return "\n".join(baseline.judge(files.released(), language(change)).breaking)
+    return "\n".join(baseline.compare(files.released(), language(change)).breaking)
 
 
 def test_the_released_language_does_not_break_itself() -> None:
-    assert baseline.judge(files.released(), files.released()) == baseline.Verdict((), ())
+    assert baseline.compare(files.released(), files.released()) == baseline.CompatibilityReport((), ())
 
 
 def test_a_type_that_is_gone_breaks_its_readers() -> None:
@@ -208,8 +208,8 @@ def test_a_type_that_is_gone_breaks_its_readers() -> None:
 
 def test_a_new_type_is_noted() -> None:
     first = next(iter(files.released()["contracts"].values()))
-    verdict = baseline.judge(files.released(), language(lambda now: now["contracts"].update({"uk.new.v1": first})))
-    assert verdict == baseline.Verdict((), ("uk.new.v1: new",))
+    verdict = baseline.compare(files.released(), language(lambda now: now["contracts"].update({"uk.new.v1": first})))
+    assert verdict == baseline.CompatibilityReport((), ("uk.new.v1: new",))
 
 
 @pytest.mark.parametrize(

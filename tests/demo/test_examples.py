@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from infra import postcodes
+from infra.database import postcodes
 from infra.demo import examples
-from infra.demo.examples import EXAMPLES, ExampleFault
+from infra.demo.examples import EXAMPLES, ExampleError
 from schemas import nhs_number
-from services import directory, partners
-from services.messaging.settings import CHECKOUT
+from services.reference import directory, partners
+from services.runtime.settings import CHECKOUT
 
 EVERY = examples.load()
-DIRECTORY = CHECKOUT / "infra" / "directory"
+DIRECTORY = CHECKOUT / "infra" / "reference_data"
 REFERRED_ON = date(2026, 11, 16)
 FILES = sorted(file for file in EXAMPLES.iterdir() if file.suffix in (".json", ".hl7", ".csv"))
 NUMBERS = {
@@ -99,13 +99,13 @@ def test_notes_for_the_simulated_hubs_are_found_by_what_a_hub_can_see() -> None:
 
 def test_a_fault_in_an_expected_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "wrong.expected.yaml").write_text("who: W\nshows: x\nsteps: [{send: w.json, by: w, answer: perhaps}]\n")
-    with pytest.raises(ExampleFault, match=r"wrong\.expected\.yaml:3: steps\.entry 1\.answer"):
+    with pytest.raises(ExampleError, match=r"wrong\.expected\.yaml:3: steps\.entry 1\.answer"):
         examples.load(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.expected.yaml").write_text("who: W\nshows: x\nsteps: [{send: w.json, by: ww, answer: accepted}]\n")
-    with pytest.raises(ExampleFault, match=r"there is no file w\.json"):
+    with pytest.raises(ExampleError, match=r"there is no file w\.json"):
         examples.load(tmp_path)
 
 

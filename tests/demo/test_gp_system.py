@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from infra.demo import gp_system
-from infra.embedded import kept
+from infra.local.embedded import ports_and_secrets
+from infra.partner_simulators import gp_system
 from services.notifier.channels import bars_message
-from services.notifier.feedback import Feedback, compose
+from services.notifier.compose import Feedback, compose
 from tests.notifier import builders
 
 
@@ -31,7 +31,7 @@ class Running:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[Running]:
-    port = kept.free_ports(1)[0]
+    port = ports_and_secrets.free_ports(1)[0]
     (tmp_path / "token").write_text("secret")
     argv = ["--port", str(port), "--token-file", str(tmp_path / "token"), "--inbox", str(tmp_path / "inbox")]
     process = subprocess.Popen([sys.executable, gp_system.__file__, *argv, "--fail-first", "1"])
@@ -64,7 +64,7 @@ def headers(request_id: str, token: str = "secret") -> dict[str, str]:
 
 
 def a_message(feedback: Feedback) -> bytes:
-    return bars_message.message(feedback, builders.the_words().ourselves)
+    return bars_message.message(feedback, builders.the_words().sender_details)
 
 
 async def test_a_message_is_put_off_once_then_taken_and_a_repeat_is_a_duplicate(

@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from infra.demo.hub import Case, Client, OutOfOrder, Send, Step, Work, command, hear, next_step, scripts
+from infra.partner_simulators.hub import (
+    HubClient,
+    HubSimulator,
+    OutgoingCommand,
+    OutOfOrder,
+    ScriptStep,
+    SimulatedCase,
+    apply_event,
+    command,
+    next_step,
+    scripts,
+)
 
 SCRIPT = scripts(["charnwood"], "accept,book,start,assess,record,complete")["charnwood"]
 NEEDS = ["minor-adaptations", "hearing-services"]
@@ -21,10 +32,10 @@ def an_event(version: int, *, role: str = "holder", status: str = "requested", *
     return {"hub_version": version, "role": role, "case": {"status": status}, "referrals": [referral]} | more
 
 
-def a_case(*heard: tuple[str, dict[str, Any]]) -> Case:
-    case = Case("charnwood", "C1", "k" * 32)
+def a_case(*heard: tuple[str, dict[str, Any]]) -> SimulatedCase:
+    case = SimulatedCase("charnwood", "C1", "k" * 32)
     for kind, data in heard or [("assigned", an_event(1))]:
-        hear(case, kind, data)
+        apply_event(case, kind, data)
     return case
 
 
@@ -45,8 +56,8 @@ def test_the_next_step_waits_for_the_answer_to_the_last() -> None:
     case = a_case()
     case.awaiting = "c1"
     assert next_step(case, SCRIPT) is None
-    hear(case, "accepted", an_event(2, status="accepted", command_id="c1"))
-    assert next_step(case, SCRIPT) == Step("book")
+    apply_event(case, "accepted", an_event(2, status="accepted", command_id="c1"))
+    assert next_step(case, SCRIPT) == ScriptStep("book")
 
 
 def test_a_whole_script_is_walked_in_order() -> None:
@@ -58,7 +69,7 @@ def test_a_whole_script_is_walked_in_order() -> None:
         sent = command(case, step, {})
         case.ending.update(case.open_needs() if step.name == "complete" else ())
         past = {"accept": "accepted", "book": "booked", "start": "started"}.get(step.name, step.name)
-        hear(case, past, an_event(version, status="in-progress") | sent.data)
+        apply_event(case, past, an_event(version, status="in-progress") | sent.data)
         done.append(step.name)
     assert done == ["accept", "book", "start", "assess", "record", "complete"]
 
@@ -67,48 +78,50 @@ def test_a_need_that_is_added_is_assessed_too() -> None:
     case = a_case(
         ("assigned", an_event(1)), ("assessed", an_event(2, findings=[{"reference": "LB-1", "service": NEEDS[0]}]))
     )
-    findings = command(case, Step("assess"), {}).data["findings"]
+    findings = command(case, ScriptStep("assess"), {}).data["findings"]
     assert [one["service"] for one in findings] == NEEDS[1:]
 
 
 def test_what_is_recorded_comes_from_the_notes_of_the_visit_or_is_the_usual() -> None:
-    noted = command(a_case(), Step("record"), {"theirs": [{"service": "blue-badge", "action": "a", "provider": "p"}]})
-    usual = command(a_case(), Step("record"), {})
+    noted = command(
+        a_case(), ScriptStep("record"), {"theirs": [{"service": "blue-badge", "action": "a", "provider": "p"}]}
+    )
+    usual = command(a_case(), ScriptStep("record"), {})
     assert [one["service"] for one in noted.data["interventions"]] == ["blue-badge"]
     assert {one["service"] for one in usual.data["interventions"]} == set(NEEDS)
 
 
 def test_a_command_has_the_same_id_when_it_is_decided_again_on_the_same_version() -> None:
-    assert command(a_case(), Step("accept"), {}).id == command(a_case(), Step("accept"), {}).id
-    assert command(a_case(), Step("accept"), {}).id != command(a_case(), Step("complete"), {}).id
+    assert command(a_case(), ScriptStep("accept"), {}).id == command(a_case(), ScriptStep("accept"), {}).id
+    assert command(a_case(), ScriptStep("accept"), {}).id != command(a_case(), ScriptStep("complete"), {}).id
 
 
 def test_a_repeat_is_told_from_something_new() -> None:
     case = a_case()
-    assert not hear(case, "assigned", an_event(1))
-    assert hear(case, "accepted", an_event(2))
+    assert not apply_event(case, "assigned", an_event(1))
+    assert apply_event(case, "accepted", an_event(2))
 
 
 def test_a_missing_version_is_noticed() -> None:
     with pytest.raises(OutOfOrder, match="version 3 came where 2 was expected"):
-        hear(a_case(), "accepted", an_event(3))
+        apply_event(a_case(), "accepted", an_event(3))
 
 
 def test_a_hub_may_have_a_script_of_its_own() -> None:
     both = scripts(["blaby", "melton:accept,hold=awaiting-works"], "accept,complete")
     assert both == {
-        "blaby": [Step("accept"), Step("complete")],
-        "melton": [Step("accept"), Step("hold", "awaiting-works")],
+        "blaby": [ScriptStep("accept"), ScriptStep("complete")],
+        "melton": [ScriptStep("accept"), ScriptStep("hold", "awaiting-works")],
     }
 
 
 def test_a_fast_hub_accepts_and_completes_once() -> None:
-    work = Work.__new__(Work)
+    work = HubSimulator.__new__(HubSimulator)
     work.fast, work.scripts = True, scripts(["charnwood"], "accept,complete")
     case = a_case()
     assert [step.name for step in work._steps(case)] == ["accept", "complete"]
     case.ending.update(case.open_needs())
-    hear(case, "accepted", an_event(2, status="accepted"))
+    apply_event(case, "accepted", an_event(2, status="accepted"))
     assert work._steps(case) == []
 
 
@@ -116,8 +129,8 @@ async def test_a_command_that_kafka_could_not_take_in_time_goes_again_with_the_s
     """A flush would say nothing of it, and the case would wait for its answer for ever."""
     sent = []
 
-    class Hesitant(Client):
-        async def send(self, case: Case, send: Send) -> "asyncio.Future[Any]":
+    class Hesitant(HubClient):
+        async def send(self, case: SimulatedCase, send: OutgoingCommand) -> "asyncio.Future[Any]":
             sent.append(send.id)
             delivered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             if len(sent) == 1:
@@ -128,6 +141,6 @@ async def test_a_command_that_kafka_could_not_take_in_time_goes_again_with_the_s
 
     client = Hesitant.__new__(Hesitant)
     case = a_case()
-    await client.deliver((case, command(case, Step("accept"), {})))
+    await client.deliver((case, command(case, ScriptStep("accept"), {})))
     assert len(sent) == 2
     assert len(set(sent)) == 1

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from infra import send
 from infra.demo.examples import EXAMPLES
-from infra.send import Letter, NotSent, council_csv, hl7v2
-from infra.send.letters import of_status
-from services import partners
-from services.messaging.settings import CHECKOUT
+from infra.partner_simulators import send
+from infra.partner_simulators.send import NotSent, OutgoingMessage, council_csv, hl7v2
+from infra.partner_simulators.send.outgoing import of_status
+from services.reference import partners
+from services.runtime.settings import CHECKOUT
 
-KNOWN = partners.load(CHECKOUT / "infra" / "directory", None)
+KNOWN = partners.load(CHECKOUT / "infra" / "reference_data", None)
 
 
-def a_letter(name: str, sender: str = "gp-alder-lane") -> Letter:
+def a_letter(name: str, sender: str = "gp-alder-lane") -> OutgoingMessage:
     partner = KNOWN.by_id(sender)
     assert partner is not None
     return send.prepare(name, (EXAMPLES / name).read_bytes(), partner)
@@ -138,18 +138,18 @@ def test_a_file_of_several_messages_is_not_sent() -> None:
     ],
 )
 def test_an_acknowledgement_is_read(answers: str, outcome: str, faults: list[tuple[str, str]]) -> None:
-    said = hl7v2.said(0, f"{MSH}{answers}\r".encode())
-    assert (said.outcome, [(fault.place, fault.kind) for fault in said.faults]) == (outcome, faults)
+    said = hl7v2.parse_response(0, f"{MSH}{answers}\r".encode())
+    assert (said.outcome, [(fault.place, fault.kind) for fault in said.issues]) == (outcome, faults)
 
 
 def test_of_two_acknowledgements_the_refusing_one_counts() -> None:
     both = f"{MSH}MSA|CA|1\r{MSH}MSA|AE|1\rERR||PID^1^5|101|E\r"
-    assert hl7v2.said(0, both.encode()).outcome == "refused"
+    assert hl7v2.parse_response(0, both.encode()).outcome == "refused"
 
 
 @pytest.mark.parametrize(("status", "body"), [(0, b""), (200, b""), (503, b"{}"), (0, b"\xff")])
 def test_without_an_acknowledgement_nothing_is_accepted(status: int, body: bytes) -> None:
-    assert hl7v2.said(status, body).outcome == "unavailable"
+    assert hl7v2.parse_response(status, body).outcome == "unavailable"
 
 
 # ---- CSV ------------------------------------------------------------------------------------------------------------
@@ -171,12 +171,12 @@ def a_report(*rows: dict[str, object]) -> bytes:
     [([TAKEN_ROW], "accepted"), ([TAKEN_ROW, REFUSED_ROW], "in part"), ([REFUSED_ROW], "refused"), ([], "accepted")],
 )
 def test_a_report_is_read_row_by_row(rows: list[dict[str, object]], outcome: str) -> None:
-    assert council_csv.said(200, a_report(*rows)).outcome == outcome
+    assert council_csv.parse_response(200, a_report(*rows)).outcome == outcome
 
 
 def test_a_row_that_was_refused_is_told_by_its_line_column_and_fault() -> None:
-    said = council_csv.said(200, a_report(TAKEN_ROW, REFUSED_ROW))
-    answer = send.Answer(Path("b.csv"), "CSV of blaby", said.outcome, "council-blaby", said.by, rows=said.rows)
+    said = council_csv.parse_response(200, a_report(TAKEN_ROW, REFUSED_ROW))
+    answer = send.SendResult(Path("b.csv"), "CSV of blaby", said.outcome, "council-blaby", said.by, rows=said.rows)
     first, second = answer.line().splitlines()
     assert first.endswith("2 rows: 1 received, 1 refused")
     assert second.strip() == "row 3 (B/2) · NHS No · value · fails its check"
@@ -184,6 +184,6 @@ def test_a_row_that_was_refused_is_told_by_its_line_column_and_fault() -> None:
 
 
 def test_a_report_that_breaks_off_says_how_far_it_came() -> None:
-    said = council_csv.said(200, a_report(TAKEN_ROW, REFUSED_ROW)[:-60])
+    said = council_csv.parse_response(200, a_report(TAKEN_ROW, REFUSED_ROW)[:-60])
     assert said.outcome == "unavailable"
-    assert "after 2 rows" in said.faults[0].explanation
+    assert "after 2 rows" in said.issues[0].explanation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.demo import hub
+from infra.partner_simulators import hub
 
 FOLDER = Path(hub.__file__).parent
 STRANGERS = {

@@ -5,7 +5,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from services.messaging.settings import CHECKOUT
+from services.runtime.settings import CHECKOUT
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.M | re.S)
 _LINK = re.compile(r"\]\(([^()\s]+)\)")

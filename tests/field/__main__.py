@@ -160,9 +160,9 @@ def running(addresses: Path | None) -> Iterator[dict[str, Any]]:
         yield json.loads(addresses.read_text())
         installation.close_all()
         return
-    from infra.installation import Plan, start, throw_away_folder  # imported only if embedded parts are run
+    from infra.local.installation import Plan, start, temporary_folder  # imported only if embedded parts are run
 
-    started = start(Plan(throw_away_folder(), ephemeral=True))
+    started = start(Plan(temporary_folder(), ephemeral=True))
     try:
         yield started.addresses
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from mesh_client import MeshClient
 
-from infra import mllp
+from infra.partner_simulators import mllp_client
 from tests.chaos.sinks import Entry, Log
 from tests.field.case import Unplayed
 from tests.field.expectation import Answer
@@ -65,7 +65,9 @@ class Installation:
     def hl7v2(self, body: bytes, sender: str) -> Answer:
         """Send one HL7 v2 message over MLLP, again if no frame comes back; the answer holds every frame that did."""
         host, _, port = self._addresses["mllp"][sender].rpartition(":")
-        frames = until(lambda: self._wait_for(mllp.exchange(host, int(port), body, ANSWER_SECONDS)), ANSWER_SECONDS)
+        frames = until(
+            lambda: self._wait_for(mllp_client.exchange(host, int(port), body, ANSWER_SECONDS)), ANSWER_SECONDS
+        )
         if frames is None:
             raise Unplayed(f"no acknowledgement for {ANSWER_SECONDS:.0f} s")
         text = "\n".join(frame.decode(errors="replace").replace("\r", "\n") for frame in frames)

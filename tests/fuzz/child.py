@@ -10,8 +10,8 @@ import atheris
 
 INSTRUMENTED = [
     "services.intake.translators",
-    "services.intake.frames",
-    "services.intake.answers",
+    "services.intake.mllp.frames",
+    "services.intake.responses",
     "schemas.referral",
     "schemas.nhs_number",
     "hl7",

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from services.intake.translators import council_csv
-from services.intake.translators.contract import Delivery, Refusal
 from services.intake.translators.council_csv import CouncilMapping, header
-from services.intake.translators.council_csv.rows import Record, Splitter, TooLong, is_blank
-from services.intake.translators.council_csv.survey import Survey
+from services.intake.translators.council_csv.prescan import Prescan
+from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, TooLong, is_blank
+from services.intake.translators.translator import InboundMessage, Rejection
 from tests.contract.translators.adapters import ATTACHMENT_KEY, RECEIVED_AT, a_partner
 from tests.fuzz import judge
 from tests.fuzz.frames import pieces
@@ -26,11 +26,11 @@ def check(data: bytes) -> None:
     size, file = 1 + (data[1] if len(data) > 1 else 0), data[2:]
     _split(mapping, file, size)
     whole, in_pieces = surveyed(mapping, file, len(file) or 1), surveyed(mapping, file, size)
-    demand((whole.refusal is None) == (in_pieces.refusal is None), "other pieces, another refusal")
+    demand((whole.rejection is None) == (in_pieces.rejection is None), "other pieces, another refusal")
     for survey in (whole, in_pieces):
-        if survey.refusal:
-            judge.refusal(survey.refusal)
-    if whole.refusal is None:
+        if survey.rejection:
+            judge.refusal(survey.rejection)
+    if whole.rejection is None:
         demand(list(whole.lines) == list(in_pieces.lines), "other pieces, other lines")
         demand(whole.twice() == in_pieces.twice(), "other pieces, other references")
         _translated(mapping, whole, file)
@@ -46,9 +46,9 @@ def _split(mapping: CouncilMapping, file: bytes, size: int) -> None:
     demand(all(record.ends for record in found[:-1]), "a row without its end, in the middle")
 
 
-def records(mapping: CouncilMapping, file: bytes, size: int) -> tuple[Sequence[Record], int | None]:
+def records(mapping: CouncilMapping, file: bytes, size: int) -> tuple[Sequence[CsvRecord], int | None]:
     """The records of a file that comes in such pieces, and the line of one that is too long."""
-    splitter, found = Splitter(mapping.file, LONGEST), list[Record]()
+    splitter, found = Splitter(mapping.file, LONGEST), list[CsvRecord]()
     try:
         for piece in pieces(file, size):
             found.extend(splitter.feed(piece))
@@ -58,24 +58,24 @@ def records(mapping: CouncilMapping, file: bytes, size: int) -> tuple[Sequence[R
     return found, None
 
 
-def surveyed(mapping: CouncilMapping, file: bytes, size: int) -> Survey:
+def surveyed(mapping: CouncilMapping, file: bytes, size: int) -> Prescan:
     """The first look at a file that comes in such pieces."""
-    survey = Survey(mapping, COUNCILS, MOST_ROWS)
+    survey = Prescan(mapping, COUNCILS, MOST_ROWS)
     for piece in pieces(file, size):
         survey.take(piece)
     survey.end()
     return survey
 
 
-def _translated(mapping: CouncilMapping, survey: Survey, file: bytes) -> None:
+def _translated(mapping: CouncilMapping, survey: Prescan, file: bytes) -> None:
     """Each row below its header, as it is handed over."""
     splitter, translate, above = Splitter(mapping.file), council_csv.translator(mapping), b"".join(survey.above)
     rows = [*splitter.feed(file), *splitter.feed(b"", last=True)][len(survey.above) :]
     given = [record for record in rows if not is_blank(record, mapping.file)]
     demand([record.line for record in given] == list(survey.lines), "two passes, other rows")
     for record in given:
-        delivery = Delivery(a_partner(mapping.partner), above + record.body, RECEIVED_AT, ATTACHMENT_KEY)
+        delivery = InboundMessage(a_partner(mapping.partner), above + record.body, RECEIVED_AT, ATTACHMENT_KEY)
         made = translate(delivery)
         judge.outcome(delivery, made)
-        in_header = isinstance(made, Refusal) and any(fault.place == header.PLACE for fault in made.faults)
+        in_header = isinstance(made, Rejection) and any(fault.place == header.PLACE for fault in made.issues)
         demand(not in_header, "a header that the first look took, and the translator does not")

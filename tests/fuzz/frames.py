@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from services.intake import frames, limits
-from services.intake.frames import Frame, Frames, NotMllp
+from services.intake import limits
+from services.intake.mllp import frames
+from services.intake.mllp.frames import Frame, Frames, NotMllp
 from tests.fuzz.judge import demand
 
 MOST = 512

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.embedded import providers
-from infra.migrations import migrate
+from infra.database.migrations import migrate
+from infra.local.embedded import providers
 from tests import canaries
 from tests.fuzz.http_asked import Fuzzing
 from tests.fuzz.http_served import Served

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 
-from services.messaging import metrics
+from services.runtime import metrics
 from tests import canaries
 from tests.fuzz.http_bodies import Way, ways
 from tests.fuzz.http_served import Served

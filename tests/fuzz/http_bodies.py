@@ -11,8 +11,8 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.intake.council_files import COUNCILS, a_file, a_row
+from tests.intake.fake_hl7_engine import a_referral
 from tests.intake.messages import a_bars_message, a_form
-from tests.intake.ward import a_referral
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Draw = st.DrawFn

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.intake.rates import Rates
-from services.messaging import database, process
+from services.intake.rate_limiter import RateLimiter
+from services.runtime import database, process
 from tests.intake.running import InProcess, Installation, Reply, install
 
 PATIENCE_SECONDS = 30.0
@@ -36,7 +36,7 @@ class Served:
     async def _serve(self) -> None:
         self._loop, self._engine = asyncio.get_running_loop(), database.connect(self.installation.database)
         async with InProcess(self.installation, self._engine) as self.intake:
-            self.intake.app.state.intake = dataclasses.replace(self.intake.intake, rates=Rates(1_000_000))
+            self.intake.app.state.intake = dataclasses.replace(self.intake.intake, rate_limiter=RateLimiter(1_000_000))
             self._server = process.server(self.intake.app)
             opened = process.a_socket("127.0.0.1", 0)
             opened.listen()

@@ -14,11 +14,11 @@ from typing import Any
 from schemas import topics
 from schemas.events import Event, EventData, ReferralCancelled, ReferralReceived
 from schemas.model import PersonKey, Reference
-from services.intake import keys
-from services.intake.ledger import REFUSED, Answer, Decision
-from services.intake.translators.contract import PLAIN_NAME, Delivery, Refusal, Translated
+from services.intake import identifiers
+from services.intake.batch import REFUSED, MessageDecision, ProtocolResponse
+from services.intake.translators.translator import PLAIN_NAME, InboundMessage, Rejection, Translated
 from services.messaging import cloudevents
-from services.messaging.cloudevents import Record
+from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import MAX_VALUE_BYTES
 from tests.schemas import contracts
 
@@ -47,10 +47,10 @@ def demand(holds: object, what: str) -> None:
         raise Broken(what)
 
 
-def outcome(delivery: Delivery, made: Any, *, is_json: bool = False) -> None:
+def outcome(delivery: InboundMessage, made: Any, *, is_json: bool = False) -> None:
     """Judge what a translator made of a delivery."""
     match made:
-        case Refusal():
+        case Rejection():
             refusal(made, is_json=is_json)
         case Translated():
             translated(delivery, made)
@@ -60,30 +60,30 @@ def outcome(delivery: Delivery, made: Any, *, is_json: bool = False) -> None:
 
 def answer(made: Any, given: Any) -> None:
     """Judge what a sender is told: its protocol's own answer, and never a server error."""
-    demand(isinstance(given, Answer), "no Answer")
+    demand(isinstance(given, ProtocolResponse), "no Answer")
     demand(200 <= given.status < 500, f"status {given.status}")
-    if isinstance(made, Refusal):
+    if isinstance(made, Rejection):
         demand(given.status >= 400, f"a refusal has status {given.status}")
 
 
-def decided(made: Translated | Refusal) -> Decision:
+def decided(made: Translated | Rejection) -> MessageDecision:
     """A decision that fits: refused, or received for the first time."""
-    if isinstance(made, Refusal):
-        return Decision(REFUSED, AT, faults=made.faults)
-    return Decision("received", AT, REFERENCE, 1)
+    if isinstance(made, Rejection):
+        return MessageDecision(REFUSED, AT, issues=made.issues)
+    return MessageDecision("received", AT, REFERENCE, 1)
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------
 
 
-def refusal(made: Refusal, *, is_json: bool = False) -> None:
+def refusal(made: Rejection, *, is_json: bool = False) -> None:
     """At least one fault, each with place, kind and explanation; no word in them that our own sources do not have."""
-    demand(made.faults, "a refusal without a fault")
-    for fault in made.faults:
+    demand(made.issues, "a refusal without a fault")
+    for fault in made.issues:
         demand(fault.place and fault.kind and fault.explanation, "a fault without place, kind or explanation")
         demand(not foreign(fault.explanation), "an explanation holds a word that is not ours")
         demand(not foreign(fault.place, names=is_json), "a place holds a word that is not ours")
-    size = sum(len(fault.place) + len(fault.explanation) for fault in made.faults)
+    size = sum(len(fault.place) + len(fault.explanation) for fault in made.issues)
     demand(size <= LONGEST_REFUSAL, f"a refusal of {size} characters")
 
 
@@ -105,7 +105,7 @@ def _sources() -> Iterable[str]:
     for folder, kind in (
         ("services/intake/translators", "*.py"),
         ("schemas", "*.py"),
-        ("infra/directory", "*.yaml"),
+        ("infra/reference_data", "*.yaml"),
     ):
         for path in sorted((CHECKOUT / folder).rglob(kind)):
             text = path.read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def _sources() -> Iterable[str]:
 # ---- referrals ------------------------------------------------------------------------------------------------------
 
 
-def translated(delivery: Delivery, made: Translated) -> None:
+def translated(delivery: InboundMessage, made: Translated) -> None:
     """Ids that a table can hold, and an event that goes to Kafka and back unchanged and keeps the published contract."""
     for said in (*made.message_ids, made.referral_id, made.content_hash):
         demand(0 < len(_kept(said)) <= LONGEST_KEY, f"an id of {len(said)} characters")
@@ -149,13 +149,13 @@ def _kept(text: str) -> bytes:
         raise Broken("a text that is no UTF-8") from None
 
 
-def _event(delivery: Delivery, made: Translated) -> Event:
+def _event(delivery: InboundMessage, made: Translated) -> Event:
     number = made.referral.person.nhs_number if made.referral else None
     return Event(
-        id=keys.event_id(REFERENCE, 1),
+        id=identifiers.event_id(REFERENCE, 1),
         source="/lightbulb/intake",
         time=delivery.received_at,
-        person_key=PersonKey(keys.person_key(SECRET, number, delivery.partner.id, made.referral_id)),
+        person_key=PersonKey(identifiers.person_key(SECRET, number, delivery.partner.id, made.referral_id)),
         correlation_id=made.correlation_id or "none",
         causation_id="none",
         data=_data(made),
@@ -175,7 +175,7 @@ _TYPES: dict[str, type[EventData]] = {data.TYPE: data for data in (ReferralRecei
 
 def _read_again(event: Event, value: bytes) -> Event:
     headers = tuple((name, said.encode()) for name, said in cloudevents.headers_of(event).items())
-    record = Record(topics.REFERRAL_EVENT, 0, 0, event.person_key.encode(), value, headers)
+    record = KafkaRecord(topics.REFERRAL_EVENT, 0, 0, event.person_key.encode(), value, headers)
     try:
         return cloudevents.decode(record, _TYPES)
     except cloudevents.Undecodable as error:

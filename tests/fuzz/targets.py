@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.intake.answers import bars, hl7v2, problems
-from services.intake.ledger import Answer, Decision
-from services.intake.translators.contract import Delivery, Refusal, Translated
+from services.intake.batch import MessageDecision, ProtocolResponse
+from services.intake.responses import bars, hl7v2, problems
+from services.intake.translators.translator import InboundMessage, Rejection, Translated
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
 from tests.fuzz import files, frames, judge, mutate
 from tests.intake.council_files import COUNCILS, a_file
@@ -19,7 +19,7 @@ PAYLOADS = CHECKOUT.parent / "shared" / "payloads"
 GOLDEN = CHECKOUT / "tests" / "contract" / "translators" / "golden"
 KEPT = Path(__file__).parent / "kept"
 
-Composes = Callable[[Delivery, Translated | Refusal, Decision], Answer]
+Composes = Callable[[InboundMessage, Translated | Rejection, MessageDecision], ProtocolResponse]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.intake import web
-from services.intake.answers import problems
-from services.intake.ledger import Answer
+from services.intake.batch import ProtocolResponse
+from services.intake.http import messages
+from services.intake.responses import problems
 from tests.fuzz.http_asked import Fuzzing
 from tests.fuzz.http_served import Served
 
@@ -47,8 +47,8 @@ def _run(fuzzing: Fuzzing, name: str, examples: int) -> None:
 
 
 def _answers(status: int, body: bytes) -> Any:
-    async def planted(*_: Any) -> Answer:
-        return Answer(status, body)
+    async def planted(*_: Any) -> ProtocolResponse:
+        return ProtocolResponse(status, body)
 
     return planted
 
@@ -57,15 +57,15 @@ def _answers(status: int, body: bytes) -> Any:
     ("planted", "found"),
     [
         (problems.problem(500, "of ours"), "500"),
-        (Answer(418, b"{}"), "not described"),
+        (ProtocolResponse(418, b"{}"), "not described"),
         (problems.problem(400, "CANARYFORM is no name"), "repeats what was sent"),
         (problems.problem(400, "nothing was kept"), "0 messages are kept"),
-        (Answer(400, b'{"title": 1}'), "at \\$"),
+        (ProtocolResponse(400, b'{"title": 1}'), "at \\$"),
     ],
 )
 def test_a_planted_fault_is_found(
-    fuzzing: Fuzzing, monkeypatch: pytest.MonkeyPatch, planted: Answer, found: str
+    fuzzing: Fuzzing, monkeypatch: pytest.MonkeyPatch, planted: ProtocolResponse, found: str
 ) -> None:
-    monkeypatch.setattr(web, "_taken", _answers(planted.status, planted.body))
+    monkeypatch.setattr(messages, "_accept_body", _answers(planted.status, planted.body))
     with pytest.raises(AssertionError, match=found):
         _run(fuzzing, "bodies form first-contact-plus", 1)

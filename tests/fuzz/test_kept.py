@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from schemas.case import EndReason
-from services.intake.translators.contract import Fault, Refusal, Translated, refuse
+from services.intake.translators.translator import Issue, Rejection, Translated, reject
 from tests.contract.translators.adapters import ADAPTERS
 from tests.fuzz import __main__ as command
 from tests.fuzz import judge
@@ -49,11 +49,11 @@ def good() -> Translated:
 
 BROKEN: dict[str, Callable[[], object]] = {
     "neither": lambda: None,
-    "no fault": lambda: Refusal(()),
-    "a value in an explanation": lambda: refuse(Fault("PID-5", "value", "Verdigris is no name")),
-    "a number in an explanation": lambda: refuse(Fault("PID-3", "value", "9990000018 is expected")),
-    "a value as a place": lambda: refuse(Fault("Verdigris", "value", "is expected")),
-    "endless": lambda: refuse(*[Fault("row", "value", "is expected")] * 10_000),
+    "no fault": lambda: Rejection(()),
+    "a value in an explanation": lambda: reject(Issue("PID-5", "value", "Verdigris is no name")),
+    "a number in an explanation": lambda: reject(Issue("PID-3", "value", "9990000018 is expected")),
+    "a value as a place": lambda: reject(Issue("Verdigris", "value", "is expected")),
+    "endless": lambda: reject(*[Issue("row", "value", "is expected")] * 10_000),
     "an id with NUL": lambda: dataclasses.replace(good(), referral_id="a\x00b"),
     "an id that is no UTF-8": lambda: dataclasses.replace(good(), referral_id="\ud800"),
     "an id that no index holds": lambda: dataclasses.replace(good(), message_ids=("x" * 3_000,)),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from infra.embedded import kept
-from infra.migrations import migrate
+from infra.database.migrations import migrate
+from infra.local.embedded import ports_and_secrets
 from schemas import topics
 from services.messaging import broker
 from tests.hostile.victim import SHORT, Victim
@@ -31,7 +31,7 @@ def victim(new_database: Callable[[], str], kafka: str, tmp_path_factory: pytest
     asyncio.run(broker.create_topics(kafka, topics.declared(()), replication=1))
     installation = install(database, folder, kafka=kafka, settings={"MESSAGES_PER_SECOND": "2000"})
     limits = SHORT if MANY else SHORT | {"HTTP_CONNECTIONS": 150, "CONNECTIONS": 20, "HANDSHAKES": 20}
-    started = Victim(installation, Keys(folder), kept.free_ports(3), limits)
+    started = Victim(installation, Keys(folder), ports_and_secrets.free_ports(3), limits)
     try:
         asyncio.run(started.until_ready())
         yield started

@@ -9,7 +9,7 @@ import pytest
 from tests.hostile.conftest import MANY
 from tests.hostile.test_http import SECONDS
 from tests.hostile.victim import Victim, unharmed
-from tests.intake.ward import Engine, a_referral, acknowledged, framed
+from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, framed
 
 
 async def heard(victim: Victim, sent: bytes, *, ends: bool = False) -> bytes:

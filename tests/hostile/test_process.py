@@ -67,9 +67,9 @@ def test_it_leaves_no_core_file(victim: Victim) -> None:
 
 DIES = """
 import os, resource, signal
-from services.messaging.confined import confine
+from services.runtime.resource_limits import apply_limits
 if {confined}:
-    confine()
+    apply_limits()
 person = "9990000018 Verdigris" * 1000
 os.kill(os.getpid(), signal.SIGABRT)
 """

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 
 from services.intake import limits
+from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, give
 from tests.intake.messages import a_bars_message
 from tests.intake.running import CHECKOUT, Installation, Processes
 from tests.intake.test_mllp_tls import Keys
-from tests.intake.ward import Engine, a_referral, acknowledged, give
 
 SECONDS = 30.0
 """Nothing that is asked of it takes so long, unless it hangs; a loaded machine is slow."""

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.migrations import migrate
-from services.messaging import database
+from infra.database.migrations import migrate
+from services.runtime import database
 from tests.conftest import empty, execute
 from tests.intake.running import InProcess, Installation, Processes, install
 

@@ -5,11 +5,11 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services import directory
 from services.intake.translators import council_csv
 from services.intake.translators.council_csv import CouncilMapping
+from services.reference import directory
 
-DIRECTORY = Path(__file__).resolve().parents[2] / "infra" / "directory"
+DIRECTORY = Path(__file__).resolve().parents[2] / "infra" / "reference_data"
 SERVICES = directory.catalogue(DIRECTORY)
 COUNCILS: Mapping[str, CouncilMapping] = council_csv.load(DIRECTORY / "councils", SERVICES)
 

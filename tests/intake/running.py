@@ -19,15 +19,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
-from services import directory, partners
-from services.intake import app, receive
-from services.intake.batching import Batching
+from services.intake import accept, app
+from services.intake.group_commit import GroupCommit
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
-from services.intake.translators.contract import Translator
+from services.intake.translators.translator import Translator
 from services.messaging.outbox import Relay
+from services.reference import directory, partners
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-DIRECTORY = CHECKOUT / "infra" / "directory"
+DIRECTORY = CHECKOUT / "infra" / "reference_data"
 SECRET = b"a secret of these tests, 32 bytes and more"
 
 
@@ -103,7 +103,7 @@ class InProcess:
     ) -> None:
         self.installation = installation
         self.engine = engine
-        self.batching = Batching(engine, SECRET, NoRelay())
+        self.batching = GroupCommit(engine, SECRET, NoRelay())
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
         services = directory.catalogue(installation.directory)
@@ -111,7 +111,7 @@ class InProcess:
         forms = form.load(installation.directory / "forms", services)
         spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2", services))
         councils = council_csv.load(installation.directory / "councils", services)
-        self.intake = receive.Intake(known, self.batching, SECRET, max_body_bytes, bars, forms, spoken, councils)
+        self.intake = accept.Intake(known, self.batching, SECRET, max_body_bytes, bars, forms, spoken, councils)
         self.app: Starlette = app.create(self.intake, engine)
 
     async def __aenter__(self) -> "InProcess":

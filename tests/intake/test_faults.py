@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
 from services.intake import store
-from services.messaging import broker, database
+from services.messaging import broker
+from services.runtime import database
 from tests.intake.messages import a_bars_message, a_form
 from tests.intake.proxy import Wire
 from tests.intake.running import CHECKOUT, InProcess, Installation, Processes, events, install, reference_of, rows

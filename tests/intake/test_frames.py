@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.intake import limits
-from services.intake.frames import Frame, Frames, NotMllp
+from services.intake.mllp.frames import Frame, Frames, NotMllp
 
 GOOD = b"MSH|^~\\&|A\rPID|1\r"
 LARGEST = 100

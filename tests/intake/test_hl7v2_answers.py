@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.intake.answers import hl7v2
-from services.intake.answers.hl7v2 import asked, code, over_http, over_mllp
-from services.intake.identity import Verdict
-from services.intake.ledger import REFUSED, Decision
-from services.intake.translators.contract import Delivery, Fault, Refusal, Translated
+from services.intake.batch import REFUSED, MessageDecision
+from services.intake.deduplication import Verdict
+from services.intake.responses import hl7v2
+from services.intake.responses.hl7v2 import code, over_http, over_mllp, requested_acks
 from services.intake.translators.hl7v2 import header
-from services.partners import Hl7v2, Partner
+from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated
+from services.reference.partners import Hl7v2, Partner
 
 AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 REFERENCE = "LB-0000-1111-2222"
 UNDERSTOOD = Translated(("hl7v2:1",), "REF001", "new", "hash", referral=object())  # type: ignore[arg-type]
 CANCEL = replace(UNDERSTOOD, intent="cancel", referral=None)
-REFUSAL = Refusal((Fault("PID-5", "required", "a name is required"),))
+REFUSAL = Rejection((Issue("PID-5", "required", "a name is required"),))
 
 
 def a_message(accept: str = "", application: str = "", version: str = "2.4", **more: str) -> bytes:
@@ -35,8 +35,8 @@ def a_partner(**agreed: Any) -> Partner:
     return Partner(id="ward", name="Any Trust", kind="hospital-team", formats=("hl7v2",), hl7v2=Hl7v2(**agreed))
 
 
-def a_delivery(body: bytes, **agreed: Any) -> Delivery:
-    return Delivery(a_partner(**agreed), body, AT, b"key")
+def a_delivery(body: bytes, **agreed: Any) -> InboundMessage:
+    return InboundMessage(a_partner(**agreed), body, AT, b"key")
 
 
 def frames(answer: bytes) -> list[str]:
@@ -45,11 +45,11 @@ def frames(answer: bytes) -> list[str]:
 
 
 def told(
-    body: bytes, verdict: str = Verdict.RECEIVED, *, outcome: Translated | Refusal = UNDERSTOOD, **agreed: Any
+    body: bytes, verdict: str = Verdict.RECEIVED, *, outcome: Translated | Rejection = UNDERSTOOD, **agreed: Any
 ) -> list[str]:
     """The messages that go back over MLLP."""
-    faults = outcome.faults if isinstance(outcome, Refusal) else ()
-    decision = Decision(verdict, AT, reference=REFERENCE, version=1, faults=faults)
+    faults = outcome.issues if isinstance(outcome, Rejection) else ()
+    decision = MessageDecision(verdict, AT, reference=REFERENCE, version=1, issues=faults)
     return frames(over_mllp(a_delivery(body, **agreed), outcome, decision).body)
 
 
@@ -99,7 +99,7 @@ def test_which_acknowledgements_a_message_gets(
 @pytest.mark.parametrize("kind", ["ACK", "ACK^I12", "MCF"])
 def test_an_acknowledgement_is_never_acknowledged(kind: str) -> None:
     assert told(a_message(type=kind), REFUSED, outcome=REFUSAL) == []
-    assert hl7v2.not_taken(a_partner(), a_message(type=kind), AT, "too large") == b""
+    assert hl7v2.rejection_frames(a_partner(), a_message(type=kind), AT, "too large") == b""
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_an_acknowledgement_is_never_acknowledged(kind: str) -> None:
 )
 def test_over_http_there_is_always_one(accept: str, application: str, accepted: str, refused: str) -> None:
     delivery = a_delivery(a_message(accept, application))
-    good = over_http(delivery, UNDERSTOOD, Decision(Verdict.RECEIVED, AT, REFERENCE, 1))
-    bad = over_http(delivery, REFUSAL, Decision(REFUSED, AT, faults=REFUSAL.faults))
+    good = over_http(delivery, UNDERSTOOD, MessageDecision(Verdict.RECEIVED, AT, REFERENCE, 1))
+    bad = over_http(delivery, REFUSAL, MessageDecision(REFUSED, AT, issues=REFUSAL.issues))
     assert codes([good.body.decode(), bad.body.decode()]) == [accepted, refused]
 
 
@@ -135,7 +135,7 @@ def test_over_http_there_is_always_one(accept: str, application: str, accepted: 
     ],
 )
 def test_what_each_verdict_is_answered(verdict: Verdict, status: int, letter: str, error: str | None) -> None:
-    answer = over_mllp(a_delivery(a_message()), UNDERSTOOD, Decision(verdict, AT, REFERENCE, 1))
+    answer = over_mllp(a_delivery(a_message()), UNDERSTOOD, MessageDecision(verdict, AT, REFERENCE, 1))
     (message,) = frames(answer.body)
     assert answer.status == status
     assert segment(message, "MSA")[:3] == ["MSA", letter, "42"]
@@ -176,16 +176,16 @@ def test_what_came_too_late_is_accepted_and_says_so() -> None:
 def test_faults_are_table_0357_and_only_the_kind_of_message_is_rejected(
     place: str, kind: Any, number: str, rejected: bool
 ) -> None:
-    fault = Fault(place, kind, "explained")
+    fault = Issue(place, kind, "explained")
     assert code(fault) == number
-    assert codes(told(a_message(), REFUSED, outcome=Refusal((fault,)))) == ["AR" if rejected else "AE"]
-    assert codes(told(a_message("AL"), REFUSED, outcome=Refusal((fault,)))) == ["CR" if rejected else "CE"]
+    assert codes(told(a_message(), REFUSED, outcome=Rejection((fault,)))) == ["AR" if rejected else "AE"]
+    assert codes(told(a_message("AL"), REFUSED, outcome=Rejection((fault,)))) == ["CR" if rejected else "CE"]
 
 
 @pytest.mark.parametrize("body", [b"", b"MSH", b"FHS|^~\\&|", b"\xff\x00", b"PID|1\rMSH|^~\\&|A"])
 def test_without_a_header_that_can_be_read_it_is_a_rejection_of_nothing_in_particular(body: bytes) -> None:
-    fault = Fault("MSH", "invalid", "no header")
-    (message,) = told(body, REFUSED, outcome=Refusal((fault,)))
+    fault = Issue("MSH", "invalid", "no header")
+    (message,) = told(body, REFUSED, outcome=Rejection((fault,)))
     assert segment(message, "MSA") == ["MSA", "AR", "", "MSH: no header"]
     assert segment(message, "MSH")[1] == "^~\\&"
 
@@ -205,7 +205,7 @@ PLACES = [
 
 @pytest.mark.parametrize(("place", "before", "after"), PLACES)
 def test_err_names_the_place_in_the_form_of_the_version(place: str, before: str, after: str) -> None:
-    refusal = Refusal((Fault(place, "required", "say who it is: name | number"),))
+    refusal = Rejection((Issue(place, "required", "say who it is: name | number"),))
     old, new = (told(a_message(version=one), REFUSED, outcome=refusal)[0] for one in ("2.4", "2.5.1"))
     assert segment(old, "ERR") == ["ERR", before]
     coded = "101^Required field missing^HL70357"
@@ -213,7 +213,7 @@ def test_err_names_the_place_in_the_form_of_the_version(place: str, before: str,
 
 
 def test_every_fault_is_listed() -> None:
-    refusal = Refusal((Fault("PID-5", "required", "one"), Fault("PID-8", "value", "two")))
+    refusal = Rejection((Issue("PID-5", "required", "one"), Issue("PID-8", "value", "two")))
     old, new = (told(a_message(version=one), REFUSED, outcome=refusal)[0] for one in ("2.3", "2.6"))
     assert [one.split("^")[3][:3] for one in segment(old, "ERR")[1].split("~")] == ["101", "103"]
     assert [line.split("|")[8] for line in new.split("\r") if line.startswith("ERR")] == ["one", "two"]
@@ -221,9 +221,9 @@ def test_every_fault_is_listed() -> None:
 
 
 def test_of_very_many_faults_the_first_are_listed() -> None:
-    refusal = Refusal(tuple(Fault(f"NTE[{number}]-3", "too-long", "cut it") for number in range(1, 501)))
+    refusal = Rejection(tuple(Issue(f"NTE[{number}]-3", "too-long", "cut it") for number in range(1, 501)))
     (message,) = told(a_message(), REFUSED, outcome=refusal)
-    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.FAULTS
+    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.MAX_ERRORS
     assert segment(message, "MSA")[3].endswith("(and 499 more)")
 
 
@@ -281,7 +281,7 @@ def test_our_ids_are_unique_for_each_answer_and_the_same_for_the_same() -> None:
 def test_it_is_written_in_the_senders_separators(separators: str) -> None:
     component, repetition, escape, sub = separators[:4]
     kind = f"REF{component}I12"
-    refusal = Refusal((Fault("PID-5", "required", f"a {sub} b {repetition} c"), Fault("PID-7", "value", "two")))
+    refusal = Rejection((Issue("PID-5", "required", f"a {sub} b {repetition} c"), Issue("PID-7", "value", "two")))
     (message,) = told(a_message(separators=separators, type=kind), REFUSED, outcome=refusal)
     parsed = hl7.parse(message)
     assert message.startswith(f"MSH|{separators}|")
@@ -307,9 +307,9 @@ def test_what_is_repeated_cannot_be_taken_for_structure_of_the_answer() -> None:
 )
 def test_what_comes_back_is_in_the_character_set_that_it_came_in(written_in: str, named: str) -> None:
     body = a_message(set=named, id="Zoë€").decode().encode(written_in)
-    (frame,) = over_mllp(a_delivery(body), UNDERSTOOD, Decision(Verdict.RECEIVED, AT, REFERENCE)).body.split(b"\x1c\r")[
-        :-1
-    ]
+    (frame,) = over_mllp(a_delivery(body), UNDERSTOOD, MessageDecision(Verdict.RECEIVED, AT, REFERENCE)).body.split(
+        b"\x1c\r"
+    )[:-1]
     assert f"MSA|AA|Zoë€|{REFERENCE}".encode(written_in) in frame
 
 
@@ -359,14 +359,16 @@ headers = st.lists(texts, max_size=19).map(lambda fields: "|".join(["MSH", *fiel
 @given(body=st.binary(max_size=60) | headers, text=texts, place=texts)
 @settings(max_examples=150, deadline=None)
 def test_any_header_gets_whole_messages_in_whole_frames(body: bytes, text: str, place: str) -> None:
-    refusal = Refusal((Fault(place, "value", text),))
+    refusal = Rejection((Issue(place, "value", text),))
     for outcome, verdict in ((UNDERSTOOD, Verdict.RECEIVED), (refusal, REFUSED)):
-        decision = Decision(verdict, AT, REFERENCE, 1, refusal.faults)
+        decision = MessageDecision(verdict, AT, REFERENCE, 1, refusal.issues)
         delivery = a_delivery(body, rri=True)
         whole = over_mllp(delivery, outcome, decision).body
         single = over_http(delivery, outcome, decision).body
         found = header.read(body)
-        levels = asked(found, delivery.partner.hl7v2, accepted=verdict == Verdict.RECEIVED and found is not None)
+        levels = requested_acks(
+            found, delivery.partner.hl7v2, accepted=verdict == Verdict.RECEIVED and found is not None
+        )
         assert whole.count(b"\x0b") == whole.count(b"\x1c") == len(levels)
         for message in [*whole.split(b"\x1c\r")[:-1], b"\x0b" + single]:
             lines = message[1:].split(b"\r")

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database
+from services.runtime import database
+from tests.intake.fake_hl7_engine import TRANSLATE, a_referral, acknowledged, framed
 from tests.intake.proxy import Wire
 from tests.intake.running import InProcess, Installation, Reply, rows
-from tests.intake.ward import TRANSLATE, a_referral, acknowledged, framed
 
 MEDIA_TYPE = "application/hl7-v2"
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
-from services.intake.translators.contract import Delivery, Refusal, Translated
-from services.messaging import database, metrics
-from services.messaging.process import CannotListen
+from services.intake.translators.translator import InboundMessage, Rejection, Translated
+from services.runtime import database, metrics
+from services.runtime.process import CannotListen
+from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
-from tests.intake.ward import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
 
 SHORT = 0.3
 
@@ -213,7 +213,7 @@ async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
 
     connection = await wards.connect()
     with monkeypatch.context() as patched:
-        patched.setattr(wards.intake.batching, "submit", fails)
+        patched.setattr(wards.intake.group_commit, "submit", fails)
         answer = await connection.send(a_referral(id="42"))
     assert "MSA|AR|42|internal error; the message was not accepted, retry later" in answer
     assert await kept(engine) == []
@@ -246,7 +246,7 @@ async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
         for one in taken:
             await one.write(framed(a_referral()))
         async with asyncio.timeout(SECONDS):
-            while sum(connection.is_in_hand for connection in wards.mllp._connections) < 2:
+            while sum(connection.is_in_flight for connection in wards.mllp._connections) < 2:
                 await asyncio.sleep(0.01)
         assert await (await wards.connect()).rest() == b""
     assert [acknowledged(await one.answer())[0] for one in taken] == ["AA", "AA"]
@@ -436,7 +436,7 @@ async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, e
 async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
     installation: Installation, engine: AsyncEngine
 ) -> None:
-    def translate(delivery: Delivery) -> Translated | Refusal:
+    def translate(delivery: InboundMessage) -> Translated | Rejection:
         if b"|bad|" in delivery.body:
             raise RuntimeError("a translator never raises")
         return TRANSLATE(delivery)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra import mllp
-from infra.embedded import kept
+from infra.local.embedded import ports_and_secrets
+from infra.partner_simulators import mllp_client
 from schemas import topics
 from services.messaging import broker
+from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, framed, give
 from tests.intake.running import Installation, Processes, install, rows
 from tests.intake.test_mllp import until_in_hand
-from tests.intake.ward import Engine, a_referral, acknowledged, framed, give
 
 
 @pytest.fixture
@@ -25,13 +25,15 @@ async def with_kafka(database_url: str, tmp_path: Path, kafka: str) -> Installat
 async def test_processes_share_a_port_and_where_they_are_stopped_answer_what_they_have_in_hand(
     with_kafka: Installation, engine: AsyncEngine, processes: list[Processes]
 ) -> None:
-    (port,) = kept.free_ports(1)
+    (port,) = ports_and_secrets.free_ports(1)
     give(with_kafka.folder / "deployment.yaml", {"uhl": {"mllp_port": port}})
     both = Processes(with_kafka, 2)
     processes.append(both)
     await both.until_ready()
     for accept, application, number in (("", "", 1), ("AL", "AL", 2), ("NE", "NE", 0)):
-        answered_to = await mllp.exchange("127.0.0.1", port, a_referral(accept=accept, application=application), 20)
+        answered_to = await mllp_client.exchange(
+            "127.0.0.1", port, a_referral(accept=accept, application=application), 20
+        )
         assert len(answered_to) == number
     connections = [Engine(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(12)]
     answers = await asyncio.gather(*(one.send(a_referral()) for one in connections))

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.intake import doors, limits
-from services.messaging import database
-from services.messaging.process import CannotListen
+from services.intake import limits
+from services.intake.mllp import access as mllp_access
+from services.runtime import database
+from services.runtime.process import CannotListen
+from tests.intake.fake_hl7_engine import Engine, Wards, a_referral, acknowledged, framed
 from tests.intake.running import Installation, rows
-from tests.intake.ward import Engine, Wards, a_referral, acknowledged, framed
 
 NOW = datetime.now(UTC)
 
@@ -176,5 +177,5 @@ def test_settings_that_lack_something_are_named(
 def _said(installation: Installation, engine: AsyncEngine, settings: dict[str, Path | None]) -> str:
     """Why there is no listening with these settings."""
     with pytest.raises(CannotListen) as refused:
-        doors.context(Wards(installation, engine, settings=settings).settings)
+        mllp_access.context(Wards(installation, engine, settings=settings).settings)
     return str(refused.value)

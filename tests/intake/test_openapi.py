@@ -10,15 +10,16 @@ import pytest
 import schemathesis
 from starlette.routing import Match, Route
 
-from services.intake import limits, store, uploads
-from services.intake.batching import Unavailable
+from services.intake import limits, store
+from services.intake.csv_upload import upload_store
+from services.intake.group_commit import Unavailable
 from services.intake.translators import form
-from services.messaging import database
+from services.runtime import database
 from tests.intake.council_files import COUNCILS, a_file, a_row
 from tests.intake.described import hold
+from tests.intake.fake_hl7_engine import a_referral
 from tests.intake.messages import a_bars_message, a_form
 from tests.intake.running import InProcess, Installation, Reply, rows
-from tests.intake.ward import a_referral
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ async def test_it_states_the_limits(document: Any) -> None:
     assert all(f"{number:,}" in bars for number in (1_048_576, limits.JSON_VALUES, limits.JSON_LIST, limits.JSON_DEPTH))
     assert f"{limits.HL7_SEGMENTS:,}" in document["paths"]["/hl7v2"]["post"]["description"]
     assert f"{limits.FILE_ROWS:,}" in document["paths"]["/councils/blaby/referrals"]["post"]["description"]
-    assert f"{limits.IN_HAND}" in document["info"]["description"]
+    assert f"{limits.IN_FLIGHT}" in document["info"]["description"]
 
 
 async def test_it_names_nobody(document: Any) -> None:
@@ -221,7 +222,7 @@ async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPa
 
         with monkeypatch.context() as patched:
             patched.setattr(intake.batching, "submit", fails)
-            patched.setattr(uploads, "begin", fails)
+            patched.setattr(upload_store, "begin", fails)
             replies.append(await _send(intake, door, door.good()))
     assert [reply.status for reply in replies] == [503, 500]
     assert b"internal error; " in replies[1].body

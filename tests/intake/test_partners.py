@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services import partners, reviewed
+from services.reference import partners, yaml_files
 from tests.intake.running import DIRECTORY
 
 
@@ -76,7 +76,7 @@ def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_i
     known = partners.load(*written(tmp_path, [WARD], {"ward": access}))
     (listener,) = known.listeners()
     assert (listener.partner.id, listener.port) == ("ward", 2575)
-    assert listener.lets_in(address) is enters
+    assert listener.accepts(address) is enters
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_i
 def test_what_is_wrong_in_the_files_is_named(
     tmp_path: Path, entries: list[dict[str, Any]], access: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(reviewed.Faulty, match=named):
+    with pytest.raises(yaml_files.ConfigError, match=named):
         partners.load(*written(tmp_path, entries, access))
 
 

@@ -5,25 +5,25 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from services.intake import batching, limits, store
-from services.messaging import watchdog
-from services.messaging.sight import Seen
-from services.messaging.watchdog import Stalled, Watchdog
+from services.intake import group_commit, limits, store
+from services.runtime import watchdog
+from services.runtime.backlog import BacklogSnapshot
+from services.runtime.watchdog import Stalled, Watchdog
 from tests.intake.messages import a_bars_message
 from tests.intake.running import InProcess
 
-WELL = Seen(database=True, kafka=True)
+WELL = BacklogSnapshot(database=True, kafka=True)
 
 
 @pytest.fixture(autouse=True)
 def this_process_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "end_at_last", lambda seconds: None)
+    monkeypatch.setattr(watchdog, "force_exit", lambda seconds: None)
     monkeypatch.setattr(limits, "COMMIT_SECONDS", 0.1)
 
 
 def watching(intake: InProcess) -> Watchdog:
     dog = Watchdog(None, [intake.batching.loop()], seconds=60)  # type: ignore[arg-type]
-    dog.judge(WELL, 0)
+    dog.check(WELL, 0)
     return dog
 
 
@@ -35,31 +35,31 @@ async def test_commits_that_end_without_a_word_again_and_again_end_the_process(
     intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "record", never)
-    for _ in range(batching.FAILING):
+    for _ in range(group_commit.FAILING):
         assert (await intake.bars(a_bars_message())).status == 503
     dog = watching(intake)
     with pytest.raises(Stalled, match="committer"):
-        dog.judge(WELL, 60)
+        dog.check(WELL, 60)
 
 
 async def test_a_few_failures_and_then_quiet_end_nothing(intake: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "record", never)
-    monkeypatch.setattr(batching, "RECENTLY", 0.0)
-    for _ in range(batching.FAILING):
+    monkeypatch.setattr(group_commit, "RECENTLY", 0.0)
+    for _ in range(group_commit.FAILING):
         await intake.bars(a_bars_message())
     dog = watching(intake)
-    dog.judge(WELL, 600)
+    dog.check(WELL, 600)
 
 
 async def test_a_commit_that_never_ends_is_work_in_hand(intake: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "record", never)
     monkeypatch.setattr(limits, "COMMIT_SECONDS", 3600.0)
     sending = asyncio.create_task(intake.bars(a_bars_message()))
-    while not intake.batching._in_hand:
+    while not intake.batching._in_flight:
         await asyncio.sleep(0.01)
     dog = watching(intake)
     with pytest.raises(Stalled, match="committer"):
-        dog.judge(WELL, 60)
+        dog.check(WELL, 60)
     for task in (intake._task, sending):
         task.cancel()
     await asyncio.gather(intake._task, sending, return_exceptions=True)
@@ -78,4 +78,4 @@ async def test_a_database_that_refuses_every_commit_ends_nothing(
     dog = watching(intake)
     for now in range(30, 300, 30):
         assert (await intake.bars(a_bars_message())).status == 503
-        dog.judge(WELL, now)
+        dog.check(WELL, now)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.intake.batching import Batching
+from services.intake.group_commit import GroupCommit
 from tests import traced
 from tests.intake.council_client import upload
 from tests.intake.council_files import a_file, a_row
+from tests.intake.fake_hl7_engine import Wards, a_referral
 from tests.intake.messages import a_bars_message, an_nhs_number
 from tests.intake.running import InProcess, Installation, rows
-from tests.intake.ward import Wards, a_referral
 from tests.traced import SENT, SPAN, TRACE, Traces
 
 CANARY = {"family": "CANARYSON", "patient": {"name": [{"family": "CANARYSON", "given": ["Canaryanne"]}]}}
@@ -84,7 +84,7 @@ async def test_a_commit_that_fails_ends_the_trace_with_its_kind(
     async def fails(*_: Any) -> None:
         raise ConnectionResetError("9990000018")
 
-    monkeypatch.setattr(Batching, "_record", fails)
+    monkeypatch.setattr(GroupCommit, "_record", fails)
     assert (await intake.bars(a_bars_message())).status == 503
     assert traced.told(traces.one("commit"))["type"] == "ConnectionResetError"
     assert traced.told(traces.one("receive"))["type"] == "Unavailable"

@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.migrations import parts
+from infra.database.migrations import parts
 from schemas.events import Event, ReferralCancelled
 from schemas.model import PersonKey, Reference
 from schemas.topics import Topic
 from services.messaging import broker
-from services.messaging.database import connect
+from services.runtime.database import connect
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from faststream import AckPolicy
 
 from schemas.topics import Topic
 from services.messaging import broker
-from services.messaging.cloudevents import Record
-from services.messaging.settings import Settings
+from services.messaging.cloudevents import KafkaRecord
+from services.runtime.settings import Settings
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def settings(bootstrap: str) -> Settings:
 
 @contextlib.asynccontextmanager
 async def subscribed(
-    settings: Settings, topic: str, receive: Callable[[Sequence[Record]], Awaitable[None]]
+    settings: Settings, topic: str, receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]]
 ) -> AsyncIterator[None]:
     kafka = broker.create(settings, name="tests")
     broker.subscribe(kafka, [topic], group=f"group-{topic}", receive=receive)
@@ -57,7 +57,7 @@ async def test_what_was_published_before_the_first_start_is_read(settings: Setti
     await publish(settings.kafka, topic, [b"1", b"2", b"3"])
     seen = Seen()
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         seen.extend(record.value for record in records)
 
     async with subscribed(settings, topic, receive):
@@ -69,7 +69,7 @@ async def test_several_bootstrap_servers_may_be_named(settings: Settings, topic:
     await publish(settings.kafka, topic, [b"1"])
     seen = Seen()
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         seen.extend(record.value for record in records)
 
     several = settings.model_copy(update={"kafka": f"{settings.kafka},{settings.kafka},127.0.0.1:1"})
@@ -83,7 +83,7 @@ async def test_a_batch_that_fails_is_tried_again_with_growing_pauses_and_then_go
     await publish(settings.kafka, topic, [b"1", b"2"])
     seen, failures = Seen(), []
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         if len(failures) < 3:
             failures.append(asyncio.get_running_loop().time())
             raise ConnectionError
@@ -101,7 +101,7 @@ async def test_a_batch_that_is_too_much_for_one_transaction_gets_through_in_part
     await publish(settings.kafka, topic, [b"%d" % number for number in range(9)])
     seen = Seen()
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         if len(records) > 2:
             raise TimeoutError
         seen.extend(record.value for record in records)
@@ -115,7 +115,7 @@ async def test_a_batch_cut_off_by_a_stop_is_delivered_again(settings: Settings, 
     await publish(settings.kafka, topic, [b"1"])
     entered = asyncio.Event()
 
-    async def never_ends(records: Sequence[Record]) -> None:
+    async def never_ends(records: Sequence[KafkaRecord]) -> None:
         entered.set()
         raise ConnectionError
 
@@ -123,7 +123,7 @@ async def test_a_batch_cut_off_by_a_stop_is_delivered_again(settings: Settings, 
         await asyncio.wait_for(entered.wait(), 30)
     seen = Seen()
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         seen.extend(record.value for record in records)
 
     async with subscribed(settings, topic, receive):
@@ -135,7 +135,7 @@ async def test_bytes_that_are_no_event_reach_us_as_they_came(settings: Settings,
     await publish(settings.kafka, topic, [value], headers=[("ce_id", b"\xff"), ("content-type", b"application/json")])
     seen = Seen()
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         seen.extend(record.value for record in records)
         assert records[0].headers[0] == ("ce_id", b"\xff")
 
@@ -148,11 +148,11 @@ async def test_a_second_member_waits_for_the_batch_in_hand(settings: Settings, t
     await publish(settings.kafka, topic, [b"1"])
     first, second = Seen(), Seen()
 
-    async def slowly(records: Sequence[Record]) -> None:
+    async def slowly(records: Sequence[KafkaRecord]) -> None:
         first.extend(record.value for record in records)
         await asyncio.sleep(3)
 
-    async def at_once(records: Sequence[Record]) -> None:
+    async def at_once(records: Sequence[KafkaRecord]) -> None:
         second.extend(record.value for record in records)
 
     async with subscribed(settings, topic, slowly):
@@ -165,7 +165,7 @@ async def test_a_second_member_waits_for_the_batch_in_hand(settings: Settings, t
 def test_every_subscriber_acknowledges_after_the_work(settings: Settings) -> None:
     kafka = broker.create(settings, name="tests")
 
-    async def receive(records: Sequence[Record]) -> None: ...
+    async def receive(records: Sequence[KafkaRecord]) -> None: ...
 
     broker.subscribe(kafka, ["a"], group="g", receive=receive)
     assert [subscriber.ack_policy for subscriber in kafka.subscribers] == [AckPolicy.NACK_ON_ERROR]
@@ -194,12 +194,12 @@ async def test_told_to_stop_the_batch_in_hand_is_finished_and_committed(
     await publish(settings.kafka, topic, [b"1"])
     entered, applied, again = asyncio.Event(), Seen(), Seen()
 
-    async def slowly(records: Sequence[Record]) -> None:
+    async def slowly(records: Sequence[KafkaRecord]) -> None:
         entered.set()
         await asyncio.sleep(0.3)
         applied.extend(record.value for record in records)
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         again.extend(record.value for record in records)
 
     kafka = broker.create(settings, name="tests")

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import CASE_EVENTS, REFERRAL_EVENTS
-from services.messaging.cloudevents import Record, Undecodable, decode, headers_of, value_of
+from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, headers_of, value_of
 from tests.messaging.conftest import an_event
 
 EVENT = an_event()
 
 
-def record(value: bytes = value_of(EVENT), **headers: str) -> Record:
+def record(value: bytes = value_of(EVENT), **headers: str) -> KafkaRecord:
     told = {name: text.encode() for name, text in {**headers_of(EVENT), **headers}.items()}
-    return Record("referral.event", 0, 0, EVENT.person_key.encode(), value, tuple(told.items()))
+    return KafkaRecord("referral.event", 0, 0, EVENT.person_key.encode(), value, tuple(told.items()))
 
 
 def test_an_event_comes_back_as_it_went() -> None:
@@ -50,4 +50,4 @@ def test_an_event_without_its_attributes_is_undecodable(name: str) -> None:
 
 def test_headers_that_are_not_text_are_undecodable() -> None:
     with pytest.raises(Undecodable, match="UTF-8"):
-        decode(Record("t", 0, 0, b"k", b"{}", (("ce_id", b"\xff"),)), REFERRAL_EVENTS)
+        decode(KafkaRecord("t", 0, 0, b"k", b"{}", (("ce_id", b"\xff"),)), REFERRAL_EVENTS)

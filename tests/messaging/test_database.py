@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database
+from services.runtime import database
 
 
 async def failing(engine: AsyncEngine, statement: str) -> BaseException:
@@ -62,7 +62,7 @@ async def test_only_the_culprits_are_refused_and_order_is_kept(culprits: set[int
         assert reason == "ValueError"
         refused.append(record)
 
-    await database.each_or_halves(range(7), act, refuse)
+    await database.apply_with_bisection(range(7), act, refuse)
     assert done == [number for number in range(7) if number not in culprits]
     assert refused == sorted(culprits)
 
@@ -75,4 +75,4 @@ async def test_a_passing_fault_refuses_nobody() -> None:
         raise AssertionError
 
     with pytest.raises(ConnectionError):
-        await database.each_or_halves([1, 2], act, refuse)
+        await database.apply_with_bisection([1, 2], act, refuse)

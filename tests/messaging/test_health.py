@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from services.messaging import health, metrics, quarantine, sight
-from services.messaging.cloudevents import Record
-from services.messaging.outbox import Message, Relay
-from services.messaging.quarantine import Parking
-from services.messaging.settings import Settings
-from services.messaging.sight import Sight
+from services.messaging import dead_letters
+from services.messaging.cloudevents import KafkaRecord
+from services.messaging.dead_letters import DeadLetter
+from services.messaging.outbox import OutboxMessage, Relay
+from services.runtime import backlog, health, metrics
+from services.runtime.backlog import BacklogMonitor
+from services.runtime.settings import Settings
 from tests.messaging.conftest import an_event
 from tests.messaging.test_broker import publish
 from tests.messaging.test_outbox import drained, put, running
@@ -28,7 +29,9 @@ def value(name: str, **labels: str) -> float | None:
 
 async def answer(path: str, engine: AsyncEngine, lacks: tuple[str, ...] = ()) -> tuple[int, str]:
     """(status, body) of a GET, without a socket."""
-    app = Starlette(routes=health.routes(engine, lambda: lacks), middleware=[Middleware(health.Counted)])
+    app = Starlette(
+        routes=health.routes(engine, lambda: lacks), middleware=[Middleware(health.StatusCounterMiddleware)]
+    )
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -60,20 +63,20 @@ async def test_one_look_tells_lag_outbox_and_quarantine(
 ) -> None:
     settings = Settings(database=database, kafka=bootstrap, secret_file="/dev/null")
     await publish(bootstrap, topic, [b"1", b"2", b"3"])
-    await put(engine, Message(topic, an_event()), Message("no.such.topic", an_event()))
+    await put(engine, OutboxMessage(topic, an_event()), OutboxMessage("no.such.topic", an_event()))
     async with engine.begin() as tx:
-        records = [Record(topic, 0, offset, b"k", b"v", ()) for offset in range(2)]
+        records = [KafkaRecord(topic, 0, offset, b"k", b"v", ()) for offset in range(2)]
         reasons = ["decision: KeyError", "referral.person.birth_date: date_parsing"]
-        await quarantine.park(
+        await dead_letters.add(
             tx,
             "tried",
-            [Parking(one, "k", (str(one.offset),), reason) for one, reason in zip(records, reasons, strict=True)],
+            [DeadLetter(one, "k", (str(one.offset),), reason) for one, reason in zip(records, reasons, strict=True)],
         )
-    looking = Sight(settings, "tried", group=f"nobody-{topic}", topics=[topic])
+    looking = BacklogMonitor(settings, "tried", group=f"nobody-{topic}", topics=[topic])
     async with asyncio.timeout(30):
         while (
-            seen := await looking.look()
-        ).away:  # a broker that nobody has asked for a group makes its own topic first
+            seen := await looking.poll()
+        ).unreachable:  # a broker that nobody has asked for a group makes its own topic first
             await asyncio.sleep(0.1)
     await looking.close()
     assert seen.publishable == 1, "the other topic does not exist"
@@ -88,21 +91,21 @@ async def test_one_look_tells_lag_outbox_and_quarantine(
 async def test_what_is_away_is_told_and_the_next_look_sees_it_come_back(
     engine: AsyncEngine, database: str, bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sight, "LOOK_SECONDS", 2.0)
+    monkeypatch.setattr(backlog, "POLL_TIMEOUT_SECONDS", 2.0)
     nowhere = Settings(database=database, kafka="127.0.0.1:1", secret_file="/dev/null")
-    looking = Sight(nowhere, "tried")
-    assert (await looking.look()).away == ["kafka"]
+    looking = BacklogMonitor(nowhere, "tried")
+    assert (await looking.poll()).unreachable == ["kafka"]
     assert value("lightbulb_dependency_up", dependency="kafka") == 0
-    assert looking.lacking() == ["kafka"]
+    assert looking.unmet_conditions() == ["kafka"]
     looking._kafka._bootstrap = bootstrap
-    assert (await looking.look()).away == []
+    assert (await looking.poll()).unreachable == []
     assert value("lightbulb_dependency_up", dependency="kafka") == 1
     await looking.close()
 
 
 async def test_the_relay_counts_what_kafka_took(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     before = value("lightbulb_outbox_published_total") or 0
-    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 4)))
+    await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 4)))
     async with running(Relay(engine, "tried", bootstrap)):
         await drained(engine)
     assert value("lightbulb_outbox_published_total") == before + 3
@@ -123,11 +126,11 @@ async def test_every_metric_is_ours_by_name_and_no_label_is_a_key_or_a_reference
     [
         ("decision: KeyError", "decision"),
         ("compose: ValueError", "compose"),
-        (quarantine.WAITING, "waiting"),
+        (dead_letters.WAITING, "waiting"),
         ("sqlstate 22P05 constraint", "database"),
         ("referral.person.birth_date: date_parsing; headers: x", "unreadable"),
         ("RecursionError", "other"),
     ],
 )
 def test_reasons_of_quarantine_have_few_kinds(reason: str, kind: str) -> None:
-    assert sight.kind_of(reason) == kind
+    assert backlog.kind_of(reason) == kind

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import outbox
-from services.messaging.outbox import Message, Relay
+from services.messaging.outbox import OutboxMessage, Relay
 from tests.messaging.conftest import an_event, everything_on
 
 
@@ -25,9 +25,9 @@ async def running(*relays: Relay) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def put(engine: AsyncEngine, *messages: Message) -> None:
+async def put(engine: AsyncEngine, *messages: OutboxMessage) -> None:
     async with engine.begin() as tx:
-        await outbox.put(tx, "tried", messages)
+        await outbox.add(tx, "tried", messages)
 
 
 async def unpublished(engine: AsyncEngine) -> int:
@@ -53,8 +53,8 @@ async def drained(engine: AsyncEngine, seconds: float = 15.0) -> None:
 async def test_a_row_that_commits_late_is_published_too(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     async with running(Relay(engine, "tried", bootstrap)):
         async with engine.begin() as late:
-            await outbox.put(late, "tried", [Message(topic, an_event("late", 1))])
-            await put(engine, Message(topic, an_event("early", 1)))
+            await outbox.add(late, "tried", [OutboxMessage(topic, an_event("late", 1))])
+            await put(engine, OutboxMessage(topic, an_event("early", 1)))
 
             async def early_is_out() -> bool:
                 return await unpublished(engine) == 0
@@ -67,7 +67,7 @@ async def test_a_row_that_commits_late_is_published_too(engine: AsyncEngine, boo
 async def test_two_relays_keep_the_order_of_every_person(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     async with running(first := Relay(engine, "tried", bootstrap), second := Relay(engine, "tried", bootstrap)):
         for number in range(1, 31):
-            await put(engine, *(Message(topic, an_event(f"person{person}", number)) for person in range(20)))
+            await put(engine, *(OutboxMessage(topic, an_event(f"person{person}", number)) for person in range(20)))
             (first if number % 2 else second).wake()
         await drained(engine)
     seen = await everything_on(bootstrap, topic)
@@ -84,7 +84,7 @@ async def test_a_relay_killed_between_publish_and_mark_repeats_but_loses_nothing
             raise SystemExit
 
     for number in range(1, 6):
-        await put(engine, Message(topic, an_event("person", number)))
+        await put(engine, OutboxMessage(topic, an_event("person", number)))
     with pytest.raises(SystemExit):
         await DiesBeforeMarking(engine, "tried", bootstrap)._round()
     async with running(Relay(engine, "tried", bootstrap)):
@@ -95,8 +95,8 @@ async def test_a_relay_killed_between_publish_and_mark_repeats_but_loses_nothing
 
 
 async def test_a_topic_that_fails_holds_up_itself_only(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
-    await put(engine, *(Message("no.such.topic", an_event("person", number)) for number in range(1, 4)))
-    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 101)))
+    await put(engine, *(OutboxMessage("no.such.topic", an_event("person", number)) for number in range(1, 4)))
+    await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 101)))
     async with running(Relay(engine, "tried", bootstrap)):
 
         async def only_the_failing_are_left() -> bool:
@@ -118,7 +118,7 @@ async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
                 raise ConnectionError
             return await super()._send(producer, row)
 
-    await put(engine, *(Message(topic, an_event(key, n)) for n in range(1, 6) for key in ("unlucky", "lucky")))
+    await put(engine, *(OutboxMessage(topic, an_event(key, n)) for n in range(1, 6) for key in ("unlucky", "lucky")))
     async with running(FailsOnce(engine, "tried", bootstrap)):
         await drained(engine)
     seen = await everything_on(bootstrap, topic)
@@ -128,7 +128,7 @@ async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
 async def test_an_event_that_no_topic_takes_is_refused_before_it_is_written(engine: AsyncEngine, topic: str) -> None:
     large = an_event().data.model_copy(update={"reference": "x" * 1_000_000})
     with pytest.raises(outbox.TooLarge, match="bytes"):
-        await put(engine, Message(topic, an_event().model_copy(update={"data": large})))
+        await put(engine, OutboxMessage(topic, an_event().model_copy(update={"data": large})))
     assert await unpublished(engine) == 0
 
 
@@ -140,8 +140,8 @@ async def test_a_slow_kafka_ends_the_round_before_its_transaction_idles_too_long
             await asyncio.sleep(0.2)
             return await super()._acknowledged(producer, wave)
 
-    monkeypatch.setattr(outbox, "WAVES_SECONDS", 0.3)
-    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 6)))
+    monkeypatch.setattr(outbox, "SENDING_SECONDS", 0.3)
+    await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 6)))
     relay = Slow(engine, "tried", bootstrap)
     await relay._round()
     assert 0 < await unpublished(engine) < 5
@@ -166,9 +166,9 @@ async def test_a_producer_that_answers_nothing_is_replaced_and_leaves_nothing_be
     async def never_answers(*_: object, **__: object) -> None:
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(outbox, "WAVE_SECONDS", 0.2)
+    monkeypatch.setattr(outbox, "ACK_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(outbox, "PRODUCER_STOP_SECONDS", 0.2)
-    await put(engine, *(Message(topic, an_event("person", number)) for number in range(1, 4)))
+    await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 4)))
     async with running(WedgedOnce(engine, "tried", bootstrap)):
         await drained(engine)
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2, 3]
@@ -188,11 +188,11 @@ async def test_a_relay_that_is_told_to_stop_finishes_its_round_and_publishes_wha
             await asyncio.sleep(0.2)
             return published
 
-    await put(engine, Message(topic, an_event("person", 1)))
+    await put(engine, OutboxMessage(topic, an_event("person", 1)))
     relay = Slow(engine, "tried", bootstrap)
     async with running(relay):
         await entered.wait()
-        await put(engine, Message(topic, an_event("person", 2)))
+        await put(engine, OutboxMessage(topic, an_event("person", 2)))
         relay.wake()
     assert await unpublished(engine) == 0
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2]

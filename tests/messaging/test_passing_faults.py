@@ -9,11 +9,12 @@ from aiokafka.errors import KafkaConnectionError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import broker, database, putting_back, sight
-from services.messaging.cloudevents import Record
-from services.messaging.outbox import Message, Relay
-from services.messaging.settings import Settings
-from services.messaging.sight import Sight
+from services.messaging import broker, resubmit
+from services.messaging.cloudevents import KafkaRecord
+from services.messaging.outbox import OutboxMessage, Relay
+from services.runtime import backlog, database
+from services.runtime.backlog import BacklogMonitor
+from services.runtime.settings import Settings
 from tests.messaging.conftest import an_event
 from tests.messaging.test_health import answer, value
 from tests.messaging.test_outbox import put, running, unpublished
@@ -55,24 +56,24 @@ async def test_a_batch_is_tried_until_the_fault_has_passed_and_the_fault_is_coun
     seen: list[int] = []
     faults = iter([name])
 
-    async def act(records: Sequence[Record]) -> None:
+    async def act(records: Sequence[KafkaRecord]) -> None:
         if found := next(faults, None):
             await _raising(engine, found)
         seen.extend(record.offset for record in records)
 
-    async def refuse(record: Record, reason: str) -> None:
+    async def refuse(record: KafkaRecord, reason: str) -> None:
         raise AssertionError(reason)
 
     before = value("lightbulb_batch_retries_total", error=kind_of(name)) or 0
-    records = [Record("t", 0, offset, b"k", b"", ()) for offset in range(3)]
-    await broker._Work(lambda some: database.each_or_halves(some, act, refuse))._until_received(records)
+    records = [KafkaRecord("t", 0, offset, b"k", b"", ()) for offset in range(3)]
+    await broker._BatchHandler(lambda some: database.apply_with_bisection(some, act, refuse))._until_received(records)
 
     assert seen == [0, 1, 2]
     assert value("lightbulb_batch_retries_total", error=kind_of(name)) == before + 1
 
 
 async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(putting_back, "RELEASE_SECONDS", 0.001)
+    monkeypatch.setattr(resubmit, "RESUBMIT_SECONDS", 0.001)
     before = value("lightbulb_batch_retries_total", error="network") or 0
     faults, done = iter([ConnectionResetError()]), asyncio.Event()
 
@@ -82,7 +83,7 @@ async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: py
         done.set()
         return 0
 
-    going_on = asyncio.create_task(putting_back.keep_releasing(release))
+    going_on = asyncio.create_task(resubmit.run_resubmitter(release))
     await asyncio.wait_for(done.wait(), 10)
     going_on.cancel()
     assert value("lightbulb_batch_retries_total", error="network") == before + 1
@@ -90,7 +91,7 @@ async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: py
 
 async def test_while_kafka_is_away_a_row_waits_and_the_relay_says_so(engine: AsyncEngine) -> None:
     before = value("lightbulb_outbox_publish_failures_total", error="kafka") or 0
-    await put(engine, Message("any", an_event()))
+    await put(engine, OutboxMessage("any", an_event()))
     async with running(Relay(engine, "tried", "127.0.0.1:1")), asyncio.timeout(30):
         while (value("lightbulb_outbox_publish_failures_total", error="kafka") or 0) <= before:
             await asyncio.sleep(0.02)
@@ -100,12 +101,12 @@ async def test_while_kafka_is_away_a_row_waits_and_the_relay_says_so(engine: Asy
 async def test_a_database_that_is_away_is_told_by_health_and_metrics(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sight, "LOOK_SECONDS", 2.0)
+    monkeypatch.setattr(backlog, "POLL_TIMEOUT_SECONDS", 2.0)
     away = database.connect(NOWHERE)
     status, body = await answer("/health/ready", away)
     assert (status, json.loads(body)["unavailable"]) == (503, ["database"])
 
-    looking = Sight(Settings(database=NOWHERE, kafka="127.0.0.1:1", secret_file="/dev/null"), "tried")
-    assert (await looking.look()).away == ["database", "kafka"]
+    looking = BacklogMonitor(Settings(database=NOWHERE, kafka="127.0.0.1:1", secret_file="/dev/null"), "tried")
+    assert (await looking.poll()).unreachable == ["database", "kafka"]
     assert value("lightbulb_dependency_up", dependency="database") == 0
     await looking.close()

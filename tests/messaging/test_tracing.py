@@ -17,11 +17,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import outbox, process, spans, tracing
-from services.messaging.cloudevents import Record
-from services.messaging.outbox import Message, Relay
-from services.messaging.settings import CHECKOUT
-from services.messaging.tracing import CannotTrace, Taken
+from services.messaging import outbox
+from services.messaging.cloudevents import KafkaRecord
+from services.messaging.outbox import OutboxMessage, Relay
+from services.runtime import otel, process, tracing
+from services.runtime.settings import CHECKOUT
+from services.runtime.tracing import CannotTrace, RecordSpans
 from tests import traced
 from tests.messaging.conftest import an_event
 from tests.traced import SENT, SPAN, TRACE, Traces
@@ -51,26 +52,26 @@ def test_only_a_context_is_taken_for_one_and_no_number_of_somebody(text: str) ->
 
 
 def test_a_records_context_is_its_only_one() -> None:
-    assert tracing.carried((("ce_id", b"1"), ("traceparent", SENT.encode()))) == SENT
-    assert tracing.carried((("traceparent", SENT.encode()), ("traceparent", SENT.encode()))) is None
-    assert tracing.carried((("traceparent", None),)) is None
-    assert tracing.carried((("traceparent", b"\xff"),)) is None
+    assert tracing.extract((("ce_id", b"1"), ("traceparent", SENT.encode()))) == SENT
+    assert tracing.extract((("traceparent", SENT.encode()), ("traceparent", SENT.encode()))) is None
+    assert tracing.extract((("traceparent", None),)) is None
+    assert tracing.extract((("traceparent", b"\xff"),)) is None
 
 
 # ---- off --------------------------------------------------------------------------------------------------------------
 
 
-def a_record(*headers: tuple[str, bytes]) -> Record:
-    return Record("tried", 1, 7, b"a" * 32, b"{}", headers)
+def a_record(*headers: tuple[str, bytes]) -> KafkaRecord:
+    return KafkaRecord("tried", 1, 7, b"a" * 32, b"{}", headers)
 
 
 def test_where_traces_are_off_the_context_that_came_is_passed_on() -> None:
     record = a_record(("traceparent", SENT.encode()))
-    with tracing.begin("receive", SENT) as span, Taken("apply", [record]) as taken:
-        span.tell(outcome="received")
-        taken.tell(record, outcome="applied")
+    with tracing.begin("receive", SENT) as span, RecordSpans("apply", [record]) as taken:
+        span.set_attributes(outcome="received")
+        taken.set_attributes(record, outcome="applied")
         assert span.traceparent == taken.context_of(record) == SENT
-    assert Taken("apply", []).context_of(a_record()) is None
+    assert RecordSpans("apply", []).context_of(a_record()) is None
 
 
 def test_where_traces_are_off_nothing_of_opentelemetry_is_imported() -> None:
@@ -83,11 +84,11 @@ def test_where_traces_are_off_nothing_of_opentelemetry_is_imported() -> None:
 
 
 def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "services.messaging.spans")
-    monkeypatch.delattr("services.messaging.spans")
+    monkeypatch.delitem(sys.modules, "services.runtime.otel")
+    monkeypatch.delattr("services.runtime.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(CannotTrace, match=r"pip install 'lightbulb-hub\[tracing\]'"):
-        process.keep_traces("router", "http://127.0.0.1:1/v1/traces")
+        process.configure_tracing("router", "http://127.0.0.1:1/v1/traces")
     assert not tracing.is_on()
 
 
@@ -119,7 +120,7 @@ def test_what_nobody_traced_begins_a_trace_whatever_flag_another_had(traces: Tra
 
 
 def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> None:
-    with pytest.raises(ValueError, match=NUMBER), tracing.begin("apply", None), Taken("apply", [a_record()]):
+    with pytest.raises(ValueError, match=NUMBER), tracing.begin("apply", None), RecordSpans("apply", [a_record()]):
         raise ValueError(f"{NUMBER} CANARYSON")
     assert [traced.told(span)["type"] for span in traces.ended] == ["ValueError"] * 2
     assert [(span.events, span.status.description) for span in traces.ended] == [((), None)] * 2
@@ -127,16 +128,16 @@ def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> N
 
 def test_only_what_is_on_the_list_is_told_and_a_conversation_only_by_its_uuid(traces: Traces) -> None:
     step = tracing.begin("apply", None, correlation_id=f"{NUMBER} CANARYSON", outcome="applied")
-    step.tell(person_key="a" * 32, url=f"/referrals?number={NUMBER}")  # type: ignore[call-arg]
+    step.set_attributes(person_key="a" * 32, url=f"/referrals?number={NUMBER}")  # type: ignore[call-arg]
     step.end()
     assert traced.told(traces.one("apply")) == {"outcome": "applied"}
 
 
 def test_a_records_step_says_where_it_was_read_and_not_its_key_or_headers(traces: Traces) -> None:
     record = a_record(("traceparent", SENT.encode()), ("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
-    with Taken("apply", [record]) as taken:
+    with RecordSpans("apply", [record]) as taken:
         assert taken.context_of(record) != SENT
-        taken.tell(record, outcome="applied")
+        taken.set_attributes(record, outcome="applied")
     assert traced.told(traces.one("apply tried")) == {
         "name": "tried",
         "id": 1,
@@ -156,7 +157,7 @@ def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(
     file = tmp_path / "these.traces"
     monkeypatch.setattr(tracing, "_recorder", None)
     for service in ("intake", "router"):
-        process.keep_traces(service, f"file:{file}")
+        process.configure_tracing(service, f"file:{file}")
         tracing.begin("receive", SENT).end()
         tracing.stop()
     assert [line["resource"]["attributes"]["service.name"] for line in traced.lines(file.read_text())] == [
@@ -184,7 +185,7 @@ def test_a_collector_gets_every_span_before_the_process_ends(monkeypatch: pytest
     monkeypatch.setattr(tracing, "_recorder", None)
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        process.keep_traces("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
+        process.configure_tracing("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
         for number in range(3):
             tracing.begin(f"apply {number}", SENT).end()
         tracing.stop()
@@ -203,23 +204,23 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Mo
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        process.keep_traces("tests", f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")
+        process.configure_tracing("tests", f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")
         sending = tracing._recorder._provider._active_span_processor._span_processors[0]  # type: ignore[union-attr]
-        for _ in range(spans.QUEUE + 1_000):
+        for _ in range(otel.QUEUE + 1_000):
             tracing.begin("receive", None).end()
-        assert len(sending._batch_processor._queue) <= spans.QUEUE
+        assert len(sending._batch_processor._queue) <= otel.QUEUE
         began = time.monotonic()
         tracing.stop()
-        assert time.monotonic() - began < spans.SEND_SECONDS, "it waits for its own bound, not for the collector's"
+        assert time.monotonic() - began < otel.SEND_SECONDS, "it waits for its own bound, not for the collector's"
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
 
 
-async def published(engine: AsyncEngine, bootstrap: str, topic: str, *messages: Message) -> list[dict[str, str]]:
+async def published(engine: AsyncEngine, bootstrap: str, topic: str, *messages: OutboxMessage) -> list[dict[str, str]]:
     """Headers of these messages, as Kafka has them."""
     async with engine.begin() as tx:
-        await outbox.put(tx, "tried", messages)
+        await outbox.add(tx, "tried", messages)
     await Relay(engine, "tried", bootstrap)._round()
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
@@ -235,7 +236,7 @@ async def published(engine: AsyncEngine, bootstrap: str, topic: str, *messages: 
 async def test_the_relay_passes_a_context_on_where_traces_are_off(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
-    with_context, without = Message(topic, an_event("one", 1), SENT), Message(topic, an_event("two", 2))
+    with_context, without = OutboxMessage(topic, an_event("one", 1), SENT), OutboxMessage(topic, an_event("two", 2))
     first, second = await published(engine, bootstrap, topic, with_context, without)
     assert first["traceparent"] == SENT
     assert "traceparent" not in second
@@ -244,7 +245,7 @@ async def test_the_relay_passes_a_context_on_where_traces_are_off(
 async def test_a_reader_goes_on_from_the_publishing_and_old_rows_begin_a_trace(
     engine: AsyncEngine, bootstrap: str, topic: str, traces: Traces
 ) -> None:
-    with_context, old = Message(topic, an_event("one", 1), SENT), Message(topic, an_event("two", 2))
+    with_context, old = OutboxMessage(topic, an_event("one", 1), SENT), OutboxMessage(topic, an_event("two", 2))
     first, second = await published(engine, bootstrap, topic, with_context, old)
     one, other = sorted(traces.named(f"publish {topic}"), key=lambda span: traced.parent(span) is None)
     assert (traced.ids(one)[0], traced.parent(one)) == (TRACE, SPAN)
@@ -260,6 +261,6 @@ async def test_what_kafka_refuses_ends_with_the_kind_of_its_refusal(
     engine: AsyncEngine, bootstrap: str, traces: Traces
 ) -> None:
     async with engine.begin() as tx:
-        await outbox.put(tx, "tried", [Message("no.such.topic", an_event("one", 1), SENT)])
+        await outbox.add(tx, "tried", [OutboxMessage("no.such.topic", an_event("one", 1), SENT)])
     await Relay(engine, "tried", bootstrap)._round()
     assert traced.told(traces.one("publish no.such.topic"))["type"] in ("TimeoutError", "UnknownTopicOrPartitionError")

@@ -13,25 +13,26 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import broker, outbox, watchdog
-from services.messaging.cloudevents import Record
-from services.messaging.outbox import Message, Relay
-from services.messaging.settings import Settings
-from services.messaging.sight import Lag, Seen, Sight
-from services.messaging.watchdog import Loop, Stalled, Stillness, Watchdog, _Pulse
+from services.messaging import broker, outbox
+from services.messaging.cloudevents import KafkaRecord
+from services.messaging.outbox import OutboxMessage, Relay
+from services.runtime import watchdog
+from services.runtime.backlog import BacklogMonitor, BacklogSnapshot, Lag
+from services.runtime.settings import Settings
+from services.runtime.watchdog import StallDetector, Stalled, Watchdog, WatchedTask, _LoopHeartbeat
 from tests.messaging.conftest import an_event
 from tests.messaging.test_broker import Seen as Values
 from tests.messaging.test_broker import publish
 from tests.messaging.test_outbox import put, running, unpublished
 
-WELL = Seen(database=True, kafka=True)
+WELL = BacklogSnapshot(database=True, kafka=True)
 
 
 @pytest.fixture(autouse=True)
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """This process must not be ended: the times that it was given are collected instead."""
     given: list[float] = []
-    monkeypatch.setattr(watchdog, "end_at_last", given.append)
+    monkeypatch.setattr(watchdog, "force_exit", given.append)
     return given
 
 
@@ -39,55 +40,55 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_lane_that_moves_is_never_still() -> None:
-    still = Stillness()
-    assert [still.judge(now, {"a": now}) for now in (0.0, 100.0, 200.0)] == [(0, 0)] * 3
+    still = StallDetector()
+    assert [still.update(now, {"a": now}) for now in (0.0, 100.0, 200.0)] == [(0, 0)] * 3
 
 
 def test_without_work_nothing_is_still() -> None:
-    still = Stillness()
-    assert [still.judge(now, {}) for now in (0.0, 100.0)] == [(0, 0)] * 2
-    assert still.judge(200.0, {"a": 1}) == (0, 0)
+    still = StallDetector()
+    assert [still.update(now, {}) for now in (0.0, 100.0)] == [(0, 0)] * 2
+    assert still.update(200.0, {"a": 1}) == (0, 0)
 
 
 def test_work_that_comes_to_a_loop_that_stands_still_does_not_excuse_it() -> None:
-    still = Stillness()
-    lanes = [still.judge(10.0 * n, {f"lane {lane}": 1 for lane in range(n + 1)}) for n in range(4)]
+    still = StallDetector()
+    lanes = [still.update(10.0 * n, {f"lane {lane}": 1 for lane in range(n + 1)}) for n in range(4)]
     assert lanes == [(0, 0), (10, 10), (20, 20), (30, 30)]
 
 
 def test_one_lane_that_stands_still_among_others_is_given_ten_times_longer() -> None:
-    dog = Watchdog(None, [Loop("tried", lambda _: {"still": 1, "moving": next(turns)})], seconds=60)  # type: ignore[arg-type]
+    dog = Watchdog(None, [WatchedTask("tried", lambda _: {"still": 1, "moving": next(turns)})], seconds=60)  # type: ignore[arg-type]
     turns = iter(range(100))
     for now in range(0, 600, 10):
-        dog.judge(WELL, now)
+        dog.check(WELL, now)
     with pytest.raises(Stalled, match="tried"):
-        dog.judge(WELL, 600)
+        dog.check(WELL, 600)
 
 
-@pytest.mark.parametrize("away", [Seen(kafka=True), Seen(database=True), Seen()])
+@pytest.mark.parametrize("away", [BacklogSnapshot(kafka=True), BacklogSnapshot(database=True), BacklogSnapshot()])
 def test_whoever_waits_for_a_server_that_is_away_is_left_alone_and_judged_anew_when_it_is_back(
-    away: Seen, ends: list[float]
+    away: BacklogSnapshot, ends: list[float]
 ) -> None:
-    dog = Watchdog(None, [Loop("tried", lambda _: {"a": 1})], seconds=60)  # type: ignore[arg-type]
-    dog.judge(WELL, 0)
+    dog = Watchdog(None, [WatchedTask("tried", lambda _: {"a": 1})], seconds=60)  # type: ignore[arg-type]
+    dog.check(WELL, 0)
     for now in (30, 300, 3_000):
-        dog.judge(away, now)
-    dog.judge(WELL, 3_010)
-    dog.judge(WELL, 3_060)
+        dog.check(away, now)
+    dog.check(WELL, 3_010)
+    dog.check(WELL, 3_060)
     with pytest.raises(Stalled, match="60 s"):
-        dog.judge(WELL, 3_070)
+        dog.check(WELL, 3_070)
     assert ends == [watchdog.LAST_SECONDS]
 
 
 def test_an_event_loop_is_blocked_where_only_it_was_silent() -> None:
-    pulse = _Pulse(60)
+    pulse = _LoopHeartbeat(60)
     start = pulse._last
     assert not any(pulse.blocked_for(start + second) for second in range(60))
     assert pulse.blocked_for(start + 61) == 61
 
 
 def test_a_process_that_was_stopped_as_a_whole_gets_its_time_again() -> None:
-    pulse = _Pulse(60)
+    pulse = _LoopHeartbeat(60)
     start = pulse._last
     assert pulse.blocked_for(start + 1_000) == 0
     assert not any(pulse.blocked_for(start + 1_000 + second) for second in range(60))
@@ -104,12 +105,14 @@ def settings(bootstrap: str, database: str) -> Settings:
 
 @contextlib.asynccontextmanager
 async def watched(
-    settings: Settings, topic: str, receive: Callable[[Sequence[Record]], Awaitable[None]], seconds: float = 1.0
+    settings: Settings, topic: str, receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]], seconds: float = 1.0
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A consumer of `topic`, and the task of its watchdog."""
     kafka = broker.create(settings, name="tests")
     consumer = broker.subscribe(kafka, [topic], group=f"group-{topic}", receive=receive)
-    dog = Watchdog(Sight(settings, "tried", group=f"group-{topic}", topics=[topic]), consumer.loops(), seconds=seconds)
+    dog = Watchdog(
+        BacklogMonitor(settings, "tried", group=f"group-{topic}", topics=[topic]), consumer.loops(), seconds=seconds
+    )
     await kafka.start()
     watching = asyncio.create_task(dog.run())
     try:
@@ -123,7 +126,7 @@ async def watched(
 async def test_a_consumer_that_is_stuck_on_its_batch_is_ended(
     settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(records: Sequence[Record]) -> None:
+    async def never(records: Sequence[KafkaRecord]) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(broker, "GRACEFUL_SECONDS", 0.1)
@@ -138,7 +141,7 @@ async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
 ) -> None:
     seen = Values()
 
-    async def receive(records: Sequence[Record]) -> None:
+    async def receive(records: Sequence[KafkaRecord]) -> None:
         seen.extend(record.value for record in records)
 
     broken = asyncio.Event()
@@ -163,7 +166,7 @@ async def test_a_consumer_that_is_slow_is_left_alone(
 ) -> None:
     seen = Values()
 
-    async def slowly(records: Sequence[Record]) -> None:
+    async def slowly(records: Sequence[KafkaRecord]) -> None:
         await asyncio.sleep(0.5)
         seen.extend(record.value for record in records)
 
@@ -187,29 +190,31 @@ async def test_a_refusal_of_the_database_counts_as_progress_and_a_connection_tha
     failures = [no_connection, no_connection, disk_is_full]
     seen: list[int] = []
 
-    async def receive(records: Sequence[Record]) -> None:
-        seen.append(work.refusals)
+    async def receive(records: Sequence[KafkaRecord]) -> None:
+        seen.append(work.database_errors)
         if failures:
             await failures.pop(0)()
 
-    work = broker._Work(receive)
-    await work._until_received([Record("tried", 0, 7, b"key", b"1", ())])
+    work = broker._BatchHandler(receive)
+    await work._until_received([KafkaRecord("tried", 0, 7, b"key", b"1", ())])
     assert seen == [0, 0, 0, 1]
     partition = TopicPartition("tried", 0)
-    behind = Seen(database=True, kafka=True, lags={partition: Lag(7, records=3)})
+    behind = BacklogSnapshot(database=True, kafka=True, lags={partition: Lag(7, records=3)})
     [ours, of_all] = broker.Subscription(a_member(partition), work).loops()
-    assert ours.lanes(behind) == {partition: (7, 1)}
-    assert of_all.lanes(behind) == {}
+    assert ours.progress_by_key(behind) == {partition: (7, 1)}
+    assert of_all.progress_by_key(behind) == {}
 
 
 async def test_a_member_without_partitions_stands_still_with_its_whole_group_only() -> None:
-    async def receive(records: Sequence[Record]) -> None: ...
+    async def receive(records: Sequence[KafkaRecord]) -> None: ...
 
     partition = TopicPartition("tried", 0)
-    behind = Seen(database=True, kafka=True, lags={partition: Lag(7, records=3), TopicPartition("tried", 1): Lag(9, 0)})
-    [ours, of_all] = broker.Subscription(a_member(), broker._Work(receive)).loops()
-    assert ours.lanes(behind) == {}
-    assert of_all.lanes(behind) == {partition: (7, 0)}
+    behind = BacklogSnapshot(
+        database=True, kafka=True, lags={partition: Lag(7, records=3), TopicPartition("tried", 1): Lag(9, 0)}
+    )
+    [ours, of_all] = broker.Subscription(a_member(), broker._BatchHandler(receive)).loops()
+    assert ours.progress_by_key(behind) == {}
+    assert of_all.progress_by_key(behind) == {partition: (7, 0)}
     assert of_all.times == 2
 
 
@@ -225,9 +230,9 @@ async def test_a_relay_that_is_stuck_is_ended(
             await asyncio.Event().wait()
             return []
 
-    await put(engine, Message(topic, an_event("person", 1)))
+    await put(engine, OutboxMessage(topic, an_event("person", 1)))
     relay = Stuck(engine, "tried", settings.kafka)
-    dog = Watchdog(Sight(settings, "tried"), [relay.loop()], seconds=1.0)
+    dog = Watchdog(BacklogMonitor(settings, "tried"), [relay.loop()], seconds=1.0)
     monkeypatch.setattr(outbox, "LAST_SECONDS", 0.1)
     async with running(relay):
         with pytest.raises(Stalled, match="relay"):
@@ -235,14 +240,14 @@ async def test_a_relay_that_is_stuck_is_ended(
 
 
 async def test_a_relay_whose_topic_is_missing_is_left_alone(settings: Settings, engine: AsyncEngine) -> None:
-    await put(engine, Message("no.such.topic", an_event("person", 1)))
+    await put(engine, OutboxMessage("no.such.topic", an_event("person", 1)))
     relay = Relay(engine, "tried", settings.kafka)
-    sight = Sight(settings, "tried")
+    sight = BacklogMonitor(settings, "tried")
     async with running(relay):
-        seen = await sight.look()
+        seen = await sight.poll()
     await sight.close()
-    assert not seen.away
-    assert not relay.loop().lanes(seen)
+    assert not seen.unreachable
+    assert not relay.loop().progress_by_key(seen)
     assert await unpublished(engine) == 1
 
 
@@ -252,7 +257,7 @@ BLOCKED = "import time; time.sleep(30)"
 HOLDS_THE_INTERPRETER = "import re; re.match(r'(a+)+$', 'a' * 60 + 'b')"
 
 BLOCKS = """
-from services.messaging import process
+from services.runtime import process
 
 async def main(_):
     {blocks}
@@ -287,8 +292,9 @@ async def test_a_process_whose_event_loop_is_blocked_ends_itself(environment: di
 
 WORKS = """
 import asyncio, sys
-from services.messaging import broker, process
-from services.messaging.telemetry import log
+from services.messaging import broker
+from services.runtime import process
+from services.runtime.logs import log
 
 async def work():
     try:
@@ -331,7 +337,7 @@ def test_a_process_that_cannot_stop_is_ended_all_the_same(monkeypatch: pytest.Mo
     codes: list[int] = []
     monkeypatch.undo()
     monkeypatch.setattr(watchdog.os, "_exit", codes.append)
-    watchdog.end_at_last(0.0)
+    watchdog.force_exit(0.0)
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.join(5)

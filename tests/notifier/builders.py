@@ -6,16 +6,16 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from schemas.case import BusinessStatus, CasePosition, CaseStatus, Ended, Finding, Intervention, Pathway, RoutingReason
-from schemas.events import CaseAssigned, CaseCompleted, CaseEvent, CaseOpened, Concern, Event, PersonBrief
+from schemas.events import CaseAssigned, CaseCompleted, CaseEvent, CaseOpened, Event, PersonBrief, ReferralContext
 from schemas.model import CaseId, PersonKey, Reference
 from schemas.referral import Consent, Organisation, Referrer, Sender, ServiceCode
-from services import directory, partners
-from services.messaging.cloudevents import Record, headers_of, value_of
-from services.notifier import words
-from services.notifier.recipients import KnownPartners
-from services.notifier.words import ReviewedWords
+from services.messaging.cloudevents import KafkaRecord, headers_of, value_of
+from services.notifier import templates
+from services.notifier.recipients import PartnerRecipients
+from services.notifier.templates import TemplateTexts
+from services.reference import directory, partners
 
-FOLDER = Path(__file__).parents[2] / "infra" / "directory"
+FOLDER = Path(__file__).parents[2] / "infra" / "reference_data"
 GP, GP_MESH, GP_MAILBOX = "gp-alder-lane", "gp-brook-street", "gp-castle-view"
 ODS = {GP: "C82991", GP_MESH: "C82992", GP_MAILBOX: "C82993", "uhl": "RWE", "lpt": "RT5"}
 AT = datetime(2026, 11, 3, 10, 0, tzinfo=UTC)
@@ -23,21 +23,21 @@ YES = Consent(answer="yes")
 _offsets = itertools.count()
 
 
-def the_words() -> ReviewedWords:
-    return words.load(FOLDER, directory.load(FOLDER))
+def the_words() -> TemplateTexts:
+    return templates.load(FOLDER, directory.load(FOLDER))
 
 
 def the_recipients(
     addresses: dict[str, str] | None = None, *, mesh: bool = True, tokens: dict[str, str] | None = None
-) -> KnownPartners:
-    return KnownPartners(the_partners(addresses, tokens), mesh=mesh)
+) -> PartnerRecipients:
+    return PartnerRecipients(the_partners(addresses, tokens), mesh=mesh)
 
 
 def the_partners(addresses: dict[str, str] | None = None, tokens: dict[str, str] | None = None) -> partners.Partners:
     addresses = {GP: "http://127.0.0.1:9/fhir"} if addresses is None else addresses
     names = {*addresses, *(tokens or {})}
     access = {
-        name: partners.Access(
+        name: partners.PartnerCredentials(
             feedback_url=addresses.get(name),
             token_sha256=(partners.hash_of((tokens or {})[name]),) if name in (tokens or {}) else (),
         )
@@ -66,8 +66,8 @@ def a_referrer(kind: str = "gp", ods: str | None = ODS[GP], name: str = "Dr Asha
     return Referrer.model_validate({"kind": kind, "organisation": organisation, "name": name})
 
 
-def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> Concern:
-    concern = Concern(
+def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> ReferralContext:
+    concern = ReferralContext(
         reference=Reference(reference),
         correlation_id="0b0c7c1e-6c0a-4f59-9c39-000000000001",
         message_id="79120f41-a431-4f08-bcc5-1e67006fcae0",
@@ -87,19 +87,19 @@ def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> Concer
     return concern.model_copy(update=changed)
 
 
-def by_gp(partner: str = GP, **changed: object) -> Concern:
+def by_gp(partner: str = GP, **changed: object) -> ReferralContext:
     """A referral that a practice sent itself."""
     sender = {"sent_by": a_sender(partner), "referred_by": a_referrer(ods=ODS[partner])}
     return a_concern(**{**sender, "registered_practice": Organisation(ods=ODS[partner]), **changed})
 
 
-def by_first_contact_for_gp(partner: str = GP, **changed: object) -> Concern:
+def by_first_contact_for_gp(partner: str = GP, **changed: object) -> ReferralContext:
     """A GP's referral that arrived through First Contact's form."""
     through = {"sent_by": Sender(partner="first-contact", organisation=Organisation(name="First Contact Plus"))}
     return a_concern(**{**through, "format": "form", "referred_by": a_referrer(ods=ODS[partner]), **changed})
 
 
-def from_ward(**changed: object) -> Concern:
+def from_ward(**changed: object) -> ReferralContext:
     """A hospital's referral."""
     through = {"sent_by": a_sender("uhl", "UHL"), "referred_by": a_referrer("hospital-team", "RWE", "Nurse Example")}
     return a_concern(**{"reference": "LB-WARD-WARD-WARD", **through, "format": "hl7v2", **changed})
@@ -120,14 +120,20 @@ def a_position(**changed: object) -> CasePosition:
 
 def an_event(
     kind: type[CaseEvent] = CaseAssigned,
-    *concerns: Concern,
+    *concerns: ReferralContext,
     id: str = "event-1",
     person_key: str = "a" * 32,
     at: datetime = AT,
     **said: object,
 ) -> Event:
     data = kind.model_validate(
-        {"case_id": CaseId("case-1"), "person_key": person_key, "case": a_position(), "concerns": concerns, **said}
+        {
+            "case_id": CaseId("case-1"),
+            "person_key": person_key,
+            "case": a_position(),
+            "referral_contexts": concerns,
+            **said,
+        }
     )
     return Event(
         id=id,
@@ -139,11 +145,13 @@ def an_event(
     )
 
 
-def ended(concern: Concern, *needs: ServiceCode) -> tuple[Ended, ...]:
+def ended(concern: ReferralContext, *needs: ServiceCode) -> tuple[Ended, ...]:
     return (Ended(reference=concern.reference, needs=needs or concern.needs),)
 
 
-def a_finding(concern: Concern, service: ServiceCode = "minor-adaptations", found: str = "need-confirmed") -> Finding:
+def a_finding(
+    concern: ReferralContext, service: ServiceCode = "minor-adaptations", found: str = "need-confirmed"
+) -> Finding:
     return Finding.model_validate({"reference": concern.reference, "service": service, "finding": found})
 
 
@@ -157,7 +165,7 @@ def an_intervention(
     return Intervention(reference=Reference(reference), service=service, action=action, provider=provider, on=on)
 
 
-def a_life(concern: Concern, prefix: str, person_key: str = "a" * 32) -> list[Event]:
+def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) -> list[Event]:
     """opened, assigned, completed: what one referral may go through."""
     done = (an_intervention(concern.reference),)
     last = concern.model_copy(update={"status": "completed", "open_needs": (), "interventions": done})
@@ -175,9 +183,9 @@ def a_life(concern: Concern, prefix: str, person_key: str = "a" * 32) -> list[Ev
     ]
 
 
-def as_records(events: Sequence[Event], topic: str = "case.event") -> list[Record]:
+def as_records(events: Sequence[Event], topic: str = "case.event") -> list[KafkaRecord]:
     return [
-        Record(
+        KafkaRecord(
             topic=topic,
             partition=0,
             offset=next(_offsets),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database
+from services.runtime import database
 from tests.conftest import empty
 from tests.notifier.gp_system import GpSystem
 from tests.notifier.sandbox import sandbox

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mesh_client import MeshClient
 
-from infra.embedded.mesh import Mesh as Sandbox
+from infra.local.embedded.mesh import MeshSandbox as Sandbox
 from services.notifier.channels import mesh
-from services.notifier.channels.mesh import Mesh
+from services.notifier.channels.mesh import MeshChannel
 from tests.notifier.builders import the_recipients, the_words
 
 OURS, BROOK_STREET, ROUTED = "LIGHTBULB1", "X26ABC2", "PRACTICE9"
@@ -49,11 +49,11 @@ class Box:
             return found
 
 
-def a_mesh(sandbox: Sandbox, url: str | None = None) -> Mesh:
+def a_mesh(sandbox: Sandbox, url: str | None = None) -> MeshChannel:
     """Our carrier, at the sandbox or at something in front of it."""
-    return Mesh(
+    return MeshChannel(
         lambda: mesh.connect(url or sandbox.url, OURS, sandbox.password, sandbox.shared_key),
         OURS,
         the_recipients().mesh_mailbox,
-        the_words().ourselves,
+        the_words().sender_details,
     )

@@ -12,10 +12,10 @@ from schemas.events import Event
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
-from services.notifier.composing import Composing
-from services.notifier.delivery import Delivery
-from services.notifier.receiver import Receiver
-from services.notifier.recipients import KnownPartners
+from services.notifier.composer import FeedbackComposer
+from services.notifier.consumer import CaseEventConsumer
+from services.notifier.delivery import Deliverer
+from services.notifier.recipients import PartnerRecipients
 from tests.notifier.builders import as_records, the_words
 
 WORDS = the_words()
@@ -27,13 +27,13 @@ class Notifier:
     def __init__(
         self,
         engine: AsyncEngine,
-        recipients: KnownPartners,
+        recipients: PartnerRecipients,
         channels: Mapping[str, Channel],
         *,
         lease_seconds: float = 30.0,
     ) -> None:
-        self.delivery = Delivery(engine, channels, WORDS, lease_seconds=lease_seconds)
-        self.receiver = Receiver(engine, Composing(recipients, WORDS, channels), self.delivery.wake)
+        self.delivery = Deliverer(engine, channels, WORDS, lease_seconds=lease_seconds)
+        self.receiver = CaseEventConsumer(engine, FeedbackComposer(recipients, WORDS, channels), self.delivery.wake)
         self._task: asyncio.Task[None] | None = None
 
     async def hears(self, *events: Event) -> None:
@@ -51,13 +51,13 @@ class Notifier:
 @contextlib.asynccontextmanager
 async def a_notifier(
     engine: AsyncEngine,
-    recipients: KnownPartners,
+    recipients: PartnerRecipients,
     *,
     more: Mapping[str, Channel] | None = None,
     delivering: bool = True,
     lease_seconds: float = 30.0,
 ) -> AsyncIterator[Notifier]:
-    endpoint = FhirEndpoint(recipients.fhir_address, WORDS.ourselves)
+    endpoint = FhirEndpoint(recipients.fhir_address, WORDS.sender_details)
     channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox(), "mesh": Mailbox(), **(more or {})}
     notifier = Notifier(engine, recipients, channels, lease_seconds=lease_seconds)
     if delivering:

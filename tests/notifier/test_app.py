@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
-from services import partners
-from services.messaging import broker, quarantine
+from services.messaging import broker, dead_letters
 from services.messaging.cloudevents import headers_of, value_of
-from services.messaging.quarantine import Parking
+from services.messaging.dead_letters import DeadLetter
+from services.reference import partners
 from tests.notifier.builders import GP, GP_MAILBOX, a_life, as_records, by_gp
 from tests.notifier.gp_system import GpSystem
 from tests.notifier.running import until, until_rows
@@ -89,8 +89,8 @@ async def test_a_running_notifier_tells_what_was_asked_for(
 ) -> None:
     [_, assigned, *_] = as_records(a_life(by_gp(reference=f"LB-{uuid.uuid4().hex[:6]}"), "asked-for", uuid.uuid4().hex))
     async with engine.begin() as tx:
-        await quarantine.park(
-            tx, "notifier", [Parking(assigned, (assigned.key or b"").decode(), ("LB-1",), "KeyError")]
+        await dead_letters.add(
+            tx, "notifier", [DeadLetter(assigned, (assigned.key or b"").decode(), ("LB-1",), "KeyError")]
         )
         await tx.execute(text("update notifier.dead_letter set resubmit_at = now()"))
     async with a_process(environment):

@@ -13,7 +13,7 @@ from schemas.case import CaseStatus
 from schemas.events import CaseAssessed, CaseAssigned, CaseCompleted, CaseHeld, CaseRejected
 from services.notifier.channels import bars_message
 from services.notifier.channels.bars_message import bundle_id, message
-from services.notifier.feedback import Feedback, compose
+from services.notifier.compose import Feedback, compose
 from tests.notifier.builders import (
     GP,
     a_finding,
@@ -26,7 +26,7 @@ from tests.notifier.builders import (
     the_recipients,
     the_words,
 )
-from tests.notifier.test_who_hears import every_event
+from tests.notifier.test_recipients import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 SAMPLE = (
@@ -43,7 +43,7 @@ def to_gp(event: Any) -> Feedback:
 
 
 def bundle(feedback: Feedback) -> Any:
-    return json.loads(message(feedback, WORDS.ourselves))
+    return json.loads(message(feedback, WORDS.sender_details))
 
 
 def resource(feedback: Feedback, kind: str) -> Any:
@@ -155,7 +155,7 @@ def test_every_reference_points_into_the_bundle() -> None:
 
 def test_the_same_feedback_is_the_same_bytes_and_another_has_other_ids() -> None:
     one, again, other = completed(), completed(), to_gp(an_event(CaseAssigned, by_gp(), id="another"))
-    assert message(one, WORDS.ourselves) == message(again, WORDS.ourselves)
+    assert message(one, WORDS.sender_details) == message(again, WORDS.sender_details)
     assert bundle_id(one) != bundle_id(other)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import delivery
-from services.notifier.channels import LONGEST_PAUSE, Delivered, Outcome, Parcel, pause_before
+from services.notifier.channels import LONGEST_PAUSE, Delivered, DeliveryRequest, Outcome, pause_before
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from tests.notifier.builders import GP, GP_MAILBOX, a_life, by_first_contact_for_gp, by_gp, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem, outcome
@@ -167,7 +167,7 @@ async def test_a_lease_that_went_to_another_process_records_nothing(engine: Asyn
     gp.first(Answer(503))
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
         await notifier.hears(a_life(by_gp(), "life")[1])
-        [claimed] = await notifier.delivery._claim(10)
+        [claimed] = await notifier.delivery._acquire_leases(10)
         async with engine.begin() as tx:
             await tx.execute(text("update notifier.conversation set lease = gen_random_uuid()"))
         now = datetime.now(UTC)
@@ -192,11 +192,11 @@ async def test_a_slow_recipient_leaves_room_for_others(
 async def test_a_channel_that_raises_is_tried_again(engine: AsyncEngine, gp: GpSystem) -> None:
     class Broken:
         def __init__(self) -> None:
-            self.endpoint = FhirEndpoint(the_recipients({GP: gp.url}).fhir_address, WORDS.ourselves)
+            self.endpoint = FhirEndpoint(the_recipients({GP: gp.url}).fhir_address, WORDS.sender_details)
             self.times = 0
             self.render = self.endpoint.render
 
-        async def deliver(self, parcel: Parcel) -> Outcome:
+        async def deliver(self, parcel: DeliveryRequest) -> Outcome:
             self.times += 1
             if self.times == 1:
                 raise KeyError("9990000018")

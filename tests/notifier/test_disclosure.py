@@ -8,10 +8,19 @@ from datetime import timedelta
 import pytest
 
 from schemas.case import BusinessStatus, EndReason, HoldReason, RoutingReason
-from schemas.events import CaseAccepted, CaseAssessed, CaseAssigned, CaseCompleted, CaseEvent, CaseHeld, Concern, Event
+from schemas.events import (
+    CaseAccepted,
+    CaseAssessed,
+    CaseAssigned,
+    CaseCompleted,
+    CaseEvent,
+    CaseHeld,
+    Event,
+    ReferralContext,
+)
 from schemas.referral import Consent
 from services.notifier.channels import bars_message, itk3, letter, mailbox, mesh
-from services.notifier.feedback import Feedback, compose
+from services.notifier.compose import Feedback, compose
 from tests.notifier.builders import (
     AT,
     GP,
@@ -27,7 +36,7 @@ from tests.notifier.builders import (
     the_recipients,
     the_words,
 )
-from tests.notifier.test_who_hears import every_event
+from tests.notifier.test_recipients import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 ALL_STATUS_ONLY = [
@@ -39,15 +48,21 @@ ALL_STATUS_ONLY = [
 
 def everything_said(feedback: Feedback) -> str:
     """All that any carrier would write of it, in one text."""
-    bars = bars_message.message(feedback, WORDS.ourselves).decode()
+    bars = bars_message.message(feedback, WORDS.sender_details).decode()
     fetched = json.dumps(mailbox.as_fetched(feedback))
-    document = itk3.as_xml(itk3.bundle(feedback, WORDS.ourselves, "OURS")).decode()
+    document = itk3.as_xml(itk3.bundle(feedback, WORDS.sender_details, "OURS")).decode()
     return "\n".join(
-        (bars, fetched, document, letter.page(feedback, WORDS.ourselves), mesh.subject(feedback, WORDS.ourselves))
+        (
+            bars,
+            fetched,
+            document,
+            letter.page(feedback, WORDS.sender_details),
+            mesh.subject(feedback, WORDS.sender_details),
+        )
     )
 
 
-def told_of(concern: Concern) -> list[Feedback]:
+def told_of(concern: ReferralContext) -> list[Feedback]:
     concern = concern.model_copy(update={"interventions": (an_intervention(concern.reference),)})
     return [f for event in every_event(concern).values() for f in compose(event, RECIPIENTS, WORDS)]
 
@@ -77,7 +92,7 @@ def test_without_a_yes_a_referrer_reads_status_date_reference_and_the_hubs_conta
 @pytest.mark.parametrize("changed", ALL_STATUS_ONLY)
 def test_a_status_only_message_to_a_system_and_a_mailbox_names_nobody(changed: dict[str, object]) -> None:
     for feedback in told_of(by_gp(**changed)):
-        said = bars_message.message(feedback, WORDS.ourselves).decode() + json.dumps(mailbox.as_fetched(feedback))
+        said = bars_message.message(feedback, WORDS.sender_details).decode() + json.dumps(mailbox.as_fetched(feedback))
         for identity in ("Vantongeren", "Edith", "9990000018", "1946"):
             assert identity not in said
 
@@ -145,7 +160,7 @@ def _gp_life(with_ward: bool) -> list[Event]:
     findings = tuple(a_finding(concern) for concern in (gp, *ward))
     ends = tuple(end for concern in (gp, *ward) for end in ended(concern))
     last = gp.model_copy(update={"interventions": done, "status": "completed", "open_needs": ()})
-    steps: list[tuple[type[CaseEvent], Concern, dict[str, object]]] = [
+    steps: list[tuple[type[CaseEvent], ReferralContext, dict[str, object]]] = [
         (CaseAssigned, gp, {}),
         (CaseAccepted, gp, {}),
         (CaseAssessed, gp, {"findings": findings}),
@@ -169,7 +184,7 @@ def test_nothing_that_the_gp_gets_differs_from_the_run_without_the_ward() -> Non
 def test_the_letters_attachment_says_what_the_bundle_says() -> None:
     concern = by_gp()
     [feedback] = compose(an_event(CaseAssessed, concern, findings=(a_finding(concern),)), RECIPIENTS, WORDS)
-    bundle = itk3.bundle(feedback, WORDS.ourselves, "OURS")
+    bundle = itk3.bundle(feedback, WORDS.sender_details, "OURS")
     document = bundle["entry"][2]["resource"]
     [binary] = [e["resource"] for e in document["entry"] if e["resource"]["resourceType"] == "Binary"]
     page = base64.b64decode(binary["content"]).decode()
@@ -180,8 +195,8 @@ def test_the_letters_attachment_says_what_the_bundle_says() -> None:
 def test_markup_in_a_name_stays_a_name() -> None:
     person = a_person(family_name="<script>alert(1)</script>", given_names=("A & B",))
     [feedback] = compose(an_event(CaseAssigned, by_gp(person=person)), RECIPIENTS, WORDS)
-    assert "<script>" not in letter.page(feedback, WORDS.ourselves)
-    assert "<script>" not in itk3.as_xml(itk3.bundle(feedback, WORDS.ourselves, "OURS")).decode()
+    assert "<script>" not in letter.page(feedback, WORDS.sender_details)
+    assert "<script>" not in itk3.as_xml(itk3.bundle(feedback, WORDS.sender_details, "OURS")).decode()
 
 
 def test_why_it_was_cancelled_is_a_reviewed_word() -> None:

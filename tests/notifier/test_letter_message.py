@@ -13,7 +13,7 @@ from fhir.resources.STU3.bundle import Bundle
 
 from schemas.events import CaseAssigned, CaseCompleted
 from services.notifier.channels import itk3, letter, mesh
-from services.notifier.feedback import Feedback, compose
+from services.notifier.compose import Feedback, compose
 from tests.notifier.builders import (
     GP_MESH,
     a_person,
@@ -24,7 +24,7 @@ from tests.notifier.builders import (
     the_recipients,
     the_words,
 )
-from tests.notifier.test_who_hears import every_event
+from tests.notifier.test_recipients import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 FHIR = "{http://hl7.org/fhir}"
@@ -47,7 +47,7 @@ def completed(**changed: Any) -> Feedback:
 
 
 def bundle(feedback: Feedback) -> Any:
-    return itk3.bundle(feedback, WORDS.ourselves, "X26ABC1")
+    return itk3.bundle(feedback, WORDS.sender_details, "X26ABC1")
 
 
 def inner(feedback: Feedback, kind: str) -> Any:
@@ -146,7 +146,7 @@ def test_a_letter_with_eight_interventions_fits_a_page() -> None:
     done = tuple(an_intervention(action=action) for action in _EIGHT)
     concern = by_gp(GP_MESH, interventions=done, status="completed", open_needs=())
     [feedback] = compose(an_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
-    page = letter.page(feedback, WORDS.ourselves)
+    page = letter.page(feedback, WORDS.sender_details)
     assert all(action in page for action in _EIGHT)
     assert sum(page.count(tag) for tag in ("<p", "<br", "<tr", "<h1", "<h2")) < 50
 
@@ -170,13 +170,13 @@ def test_the_actions_of_the_services_own_stories_may_be_quoted() -> None:
 
 
 def test_the_subject_is_as_send_document_wants_and_fits_a_header() -> None:
-    assert mesh.subject(completed(), WORDS.ourselves) == (
+    assert mesh.subject(completed(), WORDS.sender_details) == (
         "Housing support feedback for Edith Vantongeren, NHS Number: 9990000018, seen at Lightbulb, LIGHTBULB, Version: 1"
     )
-    difficult = mesh.subject(completed(person=PERSONS["difficult"]), WORDS.ourselves)
+    difficult = mesh.subject(completed(person=PERSONS["difficult"]), WORDS.sender_details)
     assert difficult.isascii()
     assert "\x0b" not in difficult
-    assert "Vantongeren" not in mesh.subject(completed(person=PERSONS["provisional"]), WORDS.ourselves)
+    assert "Vantongeren" not in mesh.subject(completed(person=PERSONS["provisional"]), WORDS.sender_details)
 
 
 def test_the_same_feedback_is_the_same_bytes() -> None:
@@ -190,7 +190,7 @@ def test_dates_are_those_of_england() -> None:
     }
     for at, words in late.items():
         [feedback] = compose(an_event(CaseAssigned, by_gp(GP_MESH), at=at), RECIPIENTS, WORDS)
-        assert words in letter.page(feedback, WORDS.ourselves)
+        assert words in letter.page(feedback, WORDS.sender_details)
 
 
 def test_the_resource_is_plain_json() -> None:

@@ -9,10 +9,10 @@ from aiohttp import ClientSession
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.referral import Organisation
-from services.messaging import health, process
-from services.messaging.settings import Settings
 from services.notifier.channels.mailbox import recipients_of
-from services.notifier.pages import application
+from services.notifier.read_api import application
+from services.runtime import health, process
+from services.runtime.settings import Settings
 from tests.notifier.builders import (
     GP_MAILBOX,
     a_life,

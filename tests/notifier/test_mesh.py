@@ -10,12 +10,12 @@ import uvicorn
 from aiohttp import ClientSession
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.embedded.mesh import Mesh as Sandbox
-from infra.embedded.mesh_routing_standin import NAME, application
-from schemas.events import CaseAssigned, Concern
+from infra.local.embedded.mesh import MeshSandbox as Sandbox
+from infra.local.embedded.mesh_routing_standin import NAME, application
+from schemas.events import CaseAssigned, ReferralContext
 from schemas.referral import Organisation
 from services.notifier.channels import mesh
-from services.notifier.feedback import compose
+from services.notifier.compose import compose
 from tests.notifier.between import Between, Trouble
 from tests.notifier.builders import (
     GP_MESH,
@@ -99,11 +99,11 @@ async def test_a_letter_that_never_left_is_sent_again_after_mesh_was_asked(
 
 
 async def test_a_mailbox_that_mesh_does_not_know_fails_for_good(engine: AsyncEngine, sandbox: Sandbox) -> None:
-    channel = mesh.Mesh(
+    channel = mesh.MeshChannel(
         lambda: mesh.connect(sandbox.url, OURS, sandbox.password, sandbox.shared_key),
         OURS,
         lambda partner: "NOBODY",
-        a_mesh(sandbox)._ourselves,
+        a_mesh(sandbox)._sender_details,
     )
     async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
         await notifier.hears(a_life(by_gp(GP_MESH), "unknown")[1])
@@ -126,7 +126,7 @@ async def a_standin(sandbox: Sandbox, table: dict[str, str]) -> AsyncIterator[st
     await asyncio.to_thread(thread.join)
 
 
-def a_practice_outside() -> Concern:
+def a_practice_outside() -> ReferralContext:
     """A GP who is no partner, through First Contact, with the person registered there."""
     return by_first_contact_for_gp(
         referred_by=a_referrer(ods="Y00009"), registered_practice=Organisation(ods="Y00009"), reference="LB-OUTSIDE"

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import watchdog
-from services.messaging.sight import Seen
-from services.messaging.watchdog import Stalled, Watchdog
-from services.notifier import waiting
-from services.notifier.channels import Delivered, Outcome, Parcel, Rendered
-from services.notifier.delivery import Delivery
-from services.notifier.feedback import Feedback
+from services.notifier import backlog
+from services.notifier.channels import Delivered, DeliveryRequest, Outcome, Rendered
+from services.notifier.compose import Feedback
+from services.notifier.delivery import Deliverer
+from services.runtime import watchdog
+from services.runtime.backlog import BacklogSnapshot
+from services.runtime.watchdog import Stalled, Watchdog
 from tests.notifier.builders import GP, a_life, by_gp, the_recipients
 from tests.notifier.running import WORDS, a_notifier, until_rows
 
@@ -20,7 +20,7 @@ ACCEPTED = "select * from notifier.feedback where state = 'accepted'"
 
 @pytest.fixture(autouse=True)
 def this_process_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "end_at_last", lambda seconds: None)
+    monkeypatch.setattr(watchdog, "force_exit", lambda seconds: None)
 
 
 class DatabaseOnly:
@@ -29,9 +29,9 @@ class DatabaseOnly:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def look(self) -> Seen:
+    async def poll(self) -> BacklogSnapshot:
         async with self._engine.connect() as connection:
-            return Seen(database=True, kafka=True, due=await waiting.look(connection))
+            return BacklogSnapshot(database=True, kafka=True, due=await backlog.measure(connection))
 
     async def close(self) -> None: ...
 
@@ -45,7 +45,7 @@ class Carrier:
     def render(self, feedback: Feedback) -> Rendered:
         raise NotImplementedError
 
-    async def deliver(self, parcel: Parcel) -> Outcome:
+    async def deliver(self, parcel: DeliveryRequest) -> Outcome:
         await asyncio.sleep(self._seconds)
         return Delivered()
 
@@ -58,7 +58,7 @@ async def composed(engine: AsyncEngine, referrals: int) -> None:
 
 async def delivered_by(engine: AsyncEngine, carrier: Carrier, seconds: float, wanted: int) -> None:
     """Deliver until so many are accepted; raises Stalled."""
-    delivery = Delivery(engine, {"fhir": carrier}, WORDS, lease_seconds=20)
+    delivery = Deliverer(engine, {"fhir": carrier}, WORDS, lease_seconds=20)
     dog = Watchdog(DatabaseOnly(engine), [delivery.loop()], seconds=seconds)  # type: ignore[arg-type]
     running = [asyncio.create_task(delivery.run()), asyncio.create_task(dog.run())]
     accepted = asyncio.create_task(until_rows(engine, ACCEPTED, wanted, 30))
@@ -75,7 +75,7 @@ async def delivered_by(engine: AsyncEngine, carrier: Carrier, seconds: float, wa
 async def test_one_whose_attempts_never_end_is_ended(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     async def not_at_all(_: object) -> None: ...
 
-    monkeypatch.setattr(Delivery, "_finish", not_at_all)
+    monkeypatch.setattr(Deliverer, "_finish", not_at_all)
     await composed(engine, 1)
     with pytest.raises(Stalled, match="deliverer"):
         await delivered_by(engine, Carrier(3600), 0.5, wanted=1)
@@ -85,7 +85,7 @@ async def test_one_that_claims_nothing_any_more_is_ended(engine: AsyncEngine, mo
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Delivery, "_claim", never)
+    monkeypatch.setattr(Deliverer, "_acquire_leases", never)
     await composed(engine, 1)
     with pytest.raises(Stalled, match="deliverer"):
         await delivered_by(engine, Carrier(0), 0.5, wanted=1)

@@ -5,7 +5,7 @@ import json
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging.cloudevents import Record
+from services.messaging.cloudevents import KafkaRecord
 from tests import traced
 from tests.notifier.builders import GP, a_life, as_records, by_gp, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem
@@ -15,7 +15,7 @@ from tests.traced import SENT, SPAN, TRACE, Traces
 ACCEPTED = "select * from notifier.feedback where state = 'accepted' order by ordinal"
 
 
-def heard(context: str | None) -> list[Record]:
+def heard(context: str | None) -> list[KafkaRecord]:
     """A case was assigned, in this context."""
     [record] = as_records(a_life(by_gp(), "life")[1:2])
     more = (("traceparent", context.encode()),) if context else ()

@@ -12,8 +12,8 @@ from schemas.events import (
     CaseEvent,
     Command,
     CommandRefused,
-    Concern,
     ReferralCancelled,
+    ReferralContext,
     ReferralReceived,
     ReferralUpdated,
 )
@@ -36,15 +36,15 @@ from schemas.referral import (
     Sender,
     ServiceCode,
 )
-from services import directory as directories
-from services.directory import Directory
-from services.router import lifecycle
-from services.router.lifecycle import Grounds, Happening, Refusal
-from services.router.state import Case, KeyState, KnownReferral
+from services.reference import directory as directories
+from services.reference.directory import Directory
+from services.router.decide import lifecycle
+from services.router.decide.lifecycle import DecisionContext, EmittedEvent, EmittedRejection
+from services.router.decide.model import CaseRecord, PersonAggregate, ReferralRecord
 
 KEY = PersonKey("0f" * 16)
 TODAY = date(2026, 11, 23)
-DIRECTORY: Directory = directories.load(Path(__file__).parents[2] / "infra" / "directory")
+DIRECTORY: Directory = directories.load(Path(__file__).parents[2] / "infra" / "reference_data")
 NUMBER = "9990000026"
 
 BLABY, CHARNWOOD, MELTON, LEICESTER, RUTLAND = (
@@ -161,10 +161,10 @@ def cancelled(reference: Reference, version: int = 2, **given: Any) -> ReferralC
 class Story:
     """given(...).when(...).then(...): inputs in order under one key, and what was told to whom."""
 
-    state: KeyState = field(default_factory=lambda: KeyState.empty(KEY))
-    grounds: Grounds = field(default_factory=lambda: Grounds(DIRECTORY, POSTCODES, TODAY))
-    happenings: list[Happening | Refusal] = field(default_factory=list)
-    all_happenings: list[Happening | Refusal] = field(default_factory=list)
+    state: PersonAggregate = field(default_factory=lambda: PersonAggregate.empty(KEY))
+    grounds: DecisionContext = field(default_factory=lambda: DecisionContext(DIRECTORY, POSTCODES, TODAY))
+    happenings: list[EmittedEvent | EmittedRejection] = field(default_factory=list)
+    all_happenings: list[EmittedEvent | EmittedRejection] = field(default_factory=list)
     commands: int = 0
 
     def when(self, *events: Any) -> Story:
@@ -191,54 +191,54 @@ class Story:
         self._take(lifecycle.decide(self.state, given, hub, f"command-{self.commands}", self.grounds))
         return self
 
-    def _take(self, decision: lifecycle.Decision) -> None:
+    def _take(self, decision: lifecycle.CaseDecision) -> None:
         self.state = decision.state
-        self.happenings += decision.happenings
-        self.all_happenings += decision.happenings
+        self.happenings += decision.emitted
+        self.all_happenings += decision.emitted
 
-    def case_of(self, hub: str) -> Case | None:
+    def case_of(self, hub: str) -> CaseRecord | None:
         told = [case for case in self.state.cases.values() if hub in case.cursors]
         return told[-1] if told else next(iter(self.state.cases.values()), None)
 
     # what came of it
 
     @property
-    def case(self) -> Case:
+    def case(self) -> CaseRecord:
         """The only case."""
         (case,) = self.state.cases.values()
         return case
 
-    def referral(self, reference: Reference) -> KnownReferral:
+    def referral(self, reference: Reference) -> ReferralRecord:
         return self.state.referrals[reference]
 
     @property
     def told(self) -> list[str]:
         """Types of the last events, such as 'opened'."""
-        return [short(one.data) for one in self.happenings if isinstance(one, Happening)]
+        return [short(one.data) for one in self.happenings if isinstance(one, EmittedEvent)]
 
     @property
     def refused(self) -> CommandRefused | None:
-        return next((one.data for one in self.happenings if isinstance(one, Refusal)), None)
+        return next((one.data for one in self.happenings if isinstance(one, EmittedRejection)), None)
 
     def event(self, name: str) -> CaseEvent:
         """The last of the last events that has this name."""
         return next(
-            one.data for one in reversed(self.happenings) if isinstance(one, Happening) and short(one.data) == name
+            one.data for one in reversed(self.happenings) if isinstance(one, EmittedEvent) and short(one.data) == name
         )
 
     def heard_by(self, hub: str, *, ever: bool = False) -> list[CaseEvent]:
         """What a hub was sent, lately or ever."""
         source = self.all_happenings if ever else self.happenings
-        return [data for one in source if isinstance(one, Happening) for to, data in one.hubs if to == hub]
+        return [data for one in source if isinstance(one, EmittedEvent) for to, data in one.hubs if to == hub]
 
-    def concerns(self, reference: Reference, *, ever: bool = False) -> list[tuple[str, Concern]]:
+    def concerns(self, reference: Reference, *, ever: bool = False) -> list[tuple[str, ReferralContext]]:
         """(event, concern) of everything that the referrer of one referral hears, lately or ever."""
         source = self.all_happenings if ever else self.happenings
         return [
             (short(one.data), concern)
             for one in source
-            if isinstance(one, Happening)
-            for concern in one.data.concerns
+            if isinstance(one, EmittedEvent)
+            for concern in one.data.referral_contexts
             if concern.reference == reference
         ]
 
@@ -247,7 +247,7 @@ def given(
     *events: Any, directory: Directory = DIRECTORY, postcodes: Mapping[str, OnsCode] = POSTCODES, on: date = TODAY
 ) -> Story:
     """A key to which these messages came."""
-    return Story(grounds=Grounds(directory, postcodes, on)).when(*events)
+    return Story(grounds=DecisionContext(directory, postcodes, on)).when(*events)
 
 
 def short(data: CaseEvent) -> str:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import database as databases
+from services.runtime import database as databases
 from tests.conftest import emptying
 from tests.router.builders import POSTCODES
 

@@ -7,14 +7,14 @@ from typing import Any
 from schemas.events import Command, Event, EventData
 from schemas.model import PersonKey
 from schemas.topics import REFERRAL_EVENT, hub_command
-from services.messaging.cloudevents import Record, headers_of, value_of
+from services.messaging.cloudevents import KafkaRecord, headers_of, value_of
 from tests.router.builders import KEY
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _offsets = itertools.count()
 
 
-def a_record(data: EventData, *, id: str | None = None, key: str = KEY, topic: str = REFERRAL_EVENT) -> Record:
+def a_record(data: EventData, *, id: str | None = None, key: str = KEY, topic: str = REFERRAL_EVENT) -> KafkaRecord:
     """A record of any event; its id is its own unless one is given."""
     offset = next(_offsets)
     event = Event(
@@ -26,17 +26,17 @@ def a_record(data: EventData, *, id: str | None = None, key: str = KEY, topic: s
         data=data,
     )
     headers = tuple((name, value.encode()) for name, value in headers_of(event).items())
-    return Record(topic, 0, offset, key.encode(), value_of(event), headers)
+    return KafkaRecord(topic, 0, offset, key.encode(), value_of(event), headers)
 
 
 def a_command(
     hub: str, command: type[Command], case_id: str, *, id: str | None = None, key: str = KEY, **data: Any
-) -> Record:
+) -> KafkaRecord:
     """A record of a hub's command."""
     given = command(case_id=case_id, person_key=key, **{"expected_version": 1, **data})
     return a_record(given, id=id, key=key, topic=hub_command(hub))
 
 
-def broken(record: Record, value: bytes) -> Record:
+def broken(record: KafkaRecord, value: bytes) -> KafkaRecord:
     """The same record with other bytes."""
-    return Record(record.topic, record.partition, record.offset, record.key, value, record.headers)
+    return KafkaRecord(record.topic, record.partition, record.offset, record.key, value, record.headers)

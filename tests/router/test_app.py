@@ -20,9 +20,9 @@ from schemas.events import Accept
 from schemas.model import Reference
 from schemas.topics import REFERRAL_EVENT, declared, hub_case
 from services.messaging import broker
-from services.messaging.cloudevents import Record
-from services.messaging.watchdog import STALLED
-from services.router.change import case_id_of
+from services.messaging.cloudevents import KafkaRecord
+from services.router.decide.transition import case_id_of
+from services.runtime.watchdog import STALLED
 from tests.router.builders import DIRECTORY, a_form, a_referral, received
 from tests.router.records import a_command, a_record
 
@@ -60,7 +60,7 @@ async def a_process(environment: dict[str, str]) -> AsyncIterator[asyncio.subpro
         await asyncio.wait_for(process.communicate(), 30)
 
 
-async def publish(bootstrap: str, records: Sequence[Record]) -> None:
+async def publish(bootstrap: str, records: Sequence[KafkaRecord]) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
     await producer.start()
     for record in records:
@@ -147,9 +147,9 @@ async def _hub_topic_is_sound(bootstrap: str, keys: set[str]) -> None:
 
 DIES = """
 import os
-from services.messaging import process
+from services.runtime import process
 from services.messaging.outbox import Relay
-from services.router import app, batch, store
+from services.router import app, consumer, store
 
 async def never(self):
     import asyncio
@@ -161,17 +161,17 @@ process.run("router", app.main)
 """
 
 AFTER_THE_COMMIT = """
-apply = batch.Batches._apply
+apply = consumer.Batches._apply
 async def and_die(self, records):
     await apply(self, records)
     os._exit(9)
-batch.Batches._apply = and_die
+consumer.Batches._apply = and_die
 """
 
 IN_THE_MIDDLE = """
 async def die(*_):
     os._exit(9)
-store.remember = die
+store.append_history = die
 """
 
 
@@ -213,7 +213,7 @@ async def test_a_running_router_puts_back_what_was_asked_for_and_keeps_its_direc
     key = uuid.uuid4().hex
     good = a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)
     async with a_process(environment), a_process(environment):
-        await publish(bootstrap, [Record(REFERRAL_EVENT, 0, 0, good.key, b"{}", good.headers)])
+        await publish(bootstrap, [KafkaRecord(REFERRAL_EVENT, 0, 0, good.key, b"{}", good.headers)])
         await until(engine, f"select count(*) from router.dead_letter where person_key = '{key}'", 1)
         async with engine.begin() as tx:
             await tx.execute(
@@ -236,7 +236,7 @@ async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap:
     )
     key = uuid.uuid4().hex
     poison = a_record(received(Reference(f"LB-{key}"), a_referral()), id=key, key=key)
-    broken = Record(REFERRAL_EVENT, 0, 0, poison.key, poison.value.replace(b'"1946', b'"x1946'), poison.headers)
+    broken = KafkaRecord(REFERRAL_EVENT, 0, 0, poison.key, poison.value.replace(b'"1946', b'"x1946'), poison.headers)
     await publish(bootstrap, [poison, broken])
     await until(engine, f"select count(*) from router.dead_letter where person_key = '{key}'", 1, 60)
     process.send_signal(signal.SIGTERM)
@@ -275,13 +275,14 @@ async def test_it_says_what_is_wrong_and_ends_with_1(
 
 STANDS_STILL = """
 import asyncio
-from services.messaging import broker, process
-from services.router import app, batch
+from services.messaging import broker
+from services.runtime import process
+from services.router import app, consumer
 
 async def never(self, records):
     await asyncio.Event().wait()
 
-batch.Batches.receive = never
+consumer.Batches.receive = never
 broker.GRACEFUL_SECONDS = 0.1
 process.run("router", app.main)
 """

@@ -12,9 +12,9 @@ from schemas.case import Pathway, RoutingReason
 from schemas.model import HubId, Reference
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Consents, HospitalStay, Referral, ServiceCode
-from services.directory import Directory, Full
-from services.router import assignment
-from services.router.assignment import RULES, Assignment, Request, Rule, assign, what_is_read
+from services.reference.directory import Directory, Full
+from services.router.decide import assignment
+from services.router.decide.assignment import RULES, Assignment, Request, Rule, assign, what_is_read
 from tests.router.builders import (
     AT_BLABY,
     AT_CHARNWOOD,
@@ -48,7 +48,7 @@ def placed(
     already: HubId | None = None,
 ) -> Assignment:
     requests = [Request.of(reference, referral) for reference, referral in referrals]
-    return assign(requests, directory, POSTCODES, TODAY, placed=already, rules=rules)
+    return assign(requests, directory, POSTCODES, TODAY, assigned_hub=already, rules=rules)
 
 
 def full(*hubs: str) -> Directory:

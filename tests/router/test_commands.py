@@ -35,11 +35,11 @@ from schemas.events import (
     Transfer,
 )
 from schemas.referral import ServiceCode
-from services.directory import Directory
-from services.messaging.cloudevents import Record as KafkaRecord
-from services.router import lifecycle
-from services.router.batch import read_record
-from services.router.lifecycle import Decision, Grounds, Refusal
+from services.messaging.cloudevents import KafkaRecord as KafkaRecord
+from services.reference.directory import Directory
+from services.router.consumer import read_record
+from services.router.decide import lifecycle
+from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedRejection
 from services.router.store import Input
 from tests.router.builders import (
     DIRECTORY,
@@ -435,7 +435,7 @@ def test_a_need_whose_service_has_left_the_catalogue_can_still_be_completed() ->
     story = accepted()
     fields = {name: getattr(DIRECTORY, name) for name in Directory.model_fields}
     left = [offer for offer in DIRECTORY.services if offer.service != NEED]
-    story.grounds = Grounds(Directory(**{**fields, "services": left}), POSTCODES, TODAY)
+    story.grounds = DecisionContext(Directory(**{**fields, "services": left}), POSTCODES, TODAY)
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
 
     assert story.refused is None
@@ -454,7 +454,7 @@ def objects_in(record: KafkaRecord) -> list[Place]:
     return [place for place in [(), *places(document)] if isinstance(object_at(document, place), dict)]
 
 
-def decided(story: Story, record: KafkaRecord) -> Decision:
+def decided(story: Story, record: KafkaRecord) -> CaseDecision:
     """What the router decides on a record, without the database."""
     read = read_record(record)
     assert isinstance(read, Input)
@@ -469,8 +469,8 @@ def test_a_field_that_a_command_does_not_have_is_refused_by_name(command: type[C
     record = a_command("blaby", command, story.case.case_id, expected_version=2, **data)
     for place in objects_in(record):
         decision = decided(story, with_field(record, place, "expected_by"))
-        (refusal,) = decision.happenings
-        assert isinstance(refusal, Refusal)
+        (refusal,) = decision.emitted
+        assert isinstance(refusal, EmittedRejection)
         assert (refusal.data.reason, refusal.data.hub_version) == ("unknown-field", 2)
         path = ".".join(map(str, (*place, "expected_by")))
         assert refusal.data.explanation == f"Not a field of this command: {path}."
@@ -482,17 +482,17 @@ def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
     for command, data in ALL:
         (happening, *_) = decided(
             story, a_command("blaby", command, story.case.case_id, expected_version=2, **data)
-        ).happenings
-        assert not (isinstance(happening, Refusal) and happening.data.reason == "unknown-field"), command
+        ).emitted
+        assert not (isinstance(happening, EmittedRejection) and happening.data.reason == "unknown-field"), command
 
 
 @pytest.mark.parametrize("name", [CANARY, "x" * 41, "", "two words", "9990000000"])
 def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: str) -> None:
     story = accepted()
     record = a_command("blaby", Complete, story.case.case_id, expected_version=2, ended=everything({GP: [NEED]}))
-    (refusal,) = decided(story, with_field(record, ("ended", 0), name)).happenings
+    (refusal,) = decided(story, with_field(record, ("ended", 0), name)).emitted
 
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, EmittedRejection)
     assert refusal.data.explanation == "Not a field of this command: ended.0.(another name)."
 
 
@@ -501,17 +501,17 @@ def test_of_many_unknown_fields_the_first_are_named() -> None:
     record = a_command("blaby", Start, story.case.case_id, expected_version=2)
     for letter in "abcdefghi":
         record = with_field(record, (), f"{'x' * 38}_{letter}")
-    (refusal,) = decided(story, record).happenings
+    (refusal,) = decided(story, record).emitted
 
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, EmittedRejection)
     assert refusal.data.explanation.endswith(f"{'x' * 38}_d and 5 more.")
 
 
 def test_a_command_of_an_unknown_case_is_refused_for_that_first() -> None:
     story = accepted()
-    (refusal,) = decided(story, with_field(a_command("blaby", Start, "another"), (), "expected_by")).happenings
+    (refusal,) = decided(story, with_field(a_command("blaby", Start, "another"), (), "expected_by")).emitted
 
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, EmittedRejection)
     assert refusal.data.reason == "unknown-case"
 
 

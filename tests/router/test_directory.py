@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services import directory as directories
-from services.directory import FILES
-from services.reviewed import Faulty
+from services.reference import directory as directories
+from services.reference.directory import FILES
+from services.reference.yaml_files import ConfigError
 from tests.router.builders import BLABY, CHARNWOOD, DIRECTORY, LEICESTER, TODAY
 
-SOURCE = Path(__file__).parents[2] / "infra" / "directory"
+SOURCE = Path(__file__).parents[2] / "infra" / "reference_data"
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def changed(folder: Path, file: str, change: object) -> list[str]:
 def faults(folder: Path) -> list[str]:
     try:
         directories.load(folder)
-    except Faulty as faulty:
-        return [str(fault).removeprefix(f"{folder}/") for fault in faulty.faults]
+    except ConfigError as faulty:
+        return [str(fault).removeprefix(f"{folder}/") for fault in faulty.issues]
     return []
 
 

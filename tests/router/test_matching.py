@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
-from services.router.matching import Candidate, Description, folded, match, same_person
+from services.router.decide.matching import Candidate, Description, fold_name, match, same_person
 from tests.router.builders import a_person
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
@@ -57,11 +57,11 @@ def test_who_is_provisional_does_not_depend_on_who_came_first(one: Person, other
     ],
 )
 def test_surnames_are_compared_without_accents_case_hyphens_and_blanks(one: str, other: str) -> None:
-    assert folded(one) == folded(other)
+    assert fold_name(one) == fold_name(other)
 
 
 def test_a_surname_that_is_not_latin_is_not_folded_away() -> None:
-    assert folded("Иванов") != folded("Петров")
+    assert fold_name("Иванов") != fold_name("Петров")
 
 
 def test_two_verified_numbers_need_no_surname() -> None:
@@ -116,10 +116,10 @@ def test_nobody_without_a_number_is_ever_joined() -> None:
 
     found = match(nobody, [candidate(nobody)])
 
-    assert (found.person_no, found.doubts) == (None, ("no-number",))
+    assert (found.person_no, found.tracing_reasons) == (None, ("no-number",))
 
 
 def test_a_number_that_failed_its_check_is_provisional() -> None:
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
 
-    assert match(failed, []).doubts == ("number-failed-check",)
+    assert match(failed, []).tracing_reasons == ("number-failed-check",)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra import postcodes
+from infra.database import postcodes
 from tests.router.builders import DIRECTORY
 
 ALL_LETTERS = "ABCDEFGHIJKLMNOPRSTUWYZ"

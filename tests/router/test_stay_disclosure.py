@@ -11,9 +11,9 @@ from schemas.case import Finding, HoldReason
 from schemas.events import Accept, Assess, Assign, Complete, Event, Hold, Transfer
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Consents, Referral, ServiceCode
-from services.notifier import feedback
-from services.router.lifecycle import Happening
-from services.router.state import Case
+from services.notifier import compose
+from services.router.decide.lifecycle import EmittedEvent
+from services.router.decide.model import CaseRecord
 from tests.notifier.builders import the_recipients, the_words
 from tests.router.builders import (
     AT_BLABY,
@@ -127,7 +127,7 @@ class Both:
             self.ward_version += 1
             self.during.when(cancelled(WARD, version=self.ward_version))
 
-    def team(self, command: Callable[[Story, Case], object]) -> None:
+    def team(self, command: Callable[[Story, CaseRecord], object]) -> None:
         cases = self.during.state.cases.values()
         held = next((one for one in cases if one.stay and one.stay.hub == RESTRICTED and not one.ended), None)
         if held is not None:
@@ -135,7 +135,7 @@ class Both:
 
     # ---- the home hub
 
-    def home(self, command: Callable[[Story, str, Case], object]) -> None:
+    def home(self, command: Callable[[Story, str, CaseRecord], object]) -> None:
         for story in (self.without, self.during) if self.gp_version else ():
             one = story.state.cases[story.referral(GP).case_id]
             hub = one.home.hub
@@ -143,18 +143,18 @@ class Both:
                 command(story, hub, one)
 
 
-def complete_ward(story: Story, one: Case) -> None:
+def complete_ward(story: Story, one: CaseRecord) -> None:
     if WARD in story.state.referrals and story.referral(WARD).is_open:
         story.commanded(RESTRICTED, Complete, case=one, ended=everything({WARD: story.referral(WARD).open_needs}))
 
 
-def assess(story: Story, hub: str, one: Case) -> None:
+def assess(story: Story, hub: str, one: CaseRecord) -> None:
     if needs := story.referral(GP).open_needs:
         finding = Finding(reference=GP, service=needs[0], finding="need-confirmed")
         story.commanded(hub, Assess, case=one, findings=(finding,))
 
 
-def complete(story: Story, hub: str, one: Case) -> None:
+def complete(story: Story, hub: str, one: CaseRecord) -> None:
     if story.referral(GP).is_open:
         story.commanded(hub, Complete, case=one, ended=everything({GP: story.referral(GP).open_needs}))
 
@@ -207,14 +207,14 @@ def read_by_practice(story: Story) -> list[Read]:
     return [
         _read(one)
         for number, happening in enumerate(story.all_happenings)
-        if isinstance(happening, Happening)
-        for concern in happening.data.concerns
+        if isinstance(happening, EmittedEvent)
+        for concern in happening.data.referral_contexts
         if concern.reference == GP
-        for one in feedback.compose_for(_event(number, happening), concern, RECIPIENTS, WORDS)
+        for one in compose.compose_for(_event(number, happening), concern, RECIPIENTS, WORDS)
     ]
 
 
-def _event(number: int, happening: Happening) -> Event:
+def _event(number: int, happening: EmittedEvent) -> Event:
     return Event(
         id=f"00000000-0000-0000-0000-{number:012d}",
         source="/lightbulb/router",
@@ -225,7 +225,7 @@ def _event(number: int, happening: Happening) -> Event:
     )
 
 
-def _read(one: feedback.Feedback) -> Read:
+def _read(one: compose.Feedback) -> Read:
     return Read(
         kind=one.feedback_type.value,
         status=one.status.value,

@@ -8,16 +8,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept
-from services.messaging.cloudevents import Record
-from services.router.batch import Batches
+from services.messaging.cloudevents import KafkaRecord
+from services.router.consumer import Batches
 from tests import traced
 from tests.router.builders import DIRECTORY, GP, KEY, a_form, a_person, a_referral, received, updated
 from tests.router.records import NOW, a_command, a_record, broken
-from tests.router.test_batch import apply, case_id, keys, reference, rows
+from tests.router.test_consumer import apply, case_id, keys, reference, rows
 from tests.traced import SENT, SPAN, TRACE, Traces
 
 
-def with_context(record: Record, context: str = SENT) -> Record:
+def with_context(record: KafkaRecord, context: str = SENT) -> KafkaRecord:
     foreign = (("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
     return dataclasses.replace(record, headers=(*record.headers, ("traceparent", context.encode()), *foreign))
 

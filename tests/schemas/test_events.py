@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import events
 from schemas.events import ALL_TYPES, CASE_EVENTS, COMMANDS, FEEDBACK_EVENTS, HUB_EVENTS, REFERRAL_EVENTS, EventData
-from services.messaging.cloudevents import Record, decode, headers_of, value_of
+from services.messaging.cloudevents import KafkaRecord, decode, headers_of, value_of
 from tests.schemas.anything import any_event, any_of
 from tests.schemas.contracts import faults
 from tests.schemas.documents import CANARY, refusal, with_canary, with_unknown_fields
@@ -32,7 +32,7 @@ def test_any_event_is_valid_by_its_contract_and_crosses_kafka_whole(
 ) -> None:
     event = data.draw(any_event(data_type))
     headers = tuple((name, text.encode()) for name, text in headers_of(event).items())
-    record = Record("any", 0, 0, event.person_key.encode(), value_of(event), headers)
+    record = KafkaRecord("any", 0, 0, event.person_key.encode(), value_of(event), headers)
     assert faults(data_type.TYPE, json.loads(record.value)) == []
     assert decode(record, ALL_TYPES) == event
 

@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.model import Line, OdsCode, OnsCode, Written
+from schemas.model import OdsCode, OnsCode, ShortText, StrictInput
 from schemas.referral import HousingNeed, Person, Referral
 from tests.schemas.anything import any_of
 from tests.schemas.contracts import faults
@@ -110,7 +110,7 @@ def test_what_cannot_be_an_organisation_code_is_refused(code: str) -> None:
 
 @pytest.mark.parametrize(("text", "taken"), [("x" * 300, True), ("x" * 301, False), ("", False), ("  ", False)])
 def test_a_line_has_one_to_three_hundred_characters(text: str, taken: bool) -> None:
-    line: TypeAdapter[str] = TypeAdapter(Line)
+    line: TypeAdapter[str] = TypeAdapter(ShortText)
     if taken:
         assert line.validate_python(text) == text
     else:
@@ -119,7 +119,7 @@ def test_a_line_has_one_to_three_hundred_characters(text: str, taken: bool) -> N
 
 
 def test_what_people_write_is_refused_where_a_field_is_not_known() -> None:
-    class Sheet(Written):
+    class Sheet(StrictInput):
         known: int = 0
 
     with pytest.raises(ValidationError, match="unknown_field") as refused:

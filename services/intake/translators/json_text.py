@@ -5,10 +5,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from services.intake import limits
-from services.intake.translators.contract import Fault, FaultKind, Refusal, holds_nul, refuse
+from services.intake.translators.translator import Issue, IssueKind, Rejection, holds_nul, reject
 
 
-def read(body: bytes, root: str) -> Any | Refusal:
+def read(body: bytes, root: str) -> Any | Rejection:
     """What these bytes say, as plain values; `root` names the whole of it in a refusal. NaN and NUL are refused."""
     if holds_nul(body):
         return _refused(root, "invalid", "contains a NUL character, which is not allowed")
@@ -21,11 +21,11 @@ def read(body: bytes, root: str) -> Any | Refusal:
     return _too_much(raw, root) or raw
 
 
-def _refused(root: str, kind: FaultKind, explanation: str) -> Refusal:
-    return refuse(Fault(root, kind, explanation))
+def _refused(root: str, kind: IssueKind, explanation: str) -> Rejection:
+    return reject(Issue(root, kind, explanation))
 
 
-def _too_much(raw: Any, root: str) -> Refusal | None:
+def _too_much(raw: Any, root: str) -> Rejection | None:
     """Level by level, so that nothing here is nested as deeply as what is read."""
     level, depth = [raw] if type(raw) in (dict, list) else [], 0
     while level:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from services.notifier.feedback import Feedback
+from services.notifier.compose import Feedback
 
 LONGEST_PAUSE = 300.0
 FIRST_PAUSE = 0.5
@@ -25,7 +25,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class DeliveryRequest:
     """One attempt at one feedback. `attempt` counts from 1; above 1 an earlier one may have arrived unseen.
 
     `traceparent`: the context of its trace; a carrier that has a place for it passes it on.
@@ -74,12 +74,12 @@ class Channel(Protocol):
         """The bytes and ids of `feedback`: the same each time."""
         ...
 
-    async def deliver(self, parcel: Parcel) -> Outcome:
+    async def deliver(self, request: DeliveryRequest) -> Outcome:
         """One attempt."""
         ...
 
 
-def seconds_asked(retry_after: str | None) -> float | None:
+def retry_after_seconds(retry_after: str | None) -> float | None:
     """Retry-After is seconds or a date (RFC 9110, 10.2.3); none where there is none, or it is neither."""
     if retry_after is None:
         return None
@@ -92,12 +92,12 @@ def seconds_asked(retry_after: str | None) -> float | None:
     return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-def pause_before(attempt: int, asked_for: float | None) -> float:
+def pause_before(attempt: int, requested: float | None) -> float:
     """Seconds until attempt number `attempt` (from 2): what the carrier asked for, else growing pauses, never more than 5 minutes.
 
     Half of a pause is chance, so that many do not come back together.
     """
-    if asked_for is not None:
-        return min(asked_for, 12 * LONGEST_PAUSE) + random.uniform(0, 0.25)  # noqa: S311 - not a secret
+    if requested is not None:
+        return min(requested, 12 * LONGEST_PAUSE) + random.uniform(0, 0.25)  # noqa: S311 - not a secret
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 2, 20))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret

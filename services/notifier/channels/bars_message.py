@@ -14,8 +14,8 @@ import orjson
 
 from schemas.case import CaseStatus
 from schemas.events import PersonBrief
-from services.notifier.feedback import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
-from services.notifier.words import Ourselves
+from services.notifier.compose import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
+from services.notifier.templates import SenderDetails
 
 LOCAL = "https://lightbulb.example.org"
 REFERENCE_SYSTEM = f"{LOCAL}/Id/referral-reference"
@@ -63,9 +63,9 @@ FHIR_ID = re.compile(r"^[A-Za-z0-9.-]{1,64}$")
 Resource = dict[str, Any]
 
 
-def message(feedback: Feedback, ourselves: Ourselves) -> bytes:
+def message(feedback: Feedback, sender_details: SenderDetails) -> bytes:
     """The Bundle, as JSON bytes."""
-    return orjson.dumps(_Message(feedback, ourselves).bundle())
+    return orjson.dumps(_BundleWriter(feedback, sender_details).bundle())
 
 
 def bundle_id(feedback: Feedback) -> str:
@@ -73,12 +73,12 @@ def bundle_id(feedback: Feedback) -> str:
     return str(uuid5(UUID(feedback.id), "bundle"))
 
 
-class _Message:
+class _BundleWriter:
     """One message being written: its resources refer to each other by derived urn:uuid."""
 
-    def __init__(self, feedback: Feedback, ourselves: Ourselves) -> None:
+    def __init__(self, feedback: Feedback, sender_details: SenderDetails) -> None:
         self._feedback = feedback
-        self._ourselves = ourselves
+        self._sender_details = sender_details
         self._namespace = UUID(feedback.id).bytes
         self._at = feedback.at.isoformat()
         self._ids: dict[str, str] = {}
@@ -90,7 +90,7 @@ class _Message:
             self._encounter(),
             self._task(),
             self._patient(),
-            self._organization("sender", self._ourselves.name, self._ourselves.ods, None),
+            self._organization("sender", self._sender_details.name, self._sender_details.ods, None),
             self._organization("receiver", self._feedback.recipient.name, self._feedback.recipient.ods, None),
             *self._hub(),
             *(self._procedure(number, done) for number, done in self._quoted()),
@@ -134,9 +134,9 @@ class _Message:
             destination=[{"endpoint": endpoint, "receiver": self._refer("receiver")}],
             sender=self._refer("sender"),
             source={
-                "name": self._ourselves.short_name,
+                "name": self._sender_details.short_name,
                 "software": "Lightbulb referral hub",
-                "endpoint": f"{ODS}|{self._ourselves.ods}",
+                "endpoint": f"{ODS}|{self._sender_details.ods}",
             },
             reason={"coding": [{"system": f"{BARS}/message-reason-bars", "code": "new"}]},
             response={"identifier": _original_id(self._feedback), "code": "ok"},
@@ -217,7 +217,7 @@ class _Message:
             owner=self._refer("hub" if feedback.hub else "sender"),
             note=[{"time": self._at, "text": "\n".join(feedback.text)}],
             restriction={"period": {"end": feedback.until.isoformat()}} if feedback.until else None,
-            output=[*map(_found, feedback.findings), *self._done()],
+            output=[*map(_finding, feedback.findings), *self._done()],
         )
 
     def _status_reason(self) -> Resource | None:
@@ -225,8 +225,8 @@ class _Message:
         if feedback.reason is not None:
             return {"coding": [_coding("reason", feedback.reason)], "text": feedback.reason.text}
         if feedback.routing_reasons:
-            words = "; ".join(reason.text for reason in feedback.routing_reasons)
-            return {"coding": [_coding("routing-reason", reason) for reason in feedback.routing_reasons], "text": words}
+            text = "; ".join(reason.text for reason in feedback.routing_reasons)
+            return {"coding": [_coding("routing-reason", reason) for reason in feedback.routing_reasons], "text": text}
         if feedback.status in NEEDS_REASON:
             return {"text": "Not told here: please ask the home hub"}
         return None
@@ -317,8 +317,8 @@ def _concept(system: str, coded: Coded) -> Resource:
     return {"coding": [_coding(system, coded)], "text": coded.text}
 
 
-def _found(found: ReportedFinding) -> Resource:
-    return {"type": _concept("service", found.service), "valueCodeableConcept": _concept("finding", found.finding)}
+def _finding(finding: ReportedFinding) -> Resource:
+    return {"type": _concept("service", finding.service), "valueCodeableConcept": _concept("finding", finding.finding)}
 
 
 def _telecom(hub: HubContact | None) -> list[Resource]:

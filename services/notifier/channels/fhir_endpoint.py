@@ -13,11 +13,11 @@ from uuid import UUID, uuid5
 import aiohttp
 import orjson
 
-from services.messaging import tracing
-from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, seconds_asked
+from services.notifier.channels import Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry, retry_after_seconds
 from services.notifier.channels.bars_message import LOCAL, ODS, bundle_id, message
-from services.notifier.feedback import Feedback
-from services.notifier.words import Ourselves
+from services.notifier.compose import Feedback
+from services.notifier.templates import SenderDetails
+from services.runtime import tracing
 
 CONNECTIONS = 64
 ANSWER_SECONDS = 15.0
@@ -30,23 +30,23 @@ MOST_ANSWER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EndpointAddress:
     """Where a partner's feedback goes, and the token that we show there."""
 
     url: str
     token: str | None
 
 
-Addresses = Callable[[str], Address | None]
+Addresses = Callable[[str], EndpointAddress | None]
 """The address of a partner in this installation."""
 
 
 class FhirEndpoint:
     """Implements `Channel`. Make it inside the event loop; `close()` at the end."""
 
-    def __init__(self, addresses: Addresses, ourselves: Ourselves) -> None:
+    def __init__(self, addresses: Addresses, sender_details: SenderDetails) -> None:
         self._addresses = addresses
-        self._ourselves = ourselves
+        self._sender_details = sender_details
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS, keepalive_timeout=30)
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -54,7 +54,7 @@ class FhirEndpoint:
             auto_decompress=False,
             skip_auto_headers=("Accept-Encoding", "User-Agent"),
         )
-        self._headers = _own_headers(ourselves)
+        self._headers = _own_headers(sender_details)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -68,29 +68,29 @@ class FhirEndpoint:
             "bundle_id": bundle_id(feedback),
             "target": feedback.recipient.ods or "",
         }
-        return Rendered(message(feedback, self._ourselves), ids)
+        return Rendered(message(feedback, self._sender_details), ids)
 
-    async def deliver(self, parcel: Parcel) -> Outcome:
+    async def deliver(self, request: DeliveryRequest) -> Outcome:
         """POST it once."""
-        address = self.address_of(parcel)
+        address = self.address_of(request)
         if address is None:
             return Retry("no-address", NOT_AUTHORISED_SECONDS)
         try:
             async with self._session.post(
-                address.url, data=parcel.body, headers=self.headers_for(parcel, address), allow_redirects=False
+                address.url, data=request.body, headers=self.headers_for(request, address), allow_redirects=False
             ) as response:
                 body = await _read(response)
-                return judge(response.status, response.headers.get("Retry-After"), body)
+                return outcome_of(response.status, response.headers.get("Retry-After"), body)
         except TimeoutError:
             return Retry("time-out")
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             return Retry(f"away:{type(error).__name__}")
 
-    def address_of(self, parcel: Parcel) -> Address | None:
+    def address_of(self, parcel: DeliveryRequest) -> EndpointAddress | None:
         """Return where this installation sends feedback to its recipient: never an address from a message."""
         return self._addresses(parcel.recipient)
 
-    def headers_for(self, parcel: Parcel, address: Address) -> dict[str, str]:
+    def headers_for(self, parcel: DeliveryRequest, address: EndpointAddress) -> dict[str, str]:
         """Return the headers of an attempt: its ids are the same at each attempt."""
         headers = {
             **self._headers,
@@ -120,7 +120,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def judge(status: int, retry_after: str | None, body: bytes) -> Outcome:
+def outcome_of(status: int, retry_after: str | None, body: bytes) -> Outcome:
     """What an answer means (BaRS Core 1.5, error handling): of the 409s only `duplicate` is success."""
     if 200 <= status < 300:
         return Delivered()
@@ -128,9 +128,9 @@ def judge(status: int, retry_after: str | None, body: bytes) -> Outcome:
     if status == 409:
         return Delivered(repeat=True) if "duplicate" in codes else Failed("http 409 conflict")
     if status in (408, 425, 429) or (status >= 500 and not (status == 501 and codes)):
-        return Retry(f"http {status}", seconds_asked(retry_after))
+        return Retry(f"http {status}", retry_after_seconds(retry_after))
     if status in (401, 403):
-        return Retry(f"http {status}", seconds_asked(retry_after) or NOT_AUTHORISED_SECONDS)
+        return Retry(f"http {status}", retry_after_seconds(retry_after) or NOT_AUTHORISED_SECONDS)
     return Failed(f"http {status}")
 
 
@@ -145,12 +145,12 @@ def _issue_codes(body: bytes) -> set[str]:
         return set()
 
 
-def _own_headers(ourselves: Ourselves) -> dict[str, str]:
+def _own_headers(sender_details: SenderDetails) -> dict[str, str]:
     """Who we are, as BaRS wants it; nothing of a person."""
     organisation = {
         "resourceType": "Organization",
-        "identifier": [{"system": ODS, "value": ourselves.ods}],
-        "name": ourselves.name,
+        "identifier": [{"system": ODS, "value": sender_details.ods}],
+        "name": sender_details.name,
     }
     device = {"resourceType": "Device", "deviceName": [{"name": "Lightbulb referral hub", "type": "manufacturer-name"}]}
     return {

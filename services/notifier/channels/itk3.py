@@ -12,8 +12,8 @@ from xml.sax.saxutils import quoteattr
 
 from schemas.events import PersonBrief
 from services.notifier.channels import letter
-from services.notifier.feedback import Feedback
-from services.notifier.words import Ourselves
+from services.notifier.compose import Feedback
+from services.notifier.templates import SenderDetails
 
 Resource = dict[str, Any]
 
@@ -26,9 +26,9 @@ VERIFICATION_CODES = "https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-NHSNum
 NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def bundle(feedback: Feedback, ourselves: Ourselves, mailbox: str) -> Resource:
+def bundle(feedback: Feedback, sender_details: SenderDetails, mailbox: str) -> Resource:
     """The message as FHIR JSON would say it. `mailbox` is ours: where the practice's acknowledgements go."""
-    return _Message(feedback, ourselves, mailbox).bundle()
+    return _LetterWriter(feedback, sender_details, mailbox).bundle()
 
 
 def bundle_id(feedback: Feedback) -> str:
@@ -66,12 +66,12 @@ def _element(name: str, value: Any) -> str:
             return f"<{name} value={quoteattr(NOT_IN_XML.sub('', str(value)))}/>"
 
 
-class _Message:
+class _LetterWriter:
     """One message being written."""
 
-    def __init__(self, feedback: Feedback, ourselves: Ourselves, mailbox: str) -> None:
+    def __init__(self, feedback: Feedback, sender_details: SenderDetails, mailbox: str) -> None:
         self._feedback = feedback
-        self._ourselves = ourselves
+        self._sender_details = sender_details
         self._mailbox = mailbox
         self._at = feedback.at.isoformat()
 
@@ -139,7 +139,7 @@ class _Message:
             "Organization",
             part,
             f"{NHS}/StructureDefinition/{profile}",
-            identifier=[{"system": ODS, "value": self._ourselves.ods}],
+            identifier=[{"system": ODS, "value": self._sender_details.ods}],
         )
 
     def _document(self) -> Resource:
@@ -147,7 +147,7 @@ class _Message:
         return self._bundle(self._id("document"), "ITK-Document-Bundle-1", "document", parts)
 
     def _composition(self) -> Resource:
-        inside = letter.content(self._feedback, self._ourselves)
+        inside = letter.content(self._feedback, self._sender_details)
         return self._resource(
             "Composition",
             "composition",
@@ -174,7 +174,7 @@ class _Message:
         )
 
     def _attachment(self) -> Resource:
-        page = letter.page(self._feedback, self._ourselves).encode()
+        page = letter.page(self._feedback, self._sender_details).encode()
         return self._resource(
             "Binary",
             "letter",
@@ -190,7 +190,7 @@ class _Message:
             "Practitioner",
             "author",
             f"{CARE_CONNECT}/CareConnect-Practitioner-1",
-            name=[{"text": f"Housing support coordinators, {hub.name if hub else self._ourselves.name}"}],
+            name=[{"text": f"Housing support coordinators, {hub.name if hub else self._sender_details.name}"}],
             telecom=self._telecom(),
         )
 
@@ -199,8 +199,8 @@ class _Message:
             "Organization",
             "custodian",
             f"{CARE_CONNECT}/CareConnect-Organization-1",
-            identifier=[{"system": ODS, "value": self._ourselves.ods}],
-            name=self._ourselves.name,
+            identifier=[{"system": ODS, "value": self._sender_details.ods}],
+            name=self._sender_details.name,
             telecom=self._telecom(),
         )
 

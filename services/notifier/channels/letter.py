@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from html import escape
 
 from schemas.events import PersonBrief
-from services.notifier.feedback import CompletedAction, Feedback, ReportedFinding
-from services.notifier.words import Ourselves, contact_words, in_words
+from services.notifier.compose import CompletedAction, Feedback, ReportedFinding
+from services.notifier.templates import SenderDetails, contact_text, long_date
 
 TITLE = "Housing support feedback"
 STYLE = (
@@ -15,23 +15,23 @@ STYLE = (
 )
 
 
-def page(feedback: Feedback, ourselves: Ourselves) -> str:
+def page(feedback: Feedback, sender_details: SenderDetails) -> str:
     """The letter as a document of its own."""
     return (
         '<!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>'
-        f"<title>{TITLE}</title><style>{STYLE}</style></head><body>{content(feedback, ourselves)}</body></html>"
+        f"<title>{TITLE}</title><style>{STYLE}</style></head><body>{content(feedback, sender_details)}</body></html>"
     )
 
 
-def content(feedback: Feedback, ourselves: Ourselves) -> str:
+def content(feedback: Feedback, sender_details: SenderDetails) -> str:
     """The letter's inside: what goes between <body> and </body>, or into a FHIR narrative."""
     return "".join(
         (
             f"<h1>{TITLE}</h1>",
-            _lines((ourselves.name, in_words(feedback.on), f"To: {feedback.recipient.name or 'the referrer'}")),
+            _lines((sender_details.name, long_date(feedback.on), f"To: {feedback.recipient.name or 'the referrer'}")),
             _section("About", _who(feedback)),
             _section("What we have to tell you", "".join(f"<p>{_text(line)}</p>" for line in feedback.text)),
-            _section("What was found", _found(feedback.findings)),
+            _section("What was found", _finding_rows(feedback.findings)),
             _section("What was done", _done(feedback.completed_actions)),
             _section("What the practice need do", f"<p>{_text(feedback.practice_todo or '')}</p>"),
             _section("Whom to call", _call(feedback)),
@@ -51,8 +51,8 @@ def spaced(nhs_number: str) -> str:
 
 def plain(text: str) -> str:
     """In letters that a header can carry: accents folded away, everything else that is not ASCII left out."""
-    folded = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in folded if letter.isascii() and letter.isprintable())
+    stripped = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in stripped if letter.isascii() and letter.isprintable())
 
 
 def _who(feedback: Feedback) -> str:
@@ -65,22 +65,22 @@ def _who(feedback: Feedback) -> str:
     if person is None:
         return _lines(("The person of the referral below; please check who it is before you file this.", *referral))
     number = f"NHS number: {spaced(person.nhs_number)}" if person.nhs_number else "NHS number: not given"
-    born = f"Born: {in_words(person.birth_date)}" if person.birth_date else None
+    born = f"Born: {long_date(person.birth_date)}" if person.birth_date else None
     return _lines((name_of(person), number, born, *referral))
 
 
-def _found(found: tuple[ReportedFinding, ...]) -> str:
-    return _table(("Need", "Found"), ((f.service.text, f.finding.text) for f in found)) if found else ""
+def _finding_rows(findings: tuple[ReportedFinding, ...]) -> str:
+    return _table(("Need", "Found"), ((f.service.text, f.finding.text) for f in findings)) if findings else ""
 
 
 def _done(done: tuple[CompletedAction, ...]) -> str:
-    rows = ((d.service.text, d.action or "done", d.provider or "", in_words(d.on) if d.on else "") for d in done)
+    rows = ((d.service.text, d.action or "done", d.provider or "", long_date(d.on) if d.on else "") for d in done)
     return _table(("Need", "What was done", "By whom", "When"), rows) if done else ""
 
 
 def _call(feedback: Feedback) -> str:
     hub = feedback.hub
-    return _lines((hub.name, contact_words(hub), f"Please give the reference {feedback.reference}.")) if hub else ""
+    return _lines((hub.name, contact_text(hub), f"Please give the reference {feedback.reference}.")) if hub else ""
 
 
 def _section(title: str, inside: str) -> str:

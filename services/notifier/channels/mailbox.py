@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from services.notifier.channels import Delivered, Outcome, Parcel, Rendered
-from services.notifier.feedback import Coded, CompletedAction, Feedback, HubContact
-from services.partners import Partner
+from services.notifier.channels import Delivered, DeliveryRequest, Outcome, Rendered
+from services.notifier.compose import Coded, CompletedAction, Feedback, HubContact
+from services.reference.partners import Partner
 
 
 class Mailbox:
@@ -20,7 +20,7 @@ class Mailbox:
         """The feedback as it will be fetched."""
         return Rendered(orjson.dumps(as_fetched(feedback)), {})
 
-    async def deliver(self, parcel: Parcel) -> Outcome:
+    async def deliver(self, request: DeliveryRequest) -> Outcome:
         """It is there since it was composed."""
         return Delivered()
 

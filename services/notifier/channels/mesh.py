@@ -17,11 +17,21 @@ from urllib.parse import quote
 import requests
 from mesh_client import MeshClient
 
-from services.messaging.settings import Settings
-from services.messaging.telemetry import log
-from services.notifier.channels import Delivered, Failed, Outcome, Parcel, Rendered, Retry, itk3, letter, seconds_asked
-from services.notifier.feedback import Feedback
-from services.notifier.words import Ourselves
+from services.notifier.channels import (
+    Delivered,
+    DeliveryRequest,
+    Failed,
+    Outcome,
+    Rendered,
+    Retry,
+    itk3,
+    letter,
+    retry_after_seconds,
+)
+from services.notifier.compose import Feedback
+from services.notifier.templates import SenderDetails
+from services.runtime.logs import log
+from services.runtime.settings import Settings
 
 WORKFLOW = "GPCONNECT_SEND_DOCUMENT"
 CLIENTS = 8
@@ -41,7 +51,7 @@ class MeshNotSet(Exception):
     """The settings of MESH are not complete."""
 
 
-class Mesh:
+class MeshChannel:
     """Implements `Channel`. `mailboxes` gives a partner's mailbox; a practice that is no partner is found by MESH itself."""
 
     def __init__(
@@ -49,19 +59,21 @@ class Mesh:
         client: Callable[[], MeshClient],
         mailbox: str,
         mailboxes: Callable[[str], str | None],
-        ourselves: Ourselves,
+        sender_details: SenderDetails,
     ) -> None:
         self._client = client
         self._mailbox = mailbox
         self._mailboxes = mailboxes
-        self._ourselves = ourselves
+        self._sender_details = sender_details
         self._own = threading.local()
         self._clients: list[MeshClient] = []
         self._threads = ThreadPoolExecutor(CLIENTS, thread_name_prefix="mesh")
         self._free = asyncio.Semaphore(CLIENTS)
 
     @classmethod
-    def from_settings(cls, settings: Settings, mailboxes: Callable[[str], str | None], ourselves: Ourselves) -> "Mesh":
+    def from_settings(
+        cls, settings: Settings, mailboxes: Callable[[str], str | None], sender_details: SenderDetails
+    ) -> "MeshChannel":
         """Raises MeshNotSet where a setting of MESH is missing."""
         url, mailbox = settings.mesh_url, settings.mesh_mailbox
         if url is None or mailbox is None or settings.mesh_password is None or settings.mesh_shared_key is None:
@@ -73,7 +85,7 @@ class Mesh:
             settings.mesh_password.get_secret_value(),
             settings.mesh_shared_key.get_secret_value(),
         )
-        return cls(client, mailbox, mailboxes, ourselves)
+        return cls(client, mailbox, mailboxes, sender_details)
 
     def close(self) -> None:
         """End its threads, as soon as they have done what they do, and close its clients."""
@@ -84,33 +96,33 @@ class Mesh:
     def render(self, feedback: Feedback) -> Rendered:
         """The letter in its bundle; a local id of its own; the subject, and the address where MESH is to find the practice."""
         ids = {
-            "local_id": f"{self._ourselves.ods}-{feedback.id}",
+            "local_id": f"{self._sender_details.ods}-{feedback.id}",
             "bundle_id": itk3.bundle_id(feedback),
-            "subject": subject(feedback, self._ourselves),
+            "subject": subject(feedback, self._sender_details),
         }
         if feedback.recipient.routed:
             ids["to"] = automatic(feedback)
-        return Rendered(itk3.as_xml(itk3.bundle(feedback, self._ourselves, self._mailbox)), ids)
+        return Rendered(itk3.as_xml(itk3.bundle(feedback, self._sender_details, self._mailbox)), ids)
 
-    async def deliver(self, parcel: Parcel) -> Outcome:
+    async def deliver(self, request: DeliveryRequest) -> Outcome:
         """One attempt, in a thread: the client is synchronous."""
         try:
             await asyncio.wait_for(self._free.acquire(), QUEUE_SECONDS)
         except TimeoutError:
             return Retry("all-clients-busy", 1.0)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, parcel)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, request)
         finally:
             self._free.release()
 
-    def _deliver(self, parcel: Parcel) -> Outcome:
+    def _deliver(self, request: DeliveryRequest) -> Outcome:
         try:
-            known = track(self._mine(), parcel) if parcel.attempt > 1 else None
-            return known or self._send(parcel)
+            existing = track(self._mine(), request) if request.attempt > 1 else None
+            return existing or self._send(request)
         except requests.Timeout:
             return Retry("time-out")
         except requests.HTTPError as error:
-            return _judge_answer(error.response)
+            return _outcome_of_answer(error.response)
         except (requests.RequestException, OSError) as error:
             return Retry(f"away:{type(error).__name__}")
 
@@ -122,22 +134,22 @@ class Mesh:
         client: MeshClient = self._own.client
         return client
 
-    def _send(self, parcel: Parcel) -> Outcome:
-        to = parcel.ids.get("to") or self._mailboxes(parcel.recipient)
+    def _send(self, request: DeliveryRequest) -> Outcome:
+        to = request.ids.get("to") or self._mailboxes(request.recipient)
         if to is None:
             return Retry("no-mailbox", NOT_AUTHORISED_SECONDS)
         response = self._mine().send_chunk(
             recipient=to,
-            chunk=parcel.body,
+            chunk=request.body,
             chunk_num=1,
             total_chunks=1,
             workflow_id=WORKFLOW,
-            local_id=parcel.ids["local_id"],
-            subject=parcel.ids["subject"],
-            filename=f"{parcel.ids['bundle_id']}.xml",
+            local_id=request.ids["local_id"],
+            subject=request.ids["subject"],
+            filename=f"{request.ids['bundle_id']}.xml",
             content_type="application/fhir+xml",
         )
-        return _judge_answer(response)
+        return _outcome_of_answer(response)
 
 
 def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClient:
@@ -145,7 +157,7 @@ def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClien
     return MeshClient(url, mailbox, password, shared_key=shared_key.encode(), max_retries=0, timeout=ANSWER_SECONDS)
 
 
-def track(client: MeshClient, parcel: Parcel) -> Outcome | None:
+def track(client: MeshClient, parcel: DeliveryRequest) -> Outcome | None:
     """Return what MESH has under our local id, None if it has nothing and the letter must be sent.
 
     mesh-client tracks a message by MESH's id only, which a lost reply never gave.
@@ -165,7 +177,7 @@ def track(client: MeshClient, parcel: Parcel) -> Outcome | None:
             return Retry(f"tracking http {status}", NOT_AUTHORISED_SECONDS if status in (401, 403) else None)
 
 
-def judge(status: int, body: Mapping[str, Any], retry_after: str | None = None) -> Outcome:
+def failure_outcome(status: int, body: Mapping[str, Any], retry_after: str | None = None) -> Outcome:
     """What MESH's answer to a POST means. A refusal (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154."""
     if status in (200, 202):
         receipt = body.get("message_id") or body.get("messageID")
@@ -173,14 +185,14 @@ def judge(status: int, body: Mapping[str, Any], retry_after: str | None = None) 
     if status in (401, 403):
         return Retry(f"http {status}", NOT_AUTHORISED_SECONDS)
     if status in PASSING or status >= 500:
-        return Retry(f"http {status}", seconds_asked(retry_after))
+        return Retry(f"http {status}", retry_after_seconds(retry_after))
     return Failed(f"mesh {_code(body) or f'http {status}'}")
 
 
-def _judge_answer(response: requests.Response | None) -> Outcome:
+def _outcome_of_answer(response: requests.Response | None) -> Outcome:
     if response is None:
         return Retry("no-answer")
-    return judge(response.status_code, _json(response), response.headers.get("Retry-After"))
+    return failure_outcome(response.status_code, _json(response), response.headers.get("Retry-After"))
 
 
 def _code(body: Mapping[str, Any]) -> str | None:
@@ -198,12 +210,12 @@ def _json(response: requests.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def subject(feedback: Feedback, ourselves: Ourselves) -> str:
+def subject(feedback: Feedback, sender_details: SenderDetails) -> str:
     """The form that GP Connect Send Document 1.3.2 wants. Nobody is named where the person is not certain."""
     whose, person = f"reference {feedback.reference}", feedback.person
     if person is not None:
         whose = f"{letter.name_of(person)}, NHS Number: {person.nhs_number or 'not given'}"
-    line = f"{letter.TITLE} for {whose}, seen at {ourselves.short_name}, {ourselves.ods}, Version: {VERSION}"
+    line = f"{letter.TITLE} for {whose}, seen at {sender_details.short_name}, {sender_details.ods}, Version: {VERSION}"
     return letter.plain(line)
 
 

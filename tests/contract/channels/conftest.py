@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from infra.embedded.mesh import Mesh as Sandbox
+from infra.local.embedded.mesh import MeshSandbox as Sandbox
 from schemas.events import CaseCompleted
-from services.notifier.channels import Channel, Parcel, mesh
+from services.notifier.channels import Channel, DeliveryRequest, mesh
 from services.notifier.channels import fhir_endpoint as fhir
 from services.notifier.channels.bars_message import bundle_id, message
-from services.notifier.channels.fhir_endpoint import Address, FhirEndpoint
+from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
-from services.notifier.feedback import Feedback, compose
+from services.notifier.compose import Feedback, compose
 from tests.notifier.between import Between, Trouble
 from tests.notifier.builders import GP, GP_MESH, an_event, an_intervention, by_gp, ended, the_recipients, the_words
 from tests.notifier.gp_system import GpSystem, outcome
@@ -45,10 +45,10 @@ class Carrier:
     def __post_init__(self) -> None:
         self.feedback = a_feedback(GP_MESH if self.name == "mesh" else GP, f"{id(self)}")
 
-    def parcel(self, attempt: int = 1) -> Parcel:
+    def parcel(self, attempt: int = 1) -> DeliveryRequest:
         rendered = self.channel.render(self.feedback)
         said = self.feedback
-        return Parcel(
+        return DeliveryRequest(
             said.id, said.reference, said.correlation_id, said.recipient.id, rendered.body, rendered.ids, attempt
         )
 
@@ -69,7 +69,9 @@ async def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(mesh, "ANSWER_SECONDS", 1.0)
     if request.param == "fhir":
         async with GpSystem() as gp, Between(gp.url.removesuffix("/fhir")) as between:
-            endpoint = FhirEndpoint(lambda partner: Address(f"{between.url}/fhir", "token"), WORDS.ourselves)
+            endpoint = FhirEndpoint(
+                lambda partner: EndpointAddress(f"{between.url}/fhir", "token"), WORDS.sender_details
+            )
             yield Carrier("fhir", endpoint, between, _since(gp))
             await endpoint.close()
     else:
@@ -89,15 +91,15 @@ def renders(request: pytest.FixtureRequest) -> Callable[[Feedback], tuple[bytes,
 
     def render(feedback: Feedback) -> tuple[bytes, dict[str, str]]:
         if request.param == "fhir":
-            return message(feedback, WORDS.ourselves), {"bundle_id": bundle_id(feedback)}
+            return message(feedback, WORDS.sender_details), {"bundle_id": bundle_id(feedback)}
         rendered = channels[request.param]().render(feedback)  # type: ignore[attr-defined]
         return rendered.body, dict(rendered.ids)
 
     return render
 
 
-def _mesh_to_nowhere() -> mesh.Mesh:
-    return mesh.Mesh(lambda: None, "OURS", lambda partner: None, WORDS.ourselves)  # type: ignore[arg-type]
+def _mesh_to_nowhere() -> mesh.MeshChannel:
+    return mesh.MeshChannel(lambda: None, "OURS", lambda partner: None, WORDS.sender_details)  # type: ignore[arg-type]
 
 
 def _since(gp: GpSystem) -> Callable[[], Awaitable[list[bytes]]]:

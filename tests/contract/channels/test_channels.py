@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from services.notifier.channels import Delivered, Failed, Retry
-from services.notifier.feedback import Feedback
+from services.notifier.compose import Feedback
 from tests.contract.channels.conftest import Carrier, a_feedback
 from tests.notifier.between import Trouble
 from tests.notifier.builders import GP, GP_MAILBOX, GP_MESH

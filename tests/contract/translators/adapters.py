@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services import directory, partners
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
-from services.intake.translators.contract import Delivery, Translator
-from services.partners import Partner
+from services.intake.translators.translator import InboundMessage, Translator
+from services.reference import directory, partners
+from services.reference.partners import Partner
 from tests.contract.translators.mutations import HL7, JSON, Mutations
 from tests.contract.translators.mutations_csv import Csv
 from tests.intake.council_files import COUNCILS, a_file
@@ -16,7 +16,7 @@ from tests.intake.hl7 import a_uhl_message, an_lpt_message
 from tests.intake.messages import a_bars_message, a_form, as_bytes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-DIRECTORY = CHECKOUT / "infra" / "directory"
+DIRECTORY = CHECKOUT / "infra" / "reference_data"
 PARTNERS = partners.load(DIRECTORY, None)
 SERVICES = directory.catalogue(DIRECTORY)
 BARS = bars_fhir.translator(SERVICES)
@@ -41,8 +41,8 @@ class Adapter:
     def __str__(self) -> str:
         return f"{self.name} {self.conformance}"
 
-    def delivery(self, body: bytes) -> Delivery:
-        return Delivery(a_partner(self.sender, self.conformance), body, RECEIVED_AT, ATTACHMENT_KEY)
+    def delivery(self, body: bytes) -> InboundMessage:
+        return InboundMessage(a_partner(self.sender, self.conformance), body, RECEIVED_AT, ATTACHMENT_KEY)
 
 
 def a_partner(name: str, conformance: str = "full") -> Partner:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import hl7
 
-from services.intake.translators.hl7v2 import header, places, segments
+from services.intake.translators.hl7v2 import field_paths, header, segments
 from tests.contract.translators.adapters import ADAPTERS
 from tests.contract.translators.test_hl7v2 import MAPPINGS
 from tests.intake.hl7 import a_uhl_message, segment
@@ -29,7 +29,7 @@ BODY = a_uhl_message(
     ]
 )
 TEXT = BODY.decode()
-WANTED = places.wanted(MAPPINGS["uhl"])
+WANTED = field_paths.select_fields(MAPPINGS["uhl"])
 
 
 def whole_tree() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
-from services.intake.translators.council_csv import rows
+from services.intake.translators.council_csv import record_splitter
 from tests.contract.translators.mutations import Mutations, tempting
 from tests.intake.council_files import COUNCILS, as_line, header_of
 
@@ -60,12 +60,12 @@ class Csv(Mutations):
         return [head + marked + unkept + tail for unkept in (b"\x00", bad, b"\x0b")]
 
     def _row(self, body: bytes) -> list[str]:
-        *_, row = rows.Splitter(self._mapping.file).feed(body, last=True)
-        return rows.read(row.body, self._mapping.file) or []
+        *_, row = record_splitter.Splitter(self._mapping.file).feed(body, last=True)
+        return record_splitter.read(row.body, self._mapping.file) or []
 
     def _put(self, body: bytes, data: st.DataObject, values: st.SearchStrategy[str]) -> bytes:
-        *above, row = rows.Splitter(self._mapping.file).feed(body, last=True)
-        cells = rows.read(row.body, self._mapping.file) or [""]
+        *above, row = record_splitter.Splitter(self._mapping.file).feed(body, last=True)
+        cells = record_splitter.read(row.body, self._mapping.file) or [""]
         place = data.draw(st.integers(0, len(cells) - 1))
         if data.draw(st.integers(0, 5)):
             cells[place] = data.draw(values)

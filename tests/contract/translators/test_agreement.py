@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from services.intake.translators import bars_fhir
-from services.intake.translators.bars_fhir import conformance, message
+from services.intake.translators.bars_fhir import bundle_index, validation
 from services.intake.translators.bars_fhir.models import READ, Bundle
-from services.intake.translators.contract import Refusal
+from services.intake.translators.translator import Rejection
 from tests.intake.messages import a_bars_message
 
 GOOD = a_bars_message(
@@ -49,13 +49,13 @@ GOOD = a_bars_message(
 
 def ours(raw: Any) -> bool:
     """Whether our models take it, and find a referral in it."""
-    found = message.read(json.dumps(raw).encode())
-    return not isinstance(found, Refusal) and not isinstance(bars_fhir.request_in(found[0]), Refusal)
+    found = bundle_index.read(json.dumps(raw).encode())
+    return not isinstance(found, Rejection) and not isinstance(bars_fhir.request_in(found[0]), Rejection)
 
 
 def theirs(raw: Any) -> bool:
     """Whether fhir.resources takes it."""
-    return not conformance.faults(raw)
+    return not validation.find_issues(raw)
 
 
 def test_both_take_the_good_message() -> None:

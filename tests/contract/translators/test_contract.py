@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.intake.translators.contract import Refusal, Translated
+from services.intake.translators.translator import Rejection, Translated
 from tests.contract.translators.adapters import ADAPTERS, Adapter
 from tests.contract.translators.mutations import JSON
 
@@ -12,11 +12,11 @@ each = pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def refusal(adapter: Adapter, body: bytes) -> Refusal:
+def refusal(adapter: Adapter, body: bytes) -> Rejection:
     outcome = adapter.translate(adapter.delivery(body))
-    assert isinstance(outcome, Refusal)
-    assert outcome.faults
-    assert all(fault.place and fault.kind and fault.explanation for fault in outcome.faults)
+    assert isinstance(outcome, Rejection)
+    assert outcome.issues
+    assert all(fault.place and fault.kind and fault.explanation for fault in outcome.issues)
     return outcome
 
 
@@ -68,22 +68,22 @@ def test_a_message_that_breaks_off_anywhere_is_refused(adapter: Adapter) -> None
     body = adapter.good()
     for end in {*range(0, len(body) - 1, max(1, len(body) // 60)), len(body) - 1}:
         outcome = adapter.translate(adapter.delivery(body[:end]))
-        assert isinstance(outcome, Translated | Refusal)
+        assert isinstance(outcome, Translated | Rejection)
         if adapter.mutations.breaks_off_visibly:
-            assert isinstance(outcome, Refusal)
+            assert isinstance(outcome, Rejection)
 
 
 @each
 def test_a_huge_message_is_judged_and_does_not_raise(adapter: Adapter) -> None:
     outcome = adapter.translate(adapter.delivery(adapter.mutations.huge(adapter.good())))
-    assert isinstance(outcome, Translated | Refusal)
+    assert isinstance(outcome, Translated | Rejection)
 
 
 @each
 @given(body=st.binary(max_size=300))
 @quickly
 def test_any_bytes_get_an_answer(adapter: Adapter, body: bytes) -> None:
-    assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Refusal)
+    assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Rejection)
 
 
 @each
@@ -91,7 +91,7 @@ def test_any_bytes_get_an_answer(adapter: Adapter, body: bytes) -> None:
 @quickly
 def test_anything_of_its_syntax_gets_an_answer(adapter: Adapter, data: st.DataObject) -> None:
     body = data.draw(adapter.mutations.anything())
-    assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Refusal)
+    assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Rejection)
 
 
 @each
@@ -101,7 +101,7 @@ def test_a_good_message_with_anything_anywhere_gets_an_answer(adapter: Adapter, 
     body = adapter.good()
     for _ in range(data.draw(st.integers(1, 3))):
         body = adapter.mutations.with_anything(body, data)
-    assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Refusal)
+    assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Rejection)
 
 
 @each
@@ -127,5 +127,5 @@ CANARY = "Verdigris7"
 def test_a_refusal_never_repeats_a_value(adapter: Adapter, data: st.DataObject) -> None:
     body = adapter.mutations.with_text(adapter.good(), CANARY, data)
     outcome = adapter.translate(adapter.delivery(body))
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, Rejection):
         assert CANARY not in repr(outcome)

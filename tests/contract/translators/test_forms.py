@@ -9,10 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from services import directory
 from services.intake.translators import form
-from services.intake.translators.contract import Translated
 from services.intake.translators.form.definition import FieldOf, Form
+from services.intake.translators.translator import Translated
+from services.reference import directory
 from tests.contract.translators.adapters import DIRECTORY, FORMS, PARTNERS
 from tests.contract.translators.test_golden import FULL, GOLDEN
 
@@ -126,7 +126,7 @@ def test_each_hospital_site_that_the_form_offers_belongs_to_one_team() -> None:
 def test_only_hospital_teams_may_tell_of_a_stay() -> None:
     for name, asked in FORMS.items():
         senders = {partner.kind for partner in PARTNERS if partner.may_send(f"form:{name}")}
-        assert (senders == {"hospital-team"}) is asked.tells_of_a_stay, name
+        assert (senders == {"hospital-team"}) is asked.covers_hospital_stay, name
 
 
 def test_a_person_may_leave_out_all_but_a_name_a_way_to_be_reached_and_their_yes() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.intake.translators.contract import Refusal, Translated
+from services.intake.translators.translator import Rejection, Translated
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,8 +36,8 @@ def said(case: Path) -> dict[str, Any]:
     adapter = FULL[case.parent.name]
     outcome = adapter.translate(adapter.delivery(case.read_bytes()))
     match outcome:
-        case Refusal():
-            return {"refused": [dataclasses.asdict(fault) for fault in outcome.faults]}
+        case Rejection():
+            return {"refused": [dataclasses.asdict(fault) for fault in outcome.issues]}
         case Translated():
             return {"translated": _plain(outcome)}
 

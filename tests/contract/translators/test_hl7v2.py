@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from services.intake import limits
 from services.intake.translators import hl7v2
-from services.intake.translators.contract import Refusal, Translated
-from services.intake.translators.hl7v2 import dates, header, places, segments
-from services.intake.translators.hl7v2.mapping import Mapping
+from services.intake.translators.hl7v2 import dates, field_paths, header, segments
 from services.intake.translators.hl7v2.message import message_of
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile
+from services.intake.translators.translator import Rejection, Translated
 from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, SERVICES, Adapter
 from tests.contract.translators.test_golden import GOLDEN
 from tests.intake.hl7 import a_uhl_message, an_lpt_message
@@ -42,8 +42,8 @@ def content(adapter: Adapter, body: bytes) -> dict[str, Any]:
 
 def refused(adapter: Adapter, body: bytes) -> dict[str, str]:
     outcome = adapter.translate(adapter.delivery(body))
-    assert isinstance(outcome, Refusal)
-    return {fault.place: fault.kind for fault in outcome.faults}
+    assert isinstance(outcome, Rejection)
+    return {fault.place: fault.kind for fault in outcome.issues}
 
 
 def text_of(adapter: Adapter, body: bytes) -> str:
@@ -160,10 +160,10 @@ def test_the_character_set_is_the_messages_or_the_partners(character_set: str, e
 # ---- nothing is lost -------------------------------------------------------------------------------------------------
 
 
-def taken_apart(adapter: Adapter, body: bytes, wanted: segments.Wanted | None = None) -> segments.Message:
+def taken_apart(adapter: Adapter, body: bytes, wanted: segments.FieldSelection | None = None) -> segments.Hl7Message:
     mapping = MAPPINGS[adapter.sender]
-    found = message_of(adapter.delivery(body), mapping, wanted or places.wanted(mapping))
-    assert not isinstance(found, Refusal)
+    found = message_of(adapter.delivery(body), mapping, wanted or field_paths.select_fields(mapping))
+    assert not isinstance(found, Rejection)
     return found[1]
 
 
@@ -213,7 +213,7 @@ def test_every_field_that_is_read_decides_something_in_a_golden_pair(adapter: Ad
     """A planted fault: each field in turn is not read, and some case of this partner must then end otherwise."""
     bodies = [path.read_bytes() for path in sorted((GOLDEN / adapter.name).glob("*.in"))]
     wholes = [adapter.translate(adapter.delivery(body)) for body in bodies]
-    wanted = places.wanted(MAPPINGS[adapter.sender])
+    wanted = field_paths.select_fields(MAPPINGS[adapter.sender])
     for name, number in ((name, number) for name, numbers in wanted.items() for number in numbers):
         without = {**wanted, name: tuple(one for one in wanted[name] if one != number)}
         blind = ((body, whole) for body, whole in zip(bodies, wholes, strict=True))
@@ -304,7 +304,7 @@ def test_a_birth_date_that_cannot_be_is_refused(written: str) -> None:
     ],
 )
 def test_the_senders_time_is_londons_unless_it_says_otherwise(written: str, read: str | None) -> None:
-    found = dates.moment(written)
+    found = dates.parse_instant(written)
     assert (found and found.isoformat()) == read
 
 
@@ -385,8 +385,8 @@ def test_more_than_is_taken_is_refused(more: list[str], place: str | None) -> No
 def test_what_becomes_a_key_is_not_long(place: str) -> None:
     for trigger in ("I12", "I14"):
         outcome = UHL.translate(UHL.delivery(a_uhl_message(trigger=trigger, fields={place: "é" * 201})))
-        assert isinstance(outcome, Refusal)
-        assert (place, "too-long") in {(fault.place, fault.kind) for fault in outcome.faults}
+        assert isinstance(outcome, Rejection)
+        assert (place, "too-long") in {(fault.place, fault.kind) for fault in outcome.issues}
 
 
 def test_a_header_that_is_too_long_is_refused() -> None:
@@ -403,11 +403,11 @@ def test_a_header_is_read_as_far_as_it_can_be(body: bytes) -> None:
 # ---- the public samples ----------------------------------------------------------------------------------------------
 
 
-def sample(name: str, **mapping: Any) -> Translated | Refusal:
+def sample(name: str, **mapping: Any) -> Translated | Rejection:
     files = sorted(SAMPLES.glob(f"{name}*"))
     if not files:
         pytest.skip("the public samples are not on this machine")
-    agreed = Mapping(partner="uhl", title="any", **mapping)
+    agreed = PartnerProfile(partner="uhl", title="any", **mapping)
     return hl7v2.translator({"uhl": agreed})(UHL.delivery(files[0].read_bytes()))
 
 
@@ -427,11 +427,11 @@ def test_the_uk_sample_is_accepted_with_a_number_that_failed_its_check() -> None
 
 def test_the_uk_samples_sender_is_to_be_agreed() -> None:
     outcome = sample("uk-pas", senders=[{"facility": "RWE"}], referral_id="RF1-6.3")
-    assert isinstance(outcome, Refusal)
-    assert [fault.place for fault in outcome.faults] == ["MSH-3"]
+    assert isinstance(outcome, Rejection)
+    assert [fault.place for fault in outcome.issues] == ["MSH-3"]
 
 
 def test_the_hapi_sample_is_refused_by_place() -> None:
     outcome = sample("hapi")
-    assert isinstance(outcome, Refusal)
-    assert {fault.place: fault.kind for fault in outcome.faults} == {"MSH-10": "required", "MSH-11": "required"}
+    assert isinstance(outcome, Rejection)
+    assert {fault.place: fault.kind for fault in outcome.issues} == {"MSH-10": "required", "MSH-11": "required"}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services import directory
 from services.intake.translators import hl7v2
-from services.reviewed import Faulty
+from services.reference import directory
+from services.reference.yaml_files import ConfigError
 from tests.contract.translators.adapters import DIRECTORY, SERVICES
 
 UHL = (DIRECTORY / "hl7v2" / "uhl.yaml").read_text()
@@ -16,11 +16,11 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
     """(the line's own text, place and what is wrong) of each fault of this file."""
     file = tmp_path / f"{name}.yaml"
     file.write_text(text)
-    with pytest.raises(Faulty) as faulty:
+    with pytest.raises(ConfigError) as faulty:
         hl7v2.load(tmp_path, SERVICES)
-    assert {fault.file for fault in faulty.value.faults} == {file}
+    assert {fault.file for fault in faulty.value.issues} == {file}
     lines = text.splitlines()
-    return [(lines[fault.line - 1].strip(), f"{fault.place}: {fault.what}") for fault in faulty.value.faults]
+    return [(lines[fault.line - 1].strip(), f"{fault.place}: {fault.what}") for fault in faulty.value.issues]
 
 
 @pytest.mark.parametrize(

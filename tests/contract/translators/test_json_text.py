@@ -7,7 +7,7 @@ import pytest
 
 from services.intake import limits
 from services.intake.translators import json_text
-from services.intake.translators.contract import Refusal
+from services.intake.translators.translator import Rejection
 
 
 def nested(levels: int) -> Any:
@@ -19,7 +19,7 @@ def nested(levels: int) -> Any:
 
 def why(value: Any) -> str | None:
     read = json_text.read(value if isinstance(value, bytes) else json.dumps(value).encode(), "form")
-    return read.faults[0].explanation if isinstance(read, Refusal) else None
+    return read.issues[0].explanation if isinstance(read, Rejection) else None
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {}, nested(limits.JSON_DEPTH), [0] * limits.JSON_LIST])

@@ -27,32 +27,32 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.directory import Catalogue
-from services.intake.translators.bars_fhir import beside, conformance
-from services.intake.translators.bars_fhir.message import Message, code_in, codes, is_system, read
+from services.intake.translators.bars_fhir import supporting_info, validation
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, read
 from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
-from services.intake.translators.contract import (
+from services.intake.translators.translator import (
     CONSENT_REFUSED,
+    AttachmentContent,
     CancelReason,
-    Delivery,
-    Document,
-    Fault,
+    InboundMessage,
     Intent,
-    Refusal,
+    Issue,
+    Rejection,
     Translated,
     Translator,
     cancel_hash,
     content_hash,
-    day,
-    faults_of,
+    drop_empty,
     fhir_path,
-    instant,
-    refuse,
-    unnamed,
+    issues_of,
+    parse_date,
+    parse_instant,
+    reject,
 )
+from services.reference.directory import Catalogue
 
 EVENTS = "https://fhir.nhs.uk/CodeSystem/message-events-bars"
 REASONS = "https://fhir.nhs.uk/CodeSystem/message-reason-bars"
@@ -67,19 +67,19 @@ def translator(services: Catalogue) -> Translator:
     return lambda delivery: _translate(delivery, services)
 
 
-def _translate(delivery: Delivery, services: Catalogue) -> Translated | Refusal:
+def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
     """A BaRS message as a Referral, or what is wrong with it."""
     found = read(delivery.body)
-    if isinstance(found, Refusal):
+    if isinstance(found, Rejection):
         return found
     message, raw = found
     asked = request_in(message)
-    if isinstance(asked, Refusal):
+    if isinstance(asked, Rejection):
         return asked
-    if delivery.partner.conformance == "full" and (faults := conformance.faults(raw)):
-        return Refusal(faults)
+    if delivery.partner.conformance == "full" and (faults := validation.find_issues(raw)):
+        return Rejection(faults)
     translated = _translated(message, asked[0], asked[1], delivery, services)
-    if isinstance(translated, Refusal):
+    if isinstance(translated, Rejection):
         return translated
     return replace(translated, encounter=_encounter(message, asked[1], raw))
 
@@ -87,139 +87,143 @@ def _translate(delivery: Delivery, services: Catalogue) -> Translated | Refusal:
 ENCOUNTER_IN_BRIEF = ("resourceType", "id", "meta", "identifier", "status", "class")
 
 
-def _encounter(message: Message, request: ServiceRequest, raw: Any) -> dict[str, Any] | None:
+def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[str, Any] | None:
     """The sender's own Encounter without what refers to others: the answer repeats it before ours (BaRS: ours is the second)."""
-    found = message.find(request.encounter, Encounter)
-    if found is None:
+    encounter = message.find(request.encounter, Encounter)
+    if encounter is None:
         return None
-    told = raw["entry"][message.index(found)]["resource"]
-    return {name: told[name] for name in ENCOUNTER_IN_BRIEF if name in told}
+    resource = raw["entry"][message.index(encounter)]["resource"]
+    return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
 
 
-def request_in(message: Message) -> tuple[MessageHeader, ServiceRequest] | Refusal:
+def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
     """The header and the request that it is about, where the message asks for a referral."""
     header = next(message.all(MessageHeader), None)
     if header is None or not message.at(header).startswith("Bundle.entry[0]."):
-        return refuse(Fault("Bundle.entry[0].resource", "invariant", "a message begins with its MessageHeader"))
-    if fault := _event_fault(message, header):
-        return refuse(fault)
-    request = next(message.found(header.focus, ServiceRequest), None)
+        return reject(Issue("Bundle.entry[0].resource", "invariant", "a message begins with its MessageHeader"))
+    if issue := _event_issue(message, header):
+        return reject(issue)
+    request = next(message.find_all(header.focus, ServiceRequest), None)
     if request is None:
         place = message.at(header, "focus")
-        return refuse(Fault(place, "required", "names the ServiceRequest, which must be in the message"))
+        return reject(Issue(place, "required", "names the ServiceRequest, which must be in the message"))
     return header, request
 
 
-def _event_fault(message: Message, header: MessageHeader) -> Fault | None:
+def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
     event = header.eventCoding
     if event is None or event.code is None:
-        return Fault(message.at(header, "eventCoding"), "required", "the event is required: servicerequest-request")
+        return Issue(message.at(header, "eventCoding"), "required", "the event is required: servicerequest-request")
     if event.code != "servicerequest-request" or not is_system(event.system, EVENTS):
         place = message.at(header, "eventCoding", "code")
-        return Fault(place, "not-supported", "of the BaRS events only servicerequest-request is taken here")
-    given = codes(header.reason, REASONS)
-    if not given:
-        return Fault(message.at(header, "reason"), "required", "a code of " + REASONS + " is required")
-    if given[0] not in ("new", "update", "delete"):
-        return Fault(message.at(header, "reason"), "value", "new, update or delete is expected")
+        return Issue(place, "not-supported", "of the BaRS events only servicerequest-request is taken here")
+    reasons = codes(header.reason, REASONS)
+    if not reasons:
+        return Issue(message.at(header, "reason"), "required", "a code of " + REASONS + " is required")
+    if reasons[0] not in ("new", "update", "delete"):
+        return Issue(message.at(header, "reason"), "value", "new, update or delete is expected")
     return None
 
 
 def _translated(
-    message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery, services: Catalogue
-) -> Translated | Refusal:
+    message: BundleIndex, header: MessageHeader, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
+) -> Translated | Rejection:
     referral_id = _referral_id(message, request)
     cancels = request.status in ("revoked", "entered-in-error")
     intent: Intent = "new" if codes(header.reason, REASONS)[0] == "new" else "update"
     _check_request(message, header, request, cancels)
     if cancels:
-        return _cancel(message, request, delivery, referral_id)
-    consents = beside.consents(message)
+        return _cancel(message, request, inbound, referral_id)
+    consents = supporting_info.consents(message)
     if consents.get("referral", {}).get("answer") == "no":
         if intent == "new":
-            return refuse(*message.faults, Fault(beside.refusal_place(message), "business-rule", CONSENT_REFUSED))
-        return _cancel(message, request, delivery, referral_id)
-    documents = beside.documents(message, delivery, referral_id)
-    content = _content(message, header, request, delivery, services) | {
+            return reject(
+                *message.issues, Issue(supporting_info.consent_denial_place(message), "business-rule", CONSENT_REFUSED)
+            )
+        return _cancel(message, request, inbound, referral_id)
+    documents = supporting_info.documents(message, inbound, referral_id)
+    content = _content(message, header, request, inbound, services) | {
         "consents": consents,
         "attachments": [named for named, _ in documents],
-        "message": _identity(message, delivery, referral_id),
+        "message": _identity(message, inbound, referral_id),
     }
-    return _accepted(message, content, intent, delivery, [kept for _, kept in documents])
+    return _accepted(message, content, intent, inbound, [document for _, document in documents])
 
 
-def _referral_id(message: Message, request: ServiceRequest) -> str:
+def _referral_id(message: BundleIndex, request: ServiceRequest) -> str:
     url = (message.full_url(request) or "").removeprefix("urn:uuid:")
     if request.id is None and not url:
-        message.fault(request, ("id",), "required", "an id is required, of the resource or as the entry's fullUrl")
+        message.add_issue(request, ("id",), "required", "an id is required, of the resource or as the entry's fullUrl")
     return (request.id or url)[:300]
 
 
-def _check_request(message: Message, header: MessageHeader, request: ServiceRequest, cancels: bool) -> None:
+def _check_request(message: BundleIndex, header: MessageHeader, request: ServiceRequest, cancels: bool) -> None:
     """What each code allows is in the models; how they go together is here."""
     if not cancels and request.status != "active":
-        message.fault(
+        message.add_issue(
             request, ("status",), "not-supported", "active is expected, or revoked or entered-in-error to cancel"
         )
     if not cancels and codes(header.reason, REASONS)[0] == "delete":
-        message.fault(request, ("status",), "invariant", "to delete, the status is revoked or entered-in-error")
+        message.add_issue(request, ("status",), "invariant", "to delete, the status is revoked or entered-in-error")
     if not cancels and code_in(request.category, CATEGORIES) not in (None, "referral"):
-        message.fault(request, ("category",), "not-supported", "only the category referral is taken here")
+        message.add_issue(request, ("category",), "not-supported", "only the category referral is taken here")
 
 
-def _cancel(message: Message, request: ServiceRequest, delivery: Delivery, referral_id: str) -> Translated | Refusal:
+def _cancel(
+    message: BundleIndex, request: ServiceRequest, inbound: InboundMessage, referral_id: str
+) -> Translated | Rejection:
     patient = message.find(request.subject, Patient)
     if patient:
         number_and_status(message, patient)
-    if message.faults:
-        return Refusal(tuple(message.faults))
-    why = _why(message, request)
+    if message.issues:
+        return Rejection(tuple(message.issues))
+    cancel_reason = _cancel_reason(message, request)
     discharged_on = stay(message, request).get("discharged_on")
     return Translated(
-        message_ids=_message_ids(message, delivery),
+        message_ids=_message_ids(message, inbound),
         referral_id=referral_id,
         intent="cancel",
-        content_hash=cancel_hash(why, discharged_on),
-        cancel_reason=why,
+        content_hash=cancel_hash(cancel_reason, discharged_on),
+        cancel_reason=cancel_reason,
         discharged_on=discharged_on,
         sent_at=_sent_at(message),
-        correlation_id=_correlation_id(message, delivery),
+        correlation_id=_correlation_id(message, inbound),
     )
 
 
-def _why(message: Message, request: ServiceRequest) -> CancelReason:
-    if beside.consents(message).get("referral", {}).get("answer") == "no":
+def _cancel_reason(message: BundleIndex, request: ServiceRequest) -> CancelReason:
+    if supporting_info.consents(message).get("referral", {}).get("answer") == "no":
         return EndReason.CONSENT_WITHDRAWN
     return EndReason.REFERRED_IN_ERROR if request.status == "entered-in-error" else EndReason.CANCELLED_BY_REFERRER
 
 
 def _content(
-    message: Message, header: MessageHeader, request: ServiceRequest, delivery: Delivery, services: Catalogue
+    message: BundleIndex, header: MessageHeader, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
 ) -> dict[str, Any]:
     patient = message.find(request.subject, Patient)
     if patient is None:
-        message.fault(request, ("subject",), "required", "names the Patient, who must be in the message")
+        message.add_issue(request, ("subject",), "required", "names the Patient, who must be in the message")
         return {}
-    why = reason(message, request)
-    homeless = any(coding["code"] == NO_FIXED_ABODE for coding in why.get("snomed", ()))
+    coded_reason = reason(message, request)
+    homeless = any(coding["code"] == NO_FIXED_ABODE for coding in coded_reason.get("snomed", ()))
     return {
-        "sent_by": delivery.partner.sender,
-        "referred_by": referred_by(message, request, header, delivery.partner),
+        "sent_by": inbound.partner.sender,
+        "referred_by": referred_by(message, request, header, inbound.partner),
         "registered_practice": registered_practice(message, patient),
         "person": person(message, patient, homeless=homeless),
         "contacts": contacts(patient),
         "needs": needs(message, request, services),
-        "reason": why,
+        "reason": coded_reason,
         "priority": request.priority or "routine",
         "named_authority": named_authority(message, request),
-        "risk_flags": beside.risk_flags(message),
-        "referred_on": day(request.authoredOn),
+        "risk_flags": supporting_info.risk_flags(message),
+        "referred_on": parse_date(request.authoredOn),
         **stay(message, request),
     }
 
 
-def _identity(message: Message, delivery: Delivery, referral_id: str) -> dict[str, Any]:
-    return unnamed(
+def _identity(message: BundleIndex, inbound: InboundMessage, referral_id: str) -> dict[str, Any]:
+    return drop_empty(
         {
             "format": "bars-fhir",
             "message_id": message.bundle.id,
@@ -230,27 +234,31 @@ def _identity(message: Message, delivery: Delivery, referral_id: str) -> dict[st
 
 
 def _accepted(
-    message: Message, content: dict[str, Any], intent: Intent, delivery: Delivery, documents: list[Document]
-) -> Translated | Refusal:
-    if message.faults:
-        return Refusal(tuple(message.faults[:50]))
+    message: BundleIndex,
+    content: dict[str, Any],
+    intent: Intent,
+    inbound: InboundMessage,
+    documents: list[AttachmentContent],
+) -> Translated | Rejection:
+    if message.issues:
+        return Rejection(tuple(message.issues[:50]))
     try:
         referral = Referral.model_validate(content)
     except ValidationError as error:
-        return Refusal(faults_of(error, lambda loc: _canonical_place(message, loc)))
+        return Rejection(issues_of(error, lambda loc: _canonical_place(message, loc)))
     return Translated(
-        message_ids=_message_ids(message, delivery),
+        message_ids=_message_ids(message, inbound),
         referral_id=referral.message.referral_id,
         intent=intent,
         content_hash=content_hash(referral),
         referral=referral,
         sent_at=_sent_at(message),
-        correlation_id=_correlation_id(message, delivery),
+        correlation_id=_correlation_id(message, inbound),
         documents=tuple(documents),
     )
 
 
-def _canonical_place(message: Message, loc: tuple[int | str, ...]) -> str:
+def _canonical_place(message: BundleIndex, loc: tuple[int | str, ...]) -> str:
     """Where a value that the canonical model refuses (mostly: too long) comes from."""
     sources: dict[str, type[Resource]] = {
         "person": Patient,
@@ -263,15 +271,15 @@ def _canonical_place(message: Message, loc: tuple[int | str, ...]) -> str:
     return (message.at(resource) if resource else "Bundle") + below
 
 
-def _message_ids(message: Message, delivery: Delivery) -> tuple[str, ...]:
+def _message_ids(message: BundleIndex, inbound: InboundMessage) -> tuple[str, ...]:
     bundle = f"bundle:{message.bundle.id}"
-    return (bundle, f"request:{delivery.request_id}") if delivery.request_id else (bundle,)
+    return (bundle, f"request:{inbound.request_id}") if inbound.request_id else (bundle,)
 
 
-def _sent_at(message: Message) -> Any:
+def _sent_at(message: BundleIndex) -> Any:
     meta = message.bundle.meta
-    return instant(message.bundle.timestamp) or instant(meta.lastUpdated if meta else None)
+    return parse_instant(message.bundle.timestamp) or parse_instant(meta.lastUpdated if meta else None)
 
 
-def _correlation_id(message: Message, delivery: Delivery) -> str:
-    return delivery.correlation_id or str(uuid5(CONVERSATION, f"{delivery.partner.id} {message.bundle.id}"))
+def _correlation_id(message: BundleIndex, inbound: InboundMessage) -> str:
+    return inbound.correlation_id or str(uuid5(CONVERSATION, f"{inbound.partner.id} {message.bundle.id}"))

@@ -4,7 +4,7 @@ Types follow http://hl7.org/fhir/R4/datatypes.html; what R4 requires of these el
 fhir.resources (R4B) agree on what both cover. Elements that we do not read are ignored here and checked there.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -37,18 +37,18 @@ class Fhir(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
 
-class Coding(Fhir):
+class FhirCoding(Fhir):
     system: Uri | None = None
     code: Code | None = None
     display: String | None = None
 
 
 class CodeableConcept(Fhir):
-    coding: list[Coding] = Field(default_factory=list)
+    coding: list[FhirCoding] = Field(default_factory=list)
     text: String | None = None
 
 
-class Identifier(Fhir):
+class FhirIdentifier(Fhir):
     use: Code | None = None
     system: Uri | None = None
     value: String | None = None
@@ -56,7 +56,7 @@ class Identifier(Fhir):
 
 class Reference(Fhir):
     reference: String | None = None
-    identifier: Identifier | None = None
+    identifier: FhirIdentifier | None = None
     display: String | None = None
 
 
@@ -74,7 +74,7 @@ class PlainExtension(Fhir):
     valueInteger: int | None = None
     valueDate: Date | None = None
     valueCode: Code | None = None
-    valueCoding: Coding | None = None
+    valueCoding: FhirCoding | None = None
     valueCodeableConcept: CodeableConcept | None = None
 
 
@@ -82,7 +82,7 @@ class Extension(PlainExtension):
     extension: list[PlainExtension] = Field(default_factory=list)
 
 
-class NhsIdentifier(Identifier):
+class NhsIdentifier(FhirIdentifier):
     extension: list[Extension] = Field(default_factory=list)
 
 
@@ -101,7 +101,7 @@ class ContactPoint(Fhir):
     rank: Annotated[int, Field(gt=0)] | None = None
 
 
-class Address(Fhir):
+class FhirAddress(Fhir):
     extension: list[Extension] = Field(default_factory=list)
     use: Literal["home", "work", "temp", "old", "billing"] | None = None
     text: String | None = None
@@ -126,7 +126,7 @@ class MessageSource(Fhir):
 
 class MessageHeader(Resource):
     resourceType: Literal["MessageHeader"]
-    eventCoding: Coding | None = None
+    eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
@@ -181,7 +181,7 @@ class Patient(Resource):
     telecom: list[ContactPoint] = Field(default_factory=list)
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
-    address: list[Address] = Field(default_factory=list)
+    address: list[FhirAddress] = Field(default_factory=list)
     contact: list[PatientContact] = Field(default_factory=list)
     communication: list[Communication] = Field(default_factory=list)
     generalPractitioner: list[Reference] = Field(default_factory=list)
@@ -209,7 +209,7 @@ class Encounter(Resource):
         "entered-in-error",
         "unknown",
     ]
-    class_: Coding = Field(alias="class")
+    class_: FhirCoding = Field(alias="class")
     period: Period | None = None
     location: list[EncounterLocation] = Field(default_factory=list)
     serviceProvider: Reference | None = None
@@ -217,7 +217,7 @@ class Encounter(Resource):
 
 class Location(Resource):
     resourceType: Literal["Location"]
-    identifier: list[Identifier] = Field(default_factory=list)
+    identifier: list[FhirIdentifier] = Field(default_factory=list)
     name: String | None = None
     physicalType: CodeableConcept | None = None
     partOf: Reference | None = None
@@ -253,7 +253,7 @@ class Condition(Resource):
 
 class Practitioner(Resource):
     resourceType: Literal["Practitioner"]
-    identifier: list[Identifier] = Field(default_factory=list)
+    identifier: list[FhirIdentifier] = Field(default_factory=list)
     name: list[HumanName] = Field(default_factory=list)
     telecom: list[ContactPoint] = Field(default_factory=list)
 
@@ -267,7 +267,7 @@ class PractitionerRole(Resource):
 
 class Organization(Resource):
     resourceType: Literal["Organization"]
-    identifier: list[Identifier] = Field(default_factory=list)
+    identifier: list[FhirIdentifier] = Field(default_factory=list)
     name: String | None = None
     telecom: list[ContactPoint] = Field(default_factory=list)
 
@@ -283,7 +283,7 @@ class Provision(Fhir):
     type: Literal["deny", "permit"] | None = None
 
 
-class Consent(Resource):
+class FhirConsent(Resource):
     resourceType: Literal["Consent"]
     status: Literal["draft", "proposed", "active", "rejected", "inactive", "entered-in-error"]
     category: list[CodeableConcept]
@@ -300,7 +300,7 @@ class Flag(Resource):
     code: CodeableConcept
 
 
-class Attachment(Fhir):
+class FhirAttachment(Fhir):
     contentType: Code | None = None
     data: String | None = None
     url: Uri | None = None
@@ -308,7 +308,7 @@ class Attachment(Fhir):
 
 
 class DocumentContent(Fhir):
-    attachment: Attachment
+    attachment: FhirAttachment
 
 
 class DocumentReference(Resource):
@@ -343,8 +343,13 @@ class Bundle(Fhir):
     entry: Annotated[list[Entry], Field(min_length=1, max_length=limits.BUNDLE_ENTRIES)]
 
 
+def resource_type(model: type[Resource]) -> str:
+    """Return the FHIR resource type that a model reads, such as `Patient`."""
+    return str(get_args(model.model_fields["resourceType"].annotation)[0])
+
+
 READ: dict[str, type[Resource]] = {
-    model.__name__: model
+    resource_type(model): model
     for model in (
         MessageHeader,
         ServiceRequest,
@@ -358,7 +363,7 @@ READ: dict[str, type[Resource]] = {
         PractitionerRole,
         Organization,
         RelatedPerson,
-        Consent,
+        FhirConsent,
         Flag,
         DocumentReference,
         Binary,

@@ -4,19 +4,19 @@ from typing import Any
 
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators.bars_fhir.message import Message, codes, is_system, line, words
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, display_text, is_system, line
 from services.intake.translators.bars_fhir.models import (
-    Address,
     CodeableConcept,
     ContactPoint,
     Extension,
+    FhirAddress,
     HumanName,
     NhsIdentifier,
     Patient,
     PatientContact,
     PlainExtension,
 )
-from services.intake.translators.contract import day, once, postcode, unnamed
+from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
 
 NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
@@ -41,7 +41,7 @@ OLDER = {
 """Codes of UKCore-NHSNumberVerificationStatus, which BaRS samples still use, in terms of UKCore-NHSNumberVerificationStatusEngland."""
 
 
-def person(message: Message, patient: Patient, *, homeless: bool) -> dict[str, Any]:
+def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[str, Any]:
     """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
     name = _name(message, patient)
     number, status = number_and_status(message, patient)
@@ -49,15 +49,15 @@ def person(message: Message, patient: Patient, *, homeless: bool) -> dict[str, A
         *patient.telecom,
         *(point for contact in patient.contact if _is_self(contact) for point in contact.telecom),
     ]
-    return unnamed(
+    return drop_empty(
         {
             "nhs_number": number,
             "nhs_number_status": status,
             "local_ids": _local_ids(patient),
             "family_name": line(name.family),
-            "given_names": [given for given in map(line, name.given) if given],
+            "given_names": [forename for forename in map(line, name.given) if forename],
             "title": line(" ".join(name.prefix)),
-            "birth_date": day(patient.birthDate),
+            "birth_date": parse_date(patient.birthDate),
             "gender": patient.gender,
             "address": _address(patient.address, homeless),
             "phone": reach(telecom, "phone"),
@@ -69,23 +69,23 @@ def person(message: Message, patient: Patient, *, homeless: bool) -> dict[str, A
     )
 
 
-def number_and_status(message: Message, patient: Patient) -> tuple[str | None, VerificationStatus]:
+def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | None, VerificationStatus]:
     """The NHS number and how far its sender had verified it; a number that fails its check is a fault."""
-    given = [
+    nhs_identifiers = [
         (index, identifier)
         for index, identifier in enumerate(patient.identifier)
         if is_system(identifier.system, NHS_NUMBER) and identifier.use != "old"
     ]
-    numbers = once([nhs_number.normalise(one.value) for _, one in given if one.value])
+    numbers = unique([nhs_number.normalise(one.value) for _, one in nhs_identifiers if one.value])
     if len(numbers) > 1:
-        message.fault(patient, ("identifier",), "invariant", "gives two different NHS numbers")
-    for index, identifier in given:
+        message.add_issue(patient, ("identifier",), "invariant", "gives two different NHS numbers")
+    for index, identifier in nhs_identifiers:
         if identifier.value and not nhs_number.is_valid(nhs_number.normalise(identifier.value)):
             place = ("identifier", index, "value")
-            message.fault(
+            message.add_issue(
                 patient, place, "value", "is not a valid NHS number: ten digits with a modulus 11 check digit"
             )
-    status = next((_status(identifier) for _, identifier in given), VerificationStatus.NOT_STATED)
+    status = next((_status(identifier) for _, identifier in nhs_identifiers), VerificationStatus.NOT_STATED)
     return (numbers[0] if numbers else None), status
 
 
@@ -102,42 +102,42 @@ def _status(identifier: NhsIdentifier) -> VerificationStatus:
 _CURRENT = {status.value for status in VerificationStatus if len(status.value) == 2}
 
 
-def _name(message: Message, patient: Patient) -> HumanName:
+def _name(message: BundleIndex, patient: Patient) -> HumanName:
     current = [name for name in patient.name if name.use != "old" and line(name.family)]
     official = [name for name in current if name.use in ("official", "usual")]
     if not current:
-        message.fault(patient, ("name",), "required", "a name with a family name is required")
+        message.add_issue(patient, ("name",), "required", "a name with a family name is required")
         return HumanName()
     return (official or current)[0]
 
 
 def _local_ids(patient: Patient) -> list[dict[str, Any]]:
     return [
-        unnamed({"system": one.system, "value": line(one.value)})
+        drop_empty({"system": one.system, "value": line(one.value)})
         for one in patient.identifier
         if line(one.value) and not is_system(one.system, NHS_NUMBER)
     ]
 
 
-def _address(addresses: list[Address], homeless: bool) -> dict[str, Any] | None:
+def _address(addresses: list[FhirAddress], homeless: bool) -> dict[str, Any] | None:
     current = [address for address in addresses if address.use not in ("old", "billing", "work")]
     chosen = next((address for address in current if address.use == "home"), current[0] if current else None)
     if chosen is None:
         return {"no_fixed_abode": True} if homeless else None
     code = postcode(chosen.postalCode)
     lines = [text for text in map(line, [*chosen.line, chosen.city, chosen.district, chosen.state]) if text]
-    said = any(text.casefold() in ("no fixed abode", "nfa", "no fixed address") for text in lines)
-    return unnamed(
+    no_fixed_abode = any(text.casefold() in ("no fixed abode", "nfa", "no fixed address") for text in lines)
+    return drop_empty(
         {
             "lines": lines or ([line(chosen.text)] if line(chosen.text) else None),
             "postcode": code,
-            "no_fixed_abode": said or (code or "").startswith("ZZ99") or (homeless and code is None) or None,
+            "no_fixed_abode": no_fixed_abode or (code or "").startswith("ZZ99") or (homeless and code is None) or None,
             "uprn": _uprn(chosen),
         }
     )
 
 
-def _uprn(address: Address) -> str | None:
+def _uprn(address: FhirAddress) -> str | None:
     for extension in address.extension:
         parts = {part.url: part for part in extension.extension}
         kind = parts["type"].valueCoding if "type" in parts else None
@@ -157,7 +157,11 @@ def reach(points: list[ContactPoint], system: str) -> str | None:
 def _language(patient: Patient) -> str | None:
     spoken = sorted(patient.communication, key=lambda one: not one.preferred)
     concept = spoken[0].language if spoken else None
-    return next((coding.code for coding in concept.coding if coding.code), None) or words(concept) if concept else None
+    return (
+        next((coding.code for coding in concept.coding if coding.code), None) or display_text(concept)
+        if concept
+        else None
+    )
 
 
 def _interpreter(patient: Patient) -> bool | None:
@@ -166,15 +170,15 @@ def _interpreter(patient: Patient) -> bool | None:
 
 def _communication_needs(patient: Patient) -> list[str]:
     return [
-        said
+        text
         for extension in patient.extension
-        if is_system(extension.url, COMMUNICATION_NEED) and (said := said_by(extension))
+        if is_system(extension.url, COMMUNICATION_NEED) and (text := extension_text(extension))
     ]
 
 
-def said_by(extension: Extension | PlainExtension) -> str | None:
+def extension_text(extension: Extension | PlainExtension) -> str | None:
     """The words of an extension."""
-    return line(extension.valueString) or words(extension.valueCodeableConcept)
+    return line(extension.valueString) or display_text(extension.valueCodeableConcept)
 
 
 # ---- the others -----------------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ def contacts(patient: Patient) -> list[dict[str, Any]]:
         entry
         for contact in others
         if (
-            entry := unnamed(
+            entry := drop_empty(
                 {
                     "name": full_name([contact.name] if contact.name else []),
                     "relationship": _relationship(contact.relationship),
@@ -199,12 +203,12 @@ def contacts(patient: Patient) -> list[dict[str, Any]]:
 
 
 def _is_self(contact: PatientContact) -> bool:
-    codes_given = {coding.code for concept in contact.relationship for coding in concept.coding}
-    return "ONESELF" in codes_given or (contact.name is None and not contact.relationship)
+    relationship_codes = {coding.code for concept in contact.relationship for coding in concept.coding}
+    return "ONESELF" in relationship_codes or (contact.name is None and not contact.relationship)
 
 
 def _relationship(concepts: list[CodeableConcept]) -> str | None:
-    return next((said for concept in concepts if (said := words(concept))), None)
+    return next((text for concept in concepts if (text := display_text(concept))), None)
 
 
 def full_name(names: list[HumanName]) -> str | None:

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from services.intake.translators.bars_fhir.message import Message, is_system, line, words
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_system, line
 from services.intake.translators.bars_fhir.models import (
-    Identifier,
+    FhirIdentifier,
     MessageHeader,
     Organization,
     Patient,
@@ -17,8 +17,8 @@ from services.intake.translators.bars_fhir.models import (
     ServiceRequest,
 )
 from services.intake.translators.bars_fhir.person import full_name, reach
-from services.intake.translators.contract import unnamed
-from services.partners import Partner
+from services.intake.translators.translator import drop_empty
+from services.reference.partners import Partner
 
 ODS = ("https://fhir.nhs.uk/Id/ods-organization-code", "https://fhir.nhs.uk/Id/ods-organisation-code")
 """As UK Core fixes it, and as some published examples spell it."""
@@ -26,123 +26,127 @@ ODS = ("https://fhir.nhs.uk/Id/ods-organization-code", "https://fhir.nhs.uk/Id/o
 _PRACTICE = re.compile(r"^[A-Z][0-9]{5}$")
 """The form of a GP practice's ODS code, such as B81001."""
 
-_FRONT_DOORS = ("first-contact", "customer-service", "other")
+_INTERMEDIARY_KINDS = ("first-contact", "customer-service", "other")
 
 
-def referred_by(message: Message, request: ServiceRequest, header: MessageHeader, partner: Partner) -> dict[str, Any]:
+def referred_by(
+    message: BundleIndex, request: ServiceRequest, header: MessageHeader, partner: Partner
+) -> dict[str, Any]:
     """The referrer. Where the message names no ODS code, a partner that speaks for itself is the organisation."""
-    asked = _requester(message, request.requester)
-    practitioner, organisation, holder = _parts(message, request.requester, asked)
-    own = partner.acts_for != "any" and not isinstance(asked, Patient | RelatedPerson)
+    requester = _requester(message, request.requester)
+    practitioner, organisation, holder = _parts(message, request.requester, requester)
+    own = partner.acts_for != "any" and not isinstance(requester, Patient | RelatedPerson)
     if organisation.get("ods") is None and own:
         organisation = partner.organisation.model_dump(exclude_none=True)
     if not partner.may_act_for(organisation.get("ods")):
         explanation = "this credential is not authorised to act for the organisation named as the referrer"
-        message.fault(holder or request, ("identifier",) if holder else ("requester",), "forbidden", explanation)
-    return unnamed(
+        message.add_issue(holder or request, ("identifier",) if holder else ("requester",), "forbidden", explanation)
+    return drop_empty(
         {
-            "kind": _kind(asked, organisation.get("ods"), partner),
+            "kind": _kind(requester, organisation.get("ods"), partner),
             "organisation": organisation,
-            "name": _name(asked, practitioner, request.requester),
+            "name": _name(requester, practitioner, request.requester),
             "identifier": _identifier(practitioner),
-            "phone": _phone(asked, practitioner),
+            "phone": _phone(requester, practitioner),
         }
     )
 
 
-def _requester(message: Message, reference: Reference | None) -> Resource | None:
+def _requester(message: BundleIndex, reference: Reference | None) -> Resource | None:
     kinds: tuple[type[Resource], ...] = (PractitionerRole, Practitioner, Organization, RelatedPerson, Patient)
-    return next((found for kind in kinds if (found := message.find(reference, kind))), None)
+    return next((resource for kind in kinds if (resource := message.find(reference, kind))), None)
 
 
 def _parts(
-    message: Message, reference: Reference | None, asked: Resource | None
+    message: BundleIndex, reference: Reference | None, requester: Resource | None
 ) -> tuple[Practitioner | None, dict[str, Any], Organization | None]:
     """The professional, the organisation, and the resource that names it, by whichever of them requester refers to."""
     role: PractitionerRole | None
     practitioner: Practitioner | None
-    match asked:
+    match requester:
         case PractitionerRole():
-            role, practitioner = asked, message.find(asked.practitioner, Practitioner)
+            role, practitioner = requester, message.find(requester.practitioner, Practitioner)
         case Practitioner():
-            role, practitioner = _role_of(message, asked), asked
+            role, practitioner = _role_of(message, requester), requester
         case Organization():
-            return None, organisation(asked), asked
+            return None, organisation(requester), requester
         case _:
             return None, _by_identifier(reference), None
     held = role.organization if role else None
-    found = message.find(held, Organization)
-    return practitioner, organisation(found) if found else _by_identifier(held), found
+    resource = message.find(held, Organization)
+    return practitioner, organisation(resource) if resource else _by_identifier(held), resource
 
 
-def _role_of(message: Message, practitioner: Practitioner) -> PractitionerRole | None:
+def _role_of(message: BundleIndex, practitioner: Practitioner) -> PractitionerRole | None:
     roles = message.all(PractitionerRole)
     return next((role for role in roles if message.find(role.practitioner, Practitioner) is practitioner), None)
 
 
-def organisation(found: Organization) -> dict[str, Any]:
+def organisation(resource: Organization) -> dict[str, Any]:
     """The canonical organisation of a resource."""
-    return unnamed({"ods": _ods(found.identifier), "name": line(found.name)})
+    return drop_empty({"ods": _ods(resource.identifier), "name": line(resource.name)})
 
 
 def _by_identifier(reference: Reference | None) -> dict[str, Any]:
     """An organisation that a reference names by identifier or words, without a resource."""
     if reference is None:
         return {}
-    return unnamed(
+    return drop_empty(
         {"ods": _ods([reference.identifier] if reference.identifier else []), "name": line(reference.display)}
     )
 
 
-def _ods(identifiers: list[Identifier]) -> str | None:
+def _ods(identifiers: list[FhirIdentifier]) -> str | None:
     for one in identifiers:
         if one.value and any(is_system(one.system, system) for system in ODS):
             return one.value.strip().upper() or None
     return None
 
 
-def _kind(asked: Resource | None, ods: str | None, partner: Partner) -> str:
+def _kind(requester: Resource | None, ods: str | None, partner: Partner) -> str:
     """What the referrer is to the person: decides which feedback they hear."""
-    match asked:
+    match requester:
         case Patient():
             return "self"
         case RelatedPerson():
-            spoken = " ".join(filter(None, map(words, asked.relationship))).casefold()
+            spoken = " ".join(filter(None, map(display_text, requester.relationship))).casefold()
             return "carer" if "carer" in spoken else "family"
         case _ if ods and ods != partner.ods:
             return "gp" if _PRACTICE.match(ods) else "clinician"
-        case _ if partner.kind in _FRONT_DOORS and asked is not None:
+        case _ if partner.kind in _INTERMEDIARY_KINDS and requester is not None:
             return "clinician"
         case _:
             return partner.kind
 
 
-def _name(asked: Resource | None, practitioner: Practitioner | None, reference: Reference | None) -> str | None:
+def _name(requester: Resource | None, practitioner: Practitioner | None, reference: Reference | None) -> str | None:
     if practitioner is not None:
         return full_name(practitioner.name)
-    if isinstance(asked, RelatedPerson | Patient):
-        return full_name(asked.name)
-    return line(reference.display) if reference and asked is None else None
+    if isinstance(requester, RelatedPerson | Patient):
+        return full_name(requester.name)
+    return line(reference.display) if reference and requester is None else None
 
 
 def _identifier(practitioner: Practitioner | None) -> dict[str, Any] | None:
-    given = practitioner.identifier if practitioner else []
-    return next((unnamed({"system": one.system, "value": line(one.value)}) for one in given if line(one.value)), None)
+    identifiers = practitioner.identifier if practitioner else []
+    return next(
+        (drop_empty({"system": one.system, "value": line(one.value)}) for one in identifiers if line(one.value)), None
+    )
 
 
-def _phone(asked: Resource | None, practitioner: Practitioner | None) -> str | None:
-    sources = [asked, practitioner]
+def _phone(requester: Resource | None, practitioner: Practitioner | None) -> str | None:
+    sources = [requester, practitioner]
     points = [point for source in sources if source is not None for point in getattr(source, "telecom", [])]
     return reach(points, "phone")
 
 
-def registered_practice(message: Message, patient: Patient) -> dict[str, Any] | None:
+def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any] | None:
     """The practice that the patient's generalPractitioner names, by organisation, role or identifier."""
     for reference in patient.generalPractitioner:
         role = message.find(reference, PractitionerRole)
         held = role.organization if role else reference
-        found = message.find(held, Organization)
-        practice = organisation(found) if found else _by_identifier(held)
+        resource = message.find(held, Organization)
+        practice = organisation(resource) if resource else _by_identifier(held)
         if practice:
             return practice
     return None

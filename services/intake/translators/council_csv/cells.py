@@ -2,7 +2,7 @@
 
 import re
 
-from services.intake.translators.form.fields import Wrong
+from services.intake.translators.form.fields import ParseError
 
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))
 """Zero-width characters that come with what is copied from web pages. Joiners are kept: some scripts need them."""
@@ -17,15 +17,15 @@ _NO_VALUE = re.compile(r"^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NULL!|NUM!|SPILL!|CALC
 _ROUNDED = re.compile(r"^[+-]?[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+$")
 _WHOLE = re.compile(r"^([0-9]+)[.,]0+$")
 
-FORMULA = Wrong("invalid", "holds a formula: paste the values, format the column as text and export again")
-NO_VALUE = Wrong(
+FORMULA = ParseError("invalid", "holds a formula: paste the values, format the column as text and export again")
+NO_VALUE = ParseError(
     "invalid", "holds an error of the spreadsheet instead of a value: mend the formula behind it and export again"
 )
-CONTROL = Wrong("invalid", "holds a control character, which no text may hold")
-ROUNDED = Wrong("value", "the spreadsheet rounded this number: format the column as text and export again")
+CONTROL = ParseError("invalid", "holds a control character, which no text may hold")
+ROUNDED = ParseError("value", "the spreadsheet rounded this number: format the column as text and export again")
 
 
-def clean(cell: str) -> str | Wrong:
+def clean(cell: str) -> str | ParseError:
     """The cell's text without what cannot be seen; a formula or a spreadsheet's error is wrong, whatever column it is in."""
     text = cell if cell.isascii() else cell.translate(_CLEANED)
     text = text.strip(_EDGES)
@@ -42,8 +42,8 @@ def clean(cell: str) -> str | Wrong:
 
 def _unwrapped(text: str) -> str:
     """Without the two ways in which a spreadsheet is told that something is a text: ="0123" and '0123."""
-    if found := _AS_TEXT.match(text):
-        return found[1].replace('""', '"').strip(_EDGES)
+    if match := _AS_TEXT.match(text):
+        return match[1].replace('""', '"').strip(_EDGES)
     return _MARKED_AS_TEXT.sub("", text).strip(_EDGES)
 
 
@@ -60,8 +60,8 @@ def is_rounded(text: str) -> bool:
 
 def whole(text: str) -> str:
     """123.0 as 123: a spreadsheet's idea of a whole number."""
-    found = _WHOLE.match(text)
-    return found[1] if found else text
+    match = _WHOLE.match(text)
+    return match[1] if match else text
 
 
 # ---- what we write --------------------------------------------------------------------------------------------------

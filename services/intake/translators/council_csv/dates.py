@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, get_args
 
-from services.intake.translators.contract import instant
+from services.intake.translators.translator import parse_instant
 
 DateFormat = Literal[
     "dd/mm/yyyy",
@@ -51,8 +51,8 @@ _SERIAL = re.compile(r"^([1-9][0-9]{0,5})(?:[.,]([0-9]{1,12}))?$")
 def _pattern(written: str) -> "re.Pattern[str]":
     whole = written == "yyyymmdd"
     parts = re.split(r"(yyyy|yy|mmm|mm|dd)", written)
-    said = "".join(_PARTS.get(part, re.escape(part)) for part in parts)
-    return re.compile((said.replace("{1,2}", "{2}") if whole else said) + _TIME)
+    pattern = "".join(_PARTS.get(part, re.escape(part)) for part in parts)
+    return re.compile((pattern.replace("{1,2}", "{2}") if whole else pattern) + _TIME)
 
 
 _PATTERNS = {written: _pattern(written) for written in get_args(DateFormat) if written != "excel-serial"}
@@ -66,29 +66,29 @@ def has_short_year(written: DateFormat) -> bool:
 @lru_cache(maxsize=8_192)
 def read(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
     """The local time that the first format which fits names, without an offset; none where none fits."""
-    return next((found for one in formats if (found := _read(text, one, years_from))), None)
+    return next((parsed for one in formats if (parsed := _read(text, one, years_from))), None)
 
 
 def _read(text: str, written: DateFormat, years_from: int | None) -> datetime | None:
     if written == "excel-serial":
         return _serial(text)
-    found = _PATTERNS[written].fullmatch(text)
-    if found is None:
+    match = _PATTERNS[written].fullmatch(text)
+    if match is None:
         return None
-    said = found.groupdict()
-    year = _year(said["y"], years_from)
-    hour, minute, second = (int(said[part] or 0) for part in "HMS")
+    groups = match.groupdict()
+    year = _year(groups["y"], years_from)
+    hour, minute, second = (int(groups[part] or 0) for part in "HMS")
     try:
-        return datetime(year, _month(said), int(said["d"]), hour, minute, second)
+        return datetime(year, _month(groups), int(groups["d"]), hour, minute, second)
     except ValueError:
         return None
 
 
-def _month(said: dict[str, str]) -> int:
+def _month(groups: dict[str, str]) -> int:
     """Its number; 0, which no month is, for a word that no month begins with."""
-    if "b" not in said:
-        return int(said["m"])
-    word = said["b"].lower().replace("sept", "sep", 1) if len(said["b"]) == 4 else said["b"].lower()
+    if "b" not in groups:
+        return int(groups["m"])
+    word = groups["b"].lower().replace("sept", "sep", 1) if len(groups["b"]) == 4 else groups["b"].lower()
     return next((number for number, name in enumerate(_MONTHS, start=1) if name.startswith(word)), 0)
 
 
@@ -100,21 +100,21 @@ def _year(digits: str, years_from: int | None) -> int:
 
 
 def _serial(text: str) -> datetime | None:
-    found = _SERIAL.match(text)
-    if found is None:
+    match = _SERIAL.match(text)
+    if match is None:
         return None
-    part = float(f"0.{found[2]}") if found[2] else 0.0
-    return (_FIRST_DAY + timedelta(days=int(found[1]), seconds=round(part * 86_400))).replace(tzinfo=None)
+    part = float(f"0.{match[2]}") if match[2] else 0.0
+    return (_FIRST_DAY + timedelta(days=int(match[1]), seconds=round(part * 86_400))).replace(tzinfo=None)
 
 
-def is_plausible(found: date) -> bool:
+def is_plausible(value: date) -> bool:
     """True within the years that a person's or a grant's date can be of."""
-    return 1900 <= found.year < 2200
+    return 1900 <= value.year < 2200
 
 
 def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
     """The instant that a cell names, in UTC: by its offset where it has one (RFC 3339), else by the clocks of the United Kingdom."""
-    exact = instant(text) if "yyyy-mm-dd" in formats else None
+    exact = parse_instant(text) if "yyyy-mm-dd" in formats else None
     if exact is not None:
         return exact
     local = read(text, formats, years_from)

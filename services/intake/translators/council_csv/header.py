@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from services.intake.translators.contract import Fault
-from services.intake.translators.council_csv import rows
+from services.intake.translators.council_csv import record_splitter
 from services.intake.translators.council_csv.cells import fold
 from services.intake.translators.council_csv.mapping import CouncilMapping
+from services.intake.translators.translator import Issue
 
 PLACE = "header"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HeaderLayout:
     """Where the columns of a file stand: those that are read, by their header in the mapping. `bytes`: all up to the first row."""
 
     columns: tuple[tuple[str, int], ...]
@@ -22,19 +22,19 @@ class Layout:
     bytes: bytes
 
 
-def read(mapping: CouncilMapping, records: Sequence[bytes]) -> Layout | Fault:
+def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | Issue:
     """The layout that the first records of a file, those above the header and the header itself, give it."""
     body = b"".join(records)
-    texts = [_folded(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
+    texts = [_normalised(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
     header = texts[-1]
     if header is None:
-        return Fault(PLACE, "invalid", f"cannot be read as {written(mapping)}")
+        return Issue(PLACE, "invalid", f"cannot be read as {written(mapping)}")
     while header and not header[-1]:
         header.pop()
     if len(set(header)) != len(header) or set(header) != mapping.signature:
-        return Fault(PLACE, "invalid", _difference(mapping, header, texts[:-1]))
-    places = tuple((name, header.index(fold(name))) for name in mapping.columns)
-    return Layout(places, len(header), dict(places)[mapping.reference], body)
+        return Issue(PLACE, "invalid", _difference(mapping, header, texts[:-1]))
+    columns = tuple((name, header.index(fold(name))) for name in mapping.columns)
+    return HeaderLayout(columns, len(header), dict(columns)[mapping.reference], body)
 
 
 def without_mark(body: bytes) -> bytes:
@@ -60,13 +60,13 @@ def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | 
 
 
 def _is_of(mapping: CouncilMapping, begin: bytes) -> bool:
-    splitter = rows.Splitter(mapping.file, longest=len(begin) + 1)
-    found = [record.body for record in islice(splitter.feed(begin, last=True), mapping.file.lines_above + 1)]
-    return len(found) > mapping.file.lines_above and isinstance(read(mapping, found), Layout)
+    splitter = record_splitter.Splitter(mapping.file, longest=len(begin) + 1)
+    records = [record.body for record in islice(splitter.feed(begin, last=True), mapping.file.lines_above + 1)]
+    return len(records) > mapping.file.lines_above and isinstance(read(mapping, records), HeaderLayout)
 
 
-def _folded(mapping: CouncilMapping, record: bytes) -> list[str] | None:
-    cells = rows.read(record, mapping.file)
+def _normalised(mapping: CouncilMapping, record: bytes) -> list[str] | None:
+    cells = record_splitter.read(record, mapping.file)
     return cells and [fold(cell) for cell in cells]
 
 
@@ -74,12 +74,12 @@ def _difference(mapping: CouncilMapping, header: list[str], above: Iterable[list
     """What is missing, by its expected name; what is unknown, by number only: a wrong file's header may be anything."""
     if any(cells and mapping.signature <= set(cells) for cells in above):
         return f"stands higher than it should; {expected(mapping)}"
-    missing = [name for folded, name in mapping.headers.items() if folded not in header]
+    missing = [name for key, name in mapping.headers.items() if key not in header]
     unknown = len([cell for cell in header if cell not in mapping.signature])
-    twice = [name for folded, name in mapping.headers.items() if header.count(folded) > 1]
-    said = [
+    twice = [name for key, name in mapping.headers.items() if header.count(key) > 1]
+    differences = [
         f"is not the one of this council's file: missing {'; '.join(missing)}" if missing else "",
         f"columns that are not known: {unknown}" if unknown else "",
         f"stands twice: {'; '.join(twice)}" if twice else "",
     ]
-    return ", ".join(filter(None, said)) + f"; {expected(mapping)}"
+    return ", ".join(filter(None, differences)) + f"; {expected(mapping)}"

@@ -6,22 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from schemas.model import Line, PartnerId, Written
-from services.directory import OfferedService
+from schemas.model import PartnerId, ShortText, StrictInput
 from services.intake.translators.council_csv.cells import fold
 from services.intake.translators.council_csv.dates import DateFormat
-from services.intake.translators.council_csv.places import PLACES, YES_NO, Kind, has_usual_words
-from services.reviewed import Code
+from services.intake.translators.council_csv.targets import TARGETS, YES_NO, CellKind, accepts_yes_no
+from services.reference.directory import OfferedService
+from services.reference.yaml_files import Code
 
 CouncilId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
-Header = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+HeaderText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 Year = Annotated[int, Field(ge=1900, le=2000)]
 
 DELIMITERS: Mapping[str, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 CODECS: Mapping[str, str] = {"utf-8": "utf-8", "utf-8-bom": "utf-8", "windows-1252": "cp1252"}
 
 
-class CsvFile(Written):
+class CsvFile(StrictInput):
     """How the file is written."""
 
     encoding: Literal["utf-8", "utf-8-bom", "windows-1252"] = Field(
@@ -74,21 +74,21 @@ class CsvFile(Written):
         return frozenset(map(fold, self.no_fixed_abode))
 
 
-class Need(Written):
+class Need(StrictInput):
     """What is asked for."""
 
     service: OfferedService = Field(description="The service that meets it")
-    text: Line | None = Field(None, description="What goes with it, in words")
+    text: ShortText | None = Field(None, description="What goes with it, in words")
 
 
-class Flag(Written):
+class FlagMeaning(StrictInput):
     """A warning for whoever visits."""
 
-    code: Line = Field(description="A short code")
-    text: Line = Field(description="The warning")
+    code: ShortText = Field(description="A short code")
+    text: ShortText = Field(description="The warning")
 
 
-class Column(Written):
+class ColumnMapping(StrictInput):
     """One column of the file, and what becomes of its cells."""
 
     to: str = Field(description="A place of the canonical referral, or reference, changed_on, status, name, address")
@@ -96,8 +96,8 @@ class Column(Written):
     codes: dict[Code, Code] = Field({}, description="What each code means")
     needs: dict[Code, Need] = Field({}, description="to: needs; what each code asks for")
     need: Need | None = Field(None, description="to: needs; what yes asks for")
-    flags: dict[Code, Line] = Field({}, description="to: risk_flags; the words of each code")
-    flag: Flag | None = Field(None, description="to: risk_flags; what yes warns of")
+    flags: dict[Code, ShortText] = Field({}, description="to: risk_flags; the words of each code")
+    flag: FlagMeaning | None = Field(None, description="to: risk_flags; what yes warns of")
     separator: Annotated[str, StringConstraints(min_length=1, max_length=3)] | None = Field(
         None, description="What stands between several codes or words in one cell"
     )
@@ -110,9 +110,9 @@ class Column(Written):
     years_from: Year | None = Field(None, description="As in file, for this column")
 
     @cached_property
-    def kind(self) -> Kind:
+    def kind(self) -> CellKind:
         """How its cells are read."""
-        return PLACES[self.to]
+        return TARGETS[self.to]
 
     @cached_property
     def path(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class Column(Written):
     @cached_property
     def meaning(self) -> Mapping[str, str]:
         """What each code means, by the code as it is compared."""
-        if self.codes or not (has_usual_words(self.to) or self.need or self.flag):
+        if self.codes or not (accepts_yes_no(self.to) or self.need or self.flag):
             return {fold(code): value for code, value in self.codes.items()}
         return YES_NO
 
@@ -134,23 +134,23 @@ class Column(Written):
     @cached_property
     def warns(self) -> Mapping[str, tuple[str, str]]:
         """flags, by the code as it is compared: the code as written, and its words."""
-        return {fold(code): (code, words) for code, words in self.flags.items()}
+        return {fold(code): (code, text) for code, text in self.flags.items()}
 
 
-class CouncilMapping(Written):
+class CouncilMapping(StrictInput):
     """A council's export, as it was reviewed."""
 
     council: CouncilId = Field(description="Its name: /councils/{council}/referrals, and of this file")
     partner: PartnerId = Field(description="Who may send it, of partners.yaml")
-    title: Line = Field(description="As people know the export")
+    title: ShortText = Field(description="As people know the export")
     file: CsvFile = Field(description="How it is written")
     district: Literal["own", "column", "postcode"] = Field(
         description="Where the person lives: own: in this council's district; column: one says so; postcode: it decides"
     )
-    columns: dict[Header, Column] = Field(min_length=1, description="By the words of the header")
+    columns: dict[HeaderText, ColumnMapping] = Field(min_length=1, description="By the words of the header")
     needs: tuple[Need, ...] = Field((), description="What every row asks for, whatever its columns say")
     constants: dict[str, Code] = Field({}, description="Places of the referral that are the same in every row")
-    ignored: tuple[Header, ...] = Field((), description="Columns that are known, and not read")
+    ignored: tuple[HeaderText, ...] = Field((), description="Columns that are known, and not read")
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
@@ -169,6 +169,6 @@ class CouncilMapping(Written):
     @property
     def reference(self) -> str:
         """The column that says which referral a row is."""
-        found = self.column_to("reference")
-        assert found is not None
-        return found
+        header = self.column_to("reference")
+        assert header is not None
+        return header

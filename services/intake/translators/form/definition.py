@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from schemas.model import Line, Written
+from schemas.model import ShortText, StrictInput
 from schemas.referral import Referral, ReferrerKind
-from services import reviewed
-from services.directory import Catalogue, OfferedService
-from services.reviewed import Fault, Reviewed, place_in
+from services.reference import yaml_files
+from services.reference.directory import Catalogue, OfferedService
+from services.reference.yaml_files import ConfigFile, ConfigIssue, field_at
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 FormId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
@@ -34,21 +34,21 @@ Question = Literal["referral", "feedback", "evaluation"]
 
 
 def _target(path: str) -> str:
-    if not place_in(Referral, path):
+    if not field_at(Referral, path):
         raise ValueError(f"the referral has no {path}")
     return path
 
 
-class FieldOf(Written):
+class FieldOf(StrictInput):
     """One field of a form, and where it goes."""
 
-    label: Line = Field(description="As people read it")
+    label: ShortText = Field(description="As people read it")
     type: FieldType = Field("line", description="What it takes")
     to: Annotated[str, AfterValidator(_target)] = Field(
         description="Where it goes in the canonical referral, such as person.birth_date"
     )
     required: bool = Field(False, description="Whether the form is incomplete without it")
-    choices: dict[str, Line] = Field({}, description="choice: what each answer means; flags: the words of each")
+    choices: dict[str, ShortText] = Field({}, description="choice: what each answer means; flags: the words of each")
     most: Annotated[int, Field(ge=0, lt=1_000_000)] | None = Field(
         None, description="number: the largest that is taken"
     )
@@ -64,38 +64,38 @@ class FieldOf(Written):
         return self
 
 
-class NeedOf(Written):
+class FormNeed(StrictInput):
     """One line of the checklist."""
 
-    label: Line = Field(description="As people read it; it goes with the need")
+    label: ShortText = Field(description="As people read it; it goes with the need")
     service: OfferedService = Field(description="The service that meets it")
 
 
-class ReferrerOf(Written):
+class ReferrerOf(StrictInput):
     """One kind of person who may have asked."""
 
-    label: Line = Field(description="As people read it")
+    label: ShortText = Field(description="As people read it")
     requires: tuple[Name, ...] = Field((), description="Fields that must then be given")
     says_yes: tuple[Question, ...] = Field((), description="Consents that must then be a yes: they ask for themselves")
 
 
-class ConsentOf(Written):
+class ConsentOf(StrictInput):
     """One question of consent."""
 
-    label: Line = Field(description="As the person reads it")
+    label: ShortText = Field(description="As the person reads it")
     required: bool = Field(False, description="Whether it must be answered, were it with not-recorded")
     noted: tuple[Literal["on", "by"], ...] = Field((), description="What must be said of a yes: when, and who asked")
 
 
-class Form(Written):
+class Form(StrictInput):
     """A reviewed form."""
 
     form: FormId = Field(description="Its name: /forms/{form}")
-    title: Line = Field(description="As people read it")
+    title: ShortText = Field(description="As people read it")
     referrers: dict[ReferrerKind, ReferrerOf] = Field(min_length=1, description="Who may have asked")
     fields: dict[Name, FieldOf] = Field(min_length=1, description="What it asks, by name")
     one_of: tuple[tuple[Name, ...], ...] = Field((), description="Fields of which at least one must be given")
-    needs: dict[Name, NeedOf] = Field(min_length=1, description="The checklist, by name")
+    needs: dict[Name, FormNeed] = Field(min_length=1, description="The checklist, by name")
     consents: dict[Question, ConsentOf] = Field(min_length=1, description="The questions of consent")
 
     def referrer(self, kind: object) -> ReferrerOf | None:
@@ -103,7 +103,7 @@ class Form(Written):
         return next((who for name, who in self.referrers.items() if name == kind), None)
 
     @property
-    def tells_of_a_stay(self) -> bool:
+    def covers_hospital_stay(self) -> bool:
         """True for a form of hospital teams."""
         return any(field.to.startswith("hospital.") for field in self.fields.values())
 
@@ -113,25 +113,31 @@ BUILT_IN = ("form", "reference", "completed_at", "referred_by", "needs", "consen
 
 def load(folder: Path, services: Catalogue | None) -> dict[str, Form]:
     """Every form of a folder by its name; raises reviewed.Faulty. Without `services`, any service may be named."""
-    found = reviewed.load_all(folder, Form, services)
-    if faults := [fault for one in found for fault in _contradictions(one)]:
-        raise reviewed.Faulty(faults)
-    return {one.value.form: one.value for one in found}
+    files = yaml_files.load_all(folder, Form, services)
+    if issues := [issue for one in files for issue in _contradictions(one)]:
+        raise yaml_files.ConfigError(issues)
+    return {one.value.form: one.value for one in files}
 
 
-def _contradictions(one: Reviewed[Form]) -> Iterator[Fault]:
+def _contradictions(one: ConfigFile[Form]) -> Iterator[ConfigIssue]:
     form = one.value
     if form.form != one.file.stem:
-        yield one.fault(("form",), f"the form is called {form.form}; its file must be too")
+        yield one.issue(("form",), f"the form is called {form.form}; its file must be too")
     for name in form.fields:
         if name in BUILT_IN:
-            yield one.fault(("fields", name), "the name is taken: every form has it")
+            yield one.issue(("fields", name), "the name is taken: every form has it")
     yield from (
-        one.fault(loc, f"{name} is not a field of this form") for loc, name in _named(form) if name not in form.fields
+        one.issue(loc, f"{name} is not a field of this form") for loc, name in _named(form) if name not in form.fields
     )
-    asked = [(("fields", name, "agreed"), field.agreed) for name, field in form.fields.items() if field.agreed]
-    asked += [(("referrers", kind, "says_yes"), q) for kind, who in form.referrers.items() for q in who.says_yes]
-    yield from (one.fault(loc, f"{q} is not a consent of this form") for loc, q in asked if q not in form.consents)
+    required_consents = [
+        (("fields", name, "agreed"), field.agreed) for name, field in form.fields.items() if field.agreed
+    ]
+    required_consents += [
+        (("referrers", kind, "says_yes"), q) for kind, who in form.referrers.items() for q in who.says_yes
+    ]
+    yield from (
+        one.issue(loc, f"{q} is not a consent of this form") for loc, q in required_consents if q not in form.consents
+    )
 
 
 def _named(form: Form) -> Iterator[tuple[tuple[int | str, ...], str]]:

@@ -7,15 +7,15 @@ from datetime import date
 from typing import Any
 
 from schemas import nhs_number
-from services.intake.translators.contract import FaultKind, instant
 from services.intake.translators.form.definition import FieldOf
+from services.intake.translators.translator import IssueKind, parse_instant
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class ParseError:
     """A value that its field does not take."""
 
-    kind: FaultKind
+    kind: IssueKind
     explanation: str
 
 
@@ -26,8 +26,8 @@ ANY = FieldOf(label="any", to="person")
 def _text(longest: int) -> Callable[[Any, FieldOf], Any]:
     def read(value: Any, _: FieldOf) -> Any:
         if not isinstance(value, str) or not value:
-            return Wrong("invalid", "a text is expected")
-        return value if len(value) <= longest else Wrong("too-long", f"at most {longest} characters are taken")
+            return ParseError("invalid", "a text is expected")
+        return value if len(value) <= longest else ParseError("too-long", f"at most {longest} characters are taken")
 
     return read
 
@@ -37,18 +37,18 @@ def _matching(pattern: str, explanation: str) -> Callable[[Any, FieldOf], Any]:
 
     def read(value: Any, _: FieldOf) -> Any:
         plain = value.strip().upper() if isinstance(value, str) else ""
-        return plain if form.fullmatch(plain) else Wrong("value", explanation)
+        return plain if form.fullmatch(plain) else ParseError("value", explanation)
 
     return read
 
 
 def _lines(value: Any, _: FieldOf) -> Any:
-    given = value.splitlines() if isinstance(value, str) else value
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        return Wrong("invalid", "a list of texts is expected")
-    lines = [one.strip() for one in given if one.strip()]
+    entries = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
+        return ParseError("invalid", "a list of texts is expected")
+    lines = [one.strip() for one in entries if one.strip()]
     if len(lines) > 10 or any(len(one) > 300 for one in lines):
-        return Wrong("too-long", "at most 10 lines of 300 characters are taken")
+        return ParseError("too-long", "at most 10 lines of 300 characters are taken")
     return lines
 
 
@@ -58,38 +58,38 @@ def _date(value: Any, _: FieldOf) -> Any:
             return date.fromisoformat(value)
     except ValueError:
         pass
-    return Wrong("value", "a date such as 2026-11-05 is expected")
+    return ParseError("value", "a date such as 2026-11-05 is expected")
 
 
 def _moment(value: Any, _: FieldOf) -> Any:
-    found = instant(value) if isinstance(value, str) else None
-    return found or Wrong("value", "a date and time with an offset is expected, such as 2026-11-05T09:30:00Z")
+    parsed = parse_instant(value) if isinstance(value, str) else None
+    return parsed or ParseError("value", "a date and time with an offset is expected, such as 2026-11-05T09:30:00Z")
 
 
 def _nhs_number(value: Any, _: FieldOf) -> Any:
     digits = nhs_number.normalise(value) if isinstance(value, str) else ""
     if nhs_number.is_valid(digits):
         return digits
-    return Wrong("value", "is not a valid NHS number: ten digits with a modulus 11 check digit")
+    return ParseError("value", "is not a valid NHS number: ten digits with a modulus 11 check digit")
 
 
 def _postcode(value: Any, field: FieldOf) -> Any:
     plain = "".join(value.split()).upper() if isinstance(value, str) else ""
     if not re.fullmatch(r"[A-Z]{1,2}[0-9][A-Z0-9]?[0-9][A-Z]{2}", plain):
-        return Wrong("value", "a postcode such as LE11 5AA is expected, or ZZ99 3VZ for no fixed abode")
+        return ParseError("value", "a postcode such as LE11 5AA is expected, or ZZ99 3VZ for no fixed abode")
     return f"{plain[:-3]} {plain[-3:]}"
 
 
 def _yes_no(value: Any, _: FieldOf) -> Any:
-    found = {"yes": True, "no": False}.get(value) if isinstance(value, str) else value
-    return found if isinstance(found, bool) else Wrong("value", "yes or no is expected")
+    answer = {"yes": True, "no": False}.get(value) if isinstance(value, str) else value
+    return answer if isinstance(answer, bool) else ParseError("value", "yes or no is expected")
 
 
 def _number(value: Any, field: FieldOf) -> Any:
     most = largest(field)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
         return value
-    return Wrong("value", f"a whole number from 0 to {most} is expected")
+    return ParseError("value", f"a whole number from 0 to {most} is expected")
 
 
 def largest(field: FieldOf) -> int:
@@ -98,13 +98,13 @@ def largest(field: FieldOf) -> int:
 
 
 def _choice(value: Any, field: FieldOf) -> Any:
-    found = field.choices.get(value) if isinstance(value, str) else None
-    return found or Wrong("value", f"one of {', '.join(field.choices)} is expected")
+    meaning = field.choices.get(value) if isinstance(value, str) else None
+    return meaning or ParseError("value", f"one of {', '.join(field.choices)} is expected")
 
 
 def _flags(value: Any, field: FieldOf) -> Any:
     if not isinstance(value, list) or not all(isinstance(one, str) and one in field.choices for one in value):
-        return Wrong("value", f"a list of {', '.join(field.choices)} is expected")
+        return ParseError("value", f"a list of {', '.join(field.choices)} is expected")
     return [{"code": one, "text": field.choices[one]} for one in dict.fromkeys(value)]
 
 

@@ -5,17 +5,17 @@ from typing import Any
 
 from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.form.fields import SCHEMAS, largest
-from services.intake.translators.form.filled import CANCELS
-from services.intake.translators.form.rules import ANSWERS, NOTES
+from services.intake.translators.form.required_fields import ANSWERS, NOTES
+from services.intake.translators.form.submission import CANCELS
 
 
 def json_schema(form: Form) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a form: what its sender may rely on."""
     required = [name for name, field in form.fields.items() if field.required]
-    asked = [question for question, one in form.consents.items() if one.required]
+    required_consents = [question for question, one in form.consents.items() if one.required]
     whole = {
         **_required(["reference", "referred_by", "needs", *required]),
-        "allOf": [*([_answered(asked)] if asked else []), *_conditions(form)],
+        "allOf": [*([_answered(required_consents)] if required_consents else []), *_conditions(form)],
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -41,9 +41,9 @@ def _conditions(form: Form) -> Iterator[dict[str, Any]]:
         if then:
             yield {"if": _required([name]), "then": then}
     yield from ({"anyOf": [_required([name]) for name in names]} for names in form.one_of)
-    for question, asked in form.consents.items():
-        if asked.noted:
-            yield {"if": _answered([question], ["yes"]), "then": _answered(asked.noted)}
+    for question, consent in form.consents.items():
+        if consent.noted:
+            yield {"if": _answered([question], ["yes"]), "then": _answered(consent.noted)}
 
 
 def _then(fields: Sequence[str], agreed: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +101,6 @@ def _schema(field: FieldOf) -> dict[str, Any]:
     if field.type == "choice":
         return {"enum": list(field.choices)}
     if field.type == "flags":
-        items = {"oneOf": [_const(name, words) for name, words in field.choices.items()]}
+        items = {"oneOf": [_const(name, label) for name, label in field.choices.items()]}
         return {"type": "array", "items": items}
     return SCHEMAS[field.type] | ({"maximum": largest(field)} if field.type == "number" else {})

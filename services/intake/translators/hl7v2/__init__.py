@@ -1,6 +1,6 @@
 """Message Translator for HL7 v2 referrals of hospital discharge teams: REF^I12 (new), I13 (update), I14 (cancel), versions 2.2 to 2.5.1.
 
-The standard fixes where most of it stands; what is local to a partner is in its reviewed file, infra/directory/hl7v2/<partner>.yaml.
+The standard fixes where most of it stands; what is local to a partner is in its reviewed file, infra/reference_data/hl7v2/<partner>.yaml.
 
 | canonical | where it is read |
 |---|---|
@@ -15,30 +15,32 @@ The standard fixes where most of it stands; what is local to a partner is in its
 | attachments | OBX of type ED |
 """
 
-from collections.abc import Mapping as MappingOf
+from collections.abc import Mapping
 
-from services.intake.translators.contract import Delivery, Fault, Refusal, Translated, Translator, refuse
-from services.intake.translators.hl7v2 import places, referral
-from services.intake.translators.hl7v2.checks import load
-from services.intake.translators.hl7v2.mapping import Mapping
+from services.intake.translators.hl7v2 import field_paths, referral
 from services.intake.translators.hl7v2.message import message_of
-from services.intake.translators.hl7v2.segments import Wanted
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile
+from services.intake.translators.hl7v2.profile_validation import load
+from services.intake.translators.hl7v2.segments import FieldSelection
+from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator, reject
 
-__all__ = ["Mapping", "load", "translator"]
+__all__ = ["PartnerProfile", "load", "translator"]
 
 
-def translator(mappings: MappingOf[str, Mapping]) -> Translator:
+def translator(profiles: Mapping[str, PartnerProfile]) -> Translator:
     """The translator of every partner that has a file."""
-    read = {name: (mapping, places.wanted(mapping)) for name, mapping in mappings.items()}
-    return lambda delivery: _translate(read, delivery)
+    read = {name: (profile, field_paths.select_fields(profile)) for name, profile in profiles.items()}
+    return lambda inbound: _translate(read, inbound)
 
 
-def _translate(mappings: MappingOf[str, tuple[Mapping, Wanted]], delivery: Delivery) -> Translated | Refusal:
-    if delivery.partner.id not in mappings:
-        return refuse(Fault("MSH", "forbidden", "no mapping of HL7 v2 is agreed with this partner"))
-    mapping, wanted = mappings[delivery.partner.id]
-    found = message_of(delivery, mapping, wanted)
-    if isinstance(found, Refusal):
-        return found
-    header, message = found
-    return referral.translated(header, message, mapping, delivery)
+def _translate(
+    profiles: Mapping[str, tuple[PartnerProfile, FieldSelection]], inbound: InboundMessage
+) -> Translated | Rejection:
+    if inbound.partner.id not in profiles:
+        return reject(Issue("MSH", "forbidden", "no mapping of HL7 v2 is agreed with this partner"))
+    profile, selection = profiles[inbound.partner.id]
+    parsed = message_of(inbound, profile, selection)
+    if isinstance(parsed, Rejection):
+        return parsed
+    header, message = parsed
+    return referral.translated(header, message, profile, inbound)

@@ -3,34 +3,36 @@
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
-from services.intake.translators.contract import Fault
 from services.intake.translators.hl7v2.segments import Reading, Repetition
+from services.intake.translators.translator import Issue
 
 _STAMP = re.compile(
     r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,4})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
 )
 
 
-def day(found: Repetition | None, component: int = 1) -> date | None:
+def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
     """The day that a date or time names, as written; none for a partial one. One that cannot be is a fault."""
-    said = found.text(component) if found else None
-    if found is None or said is None:
+    text = repetition.text(component) if repetition else None
+    if repetition is None or text is None:
         return None
-    return _day(said, found.place if component == 1 else f"{found.place}.{component}", found.reading)
+    return _parse_date(
+        text, repetition.place if component == 1 else f"{repetition.place}.{component}", repetition.reading
+    )
 
 
-def _day(said: str, place: str, reading: Reading) -> date | None:
-    whole = parsed(said)
+def _parse_date(text: str, place: str, reading: Reading) -> date | None:
+    whole = parse_timestamp(text)
     if whole is None:
-        reading.faults.append(
-            Fault(place, "value", "must be a date such as 20261105, or 20261105093000+0000 with a time")
+        reading.issues.append(
+            Issue(place, "value", "must be a date such as 20261105, or 20261105093000+0000 with a time")
         )
-    return whole.date() if whole and len(re.split("[.+-]", said)[0]) >= 8 else None
+    return whole.date() if whole and len(re.split("[.+-]", text)[0]) >= 8 else None
 
 
-def parsed(said: str) -> datetime | None:
+def parse_timestamp(text: str) -> datetime | None:
     """A date or time as written, its missing parts the least possible; none for what is none, or of a far century."""
-    match = _STAMP.fullmatch(said)
+    match = _STAMP.fullmatch(text)
     if match is None or not 1880 <= int(match[1]) < 2200:
         return None
     year, month, day_, hour, minute, second = (int(match[n] or least) for n, least in enumerate((0, 1, 1, 0, 0, 0), 1))
@@ -40,10 +42,10 @@ def parsed(said: str) -> datetime | None:
         return None
 
 
-def moment(said: str) -> datetime | None:
+def parse_instant(text: str) -> datetime | None:
     """A time to the second in UTC. Without an offset it is Europe/London's; none in the hour that London has twice, because
     which of the two is meant cannot be told, and for a coarser time or none at all."""
-    match = _STAMP.fullmatch(said)
+    match = _STAMP.fullmatch(text)
     if match is None or match[6] is None:
         return None
     try:
@@ -54,9 +56,9 @@ def moment(said: str) -> datetime | None:
         return None
 
 
-def _offset(given: str) -> timedelta:
-    minutes = int(given[1:3]) * 60 + int(given[3:5])
-    return timedelta(minutes=-minutes if given[0] == "-" else minutes)
+def _offset(offset: str) -> timedelta:
+    minutes = int(offset[1:3]) * 60 + int(offset[3:5])
+    return timedelta(minutes=-minutes if offset[0] == "-" else minutes)
 
 
 def _london(local: datetime) -> timedelta | None:

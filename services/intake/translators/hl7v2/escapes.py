@@ -12,19 +12,21 @@ UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters but tab and line ends, and lone surrogates: no text may hold them."""
 
 
-def unescaped(text: str, escape: str, means: Mapping[str, str], encoding: str) -> str | None:
+def unescape(text: str, escape: str, means: Mapping[str, str], encoding: str) -> str | None:
     """The text with its escape sequences resolved; none where one is unknown or does not end, or a control character is in it.
 
     `means`: what F, S, T, R and E stand for in this message. Hexadecimal data is text in the message's encoding.
     """
     if escape in text:
         parts = text.split(escape)
-        said = [part if index % 2 == 0 else _meaning(part, means) for index, part in enumerate(parts)]
-        if len(parts) % 2 == 0 or None in said:
+        resolved = [part if index % 2 == 0 else _meaning(part, means) for index, part in enumerate(parts)]
+        if len(parts) % 2 == 0 or None in resolved:
             return None
         try:
             # As bytes, because a character may be escaped byte by byte.
-            text = b"".join(p if isinstance(p, bytes) else (p or "").encode(encoding) for p in said).decode(encoding)
+            text = b"".join(p if isinstance(p, bytes) else (p or "").encode(encoding) for p in resolved).decode(
+                encoding
+            )
         except UnicodeDecodeError:
             return None
     return None if UNFIT.search(text) else text.replace("\r\n", "\n").replace("\r", "\n")
@@ -37,5 +39,5 @@ def _meaning(sequence: str, means: Mapping[str, str]) -> str | bytes | None:
         return _SIMPLE[sequence]
     if command := _COMMAND.fullmatch(sequence):
         return {"sp": "\n", "sk": " "}.get(command[1], "")
-    found = _HEX.fullmatch(sequence)
-    return bytes.fromhex(found[1]) if found else None
+    match = _HEX.fullmatch(sequence)
+    return bytes.fromhex(match[1]) if match else None

@@ -44,8 +44,8 @@ def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
     if line is None:
         return None
     separator = chr(line[3])
-    said = _fields(line.decode("latin-1"), separator)
-    encoding = codec(_component(said, 17, 0), default_of(body, default_encoding)) or "latin-1"
+    fields = _fields(line.decode("latin-1"), separator)
+    encoding = codec(_component(fields, 17, 0), default_of(body, default_encoding)) or "latin-1"
     return _header(_fields(line.decode(encoding, "replace"), separator), separator)
 
 
@@ -56,8 +56,8 @@ def default_of(body: bytes, default_encoding: str) -> str:
 
 def begins(body: bytes) -> int:
     """Where MSH begins, behind blank lines and a byte order mark; 0 where there is none."""
-    found = _BEGINNING.match(body)
-    return found.end() if found else 0
+    match = _BEGINNING.match(body)
+    return match.end() if match else 0
 
 
 def msh_of(body: bytes) -> bytes | None:
@@ -86,10 +86,10 @@ def codec(character_set: str, default_encoding: str) -> str | None:
         return default_encoding
     if plain in ("UNICODE UTF 8", "UTF 8", "UTF8", "UNICODE"):
         return "utf-8"
-    found = re.fullmatch(r"(?:ISO ?)?(?:IR ?)?8859[/ ]?(\d{1,2})", plain)
-    if found is None or int(found[1]) not in (*range(1, 12), *range(13, 17)):
+    match = re.fullmatch(r"(?:ISO ?)?(?:IR ?)?8859[/ ]?(\d{1,2})", plain)
+    if match is None or int(match[1]) not in (*range(1, 12), *range(13, 17)):
         return None
-    return "windows-1252" if found[1] == "1" else f"iso8859-{int(found[1])}"
+    return "windows-1252" if match[1] == "1" else f"iso8859-{int(match[1])}"
 
 
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))

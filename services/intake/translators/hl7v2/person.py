@@ -7,32 +7,32 @@ from typing import Any
 
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators.contract import Fault, once, postcode, unnamed
-from services.intake.translators.hl7v2 import places
-from services.intake.translators.hl7v2.dates import day
-from services.intake.translators.hl7v2.mapping import Mapping, fold
-from services.intake.translators.hl7v2.segments import Message, Repetition, Segment
+from services.intake.translators.hl7v2 import field_paths
+from services.intake.translators.hl7v2.dates import read_date
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
+from services.intake.translators.translator import Issue, drop_empty, postcode, unique
 
-OURS = "https://lightbulb.example.org/"
-AS_SENT = OURS + "Id/nhs-number-as-sent"
+LIGHTBULB_BASE = "https://lightbulb.example.org/"
+AS_SENT = LIGHTBULB_BASE + "Id/nhs-number-as-sent"
 """System of a number that fails its check: HL7 accepts it, because a refusal would hold up a trust's queue."""
 
 Content = dict[str, Any]
 
 
-def person(message: Message, mapping: Mapping, received_at: datetime, *, homeless: bool) -> Content:
+def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, *, homeless: bool) -> Content:
     """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
     telecom = [*message.repetitions("PID", 13), *message.repetitions("PID", 14)]
-    return unnamed(
+    return drop_empty(
         {
-            **_ids(message, mapping),
+            **_ids(message, profile),
             **_name(message),
             "birth_date": _birth_date(message, received_at),
-            "gender": _sex(message, mapping),
-            "address": _address(message, mapping, homeless),
+            "gender": _sex(message, profile),
+            "address": _address(message, profile, homeless),
             "phone": phone(telecom),
             "email": _email(telecom),
-            "language": _language(message, mapping),
+            "language": _language(message, profile),
         }
     )
 
@@ -40,15 +40,15 @@ def person(message: Message, mapping: Mapping, received_at: datetime, *, homeles
 # ---- identifiers ----------------------------------------------------------------------------------------------------
 
 
-def _ids(message: Message, mapping: Mapping) -> Content:
+def _ids(message: Hl7Message, profile: PartnerProfile) -> Content:
     """PID-3: the repetition whose type says so is the NHS number; the others are the sender's own identifiers."""
-    given = [(one, value) for one in message.repetitions("PID", 3) if (value := one.text())]
-    national = [(one, value) for one, value in given if mapping.is_one(mapping.nhs_types, one.text(5))]
-    local = [_local_id(one, value, mapping) for one, value in given if (one, value) not in national]
-    numbers = once([nhs_number.normalise(value) for _, value in national])
+    identifiers = [(one, value) for one in message.repetitions("PID", 3) if (value := one.text())]
+    national = [(one, value) for one, value in identifiers if profile.is_one(profile.nhs_types, one.text(5))]
+    local = [_local_id(one, value, profile) for one, value in identifiers if (one, value) not in national]
+    numbers = unique([nhs_number.normalise(value) for _, value in national])
     if len(numbers) > 1:
-        fault = Fault(national[1][0].place, "invariant", "is another NHS number than the one before it")
-        message.reading.faults.append(fault)
+        issue = Issue(national[1][0].place, "invariant", "is another NHS number than the one before it")
+        message.reading.issues.append(issue)
     number = numbers[0] if numbers else None
     if number is not None and not nhs_number.is_valid(number):
         local.append({"system": AS_SENT, "value": number})
@@ -56,19 +56,19 @@ def _ids(message: Message, mapping: Mapping) -> Content:
     return {"nhs_number": number, "local_ids": local, "nhs_number_status": _status(message)}
 
 
-def _local_id(one: Repetition, value: str, mapping: Mapping) -> Content:
+def _local_id(one: Repetition, value: str, profile: PartnerProfile) -> Content:
     kinds = [fold(kind) for kind in (one.text(5), one.text(4)) if kind]
-    named = next((mapping.id_systems[kind] for kind in kinds if kind in mapping.id_systems), None)
-    return {"system": named or f"{OURS}Id/{mapping.partner}", "value": value}
+    named = next((profile.id_systems[kind] for kind in kinds if kind in profile.id_systems), None)
+    return {"system": named or f"{LIGHTBULB_BASE}Id/{profile.partner}", "value": value}
 
 
 _STATUS = re.compile(r"(?:NSTS)?(0[1-8])", re.IGNORECASE)
 
 
-def _status(message: Message) -> VerificationStatus:
+def _status(message: Hl7Message) -> VerificationStatus:
     """PID-32 as UK senders use it: the tracing status of the NHS number (NSTS01 to NSTS08); never assumed."""
-    found = (_STATUS.fullmatch(said) for _, said in places.texts(message, "PID-32"))
-    return next((VerificationStatus(match[1]) for match in found if match), VerificationStatus.NOT_STATED)
+    matches = (_STATUS.fullmatch(text) for _, text in field_paths.texts(message, "PID-32"))
+    return next((VerificationStatus(match[1]) for match in matches if match), VerificationStatus.NOT_STATED)
 
 
 # ---- name, birth, sex, language -------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ _NOT_THEIRS = ("A", "M", "S", "N", "B", "T", "K", "I", "P", "C")
 """Name types (table 0200) that are no legal or current name: alias, maiden, pseudonym, nickname, at birth and so on."""
 
 
-def _name(message: Message) -> Content:
+def _name(message: Hl7Message) -> Content:
     names = message.repetitions("PID", 5)
     legal = [one for one in names if one.text(7) in ("L", "D")]
     current = [one for one in names if one.text(7) not in _NOT_THEIRS]
@@ -87,17 +87,17 @@ def _name(message: Message) -> Content:
     if chosen is None or family is None:
         place = f"{chosen.place}.1" if chosen else "PID-5"
         if message.all("PID"):
-            message.reading.faults.append(Fault(place, "required", "a name with a family name is required"))
+            message.reading.issues.append(Issue(place, "required", "a name with a family name is required"))
         return {}
-    given = [chosen.text(2), *(chosen.text(3) or "").split()]
-    return {"family_name": family, "given_names": [one for one in given if one], "title": chosen.text(5)}
+    forenames = [chosen.text(2), *(chosen.text(3) or "").split()]
+    return {"family_name": family, "given_names": [one for one in forenames if one], "title": chosen.text(5)}
 
 
-def _birth_date(message: Message, received_at: datetime) -> Any:
-    found = message.first("PID", 7)
-    born = day(found)
-    if found and born and born > received_at.date():
-        message.reading.faults.append(Fault(found.place, "value", "is in the future"))
+def _birth_date(message: Hl7Message, received_at: datetime) -> Any:
+    repetition = message.first("PID", 7)
+    born = read_date(repetition)
+    if repetition and born and born > received_at.date():
+        message.reading.issues.append(Issue(repetition.place, "value", "is in the future"))
     return born
 
 
@@ -114,16 +114,16 @@ _SEXES = {
 """NHS Data Dictionary (0 not known, 9 not specified) and table 0001, in small letters."""
 
 
-def _sex(message: Message, mapping: Mapping) -> str | None:
+def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Unknown for a code that nobody knows: it decides nothing here."""
-    said = message.text("PID", 8)
-    return mapping.sex_codes.get(fold(said)) or _SEXES.get(fold(said), "unknown") if said else None
+    code = message.text("PID", 8)
+    return profile.sex_codes.get(fold(code)) or _SEXES.get(fold(code), "unknown") if code else None
 
 
-def _language(message: Message, mapping: Mapping) -> str | None:
-    found = message.first("PID", 15)
-    code = found.text() if found else None
-    return (mapping.language_codes.get(fold(code)) if code else None) or (found and found.text(2)) or code
+def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
+    repetition = message.first("PID", 15)
+    code = repetition.text() if repetition else None
+    return (profile.language_codes.get(fold(code)) if code else None) or (repetition and repetition.text(2)) or code
 
 
 # ---- address and telephone ------------------------------------------------------------------------------------------
@@ -133,23 +133,23 @@ _NO_HOMES = ("B", "O", "BA", "N", "BDL", "F", "BR", "RH", "BI")
 """Address types (table 0190) where nobody lives, or lived at another time."""
 
 
-def _address(message: Message, mapping: Mapping, homeless: bool) -> Content | None:
+def _address(message: Hl7Message, profile: PartnerProfile, homeless: bool) -> Content | None:
     """The home, else an address of no type, else the temporary one: where they are for now is better than nothing."""
-    given = [one for one in message.repetitions("PID", 11) if not mapping.is_one(_NO_HOMES, one.text(7))]
-    given.sort(key=lambda one: _rank(one, mapping))
+    addresses = [one for one in message.repetitions("PID", 11) if not profile.is_one(_NO_HOMES, one.text(7))]
+    addresses.sort(key=lambda one: _rank(one, profile))
     return next(
-        (read for one in given if (read := _read_address(one, homeless))),
+        (read for one in addresses if (read := _read_address(one, homeless))),
         {"no_fixed_abode": True} if homeless else None,
     )
 
 
-def _rank(one: Repetition, mapping: Mapping) -> int:
+def _rank(one: Repetition, profile: PartnerProfile) -> int:
     kind = one.text(7)
     return (
         0
-        if mapping.is_one(mapping.home_addresses, kind)
+        if profile.is_one(profile.home_addresses, kind)
         else 2
-        if mapping.is_one(mapping.temporary_addresses, kind)
+        if profile.is_one(profile.temporary_addresses, kind)
         else 1
     )
 
@@ -157,9 +157,9 @@ def _rank(one: Repetition, mapping: Mapping) -> int:
 def _read_address(one: Repetition, homeless: bool) -> Content:
     code = postcode(one.text(5))
     lines = [text for text in (one.text(n) for n in (1, 2, 3, 4)) if text]
-    said = any(fold(text) in ("nofixedabode", "nfa", "nofixedaddress") for text in lines)
-    none = said or (code or "").startswith("ZZ99") or (homeless and code is None)
-    return unnamed({"lines": lines, "postcode": code, "no_fixed_abode": none or None})
+    no_fixed_abode = any(fold(text) in ("nofixedabode", "nfa", "nofixedaddress") for text in lines)
+    none = no_fixed_abode or (code or "").startswith("ZZ99") or (homeless and code is None)
+    return drop_empty({"lines": lines, "postcode": code, "no_fixed_abode": none or None})
 
 
 def phone(telecom: Iterable[Repetition]) -> str | None:
@@ -175,8 +175,8 @@ def phone(telecom: Iterable[Repetition]) -> str | None:
 
 
 def _email(telecom: Iterable[Repetition]) -> str | None:
-    found = (said for one in telecom for n in (4, 1) if (said := one.text(n)))
-    return next((said for said in found if "@" in said), None)
+    values = (value for one in telecom for n in (4, 1) if (value := one.text(n)))
+    return next((value for value in values if "@" in value), None)
 
 
 # ---- beside them ----------------------------------------------------------------------------------------------------
@@ -186,18 +186,18 @@ _PRACTICE = re.compile(r"(?!V8199[789])[A-Z][0-9]{5}")
 """The ODS code of a GP practice; V81997 to V81999 say that there is none."""
 
 
-def registered_practice(message: Message, mapping: Mapping) -> Content | None:
+def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content | None:
     """The practice of PD1-3, or where the partner writes it."""
-    said = (text.upper() for place in mapping.practice.ods for _, text in places.texts(message, place))
-    ods = next((code for code in said if _PRACTICE.fullmatch(code)), None)
-    name = places.text(message, mapping.practice.name) if mapping.practice.name else None
-    return unnamed({"ods": ods, "name": name}) or None
+    codes = (text.upper() for place in profile.practice.ods for _, text in field_paths.texts(message, place))
+    ods = next((code for code in codes if _PRACTICE.fullmatch(code)), None)
+    name = field_paths.text(message, profile.practice.name) if profile.practice.name else None
+    return drop_empty({"ods": ods, "name": name}) or None
 
 
-def contacts(message: Message, mapping: Mapping) -> list[Content]:
+def contacts(message: Hl7Message, profile: PartnerProfile) -> list[Content]:
     """Next of kin, and the GP by name: whom a hub may want to reach."""
     kin = [
-        unnamed(
+        drop_empty(
             {
                 "name": full_name(next(iter(one.all(2)), None)),
                 "relationship": _relationship(one),
@@ -206,7 +206,7 @@ def contacts(message: Message, mapping: Mapping) -> list[Content]:
         )
         for one in message.all("NK1")
     ]
-    gp = _gp(message, mapping)
+    gp = _gp(message, profile)
     return [one for one in (*kin, {"name": gp, "relationship": "GP"} if gp else {}) if one]
 
 
@@ -233,12 +233,12 @@ def _relationship(kin: Segment) -> str | None:
     return kin.text(3, 2) or (_RELATIONSHIPS.get(fold(code), code) if code else None)
 
 
-def _gp(message: Message, mapping: Mapping) -> str | None:
+def _gp(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """PD1-4 or where the partner writes it, or a ROL whose role is primary care provider (PP)."""
-    name, number, _ = places.split(mapping.practice.gp)
+    name, number, _ = field_paths.split(profile.practice.gp)
     providers = [one for role in message.all("ROL") if role.text(3) == "PP" for one in role.all(4)]
-    found = (full_professional(one) for one in [*message.repetitions(name, number), *providers])
-    return next((said for said in found if said), None)
+    candidates = (full_professional(one) for one in [*message.repetitions(name, number), *providers])
+    return next((candidate for candidate in candidates if candidate), None)
 
 
 def full_name(one: Repetition | None) -> str | None:

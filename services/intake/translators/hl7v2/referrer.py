@@ -3,12 +3,12 @@
 import re
 from typing import Any
 
-from services.intake.translators.contract import unnamed
-from services.intake.translators.hl7v2 import places
-from services.intake.translators.hl7v2.mapping import Mapping, fold
+from services.intake.translators.hl7v2 import field_paths
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.person import full_name, phone
-from services.intake.translators.hl7v2.segments import Message, Segment
-from services.partners import Partner
+from services.intake.translators.hl7v2.segments import Hl7Message, Segment
+from services.intake.translators.translator import drop_empty
+from services.reference.partners import Partner
 
 SYSTEMS = {
     "gmc": "https://fhir.hl7.org.uk/Id/gmc-number",
@@ -21,39 +21,39 @@ SYSTEMS = {
 _ODS = re.compile(r"[A-Z0-9]{3,10}")
 
 
-def referred_by(message: Message, mapping: Mapping, partner: Partner) -> dict[str, Any]:
+def referred_by(message: Hl7Message, profile: PartnerProfile, partner: Partner) -> dict[str, Any]:
     """The referrer. A message may name another organisation only where the partner speaks for it: feedback goes there."""
-    asked = next((one for one in message.all("PRD") if _refers(one, mapping)), None)
-    named = _organisation(asked, mapping, partner) if asked else None
-    return unnamed(
+    provider = next((one for one in message.all("PRD") if _refers(one, profile)), None)
+    named = _organisation(provider, profile, partner) if provider else None
+    return drop_empty(
         {
             "kind": partner.kind,
             "organisation": {"ods": named} if named else partner.organisation.model_dump(exclude_none=True),
-            "name": full_name(asked.first(2)) if asked else None,
-            "identifier": _identifier(asked, mapping) if asked else None,
-            "phone": phone(asked.all(5)) if asked else None,
+            "name": full_name(provider.first(2)) if provider else None,
+            "identifier": _identifier(provider, profile) if provider else None,
+            "phone": phone(provider.all(5)) if provider else None,
         }
     )
 
 
-def _refers(provider: Segment, mapping: Mapping) -> bool:
-    return any(mapping.is_one(mapping.referrer.roles, role.text()) for role in provider.all(1))
+def _refers(provider: Segment, profile: PartnerProfile) -> bool:
+    return any(profile.is_one(profile.referrer.roles, role.text()) for role in provider.all(1))
 
 
-def _organisation(asked: Segment, mapping: Mapping, partner: Partner) -> str | None:
-    if mapping.referrer.organisation is None:
+def _organisation(provider: Segment, profile: PartnerProfile, partner: Partner) -> str | None:
+    if profile.referrer.organisation is None:
         return None
-    _, number, component = places.split(mapping.referrer.organisation)
-    said = asked.text(number, component)
-    code = said.upper() if said else None
+    _, number, component = field_paths.split(profile.referrer.organisation)
+    value = provider.text(number, component)
+    code = value.upper() if value else None
     is_another = code is not None and code != partner.ods and _ODS.fullmatch(code) is not None
     return code if is_another and partner.may_act_for(code) else None
 
 
-def _identifier(asked: Segment, mapping: Mapping) -> dict[str, Any] | None:
-    for one in asked.all(7):
+def _identifier(provider: Segment, profile: PartnerProfile) -> dict[str, Any] | None:
+    for one in provider.all(7):
         kind, value = one.text(2), one.text()
         if value:
-            system = {**SYSTEMS, **mapping.referrer.systems}.get(fold(kind)) if kind else None
-            return unnamed({"system": system, "value": value})
+            system = {**SYSTEMS, **profile.referrer.systems}.get(fold(kind)) if kind else None
+            return drop_empty({"system": system, "value": value})
     return None

@@ -13,11 +13,11 @@ from functools import cached_property
 import hl7
 
 from services.intake import limits
-from services.intake.translators.contract import Fault
-from services.intake.translators.hl7v2.escapes import unescaped
+from services.intake.translators.hl7v2.escapes import unescape
 from services.intake.translators.hl7v2.header import Header
+from services.intake.translators.translator import Issue
 
-Wanted = Mapping[str, tuple[int, ...]]
+FieldSelection = Mapping[str, tuple[int, ...]]
 """The fields that are read, by segment."""
 
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
@@ -30,19 +30,19 @@ class Reading:
 
     separators: "Separators"
     encoding: str
-    faults: list[Fault] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
 
     def text(self, raw: str, place: str) -> str | None:
         """An escaped text; none where it is not given. What cannot be resolved is a fault."""
         if raw.isprintable() and self.separators.escape not in raw:
-            found = raw.strip()
-            return found if found not in ("", '""') else None
+            stripped = raw.strip()
+            return stripped if stripped not in ("", '""') else None
         if raw.strip() in ("", '""'):
             return None
-        resolved = unescaped(raw, self.separators.escape, self.separators.meanings, self.encoding)
+        resolved = unescape(raw, self.separators.escape, self.separators.meanings, self.encoding)
         if resolved is None:
-            self.faults.append(
-                Fault(place, "invalid", "holds an escape sequence or a control character that is not valid")
+            self.issues.append(
+                Issue(place, "invalid", "holds an escape sequence or a control character that is not valid")
             )
         return resolved.strip() or None if resolved else None
 
@@ -60,8 +60,8 @@ class Repetition:
         """A component on one line; none where it is not given."""
         if component > len(self.parts):
             return None
-        found = self.reading.text(self.parts[component - 1], f"{self.place}.{component}")
-        return " ".join(found.split()) or None if found else None
+        value = self.reading.text(self.parts[component - 1], f"{self.place}.{component}")
+        return " ".join(value.split()) or None if value else None
 
     def prose(self) -> str | None:
         """All of it, as a text that may have lines: where a sender forgot to escape a separator, nothing is cut off."""
@@ -86,8 +86,8 @@ class Segment:
 
     def text(self, number: int, component: int = 1) -> str | None:
         """A component of the first repetition, on one line."""
-        found = self.first(number)
-        return found.text(component) if found else None
+        repetition = self.first(number)
+        return repetition.text(component) if repetition else None
 
 
 @dataclass(frozen=True)
@@ -111,19 +111,23 @@ class Separators:
         }
 
 
-def separators(header: Header) -> Separators | Fault:
+def separators(header: Header) -> Separators | Issue:
     """The separators of a message; a fault where two are equal, or one could be part of a text."""
-    given = header.encoding_characters
-    whole = header.field_separator + (given + "^~\\&"[len(given) :])[:4]
-    if not 1 <= len(given) <= 5 or len(set(whole)) != 5 or any(c.isalnum() or not "!" <= c <= "~" for c in whole):
-        return Fault(
+    encoding_characters = header.encoding_characters
+    whole = header.field_separator + (encoding_characters + "^~\\&"[len(encoding_characters) :])[:4]
+    if (
+        not 1 <= len(encoding_characters) <= 5
+        or len(set(whole)) != 5
+        or any(c.isalnum() or not "!" <= c <= "~" for c in whole)
+    ):
+        return Issue(
             "MSH-2", "invalid", "five different characters, neither letters nor digits, separate: such as |^~\\&"
         )
     return Separators(*whole)
 
 
 @dataclass(frozen=True)
-class Message:
+class Hl7Message:
     """A whole message, by segments. `left`: names of those that nothing is read from, in order."""
 
     segments: tuple[Segment, ...]
@@ -144,60 +148,62 @@ class Message:
 
     def text(self, name: str, number: int, component: int = 1) -> str | None:
         """A component of the first repetition that is given."""
-        found = self.first(name, number)
-        return found.text(component) if found else None
+        repetition = self.first(name, number)
+        return repetition.text(component) if repetition else None
 
 
-def read(text: str, reading: Reading, wanted: Wanted) -> Message | Fault:
+def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message | Issue:
     """The segments of a text that begins with MSH; a fault where a line is none, or where there is more than is taken."""
     lines = _lines(text, reading.separators.field)
-    if isinstance(lines, Fault):
+    if isinstance(lines, Issue):
         return lines
     by = reading.separators.field
     # MSH-1 is the separator itself, so that MSH-3 is the third field as in any other segment.
     split = [("MSH", ["MSH", by, *lines[0].split(by)[1:]]), *((line[:3], line.split(by)) for line in lines[1:])]
-    kept = [(name, _given(fields, wanted[name])) for name, fields in split if name in wanted]
-    parsed = _parsed([text for _, given in kept for _, text in given], reading.separators)
-    if isinstance(parsed, Fault):
+    selected = [(name, _select(fields, selection[name])) for name, fields in split if name in selection]
+    parsed = _parsed([text for _, raw_fields in selected for _, text in raw_fields], reading.separators)
+    if isinstance(parsed, Issue):
         return parsed
-    segments, counted = [], Counter[str]()
-    for name, given in kept:
-        counted[name] += 1
-        place = name if counted[name] == 1 else f"{name}[{counted[name]}]"
-        fields = {number: _repetitions(text, parsed.get(text), f"{place}-{number}", reading) for number, text in given}
+    segments, counts = [], Counter[str]()
+    for name, raw_fields in selected:
+        counts[name] += 1
+        place = name if counts[name] == 1 else f"{name}[{counts[name]}]"
+        fields = {
+            number: _repetitions(text, parsed.get(text), f"{place}-{number}", reading) for number, text in raw_fields
+        }
         segments.append(Segment(name, place, fields))
-    return Message(tuple(segments), tuple(name for name, _ in split if name not in wanted), reading)
+    return Hl7Message(tuple(segments), tuple(name for name, _ in split if name not in selection), reading)
 
 
-def _lines(text: str, separator: str) -> list[str] | Fault:
+def _lines(text: str, separator: str) -> list[str] | Issue:
     """The lines of a message. A line feed within a text, where segments end with a carriage return, belongs to the text."""
-    found: list[str] = []
+    lines: list[str] = []
     ended = ends = ""
     for match in _LINE.finditer(text):
         line = match[1]
         if _NAME.fullmatch(line[:3]) and (line[3:4] in ("", separator) or not line[3:].strip()):
-            if len(found) == limits.HL7_SEGMENTS:
-                return Fault("message", "too-long", f"more than {limits.HL7_SEGMENTS} segments are not taken")
-            found.append(line)
+            if len(lines) == limits.HL7_SEGMENTS:
+                return Issue("message", "too-long", f"more than {limits.HL7_SEGMENTS} segments are not taken")
+            lines.append(line)
             ends = ends or match[2]
-        elif line.strip() and ended == "\n" and ends == "\r" and found:
-            found[-1] += "\n" + line
+        elif line.strip() and ended == "\n" and ends == "\r" and lines:
+            lines[-1] += "\n" + line
         elif line.strip():
-            return Fault(f"segment {len(found) + 1}", "invalid", "does not begin with the name of a segment")
+            return Issue(f"segment {len(lines) + 1}", "invalid", "does not begin with the name of a segment")
         ended = match[2]
-    return found
+    return lines
 
 
-def _given(fields: list[str], wanted: tuple[int, ...]) -> list[tuple[int, str]]:
-    return [(n, fields[n]) for n in wanted if n < len(fields) and fields[n] and not fields[n].isspace()]
+def _select(fields: list[str], numbers: tuple[int, ...]) -> list[tuple[int, str]]:
+    return [(n, fields[n]) for n in numbers if n < len(fields) and fields[n] and not fields[n].isspace()]
 
 
-def _parsed(given: list[str], by: Separators) -> dict[str, hl7.Field] | Fault:
+def _parsed(texts: list[str], by: Separators) -> dict[str, hl7.Field] | Issue:
     """What the package makes of each field that has parts. All of them go to it as one segment."""
     inner = (by.repetition, by.component, by.subcomponent)
-    parted = list(dict.fromkeys(text for text in given if any(mark in text for mark in inner)))
+    parted = list(dict.fromkeys(text for text in texts if any(mark in text for mark in inner)))
     if sum(text.count(mark) for text in parted for mark in inner) > limits.HL7_PARTS:
-        return Fault("message", "too-long", f"more than {limits.HL7_PARTS} repetitions and components are not taken")
+        return Issue("message", "too-long", f"more than {limits.HL7_PARTS} repetitions and components are not taken")
     characters = by.component + by.repetition + by.escape + by.subcomponent
     tree = hl7.parse(f"MSH{by.field}{characters}{by.field}\r" + by.field.join(["ANY", *parted]) + by.field)
     return dict(zip(parted, tree[1][1:], strict=False))
@@ -206,13 +212,13 @@ def _parsed(given: list[str], by: Separators) -> dict[str, hl7.Field] | Fault:
 def _repetitions(text: str, parsed: hl7.Field | None, place: str, reading: Reading) -> tuple[Repetition, ...]:
     if parsed is None:
         return (Repetition(place, text, (text,), reading),) if text.strip() != '""' else ()
-    found = []
+    repetitions = []
     for index, one in enumerate(parsed, 1):
         whole = text if len(parsed) == 1 else str(one)
         if whole.strip() not in ("", '""'):
             at = place if index == 1 else f"{place}({index})"
-            found.append(Repetition(at, whole, tuple(map(_first, one)), reading))
-    return tuple(found)
+            repetitions.append(Repetition(at, whole, tuple(map(_first, one)), reading))
+    return tuple(repetitions)
 
 
 def _first(component: hl7.Component | str) -> str:

@@ -1,0 +1,298 @@
+"""Referrals a second from POST to feedback, with FHIR conformance on and off, and the CPU that each process spent on it.
+
+For each of the two: (i) until the practice has heard which hub, with no hub working; (ii) until it has heard `completed`, with
+simulated hubs answering over Kafka. Everything runs on this machine and shares its cores with the load.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from bench import baseline
+from infra.local import installation
+from infra.local.embedded import ports_and_secrets
+from infra.local.installation import Installation, Plan
+from services.reference import directory
+from services.runtime.settings import CHECKOUT
+
+PRACTICE = "gp-alder-lane"
+FEEDBACK_TIMEOUT_SECONDS = 240.0
+console = Console(width=120)
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """One run: what was sent, what was heard, and the CPU seconds of each process by name."""
+
+    name: str
+    posts: Sequence[dict[str, Any]]
+    inbox_lines: Sequence[dict[str, Any]]
+    final_type: str
+    seconds: float
+    cpu: dict[str, float]
+
+    @property
+    def count(self) -> int:
+        return len(self.posts)
+
+    def completion_times(self) -> dict[str, float]:
+        """When each referral's last awaited word came, by correlation id."""
+        return {
+            line["correlation_id"]: _time(line)
+            for line in self.inbox_lines
+            if line.get("feedback_type") == self.final_type
+        }
+
+    def lost(self) -> int:
+        return len({post["id"] for post in self.posts} - self.completion_times().keys())
+
+    def repeated(self) -> int:
+        deliveries = Counter(
+            (line["correlation_id"], line["bundle_id"]) for line in self.inbox_lines if "bundle_id" in line
+        )
+        repeats = sum(1 for line in self.inbox_lines if line.get("duplicate"))
+        return repeats + sum(times - 1 for times in deliveries.values())
+
+
+def _time(line: dict[str, Any]) -> float:
+    return datetime.fromisoformat(line["at"]).timestamp()
+
+
+@contextmanager
+def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, Path]]:
+    """An installation whose practice is checked as told, and the practice's own system: (installation, inbox, token file)."""
+    [port] = ports_and_secrets.free_ports(1)
+    folder = _directory(work, conformance)
+    urls = {PRACTICE: f"http://{ports_and_secrets.HOST}:{port}/"}
+    plan = Plan(
+        work / "data",
+        ephemeral=True,
+        feedback_urls=urls,
+        directory=folder,
+        environment={"LIGHTBULB_LOG_LEVEL": "WARNING", "LIGHTBULB_MESSAGES_PER_SECOND": "100000"},
+    )
+    running = installation.start(plan)
+    inbox = work / "gp.jsonl"
+    token = work / "token"
+    token.write_text(running.addresses["partners"][PRACTICE]["token"])
+    try:
+        gp = [
+            sys.executable,
+            str(CHECKOUT / "infra/partner_simulators/gp_system.py"),
+            "--fast",
+            "--port",
+            str(port),
+            "--inbox",
+            str(inbox),
+        ]
+        running.start_process("gp-system", [*gp, "--token-file", str(work / "data" / f"feedback-token-{PRACTICE}")])
+        yield running, inbox, token
+    finally:
+        running.stop()
+
+
+def _directory(work: Path, conformance: str) -> Path:
+    """The reviewed directory with one change: how the practice's messages are checked."""
+    folder = work / "directory"
+    shutil.copytree(installation.DIRECTORY, folder)
+    data = yaml.safe_load((folder / "partners.yaml").read_text())
+    next(partner for partner in data["partners"] if partner["id"] == PRACTICE)["conformance"] = conformance
+    (folder / "partners.yaml").write_text(yaml.safe_dump(data))
+    return folder
+
+
+def _start_hubs(running: Installation) -> None:
+    hubs = [word for hub in directory.load(running.plan.directory).hubs for word in ("--hub", hub.id)]
+    script = str(CHECKOUT / "infra/partner_simulators/hub.py")
+    running.start_process("hubs", [sys.executable, script, "--fast", "--kafka", running.addresses["kafka"], *hubs])
+
+
+def _measure(
+    running: Installation, inbox: Path, token: Path, args: argparse.Namespace, name: str, last: str
+) -> BenchmarkResult:
+    """Post, wait until the last word of each came, and say what it cost."""
+    before, offset, out = _cpu(running), inbox.stat().st_size if inbox.exists() else 0, inbox.with_name(f"{name}.jsonl")
+    options = {"--url": running.addresses["intake"], "--token-file": token, "--count": args.count, "--out": out}
+    options |= {"--connections": args.connections, "--run": f"{name} {time.time()}"}
+    load = subprocess.Popen(
+        [sys.executable, "-m", "bench.load", *(str(word) for pair in options.items() for word in pair)]
+    )
+    spent = _wait_for(load)
+    posts = [json.loads(line) for line in out.read_text().splitlines()]
+    inbox_lines = _wait_for_feedback(inbox, offset, {post["id"] for post in posts}, last)
+    after = _cpu(running)
+    ended = max((_time(line) for line in inbox_lines if line.get("feedback_type") == last), default=time.time())
+    first = min(post["at"] for post in posts)
+    cpu = {process: after[process] - before.get(process, 0.0) for process in after} | {"load": spent}
+    return BenchmarkResult(name, posts, inbox_lines, last, ended - first, cpu)
+
+
+def _wait_for(load: "subprocess.Popen[bytes]") -> float:
+    """CPU seconds of the load process, once it has ended."""
+    process, spent = psutil.Process(load.pid), 0.0
+    while load.poll() is None:
+        try:
+            times = process.cpu_times()
+            spent = times.user + times.system
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.05)
+    if load.wait() != 0:
+        raise SystemExit("the load could not be posted; see above")
+    return spent
+
+
+def _wait_for_feedback(inbox: Path, offset: int, ids: set[str], last: str) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + FEEDBACK_TIMEOUT_SECONDS
+    while True:
+        lines = _lines(inbox, offset)
+        if ids <= {line.get("correlation_id") for line in lines if line.get("feedback_type") == last}:
+            return lines
+        if time.monotonic() > deadline:
+            return lines
+        time.sleep(0.25)
+
+
+def _lines(inbox: Path, offset: int) -> list[dict[str, Any]]:
+    if not inbox.exists():
+        return []
+    with inbox.open() as file:
+        file.seek(offset)
+        whole, _, _ = file.read().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _cpu(running: Installation) -> dict[str, float]:
+    """CPU seconds so far, by process; a server's children are counted with it."""
+    own = {name: child.pid for name, child in running.supervisor.children.items()}
+    brokers = {
+        f"kafka {at}": broker.child.pid for at, broker in enumerate(running.parts.kafka.brokers, 1) if broker.child
+    }
+    servers = {"postgres": running.parts.postgres.child.pid, **brokers}
+    return {name: cpu_seconds(pid) for name, pid in {**own, **servers}.items()}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process and what it started; ended children are in the parent's own sum."""
+    process = psutil.Process(pid)
+    seconds = 0.0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            times = each.cpu_times()
+            seconds += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue
+    ended = process.cpu_times()
+    return seconds + ended.children_user + ended.children_system
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
+
+
+def _row(run: BenchmarkResult) -> tuple[str, ...]:
+    took = [post["took"] * 1000 for post in run.posts]
+    ends = run.completion_times()
+    loop = [(ends[post["id"]] - post["at"]) * 1000 for post in run.posts if post["id"] in ends]
+    posting = max(post["at"] + post["took"] for post in run.posts) - min(post["at"] for post in run.posts)
+    messages = sum(1 for line in run.inbox_lines if "bundle_id" in line)
+    return (
+        run.name,
+        f"{run.count / run.seconds:,.0f}",
+        f"{run.count / posting:,.0f}",
+        f"{messages / run.count:.1f}",
+        f"{_percentile(took, 0.5):.0f} / {_percentile(took, 0.99):.0f}",
+        f"{_percentile(loop, 0.5):.0f} / {_percentile(loop, 0.99):.0f}",
+        f"{run.lost()} / {run.repeated()}",
+    )
+
+
+def _show(runs: Sequence[BenchmarkResult]) -> None:
+    table = Table(title="Whole loop", title_justify="left")
+    columns = (
+        "run",
+        "referrals/s",
+        "POST only/s",
+        "feedbacks each",
+        "POST p50/p99 ms",
+        "loop p50/p99 ms",
+        "lost / repeated",
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for run in runs:
+        table.add_row(*_row(run))
+    console.print(table)
+    cost = Table(title="CPU microseconds a referral", title_justify="left")
+    cost.add_column("process")
+    for run in runs:
+        cost.add_column(run.name, justify="right")
+    for process in sorted({name for run in runs for name in run.cpu}):
+        cost.add_row(process, *(f"{run.cpu.get(process, 0.0) / run.count * 1e6:,.0f}" for run in runs))
+    cost.add_row("all", *(f"{sum(run.cpu.values()) / run.count * 1e6:,.0f}" for run in runs))
+    console.print(cost)
+
+
+def _runs(args: argparse.Namespace, conformance: str) -> list[BenchmarkResult]:
+    label = {"subset": "conformance off", "full": "conformance on"}[conformance]
+    with (
+        tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as work,
+        _system(Path(work), conformance) as (running, inbox, token),
+    ):
+        console.print(f"[dim]{label}: warming up[/dim]")
+        warm = argparse.Namespace(**{**vars(args), "count": min(300, args.count)})
+        _measure(running, inbox, token, warm, "warm", "home-hub")
+        console.print(f"[dim]{label}: (i) until each referrer has heard which hub[/dim]")
+        first = _measure(running, inbox, token, args, f"(i) {label}", "home-hub")
+        _start_hubs(running)
+        _wait_for_feedback(
+            inbox, 0, {line["correlation_id"] for line in first.inbox_lines if "correlation_id" in line}, "completed"
+        )
+        console.print(f"[dim]{label}: (ii) until each has heard completed[/dim]")
+        return [first, _measure(running, inbox, token, args, f"(ii) {label}", "completed")]
+
+
+def main() -> None:
+    """Exit code 1 if anything was lost or repeated."""
+    reader = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    reader.add_argument("--count", type=int, default=2000, help="referrals of each run (at most 20,000)")
+    reader.add_argument("--connections", type=int, default=64, help="connections that post (at most 128)")
+    args = reader.parse_args()
+    args.count, args.connections = min(args.count, 20_000), min(args.connections, 128)
+    console.print(
+        f"{args.count} referrals over {args.connections} connections, {psutil.cpu_count()} cores, shared with the load"
+    )
+    with tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as work:
+        machine = baseline.measure(Path(work), args.connections)
+    console.print(
+        f"This machine: a bare ASGI application answers {machine.bare_posts:,.0f} such POSTs/s; "
+        f"fhir.resources reads one message in {machine.check:,.0f} us"
+    )
+    runs = [run for conformance in ("subset", "full") for run in _runs(args, conformance)]
+    _show(runs)
+    console.print(
+        "Referrals/s of each run as a share of the bare POSTs/s, which holds on any machine better than they do:"
+    )
+    for run in runs:
+        console.print(f"  {run.name:24} {run.count / run.seconds / machine.bare_posts:6.1%}", highlight=False)
+    raise SystemExit(1 if any(run.lost() or run.repeated() for run in runs) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""A council's file of 100,000 rows: rows a second, the memory of intake meanwhile, and what its database keeps of it.
+
+python -m bench.councils --rows 100000
+
+Sent three times: all new, unchanged, and with one row in a hundred changed. Router and notifier stand still meanwhile, so that what
+is measured is intake: HTTP, translation, commits, the relay to Kafka.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+
+from bench.__main__ import cpu_seconds
+from infra.local import installation
+from infra.local.installation import Installation, Plan
+from schemas import nhs_number
+from services.reference import directory
+from services.runtime import database
+
+COUNCIL, PARTNER = "blaby", "council-blaby"
+TABLES = ("message", "referral", "outbox", "upload", "upload_part")
+console = Console(width=120)
+
+
+@dataclass(frozen=True)
+class UploadMeasurement:
+    """One upload. Memory in MiB, of intake: before, and the most meanwhile; `cpu` by process, in seconds; `kept` by table, in MiB
+    more than before."""
+
+    name: str
+    summary: dict[str, int]
+    megabytes: float
+    until_first: float
+    seconds: float
+    before: float
+    most: float
+    cpu: dict[str, float]
+    table_growth: dict[str, float]
+
+
+def rows(count: int, changed_every: int = 0) -> Iterator[str]:
+    """A file of the council's, row by row; with `changed_every`, each such row has another telephone number."""
+    from services.intake.translators import council_csv  # the mapping knows the header
+
+    services = directory.catalogue(installation.DIRECTORY)
+    mapping = council_csv.load(installation.DIRECTORY / "councils", services)[COUNCIL]
+    header = list(mapping.headers.values())
+    yield ",".join(header) + "\r\n"
+    for at, number in zip(range(count), _numbers(), strict=False):
+        changed = changed_every and at % changed_every == 0
+        row = {
+            "Case Ref": f"BDC/26/{at:06}",
+            "Last Changed": "04/11/2026 10:00" if changed else "03/11/2026 16:05",
+            "Case Status": "Open",
+            "Title": "Mrs",
+            "Surname": f"Surname{at % 5000}",
+            "First Names": "Any Name",
+            "DOB": f"{at % 28 + 1:02}/{at % 12 + 1:02}/{1930 + at % 40}",
+            "Sex": "F",
+            "NHS No": number,
+            "Address 1": f"{at % 200 + 1} Any Street",
+            "Address 4": "Narborough",
+            "Postcode": "LE19 2AR",
+            "Tel": f"0116 496 0{'9' if changed else '1'}{at % 100:02}",
+            "Needs": "DFG; GR",
+            "Notes": '"Stairs are too much.\nRing first, please."',
+            "Enquiry Date": "01/10/2026",
+            "DFG Cat": "A",
+            "OT Assessed": "12/10/2026",
+            "Consent Share": "Y",
+            "Officer": "Any Officer",
+        }
+        yield ",".join(row.get(column, "") for column in header) + "\r\n"
+
+
+def _numbers() -> Iterator[str]:
+    """Synthetic numbers, each once; those whose check digit cannot be are passed over."""
+    for at in range(10_000_000):
+        number = f"999{at:07}"
+        if nhs_number.is_valid(number):
+            yield number
+
+
+@contextmanager
+def _system(work: Path) -> Iterator[tuple[Installation, psutil.Process]]:
+    """An installation whose router and notifier stand still."""
+    running = installation.start(Plan(work / "data", ephemeral=True, environment={"LIGHTBULB_LOG_LEVEL": "WARNING"}))
+    paused = [running.supervisor.children[name].pid for name in ("router", "notifier")]
+    try:
+        for pid in paused:
+            os.kill(pid, signal.SIGSTOP)
+        yield running, psutil.Process(running.supervisor.children["intake"].pid)
+    finally:
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
+        running.stop()
+
+
+def _send(running: Installation, intake: psutil.Process, name: str, file: Path) -> UploadMeasurement:
+    before, sizes_before, cpu = _mebibytes(intake), asyncio.run(_table_sizes(running)), _cpu(running)
+    most, done = [before], threading.Event()
+    watching = threading.Thread(target=_watch, args=(intake, most, done))
+    watching.start()
+    began = time.perf_counter()
+    try:
+        summary, first = _post(running, file)
+    finally:
+        done.set()
+        watching.join()
+    took = time.perf_counter() - began
+    spent = {process: seconds - cpu[process] for process, seconds in _cpu(running).items()}
+    after = asyncio.run(_table_sizes(running))
+    more = {table: after[table] - sizes_before[table] for table in TABLES}
+    return UploadMeasurement(
+        name, summary, file.stat().st_size / 2**20, first - began, took, before, max(most), spent, more
+    )
+
+
+def _cpu(running: Installation) -> dict[str, float]:
+    """CPU seconds so far of intake and PostgreSQL; a server's processes are counted with it."""
+    pids = {"intake": running.supervisor.children["intake"].pid, "postgres": running.parts.postgres.child.pid}
+    return {name: cpu_seconds(pid) for name, pid in pids.items()}
+
+
+def _post(running: Installation, file: Path) -> tuple[dict[str, int], float]:
+    """The report's summary, and when its first byte came. Each 10,000 rows are told as they are reported."""
+    address = urlsplit(running.addresses["intake"])
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=600)
+    headers = {
+        "Authorization": f"Bearer {running.addresses['partners'][PARTNER]['token']}",
+        "Content-Type": "text/csv",
+        "Content-Length": str(file.stat().st_size),
+    }
+    with file.open("rb") as body:
+        connection.request("POST", f"/councils/{COUNCIL}/referrals", body=body, headers=headers)
+        answer = connection.getresponse()
+        first, reported, last = time.perf_counter(), 0, b""
+        for line in answer:
+            reported += line.startswith(b'{"row"')
+            last = line
+            if line.startswith(b'{"row"') and reported % 10_000 == 0:
+                console.print(f"[dim]  {reported:,} rows reported[/dim]")
+    connection.close()
+    if answer.status != 200:
+        sys.exit(f"the file was answered {answer.status}")
+    return json.loads(b"{" + last)["summary"], first
+
+
+def _watch(intake: psutil.Process, most: list[float], done: threading.Event) -> None:
+    while not done.wait(0.2):
+        most.append(_mebibytes(intake))
+
+
+def _mebibytes(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / 2**20
+
+
+async def _table_sizes(running: Installation) -> dict[str, float]:
+    engine = database.connect(running.addresses["postgres"], pool=1)
+    try:
+        async with engine.connect() as connection:
+            query = text("select pg_total_relation_size(cast(:name as regclass))")
+            sizes = {name: await connection.scalar(query, {"name": f"intake.{name}"}) for name in TABLES}
+        return {name: float(size or 0) / 2**20 for name, size in sizes.items()}
+    finally:
+        await engine.dispose()
+
+
+def _show(runs: list[UploadMeasurement]) -> None:
+    table = Table(title="A council's file", title_justify="left")
+    columns = ("file", "MiB", "rows/s", "first byte s", "whole s", "CPU us/row", "RSS MiB", "outcomes")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("file", "outcomes") else "right")
+    for run in runs:
+        outcomes = ", ".join(f"{count:,} {what}" for what, count in run.summary.items() if count and what != "rows")
+        speed = f"{run.summary['rows'] / run.seconds:,.0f}"
+        memory = f"{run.before:.0f}, {run.most:.0f}"
+        cpu = ", ".join(f"{name} {spent / run.summary['rows'] * 1e6:,.0f}" for name, spent in run.cpu.items())
+        times = (f"{run.until_first:.1f}", f"{run.seconds:.1f}")
+        table.add_row(run.name, f"{run.megabytes:.0f}", speed, *times, cpu, memory, outcomes)
+    console.print(table)
+    growth = Table(title="What the database keeps of it, MiB", title_justify="left")
+    for column in ("file", *TABLES):
+        growth.add_column(column, justify="left" if column == "file" else "right")
+    for run in runs:
+        growth.add_row(run.name, *(f"{run.table_growth[name]:.1f}" for name in TABLES))
+    console.print(growth)
+
+
+def main() -> None:
+    """Exit code 1 where a row was not taken."""
+    reader = argparse.ArgumentParser(prog="python -m bench.councils", description=__doc__)
+    reader.add_argument("--rows", type=int, default=100_000, help="rows of the file (at most 500,000)")
+    count = min(reader.parse_args().rows, 500_000)
+    with tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as folder:
+        work = Path(folder)
+        files = {"new": 0, "unchanged": 0, "one in a hundred changed": 100}
+        with _system(work) as (running, intake):
+            warm = work / "warm.csv"
+            warm.write_text("".join(rows(200)), newline="")
+            _send(running, intake, "warm", warm)
+            runs = []
+            for name, every in files.items():
+                console.print(f"{name}: {count:,} rows")
+                file = work / f"{name}.csv"
+                with file.open("w", newline="") as written:
+                    written.writelines(rows(count, every))
+                runs.append(_send(running, intake, name, file))
+    _show(runs)
+    raise SystemExit(any(run.summary["refused"] + run.summary["not-processed"] for run in runs))
+
+
+if __name__ == "__main__":
+    main()

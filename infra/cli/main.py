@@ -1,0 +1,252 @@
+"""`lightbulb`: the command line of the hub."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from infra.cli.quarantine import quarantine_commands
+from infra.cli.replay import replay_commands, republish
+from infra.cli.terminal import (
+    DEFAULT_DATA,
+    CommandError,
+    Data,
+    addresses,
+    console,
+    database_of,
+    error_console,
+    kafka_of,
+    translate_connection_errors,
+)
+from services.runtime.settings import CHECKOUT
+
+app = typer.Typer(
+    help="The referral hub of Lightbulb: run it, send to it, and see where a referral is.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+directory_commands = typer.Typer(help="The reviewed data of infra/reference_data.", no_args_is_help=True)
+app.add_typer(directory_commands, name="directory")
+app.add_typer(quarantine_commands, name="quarantine")
+app.add_typer(replay_commands, name="replay")
+app.command()(republish)
+
+
+@app.command()
+def up(
+    data: Data = DEFAULT_DATA,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="Keep nothing: a folder that is thrown away at the end.")
+    ] = False,
+    each: Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")] = 1,
+    brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
+
+    Stops with Ctrl-C. Addresses and the demonstration partners' credentials are written to DIR/addresses.json.
+
+    Example:  lightbulb up --data ~/lightbulb
+    """
+    from infra.local import installation  # the embedded parts are imported only where they are run
+    from infra.local import up as local_up
+
+    if brokers not in (1, 3):
+        raise typer.BadParameter("1 or 3", param_hint="--brokers")
+    folder = installation.temporary_folder() if ephemeral else data
+    with _interruptible():
+        local_up.run(installation.Plan(folder, ephemeral=ephemeral, each=each, brokers=brokers), console)
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running afterwards, and print the addresses.")
+    ] = False,
+    details: Annotated[bool, typer.Option("--details", help="Show every step of every referral.")] = False,
+) -> None:
+    """Show the whole loop on embedded parts: referrals in, cases at their hubs, feedback to the referrers.
+
+    Exits with 1 if any example does not end as its file in examples/ says.
+
+    Example:  lightbulb demo --keep
+    """
+    from infra.demo import run  # the embedded parts are imported only where they are run
+
+    with _interruptible():
+        raise typer.Exit(run.run(keep=keep, details=details, console=console))
+
+
+@app.command()
+def send(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Messages to send.")
+    ],
+    sender: Annotated[
+        str | None,
+        typer.Option("--sender", metavar="ID", help="Partner who sends; see infra/reference_data/partners.yaml."),
+    ] = None,
+    http: Annotated[bool, typer.Option("--http", help="HL7 messages by HTTP to /hl7v2 instead of MLLP.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Send files to intake as a partner would, and print each answer.
+
+    What a file is decides where it goes: a FHIR message, an HL7 v2 message (over MLLP), a district council's CSV, a form. Of a CSV every
+    row that was not taken is printed, by its line, with the column and what is wrong. Exits with 1 unless everything was accepted.
+
+    \b
+    Examples:
+      lightbulb send examples/mrs-v.json --sender gp-alder-lane
+      lightbulb send examples/mr-b.hl7 --sender uhl
+      lightbulb send examples/mr-b.hl7 --http
+      lightbulb send examples/council-blaby.csv
+      lightbulb send examples/mr-t.json --sender customer-service
+    """
+    from infra.partner_simulators import send as sending
+
+    with _rows_so_far() as progress:
+        answers = asyncio.run(sending.send(files, sender, addresses(data), http=http, progress=progress))
+    for answer in answers:
+        console.print(answer.line(), highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if all(answer.accepted for answer in answers) else 1)
+
+
+@contextlib.contextmanager
+def _rows_so_far() -> Iterator[Callable[[int], None]]:
+    """Shows on a terminal how many rows of a long file have been answered."""
+    with console.status("sending") as shown:
+        yield lambda rows: shown.update(f"{rows} rows answered") if rows else None
+
+
+@app.command()
+def status(
+    data: Data = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """How the hub does: counts, lag, what waits, the oldest feedback that is not delivered.
+
+    Example:  lightbulb status --json
+    """
+    from infra.operations import status as status_report
+
+    with translate_connection_errors():
+        position = asyncio.run(status_report.position(database_of(data), kafka_of(data)))
+    console.print_json(data=position) if as_json else console.print(status_report.table(position))
+
+
+@app.command()
+def trace(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Our reference, such as LB-7K3M-9Q2X-4TDW.")],
+    data: Data = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show one referral's whole path, from the sender's message to the feedback, with times and reasons; no personal data.
+
+    Example:  lightbulb trace LB-7K3M-9Q2X-4TDW
+    """
+    from infra.operations import trace as tracing
+
+    with translate_connection_errors():
+        steps = asyncio.run(tracing.path(database_of(data), reference))
+    if not steps:
+        raise CommandError(f"No referral {reference} is known here. References look like LB-7K3M-9Q2X-4TDW.")
+    console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
+        tracing.table(reference, steps)
+    )
+
+
+@app.command()
+def migrate(
+    data: Data = DEFAULT_DATA,
+    replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
+) -> None:
+    """Bring the database and the topics to what this version needs. Safe to repeat.
+
+    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA where they are set, else the installation in --data.
+
+    Example:  LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
+    """
+    from infra.local import installation
+
+    installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
+    console.print("Database and topics are as this version needs them.")
+
+
+@directory_commands.command("check")
+def directory_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to check.")] = CHECKOUT
+    / "infra"
+    / "reference_data",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of {file, line, place, what}.")] = False,
+) -> None:
+    """Check hubs, services, partners, forms, councils' mappings and words; every fault is named by file and line.
+
+    Example:  lightbulb directory check
+    """
+    from infra.operations import directory_check as checking
+
+    issues = checking.find_issues(folder)
+    for issue in () if as_json else issues:
+        error_console.print(escape(str(issue)), highlight=False, soft_wrap=True)
+    if as_json:
+        console.print_json(data=[asdict(issue) for issue in issues], default=str)
+    elif not issues:
+        console.print(f"{folder}: no fault found.", soft_wrap=True)
+    if issues:
+        raise CommandError(f"{len(issues)} fault(s) in {folder}.")
+
+
+@app.command()
+def fetch() -> None:
+    """Fetch the embedded parts that are no Python packages (Apache Kafka's jars), and check their sums. `make` does it.
+
+    Example:  lightbulb fetch
+    """
+    from infra.local.embedded import jars
+
+    jars.class_path()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and Ctrl-C both end the command in order, with everything that it started stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    yield
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 refused or failed with a clear line, 2 wrong usage, 130 interrupted."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        error_console.print("Stopped.")
+        raise SystemExit(130) from None
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        error_console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _is_expected(error: Exception) -> bool:
+    """Failures whose text was written for people."""
+    from infra.local.embedded.process import StartFailed
+    from services.messaging.broker import TopicsDiffer
+    from services.reference.yaml_files import ConfigError
+
+    return isinstance(error, CommandError | StartFailed | TopicsDiffer | ConfigError)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Options that several of these commands have, and how a command reaches the database."""
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.cli.terminal import CommandError, database_of, translate_connection_errors
+from infra.operations.audit_log import Operator
+from infra.operations.corrections import EditRefused
+from infra.operations.queries import NoSuchRow
+from infra.operations.replay import CannotReplay
+from services.runtime import database
+
+T = TypeVar("T")
+
+Service = Annotated[str | None, typer.Option("--service", metavar="NAME", help="router or notifier.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Reasons that begin with this.")]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Where it was read.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Parked since, such as 2026-11-23T08:00.")]  # fmt: skip
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Parked before.")]
+MessageGroup = Annotated[str | None, typer.Option("--group", metavar="TEXT", help="Message group: a reference or a case.")]  # fmt: skip
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be touched, and touch nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Edit = Annotated[
+    Path | None,
+    typer.Option(
+        "--edit",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="The value of one row, corrected; kept beside the original.",
+    ),
+]
+Header = Annotated[
+    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="With --edit: a header, corrected.")
+]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for what comes of it.")]
+Who = Annotated[str | None, typer.Option("--who", metavar="NAME", help="Who does it; recorded.")]
+Justification = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="Why; recorded.")]
+
+
+def run(data: Path, doing: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    """Do something on the database of the installation in `data`. Raises Refused."""
+    return run_coroutine(_with_database(database_of(data), doing))
+
+
+async def _with_database(url: str, doing: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    engine = database.connect(url, pool=2)
+    try:
+        return await doing(engine)
+    finally:
+        await engine.dispose()
+
+
+def run_coroutine(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; what it cannot do is Refused, in words for people."""
+    try:
+        with translate_connection_errors():
+            return asyncio.run(work)
+    except (NoSuchRow, EditRefused, CannotReplay) as error:
+        raise CommandError(str(error)) from None
+
+
+def between(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Both times; the second is later."""
+    first, last = at(since, "--since"), at(until, "--until")
+    if first and last and first >= last:
+        raise typer.BadParameter("the time of --until is later than that of --since", param_hint="--until")
+    return first, last
+
+
+def at(text: str | None, option: str) -> datetime | None:
+    """A time as people write it; without an offset it is UTC."""
+    try:
+        parsed = datetime.fromisoformat(text) if text is not None else None
+        return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed and parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("a time such as 2026-11-23T08:00 is expected", param_hint=option) from None
+
+
+def current_operator(who: str | None, justification: str | None) -> Operator:
+    """Who does it: as named, else who is logged in."""
+    try:
+        return Operator(who or getpass.getuser(), justification)
+    except (OSError, KeyError):  # a container's user may have no name
+        raise typer.BadParameter("this user has no name: say who does it; it is recorded", param_hint="--who") from None

@@ -1,0 +1,287 @@
+"""`lightbulb quarantine`: list, show, resubmit, discard."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.cli.options import (
+    AsJson,
+    DryRun,
+    Edit,
+    Header,
+    Justification,
+    MessageGroup,
+    Reason,
+    Service,
+    Since,
+    Topic,
+    Until,
+    Wait,
+    Who,
+    between,
+    current_operator,
+    run,
+)
+from infra.cli.terminal import DEFAULT_DATA, Data, console, error_console
+from infra.operations import corrections, dead_letters, queries, redaction
+from infra.operations.audit_log import Operator
+from infra.operations.corrections import EditRefused
+from infra.operations.dead_letters import PlannedAction
+from infra.operations.queries import DeadLetterRow, Filters
+
+quarantine_commands = typer.Typer(
+    help="What could not be processed: see it, put it back, or discard it.", no_args_is_help=True
+)
+
+Done = tuple[Sequence[PlannedAction], Sequence[DeadLetterRow]]
+"""What was planned, and the touched rows as they are now."""
+
+Correction = tuple[bytes, dict[str, str]]
+"""The value and the headers of an edit."""
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Rows, such as router:17.", show_default=False)]
+AllOfThem = Annotated[bool, typer.Option("--all", help="Every row that the filters let through.")]
+
+
+@quarantine_commands.command("list")
+def list_rows(
+    service: Service = None,
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    message_group: MessageGroup = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved as well.")] = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """What is parked and why, with what waits behind it; no personal data.
+
+    Example:  lightbulb quarantine list --service router --reason decision
+    """
+    filters = _filters(service, reason, topic, since, until, message_group, resolved=resolved)
+    rows = run(data, lambda engine: queries.find(engine, filters))
+    if as_json:
+        console.print_json(data=[row.as_dict() for row in rows])
+    else:
+        console.print(_table(rows) if rows else "No matching dead letters.")
+
+
+@quarantine_commands.command()
+def show(
+    row: Annotated[str, typer.Argument(metavar="ID", help="A row, such as router:17.")],
+    personal: Annotated[bool, typer.Option("--personal", help="Personal data too; the asking is recorded.")] = False,
+    who: Who = None,
+    justification: Justification = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """One record with its edits and what was done about it, as JSON. Values of personal fields are masked.
+
+    Example:  lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
+    """
+    by = _named(who, justification, "--personal") if personal else None
+
+    async def showing(engine: AsyncEngine) -> dict[str, Any]:
+        [selected] = await queries.named(engine, [row])
+        return await dead_letters.show(engine, selected, by)
+
+    console.print_json(data=run(data, showing))
+
+
+@quarantine_commands.command()
+def resubmit(
+    ids: Ids = None,
+    all_of_them: AllOfThem = False,
+    service: Service = None,
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    message_group: MessageGroup = None,
+    edit: Edit = None,
+    header: Header = None,
+    who: Who = None,
+    justification: Justification = None,
+    wait: Wait = 10.0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Put records back: the service that parked them applies them, in order, with what waits behind them. Safe to repeat.
+
+    Exits with 1 where one was parked again.
+
+    Example:  lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
+    """
+    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
+    by = _named(who, justification, "--edit") if edit else current_operator(who, justification)
+    correction = _correction(edit, header)
+
+    async def resubmitting(engine: AsyncEngine) -> Done:
+        rows = await _rows(engine, ids, filters)
+        if correction is not None:
+            rows = [await _edited(engine, rows, correction, by, dry_run=dry_run)]
+        return await _acted(engine, await dead_letters.plan_resubmit(engine, rows), by, wait, dry_run=dry_run)
+
+    planned, came = run(data, resubmitting)
+    _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
+    if any(row.state == "open" for row in came):
+        raise typer.Exit(1)
+
+
+@quarantine_commands.command()
+def discard(
+    who: Annotated[str, typer.Option("--who", metavar="NAME", help="Who does it; recorded.")],
+    justification: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; recorded.")],
+    ids: Ids = None,
+    all_of_them: AllOfThem = False,
+    service: Service = None,
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    message_group: MessageGroup = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Give records up for good: the rows are kept, what waits behind them goes on, and the same event is not applied if it comes again.
+
+    Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent by mistake, the practice sent it anew"
+    """
+    filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
+    by = _named(who, justification, "discard")
+
+    async def discarding(engine: AsyncEngine) -> Done:
+        planned = await dead_letters.plan_discard(engine, await _rows(engine, ids, filters))
+        return await _acted(engine, planned, by, 0, dry_run=dry_run)
+
+    planned, came = run(data, discarding)
+    _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
+
+
+# ---- what they share ------------------------------------------------------------------------------------------------
+
+
+def _filters(
+    service: str | None,
+    reason: str | None,
+    topic: str | None,
+    since: str | None,
+    until: str | None,
+    message_group: str | None,
+    *,
+    resolved: bool = False,
+) -> Filters:
+    if service is not None and service not in queries.SERVICES:
+        raise typer.BadParameter("router or notifier", param_hint="--service")
+    return Filters(service, reason, topic, *between(since, until), message_group, resolved)
+
+
+def _chosen(ids: Sequence[str] | None, all_of_them: bool, filters: Filters) -> Filters | None:
+    """None where rows are named; the filters where --all asks for them."""
+    narrowed = any(value for value in asdict(filters).values())
+    if bool(ids) == all_of_them or (ids and narrowed):
+        raise typer.BadParameter("name rows, or give --all with filters; not both", param_hint="ID...")
+    return filters if all_of_them else None
+
+
+async def _rows(engine: AsyncEngine, ids: Sequence[str] | None, filters: Filters | None) -> list[DeadLetterRow]:
+    return await queries.find(engine, filters) if filters else await queries.named(engine, ids or ())
+
+
+async def _acted(
+    engine: AsyncEngine, planned: Sequence[PlannedAction], by: Operator, wait: float, *, dry_run: bool
+) -> Done:
+    if dry_run:
+        return planned, []
+    touched = await dead_letters.act(engine, planned, by)
+    held = {one.row.name for one in planned if one.behind}
+    now = await dead_letters.outcome(engine, [row for row in touched if row.name not in held], wait)
+    return planned, now + await dead_letters.outcome(engine, [row for row in touched if row.name in held], 0)
+
+
+async def _edited(
+    engine: AsyncEngine, rows: Sequence[DeadLetterRow], correction: Correction, by: Operator, *, dry_run: bool
+) -> DeadLetterRow:
+    if len(rows) != 1:
+        raise EditRefused("--edit corrects one row: name it by its id")
+    return await corrections.edit(engine, rows[0], *correction, by, dry_run=dry_run)
+
+
+def _correction(edit: Path | None, header: Sequence[str] | None) -> Correction | None:
+    headers = dict(_header(one) for one in header or ())
+    if headers and edit is None:
+        raise typer.BadParameter("a header is corrected with --edit FILE", param_hint="--header")
+    return (edit.read_bytes(), headers) if edit else None
+
+
+def _named(who: str | None, justification: str | None, what: str) -> Operator:
+    if not (who and who.strip() and justification and justification.strip()):
+        raise typer.BadParameter(f"{what} needs --who and --why; both are recorded", param_hint="--who, --why")
+    return Operator(who, justification)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter("NAME=VALUE", param_hint="--header")
+    return name, value
+
+
+def _print_plan(
+    planned: Sequence[PlannedAction], came: Sequence[DeadLetterRow], *, dry_run: bool, as_json: bool
+) -> None:
+    if as_json:
+        report = {
+            "dry_run": dry_run,
+            "planned": [one.as_dict() for one in planned],
+            "now": [row.as_dict() for row in came],
+        }
+        console.print_json(data=report)
+        return
+    if not planned:
+        console.print("No matching dead letters. Nothing was changed.")
+        return
+    now = {row.name: row for row in came}
+    shown = Table(
+        box=None, header_style="bold", title="Nothing was touched." if dry_run else None, title_justify="left"
+    )
+    for column in ("id", "place", "group", "what", "now"):
+        shown.add_column(column, overflow="fold")
+    for one in planned:
+        row = now.get(one.row.name)
+        what = one.what + (f": {one.reason}" if one.reason else "")
+        shown.add_row(
+            *map(
+                escape,
+                (one.row.name, one.row.place, redaction.message_group(one.row.message_groups[0]), what, _now(row)),
+            )
+        )
+    console.print(shown)
+    held = {one.row.name for one in planned if one.behind}
+    if any(row.state == "resubmitting" and row.name not in held for row in came):
+        error_console.print("Resubmitted, but no service has tried it yet. Check that the service is running.")
+
+
+def _now(row: DeadLetterRow | None) -> str:
+    if row is None:
+        return ""
+    return f"failed again: {row.reason}" if row.state == "open" else row.state
+
+
+def _table(rows: Sequence[DeadLetterRow]) -> Table:
+    shown = Table(box=None, header_style="bold")
+    for column in ("id", "state", "since (UTC)", "group"):
+        shown.add_column(column, no_wrap=True)
+    shown.add_column("reason", overflow="fold")
+    for row in rows:
+        message_group = redaction.message_group(row.message_groups[0])
+        shown.add_row(*map(escape, (row.name, row.state, f"{row.first_at:%Y-%m-%d %H:%M}", message_group, row.reason)))
+    return shown

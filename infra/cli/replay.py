@@ -1,0 +1,143 @@
+"""`lightbulb replay` and `lightbulb republish`."""
+
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.cli.options import AsJson, DryRun, Justification, Who, at, current_operator, run, run_coroutine
+from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_of, error_console, settings_of
+from infra.operations import republish as republishing
+from infra.operations.replay import Proof
+from infra.operations.republish import RepublishSummary
+from services.reference import directory as directories
+
+replay_commands = typer.Typer(
+    help="Rebuild what a service decided from what it kept, and compare it with what stands.", no_args_is_help=True
+)
+
+Keep = Annotated[bool, typer.Option("--keep", help="Leave the rebuilt tables, in the schema replay_<service>.")]
+Replace = Annotated[bool, typer.Option("--replace", help="In place of the tables that an earlier --keep left.")]
+Folder = Annotated[
+    Path,
+    typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The reviewed directory of today."),
+]
+
+
+@replay_commands.command("router")
+def replay_router(
+    keep: Keep = False,
+    replace: Replace = False,
+    directory: Folder = DIRECTORY,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Rebuild persons, cases, referrals and history from the router's inputs, and prove that they equal what stands.
+
+    Every input is decided again, in the order applied, with its time, its edit, and the directory of that time; nothing is
+    published. The router may run meanwhile. Differing person keys are printed; the exit code is then 1.
+
+    Example:  lightbulb replay router
+    """
+    from infra.operations import replay_router as replaying
+
+    with _progress("router", as_json) as progress:
+        _prove("router", replaying.run(database_of(data), directory, progress, keep=keep, replace=replace), as_json)
+
+
+@replay_commands.command("notifier")
+def replay_notifier(
+    keep: Keep = False,
+    replace: Replace = False,
+    directory: Folder = DIRECTORY,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Compose all feedback again from the case events, and prove that it is the same, bytes and ids; nothing is sent.
+
+    Each is composed with the words and partners that it was composed with; those from before versions were kept, with today's.
+
+    Example:  lightbulb replay notifier
+    """
+    from infra.operations import replay_notifier as replaying
+
+    with _progress("notifier", as_json) as progress:
+        _prove(
+            "notifier", replaying.run_with(settings_of(data, directory), progress, keep=keep, replace=replace), as_json
+        )
+
+
+@contextlib.contextmanager
+def _progress(service: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=error_console, disable=quiet) as shown:
+        task = shown.add_task(f"replaying {service}", total=None)
+        yield lambda done, of: shown.update(task, completed=done, total=of)
+
+
+def _prove(service: str, replaying: Coroutine[Any, Any, Proof], as_json: bool) -> None:
+    proof = run_coroutine(replaying)
+    if as_json:
+        console.print_json(data={"service": service, "equal": proof.is_equal, "rate": proof.rate, **asdict(proof)})
+    else:
+        _print_proof(proof)
+    raise typer.Exit(0 if proof.is_equal else 1)
+
+
+def _print_proof(proof: Proof) -> None:
+    console.print(
+        f"{proof.inputs:,} inputs replayed in {proof.seconds:.1f} s: {proof.rate:,.0f} inputs/s. "
+        f"{proof.keys:,} person keys, checksum {proof.fingerprint}.",
+        highlight=False,
+    )
+    if proof.left_out:
+        console.print(f"{proof.left_out} person keys were left out: they were being worked on. Replay again later.")
+    for key, tables in proof.differing:
+        console.print(f"  {key} differs in {', '.join(tables)}", highlight=False)
+    console.print(f"[red]{len(proof.differing)} person keys differ.[/red]" if proof.differing else "Equal.")
+
+
+# ---- republish ------------------------------------------------------------------------------------------------------
+
+
+def republish(
+    hub: Annotated[str, typer.Option("--hub", metavar="ID", help="The hub, as in infra/reference_data/hubs.yaml.")],
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From when on, such as 2026-10-01T00:00.")],
+    who: Who = None,
+    justification: Justification = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    directory: Folder = DIRECTORY,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Publish a hub's events again, from the database's record: for a hub that was away longer than its topic keeps them.
+
+    They come with the same ids and bytes, in order for each case, to hub.ID.case; what is new comes after. Recorded.
+
+    Example:  lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
+    """
+    hub_ids = [each.id for each in directories.load(directory).hubs]
+    if hub not in hub_ids:
+        raise typer.BadParameter(f"one of {', '.join(hub_ids)}", param_hint="--hub")
+    start = at(since, "--since")
+    assert start is not None
+    by = current_operator(who, justification)
+
+    async def publishing(engine: AsyncEngine) -> RepublishSummary:
+        return await (republishing.plan(engine, hub, start) if dry_run else republishing.run(engine, hub, start, by))
+
+    summary = run(data, publishing)
+    if as_json:
+        console.print_json(data={"dry_run": dry_run, **asdict(summary)}, default=str)
+        return
+    if not summary.events:
+        console.print(f"Nothing was told to {hub} since {start:%Y-%m-%d %H:%M} (UTC): nothing goes again.")
+        return
+    span = f", from {summary.first:%Y-%m-%d %H:%M} to {summary.last:%Y-%m-%d %H:%M} (UTC)" if summary.first else ""
+    would = "would go" if dry_run else "go"
+    console.print(f"{summary.events:,} events about {summary.persons:,} persons {would} to hub.{hub}.case again{span}.")

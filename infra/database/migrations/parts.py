@@ -1,0 +1,80 @@
+"""Statements for the tables that several services have, each in its own schema."""
+
+
+def outbox(schema: str) -> tuple[str, ...]:
+    """The Transactional Outbox that services/messaging/outbox.py writes and relays."""
+    return (
+        f"""
+        create table {schema}.outbox (
+            id bigint generated always as identity,
+            shard smallint not null,
+            person_key text not null,
+            target text not null,
+            headers text not null,
+            value bytea not null,
+            created_at timestamptz not null default clock_timestamp(),
+            published_at timestamptz,
+            primary key (person_key, id)
+        )""",
+        f"create index outbox_unpublished on {schema}.outbox (id) where published_at is null",
+    )
+
+
+def dead_letters(schema: str) -> tuple[str, ...]:
+    """The Dead Letter Channel that services/messaging/dead_letters.py writes, the edits next to the originals, and what operators did.
+
+    `other_groups`: further message groups that wait behind the record. `content`: a position of a topic that was recreated is another one.
+    `dead_letter_edit.key`: the record key that an edit gives; none: the original's. `operator_action.details` names rows, never a person.
+    """
+    return (
+        f"""
+        create table {schema}.dead_letter (
+            id bigint generated always as identity,
+            person_key text not null,
+            message_group text not null,
+            other_groups text[] not null default '{{}}',
+            topic text not null,
+            partition integer not null,
+            "offset" bigint not null,
+            event_id text,
+            key bytea,
+            headers text not null,
+            value bytea not null,
+            content text generated always as (encode(sha256(value), 'hex')) stored,
+            reason text not null,
+            correlation_id text,
+            waiting boolean not null,
+            attempts integer not null default 1,
+            first_at timestamptz not null default clock_timestamp(),
+            last_at timestamptz not null default clock_timestamp(),
+            resubmit_at timestamptz,
+            resolved_at timestamptz,
+            resolution text,
+            primary key (person_key, id),
+            constraint dead_letter_position unique (person_key, topic, partition, "offset", content)
+        )""",
+        f"create index dead_letter_open on {schema}.dead_letter (person_key, message_group) where resolved_at is null",
+        f"create index dead_letter_id on {schema}.dead_letter (id)",
+        f"""
+        create table {schema}.dead_letter_edit (
+            person_key text not null,
+            dead_letter_id bigint not null,
+            id bigint generated always as identity,
+            key bytea,
+            headers text not null,
+            value bytea not null,
+            operator text not null,
+            reason text not null,
+            at timestamptz not null default clock_timestamp(),
+            primary key (person_key, dead_letter_id, id)
+        )""",
+        f"""
+        create table {schema}.operator_action (
+            id bigint generated always as identity primary key,
+            at timestamptz not null default clock_timestamp(),
+            action text not null,
+            operator text not null,
+            reason text,
+            details jsonb not null
+        )""",
+    )

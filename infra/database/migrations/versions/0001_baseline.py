@@ -1,0 +1,328 @@
+"""The tables of intake, router and notifier, each service's in a schema of its own.
+
+Primary keys begin with the partner (intake) or the person key (router, notifier): the tables can be distributed by it.
+"""
+
+from alembic import op
+
+from infra.database.migrations import parts
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+INTAKE = (
+    "create schema intake",
+    """
+        create table intake.secret_check (
+            only_one boolean primary key default true check (only_one),
+            value text not null,
+            made_at timestamptz not null default clock_timestamp()
+        )""",
+    """
+        create table intake.message (
+            partner text not null,
+            id uuid not null,
+            received_at timestamptz not null,
+            format text not null,
+            request_id text,
+            correlation_id text,
+            media_type text,
+            body bytea not null,
+            body_sha256 text not null,
+            verdict text not null,
+            referral_id text,
+            reference text,
+            version integer,
+            sent_at timestamptz,
+            content_hash text,
+            issues jsonb not null default '[]',
+            response_status integer not null,
+            response_body bytea not null,
+            primary key (partner, id)
+        )""",
+    "create index message_of_reference on intake.message (reference, received_at) where reference is not null",
+    "create index message_received on intake.message (received_at)",
+    """
+        create table intake.referral (
+            partner text not null,
+            referral_id text not null,
+            reference text not null,
+            person_key text not null default '',
+            version integer not null default 0,
+            first_intent text not null default 'new',
+            content_hash text not null default '',
+            cancelled boolean not null default false,
+            sent_at timestamptz,
+            message_id uuid,
+            first_at timestamptz not null,
+            last_at timestamptz not null,
+            primary key (partner, referral_id)
+        )""",
+    "create unique index referral_of_reference on intake.referral (reference, partner)",
+    """
+        create table intake.message_key (
+            partner text not null,
+            key text not null,
+            content_hash text not null,
+            reference text not null,
+            message_id uuid not null,
+            primary key (partner, key)
+        )""",
+    """
+        create table intake.attachment (
+            partner text not null,
+            reference text not null,
+            referral_reference text not null,
+            sha256 text not null,
+            media_type text,
+            content bytea not null,
+            received_at timestamptz not null,
+            primary key (partner, reference)
+        )""",
+    "create index attachment_of_reference on intake.attachment (reference)",
+    # `state`: receiving, refused (the whole file), reporting, reported (every row has its outcome), broken-off (the database was
+    # away, or the sender was, before the last row). `counts`: rows by outcome. `issues`: of a file that was refused.
+    """
+        create table intake.upload (
+            partner text not null,
+            id uuid not null,
+            council text not null,
+            received_at timestamptz not null,
+            correlation_id text not null,
+            media_type text,
+            size bigint,
+            sha256 text,
+            state text not null check (state in ('receiving', 'refused', 'reporting', 'reported', 'broken-off')),
+            counts jsonb not null default '{}',
+            issues jsonb not null default '[]',
+            ended_at timestamptz,
+            primary key (partner, id)
+        )""",
+    "create index upload_received on intake.upload (received_at)",
+    """
+        create table intake.upload_part (
+            partner text not null,
+            upload uuid not null,
+            number integer not null,
+            bytes bytea not null,
+            primary key (partner, upload, number),
+            foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
+        )""",
+    *parts.outbox("intake"),
+)
+
+ROUTER = (
+    "create schema router",
+    # The lock of a person key, and the number of its last case event.
+    """
+        create table router.person_key (
+            person_key text primary key,
+            last_sequence bigint not null default 0
+        )""",
+    # A person is (person_key, person_no). `tracing_reasons`: why the person must be traced; empty if there is no need.
+    """
+        create table router.person (
+            person_key text not null,
+            person_no integer not null,
+            provisional boolean not null,
+            tracing_reasons text[] not null,
+            state jsonb not null,
+            updated_at timestamptz not null,
+            primary key (person_key, person_no)
+        )""",
+    "create index person_to_trace on router.person (updated_at) where tracing_reasons <> '{}'",
+    """
+        create table router."case" (
+            person_key text not null,
+            case_id text not null,
+            person_no integer not null,
+            status text not null,
+            business_status text not null,
+            home_hub text,
+            holder text,
+            pathway text not null,
+            reasons text[] not null,
+            district text,
+            directory_version text not null,
+            state jsonb not null,
+            opened_at timestamptz not null,
+            updated_at timestamptz not null,
+            ended_at timestamptz,
+            primary key (person_key, case_id)
+        )""",
+    'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+    """
+        create table router.referral (
+            person_key text not null,
+            reference text not null,
+            case_id text not null,
+            person_no integer not null,
+            status text not null,
+            version integer not null,
+            home_hub text,
+            correlation_id text not null,
+            state jsonb not null,
+            received_at timestamptz not null,
+            updated_at timestamptz not null,
+            primary key (person_key, reference)
+        )""",
+    "create index referral_by_reference on router.referral (reference)",
+    # Every input applied: its key is the duplicate guard; replayed by position it gives the same state.
+    """
+        create table router.input (
+            person_key text not null,
+            topic text not null,
+            id text not null,
+            position bigint generated always as identity,
+            type text not null,
+            correlation_id text not null,
+            time timestamptz not null,
+            directory_version text not null,
+            headers text not null,
+            value bytea not null,
+            primary key (person_key, topic, id)
+        )""",
+    # The history of every case: what was published on case.event. The columns hold no personal data; `data` does.
+    """
+        create table router.case_event (
+            person_key text not null,
+            sequence bigint not null,
+            id text not null,
+            type text not null,
+            case_id text not null,
+            "references" text[] not null,
+            hubs text[] not null,
+            decided_by text,
+            status text not null,
+            business_status text not null,
+            home_hub text,
+            holder text,
+            pathway text not null,
+            reasons text[] not null,
+            district text,
+            directory_version text not null,
+            correlation_id text not null,
+            causation_id text not null,
+            time timestamptz not null,
+            data bytea not null,
+            primary key (person_key, sequence)
+        )""",
+    "create index case_event_by_case on router.case_event (case_id)",
+    # Postcodes of the county and of its neighbours, in capitals without blanks; loaded by infra/database/postcodes.py.
+    "create table router.postcode (postcode text primary key, district text not null)",
+    # The directory's files by version: a replay decides with those that the decision was made with.
+    """
+        create table router.directory_version (
+            version text primary key,
+            files jsonb not null,
+            first_at timestamptz not null default clock_timestamp()
+        )""",
+    # Districts that a postcode had until then: a replay decides with those that were loaded at the time.
+    """
+        create table router.postcode_history (
+            postcode text not null,
+            until timestamptz not null,
+            district text,
+            primary key (postcode, until)
+        )""",
+    *parts.outbox("router"),
+    *parts.dead_letters("router"),
+    # The row that this one publishes again, for a hub that was away (lightbulb republish).
+    "alter table router.outbox add column republished_from bigint",
+    "create index outbox_target on router.outbox (target, created_at)",
+)
+
+NOTIFIER = (
+    "create schema notifier",
+    # Every case event that was taken in: its key is the duplicate guard.
+    """
+        create table notifier.input (
+            person_key text not null,
+            event_id text not null,
+            template_version text,
+            received_at timestamptz not null default clock_timestamp(),
+            primary key (person_key, event_id)
+        )""",
+    # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
+    # `content` is the feedback, `body` the bytes that its channel sends.
+    # `steps` holds a time for each of composed, first_attempt, sent, accepted, collected, failed, as far as they happened.
+    """
+        create table notifier.feedback (
+            person_key text not null,
+            feedback_id uuid not null,
+            reference text not null,
+            caused_by text not null,
+            recipient text not null,
+            channel text not null check (channel in ('fhir', 'mesh', 'mailbox')),
+            feedback_type text not null,
+            status text not null,
+            ordinal integer not null,
+            correlation_id text not null,
+            state text not null check (state in ('waiting', 'accepted', 'failed')),
+            content jsonb not null,
+            body bytea not null,
+            ids jsonb not null,
+            steps jsonb not null,
+            attempts integer not null default 0,
+            receipt text,
+            reason text,
+            template_version text,
+            traceparent text,
+            composed_at timestamptz not null default clock_timestamp(),
+            primary key (person_key, feedback_id),
+            unique (person_key, reference, recipient, channel, ordinal)
+        )""",
+    "create index feedback_of_referral on notifier.feedback (reference, recipient)",
+    "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
+    "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
+    # One row for each referral, recipient and channel: what is next for it. Only `next` can be claimed, so order holds with any
+    # number of processes. `due_at` is null where nothing waits; while claimed it is the end of the lease.
+    """
+        create table notifier.conversation (
+            person_key text not null,
+            reference text not null,
+            recipient text not null,
+            channel text not null,
+            last integer not null,
+            next integer not null,
+            attempts integer not null default 0,
+            first_attempt_at timestamptz,
+            due_at timestamptz,
+            lease uuid,
+            reason text,
+            failed_before boolean not null default false,
+            primary key (person_key, reference, recipient, channel)
+        ) with (fillfactor = 70)""",
+    "create index conversation_due on notifier.conversation (due_at) where due_at is not null",
+    """
+        create table notifier.attempt (
+            person_key text not null,
+            feedback_id uuid not null,
+            number integer not null,
+            started_at timestamptz not null,
+            ended_at timestamptz not null,
+            outcome text not null check (outcome in ('delivered', 'duplicate', 'retry', 'failed')),
+            reason text,
+            primary key (person_key, feedback_id, number)
+        )""",
+    # The reviewed files that feedback is composed with: a replay composes with those of then (docs/decisions/0021).
+    """
+        create table notifier.template_version (
+            version text primary key,
+            source jsonb not null,
+            first_at timestamptz not null default clock_timestamp()
+        )""",
+    *parts.outbox("notifier"),
+    *parts.dead_letters("notifier"),
+)
+
+
+def upgrade() -> None:
+    for statement in (*INTAKE, *ROUTER, *NOTIFIER):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    op.execute("drop schema intake, router, notifier cascade")

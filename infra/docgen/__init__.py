@@ -1,0 +1,1 @@
+"""Generators of contracts and of pages in docs/."""

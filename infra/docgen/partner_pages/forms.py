@@ -1,0 +1,111 @@
+"""The page of a form."""
+
+from collections.abc import Iterator
+
+from infra.docgen.partner_pages.markdown import code, place, section, table
+from services.intake.translators.form.definition import FieldOf, Form
+from services.intake.translators.form.fields import largest
+from services.intake.translators.form.required_fields import ANSWERS, NOTES
+from services.intake.translators.form.submission import CANCELS
+from services.reference.directory import Directory
+from services.reference.partners import Partner
+
+TYPES = {
+    "line": "a text, at most 200 characters",
+    "prose": "a text, at most 5,000 characters",
+    "lines": "a list of texts, or one text with line ends",
+    "date": "a date such as `2026-11-05`",
+    "moment": "a date and time with an offset, such as `2026-11-05T09:30:00Z`",
+    "yes-no": "`yes`, `no`, true or false",
+    "nhs-number": "ten digits with a valid check digit; blanks are allowed",
+    "postcode": "a postcode such as `LE11 5AA`; `ZZ99 3VZ` for no fixed abode",
+    "ods": "an ODS code such as `B81001`",
+    "ons": "an ONS district code such as `E07000130`",
+    "uprn": "a number of at most 12 digits",
+}
+
+
+def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
+    """What is read of this form, from where, into what."""
+    return [
+        f"# {form.title}",
+        "",
+        f"JSON, `POST /forms/{form.form}`; its schema for programs is at `/forms/{form.form}/schema`. The names in the first",
+        "columns below are the names in the JSON. Whatever is wrong is told by these names, all at once.",
+        "",
+        f"Sent by: {', '.join(partner.name for partner in senders) or 'nobody yet'}.",
+        "",
+        *section("Of every referral", *table(("field", "what it is", "where it goes"), _of_every_form())),
+        *section("Who asked", *table(("`referred_by`", "who", "must then be given"), _referrers(form))),
+        *section("Fields", *table(("field", "what it is", "takes", "required", "where it goes"), _fields(form))),
+        *section("Needs", *_NEEDS, *table(("`needs.`", "what it is", "service"), _needs(form, directory))),
+        *section("Consents", *_CONSENTS, *table(("`consents.`", "question", "required"), _consents(form))),
+        *section("Taking a referral back", *_CANCELS),
+    ]
+
+
+_NEEDS = ("At least one is ticked: `true`, or a note in words, which goes with the need.", "")
+_CONSENTS = (
+    f"Answers: {', '.join(map(code, ANSWERS))}. A no to `referral` takes the referral back, or is refused with what to do instead.",
+    "",
+)
+_CANCELS = (
+    "`reference` with `cancelled: true` is enough; `cancel_reason` may say why: "
+    f"{', '.join(map(code, CANCELS))} (without: {code(next(iter(CANCELS)))}).",
+    "",
+)
+
+
+def _of_every_form() -> Iterator[tuple[str, ...]]:
+    yield code("reference"), "your own reference of the referral: its identity (required)", place("message.referral_id")
+    yield code("completed_at"), f"when the form was completed: {TYPES['moment']}", place("message.sent_at")
+    yield code("form"), "its name; may be left out", ""
+
+
+def _referrers(form: Form) -> Iterator[tuple[str, ...]]:
+    for kind, referrer in form.referrers.items():
+        yes = [f"a yes to {code(f'consents.{question}')}" for question in referrer.says_yes]
+        yield code(kind), referrer.label, ", ".join([*map(code, referrer.requires), *yes])
+
+
+def _fields(form: Form) -> Iterator[tuple[str, ...]]:
+    for name, field in form.fields.items():
+        yield code(name), field.label, _takes(field), _required(form, name), place(field.to)
+
+
+def _takes(field: FieldOf) -> str:
+    if field.type == "number":
+        return f"a whole number, 0 to {largest(field)}"
+    if field.type == "flags":
+        return "a list of: " + "; ".join(f"{code(name)} ({label})" for name, label in field.choices.items())
+    if field.type == "choice":
+        return "; ".join(name if name == meaning else f"{name} ({meaning})" for name, meaning in _shown(field).items())
+    return TYPES[field.type]
+
+
+def _shown(field: FieldOf) -> dict[str, str]:
+    return {code(name): code(name) if name == meaning else meaning for name, meaning in field.choices.items()}
+
+
+def _required(form: Form, name: str) -> str:
+    field = form.fields[name]
+    if field.required:
+        return "yes"
+    companions = [other for other, one in form.fields.items() if name in one.with_]
+    groups = [group for group in form.one_of if name in group]
+    parts = [f"with {code(other)}" for other in companions]
+    parts += [f"this, or {', '.join(code(other) for other in group if other != name)}" for group in groups]
+    parts += [f"allowed with a yes to {code(f'consents.{field.agreed}')}"] if field.agreed else []
+    return "; ".join(parts)
+
+
+def _needs(form: Form, directory: Directory) -> Iterator[tuple[str, ...]]:
+    for name, need in form.needs.items():
+        yield code(name), need.label, f"{code(need.service)}: {directory.offer(need.service).label}"
+
+
+def _consents(form: Form) -> Iterator[tuple[str, ...]]:
+    for question, one in form.consents.items():
+        notes = f"; with a yes: {', '.join(code(note) for note in one.noted)}" if one.noted else ""
+        yield code(question), one.label, ("an answer" if one.required else "") + notes
+    yield from ((code(note), text.lower(), "") for note, text in NOTES.items())

@@ -1,0 +1,137 @@
+"""The page of a partner that sends HL7 v2."""
+
+from collections.abc import Iterator, Mapping
+
+from infra.docgen.partner_pages.markdown import code, place, section, table
+from services.intake.translators.hl7v2.partner_profile import ObservationMeaning
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile as Agreed
+from services.intake.translators.hl7v2.standard_fields import READS
+from services.intake.translators.hl7v2.targets import TARGETS
+from services.reference.directory import Directory
+from services.reference.partners import Partner
+
+DEFAULTS = {
+    "date": "a date",
+    "yes-no": "Y or N",
+    "text": "its text",
+    "prose": "its words, after this label",
+    "lines": "its words",
+    "flags": "its code and words",
+    "needs": "a local code of needs, below",
+    "reason": "a local code of reasons, below",
+}
+
+
+def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
+    """What is read of a partner's messages, from where, into what."""
+    return [
+        f"# {sender.name}: HL7 v2",
+        "",
+        f"{mapping.title}. REF^I12, REF^I13 and REF^I14 over MLLP, or `POST /hl7v2`. What is wrong is told in ERR by segment and field.",
+        "",
+        *section("The messages", *_messages(mapping, sender), ""),
+        *section("What the standard fixes", *table(("field", "what is read", "where it goes"), _standard())),
+        *section("Where you write", *table(("what", "field", "where it goes"), _field_paths(mapping))),
+        *section("Observations", *_OBX, *table(_MEANING_COLUMNS, _meaning_rows(mapping.observations, directory))),
+        *section("Fields of your own", *table(_MEANING_COLUMNS, _meaning_rows(mapping.fields, directory))),
+        *_codes(mapping, directory),
+        *section("Notes", *table(("NTE-4", "where the words go"), _notes(mapping))),
+        *section(
+            "Words that join the reason",
+            *table(("field", "what stands before them", "coded values"), _reason_texts(mapping)),
+        ),
+    ]
+
+
+_MEANING_COLUMNS = ("code", "what it is", "value", "where it goes")
+_OBX = ("By the code in OBX-3; the value is OBX-5. An observation with another code is left unread.", "")
+
+
+def _messages(mapping: Agreed, sender: Partner) -> Iterator[str]:
+    sent = [f"{code(s.application or 'any')} at {code(s.facility or 'any facility')}" for s in mapping.senders]
+    yield f"- Encoding where MSH-18 names none: {mapping.encoding}."
+    yield f"- MSH-3 and MSH-4: {', '.join(sent) or 'any that names itself'}."
+    yield f"- MSH-11: {', '.join(map(code, mapping.processing))}."
+    yield f"- Acknowledged: {sender.hl7v2.acknowledgement}; RRI^I12 {'too, where it is asked for' if sender.hl7v2.rri else 'never'}."
+
+
+def _standard() -> Iterator[tuple[str, ...]]:
+    yield from ((read.field, read.remark, "; ".join(map(place, read.to))) for read in READS)
+
+
+def _field_paths(mapping: Agreed) -> Iterator[tuple[str, ...]]:
+    yield "originating referral identifier", mapping.referral_id, place("message.referral_id")
+    yield "type of the NHS number (PID-3.5)", ", ".join(map(code, mapping.nhs_types)), place("person.nhs_number")
+    yield "the practice's ODS code", ", else ".join(mapping.practice.ods), place("registered_practice.ods")
+    yield "the practice's name", mapping.practice.name or "", place("registered_practice.name")
+    yield "the GP's name", mapping.practice.gp, place("contacts")
+    yield "classes of somebody who stays (PV1-2)", ", ".join(map(code, mapping.stay_classes)), place("hospital")
+    yield "roles of the one who refers (PRD-1)", ", ".join(map(code, mapping.referrer.roles)), place("referred_by")
+    if mapping.referrer.organisation:
+        yield "the organisation that refers", mapping.referrer.organisation, place("referred_by.organisation.ods")
+    if mapping.site:
+        yield "the hospital site", mapping.site.read_from, place("hospital.site")
+    yield "the home address (PID-11.7)", ", ".join(map(code, mapping.home_addresses)), place("person.address")
+
+
+def _meaning_rows(meanings: Mapping[str, ObservationMeaning], directory: Directory) -> Iterator[tuple[str, ...]]:
+    for name, one in meanings.items():
+        yield code(name), one.label, _value(one), _where(one, directory)
+
+
+def _value(meaning: ObservationMeaning) -> str:
+    parts = _meanings({value: _plain(means) for value, means in meaning.values.items()})
+    parts += [f"any other: {_plain(meaning.otherwise)}"] if meaning.otherwise is not None else []
+    return "; ".join(parts) or DEFAULTS.get(TARGETS.get(meaning.to or "", "yes-no"), "")
+
+
+def _plain(value: bool | int | str) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _where(meaning: ObservationMeaning, directory: Directory) -> str:
+    if meaning.need is not None:
+        return f"{place('needs')}: {directory.offer(meaning.need).label}"
+    return f"{place('risk_flags')}: {code(meaning.flag)}" if meaning.flag is not None else place(meaning.to or "")
+
+
+def _codes(mapping: Agreed, directory: Directory) -> Iterator[str]:
+    """The local codes: a table for each place."""
+    needs = {
+        c: f"{directory.offer(n.service).label}{f' ({n.label})' if n.label else ''}"
+        for c, n in mapping.needs.codes.items()
+    }
+    tables: list[tuple[str, tuple[str, ...], Mapping[str, str]]] = [
+        ("Needs", mapping.needs.read_from, needs),
+        ("Reasons", mapping.reasons.read_from, mapping.reasons.codes),
+        ("Why a referral is taken back", mapping.cancels.read_from, mapping.cancels.codes),
+        ("Sites", (mapping.site.read_from,) if mapping.site else (), mapping.site.codes if mapping.site else {}),
+        ("Priorities", ("RF1-2",), mapping.priorities),
+        ("Identifiers of the person", ("PID-3.5", "PID-3.4"), mapping.local_ids),
+        ("Identifiers of professionals", ("PRD-7.2",), mapping.referrer.identifiers),
+        ("Sex", ("PID-8",), mapping.sexes),
+        ("Languages", ("PID-15",), mapping.languages),
+    ]
+    for title, fields, codes in tables:
+        read = ", ".join(fields) or "observations"
+        yield from section(f"Local codes: {title}", *table((f"code in {read}", "means"), _rows(codes)))
+
+
+def _rows(codes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    yield from ((code(name), str(means)) for name, means in codes.items())
+
+
+def _meanings(codes: Mapping[str, str]) -> list[str]:
+    return [f"{code(name)}: {means}" for name, means in codes.items()]
+
+
+def _notes(mapping: Agreed) -> Iterator[tuple[str, str]]:
+    for name, note in mapping.notes.items():
+        label = f", after the words {code(note.label)}" if note.label else ""
+        yield code(name), "they are not read" if note.to == "unread" else f"{place(note.to)}{label}"
+    yield "any other", place("reason.text")
+
+
+def _reason_texts(mapping: Agreed) -> Iterator[tuple[str, ...]]:
+    for one in mapping.reason_fields:
+        yield one.read_from, one.label, "; ".join(_meanings(one.values))

@@ -1,0 +1,53 @@
+"""PostgreSQL, Apache Kafka and the MESH sandbox from packages alone; each stops with its owner."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.embedded import kafka, mesh, postgres
+from infra.local.embedded.kafka import Kafka
+from infra.local.embedded.mesh import MeshSandbox
+from infra.local.embedded.postgres import Postgres
+from infra.local.embedded.process import StartFailed
+
+__all__ = ["Embedded", "Kafka", "MeshSandbox", "Postgres", "StartFailed", "start_all"]
+
+
+@dataclass
+class Embedded:
+    """All three, running."""
+
+    postgres: Postgres
+    kafka: Kafka
+    mesh: MeshSandbox
+
+    def stop(self) -> None:
+        """In the reverse order; each wait is bounded."""
+        for part in (self.mesh, self.kafka, self.postgres):
+            part.stop()
+
+
+def start_all(
+    data: Path, *, brokers: int = 1, ephemeral: bool = False, mailboxes: Sequence[str] = (), fsync: bool = True
+) -> Embedded:
+    """Start all three side by side on the folder `data`; returns when each one answers.
+
+    Where one fails the others are stopped, and its reason is raised: StartFailed, in words for people.
+    `ephemeral` says that `data` may be thrown away: only then may Tansu stand in for Kafka (see `kafka.notice`).
+    """
+    with ThreadPoolExecutor(3) as pool:
+        database = pool.submit(postgres.start, data, fsync=fsync)
+        cluster = pool.submit(kafka.start, data, brokers=brokers, ephemeral=ephemeral)
+        sandbox = pool.submit(mesh.start, data, list(mailboxes))
+        try:
+            return Embedded(database.result(), cluster.result(), sandbox.result())
+        except BaseException:  # Ctrl-C too: what is being started is waited for, and stopped
+            _stop_started(sandbox, cluster, database)
+            raise
+
+
+def _stop_started(*starts: "Future[MeshSandbox] | Future[Kafka] | Future[Postgres]") -> None:
+    for start in starts:
+        if start.exception() is None:
+            start.result().stop()

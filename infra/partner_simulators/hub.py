@@ -1,0 +1,400 @@
+"""A simulated hub system: a process that speaks Kafka and nothing else, and knows of Lightbulb no more than its topics.
+
+    python infra/partner_simulators/hub.py --kafka 127.0.0.1:9092 --hub charnwood --hub melton:accept,book --log hubs.jsonl
+
+For each hub it reads `hub.<id>.case` from the beginning, checks that the versions of each of its cases come 1, 2, 3 and so on without
+gap, and works on what it holds, one step at a time: accept, book, start, assess, record, complete, each a command on
+`hub.<id>.command` that says on which version it was decided. Further steps: `assign=HUB`, `hold=REASON`, `reject=REASON`,
+`transfer=HUB`. A hub whose script ends early leaves its cases there. Nothing of ours is imported: whoever connects a hub may start
+from this file.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+FULL = "accept,book,start,assess,record,complete"
+WORK: dict[str, list[dict[str, str]]] = json.loads(Path(__file__).with_name("work.json").read_text())
+ONWARD = {"assistive-technology", "blue-badge", "community-groups", "energy-loan", "hearing-services"}
+ONWARD |= {"income-maximisation", "local-grants-loans", "voluntary-housing-support", "weight-support"}
+OPEN = {"requested", "accepted", "in-progress", "on-hold"}
+Visits = Mapping[str, list[dict[str, str]]]
+
+
+class ScriptStep(NamedTuple):
+    """One word of a script: what to do, and with what."""
+
+    name: str
+    argument: str = ""
+
+
+class OutgoingCommand(NamedTuple):
+    """A command that is to be sent."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass
+class SimulatedCase:
+    """What a hub knows of one case: the newest event, and what it has done itself."""
+
+    hub: str
+    id: str
+    person_key: str
+    correlation_id: str = ""
+    event_id: str = ""
+    traceparent: str = ""
+    version: int = 0
+    role: str | None = None
+    position: dict[str, Any] = field(default_factory=dict)
+    referrals: list[dict[str, Any]] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    assessed: set[tuple[str, str]] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
+    ending: set[tuple[str, str]] = field(default_factory=set)
+    awaiting: str | None = None
+    expected_version: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        return self.role == "holder" and self.position.get("status") in OPEN
+
+    def open_needs(self) -> list[tuple[str, str]]:
+        """(reference, service) of everything still asked for."""
+        return [(one["reference"], need) for one in self.referrals for need in one.get("open_needs", [])]
+
+    def open_referrals(self) -> list[dict[str, Any]]:
+        return [one for one in self.referrals if one.get("open_needs")]
+
+
+class OutOfOrder(Exception):
+    """A version of a case is missing: something that the hub should have heard was lost."""
+
+
+def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool:
+    """Take an event of the case in; False for a repeat. Raises OutOfOrder where a version is missing before it."""
+    version = data["hub_version"]
+    if version <= case.version:
+        return False
+    expected, case.version = case.version + 1, version
+    case.role, case.position, case.referrals = data.get("role"), data["case"], data.get("referrals", [])
+    case.done.add(kind)
+    case.assessed.update((one["reference"], one["service"]) for one in data.get("findings", []))
+    case.recorded.update(one["reference"] for one in data.get("interventions", []))
+    if data.get("command_id") == case.awaiting:
+        case.awaiting = None
+    if version != expected:
+        raise OutOfOrder(f"version {version} came where {expected} was expected")
+    return True
+
+
+# ---- what to do next: no I/O ---------------------------------------------------------------------------------------------
+
+PAST = {"accept": "accepted", "book": "booked", "start": "started", "hold": "held", "reject": "rejected"}
+
+
+def next_step(case: SimulatedCase, script: Sequence[ScriptStep]) -> ScriptStep | None:
+    """The first step of the script that is still to be done; none where it is not ours, or we wait for an answer."""
+    if not case.is_held or case.awaiting:
+        return None
+    return next((step for step in script if _is_to_do(case, step)), None)
+
+
+def _is_to_do(case: SimulatedCase, step: ScriptStep) -> bool:
+    match step.name:
+        case "assess":
+            return bool(set(case.open_needs()) - case.assessed)
+        case "record":
+            return any(one["reference"] not in case.recorded for one in case.open_referrals())
+        case "assign":
+            return case.position.get("home_hub") is None
+        case "complete":
+            return bool(set(case.open_needs()) - case.ending)
+        case "transfer":
+            return True
+        case name:
+            return PAST[name] not in case.done
+
+
+def command(case: SimulatedCase, step: ScriptStep, visits: Visits) -> OutgoingCommand:
+    """The command for a step. Its id is made from the version that it expects: a repeat is recognised."""
+    data = {"case_id": case.id, "person_key": case.person_key, "expected_version": case.version}
+    data |= {"by_role": "housing support coordinator"} | COMMAND_DATA[step.name](case, step.argument, visits)
+    return OutgoingCommand(
+        str(uuid.uuid5(uuid.NAMESPACE_OID, f"{case.hub}:{case.id}:{step.name}:{case.version}")), step.name, data
+    )
+
+
+def _findings(case: SimulatedCase, _argument: str, _visits: Visits) -> dict[str, Any]:
+    needs = [need for need in case.open_needs() if need not in case.assessed]
+    return {"findings": [{"reference": ref, "service": need, "finding": _finding_for(need)} for ref, need in needs]}
+
+
+def _finding_for(service: str) -> str:
+    return "referred-onward" if service in ONWARD else "need-confirmed"
+
+
+def _interventions(case: SimulatedCase, _argument: str, visits: Visits) -> dict[str, Any]:
+    """All that is done for the next referral: what its visit found where the notes know it, else the usual for each need."""
+    one = next(one for one in case.open_referrals() if one["reference"] not in case.recorded)
+    done = visits.get(one["referral"]["message"]["referral_id"]) or list(_usual(one["open_needs"]))
+    stamp = {"reference": one["reference"], "on": date.today().isoformat()}
+    return {"interventions": [dict(act) | stamp for act in done]}
+
+
+def _usual(needs: Iterable[str]) -> Iterable[dict[str, str]]:
+    for need in needs:
+        for act in WORK.get(need, [{"action": "referred onward", "provider": "Lightbulb"}]):
+            yield {"service": need} | act
+
+
+def _ended(case: SimulatedCase, _argument: str = "", _visits: Visits | None = None) -> dict[str, Any]:
+    return {"ended": [{"reference": one["reference"], "needs": one["open_needs"]} for one in case.open_referrals()]}
+
+
+def _visit(_case: SimulatedCase, _argument: str, _visits: Visits) -> dict[str, Any]:
+    return {"visit_at": (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0).isoformat()}
+
+
+COMMAND_DATA: dict[str, Callable[[SimulatedCase, str, Visits], dict[str, Any]]] = {
+    "assign": lambda _case, hub, _visits: {"to_hub": hub},
+    "accept": lambda _case, _argument, _visits: {},
+    "book": _visit,
+    "start": lambda _case, _argument, _visits: {},
+    "assess": _findings,
+    "record": _interventions,
+    "complete": _ended,
+    "hold": lambda _case, reason, _visits: {"reason": reason or "waiting-list"},
+    "reject": lambda case, reason, _visits: {"reason": reason or "not-eligible"} | _ended(case),
+    "transfer": lambda _case, hub, _visits: {"to_hub": hub},
+}
+
+
+# ---- Kafka ---------------------------------------------------------------------------------------------------------------
+
+
+class ReceivedHubEvent(NamedTuple):
+    """A record of a hub's topic: which hub, the last word of its type, its headers and data."""
+
+    hub: str
+    kind: str
+    headers: dict[str, str]
+    data: dict[str, Any]
+
+
+class HubClient:
+    """One connection for any number of hubs; journeys and the benchmark use it too."""
+
+    def __init__(self, kafka: str, hubs: Iterable[str]) -> None:
+        self._topics = {f"hub.{hub}.case": hub for hub in hubs}
+        self._consumer = AIOKafkaConsumer(*self._topics, bootstrap_servers=kafka, auto_offset_reset="earliest")
+        self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+
+    async def __aenter__(self) -> "HubClient":
+        await asyncio.gather(self._consumer.start(), self._producer.start())
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await asyncio.gather(self._consumer.stop(), self._producer.stop())
+
+    async def receive(self, seconds: float = 0.1) -> list[ReceivedHubEvent]:
+        """What came since, in order for each case."""
+        batches = await self._consumer.getmany(timeout_ms=int(seconds * 1000))
+        return [self._to_event(record) for records in batches.values() for record in records]
+
+    def _to_event(self, record: Any) -> ReceivedHubEvent:
+        headers = {name: value.decode() for name, value in record.headers}
+        kind = headers["ce_type"].removeprefix("uk.lightbulb.case.").removesuffix(".v1")
+        return ReceivedHubEvent(self._topics[record.topic], kind, headers, json.loads(record.value))
+
+    async def send(self, case: SimulatedCase, send: OutgoingCommand) -> "asyncio.Future[Any]":
+        """Hand a command to the producer. What comes back is done when Kafka has it, and raises where it could not be sent in time."""
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": send.id,
+            "ce_type": f"uk.lightbulb.case.{send.name}.v1",
+            "ce_source": f"/hub/{case.hub}",
+            "ce_time": datetime.now(UTC).isoformat(),
+            "ce_partitionkey": case.person_key,
+            "ce_correlationid": case.correlation_id,
+            "ce_causationid": case.event_id,
+            "content-type": "application/json",
+        }
+        if case.traceparent:
+            headers["traceparent"] = case.traceparent
+        delivered: asyncio.Future[Any] = await self._producer.send(
+            f"hub.{case.hub}.command",
+            json.dumps(send.data, separators=(",", ":")).encode(),
+            key=case.person_key.encode(),
+            headers=[(name, value.encode()) for name, value in headers.items()],
+        )
+        return delivered
+
+    async def deliver(self, *commands: tuple[SimulatedCase, OutgoingCommand]) -> None:
+        """Hand commands over in order, all of them again with the same ids until Kafka has each: a repeat has no second effect."""
+        while commands:
+            try:
+                await asyncio.gather(*[await self.send(*one) for one in commands])
+                return
+            except KafkaError:
+                await asyncio.sleep(0.3)
+
+
+class Inbox:
+    """Everything that was heard, one JSON line each: ids, states and services, never a name or number of a person."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+
+    def note(self, event: ReceivedHubEvent, case: SimulatedCase | None, **more: Any) -> None:
+        if self._file is None:
+            return
+        line = {
+            "at": datetime.now(UTC).isoformat(),
+            "hub": event.hub,
+            "type": event.kind,
+            "case": event.data.get("case_id"),
+        }
+        line |= {"id": event.headers.get("ce_id"), "correlation_id": event.headers.get("ce_correlationid")} | more
+        if case is not None:
+            line |= {"version": event.data.get("hub_version"), "role": case.role, "position": case.position}
+            line["referrals"] = [_in_brief(one) for one in case.referrals]
+        self._file.write(json.dumps(line) + "\n")
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+
+def _in_brief(referral: Mapping[str, Any]) -> dict[str, Any]:
+    content = referral.get("referral", {})
+    needs = [need["service"] for need in content.get("needs", [])]
+    brief = {name: referral.get(name) for name in ("reference", "status", "open_needs", "provisional")}
+    brief |= {"needs": needs, "format": content.get("message", {}).get("format")}
+    return brief | {"stay": content.get("hospital") is not None, "grant": content.get("grant")}
+
+
+@dataclass
+class HubSimulator:
+    """What all hubs of this process do: hear, then one step for each case that waits for one."""
+
+    client: HubClient
+    scripts: Mapping[str, Sequence[ScriptStep]]
+    inbox: Inbox
+    visits: Visits = field(default_factory=dict)
+    pause: float = 0.3
+    fast: bool = False
+    cases: dict[tuple[str, str], SimulatedCase] = field(default_factory=dict)
+    due: dict[tuple[str, str], float] = field(default_factory=dict)
+    sequence_gaps: int = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            for event in await self.client.receive(0.05):
+                self._take(event)
+            await self._act(time.monotonic())
+            self.inbox.flush()
+
+    def _take(self, event: ReceivedHubEvent) -> None:
+        if event.kind == "command-refused":
+            return self._handle_rejection(event)
+        key = (event.hub, event.data["case_id"])
+        case = self.cases.setdefault(key, SimulatedCase(event.hub, event.data["case_id"], event.data["person_key"]))
+        error = None
+        try:
+            if not apply_event(case, event.kind, event.data):
+                return self.inbox.note(event, case, repeat=True)
+        except OutOfOrder as gap:
+            error, self.sequence_gaps = str(gap), self.sequence_gaps + 1
+        case.correlation_id, case.event_id = event.headers.get("ce_correlationid", ""), event.headers["ce_id"]
+        case.traceparent = event.headers.get("traceparent", "")
+        self.due.setdefault(key, time.monotonic() + self.pause)
+        return self.inbox.note(event, case, **({"fault": error} if error else {}))
+
+    def _handle_rejection(self, event: ReceivedHubEvent) -> None:
+        """Stale, or overtaken by what others did: decide again on what has come since. Anything else is for a person to see."""
+        details = {name: event.data.get(name) for name in ("command", "command_id", "reason", "explanation")}
+        case = self.cases.get((event.hub, event.data["case_id"]))
+        if case is None or case.awaiting != event.data["command_id"]:
+            return self.inbox.note(event, None, **details)
+        if event.data["reason"] != "stale" and case.version == case.expected_version:
+            return self.inbox.note(event, None, **details, fault=f"its {event.data['command']} was refused")
+        case.awaiting = None
+        case.ending.clear()
+        self.due.setdefault((event.hub, case.id), time.monotonic() + self.pause)
+        return self.inbox.note(event, None, **details)
+
+    async def _act(self, now: float) -> None:
+        commands: list[tuple[SimulatedCase, OutgoingCommand]] = []
+        for key in [key for key, when in self.due.items() if when <= now]:
+            del self.due[key]
+            case = self.cases[key]
+            for step in self._steps(case):
+                send = command(case, step, self.visits)
+                case.awaiting, case.expected_version = send.id, case.version
+                case.ending.update(case.open_needs() if step.name == "complete" else ())
+                commands.append((case, send))
+        await self.client.deliver(*commands)
+
+    def _steps(self, case: SimulatedCase) -> list[ScriptStep]:
+        """One step; all that are left at once where it must be fast."""
+        if not self.fast:
+            step = next_step(case, self.scripts[case.hub])
+            return [step] if step else []
+        case.awaiting = None
+        steps = [step for step in self.scripts[case.hub] if case.is_held and _is_to_do(case, step)]
+        case.done.update(PAST.get(step.name, step.name) for step in steps)
+        return steps
+
+
+# ---- the process ---------------------------------------------------------------------------------------------------------
+
+
+def scripts(hubs: Sequence[str], usual: str) -> dict[str, list[ScriptStep]]:
+    """'melton:accept,hold=awaiting-works' is a hub with a script of its own."""
+    parted = (hub.partition(":") for hub in hubs)
+    return {name: [ScriptStep(*word.split("=", 1)) for word in (own or usual).split(",")] for name, _, own in parted}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="A simulated hub system, which speaks Kafka only.")
+    parser.add_argument("--kafka", required=True, help="bootstrap servers, host:port")
+    parser.add_argument("--hub", action="append", required=True, metavar="ID[:SCRIPT]", help="may be repeated")
+    parser.add_argument("--script", default=None, help=f"what each does with its cases (default {FULL})")
+    parser.add_argument("--log", type=Path, help="inbox file, JSON lines")
+    parser.add_argument("--visits", type=Path, help="JSON: what the visit for a sender's referral id leads to")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds from an event to the next step")
+    parser.add_argument("--fast", action="store_true", help="no pause; accept and complete at once, in batches")
+    return parser.parse_args()
+
+
+async def main() -> None:
+    args, stop = arguments(), asyncio.Event()
+    for end in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(end, stop.set)
+    plans = scripts(args.hub, args.script or ("accept,complete" if args.fast else FULL))
+    visits = json.loads(args.visits.read_text()) if args.visits else {}
+    with contextlib.ExitStack() as files:
+        log = files.enter_context(args.log.open("a")) if args.log else None
+        async with HubClient(args.kafka, plans) as client:
+            work = HubSimulator(client, plans, Inbox(log), visits, 0 if args.fast else args.pause, args.fast)
+            await work.run(stop)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

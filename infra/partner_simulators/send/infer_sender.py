@@ -1,0 +1,60 @@
+"""Who sends a file, and as what: by what the caller says, by the reviewed file beside it, or by what the file itself says."""
+
+from pathlib import Path
+
+import yaml
+
+from infra.local.installation import DIRECTORY
+from infra.partner_simulators.send import council_csv, fhir, form, hl7v2
+from infra.partner_simulators.send.outgoing import NotSent, OutgoingMessage
+from services.reference.partners import Partner, Partners
+
+COUNCILS = DIRECTORY / "councils"
+
+
+def sender(file: Path, body: bytes, named: str | None, all_partners: Partners) -> Partner:
+    """The partner who sends a file; raises NotSent where nothing tells."""
+    named = named or _expected_sender(file)
+    if named is not None:
+        partner = all_partners.by_id(named)
+        if partner is None:
+            raise NotSent(f"no partner {named} in infra/reference_data/partners.yaml.")
+        return partner
+    inferred = _in_the_file(file, body, all_partners)
+    if inferred is None:
+        raise NotSent("the file does not say who sends it: give --sender.")
+    return inferred
+
+
+def _expected_sender(file: Path) -> str | None:
+    """Who sends it by the `.expected.yaml` beside it, where there is one that names the file."""
+    for expected_file in file.parent.glob("*.expected.yaml"):
+        for step in yaml.safe_load(expected_file.read_text()).get("steps", []):
+            if step.get("send") == file.name:
+                return str(step["by"])
+    return None
+
+
+def _in_the_file(file: Path, body: bytes, all_partners: Partners) -> Partner | None:
+    if hl7v2.is_hl7(body):
+        return all_partners.by_ods(hl7v2.sender_ods(body))
+    if fhir.is_fhir(body):
+        return all_partners.by_ods(fhir.sender_ods(body))
+    return all_partners.by_id(council_csv.partner_of(body, COUNCILS) or "") if is_csv(file.name, body) else None
+
+
+def is_csv(name: str, body: bytes) -> bool:
+    """True for what is named so, and no other format's."""
+    return name.endswith(".csv") and not (hl7v2.is_hl7(body) or fhir.is_fhir(body))
+
+
+def prepare(name: str, body: bytes, partner: Partner, *, http: bool = False) -> OutgoingMessage:
+    """The request for a file. Bytes that nobody can read go where their sender's messages go: intake says what is wrong."""
+    if fhir.is_fhir(body):
+        return fhir.build_request(body, partner)
+    if hl7v2.is_hl7(body) or name.endswith(".hl7"):
+        return hl7v2.build_request(body, partner, http=http)
+    council = council_csv.council_of(partner.id, COUNCILS)
+    if council and not body.lstrip().startswith(b"{"):
+        return council_csv.build_request(body, council)
+    return form.build_request(body, partner)

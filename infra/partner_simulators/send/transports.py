@@ -1,0 +1,81 @@
+"""Carries a letter to a running installation, and brings the answer."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+
+from infra.partner_simulators import mllp_client
+from infra.partner_simulators.send.answers import ParsedResponse, ResponseIssue
+from infra.partner_simulators.send.outgoing import NotSent, OutgoingMessage
+from services.reference.partners import Partner
+
+SECONDS = 60
+"""The longest wait for an answer, or for more of one."""
+
+Progress = Callable[[int], None]
+"""Is told how many rows of a long file have been answered."""
+
+
+async def transmit(
+    outgoing: OutgoingMessage,
+    partner: Partner,
+    addresses: Mapping[str, Any],
+    session: aiohttp.ClientSession,
+    progress: Progress,
+) -> ParsedResponse:
+    """What the installation said; raises NotSent where addresses.json lacks what is needed."""
+    if outgoing.over == "mllp":
+        return await _by_mllp(outgoing, partner, addresses)
+    return await _by_http(outgoing, _token(partner, addresses), str(addresses["intake"]), session, progress)
+
+
+async def _by_http(
+    outgoing: OutgoingMessage, token: str, intake: str, session: aiohttp.ClientSession, progress: Progress
+) -> ParsedResponse:
+    headers = {**outgoing.headers, "Authorization": f"Bearer {token}"}
+    came = bytearray()
+    try:
+        async with session.post(intake + outgoing.path, data=outgoing.body, headers=headers) as response:
+            await _read_body(response, came, outgoing.counts, progress)
+            return outgoing.read(response.status, bytes(came))
+    except (aiohttp.ClientError, TimeoutError) as error:
+        if outgoing.counts and outgoing.counts in came:
+            return outgoing.read(200, bytes(came))
+        return _no_answer(intake, error)
+
+
+async def _read_body(
+    response: aiohttp.ClientResponse, came: bytearray, counts: bytes | None, progress: Progress
+) -> None:
+    """The whole body, however it comes; what is counted in it is told meanwhile."""
+    total = 0
+    async for part in response.content.iter_any():
+        came += part
+        if counts:
+            total += part.count(counts)
+            progress(total)
+
+
+def _token(partner: Partner, addresses: Mapping[str, Any]) -> str:
+    try:
+        return str(addresses["partners"][partner.id]["token"])
+    except KeyError:
+        raise NotSent(f"addresses.json holds no token of {partner.id}.") from None
+
+
+async def _by_mllp(outgoing: OutgoingMessage, partner: Partner, addresses: Mapping[str, Any]) -> ParsedResponse:
+    address = addresses.get("mllp", {}).get(partner.id)
+    if address is None:
+        raise NotSent(f"addresses.json names no MLLP listener of {partner.id}; --http sends by HTTP.")
+    host, _, port = str(address).rpartition(":")
+    try:
+        answers = await mllp_client.exchange(host, int(port), outgoing.body, SECONDS)
+    except (OSError, TimeoutError) as error:
+        return _no_answer(f"MLLP {address}", error)
+    return outgoing.read(0, b"\r".join(answers))
+
+
+def _no_answer(where: str, error: Exception) -> ParsedResponse:
+    issue = ResponseIssue(where, type(error).__name__, "no answer; is the installation running?")
+    return ParsedResponse("unavailable", issues=(issue,))

@@ -1,0 +1,138 @@
+"""What every message goes through, whatever carried it: its translator, the shared commit, its protocol's own answer.
+
+The edges are web.py (HTTP) and mllp.py (MLLP): they know who sends, judge the credential before any parser runs, and have one whole
+body in hand before anything here begins.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import getrandbits
+from uuid import UUID
+
+from services.intake import identifiers, limits
+from services.intake.batch import MessageDecision, PendingMessage, ProtocolResponse
+from services.intake.group_commit import GroupCommit
+from services.intake.memory_budget import MemoryBudget
+from services.intake.rate_limiter import RateLimiter
+from services.intake.translators import form
+from services.intake.translators.council_csv import CouncilMapping
+from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.reference.partners import Partner, Partners
+from services.runtime import tracing
+from services.runtime.tracing import NONE, Span
+
+INTERNAL_ERROR = "internal error; the message was not accepted, retry later"
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What every message needs."""
+
+    partners: Partners
+    group_commit: GroupCommit
+    secret: bytes
+    max_body_bytes: int
+    bars: Translator
+    forms: Mapping[str, form.Form]
+    hl7v2: Translator
+    councils: Mapping[str, CouncilMapping] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
+    memory_budget: MemoryBudget = field(default_factory=MemoryBudget)
+    windows: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(limits.WINDOWS_AT_ONCE))
+    attachment_key: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attachment_key", identifiers.attachment_key(self.secret))
+
+    def inbound_message(
+        self,
+        partner: Partner,
+        body: bytes,
+        request_id: str | None,
+        correlation_id: str | None,
+        traceparent: str | None = None,
+    ) -> InboundMessage:
+        """One whole message, now, from a partner that is known."""
+        return InboundMessage(
+            partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent
+        )
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one protocol is read, and what it answers to a message. `format` is what a partner's entry must allow."""
+
+    format: str
+    translate: Translator
+    answer: Callable[[InboundMessage, Translated | Rejection, MessageDecision], ProtocolResponse]
+
+
+async def accept(
+    intake: Intake,
+    protocol: Protocol,
+    inbound: InboundMessage,
+    *,
+    media_type: str | None = None,
+    issues: tuple[Issue, ...] = (),
+) -> ProtocolResponse:
+    """The answer to one message, once it is committed. `faults`: what is wrong around it, so that it is kept, and refused, unread.
+
+    Raises Unavailable where nothing can be promised. Cancelled while it waits, the outcome is unknown: a repeat is recognised.
+    """
+    with receive_span(protocol, inbound) as span:
+        answer = await intake.group_commit.submit(translate(protocol, inbound, media_type, issues, span=span))
+        span.set_attributes(answer=answer.status)
+    return answer
+
+
+def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: str | None = None) -> Span:
+    """The step of a trace that a message begins with us, or goes on with."""
+    return tracing.begin(
+        f"receive {protocol.format}",
+        inbound.traceparent,
+        "server",
+        link=link,
+        partner=inbound.partner.id,
+        format=protocol.format,
+    )
+
+
+def translate(
+    protocol: Protocol,
+    inbound: InboundMessage,
+    media_type: str | None = None,
+    issues: tuple[Issue, ...] = (),
+    *,
+    stored_in_upload: bool = False,
+    span: Span = NONE,
+) -> PendingMessage:
+    """A message with what its translator made of it."""
+    outcome: Translated | Rejection = Rejection(issues) if issues else protocol.translate(inbound)
+
+    def compose(decision: MessageDecision) -> ProtocolResponse:
+        span.set_attributes(outcome=decision.verdict)
+        return protocol.answer(inbound, outcome, decision)
+
+    message_id = _message_id()
+    conversation = outcome.correlation_id if isinstance(outcome, Translated) else inbound.correlation_id
+    span.set_attributes(correlation_id=conversation or str(message_id))
+    return PendingMessage(
+        id=message_id,
+        inbound=inbound,
+        format=protocol.format,
+        media_type=media_type,
+        outcome=outcome,
+        compose=compose,
+        stored_in_upload=stored_in_upload,
+        span=span,
+    )
+
+
+def _message_id() -> UUID:
+    """A new id that grows with time, so that the index of kept messages does (UUID version 7, RFC 9562)."""
+    bits = (time.time_ns() // 1_000_000) << 80 | getrandbits(76)
+    return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)

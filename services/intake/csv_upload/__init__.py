@@ -1,0 +1,1 @@
+"""Intake of councils' CSV files: upload, import row by row, report."""

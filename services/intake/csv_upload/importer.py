@@ -1,0 +1,256 @@
+"""The second pass over a council's file: its rows are read back in order, translated, committed in windows, and reported."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.intake import accept, limits
+from services.intake.accept import Intake, Protocol
+from services.intake.batch import PendingMessage, ProtocolResponse
+from services.intake.csv_upload import upload_store
+from services.intake.csv_upload.upload_store import State, Upload
+from services.intake.group_commit import Unavailable
+from services.intake.responses import csv_report as answers
+from services.intake.translators import council_csv
+from services.intake.translators.council_csv import CouncilMapping
+from services.intake.translators.council_csv.header import HeaderLayout
+from services.intake.translators.council_csv.prescan import Prescan, reference_hash, reference_of
+from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, is_blank
+from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.reference.partners import Partner
+from services.runtime import database, tracing
+from services.runtime.logs import log
+from services.runtime.tracing import NONE, Span
+
+FORMAT = "council-csv"
+BREATH = 20
+"""Rows that are translated before others get their turn."""
+
+ReportEntry = Mapping[str, Any]
+"""What the report says of one row."""
+
+
+@dataclass
+class CsvImport:
+    """One file on its way. `begun` gives the pieces of the report."""
+
+    intake: Intake
+    engine: AsyncEngine
+    upload: Upload
+    partner: Partner
+    mapping: CouncilMapping
+    prescan: Prescan
+    report: answers.Report
+    traceparent: str | None = None
+    summary: answers.Summary = field(default_factory=answers.Summary)
+    _state: State = "broken-off"
+    _span: Span = NONE
+
+    async def begun(self) -> AsyncGenerator[bytes, None]:
+        """The report's pieces, once its first rows are committed; raises what keeps those from it, so that 503 can be said."""
+        pieces = self._pieces()
+        return _led_by(await anext(pieces), pieces)
+
+    @cached_property
+    def _layout(self) -> HeaderLayout:
+        assert self.prescan.layout is not None
+        return self.prescan.layout
+
+    @cached_property
+    def _translate(self) -> Translator:
+        return council_csv.translator(self.mapping)
+
+    # -- the report
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        self._span = self._reading()
+        try:
+            twice = await self._twice_and_different()
+            begin = self.report.begin(self.prescan.above)
+            async for piece in self._report_chunks(twice):
+                yield begin + piece
+                begin = b""
+            yield begin + self.report.end(self.summary)
+            self._state = "reported" if self.summary.is_complete else "broken-off"
+        finally:
+            await self._note()
+            self._span.set_attributes(outcome=self._state, records=self.prescan.rows)
+            self._span.end()
+
+    def _reading(self) -> Span:
+        """The file's own step. Its rows are many people's: each begins a trace of its own, which names this one."""
+        return tracing.begin(
+            "read file",
+            self.traceparent,
+            "server",
+            partner=self.partner.id,
+            format=FORMAT,
+            correlation_id=self.upload.correlation_id,
+        )
+
+    async def _report_chunks(self, twice: Mapping[str, Sequence[int]]) -> AsyncGenerator[bytes, None]:
+        """The report of each window; where the database goes away in the middle, or we do, of the rows that were not processed."""
+        reported = 0
+        try:
+            async for window in self._windows():
+                if self.intake.stopping.is_set():
+                    raise Unavailable
+                entries = await self._process_window(window, twice)
+                if not reported and all(one["outcome"] == "not-processed" for one in entries):
+                    raise Unavailable
+                reported += len(window)
+                yield self._as_pieces(entries, window)
+                if entries[-1]["outcome"] == "not-processed":
+                    break
+        except Exception as error:
+            if not reported or not (isinstance(error, Unavailable) or database.is_transient(error)):
+                raise
+            log.warning("upload_interrupted", partner=self.partner.id, reason=database.reason_class(error))
+        for begins in range(reported, self.prescan.rows, limits.WINDOW_ROWS):
+            lines = self.prescan.lines[begins : begins + limits.WINDOW_ROWS]
+            yield self._as_pieces([answers.entry(line, None, "not-processed") for line in lines], ())
+
+    def _as_pieces(self, entries: Sequence[ReportEntry], window: Sequence[CsvRecord]) -> bytes:
+        bodies: list[bytes | None] = [record.body for record in window] or [None] * len(entries)
+        for entry in entries:
+            self.summary.add(entry)
+        return b"".join(self.report.row(entry, body) for entry, body in zip(entries, bodies, strict=True))
+
+    async def _note(self) -> None:
+        """What became of the file; where that cannot be written, its state says that it was not finished."""
+        try:
+            await upload_store.ended(self.engine, self.upload, self._state, self.summary.as_json())
+        except Exception as error:
+            log.warning("upload_state_not_saved", reason=database.reason_class(error))
+
+    # -- rows
+
+    async def _records(self) -> AsyncIterator[CsvRecord]:
+        """The rows of the file, but for blank ones."""
+        splitter, above = Splitter(self.mapping.file), len(self.prescan.above)
+        async with aclosing(upload_store.parts(self.engine, self.upload)) as parts:
+            async for part in parts:
+                for record in splitter.feed(part):
+                    if above:
+                        above -= 1
+                    elif not is_blank(record, self.mapping.file):
+                        yield record
+        for record in splitter.feed(b"", last=True):
+            if not above and not is_blank(record, self.mapping.file):
+                yield record
+
+    async def _windows(self) -> AsyncIterator[list[CsvRecord]]:
+        window: list[CsvRecord] = []
+        async for record in self._records():
+            window.append(record)
+            if len(window) == limits.WINDOW_ROWS:
+                yield window
+                window = []
+        if window:
+            yield window
+
+    async def _twice_and_different(self) -> dict[str, list[int]]:
+        """References that stand twice in the file with different content, and on which lines."""
+        candidates = self.prescan.twice()
+        if not candidates:
+            return {}
+        lines: dict[str, list[int]] = {}
+        first: dict[str, str] = {}
+        different: set[str] = set()
+        async for number, record in _numbered(self._records()):
+            reference = self._reference_of(record)
+            if reference is not None and reference_hash(reference) in candidates:
+                lines.setdefault(reference, []).append(record.line)
+                content = _content(self._translate(self._inbound(record)), record)
+                if first.setdefault(reference, content) != content:
+                    different.add(reference)
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+        return {reference: lines[reference][:5] for reference in different}
+
+    async def _process_window(
+        self, window: Sequence[CsvRecord], twice: Mapping[str, Sequence[int]]
+    ) -> list[ReportEntry]:
+        """What became of these rows, each committed or not processed."""
+        messages: list[PendingMessage] = []
+        references: list[str | None] = []
+        for number, record in enumerate(window, start=1):
+            message, reference = self._to_message(record, twice)
+            messages.append(message)
+            references.append(reference)
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+        with tracing.SpanGroup([message.span for message in messages]):
+            answered = await self._committed(messages)
+        return [
+            orjson.loads(answer.body) if answer else answers.entry(record.line, reference, "not-processed")
+            for answer, record, reference in zip(answered, window, references, strict=True)
+        ]
+
+    def _to_message(self, record: CsvRecord, twice: Mapping[str, Sequence[int]]) -> tuple[PendingMessage, str | None]:
+        """A row as a message, and the reference that it gives."""
+        inbound = self._inbound(record)
+        outcome = self._translate(inbound)
+        reference = outcome.referral_id if isinstance(outcome, Translated) else self._reference_of(record)
+        if reference is not None and reference in twice:
+            outcome = Rejection((self._duplicate_issue(twice[reference]),))
+        compose = answers.row_responder(self.mapping, record.line, reference)
+        protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
+        span = accept.receive_span(protocol, inbound, link=self._span.traceparent)
+        return accept.translate(protocol, inbound, self.upload.media_type, stored_in_upload=True, span=span), reference
+
+    def _reference_of(self, record: CsvRecord) -> str | None:
+        return reference_of(self.mapping, self._layout, record.body)
+
+    def _duplicate_issue(self, lines: Sequence[int]) -> Issue:
+        where = ", ".join(map(str, lines))
+        explanation = f"stands in this file more than once with different content (lines {where}): send it once"
+        return Issue(self.mapping.reference, "invariant", explanation)
+
+    def _inbound(self, record: CsvRecord) -> InboundMessage:
+        return InboundMessage(
+            partner=self.partner,
+            body=self._layout.bytes + record.body,
+            received_at=self.upload.received_at,
+            attachment_key=self.intake.attachment_key,
+            correlation_id=self.upload.correlation_id,
+        )
+
+    async def _committed(self, messages: Sequence[PendingMessage]) -> list[ProtocolResponse | None]:
+        """The answer to each, once it is committed; none where that could not be, also after some patience."""
+        committed: dict[int, ProtocolResponse] = {}
+        async with self.intake.windows:
+            for pause in (0.0, *limits.ROW_PAUSES):
+                left = [at for at in range(len(messages)) if at not in committed]
+                await asyncio.sleep(pause if left else 0)
+                submitted = (self.intake.group_commit.submit(messages[at]) for at in left)
+                for at, answer in zip(left, await asyncio.gather(*submitted, return_exceptions=True), strict=True):
+                    if isinstance(answer, ProtocolResponse):
+                        committed[at] = answer
+                    elif not isinstance(answer, Unavailable):
+                        raise answer
+        return [committed.get(at) for at in range(len(messages))]
+
+
+def _content(outcome: Translated | Rejection, record: CsvRecord) -> str:
+    return outcome.content_hash if isinstance(outcome, Translated) else repr(record.body)
+
+
+async def _numbered(records: AsyncIterator[CsvRecord]) -> AsyncIterator[tuple[int, CsvRecord]]:
+    number = 0
+    async for record in records:
+        number += 1
+        yield number, record
+
+
+async def _led_by(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pieces):
+        yield first
+        async for piece in pieces:
+            yield piece

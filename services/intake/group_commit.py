@@ -1,0 +1,139 @@
+"""Requests that arrive together share one transaction: whatever waits is committed together, and answered after the commit."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.intake import limits, store
+from services.intake.batch import PendingMessage, ProtocolResponse
+from services.intake.store import ConcurrentUpdate
+from services.intake.translators.translator import Issue, reject
+from services.messaging.outbox import Relay
+from services.runtime import database, metrics, tracing
+from services.runtime.backlog import BacklogSnapshot
+from services.runtime.logs import log
+from services.runtime.watchdog import Progress, WatchedTask
+
+FAILING, RECENTLY = 3, 15.0
+"""So many commits that failed without a word from the database, the last so many seconds ago at most, count as work not done."""
+
+
+class Unavailable(Exception):
+    """Nothing can be promised: the database is away or too slow, or the outcome of the commit is unknown. Come again."""
+
+
+class GroupCommit:
+    """Commits what waits. `submit` from any request; `run` until `close`, which lets it finish what waits."""
+
+    def __init__(self, engine: AsyncEngine, secret: bytes, relay: Relay) -> None:
+        self._engine = engine
+        self._secret = secret
+        self._relay = relay
+        self._waiting: list[tuple[PendingMessage, asyncio.Future[ProtocolResponse]]] = []
+        self._woken = asyncio.Event()
+        self._closing = False
+        self._answers: dict[UUID, ProtocolResponse] = {}
+        self._progress = Progress()
+        self._failures = 0
+        self._failed_at = 0.0
+        self._in_flight = False
+
+    def loop(self) -> WatchedTask:
+        """For the watchdog: messages wait, or keep failing, and nothing is committed. Senders come again while it lasts."""
+        return WatchedTask("committer", self._progress_by_key)
+
+    def _progress_by_key(self, _: BacklogSnapshot) -> Mapping[str, int]:
+        failing = self._failures >= FAILING and time.monotonic() - self._failed_at < RECENTLY
+        return {"messages": self._progress.done} if self._waiting or self._in_flight or failing else {}
+
+    async def submit(self, message: PendingMessage) -> ProtocolResponse:
+        """The answer, once it is committed; raises Unavailable where nothing can be promised."""
+        if len(self._waiting) >= limits.WAITING:
+            raise Unavailable
+        answered: asyncio.Future[ProtocolResponse] = asyncio.get_running_loop().create_future()
+        self._waiting.append((message, answered))
+        self._woken.set()
+        return await answered
+
+    async def run(self) -> None:
+        """Commit batch after batch until `close`; what waits then is still committed and answered."""
+        while self._waiting or not self._closing:
+            await self._woken.wait()
+            self._woken.clear()
+            while self._waiting:
+                self._in_flight = True
+                await self._commit(self._take())
+                self._in_flight = False
+
+    def close(self) -> None:
+        """No more will come: let `run` end when it has answered what waits."""
+        self._closing = True
+        self._woken.set()
+
+    def _take(self) -> list[tuple[PendingMessage, "asyncio.Future[ProtocolResponse]"]]:
+        size, number = 0, 0
+        for message, _ in self._waiting[: limits.BATCH_MESSAGES]:
+            size += len(message.inbound.body)
+            if number and size > limits.BATCH_BYTES:
+                break
+            number += 1
+        batch, self._waiting = self._waiting[:number], self._waiting[number:]
+        return batch
+
+    async def _commit(self, batch: Sequence[tuple[PendingMessage, "asyncio.Future[ProtocolResponse]"]]) -> None:
+        """Commit and answer these; whatever has not committed is answered Unavailable."""
+        self._answers = {}
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(limits.COMMIT_SECONDS):
+                with tracing.batch_span("commit", (one.span.traceparent for one, _ in batch), records=len(batch)):
+                    await database.apply_with_bisection([message for message, _ in batch], self._record, self._refuse)
+            self._succeeded(len(batch), time.monotonic() - began)
+        except Exception as error:
+            self._failed(error, len(batch))
+        for message, answered in batch:
+            if answered.done():
+                continue
+            answer = self._answers.get(message.id)
+            if answer is None:
+                metrics.MESSAGES.labels(message.partner, message.format, "unavailable").inc()
+            answered.set_result(answer) if answer else answered.set_exception(Unavailable())
+
+    def _succeeded(self, messages: int, seconds: float) -> None:
+        self._progress.record()
+        self._failures = 0
+        metrics.COMMIT_MESSAGES.observe(messages)
+        metrics.COMMIT_SECONDS.observe(seconds)
+
+    def _failed(self, error: Exception, messages: int) -> None:
+        log.warning("commit_failed", reason=database.reason_class(error), messages=messages)
+        metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
+        self._failures, self._failed_at = self._failures + 1, time.monotonic()
+        if database.sqlstate(error) is not None:
+            self._progress.record()  # the database itself refused: a new process would be refused, too
+
+    async def _record(self, messages: Sequence[PendingMessage]) -> None:
+        for attempt in range(1, limits.COMMIT_ATTEMPTS + 1):
+            try:
+                answers = await store.record(self._engine, self._secret, messages)
+                break
+            except Exception as error:
+                if attempt == limits.COMMIT_ATTEMPTS or not _may_retry(error):
+                    raise
+        self._answers.update(zip((message.id for message in messages), answers, strict=True))
+        self._relay.wake()
+
+    async def _refuse(self, message: PendingMessage, reason: str) -> None:
+        """One message whose data cannot be kept as an accepted one is kept as a refused one."""
+        log.error("message_persist_failed", partner=message.partner, reason=reason)
+        outcome = reject(Issue("message", "processing", f"could not be kept ({reason}); tell Lightbulb's operators"))
+        await self._record([dataclasses.replace(message, outcome=outcome)])
+
+
+def _may_retry(error: BaseException) -> bool:
+    """True where the transaction certainly did not happen, and may go well now: overtaken, deadlock, serialization."""
+    return isinstance(error, ConcurrentUpdate) or (database.sqlstate(error) or "").startswith("40")

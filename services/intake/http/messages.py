@@ -1,0 +1,203 @@
+"""Messages over HTTP: who sends, one whole body, and the answer with its status.
+
+The same steps for every protocol. Credentials are judged before any parser runs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from services.intake import accept, limits
+from services.intake.accept import Intake, Protocol
+from services.intake.batch import ProtocolResponse
+from services.intake.group_commit import Unavailable
+from services.intake.http import headers as sent
+from services.intake.http.headers import Headers
+from services.intake.mllp import frames
+from services.intake.rate_limiter import RateLimited
+from services.intake.responses import bars, hl7v2, problems
+from services.intake.translators import form
+from services.intake.translators.translator import Translator
+from services.reference.partners import Partner
+from services.runtime import tracing
+from services.runtime.logs import log
+
+
+@dataclass(frozen=True)
+class OverHttp(Protocol):
+    """A protocol with its media types, and how it says what goes wrong around a message."""
+
+    accepts: tuple[str, ...]
+    error: Callable[[int, str, str], ProtocolResponse]
+    media_type: Callable[[ProtocolResponse], str]
+    unwrapped: Callable[[bytes], bytes] = bytes
+    """The message in a body, where something may stand around it."""
+
+
+BARS_MEDIA_TYPES = ("application/fhir+json", "application/json")
+
+
+def of_bars(translate: Translator) -> OverHttp:
+    """BaRS over FHIR's messaging."""
+    return OverHttp(
+        "bars-fhir",
+        translate,
+        bars.answer,
+        accepts=BARS_MEDIA_TYPES,
+        error=bars.error,
+        media_type=lambda _: bars.MEDIA_TYPE,
+    )
+
+
+def of_form(form_definition: form.Form) -> OverHttp:
+    """The protocol of one form."""
+    return OverHttp(
+        f"form:{form_definition.form}",
+        form.translator(form_definition),
+        problems.answer,
+        accepts=("application/json",),
+        error=lambda status, _, explanation: problems.problem(status, explanation),
+        media_type=problems.media_type,
+    )
+
+
+def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
+    """HL7 v2, answered in the media type that it was sent in; an error of the exchange itself is problem details."""
+    return OverHttp(
+        "hl7v2",
+        translate,
+        hl7v2.over_http,
+        accepts=("application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7"),
+        error=lambda status, _, explanation: problems.problem(status, explanation),
+        media_type=lambda answer: sent_as if answer.body.startswith(b"MSH") else problems.PROBLEM,
+        unwrapped=frames.unframed,
+    )
+
+
+async def bars_message(request: Request) -> Response:
+    """POST /fhir/$process-message"""
+    intake: Intake = request.app.state.intake
+    return await message(request, of_bars(intake.bars))
+
+
+async def form_submission(request: Request) -> Response:
+    """POST /forms/{form}"""
+    intake: Intake = request.app.state.intake
+    form_definition = intake.forms.get(request.path_params["form"])
+    if form_definition is None:
+        partner = intake.partners.authenticate(request.headers.get("authorization"))
+        answer = problems.problem(404, "there is no such form") if partner else problems.problem(401, NO_CREDENTIAL)
+        return respond(answer, problems.PROBLEM, {})
+    return await message(request, of_form(form_definition))
+
+
+async def hl7v2_message(request: Request) -> Response:
+    """POST /hl7v2: one message, with or without the frame that it would have over MLLP."""
+    intake: Intake = request.app.state.intake
+    return await message(request, of_hl7v2(intake.hl7v2, sent.essence(request.headers.get("content-type", ""))))
+
+
+NO_CREDENTIAL = "a valid bearer token of a partner is required"
+RATE_LIMITED = "Rate limit exceeded. The message was not accepted; retry after the time in Retry-After."
+
+
+async def message(request: Request, protocol: OverHttp) -> Response:
+    """One message, from the first header to the answer."""
+    headers = sent.first_values(request)
+    mirrored = sent.mirrored(headers)
+    try:
+        answer = await _handle(request, headers, protocol)
+    except Unavailable:
+        answer = protocol.error(
+            503,
+            "transient",
+            "temporarily unavailable; retry with the same message and X-Request-Id, duplicates are recognised",
+        )
+    except RateLimited:
+        answer = protocol.error(429, "throttled", RATE_LIMITED)
+    except TimeoutError:
+        answer = protocol.error(
+            408, "timeout", "timed out; retry with the same message and X-Request-Id, duplicates are recognised"
+        )
+    except Exception as error:
+        log.error("request_failed", error_type=type(error).__name__, format=protocol.format)
+        answer = protocol.error(500, "exception", accept.INTERNAL_ERROR)
+    return respond(answer, protocol.media_type(answer), mirrored)
+
+
+async def _handle(request: Request, headers: Headers, protocol: OverHttp) -> ProtocolResponse:
+    intake: Intake = request.app.state.intake
+    partner = intake.partners.authenticate(headers.get("authorization"))
+    if partner is None:
+        return protocol.error(401, "login", NO_CREDENTIAL)
+    if not partner.may_send(protocol.format):
+        return protocol.error(403, "forbidden", "this credential is not authorised for this message type")
+    if refused := _media_types(headers, protocol):
+        return refused
+    with intake.rate_limiter.in_flight(partner, protocol.format), intake.memory_budget.reserve_body() as reserve:
+        return await _accept_body(request, headers, protocol, partner, reserve)
+
+
+async def _accept_body(
+    request: Request, headers: Headers, protocol: OverHttp, partner: Partner, reserve: Callable[[int], None]
+) -> ProtocolResponse:
+    intake: Intake = request.app.state.intake
+    body = await whole_body(request, headers, intake.max_body_bytes, reserve)
+    if body == 413:
+        return protocol.error(413, "too-long", f"body is larger than {intake.max_body_bytes} bytes")
+    if isinstance(body, int):
+        return protocol.error(body, "invalid", "incomplete body, or Content-Length is not a number")
+    ids = sent.guid(headers.get("x-request-id")), sent.guid(headers.get("x-correlation-id"))
+    context = tracing.valid(headers.get(tracing.HEADER))
+    inbound = intake.inbound_message(partner, protocol.unwrapped(body), *ids, context)
+    media_type = headers.get("content-type", "")[:200] or None
+    async with asyncio.timeout(limits.HTTP_ANSWER_SECONDS):
+        return await accept.accept(intake, protocol, inbound, media_type=media_type, issues=sent.header_issues(headers))
+
+
+def _media_types(headers: Headers, protocol: OverHttp) -> ProtocolResponse | None:
+    """406 or 415 where what is sent or wanted is not what this protocol speaks."""
+    if sent.essence(headers.get("content-type", "")) not in protocol.accepts:
+        return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
+    if sent.is_encoded(headers):
+        return protocol.error(415, "not-supported", "send the message as it is, not compressed")
+    if not sent.accepts(headers, problems.PROBLEM, *protocol.accepts):
+        return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is the only media type of the response")
+    return None
+
+
+async def whole_body(request: Request, headers: Headers, most: int, reserve: Callable[[int], None]) -> bytes | int:
+    """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off. `more`: told what comes."""
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length[:20]) > most:
+        return 413 if length.isdigit() else 400
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    return 413
+                reserve(len(part))
+                parts.append(part)
+    except ClientDisconnect:
+        return 400
+    return b"".join(parts)
+
+
+def respond(answer: ProtocolResponse, media_type: str, headers: dict[str, str]) -> Response:
+    """The answer with the headers that go with its status."""
+    more = dict(headers)
+    if answer.status in (408, 503):
+        more["Retry-After"] = str(limits.RETRY_SECONDS)
+    if answer.status == 429:
+        more["Retry-After"] = str(limits.RATE_LIMIT_RETRY_SECONDS)
+    if answer.status == 415:
+        more["Accept-Encoding"] = "identity"
+    if answer.status == 401:
+        more["WWW-Authenticate"] = "Bearer"
+    return Response(answer.body, status_code=answer.status, media_type=media_type, headers=more)

@@ -1,0 +1,199 @@
+"""Schemas of what is sent and answered, for the OpenAPI document."""
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from services.intake import limits
+from services.intake.accept import Intake
+from services.intake.deduplication import Verdict
+from services.intake.responses import bars
+from services.intake.responses.csv_report import OUTCOMES
+from services.intake.translators import form
+from services.intake.translators.bars_fhir import models
+from services.intake.translators.council_csv import CouncilMapping
+from services.intake.translators.translator import IssueKind
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_REFERENCE: Schema = {
+    "type": "string",
+    "pattern": "^LB(-[0-9A-Z]{4}){3}$",
+    "description": "Our reference of the referral, which a person may read out on the telephone",
+}
+_KIND: Schema = {"enum": list(get_args(IssueKind)), "description": "Named as FHIR issue types"}
+
+HEADERS: dict[str, Schema] = {
+    "X-Request-Id": {"description": "As it was sent, where it is a GUID", "schema": _TEXT},
+    "X-Correlation-Id": {"description": "As it was sent, where it is a GUID", "schema": _TEXT},
+    "Retry-After": {"description": "Seconds until it may be sent again", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "What is asked for", "schema": {"const": "Bearer"}},
+    "ETag": {"description": "Changes when the document does", "schema": _TEXT},
+}
+
+
+def ref(name: str) -> Schema:
+    """The schema of this name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def schemas(intake: Intake) -> dict[str, Schema]:
+    """Every schema that the document refers to."""
+    return {
+        **_bars_message(),
+        **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
+        **{f"file-{name}": _file(mapping) for name, mapping in intake.councils.items()},
+        "hl7v2-message": {
+            "type": "string",
+            "description": "One HL7 v2 message, REF^I12 to I14, its segments ended by CR; a frame around it may stand",
+        },
+        "hl7v2-acknowledgement": {"type": "string", "pattern": "^MSH"},
+        "bars-response": _bars_response(),
+        "operation-outcome": _operation_outcome(),
+        "capability-statement": _object({"resourceType": {"const": "CapabilityStatement"}}, more=True),
+        "accepted": _accepted(),
+        "problem": _problem(),
+        "report": _report(),
+        "report-csv": {
+            "type": "string",
+            "description": "The file with two columns more: our reference, what became of the row",
+        },
+        "health": _object(
+            {"status": {"enum": ["live", "ready", "not ready"]}},
+            {"version": _TEXT, "unavailable": {"type": "array", "items": _TEXT}},
+        ),
+        "json-schema": {"type": "object", "description": "JSON Schema, draft 2020-12"},
+        "document": {"type": "object", "description": "This document"},
+        "metrics": {"type": "string", "description": "Prometheus text"},
+    }
+
+
+def _object(required: Schema, optional: Schema | None = None, *, more: bool = False) -> Schema:
+    closed = {} if more else {"additionalProperties": False}
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required), **closed}
+
+
+# ---- in -------------------------------------------------------------------------------------------------------------
+
+
+def _bars_message() -> dict[str, Schema]:
+    """The envelope by its model; its resources are described in docs/partners/bars-fhir.md."""
+    bundle = models.Bundle.model_json_schema(ref_template="#/components/schemas/bars-{model}")
+    parts: dict[str, Schema] = {f"bars-{name}": part for name, part in bundle.pop("$defs").items()}
+    parts["bars-Entry"]["properties"]["resource"] = {
+        "type": "object",
+        "description": f"Read: {', '.join(models.READ)}; others are passed over",
+        "properties": {"resourceType": _TEXT},
+        "required": ["resourceType"],
+    }
+    return {"bars-message": bundle, **parts}
+
+
+def _form_schema(form_definition: form.Form) -> Schema:
+    """As it is served at the form's own address, without what names it there."""
+    return {name: value for name, value in form.json_schema(form_definition).items() if not name.startswith("$")}
+
+
+def _file(mapping: CouncilMapping) -> Schema:
+    columns = ", ".join(mapping.headers.values())
+    rows = f"at most {limits.FILE_ROWS:,} rows and {limits.FILE_BYTES:,} bytes"
+    return {"type": "string", "description": f"{mapping.title}: {rows}. Columns, in any order: {columns}"}
+
+
+# ---- out ------------------------------------------------------------------------------------------------------------
+
+
+def _bars_response() -> Schema:
+    resource = _object({"resourceType": _TEXT, "id": _TEXT}, more=True)
+    entry = _object({"fullUrl": {"type": "string", "pattern": "^urn:uuid:"}, "resource": resource})
+    return _object(
+        {
+            "resourceType": {"const": "Bundle"},
+            "id": _TEXT,
+            "meta": {"type": "object"},
+            "type": {"const": "message"},
+            "timestamp": {"type": "string", "format": "date-time"},
+            "entry": {
+                "type": "array",
+                "items": entry,
+                "minItems": 2,
+                "maxItems": 3,
+                "description": "MessageHeader; the sender's Encounter, where it sent one; ours, with our reference",
+            },
+        }
+    )
+
+
+def _operation_outcome() -> Schema:
+    coding = _object({"system": {"const": bars.ERROR_CODES}, "code": {"enum": sorted(set(bars.CODES.values()))}})
+    issue = _object(
+        {
+            "severity": {"const": "error"},
+            "code": {"type": "string", "description": "FHIR issue type"},
+            "details": _object({"coding": _list(coding)}),
+            "diagnostics": _TEXT,
+        },
+        {"expression": _list(_TEXT)},
+    )
+    return _object({"resourceType": {"const": "OperationOutcome"}, "meta": {"type": "object"}, "issue": _list(issue)})
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+def _accepted() -> Schema:
+    statuses = ["superseded", *(verdict for verdict in Verdict if verdict.makes_event or verdict is Verdict.REPEAT)]
+    return _object(
+        {
+            "reference": _REFERENCE,
+            "version": {"type": "integer", "minimum": 1},
+            "status": {"enum": statuses},
+            "received_at": {"type": "string", "format": "date-time"},
+        }
+    )
+
+
+def _issue_schema(place: str) -> Schema:
+    return _object({place: _TEXT, "kind": _KIND, "explanation": _TEXT})
+
+
+def _problem() -> Schema:
+    """RFC 9457. `faults` by field of a form, or by column of a file."""
+    return _object(
+        {"type": {"const": "about:blank"}, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+        {
+            "faults": {"type": "array", "items": {"oneOf": [_issue_schema("field"), _issue_schema("column")]}},
+            "expected_columns": _list(_TEXT),
+        },
+    )
+
+
+def _report() -> Schema:
+    row = _object(
+        {
+            "row": {"type": "integer", "description": "The line of the file where it begins"},
+            "reference_given": {"type": ["string", "null"]},
+            "outcome": {"enum": list(OUTCOMES)},
+            "reference": _or_none(_REFERENCE),
+            "faults": {"type": "array", "items": _issue_schema("column")},
+        }
+    )
+    return _object(
+        {
+            "council": _TEXT,
+            "rows": {"type": "array", "items": row},
+            "complete": {"type": "boolean"},
+            "summary": _object(_counts(("rows", *OUTCOMES))),
+        },
+        {"attention": {"type": "string", "description": "What to do, where rows were not processed"}},
+    )
+
+
+def _or_none(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _counts(names: Iterable[str]) -> Schema:
+    return dict.fromkeys(names, _COUNT)

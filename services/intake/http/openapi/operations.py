@@ -1,0 +1,198 @@
+"""What may be asked at each address, and every answer that it gives, for the OpenAPI document."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from services.intake import limits
+from services.intake.accept import Intake
+from services.intake.http import headers as sent
+from services.intake.http import messages
+from services.intake.http.openapi.bodies import Schema, ref
+from services.intake.responses import bars, problems
+from services.intake.responses import csv_report as reports
+from services.runtime import metrics, tracing
+
+PathItem = dict[str, Any]
+
+AROUND = (400, 401, 403, 406, 408, 413, 415, 429, 500, 503)
+"""What may be wrong around any message, or with it: its credential, its headers, its size, its time; or with us."""
+
+SCHEMA = "application/schema+json"
+
+PARAMETERS: dict[str, Schema] = {
+    "request-id": {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Names the request: the same one again, with the same content, is a repeat (BaRS)",
+        "schema": {"type": "string", "pattern": sent.GUID.pattern},
+    },
+    "correlation-id": {
+        "name": "X-Correlation-Id",
+        "in": "header",
+        "description": "Names the conversation, up to the feedback",
+        "schema": {"type": "string", "pattern": sent.GUID.pattern},
+    },
+    "traceparent": {
+        "name": tracing.HEADER,
+        "in": "header",
+        "description": "W3C Trace Context; anything else in it is passed over",
+        "schema": {"type": "string"},
+    },
+    **{
+        name: {
+            "name": name,
+            "in": "header",
+            "description": "BaRS: base64 of a JSON object",
+            "schema": {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]+={0,2}$"},
+        }
+        for name in sent.ENCODED
+    },
+}
+
+
+def paths(intake: Intake) -> dict[str, PathItem]:
+    """Every address with its operations. Forms and councils by their own names: what each takes is its own."""
+    return {
+        "/fhir/$process-message": _bars(intake),
+        "/fhir/metadata": {"get": _reads("What the FHIR server does", bars.MEDIA_TYPE, "capability-statement")},
+        "/fhir/{interaction}": _no_interaction(),
+        "/hl7v2": _hl7v2(intake),
+        **{f"/councils/{name}/referrals": _council(name) for name in intake.councils},
+        **{f"/forms/{name}": _form(intake, name) for name in intake.forms},
+        **{
+            f"/forms/{name}/schema": {"get": _reads(f"JSON Schema of {form_definition.title}", SCHEMA, "json-schema")}
+            for name, form_definition in intake.forms.items()
+        },
+        "/attachments/{reference}": _attachment(),
+        "/openapi.json": _document(),
+        "/health/live": {"get": _reads("Whether this process answers", "application/json", "health")},
+        "/health/ready": _ready(),
+        "/metrics": {"get": _reads("What is counted and measured", metrics.MEDIA_TYPE, "metrics")},
+    }
+
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+
+def _bars(intake: Intake) -> PathItem:
+    errors = {status: {bars.MEDIA_TYPE: ref("operation-outcome")} for status in (*AROUND, 404, 409, 422)}
+    answers = {200: {bars.MEDIA_TYPE: ref("bars-response")}, **errors}
+    content = {media_type: {"schema": ref("bars-message")} for media_type in messages.BARS_MEDIA_TYPES}
+    limited = f"{_size(intake)} {_json()}"
+    return {"post": _message("BaRS: a new, changed or cancelled referral", limited, content, answers)}
+
+
+def _form(intake: Intake, name: str) -> PathItem:
+    accepted = {problems.MEDIA_TYPE: ref("accepted")}
+    answers = {200: accepted, 202: accepted, **_problems(*AROUND, 404, 422)}
+    content = {"application/json": {"schema": ref(f"form-{name}")}}
+    return {"post": _message(intake.forms[name].title, f"{_size(intake)} {_json()}", content, answers)}
+
+
+def _hl7v2(intake: Intake) -> PathItem:
+    spoken = messages.of_hl7v2(intake.hl7v2, "").accepts
+    ack_content = {media_type: ref("hl7v2-acknowledgement") for media_type in spoken}
+    rejections = {status: {**ack_content, problems.PROBLEM: ref("problem")} for status in (400, 403, 404, 409)}
+    answers = {200: ack_content, **_problems(*AROUND), **rejections}
+    content = {media_type: {"schema": ref("hl7v2-message")} for media_type in spoken}
+    limited = f"{_size(intake)} At most {limits.HL7_SEGMENTS:,} segments, and {limits.HL7_PARTS:,} parts of fields."
+    return {"post": _message("HL7 v2 over HTTP, answered by its acknowledgement", limited, content, answers)}
+
+
+def _council(name: str) -> PathItem:
+    report = {reports.JSON: ref("report"), reports.CSV: ref("report-csv")}
+    limited = (
+        f"At most {limits.FILE_BYTES:,} bytes and {limits.FILE_ROWS:,} rows, within {limits.FILE_SECONDS:g} s. "
+        "200 once the first rows are kept; the report tells of each row."
+    )
+    content = {reports.CSV: {"schema": ref(f"file-{name}")}}
+    operation = _message(f"The whole export of {name}", limited, content, {200: report, **_problems(*AROUND)})
+    return {"post": operation | {"parameters": _parameters("request-id", "correlation-id", "traceparent")}}
+
+
+def _message(summary: str, description: str, content: Schema, answers: Mapping[int, Schema]) -> Schema:
+    return {
+        "summary": summary,
+        "description": description,
+        "security": [{"partner": []}],
+        "parameters": _parameters(*PARAMETERS),
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses(answers, "X-Request-Id", "X-Correlation-Id"),
+    }
+
+
+def _parameters(*names: str) -> list[Schema]:
+    return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+def _size(intake: Intake) -> str:
+    return f"At most {intake.max_body_bytes:,} bytes, within {limits.BODY_SECONDS:g} s; answered within {limits.HTTP_ANSWER_SECONDS:g} s."
+
+
+def _json() -> str:
+    inside = f"lists of {limits.JSON_LIST:,} entries, and {limits.JSON_DEPTH} levels of nesting"
+    return f"At most {limits.JSON_VALUES:,} values, {inside}."
+
+
+# ---- reads ----------------------------------------------------------------------------------------------------------
+
+
+def _reads(summary: str, media_type: str, schema: str) -> Schema:
+    return {"summary": summary, "responses": _responses({200: {media_type: ref(schema)}})}
+
+
+def _no_interaction() -> PathItem:
+    named = {"name": "interaction", "in": "path", "required": True, "schema": {"type": "string"}}
+    answers = _responses({404: {bars.MEDIA_TYPE: ref("operation-outcome")}})
+    operation = {"summary": "No other FHIR interaction: this server takes messages only", "responses": answers}
+    return {"parameters": [named], **dict.fromkeys(("get", "post", "put", "patch", "delete"), operation)}
+
+
+def _attachment() -> PathItem:
+    named = {"name": "reference", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    answers = {200: {"*/*": {}}, **_problems(401, 403, 404, 429, 503)}
+    return {
+        "get": {
+            "summary": "An attachment, for the hub that was told its reference",
+            "security": [{"partner": []}],
+            "parameters": [named],
+            "responses": _responses(answers),
+        }
+    }
+
+
+def _document() -> PathItem:
+    operation = _reads("This document", "application/vnd.oai.openapi+json", "document")
+    operation["responses"] = _responses({200: {"application/vnd.oai.openapi+json": ref("document")}, 304: {}}, "ETag")
+    return {"get": operation}
+
+
+def _ready() -> PathItem:
+    content = {"application/json": ref("health")}
+    return {"get": {"summary": "Whether it could work now", "responses": _responses({200: content, 503: content})}}
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+def _problems(*statuses: int) -> dict[int, Schema]:
+    return {status: {problems.PROBLEM: ref("problem")} for status in statuses}
+
+
+def _responses(answers: Mapping[int, Mapping[str, Schema]], *headers: str) -> Schema:
+    return {str(status): _response(status, answers[status], headers) for status in sorted(answers)}
+
+
+def _response(status: int, bodies: Mapping[str, Schema], headers: Iterable[str]) -> Schema:
+    extra_headers = {401: ("WWW-Authenticate",), 408: ("Retry-After",), 429: ("Retry-After",), 503: ("Retry-After",)}
+    named = [
+        *headers,
+        *(extra_headers.get(status, ()) if problems.PROBLEM in bodies or bars.MEDIA_TYPE in bodies else ()),
+    ]
+    response: Schema = {"description": HTTPStatus(status).phrase}
+    if bodies:
+        response["content"] = {media_type: {"schema": schema} for media_type, schema in bodies.items()}
+    if named:
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in named}
+    return response

@@ -1,0 +1,90 @@
+"""What is read of intake over HTTP: the OpenAPI document, schemas of forms, attachments for hubs, what the FHIR server does."""
+
+import re
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.intake import store
+from services.intake.accept import Intake
+from services.intake.http import openapi
+from services.intake.http.messages import NO_CREDENTIAL, RATE_LIMITED, respond
+from services.intake.rate_limiter import RateLimited
+from services.intake.responses import bars, problems
+from services.intake.translators import form
+from services.runtime.logs import log
+
+
+async def document(request: Request) -> Response:
+    """GET /openapi.json: no credential, nobody's data."""
+    openapi_document: openapi.OpenApiDocument = request.app.state.document()
+    cache_headers = {"ETag": openapi_document.etag, "Cache-Control": "public, max-age=3600"}
+    if openapi_document.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=cache_headers)
+    return Response(openapi_document.body, media_type=openapi.MEDIA_TYPE, headers=cache_headers)
+
+
+async def form_schema(request: Request) -> Response:
+    """GET /forms/{form}/schema: no credential, nobody's data."""
+    intake: Intake = request.app.state.intake
+    form_definition = intake.forms.get(request.path_params["form"])
+    if form_definition is None:
+        return respond(problems.problem(404, "there is no such form"), problems.PROBLEM, {})
+    return Response(orjson.dumps(form.json_schema(form_definition)), media_type="application/schema+json")
+
+
+async def attachment(request: Request) -> Response:
+    """GET /attachments/{reference}: a hub's credential, and the reference that only its holder was told."""
+    intake: Intake = request.app.state.intake
+    partner = intake.partners.authenticate(request.headers.get("authorization"))
+    if partner is None:
+        return respond(problems.problem(401, NO_CREDENTIAL), problems.PROBLEM, {})
+    if partner.kind != "hub":
+        return respond(problems.problem(403, "attachments are for hubs"), problems.PROBLEM, {})
+    try:
+        with intake.rate_limiter.in_flight(partner, "attachment"):
+            stored = await store.attachment(request.app.state.engine, request.path_params["reference"])
+    except RateLimited:
+        return respond(problems.problem(429, RATE_LIMITED), problems.PROBLEM, {})
+    except Exception as error:
+        log.warning("attachment_unavailable", error_type=type(error).__name__)
+        unavailable = problems.problem(503, "not available now: come again")
+        return respond(unavailable, problems.PROBLEM, {})
+    if stored is None:
+        return respond(problems.problem(404, "there is no such attachment"), problems.PROBLEM, {})
+    return Response(stored[1], headers=_as_download(stored[0]))
+
+
+def _as_download(media_type: str | None) -> dict[str, str]:
+    """Served to be saved, never to be run: the type is the sender's word only."""
+    plain = media_type if media_type and re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type) else "application/octet-stream"
+    return {
+        "Content-Type": plain,
+        "Content-Disposition": "attachment",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+
+
+async def metadata(request: Request) -> Response:
+    """GET /fhir/metadata"""
+    base = str(request.base_url).rstrip("/") + "/fhir"
+    return Response(bars.capability(base, request.app.state.started_at), media_type=bars.MEDIA_TYPE)
+
+
+async def no_such_interaction(request: Request) -> Response:
+    """Any other FHIR address: this server only takes messages."""
+    outcome = bars.error(404, "not-supported", "this server takes messages only: POST /fhir/$process-message")
+    return respond(outcome, bars.MEDIA_TYPE, {})
+
+
+async def no_such_address(request: Request, error: Exception) -> Response:
+    """What no route takes: 404, or 405 with what is allowed; as FHIR says it, or as problem details."""
+    assert isinstance(error, HTTPException)
+    allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    detail = "nothing is here" if error.status_code == 404 else "this method is not for this address"
+    if request.url.path.startswith("/fhir"):
+        return respond(bars.error(error.status_code, "not-supported", detail), bars.MEDIA_TYPE, allowed)
+    return respond(problems.problem(error.status_code, f"{detail}; see /openapi.json"), problems.PROBLEM, allowed)

@@ -1,0 +1,1 @@
+"""Intake over MLLP: HL7 v2 frames on TCP."""

@@ -1,0 +1,276 @@
+"""HL7 v2 over MLLP: who connects, one frame after the other, and the acknowledgement of each before the next is read.
+
+A port of its own, or a client certificate, says who the partner is; without either the connection is closed, nothing of it read.
+Where nothing can be promised (the database is away, the outcome of the commit unknown) there is no acknowledgement and the connection
+is closed: the sender's engine then sends the message again, and a repeat is recognised. A rejection (AR) would be an answer, which
+engines take for final: they put the message, or their whole queue, aside until somebody looks.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+from services.intake import accept, limits
+from services.intake.accept import Intake, Protocol
+from services.intake.group_commit import Unavailable
+from services.intake.mllp import access
+from services.intake.mllp.access import IdentifyPartner, TlsAcceptor
+from services.intake.mllp.frames import Frame, Frames, NotMllp
+from services.intake.responses import hl7v2
+from services.intake.translators.translator import Translator
+from services.reference.partners import Partner
+from services.runtime import metrics, process
+from services.runtime.logs import log
+from services.runtime.process import CannotListen
+from services.runtime.settings import Settings
+
+
+def protocol(translate: Translator) -> Protocol:
+    """HL7 v2, answered in frames."""
+    return Protocol("hl7v2", translate, hl7v2.over_mllp)
+
+
+class Closed(Exception):
+    """This connection is over; the text is one of a few that say why, and go into the log."""
+
+
+class Mllp:
+    """The ports of one process. `open` them; `stop` answers the messages in hand. `counts`: what happened, by partner."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
+        self.protocol = protocol(intake.hl7v2)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._logged_at: dict[tuple[str, str], float] = {}
+        self._servers: list[asyncio.Server | TlsAcceptor] = []
+        self._connections: set[Connection] = set()
+        self._is_stopping = False
+
+    async def open(self, chosen: Settings) -> None:
+        """Open the ports of the partners, and the one for TLS. Raises CannotListen."""
+        tls = access.context(chosen)
+        for listener in self.intake.partners.listeners():
+            await self._listen(chosen.mllp_host, listener.port, access.by_port(listener))
+        if chosen.mllp_tls_port is not None:
+            await self._listen(chosen.mllp_host, chosen.mllp_tls_port, access.by_certificate(self.intake.partners), tls)
+
+    async def stop(self) -> None:
+        """Let nobody in, close what waits, answer what is in hand, for so long."""
+        self._is_stopping = True
+        for server in self._servers:
+            server.close()
+        for connection in self._connections:
+            connection.stop()
+        tasks = {connection.task for connection in self._connections}
+        _, unanswered = await asyncio.wait(tasks, timeout=limits.STOP_SECONDS) if tasks else (set(), set())
+        for task in unanswered:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, host: str, port: int, who: IdentifyPartner, tls: ssl.SSLContext | None = None) -> None:
+        mine: set[Connection] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._connected(mine, who, reader, writer)
+
+        try:
+            opened = process.shared_socket(host, port)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if tls:
+                self._servers.append(TlsAcceptor(opened, tls, connected))
+            else:
+                self._servers.append(await asyncio.start_server(connected, sock=opened, backlog=limits.BACKLOG))
+        except OSError as error:
+            raise CannotListen(f"MLLP on {host}, port {port}: {error.strerror}") from None
+        log.info("mllp_listening", host=host, port=port, tls=tls is not None)
+
+    async def _connected(
+        self, mine: "set[Connection]", who: IdentifyPartner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        partner = who(writer)
+        if partner is None or not partner.may_send(self.protocol.format):
+            return self._reject(writer, partner, "no_credential")
+        if self._is_stopping or (len(mine) >= limits.CONNECTIONS and not self._evict_idle(mine)):
+            return self._reject(writer, partner, "too_many_connections")
+        connection = Connection(self, partner, reader, writer)
+        for those in (mine, self._connections):
+            those.add(connection)
+        try:
+            with metrics.MLLP_CONNECTIONS.labels(partner.id).track_inprogress():
+                await connection.run()
+        finally:
+            for those in (mine, self._connections):
+                those.discard(connection)
+
+    def _evict_idle(self, mine: "set[Connection]") -> bool:
+        """Close the connection that has waited longest for a whole message: its sender opens a new one when it has something to say."""
+        waiting = [connection for connection in mine if not connection.is_in_flight]
+        longest = min(waiting, key=lambda connection: connection.waits_since, default=None)
+        if longest is None:
+            return False
+        mine.discard(longest)
+        self.count(longest.partner, "evicted_idle")
+        longest.task.cancel()
+        return True
+
+    def _reject(self, writer: asyncio.StreamWriter, partner: Partner | None, reason: str) -> None:
+        self.count(partner, reason)
+        writer.transport.abort()
+
+    def count(self, partner: Partner | None, outcome: str, *, is_worth_a_line: bool = True) -> None:
+        """Count it; say it in the log with the number so far, the same thing once in ten seconds."""
+        key = (partner.id if partner else "unknown", outcome)
+        self.counts[key] += 1
+        metrics.MLLP_MESSAGES.labels(*key).inc()
+        now = time.monotonic()
+        if is_worth_a_line and now - self._logged_at.get(key, -60.0) >= limits.LOG_SECONDS:
+            self._logged_at[key] = now
+            log.warning("mllp_outcome", partner=key[0], outcome=outcome, count=self.counts[key])
+
+
+class Connection:
+    """One connection of one partner."""
+
+    def __init__(
+        self, server: Mllp, partner: Partner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._server = server
+        self.partner = partner
+        self._reader = reader
+        self._writer = writer
+        self._frames = Frames(server.intake.max_body_bytes)
+        self.is_in_flight = False
+        self.waits_since = time.monotonic()
+        self._is_stopping = False
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+
+    async def run(self) -> None:
+        """Answer one message after the other until the sender, a limit or a stop ends it.
+
+        An answer counts as written when the kernel has it; with a limit of 0, TLS of asyncio and uvloop waits for ever.
+        """
+        self._writer.transport.set_write_buffer_limits(high=1, low=0)
+        try:
+            await self._answer_all()
+        except Closed as closed:
+            self._server.count(self.partner, str(closed), is_worth_a_line=str(closed) != IDLE)
+        except (OSError, TimeoutError):
+            self._server.count(self.partner, "client_disconnected")
+            self._writer.transport.abort()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(limits.CLOSE_SECONDS):
+                await self._writer.wait_closed()
+        self._writer.transport.abort()
+
+    def stop(self) -> None:
+        """Answer what is in hand, and read no more."""
+        self._is_stopping = True
+        if not self.is_in_flight:
+            self.task.cancel()
+
+    async def _answer_all(self) -> None:
+        while not self._is_stopping and (frame := await self._next_in_turn()):
+            self.is_in_flight = True
+            answer = await self._answer(frame)
+            if answer is None:
+                raise Closed("unavailable")
+            self._writer.write(answer)
+            async with asyncio.timeout(limits.WRITE_SECONDS):
+                await self._writer.drain()
+            self._server.count(self.partner, "answered", is_worth_a_line=False)
+            self.is_in_flight = False
+            self.waits_since = time.monotonic()
+
+    # ---- in -----------------------------------------------------------------------------------------------------
+
+    async def _next_in_turn(self) -> Frame | None:
+        """The next frame, when the partner may send it: until then it is not read, and the sender's own queue holds what follows."""
+        limiter = self._server.intake.rate_limiter
+        while seconds := limiter.pause(self.partner):
+            self._server.count(self.partner, "rate_limited")
+            await asyncio.sleep(seconds)
+        frame = await self._next()
+        if frame is not None:
+            limiter.read(self.partner)
+        return frame
+
+    async def _next(self) -> Frame | None:
+        """The next whole frame; none where no more comes. Half a frame is nothing. Raises Closed."""
+        deadlines = _FrameDeadline()
+        try:
+            while (frame := self._frames.take()) is None:
+                data = await self._read(deadlines.deadline(self._frames))
+                if data is None or data == b"":
+                    return self._last(deadlines, is_end=data is not None)
+                self._frames.feed(data)
+        except NotMllp:
+            raise Closed("not_mllp") from None
+        return frame
+
+    async def _read(self, deadline: float) -> bytes | None:
+        """What comes, b"" at the end, none where nothing comes in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                return await self._reader.read(65_536)
+        return None
+
+    def _last(self, deadlines: "_FrameDeadline", *, is_end: bool) -> Frame | None:
+        """A frame that lacks its last CR, where nothing follows. Raises Closed where there was more to wait for."""
+        if self._frames.is_at_end:
+            return self._frames.take(nothing_follows=True)
+        if self._frames.has_begun:
+            raise Closed("incomplete_frame" if is_end else "frame_timeout")
+        if is_end:
+            return None
+        raise Closed(IDLE)
+
+    # ---- out ----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, frame: Frame) -> bytes | None:
+        """What goes back; none where nothing can be promised."""
+        intake = self._server.intake
+        if frame.is_too_large:
+            self._server.count(self.partner, "too_large")
+            return self._rejection(frame, f"larger than {intake.max_body_bytes} bytes")
+        try:
+            async with asyncio.timeout(limits.MLLP_ANSWER_SECONDS):
+                inbound = intake.inbound_message(self.partner, frame.body, None, None)
+                return (await accept.accept(intake, self._server.protocol, inbound)).body
+        except (Unavailable, TimeoutError):
+            return None
+        except Exception as error:
+            log.error("request_failed", error_type=type(error).__name__, format=self._server.protocol.format)
+            return self._rejection(frame, accept.INTERNAL_ERROR)
+
+    def _rejection(self, frame: Frame, reason: str) -> bytes:
+        return hl7v2.rejection_frames(self.partner, frame.body, datetime.now(UTC), reason)
+
+
+IDLE = "idle_timeout"
+
+
+class _FrameDeadline:
+    """How long the next frame is waited for: idle until it begins, then for the whole of it, however often it begins anew."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._idle_until = self._now() + limits.IDLE_SECONDS
+        self._slow_at: float | None = None
+
+    def deadline(self, frames: Frames) -> float:
+        if not frames.has_begun:
+            return self._idle_until
+        if self._slow_at is None:
+            self._slow_at = self._now() + limits.FRAME_SECONDS
+        return min(self._slow_at, self._now() + limits.RETURN_SECONDS) if frames.is_at_end else self._slow_at

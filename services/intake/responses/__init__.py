@@ -1,0 +1,1 @@
+"""What intake answers, in each sender's protocol."""

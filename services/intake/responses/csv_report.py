@@ -1,0 +1,192 @@
+"""Answers to councils: a report that has a line for each row, as JSON or as the council's own file with two columns more."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import orjson
+
+from services.intake.batch import MessageDecision, ProtocolResponse
+from services.intake.deduplication import Verdict
+from services.intake.responses import problems
+from services.intake.translators.council_csv import CouncilMapping
+from services.intake.translators.council_csv import record_splitter as records_of
+from services.intake.translators.council_csv.cells import neutral
+from services.intake.translators.council_csv.header import without_mark
+from services.intake.translators.council_csv.row_translator import withdrawn_but_not_held
+from services.intake.translators.translator import Issue, Rejection
+
+JSON, CSV = "application/json", "text/csv"
+
+RowOutcome = Literal[
+    "received", "updated", "already-held", "superseded", "cancelled", "not-held", "refused", "not-processed"
+]
+OUTCOMES: tuple[RowOutcome, ...] = (
+    "received",
+    "updated",
+    "already-held",
+    "superseded",
+    "cancelled",
+    "not-held",
+    "refused",
+    "not-processed",
+)
+
+_OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
+    Verdict.RECEIVED: (202, "received"),
+    Verdict.UPDATED: (200, "updated"),
+    Verdict.REPEAT: (200, "already-held"),
+    Verdict.STALE: (200, "superseded"),
+    Verdict.CANCELLED: (200, "cancelled"),
+    Verdict.UNKNOWN: (404, "not-held"),
+}
+
+COLUMNS = ("lightbulb_reference", "lightbulb_outcome")
+
+INTERRUPTED = (
+    "NOT COMPLETE: the rows that are not-processed were not taken. Send the whole file again; "
+    "rows that were taken will be already-held"
+)
+
+
+def row_responder(
+    mapping: CouncilMapping, line: int, source_reference: str | None
+) -> Callable[[MessageDecision], ProtocolResponse]:
+    """Composes the report's entry of a row."""
+
+    def compose(decision: MessageDecision) -> ProtocolResponse:
+        status, outcome = _OF_VERDICT.get(decision.verdict, (400, "refused"))
+        issues = decision.issues
+        if decision.verdict == Verdict.UNKNOWN and decision.withdraws:
+            status, outcome, issues = 422, "refused", (withdrawn_but_not_held(mapping),)
+        reference = decision.reference if outcome not in ("refused", "not-held") else None
+        return ProtocolResponse(status, orjson.dumps(entry(line, source_reference, outcome, reference, issues)))
+
+    return compose
+
+
+def entry(
+    line: int,
+    source_reference: str | None,
+    outcome: RowOutcome,
+    reference: str | None = None,
+    issues: Sequence[Issue] = (),
+) -> dict[str, Any]:
+    """What the report says of one row. `line`: where it begins in the file."""
+    return {
+        "row": line,
+        "reference_given": source_reference,
+        "outcome": outcome,
+        "reference": reference,
+        "faults": [{"column": one.place, "kind": one.kind, "explanation": one.explanation} for one in issues],
+    }
+
+
+def refused(mapping: CouncilMapping, rejection: Rejection) -> ProtocolResponse:
+    """The whole file is refused: what is wrong with it, and which columns were expected."""
+    column_issues = [
+        {"column": one.place, "kind": one.kind, "explanation": one.explanation} for one in rejection.issues
+    ]
+    status = 413 if rejection.has("too-long") else 400
+    detail = f"no row of the file was taken: the {rejection.issues[0].place} {rejection.issues[0].explanation}"
+    return problems.problem(status, detail, faults=column_issues, expected_columns=list(mapping.headers.values()))
+
+
+class Summary:
+    """Rows by outcome."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, row_entry: Mapping[str, Any]) -> None:
+        """One row more."""
+        self.counts[row_entry["outcome"]] += 1
+
+    def as_json(self) -> dict[str, int]:
+        """Every outcome with its number."""
+        return {"rows": self.counts.total(), **{outcome: self.counts[outcome] for outcome in OUTCOMES}}
+
+    @property
+    def is_complete(self) -> bool:
+        """True where every row has its outcome."""
+        return not self.counts["not-processed"]
+
+
+class AsJson:
+    """The report as JSON, a row on each line, so that a client can show how far it is."""
+
+    media_type = JSON
+
+    def __init__(self, mapping: CouncilMapping) -> None:
+        self._begin = b'{"council": ' + orjson.dumps(mapping.council) + b', "rows": ['
+        self._between = b"\n"
+
+    def begin(self, _: Sequence[bytes]) -> bytes:
+        return self._begin
+
+    def row(self, row_entry: Mapping[str, Any], _: bytes | None) -> bytes:
+        piece = self._between + orjson.dumps(row_entry)
+        self._between = b",\n"
+        return piece
+
+    def end(self, summary: Summary) -> bytes:
+        """How many of what; where rows were not processed, that before anything else."""
+        trailer: dict[str, Any] = {"complete": summary.is_complete}
+        if not summary.is_complete:
+            trailer["attention"] = INTERRUPTED
+        trailer["summary"] = summary.as_json()
+        return b"],\n" + orjson.dumps(trailer)[1:] + b"\n"
+
+
+class AsCsv:
+    """The report as the council's own columns and two more, in its own dialect. No cell of it is executed by a spreadsheet."""
+
+    def __init__(self, mapping: CouncilMapping) -> None:
+        self._mapping = mapping
+        charset = "utf-8" if mapping.file.codec == "utf-8" else "windows-1252"
+        self.media_type = f"{CSV}; charset={charset}; header=present"
+        self._width = 0
+
+    def begin(self, records: Sequence[bytes]) -> bytes:
+        """What stands above the first row: the mark, titles, the header with two columns more."""
+        *above, header = [records_of.read(without_mark(record), self._mapping.file) or [] for record in records]
+        self._width = len(header)
+        mark = b"\xef\xbb\xbf" if self._mapping.file.encoding == "utf-8-bom" else b""
+        return mark + b"".join(self._line(cells) for cells in above) + self._line([*header, *COLUMNS])
+
+    def row(self, row_entry: Mapping[str, Any], body: bytes | None) -> bytes:
+        """A row as it came, what became of it behind it; cells that cannot be read are left empty."""
+        cells = (records_of.read(body, self._mapping.file) if body else None) or []
+        own = [*cells[: self._width], *[""] * (self._width - len(cells))]
+        return self._line([*own, row_entry["reference"] or "", _outcome_text(row_entry)])
+
+    def end(self, _: Summary) -> bytes:
+        return b""
+
+    def _line(self, cells: Sequence[str]) -> bytes:
+        file = self._mapping.file
+        written = io.StringIO(newline="")
+        if file.quoting == "double":
+            csv.writer(written, delimiter=file.separator).writerow([neutral(cell) for cell in cells])
+        else:
+            plain = [" ".join(neutral(cell).replace(file.separator, " ").split()) for cell in cells]
+            written.write(file.separator.join(plain) + "\r\n")
+        return written.getvalue().encode(file.codec, "replace")
+
+
+def _outcome_text(row_entry: Mapping[str, Any]) -> str:
+    """The outcome; with what is wrong, column by column."""
+    issues = "; ".join(f"{issue['column']}: {issue['explanation']}" for issue in row_entry["faults"])
+    if row_entry["outcome"] == "not-processed":
+        return f"not-processed: row of line {row_entry['row']}; send the file again"
+    return f"{row_entry['outcome']}: {issues}" if issues else str(row_entry["outcome"])
+
+
+Report = AsJson | AsCsv
+
+
+def report(mapping: CouncilMapping, media_type: str) -> Report:
+    """The report in the media type that is wanted."""
+    return AsCsv(mapping) if media_type == CSV else AsJson(mapping)

@@ -1,0 +1,198 @@
+"""Answers to HL7 v2 senders: which acknowledgements a message asks for, and what each says.
+
+Sources: HL7 v2.4 and v2.5 chapter 2 (original and enhanced acknowledgement, MSA, ERR), tables 0008, 0155 and 0357.
+What is ours alone: the reference of a referral stands in MSA-3, and in RF1-11 for partners that are registered for RRI.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from services.intake.batch import MessageDecision, ProtocolResponse
+from services.intake.deduplication import Verdict
+from services.intake.responses import hl7v2_writer
+from services.intake.responses.hl7v2_writer import Error, ReplyContext
+from services.intake.translators.hl7v2.header import Header
+from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.reference.partners import Hl7v2, Partner
+
+Level = Literal["accept", "application"]
+"""Two things may be acknowledged: that we have the message safely (CA, CE, CR), and what became of it (AA, AE, AR)."""
+
+REJECTED = {"200", "201", "202", "203"}
+"""Table 0357: what is wrong with the kind of message, not with what it says. Rejected (AR), where the rest are errors (AE)."""
+
+REPORTED_ERRORS = 20
+"""Faults that an acknowledgement lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What is told of a message, whatever acknowledgement tells it: A accepted, E error, R rejected."""
+
+    letter: Literal["A", "E", "R"]
+    text: str
+    errors: tuple[Error, ...] = ()
+    status: int = 200
+    reference: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        return self.letter == "A"
+
+
+def over_mllp(inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
+    """What goes back on the connection: no frame, one, or two in their order."""
+    to, ack = _reply_to(inbound, decision)
+    levels = requested_acks(to.header, inbound.partner.hl7v2, accepted=ack.accepted)
+    frames = [framed(_message(level, inbound.partner, to, ack, outcome)) for level in levels]
+    return ProtocolResponse(ack.status, b"".join(frames))
+
+
+def over_http(inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
+    """One message, since there is a response anyway: what the application says where that is asked for, else the first acknowledgement."""
+    to, ack = _reply_to(inbound, decision)
+    agreed = inbound.partner.hl7v2
+    always: Level = "accept" if to.header and _is_enhanced(to.header, agreed) else "application"
+    level = next(reversed(requested_acks(to.header, agreed, accepted=ack.accepted)), always)
+    return ProtocolResponse(ack.status, _message(level, inbound.partner, to, ack, outcome))
+
+
+def rejection_frames(partner: Partner, beginning: bytes, at: datetime, explanation: str) -> bytes:
+    """Frames for a message that nothing was kept of: too large, or something of ours failed. It is still the sender's."""
+    to = hl7v2_writer.reply_context(beginning, partner.id, at)
+    ack = Acknowledgement("R", explanation, (Error("", "207", explanation),))
+    levels = requested_acks(to.header, partner.hl7v2, accepted=False)
+    return b"".join(framed(_acknowledgement(level, to, ack)) for level in levels)
+
+
+def framed(message: bytes) -> bytes:
+    """The message as it goes over MLLP."""
+    return b"\x0b" + message + b"\x1c\r"
+
+
+def _reply_to(inbound: InboundMessage, decision: MessageDecision) -> tuple[ReplyContext, Acknowledgement]:
+    """Whom an answer goes to, and what it says. Who sent no header that can be read is rejected, whatever else is wrong."""
+    to = hl7v2_writer.reply_context(inbound.body, inbound.partner.id, inbound.received_at)
+    ack = acknowledge(decision)
+    return to, ack if to.header else dataclasses.replace(ack, letter="R")
+
+
+# ---- which acknowledgements -----------------------------------------------------------------------------------------
+
+
+def requested_acks(header: Header | None, agreed: Hl7v2, *, accepted: bool) -> list[Level]:
+    """The acknowledgements that a message gets, in order.
+
+    Original mode (MSH-15 and MSH-16 empty, or no header to ask in): the application's alone. Enhanced mode: the accept acknowledgement by
+    MSH-15, and the application's by MSH-16, which follows only what was accepted. An acknowledgement is never acknowledged.
+    """
+    if header is not None and header.message_code in ("ACK", "MCF"):
+        return []
+    if header is None or not _is_enhanced(header, agreed):
+        return ["application"]
+    accept = _is_requested(_condition(header, agreed), accepted)
+    application = _is_requested(header.application_acknowledgement, accepted) and (accepted or not accept)
+    levels: list[tuple[Level, bool]] = [("accept", accept), ("application", application)]
+    return [level for level, is_requested in levels if is_requested]
+
+
+def _is_enhanced(header: Header | None, agreed: Hl7v2) -> bool:
+    if header is None or agreed.acknowledgement == "original":
+        return False
+    valued = header.accept_acknowledgement or header.application_acknowledgement
+    return agreed.acknowledgement == "enhanced" or bool(valued)
+
+
+def _condition(header: Header, agreed: Hl7v2) -> str:
+    """MSH-15; a partner that is registered as enhanced, and says nothing in either field, means always."""
+    silent = not header.accept_acknowledgement and not header.application_acknowledgement
+    return "AL" if silent and agreed.acknowledgement == "enhanced" else header.accept_acknowledgement
+
+
+def _is_requested(condition: str, accepted: bool) -> bool:
+    """Table 0155. A condition that nobody knows is answered: silence is never the safe side."""
+    match condition:
+        case "" | "NE":
+            return False
+        case "ER":
+            return not accepted
+        case "SU":
+            return accepted
+        case _:
+            return True
+
+
+# ---- what is said ---------------------------------------------------------------------------------------------------
+
+
+def acknowledge(decision: MessageDecision) -> Acknowledgement:
+    """What the sender is told of a decision. A repeat is told the same again: an error would park a trust's queue."""
+    reference = decision.reference or ""
+    match decision.verdict:
+        case Verdict.RECEIVED | Verdict.UPDATED | Verdict.CANCELLED | Verdict.REPEAT:
+            return Acknowledgement("A", reference, reference=reference)
+        case Verdict.STALE:
+            return Acknowledgement("A", f"{reference} superseded by a later message", reference=reference)
+        case Verdict.CONFLICT:
+            return _error(Error("RF1-6", "205", f"{reference} is held under this referral id with other content"), 409)
+        case Verdict.UNKNOWN if decision.withdraws:
+            return _error(Error("RF1-6", "207", CONSENT_REFUSED), 400)
+        case Verdict.UNKNOWN:
+            return _error(Error("RF1-6", "204", "no referral of yours is held under this id: nothing to cancel"), 404)
+        case _:
+            return _refused(decision.issues)
+
+
+def _error(error: Error, status: int) -> Acknowledgement:
+    return Acknowledgement("E", error.explanation, (error,), status)
+
+
+def _refused(issues: Sequence[Issue]) -> Acknowledgement:
+    errors = tuple(Error(issue.place, code(issue), issue.explanation) for issue in issues[:REPORTED_ERRORS])
+    rejected = any(error.code in REJECTED for error in errors)
+    status = 403 if any(issue.kind == "forbidden" for issue in issues) else 400
+    return Acknowledgement("R" if rejected else "E", _summary(errors, len(issues)), errors, status)
+
+
+def _summary(errors: Sequence[Error], number: int) -> str:
+    first = next(iter(errors), Error("", "207", "could not be taken"))
+    more = f" (and {number - 1} more)" if number > 1 else ""
+    return f"{first.place}: {first.explanation}{more}"
+
+
+CODES = {
+    "required": "101",
+    "invalid": "102",
+    "value": "103",
+    "too-long": "102",
+    "not-supported": "103",
+    "invariant": "100",
+}
+UNSUPPORTED = {"MSH-9": "200", "MSH-9.1": "200", "MSH-9.2": "201", "MSH-11": "202", "MSH-12": "203"}
+
+
+def code(issue: Issue) -> str:
+    """Table 0357: message error condition codes."""
+    if issue.kind == "not-supported":
+        return next(
+            (error_code for place, error_code in _by_length if issue.place.startswith(place)), CODES[issue.kind]
+        )
+    return CODES.get(issue.kind, "207")
+
+
+_by_length = sorted(UNSUPPORTED.items(), key=lambda entry: -len(entry[0]))
+
+
+def _message(
+    level: Level, partner: Partner, to: ReplyContext, ack: Acknowledgement, outcome: Translated | Rejection
+) -> bytes:
+    if partner.hl7v2.rri and level == "application" and ack.accepted and isinstance(outcome, Translated):
+        return hl7v2_writer.rri(to, ack.text, ack.reference, outcome.referral_id, cancelled=outcome.referral is None)
+    return _acknowledgement(level, to, ack)
+
+
+def _acknowledgement(level: Level, to: ReplyContext, ack: Acknowledgement) -> bytes:
+    return hl7v2_writer.acknowledgement(to, ("C" if level == "accept" else "A") + ack.letter, ack.text, ack.errors)

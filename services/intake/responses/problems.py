@@ -1,0 +1,63 @@
+"""Answers to senders of forms: JSON, and problem details (RFC 9457) that list every fault by its field."""
+
+from collections.abc import Sequence
+from datetime import UTC
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from services.intake.batch import MessageDecision, ProtocolResponse
+from services.intake.deduplication import Verdict
+from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+
+MEDIA_TYPE = "application/json"
+PROBLEM = "application/problem+json"
+
+
+def answer(_: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
+    """What the sender of this form is told. A repeat is told what it was told the first time."""
+    match decision.verdict:
+        case Verdict.REPEAT if decision.answered_before is not None:
+            return decision.answered_before
+        case Verdict.RECEIVED:
+            return _accepted(202, decision)
+        case Verdict.UPDATED | Verdict.CANCELLED | Verdict.STALE | Verdict.REPEAT:
+            return _accepted(200, decision)
+        case Verdict.CONFLICT:
+            return problem(409, f"{decision.reference} is held under this reference with other content")
+        case Verdict.UNKNOWN if decision.withdraws:
+            return refused([Issue("consents.referral", "business-rule", CONSENT_REFUSED)])
+        case Verdict.UNKNOWN:
+            return problem(404, "there is no referral of yours under this reference; there is nothing to cancel")
+        case _:
+            return refused(decision.issues)
+
+
+def _accepted(status: int, decision: MessageDecision) -> ProtocolResponse:
+    content = {
+        "reference": decision.reference,
+        "version": decision.version,
+        "status": "superseded" if decision.verdict == Verdict.STALE else str(decision.verdict),
+        "received_at": decision.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return ProtocolResponse(status, orjson.dumps(content))
+
+
+def refused(issues: Sequence[Issue]) -> ProtocolResponse:
+    """400, 403 or 422 with every fault by its field."""
+    kinds = {issue.kind for issue in issues}
+    status = 403 if "forbidden" in kinds else 422 if kinds & {"business-rule", "processing"} else 400
+    listed = [{"field": issue.place, "kind": issue.kind, "explanation": issue.explanation} for issue in issues]
+    return problem(status, "the referral was not accepted; every fault is listed", faults=listed)
+
+
+def problem(status: int, detail: str, **more: Any) -> ProtocolResponse:
+    """Problem details."""
+    content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return ProtocolResponse(status, orjson.dumps(content | more))
+
+
+def media_type(answered: ProtocolResponse) -> str:
+    """What the body of an answer is."""
+    return MEDIA_TYPE if answered.status < 400 else PROBLEM

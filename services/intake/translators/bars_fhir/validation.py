@@ -1,0 +1,64 @@
+"""The whole message against FHIR: fhir.resources (R4B, the nearest to R4 that it has) checks every element of every resource.
+
+It checks shapes, not code bindings (those are in models.py), and on hostile input it raises more than ValidationError. Each resource
+is given to its own class: found by Bundle itself, the classes are looked up anew for every entry, an eighth of the whole time.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from fhir.resources.R4B import get_fhir_model_class
+from fhir.resources.R4B.bundle import Bundle
+from fhir_core.fhirabstractmodel import FHIRAbstractModel
+from pydantic import ValidationError
+
+from services.intake.translators.translator import Issue, fhir_path, issues_of
+
+FHIRAbstractModel.set_global_model_config(hide_input_in_errors=True)
+
+
+def find_issues(raw: Any) -> tuple[Issue, ...]:
+    """What is wrong with the form of this message, by place and kind; empty where nothing is."""
+    return tuple(_issues(raw))[:50]
+
+
+def _issues(raw: Any) -> Iterator[Issue]:
+    entries = raw.get("entry")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        yield from _issues_in(Bundle.model_validate, raw, ())
+        return
+    envelope = raw | {"entry": [{name: entry[name] for name in entry if name != "resource"} for entry in entries]}
+    yield from _issues_in(Bundle.model_validate, envelope, ())
+    for index, entry in enumerate(entries):
+        resource = entry.get("resource")
+        if resource is None:
+            continue
+        try:
+            model = _class_of(resource["resourceType"])
+        except (KeyError, TypeError, ValueError, LookupError, ImportError, AttributeError):
+            yield _no_resource(index)
+            continue
+        yield from _issues_in(model.model_validate, resource, ("entry", index, "resource"))
+
+
+@lru_cache(maxsize=200)
+def _class_of(resource_type: str) -> Any:
+    model = get_fhir_model_class(resource_type)
+    if not model.has_resource_base():
+        raise LookupError
+    return model
+
+
+def _issues_in(validate: Callable[[Any], Any], value: Any, at: tuple[int | str, ...]) -> Iterator[Issue]:
+    try:
+        validate(value)
+    except ValidationError as error:
+        yield from issues_of(error, lambda loc: fhir_path("Bundle", (*at, *loc)))
+    except (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError):
+        place = fhir_path("Bundle", at)
+        yield Issue(place, "invalid", "holds something that FHIR R4 does not define, or is nested too deeply")
+
+
+def _no_resource(index: int) -> Issue:
+    return Issue(fhir_path("Bundle", ("entry", index, "resource")), "invalid", "is not a resource of FHIR R4")

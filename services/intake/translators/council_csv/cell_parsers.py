@@ -1,0 +1,221 @@
+"""How a clean cell is read, by the kind of its place. What cannot be read is a `Wrong`: a kind of fault, and what to do."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from services.intake import limits
+from services.intake.translators.council_csv import dates
+from services.intake.translators.council_csv.cells import ROUNDED, fold, is_rounded, whole
+from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
+from services.intake.translators.council_csv.targets import CellKind
+from services.intake.translators.form.fields import ANY, READERS, ParseError
+from services.intake.translators.translator import unique
+
+Reader = Callable[[str, ColumnMapping, CsvFile], Any]
+
+LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
+_TITLES = frozenset(
+    ("mr", "mrs", "miss", "ms", "mx", "dr", "prof", "rev", "revd", "sir", "dame", "lady", "lord", "master", "cllr")
+)
+_POSTCODE = re.compile(r"\b([A-Z]{1,2}[0-9][A-Z0-9]?) ?([0-9][A-Z]{2})\b", re.IGNORECASE)
+
+
+def _line(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    return READERS["line"](" ".join(text.split()), ANY)
+
+
+def _prose(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    return READERS["prose"](text.replace("\r\n", "\n").replace("\r", "\n"), ANY)
+
+
+def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    parts = [part.strip() for part in (text.split(column.separator) if column.separator else text.split())]
+    return READERS["lines"]([part for part in parts if part], ANY)
+
+
+def reference(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    """The identity of a row; zeros that a spreadsheet took away are put back."""
+    if is_rounded(text):
+        return ROUNDED
+    plain = whole(" ".join(text.split()))
+    if len(plain) > LONGEST_REFERENCE:
+        return ParseError("too-long", f"at most {LONGEST_REFERENCE} characters are taken")
+    return plain.zfill(column.width) if column.width and plain.isascii() and plain.isdigit() else plain
+
+
+def _number(kind: CellKind) -> Reader:
+    """Numbers that a spreadsheet may have rounded, or given a decimal point."""
+
+    def read(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+        return ROUNDED if is_rounded(text) else READERS[kind](whole(text), ANY)
+
+    return read
+
+
+def _uprn(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    plain = whole(text)
+    if is_rounded(plain):
+        return ROUNDED
+    return (
+        plain if re.fullmatch(r"[0-9]{1,12}", plain) else ParseError("value", "a UPRN of at most 12 digits is expected")
+    )
+
+
+def _phone(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    """A telephone number as given, with the zero or the plus that a spreadsheet took away."""
+    plain = whole(" ".join(text.split()))
+    if is_rounded(plain):
+        return ROUNDED
+    digits = plain.replace(" ", "")
+    if digits.isascii() and digits.isdigit() and not digits.startswith("0"):
+        if len(digits) in (9, 10):
+            plain = f"0{plain}"
+        elif len(digits) == 12 and digits.startswith("44"):
+            plain = f"+{plain}"
+    return READERS["line"](plain, ANY)
+
+
+def _passed_on(kind: str) -> Reader:
+    return lambda text, column, file: READERS[kind](text, ANY)
+
+
+def _date(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    parsed = dates.read(text, file.dates, column.years_from or file.years_from)
+    return parsed.date() if parsed and dates.is_plausible(parsed) else ParseError("value", _expected(file))
+
+
+def _moment(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    return dates.moment(text, file.dates, column.years_from or file.years_from) or ParseError("value", _expected(file))
+
+
+def _expected(file: CsvFile) -> str:
+    return f"is not a date in the format of this file: {', '.join(file.dates)}"
+
+
+# ---- codes ----------------------------------------------------------------------------------------------------------
+
+
+def _coded(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    meaning = column.meaning.get(fold(whole(text)))
+    return meaning or ParseError("value", f"one of {_listed(column.codes or ('yes', 'no'))} is expected")
+
+
+def _yes_no(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    answer = _coded(text, column, file)
+    return answer if isinstance(answer, ParseError) else answer == "yes"
+
+
+def _ons(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    return _coded(text, column, file) if column.codes else READERS["ons"](text, ANY)
+
+
+def _needs(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    """Needs of a column of codes, or of a column that is yes or no."""
+    if column.need:
+        answer = _yes_no(text, column, file)
+        return answer if isinstance(answer, ParseError) else [column.need] if answer else []
+    needs = [column.asks.get(fold(whole(code))) for code in _codes(text, column)]
+    return (
+        needs
+        if needs and all(needs)
+        else ParseError("value", f"one of {_listed(column.needs)} is expected{_between(column)}")
+    )
+
+
+def _flags(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    """Warnings of a column of codes, or of a column that is yes or no."""
+    if column.flag:
+        answer = _yes_no(text, column, file)
+        return answer if isinstance(answer, ParseError) else [(column.flag.code, column.flag.text)] if answer else []
+    flags = [column.warns.get(fold(whole(code))) for code in _codes(text, column)]
+    return (
+        flags
+        if flags and all(flags)
+        else ParseError("value", f"one of {_listed(column.flags)} is expected{_between(column)}")
+    )
+
+
+def _codes(text: str, column: ColumnMapping) -> list[str]:
+    parts = text.split(column.separator) if column.separator else [text]
+    return unique([part.strip() for part in parts if part.strip()])
+
+
+def _between(column: ColumnMapping) -> str:
+    return f", with {column.separator} between several" if column.separator else ""
+
+
+def _listed(codes: Any) -> str:
+    return ", ".join(codes)
+
+
+# ---- whole names and addresses --------------------------------------------------------------------------------------
+
+
+def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    """Title, given names and family name; capitals stay, for nobody can say what 'MACDONALD' was."""
+    parts = _surname_first(text) if column.order == "surname-first" else _surname_last(text.split())
+    if isinstance(parts, ParseError):
+        return parts
+    family, names = parts
+    title = next((word for word in (names[:1] + names[-1:]) if fold(word).strip(".()") in _TITLES), None)
+    forenames = [word for word in names if word is not title]
+    return {"family_name": family, "given_names": forenames[:10], "title": title and title.strip("()")}
+
+
+def _surname_first(text: str) -> Any:
+    family, comma, forenames = text.partition(",")
+    if not comma or not family.strip() or not forenames.strip():
+        return ParseError("value", "a name such as 'SURNAME, Forename' is expected")
+    return " ".join(family.split()), forenames.replace(",", " ").split()
+
+
+def _surname_last(names: list[str]) -> Any:
+    """'Ann van der Berg': words in small letters before the last belong to the family name."""
+    plain = [word for word in names if fold(word).strip(".()") not in _TITLES]
+    if not plain:
+        return ParseError("value", "a name such as 'Mrs Ann Surname' is expected")
+    begins = len(plain) - 1
+    while begins > 1 and plain[begins - 1].islower():
+        begins -= 1
+    titles = [word for word in names if word not in plain][:1]
+    return " ".join(plain[begins:]), titles + plain[:begins]
+
+
+def _address(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    """Lines, and the last postcode that is among them."""
+    if fold(text) in file.nowhere:
+        return {"no_fixed_abode": True}
+    postcodes = list(_POSTCODE.finditer(text))
+    rest = text
+    if postcodes:
+        rest = text[: postcodes[-1].start()] + text[postcodes[-1].end() :]
+    lines = [line for part in re.split(r"[,\r\n]+", rest) if (line := " ".join(part.split()))]
+    if len(lines) > 10 or any(len(line) > 200 for line in lines):
+        return ParseError("too-long", "at most 10 lines of 200 characters are taken")
+    postcode = f"{postcodes[-1][1]} {postcodes[-1][2]}".upper() if postcodes else None
+    return {"lines": lines, "postcode": postcode}
+
+
+OF_KIND: Mapping[CellKind, Reader] = {
+    "reference": reference,
+    "moment": _moment,
+    "status": _coded,
+    "name": _name,
+    "address": _address,
+    "line": _line,
+    "prose": _prose,
+    "list": _list,
+    "date": _date,
+    "yes-no": _yes_no,
+    "nhs-number": _number("nhs-number"),
+    "postcode": _passed_on("postcode"),
+    "phone": _phone,
+    "uprn": _uprn,
+    "ods": _passed_on("ods"),
+    "ons": _ons,
+    "choice": _coded,
+    "needs": _needs,
+    "flags": _flags,
+}
+"""By kind of place."""

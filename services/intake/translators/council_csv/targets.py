@@ -1,0 +1,143 @@
+"""Where a column of a council's file may go, how its cells are read there, and which values its codes may stand for.
+
+What is not here is told by no column: who sent the file, who asked, a stay in hospital.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import ReasonCode
+from services.intake.translators.translator import CancelReason
+
+CellKind = Literal[
+    "reference",
+    "moment",
+    "status",
+    "name",
+    "address",
+    "line",
+    "prose",
+    "list",
+    "date",
+    "yes-no",
+    "nhs-number",
+    "postcode",
+    "phone",
+    "uprn",
+    "ods",
+    "ons",
+    "choice",
+    "needs",
+    "flags",
+]
+"""How a cell is read."""
+
+SPECIAL_TARGETS: Mapping[str, CellKind] = {
+    "reference": "reference",
+    "changed_on": "moment",
+    "status": "status",
+    "name": "name",
+    "address": "address",
+}
+"""What is no single place: the row's identity, when the council changed it, whether it still stands; a whole name, a whole address."""
+
+FEEDS: Mapping[str, tuple[str, ...]] = {
+    "reference": ("message.referral_id",),
+    "changed_on": ("message.sent_at",),
+    "status": (),
+    "name": ("person.title", "person.given_names", "person.family_name"),
+    "address": ("person.address.lines", "person.address.postcode"),
+}
+"""The places of the referral that these fill."""
+
+_STAGES = ("ot_assessment", "ss127", "application", "approval", "works", "completion")
+_CONSENTS = ("referral", "feedback", "evaluation")
+
+TARGETS: Mapping[str, CellKind] = {
+    **SPECIAL_TARGETS,
+    "person.nhs_number": "nhs-number",
+    "person.nhs_number_status": "choice",
+    "person.family_name": "line",
+    "person.given_names": "list",
+    "person.title": "line",
+    "person.birth_date": "date",
+    "person.gender": "choice",
+    "person.phone": "phone",
+    "person.email": "line",
+    "person.language": "line",
+    "person.interpreter_needed": "yes-no",
+    "person.communication_needs": "list",
+    **{f"person.address.lines.{at}": "line" for at in range(8)},
+    "person.address.postcode": "postcode",
+    "person.address.no_fixed_abode": "yes-no",
+    "person.address.uprn": "uprn",
+    "person.address.district": "ons",
+    "registered_practice.name": "line",
+    "registered_practice.ods": "ods",
+    "referred_by.name": "line",
+    "referred_by.phone": "phone",
+    **{f"contacts.{at}.{what}": "line" for at in range(2) for what in ("name", "relationship")},
+    **{f"contacts.{at}.phone": "phone" for at in range(2)},
+    "needs": "needs",
+    "reason.code": "choice",
+    "reason.text": "prose",
+    "priority": "choice",
+    "named_authority": "ons",
+    "grant.category": "choice",
+    **{f"grant.{stage}_on": "date" for stage in _STAGES},
+    **{f"consents.{question}.answer": "choice" for question in _CONSENTS},
+    **{f"consents.{question}.on": "date" for question in _CONSENTS},
+    **{f"consents.{question}.by": "line" for question in _CONSENTS},
+    "risk_flags": "flags",
+    "enquired_on": "date",
+    "referred_on": "date",
+}
+"""Every place that a column may fill, and how its cells are read."""
+
+OPEN = "open"
+YES_NO: Mapping[str, str] = {
+    "yes": "yes",
+    "y": "yes",
+    "true": "yes",
+    "1": "yes",
+    "no": "no",
+    "n": "no",
+    "false": "no",
+    "0": "no",
+}
+"""What yes and no look like where a mapping says nothing else."""
+
+_ANSWERS = frozenset({"yes", "no", "not-recorded"})
+_CHOICES: Mapping[str, frozenset[str]] = {
+    "status": frozenset({OPEN, *map(str, get_args(CancelReason))}),
+    "person.nhs_number_status": frozenset(VerificationStatus) - {VerificationStatus.FAILED_CHECK},
+    "person.gender": frozenset({"male", "female", "other", "unknown"}),
+    "reason.code": frozenset(ReasonCode),
+    "priority": frozenset({"routine", "urgent", "asap", "stat"}),
+    "grant.category": frozenset("ABC"),
+}
+_ONS = re.compile(r"[EWSN][0-9]{8}")
+
+CANCELS: Mapping[str, CancelReason] = {str(reason): reason for reason in get_args(CancelReason)}
+
+
+def takes_codes(kind: CellKind) -> bool:
+    """True where a list of codes may say what the cells mean."""
+    return kind in ("choice", "status", "yes-no", "ons")
+
+
+def may_mean(place: str, value: str) -> bool:
+    """True where a code of this place may stand for this value."""
+    kind = TARGETS[place]
+    if kind == "ons":
+        return _ONS.fullmatch(value) is not None
+    if kind == "yes-no":
+        return value in ("yes", "no")
+    return value in (_ANSWERS if place.endswith(".answer") else _CHOICES.get(place, frozenset()))
+
+
+def accepts_yes_no(place: str) -> bool:
+    """True where yes and no are understood without codes."""
+    return TARGETS[place] == "yes-no" or place.endswith(".answer")

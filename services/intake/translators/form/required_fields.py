@@ -1,0 +1,73 @@
+"""What must be given, and with what: the rules of a form beyond a single field. Its published schema says the same (schema.py)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from services.intake.translators.form.definition import Form, Question, ReferrerOf
+from services.intake.translators.translator import Issue
+
+ANSWERS = ("yes", "no", "not-recorded")
+NOTES = {"on": "When they were asked", "by": "Who asked"}
+
+
+def is_answered(value: Any) -> bool:
+    """False for what senders write where they have nothing to say."""
+    if isinstance(value, list):
+        return any(is_answered(one) for one in value)
+    return bool(value.strip()) if isinstance(value, str) else value is not None
+
+
+def missing(form: Form, answers: dict[str, Any]) -> Iterator[Issue]:
+    """Everything that is required; each place once."""
+    answered = {name for name in form.fields if is_answered(answers.get(name))}
+    kind = answers.get("referred_by")
+    referrer = form.referrer(kind)
+    named: set[str] = set()
+    for issue in (*_fields(form, answered, kind, referrer), *_consents(form, answers, answered, kind, referrer)):
+        if issue.place not in named:
+            named.add(issue.place)
+            yield issue
+
+
+def _fields(form: Form, answered: set[str], kind: Any, referrer: ReferrerOf | None) -> Iterator[Issue]:
+    for name, field in form.fields.items():
+        if field.required and name not in answered:
+            yield Issue(name, "required", "is required")
+    for name in referrer.requires if referrer else ():
+        if name not in answered:
+            yield Issue(name, "required", f"is required where referred_by is {kind}")
+    for name, field in form.fields.items():
+        for other in field.with_ if name in answered else ():
+            if other not in answered:
+                yield Issue(other, "required", f"is required where {name} is given")
+    for names in form.one_of:
+        if not answered.intersection(names):
+            yield Issue(names[0], "required", f"at least one of {', '.join(names)} is required")
+
+
+def _consents(
+    form: Form, answers: dict[str, Any], answered: set[str], kind: Any, referrer: ReferrerOf | None
+) -> Iterator[Issue]:
+    consents = answers.get("consents", {})
+    if not isinstance(consents, dict):
+        return
+    for question, condition in _must_be_yes(form, answered, kind, referrer):
+        if consents.get(question) in (None, "not-recorded"):
+            yield Issue(f"consents.{question}", "required", f"a yes is required where {condition}")
+    for question, definition in form.consents.items():
+        if definition.required and consents.get(question) is None:
+            yield Issue(f"consents.{question}", "required", "must be answered: yes, no or not-recorded")
+        for note in definition.noted if consents.get(question) == "yes" else ():
+            if consents.get(note) is None:
+                yield Issue(f"consents.{note}", "required", f"is required with a yes to {question}: {NOTES[note]}")
+
+
+def _must_be_yes(
+    form: Form, answered: set[str], kind: Any, referrer: ReferrerOf | None
+) -> Iterator[tuple[Question, str]]:
+    """A no is left alone: it takes the referral back, or has it refused with what to do instead."""
+    for question in referrer.says_yes if referrer else ():
+        yield question, f"referred_by is {kind}"
+    for name, field in form.fields.items():
+        if field.agreed is not None and name in answered:
+            yield field.agreed, f"{name} is given"

@@ -1,0 +1,286 @@
+"""A form as it was filled in, read by its definition into a canonical referral. Every fault is found at once."""
+
+from itertools import pairwise
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.case import EndReason
+from schemas.referral import Referral, ServiceCode
+from services.intake.translators import json_text
+from services.intake.translators.form import required_fields
+from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
+from services.intake.translators.form.fields import ANY, READERS, ParseError
+from services.intake.translators.translator import (
+    PLAIN_NAME,
+    CancelReason,
+    InboundMessage,
+    Issue,
+    IssueKind,
+    Rejection,
+    Translated,
+    Translator,
+    cancel_hash,
+    content_hash,
+    fhir_path,
+    issues_of,
+    parse_instant,
+    reject,
+)
+
+
+def translator(form: Form) -> Translator:
+    """The translator of one form."""
+    return lambda inbound: _translate(form, inbound)
+
+
+def _translate(form: Form, inbound: InboundMessage) -> Translated | Rejection:
+    answers = _json(inbound.body)
+    if isinstance(answers, Rejection):
+        return answers
+    submission = _Submission(form, answers)
+    if answers.get("cancelled") is True:
+        return submission.cancel(inbound)
+    return submission.referral(inbound)
+
+
+def _json(body: bytes) -> dict[str, Any] | Rejection:
+    raw = json_text.read(body, "form")
+    if isinstance(raw, dict | Rejection):
+        return raw
+    return reject(Issue("form", "invalid", "a JSON object with the form's fields is expected"))
+
+
+class _Submission:
+    """A form as it was filled in: reads each part, and gathers what is wrong with any of them."""
+
+    def __init__(self, form: Form, answers: dict[str, Any]) -> None:
+        self._form = form
+        self._answers = answers
+        self._issues: list[Issue] = []
+
+    def cancel(self, inbound: InboundMessage) -> Translated | Rejection:
+        """A form that takes the referral back: only its reference is needed."""
+        reference, sent_at = self._line("reference", required=True), self._moment("completed_at")
+        reason = CANCELS.get(str(self._answers.get("cancel_reason", "cancelled-by-referrer")))
+        if reason is None:
+            self._add_issue("cancel_reason", "value", f"one of {', '.join(CANCELS)} is expected")
+        if self._issues or reference is None or reason is None:
+            return Rejection(tuple(self._issues))
+        return self._cancelled(inbound, reference, sent_at, reason)
+
+    def _cancelled(self, inbound: InboundMessage, reference: str, sent_at: Any, reason: CancelReason) -> Translated:
+        digest = cancel_hash(reason, None)
+        return Translated(
+            message_ids=self._message_ids(reference, sent_at, digest),
+            referral_id=self._referral_id(reference),
+            intent="cancel",
+            content_hash=digest,
+            cancel_reason=reason,
+            sent_at=sent_at,
+            correlation_id=inbound.correlation_id,
+        )
+
+    def referral(self, inbound: InboundMessage) -> Translated | Rejection:
+        """A whole form. Consent that was withdrawn since takes the referral back."""
+        reference, sent_at = self._line("reference", required=True), self._moment("completed_at")
+        content = self._content(inbound)
+        withdrawn = content["consents"].get("referral", {}).get("answer") == "no"
+        if withdrawn and reference and not self._issues:
+            return self._cancelled(inbound, reference, sent_at, EndReason.CONSENT_WITHDRAWN)
+        content["message"] = {
+            "format": "form",
+            "message_id": reference or "unknown",
+            "referral_id": reference or "unknown",
+            "sent_at": sent_at,
+        }
+        try:
+            referral = Referral.model_validate(content)
+        except ValidationError as error:
+            self._issues += [issue for issue in issues_of(error, self._field_of) if not self._is_named(issue.place)]
+        if self._issues or reference is None:
+            return Rejection(tuple(self._issues[:50]))
+        digest = content_hash(referral)
+        return Translated(
+            message_ids=self._message_ids(reference, sent_at, digest),
+            referral_id=self._referral_id(reference),
+            intent="either",
+            content_hash=digest,
+            referral=referral,
+            sent_at=sent_at,
+            correlation_id=inbound.correlation_id,
+        )
+
+    def _referral_id(self, reference: str) -> str:
+        """Two forms of one partner may count their references each from 1."""
+        return f"{self._form.form}:{reference}"
+
+    def _message_ids(self, reference: str, sent_at: Any, digest: str) -> tuple[str, ...]:
+        """The reference names the referral; a message of it is told by the time that its sender gave and its content."""
+        return (f"form:{self._form.form}:{reference}:{sent_at.isoformat()}:{digest}",) if sent_at else ()
+
+    def _content(self, inbound: InboundMessage) -> dict[str, Any]:
+        for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
+            shown = name if PLAIN_NAME.match(name) else "(a field with another name)"
+            self._add_issue(shown, "invalid", "is not a field of this form; see its schema")
+        if self._answers.get("form", self._form.form) != self._form.form:
+            self._add_issue("form", "value", f"{self._form.form} is expected here")
+        if self._answers.get("cancelled") not in (None, False):
+            self._add_issue("cancelled", "invalid", "true or false is expected")
+        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {}}
+        for name, field in self._form.fields.items():
+            self._read(content, name, field)
+        self._issues += required_fields.missing(self._form, self._answers)
+        self._address(content)
+        self._referrer(content, inbound)
+        return content | {"needs": self._needs(), "consents": self._consents()}
+
+    # -- fields
+
+    def _read(self, content: dict[str, Any], name: str, field: FieldOf) -> None:
+        value = self._answers.get(name)
+        if not required_fields.is_answered(value):
+            return
+        read = READERS[field.type](value.strip() if isinstance(value, str) else value, field)
+        if isinstance(read, ParseError):
+            self._add_issue(name, read.kind, read.explanation)
+        else:
+            _put(content, field.to.split("."), read)
+
+    def _address(self, content: dict[str, Any]) -> None:
+        """A ZZ99 postcode is the NHS' way to say 'no fixed abode'."""
+        address = content.get("person", {}).get("address")
+        if address and str(address.get("postcode", "")).startswith("ZZ99"):
+            address["no_fixed_abode"] = True
+
+    def _referrer(self, content: dict[str, Any], inbound: InboundMessage) -> None:
+        kind = self._answers.get("referred_by")
+        definition = self._form.referrer(kind)
+        if definition is None:
+            issue_kind: IssueKind = "required" if kind is None else "value"
+            self._add_issue("referred_by", issue_kind, f"who asked: one of {', '.join(self._form.referrers)}")
+            kind = "other"
+        referrer = content.setdefault("referred_by", {})
+        referrer["kind"] = kind
+        ods = referrer.get("organisation", {}).get("ods")
+        if not inbound.partner.may_act_for(ods):
+            place = next(
+                (n for n, f in self._form.fields.items() if f.to == "referred_by.organisation.ods"), "referred_by"
+            )
+            self._add_issue(place, "forbidden", "this credential is not authorised to act for this organisation")
+
+    # -- needs and consents
+
+    def _needs(self) -> list[dict[str, Any]]:
+        ticked = self._answers.get("needs")
+        if not isinstance(ticked, dict):
+            self._add_issue(
+                "needs", "required" if ticked is None else "invalid", "an object with the ticked needs is expected"
+            )
+            return []
+        for name in sorted(ticked.keys() - self._form.needs.keys()):
+            shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
+            self._add_issue(shown, "invalid", "is not a need of this form; see its schema")
+        by_service: dict[ServiceCode, list[str]] = {}
+        for name, need in self._form.needs.items():
+            text = self._ticked(name, need, ticked.get(name, False))
+            if text:
+                by_service.setdefault(need.service, []).append(text)
+        if not by_service and not any(issue.place.startswith("needs") for issue in self._issues):
+            self._add_issue("needs", "required", "at least one need must be ticked")
+        return [{"service": service, "text": "\n".join(text)} for service, text in by_service.items()]
+
+    def _ticked(self, name: str, need: FormNeed, answer: Any) -> str | None:
+        """What a ticked line says: its label, and the note where one was written. None where it is not ticked."""
+        if isinstance(answer, str):
+            return f"{need.label}: {answer.strip()}" if answer.strip() else None
+        if not isinstance(answer, bool) and answer is not None:
+            self._add_issue(f"needs.{name}", "invalid", "true, false or a note is expected")
+        return need.label if answer is True else None
+
+    def _consents(self) -> dict[str, Any]:
+        answers = self._answers.get("consents", {})
+        if not isinstance(answers, dict):
+            self._add_issue("consents", "invalid", "an object with the answers is expected")
+            return {}
+        for name in sorted(answers.keys() - {*self._form.consents, "on", "by"}):
+            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
+            self._add_issue(shown, "invalid", "is not a consent of this form; see its schema")
+        read = {question: self._consent(question, answers) for question in self._form.consents}
+        return {question: answer for question, answer in read.items() if answer}
+
+    def _consent(self, question: Question, answers: dict[str, Any]) -> dict[str, Any] | None:
+        answer = answers.get(question)
+        if answer is None:
+            return None
+        if answer not in required_fields.ANSWERS:
+            self._add_issue(f"consents.{question}", "value", "yes, no or not-recorded is expected")
+            return None
+        return {"answer": answer} | self._when_and_by(answers)
+
+    def _when_and_by(self, answers: dict[str, Any]) -> dict[str, Any]:
+        details: dict[str, Any] = {}
+        for name, kind in (("on", "date"), ("by", "line")):
+            if answers.get(name) is None:
+                continue
+            read = READERS[kind](answers[name], ANY)
+            if isinstance(read, ParseError):
+                if not self._is_named(f"consents.{name}"):
+                    self._add_issue(f"consents.{name}", read.kind, read.explanation)
+            else:
+                details[name] = read
+        return details
+
+    # -- places
+
+    def _add_issue(self, place: str, kind: IssueKind, explanation: str) -> None:
+        self._issues.append(Issue(place, kind, explanation))
+
+    def _is_named(self, place: str) -> bool:
+        return any(issue.place == place for issue in self._issues)
+
+    def _field_of(self, loc: tuple[int | str, ...]) -> str:
+        """The field that feeds this place of the canonical referral."""
+        path = ".".join(map(str, loc))
+        fed = [name for name, field in self._form.fields.items() if path == field.to or path.startswith(f"{field.to}.")]
+        if fed:
+            return fed[0]
+        return "reference" if loc[0] == "message" else fhir_path(str(loc[0]), loc[1:])
+
+    def _line(self, name: str, *, required: bool) -> str | None:
+        value = self._answers.get(name)
+        read = READERS["line"](value.strip() if isinstance(value, str) else value, ANY)
+        if isinstance(read, str):
+            return read
+        if value is not None or required:
+            self._add_issue(
+                name, "required" if value is None else "invalid", "a text of at most 200 characters is required"
+            )
+        return None
+
+    def _moment(self, name: str) -> Any:
+        value = self._answers.get(name)
+        read = parse_instant(value) if isinstance(value, str) else None
+        if value is not None and read is None:
+            self._add_issue(name, "value", "must be a date and time with an offset, such as 2026-11-05T09:30:00Z")
+        return read
+
+
+CANCELS: dict[str, CancelReason] = {
+    "cancelled-by-referrer": EndReason.CANCELLED_BY_REFERRER,
+    "referred-in-error": EndReason.REFERRED_IN_ERROR,
+    "consent-withdrawn": EndReason.CONSENT_WITHDRAWN,
+}
+
+
+def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
+    """content['contacts'][0]['name'] = value, for 'contacts.0.name'."""
+    here: Any = content
+    for part, after in pairwise(path):
+        empty: Any = [] if after.isdigit() else {}
+        if isinstance(here, list):
+            here.extend({} for _ in range(int(part) + 1 - len(here)))
+            here = here[int(part)]
+        else:
+            here = here.setdefault(part, empty)
+    here[path[-1]] = value

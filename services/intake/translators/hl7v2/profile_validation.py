@@ -1,0 +1,155 @@
+"""What is wrong with a partner's reviewed file beyond its form: by file, line and place, for `lightbulb directory check`."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.referral import Referral
+from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, fold
+from services.intake.translators.hl7v2.targets import TARGETS, annotation_of
+from services.reference import yaml_files
+from services.reference.directory import Catalogue
+from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue
+
+
+def load(folder: Path, services: Catalogue | None) -> dict[str, PartnerProfile]:
+    """Every partner's file of a folder, by partner; raises Faulty with every fault of all. Without `services`, any service
+    may be named."""
+    files = yaml_files.load_all(folder, PartnerProfile, services)
+    if issues := [issue for one in files for issue in issues_in(one)]:
+        raise ConfigError(issues)
+    return {one.value.partner: one.value for one in files}
+
+
+def issues_in(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
+    """What contradicts itself, cannot be, or is never reached."""
+    profile = file.value
+    if profile.partner != file.file.stem:
+        yield file.issue(("partner",), "the file must be called after its partner")
+    yield from _ambiguous(file)
+    for kind in ("observations", "fields"):
+        for code, meaning in getattr(profile, kind).items():
+            yield from _meaning_issues(file, (kind, code), meaning)
+    yield from _unreachable(file)
+
+
+# ---- codes that mean two things ------------------------------------------------------------------------------------
+
+
+_CODES = (
+    ("local_ids",),
+    ("sexes",),
+    ("languages",),
+    ("priorities",),
+    ("site", "codes"),
+    ("needs", "codes"),
+    ("reasons", "codes"),
+    ("cancels", "codes"),
+    ("referrer", "identifiers"),
+    ("notes",),
+    ("observations",),
+)
+
+
+def _ambiguous(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
+    """Codes are compared without case and blanks: two that are equal then would mean whichever came last."""
+    for path in _CODES:
+        yield from _alike(file, path, _at(file.value, path) or {})
+    for kind in ("observations", "fields"):
+        for code, meaning in getattr(file.value, kind).items():
+            yield from _alike(file, (kind, code, "values"), meaning.values)
+    for index, text_field in enumerate(file.value.reason_fields):
+        yield from _alike(file, ("reason_fields", index, "values"), text_field.values)
+
+
+def _alike(
+    file: ConfigFile[PartnerProfile], path: tuple[int | str, ...], codes: Iterable[str]
+) -> Iterator[ConfigIssue]:
+    originals: dict[str, str] = {}
+    for code in codes:
+        first = originals.setdefault(fold(code), code)
+        if first != code:
+            yield file.issue((*path, code), f"is ambiguous: but for case and blanks it is {first}")
+
+
+def _at(value: Any, path: Iterable[str]) -> Any:
+    for part in path:
+        value = getattr(value, part, None)
+    return value
+
+
+# ---- what observations and fields mean -------------------------------------------------------------------------------
+
+
+def _meaning_issues(
+    file: ConfigFile[PartnerProfile], at: tuple[str, ...], meaning: ObservationMeaning
+) -> Iterator[ConfigIssue]:
+    values = {**meaning.values, **({"otherwise": meaning.otherwise} if meaning.otherwise is not None else {})}
+    if meaning.to is None:
+        yield from _invalid_values(file, at, values, bool)
+    elif not yaml_files.field_at(Referral, meaning.to):
+        yield file.issue((*at, "to"), f"the referral has no {meaning.to}")
+    elif meaning.to not in TARGETS:
+        yield file.issue((*at, "to"), f"{meaning.to} is not filled from an observation; what is: {', '.join(TARGETS)}")
+    else:
+        yield from _target_issues(file, at, meaning, values)
+
+
+def _target_issues(
+    file: ConfigFile[PartnerProfile], at: tuple[str, ...], meaning: ObservationMeaning, values: Mapping[str, Any]
+) -> Iterator[ConfigIssue]:
+    match TARGETS[meaning.to or ""]:
+        case "code" | "consent":
+            if not meaning.values:
+                yield file.issue(at, "the values are needed: this place takes codes")
+            yield from _invalid_values(file, at, values, annotation_of(meaning.to or ""))
+        case "yes-no":
+            yield from _invalid_values(file, at, values, bool)
+        case "text" | "flags" | "prose" | "lines":
+            yield from _invalid_values(file, at, values, str)
+        case "date" | "needs" | "reason" if values:
+            yield file.issue(
+                (*at, "values"), "is never reached: this place takes dates, or the codes of needs or reasons"
+            )
+
+
+def _invalid_values(
+    file: ConfigFile[PartnerProfile], at: tuple[str, ...], values: Mapping[str, Any], takes: Any
+) -> Iterator[ConfigIssue]:
+    adapter = TypeAdapter(takes)
+    for code, value in values.items():
+        try:
+            adapter.validate_python(value, strict=takes in (bool, str))
+        except ValidationError as error:
+            path = (*at, code) if code == "otherwise" else (*at, "values", code)
+            yield file.issue(path, error.errors(include_input=False, include_url=False)[0]["msg"])
+
+
+# ---- what is never reached -------------------------------------------------------------------------------------------
+
+
+def _unreachable(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
+    profile = file.value
+    targets = {meaning.to for meaning in [*profile.observations.values(), *profile.fields.values()]}
+    for name, coded, place in (("needs", profile.needs, "needs"), ("reasons", profile.reasons, "reason.code")):
+        if coded.codes and not coded.read_from and place not in targets:
+            yield file.issue((name, "codes"), f"is never reached: no field is read for it, and nothing fills {place}")
+    if profile.cancels.codes and not profile.cancels.read_from:
+        yield file.issue(("cancels", "codes"), "is never reached: no field is read for it")
+    for index, one in enumerate(profile.senders):
+        before = profile.senders[:index]
+        if any(
+            _covers(other.application, one.application) and _covers(other.facility, one.facility) for other in before
+        ):
+            yield file.issue(("senders", index), "is never reached: an entry before it takes the same")
+    for place in profile.fields:
+        if place[:3] in ("MSH", "OBX"):
+            yield file.issue(
+                ("fields", place), "is never reached: MSH and OBX are read by what else this file says of them"
+            )
+
+
+def _covers(one: str | None, other: str | None) -> bool:
+    return one is None or (other is not None and fold(one) == fold(other))

@@ -1,0 +1,177 @@
+"""What goes back from quarantine: what an operator asked for, and what waits behind nothing any more, each message group in its order.
+
+The service itself applies it, as it would have: see docs/decisions/0014-resubmitted-by-the-service-itself.md.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.messaging.cloudevents import KafkaRecord
+from services.messaging.dead_letters import DeadLetter, decode_headers
+from services.runtime import database, metrics
+from services.runtime.database import Transaction
+from services.runtime.logs import log
+
+RESUBMIT_SECONDS = 1.0
+"""How often a service looks for what may go now."""
+
+ROUND = 200
+"""Rows that one round of putting back takes at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasableLetter:
+    """A row that may go now: the record as it is to be applied (edited, where somebody did), and what waits behind it."""
+
+    id: int
+    person_key: str
+    message_groups: tuple[str, ...]
+    record: KafkaRecord
+    edit: int | None = None
+    """The edit that it is applied with: one that somebody keeps meanwhile goes in its place, in the next round."""
+
+
+def _may_go(schema: str) -> str:
+    """Asked for, or waiting, and nothing unresolved before it shares a message group with it."""
+    return f"""
+        parked.resolved_at is null and (parked.waiting or parked.resubmit_at is not null) and not exists (
+            select from {schema}.dead_letter as earlier
+            where earlier.person_key = parked.person_key and earlier.resolved_at is null and earlier.id < parked.id
+              and (array[earlier.message_group] || earlier.other_groups) && (array[parked.message_group] || parked.other_groups))"""
+
+
+async def ready(tx: Transaction, schema: str) -> list[ReleasableLetter]:
+    """The rows that may go now, in their order: at most one of each message group."""
+    rows = await tx.execute(
+        text(f"""
+            select parked.id, parked.person_key, parked.message_group, parked.other_groups, parked.topic, parked.partition, parked."offset",
+                   coalesce(edit.key, parked.key) as key, coalesce(edit.headers, parked.headers) as headers,
+                   coalesce(edit.value, parked.value) as value, edit.id as edit
+            from {schema}.dead_letter as parked
+            left join lateral (
+                select id, key, headers, value from {schema}.dead_letter_edit
+                where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id
+                order by dead_letter_edit.id desc limit 1) as edit on true
+            where {_may_go(schema)}
+            order by parked.id limit {ROUND}""")  # noqa: S608 - the schema is a name of ours
+    )
+    return [
+        ReleasableLetter(
+            row.id,
+            row.person_key,
+            (row.message_group, *row.other_groups),
+            KafkaRecord(row.topic, row.partition, row.offset, row.key, row.value, decode_headers(row.headers)),
+            row.edit,
+        )
+        for row in rows
+    ]
+
+
+async def take(tx: Transaction, schema: str, rows: Sequence[ReleasableLetter]) -> list[ReleasableLetter]:
+    """Lock these rows; returns those that may still go, as they were read: another process, or an edit, may have been there first."""
+    await tx.execute(
+        text(f"""
+            select from {schema}.dead_letter
+            where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
+            order by id for update"""),  # noqa: S608 - the schema is a name of ours
+        _named(rows),
+    )
+    result = await tx.execute(
+        text(f"""
+            select parked.id, (select max(id) from {schema}.dead_letter_edit
+                               where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id) as edit
+            from {schema}.dead_letter as parked
+            where (parked.person_key, parked.id) in (
+                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}"""),  # noqa: S608 - the schema is a name of ours
+        _named(rows),
+    )
+    unchanged = {(row.id, row.edit) for row in result}
+    return [row for row in rows if (row.id, row.edit) in unchanged]
+
+
+def _named(rows: Collection[ReleasableLetter]) -> dict[str, list[Any]]:
+    return {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]}
+
+
+async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLetter], resolution: str) -> None:
+    """These are done, and their repeats with them: what waits behind them may go."""
+    if rows:
+        await tx.execute(
+            text(f"""
+                update {schema}.dead_letter as parked
+                set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
+                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
+                where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - the schema is a name of ours
+            {"resolution": resolution, **_named(rows)},
+        )
+        await tx.execute(
+            text(f"""
+                update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
+                from {schema}.dead_letter as parked
+                where (parked.person_key, parked.id) in (
+                        select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
+                  and again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
+                  and again.event_id = parked.event_id and again.content = parked.content"""),  # noqa: S608 - the schema is a name of ours
+            _named(rows),
+        )
+
+
+async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter, dead_letter: DeadLetter) -> None:
+    """It failed again: it stays where it is, with the new reason, until somebody asks anew."""
+    await tx.execute(
+        text(f"""
+            update {schema}.dead_letter
+            set person_key = :parked_under, message_group = :message_group, other_groups = :other_groups,
+                reason = :reason, waiting = :waiting,
+                correlation_id = coalesce(:correlation, correlation_id), resubmit_at = null,
+                attempts = attempts + 1, last_at = clock_timestamp()
+            where person_key = :key and id = :id and resolved_at is null"""),  # noqa: S608 - the schema is a name of ours
+        {
+            "key": row.person_key,
+            "id": row.id,
+            "parked_under": dead_letter.person_key,
+            "message_group": dead_letter.message_groups[0],
+            "other_groups": list(dead_letter.message_groups[1:]),
+            "reason": dead_letter.reason,
+            "waiting": dead_letter.waiting,
+            "correlation": dead_letter.correlation_id,
+        },
+    )
+
+
+async def resubmit_ready(
+    engine: AsyncEngine,
+    schema: str,
+    act: Callable[[Sequence[ReleasableLetter]], Awaitable[None]],
+    refuse: Callable[[ReleasableLetter, str], Awaitable[None]],
+    committed: Callable[[], None],
+) -> int:
+    """`act` on what somebody asked to be put back, and on what waits behind nothing any more; returns how many were tried."""
+    tried = 0
+    while rows := await _ready_now(engine, schema):
+        await database.apply_with_bisection(rows, act, refuse)
+        tried += len(rows)
+        committed()
+    return tried
+
+
+async def _ready_now(engine: AsyncEngine, schema: str) -> list[ReleasableLetter]:
+    async with engine.begin() as tx:
+        return await ready(tx, schema)
+
+
+async def run_resubmitter(resubmit: Callable[[], Awaitable[int]]) -> None:
+    """Put back what may go, until cancelled; passing faults are retried for ever."""
+    while True:
+        try:
+            await resubmit()
+        except Exception as error:
+            log.warning("resubmit_retrying", reason=database.reason_class(error), seconds=5 * RESUBMIT_SECONDS)
+            metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
+            await asyncio.sleep(4 * RESUBMIT_SECONDS)
+        await asyncio.sleep(RESUBMIT_SECONDS)

@@ -1,0 +1,510 @@
+"""Decides who hears what of a case event, and in which reviewed words.
+
+The notifier knows nothing of cases: all that a feedback says comes from one `ReferralContext` and the event that carries it, so a message
+to a referrer cannot depend on anybody else's referral. No free text of a hub is ever repeated: reasons are codes with reviewed
+words; of an intervention the action and the provider are told only where they are on the reviewed lists of
+infra/reference_data/templates/actions.yaml, otherwise the service's label alone is. Risk flags never reach this module.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from typing import Any, Literal, Protocol
+from uuid import UUID, uuid5
+
+from pydantic import Field
+
+from schemas.case import CaseStatus, Ended, EndReason, Finding, HoldReason, Intervention, RoutingReason
+from schemas.events import (
+    CancellationRefused,
+    CaseAccepted,
+    CaseAssessed,
+    CaseAssigned,
+    CaseCancelled,
+    CaseCompleted,
+    CaseEvent,
+    CaseHeld,
+    CaseJoined,
+    CaseOpened,
+    CaseRejected,
+    CaseTransferred,
+    Event,
+    PersonBrief,
+    ReferralContext,
+    UpdateRefused,
+)
+from schemas.model import HubId, Immutable, PersonKey, Reference
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import ServiceCode
+
+FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
+"""Namespace of feedback ids (RFC 9562 UUID version 5)."""
+
+
+class FeedbackType(StrEnum):
+    """The kinds of feedback: the rows of the table in docs/architecture.md, Who hears what."""
+
+    RECEIVED = "received"
+    HOME_HUB = "home-hub"
+    ACCEPTED = "accepted"
+    ON_HOLD = "on-hold"
+    ASSESSED = "assessed"
+    COMPLETED = "completed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    CANCELLATION_REFUSED = "cancellation-refused"
+    UPDATE_REFUSED = "update-refused"
+
+
+class Audience(StrEnum):
+    """Who listens: the columns of the table in docs/architecture.md, Who hears what."""
+
+    CLINICIAN = "clinician"
+    HOSPITAL = "hospital"
+    FRONT_DOOR = "front-door"
+    COUNCIL = "council"
+
+
+_SOME = frozenset(FeedbackType) - {FeedbackType.ACCEPTED, FeedbackType.ON_HOLD, FeedbackType.ASSESSED}
+FEEDBACK_BY_AUDIENCE: Mapping[Audience, frozenset[FeedbackType]] = {
+    Audience.CLINICIAN: frozenset(FeedbackType),
+    Audience.HOSPITAL: frozenset(FeedbackType),
+    Audience.FRONT_DOOR: _SOME,
+    Audience.COUNCIL: _SOME,
+}
+
+AUDIENCE_BY_REFERRER: Mapping[str, Audience] = {
+    "gp": Audience.CLINICIAN,
+    "clinician": Audience.CLINICIAN,
+    "coordinator": Audience.CLINICIAN,
+    "hospital-team": Audience.HOSPITAL,
+    "first-contact": Audience.FRONT_DOOR,
+    "customer-service": Audience.FRONT_DOOR,
+    "other": Audience.FRONT_DOOR,
+    "council": Audience.COUNCIL,
+}
+"""Column of each kind of referrer. A carer, family or the person has no electronic channel, and so no column."""
+
+STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
+"""Routing reasons that speak of a stay in hospital: told to the hospital's own team only."""
+
+ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
+"""Formats whose answer to the sender holds our reference (an HL7 acknowledgement has no place for it)."""
+
+
+def in_england(at: datetime) -> date:
+    """The date that a wall calendar in England showed (no time zone data is needed on the machine)."""
+    utc = at.astimezone(UTC)
+    summer = _last_sunday(utc.year, 3) <= utc < _last_sunday(utc.year, 10)
+    return (utc + timedelta(hours=1 if summer else 0)).date()
+
+
+@cache
+def _last_sunday(year: int, month: int) -> datetime:
+    """01:00 UTC of the last Sunday of March or October: when summer time begins and ends."""
+    last = datetime(year, month, 31, 1, tzinfo=UTC)
+    return last - timedelta(days=(last.weekday() + 1) % 7)
+
+
+class Coded(Immutable):
+    """A code and its reviewed text."""
+
+    code: str = Field(description="The code")
+    text: str = Field(description="Its reviewed text")
+
+
+class HubContact(Immutable):
+    """A hub, or an authority outside the county, as the public may know it."""
+
+    id: HubId = Field(description="Its identifier in the directory")
+    name: str = Field(description="Its name")
+    phone: str | None = Field(None, description="Public telephone number")
+    email: str | None = Field(None, description="Public e-mail address")
+
+
+class Recipient(Immutable):
+    """Whom a feedback is for, and the channel that the directory gives for them: no address, and nothing of a message."""
+
+    id: str = Field(description="Partner id, or ods:<code> for an organisation that is not a partner")
+    ods: str | None = Field(None, description="Its ODS code")
+    name: str | None = Field(None, description="Its name")
+    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How it is reached; mailbox: kept to be fetched")
+    routed: bool = Field(False, description="MESH finds the practice by NHS number, birth date and surname")
+
+
+class RegisteredRecipient(Immutable):
+    """A partner as a recipient, and what kind of referrer it is."""
+
+    recipient: Recipient
+    kind: str
+
+
+class Recipients(Protocol):
+    """The partners, as far as this module needs them."""
+
+    def partner(self, partner_id: str) -> RegisteredRecipient | None: ...
+
+    def organisation(self, ods: str) -> RegisteredRecipient | None: ...
+
+    @property
+    def routes_by_mesh(self) -> bool:
+        """Whether MESH is there at all, so that a practice outside the file can be reached by automatic routing."""
+        ...
+
+
+class ReportedFinding(Immutable):
+    """What was found on one need."""
+
+    service: Coded
+    finding: Coded
+
+
+class CompletedAction(Immutable):
+    """What was done, by whom and when; only the service where no more may be told."""
+
+    service: Coded
+    action: str | None = None
+    provider: str | None = None
+    on: date | None = None
+
+
+class Feedback(Immutable):
+    """One feedback: what one recipient is told of one referral because of one event. Composed once, never changed once sent."""
+
+    id: str = Field(description="UUID derived from event, referral and recipient")
+    person_key: PersonKey
+    reference: Reference
+    caused_by: str = Field(description="Id of the case event")
+    correlation_id: str
+    recipient: Recipient
+    message_id: str = Field(description="The sender's id of the message that made the referral")
+    referral_id: str = Field(description="The sender's id of the referral")
+    format: str = Field(description="The format that it came in")
+    referred_by: str | None = Field(None, description="Name of the professional who asked")
+    feedback_type: FeedbackType
+    status: CaseStatus
+    at: datetime
+    full: bool = Field(description="False: status only (no consent to feedback, or a person who is not certain)")
+    person: PersonBrief | None = Field(None, description="None where the person is provisional: nothing names them")
+    hub: HubContact | None = Field(None, description="Home hub of the referral; central triage until there is one")
+    routing_reasons: tuple[Coded, ...] = ()
+    reason: Coded | None = None
+    until: date | None = None
+    refer_to: HubContact | None = None
+    needs: tuple[Coded, ...] = Field((), description="The needs that this is about")
+    open_needs: tuple[Coded, ...] = ()
+    findings: tuple[ReportedFinding, ...] = ()
+    completed_actions: tuple[CompletedAction, ...] = ()
+    all_completed_actions: tuple[CompletedAction, ...] = Field(
+        (), description="All that was done so far; told where the whole position is restated"
+    )
+    text: tuple[str, ...] = Field((), description="The same in plain sentences, a paragraph each")
+    practice_todo: str | None = Field(None, description="What a practice need do")
+    is_restatement: bool = Field(
+        False, description="An earlier message failed for good: this states the whole present position"
+    )
+
+    @property
+    def on(self) -> date:
+        """The day it happened, in England."""
+        return in_england(self.at)
+
+    def with_text(self, text: tuple[str, ...]) -> "Feedback":
+        """The same, in these paragraphs."""
+        return self.model_copy(update={"text": text})
+
+
+class FeedbackTexts(Protocol):
+    """The reviewed words, hubs' public contacts, and what may be repeated of a hub's words."""
+
+    def routing(self, reason: RoutingReason) -> Coded: ...
+    def end(self, reason: EndReason) -> Coded: ...
+    def hold(self, reason: HoldReason) -> Coded: ...
+    def finding(self, finding: str) -> Coded: ...
+    def service(self, service: ServiceCode) -> Coded: ...
+    def hub(self, hub: HubId | None) -> HubContact | None: ...
+    def central(self) -> HubContact: ...
+    def action(self, action: str) -> str | None: ...
+    def provider(self, provider: str) -> str | None: ...
+    def paragraphs(self, feedback: Feedback) -> tuple[str, ...]: ...
+    def practice_todo(self, feedback_type: FeedbackType, *, full: bool) -> str: ...
+    def restated(self, feedback: Feedback) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What an event means for one referral, before it is known who listens."""
+
+    feedback_type: FeedbackType
+    reason: Coded | None = None
+    until: date | None = None
+    refer_to: HubContact | None = None
+    needs: tuple[ServiceCode, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressee:
+    recipient: Recipient
+    column: Audience
+    answered: bool
+    """Whether they had our reference in the answer to what they sent."""
+
+
+def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
+    """Every feedback that `event` (a CaseEvent) causes: one for each (referral, recipient) that may hear it."""
+    assert isinstance(event.data, CaseEvent)
+    return [
+        feedback
+        for context in event.data.referral_contexts
+        for feedback in compose_for(event, context, recipients, texts)
+    ]
+
+
+def compose_for(event: Event, context: ReferralContext, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
+    """The feedbacks that `event` causes about one referral."""
+    assert isinstance(event.data, CaseEvent)
+    outcome = _outcome(event.data, context, texts)
+    if outcome is None:
+        return []
+    return [
+        _write(event, context, outcome, listener, texts)
+        for listener in _addressees(context, recipients)
+        if _receives(listener, outcome.feedback_type)
+    ]
+
+
+def restate(feedback: Feedback, undelivered: Sequence[Feedback], texts: FeedbackTexts) -> Feedback:
+    """`feedback` with the whole present position, because `undelivered`, earlier ones to the same recipient, failed for good."""
+    if not feedback.full:
+        plain = feedback.model_copy(update={"is_restatement": True})
+        return plain.with_text(texts.restated(plain))
+    lost = [earlier for earlier in undelivered if earlier.full]
+    whole = feedback.model_copy(
+        update={
+            "is_restatement": True,
+            "findings": _latest_findings([*lost, feedback]),
+            "completed_actions": feedback.all_completed_actions,
+            "routing_reasons": feedback.routing_reasons or _last_routing_reasons(lost),
+        }
+    )
+    return whole.with_text(texts.restated(whole))
+
+
+def _last_routing_reasons(earlier: Sequence[Feedback]) -> tuple[Coded, ...]:
+    return next((one.routing_reasons for one in reversed(earlier) if one.routing_reasons), ())
+
+
+def _latest_findings(feedback_type: Iterable[Feedback]) -> tuple[ReportedFinding, ...]:
+    return tuple(
+        {findings.service.code: findings for feedback in feedback_type for findings in feedback.findings}.values()
+    )
+
+
+# ---- what an event means for one referral ---------------------------------------------------------------------------
+
+
+def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> _Outcome | None:
+    match data:
+        case CaseOpened():
+            return _Outcome(FeedbackType.RECEIVED)
+        case CaseJoined():
+            return _Outcome(FeedbackType.RECEIVED) if data.joined == context.reference else None
+        case CaseAssigned():
+            return _Outcome(FeedbackType.HOME_HUB) if context.home_hub is not None else None
+        case CaseTransferred():
+            return _Outcome(FeedbackType.HOME_HUB) if _home_hub_moved(data, context) else None
+        case CaseAccepted():
+            return _Outcome(FeedbackType.ACCEPTED)
+        case CaseHeld():
+            return _Outcome(
+                FeedbackType.ON_HOLD, reason=texts.hold(_without_details(data.reason, context)), until=data.until
+            )
+        case CaseAssessed():
+            findings = tuple(finding for finding in data.findings if finding.reference == context.reference)
+            return (
+                _Outcome(FeedbackType.ASSESSED, findings=findings, needs=tuple(f.service for f in findings))
+                if findings
+                else None
+            )
+        case CaseCompleted():
+            return _ended(FeedbackType.COMPLETED, data.ended, context)
+        case CaseRejected():
+            return _ended(FeedbackType.REJECTED, data.ended, context, texts.end(data.reason), texts.hub(data.refer_to))
+        case CaseCancelled():
+            return _ended(FeedbackType.CANCELLED, data.ended, context, texts.end(data.reason))
+        case CancellationRefused():
+            return _Outcome(FeedbackType.CANCELLATION_REFUSED) if data.refused == context.reference else None
+        case UpdateRefused():
+            return _Outcome(FeedbackType.UPDATE_REFUSED) if data.refused == context.reference else None
+        case _:
+            return None  # updated, booked, started, recorded: the table has no row for them
+
+
+def _home_hub_moved(data: CaseTransferred, context: ReferralContext) -> bool:
+    """A hand-over at discharge moves the case, not the home hub: only who commanded a transfer changes that."""
+    return context.home_hub == data.to_hub and RoutingReason.TRANSFERRED in (context.reasons or data.case.reasons)
+
+
+def _without_details(reason: HoldReason, context: ReferralContext) -> HoldReason:
+    """Only the hospital's team is told of a stay; to others the person is not available."""
+    if reason is HoldReason.IN_HOSPITAL and AUDIENCE_BY_REFERRER.get(context.referred_by.kind) is not Audience.HOSPITAL:
+        return HoldReason.PERSON_UNAVAILABLE
+    return reason
+
+
+def _ended(
+    feedback_type: FeedbackType,
+    ended: Sequence[Ended],
+    context: ReferralContext,
+    reason: Coded | None = None,
+    refer_to: HubContact | None = None,
+) -> _Outcome | None:
+    needs = tuple(need for end in ended if end.reference == context.reference for need in end.needs)
+    return _Outcome(feedback_type, reason=reason, refer_to=refer_to, needs=needs) if needs else None
+
+
+# ---- who listens ----------------------------------------------------------------------------------------------------
+
+
+def _addressees(context: ReferralContext, recipients: Recipients) -> list[_Addressee]:
+    """The referrer, and the sender where that is somebody else; each once."""
+    referrer, sender = _referrer(context, recipients), _sender(context, recipients)
+    if referrer is None:
+        return [sender] if sender else []
+    if sender is None or sender.recipient.id == referrer.recipient.id:
+        return [referrer]
+    return [referrer, sender]
+
+
+def _referrer(context: ReferralContext, recipients: Recipients) -> _Addressee | None:
+    column = AUDIENCE_BY_REFERRER.get(context.referred_by.kind)
+    recipient = _referrers_recipient(context, recipients) if column else None
+    if column is None or recipient is None:
+        return None
+    is_sender = recipient.id == context.sent_by.partner or _same_organisation(context)
+    return _Addressee(recipient, column, is_sender and context.format in ANSWERED_WITH_REFERENCE)
+
+
+def _referrers_recipient(context: ReferralContext, recipients: Recipients) -> Recipient | None:
+    organisation = context.referred_by.organisation
+    sender = recipients.partner(context.sent_by.partner)
+    if organisation is None or organisation.ods is None:
+        return sender.recipient if sender and sender.kind == context.referred_by.kind else None
+    if sender and sender.recipient.ods == organisation.ods:
+        return sender.recipient
+    partner = recipients.organisation(organisation.ods)
+    if partner is not None:
+        return partner.recipient
+    routed = recipients.routes_by_mesh and _may_be_routed(context)
+    return Recipient(
+        id=f"ods:{organisation.ods}",
+        ods=organisation.ods,
+        name=organisation.name,
+        channel="mesh" if routed else "mailbox",
+        routed=routed,
+    )
+
+
+def _may_be_routed(context: ReferralContext) -> bool:
+    """MESH finds the registered practice by the person: only where that is who asked, and the person is certain."""
+    person, practice = context.person, context.registered_practice
+    return (
+        context.referred_by.kind == "gp"
+        and context.referred_by.organisation is not None
+        and practice is not None
+        and practice.ods == context.referred_by.organisation.ods
+        and person.nhs_number is not None
+        and person.nhs_number_status == VerificationStatus.VERIFIED
+        and not person.provisional
+        and person.birth_date is not None
+        and person.family_name is not None
+    )
+
+
+def _same_organisation(context: ReferralContext) -> bool:
+    referrer, sender = context.referred_by.organisation, context.sent_by.organisation
+    return referrer is not None and referrer.ods is not None and referrer.ods == sender.ods
+
+
+def _sender(context: ReferralContext, recipients: Recipients) -> _Addressee | None:
+    partner = recipients.partner(context.sent_by.partner)
+    column = AUDIENCE_BY_REFERRER.get(partner.kind) if partner else None
+    return _Addressee(partner.recipient, column, answered=True) if partner and column else None
+
+
+def _receives(addressee: _Addressee, feedback_type: FeedbackType) -> bool:
+    if feedback_type is FeedbackType.RECEIVED and addressee.answered:
+        return False
+    return feedback_type in FEEDBACK_BY_AUDIENCE[addressee.column]
+
+
+# ---- what they read -------------------------------------------------------------------------------------------------
+
+
+def _write(
+    event: Event, context: ReferralContext, outcome: _Outcome, addressee: _Addressee, texts: FeedbackTexts
+) -> Feedback:
+    """Status only: status, date, our reference and the home hub's public contact; nothing else."""
+    full = context.feedback_consent.answer == "yes" and not context.person.provisional
+    feedback = Feedback(
+        id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}")),
+        person_key=event.person_key,
+        reference=context.reference,
+        caused_by=event.id,
+        correlation_id=context.correlation_id,
+        recipient=addressee.recipient,
+        message_id=context.message_id,
+        referral_id=context.referral_id,
+        format=context.format,
+        referred_by=context.referred_by.name,
+        feedback_type=outcome.feedback_type,
+        status=CaseStatus(context.status),
+        at=event.time,
+        full=full,
+        person=None if context.person.provisional else context.person,
+        hub=texts.hub(context.home_hub) or texts.central(),
+        practice_todo=texts.practice_todo(outcome.feedback_type, full=full),
+        **(_content(context, outcome, addressee.column, texts) if full else {}),
+    )
+    return feedback.with_text(texts.paragraphs(feedback))
+
+
+def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, texts: FeedbackTexts) -> dict[str, Any]:
+    """What is told beyond the status, as far as `column` hears it."""
+    reasons = [r for r in context.reasons if audience is Audience.HOSPITAL or r not in STAY]
+    done = tuple(
+        _completed_action(i, audience, texts) for i in context.interventions if i.reference == context.reference
+    )
+    findings = [(texts.service(f.service), texts.finding(f.finding)) for f in outcome.findings]
+    return {
+        "routing_reasons": tuple(texts.routing(reason) for reason in reasons)
+        if outcome.feedback_type is FeedbackType.HOME_HUB
+        else (),
+        "reason": outcome.reason,
+        "until": outcome.until,
+        "refer_to": outcome.refer_to,
+        "needs": tuple(texts.service(need) for need in outcome.needs),
+        "open_needs": tuple(texts.service(need) for need in context.open_needs),
+        "findings": tuple(ReportedFinding(service=service, finding=finding) for service, finding in findings),
+        "completed_actions": _once(done) if outcome.feedback_type is FeedbackType.COMPLETED else (),
+        "all_completed_actions": _once(done),
+    }
+
+
+def _completed_action(intervention: Intervention, audience: Audience, texts: FeedbackTexts) -> CompletedAction:
+    service = texts.service(intervention.service)
+    if audience is Audience.FRONT_DOOR:
+        return CompletedAction(service=service)
+    return CompletedAction(
+        service=service,
+        action=texts.action(intervention.action),
+        provider=texts.provider(intervention.provider),
+        on=intervention.on,
+    )
+
+
+def _once(done: tuple[CompletedAction, ...]) -> tuple[CompletedAction, ...]:
+    return tuple(dict.fromkeys(done))

@@ -1,0 +1,211 @@
+"""Takes case events in: one transaction for a batch. Repeats are dropped, feedback is composed once and kept with its bytes.
+
+What cannot be composed is parked in the same transaction, with the later events of its referral behind it; the rest goes on.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import CASE_EVENTS, CaseEvent, Event
+from services.messaging import cloudevents, dead_letters, resubmit
+from services.messaging.cloudevents import KafkaRecord, Undecodable
+from services.messaging.dead_letters import DeadLetter, MessageGroup
+from services.messaging.resubmit import ReleasableLetter
+from services.notifier import store
+from services.notifier.composer import Composer, RenderedFeedback
+from services.runtime import database
+from services.runtime.database import Transaction
+from services.runtime.logs import log
+from services.runtime.tracing import RecordSpans
+
+
+class CaseEventConsumer:
+    """Called with batches of `case.event`; see services/messaging/broker.py for what it may raise."""
+
+    def __init__(self, engine: AsyncEngine, composer: Composer, committed: Callable[[], None] = lambda: None) -> None:
+        self._engine = engine
+        self._composer = composer
+        self._committed = committed
+
+    async def receive(self, records: Sequence[KafkaRecord]) -> None:
+        """Apply a batch."""
+        await database.apply_with_bisection(records, self._apply, self._refuse)
+        self._committed()
+
+    async def release(self) -> int:
+        """Tell what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
+        return await resubmit.resubmit_ready(
+            self._engine, store.SCHEMA, self._reapply, self._reject_resubmitted, self._committed
+        )
+
+    async def _apply(self, records: Sequence[KafkaRecord]) -> None:
+        with RecordSpans("tell", records) as spans:
+            await self._store_batch(records, spans)
+
+    async def _store_batch(self, records: Sequence[KafkaRecord], spans: RecordSpans) -> None:
+        read = [(record, _read(record)) for record in records]
+        async with self._engine.begin() as tx:
+            new = await store.record_inputs(tx, _events(one for _, one in read), self._composer.version)
+            keys = [_key(record, one) for record, one in read]
+            status = await dead_letters.status_of(tx, store.SCHEMA, keys, records)
+            closed = {r for key, r in zip(keys, records, strict=True) if status.is_closed(key, r)}
+            await _skip(tx, [one for record, one in read if record in closed], new)
+            unsettled = [(record, one) for record, one in read if record not in closed]
+            letters = await self._compose(tx, unsettled, new, status.message_groups, spans)
+            await dead_letters.add(tx, store.SCHEMA, list(letters.values()))
+
+    async def _reapply(self, rows: Sequence[ReleasableLetter]) -> None:
+        with RecordSpans("tell", [row.record for row in rows]) as spans:
+            await self._store_resubmitted(rows, spans)
+
+    async def _store_resubmitted(self, rows: Sequence[ReleasableLetter], spans: RecordSpans) -> None:
+        async with self._engine.begin() as tx:
+            locked_rows = {row.record: row for row in await resubmit.take(tx, store.SCHEMA, rows)}
+            read = [(record, _read(record)) for record in locked_rows]
+            new = await store.record_inputs(tx, _events(one for _, one in read), self._composer.version)
+            letters = await self._compose(tx, read, new, set(), spans)
+            for record, letter in letters.items():
+                await resubmit.reject_resubmitted(tx, store.SCHEMA, locked_rows[record], letter)
+            done = [row for record, row in locked_rows.items() if record not in letters]
+            await resubmit.resolve(tx, store.SCHEMA, done, "applied")
+
+    async def _compose(
+        self,
+        tx: Transaction,
+        read: Sequence[tuple[KafkaRecord, Event | str]],
+        new: set[str],
+        waiting: set[MessageGroup],
+        spans: RecordSpans,
+    ) -> dict[KafkaRecord, DeadLetter]:
+        """Keep what these events make us tell; returns what is to be parked. `waiting` grows with it: what follows waits."""
+        composed: list[RenderedFeedback] = []
+        letters: dict[KafkaRecord, DeadLetter] = {}
+        for record, event in read:
+            if isinstance(event, str):
+                letters[record] = _dead_letter(record, None, event, _referenced(record))
+            elif event.id in new:
+                new.discard(event.id)
+                texts, failures = self._composed(event, waiting)
+                context = spans.context_of(record)
+                composed.extend(one._replace(traceparent=context) for one in texts)
+                spans.set_attributes(
+                    record, outcome="applied", type=event.data.TYPE, correlation_id=event.correlation_id
+                )
+                if failures:
+                    letters[record] = _letter_for_failures(record, event, failures)
+            if record in letters:
+                spans.set_attributes(record, outcome="waiting" if letters[record].waiting else "dead-lettered")
+                waiting.update((letters[record].person_key, group) for group in letters[record].message_groups)
+        await store.add(tx, composed, datetime.now(UTC))
+        await _skip(tx, [one for record, one in read if record in letters])
+        return letters
+
+    def _composed(
+        self, event: Event, waiting: set[MessageGroup]
+    ) -> tuple[list[RenderedFeedback], dict[str, str | None]]:
+        """What the event makes us tell; and the referrals about which it cannot be told: reason, or none where it waits."""
+        assert isinstance(event.data, CaseEvent)
+        composed: list[RenderedFeedback] = []
+        failures: dict[str, str | None] = {}
+        for context in event.data.referral_contexts:
+            if (_storable(event.person_key), _storable(context.reference)) in waiting:
+                failures[context.reference] = None
+                continue
+            try:
+                composed.extend(self._composer.compose(event, context))
+            except Exception as error:
+                if database.is_transient(error):
+                    raise
+                failures[context.reference] = f"compose: {database.reason_class(error)}"
+        return composed, failures
+
+    async def _refuse(self, record: KafkaRecord, reason: str) -> None:
+        """The one record that made its batch fail."""
+        async with self._engine.begin() as tx:
+            await dead_letters.add(tx, store.SCHEMA, [_rejected(record, reason)])
+
+    async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
+        async with self._engine.begin() as tx:
+            for locked_row in await resubmit.take(tx, store.SCHEMA, [row]):
+                await resubmit.reject_resubmitted(tx, store.SCHEMA, locked_row, _rejected(locked_row.record, reason))
+
+
+def _read(record: KafkaRecord) -> Event | str:
+    """The event in a record, or why there is none."""
+    try:
+        return cloudevents.decode(record, CASE_EVENTS)
+    except Undecodable as error:
+        return error.reason
+
+
+def _events(read: Iterable[Event | str]) -> list[Event]:
+    return [one for one in read if isinstance(one, Event)]
+
+
+async def _skip(tx: Transaction, read: Iterable[Event | str], new: Collection[str] | None = None) -> None:
+    """Take the marks of these away (of `new` ones only, where that is given): they are told nobody now."""
+    if events := [one for one in _events(read) if new is None or one.id in new]:
+        await store.forget_inputs(tx, events)
+
+
+def _key(record: KafkaRecord, event: Event | str) -> str:
+    """The person key that a record is parked under."""
+    return _storable(event.person_key if isinstance(event, Event) else (record.key or b"").decode("ascii", "replace"))
+
+
+def _letter_for_failures(record: KafkaRecord, event: Event, failures: Mapping[str, str | None]) -> DeadLetter:
+    """The referrals that it cannot be told about wait behind it, and no others."""
+    first = next((reference for reference, reason in failures.items() if reason), next(iter(failures)))
+    references = [first, *(reference for reference in failures if reference != first)]
+    return _dead_letter(
+        record, event, failures[first] or dead_letters.WAITING, references, is_waiting=failures[first] is None
+    )
+
+
+def _rejected(record: KafkaRecord, reason: str) -> DeadLetter:
+    read = _read(record)
+    if isinstance(read, str):
+        return _dead_letter(record, None, reason, _referenced(record))
+    assert isinstance(read.data, CaseEvent)
+    return _dead_letter(record, read, reason, [context.reference for context in read.data.referral_contexts])
+
+
+def _referenced(record: KafkaRecord) -> list[str]:
+    """The referrals that an event which cannot be read is about, as far as its bytes tell."""
+    try:
+        contexts = json.loads(record.value)["referral_contexts"]
+        return [one["reference"] for one in contexts if isinstance(one["reference"], str)]
+    except (ValueError, RecursionError, TypeError, LookupError):
+        return []
+
+
+def _dead_letter(
+    record: KafkaRecord, event: Event | None, reason: str, references: Sequence[str], *, is_waiting: bool = False
+) -> DeadLetter:
+    correlation_id = event.correlation_id if event else dead_letters.correlation_id(record)
+    log.error(
+        "event_dead_lettered",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        reason=reason,
+        waiting=is_waiting,
+        correlation_id=correlation_id,
+    )
+    message_groups = references or [f"{record.topic}/{record.partition}/{record.offset}"]
+    return DeadLetter(
+        record,
+        _key(record, event or ""),
+        tuple(dict.fromkeys(_storable(group[:200]) for group in message_groups)),
+        _storable(reason),
+        _storable(correlation_id) if correlation_id else None,
+        is_waiting,
+    )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL holds neither NUL nor lone surrogates: what is parked for having them must not fail on them again."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

@@ -1,0 +1,248 @@
+"""What is due, leased for one attempt, and what became of the attempt.
+
+A claim is a lease: a process that dies gives it back when it ends, and the same bytes go out again. All statements are set-based.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from services.messaging import outbox
+from services.notifier import feedback_events
+from services.notifier.channels import Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry
+from services.notifier.compose import Feedback
+from services.notifier.store import SCHEMA, Conversation, plain
+from services.runtime.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The next feedback of a conversation, leased to this process for one attempt."""
+
+    conversation: Conversation
+    id: UUID
+    request: DeliveryRequest
+    caused_by: str
+    follows_failure: bool
+    """An earlier one failed for good, and this was never attempted: it must restate the whole position first."""
+
+
+async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, busy: Sequence[str]) -> list[Lease]:
+    """Lease up to `limit` feedbacks that are due, oldest first, leaving out recipients in `busy`."""
+    result = await tx.execute(_ACQUIRE, {"limit": limit, "seconds": seconds, "lease": lease, "busy": list(busy)})
+    return [_lease_of(row, lease) for row in result]
+
+
+_ACQUIRE = text("""
+    with due as (
+        select person_key, reference, recipient, channel from notifier.conversation
+        where due_at <= now() and recipient <> all(cast(:busy as text[]))
+        order by due_at limit :limit for update skip locked
+    ), claimed as (
+        update notifier.conversation as held
+        set lease = :lease, due_at = clock_timestamp() + make_interval(secs => :seconds), attempts = held.attempts + 1,
+            first_attempt_at = coalesce(held.first_attempt_at, clock_timestamp())
+        from due
+        where held.person_key = due.person_key and held.reference = due.reference
+          and held.recipient = due.recipient and held.channel = due.channel
+        returning held.*
+    )
+    select claimed.person_key, claimed.reference, claimed.recipient, claimed.channel, claimed.attempts, claimed.failed_before,
+           feedback.feedback_id, feedback.correlation_id, feedback.caused_by, feedback.body, feedback.ids, feedback.traceparent
+    from claimed join notifier.feedback as feedback
+      on feedback.person_key = claimed.person_key and feedback.reference = claimed.reference
+     and feedback.recipient = claimed.recipient and feedback.channel = claimed.channel and feedback.ordinal = claimed.next""")
+
+
+def _lease_of(row: Any, lease: UUID) -> Lease:
+    request = DeliveryRequest(
+        feedback_id=str(row.feedback_id),
+        reference=row.reference,
+        correlation_id=row.correlation_id,
+        recipient=row.recipient,
+        body=row.body,
+        ids=row.ids if isinstance(row.ids, dict) else json.loads(row.ids),
+        attempt=row.attempts,
+        traceparent=row.traceparent,
+    )
+    return Lease(
+        conversation=(row.person_key, row.reference, row.recipient, row.channel),
+        id=lease,
+        request=request,
+        caused_by=row.caused_by,
+        follows_failure=row.failed_before and row.attempts == 1,
+    )
+
+
+async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[Feedback]]:
+    """The claimed feedback itself, and those before it that failed for good since the last one that was accepted."""
+    result = await tx.execute(
+        text("""
+            select feedback_id, content from notifier.feedback
+            where person_key = :key and reference = :reference and recipient = :recipient and channel = :channel
+              and (feedback_id = :id or state = 'failed' and ordinal > coalesce(
+                    (select max(ordinal) from notifier.feedback where person_key = :key and reference = :reference
+                     and recipient = :recipient and channel = :channel and state = 'accepted'), 0))
+            order by ordinal"""),
+        {**_key(lease), "id": lease.request.feedback_id},
+    )
+    feedbacks = [(str(row.feedback_id), Feedback.model_validate(plain(row.content))) for row in result]
+    own = next(feedback for feedback_id, feedback in feedbacks if feedback_id == lease.request.feedback_id)
+    return own, [feedback for feedback_id, feedback in feedbacks if feedback_id != lease.request.feedback_id]
+
+
+async def rewrite(tx: Transaction, lease: Lease, feedback: Feedback, rendered: Rendered) -> None:
+    """Give a feedback that was never attempted its restated words and bytes."""
+    await tx.execute(
+        text("""
+            update notifier.feedback set content = cast(:content as jsonb), body = :body, ids = cast(:ids as jsonb)
+            where person_key = :key and feedback_id = :id"""),
+        {
+            "key": lease.conversation[0],
+            "id": feedback.id,
+            "content": feedback.model_dump_json(exclude_defaults=True),
+            "body": rendered.body,
+            "ids": json.dumps(dict(rendered.ids)),
+        },
+    )
+
+
+def with_bytes(lease: Lease, rendered: Rendered) -> Lease:
+    """The same claim on other bytes."""
+    return replace(lease, request=replace(lease.request, body=rendered.body, ids=rendered.ids))
+
+
+def with_context(lease: Lease, traceparent: str | None) -> Lease:
+    """The same claim in the context of an attempt."""
+    if traceparent == lease.request.traceparent:
+        return lease
+    return replace(lease, request=replace(lease.request, traceparent=traceparent))
+
+
+def _key(lease: Lease) -> dict[str, str]:
+    return dict(zip(("key", "reference", "recipient", "channel"), lease.conversation, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of one attempt, and when."""
+
+    lease: Lease
+    outcome: Outcome
+    started_at: datetime
+    ended_at: datetime
+    pause: float = 0.0
+    """Seconds until the next attempt, where there is one."""
+
+
+async def mark(tx: Transaction, attempts: Sequence[Attempt]) -> int:
+    """Record attempts, move their conversations on, and write the events. Returns how many events were written.
+
+    An attempt whose lease went to another process in the meantime is dropped: the other's will be recorded.
+    """
+    result = await tx.execute(_MARK, _marks(attempts))
+    marked = {str(feedback_id) for feedback_id in result.scalars()}
+    finished = [
+        attempt
+        for attempt in attempts
+        if attempt.lease.request.feedback_id in marked and not isinstance(attempt.outcome, Retry)
+    ]
+    await outbox.add(tx, SCHEMA, [_result_event(attempt) for attempt in finished])
+    return len(finished)
+
+
+def _marks(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
+    return {
+        "keys": [attempt.lease.conversation[0] for attempt in attempts],
+        "references": [attempt.lease.conversation[1] for attempt in attempts],
+        "recipients": [attempt.lease.conversation[2] for attempt in attempts],
+        "channels": [attempt.lease.conversation[3] for attempt in attempts],
+        "leases": [attempt.lease.id for attempt in attempts],
+        "ids": [attempt.lease.request.feedback_id for attempt in attempts],
+        "outcomes": [_outcome(attempt.outcome) for attempt in attempts],
+        "reasons": [getattr(attempt.outcome, "reason", None) for attempt in attempts],
+        "receipts": [getattr(attempt.outcome, "receipt", None) for attempt in attempts],
+        "pauses": [attempt.pause for attempt in attempts],
+        "started": [attempt.started_at for attempt in attempts],
+        "ended": [attempt.ended_at for attempt in attempts],
+    }
+
+
+def _outcome(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered(repeat=True):
+            return "duplicate"
+        case Delivered():
+            return "delivered"
+        case Retry():
+            return "retry"
+        case Failed():
+            return "failed"
+
+
+_MARK = text("""
+    with result as (
+        select * from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]),
+                             cast(:channels as text[]), cast(:leases as uuid[]), cast(:ids as uuid[]),
+                             cast(:outcomes as text[]), cast(:reasons as text[]), cast(:receipts as text[]),
+                             cast(:pauses as double precision[]), cast(:started as timestamptz[]), cast(:ended as timestamptz[]))
+             as result (person_key, reference, recipient, channel, lease, feedback_id, outcome, reason, receipt, pause,
+                        started_at, ended_at)
+    ), locked as (
+        select result.*, held.attempts, held.first_attempt_at
+        from result join notifier.conversation as held using (person_key, reference, recipient, channel)
+        where held.lease = result.lease
+        order by person_key, reference, recipient, channel
+        for update of held
+    ), moved as (
+        update notifier.conversation as held
+        set lease = null,
+            next = held.next + case when locked.outcome = 'retry' then 0 else 1 end,
+            attempts = case when locked.outcome = 'retry' then held.attempts else 0 end,
+            first_attempt_at = case when locked.outcome = 'retry' then held.first_attempt_at end,
+            reason = case when locked.outcome = 'retry' then locked.reason end,
+            failed_before = case when locked.outcome = 'retry' then held.failed_before else locked.outcome = 'failed' end,
+            due_at = case when locked.outcome = 'retry' then clock_timestamp() + make_interval(secs => locked.pause)
+                          when held.next < held.last then clock_timestamp() end
+        from locked
+        where held.person_key = locked.person_key and held.reference = locked.reference
+          and held.recipient = locked.recipient and held.channel = locked.channel
+    ), told as (
+        update notifier.feedback as feedback
+        set state = case when locked.outcome = 'failed' then 'failed' else 'accepted' end,
+            attempts = locked.attempts, receipt = locked.receipt, reason = locked.reason,
+            steps = feedback.steps || jsonb_build_object('first_attempt', locked.first_attempt_at)
+                || case when locked.outcome = 'failed' then jsonb_build_object('failed', locked.ended_at)
+                        else jsonb_build_object('sent', locked.started_at, 'accepted', locked.ended_at) end
+        from locked
+        where feedback.person_key = locked.person_key and feedback.feedback_id = locked.feedback_id
+          and locked.outcome <> 'retry'
+    ), tried as (
+        insert into notifier.attempt (person_key, feedback_id, number, started_at, ended_at, outcome, reason)
+        select person_key, feedback_id, attempts, started_at, ended_at, outcome, reason from locked
+        on conflict do nothing
+    )
+    select feedback_id from locked""")
+
+
+def _result_event(attempt: Attempt) -> outbox.OutboxMessage:
+    person_key, reference, recipient, channel = attempt.lease.conversation
+    request = attempt.lease.request
+    about = feedback_events.FeedbackIdentity(
+        person_key,
+        request.feedback_id,
+        reference,
+        recipient,
+        channel,
+        request.correlation_id,
+        attempt.lease.caused_by,
+        request.traceparent,
+    )
+    if isinstance(attempt.outcome, Failed):
+        return feedback_events.failed(about, attempt.ended_at, attempt.outcome.reason)
+    return feedback_events.sent(about, attempt.ended_at)

@@ -1,0 +1,76 @@
+"""The reviewed data of infra/reference_data: hubs, districts, authorities outside, services, capacity. Dated, and versioned by content."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.reference import yaml_files
+from services.reference.directory import validation
+from services.reference.directory.model import (
+    AuthoritiesFile,
+    Authority,
+    CapacityFile,
+    Catalogue,
+    Directory,
+    Files,
+    Full,
+    Hub,
+    HubsFile,
+    OfferedService,
+    ServicesFile,
+    UnknownService,
+)
+
+__all__ = [
+    "FILES",
+    "Authority",
+    "Catalogue",
+    "Directory",
+    "Full",
+    "Hub",
+    "HubsFile",
+    "OfferedService",
+    "UnknownService",
+    "catalogue",
+    "load",
+]
+
+_MODELS: Mapping[str, type[Any]] = {
+    "hubs.yaml": HubsFile,
+    "authorities.yaml": AuthoritiesFile,
+    "services.yaml": ServicesFile,
+    "capacity.yaml": CapacityFile,
+}
+FILES = tuple(_MODELS)
+"""The files of the folder that this module reads, and that the version is made of."""
+
+
+def load(folder: Path) -> Directory:
+    """Read the directory; raises reviewed.Faulty with every fault that can be told."""
+    files = Files(*yaml_files.gather(partial(yaml_files.load, folder / name, model) for name, model in _MODELS.items()))
+    directory = Directory(
+        version=_version(folder),
+        county=files.hubs.value.county,
+        hubs=files.hubs.value.hubs,
+        authorities=files.authorities.value.authorities,
+        services=files.services.value.services,
+        full=files.capacity.value.full,
+    )
+    if issues := list(validation.find_issues(directory, files)):
+        raise yaml_files.ConfigError(issues)
+    return directory
+
+
+def catalogue(folder: Path) -> Catalogue:
+    """Read the codes of services.yaml alone; raises reviewed.Faulty."""
+    file = yaml_files.load(folder / "services.yaml", ServicesFile)
+    return frozenset(offer.service for offer in file.value.services)
+
+
+def _version(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in FILES:
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()[:12]

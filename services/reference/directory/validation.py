@@ -1,0 +1,113 @@
+"""What contradicts itself, is missing or is never reached in the directory, by file and line."""
+
+from collections.abc import Iterator
+from datetime import date
+
+from schemas.referral import DISABLED_FACILITIES_GRANT, INFORMATION_ADVICE
+from services.reference import yaml_files
+from services.reference.directory.model import AuthoritiesFile, Directory, Files, HubsFile, ServicesFile, ValidityPeriod
+from services.reference.yaml_files import ConfigFile, ConfigIssue
+
+
+def find_issues(directory: Directory, files: Files) -> Iterator[ConfigIssue]:
+    """What contradicts itself or is missing."""
+    yield from _hub_issues(directory, files.hubs)
+    yield from _site_issues(files.hubs)
+    yield from _desk_issues(files.hubs)
+    yield from _district_issues(directory, files.hubs)
+    yield from _authority_issues(directory, files.authorities)
+    yield from _service_issues(files.services)
+    for place, full in enumerate(directory.full):
+        if directory.hub(full.hub) is None:
+            yield files.capacity.issue(("full", place, "hub"), f"{full.hub} is not a hub")
+
+
+def _hub_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
+    for place in yaml_files.duplicates([hub.id for hub in directory.hubs]):
+        yield file.issue(("hubs", place, "id"), f"{directory.hubs[place].id} is named twice")
+    for place, hub in enumerate(directory.hubs):
+        if hub.kind == "locality" and not hub.districts:
+            yield file.issue(("hubs", place), "serves no district")
+        if hub.overflow is not None and directory.hub(hub.overflow) is None:
+            yield file.issue(("hubs", place, "overflow"), f"{hub.overflow} is not a hub")
+        if hub.overflow is not None and _returns_to(directory, hub.id):
+            yield file.issue(("hubs", place, "overflow"), "leads back to this hub")
+    if [hub.kind for hub in directory.hubs].count("triage") != 1:
+        yield file.issue(("hubs",), "exactly one hub of kind triage is needed")
+    if not any(hub.kind == "hospital" and not hub.restricted for hub in directory.hubs):
+        yield file.issue(("hubs",), "a hub of kind hospital that is not restricted is needed")
+
+
+def _site_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
+    used: set[str] = set()
+    for place, hub in enumerate(file.value.hubs):
+        for number, site in enumerate(hub.sites):
+            for word in sorted(site.names_by_key.keys() & used):
+                yield file.issue(("hubs", place, "sites", number), f"{site.names_by_key[word]} names two sites")
+            used.update(site.names_by_key)
+
+
+def _desk_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
+    for place, hub in enumerate(file.value.hubs):
+        for name in ("partners", "kinds"):
+            entries = [(desk, i, one) for desk, it in enumerate(hub.desks) for i, one in enumerate(getattr(it, name))]
+            for order in yaml_files.duplicates([one for _, _, one in entries]):
+                desk, number, one = entries[order]
+                loc = ("hubs", place, "desks", desk, name, number)
+                yield file.issue(loc, f"is never reached: {one} goes to a desk before this one")
+
+
+def _district_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
+    county = {district.code for district in directory.county}
+    entries = [
+        (("hubs", place, "districts", number), hub, district)
+        for place, hub in enumerate(directory.hubs)
+        for number, district in enumerate(hub.districts)
+    ]
+    for order, (loc, hub, district) in enumerate(entries):
+        if district.to is not None and district.to < district.from_:
+            yield file.issue((*loc, "to"), "ends before it begins")
+        if directory.authority_for_district(district.code):
+            yield file.issue(loc, f"{district.code} is also an authority outside the county")
+        if district.code not in county:
+            yield file.issue(loc, f"{district.code} is not a district of the county")
+        for _, other, earlier in entries[:order]:
+            if earlier.code == district.code and _overlap(district, earlier):
+                yield file.issue(loc, f"{district.code} is served twice on the same day: by {other.id} and {hub.id}")
+    lasting = {district.code for _, _, district in entries if district.to is None}
+    for place, one in enumerate(directory.county):
+        if one.code not in lasting:
+            yield file.issue(("county", place), f"no hub serves {one.code} until further notice")
+
+
+def _authority_issues(directory: Directory, file: ConfigFile[AuthoritiesFile]) -> Iterator[ConfigIssue]:
+    hubs, listed = [hub.id for hub in directory.hubs], directory.authorities
+    for place in yaml_files.duplicates([*hubs, *(authority.id for authority in listed)]):
+        if place >= len(hubs):
+            yield file.issue(("authorities", place - len(hubs), "id"), "is named twice")
+    for place in yaml_files.duplicates([authority.code for authority in listed]):
+        yield file.issue(("authorities", place, "code"), f"{listed[place].code} has two authorities")
+
+
+def _service_issues(file: ConfigFile[ServicesFile]) -> Iterator[ConfigIssue]:
+    offered = [offer.service for offer in file.value.services]
+    for place in yaml_files.duplicates(offered):
+        yield file.issue(("services", place), f"{offered[place]} is there twice")
+    for service in (INFORMATION_ADVICE, DISABLED_FACILITIES_GRANT):
+        if service not in offered:
+            yield file.issue(("services",), f"{service} is missing: the services have rules for it")
+
+
+def _overlap(one: ValidityPeriod, other: ValidityPeriod) -> bool:
+    return one.from_ <= (other.to or date.max) and other.from_ <= (one.to or date.max)
+
+
+def _returns_to(directory: Directory, start: str) -> bool:
+    passed: set[str] = set()
+    hub = directory.hub(start)
+    while hub is not None and hub.overflow is not None and hub.id not in passed:
+        passed.add(hub.id)
+        hub = directory.hub(hub.overflow)
+        if hub is not None and hub.id == start:
+            return True
+    return False

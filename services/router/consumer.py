@@ -1,0 +1,374 @@
+"""One batch of records is one transaction: lock, drop duplicates, read, decide in memory, number, write, and hand over to the outbox.
+
+A record that can never succeed is parked in the same transaction; later ones of its referral, or of its case's commands, wait behind
+it. Everything else goes on.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, get_args
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import (
+    COMMANDS,
+    REFERRAL_EVENTS,
+    CaseCancelled,
+    CaseCompleted,
+    CaseEvent,
+    CaseRejected,
+    Command,
+    Event,
+    HubCommand,
+    ReferralCancelled,
+    ReferralReceived,
+    ReferralUpdated,
+)
+from schemas.model import PersonKey
+from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
+from services.messaging import dead_letters, outbox, resubmit
+from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
+from services.messaging.dead_letters import DeadLetter, MessageGroup
+from services.messaging.outbox import OutboxMessage
+from services.messaging.resubmit import ReleasableLetter
+from services.reference.directory import Directory
+from services.router import store
+from services.router.decide import lifecycle
+from services.router.decide.assignment import postcode_of
+from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
+from services.router.decide.model import PersonAggregate
+from services.router.store import SCHEMA, Changed, Input, Locked
+from services.runtime import database
+from services.runtime.database import Transaction
+from services.runtime.logs import log
+from services.runtime.tracing import RecordSpans
+
+SOURCE = "/lightbulb/router"
+EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
+"""Namespace of our event ids (RFC 9562 UUID version 5): made of the input and the place among what it led to."""
+
+UNKNOWN = PersonKey("unknown")
+"""The person key that a record is parked under that names nobody."""
+
+_PERSON_KEY = re.compile(r"[0-9a-f]{32}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Batches:
+    """Applies batches of records of `referral.event` and of the hubs' command topics."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        directory: Directory,
+        committed: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._committed = committed
+        self._clock = clock
+
+    async def receive(self, records: Sequence[KafkaRecord]) -> None:
+        """Apply these records, each once, in order. Raises passing faults only: then nothing of the part that failed is done."""
+        try:
+            await database.apply_with_bisection(records, self._apply, self._refuse)
+        finally:
+            self._committed()
+
+    async def _apply(self, records: Sequence[KafkaRecord]) -> None:
+        with RecordSpans("apply", records) as spans:
+            async with self._engine.begin() as tx:
+                await _Batch(tx, self._directory, self._clock(), spans).run(records)
+
+    async def _refuse(self, record: KafkaRecord, reason: str) -> None:
+        """The transaction of this record alone failed for good."""
+        read = read_record(record)
+        async with self._engine.begin() as tx:
+            await store.lock(tx, [read.person_key])
+            await dead_letters.add(tx, SCHEMA, [_dead_letter(read, reason)])
+
+    async def release(self) -> int:
+        """Apply what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
+        return await resubmit.resubmit_ready(
+            self._engine, SCHEMA, self._reapply, self._reject_resubmitted, self._committed
+        )
+
+    async def _reapply(self, rows: Sequence[ReleasableLetter]) -> None:
+        with RecordSpans("apply", [row.record for row in rows]) as spans:
+            async with self._engine.begin() as tx:
+                await _Batch(tx, self._directory, self._clock(), spans).release(rows)
+
+    async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
+        read = read_record(row.record)
+        async with self._engine.begin() as tx:
+            await store.lock(tx, [read.person_key])
+            for locked_row in await resubmit.take(tx, SCHEMA, [row]):
+                await resubmit.reject_resubmitted(tx, SCHEMA, locked_row, _dead_letter(read, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that is nothing of ours, and what is known of it all the same."""
+
+    record: KafkaRecord
+    reason: str
+    person_key: PersonKey
+    message_group: str
+
+
+def read_record(record: KafkaRecord) -> Input | Unreadable:
+    """The event or command in a record. A command's person key is the one that it names."""
+    try:
+        event = decode(record, REFERRAL_EVENTS if record.topic == REFERRAL_EVENT else COMMANDS)
+    except Undecodable as error:
+        return _unreadable(record, error.reason)
+    unknown: tuple[str, ...] = ()
+    match event.data:
+        case Command(person_key=key, case_id=group):
+            unknown = unknown_fields(record, type(event.data))
+        case ReferralReceived(reference=group) | ReferralUpdated(reference=group) | ReferralCancelled(reference=group):
+            key = event.person_key
+        case _:
+            return _unreadable(record, "ce_type: not for the router")
+    if not _PERSON_KEY.fullmatch(key):
+        return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
+    if b"u0000" in record.value and _NUL.search(record.value):
+        return _unreadable(record, "value: holds NUL, which the database cannot keep")
+    return Input(record, event, key, group, unknown)
+
+
+def _unreadable(record: KafkaRecord, reason: str) -> Unreadable:
+    """Keep it where it would have been, as far as its bytes tell: what follows it on its message group waits."""
+    fields = _leniently(record.value)
+    key = fields.get("person_key") or (record.key or b"").decode("ascii", "replace")
+    message_group = (
+        fields.get("reference") or fields.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
+    )
+    valid = isinstance(key, str) and _PERSON_KEY.fullmatch(key)
+    return Unreadable(record, reason, PersonKey(str(key)) if valid else UNKNOWN, _printable(str(message_group)))
+
+
+def _leniently(value: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _printable(group: str) -> str:
+    """A message group's name can be anything that somebody sent: the database takes no NUL and no half characters."""
+    if group.isprintable() and len(group) <= 200:
+        return group
+    return "".join(letter if letter.isprintable() else "?" for letter in group[:200])
+
+
+def _dead_letter(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> DeadLetter:
+    raw_correlation = read.event.correlation_id if isinstance(read, Input) else dead_letters.correlation_id(read.record)
+    correlation_id = _printable(raw_correlation) if raw_correlation else None
+    log.warning(
+        "record_dead_lettered", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id
+    )
+    return DeadLetter(read.record, read.person_key, (_printable(read.message_group),), reason, correlation_id, waiting)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One transaction's work."""
+
+    tx: Transaction
+    directory: Directory
+    now: datetime
+    spans: RecordSpans
+    states: dict[PersonKey, PersonAggregate] = field(default_factory=dict)
+    blocked: set[MessageGroup] = field(default_factory=set)
+    failed: set[MessageGroup] = field(default_factory=set)
+    letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
+    messages: list[OutboxMessage] = field(default_factory=list)
+    history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
+
+    async def run(self, records: Sequence[KafkaRecord]) -> None:
+        """Apply these records, in order."""
+        read = [read_record(record) for record in records]
+        locked = await store.lock(self.tx, [one.person_key for one in read])
+        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, records)
+        self.blocked = status.message_groups
+        moved = await dead_letters.find_relocated(
+            self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
+        )
+        closed = {one.record for one in read if status.is_closed(one.person_key, one.record)} | moved
+        await self._apply([one for one in read if one.record not in closed], locked)
+        in_order = [self.letters[record] for record in dict.fromkeys(records) if record in self.letters]
+        await dead_letters.add(self.tx, SCHEMA, in_order)
+
+    async def release(self, rows: Sequence[ReleasableLetter]) -> None:
+        """Apply these parked records: what they are the first of waits behind them still."""
+        read = {row.record: read_record(row.record) for row in rows}
+        locked = await store.lock(self.tx, [one.person_key for one in read.values()])
+        locked_rows = {row.record: row for row in await resubmit.take(self.tx, SCHEMA, rows)}
+        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, [])
+        self.blocked = status.message_groups - {
+            (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
+        }
+        await self._apply([read[record] for record in locked_rows], locked)
+        for record, letter in self.letters.items():
+            await resubmit.reject_resubmitted(self.tx, SCHEMA, locked_rows[record], letter)
+        done = [row for record, row in locked_rows.items() if record not in self.letters]
+        await resubmit.resolve(self.tx, SCHEMA, done, "applied")
+
+    async def _apply(self, read: Sequence[Input | Unreadable], locked: Locked) -> None:
+        inputs = await self._ready(read)
+        if not inputs:
+            return
+        before = dict(locked.last)
+        context = await self._read(inputs, locked)
+        previous = dict(self.states)
+        for one in inputs:
+            await self._decide(one, context, locked)
+        await self._write(previous, locked, before)
+
+    async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
+        """The inputs that are to be applied now: neither a repeat, nor unreadable, nor waiting behind a parked one."""
+        candidates = []
+        for one in read:
+            if isinstance(one, Unreadable):
+                self._add_dead_letter(one, one.reason)
+                self.blocked.add((one.person_key, one.message_group))
+            elif _message_group(one) not in self.blocked:
+                candidates.append(one)
+            elif not await store.was_applied(self.tx, one):
+                self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
+        fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
+        first = {one.identity: one for one in reversed(candidates)}
+        return [one for one in candidates if one.identity in fresh and first[one.identity] is one]
+
+    def _add_dead_letter(self, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
+        self.letters[read.record] = _dead_letter(read, reason, waiting=waiting)
+        self.spans.set_attributes(read.record, outcome="waiting" if waiting else "dead-lettered")
+
+    async def _read(self, inputs: Sequence[Input], locked: Locked) -> DecisionContext:
+        keys = dict.fromkeys(one.person_key for one in inputs)
+        self.states = {key: PersonAggregate.empty(key) for key in keys if key in locked.new}
+        self.states |= await store.read(self.tx, [key for key in keys if key not in locked.new])
+        postcodes = await store.districts(self.tx, self._postcodes(inputs))
+        return DecisionContext(self.directory, postcodes, self.now.date())
+
+    def _postcodes(self, inputs: Sequence[Input]) -> Iterable[str | None]:
+        for state in self.states.values():
+            yield from (postcode_of(record.referral) for record in state.referrals.values() if record.is_open)
+        for one in inputs:
+            if isinstance(one.event.data, ReferralReceived | ReferralUpdated):
+                yield postcode_of(one.event.data.referral)
+
+    async def _decide(self, one: Input, context: DecisionContext, locked: Locked) -> None:
+        """Decide, or park what no decision can be made on: it leaves no mark, and nothing of it is kept."""
+        if _message_group(one) in self.failed:
+            await store.forget_inputs(self.tx, [one])
+            self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
+            return
+        try:
+            decision = _decision(self.states[one.person_key], one, context)
+        except Exception as error:  # whatever it is, it concerns this record alone
+            if database.is_transient(error):
+                raise
+            await store.forget_inputs(self.tx, [one])
+            self._add_dead_letter(one, f"decision: {type(error).__name__}")
+            self.failed.add(_message_group(one))
+            return
+        self.states[one.person_key] = decision.state
+        self._publish(one, decision, locked)
+
+    def _publish(self, one: Input, decision: CaseDecision, locked: Locked) -> None:
+        context = self.spans.context_of(one.record)
+        for index, emitted in enumerate(decision.emitted):
+            if isinstance(emitted, EmittedRejection):
+                self._publish_rejection(one, emitted, index, context)
+            else:
+                self._publish_event(one, emitted, index, locked.next(one.person_key), context)
+        conversation = decision.emitted[0].correlation_id if decision.emitted else one.event.correlation_id
+        self.spans.set_attributes(one.record, outcome="applied", type=one.event.data.TYPE, correlation_id=conversation)
+
+    def _publish_event(self, one: Input, emitted: EmittedEvent, index: int, sequence: int, context: str | None) -> None:
+        event = self._event(one, emitted, index, CASE_EVENT, emitted.data, sequence)
+        self.messages.append(OutboxMessage(CASE_EVENT, event, context))
+        self.history.append((event, _references(emitted.data), [hub for hub, _ in emitted.hubs]))
+        for hub, data in emitted.hubs:
+            target = hub_case(hub)
+            self.messages.append(
+                OutboxMessage(target, self._event(one, emitted, index, target, data, sequence), context)
+            )
+
+    def _publish_rejection(self, one: Input, rejection: EmittedRejection, index: int, context: str | None) -> None:
+        """A refusal is no event of the case: it takes no number."""
+        target = hub_case(rejection.hub)
+        self.messages.append(
+            OutboxMessage(target, self._event(one, rejection, index, target, rejection.data, None), context)
+        )
+
+    def _event(
+        self,
+        one: Input,
+        emitted: EmittedEvent | EmittedRejection,
+        index: int,
+        target: str,
+        data: Any,
+        sequence: int | None,
+    ) -> Event:
+        name = f"{one.record.topic}|{one.event.id}|{one.person_key}|{index}|{target}"
+        return Event(
+            id=str(uuid.uuid5(EVENTS, name)),
+            source=SOURCE,
+            time=self.now,
+            person_key=one.person_key,
+            correlation_id=emitted.correlation_id,
+            causation_id=one.event.id,
+            sequence=sequence,
+            district=data.case.district if isinstance(data, CaseEvent) else None,
+            data=data,
+        )
+
+    async def _write(
+        self, previous: dict[PersonKey, PersonAggregate], locked: Locked, before: dict[PersonKey, int]
+    ) -> None:
+        changed = Changed()
+        for key, state in self.states.items():
+            changed.add(previous[key], state)
+        await store.write(self.tx, changed, self.now, self.directory.triage.id)
+        await store.append_history(self.tx, self.history)
+        await outbox.add(self.tx, SCHEMA, self.messages)
+        await store.save_sequences(self.tx, locked, before)
+
+
+def _message_group(one: Input) -> MessageGroup:
+    """The message group of an input, as quarantine names it."""
+    return one.person_key, _printable(one.message_group)
+
+
+def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:
+    data = one.event.data
+    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled):
+        return lifecycle.apply(state, data, one.event.correlation_id, context)
+    assert isinstance(data, get_args(HubCommand))
+    return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)
+
+
+def _references(data: CaseEvent) -> list[str]:
+    """The referrals that an event is about."""
+    concerned = [context.reference for context in data.referral_contexts]
+    named = [getattr(data, field) for field in _naming(type(data))]
+    ended = (
+        [one.reference for one in data.ended] if isinstance(data, CaseCompleted | CaseRejected | CaseCancelled) else []
+    )
+    return list(dict.fromkeys([*concerned, *ended, *filter(None, named)]))
+
+
+@cache
+def _naming(event: type[CaseEvent]) -> tuple[str, ...]:
+    """Fields of an event that hold the reference of one referral."""
+    return tuple(field for field in ("joined", "updated", "refused") if field in event.model_fields)

@@ -1,0 +1,283 @@
+"""Decides what each reader may see of a case: the internal topic, the holder, the hub that follows on, a hub that had it, a referrer.
+
+During a stay the follow-on hub sees the referrals of the community and that the case is "held elsewhere"; nothing of the hospital's
+referral, its holder, site or ward. After the hand-over the home hub gets the needs, without the stay; of a restricted unit also
+nothing that names who asked. A referrer's part (`concern`) is made from that one referral alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TypeVar
+
+from schemas.case import CasePosition, EndReason, RoutingReason
+from schemas.events import (
+    CaseEvent,
+    CaseJoined,
+    CaseTransferred,
+    CaseUpdated,
+    HubReferral,
+    PersonBrief,
+    ReferralContext,
+)
+from schemas.model import HubId, Reference
+from schemas.referral import (
+    Consent,
+    Consents,
+    MessageIdentity,
+    Organisation,
+    Reason,
+    ReasonCode,
+    Referral,
+    Referrer,
+    Sender,
+)
+from services.reference.directory.model import Directory
+from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
+
+E = TypeVar("E", bound=CaseEvent)
+
+OF_A_STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
+"""Reasons that tell of a stay in hospital."""
+
+WITHHELD = "withheld"
+
+
+def roles(case: CaseRecord, directory: Directory) -> dict[HubId, Role]:
+    """Who hears of the case now, and as what. An authority outside the county has no topic."""
+    roles_by_hub: dict[HubId, Role] = {}
+    if case.home.hub is not None and directory.hub(case.home.hub):
+        roles_by_hub[case.home.hub] = "follow-on" if case.stay else "holder"
+    if case.stay is not None and case.stay.hub is not None:
+        roles_by_hub[case.stay.hub] = "holder"
+    return roles_by_hub
+
+
+def whole_position(case: CaseRecord, directory: Directory) -> CasePosition:
+    """Where the case stands, on the internal topic and to its holder."""
+    responsibility = case.holding
+    holder = responsibility.hub if directory.hub(responsibility.hub) else None
+    return _position(case, responsibility, directory, holder=holder, reasons=responsibility.reasons, district=True)
+
+
+def position_for(
+    case: CaseRecord, whole: CasePosition, role: Role, directory: Directory, *, visible: bool, restricted: bool
+) -> CasePosition:
+    """Where the case stands (`whole`), as far as a hub with this role may know.
+
+    `seen`: it sees a referral of the case. `restricted`: there is a stay in a restricted unit that it must not learn of.
+    """
+    if role == "holder":
+        reasons = tuple(reason for reason in whole.reasons if reason not in OF_A_STAY)
+        return whole.model_copy(update={"reasons": reasons}) if restricted else whole
+    holder: str | None = "elsewhere" if case.stay else (case.home.hub if directory.hub(case.home.hub) else None)
+    reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
+    shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=visible)
+    return shown.model_copy(update={"worklist": None})
+
+
+def _position(
+    case: CaseRecord,
+    responsibility: Responsibility,
+    directory: Directory,
+    *,
+    holder: str | None,
+    reasons: tuple[RoutingReason, ...],
+    district: bool,
+) -> CasePosition:
+    return CasePosition(
+        status=case.ended or responsibility.status,
+        business_status=responsibility.business_status,
+        home_hub=case.home.hub if case.home.hub != directory.triage.id else None,
+        holder=holder,
+        pathway=responsibility.pathway,
+        district=case.district if district else None,
+        reasons=reasons,
+        worklist=responsibility.worklist,
+        directory_version=case.directory_version,
+    )
+
+
+# ---- referrals, as hubs see them ------------------------------------------------------------------------------------
+
+
+def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
+    """Whether a hub may know that this referral is on the case."""
+    if role == "former":
+        return False
+    if record.hospital_hub is None or record.hospital_hub == hub:
+        return True
+    if case.stay is None:
+        return True
+    return role == "holder" and not record.restricted
+
+
+def referral_for(record: ReferralRecord, hub: HubId, role: Role, directory: Directory) -> Referral:
+    """The referral without what this hub may not see. Attachments go to the holder only."""
+    referral = record.referral
+    if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
+        if record.restricted:
+            return _without_origin(referral)
+        referral = referral.model_copy(update={"hospital": None})
+    if role != "holder" and referral.attachments:
+        referral = referral.model_copy(update={"attachments": ()})
+    return referral
+
+
+def _without_origin(referral: Referral) -> Referral:
+    """Nothing that tells of a restricted unit: not who asked or sent it, no number of theirs, no free text, no dates of the stay."""
+    no_organisation = Organisation()
+    reason = referral.reason.code if referral.reason.code is not ReasonCode.DISCHARGE_FROM_HOSPITAL else None
+    message = referral.message
+    return referral.model_copy(
+        update={
+            "message": MessageIdentity(format=message.format, message_id=WITHHELD, referral_id=WITHHELD),
+            "sent_by": Sender(partner=WITHHELD, organisation=no_organisation),
+            "referred_by": Referrer(kind="other"),
+            "person": referral.person.model_copy(update={"local_ids": ()}),
+            "needs": tuple(need.model_copy(update={"text": None, "snomed": ()}) for need in referral.needs),
+            "reason": Reason(code=reason),
+            "hospital": None,
+            "consents": _without_recorder(referral.consents),
+            "risk_flags": tuple(flag.model_copy(update={"text": None}) for flag in referral.risk_flags),
+            "attachments": (),
+            "ready_for_transfer_on": None,
+            "expected_discharge_on": None,
+            "discharged_on": None,
+        }
+    )
+
+
+def _without_recorder(consents: Consents) -> Consents:
+    def without_recorder(consent: Consent) -> Consent:
+        return consent.model_copy(update={"by": None})
+
+    return Consents(
+        referral=without_recorder(consents.referral),
+        feedback=without_recorder(consents.feedback),
+        evaluation=without_recorder(consents.evaluation),
+    )
+
+
+def is_restricted(hub: HubId | None, directory: Directory) -> bool:
+    """True for a restricted unit."""
+    found = directory.hub(hub)
+    return found is not None and found.restricted
+
+
+def _is_hospital(hub: HubId, directory: Directory) -> bool:
+    match = directory.hub(hub)
+    return match is not None and match.kind == "hospital"
+
+
+def hub_event(
+    data: E,
+    case: CaseRecord,
+    hub: HubId,
+    role: Role,
+    version: int,
+    referrals: Sequence[ReferralRecord],
+    persons: Mapping[int, PersonRecord],
+    directory: Directory,
+) -> E:
+    """An event of the case as `hub` may read it."""
+    restricted = any(_is_restricted_stay(record, hub) for record in referrals)
+    visible = [record for record in referrals if may_see(case, record, hub, role)]
+    references = {record.reference for record in visible}
+    update: dict[str, object] = {
+        "case": position_for(case, data.case, role, directory, visible=bool(visible), restricted=restricted),
+        "referral_contexts": (),
+        "hub_version": version,
+        "role": role,
+        "referrals": tuple(_hub_referral(record, hub, role, persons, directory) for record in visible),
+        **_named(data, references),
+    }
+    if _is_hidden_from(hub, data.decided_by, directory):
+        update |= {"decided_by": None, "command_id": None}
+    if isinstance(data, CaseTransferred) and _is_hidden_from(hub, data.from_hub, directory):
+        update["from_hub"] = None
+    return data.model_copy(update=update)
+
+
+def _is_restricted_stay(known: ReferralRecord, hub: HubId) -> bool:
+    return known.restricted and known.hospital_hub != hub
+
+
+def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bool:
+    """A hospital team is named to hospital teams only."""
+    return other is not None and other != hub and _is_hospital(other, directory) and not _is_hospital(hub, directory)
+
+
+def _hub_referral(
+    record: ReferralRecord, hub: HubId, role: Role, persons: Mapping[int, PersonRecord], directory: Directory
+) -> HubReferral:
+    return HubReferral(
+        reference=record.reference,
+        version=record.version,
+        status=record.status,
+        open_needs=record.open_needs,
+        provisional=persons[record.person_no].provisional,
+        referral=referral_for(record, hub, role, directory),
+    )
+
+
+@cache
+def _by_referral(event: type[CaseEvent]) -> tuple[str, ...]:
+    """Fields of an event whose items each belong to one referral."""
+    return tuple(field for field in ("ended", "findings", "interventions") if field in event.model_fields)
+
+
+def _named(data: CaseEvent, references: set[Reference]) -> dict[str, object]:
+    """What the event says of single referrals, without those that the reader may not know."""
+    fields: dict[str, object] = {
+        field: tuple(item for item in getattr(data, field) if item.reference in references)
+        for field in _by_referral(type(data))
+    }
+    if "ended" in fields and not fields["ended"]:
+        fields |= {field: value for field, value in _WITHHELD_FIELDS.items() if field in type(data).model_fields}
+    if isinstance(data, CaseJoined) and data.joined not in references:
+        fields["joined"] = None
+    if isinstance(data, CaseUpdated) and data.updated not in references:
+        fields["updated"] = None
+    return fields
+
+
+_WITHHELD_FIELDS: Mapping[str, object] = {"reason": EndReason.OTHER, "refer_to": None, "scores": ()}
+"""What is said of an ending to a hub that saw nothing of what ended: no more than that the case did."""
+
+
+# ---- a referral, as its referrer hears of it ------------------------------------------------------------------------
+
+
+def referral_context(record: ReferralRecord, person: PersonRecord) -> ReferralContext:
+    """All that feedback about one referral is composed from: what it said itself, and what became of it."""
+    referral = record.referral
+    return ReferralContext(
+        reference=record.reference,
+        correlation_id=record.correlation_id,
+        message_id=record.message_id,
+        referral_id=referral.message.referral_id,
+        format=referral.message.format,
+        sent_by=referral.sent_by,
+        referred_by=referral.referred_by,
+        registered_practice=referral.registered_practice,
+        person=_brief(referral, person),
+        feedback_consent=referral.consents.feedback,
+        needs=tuple(need.service for need in referral.needs),
+        open_needs=record.open_needs,
+        home_hub=record.home_hub,
+        reasons=record.reasons,
+        status=record.status,
+        interventions=record.interventions,
+    )
+
+
+def _brief(referral: Referral, person: PersonRecord) -> PersonBrief:
+    person_data = referral.person
+    return PersonBrief(
+        nhs_number=person_data.nhs_number,
+        nhs_number_status=person_data.nhs_number_status,
+        family_name=person_data.family_name,
+        given_names=person_data.given_names,
+        birth_date=person_data.birth_date,
+        provisional=person.provisional,
+    )

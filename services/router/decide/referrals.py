@@ -1,0 +1,433 @@
+"""Decides what a sender's message does: a referral that is new, changed or taken back."""
+
+from typing import assert_never
+
+from schemas.case import BusinessStatus, CaseStatus, EndReason, Pathway, RoutingReason
+from schemas.events import (
+    CancellationRefused,
+    CaseAssigned,
+    CaseJoined,
+    CaseOpened,
+    CaseTransferred,
+    CaseUpdated,
+    ReferralCancelled,
+    ReferralEvent,
+    ReferralReceived,
+    ReferralUpdated,
+    UpdateRefused,
+)
+from schemas.model import HubId, Reference
+from schemas.referral import INFORMATION_ADVICE, GrantProgress, Referral, ServiceCode
+from services.reference.directory.model import UnknownService
+from services.router.decide import closures, matching
+from services.router.decide.assignment import Assignment, Request, hospital_of, what_is_read
+from services.router.decide.disclosure import is_restricted
+from services.router.decide.matching import Candidate, Description, Doubt, Match
+from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
+from services.router.decide.transition import (
+    Transition,
+    assign_case,
+    assign_one,
+    assign_separately,
+    assigned_to,
+    case_id_of,
+    moved_hubs,
+    with_assignment,
+    with_own_assignment,
+)
+
+
+class UnknownReferral(Exception):
+    """A cancel of a referral that never came: something before it is missing."""
+
+
+def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
+    """Apply a sender's message to the state."""
+    record = transition.referrals.get(event.reference)
+    match event:
+        case ReferralReceived() | ReferralUpdated():
+            _check_services(transition, event.referral)
+            if record is None:
+                _receive(transition, event)
+            elif event.version > record.version:
+                _update(transition, record, event)
+        case ReferralCancelled():
+            if record is None:
+                raise UnknownReferral
+            if event.version > record.version:
+                _take_back(transition, record.model_copy(update={"version": event.version}), event.reason)
+        case _:
+            assert_never(event)
+
+
+def _check_services(change: Transition, referral: Referral) -> None:
+    """Raise UnknownService if a need is not in the catalogue: the record waits until the catalogue has it."""
+    if not all(change.context.directory.offers(need.service) for need in referral.needs):
+        raise UnknownService
+
+
+# ---- a new referral -------------------------------------------------------------------------------------------------
+
+
+def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) -> None:
+    matched = matching.match(event.referral.person, _candidates(transition))
+    person_no = matched.person_no or max(transition.persons, default=0) + 1
+    if matched.person_no is None:
+        transition.keep(
+            PersonRecord(person_no=person_no, provisional=matched.provisional, tracing_reasons=matched.tracing_reasons)
+        )
+    case = next((case for case in transition.cases.values() if case.person_no == person_no and not case.ended), None)
+    own_assignment = assign_one(transition, Request.of(event.reference, event.referral))
+    record = _new_record(transition, event, person_no, own_assignment)
+    if event.referral.consents.referral.answer == "no":
+        _refuse_consent(transition, record, own_assignment)
+    elif own_assignment.pathway is Pathway.OUTSIDE and not _stays_in(case, event.referral):
+        _return(transition, record, own_assignment)
+    elif case is None:
+        _open(transition, record, own_assignment)
+    else:
+        _join(transition, case, record)
+    _doubt(transition, matched)
+
+
+def _candidates(transition: Transition) -> list[Candidate]:
+    return [Candidate(number, _descriptions(transition, number)) for number in transition.persons]
+
+
+def _descriptions(
+    transition: Transition, person_no: int, excluding: Reference | None = None
+) -> tuple[Description, ...]:
+    return tuple(
+        Description.of(record.referral.person)
+        for record in transition.referrals.values()
+        if record.person_no == person_no and record.reference != excluding
+    )
+
+
+def _new_record(
+    transition: Transition, event: ReferralReceived | ReferralUpdated, person_no: int, own_assignment: Assignment
+) -> ReferralRecord:
+    referral = event.referral
+    hospital_hub = _hospital_hub(transition, referral)
+    return ReferralRecord(
+        reference=event.reference,
+        version=event.version,
+        person_no=person_no,
+        case_id=case_id_of(transition.person_key, event.reference),
+        correlation_id=transition.trigger.correlation_id,
+        message_id=referral.message.message_id,
+        referral=referral,
+        open_needs=_raised(referral),
+        home_hub=own_assignment.home_hub or own_assignment.holder,
+        reasons=own_assignment.reasons,
+        hospital_hub=hospital_hub,
+        restricted=is_restricted(hospital_hub, transition.context.directory),
+        in_stay=referral.is_inpatient,
+    )
+
+
+def _raised(referral: Referral) -> tuple[ServiceCode, ...]:
+    """The needs to be met; advice, where none was named, so that the referral can end."""
+    return tuple(need.service for need in referral.needs) or (INFORMATION_ADVICE,)
+
+
+def _hospital_hub(transition: Transition, referral: Referral) -> HubId | None:
+    return hospital_of(referral, transition.context.directory)[0].id if referral.hospital is not None else None
+
+
+def _stays_in(case: CaseRecord | None, referral: Referral) -> bool:
+    """A hub of the county has the person already, and the person did not name an authority elsewhere."""
+    return case is not None and case.is_assigned_for_good and referral.named_authority is None
+
+
+def _new_case(
+    transition: Transition, record: ReferralRecord, home: Responsibility, own_assignment: Assignment
+) -> CaseRecord:
+    return CaseRecord(
+        case_id=record.case_id,
+        person_no=record.person_no,
+        home=home,
+        district=own_assignment.district,
+        directory_version=transition.context.directory.version,
+    )
+
+
+def _open(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
+    transition.keep(record)
+    case = with_assignment(
+        transition, _new_case(transition, record, Responsibility(hub=None), own_assignment), own_assignment
+    )
+    case = transition.emit(CaseOpened, _with_grant(case, record.referral.grant), [record])
+    transition.emit(CaseAssigned, case, [record], transition.roles(case), invalidates_pending_commands=True)
+
+
+def _return(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
+    """Outside the county: a case of its own, opened and rejected, whatever else the person has here."""
+    transition.keep(record)
+    home = Responsibility(hub=own_assignment.home_hub, pathway=own_assignment.pathway, reasons=own_assignment.reasons)
+    case = transition.emit(CaseOpened, _new_case(transition, record, home, own_assignment), [record])
+    closures.send_outside(transition, case, [record], own_assignment.home_hub)
+
+
+def _refuse_consent(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
+    """Intake refuses such a referral; one that came all the same is shown to no hub."""
+    transition.keep(record)
+    case = transition.emit(
+        CaseOpened,
+        _new_case(transition, record, Responsibility(hub=None, reasons=own_assignment.reasons), own_assignment),
+        [record],
+    )
+    closures.cancel(transition, case, record, EndReason.CONSENT_WITHDRAWN)
+
+
+def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> None:
+    before = case
+    record = record.model_copy(update={"case_id": case.case_id})
+    transition.keep(record)
+    named = _named_elsewhere(transition, case, record.referral)
+    if named is not None:
+        reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
+        case = case.model_copy(update={"home": assigned_to(transition, named, reasons)})
+    elif case.home.assigned_by_person:
+        case = _open_already(case)
+    case, _ = assign_case(transition, _with_stay_of(case, None, record))
+    record = _reported_when_joining(case, record, named)
+    transition.keep(case, record)
+    moved = moved_hubs(transition, before, case)
+    staying = {hub: role for hub, role in transition.visible_to(case, record).items() if hub not in moved}
+    case = transition.emit(
+        CaseJoined, case, [record], staying, invalidates_pending_commands=True, joined=record.reference
+    )
+    if named is None:
+        transition.emit(CaseAssigned, case, [record], moved, invalidates_pending_commands=True)
+    else:
+        _transfer(transition, case, before.home.hub, named, record, moved)
+
+
+def _open_already(case: CaseRecord) -> CaseRecord:
+    reasons = tuple(dict.fromkeys((*case.home.reasons, RoutingReason.ALREADY_OPEN)))
+    return case.model_copy(update={"home": case.home.model_copy(update={"reasons": reasons})})
+
+
+def _with_stay_of(case: CaseRecord, before: ReferralRecord | None, record: ReferralRecord) -> CaseRecord:
+    """A stay in another hospital moves the case, also where the first team has accepted it."""
+    moved = before is None or before.hospital_hub != record.hospital_hub
+    if case.stay is None or not record.in_stay or not moved or record.hospital_hub == case.stay.hub:
+        return case
+    return case.model_copy(update={"stay": case.stay.model_copy(update={"assigned_by_person": False})})
+
+
+def _reported_when_joining(case: CaseRecord, record: ReferralRecord, named: HubId | None) -> ReferralRecord:
+    """Where a home hub has accepted, the referrer is told of that hub; otherwise of the one that the referral gives by itself."""
+    if named is not None:
+        reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
+        return record.model_copy(update={"home_hub": named, "reasons": reasons})
+    if case.is_assigned_for_good and record.home_hub != case.home.hub:
+        return record.model_copy(update={"home_hub": case.home.hub, "reasons": ()})
+    return record
+
+
+def _named_elsewhere(transition: Transition, case: CaseRecord, referral: Referral) -> HubId | None:
+    """Duty to refer: the hub of the authority that the person named, with consent, while the case was placed with another."""
+    if (
+        referral.named_authority is None
+        or referral.consents.referral.answer != "yes"
+        or not case.home.assigned_by_person
+    ):
+        return None
+    hub = transition.context.directory.hub_for_district(referral.named_authority, transition.context.on)
+    return hub.id if hub is not None and hub.id != case.home.hub else None
+
+
+def _transfer(
+    transition: Transition,
+    case: CaseRecord,
+    from_hub: HubId | None,
+    to_hub: HubId,
+    by: ReferralRecord,
+    moved: dict[HubId, Role],
+) -> None:
+    """The case goes to the authority that the person named. During a stay the other referrers do not hear of it."""
+    others = [record for record in transition.open_of(case.case_id) if record.reference != by.reference]
+    records = [] if case.stay else [record.model_copy(update=_waits_at(to_hub)) for record in others]
+    transition.keep(*records)
+    transition.emit(
+        CaseTransferred,
+        case,
+        [by, *records],
+        moved,
+        invalidates_pending_commands=True,
+        from_hub=from_hub,
+        to_hub=to_hub,
+    )
+
+
+def _waits_at(hub: HubId) -> dict[str, object]:
+    return {"home_hub": hub, "reasons": (RoutingReason.TRANSFERRED,), "status": CaseStatus.REQUESTED}
+
+
+def _doubt(transition: Transition, matched: Match) -> None:
+    """Known persons whom the newcomer makes doubtful: whoever works with them is told to check who it is."""
+    for number in matched.doubted:
+        _raise_doubt(transition, number, "does-not-match")
+
+
+def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> bool:
+    person = transition.persons[person_no]
+    if doubt in person.tracing_reasons:
+        return False
+    transition.keep(
+        person.model_copy(update={"provisional": True, "tracing_reasons": (*person.tracing_reasons, doubt)})
+    )
+    for case in [case for case in transition.cases.values() if case.person_no == person_no and not case.ended]:
+        transition.emit(CaseUpdated, case, (), transition.roles(case), invalidates_pending_commands=True)
+    return True
+
+
+# ---- a changed referral ---------------------------------------------------------------------------------------------
+
+
+def _update(transition: Transition, record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> None:
+    case = transition.cases[record.case_id]
+    new = record.model_copy(update={"version": event.version, "referral": event.referral})
+    if not record.is_open:
+        _refuse_update(transition, case, new)
+    elif event.referral.consents.referral.answer == "no":
+        transition.keep(new)
+        closures.cancel(transition, case, new, EndReason.CONSENT_WITHDRAWN)
+    else:
+        _check_person(transition, record, new)
+        _apply(transition, transition.cases[record.case_id], record, new)
+
+
+def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRecord) -> None:
+    """Kept, its last holder told, nothing opened again."""
+    transition.keep(record)
+    transition.emit(
+        UpdateRefused,
+        case,
+        [record],
+        transition.visible_to(case, record),
+        invalidates_pending_commands=False,
+        refused=record.reference,
+    )
+
+
+def _check_person(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> None:
+    """Nothing moves by machine: a number that changed, or a person who no longer agrees, goes to the tracing queue."""
+    description, others = (
+        Description.of(new.referral.person),
+        _descriptions(transition, record.person_no, record.reference),
+    )
+    if description.nhs_number != record.referral.person.nhs_number:
+        _raise_doubt(transition, record.person_no, "number-changed")
+    elif others and not any(matching.same_person(description, other) for other in others):
+        _raise_doubt(transition, record.person_no, "no-longer-matches")
+
+
+def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord) -> None:
+    in_stay = new.referral.is_inpatient and not record.transferred_before_discharge
+    new = _in_hospital(transition, record, _with_needs(new)).model_copy(update={"in_stay": in_stay})
+    transition.keep(new)
+    own_assignment = assign_separately(transition, new)
+    if record.in_stay and not in_stay and _stays_with_hospital(transition, case, new, own_assignment):
+        new = new.model_copy(update={"in_stay": True})
+    new = _reported_after(
+        transition, case, new, own_assignment, moved=what_is_read(record.referral) != what_is_read(new.referral)
+    )
+    transition.keep(new)
+    case = _with_stay_of(_with_grant(case, new.referral.grant), record, new)
+    case = transition.emit(
+        CaseUpdated,
+        case,
+        [new],
+        transition.visible_to(case, new),
+        invalidates_pending_commands=True,
+        updated=new.reference,
+    )
+    _after_update(transition, case, record, new, own_assignment)
+
+
+def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
+    """The hospital team is another only where the hospital tells of another place; what was restricted stays so."""
+    hub = _hospital_hub(transition, new.referral)
+    if hub is None or hub == _hospital_hub(transition, record.referral):
+        return new
+    return new.model_copy(
+        update={
+            "hospital_hub": hub,
+            "restricted": record.restricted or is_restricted(hub, transition.context.directory),
+        }
+    )
+
+
+def _with_needs(new: ReferralRecord) -> ReferralRecord:
+    """The needs as told now; what has ended stays ended."""
+    needs = tuple(need for need in _raised(new.referral) if need not in new.ended_needs)
+    return new.model_copy(update={"open_needs": needs or new.open_needs})
+
+
+def _stays_with_hospital(
+    transition: Transition, case: CaseRecord, record: ReferralRecord, own_assignment: Assignment
+) -> bool:
+    """Somebody from outside the county, whom the hospital team took on, stays with it after the discharge too."""
+    only = len(transition.open_of(case.case_id)) == 1
+    return only and own_assignment.pathway is Pathway.OUTSIDE and case.stay is not None and case.stay.accepted
+
+
+def _reported_after(
+    transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
+) -> ReferralRecord:
+    if not moved or case.is_assigned_for_good:
+        return new
+    return with_own_assignment(new, own_assignment)
+
+
+def _after_update(
+    transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord, own_assignment: Assignment
+) -> None:
+    """The rules run again where anything that they read has changed."""
+    dropped = all(need in new.ended_needs or need not in _raised(new.referral) for need in new.open_needs)
+    if dropped:
+        closures.cancel(transition, case, new, EndReason.CANCELLED_BY_REFERRER)
+        return
+    if what_is_read(record.referral) == what_is_read(new.referral):
+        return
+    if _belongs_outside(case, new, own_assignment):
+        closures.send_outside(transition, case, [new], own_assignment.home_hub)
+        return
+    closures.reassign(transition, case, [new] if new.home_hub != record.home_hub else [])
+
+
+def _belongs_outside(case: CaseRecord, new: ReferralRecord, own_assignment: Assignment) -> bool:
+    return own_assignment.pathway is Pathway.OUTSIDE and new.hospital_hub is None and not case.is_assigned_for_good
+
+
+def _take_back(transition: Transition, record: ReferralRecord, reason: EndReason) -> None:
+    case = transition.cases[record.case_id]
+    transition.keep(record)
+    if record.is_open:
+        closures.cancel(transition, case, record, reason)
+    else:
+        transition.emit(CancellationRefused, case, [record], refused=record.reference)
+
+
+# ---- a grant that a council reports ---------------------------------------------------------------------------------
+
+STAGES: tuple[tuple[str, BusinessStatus], ...] = (
+    ("completion_on", BusinessStatus.DFG_COMPLETION),
+    ("works_on", BusinessStatus.DFG_WORKS),
+    ("approval_on", BusinessStatus.DFG_APPROVAL),
+    ("application_on", BusinessStatus.DFG_APPLICATION),
+    ("ss127_on", BusinessStatus.DFG_SS127),
+    ("ot_assessment_on", BusinessStatus.DFG_OT_ASSESSMENT),
+)
+"""Steps of a disabled facilities grant, the last first."""
+
+
+def _with_grant(case: CaseRecord, grant: GrantProgress | None) -> CaseRecord:
+    """The case standing where the council says that the grant stands."""
+    reached = next((status for field, status in STAGES if grant is not None and getattr(grant, field)), None)
+    if reached is None:
+        return case
+    return case.model_copy(update={"home": case.home.model_copy(update={"business_status": reached})})

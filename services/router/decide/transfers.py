@@ -1,0 +1,137 @@
+"""Commands that move a case: triage and the hospital team assign, a holder transfers."""
+
+from schemas.case import CaseStatus, RoutingReason
+from schemas.events import Assign, CaseAssigned, CaseTransferred, Transfer
+from schemas.model import HubId
+from services.reference.directory.model import Hub
+from services.router.decide import closures
+from services.router.decide.acting_hub import ActingHub, CommandRejection, audience, reject, served_by
+from services.router.decide.model import ReferralRecord, Responsibility
+from services.router.decide.progress import at_hub
+from services.router.decide.transition import Transition, assign_case, assigned_to, moved_hubs
+
+
+def assign(transition: Transition, acting: ActingHub, command: Assign) -> CommandRejection | None:
+    """Triage or the hospital team says which hub it is for."""
+    directory = transition.context.directory
+    to, outside = directory.hub(command.to_hub), directory.authority(command.to_hub)
+    if acting.hub.kind == "locality":
+        return reject(acting, "not-permitted", "Only triage and the hospital team assign; a hub transfers.")
+    if to is None and outside is None:
+        return reject(acting, "unknown-hub", "to_hub is not a hub or an authority of the directory.")
+    if acting.hub.kind == "hospital":
+        return _assign_follow_on(transition, acting, command.to_hub, to)
+    if to is None:
+        closures.send_outside(transition, acting.case, transition.open_of(acting.case.case_id), command.to_hub)
+        return None
+    return _assign_from_triage(transition, acting, to)
+
+
+def _assign_follow_on(
+    transition: Transition, acting: ActingHub, to_hub: HubId, to: Hub | None
+) -> CommandRejection | None:
+    """The hospital team says which home hub, or authority elsewhere, follows on."""
+    if acting.case.home.accepted:
+        return reject(acting, "impossible", "The home hub has accepted the case: transfer it instead.")
+    if to is not None and to.kind == "hospital":
+        return reject(acting, "impossible", "A hospital team cannot follow on: transfer instead.")
+    case = acting.case.model_copy(update={"home": assigned_to(transition, to_hub)})
+    records = [at_hub(record, to_hub) for record in served_by(transition, acting)]
+    transition.keep(*records)
+    moved = {**audience(transition, acting), **moved_hubs(transition, acting.case, case)}
+    transition.emit(CaseAssigned, case, records, moved, invalidates_pending_commands=True)
+    return None
+
+
+def _assign_from_triage(transition: Transition, acting: ActingHub, to: Hub) -> CommandRejection | None:
+    if to.id == acting.hub.id:
+        return reject(acting, "impossible", "The case is with triage already.")
+    if to.kind == "hospital":
+        return _assign_to_hospital(transition, acting)
+    case = acting.case.model_copy(update={"home": assigned_to(transition, to.id)})
+    records = [_requested_at(record, to.id, ()) for record in transition.open_of(case.case_id)]
+    transition.keep(*records)
+    transition.emit(
+        CaseAssigned, case, records, moved_hubs(transition, acting.case, case), invalidates_pending_commands=True
+    )
+    return None
+
+
+def _assign_to_hospital(transition: Transition, acting: ActingHub) -> CommandRejection | None:
+    """Triage has looked at a doubtful number: the rules take the stay as any other."""
+    unchecked = [
+        record for record in transition.open_of(acting.case.case_id) if record.in_stay and not record.nhs_number_checked
+    ]
+    if not unchecked:
+        return reject(acting, "impossible", "No open referral of the case tells of a stay in hospital.")
+    transition.keep(*(record.model_copy(update={"nhs_number_checked": True}) for record in unchecked))
+    home = acting.case.home.model_copy(update={"assigned_by_person": False})
+    case, _ = assign_case(transition, acting.case.model_copy(update={"home": home}))
+    transition.emit(
+        CaseAssigned, case, (), moved_hubs(transition, acting.case, case), invalidates_pending_commands=True
+    )
+    return None
+
+
+def _requested_at(record: ReferralRecord, hub: HubId, reasons: tuple[RoutingReason, ...]) -> ReferralRecord:
+    return record.model_copy(update={"home_hub": hub, "reasons": reasons, "status": CaseStatus.REQUESTED})
+
+
+def transfer(transition: Transition, acting: ActingHub, command: Transfer) -> CommandRejection | None:
+    """The holder gives the case to another hub."""
+    to = transition.context.directory.hub(command.to_hub)
+    if to is None:
+        return reject(acting, "unknown-hub", "to_hub is not a hub; for an authority elsewhere, reject with refer_to.")
+    if to.id == acting.hub.id:
+        return reject(acting, "impossible", "The case is with this hub already.")
+    if to.kind == "hospital" and not acting.in_stay:
+        return reject(acting, "impossible", "No open referral of the case tells of a stay in hospital.")
+    if to.kind == "hospital":
+        _transfer_stay(transition, acting, to)
+    else:
+        _transfer_home(transition, acting, to)
+    return None
+
+
+def _transfer_stay(transition: Transition, acting: ActingHub, to: Hub) -> None:
+    """From one hospital team to another: the stay goes on."""
+    stay = Responsibility(
+        hub=to.id, assigned_by_person=True, pathway=acting.responsibility.pathway, reasons=acting.responsibility.reasons
+    )
+    case = acting.case.model_copy(update={"stay": stay})
+    records = [
+        record.model_copy(
+            update={
+                "status": CaseStatus.REQUESTED,
+                "hospital_hub": to.id,
+                "restricted": record.restricted or to.restricted,
+            }
+        )
+        for record in served_by(transition, acting)
+    ]
+    transition.keep(*records)
+    moved = moved_hubs(transition, acting.case, case)
+    transition.emit(
+        CaseTransferred, case, (), moved, invalidates_pending_commands=True, from_hub=acting.hub.id, to_hub=to.id
+    )
+
+
+def _transfer_home(transition: Transition, acting: ActingHub, to: Hub) -> None:
+    """To a home hub; by a hospital team before the discharge was told, this is the hand-over."""
+    reasons = (RoutingReason.TRANSFERRED,)
+    served = {record.reference for record in served_by(transition, acting)}
+    case = acting.case.model_copy(update={"stay": None, "home": assigned_to(transition, to.id, reasons)})
+    records = [
+        _requested_at(record, to.id, reasons).model_copy(update=_left_the_ward(record))
+        for record in transition.open_of(case.case_id)
+        if record.reference in served or record.home_hub != to.id
+    ]
+    transition.keep(*records)
+    moved = moved_hubs(transition, acting.case, case)
+    transition.emit(
+        CaseTransferred, case, records, moved, invalidates_pending_commands=True, from_hub=acting.hub.id, to_hub=to.id
+    )
+
+
+def _left_the_ward(record: ReferralRecord) -> dict[str, object]:
+    return {"in_stay": False, "transferred_before_discharge": True} if record.in_stay else {}

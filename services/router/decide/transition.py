@@ -1,0 +1,361 @@
+"""A decision in the making: a working copy of the state under one key, what happened to it, and who hears of it."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from schemas.case import BusinessStatus, CasePosition, Pathway, RoutingReason
+from schemas.events import CaseEvent, CommandRefused, ReferralContext
+from schemas.model import CaseId, HubId, PersonKey, Reference
+from services.reference.directory.model import Directory
+from services.router.decide import disclosure
+from services.router.decide.assignment import Assignment, Postcodes, Request, assign, needs_tracing
+from services.router.decide.model import (
+    CaseRecord,
+    HubCursor,
+    PersonAggregate,
+    PersonRecord,
+    ReferralRecord,
+    Responsibility,
+    Role,
+)
+
+CASES = uuid.UUID("0c5b1d7e-5f0a-5d0b-9a36-3d3f3f2f7a11")
+"""Namespace of case ids (RFC 9562 UUID version 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """What a decision is made on besides the state and the input."""
+
+    directory: Directory
+    postcodes: Postcodes
+    on: date
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What led to the decision: a sender's message, or a hub's command."""
+
+    correlation_id: str
+    hub: HubId | None = None
+    command_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmittedEvent:
+    """One event of a case: `data` for the internal topic, and what each hub concerned may read of it."""
+
+    data: CaseEvent
+    correlation_id: str
+    hubs: tuple[tuple[HubId, CaseEvent], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EmittedRejection:
+    """A command that is refused: told to the commanding hub, and nobody else."""
+
+    hub: HubId
+    data: CommandRefused
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDecision:
+    """The state after an input, and what happened, in order."""
+
+    state: PersonAggregate
+    emitted: tuple[EmittedEvent | EmittedRejection, ...] = ()
+
+
+def case_id_of(person_key: PersonKey, opened_by: Reference) -> CaseId:
+    """A case is named by its person key and the referral that opened it, so that a replay names it the same."""
+    return CaseId(str(uuid.uuid5(CASES, f"{person_key}/{opened_by}")))
+
+
+class Transition:
+    """The working copy. Everything in it is replaced, nothing is changed in place; the state it was made from stays as it was."""
+
+    def __init__(self, state: PersonAggregate, context: DecisionContext, trigger: Trigger) -> None:
+        self.context = context
+        self.trigger = trigger
+        self.person_key = state.person_key
+        self.persons: dict[int, PersonRecord] = dict(state.persons)
+        self.cases: dict[CaseId, CaseRecord] = dict(state.cases)
+        self.referrals: dict[Reference, ReferralRecord] = dict(state.referrals)
+        self.emitted: list[EmittedEvent | EmittedRejection] = []
+        self._positions: dict[CaseId, tuple[CaseRecord, CasePosition]] = {}
+        self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
+
+    def decision(self) -> CaseDecision:
+        """What came of it."""
+        state = PersonAggregate(self.person_key, self.persons, self.cases, self.referrals)
+        return CaseDecision(state, tuple(self.emitted))
+
+    def keep(self, *entries: CaseRecord | ReferralRecord | PersonRecord) -> None:
+        """Put these in the place of what was known before."""
+        for one in entries:
+            match one:
+                case CaseRecord():
+                    self.cases[one.case_id] = one
+                case ReferralRecord():
+                    self.referrals[one.reference] = one
+                case PersonRecord():
+                    self.persons[one.person_no] = one
+
+    def of_case(self, case_id: CaseId) -> list[ReferralRecord]:
+        """Every referral of a case."""
+        return [record for record in self.referrals.values() if record.case_id == case_id]
+
+    def open_of(self, case_id: CaseId) -> list[ReferralRecord]:
+        """The open referrals of a case."""
+        return [record for record in self.of_case(case_id) if record.is_open]
+
+    def emit(
+        self,
+        event: type[CaseEvent],
+        case: CaseRecord,
+        records: Iterable[ReferralRecord] = (),
+        hubs: Mapping[HubId, Role] | None = None,
+        *,
+        invalidates_pending_commands: bool = False,
+        **data: Any,
+    ) -> CaseRecord:
+        """Something happened to `case`: it is kept, `records` and `hubs` are informed. Returns the case with its new versions.
+
+        `settles`: commands of these hubs that expect an earlier version are stale.
+        """
+        event_data = event(
+            case_id=case.case_id,
+            person_key=self.person_key,
+            case=self._position(case),
+            decided_by=self.trigger.hub,
+            command_id=self.trigger.command_id,
+            referral_contexts=tuple(map(self._referral_context, records)),
+            **data,
+        )
+        case = _advance_cursors(case, hubs or {}, invalidates_pending_commands)
+        self.keep(case)
+        self.emitted.append(
+            EmittedEvent(event_data, self.trigger.correlation_id, self._for_hubs(event_data, case, hubs or {}))
+        )
+        return case
+
+    def _position(self, case: CaseRecord) -> CasePosition:
+        """Where the case stands; made once for events that follow each other."""
+        made = self._positions.get(case.case_id)
+        if made is not None and _same_position(made[0], case):
+            return made[1]
+        new = disclosure.whole_position(case, self.context.directory)
+        self._positions[case.case_id] = (case, new)
+        return new
+
+    def _referral_context(self, record: ReferralRecord) -> ReferralContext:
+        """What its referrer may hear; made once for events that follow each other."""
+        person = self.persons[record.person_no]
+        made = self._contexts.get(record.reference)
+        if made is not None and made[0] is record and made[1] is person:
+            return made[2]
+        new = disclosure.referral_context(record, person)
+        self._contexts[record.reference] = (record, person, new)
+        return new
+
+    def _for_hubs(
+        self, data: CaseEvent, case: CaseRecord, hubs: Mapping[HubId, Role]
+    ) -> tuple[tuple[HubId, CaseEvent], ...]:
+        referrals, directory = self.of_case(case.case_id), self.context.directory
+        return tuple(
+            (
+                hub,
+                disclosure.hub_event(
+                    data, case, hub, role, case.cursors[hub].version, referrals, self.persons, directory
+                ),
+            )
+            for hub, role in hubs.items()
+        )
+
+    def roles(self, case: CaseRecord) -> dict[HubId, Role]:
+        """Who hears of the case now."""
+        return disclosure.roles(case, self.context.directory)
+
+    def visible_to(self, case: CaseRecord, record: ReferralRecord) -> dict[HubId, Role]:
+        """The hubs that may know of one referral of the case."""
+        return {hub: role for hub, role in self.roles(case).items() if disclosure.may_see(case, record, hub, role)}
+
+
+def _same_position(one: CaseRecord, other: CaseRecord) -> bool:
+    """True where two states of a case differ at most in what hubs were told."""
+    same_parts = one.home is other.home and one.stay is other.stay and one.ended == other.ended
+    return same_parts and (one.district, one.directory_version) == (other.district, other.directory_version)
+
+
+def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role], settles: bool) -> CaseRecord:
+    cursors = dict(case.cursors)
+    for hub, role in hubs.items():
+        before = cursors.get(hub)
+        version = before.version + 1 if before else 1
+        earliest = version if settles or before is None or before.role != role else before.min_expected_version
+        cursors[hub] = HubCursor(version=version, min_expected_version=earliest, role=role)
+    return case.model_copy(update={"cursors": cursors}) if hubs else case
+
+
+# ---- where a case is placed -----------------------------------------------------------------------------------------
+
+
+def request_of(record: ReferralRecord) -> Request:
+    """A referral as the routing rules read it."""
+    unchecked = needs_tracing(record.referral) and not record.nhs_number_checked
+    return Request(record.reference, record.referral, record.in_stay, unchecked)
+
+
+def assign_separately(transition: Transition, record: ReferralRecord) -> Assignment:
+    """Where a referral would belong by itself: what its referrer is told until a home hub has accepted."""
+    return assign_one(transition, request_of(record))
+
+
+def assign_one(transition: Transition, request: Request) -> Assignment:
+    """Where one request would belong by itself."""
+    context = transition.context
+    return assign([request], context.directory, context.postcodes, context.on)
+
+
+def with_own_assignment(record: ReferralRecord, own_assignment: Assignment) -> ReferralRecord:
+    """The referral with what its referrer is told: by itself."""
+    return record.model_copy(
+        update={"home_hub": own_assignment.home_hub or own_assignment.holder, "reasons": own_assignment.reasons}
+    )
+
+
+def assign_case(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, Assignment]:
+    """The case where the rules, or the person who placed it, put it: by its open referrals as a set."""
+    context = transition.context
+    assigned_hub = case.home.hub if case.home.assigned_by_person else None
+    assigned_stay_hub = case.stay.hub if case.stay and case.stay.assigned_by_person else None
+    requests = map(request_of, transition.open_of(case.case_id))
+    assignment = assign(
+        requests,
+        context.directory,
+        context.postcodes,
+        context.on,
+        assigned_hub=assigned_hub,
+        assigned_stay_hub=assigned_stay_hub,
+    )
+    return with_assignment(transition, case, assignment), assignment
+
+
+def with_assignment(transition: Transition, case: CaseRecord, assignment: Assignment) -> CaseRecord:
+    """The case where `found` says that it belongs."""
+    stay = (
+        _responsibility(case.stay, assignment.holder, assignment, assignment.reasons)
+        if assignment.pathway is Pathway.HOSPITAL
+        else None
+    )
+    home = (
+        _home_in_stay(transition, case, assignment)
+        if stay
+        else _responsibility(case.home, _home(assignment), assignment, assignment.reasons)
+    )
+    update = {"home": home, "stay": stay, "district": assignment.district}
+    return case.model_copy(update={**update, "directory_version": transition.context.directory.version})
+
+
+def _home(assignment: Assignment) -> HubId | None:
+    return assignment.home_hub if assignment.pathway is Pathway.OUTSIDE else assignment.holder
+
+
+def _home_in_stay(transition: Transition, case: CaseRecord, assignment: Assignment) -> Responsibility:
+    """The home hub's part during a stay: its pathway and reasons are those that the referrals of the community give."""
+    context, records = transition.context, transition.open_of(case.case_id)
+    community = [request_of(one) for one in records if not one.in_stay and one.hospital_hub is None]
+    own_assignment = Assignment()
+    if community:
+        own_assignment = assign(community, context.directory, context.postcodes, context.on)
+    same = own_assignment.home_hub is not None and own_assignment.home_hub == assignment.home_hub
+    shown = own_assignment if same else Assignment()
+    return _responsibility(case.home, assignment.home_hub or _assigned_triage(case, transition), shown, shown.reasons)
+
+
+def _assigned_triage(case: CaseRecord, transition: Transition) -> HubId | None:
+    return (
+        case.home.hub
+        if case.home.assigned_by_person and case.home.hub == transition.context.directory.triage.id
+        else None
+    )
+
+
+def _responsibility(
+    before: Responsibility | None, hub: HubId | None, assignment: Assignment, reasons: tuple[RoutingReason, ...]
+) -> Responsibility:
+    """The part of `hub`: as it was, where it had the case already."""
+    if before is None or before.hub != hub:
+        return Responsibility(
+            hub=hub,
+            business_status=_beginning(assignment.pathway),
+            pathway=assignment.pathway,
+            reasons=reasons,
+            worklist=assignment.worklist,
+        )
+    if before.assigned_by_person:
+        return before
+    begun = before.business_status not in _NOT_BEGUN
+    return before.model_copy(
+        update={
+            "business_status": before.business_status if begun else _beginning(assignment.pathway),
+            "pathway": assignment.pathway,
+            "reasons": reasons,
+            "worklist": assignment.worklist,
+        }
+    )
+
+
+def assigned_to(transition: Transition, hub: HubId, reasons: tuple[RoutingReason, ...] = ()) -> Responsibility:
+    """The home hub's part of a case that a person put there: nobody there has accepted it yet."""
+    triage = hub == transition.context.directory.triage.id
+    pathway = Pathway.TRIAGE if triage else Pathway.HOUSING_MOT
+    return Responsibility(
+        hub=hub, assigned_by_person=True, reasons=reasons, pathway=pathway, business_status=_beginning(pathway)
+    )
+
+
+_NOT_BEGUN = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
+
+
+def _beginning(pathway: Pathway) -> BusinessStatus:
+    match pathway:
+        case Pathway.TRIAGE:
+            return BusinessStatus.TRIAGE
+        case Pathway.WAITING_LIST:
+            return BusinessStatus.WAITING_LIST
+        case _:
+            return BusinessStatus.AWAITING_HUB
+
+
+def moved_hubs(transition: Transition, before: CaseRecord, after: CaseRecord) -> dict[HubId, Role]:
+    """The hubs for which the case is another than it was: a new role, another pathway, or it is gone."""
+    earlier = {hub: earlier.role for hub, earlier in before.cursors.items() if earlier.role != "former"}
+    now = transition.roles(after)
+    gone: dict[HubId, Role] = {hub: "former" for hub in earlier if hub not in now}
+    new: dict[HubId, Role] = {
+        hub: role
+        for hub, role in now.items()
+        if earlier.get(hub) != role or _responsibility_changed(before, after, hub)
+    }
+    return {**gone, **new}
+
+
+def _responsibility_changed(before: CaseRecord, after: CaseRecord, hub: HubId) -> bool:
+    one, other = _responsibility_of(before, hub), _responsibility_of(after, hub)
+    return one is None or other is None or one.pathway != other.pathway
+
+
+def _responsibility_of(case: CaseRecord, hub: HubId) -> Responsibility | None:
+    return next(
+        (
+            responsibility
+            for responsibility in (case.stay, case.home)
+            if responsibility is not None and responsibility.hub == hub
+        ),
+        None,
+    )

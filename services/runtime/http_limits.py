@@ -1,0 +1,227 @@
+"""HTTP connections within bounds: how many there are, how large a request's head is, how long one takes, how many wait behind another.
+
+uvicorn waits for ever for a connection's first request, for the rest of a head and for what is sent behind an answer, and takes heads
+of any size. Where all connections are taken, the one that has waited longest without a request makes room, so that whoever opens
+thousands and says nothing keeps nobody out; where all have a request in hand, a new one is told to come again.
+"""
+
+import asyncio
+import resource
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from services.runtime import metrics
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What one process takes. `rejected_connections`: connections above `connections` that are told so; further ones are cut."""
+
+    connections: int = 1_000
+    rejected_connections: int = 100
+    head_bytes: int = 32_768
+    head_fields: int = 100
+    url_bytes: int = 8_192
+    head_seconds: float = 10.0
+    pipelined: int = 8
+    retry_seconds: int = 5
+
+
+DEFAULT_LIMITS = HttpLimits()
+
+
+def files() -> int:
+    """How many files and connections this process may have open, at most."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def limited(limits: HttpLimits) -> type["LimitedHttpProtocol"]:
+    """The protocol of one server. Never more connections than half of the files that the process may open."""
+    return type(
+        "LimitedHttpProtocol",
+        (LimitedHttpProtocol,),
+        {"limits": limits, "max_connections": min(limits.connections, files() // 2), "idle": {}},
+    )
+
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection. It is idle from its beginning, or its last answer, until the head of a request is complete."""
+
+    limits: ClassVar[HttpLimits]
+    max_connections: ClassVar[int]
+    idle: ClassVar[dict["LimitedHttpProtocol", None]]
+    """Connections without a request in hand, the one that has waited longest first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._response_app = self.app
+        self._running: RequestResponseCycle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = (
+            0  # since what the application was given last: a head, what stands around chunks, fields behind them
+        )
+        self._is_in_body = False
+        self.idle[self] = None
+        self._start_head_timer()
+        if len(self.connections) > self.max_connections:
+            self._evict_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_head_timer()
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing() or self.parser is None:
+            return
+        if self._head_bytes > self.limits.head_bytes:
+            self._refuse(400 if self._is_in_body else 431)
+        if not self._has_request_in_flight() and not self.transport.is_closing():
+            self._start_head_timer()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
+        """Who has sent a whole request and closes that direction still gets the answer, and then the end."""
+        if not self._has_request_in_flight() or self._is_in_body:
+            return None
+        self.cycle.keep_alive = False
+        return True
+
+    # ---- a request ----------------------------------------------------------------------------------------------
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        self._head_bytes, self._is_in_body = 0, True
+        if len(self.pipeline) >= self.limits.pipelined:
+            raise httptools.HttpParserError("more requests than may wait for their answers")
+        error_status = self._head_error_status()
+        self.app = _error_app(error_status, self.limits) if error_status else self._response_app
+        super().on_headers_complete()
+
+    def _head_error_status(self) -> int | None:
+        """Also where a body comes in a coding that nothing here undoes, or in two: what stands before and behind us may see another end."""
+        size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            return 400
+        if len(self.url) > self.limits.url_bytes:
+            return 414
+        return 431 if size > self.limits.head_bytes or len(self.headers) > self.limits.head_fields else None
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes, self._is_in_body = 0, False
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._has_request_in_flight() and not self.transport.is_closing():
+            self.idle[self] = None
+            if self._is_in_body:  # what is still coming is read for so long, so that the sender gets to its answer
+                self._start_head_timer()
+
+    def _has_request_in_flight(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    # ---- what is no request -------------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it for what is no HTTP."""
+        self._refuse(400)
+
+    def _refuse(self, status: int) -> None:
+        """Close with this answer; behind a request that is whole, with that one's answer alone, which would be lost otherwise."""
+        running = self._running
+        if running is None or running.response_complete:
+            self._end(status)
+        elif running is self.cycle and self._is_in_body:
+            self._end(None if running.response_started else status)
+        else:
+            metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(status)).inc()
+            self.pipeline.clear()
+            running.keep_alive = False
+            self.flow.pause_reading()
+
+    def _end(self, status: int | None) -> None:
+        if status is not None:
+            metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(status)).inc()
+            self.transport.write(_encode_response(status, self.limits))
+        self.transport.close()
+
+    # ---- patience and room --------------------------------------------------------------------------------------
+
+    def _start_head_timer(self) -> None:
+        """Until the next head is complete, for so long and not longer, however it trickles."""
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.limits.head_seconds, self._on_head_timeout)
+
+    def _stop_head_timer(self) -> None:
+        self.idle.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_head_timeout(self) -> None:
+        if self._head_bytes and not self._is_in_body:
+            return self._end(408)
+        metrics.HTTP_CONNECTIONS_REJECTED.labels("idle_timeout").inc()
+        return self.transport.abort()
+
+    def _evict_idle(self) -> None:
+        longest = next(iter(self.idle))
+        if longest is not self:
+            longest._stop_head_timer()
+            metrics.HTTP_CONNECTIONS_REJECTED.labels("evicted_idle").inc()
+            longest.transport.abort()
+        elif len(self.connections) <= self.max_connections + self.limits.rejected_connections:
+            self._response_app = _error_app(503, self.limits)
+        else:
+            metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(503)).inc()
+            self.transport.abort()
+
+
+# ---- answers that no application gives --------------------------------------------------------------------------------
+
+
+def _reason_phrase(status: int) -> str:
+    return HTTPStatus(status).phrase.lower()
+
+
+def _label(status: int) -> str:
+    return _reason_phrase(status).replace(" ", "_")
+
+
+def _headers(status: int, limits: HttpLimits) -> list[tuple[bytes, bytes]]:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    return [*headers, (b"retry-after", str(limits.retry_seconds).encode())] if status in (408, 503) else headers
+
+
+def _encode_response(status: int, limits: HttpLimits) -> bytes:
+    text = _reason_phrase(status).encode()
+    lines = [b"%s: %s" % pair for pair in [*_headers(status, limits), (b"content-length", b"%d" % len(text))]]
+    return b"\r\n".join([b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), *lines, b"", text])
+
+
+def _error_app(status: int, limits: HttpLimits) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    """An application that says the same to everybody, and closes."""
+    text = _reason_phrase(status).encode()
+
+    async def app(_: Any, __: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(status)).inc()
+        headers = [*_headers(status, limits), (b"content-length", b"%d" % len(text))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    return app

@@ -1,0 +1,112 @@
+"""Logs: structured, with the correlation id, and never with personal data.
+
+What client libraries may say is decided here: their own records can hold keys, values, headers or parameters, so they are kept to
+warnings, cut to their message template, and repeated warnings are counted instead of written.
+"""
+
+import logging
+import logging.config
+import sys
+import time
+from typing import Any
+
+import structlog
+
+from services.runtime.settings import Settings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("lightbulb")
+
+QUIET = (
+    "aiokafka",
+    "faststream",
+    "aiohttp",
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "requests",
+    "mesh_client",
+    "sqlalchemy",
+    "asyncpg",
+    "alembic",
+    "uvicorn",
+    "uvicorn.access",
+    "asyncio",
+    "hl7",
+    "fhir",
+    "multipart",
+    "stamina",
+    "opentelemetry",
+)
+"""Client libraries, and what they may say at most: that something is wrong, and where in their code."""
+
+
+class ClientLibraryFilter(logging.Filter):
+    """Keeps of a client library's record its logger, level and place, never its arguments or exception texts.
+
+    The same place speaks once in ten seconds: a broker that is away makes aiokafka log hundreds of lines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        place = (record.name, record.lineno)
+        now = time.monotonic()
+        if now - self._last.get(place, -60.0) < 10.0:
+            return False
+        self._last[place] = now
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        record.msg = f"client library: {record.module}.{record.funcName}:{record.lineno}" + (f" {kind}" if kind else "")
+        record.args = ()
+        record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+
+def configure(service: str, settings: Settings) -> None:
+    """Set up logging of this process: ours to stderr as JSON or for a console, client libraries pinned."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _kind_of_exception,
+    ]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(settings)))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level)
+    handler.addFilter(_Foreign())
+
+
+def _rendering(settings: Settings) -> list[Any]:
+    last = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+    return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+
+
+class _Foreign(logging.Filter):
+    """Everything that is not logged by us passes through the client library filter, whatever its level or logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._client = ClientLibraryFilter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "lightbulb" or record.name.startswith("lightbulb."):
+            return True
+        return record.levelno >= logging.WARNING and self._client.filter(record)
+
+
+def _kind_of_exception(_: Any, __: str, event: Any) -> Any:
+    """An exception is logged by its kind: its text may hold a patient's data."""
+    error = event.pop("exc_info", None)
+    if error:
+        kind = error if isinstance(error, BaseException) else sys.exc_info()[1]
+        event["exception"] = type(kind).__name__
+    return event

@@ -1,0 +1,155 @@
+"""What a service counts and measures, for Prometheus: declared here, in one place, with every label's values bounded.
+
+Labels are names of ours or of reviewed data (topics, partners, formats, channels, verdicts): never a key, a reference or a text that
+somebody sent.
+"""
+
+import platform
+import tomllib
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.process_collector import ProcessCollector
+
+from services.runtime.settings import CHECKOUT
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(namespace="lightbulb", registry=REGISTRY)
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+
+BUILD = Gauge(
+    "lightbulb_build_info", "Always 1; the labels say what runs", ["service", "version", "python"], registry=REGISTRY
+)
+
+# ---- dependencies and stalled tasks ----------------------------------------------------------------------------------
+
+DEPENDENCY_UP = Gauge(
+    "lightbulb_dependency_up", "1 if it is reachable, else 0: database, kafka", ["dependency"], registry=REGISTRY
+)
+TASK_STALLED_SECONDS = Gauge(
+    "lightbulb_task_stalled_seconds",
+    "How long this task has had work without progress while its dependencies were reachable",
+    ["task"],
+    registry=REGISTRY,
+)
+
+# ---- consuming -------------------------------------------------------------------------------------------------------
+
+LAG = Gauge(
+    "lightbulb_consumer_lag_records",
+    "Records of a topic that this consumer group has not applied yet",
+    ["topic"],
+    registry=REGISTRY,
+)
+BATCH_RECORDS = Histogram("lightbulb_batch_records", "Records of a batch", buckets=_ROWS, registry=REGISTRY)
+BATCH_SECONDS = Histogram(
+    "lightbulb_batch_duration_seconds",
+    "Time from the arrival of a batch to its commit",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+BATCH_RETRIES = Counter(
+    "lightbulb_batch_retries", "Attempts at a batch that ended with a transient error", ["error"], registry=REGISTRY
+)
+DEAD_LETTERS = Gauge(
+    "lightbulb_dead_letters", "Unresolved dead letters, by kind of reason", ["reason"], registry=REGISTRY
+)
+
+# ---- the outbox ------------------------------------------------------------------------------------------------------
+
+UNPUBLISHED = Gauge(
+    "lightbulb_outbox_unpublished", "Events of the outbox not yet on Kafka (10,001: or more)", registry=REGISTRY
+)
+OLDEST_UNPUBLISHED = Gauge(
+    "lightbulb_outbox_oldest_age_seconds", "Age of the oldest unpublished event; 0 if none", registry=REGISTRY
+)
+PUBLISHED = Counter("lightbulb_outbox_published", "Events that Kafka acknowledged to this process", registry=REGISTRY)
+ROUND_ROWS = Histogram(
+    "lightbulb_outbox_batch_records", "Events published in one round of the relay", buckets=_ROWS, registry=REGISTRY
+)
+ROUND_SECONDS = Histogram(
+    "lightbulb_outbox_batch_duration_seconds", "Duration of such a round", buckets=_SECONDS, registry=REGISTRY
+)
+RELAY_FAILURES = Counter(
+    "lightbulb_outbox_publish_failures", "Rounds, or events, that could not be published", ["error"], registry=REGISTRY
+)
+PRODUCERS_REPLACED = Counter(
+    "lightbulb_kafka_producers_replaced", "Kafka producers replaced after a failure", registry=REGISTRY
+)
+
+# ---- feedback --------------------------------------------------------------------------------------------------------
+
+FEEDBACK = Gauge("lightbulb_feedback", "Feedback that is waiting, or has failed finally", ["state"], registry=REGISTRY)
+OLDEST_UNDELIVERED = Gauge(
+    "lightbulb_feedback_oldest_age_seconds", "Age of the oldest feedback that is waiting; 0 if none", registry=REGISTRY
+)
+DUE = Gauge("lightbulb_feedback_due", "Conversations whose next feedback may go now", registry=REGISTRY)
+ATTEMPTS = Counter(
+    "lightbulb_feedback_attempts",
+    "Delivery attempts, by outcome",
+    ["channel", "outcome"],
+    registry=REGISTRY,
+)
+ATTEMPT_SECONDS = Histogram(
+    "lightbulb_feedback_attempt_duration_seconds",
+    "Duration of an attempt",
+    ["channel"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+
+# ---- intake ----------------------------------------------------------------------------------------------------------
+
+MESSAGES = Counter(
+    "lightbulb_messages",
+    "Messages answered, by partner, format and verdict; unavailable and rate-limited: not accepted",
+    ["partner", "format", "verdict"],
+    registry=REGISTRY,
+)
+COMMIT_MESSAGES = Histogram(
+    "lightbulb_commit_messages", "Messages that shared a transaction", buckets=_ROWS, registry=REGISTRY
+)
+COMMIT_SECONDS = Histogram(
+    "lightbulb_commit_duration_seconds", "Duration of such a transaction", buckets=_SECONDS, registry=REGISTRY
+)
+MLLP_MESSAGES = Counter(
+    "lightbulb_mllp_messages",
+    "Messages answered over MLLP, and what else was done to a message or connection, by outcome",
+    ["partner", "outcome"],
+    registry=REGISTRY,
+)
+MLLP_CONNECTIONS = Gauge(
+    "lightbulb_mllp_connections", "Connections over MLLP that are open", ["partner"], registry=REGISTRY
+)
+HTTP_RESPONSES = Counter("lightbulb_http_responses", "HTTP responses by status", ["status"], registry=REGISTRY)
+HTTP_CONNECTIONS_REJECTED = Counter(
+    "lightbulb_http_connections_rejected",
+    "HTTP connections closed before a request was read, by reason",
+    ["reason"],
+    registry=REGISTRY,
+)
+
+
+def set_build_info(service: str) -> None:
+    """Say once what runs."""
+    BUILD.labels(service, version(), platform.python_version()).set(1)
+
+
+@cache
+def version() -> str:
+    """The version that pyproject.toml declares."""
+    try:
+        declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return "unknown"
+    return str(declared["project"]["version"])
+
+
+def exposition() -> bytes:
+    """Everything, as Prometheus reads it."""
+    return generate_latest(REGISTRY)

@@ -1,0 +1,126 @@
+"""Settings of a service process, from its environment; report what is missing or not valid."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """Environment variables LIGHTBULB_<NAME>; docs/settings.md is generated from the descriptions here."""
+
+    model_config = SettingsConfigDict(env_prefix="LIGHTBULB_", frozen=True, hide_input_in_errors=True)
+
+    database: str = Field(
+        pattern=r"^postgresql\+asyncpg://",
+        description="PostgreSQL, as postgresql+asyncpg://user:password@host:port/database",
+    )
+    kafka: str = Field(min_length=3, description="Kafka bootstrap servers, as host:port,host:port")
+    secret_file: Path = Field(
+        description="File with at least 32 random bytes, readable by its owner only. Person keys and references are derived from it:"
+        " keep it as long as the database; it cannot be rotated"
+    )
+    directory: Path = Field(
+        CHECKOUT / "infra" / "reference_data", description="Folder of reviewed data: hubs, services, partners"
+    )
+    deployment: Path | None = Field(
+        None,
+        description="deployment.yaml of this installation: partners' credentials, MLLP ports, feedback endpoints",
+    )
+    http_host: str = Field("127.0.0.1", description="Address on which the service listens for HTTP")
+    http_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port for HTTP; 0 takes a free one. Processes of one service on one machine may share a port",
+    )
+    mllp_host: str = Field(
+        "127.0.0.1",
+        description="Address on which intake listens for MLLP, on the ports that deployment.yaml gives to partners",
+    )
+    mllp_tls_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port for MLLP over TLS, for partners with a client certificate; without it there is no such port",
+    )
+    mllp_certificate: Path | None = Field(None, description="Server certificate of that port with its chain, PEM")
+    mllp_key: Path | None = Field(None, description="Private key of that certificate, PEM, readable by its owner only")
+    mllp_client_ca: Path | None = Field(
+        None, description="Certificate authorities that client certificates must be issued by, PEM"
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of this process for /metrics and /health, separate from the port that partners reach; without it they are"
+        " on the HTTP port",
+    )
+    intake_url: str | None = Field(
+        None, description="Reserved: address at which hubs reach intake for attachments. No service reads it yet"
+    )
+    notifier_url: str | None = Field(
+        None, description="Reserved: address at which partners fetch their feedback. No service reads it yet"
+    )
+    mesh_url: str | None = Field(None, description="URL of the MESH API; without it nothing is sent by MESH")
+    mesh_mailbox: str | None = Field(None, description="MESH mailbox of this installation")
+    mesh_password: SecretStr | None = Field(None, description="Password of that mailbox")
+    mesh_shared_key: SecretStr | None = Field(None, description="Shared key of the MESH environment")
+    replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
+    kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")
+    messages_per_second: int = Field(
+        200,
+        ge=1,
+        description="Messages per second that one intake process accepts from each partner, unless partners.yaml gives its own rate",
+    )
+    stall_seconds: float = Field(
+        60.0,
+        ge=0.5,
+        description="Seconds after which a process that has work and makes no progress exits with code 75, so that it is restarted",
+    )
+    traces: str | None = Field(
+        None,
+        pattern=r"^(https?://.+|file:.+)$",
+        description="Where spans are sent: the URL of an OpenTelemetry collector (http://HOST:4318/v1/traces), or file:PATH for JSON"
+        " lines. Needs the extra `tracing`; without this setting nothing is traced",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
+    log_format: Literal["json", "console"] = Field("json", description="Log format: json or console")
+
+    def secret(self) -> bytes:
+        """Return the bytes of `secret_file`. Raise ValueError if there are too few, OSError if it cannot be read."""
+        secret = self.secret_file.read_bytes()
+        if len(secret) < 32:
+            raise ValueError("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
+        return secret
+
+
+def from_environment(name: str) -> str | None:
+    """One setting, where it is set."""
+    return os.environ.get(f"LIGHTBULB_{name.upper()}")
+
+
+def load() -> Settings:
+    """The settings; where one is missing or wrong, its name and what is expected go to stderr, and the process ends with 1."""
+    try:
+        settings = Settings()
+        settings.secret()
+    except ValidationError as error:
+        issues = [
+            f"LIGHTBULB_{str(issue['loc'][0]).upper()}: {issue['msg']}" for issue in error.errors(include_input=False)
+        ]
+        _refuse([*issues, "See docs/settings.md."])
+    except (OSError, ValueError) as error:
+        _refuse([str(error) if isinstance(error, ValueError) else f"LIGHTBULB_SECRET_FILE: {error.strerror}"])
+    return settings
+
+
+def _refuse(lines: list[str]) -> None:
+    sys.stderr.write("Cannot start: the settings are not complete.\n" + "".join(f"  {line}\n" for line in lines))
+    raise SystemExit(1)

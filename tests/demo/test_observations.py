@@ -1,0 +1,190 @@
+"""Whether what was seen is what a file says: every kind of difference is named."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.demo.examples import Example, ExampleStep, Expected
+from infra.demo.observations import (
+    HubObservation,
+    Observations,
+    ReceivedFeedback,
+    ReferralSummary,
+    answer_differences,
+    differences,
+    reference_of,
+)
+from infra.partner_simulators.send import ResponseIssue, SendResult, UploadReport
+from infra.partner_simulators.send.answers import RejectedRow
+
+REFERENCE = "LB-AAAA-BBBB-CCCC"
+ANSWERS = {0: SendResult(Path("a.json"), "FHIR message", "accepted", "gp-a", "HTTP 200", REFERENCE)}
+
+
+def an_example(**end: object) -> Example:
+    expected = {
+        "who": "A",
+        "shows": "anything",
+        "steps": [{"send": "a.json", "by": "gp-a", "answer": "accepted"}],
+        "ends": [
+            {"of": "a.json", "hub": "blaby", "case": "completed", "heard": {"gp-a": ["accepted", "completed"]}} | end
+        ],
+    }
+    return Example(name="a", folder=Path(), expected=Expected.model_validate(expected))
+
+
+def what_was_seen(
+    *, told: tuple[str | None, ...] = ("accepted", "completed"), status: str = "completed"
+) -> Observations:
+    seen = Observations()
+    seen.hub(HubObservation("blaby", "assigned", "c", "t", "holder"), "e1", {REFERENCE: ReferralSummary()})
+    seen.hub(HubObservation("blaby", "completed", "c", "t", "holder"), "e2", {REFERENCE: ReferralSummary()})
+    seen.position(REFERENCE, "c", {"status": status, "home_hub": "blaby", "reasons": ["community-postcode"]})
+    for number, what in enumerate(told):
+        done = ("rails fitted",) if what == "completed" else ()
+        seen.feedback(REFERENCE, ReceivedFeedback("gp-a", str(number), what, status, "t", done, "FHIR"))
+    return seen
+
+
+def test_what_is_as_the_file_says_has_no_difference() -> None:
+    example = an_example(
+        done={"gp-a": ["rails fitted"]}, hub_hears=["assigned", "completed"], why=["community-postcode"]
+    )
+    assert differences(example, ANSWERS, what_was_seen()) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "named"),
+    [
+        ({"hub": "melton"}, "held by blaby, not melton"),
+        ({"hub": None}, "blaby heard of it"),
+        ({"case": "rejected"}, "its case is completed, not rejected"),
+        ({"why": ["named-authority"]}, "routed because of community-postcode"),
+        ({"hub_hears": ["completed", "assigned"]}, "did not hear 'assigned'"),
+        ({"provisional": True}, "not told that the person is uncertain"),
+        ({"heard": {"gp-a": ["accepted"]}}, "heard accepted, completed, not accepted"),
+        ({"heard": {}}, "gp-a heard of it and should not"),
+        ({"heard": {"gp-a": ["accepted", "completed"], "gp-b": ["completed"]}}, "gp-b heard nothing"),
+        ({"done": {"gp-a": ["ramp built"]}}, "rails fitted, not ramp built"),
+    ],
+)
+def test_a_planted_difference_is_named(planted: dict[str, object], named: str) -> None:
+    assert named in "\n".join(differences(an_example(**planted), ANSWERS, what_was_seen()))
+
+
+def test_an_answer_of_another_kind_is_named() -> None:
+    refused = {
+        0: SendResult(
+            Path("a.json"),
+            "FHIR message",
+            "refused",
+            "gp-a",
+            "HTTP 400",
+            None,
+            (ResponseIssue("Bundle.id", "required", ""),),
+        )
+    }
+    found = differences(an_example(), refused, Observations())
+    assert found == ["a.json: the answer was refused, not accepted (Bundle.id required)", "a.json got no reference"]
+
+
+def test_a_step_that_was_never_sent_is_named() -> None:
+    assert "a.json was not sent" in differences(an_example(), {}, Observations())
+
+
+def test_a_status_only_message_that_says_more_is_named() -> None:
+    found = differences(an_example(heard={"gp-a": ["status completed"]}), ANSWERS, what_was_seen(told=(None,)))
+    assert "a.json: a status-only message said more than the status" in found
+
+
+def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
+    seen = what_was_seen()
+    seen.hub(HubObservation("blaby", "assigned", "c", "t", "holder"), "e1", {REFERENCE: ReferralSummary()})
+    assert [heard.kind for heard in seen.path(REFERENCE).hub_observations] == ["assigned", "completed"]
+
+
+def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
+    seen = Observations()
+    seen.hub(
+        HubObservation("blaby", "completed", "c", "t", "holder", error="version 3 came where 2 was expected"), "e", {}
+    )
+    assert seen.errors == ["hub blaby: version 3 came where 2 was expected"]
+
+
+# ---- stays, grants, rows ----------------------------------------------------------------------------------------------
+
+
+def a_stay(*, told: bool = False) -> Observations:
+    seen = Observations()
+    in_stay = ReferralSummary(stay=True, grant={"category": "A"})
+    seen.hub(HubObservation("hospital-housing", "assigned", "c", "t", "holder"), "e1", {REFERENCE: in_stay})
+    seen.hub(HubObservation("melton", "assigned", "c", "t", "follow-on"), "e2", {REFERENCE: in_stay} if told else {})
+    seen.position(REFERENCE, "c", {"status": "accepted", "home_hub": "melton", "reasons": []})
+    return seen
+
+
+def in_hospital(**end: object) -> Example:
+    stay = {"hub": "hospital-housing", "case": "accepted", "follow_on": "melton", "stay": ["hospital-housing"]}
+    return an_example(**{**stay, "heard": {}, **end})
+
+
+def test_a_stay_that_only_its_team_is_told_of_has_no_difference() -> None:
+    assert differences(in_hospital(hubs=["hospital-housing"], grant={"category": "A"}), ANSWERS, a_stay()) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "told", "named"),
+    [
+        ({}, True, "the stay was told to hospital-housing, melton, not to hospital-housing"),
+        ({"hubs": ["hospital-housing"]}, True, "melton heard of it"),
+        ({"hubs": ["hospital-housing", "blaby"]}, False, "blaby did not hear of it"),
+        ({"follow_on": "blaby"}, False, "melton follows on, not blaby"),
+        ({"grant": {"category": "B"}}, False, "the hub reads category A of the grant, not B"),
+    ],
+)
+def test_a_difference_of_a_stay_is_named(end: dict[str, object], told: bool, named: str) -> None:
+    assert f"a.json: {named}" in differences(in_hospital(**end), ANSWERS, a_stay(told=told))
+
+
+def test_how_many_cases_the_referrals_make_is_compared() -> None:
+    example = in_hospital()
+    one = example.expected.model_copy(update={"cases": 2})
+    assert differences(example.model_copy(update={"expected": one}), ANSWERS, a_stay()) == [
+        "the referrals make 1 cases, not 2"
+    ]
+
+
+FAULTY = RejectedRow(3, "B/2", "refused", (ResponseIssue("NHS No", "value", "fails its check"),))
+REPORT = UploadReport({"rows": 2, "received": 1, "updated": 0, "refused": 1}, (FAULTY,), {"B/1": REFERENCE})
+OF_ROWS = SendResult(Path("b.csv"), "CSV of blaby", "in part", "council-blaby", "HTTP 200", rows=REPORT)
+
+
+def a_step(**more: object) -> ExampleStep:
+    said = {"send": "b.csv", "by": "council-blaby", "answer": "in part", "rows": {"received": 1, "refused": 1}}
+    return ExampleStep.model_validate(said | {"columns": {"B/2": "NHS No"}} | more)
+
+
+def test_rows_are_compared_by_outcome_and_by_the_column_at_fault() -> None:
+    assert list(answer_differences(a_step(), OF_ROWS)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"rows": {"received": 2}}, "the rows were 1 received, 1 refused, not 2 received"),
+        ({"columns": {"B/2": "Surname"}}, "the fault is not in column Surname, but in NHS No"),
+        ({"columns": {}}, "1 rows were not taken, not 0"),
+        ({"said": "202"}, "answered HTTP 200, not 202"),
+    ],
+)
+def test_a_difference_of_rows_is_named(more: dict[str, object], named: str) -> None:
+    assert named in "\n".join(answer_differences(a_step(**more), OF_ROWS))
+
+
+def test_a_rows_own_reference_leads_to_its_referral() -> None:
+    expected = Expected.model_validate(
+        {"who": "B", "shows": "rows", "steps": [{"send": "b.csv", "by": "council-blaby", "answer": "in part"}]}
+    )
+    example = Example(name="b", folder=Path(), expected=expected)
+    assert reference_of(example, "b.csv#B/1", {0: OF_ROWS}) == REFERENCE
+    assert reference_of(example, "b.csv#B/2", {0: OF_ROWS}) is None

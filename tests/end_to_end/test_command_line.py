@@ -1,0 +1,60 @@
+"""The command line teaches, and its exit codes mean what the README says."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.runtime.settings import CHECKOUT
+
+COMMANDS = (
+    *("up", "demo", "send", "status", "trace", "migrate", "fetch", "directory check", "republish"),
+    *(
+        "quarantine list",
+        "quarantine show",
+        "quarantine resubmit",
+        "quarantine discard",
+        "replay router",
+        "replay notifier",
+    ),
+)
+
+
+def lightbulb(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infra", *words], capture_output=True, text=True, timeout=60, cwd=CHECKOUT
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_has_an_example(command: str) -> None:
+    shown = lightbulb(*command.split(), "--help")
+    assert shown.returncode == 0
+    assert f"lightbulb {command}" in shown.stdout.replace("LIGHTBULB_KAFKA=... ", "").split("Example")[1]
+
+
+@pytest.mark.parametrize("words", [("up", "--brokers", "2"), ("send",), ("trace",), ("no-such-command",)])
+def test_wrong_usage_exits_with_2(words: tuple[str, ...]) -> None:
+    assert lightbulb(*words).returncode == 2
+
+
+@pytest.mark.parametrize("words", [("status",), ("trace", "LB-0000-0000-0000"), ("send", "examples/mrs-v.json")])
+def test_without_an_installation_a_command_says_so_and_exits_with_1(words: tuple[str, ...], tmp_path: Path) -> None:
+    ran = lightbulb(*words, "--data", str(tmp_path))
+    assert (ran.returncode, "Start one with `lightbulb up`" in " ".join(ran.stderr.split())) == (1, True)
+
+
+def test_directory_check_finds_no_fault_in_ours_and_names_the_one_that_is_planted(tmp_path: Path) -> None:
+    assert lightbulb("directory", "check").returncode == 0
+    planted = tmp_path / "directory"
+    shutil.copytree(CHECKOUT / "infra" / "reference_data", planted)
+    hubs = planted / "hubs.yaml"
+    hubs.write_text(hubs.read_text().replace("E07000130", "E07000999", 1))
+    ran = lightbulb("directory", "check", str(planted))
+    assert ran.returncode == 1
+    assert f"{hubs}:8: county.E07000999: no hub serves E07000999 until further notice" in ran.stderr
+    told = json.loads(lightbulb("directory", "check", str(planted), "--json").stdout)
+    assert {(fault["file"], fault["line"]) for fault in told} == {(str(hubs), 8), (str(hubs), 27)}

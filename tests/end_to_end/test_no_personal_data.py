@@ -1,0 +1,135 @@
+"""Nobody's data where none may be: in refusals of any format, the reasons of quarantine, any column but those for it, what the kernel
+tells of our processes, and files where one dies. It runs last of the walks, over what they all left.
+"""
+
+import asyncio
+import copy
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+from aiokafka import AIOKafkaProducer
+
+from schemas import topics
+from services.runtime import database
+from services.runtime.settings import CHECKOUT
+from tests import canaries
+from tests.end_to_end.conftest import FHIR_JSON, PRACTICE, Walk
+from tests.end_to_end.senders import a_row, by_mllp
+from tests.intake.council_files import a_file
+from tests.intake.hl7 import a_uhl_message
+from tests.intake.messages import a_bars_message, a_form
+
+WHO = "CANARYSON 9990000018"
+
+
+def with_a_person_anywhere(message: Any) -> list[bytes]:
+    """The message once for each of its values, with a person instead of the value, and as the name of an element."""
+    places: list[list[Any]] = []
+    _places(message, [], places)
+    found = []
+    for path in places:
+        changed = copy.deepcopy(message)
+        here = changed
+        for name in path[:-1]:
+            here = here[name]
+        here[path[-1]] = WHO
+        found.append(json.dumps(changed).encode())
+    return [*found, json.dumps({**message, WHO: WHO}).encode(), WHO.encode()]
+
+
+def _places(here: Any, path: list[Any], found: list[list[Any]]) -> None:
+    for name in here if isinstance(here, dict) else range(len(here)):
+        if isinstance(here[name], dict | list):
+            _places(here[name], [*path, name], found)
+        else:
+            found.append([*path, name])
+
+
+async def refused(
+    walk: Walk, session: aiohttp.ClientSession, path: str, partner: str, media_type: str, body: bytes
+) -> str:
+    """What a refusal says; nothing where the message was accepted, whose answer is its sender's own."""
+    headers = {"Authorization": f"Bearer {walk.token(partner)}", "Content-Type": media_type}
+    async with session.post(walk.running.addresses["intake"] + path, data=body, headers=headers) as answer:
+        assert answer.status < 500, path
+        said = await answer.text()
+    return said if answer.status >= 400 else ""
+
+
+async def test_no_refusal_of_any_format_repeats_anything_of_the_person(
+    walk: Walk, session: aiohttp.ClientSession
+) -> None:
+    bars = with_a_person_anywhere(a_bars_message())[::6]
+    forms = with_a_person_anywhere(a_form())
+    files = [a_file("blaby", [a_row(**{column: WHO})]) for column in a_row()] + [WHO.encode(), b"\n" + WHO.encode()]
+    said = [await refused(walk, session, "/fhir/$process-message", PRACTICE, FHIR_JSON, body) for body in bars]
+    said += [
+        await refused(walk, session, "/forms/first-contact-plus", "first-contact", "application/json", body)
+        for body in forms
+    ]
+    said += [
+        await refused(walk, session, "/councils/blaby/referrals", "council-blaby", "text/csv", body) for body in files
+    ]
+    assert len([one for one in said if one]) > 25
+    assert not [one for one in said if canaries.PERSONAL.search(one)]
+
+
+async def test_no_acknowledgement_of_a_ward_repeats_anything_of_the_person(walk: Walk) -> None:
+    for place in ("PID-3", "PID-5", "PID-7", "PID-8", "PID-11", "PV1-3", "RF1-3", "RF1-7", "PV2-9", "OBX-5"):
+        said = await by_mllp(walk, "uhl", a_uhl_message(fields={place: WHO}, control_id=uuid.uuid4().hex[:12]))
+        assert not canaries.PERSONAL.search(repr(said)), place
+
+
+async def test_the_reason_of_a_quarantined_record_names_places_only(walk: Walk) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=walk.running.addresses["kafka"])
+    await producer.start()
+    event = str(uuid.uuid4())
+    headers = {"ce_type": "uk.lightbulb.referral.received.v1", "ce_id": event, "ce_source": "/a/test", "ce_time": WHO}
+    try:
+        key, value = uuid.uuid4().hex.encode(), json.dumps({WHO: WHO, "referral": {"person": WHO}}).encode()
+        sent = [(name, said.encode()) for name, said in headers.items()]
+        await producer.send_and_wait(topics.REFERRAL_EVENT, value, key=key, headers=sent)
+    finally:
+        await producer.stop()
+    engine = database.connect(walk.running.addresses["postgres"], pool=1)
+    async with asyncio.timeout(60), engine.connect() as connection:
+        query = "select reason from router.dead_letter where key = $1"
+        while not (rows := (await connection.exec_driver_sql(query, (key,))).all()):
+            await asyncio.sleep(0.2)
+    await engine.dispose()
+    assert not canaries.PERSONAL.search(rows[0].reason)
+
+
+async def test_no_column_holds_a_person_but_those_that_are_for_it(walk: Walk) -> None:
+    engine = database.connect(walk.running.addresses["postgres"], pool=1)
+    async with engine.connect() as connection:
+        assert await canaries.in_columns(connection) == []
+    await engine.dispose()
+
+
+def ours() -> list[psutil.Process]:
+    """The services of this installation."""
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if [part[:9] for part in one.cmdline()[1:3]] == ["-m", "services."]]
+
+
+def test_the_kernel_tells_nobody_and_keeps_no_image_of_a_process(walk: Walk) -> None:
+    services = ours()
+    assert len(services) >= 6
+    assert canaries.in_processes(psutil.Process().children(recursive=True)) == []
+    for one in services:
+        soft, hard = one.rlimit(psutil.RLIMIT_CORE)
+        assert 0 <= soft <= hard <= 1, one.cmdline()
+    for folder in (CHECKOUT, walk.running.plan.data):
+        assert not [name for name in os.listdir(folder) if name == "core" or name.startswith("core.")]
+
+
+def test_the_logs_that_the_walks_left_are_at_debug_and_hold_nobody(walk: Walk) -> None:
+    logs = sorted(Path(walk.running.plan.data / "logs").glob("*.log"))
+    assert len(logs) >= 6
+    assert canaries.found_in([*logs, walk.traces]) == []

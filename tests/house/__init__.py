@@ -1,0 +1,1 @@
+"""How readable the code base is, measured."""

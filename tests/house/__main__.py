@@ -1,0 +1,48 @@
+"""Print how readable the code base is. `make house`; the limits are held by tests/house/test_house.py.
+
+python -m tests.house            print the measures
+python -m tests.house --where    print also each private word with the identifiers that hold it
+"""
+
+import argparse
+from collections import Counter
+
+from tests.docs.test_citations import cited_private_documents
+from tests.house import measure
+from tests.house.test_house import MOST_PRIVATE_PERCENT, MOST_README_WORDS
+
+
+def main() -> None:
+    """Print one line for each measure, with its limit."""
+    parser = argparse.ArgumentParser(
+        prog="make house", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--where", action="store_true", help="print each private word and the identifiers that hold it")
+    where = parser.parse_args().where
+    private = measure.private_words()
+    for package in ("services", "schemas", "infra"):
+        count = measure.count_words(measure.modules_of(package), private)
+        limit = f"at most {MOST_PRIVATE_PERCENT} %" if package == "services" else "no limit"
+        print(f"private words in identifiers of {package}: {count.percent:.2f} % of {count.total} ({limit})")
+        if where:
+            _print_words(package, private)
+    print(f"class names with two meanings: {len(measure.ambiguous_classes(measure.modules_of(*measure.PACKAGES)))} (0)")
+    print(f"citations of a document that is not in the repository: {len(cited_private_documents())} (0)")
+    print(f"import cycles: {len(measure.import_cycles(measure.imports()))} (0)")
+    print(f"imports upward: {len(measure.upward_imports())} (0)")
+    print(f"words in the README: {measure.readme_words()} (at most {MOST_README_WORDS})")
+
+
+def _print_words(package: str, private: frozenset[str]) -> None:
+    holding: dict[str, Counter[str]] = {}
+    for tree in measure.modules_of(package).values():
+        for name in measure.identifiers(tree):
+            for word in private.intersection(measure.words_of(name)):
+                holding.setdefault(word, Counter())[name] += 1
+    for word, names in sorted(holding.items(), key=lambda item: -item[1].total()):
+        shown = ", ".join(f"{name} ({times})" for name, times in names.most_common(8))
+        print(f"  {word} {names.total()}: {shown}")
+
+
+if __name__ == "__main__":
+    main()

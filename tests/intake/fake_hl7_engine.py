@@ -1,0 +1,163 @@
+"""A ward's integration engine, and intake with its MLLP ports open in this process."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.local.embedded import ports_and_secrets
+from services.intake.mllp.server import Mllp
+from services.intake.translators.hl7v2 import PartnerProfile, translator
+from services.intake.translators.translator import Translator
+from services.runtime.settings import Settings
+from tests.intake.messages import an_nhs_number
+from tests.intake.running import InProcess, Installation
+
+SECONDS = 15.0
+"""Nothing here takes so long, unless it hangs."""
+
+
+def a_referral(**changes: str) -> bytes:
+    """REF^I12 for somebody who is staying: anybody, unless `changes` says who. Also by the reviewed file of uhl."""
+    said = {
+        "trigger": "I12",
+        "id": uuid4().hex[:16],
+        "referral": uuid4().hex[:12],
+        "accept": "",
+        "application": "",
+        "version": "2.4",
+        "number": an_nhs_number(),
+        "family": "VANCE",
+        "made_at": "20261105093000",
+        "note": "no longer safe on the stairs",
+        "status": "A",
+    } | changes
+    separator = "|"
+    asked = f"{said['accept']}{separator}{said['application']}"
+    msh = (
+        f"MSH|^~\\&|UHL_TIE|TRUST|HUB|COUNTY|{said['made_at']}||REF^{said['trigger']}|{said['id']}|P|{said['version']}"
+    )
+    segments = [
+        f"{msh}|||{asked}|GBR",
+        f"EVN|{said['trigger']}|{said['made_at']}",
+        f"RF1|{said['status']}|R|MOVE|||{said['referral']}|20261105",
+        f"PID|1||{said['number']}^^^^NHS||{said['family']}^ADA^^^MRS||19440229|F|||1 ANY LANE^^LOUGHBOROUGH^^LE11 5AA^^HOME",
+        "PV1|1|I|WARD 7^^^LRI",
+        f"NTE|1||{said['note']}",
+    ]
+    return "".join(
+        f"{segment}\r" for segment in segments if not segment.startswith(f"{changes.get('without')}|")
+    ).encode()
+
+
+MAPPING = PartnerProfile.model_validate(
+    {
+        "partner": "uhl",
+        "title": "A trust of these tests",
+        "needs": {"read_from": ["RF1-3"], "codes": {"MOVE": {"service": "housing-choices"}}},
+        "reasons": {"read_from": ["RF1-3"], "codes": {"MOVE": "home-no-longer-suitable"}},
+    }
+)
+TRANSLATE = translator({name: MAPPING.model_copy(update={"partner": name}) for name in ("uhl", "lpt")})
+
+
+def framed(message: bytes) -> bytes:
+    return b"\x0b" + message + b"\x1c\r"
+
+
+class Engine:
+    """One connection to a port."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def send(self, message: bytes) -> str:
+        """One message, and the one frame that answers it."""
+        await self.write(framed(message))
+        return await self.answer()
+
+    async def answer(self) -> str:
+        async with asyncio.timeout(SECONDS):
+            frame = await self.reader.readuntil(b"\x1c\r")
+        assert frame.startswith(b"\x0b")
+        return frame[1:-2].decode()
+
+    async def rest(self) -> bytes:
+        """What comes until the other side closes."""
+        async with asyncio.timeout(SECONDS):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Wards(InProcess):
+    """Intake with an MLLP port for each of its hospital partners, and one for TLS where `settings` tells its files."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        engine: AsyncEngine,
+        translate: Translator = TRANSLATE,
+        access: dict[str, dict[str, Any]] | None = None,
+        settings: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        self.ports = dict(zip(("uhl", "lpt", "tls"), ports_and_secrets.free_ports(3), strict=True))
+        ports = {name: {"mllp_port": self.ports[name]} for name in ("uhl", "lpt")}
+        give(installation.folder / "deployment.yaml", ports)
+        give(installation.folder / "deployment.yaml", access or {})
+        super().__init__(installation, engine, translate=translate, **more)
+        self.mllp = Mllp(self.intake)
+        self.settings = Settings(
+            database="postgresql+asyncpg://nobody@127.0.0.1/none",
+            kafka="127.0.0.1:1",
+            secret_file=installation.folder / "secret",
+            mllp_tls_port=self.ports["tls"] if settings else None,
+            **(settings or {}),
+        )
+        self.engines: list[Engine] = []
+
+    async def __aenter__(self) -> "Wards":
+        await super().__aenter__()
+        await self.mllp.open(self.settings)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for engine in self.engines:
+            engine.close()
+        await self.mllp.stop()
+        await super().__aexit__()
+
+    async def connect(self, port: str = "uhl", **more: Any) -> Engine:
+        engine = Engine(*await asyncio.open_connection("127.0.0.1", self.ports[port], **more))
+        self.engines.append(engine)
+        return engine
+
+    def happened(self, what: str, partner: str = "uhl") -> int:
+        return self.mllp.counts[partner, what]
+
+
+def give(deployment: Path, access: dict[str, dict[str, Any]]) -> None:
+    """Add to what deployment.yaml says of these partners."""
+    said = yaml.safe_load(deployment.read_text())
+    for name, more in access.items():
+        said["partners"][name] |= more
+    deployment.write_text(yaml.safe_dump(said))
+
+
+def acknowledged(message: str) -> tuple[str, str]:
+    """MSA-1 and MSA-3 of an answer."""
+    msa = next(line for line in message.split("\r") if line.startswith("MSA")).split("|")
+    return msa[1], msa[3] if len(msa) > 3 else ""

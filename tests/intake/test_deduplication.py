@@ -1,0 +1,94 @@
+"""Which message it is, decided without a database: given what is held and seen, when a message comes, then."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.intake.deduplication import (
+    AcceptedContent,
+    Intent,
+    MessageFingerprint,
+    ReferralVersion,
+    Verdict,
+    apply_verdict,
+    classify,
+)
+
+NOW = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
+NOTHING = ReferralVersion()
+HELD = ReferralVersion(version=1, content_hash="a", sent_at=NOW)
+
+
+def a_message(
+    intent: Intent = "new", content: str = "a", ids: tuple[str, ...] = ("m-1",), sent_at: datetime | None = NOW
+) -> MessageFingerprint:
+    return MessageFingerprint(ids, content, intent, sent_at)
+
+
+LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("incoming", "held", "verdict"),
+    [
+        (a_message("new"), NOTHING, Verdict.RECEIVED),
+        (a_message("update"), NOTHING, Verdict.RECEIVED),
+        (a_message("either"), NOTHING, Verdict.RECEIVED),
+        (a_message("cancel"), NOTHING, Verdict.UNKNOWN),
+        (a_message("new", "a"), HELD, Verdict.REPEAT),
+        (a_message("new", "b"), HELD, Verdict.CONFLICT),
+        (a_message("new", "b", sent_at=EARLIER), HELD, Verdict.CONFLICT),
+        (a_message("update", "b", sent_at=LATER), HELD, Verdict.UPDATED),
+        (a_message("update", "b", sent_at=NOW), HELD, Verdict.UPDATED),
+        (a_message("update", "b", sent_at=None), HELD, Verdict.UPDATED),
+        (a_message("update", "b", sent_at=EARLIER), HELD, Verdict.STALE),
+        (a_message("either", "a"), HELD, Verdict.REPEAT),
+        (a_message("either", "b"), HELD, Verdict.UPDATED),
+        (a_message("either", "b", sent_at=EARLIER), HELD, Verdict.STALE),
+        (a_message("cancel", "c"), HELD, Verdict.CANCELLED),
+        (a_message("cancel", "c", sent_at=EARLIER), HELD, Verdict.STALE),
+        (a_message("cancel", "a"), HELD, Verdict.REPEAT),
+        # the update came first; its new referral was on its way
+        (a_message("new", "b", sent_at=EARLIER), replace(HELD, first_intent="update"), Verdict.STALE),
+        (a_message("new", "b", sent_at=LATER), replace(HELD, first_intent="update"), Verdict.CONFLICT),
+    ],
+)
+def test_a_message_is_judged_by_what_is_held(
+    incoming: MessageFingerprint, held: ReferralVersion, verdict: Verdict
+) -> None:
+    assert classify(incoming, held, {}) is verdict
+
+
+@pytest.mark.parametrize("intent", ["new", "update", "cancel", "either"])
+@pytest.mark.parametrize("held", [NOTHING, HELD])
+def test_an_id_that_was_seen_decides_before_anything_else(intent: Intent, held: ReferralVersion) -> None:
+    message = a_message(intent, "a", ids=("m-1", "m-2"))
+    assert classify(message, held, {"m-2": AcceptedContent("a")}) is Verdict.REPEAT
+    assert classify(message, held, {"m-2": AcceptedContent("b")}) is Verdict.CONFLICT
+    assert classify(message, held, {"m-1": AcceptedContent("a"), "m-2": AcceptedContent("b")}) is Verdict.CONFLICT
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["new", "update", "cancel", "either"]),
+            st.sampled_from("abc"),
+            st.integers(-3, 3) | st.none(),
+        )
+    )
+)
+def test_the_version_grows_by_one_with_each_event_and_never_otherwise(
+    messages: list[tuple[Intent, str, int | None]],
+) -> None:
+    held = NOTHING
+    for intent, content, hours in messages:
+        sent_at = None if hours is None else NOW + timedelta(hours=hours)
+        incoming = a_message(intent, content, ids=(), sent_at=sent_at)
+        verdict = classify(incoming, held, {})
+        after = apply_verdict(incoming, held, verdict)
+        assert after.version - held.version == verdict.makes_event
+        assert held.sent_at is None or after.sent_at is None or after.sent_at >= held.sent_at or not verdict.makes_event
+        held = after

@@ -1,0 +1,86 @@
+"""Memory has bounds whoever sends: bodies and files in hand are counted, and nothing that is compressed is unpacked."""
+
+import asyncio
+import gzip
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.intake import limits
+from services.intake.group_commit import Unavailable
+from services.intake.memory_budget import MemoryBudget
+from tests.intake.council_files import a_file
+from tests.intake.fake_hl7_engine import a_referral
+from tests.intake.messages import a_bars_message, a_form, as_bytes
+from tests.intake.running import InProcess, Reply, rows
+
+LARGE = 10 * 1024 * 1024
+
+
+def test_bodies_have_so_much_room_together_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODIES_BYTES", 100)
+    room = MemoryBudget()
+    with room.reserve_body() as first:
+        first(60)
+        with room.reserve_body() as second:
+            second(40)
+            with pytest.raises(Unavailable):
+                second(1)
+        assert room.bytes_left == 40
+    assert room.bytes_left == 100
+
+
+async def test_a_body_without_room_is_told_to_come_again_and_has_its_turn_then(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    body = as_bytes(a_bars_message())
+    intake.intake.memory_budget.bytes_left = len(body) - 1
+    reply = await intake.bars(body)
+    assert (reply.status, reply.headers["retry-after"]) == (503, str(limits.RETRY_SECONDS))
+    assert intake.intake.memory_budget.bytes_left == len(body) - 1
+    intake.intake.memory_budget.bytes_left = len(body)
+    assert (await intake.bars(body)).status == 200
+    assert intake.intake.memory_budget.bytes_left == len(body)
+    assert len(await rows(engine, "select 1 from intake.message")) == 1
+
+
+async def test_more_files_at_once_than_there_is_room_for_are_told_to_come_again(intake: InProcess) -> None:
+    intake.intake.memory_budget.files_left = 1
+    sent = {"content-type": "text/csv", "-body-ends": ""}
+    path, partner = "/councils/blaby/referrals", intake.intake.councils["blaby"].partner
+    first = asyncio.create_task(intake.call("POST", path, a_file("blaby"), partner, sent))
+    while intake.intake.memory_budget.files_left:
+        await asyncio.sleep(0.01)
+    second = await intake.call("POST", path, a_file("blaby"), partner, {"content-type": "text/csv"})
+    assert (second.status, second.headers["retry-after"]) == (503, str(limits.RETRY_SECONDS))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert intake.intake.memory_budget.files_left == 1
+    assert (await intake.call("POST", path, a_file("blaby"), partner, {"content-type": "text/csv"})).status == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "unheard-of"])
+async def test_what_is_compressed_is_not_taken_whatever_it_would_unpack_to(
+    intake: InProcess, engine: AsyncEngine, coding: str
+) -> None:
+    bomb = gzip.compress(b"{" + b" " * LARGE)
+    ways = [
+        ("/fhir/$process-message", "gp-alder-lane", "application/fhir+json"),
+        ("/forms/first-contact-plus", "first-contact", "application/json"),
+        ("/hl7v2", "uhl", "application/hl7-v2"),
+        ("/councils/blaby/referrals", intake.intake.councils["blaby"].partner, "text/csv"),
+    ]
+    for path, partner, media_type in ways:
+        reply = await intake.call("POST", path, bomb, partner, {"content-type": media_type, "content-encoding": coding})
+        assert (reply.status, reply.headers["accept-encoding"]) == (415, "identity"), path
+    assert not await rows(engine, "select 1 from intake.message union all select 1 from intake.upload")
+
+
+async def test_what_says_that_it_is_not_compressed_is_taken(intake: InProcess) -> None:
+    async def send(path: str, body: bytes, partner: str, media_type: str) -> Reply:
+        headers = {"content-type": media_type, "content-encoding": "Identity"}
+        return await intake.call("POST", path, body, partner, headers)
+
+    form = await send("/forms/first-contact-plus", as_bytes(a_form()), "first-contact", "application/json")
+    assert form.status == 202
+    assert (await send("/hl7v2", a_referral(), "uhl", "application/hl7-v2")).status < 500

@@ -1,0 +1,102 @@
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.local.embedded.supervisor import ProcessEvent, Supervisor
+from tests.local.programs import IGNORES_SIGTERM, SLEEPS, comes_true, lives
+
+ENDS = [sys.executable, "-c", "import os, sys; print(os.getpid(), flush=True); sys.exit(3)"]
+
+
+class Told:
+    """Remembers what the supervisor says."""
+
+    def __init__(self) -> None:
+        self.events: list[ProcessEvent] = []
+
+    def __call__(self, event: ProcessEvent) -> None:
+        self.events.append(event)
+
+    def ends(self) -> list[ProcessEvent]:
+        return [event for event in self.events if event.is_unexpected]
+
+
+@contextmanager
+def supervising(folder: Path, told: Told) -> Iterator[Supervisor]:
+    supervisor = Supervisor(folder, told)
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def test_a_process_that_ends_is_started_again_after_growing_pauses(tmp_path: Path) -> None:
+    told = Told()
+    with supervising(tmp_path, told) as supervisor:
+        supervisor.add("weak", ENDS, os.environ)
+        assert comes_true(lambda: len(told.ends()) >= 3, within=15)
+
+    assert [event.pause for event in told.ends()[:3]] == [0.5, 1.0, 2.0]
+    assert {event.code for event in told.ends()} == {3}
+    assert str(told.ends()[0]) == "weak ended with code 3; starting it again in 0.5 s"
+    assert not any(lives(int(pid)) for pid in (tmp_path / "weak.log").read_text().split())
+
+
+def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
+    told = Told()
+    with supervising(tmp_path, told) as supervisor:
+        supervisor.add("service", SLEEPS, os.environ)
+        assert comes_true(lambda: "service" in supervisor.children, within=5)
+        first = supervisor.children["service"].pid
+        os.kill(first, 9)
+        assert comes_true(
+            lambda: "service" in supervisor.children and supervisor.children["service"].pid != first, within=5
+        )
+        second = supervisor.children["service"].pid
+
+    assert [event.code for event in told.ends()] == [128 + 9]
+    assert not lives(second)
+
+
+def test_stopping_leaves_no_process_however_stubborn(tmp_path: Path) -> None:
+    told = Told()
+    threads = threading.active_count()
+    supervisor = Supervisor(tmp_path, told)
+    supervisor.add("gentle", SLEEPS, os.environ)
+    supervisor.add("stubborn", IGNORES_SIGTERM, os.environ, grace=0.5)
+    assert comes_true(lambda: len(supervisor.children) == 2, within=5)
+    pids = [child.pid for child in supervisor.children.values()]
+
+    supervisor.stop()
+
+    assert not any(lives(pid) for pid in pids)
+    assert {(event.name, event.what) for event in told.events[-2:]} == {("gentle", "stopped"), ("stubborn", "stopped")}
+    assert threading.active_count() == threads
+    assert list(tmp_path.glob("*.pid")) == []
+
+
+def test_what_cannot_be_started_is_reported_and_tried_again(tmp_path: Path) -> None:
+    told = Told()
+    with supervising(tmp_path, told) as supervisor:
+        supervisor.add("absent", ["/no/such/program"], os.environ)
+        assert comes_true(lambda: len(told.ends()) >= 2, within=5)
+
+    assert "could not be started: /no/such/program: No such file" in str(told.ends()[0])
+
+
+def test_a_process_gets_exactly_the_environment_that_it_was_given(tmp_path: Path) -> None:
+    says = [
+        sys.executable,
+        "-I",
+        "-c",
+        "import os; print(sorted(os.environ), flush=True); import time; time.sleep(600)",
+    ]
+    with supervising(tmp_path, Told()) as supervisor:
+        supervisor.add("says", says, {"LIGHTBULB_ONE": "1", "LC_CTYPE": "C.UTF-8"})
+        assert comes_true(
+            lambda: (tmp_path / "says.log").exists() and "]" in (tmp_path / "says.log").read_text(), within=5
+        )
+    assert (tmp_path / "says.log").read_text().strip() == "['LC_CTYPE', 'LIGHTBULB_ONE']"

@@ -1,0 +1,272 @@
+"""Case events are taken in once, in batches; what cannot be told is parked with its referral's later ones, and the rest goes on."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import CaseAssigned, Event, ReferralContext
+from services.messaging.cloudevents import KafkaRecord
+from services.notifier import compose as decisions
+from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+from tests.notifier.builders import (
+    GP_MAILBOX,
+    a_life,
+    a_person,
+    an_event,
+    as_records,
+    by_first_contact_for_gp,
+    by_gp,
+    the_recipients,
+)
+from tests.notifier.running import a_notifier, rows
+
+FEEDBACK = "select * from notifier.feedback order by reference, recipient, ordinal"
+PARKED = "select * from notifier.dead_letter order by id"
+
+
+async def test_a_repeated_event_is_told_once(engine: AsyncEngine) -> None:
+    life = a_life(by_gp(GP_MAILBOX), "life")
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(*life, *life)
+        await notifier.hears(*life)
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+
+
+async def test_each_feedback_is_one_row_for_referral_event_and_recipient_in_order(engine: AsyncEngine) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(*a_life(by_first_contact_for_gp(), "life"))
+    kept = [(row.recipient, row.feedback_type, row.ordinal, row.caused_by) for row in await rows(engine, FEEDBACK)]
+    assert kept == [
+        ("first-contact", "home-hub", 1, "life-2"),
+        ("first-contact", "completed", 2, "life-3"),
+        ("gp-alder-lane", "received", 1, "life-1"),
+        ("gp-alder-lane", "home-hub", 2, "life-2"),
+        ("gp-alder-lane", "completed", 3, "life-3"),
+    ]
+
+
+async def test_numbers_go_on_over_batches(engine: AsyncEngine) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        for event in a_life(by_gp(GP_MAILBOX), "life"):
+            await notifier.hears(event)
+    assert [row.ordinal for row in await rows(engine, FEEDBACK)] == [1, 2]
+
+
+async def test_what_is_kept_to_be_fetched_is_accepted_at_once_and_said_so(engine: AsyncEngine) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+    assert {row.state for row in await rows(engine, FEEDBACK)} == {"accepted"}
+    assert len(await rows(engine, "select * from notifier.outbox")) == 2
+    assert await rows(engine, "select * from notifier.conversation where due_at is not null") == []
+
+
+async def test_an_undecodable_record_is_parked_and_the_rest_goes_on(engine: AsyncEngine) -> None:
+    good = as_records(a_life(by_gp(GP_MAILBOX), "life"))
+    [other, *_] = as_records(a_life(by_gp(GP_MAILBOX, reference="LB-0THR-0THR-0THR"), "other"))
+    bad = [
+        dataclasses.replace(other, offset=9001, value=b'{"case_id": 9990000018}'),
+        dataclasses.replace(other, offset=9002, value=b"\xff\xfe"),
+        dataclasses.replace(other, offset=9003, headers=(("ce_type", b"no.such.type"),)),
+        dataclasses.replace(other, offset=9004, headers=()),
+    ]
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([bad[0], good[0], bad[1], good[1], bad[2], bad[3], good[2]])
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+    parked = await rows(engine, PARKED)
+    assert [row.offset for row in parked] == [9001, 9002, 9003, 9004]
+    assert all("9990000018" not in row.reason for row in parked)
+
+
+@pytest.fixture
+def one_cannot_be_composed(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A referral that our code cannot put into words."""
+    compose, reference = decisions.compose_for, "LB-POOR-POOR-POOR"
+
+    def composing(
+        event: Event, concern: ReferralContext, recipients: Recipients, words: FeedbackTexts
+    ) -> list[Feedback]:
+        if concern.reference == reference and event.id == "poor-2":
+            raise KeyError("Vantongeren")
+        return compose(event, concern, recipients, words)
+
+    monkeypatch.setattr(decisions, "compose_for", composing)
+    return reference
+
+
+async def test_what_cannot_be_composed_is_parked_with_its_referrals_later_events(
+    engine: AsyncEngine, one_cannot_be_composed: str
+) -> None:
+    poor = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
+    fine = a_life(by_gp(GP_MAILBOX), "fine")
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(poor[0], poor[1], fine[0], fine[1])
+        await notifier.hears(poor[2], fine[2])
+    assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["fine-2", "fine-3"]
+    parked = await rows(engine, PARKED)
+    assert [(row.message_group, row.waiting) for row in parked] == [
+        (one_cannot_be_composed, False),
+        (one_cannot_be_composed, True),
+    ]
+    assert parked[0].reason == "compose: KeyError"
+    marked = {row.event_id for row in await rows(engine, "select event_id from notifier.input")}
+    assert not {"poor-2", "poor-3"} & marked
+
+
+async def test_a_parked_event_is_told_when_it_is_resubmitted(
+    engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And another referral on the same event, which had been told before, is not told again."""
+    poor, fine = by_gp(GP_MAILBOX, reference=one_cannot_be_composed), by_gp(GP_MAILBOX)
+    both = as_records([an_event(CaseAssigned, poor, fine, id="poor-2")])
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive(both)
+        assert [row.reference for row in await rows(engine, FEEDBACK)] == [fine.reference]
+        monkeypatch.undo()
+        async with engine.begin() as tx:
+            await tx.execute(text("update notifier.dead_letter set resubmit_at = now()"))
+        assert await notifier.receiver.release() == 1
+    assert {row.reference for row in await rows(engine, FEEDBACK)} == {fine.reference, poor.reference}
+    assert [row.ordinal for row in await rows(engine, FEEDBACK)] == [1, 1]
+
+
+async def ask_for_everything(engine: AsyncEngine) -> None:
+    async with engine.begin() as tx:
+        await tx.execute(text("update notifier.dead_letter set resubmit_at = now() where not waiting"))
+
+
+async def test_what_waited_is_told_in_order_after_a_resubmit_and_new_events_wait_meanwhile(
+    engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(life[0], life[1])
+        await ask_for_everything(engine)
+        await notifier.hears(life[2])
+        assert await rows(engine, FEEDBACK) == []
+        monkeypatch.undo()
+        assert await notifier.receiver.release() == 2
+        await notifier.hears(*life)
+    assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-2", "poor-3"]
+    assert {row.resolution for row in await rows(engine, PARKED)} == {"applied"}
+
+
+async def test_what_still_cannot_be_composed_stays_and_is_not_tried_again_unasked(
+    engine: AsyncEngine, one_cannot_be_composed: str
+) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(*a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
+        await ask_for_everything(engine)
+        assert [await notifier.receiver.release() for _ in range(2)] == [1, 0]
+    assert [(row.waiting, row.attempts) for row in await rows(engine, PARKED)] == [(False, 2), (True, 1)]
+
+
+async def test_every_referral_that_an_event_cannot_be_told_about_waits_behind_it(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one event about two, both faulty, the second's later events wait too; those of a third do not."""
+    compose = decisions.compose_for
+
+    def composing(
+        event: Event, concern: ReferralContext, recipients: Recipients, words: FeedbackTexts
+    ) -> list[Feedback]:
+        if event.id == "both":
+            raise KeyError
+        return compose(event, concern, recipients, words)
+
+    monkeypatch.setattr(decisions, "compose_for", composing)
+    one, two, three = (by_gp(GP_MAILBOX, reference=f"LB-{n}") for n in (1, 2, 3))
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(an_event(CaseAssigned, one, two, id="both"))
+        await notifier.hears(an_event(CaseAssigned, two, three, id="later"))
+        assert [row.reference for row in await rows(engine, FEEDBACK)] == [three.reference]
+        monkeypatch.undo()
+        await ask_for_everything(engine)
+        await notifier.receiver.release()
+    told = [(row.reference, row.caused_by, row.ordinal) for row in await rows(engine, FEEDBACK)]
+    assert told == [("LB-1", "both", 1), ("LB-2", "both", 1), ("LB-2", "later", 2), ("LB-3", "later", 1)]
+
+
+async def test_later_events_of_a_referral_wait_behind_one_of_an_unknown_version(engine: AsyncEngine) -> None:
+    life = as_records(a_life(by_gp(GP_MAILBOX), "life"))
+    unknown = dataclasses.replace(life[0], offset=9001, headers=(("ce_type", b"uk.lightbulb.case.opened.v9"),))
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([unknown])
+        await notifier.receiver.receive(life[1:])
+        assert await rows(engine, FEEDBACK) == []
+        async with engine.begin() as tx:
+            await tx.execute(
+                text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
+            )
+        await notifier.receiver.release()
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+
+
+async def test_a_discarded_event_is_never_told_however_often_it_comes(
+    engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = as_records(a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
+    again = dataclasses.replace(life[1], offset=9001)
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive(life[:2])
+        async with engine.begin() as tx:
+            await tx.execute(text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded'"))
+        monkeypatch.undo()
+        await notifier.receiver.receive([life[1], again, life[2]])
+    assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-3"]
+    assert "poor-2" not in {row.event_id for row in await rows(engine, "select event_id from notifier.input")}
+
+
+async def test_data_that_postgresql_refuses_parks_its_own_event_only(engine: AsyncEngine) -> None:
+    """A NUL passes JSON and pydantic, but no text of PostgreSQL can hold it."""
+    nul = by_gp(GP_MAILBOX, reference="LB-NULL-NULL-NULL", person=a_person(family_name="Van\x00tongeren"))
+    events = [an_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(7)]
+    events.insert(3, an_event(CaseAssigned, nul, id="nul"))
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.hears(*events)
+    assert len(await rows(engine, FEEDBACK)) == 7
+    [parked] = await rows(engine, PARKED)
+    assert parked.message_group == "LB-NULL-NULL-NULL"
+    assert parked.reason.startswith("sqlstate")
+
+
+async def test_a_nul_in_a_key_reference_or_correlation_id_is_parked_too(engine: AsyncEngine) -> None:
+    """Nothing that a record holds may stop its partition."""
+    [nul_key] = as_records([an_event(CaseAssigned, by_gp(GP_MAILBOX), id="key")])
+    poor = by_gp(GP_MAILBOX, reference="LB-\x00", correlation_id="c\x00")
+    records = [dataclasses.replace(nul_key, key=b"a\x00b"), *as_records([an_event(CaseAssigned, poor, id="poor")])]
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await notifier.receiver.receive([*records, *as_records(a_life(by_gp(GP_MAILBOX), "fine"))])
+    assert len(await rows(engine, PARKED)) == 2
+    assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
+
+
+async def test_a_database_that_is_away_parks_nothing(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+
+        async def away(records: Sequence[KafkaRecord]) -> None:
+            raise ConnectionRefusedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(notifier.receiver, "_apply", away)
+            with pytest.raises(ConnectionRefusedError):
+                await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+        await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+    assert len(await rows(engine, FEEDBACK)) == 2
+    assert await rows(engine, PARKED) == []
+
+
+async def test_a_passing_fault_while_composing_parks_nothing(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> list[Feedback]:
+        raise ConnectionRefusedError
+
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        with monkeypatch.context() as patched:
+            patched.setattr(decisions, "compose_for", away)
+            with pytest.raises(ConnectionRefusedError):
+                await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+    assert await rows(engine, PARKED) == []

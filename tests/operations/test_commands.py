@@ -1,0 +1,315 @@
+"""The commands as people type them: what they say, how they refuse, and their exit codes."""
+
+import asyncio
+import getpass
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner, Result
+
+from infra.cli.main import app
+from infra.cli.terminal import CommandError, console
+from infra.database.migrations import migrate
+from infra.operations import dead_letters
+from infra.operations.replay import ReplayTarget, replay_schema
+from services.router.consumer import Batches
+from services.runtime import database as databases
+from tests.conftest import execute
+from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
+from tests.router.conftest import emptied
+from tests.router.records import NOW, a_record
+
+GOOD = a_record(received(GP, a_referral()))
+
+
+@pytest.fixture
+def parked(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A record that no decision can be made on, and one that waits behind it; the name of the first."""
+    monkeypatch.setenv("LIGHTBULB_DATABASE", database)
+    migrate(database)
+    return f"router:{asyncio.run(_park(database))}"
+
+
+async def _park(url: str) -> int:
+    engine = databases.connect(url)
+    await emptied(engine, "router", "notifier")
+    await Batches(engine, DIRECTORY, clock=lambda: NOW).receive(
+        [a_record(cancelled(GP)), a_record(updated(GP, a_form()))]
+    )
+    async with engine.connect() as connection:
+        first = await connection.scalar(text("select min(id) from router.dead_letter"))
+    await engine.dispose()
+    return int(first or 0)
+
+
+def lightbulb(*words: str) -> Result:
+    return run("quarantine", *words)
+
+
+def run(*words: str) -> Result:
+    console.width = 200
+    return CliRunner().invoke(app, words)
+
+
+def test_list_show_dry_run_and_discard(parked: str) -> None:
+    listed = json.loads(lightbulb("list", "--json", "--group", GP).stdout)
+    assert [(row["id"] == parked, row["state"]) for row in listed] == [(True, "open"), (False, "waiting")]
+    assert "decision: UnknownReferral" in lightbulb("list").stdout
+    assert json.loads(lightbulb("show", parked).stdout)["value"]["reference"] == GP
+
+    dry = json.loads(lightbulb("resubmit", "--all", "--reason", "decision", "--dry-run", "--json").stdout)
+    assert [(one["id"] == parked, one["will"]) for one in dry["planned"]] == [(True, "resubmit"), (False, "follows")]
+    assert "Nothing was touched" in lightbulb("discard", parked, "--who", "A", "--why", "b", "--dry-run").stdout
+    assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["open", "waiting"]
+
+    assert lightbulb("discard", parked, "--who", "A", "--why", "b").exit_code == 0
+    assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["waiting"]
+
+
+def test_resubmit_with_an_edit_says_that_nobody_took_it_yet(parked: str, tmp_path: Path) -> None:
+    (tmp_path / "edit.json").write_bytes(GOOD.value)
+    header = ("--header", "ce_type=uk.lightbulb.referral.received.v1")
+    told = lightbulb(
+        "resubmit", parked, "--edit", str(tmp_path / "edit.json"), *header, "--who", "A", "--why", "b", "--wait", "0"
+    )
+    assert told.exit_code == 0
+    assert "no service has tried it yet" in told.output
+    assert "resubmitting" in told.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("resubmit",),
+        ("resubmit", "router:1", "--all"),
+        ("resubmit", "router:1", "--reason", "x"),
+        ("resubmit", "router:1", "--edit", "README.md"),
+        ("resubmit", "router:1", "--header", "ce_type"),
+        ("discard", "router:1"),
+        ("discard", "router:1", "--who", " ", "--why", " "),
+        ("show", "router:1", "--personal"),
+        ("show", "router:1", "--personal", "--who", "A"),
+        ("list", "--service", "intake"),
+        ("list", "--since", "yesterday"),
+        ("list", "--since", ""),
+        ("list", "--since", "2026-13-01"),
+        ("list", "--until", "0001-01-01T00:00+23:00"),
+        ("list", "--since", "2026-11-23", "--until", "2026-11-23"),
+        ("resubmit", "--all", "--since", "2026-11-23", "--until", "2026-11-22"),
+    ],
+)
+def test_wrong_usage_exits_with_2(words: tuple[str, ...]) -> None:
+    assert lightbulb(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["router:0", f"router:{10**20}", "intake:1", "17"])
+@pytest.mark.parametrize("command", [("show",), ("resubmit",), ("discard", "--who", "A", "--why", "b")])
+def test_an_id_that_names_nothing_is_refused_in_a_sentence(parked: str, command: tuple[str, ...], name: str) -> None:
+    told = lightbulb(*command, name)
+    assert isinstance(told.exception, CommandError)
+    assert f"{name} is" in str(told.exception)
+    assert "lightbulb quarantine list" in str(told.exception)
+
+
+def test_one_unknown_id_among_others_leaves_all_untouched(parked: str) -> None:
+    assert isinstance(lightbulb("resubmit", parked, "router:0").exception, CommandError)
+    assert states() == ["open", "waiting"]
+
+
+def test_a_user_without_a_name_is_asked_for_one(parked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert lightbulb("resubmit", parked, "--wait", "0").exit_code == 2
+    assert lightbulb("resubmit", parked, "--wait", "0", "--who", "A. Operator").exit_code == 0
+
+
+def states() -> list[str]:
+    return [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)]
+
+
+@pytest.mark.parametrize("words", [("list",), ("resubmit", "--all"), ("discard", "--all", "--who", "A", "--why", "b")])
+def test_where_nothing_is_found_that_is_said_and_the_exit_code_is_0(parked: str, words: tuple[str, ...]) -> None:
+    told = lightbulb(*words, "--reason", "no such reason")
+    assert (told.exit_code, "No matching dead letters" in told.stdout) == (0, True)
+    told = lightbulb(*words, "--reason", "no such reason", "--json")
+    assert json.loads(told.stdout) in ([], {"dry_run": False, "planned": [], "now": []})
+
+
+def test_a_dry_run_of_an_edit_keeps_nothing(parked: str, tmp_path: Path, database: str) -> None:
+    (tmp_path / "edit.json").write_bytes(GOOD.value)
+    edit = ("--edit", str(tmp_path / "edit.json"), "--header", "ce_type=uk.lightbulb.referral.received.v1")
+    before = dump(database)
+    told = lightbulb("resubmit", parked, *edit, "--who", "A", "--why", "b", "--dry-run", "--json")
+
+    assert [one["will"] for one in json.loads(told.stdout)["planned"]] == ["resubmit", "follows"]
+    assert dump(database) == before
+
+
+def dump(url: str) -> list[Any]:
+    """Everything that a command about quarantine may write."""
+    tables = ("dead_letter", "dead_letter_edit", "operator_action")
+    queries = [f"select * from {schema}.{table}" for schema in ("router", "notifier") for table in tables]
+
+    async def everything() -> list[Any]:
+        engine = databases.connect(url)
+        async with engine.connect() as tx:
+            found = [tuple(row) for query in queries for row in await tx.execute(text(query))]
+        await engine.dispose()
+        return found
+
+    return asyncio.run(everything())
+
+
+# ---- servers that are away ------------------------------------------------------------------------------------------
+
+ASKING = [
+    ("quarantine", "list"),
+    ("quarantine", "show", "router:1"),
+    ("quarantine", "resubmit", "--all"),
+    ("quarantine", "discard", "--all", "--who", "A", "--why", "b"),
+    ("replay", "router"),
+    ("replay", "notifier"),
+    ("republish", "--hub", "blaby", "--since", "2026-01-01"),
+    ("trace", "LB-0000-0000-0000"),
+]
+
+
+@pytest.mark.parametrize("words", ASKING, ids=" ".join)
+def test_a_database_that_is_away_is_said_with_what_to_do(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTBULB_DATABASE", "postgresql+asyncpg://nobody:none@127.0.0.1:1/none")
+    told = run(*words)
+    assert isinstance(told.exception, CommandError)
+    assert "The database does not answer (ConnectionRefusedError). Start it" in str(told.exception)
+
+
+def test_a_database_without_our_tables_asks_for_a_migration(
+    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTBULB_DATABASE", new_database())
+    for words in ASKING:
+        told = run(*words)
+        assert isinstance(told.exception, CommandError)
+        assert "run `lightbulb migrate`" in str(told.exception)
+
+
+def test_an_address_that_is_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTBULB_DATABASE", "mysql://nowhere")
+    assert "LIGHTBULB_DATABASE: postgresql+asyncpg://" in str(lightbulb("list").exception)
+
+
+def test_while_kafka_is_away_everything_but_the_publishing_is_done(
+    parked: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands need the database alone; what they ask for waits there until a service can do it."""
+    monkeypatch.setenv("LIGHTBULB_KAFKA", "127.0.0.1:1")
+    asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
+    assert lightbulb("resubmit", parked, "--wait", "0").exit_code == 0
+    assert states() == ["resubmitting", "waiting"]
+    assert json.loads(run("republish", "--hub", "blaby", "--since", "2026-01-01", "--json").stdout)["events"] == 1
+    assert [run("replay", service).exit_code for service in ("router", "notifier")] == [0, 0]
+
+
+@pytest.mark.parametrize("fault", [ConnectionResetError(), TimeoutError()])
+def test_a_database_that_goes_away_in_the_middle_leaves_nothing_half_done(
+    parked: str, database: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """The rows are marked already when the record of who did it fails."""
+
+    async def failing(*_: Any) -> None:
+        raise fault
+
+    before = dump(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(dead_letters, "record_action", failing)
+        told = [lightbulb("resubmit", "--all"), lightbulb("discard", "--all", "--who", "A", "--why", "b")]
+
+    assert all(isinstance(one.exception, CommandError) for one in told)
+    assert dump(database) == before
+
+
+# ---- replays that stand in each other's way -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ["router", "notifier"])
+def test_a_second_replay_at_once_is_refused_and_the_first_is_not_disturbed(
+    parked: str, database: str, service: str
+) -> None:
+    async def while_one_runs() -> Any:
+        place = ReplayTarget(database, service, f"replay_{service}", ("input",))
+        async with replay_schema(place) as (source, _):
+            told = await asyncio.to_thread(run, "replay", service)
+            async with source.connect() as tx:
+                assert await tx.scalar(text(f"select count(*) from replay_{service}.input")) == 0
+            return told.exception
+
+    refused = asyncio.run(while_one_runs())
+    assert f"Another replay of the {service} is running" in str(refused)
+    assert run("replay", service).exit_code == 0
+
+
+def test_what_a_replay_was_told_to_keep_is_replaced_only_where_that_is_asked_for(parked: str, database: str) -> None:
+    assert run("replay", "router", "--keep").exit_code == 0
+    refused = run("replay", "router")
+    assert isinstance(refused.exception, CommandError)
+    assert "The schema replay_router stands" in str(refused.exception)
+    assert "--replace" in str(refused.exception)
+    assert run("replay", "router", "--replace").exit_code == 0
+    assert run("replay", "router").exit_code == 0
+
+
+def test_what_a_killed_replay_left_is_no_hindrance(parked: str, database: str) -> None:
+    execute(database, "create schema replay_router")
+    assert run("replay", "router").exit_code == 0
+
+
+def test_replay_says_how_fast_and_whether_it_is_equal_and_exits_with_1_where_it_is_not(
+    parked: str, database: str
+) -> None:
+    asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
+    told = run("replay", "router")
+    assert (told.exit_code, "1 inputs replayed" in told.stdout, "Equal." in told.stdout) == (0, True, True)
+
+    execute(database, "update router.person set provisional = true")
+    told = run("replay", "router", "--json")
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["differing"] == [[KEY, ["person"]]]
+
+
+def test_republish_of_nothing_says_so_and_does_nothing(parked: str, database: str) -> None:
+    told = run("republish", "--hub", "blaby", "--since", "2126-01-01")
+    assert (told.exit_code, "Nothing was told to blaby since 2126-01-01 00:00 (UTC)" in told.stdout) == (0, True)
+    assert not [row for row in dump(database) if "republish" in row]
+
+
+def test_republish_says_what_would_go_again_and_then_does_it(parked: str, database: str) -> None:
+    asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
+    words = ("republish", "--hub", "blaby", "--since", "2026-01-01")
+    assert "1 events about 1 persons would go to hub.blaby.case again" in run(*words, "--dry-run").stdout
+    assert json.loads(run(*words, "--json").stdout)["events"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--hub", "nowhere", "--since", "2026-01-01"),
+        ("--hub", "blaby", "--since", "then"),
+        ("--hub", "blaby", "--since", ""),
+        ("--hub", "blaby"),
+    ],
+)
+def test_republish_refuses_a_hub_or_a_time_that_is_none(words: tuple[str, ...]) -> None:
+    assert run("republish", *words).exit_code == 2
+
+
+async def _on(url: str, do: Any, records: Any) -> None:
+    engine = databases.connect(url)
+    await do(Batches(engine, DIRECTORY, clock=lambda: NOW), records)
+    await engine.dispose()

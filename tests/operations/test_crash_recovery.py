@@ -1,0 +1,173 @@
+"""Killed in the middle of putting back, of asking for it, and of publishing again: the same once more ends it, nothing lost or twice."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations import corrections, queries, republish
+from infra.operations.audit_log import Operator
+from infra.operations.queries import Filters
+from schemas.model import Reference
+from services.runtime.settings import CHECKOUT
+from tests.operations.test_dead_letters import a_router, parked, resubmit, rows
+from tests.operations.test_republish import SINCE
+from tests.router.builders import GP, a_form, a_referral, cancelled, received, updated
+from tests.router.records import a_record, broken
+from tests.router.test_consumer import events, keys
+
+BY = Operator("A. Operator", "because")
+
+NURSERY = """
+import asyncio, json, os, signal, sys, textwrap
+from datetime import UTC, datetime
+from infra.operations import corrections, queries, dead_letters as acting, republish
+from infra.operations.queries import Filters
+from infra.operations.audit_log import Operator
+from services.messaging import resubmit
+from services.runtime import database
+from services.router.consumer import Batches
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.router.builders import DIRECTORY
+from tests.router.records import NOW
+
+def killed_after(module, name, time=1):
+    before, calls = getattr(module, name), []
+    async def killing(*given, **named):
+        found = await before(*given, **named)
+        calls.append(name)
+        if len(calls) == time:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    setattr(module, name, killing)
+
+async def do(url, body):
+    engine, by = database.connect(url), Operator("A. Operator", "because")
+    here = dict(globals())
+    exec("async def do_it(engine, by):" + textwrap.indent(body, "    "), here)
+    await here["do_it"](engine, by)
+
+for line in sys.stdin:
+    if not (child := os.fork()):
+        asyncio.run(do(*json.loads(line)))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Has imported everything, and lets a child do each piece of work that it is given: to start a process for each would take long."""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture
+def killed(nursery: subprocess.Popen[str], engine: AsyncEngine) -> Callable[[str], Awaitable[None]]:
+    """A process that does this is killed on the way."""
+
+    def answered(body: str) -> str:
+        assert nursery.stdin
+        assert nursery.stdout
+        nursery.stdin.write(json.dumps([engine.url.render_as_string(hide_password=False), body]) + "\n")
+        nursery.stdin.flush()
+        return nursery.stdout.readline()
+
+    async def do(body: str) -> None:
+        assert int(await asyncio.to_thread(answered, body)) == -signal.SIGKILL
+
+    return do
+
+
+Killed = Callable[[str], Awaitable[None]]
+
+
+async def asked_for(engine: AsyncEngine) -> None:
+    """Two persons: of each a record that was corrected, and two that wait behind it; all asked for."""
+    for number, key in enumerate(keys(2)):
+        reference = Reference(f"LB-0000-0000-000{number}")
+        good = a_record(received(reference, a_referral()), id=f"first-{number}", key=key)
+        value = f'{{"reference": "{reference}", "version": "one"}}'.encode()
+        later = [a_record(updated(reference, a_form()), key=key), a_record(cancelled(reference, version=3), key=key)]
+        head, *_ = await parked(engine, broken(good, value), *later, message_group=reference)
+        await resubmit(engine, [await corrections.edit(engine, head, good.value, {}, BY)])
+
+
+async def is_done_once(engine: AsyncEngine) -> None:
+    assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
+    for key in keys(2):
+        assert await events(engine, key) == ["opened", "assigned", "updated", "cancelled"]
+    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(4,)]
+    assert await rows(engine, "select count(*) from router.outbox where target = 'case.event'") == [(8,)]
+
+
+@pytest.mark.parametrize(
+    ("place", "time"), [("take", 1), ("take", 3), ("resolve", 1), ("resolve", 2), ("resubmit_ready", 1)], ids=str
+)
+async def test_of_putting_back(engine: AsyncEngine, killed: Killed, place: str, time: int) -> None:
+    """Before anything is applied, when all is applied but not committed, and at the end of it; in the first, second, third round."""
+    await asked_for(engine)
+    await killed(f"""
+killed_after(resubmit, {place!r}, {time})
+await Batches(engine, DIRECTORY, clock=lambda: NOW).release()
+""")
+    await a_router(engine).release()
+
+    await is_done_once(engine)
+
+
+@pytest.mark.parametrize(
+    "place", ["corrections, '_keep'", "corrections, 'edit'", "acting, 'record_action'", "acting, 'act'"]
+)
+async def test_of_asking_for_it(engine: AsyncEngine, killed: Killed, place: str) -> None:
+    """Before the edit is committed, after it, before the row is committed as asked for, after it."""
+    good = a_record(received(GP, a_referral()), id="first")
+    await parked(engine, broken(good, b'{"reference": "LB-GP00-0000-0001"}'), a_record(updated(GP, a_form())))
+    await killed(f"""
+killed_after({place})
+[head, *_] = await queries.find(engine, Filters())
+row = await corrections.edit(engine, head, {good.value!r}, {{}}, by)
+await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
+""")
+    [head, *_] = await queries.find(engine, Filters())
+    if head.state == "open":
+        await resubmit(engine, [await corrections.edit(engine, head, good.value, {}, BY)])
+    await a_router(engine).release()
+
+    assert await events(engine) == ["opened", "assigned", "updated"]
+    assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
+    assert await rows(engine, "select value from router.input where id = 'first'") == [(good.value,)]
+
+
+async def test_of_publishing_again(engine: AsyncEngine, killed: Killed) -> None:
+    """It is known who asked for it; once more publishes repeats only."""
+    people = keys(3)
+    await a_router(engine).receive(
+        [a_record(received(Reference(f"LB-{key}"), a_referral()), key=key) for key in people]
+    )
+    await killed("""
+republish.KEYS = 1
+killed_after(republish, "_copy", 2)
+await republish.run(engine, "blaby", datetime(2026, 1, 1, tzinfo=UTC), by)
+""")
+    assert [key for key, _ in await copies(engine)] == [people[0]]
+    assert await rows(engine, "select action, operator from router.operator_action") == [("republish", "A. Operator")]
+    await republish.run(engine, "blaby", SINCE, BY)
+
+    assert [key for key, _ in await copies(engine)] == [people[0], *people]
+
+
+async def copies(engine: AsyncEngine) -> list[tuple[Any, ...]]:
+    return await rows(
+        engine, "select person_key, republished_from from router.outbox where republished_from is not null order by id"
+    )

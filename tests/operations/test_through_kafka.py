@@ -1,0 +1,220 @@
+"""`lightbulb quarantine resubmit` and `lightbulb republish` on running parts: two routers, Kafka, PostgreSQL, a hub that listens."""
+
+import asyncio
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.model import Reference
+from schemas.topics import CASE_EVENT, declared, hub_case
+from services.messaging import broker
+from services.router.app import GROUP
+from tests.operations.test_commands import run
+from tests.operations.test_dead_letters import rows
+from tests.router.builders import AT_CHARNWOOD, AT_MELTON, DIRECTORY, a_form, a_referral, cancelled, received, updated
+from tests.router.records import a_record, broken
+from tests.router.test_app import a_process, publish, until
+
+
+@pytest.fixture
+async def bootstrap(request: pytest.FixtureRequest) -> str:
+    address = os.environ.get("LIGHTBULB_KAFKA") or str(request.getfixturevalue("kafka"))
+    topics = declared([hub.id for hub in DIRECTORY.hubs])
+    await broker.create_topics(address, topics, replication=1)
+    await _pass_over_what_others_left(
+        address, [TopicPartition(one.name, n) for one in topics for n in range(one.partitions)]
+    )
+    return address
+
+
+async def _pass_over_what_others_left(bootstrap: str, partitions: Sequence[TopicPartition]) -> None:
+    """All tests of a run share Kafka, and the router's group is one: it goes on behind what is there now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=GROUP, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        await consumer.commit(await consumer.end_offsets(partitions))
+    finally:
+        await consumer.stop()
+
+
+@pytest.fixture
+def environment(
+    bootstrap: str, migrated: str, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    monkeypatch.setenv("LIGHTBULB_DATABASE", migrated)
+    (tmp_path / "secret").write_bytes(os.urandom(32))
+    return {
+        "LIGHTBULB_DATABASE": migrated,
+        "LIGHTBULB_KAFKA": bootstrap,
+        "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+    }
+
+
+@asynccontextmanager
+async def two_routers(environment: dict[str, str]) -> AsyncIterator[None]:
+    async with a_process(environment), a_process(environment):
+        yield
+
+
+async def lightbulb(*words: str) -> dict[str, Any]:
+    """What a command says as JSON; it must end with 0."""
+    told = await asyncio.to_thread(run, *words, "--json")
+    assert told.exit_code == 0, told.output
+    found: dict[str, Any] = json.loads(told.stdout)
+    return found
+
+
+async def heard(bootstrap: str, topic: str, keys: Sequence[str]) -> list[Any]:
+    """What is on a topic now about these person keys, in the order of each."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(12 if topic == CASE_EVENT else 3)]
+        consumer.assign(partitions)  # no seek: a reset to the end that is under way may come after it
+        ends = await consumer.end_offsets(partitions)
+        found: list[Any] = []
+        while any([await consumer.position(one) < ends[one] for one in partitions]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += [record for record in records if record.key.decode() in keys]
+        return found
+    finally:
+        await consumer.stop()
+
+
+def ids(records: Sequence[Any], key: str) -> list[str]:
+    return [dict(record.headers)["ce_id"].decode() for record in records if record.key.decode() == key]
+
+
+async def told(engine: AsyncEngine, hub: str, key: str) -> list[str]:
+    """The ids of what the router told a hub about somebody, in order: each once, whatever was published again."""
+    found = await rows(
+        engine,
+        f"""select headers from router.outbox
+            where target = '{hub_case(hub)}' and person_key = '{key}' and republished_from is null order by id""",
+    )
+    return [json.loads(headers)["ce_id"] for (headers,) in found]
+
+
+async def all_is_published(engine: AsyncEngine) -> None:
+    await until(engine, "select count(*) from router.outbox where published_at is null", 0)
+
+
+async def test_a_poison_record_is_corrected_and_what_waited_follows_in_order_and_the_hub_hears_it_once(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    key, other = uuid.uuid4().hex, uuid.uuid4().hex
+    poor, fine = Reference(f"LB-{key[:8]}-A"), Reference(f"LB-{key[:8]}-B")
+    good = a_record(received(poor, a_referral()), id=f"{key}-1", key=key)
+    poison = broken(good, good.value.replace(b'"version":1', b'"version":"one"'))
+    sent = [
+        poison,
+        a_record(updated(poor, a_referral(needs=a_form().needs)), id=f"{key}-2", key=key),
+        a_record(received(fine, a_form()), id=f"{key}-3", key=key),
+        a_record(received(Reference(f"LB-{other[:8]}"), a_referral()), id=f"{other}-1", key=other),
+        a_record(cancelled(poor, version=3), id=f"{key}-4", key=key),
+    ]
+    (tmp_path / "edit.json").write_bytes(good.value)
+    async with two_routers(environment):
+        await publish(bootstrap, sent)
+        await until(engine, "select count(*) from router.dead_letter", 3)
+        await until(engine, "select count(*) from router.referral", 2)
+        listed = json.loads((await asyncio.to_thread(run, "quarantine", "list", "--json")).stdout)
+        assert [row["state"] for row in listed] == ["open", "waiting", "waiting"]
+
+        edit = ("--edit", str(tmp_path / "edit.json"), "--who", "A. Operator", "--why", "a version in words")
+        came = await lightbulb("quarantine", "resubmit", listed[0]["id"], *edit, "--wait", "60")
+        assert [row["state"] for row in came["now"]] == ["applied"]
+        await until(engine, "select count(*) from router.dead_letter where resolved_at is null", 0)
+        last = a_record(received(Reference(f"LB-{key[:8]}-C"), a_form()), id=f"{key}-5", key=key)
+        await publish(bootstrap, [*sent, last])  # as a group reads again that had not committed
+        again = await lightbulb("quarantine", "resubmit", listed[0]["id"])
+        assert [one["because"] for one in again["planned"]] == ["applied already"]
+        await until(engine, "select count(*) from router.referral", 4)
+        await all_is_published(engine)
+
+    applied = await rows(engine, f"select id from router.input where person_key = '{key}' order by position")
+    assert [name for (name,) in applied] == [f"{key}-{number}" for number in (3, 1, 2, 4, 5)]
+    records = await heard(bootstrap, hub_case("blaby"), [key, other])
+    for person in (key, other):
+        once = await told(engine, "blaby", person)
+        assert len(set(once)) == len(once)
+        assert list(dict.fromkeys(ids(records, person))) == once
+    versions = [json.loads(r.value)["hub_version"] for r in records if r.key.decode() == key]
+    assert list(dict.fromkeys(versions)) == list(range(1, max(versions) + 1))
+
+
+async def test_a_hub_whose_records_are_gone_gets_them_again_and_nobody_else_gets_anything(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine
+) -> None:
+    here, there = [uuid.uuid4().hex for _ in range(3)], uuid.uuid4().hex
+    first = [a_record(received(_reference(key), a_referral(postcode=AT_MELTON)), key=key) for key in here]
+    second = [
+        a_record(updated(_reference(key), a_referral(postcode=AT_MELTON, needs=a_form().needs)), key=key)
+        for key in here
+    ]
+    async with two_routers(environment):
+        await publish(bootstrap, first)
+        await publish(
+            bootstrap, [*second, a_record(received(_reference(there), a_referral(postcode=AT_CHARNWOOD)), key=there)]
+        )
+        await until(engine, "select count(*) from router.input", 7)
+        await all_is_published(engine)
+        before = {key: await told(engine, "melton", key) for key in here}
+        await _retention_passes(bootstrap, hub_case("melton"))
+        assert await heard(bootstrap, hub_case("melton"), here) == []
+        elsewhere = {topic: await _ends(bootstrap, topic) for topic in (hub_case("charnwood"), CASE_EVENT)}
+
+        asked = ("republish", "--hub", "melton", "--since", "2026-01-01")
+        assert (await lightbulb(*asked, "--dry-run"))["events"] == sum(map(len, before.values()))
+        assert await heard(bootstrap, hub_case("melton"), here) == []
+        await lightbulb(*asked, "--who", "A. Operator", "--why", "melton was away for two months")
+        await all_is_published(engine)
+        again = await heard(bootstrap, hub_case("melton"), here)
+        assert {key: list(dict.fromkeys(ids(again, key))) for key in here} == before
+        assert all(len(found) == 2 for found in before.values())
+        assert {topic: await _ends(bootstrap, topic) for topic in elsewhere} == elsewhere
+
+        await publish(bootstrap, [a_record(cancelled(_reference(here[0]), version=3), key=here[0])])
+        await until(engine, "select count(*) from router.input", 8)
+        await all_is_published(engine)
+    after = list(dict.fromkeys(ids(await heard(bootstrap, hub_case("melton"), here), here[0])))
+    assert after[:2] == before[here[0]]
+    assert len(after) == 3
+
+
+def _reference(key: str) -> Reference:
+    return Reference(f"LB-{key[:12]}")
+
+
+async def _ends(bootstrap: str, topic: str) -> list[int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(12 if topic == CASE_EVENT else 3)]
+        found = await consumer.end_offsets(partitions)
+        return [found[one] for one in partitions]
+    finally:
+        await consumer.stop()
+
+
+async def _retention_passes(bootstrap: str, topic: str) -> None:
+    """Kafka deletes what is older than the topic keeps; here at once."""
+    ends = await _ends(bootstrap, topic)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(topic, number): RecordsToDelete(before_offset=end) for number, end in enumerate(ends)}
+        )
+    finally:
+        await admin.close()

@@ -1,0 +1,283 @@
+"""Batches on real PostgreSQL: applied once, numbered without gap, and what is poisoned is parked while the rest goes on."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import Accept
+from schemas.model import Reference
+from schemas.referral import HousingNeed, Referral, RiskFlag, VerificationStatus
+from services.messaging.cloudevents import KafkaRecord
+from services.router.consumer import Batches
+from tests.router.builders import (
+    DIRECTORY,
+    GP,
+    KEY,
+    WARD,
+    a_bradgate_referral,
+    a_form,
+    a_person,
+    a_referral,
+    a_ward_referral,
+    cancelled,
+    received,
+    updated,
+)
+from tests.router.records import NOW, a_command, a_record, broken
+
+PARKED_COUNT = "select count(*) from router.dead_letter"
+
+
+async def apply(engine: AsyncEngine, *records: KafkaRecord) -> None:
+    await Batches(engine, DIRECTORY, clock=lambda: NOW).receive(records)
+
+
+async def rows(engine: AsyncEngine, query: str, **given: Any) -> list[tuple[Any, ...]]:
+    async with engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(text(query), given)]
+
+
+async def events(engine: AsyncEngine, key: str = KEY) -> list[str]:
+    found = await rows(engine, "select type from router.case_event where person_key = :key order by sequence", key=key)
+    return [kind.split(".")[3] for (kind,) in found]
+
+
+async def case_id(engine: AsyncEngine, key: str = KEY) -> str:
+    return str((await rows(engine, 'select case_id from router."case" where person_key = :key', key=key))[0][0])
+
+
+def keys(count: int) -> Sequence[str]:
+    return [f"{number:032x}" for number in range(1, count + 1)]
+
+
+def reference(number: int) -> Reference:
+    return Reference(f"LB-0000-0000-{number:04}")
+
+
+async def test_a_referral_becomes_a_case_and_its_hub_hears_of_it(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+
+    assert await rows(engine, 'select status, home_hub, holder, district from router."case"') == [
+        ("requested", "blaby", "blaby", "E07000129")
+    ]
+    assert await rows(engine, "select target from router.outbox order by id") == [
+        ("case.event",),
+        ("case.event",),
+        ("hub.blaby.case",),
+    ]
+
+
+async def test_a_command_is_applied_to_what_was_stored(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    await apply(engine, a_command("blaby", Accept, await case_id(engine)))
+
+    assert await rows(engine, "select status from router.referral") == [("accepted",)]
+    assert await events(engine) == ["opened", "assigned", "accepted"]
+
+
+async def test_a_stay_at_the_restricted_unit_that_nobody_can_place_at_home_is_worked_on(engine: AsyncEngine) -> None:
+    """Its case has no home hub, not even triage. `make chaos` found that such a case could be kept and not be read again."""
+    failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
+    await apply(engine, a_record(received(WARD, a_bradgate_referral(person=failed))))
+    await apply(engine, a_command("hospital-housing-bradgate", Accept, await case_id(engine)))
+
+    assert await rows(engine, 'select home_hub, holder, status from router."case"') == [
+        (None, "hospital-housing-bradgate", "accepted")
+    ]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+
+
+async def test_a_duplicate_is_dropped_and_takes_no_number(engine: AsyncEngine) -> None:
+    record = a_record(received(GP, a_referral()))
+    await apply(engine, record, record)
+    await apply(engine, record)
+    await apply(engine, a_record(received(WARD, a_ward_referral())))
+
+    sequences = await rows(engine, "select sequence from router.case_event order by sequence")
+    assert [number for (number,) in sequences] == [1, 2, 3, 4]
+    assert await rows(engine, "select last_sequence from router.person_key") == [(4,)]
+
+
+async def test_the_same_batch_twice_changes_nothing(engine: AsyncEngine) -> None:
+    batch = [
+        a_record(received(reference(number), a_referral()), key=key) for number, key in enumerate(keys(20), start=1)
+    ]
+    await apply(engine, *batch)
+    before = await rows(engine, "select person_key, sequence, id from router.case_event order by 1, 2")
+    await apply(engine, *batch)
+
+    assert await rows(engine, "select person_key, sequence, id from router.case_event order by 1, 2") == before
+
+
+async def test_the_same_command_id_from_two_hubs_is_two_commands(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())), a_record(received(WARD, a_ward_referral())))
+    case = await case_id(engine)
+    await apply(engine, a_command("blaby", Accept, case, id="7"), a_command("hospital-housing", Accept, case, id="7"))
+
+    assert await events(engine) == ["opened", "assigned", "joined", "assigned", "accepted"]
+    assert len(await rows(engine, "select 1 from router.outbox where headers like '%command-refused%'")) == 1
+
+
+async def test_a_refused_command_takes_no_number_and_goes_to_its_hub_only(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    await apply(engine, a_command("charnwood", Accept, await case_id(engine)))
+
+    refused = await rows(engine, "select target, headers from router.outbox where headers like '%command-refused%'")
+    assert [target for target, _ in refused] == ["hub.charnwood.case"]
+    assert "ce_sequence" not in refused[0][1]
+    assert await rows(engine, "select last_sequence from router.person_key") == [(2,)]
+
+
+async def test_two_routers_over_the_same_keys_apply_everything_once(engine: AsyncEngine) -> None:
+    people = keys(30)
+    first = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
+    second = [a_record(received(reference(n + 100), a_form()), key=key) for n, key in enumerate(people)]
+    batches = [first + second, list(reversed(second)) + first, second, first]
+    await asyncio.gather(*(apply(engine, *batch) for batch in batches))
+
+    assert await rows(engine, "select count(*), count(distinct person_key) from router.referral") == [(60, 30)]
+    assert await rows(engine, 'select count(*) from router."case"') == [(30,)]
+    gaps = await rows(
+        engine,
+        """select person_key from router.case_event join router.person_key using (person_key)
+           group by person_key, last_sequence
+           having count(*) <> max(sequence) or min(sequence) <> 1 or last_sequence <> max(sequence)""",
+    )
+    assert gaps == []
+
+
+async def test_a_record_that_is_no_event_is_parked_and_the_rest_goes_on(engine: AsyncEngine) -> None:
+    good, other = keys(2)
+    await apply(
+        engine,
+        a_record(received(reference(1), a_referral()), key=good),
+        broken(a_record(received(reference(2), a_referral()), key=other), b"\xff no json"),
+        a_record(received(reference(3), a_form()), key=good),
+    )
+
+    assert await events(engine, good) == ["opened", "assigned", "joined", "assigned"]
+    assert await rows(engine, "select person_key, waiting from router.dead_letter") == [(other, False)]
+
+
+async def test_later_messages_of_a_parked_referral_wait_and_the_persons_other_referrals_go_on(
+    engine: AsyncEngine,
+) -> None:
+    poisoned = broken(a_record(received(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001", "version": "one"}')
+    await apply(engine, poisoned, a_record(updated(GP, a_referral())), a_record(received(WARD, a_ward_referral())))
+    await apply(engine, a_record(updated(GP, a_referral(), version=3)))
+
+    assert await rows(engine, "select reference from router.referral") == [(WARD,)]
+    parked = await rows(engine, 'select message_group, waiting from router.dead_letter order by "offset"')
+    assert parked == [(GP, False), (GP, True), (GP, True)]
+    assert await rows(engine, "select count(*) from router.input") == [(1,)]
+
+
+async def test_what_came_before_a_poisoned_record_does_not_wait_for_it(engine: AsyncEngine) -> None:
+    first, last = a_record(received(GP, a_referral())), a_record(updated(GP, a_referral(), version=3))
+    await apply(engine, first, broken(a_record(updated(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}'), last)
+
+    assert await rows(engine, "select reference, version from router.referral") == [(GP, 1)]
+    parked = await rows(engine, "select waiting from router.dead_letter order by id")
+    assert parked == [(False,), (True,)]
+
+
+async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEngine) -> None:
+    people = keys(8)
+    batch = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
+    huge = [a_record(received(Reference(f"LB-HUGE-{n}"), a_huge_referral()), key=people[3]) for n in (1, 2)]
+    await apply(engine, *batch, *huge, a_record(updated(Reference("LB-HUGE-2"), a_referral()), key=people[3]))
+
+    assert await rows(engine, "select count(*) from router.referral") == [(9,)]
+    parked = await rows(engine, 'select message_group, reason, waiting from router.dead_letter order by "offset"')
+    assert parked[0] == ("LB-HUGE-2", "TooLarge", False)
+    assert [(message_group, waiting) for message_group, _, waiting in parked[1:]] == [("LB-HUGE-2", True)]
+
+
+def a_huge_referral() -> Referral:
+    """As large as the catalogue allows: one fits on a topic, two on one case do not."""
+    services = [offer.service for offer in DIRECTORY.services]
+    return a_referral(
+        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
+        risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(30)),
+    )
+
+
+async def test_a_value_with_nul_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral(person=a_person(family_name="Nul\x00l")))))
+
+    parked = await rows(engine, "select message_group, reason from router.dead_letter")
+    assert parked == [(GP, "value: holds NUL, which the database cannot keep")]
+
+
+async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(cancelled(GP)))
+
+    assert await rows(engine, "select message_group, reason from router.dead_letter") == [
+        (GP, "decision: UnknownReferral")
+    ]
+    assert await rows(engine, "select count(*) from router.input") == [(0,)]
+
+
+async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engine: AsyncEngine) -> None:
+    await apply(
+        engine,
+        a_record(cancelled(GP)),
+        a_record(updated(GP, a_referral(), version=3)),
+        a_record(received(WARD, a_form())),
+    )
+
+    parked = await rows(engine, "select message_group, waiting from router.dead_letter order by id")
+    assert parked == [(GP, False), (GP, True)]
+    assert await rows(engine, "select reference from router.referral") == [(WARD,)]
+    assert await rows(engine, "select count(*) from router.input") == [(1,)]
+
+
+async def test_a_command_with_an_unknown_field_is_refused_and_nothing_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine))
+    await apply(engine, broken(command, command.value[:-1] + b',"expected_by":"2026-12-01"}'))
+
+    refused = await rows(engine, "select target from router.outbox where headers like '%command-refused%'")
+    assert refused == [("hub.blaby.case",)]
+    assert await events(engine) == ["opened", "assigned"]
+    assert await rows(engine, PARKED_COUNT) == [(0,)]
+
+
+async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    command = a_command("blaby", Accept, await case_id(engine))
+    await apply(
+        engine,
+        broken(command, command.value[:-1].replace(b'"expected_version":1', b'"expected_version":0') + b',"x":1}'),
+    )
+
+    assert await rows(engine, PARKED_COUNT) == [(1,)]
+
+
+async def test_commands_with_an_unusable_person_key_are_parked(engine: AsyncEngine) -> None:
+    await apply(engine, a_command("blaby", Accept, "case\x00", key="no key"))
+
+    assert await rows(engine, "select person_key, message_group from router.dead_letter") == [("unknown", "case?")]
+
+
+async def test_replayed_inputs_lead_to_the_same_events(engine: AsyncEngine) -> None:
+    records = [a_record(received(GP, a_referral())), a_record(received(WARD, a_ward_referral()))]
+    await apply(engine, *records)
+    first = await rows(engine, "select sequence, id, data from router.case_event order by 1")
+    async with engine.begin() as tx:
+        for table in ("person_key", "person", '"case"', "referral", "input", "case_event", "outbox"):
+            await tx.execute(text(f"truncate router.{table}"))
+    for record in records:
+        await apply(engine, record)
+
+    assert await rows(engine, "select sequence, id, data from router.case_event order by 1") == first
+
+
+async def test_the_history_names_the_referrals_and_hubs_concerned(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+
+    found = await rows(engine, 'select "references", hubs from router.case_event order by sequence')
+    assert found == [([GP], []), ([GP], ["blaby"])]

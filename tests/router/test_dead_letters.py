@@ -1,0 +1,266 @@
+"""What the router parked goes back when somebody asks: in order, once, by whichever process; and never because of a passing fault."""
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.events import Accept, Hold
+from services.messaging import dead_letters
+from services.messaging.cloudevents import KafkaRecord
+from services.messaging.dead_letters import DeadLetter, encode_headers
+from services.router import store
+from services.router.consumer import Batches
+from services.router.decide import lifecycle
+from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
+from tests.router.records import NOW, a_command, a_record, broken
+from tests.router.test_consumer import apply, case_id, events, keys, reference, rows
+
+PARKED = 'select message_group, waiting, resolution, attempts from router.dead_letter order by "offset"'
+
+
+async def ask(engine: AsyncEngine, where: str = "not waiting") -> None:
+    async with engine.begin() as tx:
+        await tx.execute(
+            text(f"update router.dead_letter set resubmit_at = now() where {where} and resolved_at is null")
+        )
+
+
+async def edit(engine: AsyncEngine, record: KafkaRecord) -> None:
+    async with engine.begin() as tx:
+        await tx.execute(
+            text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                    select person_key, id, headers, :value, 'w', 'y' from router.dead_letter where not waiting"""),
+            {"value": record.value},
+        )
+
+
+async def release(engine: AsyncEngine) -> int:
+    return await Batches(engine, DIRECTORY, clock=lambda: NOW).release()
+
+
+async def test_an_edited_record_goes_first_and_what_waited_follows_in_order(engine: AsyncEngine) -> None:
+    good = a_record(received(GP, a_referral()), id="the-same")
+    await apply(engine, broken(good, b'{"reference": "LB-GP00-0000-0001", "version": "one"}'))
+    await apply(engine, a_record(updated(GP, a_form())), a_record(cancelled(GP, version=3)))
+    await edit(engine, good)
+    await ask(engine)
+    assert await release(engine) == 3
+
+    assert await events(engine) == ["opened", "assigned", "updated", "cancelled"]
+    assert await rows(engine, PARKED) == [(GP, False, "applied", 2), (GP, True, "applied", 2), (GP, True, "applied", 2)]
+    kept = await rows(engine, "select value from router.input order by position")
+    assert kept[0] == (good.value,)
+
+
+async def test_a_new_record_waits_while_an_earlier_one_is_asked_for(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(cancelled(GP)))
+    await ask(engine)
+    await apply(engine, a_record(received(GP, a_referral())))
+
+    assert await rows(engine, "select count(*) from router.referral") == [(0,)]
+
+
+async def test_what_fails_again_stays_and_holds_up_what_waits(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(cancelled(GP)), a_record(updated(GP, a_referral())))
+    await ask(engine)
+
+    assert [await release(engine) for _ in range(2)] == [1, 0]
+    assert await rows(engine, PARKED) == [(GP, False, None, 2), (GP, True, None, 1)]
+
+
+async def test_after_a_discard_what_waited_goes_on_and_the_discarded_one_never_does(engine: AsyncEngine) -> None:
+    doomed = a_record(cancelled(GP), id="doomed")
+    await apply(engine, doomed, a_record(received(GP, a_referral())))
+    async with engine.begin() as tx:
+        await tx.execute(
+            text("update router.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
+        )
+    await release(engine)
+    await apply(engine, doomed, dataclasses.replace(doomed, offset=doomed.offset + 100_000))
+
+    assert await events(engine) == ["opened", "assigned"]
+
+
+async def test_two_processes_put_back_everything_once(engine: AsyncEngine) -> None:
+    people = keys(30)
+    unknown = [of_type(record, b"no.such.type") for record in _received(people)]
+    await apply(engine, *unknown, *(a_record(updated(reference(n), a_form()), key=k) for n, k in enumerate(people)))
+    async with engine.begin() as tx:
+        for row in await tx.execute(text("select id, person_key from router.dead_letter where not waiting")):
+            original = next(r for r in _received(people) if r.key == row.person_key.encode())
+            await tx.execute(
+                text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                        values (:key, :id, :headers, :value, 'w', 'y')"""),
+                {"key": row.person_key, "id": row.id, "headers": _kept(original), "value": original.value},
+            )
+    await ask(engine)
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(60,)]
+    await asyncio.gather(*(release(engine) for _ in range(3)))
+
+    assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
+    assert await rows(engine, "select type, count(*) from router.input group by 1 order by 1") == [
+        ("uk.lightbulb.referral.received.v1", 30),
+        ("uk.lightbulb.referral.updated.v1", 30),
+    ]
+    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(3,)]
+
+
+def of_type(record: KafkaRecord, kind: bytes) -> KafkaRecord:
+    headers = tuple((name, kind if name == "ce_type" else value) for name, value in record.headers)
+    return dataclasses.replace(record, headers=headers)
+
+
+def _received(people: Any) -> list[KafkaRecord]:
+    return [a_record(received(reference(n), a_referral()), id=f"in-{n}", key=key) for n, key in enumerate(people)]
+
+
+def _kept(record: KafkaRecord) -> str:
+    return encode_headers(record.headers)
+
+
+async def test_a_record_that_only_its_transaction_refuses_fails_alone_when_it_is_put_back(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = keys(4)
+    await apply(engine, *(a_record(cancelled(reference(n)), key=key) for n, key in enumerate(people)))
+    write = store.write
+
+    async def refusing(tx: Any, changed: Any, now: Any, triage: str) -> None:
+        await write(tx, changed, now, triage)
+        if any(key == people[2] for key, _ in changed.cases):
+            await tx.execute(text("select 1/0"))
+
+    monkeypatch.setattr(store, "write", refusing)
+    async with engine.begin() as tx:
+        for n, key in enumerate(people):
+            good = a_record(received(reference(n), a_referral()), key=key)
+            await tx.execute(
+                text("""insert into router.dead_letter_edit (person_key, dead_letter_id, headers, value, operator, reason)
+                        select person_key, id, :headers, :value, 'w', 'y' from router.dead_letter where person_key = :key"""),
+                {"key": key, "headers": _kept(good), "value": good.value},
+            )
+    await ask(engine)
+    await release(engine)
+
+    found = await rows(engine, "select person_key, reason from router.dead_letter where resolved_at is null")
+    assert found == [(people[2], "sqlstate 22012")]
+    assert await rows(engine, "select count(*) from router.referral") == [(3,)]
+
+
+async def test_killed_in_the_middle_of_putting_back_nothing_is_done_and_the_next_does_it(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _one_that_can_go(engine)
+    with monkeypatch.context() as patched:
+
+        async def dies(*_: Any) -> None:
+            raise asyncio.CancelledError
+
+        patched.setattr(store, "append_history", dies)
+        with pytest.raises(asyncio.CancelledError):
+            await release(engine)
+    assert await events(engine) == []
+    await release(engine)
+    assert await events(engine) == ["opened", "assigned"]
+
+
+async def test_a_passing_fault_while_putting_back_changes_nothing(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _one_that_can_go(engine)
+    before = await rows(engine, "select * from router.dead_letter")
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "append_history", _serialization_failure)
+        with pytest.raises(DBAPIError):
+            await release(engine)
+    assert await rows(engine, "select * from router.dead_letter") == before
+
+
+async def _serialization_failure(tx: Any, *_: Any) -> None:
+    await tx.execute(text("do $$ begin raise sqlstate '40001'; end $$"))
+
+
+async def _one_that_can_go(engine: AsyncEngine) -> None:
+    good = a_record(received(GP, a_referral()))
+    await apply(engine, broken(good, b"{}"))
+    await edit(engine, good)
+    await ask(engine)
+
+
+async def test_a_passing_fault_is_never_parked(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the transaction, and not in a decision."""
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "append_history", _serialization_failure)
+        with pytest.raises(DBAPIError):
+            await apply(engine, a_record(received(GP, a_referral())))
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "apply", _out_of_memory)
+        with pytest.raises(MemoryError):
+            await apply(engine, a_record(received(GP, a_referral())))
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+
+
+def _out_of_memory(*_: Any) -> None:
+    raise MemoryError
+
+
+async def test_an_event_of_an_unknown_version_is_parked_with_its_referrals_later_ones(engine: AsyncEngine) -> None:
+    unknown = of_type(a_record(received(GP, a_referral())), b"uk.lightbulb.referral.received.v9")
+    await apply(engine, unknown, a_record(updated(GP, a_referral())), a_record(received(WARD, a_form())))
+
+    parked = await rows(engine, "select topic, partition, message_group, waiting from router.dead_letter order by id")
+    assert parked == [("referral.event", 0, GP, False), ("referral.event", 0, GP, True)]
+    assert await rows(engine, "select reference from router.referral") == [(WARD,)]
+
+
+async def test_later_commands_of_a_case_wait_and_its_referrals_go_on(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    case = await case_id(engine)
+    bad = a_command("blaby", Hold, case, reason="other", expected_version=2)
+    await apply(engine, broken(bad, bad.value.replace(b'"other"', b'"no such reason"')))
+    await apply(engine, a_command("blaby", Accept, case, expected_version=2), a_record(received(WARD, a_form())))
+    assert await events(engine) == ["opened", "assigned", "joined", "assigned"]
+    await edit(engine, bad)
+    await ask(engine)
+    await release(engine)
+
+    assert await events(engine) == ["opened", "assigned", "joined", "assigned", "held", "accepted"]
+
+
+async def test_a_record_that_reads_otherwise_than_when_it_was_parked_waits_where_it_belongs(
+    engine: AsyncEngine,
+) -> None:
+    """Another release of ours may read what this one could not: its referral's earlier record is still parked."""
+    await apply(engine, a_record(cancelled(GP)))
+    later = a_record(received(GP, a_referral()))
+    async with engine.begin() as tx:
+        await dead_letters.add(tx, "router", [DeadLetter(later, KEY, ("another group",), "ce_type: unknown then")])
+    await ask(engine, "message_group = 'another group'")
+
+    assert [await release(engine) for _ in range(2)] == [1, 0]
+    assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 2)]
+
+
+async def test_records_are_parked_in_their_order_whatever_was_wrong_with_them(engine: AsyncEngine) -> None:
+    """A decision fails after reading has: the table keeps the order of the topic all the same."""
+    records = [
+        a_record(cancelled(GP)),
+        broken(a_record(updated(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}'),
+        a_record(updated(GP, a_referral(), version=3)),
+    ]
+    await apply(engine, *records)
+
+    found = await rows(engine, 'select "offset" from router.dead_letter order by id')
+    assert [offset for (offset,) in found] == [record.offset for record in records]
+
+
+async def test_a_record_with_a_null_header_is_parked(engine: AsyncEngine) -> None:
+    known = a_record(received(GP, a_referral()))
+    await apply(engine, dataclasses.replace(known, headers=(("ce_type", None),)))  # type: ignore[arg-type]
+
+    assert await rows(engine, "select person_key from router.dead_letter") == [(KEY,)]

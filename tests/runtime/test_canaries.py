@@ -1,0 +1,57 @@
+"""The search of the run's logs finds what it is for."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.runtime import database
+from services.runtime.logs import log
+from tests import canaries
+
+
+@pytest.mark.parametrize("planted", ["number 9990000018", "999 000 0018 called", "name=CANARYSON", "ward Canaryward"])
+def test_a_planted_person_is_found_by_place(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "a.txt").write_text(f"all is well\n{planted}\n")
+    assert canaries.found_in([tmp_path / "a.txt"]) == [f"{tmp_path / 'a.txt'}:2"]
+
+
+def test_this_run_is_logged_at_debug_and_client_libraries_say_only_where(pytestconfig: pytest.Config) -> None:
+    log.debug("this_run_is_logged")
+    logging.getLogger("aiokafka").warning("key=%s", "CANARY" + "SON")
+    [file] = [value for value in pytestconfig.stash._storage.values() if isinstance(value, Path)]
+    written = file.read_text()
+    assert "this_run_is_logged" in written
+    assert "client library: test_canaries." in written
+
+
+async def test_a_person_in_a_column_that_is_not_for_people_is_found_by_its_name(migrated: str) -> None:
+    engine = database.connect(migrated)
+    async with engine.connect() as connection:
+        assert await canaries.in_columns(connection) == []
+        for planted in (
+            "insert into intake.secret_check values (true, 'CANARYSON', now())",
+            "insert into router.operator_action (action, operator, reason, details) values ('show', 'me', '', '[\"999 000 0018\"]')",
+        ):
+            await connection.exec_driver_sql(planted)
+        found = await canaries.in_columns(connection)
+        assert found == ["intake.secret_check.value", "router.operator_action.details"]
+    await engine.dispose()
+
+
+async def test_what_may_hold_people_are_columns_that_there_are(migrated: str) -> None:
+    engine = database.connect(migrated)
+    async with engine.connect() as connection:
+        columns = {name for name, _ in await connection.exec_driver_sql(canaries.COLUMNS)}
+    await engine.dispose()
+    assert columns >= canaries.MAY_HOLD
+
+
+def test_a_person_in_a_command_line_is_found_by_the_processs_number() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "CANARY" + "SON"], stdin=subprocess.PIPE) as planted:
+        processes = [psutil.Process(), psutil.Process(planted.pid)]
+        assert canaries.in_processes(processes) == [str(planted.pid)]
+        planted.kill()

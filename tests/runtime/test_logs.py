@@ -1,0 +1,97 @@
+"""Logs say what happened and never to whom."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.runtime import logs
+
+CANARY = "CANARYSON 9990000018"
+
+SPEAKS = f"""
+import logging, sys
+from pathlib import Path
+from services.runtime import logs
+from services.runtime.settings import load
+logs.configure("tried", load())
+for name in {(*logs.QUIET, "some.other.library")!r}:
+    logger = logging.getLogger(name)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logger.log(level, "key=%s", {CANARY!r})
+        logger.log(level, {CANARY!r})
+    try:
+        raise ValueError({CANARY!r})
+    except ValueError:
+        logger.exception("failed for {CANARY}")
+try:
+    raise ValueError({CANARY!r})
+except ValueError:
+    logs.log.warning("our_own", correlation_id="c-1", exc_info=True)
+"""
+
+
+def run(code: str, tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    secret = tmp_path / "secret"
+    secret.write_bytes(os.urandom(32))
+    told = {
+        "LIGHTBULB_DATABASE": "postgresql+asyncpg://u:p@127.0.0.1:1/none",
+        "LIGHTBULB_KAFKA": "127.0.0.1:1",
+        "LIGHTBULB_SECRET_FILE": str(secret),
+        "LIGHTBULB_LOG_LEVEL": "DEBUG",
+        **environment,
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=inherited | told, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_client_library_says_anything_personal_even_at_debug(tmp_path: Path, log_format: str) -> None:
+    ran = run(SPEAKS, tmp_path, LIGHTBULB_LOG_FORMAT=log_format)
+    assert ran.returncode == 0, ran.stderr
+    assert "CANARYSON" not in ran.stderr + ran.stdout
+    assert "our_own" in ran.stderr
+    assert "ValueError" in ran.stderr
+    assert "c-1" in ran.stderr
+
+
+def test_what_a_client_library_warns_of_is_kept_by_place(tmp_path: Path) -> None:
+    ran = run(SPEAKS, tmp_path)
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert any(line["event"].startswith("client library: ") and line["level"] == "warning" for line in lines)
+
+
+def test_the_same_place_speaks_once_in_ten_seconds() -> None:
+    kept = logs.ClientLibraryFilter()
+
+    def record() -> logging.LogRecord:
+        return logging.LogRecord("aiokafka", logging.WARNING, "conn.py", 7, "away %s", ("x",), None)
+
+    assert [kept.filter(record()) for _ in range(3)] == [True, False, False]
+
+
+def test_a_missing_and_a_wrong_setting_are_named_at_start(tmp_path: Path) -> None:
+    ran = run(
+        "from services.runtime.settings import load; load()",
+        tmp_path,
+        LIGHTBULB_DATABASE="mysql://secret",
+        LIGHTBULB_KAFKA="",
+    )
+    assert ran.returncode == 1
+    assert "LIGHTBULB_DATABASE" in ran.stderr
+    assert "LIGHTBULB_KAFKA" in ran.stderr
+    assert "secret" not in ran.stderr.replace("secret_file", "")
+
+
+def test_a_secret_that_is_too_short_is_named_at_start(tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_bytes(b"1234")
+    ran = run("from services.runtime.settings import load; load()", tmp_path, LIGHTBULB_SECRET_FILE=str(short))
+    assert ran.returncode == 1
+    assert "LIGHTBULB_SECRET_FILE: at least 32 random bytes" in ran.stderr
