@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.cli.options import AsJson, DryRun, Justification, Who, at, current_operator, run, run_coroutine
-from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_of, error_console, settings_of
+from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_of, error_console
 from infra.operations import republish as republishing
 from infra.operations.replay import Proof
 from infra.operations.republish import RepublishSummary
@@ -48,28 +48,6 @@ def replay_router(
 
     with _progress("router", as_json) as progress:
         _prove("router", replaying.run(database_of(data), directory, progress, keep=keep, replace=replace), as_json)
-
-
-@replay_commands.command("notifier")
-def replay_notifier(
-    keep: Keep = False,
-    replace: Replace = False,
-    directory: Folder = DIRECTORY,
-    as_json: AsJson = False,
-    data: Data = DEFAULT_DATA,
-) -> None:
-    """Compose all feedback again from the case events, and prove that it is the same, bytes and ids; nothing is sent.
-
-    Each is composed with the words and partners that it was composed with; those from before versions were kept, with today's.
-
-    Example:  lightbulb replay notifier
-    """
-    from infra.operations import replay_notifier as replaying
-
-    with _progress("notifier", as_json) as progress:
-        _prove(
-            "notifier", replaying.run_with(settings_of(data, directory), progress, keep=keep, replace=replace), as_json
-        )
 
 
 @contextlib.contextmanager
