@@ -16,8 +16,8 @@ from sqlalchemy import text
 from schemas.events import Event
 from services.messaging import outbox
 from services.notifier import feedback_events
+from services.notifier.channels import RenderedFeedback
 from services.notifier.compose import Feedback
-from services.notifier.composer import RenderedFeedback
 from services.runtime.database import Transaction
 
 SCHEMA = "notifier"
@@ -29,23 +29,16 @@ Conversation = tuple[str, str, str, str]
 # ---- taking in -----------------------------------------------------------------------------------------------------
 
 
-async def record_inputs(tx: Transaction, events: Sequence[Event], version: str | None) -> set[str]:
-    """Mark these events as taken in; returns the ids of those that are new. A repeat is not among them.
-
-    `version`: what they are composed with (services/notifier/template_versions.py).
-    """
+async def record_inputs(tx: Transaction, events: Sequence[Event]) -> set[str]:
+    """Mark these events as taken in; returns the ids of those that are new. A repeat is not among them."""
     result = await tx.execute(
         text("""
-            insert into notifier.input (person_key, event_id, template_version)
-            select person_key, event_id, cast(:version as text)
+            insert into notifier.input (person_key, event_id)
+            select person_key, event_id
             from unnest(cast(:keys as text[]), cast(:ids as text[])) as incoming (person_key, event_id)
             order by 1, 2
             on conflict do nothing returning event_id"""),
-        {
-            "keys": [event.person_key for event in events],
-            "ids": [event.id for event in events],
-            "version": version,
-        },
+        {"keys": [event.person_key for event in events], "ids": [event.id for event in events]},
     )
     return set(result.scalars())
 
@@ -147,7 +140,6 @@ async def _insert(tx: Transaction, new: Sequence[RenderedFeedback], ordinals: Ma
             "contents": [f.model_dump_json(exclude_defaults=True) for f in feedbacks],
             "bodies": [one.rendered.body for one in new],
             "carrier_ids": [json.dumps(dict(one.rendered.ids)) for one in new],
-            "versions": [one.version for one in new],
             "traceparents": [one.traceparent for one in new],
         },
     )
@@ -155,7 +147,7 @@ async def _insert(tx: Transaction, new: Sequence[RenderedFeedback], ordinals: Ma
 
 _INSERT = text("""
     insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status,
-                                   ordinal, correlation_id, content, body, ids, template_version, traceparent, state, steps, composed_at)
+                                   ordinal, correlation_id, content, body, ids, traceparent, state, steps, composed_at)
     select *, case when channel = 'mailbox' then 'accepted' else 'waiting' end,
            jsonb_strip_nulls(jsonb_build_object('composed', cast(:at as timestamptz),
                'accepted', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
@@ -163,10 +155,10 @@ _INSERT = text("""
     from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
                 cast(:recipients as text[]), cast(:channels as text[]), cast(:feedback_types as text[]),
                 cast(:statuses as text[]), cast(:ordinals as integer[]), cast(:correlations as text[]),
-                cast(:contents as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]), cast(:versions as text[]),
+                cast(:contents as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]),
                 cast(:traceparents as text[]))
          as new (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
-                 correlation_id, content, body, ids, template_version, traceparent)""")
+                 correlation_id, content, body, ids, traceparent)""")
 
 
 # ---- fetching ------------------------------------------------------------------------------------------------------
