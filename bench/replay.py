@@ -130,7 +130,10 @@ def _a_referral() -> Referral:
 
 
 async def _route(engine: AsyncEngine, count: int, work: Path) -> int:
-    """Apply everything, by two batches at a time; returns the number of inputs. The second half of the rounds has another directory."""
+    """Apply all inputs, two batches at a time, and return their number.
+
+    The second half of the rounds is applied with another directory.
+    """
     today = directories.load(DIRECTORY)
     other = directories.load(_full(work))
     for folder, directory in ((DIRECTORY, today), (work / "directory", other)):
@@ -147,7 +150,7 @@ async def _apply(batches: Batches, records: Sequence[KafkaRecord]) -> None:
     for at in range(0, len(records), BATCH):
         await batches.receive(records[at : at + BATCH])
         if at % (5 * BATCH) == 0:
-            await batches.receive(records[at : at + 50])  # as Kafka brings some again
+            await batches.receive(records[at : at + 50])  # as Kafka redelivers records
 
 
 def _full(work: Path) -> Path:

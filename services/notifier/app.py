@@ -1,4 +1,4 @@
-"""Runs the notifier: case events in, feedback out. `python -m services.notifier.app`"""
+"""Run the notifier: consume case events, deliver feedback. Start it with `python -m services.notifier.app`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -32,7 +32,7 @@ GROUP = "notifier"
 
 
 async def main(config: Settings) -> None:
-    """Wire everything together, and run until told to stop."""
+    """Connect all parts of the notifier, and run until the process is stopped."""
     hubs = directory.load(config.directory)
     texts = templates.load(config.directory, hubs)
     all_partners = partners.load(config.directory, config.deployment)
@@ -54,7 +54,7 @@ async def main(config: Settings) -> None:
 async def create_channels(
     config: Settings, recipients: PartnerRecipients, texts: TemplateTexts
 ) -> AsyncIterator[Mapping[str, Channel]]:
-    """Every carrier of this installation, by name; closed at the end."""
+    """Yield the channels of this installation by name; close them at the end."""
     endpoint = FhirEndpoint(recipients.fhir_address, texts.sender_details)
     mesh = MeshChannel.from_settings(config, recipients.mesh_mailbox, texts.sender_details) if config.mesh_url else None
     by_name: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
@@ -98,7 +98,7 @@ async def _serve(
 def _run_http(
     config: Settings, engine: AsyncEngine, all_partners: partners.Partners, missing: health.ReadinessCheck
 ) -> list[Coroutine[Any, Any, None]]:
-    """What partners reach; and how we are, apart from it where that has a port of its own."""
+    """Return the HTTP servers: the partners' API, and a second one for health and metrics if a port is set for it."""
     apart = config.metrics_port is not None
     pages = application(engine, all_partners, health.routes(engine, missing, with_metrics=not apart))
     answering = [process.answer(pages, config)]
