@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from services.runtime import database, settings
-from services.runtime.settings import CHECKOUT, Settings
+from services.runtime.settings import CHECKOUT
 
 console = Console()
 error_console = Console(stderr=True)
@@ -81,24 +81,3 @@ def database_of(data: Path) -> str:
 def kafka_of(data: Path) -> str:
     """The Kafka named in the environment, else the one of the installation in `data`."""
     return settings.from_environment("kafka") or str(addresses(data)["kafka"])
-
-
-def settings_of(data: Path, directory: Path) -> Settings:
-    """The settings of the environment, where it names a database (Kafka and the secret are not asked for); else those of the
-    services of the installation in `data`."""
-    if settings.from_environment("database"):
-        return Settings(database=database_of(data), kafka="none", secret_file=Path("/dev/null"), directory=directory)
-    from infra.local.installation import OUR_MAILBOX  # the embedded parts are imported only where they are needed
-
-    endpoints = addresses(data)
-    return Settings(
-        database=endpoints["postgres"],
-        kafka=endpoints["kafka"],
-        secret_file=data / "secret",
-        directory=directory,
-        deployment=data / "deployment.yaml",
-        mesh_url=endpoints["mesh"]["url"],
-        mesh_mailbox=OUR_MAILBOX,
-        mesh_password=endpoints["mesh"]["password"],
-        mesh_shared_key=endpoints["mesh"]["shared_key"],
-    )

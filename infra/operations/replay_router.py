@@ -1,6 +1,6 @@
-"""The router's state again, from every input that it applied: in the order applied, with the kept times, edits and directories."""
+"""Rebuild the router's state from its inputs, in their order, with the stored times, edits and directories."""
 
-# ruff: noqa: S608 - every schema and table is a name of ours
+# ruff: noqa: S608 - schema and table names are constants
 
 import json
 import time
@@ -36,10 +36,10 @@ TABLES = (
 )
 
 APART = 10_000
-"""How far apart in the order of positions two inputs of one batch may be: what other processes applied meanwhile."""
+"""Largest distance between two inputs of one batch in the order of positions: other processes apply inputs in between."""
 
 PASSES = 5
-"""How often what came meanwhile is replayed too, before its person keys are left out."""
+"""Number of passes. Person keys with inputs that are not replayed after the last one are left out of the comparison."""
 
 LINES: Lines = {
     "person": "select person_key, t::text as line from {schema}.person as t",
@@ -47,7 +47,7 @@ LINES: Lines = {
     "referral": "select person_key, t::text as line from {schema}.referral as t",
     "case_event": "select person_key, t::text as line from {schema}.case_event as t",
     "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
-    # All but the context of its trace: another step of it, where the replay is traced and the router was not.
+    # Without the trace context: it differs if either the router or the replay was not traced.
     "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '
                         || regexp_replace(headers, ', "traceparent": "[^"]*"', '')
                         || ' ' || md5(value) as line from {schema}.outbox where republished_from is null""",
@@ -56,7 +56,7 @@ LINES: Lines = {
 
 @dataclass(slots=True)
 class AppliedBatch:
-    """What one batch applied together, at one time, by one version of the directory."""
+    """The inputs that one batch applied together, at one time, with one version of the directory."""
 
     time: datetime
     version: str
@@ -65,7 +65,10 @@ class AppliedBatch:
 
 
 async def run(url: str, folder: Path, progress: Progress, *, keep: bool = False, replace: bool = False) -> Proof:
-    """Replay and compare. `folder`: the directory of today, for inputs from before versions were kept. Raises CannotReplay."""
+    """Replay the router's inputs and compare the result with the stored state. Raises CannotReplay.
+
+    `folder`: the current directory, for inputs that were decided before versions were stored.
+    """
     async with replay.replay_schema(ReplayTarget(url, SCHEMA, OTHER, TABLES, keep, replace)) as (source, target):
         async with source.begin() as tx:
             await tx.execute(text(_POSTCODE))
@@ -81,11 +84,11 @@ _POSTCODE = f"""
     select postcode, district from {SCHEMA}.postcode where not exists (select from before where before.postcode = postcode.postcode)
     union all
     select postcode, district from before where district is not null"""
-"""The districts that postcodes had at the time of the batch that is replayed."""
+"""The districts that postcodes had at the time of the replayed batch."""
 
 
 def _as_of(engine: AsyncEngine) -> dict[str, datetime]:
-    """The time that every transaction of this engine sees postcodes as of; set it before each batch."""
+    """Return the time (`now`) as of which this engine reads postcodes; set it before each batch."""
     at: dict[str, datetime] = {}
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -131,17 +134,17 @@ async def _directories(tx: Transaction, folder: Path) -> Mapping[str, Directory]
     required = await tx.scalars(text(f"select distinct directory_version {_MISSING}"))
     if unknown := sorted(set(required) - by_version.keys()):
         raise CannotReplay(
-            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not keep (it keeps versions"
-            " from the first start of this release on). Give the folder of that version: --directory DIR."
+            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not hold (it stores"
+            " versions since the first start of this release). Give the folder of that version: --directory DIR."
         )
     return by_version
 
 
 async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
-    """The inputs that are to be replayed, batch by batch as they were applied.
+    """Yield the inputs that are not replayed yet, in the batches in which they were applied.
 
-    A batch holds the locks of its keys when it numbers its inputs, so batches that share a key never overlap in position: to begin
-    them in the order of their first input is the order in which each key saw them.
+    A batch holds the locks of its keys while it numbers its inputs, so batches that share a key never overlap in position. Sorted by
+    their first input, they are therefore in the order in which they changed each key.
     """
     waiting: dict[tuple[datetime, str], AppliedBatch] = {}
     rows = await tx.stream(
