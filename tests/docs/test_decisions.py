@@ -10,7 +10,7 @@ from services.runtime.settings import CHECKOUT
 FOLDER = CHECKOUT / "docs" / "decisions"
 RECORDS = sorted(FOLDER.glob("[0-9]*.md"))
 SECTIONS = ["Status", "Context", "Options", "Decision", "Consequences"]
-MOST_WORDS = 700
+MOST_WORDS = 600
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
