@@ -44,7 +44,7 @@ FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 
 
 class FeedbackType(StrEnum):
-    """The kinds of feedback: the rows of the table in docs/architecture.md, Who hears what."""
+    """The kinds of feedback: the rows of the table in docs/architecture.md, Who receives what."""
 
     RECEIVED = "received"
     HOME_HUB = "home-hub"
@@ -59,7 +59,7 @@ class FeedbackType(StrEnum):
 
 
 class Audience(StrEnum):
-    """Who listens: the columns of the table in docs/architecture.md, Who hears what."""
+    """Who listens: the columns of the table in docs/architecture.md, Who receives what."""
 
     CLINICIAN = "clinician"
     HOSPITAL = "hospital"
