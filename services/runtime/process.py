@@ -48,9 +48,9 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *st
 def configure_tracing(service: str, traces: str) -> None:
     """Switch traces on, to where the setting says. Raises CannotTrace."""
     try:
-        from services.runtime import otel  # OpenTelemetry is imported only where it is used
+        from services.runtime import otel
 
-        tracing.set_recorder(otel.recorder(service, traces))
+        tracing.set_provider(otel.exporting_provider(service, traces))
     except ImportError:
         raise CannotTrace(
             "LIGHTBULB_TRACES is set, and the packages for traces are missing: pip install 'lightbulb-hub[tracing]'"
