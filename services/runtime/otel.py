@@ -1,6 +1,7 @@
-"""Export of spans with the OpenTelemetry SDK, to a collector or a file. Needs the extra `tracing`; imported only if traces are on.
+"""Export of spans with the OpenTelemetry SDK, to a collector or a file.
 
-Spans wait in a bounded queue for a background thread; when the queue is full, new spans are dropped and the work continues.
+Needs the extra `tracing`; imported only if traces are on. Spans wait in a bounded queue for a background thread; when the queue is
+full, new spans are dropped and the work continues.
 """
 
 import os
@@ -48,7 +49,10 @@ def _collector(url: str) -> SpanExporter:
 
 
 class AllowListExporter(SpanExporter):
-    """Removes from each span what is not on the list of attributes: events, status descriptions, tracestate and links' attributes too."""
+    """Removes what may not leave the process, as a second check of what was set.
+
+    Attributes outside the list, events, status descriptions, tracestate and attributes of links are dropped.
+    """
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter

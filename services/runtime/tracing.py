@@ -1,4 +1,4 @@
-"""Traces with the OpenTelemetry API: a no-op that only passes contexts on, until process.py sets a provider of spans.
+"""Traces with the OpenTelemetry API; without a provider, spans are no-ops that only pass the context on.
 
 A context is the value of a `traceparent` header (W3C Trace Context, 3.2). It arrives in a request or a Kafka record, is stored with
 the work in the rows of outbox and feedback, and is sent with what follows. `tracestate` and `baggage` are never read or sent, because
@@ -26,7 +26,7 @@ STOP_SECONDS = 3.0
 _TRACEPARENT = re.compile(
     "00-(?![0-9]{32})[0-9a-f]{32}-(?!0{6}[0-9]{10}|[0-9]{10}0{6})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII
 )
-"""Version 00. An id that could be a padded NHS number is refused; chance produces one in millions. Ids of zeros are not valid."""
+"""Version 00. An id that could be a padded NHS number is refused (by chance, one in millions), and one of zeros."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
@@ -36,7 +36,7 @@ V = TypeVar("V")
 
 
 class Attributes(TypedDict, total=False):
-    """What a span may show: our names, reviewed data, codes and counts. Never a key, a reference or a sender's text."""
+    """Attributes of a span: our names, reviewed data, codes and counts; never a key, a reference or a sender's text."""
 
     partner: str
     format: str
@@ -180,7 +180,7 @@ def set_attributes(span: Span, **attributes: Unpack[Attributes]) -> None:
 
 
 def allowed(attributes: Mapping[str, V]) -> dict[str, V]:
-    """Return the attributes that may leave the process: those on the list, and a correlation id only if it is a UUID."""
+    """Return the attributes that are on the list; of correlation ids only a UUID."""
     return {
         name: value
         for name, value in attributes.items()
