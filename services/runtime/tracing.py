@@ -10,13 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Thread
 from types import TracebackType
-from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypedDict, TypeVar, Unpack, get_type_hints
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.runtime import StartupError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 HEADER = "traceparent"
 
@@ -36,38 +39,27 @@ V = TypeVar("V")
 
 
 class Attributes(TypedDict, total=False):
-    """Attributes of a span: our names, reviewed data, codes and counts; never a key, a reference or a sender's text."""
+    """Attributes of a span with their OpenTelemetry names: our names, reviewed data, codes and counts.
 
-    partner: str
-    format: str
-    type: str
-    topic: str
-    partition: int
-    offset: int
-    channel: str
-    attempt: int
-    outcome: str
-    answer: int
-    records: int
-    correlation_id: str | None
-    """Exported only if it is a UUID, because a hub may send any text."""
+    Never a key, a reference or a sender's text.
+    """
+
+    partner: Annotated[str, "lightbulb.partner"]
+    format: Annotated[str, "lightbulb.format"]
+    channel: Annotated[str, "lightbulb.channel"]
+    attempt: Annotated[int, "lightbulb.attempt"]
+    outcome: Annotated[str, "lightbulb.outcome"]
+    answer: Annotated[int, "lightbulb.answer"]
+    type: Annotated[str, "cloudevents.event_type"]
+    topic: Annotated[str, "messaging.destination.name"]
+    partition: Annotated[int, "messaging.destination.partition.id"]
+    offset: Annotated[int, "messaging.kafka.offset"]
+    records: Annotated[int, "messaging.batch.message_count"]
+    correlation_id: Annotated[str | None, "messaging.message.conversation_id"]
+    """Set only if it is a UUID, because a hub may send any text."""
 
 
-ATTRIBUTES = {
-    "partner": "lightbulb.partner",
-    "format": "lightbulb.format",
-    "channel": "lightbulb.channel",
-    "attempt": "lightbulb.attempt",
-    "outcome": "lightbulb.outcome",
-    "answer": "lightbulb.answer",
-    "type": "cloudevents.event_type",
-    "topic": "messaging.destination.name",
-    "partition": "messaging.destination.partition.id",
-    "offset": "messaging.kafka.offset",
-    "records": "messaging.batch.message_count",
-    "correlation_id": "messaging.message.conversation_id",
-}
-"""OpenTelemetry name of each attribute."""
+ATTRIBUTES = {name: hint.__metadata__[0] for name, hint in get_type_hints(Attributes, include_extras=True).items()}
 
 ERROR_TYPE = "error.type"
 
@@ -90,23 +82,15 @@ class TracedRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-class Provider(Protocol):
-    """The parts of the SDK's TracerProvider that are used here."""
-
-    def get_tracer(self, instrumenting_module_name: str) -> Tracer: ...
-
-    def shutdown(self) -> None: ...
-
-
 class CannotTrace(StartupError):
     """The setting LIGHTBULB_TRACES cannot be used; the text gives the reason and what to do."""
 
 
-_provider: Provider | None = None
+_provider: "TracerProvider | None" = None
 _tracer: Tracer = NoOpTracer()
 
 
-def set_provider(provider: Provider | None) -> None:
+def set_provider(provider: "TracerProvider | None") -> None:
     """Record spans with this provider from now on; None switches traces off."""
     global _provider, _tracer
     _provider, _tracer = provider, provider.get_tracer("lightbulb") if provider else NoOpTracer()
