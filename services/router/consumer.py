@@ -150,7 +150,7 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
 
 def _unreadable(record: KafkaRecord, reason: str) -> Unreadable:
     """Return the record with its key and group as far as they can be read: later records of the group wait for it."""
-    fields = _leniently(record.value)
+    fields = _json_fields(record.value)
     key = fields.get("person_key") or (record.key or b"").decode("ascii", "replace")
     message_group = (
         fields.get("reference") or fields.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
@@ -159,7 +159,7 @@ def _unreadable(record: KafkaRecord, reason: str) -> Unreadable:
     return Unreadable(record, reason, PersonKey(str(key)) if valid else UNKNOWN, _printable(str(message_group)))
 
 
-def _leniently(value: bytes) -> dict[str, Any]:
+def _json_fields(value: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(value)
     except (ValueError, RecursionError):

@@ -49,7 +49,7 @@ class Assignment(NamedTuple):
     district: OnsCode | None = None
     worklist: str | None = None
 
-    def because(self, reason: RoutingReason) -> tuple[RoutingReason, ...]:
+    def with_reason(self, reason: RoutingReason) -> tuple[RoutingReason, ...]:
         return (*self.reasons, reason)
 
 
@@ -144,7 +144,7 @@ def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     return assignment._replace(
         holder=holder,
         pathway=Pathway.HOSPITAL,
-        reasons=assignment.because(RoutingReason.INPATIENT),
+        reasons=assignment.with_reason(RoutingReason.INPATIENT),
         worklist=worklist if holder == hub.id else None,
     )
 
@@ -157,7 +157,7 @@ def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:
         if assignment.holder is not None:
             return assignment
         return assignment._replace(holder=inputs.assigned_hub, pathway=Pathway.TRIAGE, worklist=_desk(inputs))
-    return assignment._replace(home_hub=inputs.assigned_hub, reasons=assignment.because(RoutingReason.ALREADY_OPEN))
+    return assignment._replace(home_hub=inputs.assigned_hub, reasons=assignment.with_reason(RoutingReason.ALREADY_OPEN))
 
 
 def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignment:
@@ -170,7 +170,7 @@ def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignmen
     for reason, code in districts:
         home = _home_of(code, inputs)
         if home is not None:
-            return assignment._replace(home_hub=home, reasons=assignment.because(reason))
+            return assignment._replace(home_hub=home, reasons=assignment.with_reason(reason))
     return assignment
 
 
@@ -178,7 +178,7 @@ def outside_county(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     """4. Return a case outside the seven districts, and not in hospital, with the authority to refer to."""
     if assignment.holder is not None or inputs.directory.authority(assignment.home_hub) is None:
         return assignment
-    return assignment._replace(pathway=Pathway.OUTSIDE, reasons=assignment.because(RoutingReason.OUTSIDE_COUNTY))
+    return assignment._replace(pathway=Pathway.OUTSIDE, reasons=assignment.with_reason(RoutingReason.OUTSIDE_COUNTY))
 
 
 def needs(assignment: Assignment, inputs: RoutingInput) -> Assignment:
@@ -201,8 +201,8 @@ def hub_full(assignment: Assignment, inputs: RoutingInput) -> Assignment:
         return assignment
     other = inputs.directory.overflow(assignment.home_hub, inputs.on)
     if other is not None:
-        return assignment._replace(home_hub=other.id, reasons=assignment.because(RoutingReason.HUB_FULL_OVERFLOW))
-    waiting = assignment.because(RoutingReason.HUB_FULL_WAITING_LIST)
+        return assignment._replace(home_hub=other.id, reasons=assignment.with_reason(RoutingReason.HUB_FULL_OVERFLOW))
+    waiting = assignment.with_reason(RoutingReason.HUB_FULL_WAITING_LIST)
     return assignment._replace(pathway=Pathway.WAITING_LIST, reasons=waiting)
 
 
@@ -211,7 +211,7 @@ def not_decidable(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     if assignment.home_hub is not None or assignment.pathway is Pathway.TRIAGE:
         return assignment
     if assignment.holder is not None:
-        return assignment._replace(reasons=assignment.because(RoutingReason.NOT_DECIDABLE))
+        return assignment._replace(reasons=assignment.with_reason(RoutingReason.NOT_DECIDABLE))
     return _to_triage(assignment, inputs, RoutingReason.NOT_DECIDABLE)
 
 
@@ -244,7 +244,7 @@ def _to_triage(assignment: Assignment, inputs: RoutingInput, reason: RoutingReas
         home_hub=None,
         holder=inputs.directory.triage.id,
         pathway=Pathway.TRIAGE,
-        reasons=assignment.because(reason),
+        reasons=assignment.with_reason(reason),
         worklist=_desk(inputs),
     )
 

@@ -20,20 +20,20 @@ ENDS = {CaseStatus.COMPLETED: 0, CaseStatus.REJECTED: 1, CaseStatus.CANCELLED: 2
 """Precedence of end statuses: completed if any part was completed, else rejected if any was, else cancelled."""
 
 
-def overall(ends: Iterable[CaseStatus]) -> CaseStatus:
+def overall_status(ends: Iterable[CaseStatus]) -> CaseStatus:
     """Return the end status of a whole from those of its parts."""
     return min(ends, key=lambda end: ENDS[end])
 
 
-def without(record: ReferralRecord, needs: Sequence[ServiceCode], how: CaseStatus) -> ReferralRecord:
+def with_needs_ended(record: ReferralRecord, needs: Sequence[ServiceCode], how: CaseStatus) -> ReferralRecord:
     """Return the referral with these needs ended; the referral ends with its last need."""
     left = tuple(need for need in record.open_needs if need not in needs)
     ended = {**record.ended_needs, **dict.fromkeys(needs, how)}
-    status = record.status if left else overall(ended.values())
+    status = record.status if left else overall_status(ended.values())
     return record.model_copy(update={"open_needs": left, "ended_needs": ended, "status": status})
 
 
-def everything_open(record: ReferralRecord) -> Ended:
+def all_open_needs(record: ReferralRecord) -> Ended:
     """Return all open needs of a referral."""
     return Ended(reference=record.reference, needs=record.open_needs)
 
@@ -50,10 +50,10 @@ def end(
 
     The case ends with its last referral, a stay with the last referral of the stay.
     """
-    records = [without(transition.referrals[one.reference], one.needs, how) for one in ended]
+    records = [with_needs_ended(transition.referrals[one.reference], one.needs, how) for one in ended]
     transition.keep(*records)
     if not transition.open_of(case.case_id):
-        case = case.model_copy(update={"ended": overall(one.status for one in transition.of_case(case.case_id))})
+        case = case.model_copy(update={"ended": overall_status(one.status for one in transition.of_case(case.case_id))})
     case = transition.emit(
         event,
         case,
@@ -74,14 +74,14 @@ def _audience(transition: Transition, case: CaseRecord, records: Sequence[Referr
 
 def cancel(transition: Transition, case: CaseRecord, record: ReferralRecord, reason: EndReason) -> CaseRecord:
     """Cancel a referral as a whole."""
-    return end(transition, case, CaseCancelled, [everything_open(record)], CaseStatus.CANCELLED, reason=reason)
+    return end(transition, case, CaseCancelled, [all_open_needs(record)], CaseStatus.CANCELLED, reason=reason)
 
 
 def send_outside(
     transition: Transition, case: CaseRecord, records: Sequence[ReferralRecord], refer_to: HubId | None
 ) -> CaseRecord:
     """Return referrals to their referrers, with the authority to refer to."""
-    ended = [everything_open(one) for one in records]
+    ended = [all_open_needs(one) for one in records]
     reason = EndReason.OUTSIDE_COUNTY
     return end(transition, case, CaseRejected, ended, CaseStatus.REJECTED, reason=reason, refer_to=refer_to)
 

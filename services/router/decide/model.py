@@ -56,7 +56,7 @@ class CaseRecord(Immutable):
         return self.stay or self.home
 
     @property
-    def is_assigned_for_good(self) -> bool:
+    def has_confirmed_home(self) -> bool:
         """True if a home hub has accepted the case, or a person placed it there outside a stay: feedback names that hub."""
         return self.home.accepted or (self.home.assigned_by_person and self.stay is None)
 

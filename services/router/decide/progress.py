@@ -48,12 +48,12 @@ def accept(transition: Transition, acting: ActingHub) -> CommandRejection | None
         acting,
         CaseAccepted,
         case,
-        accepted_records if acting.in_stay else [at_hub(record, acting.hub.id) for record in accepted_records],
+        accepted_records if acting.in_stay else [with_home_hub(record, acting.hub.id) for record in accepted_records],
     )
     return None
 
 
-def at_hub(record: ReferralRecord, hub: HubId) -> ReferralRecord:
+def with_home_hub(record: ReferralRecord, hub: HubId) -> ReferralRecord:
     """Return the referral with this hub as its home hub, which feedback then names."""
     return record if record.home_hub == hub else record.model_copy(update={"home_hub": hub, "reasons": ()})
 
@@ -156,7 +156,7 @@ def record(transition: Transition, acting: ActingHub, command: Record) -> Comman
         "dfg": command.dfg,
         "no_contact_on": command.no_contact_on,
     }
-    transition.emit(CaseRecorded, case, _named_by(command, updated), audience(transition, acting), **data)
+    transition.emit(CaseRecorded, case, _recorded_for(command, updated), audience(transition, acting), **data)
     return None
 
 
@@ -172,7 +172,7 @@ def with_interventions(record: ReferralRecord, interventions: Sequence[Intervent
     return record.model_copy(update={"interventions": (*record.interventions, *own)}) if own else record
 
 
-def _named_by(command: Record, records: list[ReferralRecord]) -> list[ReferralRecord]:
+def _recorded_for(command: Record, records: list[ReferralRecord]) -> list[ReferralRecord]:
     """Return the referrals that a record is about.
 
     Those it names; for a DFG stage those with an open grant need; for a failed contact all.

@@ -84,7 +84,7 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
     record = _new_record(transition, event, person_no, own_assignment)
     if event.referral.consents.referral.answer == "no":
         _cancel_without_consent(transition, record, own_assignment)
-    elif own_assignment.pathway is Pathway.OUTSIDE and not _stays_in(case, event.referral):
+    elif own_assignment.pathway is Pathway.OUTSIDE and not _keeps_home_hub(case, event.referral):
         _return_outside(transition, record, own_assignment)
     elif case is None:
         _open(transition, record, own_assignment)
@@ -138,9 +138,9 @@ def _hospital_hub(transition: Transition, referral: Referral) -> HubId | None:
     return hospital_of(referral, transition.context.directory)[0].id if referral.hospital is not None else None
 
 
-def _stays_in(case: CaseRecord | None, referral: Referral) -> bool:
+def _keeps_home_hub(case: CaseRecord | None, referral: Referral) -> bool:
     """Return True if a hub of the county already has the case, and the referral does not name an authority."""
-    return case is not None and case.is_assigned_for_good and referral.named_authority is None
+    return case is not None and case.has_confirmed_home and referral.named_authority is None
 
 
 def _new_case(
@@ -228,7 +228,7 @@ def _reported_when_joining(case: CaseRecord, record: ReferralRecord, named: HubI
     if named is not None:
         reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
         return record.model_copy(update={"home_hub": named, "reasons": reasons})
-    if case.is_assigned_for_good and record.home_hub != case.home.hub:
+    if case.has_confirmed_home and record.home_hub != case.home.hub:
         return record.model_copy(update={"home_hub": case.home.hub, "reasons": ()})
     return record
 
@@ -261,7 +261,7 @@ def _transfer(
     During a stay the other referrers receive no feedback about it.
     """
     others = [record for record in transition.open_of(case.case_id) if record.reference != by.reference]
-    records = [] if case.stay else [record.model_copy(update=_waits_at(to_hub)) for record in others]
+    records = [] if case.stay else [record.model_copy(update=_transferred_to(to_hub)) for record in others]
     transition.keep(*records)
     transition.emit(
         CaseTransferred,
@@ -274,7 +274,7 @@ def _transfer(
     )
 
 
-def _waits_at(hub: HubId) -> dict[str, object]:
+def _transferred_to(hub: HubId) -> dict[str, object]:
     return {"home_hub": hub, "reasons": (RoutingReason.TRANSFERRED,), "status": CaseStatus.REQUESTED}
 
 
@@ -395,7 +395,7 @@ def _stays_with_hospital(
 def _reported_after(
     transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
 ) -> ReferralRecord:
-    if not moved or case.is_assigned_for_good:
+    if not moved or case.has_confirmed_home:
         return new
     return with_own_assignment(new, own_assignment)
 
@@ -417,7 +417,7 @@ def _after_update(
 
 
 def _belongs_outside(case: CaseRecord, new: ReferralRecord, own_assignment: Assignment) -> bool:
-    return own_assignment.pathway is Pathway.OUTSIDE and new.hospital_hub is None and not case.is_assigned_for_good
+    return own_assignment.pathway is Pathway.OUTSIDE and new.hospital_hub is None and not case.has_confirmed_home
 
 
 def _cancel_referral(transition: Transition, record: ReferralRecord, reason: EndReason) -> None:

@@ -7,7 +7,7 @@ from services.reference.directory.model import Hub
 from services.router.decide import closures
 from services.router.decide.acting_hub import ActingHub, CommandRejection, audience, reject, served_by
 from services.router.decide.model import ReferralRecord, Responsibility
-from services.router.decide.progress import at_hub
+from services.router.decide.progress import with_home_hub
 from services.router.decide.transition import Transition, assign_case, assigned_to, moved_hubs
 
 
@@ -42,7 +42,7 @@ def _assign_follow_on(
             acting, "impossible", "A hospital team cannot follow on after a stay. Send transfer instead of assign."
         )
     case = acting.case.model_copy(update={"home": assigned_to(transition, to_hub)})
-    records = [at_hub(record, to_hub) for record in served_by(transition, acting)]
+    records = [with_home_hub(record, to_hub) for record in served_by(transition, acting)]
     transition.keep(*records)
     moved = {**audience(transition, acting), **moved_hubs(transition, acting.case, case)}
     transition.emit(CaseAssigned, case, records, moved, invalidates_pending_commands=True)
@@ -140,7 +140,7 @@ def _transfer_home(transition: Transition, acting: ActingHub, to: Hub) -> None:
     served = {record.reference for record in served_by(transition, acting)}
     case = acting.case.model_copy(update={"stay": None, "home": assigned_to(transition, to.id, reasons)})
     records = [
-        _requested_at(record, to.id, reasons).model_copy(update=_left_the_ward(record))
+        _requested_at(record, to.id, reasons).model_copy(update=_with_stay_ended(record))
         for record in transition.open_of(case.case_id)
         if record.reference in served or record.home_hub != to.id
     ]
@@ -151,5 +151,5 @@ def _transfer_home(transition: Transition, acting: ActingHub, to: Hub) -> None:
     )
 
 
-def _left_the_ward(record: ReferralRecord) -> dict[str, object]:
+def _with_stay_ended(record: ReferralRecord) -> dict[str, object]:
     return {"in_stay": False, "transferred_before_discharge": True} if record.in_stay else {}

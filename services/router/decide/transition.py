@@ -296,17 +296,17 @@ def _responsibility(
     if before is None or before.hub != hub:
         return Responsibility(
             hub=hub,
-            business_status=_beginning(assignment.pathway),
+            business_status=_initial_status(assignment.pathway),
             pathway=assignment.pathway,
             reasons=reasons,
             worklist=assignment.worklist,
         )
     if before.assigned_by_person:
         return before
-    begun = before.business_status not in _NOT_BEGUN
+    begun = before.business_status not in _INITIAL_STATUSES
     return before.model_copy(
         update={
-            "business_status": before.business_status if begun else _beginning(assignment.pathway),
+            "business_status": before.business_status if begun else _initial_status(assignment.pathway),
             "pathway": assignment.pathway,
             "reasons": reasons,
             "worklist": assignment.worklist,
@@ -319,14 +319,14 @@ def assigned_to(transition: Transition, hub: HubId, reasons: tuple[RoutingReason
     triage = hub == transition.context.directory.triage.id
     pathway = Pathway.TRIAGE if triage else Pathway.HOUSING_MOT
     return Responsibility(
-        hub=hub, assigned_by_person=True, reasons=reasons, pathway=pathway, business_status=_beginning(pathway)
+        hub=hub, assigned_by_person=True, reasons=reasons, pathway=pathway, business_status=_initial_status(pathway)
     )
 
 
-_NOT_BEGUN = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
+_INITIAL_STATUSES = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
 
 
-def _beginning(pathway: Pathway) -> BusinessStatus:
+def _initial_status(pathway: Pathway) -> BusinessStatus:
     match pathway:
         case Pathway.TRIAGE:
             return BusinessStatus.TRIAGE
