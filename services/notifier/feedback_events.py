@@ -1,4 +1,4 @@
-"""The events of what became of a feedback: sent, or failed. Their ids are made from the feedback's, so that a repeat is one."""
+"""Events about a feedback: sent or failed. Their ids derive from its id, so that a repeat is a duplicate."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ SOURCE = "/lightbulb/notifier"
 
 @dataclass(frozen=True, slots=True)
 class FeedbackIdentity:
-    """What the event about a feedback needs of it."""
+    """The fields of a feedback that its events need, from a composed or a leased one."""
 
     person_key: str
     feedback_id: str
@@ -29,7 +29,7 @@ class FeedbackIdentity:
 
 
 def of_composed(one: RenderedFeedback) -> FeedbackIdentity:
-    """Of a feedback that is kept to be fetched: it was sent when it was composed."""
+    """Return the identity of a composed feedback."""
     feedback, recipient = one.feedback, one.feedback.recipient
     return FeedbackIdentity(
         feedback.person_key,
@@ -44,7 +44,7 @@ def of_composed(one: RenderedFeedback) -> FeedbackIdentity:
 
 
 def sent(feedback: FeedbackIdentity, at: datetime) -> outbox.OutboxMessage:
-    """Its carrier has it."""
+    """Create the event that the channel accepted a feedback."""
     data = FeedbackSent(
         reference=Reference(feedback.reference),
         feedback_id=feedback.feedback_id,
@@ -55,7 +55,7 @@ def sent(feedback: FeedbackIdentity, at: datetime) -> outbox.OutboxMessage:
 
 
 def failed(feedback: FeedbackIdentity, at: datetime, reason: str) -> outbox.OutboxMessage:
-    """It will not arrive. `reason`: a class, never a carrier's words."""
+    """Create the event that a feedback failed for good. `reason`: an error class, never text of the channel."""
     data = FeedbackFailed(
         reference=Reference(feedback.reference),
         feedback_id=feedback.feedback_id,
