@@ -102,7 +102,7 @@ def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_i
         (
             [WARD, CLINIC],
             {"ward": {"certificate_sha256": ["a" * 64]}, "clinic": {"certificate_sha256": ["a" * 64]}},
-            "certificate_sha256: one of these is another",
+            "certificate_sha256: another partner has one of these",
         ),
     ],
 )
