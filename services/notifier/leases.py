@@ -233,17 +233,9 @@ _MARK = text("""
 
 
 def _result_event(attempt: Attempt) -> outbox.OutboxMessage:
-    person_key, reference, recipient, channel = attempt.lease.conversation
-    request = attempt.lease.request
+    lease, request = attempt.lease, attempt.lease.request
     about = feedback_events.FeedbackIdentity(
-        person_key,
-        request.feedback_id,
-        reference,
-        recipient,
-        channel,
-        request.correlation_id,
-        attempt.lease.caused_by,
-        request.traceparent,
+        lease.conversation, request.feedback_id, request.correlation_id, lease.caused_by, request.traceparent
     )
     if isinstance(attempt.outcome, Failed):
         return feedback_events.failed(about, attempt.ended_at, attempt.outcome.reason)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from services.notifier.compose import Feedback
 
@@ -23,7 +23,7 @@ class Conversation(NamedTuple):
     person_key: str
     reference: str
     recipient: str
-    channel: str
+    channel: Literal["fhir", "mesh", "mailbox"]
 
 
 @dataclass(frozen=True, slots=True)
