@@ -411,7 +411,7 @@ def _referrers_recipient(context: ReferralContext, recipients: Recipients) -> Re
 
 
 def _may_be_routed(context: ReferralContext) -> bool:
-    """Return whether MESH may find the practice by the person: it is the referrer, and the NHS number is verified."""
+    """Return whether MESH may find the practice by the person: it is the registered one, and the person is certain."""
     person, practice = context.person, context.registered_practice
     return (
         context.referred_by.kind == "gp"
