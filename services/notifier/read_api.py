@@ -1,4 +1,4 @@
-"""What the notifier answers over HTTP: feedback to be fetched."""
+"""The notifier's HTTP API: partners fetch their feedback."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,13 +19,16 @@ from services.reference.partners import Partners
 from services.runtime import database, health
 from services.runtime.logs import log
 
-UNKNOWN = {"error": "not-found", "explanation": "There is no feedback for you under this reference."}
-UNAUTHORISED = {"error": "unauthorised", "explanation": "Send the bearer token that was given to you as a partner."}
-UNAVAILABLE = {"error": "unavailable", "explanation": "Please try again in a few seconds."}
+UNKNOWN = {"error": "not-found", "explanation": "No feedback is available to you under this reference."}
+UNAUTHORISED = {"error": "unauthorised", "explanation": "Send your partner's bearer token in the Authorization header."}
+UNAVAILABLE = {
+    "error": "unavailable",
+    "explanation": "The service is temporarily unavailable. Retry after the time in Retry-After.",
+}
 
 
 def application(engine: AsyncEngine, partners: Partners, health_routes: Sequence[Route] = ()) -> Starlette:
-    """The ASGI application, with the routes of its health beside its own."""
+    """Create the ASGI application with the feedback route and the given health routes."""
 
     async def feedback(request: Request) -> Response:
         caller = partners.authenticate(request.headers.get("authorization"))
@@ -49,7 +52,7 @@ def _fetched(stored: StoredFeedback) -> dict[str, Any]:
 
 
 def _unable(error: Exception) -> Response:
-    """Away: come back. A reference that PostgreSQL cannot even read (a NUL) is one that does not exist."""
+    """Return 503 for a transient error, else 404: PostgreSQL rejects a reference with a NUL, which cannot exist."""
     if database.is_transient(error):
         return _json(503, UNAVAILABLE, {"Retry-After": "5"})
     log.warning("feedback_fetch_rejected", reason=database.reason_class(error))

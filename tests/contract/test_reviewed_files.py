@@ -65,7 +65,7 @@ PLANTED = {
     # a code that means two things, or none
     "code of a council": (BLABY, "WH: {service", "hs: {service", "is ambiguous"),
     "code of a hospital": (UHL, "GGH: Glenfield", "lri: Glenfield", "is ambiguous"),
-    "code twice": (LPT, '"09": other', '"04": other', "stands here twice"),
+    "code twice": (LPT, '"09": other', '"04": other', "is a duplicate key"),
     "code that is no value": (BLABY, "X: other", "X: another", "columns.Sex.codes.X: another is not a value"),
     "choice with a word that is no type": (DISCHARGE, "type: yes-no", "type: tick", "fields.trusted_assessment.type"),
     # a rule that is never reached
@@ -88,8 +88,8 @@ PLANTED = {
     "consent that is none": (SELF, "says_yes: [referral]", "says_yes: [marriage]", "referrers.self.says_yes"),
     "name that is taken": (SELF, "  title: {label", "  needs: {label", "the name is taken"),
     # words
-    "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "unknown field: {day}"),
-    "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "uhl is the id of two partners"),
+    "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "unknown placeholder: {day}"),
+    "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "two partners have the id uhl"),
 }  # fmt: skip
 
 

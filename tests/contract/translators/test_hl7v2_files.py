@@ -86,7 +86,7 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
         ("referral_id: RF1-6", "referral_id: RF1.6", "referral_id: String should match"),
         ("encoding: utf-8", "encoding: utf-16", "encoding: Input should be"),
         ("title: ", "titel: ", "titel: Extra inputs are not permitted"),
-        ("  codes: {LRI: ", "  codes: {LRI: Glenfield, LRI: ", "site.codes.LRI: stands here twice"),
+        ("  codes: {LRI: ", "  codes: {LRI: Glenfield, LRI: ", "site.codes.LRI: is a duplicate key"),
     ],
 )
 def test_a_planted_fault_is_named_by_its_line(tmp_path: Path, was: str, planted: str, what: str) -> None:
