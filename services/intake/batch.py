@@ -1,6 +1,6 @@
-"""What one transaction judges, in memory: the messages that came together, what is held of their referrals, what follows.
+"""Decide on the messages of one transaction in memory, against the stored state of their referrals.
 
-Pure: the rows come from store.py, which has locked them, and go back to it.
+No I/O: store.py reads and locks the rows before, and writes the results after.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ REFUSED = "refused"
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResponse:
-    """What the sender is told: a status of its protocol and a body."""
+    """The response to the sender: a status of its protocol and a body."""
 
     status: int
     body: bytes
@@ -32,7 +32,7 @@ class ProtocolResponse:
 
 @dataclass(frozen=True, slots=True)
 class MessageDecision:
-    """What was decided of a message: all that composing its answer needs."""
+    """The decision on a message: all that composing its response needs."""
 
     verdict: str
     received_at: datetime
@@ -45,7 +45,7 @@ class MessageDecision:
 
 @dataclass(frozen=True, slots=True)
 class PendingMessage:
-    """One delivered message: understood or refused by its translator, and how its protocol answers a decision."""
+    """One delivered message after translation, with the function that composes its response from a decision."""
 
     id: UUID
     inbound: InboundMessage
@@ -54,10 +54,10 @@ class PendingMessage:
     outcome: Translated | Rejection
     compose: Callable[[MessageDecision], ProtocolResponse]
     stored_in_upload: bool = False
-    """A row of an upload, which keeps its bytes: a repeat of what is held needs no row of its own (docs/decisions/0013)."""
+    """True for a row of an upload, which stores its bytes: a duplicate then needs no row in intake.message (docs/decisions/0013)."""
 
     span: Span = NONE
-    """Its receiving, in its trace."""
+    """The span of receiving it."""
 
     @property
     def partner(self) -> str:
@@ -104,7 +104,7 @@ class Batch:
 
 
 def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
-    """Judge one message against what is held, and note what follows from it for those behind it."""
+    """Classify one message against the stored state and apply it, so that later messages in the batch see its effect."""
     outcome, at = message.outcome, message.inbound.received_at
     if isinstance(outcome, Rejection):
         batch.decisions.append(MessageDecision(REFUSED, at, issues=outcome.issues))
@@ -133,7 +133,7 @@ def _decision(
     referral: StoredReferral,
     earlier: AcceptedMessage | None,
 ) -> MessageDecision:
-    """A repeat or conflict by message id is about the referral of the earlier message."""
+    """Return the decision. A repeat or conflict by message id refers to the referral of the earlier message."""
     named = earlier.reference if earlier else referral.reference
     exists = verdict is not Verdict.UNKNOWN
     withdraws = translated.intent == "cancel" and translated.cancel_reason is EndReason.CONSENT_WITHDRAWN
@@ -171,7 +171,7 @@ def _apply(
 
 
 def _person_key(secret: bytes, message: PendingMessage, translated: Translated) -> PersonKey:
-    """Fixed when a referral is first accepted, whatever number it holds later."""
+    """Return the key of the person. It is fixed at the first version, even if the NHS number changes later."""
     number = translated.referral.person.nhs_number if translated.referral else None
     return identifiers.person_key(secret, number, message.partner, translated.referral_id)
 
@@ -195,7 +195,10 @@ def _register_ids(batch: Batch, message: PendingMessage, translated: Translated,
 
 
 def answer(batch: Batch, at: int) -> ProtocolResponse:
-    """What the sender of the message at this place is told. In order: a repeat may be of one that is answered before it here."""
+    """Compose the response to the message at this position.
+
+    Call in order of position: a message may repeat an earlier one of the same batch.
+    """
     message = batch.messages[at]
     decision = batch.decisions[at]
     if repeated := batch.repeats.get(at):

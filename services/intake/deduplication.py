@@ -1,4 +1,4 @@
-"""Which message this is, and which referral: new, a change, a repeat, a conflict. Pure: no database, no clock.
+"""Classify a message as new, update, cancel, duplicate, stale or conflict (Idempotent Receiver). No I/O, no clock.
 
 Sources: BaRS Core 1.5, error handling (409 duplicate and conflict); for HL7 v2 and files docs/decisions/0009-identity-of-messages.md.
 """
@@ -13,7 +13,7 @@ Intent = Literal["new", "update", "cancel", "either"]
 
 
 class Verdict(StrEnum):
-    """What becomes of a message that was understood. The first three make an event; they and the next two are ours."""
+    """The classification of a translated message. The first three publish an event; the last two are refused."""
 
     RECEIVED = "received"
     UPDATED = "updated"
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MessageFingerprint:
-    """What is judged of a message: its ids, its content by hash, what it asks, and its sender's own time."""
+    """The parts of a message that are compared: its ids, the hash of its content, its intent and the sender's time."""
 
     message_ids: tuple[str, ...]
     content_hash: str
@@ -40,7 +40,7 @@ class MessageFingerprint:
 
 @dataclass(frozen=True, slots=True)
 class ReferralVersion:
-    """What is held of the referral that the message names: its last applied message. Version 0: nothing."""
+    """The last applied message of a referral. Version 0 means that none was applied."""
 
     version: int = 0
     content_hash: str = ""
@@ -50,16 +50,16 @@ class ReferralVersion:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedContent:
-    """An accepted message that had one of these ids."""
+    """The content of an accepted message that has one of the message's ids."""
 
     content_hash: str
 
 
 def classify(message: MessageFingerprint, current: ReferralVersion, accepted: Mapping[str, AcceptedContent]) -> Verdict:
-    """What the message is. `seen`: accepted messages of this partner by message id.
+    """Return the verdict on a message. `accepted` are accepted messages of the same partner by message id.
 
-    An id that was seen before decides first. Then the referral: a cancel for an unknown one is refused, a whole update of an
-    unknown one is new, and what its sender made before the message that is held is recorded, not applied.
+    A known message id decides first. Then the state of the referral: a cancel of an unknown referral is refused, a complete
+    update of an unknown referral is new, and a message older than the last applied one is stored but not applied.
     """
     before = [accepted[name] for name in message.message_ids if name in accepted]
     if before:
@@ -83,7 +83,7 @@ def classify(message: MessageFingerprint, current: ReferralVersion, accepted: Ma
 
 
 def apply_verdict(message: MessageFingerprint, current: ReferralVersion, verdict: Verdict) -> ReferralVersion:
-    """What is held after this verdict."""
+    """Return the version of the referral after this verdict."""
     if not verdict.makes_event:
         return current
     first = message.intent if current.version == 0 else current.first_intent

@@ -223,7 +223,7 @@ def test_every_fault_is_listed() -> None:
 def test_of_very_many_faults_the_first_are_listed() -> None:
     refusal = Rejection(tuple(Issue(f"NTE[{number}]-3", "too-long", "cut it") for number in range(1, 501)))
     (message,) = told(a_message(), REFUSED, outcome=refusal)
-    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.MAX_ERRORS
+    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.REPORTED_ERRORS
     assert segment(message, "MSA")[3].endswith("(and 499 more)")
 
 
