@@ -18,7 +18,8 @@ from services.intake.memory_budget import MemoryBudget
 from services.intake.rate_limiter import RateLimiter
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 from services.runtime.tracing import NONE, Span

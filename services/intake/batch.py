@@ -13,8 +13,9 @@ from schemas.case import EndReason
 from schemas.events import Event, ReferralCancelled, ReferralEvent, ReferralReceived, ReferralUpdated
 from schemas.model import PersonKey, Reference
 from services.intake import deduplication, identifiers
-from services.intake.deduplication import AcceptedContent, MessageFingerprint, ReferralVersion, Verdict, apply_verdict
-from services.intake.translators.translator import AttachmentContent, InboundMessage, Issue, Rejection, Translated
+from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import AttachmentContent, Issue, Rejection, Translated
 from services.runtime.tracing import NONE, Span
 
 SOURCE = "/lightbulb/intake"
@@ -65,30 +66,6 @@ class PendingMessage:
 
 
 @dataclass(slots=True)
-class StoredReferral:
-    """A locked row of intake.referral, and what this batch makes of it."""
-
-    partner: str
-    referral_id: str
-    reference: Reference
-    person_key: PersonKey
-    current: ReferralVersion
-    cancelled: bool
-    message_id: UUID | None
-    at: datetime
-    changed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedMessage:
-    """An accepted message by one of its ids."""
-
-    content_hash: str
-    message_id: UUID
-    reference: Reference
-
-
-@dataclass(slots=True)
 class Batch:
     """What one transaction reads and writes. `repeats`: by place in `arrivals`, the message that is repeated there."""
 
@@ -110,15 +87,12 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
         batch.decisions.append(MessageDecision(REFUSED, at, issues=outcome.issues))
         return
     referral = batch.referrals[message.partner, outcome.referral_id]
-    fingerprint = MessageFingerprint(outcome.message_ids, outcome.content_hash, outcome.intent, outcome.sent_at)
-    originals = {name: key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))}
-    verdict = deduplication.classify(
-        fingerprint, referral.current, {name: AcceptedContent(key.content_hash) for name, key in originals.items()}
-    )
-    earlier = next(iter(originals.values()), None)
-    referral.current = apply_verdict(fingerprint, referral.current, verdict)
+    originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
+    verdict = deduplication.classify(outcome, referral, originals)
+    earlier = originals[0] if originals else None
+    deduplication.apply_verdict(outcome, referral, verdict)
     if verdict.makes_event:
-        _apply(batch, secret, message, outcome, referral)
+        _add_event(batch, secret, message, outcome, referral)
     if verdict.makes_event or verdict is Verdict.STALE:
         _register_ids(batch, message, outcome, referral)
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
@@ -141,30 +115,27 @@ def _decision(
         verdict,
         message.inbound.received_at,
         named if exists else None,
-        referral.current.version if exists else None,
+        referral.version if exists else None,
         withdraws=withdraws,
     )
 
 
-def _apply(
+def _add_event(
     batch: Batch, secret: bytes, message: PendingMessage, translated: Translated, referral: StoredReferral
 ) -> None:
-    version = referral.current.version
-    if version == 1:
+    if referral.version == 1:
         referral.person_key = _person_key(secret, message, translated)
-    referral.changed = True
-    referral.cancelled = translated.intent == "cancel"
     referral.message_id = message.id
-    referral.at = message.inbound.received_at
+    referral.last_at = message.inbound.received_at
     batch.events.append(
         Event(
-            id=identifiers.event_id(referral.reference, version),
+            id=identifiers.event_id(referral.reference, referral.version),
             source=SOURCE,
             time=message.inbound.received_at,
             person_key=referral.person_key,
             correlation_id=translated.correlation_id or str(message.id),
             causation_id=str(message.id),
-            data=_data(translated, referral.reference, version),
+            data=_data(translated, referral.reference, referral.version),
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]

@@ -15,15 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
 from services.intake import batch, identifiers
-from services.intake.batch import (
-    AcceptedMessage,
-    Batch,
-    MessageDecision,
-    PendingMessage,
-    ProtocolResponse,
-    StoredReferral,
-)
-from services.intake.deduplication import ReferralVersion, Verdict
+from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
+from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
 from services.intake.translators.translator import Translated
 from services.messaging import outbox
 from services.runtime import metrics
@@ -73,19 +66,7 @@ async def _lock(
     """Insert the missing referrals, lock all in the order of their keys, and return them, in one statement."""
     new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
     rows = await tx.execute(_LOCK, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
-    return {
-        (row.partner, row.referral_id): StoredReferral(
-            row.partner,
-            row.referral_id,
-            row.reference,
-            row.person_key,
-            ReferralVersion(row.version, row.content_hash, row.first_intent, row.sent_at),
-            row.cancelled,
-            row.message_id,
-            row.last_at,
-        )
-        for row in rows
-    }
+    return {(row["partner"], row["referral_id"]): StoredReferral(**row) for row in rows.mappings()}
 
 
 _LOCKED = ("partners", "referral_ids", "refs", "times")
@@ -137,7 +118,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
     await _save_messages(tx, book, answers)
     await keep_claims(tx, book)
     await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
-    await _delete_unused(tx, [row for row in book.referrals.values() if row.current.version == 0])
+    await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0])
     await _save_documents(tx, book)
     contexts = {str(arrival.id): arrival.span.traceparent for arrival in book.messages}
     await outbox.add(
@@ -253,13 +234,13 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "partners": [row.partner for row in rows],
             "referral_ids": [row.referral_id for row in rows],
             "person_keys": [row.person_key for row in rows],
-            "versions": [row.current.version for row in rows],
-            "intents": [row.current.first_intent for row in rows],
-            "hashes": [row.current.content_hash for row in rows],
+            "versions": [row.version for row in rows],
+            "intents": [row.first_intent for row in rows],
+            "hashes": [row.content_hash for row in rows],
             "cancelled": [row.cancelled for row in rows],
-            "sent": [row.current.sent_at for row in rows],
+            "sent": [row.sent_at for row in rows],
             "ids": [row.message_id for row in rows],
-            "times": [row.at for row in rows],
+            "times": [row.last_at for row in rows],
         },
     )
 

@@ -14,7 +14,8 @@ from services.intake.deduplication import Verdict
 from services.intake.responses import hl7v2
 from services.intake.responses.hl7v2 import code, over_http, over_mllp, requested_acks
 from services.intake.translators.hl7v2 import header
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Hl7v2, Partner
 
 AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)

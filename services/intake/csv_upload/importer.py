@@ -22,7 +22,8 @@ from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.prescan import Prescan, reference_hash, reference_of
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, is_blank
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Partner
 from services.runtime import database, tracing
 from services.runtime.logs import log

@@ -20,7 +20,7 @@ from services.intake.mllp import frames
 from services.intake.rate_limiter import RateLimited
 from services.intake.responses import bars, hl7v2, problems
 from services.intake.translators import form
-from services.intake.translators.translator import Translator
+from services.intake.translators.inbound_message import Translator
 from services.reference.partners import Partner
 from services.runtime import tracing
 from services.runtime.logs import log

@@ -21,7 +21,7 @@ from services.intake.mllp import access
 from services.intake.mllp.access import IdentifyPartner, TlsAcceptor
 from services.intake.mllp.frames import Frame, Frames, NotMllp
 from services.intake.responses import hl7v2
-from services.intake.translators.translator import Translator
+from services.intake.translators.inbound_message import Translator
 from services.reference.partners import Partner
 from services.runtime import metrics, process
 from services.runtime.logs import log

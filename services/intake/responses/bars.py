@@ -12,7 +12,8 @@ import orjson
 
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
-from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 
 MEDIA_TYPE = "application/fhir+json"
 ERROR_CODES = "https://fhir.nhs.uk/CodeSystem/http-error-codes"

@@ -15,7 +15,8 @@ from services.intake.deduplication import Verdict
 from services.intake.responses import hl7v2_writer
 from services.intake.responses.hl7v2_writer import Error, ReplyContext
 from services.intake.translators.hl7v2.header import Header
-from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 from services.reference.partners import Hl7v2, Partner
 
 Level = Literal["accept", "application"]

@@ -9,7 +9,8 @@ import orjson
 
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
-from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 
 MEDIA_TYPE = "application/json"
 PROBLEM = "application/problem+json"

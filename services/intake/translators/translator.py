@@ -6,7 +6,6 @@ The suite in tests/contract holds for each of them, and their golden pairs lie b
 """
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.reference.partners import Partner
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -43,19 +41,6 @@ class Rejection:
     def has(self, kind: IssueKind) -> bool:
         """True where one of the faults is of this kind."""
         return any(issue.kind == kind for issue in self.issues)
-
-
-@dataclass(frozen=True, slots=True)
-class InboundMessage:
-    """A message as it was delivered: who sent it (authenticated), its bytes, when, and what its envelope said."""
-
-    partner: Partner
-    body: bytes
-    received_at: datetime
-    attachment_key: bytes
-    request_id: str | None = None
-    correlation_id: str | None = None
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +81,6 @@ class Translated:
     encounter: Mapping[str, Any] | None = None
 
 
-Translator = Callable[[InboundMessage], Translated | Rejection]
-
-
 # ---- what translators share -----------------------------------------------------------------------------------------
 
 
@@ -115,14 +97,6 @@ def content_hash(referral: Referral) -> str:
 def cancel_hash(reason: EndReason, discharged_on: date | None) -> str:
     """SHA-256 of what a cancel says."""
     return hashlib.sha256(f"cancel {reason} {discharged_on}".encode()).hexdigest()
-
-
-def document(inbound: InboundMessage, referral_id: str, content: bytes, media_type: str | None) -> AttachmentContent:
-    """A document under its reference: 128 bits of a keyed hash, so that nobody guesses it; the same bytes get the same one."""
-    digest = hashlib.sha256(content).hexdigest()
-    named = f"attachment:{inbound.partner.id}:{referral_id}:{digest}".encode()
-    reference = hmac.new(inbound.attachment_key, named, hashlib.sha256).hexdigest()[:32]
-    return AttachmentContent(reference, content, digest, media_type)
 
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

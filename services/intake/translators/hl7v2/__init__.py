@@ -22,7 +22,8 @@ from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.hl7v2.profile_validation import load
 from services.intake.translators.hl7v2.segments import FieldSelection
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator, reject
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated, reject
 
 __all__ = ["PartnerProfile", "load", "translator"]
 

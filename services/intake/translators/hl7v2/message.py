@@ -9,7 +9,8 @@ from services.intake.translators.hl7v2.dates import parse_timestamp
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.segments import FieldSelection, Hl7Message, Reading
-from services.intake.translators.translator import InboundMessage, Issue, Rejection
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Issue, Rejection
 
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 TRIGGERS = ("I12", "I13", "I14")
