@@ -314,6 +314,12 @@ def test_what_comes_back_is_in_the_character_set_that_it_came_in(written_in: str
     assert f"MSA|AA|Zoë€|{REFERENCE}".encode(written_in) in frame
 
 
+@pytest.mark.parametrize("outcome", [UNDERSTOOD, REFUSAL])
+def test_the_header_that_the_translator_parsed_is_not_parsed_again(outcome: Translated | Rejection) -> None:
+    parsed = replace(outcome, header=header.read(a_message(id="parsed")))
+    assert [segment(message, "MSA")[2] for message in told(a_message(id="bytes"), outcome=parsed)] == ["parsed"]
+
+
 # ---- RRI ------------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
 from services.intake.responses import hl7v2_writer
 from services.intake.responses.hl7v2_writer import Error, ReplyContext
+from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
@@ -46,7 +47,7 @@ class Acknowledgement:
 
 def over_mllp(inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
     """Return the acknowledgements that were requested, framed: none, one or two."""
-    to, ack = _reply_to(inbound, decision)
+    to, ack = _reply_to(inbound, outcome, decision)
     levels = requested_acks(to.header, inbound.partner.hl7v2, accepted=ack.accepted)
     frames = [framed(_message(level, inbound.partner, to, ack, outcome)) for level in levels]
     return ProtocolResponse(ack.status, b"".join(frames))
@@ -57,7 +58,7 @@ def over_http(inbound: InboundMessage, outcome: Translated | Rejection, decision
 
     It is the application acknowledgement if that was requested, else the accept acknowledgement in enhanced mode.
     """
-    to, ack = _reply_to(inbound, decision)
+    to, ack = _reply_to(inbound, outcome, decision)
     agreed = inbound.partner.hl7v2
     always: Level = "accept" if to.header and _is_enhanced(to.header, agreed) else "application"
     level = next(reversed(requested_acks(to.header, agreed, accepted=ack.accepted)), always)
@@ -66,7 +67,7 @@ def over_http(inbound: InboundMessage, outcome: Translated | Rejection, decision
 
 def rejection_frames(partner: Partner, beginning: bytes, at: datetime, explanation: str) -> bytes:
     """Return frames that reject a message that was not stored: it is too large, or an internal error occurred."""
-    to = hl7v2_writer.reply_context(beginning, partner.id, at)
+    to = hl7v2_writer.reply_context(headers.read(beginning), beginning, partner.id, at)
     ack = Acknowledgement("R", explanation, (Error("", "207", explanation),))
     levels = requested_acks(to.header, partner.hl7v2, accepted=False)
     return b"".join(framed(_acknowledgement(level, to, ack)) for level in levels)
@@ -77,9 +78,12 @@ def framed(message: bytes) -> bytes:
     return b"\x0b" + message + b"\x1c\r"
 
 
-def _reply_to(inbound: InboundMessage, decision: MessageDecision) -> tuple[ReplyContext, Acknowledgement]:
+def _reply_to(
+    inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision
+) -> tuple[ReplyContext, Acknowledgement]:
     """Return the context and the content of the acknowledgement: a rejection if the header is unreadable."""
-    to = hl7v2_writer.reply_context(inbound.body, inbound.partner.id, inbound.received_at)
+    header = outcome.header if isinstance(outcome.header, Header) else headers.read(inbound.body)
+    to = hl7v2_writer.reply_context(header, inbound.body, inbound.partner.id, inbound.received_at)
     ack = acknowledge(decision)
     return to, ack if to.header else dataclasses.replace(ack, letter="R")
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.intake.translators.hl7v2 import header
-from services.intake.translators.hl7v2.header import Header
+from services.intake.translators.hl7v2.header import Header, codec
 
 LIGHTBULB_APPLICATION = "LIGHTBULB"
 """Our application name if MSH-5 of the message is empty, and the assigner of our references."""
@@ -94,23 +93,11 @@ class ReplyContext:
 _VERSION = re.compile(r"2\.[1-9](\.\d)?")
 
 
-def reply_context(body: bytes, partner: str, at: datetime) -> ReplyContext:
+def reply_context(header: Header | None, body: bytes, partner: str, at: datetime) -> ReplyContext:
     """Return the context of a response to these bytes. Its MSH-10 depends only on the bytes and the time."""
-    line = header.msh_of(body) or b""
-    read = header.read(body, _default_encoding(line))
-    encoding = header.codec(read.character_set, _default_encoding(line)) if read else None
-    digest = hashlib.sha256(body).hexdigest()
-    seed = f"{partner} {at.isoformat()} {digest}"
-    return ReplyContext(read, _separators(read) or ReplySeparators(), encoding or "latin-1", at, seed)
-
-
-def _default_encoding(line: bytes) -> str:
-    """Return the encoding of a header without MSH-18, so that its fields are echoed unchanged in any character set."""
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return "windows-1252"
-    return "utf-8"
+    seed = f"{partner} {at.isoformat()} {hashlib.sha256(body).hexdigest()}"
+    encoding = header.encoding if header else "latin-1"
+    return ReplyContext(header, _separators(header) or ReplySeparators(), encoding, at, seed)
 
 
 def _separators(read: Header | None) -> ReplySeparators | None:
@@ -183,7 +170,7 @@ def _processing_id(to: ReplyContext) -> str:
 def _character_set(to: ReplyContext) -> str:
     """Return MSH-18 as it was sent, if it is a known character set."""
     character_set = to.header.character_set if to.header else ""
-    return character_set if header.codec(character_set, "") is not None else ""
+    return character_set if codec(character_set, "") is not None else ""
 
 
 def _msa(to: ReplyContext, code: str, text: str) -> str:

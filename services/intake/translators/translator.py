@@ -8,7 +8,7 @@ The suite in tests/contract holds for each of them, and their golden pairs lie b
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
@@ -37,6 +37,8 @@ class Rejection:
     """The sender still owns it. At least one fault; as many as could be found at once."""
 
     issues: tuple[Issue, ...]
+    header: object | None = field(default=None, repr=False, compare=False)
+    """The parsed header of the message, if the protocol's response repeats parts of it (HL7 v2: MSH)."""
 
     def has(self, kind: IssueKind) -> bool:
         """True where one of the faults is of this kind."""
@@ -79,6 +81,7 @@ class Translated:
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
     encounter: Mapping[str, Any] | None = None
+    header: object | None = field(default=None, repr=False, compare=False)
 
 
 # ---- what translators share -----------------------------------------------------------------------------------------

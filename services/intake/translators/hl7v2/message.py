@@ -20,12 +20,9 @@ LONGEST_ID = limits.HL7_ID_CHARACTERS
 
 
 def message_of(
-    inbound: InboundMessage, profile: PartnerProfile, selection: FieldSelection
-) -> tuple[Header, Hl7Message] | Rejection:
-    """The header and the segments of a message that may be read further; else everything that its header has wrong."""
-    header = headers.read(inbound.body, profile.encoding)
-    if header is None:
-        return Rejection((Issue("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"),))
+    inbound: InboundMessage, header: Header, profile: PartnerProfile, selection: FieldSelection
+) -> Hl7Message | Rejection:
+    """Return the segments of a message that may be read further, or a rejection with every issue of its header."""
     separators = segments.separators(header)
     if isinstance(separators, Issue):
         return Rejection((separators,))
@@ -41,7 +38,7 @@ def message_of(
     if any(issue.kind == "not-supported" for issue in issues):
         return Rejection(tuple(issues))
     message.reading.issues[:0] = issues
-    return header, message
+    return message
 
 
 def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | None:
