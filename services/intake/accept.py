@@ -1,7 +1,6 @@
-"""What every message goes through, whatever carried it: its translator, the shared commit, its protocol's own answer.
+"""Accept one message, over any transport: translate it, commit it with others, respond in its protocol.
 
-The edges are web.py (HTTP) and mllp.py (MLLP): they know who sends, judge the credential before any parser runs, and have one whole
-body in hand before anything here begins.
+The transports are http/messages.py and mllp/server.py. They authenticate the sender before any parser runs, and pass one complete body.
 """
 
 import asyncio
@@ -21,7 +20,8 @@ from services.intake.memory_budget import MemoryBudget
 from services.intake.rate_limiter import RateLimiter
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 
@@ -30,7 +30,7 @@ INTERNAL_ERROR = "internal error; the message was not accepted, retry later"
 
 @dataclass(frozen=True)
 class Intake:
-    """What every message needs."""
+    """The translators, limits and shared state that handling a message needs."""
 
     partners: Partners
     group_commit: GroupCommit
@@ -57,7 +57,7 @@ class Intake:
         correlation_id: str | None,
         traceparent: str | None = None,
     ) -> InboundMessage:
-        """One whole message, now, from a partner that is known."""
+        """Return a complete message that an authenticated partner sent now."""
         return InboundMessage(
             partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent
         )
@@ -65,7 +65,7 @@ class Intake:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one protocol is read, and what it answers to a message. `format` is what a partner's entry must allow."""
+    """How one protocol is translated and answered. `format` is the name that a partner's entry must allow."""
 
     format: str
     translate: Translator
@@ -80,9 +80,11 @@ async def accept(
     media_type: str | None = None,
     issues: tuple[Issue, ...] = (),
 ) -> ProtocolResponse:
-    """The answer to one message, once it is committed. `faults`: what is wrong around it, so that it is kept, and refused, unread.
+    """Return the response to one message after it is committed.
 
-    Raises Unavailable where nothing can be promised. Cancelled while it waits, the outcome is unknown: a repeat is recognised.
+    `issues` are errors outside the body, such as in headers: the message is then stored as refused without being translated.
+    Raises Unavailable if the message could not be committed, or if the outcome is unknown. The outcome is also unknown if the
+    call is cancelled; the sender may repeat the message, duplicates are recognised.
     """
     span = receive_span(protocol, inbound)
     with tracing.ending(span):
@@ -92,7 +94,7 @@ async def accept(
 
 
 def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: Span | None = None) -> Span:
-    """The step of a trace that a message begins with us, or goes on with."""
+    """Begin the span of receiving a message, in the sender's trace if it sent one."""
     return tracing.begin(
         f"receive {protocol.format}",
         inbound.traceparent,
@@ -112,7 +114,7 @@ def translate(
     stored_in_upload: bool = False,
     span: Span = INVALID_SPAN,
 ) -> PendingMessage:
-    """A message with what its translator made of it."""
+    """Translate a message, and return it ready for the shared commit."""
     outcome: Translated | Rejection = Rejection(issues) if issues else protocol.translate(inbound)
 
     def compose(decision: MessageDecision) -> ProtocolResponse:
@@ -135,6 +137,6 @@ def translate(
 
 
 def _message_id() -> UUID:
-    """A new id that grows with time, so that the index of kept messages does (UUID version 7, RFC 9562)."""
+    """Return a new id that increases with time, so that the index is appended to (UUID version 7, RFC 9562)."""
     bits = (time.time_ns() // 1_000_000) << 80 | getrandbits(76)
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)

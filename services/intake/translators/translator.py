@@ -6,10 +6,9 @@ The suite in tests/contract holds for each of them, and their golden pairs lie b
 """
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -18,7 +17,6 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.reference.partners import Partner
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -40,23 +38,12 @@ class Rejection:
     """The sender still owns it. At least one fault; as many as could be found at once."""
 
     issues: tuple[Issue, ...]
+    header: object | None = field(default=None, repr=False, compare=False)
+    """The parsed header of the message, if the protocol's response repeats parts of it (HL7 v2: MSH)."""
 
     def has(self, kind: IssueKind) -> bool:
         """True where one of the faults is of this kind."""
         return any(issue.kind == kind for issue in self.issues)
-
-
-@dataclass(frozen=True, slots=True)
-class InboundMessage:
-    """A message as it was delivered: who sent it (authenticated), its bytes, when, and what its envelope said."""
-
-    partner: Partner
-    body: bytes
-    received_at: datetime
-    attachment_key: bytes
-    request_id: str | None = None
-    correlation_id: str | None = None
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +82,7 @@ class Translated:
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
     encounter: Mapping[str, Any] | None = None
-
-
-Translator = Callable[[InboundMessage], Translated | Rejection]
+    header: object | None = field(default=None, repr=False, compare=False)
 
 
 # ---- what translators share -----------------------------------------------------------------------------------------
@@ -116,14 +101,6 @@ def content_hash(referral: Referral) -> str:
 def cancel_hash(reason: EndReason, discharged_on: date | None) -> str:
     """SHA-256 of what a cancel says."""
     return hashlib.sha256(f"cancel {reason} {discharged_on}".encode()).hexdigest()
-
-
-def document(inbound: InboundMessage, referral_id: str, content: bytes, media_type: str | None) -> AttachmentContent:
-    """A document under its reference: 128 bits of a keyed hash, so that nobody guesses it; the same bytes get the same one."""
-    digest = hashlib.sha256(content).hexdigest()
-    named = f"attachment:{inbound.partner.id}:{referral_id}:{digest}".encode()
-    reference = hmac.new(inbound.attachment_key, named, hashlib.sha256).hexdigest()[:32]
-    return AttachmentContent(reference, content, digest, media_type)
 
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

@@ -33,16 +33,15 @@ from services.intake.translators.bars_fhir.models import Encounter, MessageHeade
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
+from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     AttachmentContent,
     CancelReason,
-    InboundMessage,
     Intent,
     Issue,
     Rejection,
     Translated,
-    Translator,
     cancel_hash,
     content_hash,
     drop_empty,

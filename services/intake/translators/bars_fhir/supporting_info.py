@@ -17,7 +17,8 @@ from services.intake.translators.bars_fhir.models import (
     Reference,
 )
 from services.intake.translators.bars_fhir.person import full_name
-from services.intake.translators.translator import AttachmentContent, InboundMessage, document, drop_empty, parse_date
+from services.intake.translators.inbound_message import InboundMessage, document
+from services.intake.translators.translator import AttachmentContent, drop_empty, parse_date
 
 CONSENT = "https://lightbulb.example.org/CodeSystem/consent"
 DIRECT_CARE = "https://fhir.nhs.uk/CodeSystem/consent-categories-bars"

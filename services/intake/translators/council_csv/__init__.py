@@ -9,7 +9,8 @@ from services.intake.translators.council_csv.header import HeaderLayout, whose
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.profile_validation import load
 from services.intake.translators.council_csv.record_splitter import LONGEST_ROW
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator, reject
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated, reject
 
 __all__ = ["CouncilMapping", "load", "translator", "whose"]
 

@@ -13,10 +13,10 @@ from services.intake.translators.council_csv.cells import clean, fold
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
 from services.intake.translators.council_csv.targets import CANCELS, FEEDS
 from services.intake.translators.form.fields import ParseError
+from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     CancelReason,
-    InboundMessage,
     Issue,
     IssueKind,
     Rejection,

@@ -11,15 +11,14 @@ from services.intake.translators import json_text
 from services.intake.translators.form import required_fields
 from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
 from services.intake.translators.form.fields import ANY, READERS, ParseError
+from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     PLAIN_NAME,
     CancelReason,
-    InboundMessage,
     Issue,
     IssueKind,
     Rejection,
     Translated,
-    Translator,
     cancel_hash,
     content_hash,
     fhir_path,

@@ -15,14 +15,17 @@ The standard fixes where most of it stands; what is local to a partner is in its
 | attachments | OBX of type ED |
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 from services.intake.translators.hl7v2 import field_paths, referral
+from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.hl7v2.profile_validation import load
 from services.intake.translators.hl7v2.segments import FieldSelection
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator, reject
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated, reject
 
 __all__ = ["PartnerProfile", "load", "translator"]
 
@@ -39,8 +42,9 @@ def _translate(
     if inbound.partner.id not in profiles:
         return reject(Issue("MSH", "forbidden", "no mapping of HL7 v2 is agreed with this partner"))
     profile, selection = profiles[inbound.partner.id]
-    parsed = message_of(inbound, profile, selection)
-    if isinstance(parsed, Rejection):
-        return parsed
-    header, message = parsed
-    return referral.translated(header, message, profile, inbound)
+    header = headers.read(inbound.body, profile.encoding)
+    if header is None:
+        return reject(Issue("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"))
+    message = message_of(inbound, header, profile, selection)
+    outcome = message if isinstance(message, Rejection) else referral.translated(header, message, profile, inbound)
+    return dataclasses.replace(outcome, header=header)

@@ -7,7 +7,8 @@ from typing import Any
 
 from services.intake.translators.hl7v2.local_fields import observations
 from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
-from services.intake.translators.translator import AttachmentContent, InboundMessage, Issue, document, drop_empty
+from services.intake.translators.inbound_message import InboundMessage, document
+from services.intake.translators.translator import AttachmentContent, Issue, drop_empty
 
 NamedAttachment = tuple[dict[str, Any], AttachmentContent]
 

@@ -1,5 +1,6 @@
 """The MSH segment as far as it can be read: for the translator, and for an acknowledgement of whatever came."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -14,11 +15,12 @@ class Header:
     """What MSH says: texts as they stand, escapes and all, without control characters; "" where nothing is given.
 
     `message_code` and `trigger_event` are MSH-9.1 and MSH-9.2; of MSH-11, MSH-12, MSH-17 and MSH-18 it is the first component
-    of the first repetition.
+    of the first repetition. `encoding` is the Python codec that it was decoded with, and that a response is written in.
     """
 
     field_separator: str
     encoding_characters: str
+    encoding: str
     sending_application: str = ""
     sending_facility: str = ""
     receiving_application: str = ""
@@ -45,8 +47,18 @@ def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
         return None
     separator = chr(line[3])
     fields = _fields(line.decode("latin-1"), separator)
-    encoding = codec(_component(fields, 17, 0), default_of(body, default_encoding)) or "latin-1"
-    return _header(_fields(line.decode(encoding, "replace"), separator), separator)
+    default = _fitting(line, default_of(body, default_encoding))
+    encoding = codec(_component(fields, 17, 0), default) or "latin-1"
+    return _header(_fields(line.decode(encoding, "replace"), separator), separator, encoding)
+
+
+def _fitting(line: bytes, default_encoding: str) -> str:
+    """Return an encoding that can decode a header without MSH-18, so that a response repeats its bytes unchanged."""
+    for encoding in (default_encoding, "utf-8"):
+        with contextlib.suppress(UnicodeDecodeError):
+            line.decode(encoding)
+            return encoding
+    return "windows-1252"
 
 
 def default_of(body: bytes, default_encoding: str) -> str:
@@ -109,7 +121,7 @@ def _component(fields: list[str], at: int, index: int) -> str:
     return parts[index].strip() if index < len(parts) else ""
 
 
-def _header(fields: list[str], separator: str) -> Header:
+def _header(fields: list[str], separator: str, encoding: str) -> Header:
     def whole(number: int) -> str:
         return fields[number - 1] if number <= len(fields) else ""
 
@@ -119,6 +131,7 @@ def _header(fields: list[str], separator: str) -> Header:
     return Header(
         field_separator=separator,
         encoding_characters=whole(2),
+        encoding=encoding,
         sending_application=whole(3),
         sending_facility=whole(4),
         receiving_application=whole(5),

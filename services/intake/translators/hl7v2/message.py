@@ -9,7 +9,8 @@ from services.intake.translators.hl7v2.dates import parse_timestamp
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.segments import FieldSelection, Hl7Message, Reading
-from services.intake.translators.translator import InboundMessage, Issue, Rejection
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Issue, Rejection
 
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 TRIGGERS = ("I12", "I13", "I14")
@@ -19,12 +20,9 @@ LONGEST_ID = limits.HL7_ID_CHARACTERS
 
 
 def message_of(
-    inbound: InboundMessage, profile: PartnerProfile, selection: FieldSelection
-) -> tuple[Header, Hl7Message] | Rejection:
-    """The header and the segments of a message that may be read further; else everything that its header has wrong."""
-    header = headers.read(inbound.body, profile.encoding)
-    if header is None:
-        return Rejection((Issue("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"),))
+    inbound: InboundMessage, header: Header, profile: PartnerProfile, selection: FieldSelection
+) -> Hl7Message | Rejection:
+    """Return the segments of a message that may be read further, or a rejection with every issue of its header."""
     separators = segments.separators(header)
     if isinstance(separators, Issue):
         return Rejection((separators,))
@@ -40,7 +38,7 @@ def message_of(
     if any(issue.kind == "not-supported" for issue in issues):
         return Rejection(tuple(issues))
     message.reading.issues[:0] = issues
-    return header, message
+    return message
 
 
 def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | None:

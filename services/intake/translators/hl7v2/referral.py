@@ -16,11 +16,11 @@ from services.intake.translators.hl7v2.person import contacts, person, registere
 from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.segments import Hl7Message
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
+from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     AttachmentContent,
     CancelReason,
-    InboundMessage,
     Intent,
     Issue,
     Rejection,
