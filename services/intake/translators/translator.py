@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -222,6 +223,27 @@ def postcode(value: str | None) -> str | None:
     """A postcode in capitals, one blank before the last three characters."""
     plain = "".join((value or "").split()).upper()
     return f"{plain[:-3]} {plain[-3:]}" if len(plain) > 4 else plain or None
+
+
+def set_path(content: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name']."""
+    parts = path.split(".")
+    here: Any = content
+    for part, after in pairwise(parts):
+        here = _child(here, part, after)
+    if isinstance(here, list):
+        here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
+        here[int(parts[-1])] = value
+    else:
+        here[parts[-1]] = value
+
+
+def _child(here: Any, part: str, after: str) -> Any:
+    """Return the object or list at this part of a path; create it if there is none."""
+    if isinstance(here, list):
+        here.extend({} for _ in range(int(part) + 1 - len(here)))
+        return here[int(part)]
+    return here.setdefault(part, [] if after.isdigit() else {})
 
 
 def drop_empty(values: dict[str, Any]) -> dict[str, Any]:

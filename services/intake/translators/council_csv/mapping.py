@@ -115,11 +115,6 @@ class ColumnMapping(StrictInput):
         return TARGETS[self.to]
 
     @cached_property
-    def path(self) -> tuple[str, ...]:
-        """Its place, part by part."""
-        return tuple(self.to.split("."))
-
-    @cached_property
     def meaning(self) -> Mapping[str, str]:
         """What each code means, by the code as it is compared."""
         if self.codes or not (accepts_yes_no(self.to) or self.need or self.flag):

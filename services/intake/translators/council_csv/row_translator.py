@@ -1,7 +1,6 @@
 """One row of a council's file, read by its mapping into a canonical referral. Every fault is found at once, and named by its column."""
 
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +24,7 @@ from services.intake.translators.translator import (
     content_hash,
     fhir_path,
     issues_of,
+    set_path,
 )
 
 AHEAD = timedelta(days=1)
@@ -58,7 +58,7 @@ class _Row:
         self._consent_denied = False
         self._ask(mapping.needs)
         for place, value in mapping.constants.items():
-            _put(self._content, tuple(place.split(".")), value)
+            set_path(self._content, place, value)
 
     # -- cells
 
@@ -101,9 +101,9 @@ class _Row:
         if place == "person.birth_date" and value > self._inbound.received_at.date():
             self._add_issue(header, "value", "lies in the future")
         elif place.startswith("person.address.lines.") and fold(value) in self._mapping.file.nowhere:
-            _put(self._content, ("person", "address", "no_fixed_abode"), True)
+            set_path(self._content, "person.address.no_fixed_abode", True)
         else:
-            _put(self._content, column.path, value)
+            set_path(self._content, place, value)
             if place == _CONSENT and value == "no":
                 self._consent_denied = True
 
@@ -240,22 +240,3 @@ class _Row:
 def withdrawn_but_not_held(mapping: CouncilMapping) -> Issue:
     """What is said of a row whose person said no, where nothing of it is held."""
     return Issue(mapping.column_to(_CONSENT) or "row", "business-rule", CONSENT_REFUSED)
-
-
-def _put(content: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """content['contacts'][0]['name'] = value, for 'contacts.0.name'."""
-    here: Any = content
-    for part, after in pairwise(path):
-        here = _within(here, part, after)
-    if isinstance(here, list):
-        here.extend(None for _ in range(int(path[-1]) + 1 - len(here)))
-        here[int(path[-1])] = value
-    else:
-        here[path[-1]] = value
-
-
-def _within(here: Any, part: str, after: str) -> Any:
-    if isinstance(here, list):
-        here.extend({} for _ in range(int(part) + 1 - len(here)))
-        return here[int(part)]
-    return here.setdefault(part, [] if after.isdigit() else {})

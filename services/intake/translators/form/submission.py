@@ -1,6 +1,5 @@
 """A form as it was filled in, read by its definition into a canonical referral. Every fault is found at once."""
 
-from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +25,7 @@ from services.intake.translators.translator import (
     issues_of,
     parse_instant,
     reject,
+    set_path,
 )
 
 
@@ -145,7 +145,7 @@ class _Submission:
         if isinstance(read, ParseError):
             self._add_issue(name, read.kind, read.explanation)
         else:
-            _put(content, field.to.split("."), read)
+            set_path(content, field.to, read)
 
     def _address(self, content: dict[str, Any]) -> None:
         """A ZZ99 postcode is the NHS' way to say 'no fixed abode'."""
@@ -271,16 +271,3 @@ CANCELS: dict[str, CancelReason] = {
     "referred-in-error": EndReason.REFERRED_IN_ERROR,
     "consent-withdrawn": EndReason.CONSENT_WITHDRAWN,
 }
-
-
-def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
-    """content['contacts'][0]['name'] = value, for 'contacts.0.name'."""
-    here: Any = content
-    for part, after in pairwise(path):
-        empty: Any = [] if after.isdigit() else {}
-        if isinstance(here, list):
-            here.extend({} for _ in range(int(part) + 1 - len(here)))
-            here = here[int(part)]
-        else:
-            here = here.setdefault(part, empty)
-    here[path[-1]] = value

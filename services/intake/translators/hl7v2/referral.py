@@ -29,6 +29,7 @@ from services.intake.translators.translator import (
     content_hash,
     drop_empty,
     issues_of,
+    set_path,
     unique,
 )
 
@@ -199,11 +200,7 @@ def _referred_on(header: Header, message: Hl7Message) -> Any:
 def _merge_local_values(content: Content, local_values: LocalValues) -> Content:
     """What the partner's file says goes before what the standard's own field says."""
     for path, value in local_values.values.items():
-        here = content
-        *outer, last = path.split(".")
-        for part in outer:
-            here = here.setdefault(part, {})
-        here[last] = value
+        set_path(content, path, value)
     return content
 
 
