@@ -30,6 +30,7 @@ from schemas.events import (
     ReferralUpdated,
 )
 from schemas.model import PersonKey
+from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
 from services.messaging import dead_letters, outbox, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
@@ -56,7 +57,6 @@ UNKNOWN = PersonKey("unknown")
 """The person key that a record is parked under that names nobody."""
 
 _PERSON_KEY = re.compile(r"[0-9a-f]{32}")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Batches:
@@ -138,7 +138,7 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
             return _unreadable(record, "ce_type: not for the router")
     if not _PERSON_KEY.fullmatch(key):
         return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
-    if b"u0000" in record.value and _NUL.search(record.value):
+    if not is_storable_json(record.value):
         return _unreadable(record, "value: holds NUL, which the database cannot keep")
     return Input(record, event, key, group, unknown)
 

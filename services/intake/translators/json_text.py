@@ -4,14 +4,15 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from schemas.text import is_storable_json
 from services.intake import limits
-from services.intake.translators.translator import Issue, IssueKind, Rejection, holds_nul, reject
+from services.intake.translators.translator import CONTAINS_NUL, Issue, IssueKind, Rejection, reject
 
 
 def read(body: bytes, root: str) -> Any | Rejection:
     """What these bytes say, as plain values; `root` names the whole of it in a refusal. NaN and NUL are refused."""
-    if holds_nul(body):
-        return _refused(root, "invalid", "contains a NUL character, which is not allowed")
+    if not is_storable_json(body):
+        return _refused(root, "invalid", CONTAINS_NUL)
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.JSON_VALUES:
         return _refused(root, "too-long", f"holds more than {limits.JSON_VALUES} values")
     try:

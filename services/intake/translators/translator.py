@@ -126,13 +126,7 @@ def document(inbound: InboundMessage, referral_id: str, content: bytes, media_ty
     return AttachmentContent(reference, content, digest, media_type)
 
 
-_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def holds_nul(body: bytes) -> bool:
-    """True where a JSON text holds the character NUL, raw or escaped: PostgreSQL keeps it in no text."""
-    return b"\x00" in body or (b"\\u0000" in body and _ESCAPED_NUL.search(body) is not None)
-
+CONTAINS_NUL = "contains a NUL character, which is not allowed"
 
 CONSENT_REFUSED = (
     "the person did not agree to share with the housing authority: do not refer; explain the service again, "

@@ -9,7 +9,15 @@ from services.intake.translators.council_csv.header import HeaderLayout, whose
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.profile_validation import load
 from services.intake.translators.council_csv.record_splitter import LONGEST_ROW
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator, reject
+from services.intake.translators.translator import (
+    CONTAINS_NUL,
+    InboundMessage,
+    Issue,
+    Rejection,
+    Translated,
+    Translator,
+    reject,
+)
 
 __all__ = ["CouncilMapping", "load", "translator", "whose"]
 
@@ -17,7 +25,7 @@ BROKEN = Issue("row", "invalid", "is not well formed: a quote mark is not closed
 CUT_OFF = Issue("row", "invalid", "has no line end: the file may have been cut off here; export it again")
 NOT_ONE = Issue("row", "required", "one row below the header is expected")
 LONG = Issue("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or be one too many")
-NUL = Issue("row", "invalid", "contains a NUL character, which is not allowed")
+NUL = Issue("row", "invalid", CONTAINS_NUL)
 
 
 def translator(mapping: CouncilMapping) -> Translator:

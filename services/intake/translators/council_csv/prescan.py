@@ -16,7 +16,7 @@ from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord
 from services.intake.translators.form.fields import ParseError
-from services.intake.translators.translator import Issue, IssueKind, Rejection, reject
+from services.intake.translators.translator import CONTAINS_NUL, Issue, IssueKind, Rejection, reject
 
 PLACE = "file"
 _BEGIN = 65_536
@@ -100,7 +100,7 @@ class Prescan:
         if self._begin.startswith(_UTF_16):
             return f"is written in UTF-16 ('Unicode text'); {self._mapping.file.encoding} is expected"
         if b"\x00" in piece:
-            return f"contains a NUL character, which is not allowed; expected is {header.written(self._mapping)}"
+            return f"{CONTAINS_NUL}; expected is {header.written(self._mapping)}"
         self._is_ascii = self._is_ascii and piece.isascii()
         if self._is_utf8:
             try:
