@@ -18,3 +18,8 @@ def storable(text: str) -> str:
 def is_storable_json(body: bytes) -> bool:
     """Return whether PostgreSQL can store the texts of a JSON document: none contains NUL, raw or escaped."""
     return b"\x00" not in body and not (b"\\u0000" in body and _ESCAPED_NUL.search(body))
+
+
+def fold(text: str) -> str:
+    """Return the text as codes and phrases are compared: case folded, runs of blanks reduced to one."""
+    return " ".join(text.split()).casefold()

@@ -2,6 +2,7 @@
 
 import re
 
+from schemas import text as texts
 from services.intake.translators.form.fields import ParseError
 
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))
@@ -48,9 +49,8 @@ def _unwrapped(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """As headers and codes are compared: without case, and with one blank for many."""
-    plain = text if text.isascii() else text.translate(_CLEANED)
-    return " ".join(plain.split()).casefold()
+    """Return the text as headers and codes are compared: invisible characters are ignored too."""
+    return texts.fold(text if text.isascii() else text.translate(_CLEANED))
 
 
 def is_rounded(text: str) -> bool:
