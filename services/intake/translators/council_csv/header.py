@@ -51,7 +51,7 @@ def written(mapping: CouncilMapping) -> str:
 def expected(mapping: CouncilMapping) -> str:
     """Describe the expected header for people."""
     above = f", on row {mapping.file.lines_above + 1} of the file" if mapping.file.lines_above else ""
-    return f"must be the header of '{mapping.title}' ({written(mapping)}{above}): {'; '.join(mapping.headers.values())}"
+    return f"expected header: '{mapping.title}' ({written(mapping)}{above}): {'; '.join(mapping.headers.values())}"
 
 
 def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | None:

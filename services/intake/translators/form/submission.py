@@ -157,8 +157,7 @@ class _Submission:
         kind = self._answers.get("referred_by")
         definition = self._form.referrer(kind)
         if definition is None:
-            issue_kind: IssueKind = "required" if kind is None else "value"
-            self._add_issue("referred_by", issue_kind, f"must be one of {', '.join(self._form.referrers)}")
+            self._add_invalid("referred_by", kind, "value", f"one of {', '.join(self._form.referrers)}")
             kind = "other"
         referrer = content.setdefault("referred_by", {})
         referrer["kind"] = kind
@@ -174,9 +173,7 @@ class _Submission:
     def _needs(self) -> list[dict[str, Any]]:
         ticked = self._answers.get("needs")
         if not isinstance(ticked, dict):
-            self._add_issue(
-                "needs", "required" if ticked is None else "invalid", "must be an object with the ticked needs"
-            )
+            self._add_invalid("needs", ticked, "invalid", "an object with the ticked needs")
             return []
         for name in sorted(ticked.keys() - self._form.needs.keys()):
             shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
@@ -236,6 +233,13 @@ class _Submission:
     def _add_issue(self, place: str, kind: IssueKind, explanation: str) -> None:
         self._issues.append(Issue(place, kind, explanation))
 
+    def _add_invalid(self, place: str, value: Any, kind: IssueKind, expected: str) -> None:
+        """Add a fault for a value that is missing or not what is expected."""
+        if value is None:
+            self._add_issue(place, "required", f"is required: {expected}")
+        else:
+            self._add_issue(place, kind, f"must be {expected}")
+
     def _is_named(self, place: str) -> bool:
         return any(issue.place == place for issue in self._issues)
 
@@ -253,9 +257,7 @@ class _Submission:
         if isinstance(read, str):
             return read
         if value is not None or required:
-            self._add_issue(
-                name, "required" if value is None else "invalid", "must be a string of at most 200 characters"
-            )
+            self._add_invalid(name, value, "invalid", "a string of at most 200 characters")
         return None
 
     def _moment(self, name: str) -> Any:

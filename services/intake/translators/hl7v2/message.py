@@ -49,8 +49,7 @@ def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | Non
 
 def _decoded(body: bytes, encoding: str | None) -> str | Issue:
     if encoding is None:
-        expected = "ASCII, 8859/1 to 8859/16 or UNICODE UTF-8"
-        return Issue("MSH-18", "value", f"is not a supported character set: {expected}")
+        return Issue("MSH-18", "value", "must be ASCII, 8859/1 to 8859/16 or UNICODE UTF-8")
     try:
         return body[headers.begins(body) :].decode(encoding)
     except UnicodeDecodeError:
