@@ -78,8 +78,8 @@ def _difference(mapping: CouncilMapping, header: list[str], above: Iterable[list
     unknown = len([cell for cell in header if cell not in mapping.signature])
     twice = [name for key, name in mapping.headers.items() if header.count(key) > 1]
     differences = [
-        f"is not the header of this council's file: missing {'; '.join(missing)}" if missing else "",
-        f"unknown columns: {unknown}" if unknown else "",
-        f"repeated columns: {'; '.join(twice)}" if twice else "",
+        f"lacks columns: {'; '.join(missing)}" if missing else "",
+        f"has unknown columns: {unknown}" if unknown else "",
+        f"repeats columns: {'; '.join(twice)}" if twice else "",
     ]
     return ", ".join(filter(None, differences)) + f"; {expected(mapping)}"

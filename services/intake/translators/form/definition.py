@@ -108,7 +108,7 @@ class Form(StrictInput):
 
     @property
     def covers_hospital_stay(self) -> bool:
-        """True for a form of hospital teams."""
+        """Whether it is a form of hospital teams."""
         return any(field.to.startswith("hospital.") for field in self.fields.values())
 
 

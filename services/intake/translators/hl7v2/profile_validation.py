@@ -34,7 +34,7 @@ def issues_in(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
     yield from _unreachable(file)
 
 
-# ---- codes that mean two things ------------------------------------------------------------------------------------
+# ---- ambiguous codes -----------------------------------------------------------------------------------------------
 
 
 _CODES = (
