@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import CASE_EVENTS, CaseEvent, Event, ReferralContext
+from schemas.text import storable
 from services.messaging import cloudevents, dead_letters, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable
 from services.messaging.dead_letters import DeadLetter, MessageGroup
@@ -133,7 +134,7 @@ class CaseEventConsumer:
         composed: list[RenderedFeedback] = []
         failures: dict[str, str | None] = {}
         for context in event.data.referral_contexts:
-            if (_storable(event.person_key), _storable(context.reference)) in waiting:
+            if (storable(event.person_key), storable(context.reference)) in waiting:
                 failures[context.reference] = None
                 continue
             try:
@@ -175,7 +176,7 @@ async def _skip(tx: Transaction, read: Iterable[Event | str], new: Collection[st
 
 def _key(record: KafkaRecord, event: Event | str) -> str:
     """Return the person key under which a dead letter is stored."""
-    return _storable(event.person_key if isinstance(event, Event) else (record.key or b"").decode("ascii", "replace"))
+    return storable(event.person_key if isinstance(event, Event) else (record.key or b"").decode("ascii", "replace"))
 
 
 def _letter_for_failures(record: KafkaRecord, event: Event, failures: Mapping[str, str | None]) -> DeadLetter:
@@ -221,13 +222,8 @@ def _dead_letter(
     return DeadLetter(
         record,
         _key(record, event or ""),
-        tuple(dict.fromkeys(_storable(group[:200]) for group in message_groups)),
-        _storable(reason),
-        _storable(correlation_id) if correlation_id else None,
+        tuple(dict.fromkeys(storable(group[:200]) for group in message_groups)),
+        storable(reason),
+        storable(correlation_id) if correlation_id else None,
         is_waiting,
     )
-
-
-def _storable(text: str) -> str:
-    """Replace NUL and lone surrogates, which PostgreSQL rejects, so that the dead letter itself can be stored."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

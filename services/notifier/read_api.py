@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from schemas.text import is_storable
 from services.notifier import store
 from services.notifier.channels.mailbox import as_fetched, recipients_of
 from services.notifier.store import StoredFeedback
@@ -34,11 +35,12 @@ def application(engine: AsyncEngine, partners: Partners, health_routes: Sequence
         caller = partners.authenticate(request.headers.get("authorization"))
         if caller is None:
             return _json(401, UNAUTHORISED, {"WWW-Authenticate": "Bearer"})
+        reference = request.path_params["reference"]
+        if not is_storable(reference):
+            return _json(404, UNKNOWN)
         try:
             async with engine.begin() as tx:
-                stored = await store.fetch(
-                    tx, request.path_params["reference"], recipients_of(caller), datetime.now(UTC)
-                )
+                stored = await store.fetch(tx, reference, recipients_of(caller), datetime.now(UTC))
         except Exception as error:
             return _unable(error)
         return _json(200, [_fetched(one) for one in stored]) if stored else _json(404, UNKNOWN)

@@ -10,6 +10,7 @@ from pathlib import Path
 from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, ShortText, StrictInput
 from schemas.referral import ServiceCode
+from schemas.text import fold
 from services.notifier.compose import Coded, Feedback, FeedbackType, HubContact
 from services.reference import yaml_files
 from services.reference.directory import Authority, Directory, Hub
@@ -65,8 +66,8 @@ class TemplateTexts:
     def __init__(self, templates: Templates, approved: ApprovedPhrases, directory: Directory) -> None:
         self._templates = templates
         self._directory = directory
-        self._actions = {_normalise(action): action for action in approved.actions}
-        self._providers = {_normalise(provider): provider for provider in approved.providers}
+        self._actions = {fold(action): action for action in approved.actions}
+        self._providers = {fold(provider): provider for provider in approved.providers}
 
     @property
     def sender_details(self) -> SenderDetails:
@@ -103,11 +104,11 @@ class TemplateTexts:
 
     def action(self, action: str) -> str | None:
         """Return the action as reviewed, or None if it is not on the list."""
-        return self._actions.get(_normalise(action))
+        return self._actions.get(fold(action))
 
     def provider(self, provider: str) -> str | None:
         """Return the provider as reviewed, or None if it is not on the list."""
-        return self._providers.get(_normalise(provider))
+        return self._providers.get(fold(provider))
 
     def practice_todo(self, feedback_type: FeedbackType, *, full: bool) -> str:
         """Return what the practice needs to do."""
@@ -212,10 +213,6 @@ def _public(party: Hub | Authority) -> HubContact:
 def contact_text(hub: HubContact | None) -> str:
     """Return the telephone number and e-mail address of a hub, or an empty string."""
     return " or ".join(part for part in (hub.phone, hub.email) if part) if hub else ""
-
-
-def _normalise(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 @cache

@@ -32,6 +32,7 @@ from schemas.events import (
     ReferralUpdated,
 )
 from schemas.model import PersonKey
+from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
 from services.messaging import dead_letters, outbox, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
@@ -58,7 +59,6 @@ UNKNOWN = PersonKey("unknown")
 """Person key of dead letters whose record does not contain one."""
 
 _PERSON_KEY = re.compile(r"[0-9a-f]{32}")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Batches:
@@ -143,7 +143,7 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
             return _unreadable(record, "ce_type: not a type for the router")
     if not _PERSON_KEY.fullmatch(key):
         return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
-    if b"u0000" in record.value and _NUL.search(record.value):
+    if not is_storable_json(record.value):
         return _unreadable(record, "value: contains NUL, which the database cannot store")
     return Input(record, event, key, group, unknown)
 

@@ -86,7 +86,7 @@ PLANTED = {
     # what a form says of itself
     "field that is none": (SELF, "requires: [helper_name, helper_phone]", "requires: [helper_names, helper_phone]", "helper_names"),
     "consent that is none": (SELF, "says_yes: [referral]", "says_yes: [marriage]", "referrers.self.says_yes"),
-    "name that is taken": (SELF, "  title: {label", "  needs: {label", "the name is taken"),
+    "reserved name": (SELF, "  title: {label", "  needs: {label", "the name is reserved"),
     # words
     "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "unknown placeholder: {day}"),
     "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "two partners have the id uhl"),

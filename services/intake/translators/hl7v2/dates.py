@@ -1,4 +1,4 @@
-"""HL7 v2 dates and times: four to fourteen digits, with a fraction and an offset where the sender gives them."""
+"""HL7 v2 dates and times: four to fourteen digits, optionally with a fraction and an offset."""
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -12,7 +12,7 @@ _STAMP = re.compile(
 
 
 def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
-    """The day that a date or time names, as written; none for a partial one. One that cannot be is a fault."""
+    """Return the day of a date or time as written; None if it is partial. An impossible date is a fault."""
     text = repetition.text(component) if repetition else None
     if repetition is None or text is None:
         return None
@@ -31,7 +31,7 @@ def _parse_date(text: str, place: str, reading: Reading) -> date | None:
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """A date or time as written, its missing parts the least possible; none for what is none, or of a far century."""
+    """Return a date or time as written, with the earliest missing parts; None if invalid or outside 1880 to 2199."""
     match = _STAMP.fullmatch(text)
     if match is None or not 1880 <= int(match[1]) < 2200:
         return None
@@ -43,8 +43,10 @@ def parse_timestamp(text: str) -> datetime | None:
 
 
 def parse_instant(text: str) -> datetime | None:
-    """A time to the second in UTC. Without an offset it is Europe/London's; none in the hour that London has twice, because
-    which of the two is meant cannot be told, and for a coarser time or none at all."""
+    """Return a time to the second in UTC; without an offset it is in Europe/London.
+
+    Return None if it is less exact or invalid, or in the ambiguous hour at the end of summer time.
+    """
     match = _STAMP.fullmatch(text)
     if match is None or match[6] is None:
         return None
