@@ -1,7 +1,7 @@
 """Every limit of intake in one place: bytes, seconds and numbers. Two more are settings: the largest body or frame
 (LIGHTBULB_MAX_BODY_BYTES), and how fast each partner may send (LIGHTBULB_MESSAGES_PER_SECOND).
 
-docs/limits.md is made from this file: `python -m infra.docgen.limits_page`.
+docs/limits.md is generated from this file: `python -m infra.docgen`.
 """
 
 # ---- each partner ---------------------------------------------------------------------------------------------------
