@@ -1,8 +1,9 @@
-"""`lightbulb replay` and `lightbulb republish`."""
+"""The `lightbulb replay` and `lightbulb republish` commands."""
 
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +22,13 @@ replay_commands = typer.Typer(
     help="Rebuild what a service decided from what it kept, and compare it with what stands.", no_args_is_help=True
 )
 
-Keep = Annotated[bool, typer.Option("--keep", help="Leave the rebuilt tables, in the schema replay_<service>.")]
-Replace = Annotated[bool, typer.Option("--replace", help="In place of the tables that an earlier --keep left.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the rebuilt tables, in the schema replay_<service>.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the tables of an earlier --keep.")]
 Folder = Annotated[
     Path,
-    typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The reviewed directory of today."),
+    typer.Option(
+        "--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The current directory of reviewed data."
+    ),
 ]
 
 
@@ -37,12 +40,13 @@ def replay_router(
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Rebuild persons, cases, referrals and history from the router's inputs, and prove that they equal what stands.
+    """Rebuild persons, cases, referrals and history from the router's inputs, and prove that they equal the stored ones.
 
-    Every input is decided again, in the order applied, with its time, its edit, and the directory of that time; nothing is
-    published. The router may run meanwhile. Differing person keys are printed; the exit code is then 1.
+    Every input is decided again in the order in which it was applied, with its time, its edit and the directory of
+    that time; nothing is published. The router may run at the same time. Differing person keys are printed; the exit
+    code is then 1.
 
-    Example:  lightbulb replay router
+    Example: lightbulb replay router
     """
     from infra.operations import replay_router as replaying
 
@@ -96,7 +100,7 @@ def _print_proof(proof: Proof) -> None:
         highlight=False,
     )
     if proof.left_out:
-        console.print(f"{proof.left_out} person keys were left out: they were being worked on. Replay again later.")
+        console.print(f"{proof.left_out} person keys were left out: they changed during the replay. Repeat it later.")
     for key, tables in proof.differing:
         console.print(f"  {key} differs in {', '.join(tables)}", highlight=False)
     console.print(f"[red]{len(proof.differing)} person keys differ.[/red]" if proof.differing else "Equal.")
@@ -106,8 +110,10 @@ def _print_proof(proof: Proof) -> None:
 
 
 def republish(
-    hub: Annotated[str, typer.Option("--hub", metavar="ID", help="The hub, as in infra/reference_data/hubs.yaml.")],
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From when on, such as 2026-10-01T00:00.")],
+    hub: Annotated[str, typer.Option("--hub", metavar="ID", help="The hub's id in infra/reference_data/hubs.yaml.")],
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="First time to publish from, such as 2026-10-01T00:00.")
+    ],
     who: Who = None,
     justification: Justification = None,
     dry_run: DryRun = False,
@@ -115,15 +121,14 @@ def republish(
     directory: Folder = DIRECTORY,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Publish a hub's events again, from the database's record: for a hub that was away longer than its topic keeps them.
+    """Publish a hub's events again from the database: for a hub that was away longer than its topic keeps them.
 
-    They come with the same ids and bytes, in order for each case, to hub.ID.case; what is new comes after. Recorded.
+    They have the same ids and bytes, in order for each case, on hub.ID.case; new events follow. The action is
+    recorded.
 
-    Example:  lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
+    Example: lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
     """
-    hub_ids = [each.id for each in directories.load(directory).hubs]
-    if hub not in hub_ids:
-        raise typer.BadParameter(f"one of {', '.join(hub_ids)}", param_hint="--hub")
+    _check_hub(hub, directory)
     start = at(since, "--since")
     assert start is not None
     by = current_operator(who, justification)
@@ -134,10 +139,22 @@ def republish(
     summary = run(data, publishing)
     if as_json:
         console.print_json(data={"dry_run": dry_run, **asdict(summary)}, default=str)
-        return
+    else:
+        console.print(_republish_line(summary, start, dry_run=dry_run))
+
+
+def _check_hub(hub: str, directory: Path) -> None:
+    hub_ids = [each.id for each in directories.load(directory).hubs]
+    if hub not in hub_ids:
+        raise typer.BadParameter(f"one of {', '.join(hub_ids)}", param_hint="--hub")
+
+
+def _republish_line(summary: RepublishSummary, since: datetime, *, dry_run: bool) -> str:
     if not summary.events:
-        console.print(f"Nothing was told to {hub} since {start:%Y-%m-%d %H:%M} (UTC): nothing goes again.")
-        return
+        return (
+            f"No events were published to {summary.hub} since {since:%Y-%m-%d %H:%M} (UTC); nothing to publish again."
+        )
     span = f", from {summary.first:%Y-%m-%d %H:%M} to {summary.last:%Y-%m-%d %H:%M} (UTC)" if summary.first else ""
-    would = "would go" if dry_run else "go"
-    console.print(f"{summary.events:,} events about {summary.persons:,} persons {would} to hub.{hub}.case again{span}.")
+    verb = "would be" if dry_run else "are"
+    events = f"{summary.events:,} events about {summary.persons:,} persons"
+    return f"{events} {verb} published to hub.{summary.hub}.case again{span}."

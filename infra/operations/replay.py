@@ -1,11 +1,11 @@
-"""Rebuilds what a service decided from what it kept, into a schema of its own, and compares each person key with what stands.
+"""Rebuild a service's state from its stored inputs in a separate schema, and compare it for each person key.
 
-It is the service's own code that decides again: only its statements are sent to another schema. Nothing is delivered: no relay and
-no carrier looks at that schema. The service may run meanwhile; what it applies until the end is replayed too, and both are compared
-in one snapshot.
+The service's own code decides again; only its statements go to another schema. Nothing is delivered: no relay or
+channel reads that schema. The service may run at the same time; what it applies until the end is replayed too, and
+both are compared in one snapshot.
 """
 
-# ruff: noqa: S608 - every schema and table is a name of ours
+# ruff: noqa: S608 - every schema and table name is a constant
 
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,16 +20,16 @@ from services.runtime import database
 from services.runtime.database import Transaction
 
 Progress = Callable[[int, int], None]
-"""Is told (done, of how many)."""
+"""Called with (done, total)."""
 
 
 class CannotReplay(Exception):
-    """Something that the decisions were made with is not there; the text says what."""
+    """A precondition of the replay is missing; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the comparison found. `differing`: person keys, and the tables in which each differs."""
+    """The result of a comparison. `differing`: person keys, and the tables in which each differs."""
 
     inputs: int
     seconds: float
@@ -37,7 +37,7 @@ class Proof:
     fingerprint: str
     differing: tuple[tuple[str, tuple[str, ...]], ...]
     left_out: int = 0
-    """Person keys to which something happened while they were being compared."""
+    """Person keys that changed during the comparison."""
 
     @property
     def is_equal(self) -> bool:
@@ -51,7 +51,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class ReplayTarget:
-    """Where a service is replayed. `schema`: what stands; `other`: the schema beside it, with these of its tables."""
+    """Where a service is replayed. `schema`: the current state; `other`: the rebuilt `tables`."""
 
     url: str
     schema: str
@@ -59,14 +59,15 @@ class ReplayTarget:
     tables: Sequence[str]
     keep: bool = False
     replace: bool = False
-    """Take the place of what an earlier replay was told to keep."""
+    """Replace the schema of an earlier --keep."""
 
 
 @asynccontextmanager
 async def replay_schema(place: ReplayTarget) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
-    """(engine for what stands, engine whose statements go to empty tables beside it). Raises CannotReplay.
+    """Yield (engine for the current state, engine whose statements go to empty tables next to it).
 
-    One at a time for each service: the lock ends with its session, however the replay ends. What a killed one left is dropped.
+    One replay of a service runs at a time: the lock ends with its database session. The schema of a killed replay is
+    dropped. Raise CannotReplay.
     """
     source = database.connect(place.url, pool=3, timeout=None)
     try:
@@ -90,7 +91,7 @@ async def _exclusive(engine: AsyncEngine, place: ReplayTarget) -> AsyncIterator[
         )
         if not mine:
             raise CannotReplay(
-                f"Another replay of the {place.schema} is running on this database. Wait until it ends, or end it, and repeat."
+                f"Another replay of the {place.schema} is running on this database. Wait until it ends, or stop it, then repeat."
             )
         yield
 
@@ -99,8 +100,7 @@ async def _make(engine: AsyncEngine, place: ReplayTarget) -> None:
     async with engine.begin() as tx:
         if await tx.scalar(text(_HAS_KEEP_COMMENT), {"other": place.other, "kept": KEEP_COMMENT}) and not place.replace:
             raise CannotReplay(
-                f"The schema {place.other} stands: an earlier replay was told to --keep it. With --replace it is dropped,"
-                " and made anew."
+                f"The schema {place.other} exists: an earlier replay kept it (--keep). Use --replace to drop it and create it again."
             )
         await tx.execute(text(f"drop schema if exists {place.other} cascade"))
         await tx.execute(text(f"create schema {place.other}"))
@@ -122,7 +122,7 @@ async def _leave(engine: AsyncEngine, place: ReplayTarget) -> None:
 
 @asynccontextmanager
 async def redirected_engine(url: str, schema: str, other: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose statements about `schema` go to `other`: the same code, another place."""
+    """Yield an engine whose statements on `schema` are rewritten to `other`."""
     engine = database.connect(url, pool=2, timeout=None)
     name = re.compile(rf'\b{schema}\.(?=[a-z"])')
 
@@ -138,21 +138,24 @@ async def redirected_engine(url: str, schema: str, other: str) -> AsyncIterator[
 
 @asynccontextmanager
 async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
-    """One consistent view of everything, for as long as it takes."""
+    """Yield a transaction with one consistent view (repeatable read)."""
     async with engine.connect() as connection:
         yield await connection.execution_options(isolation_level="REPEATABLE READ")
 
 
-# ---- comparing ------------------------------------------------------------------------------------------------------
+# ---- compare --------------------------------------------------------------------------------------------------------
 
 Lines = dict[str, str]
-"""By table: a query of (person_key, line), one for each row that must be the same. `{schema}` is filled in."""
+"""By table: a query of (person_key, line), a line for each row to compare. `{schema}` is filled in."""
 
 
 async def compare(
     tx: Transaction, schema: str, other: str, lines: Lines, excluded: str
 ) -> tuple[int, str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    """(keys, fingerprint of all their checksums, what differs). `besides`: a query of person keys that are left out."""
+    """Return (number of keys, fingerprint of their checksums, differing keys with their tables).
+
+    `excluded`: a query of person keys that are not compared.
+    """
     current, replayed = (_sums(name, lines) for name in (schema, other))
     keys, fingerprint = (
         await tx.execute(
@@ -171,7 +174,7 @@ async def compare(
 
 
 def _sums(schema: str, lines: Lines) -> str:
-    """A checksum for each person key, over all tables."""
+    """Return a query for a checksum of each person key over all tables."""
     every = " union all ".join(
         f"select person_key, '{table} ' || md5(line) as line from ({query.format(schema=schema)}) as t_{table}"
         for table, query in lines.items()

@@ -1,6 +1,9 @@
-"""The router's state again, from every input that it applied: in the order applied, with the kept times, edits and directories."""
+"""Rebuild the router's state from every input that it applied.
 
-# ruff: noqa: S608 - every schema and table is a name of ours
+Inputs are decided in the order applied, with the times, edits and directories of the original decisions.
+"""
+
+# ruff: noqa: S608 - every schema and table name is a constant
 
 import json
 import time
@@ -36,10 +39,10 @@ TABLES = (
 )
 
 APART = 10_000
-"""How far apart in the order of positions two inputs of one batch may be: what other processes applied meanwhile."""
+"""Largest distance between two inputs of one batch in the order of positions: concurrent batches interleave."""
 
 PASSES = 5
-"""How often what came meanwhile is replayed too, before its person keys are left out."""
+"""How often new inputs are replayed too, before their person keys are left out."""
 
 LINES: Lines = {
     "person": "select person_key, t::text as line from {schema}.person as t",
@@ -47,7 +50,7 @@ LINES: Lines = {
     "referral": "select person_key, t::text as line from {schema}.referral as t",
     "case_event": "select person_key, t::text as line from {schema}.case_event as t",
     "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
-    # All but the context of its trace: another step of it, where the replay is traced and the router was not.
+    # Without the trace context, which differs if only one of replay and router is traced.
     "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '
                         || regexp_replace(headers, ', "traceparent": "[^"]*"', '')
                         || ' ' || md5(value) as line from {schema}.outbox where republished_from is null""",
@@ -56,7 +59,7 @@ LINES: Lines = {
 
 @dataclass(slots=True)
 class AppliedBatch:
-    """What one batch applied together, at one time, by one version of the directory."""
+    """The inputs that one batch applied, with its time and directory version."""
 
     time: datetime
     version: str
@@ -65,7 +68,10 @@ class AppliedBatch:
 
 
 async def run(url: str, folder: Path, progress: Progress, *, keep: bool = False, replace: bool = False) -> Proof:
-    """Replay and compare. `folder`: the directory of today, for inputs from before versions were kept. Raises CannotReplay."""
+    """Replay and compare.
+
+    `folder`: the current directory, for inputs from before versions were stored. Raise CannotReplay.
+    """
     async with replay.replay_schema(ReplayTarget(url, SCHEMA, OTHER, TABLES, keep, replace)) as (source, target):
         async with source.begin() as tx:
             await tx.execute(text(_POSTCODE))
@@ -81,11 +87,11 @@ _POSTCODE = f"""
     select postcode, district from {SCHEMA}.postcode where not exists (select from before where before.postcode = postcode.postcode)
     union all
     select postcode, district from before where district is not null"""
-"""The districts that postcodes had at the time of the batch that is replayed."""
+"""The districts that postcodes had at the time of the replayed batch."""
 
 
 def _as_of(engine: AsyncEngine) -> dict[str, datetime]:
-    """The time that every transaction of this engine sees postcodes as of; set it before each batch."""
+    """Return a dict whose entry `now` is the postcode time of every transaction; set it before each batch."""
     at: dict[str, datetime] = {}
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -131,17 +137,17 @@ async def _directories(tx: Transaction, folder: Path) -> Mapping[str, Directory]
     required = await tx.scalars(text(f"select distinct directory_version {_MISSING}"))
     if unknown := sorted(set(required) - by_version.keys()):
         raise CannotReplay(
-            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not keep (it keeps versions"
+            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not hold (versions are stored"
             " from the first start of this release on). Give the folder of that version: --directory DIR."
         )
     return by_version
 
 
 async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
-    """The inputs that are to be replayed, batch by batch as they were applied.
+    """Yield the inputs to replay, batch by batch as they were applied.
 
-    A batch holds the locks of its keys when it numbers its inputs, so batches that share a key never overlap in position: to begin
-    them in the order of their first input is the order in which each key saw them.
+    A batch holds the locks of its keys when it numbers its inputs, so the positions of batches that share a key never
+    overlap. In the order of each batch's first input, every key has its original order.
     """
     waiting: dict[tuple[datetime, str], AppliedBatch] = {}
     rows = await tx.stream(

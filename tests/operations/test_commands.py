@@ -63,7 +63,7 @@ def test_list_show_dry_run_and_discard(parked: str) -> None:
 
     dry = json.loads(lightbulb("resubmit", "--all", "--reason", "decision", "--dry-run", "--json").stdout)
     assert [(one["id"] == parked, one["will"]) for one in dry["planned"]] == [(True, "resubmit"), (False, "follows")]
-    assert "Nothing was touched" in lightbulb("discard", parked, "--who", "A", "--why", "b", "--dry-run").stdout
+    assert "Nothing was changed" in lightbulb("discard", parked, "--who", "A", "--why", "b", "--dry-run").stdout
     assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["open", "waiting"]
 
     assert lightbulb("discard", parked, "--who", "A", "--why", "b").exit_code == 0
@@ -187,7 +187,7 @@ def test_a_database_that_is_away_is_said_with_what_to_do(
     monkeypatch.setenv("LIGHTBULB_DATABASE", "postgresql+asyncpg://nobody:none@127.0.0.1:1/none")
     told = run(*words)
     assert isinstance(told.exception, CommandError)
-    assert "The database does not answer (ConnectionRefusedError). Start it" in str(told.exception)
+    assert "The database is not reachable (ConnectionRefusedError). Start it" in str(told.exception)
 
 
 def test_a_database_without_our_tables_asks_for_a_migration(
@@ -259,7 +259,7 @@ def test_what_a_replay_was_told_to_keep_is_replaced_only_where_that_is_asked_for
     assert run("replay", "router", "--keep").exit_code == 0
     refused = run("replay", "router")
     assert isinstance(refused.exception, CommandError)
-    assert "The schema replay_router stands" in str(refused.exception)
+    assert "The schema replay_router exists" in str(refused.exception)
     assert "--replace" in str(refused.exception)
     assert run("replay", "router", "--replace").exit_code == 0
     assert run("replay", "router").exit_code == 0
@@ -285,14 +285,17 @@ def test_replay_says_how_fast_and_whether_it_is_equal_and_exits_with_1_where_it_
 
 def test_republish_of_nothing_says_so_and_does_nothing(parked: str, database: str) -> None:
     told = run("republish", "--hub", "blaby", "--since", "2126-01-01")
-    assert (told.exit_code, "Nothing was told to blaby since 2126-01-01 00:00 (UTC)" in told.stdout) == (0, True)
+    assert (told.exit_code, "No events were published to blaby since 2126-01-01 00:00 (UTC)" in told.stdout) == (
+        0,
+        True,
+    )
     assert not [row for row in dump(database) if "republish" in row]
 
 
 def test_republish_says_what_would_go_again_and_then_does_it(parked: str, database: str) -> None:
     asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
     words = ("republish", "--hub", "blaby", "--since", "2026-01-01")
-    assert "1 events about 1 persons would go to hub.blaby.case again" in run(*words, "--dry-run").stdout
+    assert "1 events about 1 persons would be published to hub.blaby.case again" in run(*words, "--dry-run").stdout
     assert json.loads(run(*words, "--json").stdout)["events"] == 1
 
 
