@@ -58,7 +58,7 @@ console = Console(width=120)
 
 
 class Inputs:
-    """The records of `count` persons, in rounds: within a round each person has one."""
+    """The records of `count` persons, in rounds: in a round each person has at most one."""
 
     def __init__(self, count: int, locations: Sequence[tuple[str, str]]) -> None:
         self._count = count
@@ -137,7 +137,10 @@ def _a_referral() -> Referral:
 
 
 async def _route(engine: AsyncEngine, count: int, work: Path) -> int:
-    """Apply everything, by two batches at a time; returns the number of inputs. The second half of the rounds has another directory."""
+    """Apply all inputs, two batches at a time; return their number.
+
+    The second half of the rounds uses another directory.
+    """
     today = directories.load(DIRECTORY)
     other = directories.load(_full(work))
     for folder, directory in ((DIRECTORY, today), (work / "directory", other)):
@@ -154,7 +157,7 @@ async def _apply(batches: Batches, records: Sequence[KafkaRecord]) -> None:
     for at in range(0, len(records), BATCH):
         await batches.receive(records[at : at + BATCH])
         if at % (5 * BATCH) == 0:
-            await batches.receive(records[at : at + 50])  # as Kafka brings some again
+            await batches.receive(records[at : at + 50])  # as Kafka delivers some again
 
 
 def _full(work: Path) -> Path:
@@ -166,7 +169,7 @@ def _full(work: Path) -> Path:
 
 
 async def _sample_locations(engine: AsyncEngine) -> list[tuple[str, str]]:
-    """Postcodes of the county and of its neighbours, and their districts."""
+    """Return postcodes of the county and its neighbours, with their districts."""
     async with engine.connect() as tx:
         rows = await tx.execute(
             text("select postcode, district from router.postcode order by md5(postcode) limit 2000")
@@ -271,7 +274,7 @@ async def _timed(name: str, replaying: Coroutine[Any, Any, Proof]) -> Proof:
 
 
 def main() -> None:
-    """Exit code 1 where what is replayed is not what stands."""
+    """Run the proof. Exit with 1 if a replay differs."""
     reader = argparse.ArgumentParser(prog="make replay-proof", description=__doc__)
     reader.add_argument("--count", type=int, default=20_000, help="persons, each with a referral and some with more")
     args = reader.parse_args()

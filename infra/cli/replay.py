@@ -19,7 +19,8 @@ from infra.operations.republish import RepublishSummary
 from services.reference import directory as directories
 
 replay_commands = typer.Typer(
-    help="Rebuild what a service decided from what it kept, and compare it with what stands.", no_args_is_help=True
+    help="Rebuild a service's state from its stored inputs, and compare it with the current state.",
+    no_args_is_help=True,
 )
 
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the rebuilt tables, in the schema replay_<service>.")]

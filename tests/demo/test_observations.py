@@ -109,9 +109,9 @@ def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
 def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
     seen = Observations()
     seen.hub(
-        HubObservation("blaby", "completed", "c", "t", "holder", error="version 3 came where 2 was expected"), "e", {}
+        HubObservation("blaby", "completed", "c", "t", "holder", error="received version 3, expected 2"), "e", {}
     )
-    assert seen.errors == ["hub blaby: version 3 came where 2 was expected"]
+    assert seen.errors == ["hub blaby: received version 3, expected 2"]
 
 
 # ---- stays, grants, rows ----------------------------------------------------------------------------------------------

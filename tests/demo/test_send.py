@@ -47,7 +47,7 @@ def test_a_bundle_that_breaks_off_is_sent_as_what_it_began_as() -> None:
 
 
 def test_a_form_of_somebody_who_sends_none_is_not_sent() -> None:
-    with pytest.raises(NotSent, match="sends no forms"):
+    with pytest.raises(NotSent, match="may not send forms"):
         a_letter("mr-c.json", "gp-alder-lane")
 
 

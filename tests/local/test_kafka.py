@@ -84,7 +84,7 @@ async def test_where_the_jars_can_not_be_had_tansu_stands_in_and_says_so(instead
     assert instead.provider.startswith("Tansu")
     assert instead.notice is not None
     assert "could not be fetched" in instead.notice
-    assert "nothing is kept" in instead.notice
+    assert "in memory only" in instead.notice
     await create_topic(instead)
     await send(instead, b"for now", idempotent=False)
     assert await read(instead, 1) == [b"for now"]

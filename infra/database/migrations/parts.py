@@ -23,7 +23,7 @@ def outbox(schema: str) -> tuple[str, ...]:
 def dead_letters(schema: str) -> tuple[str, ...]:
     """Return the statements for the Dead Letter Channel (services/messaging/dead_letters.py) and operators' actions.
 
-    `other_groups`: further message groups that wait behind the record. `content`: tells a record apart from one at
+    `other_groups`: further message groups that wait behind the record. `content`: distinguishes a record from one at
     the same position of a recreated topic. `dead_letter_edit.key`: the record key that an edit gives; null: the
     original's. `operator_action.details` names rows, never a person.
     """

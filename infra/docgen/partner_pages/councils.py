@@ -40,9 +40,9 @@ def page(mapping: CouncilMapping, sender: Partner, directory: Directory) -> list
         "",
         *section("The file", *_file(mapping.file), *_identity(mapping), ""),
         *section(
-            "Columns", *table(("column", "required", "what is read", "where it goes"), _columns(mapping, directory))
+            "Columns", *table(("column", "required", "what is read", "target field"), _columns(mapping, directory))
         ),
-        *section("The same in every row", *table(("what", "where it goes"), _of_every_row(mapping, directory))),
+        *section("The same in every row", *table(("what", "target field"), _of_every_row(mapping, directory))),
         *section(
             "Known columns that are not read",
             *([", ".join(map(code, mapping.ignored)), ""] if mapping.ignored else []),

@@ -35,9 +35,11 @@ def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
         "",
         f"Sent by: {', '.join(partner.name for partner in senders) or 'no partner yet'}.",
         "",
-        *section("Fields of every form", *table(("field", "what it is", "where it goes"), _of_every_form())),
+        *section("Fields of every form", *table(("field", "what it is", "target field"), _of_every_form())),
         *section("Referrers", *table(("`referred_by`", "referrer", "then required"), _referrers(form))),
-        *section("Fields", *table(("field", "what it is", "takes", "required", "where it goes"), _fields(form))),
+        *section(
+            "Fields", *table(("field", "what it is", "accepted values", "required", "target field"), _fields(form))
+        ),
         *section("Needs", *_NEEDS, *table(("`needs.`", "what it is", "service"), _needs(form, directory))),
         *section("Consents", *_CONSENTS, *table(("`consents.`", "question", "required"), _consents(form))),
         *section("Cancelling a referral", *_CANCELS),

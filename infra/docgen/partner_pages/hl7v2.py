@@ -30,12 +30,12 @@ def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
         f"{mapping.title}. REF^I12, REF^I13 and REF^I14 over MLLP, or `POST /hl7v2`. Faults are listed in ERR by segment and field.",
         "",
         *section("The messages", *_messages(mapping, sender), ""),
-        *section("Standard fields", *table(("field", "what is read", "where it goes"), _standard())),
-        *section("Fields by agreement", *table(("meaning", "field", "where it goes"), _field_paths(mapping))),
+        *section("Standard fields", *table(("field", "what is read", "target field"), _standard())),
+        *section("Fields by agreement", *table(("meaning", "field", "target field"), _field_paths(mapping))),
         *section("Observations", *_OBX, *table(_MEANING_COLUMNS, _meaning_rows(mapping.observations, directory))),
         *section("Local fields", *table(_MEANING_COLUMNS, _meaning_rows(mapping.fields, directory))),
         *_codes(mapping, directory),
-        *section("Notes", *table(("NTE-4", "where the text goes"), _notes(mapping))),
+        *section("Notes", *table(("NTE-4", "target field of the text"), _notes(mapping))),
         *section(
             "Texts added to the reason",
             *table(("field", "label before the text", "coded values"), _reason_texts(mapping)),
@@ -43,7 +43,7 @@ def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
     ]
 
 
-_MEANING_COLUMNS = ("code", "meaning", "value", "where it goes")
+_MEANING_COLUMNS = ("code", "meaning", "value", "target field")
 _OBX = ("By the code in OBX-3; the value is OBX-5. An observation with another code is not read.", "")
 
 
