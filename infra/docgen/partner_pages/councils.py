@@ -51,7 +51,7 @@ def page(mapping: CouncilMapping, sender: Partner, directory: Directory) -> list
 
 
 def _file(file: CsvFile) -> Iterator[str]:
-    quoting = "cells may be in double quotes" if file.quoting == "double" else "quote marks are not special"
+    quoting = "cells may be in double quotes" if file.quoting == "double" else "cells are not quoted"
     yield f"- Encoding {file.encoding}; cells are separated by {file.delimiter}; {quoting}."
     if file.lines_above:
         yield f"- {file.lines_above} line(s) above the header."
