@@ -95,19 +95,17 @@ def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, 
     token = work / "token"
     token.write_text(running.addresses["partners"][PRACTICE]["token"])
     try:
-        gp = [
-            sys.executable,
-            str(CHECKOUT / "infra/partner_simulators/gp_system.py"),
-            "--fast",
-            "--port",
-            str(port),
-            "--inbox",
-            str(inbox),
-        ]
-        running.start_process("gp-system", [*gp, "--token-file", str(work / "data" / f"feedback-token-{PRACTICE}")])
+        running.start_process("gp-system", _gp_command(work, port, inbox))
         yield running, inbox, token
     finally:
         running.stop()
+
+
+def _gp_command(work: Path, port: int, inbox: Path) -> list[str]:
+    script = str(CHECKOUT / "infra/partner_simulators/gp_system.py")
+    token_file = str(work / "data" / f"feedback-token-{PRACTICE}")
+    options = ["--fast", "--port", str(port), "--inbox", str(inbox), "--token-file", token_file]
+    return [sys.executable, script, *options]
 
 
 def _directory(work: Path, conformance: str) -> Path:

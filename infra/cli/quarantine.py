@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,8 +117,7 @@ def resubmit(
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Resubmit records: the service that stored them applies them in order, with the records behind them. Safe to
-    repeat.
+    """Resubmit records: their service applies them in order, with the records behind them. Safe to repeat.
 
     Exits with 1 if one failed again.
 
@@ -125,14 +125,10 @@ def resubmit(
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
     by = _named(who, justification, "--edit") if edit else current_operator(who, justification)
-    correction = _correction(edit, header)
-
-    planned, came = run(
-        data, lambda engine: _resubmitted(engine, ids, filters, correction, by, wait=wait, dry_run=dry_run)
-    )
+    work = partial(_resubmitted, ids=ids, filters=filters, correction=_correction(edit, header), by=by)
+    planned, came = run(data, partial(work, wait=wait, dry_run=dry_run))
     _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
-    if any(row.state == "open" for row in came):
-        raise typer.Exit(1)
+    _exit_if_open(came)
 
 
 @quarantine_commands.command()
@@ -151,11 +147,11 @@ def discard(
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Discard records: rows are kept, records behind them are applied, and the same event is not applied if it comes
-    again.
+    """Discard records for good; the records behind them are applied.
 
-    Example: lightbulb quarantine discard router:17 --who "A. Operator" --why "sent by mistake, the practice sent it
-    again"
+    Discarded rows are kept, and a repeat of the event is not applied.
+
+    Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent twice by mistake"
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
     by = _named(who, justification, "discard")
@@ -211,11 +207,11 @@ async def _acted(
 
 async def _resubmitted(
     engine: AsyncEngine,
+    *,
     ids: Sequence[str] | None,
     filters: Filters | None,
     correction: Correction | None,
     by: Operator,
-    *,
     wait: float,
     dry_run: bool,
 ) -> Done:
@@ -289,6 +285,11 @@ def _plan_table(planned: Sequence[PlannedAction], came: Sequence[DeadLetterRow],
         cells = (one.row.name, one.row.place, message_group, what, _now(now.get(one.row.name)))
         shown.add_row(*map(escape, cells))
     return shown
+
+
+def _exit_if_open(rows: Sequence[DeadLetterRow]) -> None:
+    if any(row.state == "open" for row in rows):
+        raise typer.Exit(1)
 
 
 def _now(row: DeadLetterRow | None) -> str:

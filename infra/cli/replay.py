@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.cli.options import AsJson, DryRun, Justification, Who, at, current_operator, run, run_coroutine
 from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_of, error_console, settings_of
 from infra.operations import republish as republishing
+from infra.operations.audit_log import Operator
 from infra.operations.replay import Proof
 from infra.operations.republish import RepublishSummary
 from services.reference import directory as directories
@@ -133,15 +134,17 @@ def republish(
     start = at(since, "--since")
     assert start is not None
     by = current_operator(who, justification)
-
-    async def publishing(engine: AsyncEngine) -> RepublishSummary:
-        return await (republishing.plan(engine, hub, start) if dry_run else republishing.run(engine, hub, start, by))
-
-    summary = run(data, publishing)
+    summary = run(data, lambda engine: _republished(engine, hub, start, by, dry_run=dry_run))
     if as_json:
         console.print_json(data={"dry_run": dry_run, **asdict(summary)}, default=str)
     else:
         console.print(_republish_line(summary, start, dry_run=dry_run))
+
+
+async def _republished(
+    engine: AsyncEngine, hub: str, since: datetime, by: Operator, *, dry_run: bool
+) -> RepublishSummary:
+    return await (republishing.plan(engine, hub, since) if dry_run else republishing.run(engine, hub, since, by))
 
 
 def _check_hub(hub: str, directory: Path) -> None:

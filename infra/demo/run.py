@@ -125,10 +125,7 @@ class DemoRun:
 
 
 def run(*, keep: bool, details: bool, console: Console, folder: Path = example_files.EXAMPLES) -> int:
-    """Return 0 if every example ended as its file states; 1 otherwise, after printing the differences.
-
-    Everything is stopped at the end, unless `keep`.
-    """
+    """Return 0 if every example ended as its file states, else 1; with `keep` wait for Ctrl-C before stopping all."""
     examples = example_files.load(folder)
     started = time.monotonic()
 

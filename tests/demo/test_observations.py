@@ -108,9 +108,7 @@ def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
 
 def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
     seen = Observations()
-    seen.hub(
-        HubObservation("blaby", "completed", "c", "t", "holder", error="received version 3, expected 2"), "e", {}
-    )
+    seen.hub(HubObservation("blaby", "completed", "c", "t", "holder", error="received version 3, expected 2"), "e", {})
     assert seen.errors == ["hub blaby: received version 3, expected 2"]
 
 
