@@ -1,4 +1,4 @@
-# Lightbulb referral hub. `make` alone lists the targets. Needs Python 3.11 to 3.13 and a package index; nothing else.
+# Lightbulb referral hub. `make` lists the targets. Needs only Python 3.11 to 3.13 and a package index.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,23 +14,23 @@ help: ## List the targets
 demo: $(READY) ## Show the whole loop: referrals in, cases at their hubs, feedback to the referrers
 	@$(RUN)/lightbulb demo
 
-up: $(READY) ## Run everything on this machine until Ctrl-C
+up: $(READY) ## Run a whole installation on this machine until Ctrl-C
 	@$(RUN)/lightbulb up
 
-test: $(READY) ## Run the tests; ARGS="tests/router -k stay" for some
+test: $(READY) ## Run the tests; ARGS="tests/router -k stay" selects some
 	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lint: $(READY) ## Check form, types and the rule of who may import whom
+lint: $(READY) ## Check formatting, lint rules, types and import rules
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
 	@$(RUN)/mypy --strict schemas services infra bench tests/chaos/mutants.py
 	@$(RUN)/lint-imports
 
-check: lint test ## Every check, then the tests
+check: lint test ## Run lint, then the tests
 
 CONTRACTS := .cache/contracts-check
 
-contracts-check: $(READY) ## Try the contracts with ajv (strict) and the AsyncAPI parser; needs Node.js 20.16 or later
+contracts-check: $(READY) ## Check the contracts with ajv (strict) and the AsyncAPI parser; needs Node.js 20.16 or later
 	@for tool in node npm; do command -v $$tool > /dev/null || \
 	  { echo "make contracts-check needs $$tool on the PATH: Node.js 20.16 or later, with npm" >&2; exit 1; }; done
 	@mkdir -p $(CONTRACTS)
@@ -40,40 +40,40 @@ contracts-check: $(READY) ## Try the contracts with ajv (strict) and the AsyncAP
 	@$(RUN)/python -m infra.docgen.contracts --forms $(CONTRACTS)/forms > /dev/null
 	@node $(CONTRACTS)/check.mjs schemas/contracts $(CONTRACTS)/forms
 
-bench: $(READY) ## Measure, as ratios that hold on any machine
+bench: $(READY) ## Measure the rate, latency and CPU time of referrals; ARGS="--count 2000"
 	@$(RUN)/python -m bench $(ARGS)
 
 SEEDS ?= ci
 
-chaos: $(READY) ## Try to break it under faults, and check what is left: SEEDS=100, 7..9, ci or mutants
+chaos: $(READY) ## Inject faults into an installation, and check its guarantees: SEEDS=100, 7..9, ci or mutants
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
 
-field: $(READY) ## Play the field cases against an embedded installation; compare with the committed verdicts
+field: $(READY) ## Run the field cases on an embedded installation; compare with the committed verdicts
 	@$(RUN)/python -m tests.field $(ARGS)
 
 SECONDS ?= 600
 
-fuzz: $(READY) ## Send anything to every way in, for so long: SECONDS=600, or ci; ARGS="--only hl7v2" for one
+fuzz: $(READY) ## Fuzz every endpoint and translator: SECONDS=600, or ci; ARGS="--only hl7v2" selects one
 	@$(RUN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-replay-proof: $(READY) ## Make 20,000 referrals' state, replay it, and prove that it is the same; prints the rate
+replay-proof: $(READY) ## Decide 20,000 referrals, replay them, and prove that the state is the same; prints the rate
 	@$(RUN)/python -m bench.replay $(ARGS)
 
-house: $(READY) ## Measure how readable the code is; ARGS=--where names each private word
+house: $(READY) ## Measure how readable the code is; ARGS=--where lists each private word
 	@$(RUN)/python -m tests.house $(ARGS)
 
-lock: $(READY) ## Resolve the packages and Kafka's jars anew (developers)
+lock: $(READY) ## Update the lock files of packages and Kafka's jars (developers)
 	python=$$($(RUN)/python -c 'import sys; print(sys.executable)'); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	"$$python" -m venv "$$folder/uv"; "$$folder/uv/bin/pip" install --quiet uv; \
 	"$$folder/uv/bin/uv" pip compile --universal --python-version 3.11 --generate-hashes --all-extras --upgrade --quiet --no-header \
 	  pyproject.toml -o requirements.lock
 	$(RUN)/python -m infra.local.embedded.lock_jars
 
-clean: ## Remove the virtual environment, caches and the fetched jars; data folders stay
+clean: ## Remove the virtual environment, caches and fetched jars; keep data folders
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# Setting up: the virtual environment, and Kafka's jars in the cache; again when a lock file changes. The project itself
-# is put on the path by a .pth file and a two-line command: nothing is built, so it is the same on every Python.
+# Create the virtual environment and fetch Kafka's jars; repeated when a lock file changes. A .pth file and a two-line command
+# put the project on the path: nothing is built, so the setup is the same for every Python version.
 SUITS := -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
 COMMAND := import sys; sys.argv[0] = \047lightbulb\047; from infra.cli.main import main; main()
@@ -86,7 +86,7 @@ $(READY): requirements.lock pyproject.toml infra/local/embedded/jgo.lock.toml
 	  echo "No Python 3.11, 3.12 or 3.13 with its venv module was found on the PATH." \
 	       "Install one (Debian and Ubuntu: python3 and python3-venv), then run make again." >&2; exit 1; \
 	fi; \
-	echo "Setting up .venv with $$($$python --version): once, and after an update"; \
+	echo "Setting up .venv with $$($$python --version); repeated only after an update"; \
 	[ "$$python" = .venv/bin/python ] || "$$python" -m venv --clear .venv
 	@set -o pipefail; $(RUN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \
 	  | { grep --line-buffered -E '^(Collecting|Installing)' || true; }

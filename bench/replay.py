@@ -1,24 +1,21 @@
-"""Makes what so many referrals make of the router and the notifier, replays both, and proves that the result equals what stands.
+"""Make the router's state of a number of persons, replay it, and prove that the result equals the stored state.
 
     make replay-proof ARGS="--count 20000"
 
 The services' own batches apply the inputs, two at a time as two processes would: referrals, updates, second referrals of a person,
-cancels and commands, repeats, and a directory and words that change half-way. PostgreSQL alone is needed. Exit code 1 where a key differs.
+cancels and commands, repeats, and a directory that changes half-way. Only PostgreSQL is needed. Exit code 1 if a key differs.
 """
 
 import argparse
 import asyncio
 import hashlib
 import itertools
-import json
 import shutil
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import uvloop
 import yaml
@@ -30,27 +27,23 @@ from bench.messages import messages
 from infra.database import postcodes
 from infra.database.migrations import migrate
 from infra.local.embedded import providers
-from infra.operations import replay_notifier, replay_router
+from infra.operations import replay_router
 from infra.operations.replay import Proof
 from schemas.events import Accept, Event, EventData, ReferralCancelled, ReferralReceived, ReferralUpdated
 from schemas.model import PersonKey, Reference
 from schemas.referral import Referral
-from schemas.topics import CASE_EVENT, REFERRAL_EVENT, hub_command
+from schemas.topics import REFERRAL_EVENT, hub_command
 from services.intake.translators import bars_fhir
 from services.intake.translators.translator import InboundMessage, Translated
 from services.messaging.broker import BATCH
 from services.messaging.cloudevents import KafkaRecord, headers_of, value_of
-from services.notifier import template_versions as template_versions
-from services.notifier.composer import FeedbackComposer
-from services.notifier.consumer import CaseEventConsumer
-from services.notifier.template_versions import Source
 from services.reference import directory as directories
 from services.reference import partners
 from services.router import directory_versions
 from services.router.consumer import Batches
 from services.router.decide.transition import case_id_of
 from services.runtime import database
-from services.runtime.settings import CHECKOUT, Settings
+from services.runtime.settings import CHECKOUT
 
 DIRECTORY = CHECKOUT / "infra" / "reference_data"
 PRACTICE = "gp-alder-lane"
@@ -137,9 +130,9 @@ def _a_referral() -> Referral:
 
 
 async def _route(engine: AsyncEngine, count: int, work: Path) -> int:
-    """Apply all inputs, two batches at a time; return their number.
+    """Apply all inputs, two batches at a time, and return their number.
 
-    The second half of the rounds uses another directory.
+    The second half of the rounds is applied with another directory.
     """
     today = directories.load(DIRECTORY)
     other = directories.load(_full(work))
@@ -157,7 +150,7 @@ async def _apply(batches: Batches, records: Sequence[KafkaRecord]) -> None:
     for at in range(0, len(records), BATCH):
         await batches.receive(records[at : at + BATCH])
         if at % (5 * BATCH) == 0:
-            await batches.receive(records[at : at + 50])  # as Kafka delivers some again
+            await batches.receive(records[at : at + 50])  # as Kafka redelivers records
 
 
 def _full(work: Path) -> Path:
@@ -177,33 +170,6 @@ async def _sample_locations(engine: AsyncEngine) -> list[tuple[str, str]]:
         return [(f"{row.postcode[:-3]} {row.postcode[-3:]}", row.district) for row in rows]
 
 
-async def _notify(engine: AsyncEngine, composers: Sequence[FeedbackComposer]) -> int:
-    """Take everything in that the router said on case.event, with other words from half-way on; returns the number of events."""
-    receivers = [CaseEventConsumer(engine, composer) for composer in composers]
-    count = 0
-    async with engine.connect() as tx:
-        total = int(
-            await tx.scalar(text("select count(*) from router.outbox where target = :topic"), {"topic": CASE_EVENT})
-            or 0
-        )
-        rows = await tx.stream(
-            text("select id, person_key, headers, value from router.outbox where target = :topic order by id"),
-            {"topic": CASE_EVENT},
-        )
-        async for page in rows.partitions(BATCH):
-            receiver = receivers[count * len(receivers) // max(total, 1)]
-            await receiver.receive([_published(row.id, row.person_key, row.headers, row.value) for row in page])
-            count += len(page)
-    return count
-
-
-def _published(offset: int, key: str, headers: str, value: bytes) -> KafkaRecord:
-    header_map: Mapping[str, str] = json.loads(headers)
-    return KafkaRecord(
-        CASE_EVENT, 0, offset, key.encode(), value, tuple((name, each.encode()) for name, each in header_map.items())
-    )
-
-
 # ---- proving --------------------------------------------------------------------------------------------------------
 
 
@@ -213,59 +179,23 @@ async def _prove(url: str, count: int, work: Path) -> bool:
         begun = time.perf_counter()
         inputs = await _route(engine, count, work)
         routed = time.perf_counter()
-        sources = [_composed_with(folder, work) for folder in (DIRECTORY, _reworded(work))]
-        async with AsyncExitStack() as opened:
-            composers = [await opened.enter_async_context(template_versions.composer_of(one)) for one in sources]
-            for one in sources:
-                await template_versions.store_source(engine, one, one.files)
-            events = await _notify(engine, composers)
-        notified = time.perf_counter()
         console.print(
-            f"made: {count:,} referrals' persons, {inputs:,} inputs at {inputs / (routed - begun):,.0f}/s,"
-            f" {events:,} case events at {events / (notified - routed):,.0f}/s",
+            f"made: {count:,} referrals' persons, {inputs:,} inputs at {inputs / (routed - begun):,.0f}/s",
             highlight=False,
             soft_wrap=True,
         )
-        proofs = [
-            await _timed("router", replay_router.run(url, DIRECTORY, lambda done, of: None)),
-            await _timed("notifier", replay_notifier.run(url, sources[0], lambda done, of: None)),
-        ]
+        proof = await _timed(url)
     finally:
         await engine.dispose()
-    return all(proof.is_equal and not proof.left_out for proof in proofs)
+    return proof.is_equal and not proof.left_out
 
 
-def _reworded(work: Path) -> Path:
-    """The directory with other words of feedback."""
-    folder = work / "reworded"
-    shutil.copytree(DIRECTORY, folder)
-    template_file = folder / "templates" / "feedback.yaml"
-    template_file.write_text(template_file.read_text().replace("Your referral", "Your request for housing support"))
-    return folder
-
-
-def _composed_with(folder: Path, work: Path) -> Source:
-    """The practice has a FHIR endpoint, so that its feedback is rendered as such; nothing is ever sent there."""
-    access = {PRACTICE: {"token_sha256": [partners.hash_of("bench")], "feedback_url": "http://127.0.0.1:9/"}}
-    deployment = work / "deployment.yaml"
-    deployment.write_text(yaml.safe_dump({"partners": access}))
-    config = Settings(
-        database="postgresql+asyncpg://unused",
-        kafka="unused",
-        secret_file=Path("/dev/null"),
-        directory=folder,
-        deployment=deployment,
-        mesh_url=None,
-    )
-    return template_versions.source(config, partners.load(folder, deployment))
-
-
-async def _timed(name: str, replaying: Coroutine[Any, Any, Proof]) -> Proof:
+async def _timed(url: str) -> Proof:
     begun = time.perf_counter()
-    proof = await replaying
+    proof = await replay_router.run(url, DIRECTORY, lambda done, of: None)
     whole = time.perf_counter() - begun
     console.print(
-        f"replay {name}: {proof.inputs:,} inputs in {proof.seconds:.1f} s, {proof.rate:,.0f}/s; with the comparison {whole:.1f} s;"
+        f"replay router: {proof.inputs:,} inputs in {proof.seconds:.1f} s, {proof.rate:,.0f}/s; with the comparison {whole:.1f} s;"
         f" {proof.keys:,} keys, checksum {proof.fingerprint}; {len(proof.differing)} differ",
         highlight=False,
         soft_wrap=True,
@@ -274,7 +204,7 @@ async def _timed(name: str, replaying: Coroutine[Any, Any, Proof]) -> Proof:
 
 
 def main() -> None:
-    """Run the proof. Exit with 1 if a replay differs."""
+    """Exit with code 1 if the replayed state differs from the stored state."""
     reader = argparse.ArgumentParser(prog="make replay-proof", description=__doc__)
     reader.add_argument("--count", type=int, default=20_000, help="persons, each with a referral and some with more")
     args = reader.parse_args()

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from services.runtime import database, settings
-from services.runtime.settings import CHECKOUT, Settings
+from services.runtime.settings import CHECKOUT
 
 console = Console()
 error_console = Console(stderr=True)
@@ -84,26 +84,3 @@ def database_of(data: Path) -> str:
 def kafka_of(data: Path) -> str:
     """Return the Kafka address in LIGHTBULB_KAFKA, else that of the installation in `data`."""
     return settings.from_environment("kafka") or str(addresses(data)["kafka"])
-
-
-def settings_of(data: Path, directory: Path) -> Settings:
-    """Return the settings of a service in the environment or in the installation in `data`.
-
-    With LIGHTBULB_DATABASE set, Kafka and the secret are placeholders.
-    """
-    if settings.from_environment("database"):
-        return Settings(database=database_of(data), kafka="none", secret_file=Path("/dev/null"), directory=directory)
-    from infra.local.installation import OUR_MAILBOX  # imports the embedded parts, which other commands do not need
-
-    endpoints = addresses(data)
-    return Settings(
-        database=endpoints["postgres"],
-        kafka=endpoints["kafka"],
-        secret_file=data / "secret",
-        directory=directory,
-        deployment=data / "deployment.yaml",
-        mesh_url=endpoints["mesh"]["url"],
-        mesh_mailbox=OUR_MAILBOX,
-        mesh_password=endpoints["mesh"]["password"],
-        mesh_shared_key=endpoints["mesh"]["shared_key"],
-    )

@@ -1,11 +1,11 @@
-"""Rebuild a service's state from its stored inputs in a separate schema, and compare it for each person key.
+"""Rebuild a service's state from its stored inputs in a separate schema, and compare both by person key.
 
-The service's own code decides again; only its statements go to another schema. Nothing is delivered: no relay or
-channel reads that schema. The service may run at the same time; what it applies until the end is replayed too, and
-both are compared in one snapshot.
+The service's own code decides again; only its statements go to the other schema. Nothing is published: no relay reads that schema.
+The service may run concurrently; inputs that it applies during the replay are replayed too, and both schemas are compared in one
+snapshot.
 """
 
-# ruff: noqa: S608 - every schema and table name is a constant
+# ruff: noqa: S608 - schema and table names are constants
 
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,16 +20,16 @@ from services.runtime import database
 from services.runtime.database import Transaction
 
 Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+"""Called with the number of inputs done and the total."""
 
 
 class CannotReplay(Exception):
-    """A precondition of the replay is missing; the text names it."""
+    """A replay that cannot run; the text names the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The result of a comparison. `differing`: person keys, and the tables in which each differs."""
+    """The result of the comparison. `differing`: person keys, and the tables in which each differs."""
 
     inputs: int
     seconds: float
@@ -37,7 +37,7 @@ class Proof:
     fingerprint: str
     differing: tuple[tuple[str, tuple[str, ...]], ...]
     left_out: int = 0
-    """Person keys that changed during the comparison."""
+    """Number of person keys that were not compared, because the service was still applying inputs for them."""
 
     @property
     def is_equal(self) -> bool:
@@ -45,13 +45,13 @@ class Proof:
 
     @property
     def rate(self) -> float:
-        """Inputs a second."""
+        """Inputs per second."""
         return self.inputs / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayTarget:
-    """Where a service is replayed. `schema`: the current state; `other`: the rebuilt `tables`."""
+    """A service's `schema`, and the `other` schema, in which these of its tables are rebuilt."""
 
     url: str
     schema: str
@@ -59,15 +59,15 @@ class ReplayTarget:
     tables: Sequence[str]
     keep: bool = False
     replace: bool = False
-    """Replace the schema of an earlier --keep."""
+    """Drop the schema that an earlier replay kept."""
 
 
 @asynccontextmanager
 async def replay_schema(place: ReplayTarget) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
-    """Yield (engine for the current state, engine whose statements go to empty tables next to it).
+    """Yield an engine for the stored state, and one whose statements go to empty tables in the other schema.
 
-    One replay of a service runs at a time: the lock ends with its database session. The schema of a killed replay is
-    dropped. Raise CannotReplay.
+    Only one replay of a service runs at a time: its lock ends with its database session, even if the process is killed. The schema
+    of a killed replay is dropped. Raises CannotReplay.
     """
     source = database.connect(place.url, pool=3, timeout=None)
     try:
@@ -91,7 +91,7 @@ async def _exclusive(engine: AsyncEngine, place: ReplayTarget) -> AsyncIterator[
         )
         if not mine:
             raise CannotReplay(
-                f"Another replay of the {place.schema} is running on this database. Wait until it ends, or stop it, then repeat."
+                f"Another replay of the {place.schema} is running on this database. Wait until it ends, or stop it, and repeat the command."
             )
         yield
 
@@ -100,7 +100,7 @@ async def _make(engine: AsyncEngine, place: ReplayTarget) -> None:
     async with engine.begin() as tx:
         if await tx.scalar(text(_HAS_KEEP_COMMENT), {"other": place.other, "kept": KEEP_COMMENT}) and not place.replace:
             raise CannotReplay(
-                f"The schema {place.other} exists: an earlier replay kept it (--keep). Use --replace to drop it and create it again."
+                f"The schema {place.other} exists: an earlier replay ran with --keep. Use --replace to drop it and create it again."
             )
         await tx.execute(text(f"drop schema if exists {place.other} cascade"))
         await tx.execute(text(f"create schema {place.other}"))
@@ -122,7 +122,7 @@ async def _leave(engine: AsyncEngine, place: ReplayTarget) -> None:
 
 @asynccontextmanager
 async def redirected_engine(url: str, schema: str, other: str) -> AsyncIterator[AsyncEngine]:
-    """Yield an engine whose statements on `schema` are rewritten to `other`."""
+    """Yield an engine whose statements on tables of `schema` go to those of `other`."""
     engine = database.connect(url, pool=2, timeout=None)
     name = re.compile(rf'\b{schema}\.(?=[a-z"])')
 
@@ -138,7 +138,7 @@ async def redirected_engine(url: str, schema: str, other: str) -> AsyncIterator[
 
 @asynccontextmanager
 async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
-    """Yield a transaction with one consistent view (repeatable read)."""
+    """Yield a transaction with one consistent view of the database."""
     async with engine.connect() as connection:
         yield await connection.execution_options(isolation_level="REPEATABLE READ")
 
@@ -146,15 +146,15 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
 # ---- compare --------------------------------------------------------------------------------------------------------
 
 Lines = dict[str, str]
-"""By table: a query of (person_key, line), a line for each row to compare. `{schema}` is filled in."""
+"""For each table a query of (person_key, line), with a line for each row that must be equal. `{schema}` is filled in."""
 
 
 async def compare(
     tx: Transaction, schema: str, other: str, lines: Lines, excluded: str
 ) -> tuple[int, str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Return (number of keys, fingerprint of their checksums, differing keys with their tables).
+    """Return the number of person keys, the fingerprint of their checksums, and the differences.
 
-    `excluded`: a query of person keys that are not compared.
+    A difference is a person key and its differing tables. `excluded`: a query of person keys that are not compared.
     """
     current, replayed = (_sums(name, lines) for name in (schema, other))
     keys, fingerprint = (
@@ -174,7 +174,7 @@ async def compare(
 
 
 def _sums(schema: str, lines: Lines) -> str:
-    """Return a query for a checksum of each person key over all tables."""
+    """Return the query of one checksum for each person key, over all tables."""
     every = " union all ".join(
         f"select person_key, '{table} ' || md5(line) as line from ({query.format(schema=schema)}) as t_{table}"
         for table, query in lines.items()

@@ -1,9 +1,6 @@
-"""Rebuild the router's state from every input that it applied.
+"""Rebuild the router's state from its inputs, in their order, with the stored times, edits and directories."""
 
-Inputs are decided in the order applied, with the times, edits and directories of the original decisions.
-"""
-
-# ruff: noqa: S608 - every schema and table name is a constant
+# ruff: noqa: S608 - schema and table names are constants
 
 import json
 import time
@@ -39,10 +36,10 @@ TABLES = (
 )
 
 APART = 10_000
-"""Largest distance between two inputs of one batch in the order of positions: concurrent batches interleave."""
+"""Largest distance between two inputs of one batch in the order of positions: other processes apply inputs in between."""
 
 PASSES = 5
-"""How often new inputs are replayed too, before their person keys are left out."""
+"""Number of passes. Person keys with inputs that are not replayed after the last one are left out of the comparison."""
 
 LINES: Lines = {
     "person": "select person_key, t::text as line from {schema}.person as t",
@@ -50,7 +47,7 @@ LINES: Lines = {
     "referral": "select person_key, t::text as line from {schema}.referral as t",
     "case_event": "select person_key, t::text as line from {schema}.case_event as t",
     "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
-    # Without the trace context, which differs if only one of replay and router is traced.
+    # Without the trace context: it differs if either the router or the replay was not traced.
     "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '
                         || regexp_replace(headers, ', "traceparent": "[^"]*"', '')
                         || ' ' || md5(value) as line from {schema}.outbox where republished_from is null""",
@@ -59,7 +56,7 @@ LINES: Lines = {
 
 @dataclass(slots=True)
 class AppliedBatch:
-    """The inputs that one batch applied, with its time and directory version."""
+    """The inputs that one batch applied together, at one time, with one version of the directory."""
 
     time: datetime
     version: str
@@ -68,9 +65,9 @@ class AppliedBatch:
 
 
 async def run(url: str, folder: Path, progress: Progress, *, keep: bool = False, replace: bool = False) -> Proof:
-    """Replay and compare.
+    """Replay the router's inputs and compare the result with the stored state. Raises CannotReplay.
 
-    `folder`: the current directory, for inputs from before versions were stored. Raise CannotReplay.
+    `folder`: the current directory, for inputs that were decided before versions were stored.
     """
     async with replay.replay_schema(ReplayTarget(url, SCHEMA, OTHER, TABLES, keep, replace)) as (source, target):
         async with source.begin() as tx:
@@ -91,7 +88,7 @@ _POSTCODE = f"""
 
 
 def _as_of(engine: AsyncEngine) -> dict[str, datetime]:
-    """Return a dict whose entry `now` is the postcode time of every transaction; set it before each batch."""
+    """Return the time (`now`) as of which this engine reads postcodes; set it before each batch."""
     at: dict[str, datetime] = {}
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -137,17 +134,17 @@ async def _directories(tx: Transaction, folder: Path) -> Mapping[str, Directory]
     required = await tx.scalars(text(f"select distinct directory_version {_MISSING}"))
     if unknown := sorted(set(required) - by_version.keys()):
         raise CannotReplay(
-            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not hold (versions are stored"
-            " from the first start of this release on). Give the folder of that version: --directory DIR."
+            f"Inputs were decided with directory version {', '.join(unknown)}, which the database does not hold (it stores"
+            " versions since the first start of this release). Give the folder of that version: --directory DIR."
         )
     return by_version
 
 
 async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
-    """Yield the inputs to replay, batch by batch as they were applied.
+    """Yield the inputs that are not replayed yet, in the batches in which they were applied.
 
-    A batch holds the locks of its keys when it numbers its inputs, so the positions of batches that share a key never
-    overlap. In the order of each batch's first input, every key has its original order.
+    A batch holds the locks of its keys while it numbers its inputs, so batches that share a key never overlap in position. Sorted by
+    their first input, they are therefore in the order in which they changed each key.
     """
     waiting: dict[tuple[datetime, str], AppliedBatch] = {}
     rows = await tx.stream(

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from random import getrandbits
 from uuid import UUID
 
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+
 from services.intake import identifiers, limits
 from services.intake.batch import MessageDecision, PendingMessage, ProtocolResponse
 from services.intake.group_commit import GroupCommit
@@ -22,7 +24,6 @@ from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
-from services.runtime.tracing import NONE, Span
 
 INTERNAL_ERROR = "internal error; the message was not accepted, retry later"
 
@@ -83,18 +84,19 @@ async def accept(
 
     Raises Unavailable where nothing can be promised. Cancelled while it waits, the outcome is unknown: a repeat is recognised.
     """
-    with receive_span(protocol, inbound) as span:
+    span = receive_span(protocol, inbound)
+    with tracing.ending(span):
         answer = await intake.group_commit.submit(translate(protocol, inbound, media_type, issues, span=span))
-        span.set_attributes(answer=answer.status)
+        tracing.set_attributes(span, answer=answer.status)
     return answer
 
 
-def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: str | None = None) -> Span:
+def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: Span | None = None) -> Span:
     """The step of a trace that a message begins with us, or goes on with."""
     return tracing.begin(
         f"receive {protocol.format}",
         inbound.traceparent,
-        "server",
+        SpanKind.SERVER,
         link=link,
         partner=inbound.partner.id,
         format=protocol.format,
@@ -108,18 +110,18 @@ def translate(
     issues: tuple[Issue, ...] = (),
     *,
     stored_in_upload: bool = False,
-    span: Span = NONE,
+    span: Span = INVALID_SPAN,
 ) -> PendingMessage:
     """A message with what its translator made of it."""
     outcome: Translated | Rejection = Rejection(issues) if issues else protocol.translate(inbound)
 
     def compose(decision: MessageDecision) -> ProtocolResponse:
-        span.set_attributes(outcome=decision.verdict)
+        tracing.set_attributes(span, outcome=decision.verdict)
         return protocol.answer(inbound, outcome, decision)
 
     message_id = _message_id()
     conversation = outcome.correlation_id if isinstance(outcome, Translated) else inbound.correlation_id
-    span.set_attributes(correlation_id=conversation or str(message_id))
+    tracing.set_attributes(span, correlation_id=conversation or str(message_id))
     return PendingMessage(
         id=message_id,
         inbound=inbound,

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from opentelemetry.trace import INVALID_SPAN, Span
+
 from schemas.case import EndReason
 from schemas.events import Event, ReferralCancelled, ReferralEvent, ReferralReceived, ReferralUpdated
 from schemas.model import PersonKey, Reference
 from services.intake import deduplication, identifiers
 from services.intake.deduplication import AcceptedContent, MessageFingerprint, ReferralVersion, Verdict, apply_verdict
 from services.intake.translators.translator import AttachmentContent, InboundMessage, Issue, Rejection, Translated
-from services.runtime.tracing import NONE, Span
 
 SOURCE = "/lightbulb/intake"
 REFUSED = "refused"
@@ -56,7 +57,7 @@ class PendingMessage:
     stored_in_upload: bool = False
     """A row of an upload, which keeps its bytes: a repeat of what is held needs no row of its own (docs/decisions/0013)."""
 
-    span: Span = NONE
+    span: Span = INVALID_SPAN
     """Its receiving, in its trace."""
 
     @property

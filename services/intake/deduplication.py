@@ -1,6 +1,7 @@
 """Which message this is, and which referral: new, a change, a repeat, a conflict. Pure: no database, no clock.
 
-Sources: BaRS Core 1.5, error handling (409 duplicate and conflict); for HL7 v2 and files docs/decisions/0009-identity-of-messages.md.
+Sources: BaRS Core 1.5, error handling (409 duplicate and conflict); for HL7 v2 and files:
+docs/decisions/0009-identify-messages-by-id-and-content.md.
 """
 
 from collections.abc import Mapping

@@ -90,7 +90,9 @@ class GroupCommit:
         began = time.monotonic()
         try:
             async with asyncio.timeout(limits.COMMIT_SECONDS):
-                with tracing.batch_span("commit", (one.span.traceparent for one, _ in batch), records=len(batch)):
+                with tracing.batch_span(
+                    "commit", (tracing.traceparent(one.span) for one, _ in batch), records=len(batch)
+                ):
                     await database.apply_with_bisection([message for message, _ in batch], self._record, self._refuse)
             self._succeeded(len(batch), time.monotonic() - began)
         except Exception as error:

@@ -26,7 +26,7 @@ from services.intake.batch import (
 from services.intake.deduplication import ReferralVersion, Verdict
 from services.intake.translators.translator import Translated
 from services.messaging import outbox
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.database import Transaction
 
 
@@ -139,7 +139,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
     await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
     await _delete_unused(tx, [row for row in book.referrals.values() if row.current.version == 0])
     await _save_documents(tx, book)
-    contexts = {str(arrival.id): arrival.span.traceparent for arrival in book.messages}
+    contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
     await outbox.add(
         tx,
         "intake",

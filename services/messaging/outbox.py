@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
+from opentelemetry.trace import Span, SpanKind
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -370,26 +371,26 @@ async def _finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _publishing(row: OutboxRow) -> tuple[tracing.Span, OutboxRow]:
+def _publishing(row: OutboxRow) -> tuple[Span, OutboxRow]:
     """The step that begins, and the row as it goes to Kafka: whoever reads it goes on from its publishing."""
     headers = json.loads(row.headers)
     span = tracing.begin(
         f"publish {row.target}",
         tracing.valid(headers.get(tracing.HEADER)),
-        "producer",
+        SpanKind.PRODUCER,
         topic=row.target,
         type=headers.get("ce_type", ""),
         correlation_id=headers.get("ce_correlationid"),
     )
-    return span, replace(row, headers=json.dumps(headers | {tracing.HEADER: span.traceparent}))
+    return span, replace(row, headers=json.dumps(headers | {tracing.HEADER: tracing.traceparent(span)}))
 
 
-def _end_publish_span(span: tracing.Span, result: Any) -> None:
+def _end_publish_span(span: Span, result: Any) -> None:
     if isinstance(result, BaseException):
-        span.end(type(result).__name__)
+        tracing.end(span, type(result))
     else:
-        span.set_attributes(partition=result.partition, offset=result.offset)
-        span.end()
+        tracing.set_attributes(span, partition=result.partition, offset=result.offset)
+        tracing.end(span)
 
 
 def _result(future: "asyncio.Future[object]") -> object:

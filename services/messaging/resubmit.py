@@ -1,6 +1,6 @@
 """What goes back from quarantine: what an operator asked for, and what waits behind nothing any more, each message group in its order.
 
-The service itself applies it, as it would have: see docs/decisions/0014-resubmitted-by-the-service-itself.md.
+The service itself applies it, as it would have: see docs/decisions/0014-let-the-service-apply-resubmitted-dead-letters.md.
 """
 
 import asyncio

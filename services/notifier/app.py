@@ -1,4 +1,4 @@
-"""Runs the notifier: case events in, feedback out. `python -m services.notifier.app`"""
+"""Run the notifier: consume case events, deliver feedback. Start it with `python -m services.notifier.app`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -11,13 +11,12 @@ from starlette.applications import Starlette
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services.messaging import broker, resubmit
 from services.messaging.outbox import Relay
-from services.notifier import backlog, store, template_versions, templates
+from services.notifier import backlog, store, templates
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.channels.mesh import MeshChannel, MeshNotSet
-from services.notifier.composer import FeedbackComposer
-from services.notifier.consumer import CaseEventConsumer
+from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import Deliverer
 from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
@@ -33,8 +32,7 @@ GROUP = "notifier"
 
 
 async def main(config: Settings) -> None:
-    """Wire everything together, and run until told to stop."""
-    files = template_versions.texts(config.directory)
+    """Connect all parts of the notifier, and run until the process is stopped."""
     hubs = directory.load(config.directory)
     texts = templates.load(config.directory, hubs)
     all_partners = partners.load(config.directory, config.deployment)
@@ -46,10 +44,8 @@ async def main(config: Settings) -> None:
     )
     engine = database.connect(config.database)
     try:
-        version = await template_versions.store_source(engine, template_versions.source(config, all_partners), files)
         async with create_channels(config, recipients, texts) as channels:
-            composer = FeedbackComposer(recipients, texts, channels, version)
-            await _serve(config, engine, all_partners, composer)
+            await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels))
     finally:
         await engine.dispose()
 
@@ -58,7 +54,7 @@ async def main(config: Settings) -> None:
 async def create_channels(
     config: Settings, recipients: PartnerRecipients, texts: TemplateTexts
 ) -> AsyncIterator[Mapping[str, Channel]]:
-    """Every carrier of this installation, by name; closed at the end."""
+    """Yield the channels of this installation by name; close them at the end."""
     endpoint = FhirEndpoint(recipients.fhir_address, texts.sender_details)
     mesh = MeshChannel.from_settings(config, recipients.mesh_mailbox, texts.sender_details) if config.mesh_url else None
     by_name: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
@@ -86,7 +82,7 @@ async def _serve(
     backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=backlog.measure)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
-    log.info("notifier_starting", channels=sorted(composer.channels), template_version=composer.version)
+    log.info("notifier_starting", channels=sorted(composer.channels))
     await broker.run(
         listener,
         delivery.run(),
@@ -102,7 +98,7 @@ async def _serve(
 def _run_http(
     config: Settings, engine: AsyncEngine, all_partners: partners.Partners, missing: health.ReadinessCheck
 ) -> list[Coroutine[Any, Any, None]]:
-    """What partners reach; and how we are, apart from it where that has a port of its own."""
+    """Return the HTTP servers: the partners' API, and a second one for health and metrics if a port is set for it."""
     apart = config.metrics_port is not None
     pages = application(engine, all_partners, health.routes(engine, missing, with_metrics=not apart))
     answering = [process.answer(pages, config)]
@@ -112,4 +108,4 @@ def _run_http(
 
 
 if __name__ == "__main__":
-    process.run("notifier", main, yaml_files.ConfigError, MeshNotSet, template_versions.TemplateVersionMissing)
+    process.run("notifier", main, yaml_files.ConfigError, MeshNotSet)

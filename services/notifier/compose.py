@@ -8,11 +8,11 @@ infra/reference_data/templates/actions.yaml, otherwise the service's label alone
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
-from functools import cache
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -43,8 +43,11 @@ FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 """Namespace of feedback ids (RFC 9562 UUID version 5)."""
 
 
+_LONDON = ZoneInfo("Europe/London")
+
+
 class FeedbackType(StrEnum):
-    """The kinds of feedback: the rows of the table in docs/architecture.md, Who hears what."""
+    """The kinds of feedback: the rows of the table in docs/architecture.md, Who receives what."""
 
     RECEIVED = "received"
     HOME_HUB = "home-hub"
@@ -59,7 +62,7 @@ class FeedbackType(StrEnum):
 
 
 class Audience(StrEnum):
-    """Who listens: the columns of the table in docs/architecture.md, Who hears what."""
+    """Who listens: the columns of the table in docs/architecture.md, Who receives what."""
 
     CLINICIAN = "clinician"
     HOSPITAL = "hospital"
@@ -95,17 +98,8 @@ ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
 
 
 def in_england(at: datetime) -> date:
-    """The date that a wall calendar in England showed (no time zone data is needed on the machine)."""
-    utc = at.astimezone(UTC)
-    summer = _last_sunday(utc.year, 3) <= utc < _last_sunday(utc.year, 10)
-    return (utc + timedelta(hours=1 if summer else 0)).date()
-
-
-@cache
-def _last_sunday(year: int, month: int) -> datetime:
-    """01:00 UTC of the last Sunday of March or October: when summer time begins and ends."""
-    last = datetime(year, month, 31, 1, tzinfo=UTC)
-    return last - timedelta(days=(last.weekday() + 1) % 7)
+    """Return the date in England at this instant."""
+    return at.astimezone(_LONDON).date()
 
 
 class Coded(Immutable):

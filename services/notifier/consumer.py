@@ -5,27 +5,45 @@ What cannot be composed is parked in the same transaction, with the later events
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.events import CASE_EVENTS, CaseEvent, Event
+from schemas.events import CASE_EVENTS, CaseEvent, Event, ReferralContext
 from services.messaging import cloudevents, dead_letters, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable
 from services.messaging.dead_letters import DeadLetter, MessageGroup
 from services.messaging.resubmit import ReleasableLetter
-from services.notifier import store
-from services.notifier.composer import Composer, RenderedFeedback
+from services.notifier import compose, store
+from services.notifier.channels import Channel, RenderedFeedback
+from services.notifier.compose import FeedbackTexts, Recipients
 from services.runtime import database
 from services.runtime.database import Transaction
 from services.runtime.logs import log
 from services.runtime.tracing import RecordSpans
 
 
+@dataclass(frozen=True, slots=True)
+class FeedbackComposer:
+    """Composes feedback with the recipients, texts and channels that were read at the start."""
+
+    recipients: Recipients
+    texts: FeedbackTexts
+    channels: Mapping[str, Channel]
+
+    def compose(self, event: Event, context: ReferralContext) -> list[RenderedFeedback]:
+        """Return the feedbacks that `event` causes about one referral, each rendered by its channel."""
+        feedbacks = compose.compose_for(event, context, self.recipients, self.texts)
+        return [RenderedFeedback(one, self.channels[one.recipient.channel].render(one)) for one in feedbacks]
+
+
 class CaseEventConsumer:
     """Called with batches of `case.event`; see services/messaging/broker.py for what it may raise."""
 
-    def __init__(self, engine: AsyncEngine, composer: Composer, committed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, composer: FeedbackComposer, committed: Callable[[], None] = lambda: None
+    ) -> None:
         self._engine = engine
         self._composer = composer
         self._committed = committed
@@ -48,7 +66,7 @@ class CaseEventConsumer:
     async def _store_batch(self, records: Sequence[KafkaRecord], spans: RecordSpans) -> None:
         read = [(record, _read(record)) for record in records]
         async with self._engine.begin() as tx:
-            new = await store.record_inputs(tx, _events(one for _, one in read), self._composer.version)
+            new = await store.record_inputs(tx, _events(one for _, one in read))
             keys = [_key(record, one) for record, one in read]
             status = await dead_letters.status_of(tx, store.SCHEMA, keys, records)
             closed = {r for key, r in zip(keys, records, strict=True) if status.is_closed(key, r)}
@@ -65,7 +83,7 @@ class CaseEventConsumer:
         async with self._engine.begin() as tx:
             locked_rows = {row.record: row for row in await resubmit.take(tx, store.SCHEMA, rows)}
             read = [(record, _read(record)) for record in locked_rows]
-            new = await store.record_inputs(tx, _events(one for _, one in read), self._composer.version)
+            new = await store.record_inputs(tx, _events(one for _, one in read))
             letters = await self._compose(tx, read, new, set(), spans)
             for record, letter in letters.items():
                 await resubmit.reject_resubmitted(tx, store.SCHEMA, locked_rows[record], letter)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from opentelemetry.trace import Span, SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import leases
@@ -164,10 +165,11 @@ class Deliverer:
     async def _attempt(self, lease: Lease) -> None:
         started_at = datetime.now(UTC)
         try:
-            with _delivering(lease) as span:
-                lease = leases.with_context(lease, span.traceparent)
+            span = _delivering(lease)
+            with tracing.ending(span):
+                lease = leases.with_context(lease, tracing.traceparent(span))
                 outcome = await self._deliver(lease)
-                span.set_attributes(outcome=type(outcome).__name__.lower())
+                tracing.set_attributes(span, outcome=type(outcome).__name__.lower())
         finally:
             self._by_recipient[lease.request.recipient] -= 1
         pause = _pause(lease, outcome)
@@ -227,12 +229,12 @@ async def _not_recorded(attempt: Attempt, reason: str) -> None:
     log.error("attempt_not_saved", feedback_id=attempt.lease.request.feedback_id, reason=reason)
 
 
-def _delivering(lease: Lease) -> tracing.Span:
+def _delivering(lease: Lease) -> Span:
     request, channel = lease.request, lease.conversation[3]
     return tracing.begin(
         f"deliver {channel}",
         request.traceparent,
-        "client",
+        SpanKind.CLIENT,
         partner=request.recipient,
         channel=channel,
         attempt=request.attempt,

@@ -9,7 +9,7 @@ from schemas.events import Event, FeedbackFailed, FeedbackSent
 from schemas.model import PersonKey, Reference
 from schemas.topics import FEEDBACK_EVENT
 from services.messaging import outbox
-from services.notifier.composer import RenderedFeedback
+from services.notifier.channels import RenderedFeedback
 
 SOURCE = "/lightbulb/notifier"
 

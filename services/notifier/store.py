@@ -1,7 +1,8 @@
-"""The notifier's tables: what was taken in, and what is to be told. What is due and what became of it is in leases.py.
+"""The notifier's tables: consumed events and stored feedback.
 
-Feedback is told in order for each conversation (referral, recipient, channel): a conversation row points at its next feedback, and
-only that can be claimed. All statements are set-based; rows of several conversations are locked in the order of their keys.
+Due feedback and the results of attempts are in leases.py.
+Feedback is delivered in order within each conversation (referral, recipient, channel): a conversation row points to its next
+feedback, and only that can be leased. All statements are set-based; rows of several conversations are locked in the order of their keys.
 """
 
 import json
@@ -16,8 +17,8 @@ from sqlalchemy import text
 from schemas.events import Event
 from services.messaging import outbox
 from services.notifier import feedback_events
+from services.notifier.channels import RenderedFeedback
 from services.notifier.compose import Feedback
-from services.notifier.composer import RenderedFeedback
 from services.runtime.database import Transaction
 
 SCHEMA = "notifier"
@@ -26,32 +27,25 @@ Conversation = tuple[str, str, str, str]
 """person_key, reference, recipient, channel."""
 
 
-# ---- taking in -----------------------------------------------------------------------------------------------------
+# ---- storing ------------------------------------------------------------------------------------------------------
 
 
-async def record_inputs(tx: Transaction, events: Sequence[Event], version: str | None) -> set[str]:
-    """Mark these events as taken in; returns the ids of those that are new. A repeat is not among them.
-
-    `version`: what they are composed with (services/notifier/template_versions.py).
-    """
+async def record_inputs(tx: Transaction, events: Sequence[Event]) -> set[str]:
+    """Mark these events as consumed, and return the ids of those that were not consumed before."""
     result = await tx.execute(
         text("""
-            insert into notifier.input (person_key, event_id, template_version)
-            select person_key, event_id, cast(:version as text)
+            insert into notifier.input (person_key, event_id)
+            select person_key, event_id
             from unnest(cast(:keys as text[]), cast(:ids as text[])) as incoming (person_key, event_id)
             order by 1, 2
             on conflict do nothing returning event_id"""),
-        {
-            "keys": [event.person_key for event in events],
-            "ids": [event.id for event in events],
-            "version": version,
-        },
+        {"keys": [event.person_key for event in events], "ids": [event.id for event in events]},
     )
     return set(result.scalars())
 
 
 async def forget_inputs(tx: Transaction, events: Sequence[Event]) -> None:
-    """Take the marks of `record_inputs` away: these events are parked, and their resubmit must work."""
+    """Delete the marks of `record_inputs`, so that these events can be resubmitted."""
     await tx.execute(
         text("""
             delete from notifier.input as input
@@ -62,7 +56,10 @@ async def forget_inputs(tx: Transaction, events: Sequence[Event]) -> None:
 
 
 async def add(tx: Transaction, composed: Sequence[RenderedFeedback], at: datetime) -> None:
-    """Keep what was composed, in its order. What is kept to be fetched is there at once, and `feedback.sent` says so."""
+    """Store rendered feedback in its order.
+
+    Feedback in the mailbox can be fetched at once, so its `feedback.sent` is added to the outbox.
+    """
     new = await _drop_existing(tx, composed)
     if not new:
         return
@@ -73,7 +70,7 @@ async def add(tx: Transaction, composed: Sequence[RenderedFeedback], at: datetim
 
 
 async def _drop_existing(tx: Transaction, composed: Sequence[RenderedFeedback]) -> list[RenderedFeedback]:
-    """A resubmitted event composes everything again: what it had led to before is dropped here."""
+    """Return the feedback that is not stored yet: a resubmitted event composes all of its feedback again."""
     result = await tx.execute(
         text("""
             select feedback_id from notifier.feedback
@@ -90,7 +87,10 @@ def _conversation(feedback: Feedback) -> Conversation:
 
 
 async def _reserve(tx: Transaction, feedbacks: Sequence[Feedback]) -> dict[str, int]:
-    """Lock the conversations, give each feedback its number, and make the next one due where nothing was."""
+    """Lock the conversations, number each feedback, and make the next one due if nothing was due.
+
+    Return the number by feedback id.
+    """
     by_conversation: defaultdict[Conversation, list[str]] = defaultdict(list)
     for feedback in feedbacks:
         by_conversation[_conversation(feedback)].append(feedback.id)
@@ -147,7 +147,6 @@ async def _insert(tx: Transaction, new: Sequence[RenderedFeedback], ordinals: Ma
             "contents": [f.model_dump_json(exclude_defaults=True) for f in feedbacks],
             "bodies": [one.rendered.body for one in new],
             "carrier_ids": [json.dumps(dict(one.rendered.ids)) for one in new],
-            "versions": [one.version for one in new],
             "traceparents": [one.traceparent for one in new],
         },
     )
@@ -155,7 +154,7 @@ async def _insert(tx: Transaction, new: Sequence[RenderedFeedback], ordinals: Ma
 
 _INSERT = text("""
     insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status,
-                                   ordinal, correlation_id, content, body, ids, template_version, traceparent, state, steps, composed_at)
+                                   ordinal, correlation_id, content, body, ids, traceparent, state, steps, composed_at)
     select *, case when channel = 'mailbox' then 'accepted' else 'waiting' end,
            jsonb_strip_nulls(jsonb_build_object('composed', cast(:at as timestamptz),
                'accepted', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
@@ -163,10 +162,10 @@ _INSERT = text("""
     from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
                 cast(:recipients as text[]), cast(:channels as text[]), cast(:feedback_types as text[]),
                 cast(:statuses as text[]), cast(:ordinals as integer[]), cast(:correlations as text[]),
-                cast(:contents as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]), cast(:versions as text[]),
+                cast(:contents as jsonb[]), cast(:bodies as bytea[]), cast(:carrier_ids as jsonb[]),
                 cast(:traceparents as text[]))
          as new (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
-                 correlation_id, content, body, ids, template_version, traceparent)""")
+                 correlation_id, content, body, ids, traceparent)""")
 
 
 # ---- fetching ------------------------------------------------------------------------------------------------------
@@ -174,14 +173,14 @@ _INSERT = text("""
 
 @dataclass(frozen=True, slots=True)
 class StoredFeedback:
-    """A feedback as it is fetched."""
+    """A stored feedback, with the times of its steps."""
 
     feedback: Feedback
     steps: Mapping[str, str]
 
 
 async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: datetime) -> list[StoredFeedback]:
-    """What was composed about this referral for these recipients, in order. What was kept to be fetched is collected by this."""
+    """Return the feedback about a referral for these recipients, in order; mark mailbox feedback as collected."""
     values = {"reference": reference, "recipients": list(recipients), "at": at}
     await tx.execute(
         text("""
@@ -202,5 +201,5 @@ async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: 
 
 
 def plain(value: Any) -> Any:
-    """A JSON column as it is meant, whether the driver decodes it or not."""
+    """Return a JSON column decoded, whether or not the driver has decoded it."""
     return json.loads(value) if isinstance(value, str) else value

@@ -272,11 +272,11 @@ def address_from_the_message() -> None:
 MUTANTS = {
     "no-duplicate-guard": Mutant(
         "router",
-        "the router's inputs are dropped when they come again",
+        "the router drops duplicate inputs",
         no_duplicate_guard,
         faults=("answer-lost-commit", "kill-both"),
     ),
-    "no-repeat-guard": Mutant("intake", "intake knows the messages that it has accepted", no_repeat_guard),
+    "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
     "offset-before-transaction": Mutant(
         "router",
         "the offset is committed after the transaction",
@@ -285,7 +285,7 @@ MUTANTS = {
     ),
     "default-ack-policy": Mutant(
         "router",
-        "a batch is acknowledged when it is done, and retried until it is",
+        "a batch is acknowledged only when it is done, and retried until then",
         default_ack_policy,
         faults=("serialization", "sessions-ended"),
     ),
@@ -294,14 +294,14 @@ MUTANTS = {
     ),
     "moving-cursor": Mutant(
         "intake",
-        "the relay marks rows, and reads whatever is not marked",
+        "the relay marks published rows, and reads all unmarked rows",
         moving_cursor,
         faults=("cut-kafka",),
         seconds=11.0,
     ),
     "unlocked-person": Mutant(
         "router",
-        "a person key is locked before anything of it is read",
+        "a person key is locked before its data are read",
         unlocked_person,
         (4, 8, 12, 16, 20),
         ("slow-postgres",),
@@ -313,13 +313,13 @@ MUTANTS = {
     ),
     "resend-with-another-id": Mutant(
         "notifier",
-        "every resend has the ids of the first attempt",
+        "every retry has the ids of the first attempt",
         resend_with_another_id,
         faults=("answer-lost-fhir",),
     ),
     "letter-without-asking": Mutant(
         "notifier",
-        "before a letter is sent again MESH is asked what it has",
+        "before a letter is sent again, MESH is checked for it",
         letter_without_asking,
         faults=("answer-lost-mesh",),
     ),

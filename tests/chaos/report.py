@@ -1,4 +1,4 @@
-"""Writes docs/reliability.md from the results file: `python -m tests.chaos.report`. What is there was measured, or said not to be."""
+"""Write docs/reliability.md from the results file: `python -m tests.chaos.report`. It holds measured results, or "not run"."""
 
 import argparse
 import platform
@@ -17,81 +17,84 @@ from tests.chaos.schedule import CATALOGUE
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 ABOUT = """\
-# Nothing accepted is lost, applied twice or out of order: how it is shown
+# Reliability under faults
 
-`make chaos SEEDS=100` plays a hundred seeds against a whole installation: Apache Kafka (every tenth seed on three brokers), PostgreSQL,
-the MESH sandbox, **two processes of each service**, a wire that can be cut on every edge. One integer decides who is referred by whom, in
-which format, with which updates, cancels, repeats and conflicts; what the hubs command (some of it impossible, repeated or from the wrong
-hub); and which faults happen when: three to five that overlap, and when all that they held up is done, one that stands alone. One person's
-inputs go in the seed's order, each after the effect of the one before was seen; persons go side by side. Every fourth seed races one
-person's inputs instead. The others are played twice, without faults and with them. Then everything drains, and a checker that shares no
-code with the services reads every answer, PostgreSQL, every topic and every place where feedback arrives. The services'
-tables are read as a black-box oracle: `tests/chaos/db_probe.py` holds the SQL, and nothing else of the harness knows a table.
+`make chaos SEEDS=100` runs a hundred seeds on whole installations: Apache Kafka (every tenth seed on three brokers), PostgreSQL, the MESH
+sandbox, **two processes of each service**, and a proxy that can cut each connection. One integer determines the whole plan:
 
-Who sends: three practices and First Contact by BaRS; all five forms, asked by practices, nurses, coordinators, the persons themselves and
-their carers; both trusts by HL7 v2, over MLLP and over HTTP, with a stay (which ends), and without; all seven councils' files, also with
-other people's rows in them. Beside new referrals and updates: cancels, repeats of each, other content under the same ids, messages made
-before the one that is held, cancels of what never came, and messages that their format refuses. Every two sources for one person, in both
-orders; numbers that are traced or not, that fail their check, or none; people of all districts, outside the county, in the restricted unit.
+- the referrals, their senders and formats, with updates, cancels, duplicates and conflicts;
+- the hubs' commands, some of them impossible, repeated or from the wrong hub;
+- the faults and their times: three to five that overlap, and, when the work that they delayed is done, one without overlap.
 
-| | must hold |
+The inputs of one person are sent in the seed's order, each after the effect of the previous one was seen. Different persons run in parallel. Every
+fourth seed sends one person's inputs without waiting (a race). The other seeds run twice, without and with faults. Then the installation
+drains, and a checker that shares no code with the services reads every answer, PostgreSQL, every topic and every feedback address. It reads
+the services' tables as a black-box oracle: all SQL of the harness is in `tests/chaos/db_probe.py`.
+
+| dimension | covered |
 |---|---|
-| I1 | every acknowledged referral is one referral of one case, and of what was refused nothing but the kept message is there; nothing is in quarantine but what the seed poisoned |
+| senders | three practices and First Contact by BaRS; all five forms, for practices, nurses, coordinators, the persons themselves and their carers; both trusts by HL7 v2 over MLLP and HTTP, with a stay that ends, and without; all seven councils' files, also with other persons' rows |
+| messages | new referrals, updates, cancels; duplicates of each; other content under the same ids; messages older than the stored one; cancels of unknown referrals; messages that their format refuses |
+| persons | any two senders for one person, in both orders; numbers that are traced, not traced, invalid or missing; all districts, outside the county, the restricted unit |
+
+| | invariant |
+|---|---|
+| I1 | every acknowledged referral is one referral of one case; of a refused message only the stored original exists; only records that the seed corrupted are dead letters |
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
-| I4 | what was in an outbox when the faults stopped is published 10 s later, and after the drain everything is |
-| I5 | every feedback that the table [Who hears what](architecture.md#who-hears-what) demands was composed, and has arrived in order for each referral, at the right place only; it failed only where the seed wants that; nobody but hospitals and the hub that takes over is told of a stay, and nobody of one in the restricted unit |
-| I6 | what was never acknowledged is consistent where it is there |
+| I4 | rows in an outbox when the faults end are published within 10 s; after the drain, all rows are |
+| I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit |
+| I6 | unacknowledged messages that were stored are consistent |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
-| I8 | the final state is the same with faults as without (seeds that do not race) |
+| I8 | the final state is the same with faults as without (seeds without a race) |
 """  # noqa: E501 - rows of a table
 
 NOT_COVERED = """\
 ## What is not covered
 
-- Where inputs race, the four councils whose rows hold no time of change send one thing only: by such rows nobody can tell what is newer.
-- A practice that is no partner (MESH finds it by the person), and documents that come with a message.
-- A machine or a disk that dies, and a clock that is set back under PostgreSQL or Kafka: every part runs on one machine.
-- Failover of PostgreSQL to a standby: a killed server comes back with its own data.
-- A network that delivers packets in part of the directions only; the wires cut, hang or slow a connection as a whole.
+- In races, the four councils whose rows have no time of change send one version only: the order of such rows is not defined.
+- A practice that is not a partner (MESH finds it by the person), and documents attached to a message.
+- A machine or a disk that fails, and a clock that is set back under PostgreSQL or Kafka: every part runs on one machine.
+- Failover of PostgreSQL to a standby: a killed server restarts with its data.
+- A network that delivers packets in one direction only: the proxies cut, hang or slow a connection as a whole.
 - A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
-- A seed is the same plan only as long as tests/chaos/seed.py and schedule.py stand as they are: other messages give every seed another.
-- Days of running: an installation serves twenty seeds at most, and is then thrown away.
-- Full disks are small tmpfs mounts; where they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker: it is
-  started again once there is room.
-- Recovery times contain the load of this machine, on which services, brokers, database, senders and checker share the cores.
+- A seed gives the same plan only while tests/chaos/seed.py and schedule.py are unchanged.
+- Days of operation: an installation runs at most twenty seeds, and is then deleted.
+- Full disks are small tmpfs mounts. If they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker; it is
+  restarted when space is free.
+- Recovery times include the load of this machine: services, brokers, database, senders and checker share its cores.
 """
 
 IT_FOUND = """
-## What it has found
+## Defects found
 
-Each is mended, with a test of its own.
+Each is fixed, and has a regression test.
 
-- A case without a home hub (a stay at the restricted unit, where nobody can say which hub is home) was kept, and could not be read again.
-- A batch that needed more time than its transaction may take, under load, was tried again whole, without end. It goes in halves now.
-- The MESH sandbox lost one of two first messages that came at once (infra/local/embedded/mesh_server.py).
-- The demonstration's hub took a command for sent that Kafka had given up after 40 s.
+- A case without a home hub (a stay at the restricted unit, if no home hub can be determined) was stored, and could not be read again.
+- Under load, a batch that took longer than its transaction may take was retried whole, indefinitely. Now it is retried in halves.
+- The MESH sandbox lost one of two first messages that arrived at the same time (infra/local/embedded/mesh_server.py).
+- The demonstration's hub treated a command as sent although its Kafka client had given up after 40 s.
 """
 
 
 def page(found: Sequence[Result]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     honest = [result for result in found if not result.mutant]
     parts = [ABOUT, *_figures(honest), *_faults(honest), *_growth(honest), *_mutants(found), IT_FOUND, NOT_COVERED]
     return "\n".join(parts)
 
 
 def _played(found: Sequence[Result]) -> str:
-    """When, and what."""
+    """Return the time of the runs, and the commits."""
     days = sorted({result.at[:16].replace("T", " ") for result in found})
     codes = list(dict.fromkeys(result.code for result in found))
-    return f"{days[0]} to {days[-1]} UTC, on commit {', '.join(codes)}" if days else "not played"
+    return f"{days[0]} to {days[-1]} UTC, on commit {', '.join(codes)}" if days else "not run"
 
 
 def _figures(found: Sequence[Result]) -> Iterator[str]:
     yield "## Measured\n"
     yield f"{_played(found)}; {platform.machine()}, Python {platform.python_version()}, two shared cores.\n"
-    yield "| brokers | seeds | of them racing | referrals | messages | commands | faults | answers lost after their effect | violations |"
+    yield "| brokers | seeds | with a race | referrals | messages | commands | faults | responses lost after their effect | violations |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for brokers in sorted({result.brokers for result in found}):
         some = [result for result in found if result.brokers == brokers]
@@ -102,22 +105,26 @@ def _figures(found: Sequence[Result]) -> Iterator[str]:
         )
     seconds = [result.seconds for result in found]
     if seconds:
-        yield f"\nA seed took {median(seconds):.0f} s (median), {max(seconds):.0f} s at most, both of its runs together."
+        yield f"\nA seed took {median(seconds):.0f} s (median), {max(seconds):.0f} s at most, for both of its runs together."
     yield from (f"- seed {r.seed}, {r.brokers} brokers: {r.violations[0]}" for r in found if r.violations)
 
 
 # ---- faults -----------------------------------------------------------------------------------------------------------
 
 ABOUT_FAULTS = """
-## Faults, and how long it takes after them
+## Faults and recovery times
 
-*Did something*: how often it was seen to (a process was still stopped after longer than Kafka's session, an answer was lost, PostgreSQL
-found a deadlock). *Done*: seconds from its end until all inputs that waited then, or came in the next second, had their effect at the
-hub; a few tenths without any fault. A killed server's fault ends when it serves again; 0.0: nothing waited for it by then. Counted where
-no other fault came between. *Told*: until all feedback was delivered that was due when it ended; counted where it stood alone. Two relays
-at once, of each service: always.
+- *Effective*: the number of times that the fault had an effect (a process was stopped for longer than Kafka's session
+  timeout, an answer was lost, PostgreSQL detected a deadlock).
+- *Processed*: seconds from the end of the fault until all inputs that waited then, or arrived in the next second, had
+  their effect at the hub; a few tenths without any fault. The fault of a killed server ends when it serves again; 0.0
+  means that no input waited for it by then. Counted if no other fault overlapped.
+- *Delivered*: seconds until all feedback that was due at the end of the fault was delivered. Counted for the fault
+  without overlap.
 
-| fault | times | did something | counted | done, median s | worst s | told, median s | worst s |
+Two relays of each service run at all times.
+
+| fault | times | effective | counted | processed, median s | worst s | delivered, median s | worst s |
 |---|---|---|---|---|---|---|---|"""
 
 
@@ -152,12 +159,13 @@ def _two(seconds: Sequence[float]) -> str:
 # ---- growth -----------------------------------------------------------------------------------------------------------
 
 ABOUT_GROWTH = f"""
-## What the processes hold
+## Memory, files and connections
 
-Each process at the same quiet point of every seed, after the drain, compared with itself when it was warm (its quiet point {WARM}), for as
-long as it lived: many end by a fault. The most that one held more, at the end of its life, than when it was warm.
+Each process is measured at the same quiet point of every seed, after the drain, and compared with its own warm state
+(its quiet point {WARM}), until its end; a fault ends many. The last three columns are the largest growth of one process
+between its warm state and its end.
 
-| service | processes | longest life, seeds | MB when warm, median | MB more | files more | connections more |
+| service | processes | longest run, seeds | MB when warm, median | MB growth | files growth | connections growth |
 |---|---|---|---|---|---|---|"""
 
 
@@ -184,14 +192,14 @@ def _growth(found: Sequence[Result]) -> Iterator[str]:
 def _mutants(found: Sequence[Result]) -> Iterator[str]:
     of_mutants = [result for result in found if result.mutant]
     yield "\n## Mutants\n"
-    yield "Each guard is taken away in a service's own process (tests/chaos/mutants.py); the checker must say so."
+    yield "Each guard is removed in one service's process (tests/chaos/mutants.py); the checker must detect it."
     yield f"`make chaos SEEDS=mutants`: {_played(of_mutants)}.\n"
-    yield "| guard taken away | mutant | caught by |"
+    yield "| guard removed | mutant | caught by |"
     yield "|---|---|---|"
     for name, mutant in MUTANTS.items():
         of_it = [result for result in of_mutants if result.mutant == name]
         caught = sorted({violation[:2] for result in of_it for violation in result.violations if violation[0] == "I"})
-        yield f"| {mutant.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not played')} |"
+        yield f"| {mutant.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not run')} |"
     yield ""
 
 

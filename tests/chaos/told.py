@@ -1,4 +1,4 @@
-"""I5: what feedback the case events demand (docs/architecture.md, Who hears what), what was composed, and what has arrived where."""
+"""I5: what feedback the case events demand (docs/architecture.md, Who receives what), what was composed, and what has arrived where."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ HEARS: Mapping[str, frozenset[str]] = {
     "other": EVERYBODY,
     "council": EVERYBODY,
 }
-"""What a referrer of each kind hears (docs/architecture.md, Who hears what). Others have no electronic channel."""
+"""What a referrer of each kind hears (docs/architecture.md, Who receives what). Others have no electronic channel."""
 
 
 def everybody_was_told(e: Evidence) -> Iterator[str]:

@@ -146,8 +146,8 @@ def test_a_path_at_which_there_is_nothing_is_noticed() -> None:
 
 
 def test_a_section_that_is_not_there_is_noticed() -> None:
-    pages = {"docs/page.md": "# Page\n## Who hears what\n"}
-    assert dangling_sections("docs/page.md, Who hears what; docs/page", pages) == []
+    pages = {"docs/page.md": "# Page\n## Who receives what\n"}
+    assert dangling_sections("docs/page.md, Who receives what; docs/page", pages) == []
     assert dangling_sections("docs/page.md, Nothing of it", pages) == ["docs/page.md, Nothing of it"]
 
 

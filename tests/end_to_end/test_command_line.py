@@ -12,14 +12,7 @@ from services.runtime.settings import CHECKOUT
 
 COMMANDS = (
     *("up", "demo", "send", "status", "trace", "migrate", "fetch", "directory check", "republish"),
-    *(
-        "quarantine list",
-        "quarantine show",
-        "quarantine resubmit",
-        "quarantine discard",
-        "replay router",
-        "replay notifier",
-    ),
+    *("quarantine list", "quarantine show", "quarantine resubmit", "quarantine discard", "replay router"),
 )
 
 

@@ -31,7 +31,7 @@ FORM = ("first-contact", "first-contact-plus")
 
 # ---- one hot key ----------------------------------------------------------------------------------------------------
 
-HOT_ROWS = 3000
+HOT_ROWS = 8000
 
 
 @case("ops/hot-key-does-not-stop-everybody", destructive=True)

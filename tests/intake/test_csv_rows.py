@@ -221,6 +221,7 @@ def test_a_date_is_read_only_as_the_file_writes_it(text: str, written: str, foun
         ("2026-07-05 09:30", datetime(2026, 7, 5, 8, 30, tzinfo=UTC)),
         ("2026-07-05T09:30:00+02:00", datetime(2026, 7, 5, 7, 30, tzinfo=UTC)),
         ("2026-03-29 00:59", datetime(2026, 3, 29, 0, 59, tzinfo=UTC)),
+        ("2026-03-29 01:30", datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
         ("2026-03-29 02:00", datetime(2026, 3, 29, 1, 0, tzinfo=UTC)),
         ("2026-10-25 00:59", datetime(2026, 10, 24, 23, 59, tzinfo=UTC)),
         ("2026-10-25 02:00", datetime(2026, 10, 25, 2, 0, tzinfo=UTC)),

@@ -12,8 +12,7 @@ from schemas.events import Event
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
-from services.notifier.composer import FeedbackComposer
-from services.notifier.consumer import CaseEventConsumer
+from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import Deliverer
 from services.notifier.recipients import PartnerRecipients
 from tests.notifier.builders import as_records, the_words

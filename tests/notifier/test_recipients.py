@@ -1,4 +1,4 @@
-"""Who hears what: the table of docs/architecture.md, row by row and column by column."""
+"""Who receives what: the table of docs/architecture.md, row by row and column by column."""
 
 from datetime import date
 

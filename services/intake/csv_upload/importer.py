@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import orjson
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import accept, limits
@@ -26,7 +27,6 @@ from services.intake.translators.translator import InboundMessage, Issue, Reject
 from services.reference.partners import Partner
 from services.runtime import database, tracing
 from services.runtime.logs import log
-from services.runtime.tracing import NONE, Span
 
 FORMAT = "council-csv"
 BREATH = 20
@@ -50,7 +50,7 @@ class CsvImport:
     traceparent: str | None = None
     summary: answers.Summary = field(default_factory=answers.Summary)
     _state: State = "broken-off"
-    _span: Span = NONE
+    _span: Span = INVALID_SPAN
 
     async def begun(self) -> AsyncGenerator[bytes, None]:
         """The report's pieces, once its first rows are committed; raises what keeps those from it, so that 503 can be said."""
@@ -80,15 +80,15 @@ class CsvImport:
             self._state = "reported" if self.summary.is_complete else "broken-off"
         finally:
             await self._note()
-            self._span.set_attributes(outcome=self._state, records=self.prescan.rows)
-            self._span.end()
+            tracing.set_attributes(self._span, outcome=self._state, records=self.prescan.rows)
+            tracing.end(self._span)
 
     def _reading(self) -> Span:
         """The file's own step. Its rows are many people's: each begins a trace of its own, which names this one."""
         return tracing.begin(
             "read file",
             self.traceparent,
-            "server",
+            SpanKind.SERVER,
             partner=self.partner.id,
             format=FORMAT,
             correlation_id=self.upload.correlation_id,
@@ -186,7 +186,7 @@ class CsvImport:
             references.append(reference)
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        with tracing.SpanGroup([message.span for message in messages]):
+        with tracing.ending(*(message.span for message in messages)):
             answered = await self._committed(messages)
         return [
             orjson.loads(answer.body) if answer else answers.entry(record.line, reference, "not-processed")
@@ -202,7 +202,7 @@ class CsvImport:
             outcome = Rejection((self._duplicate_issue(twice[reference]),))
         compose = answers.row_responder(self.mapping, record.line, reference)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
-        span = accept.receive_span(protocol, inbound, link=self._span.traceparent)
+        span = accept.receive_span(protocol, inbound, link=self._span)
         return accept.translate(protocol, inbound, self.upload.media_type, stored_in_upload=True, span=span), reference
 
     def _reference_of(self, record: CsvRecord) -> str | None:

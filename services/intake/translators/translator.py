@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
@@ -138,6 +139,8 @@ CONSENT_REFUSED = (
     "or give the public contact of Lightbulb so that they can ask themselves"
 )
 """What a referrer is told to do instead, where consent to the referral is no."""
+
+LONDON = ZoneInfo("Europe/London")
 
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.notifier.compose import Feedback
 
@@ -22,6 +22,14 @@ class Rendered:
 
     body: bytes
     ids: Mapping[str, str]
+
+
+class RenderedFeedback(NamedTuple):
+    """A feedback, and the bytes and ids that its channel sends."""
+
+    feedback: Feedback
+    rendered: Rendered
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

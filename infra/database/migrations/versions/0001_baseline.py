@@ -242,7 +242,6 @@ NOTIFIER = (
         create table notifier.input (
             person_key text not null,
             event_id text not null,
-            template_version text,
             received_at timestamptz not null default clock_timestamp(),
             primary key (person_key, event_id)
         )""",
@@ -269,7 +268,6 @@ NOTIFIER = (
             attempts integer not null default 0,
             receipt text,
             reason text,
-            template_version text,
             traceparent text,
             composed_at timestamptz not null default clock_timestamp(),
             primary key (person_key, feedback_id),
@@ -307,13 +305,6 @@ NOTIFIER = (
             outcome text not null check (outcome in ('delivered', 'duplicate', 'retry', 'failed')),
             reason text,
             primary key (person_key, feedback_id, number)
-        )""",
-    # The reviewed files that feedback is composed with: a replay composes with those of then (docs/decisions/0021).
-    """
-        create table notifier.template_version (
-            version text primary key,
-            source jsonb not null,
-            first_at timestamptz not null default clock_timestamp()
         )""",
     *parts.outbox("notifier"),
     *parts.dead_letters("notifier"),

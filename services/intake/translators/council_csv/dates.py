@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, get_args
 
-from services.intake.translators.translator import parse_instant
+from services.intake.translators.translator import LONDON, parse_instant
 
 DateFormat = Literal[
     "dd/mm/yyyy",
@@ -113,22 +113,12 @@ def is_plausible(value: date) -> bool:
 
 
 def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
-    """The instant that a cell names, in UTC: by its offset where it has one (RFC 3339), else by the clocks of the United Kingdom."""
+    """Return the instant in a cell, in UTC: by its offset if it has one (RFC 3339), otherwise as local time in London.
+
+    In autumn, the hour that occurs twice counts as its first occurrence.
+    """
     exact = parse_instant(text) if "yyyy-mm-dd" in formats else None
     if exact is not None:
         return exact
     local = read(text, formats, years_from)
-    return _from_british(local) if local and is_plausible(local.date()) else None
-
-
-def _from_british(local: datetime) -> datetime:
-    """Summer time from the last Sunday of March to that of October, at 01:00 UTC; of the hour that comes twice, the first."""
-    as_utc = local.replace(tzinfo=UTC)
-    summer = as_utc - timedelta(hours=1)
-    return summer if _turns(local.year, 3) <= summer < _turns(local.year, 10) else as_utc
-
-
-def _turns(year: int, month: int) -> datetime:
-    last = date(year, month, 31)
-    sunday = last - timedelta(days=(last.weekday() + 1) % 7)
-    return datetime(year, month, sunday.day, 1, tzinfo=UTC)
+    return local.replace(tzinfo=LONDON).astimezone(UTC) if local and is_plausible(local.date()) else None

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
 from services.intake.translators.hl7v2.segments import Reading, Repetition
-from services.intake.translators.translator import Issue
+from services.intake.translators.translator import LONDON, Issue
 
 _STAMP = re.compile(
     r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,4})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
@@ -50,8 +50,7 @@ def parse_instant(text: str) -> datetime | None:
         return None
     try:
         local = datetime.strptime("".join(match[n] for n in range(1, 7)), "%Y%m%d%H%M%S")
-        offset = _offset(match[7]) if match[7] else _london(local)
-        return None if offset is None else local.replace(tzinfo=timezone(offset)).astimezone(UTC)
+        return local.replace(tzinfo=timezone(_offset(match[7]))).astimezone(UTC) if match[7] else _from_london(local)
     except (ValueError, OverflowError):
         return None
 
@@ -61,18 +60,7 @@ def _offset(offset: str) -> timedelta:
     return timedelta(minutes=-minutes if offset[0] == "-" else minutes)
 
 
-def _london(local: datetime) -> timedelta | None:
-    """Summer time: from 1 o'clock UTC on the last Sunday of March to that of October (Directive 2000/84/EC, as retained).
-
-    Written out, because a small installation may be without a time zone database.
-    """
-    begins = _last_sunday(local.year, 3) + timedelta(hours=1)
-    ends = _last_sunday(local.year, 10) + timedelta(hours=1)
-    if ends <= local < ends + timedelta(hours=1):
-        return None
-    return timedelta(hours=1) if begins <= local < ends else timedelta()
-
-
-def _last_sunday(year: int, month: int) -> datetime:
-    last = datetime(year, month, 31)
-    return last - timedelta(days=last.isoweekday() % 7)
+def _from_london(local: datetime) -> datetime | None:
+    """Convert a local time to UTC; None if it is ambiguous. A time in the hour skipped in spring counts as summer time."""
+    first, second = (local.replace(tzinfo=LONDON, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return None if first < second else second
