@@ -51,7 +51,7 @@ console = Console(width=120)
 
 
 class Inputs:
-    """The records of `count` persons, in rounds: in a round each person has at most one."""
+    """The records of `count` persons, in rounds: within a round each person has one."""
 
     def __init__(self, count: int, locations: Sequence[tuple[str, str]]) -> None:
         self._count = count
@@ -162,7 +162,7 @@ def _full(work: Path) -> Path:
 
 
 async def _sample_locations(engine: AsyncEngine) -> list[tuple[str, str]]:
-    """Return postcodes of the county and its neighbours, with their districts."""
+    """Postcodes of the county and of its neighbours, and their districts."""
     async with engine.connect() as tx:
         rows = await tx.execute(
             text("select postcode, district from router.postcode order by md5(postcode) limit 2000")

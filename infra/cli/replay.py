@@ -1,4 +1,4 @@
-"""The `lightbulb replay` and `lightbulb republish` commands."""
+"""`lightbulb replay` and `lightbulb republish`."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.cli.options import AsJson, DryRun, Justification, Who, at, current_operator, run, run_coroutine
 from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_of, error_console
 from infra.operations import republish as republishing
-from infra.operations.audit_log import Operator
 from infra.operations.replay import Proof
 from infra.operations.republish import RepublishSummary
 from services.reference import directory as directories
@@ -44,7 +43,7 @@ def replay_router(
     Every input is decided again, in the order applied, with its time, its edit, and the directory of that time; nothing is
     published. The router may run concurrently. Person keys that differ are printed; the exit code is then 1.
 
-    Example: lightbulb replay router
+    Example:  lightbulb replay router
     """
     from infra.operations import replay_router as replaying
 
@@ -103,13 +102,17 @@ def republish(
 
     They keep their ids and bytes, and go to hub.ID.case in order for each case; new events follow. It is recorded who does it, and why.
 
-    Example: lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
+    Example:  lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
     """
     _check_hub(hub, directory)
     start = at(since, "--since")
     assert start is not None
     by = current_operator(who, justification)
-    summary = run(data, lambda engine: _republished(engine, hub, start, by, dry_run=dry_run))
+
+    async def publishing(engine: AsyncEngine) -> RepublishSummary:
+        return await (republishing.plan(engine, hub, start) if dry_run else republishing.run(engine, hub, start, by))
+
+    summary = run(data, publishing)
     if as_json:
         console.print_json(data={"dry_run": dry_run, **asdict(summary)}, default=str)
     else:

@@ -143,7 +143,7 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
         yield await connection.execution_options(isolation_level="REPEATABLE READ")
 
 
-# ---- compare --------------------------------------------------------------------------------------------------------
+# ---- comparing ------------------------------------------------------------------------------------------------------
 
 Lines = dict[str, str]
 """For each table a query of (person_key, line), with a line for each row that must be equal. `{schema}` is filled in."""
