@@ -1,7 +1,7 @@
 """The limits of intake: bytes, seconds and counts.
 
 Two more are settings: the largest body or frame (LIGHTBULB_MAX_BODY_BYTES), and the rate of each partner
-(LIGHTBULB_MESSAGES_PER_SECOND). docs/limits.md is generated from this file: `python -m infra.docgen.limits_page`.
+(LIGHTBULB_MESSAGES_PER_SECOND). docs/limits.md is generated from this file: `python -m infra.docgen`.
 """
 
 # ---- each partner ---------------------------------------------------------------------------------------------------

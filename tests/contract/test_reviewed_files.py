@@ -115,7 +115,7 @@ def test_a_form_under_another_name_has_a_sender_without_a_form_and_is_a_form_wit
     shutil.move(folder / SELF, folder / "forms" / "selves.yaml")
     assert [(file, what) for file, _, what in found(folder)] == [
         ("partners.yaml", "partners.lightbulb-website.formats.0: there is no forms/self.yaml"),
-        ("forms/selves.yaml", "form: nobody may send it: no partner has it among its formats"),
+        ("forms/selves.yaml", "form: no partner has it among its formats"),
     ]
 
 
