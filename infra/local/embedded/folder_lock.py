@@ -50,11 +50,7 @@ def clean_up_earlier(folder: Path, *, grace: float = 15.0) -> None:
 
 
 def _stop_recorded(processes: dict[str, dict[str, float]], grace: float) -> None:
-    """Stop a recorded server.
-
-    A running watcher already stops its server, because its owner has ended: wait for it. A server without one is
-    stopped here.
-    """
+    """Wait for the watcher, which stops the server because its owner has ended; without a watcher, stop it here."""
     watcher, server = (
         _living(int(processes[name]["pid"]), processes[name]["started"]) for name in ("watcher", "server")
     )
