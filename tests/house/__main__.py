@@ -38,6 +38,8 @@ def main() -> None:
     print(f"import cycles: {len(measure.import_cycles(measure.imports()))} (0)")
     print(f"imports upward: {len(measure.upward_imports())} (0)")
     print(f"words in the README: {measure.readme_words()} (at most {MOST_README_WORDS})")
+    for journey, figures in measure.journey_figures().items():
+        print(f"{journey}: {figures.files} files, {figures.functions} functions (held by tests/traced_way)")
     _print_prose()
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import grimp
 
@@ -124,6 +125,23 @@ def upward_imports() -> list[str]:
 def readme_words() -> int:
     """Return how many words the README has."""
     return len((CHECKOUT / "README.md").read_text(encoding="utf-8").split())
+
+
+class JourneyFigures(NamedTuple):
+    """How many files and functions of schemas/ and services/ one message enters."""
+
+    files: int
+    functions: int
+
+
+_JOURNEY = re.compile(r"^\| (?P<journey>[^|]+) \| (?P<files>\d+) \| (?P<functions>\d+) \|$", re.M)
+
+
+def journey_figures() -> dict[str, JourneyFigures]:
+    """Return the figures that docs/architecture.md states; tests/traced_way holds them to what is entered."""
+    page = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = _JOURNEY.finditer(page.partition("## Files and functions on the way")[2].partition("\n## ")[0])
+    return {row["journey"]: JourneyFigures(int(row["files"]), int(row["functions"])) for row in rows}
 
 
 # ---- prose ----------------------------------------------------------------------------------------------------------
