@@ -44,7 +44,7 @@ def clean_up_earlier(folder: Path, *, grace: float = 15.0) -> None:
     Only for the holder of the FolderLock.
     """
     for pid_file in folder.glob("*.pid"):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not a pid file of ours: ignore it
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not one of our pid files: ignore it
             _stop_recorded(json.loads(pid_file.read_text()), grace)
         pid_file.unlink(missing_ok=True)
 
