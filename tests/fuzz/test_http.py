@@ -32,7 +32,7 @@ def test_any_body_and_any_header_gets_one_answer_as_described_and_one_record(fuz
 
 
 @pytest.mark.parametrize("label", DESCRIBED)
-def test_what_the_document_allows_and_what_it_does_not_is_answered_as_it_says(fuzzing: Fuzzing, label: str) -> None:
+def test_valid_and_invalid_bodies_are_answered_as_the_document_describes(fuzzing: Fuzzing, label: str) -> None:
     for mode in ("positive", "negative"):
         _run(fuzzing, f"document {label} {mode}", 2)
 

@@ -34,7 +34,7 @@ async def until_closed(engine: Engine) -> bytes:
             engine.writer.transport.abort()
 
 
-async def test_what_is_no_frame_gets_no_answer_and_an_end(victim: Victim) -> None:
+async def test_bytes_that_are_not_a_frame_get_no_answer_and_a_close(victim: Victim) -> None:
     whole = framed(a_referral())
     halves = [b"\x0b", b"\x0bMSH|", whole[:-2], whole[:-2] + b"x", b"\x0b" * 50_000, b"\x0b" + b"x" * 3_000_000]
     strangers = [b"GET / HTTP/1.1\r\n" * 100, b"\x16\x03\x01" * 500, b"x" * 2_000_000, b"\r\n" * 5_000]
@@ -47,7 +47,7 @@ async def test_what_is_no_frame_gets_no_answer_and_an_end(victim: Victim) -> Non
     assert last.count(b"\x1c\r") == 1
 
 
-async def test_many_who_say_nothing_keep_nobody_out(victim: Victim, many: int) -> None:
+async def test_many_idle_clients_do_not_block_others(victim: Victim, many: int) -> None:
     async with unharmed(victim) as others:
         silent = [await victim.connect("uhl") for _ in range(many)]
         for engine in silent[::3]:
@@ -62,7 +62,7 @@ async def test_many_who_say_nothing_keep_nobody_out(victim: Victim, many: int) -
 
 
 @pytest.mark.skipif(not MANY, reason="half a minute; tests/intake/test_mllp.py has it in small")
-async def test_who_sends_and_never_listens_is_not_read_without_end(victim: Victim) -> None:
+async def test_a_client_that_reads_no_answers_is_read_up_to_a_limit(victim: Victim) -> None:
     """Its answers fill the wire; then nothing more is read of it, and after a while it is given up."""
     async with unharmed(victim):
         deaf = socket.socket()
@@ -96,7 +96,7 @@ async def test_the_largest_messages_at_once_get_one_answer_each(victim: Victim) 
     assert {acknowledged(answer)[0] for answer in answers[::2]} <= {"AE", "AR"}
 
 
-async def test_handshakes_that_stall_keep_nobody_out(victim: Victim) -> None:
+async def test_stalled_handshakes_do_not_block_others(victim: Victim) -> None:
     async with unharmed(victim):
         stalled = [await victim.connect("tls") for _ in range(60)]
         for engine in stalled[::2]:

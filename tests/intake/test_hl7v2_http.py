@@ -29,9 +29,7 @@ def told(reply: Reply) -> tuple[str, str]:
     return acknowledged(reply.body.decode())
 
 
-async def test_a_referral_is_answered_by_one_message_in_the_media_type_that_it_came_in(
-    intake: InProcess, engine: AsyncEngine
-) -> None:
+async def test_a_referral_is_answered_by_one_message_in_its_media_type(intake: InProcess, engine: AsyncEngine) -> None:
     for media_type in (MEDIA_TYPE, "application/hl7-v2+er7; charset=utf-8", "x-application/hl7-v2+er7"):
         message = a_referral(id="42", accept="AL", application="AL")
         reply = await send(intake, message, media_type=media_type)
@@ -43,7 +41,7 @@ async def test_a_referral_is_answered_by_one_message_in_the_media_type_that_it_c
         assert [tuple(row) for row in kept] == [(message, told(reply)[1])]
 
 
-async def test_a_frame_around_the_message_is_taken_off(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_a_frame_around_the_message_is_removed(intake: InProcess, engine: AsyncEngine) -> None:
     message = a_referral()
     for body, verdict in ((framed(message), "received"), (message, "duplicate"), (framed(message)[:-1], "duplicate")):
         assert told(await send(intake, body))[0] == "AA"
@@ -51,7 +49,7 @@ async def test_a_frame_around_the_message_is_taken_off(intake: InProcess, engine
         assert (kept.verdict, kept.body) == (verdict, message)
 
 
-async def test_several_messages_in_one_body_are_refused_together(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_several_messages_in_one_body_are_rejected_together(intake: InProcess, engine: AsyncEngine) -> None:
     for body in (framed(a_referral()) + framed(a_referral()), a_referral() + a_referral()):
         reply = await send(intake, body)
         assert (reply.status, told(reply)[0]) == (400, "AE")
@@ -79,7 +77,7 @@ async def test_the_status_follows_the_verdict(intake: InProcess) -> None:
         assert (reply.status, told(reply)[0]) == (status, code), body
 
 
-async def test_around_the_message_it_is_problem_details(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_http_errors_are_problem_details(intake: InProcess, engine: AsyncEngine) -> None:
     refused = [
         (await send(intake, a_referral(), None), 401),
         (await send(intake, a_referral(), "gp-alder-lane"), 403),
@@ -93,7 +91,7 @@ async def test_around_the_message_it_is_problem_details(intake: InProcess, engin
     assert await rows(engine, "select 1 from intake.message") == []
 
 
-async def test_database_away_is_503_without_an_acknowledgement(
+async def test_a_database_outage_is_503_without_an_acknowledgement(
     installation: Installation, database_url: str, engine: AsyncEngine
 ) -> None:
     async with Wire(database_url) as wire:

@@ -39,7 +39,7 @@ def open_now() -> float | None:
     return metrics.REGISTRY.get_sample_value("lightbulb_mllp_connections", {"partner": "uhl"})
 
 
-async def test_connections_that_are_open_are_measured_however_they_end(wards: Wards) -> None:
+async def test_open_connections_are_counted_until_they_end_in_any_way(wards: Wards) -> None:
     before = open_now() or 0
     well, badly = await wards.connect(), await wards.connect()
     assert await is_usable(well)
@@ -56,7 +56,7 @@ async def test_connections_that_are_open_are_measured_however_they_end(wards: Wa
 # ---- frames ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
+async def test_a_referral_is_stored_byte_for_byte_and_answered_with_its_reference(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     message = a_referral(id="42")
@@ -70,7 +70,7 @@ async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 
-async def test_a_frame_that_comes_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
+async def test_a_frame_that_arrives_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
     connection, message = await wards.connect(), a_referral()
     connection.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in framed(message):
@@ -89,7 +89,7 @@ async def test_many_messages_in_one_packet_are_answered_in_order(wards: Wards, e
     assert [body for _, body in await kept(engine)] == messages
 
 
-async def test_the_next_message_is_read_only_when_the_answer_to_the_first_is_written(
+async def test_the_next_message_is_read_only_when_the_first_answer_is_written(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
@@ -109,14 +109,14 @@ async def until_in_hand(engine: AsyncEngine) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_frame_that_begins_anew_discards_what_came_before(wards: Wards, engine: AsyncEngine) -> None:
+async def test_a_new_start_of_frame_discards_the_bytes_before_it(wards: Wards, engine: AsyncEngine) -> None:
     connection, message = await wards.connect(), a_referral()
     await connection.write(b"\x0b" + a_referral()[:60] + framed(message))
     assert acknowledged(await connection.answer())[0] == "AA"
     assert await kept(engine) == [("received", message)]
 
 
-async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine) -> None:
+async def test_an_incomplete_frame_is_never_accepted(wards: Wards, engine: AsyncEngine) -> None:
     told = {"partner": "uhl", "outcome": "incomplete_frame"}
     before = metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) or 0
     for lacks in (2, 3, 100):
@@ -129,7 +129,7 @@ async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine)
     assert metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) == before + 3
 
 
-async def test_a_sender_that_says_no_more_still_gets_its_answers(wards: Wards) -> None:
+async def test_a_half_closed_sender_still_gets_its_answers(wards: Wards) -> None:
     connection = await wards.connect()
     await connection.write(framed(a_referral(id="1")) + framed(a_referral(id="2"))[:-1])
     connection.writer.write_eof()
@@ -137,7 +137,7 @@ async def test_a_sender_that_says_no_more_still_gets_its_answers(wards: Wards) -
     assert (answered.count(b"MSA|AA|1|"), answered.count(b"MSA|AA|2|")) == (1, 1)
 
 
-async def test_a_sender_that_leaves_the_last_cr_out_and_waits_is_answered(
+async def test_a_sender_that_omits_the_last_cr_and_waits_is_answered(
     wards: Wards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RETURN_SECONDS", 0.05)
@@ -147,7 +147,7 @@ async def test_a_sender_that_leaves_the_last_cr_out_and_waits_is_answered(
         assert acknowledged(await connection.answer())[0] == "AA"
 
 
-async def test_a_message_above_the_cap_is_rejected_by_its_own_id_and_the_connection_stays(
+async def test_a_message_above_the_limit_is_rejected_with_its_own_id_and_the_connection_stays_open(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
@@ -159,7 +159,7 @@ async def test_a_message_above_the_cap_is_rejected_by_its_own_id_and_the_connect
     assert [verdict for verdict, _ in await kept(engine)] == ["received"]
 
 
-async def test_bytes_outside_frames_are_passed_over_up_to_a_limit(wards: Wards, engine: AsyncEngine) -> None:
+async def test_bytes_outside_frames_are_skipped_up_to_a_limit(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect()
     await connection.write(b"\r\n" + b"x" * 1_000)
     assert await is_usable(connection)
@@ -171,7 +171,7 @@ async def test_bytes_outside_frames_are_passed_over_up_to_a_limit(wards: Wards, 
 # ---- limits ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_frame_that_takes_too_long_is_given_up_however_often_it_begins(
+async def test_a_frame_that_takes_too_long_times_out_even_if_it_restarts(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "FRAME_SECONDS", SHORT)
@@ -206,7 +206,7 @@ async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch:
     assert wards.happened("idle_timeout") == 2
 
 
-async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
+async def test_an_internal_error_is_rejected_with_a_text_that_promises_nothing(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(_: object) -> None:
@@ -221,7 +221,7 @@ async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
     assert await is_usable(connection)
 
 
-async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes_room(
+async def test_at_the_connection_limit_the_longest_idle_connection_is_closed(
     wards: Wards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS", 2)
@@ -237,7 +237,7 @@ async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes
     assert wards.happened("evicted_idle") == 1
 
 
-async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
+async def test_at_the_connection_limit_a_new_connection_is_closed_if_all_are_in_use(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS", 2)
@@ -254,7 +254,7 @@ async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
     assert wards.happened("too_many_connections") == 1
 
 
-async def test_a_sender_that_takes_no_answers_is_given_up(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sender_that_reads_no_answers_times_out(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WRITE_SECONDS", SHORT)
     taker = socket.socket()
     taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -278,7 +278,7 @@ async def _send_on(taker: socket.socket, message: bytes) -> None:
 # ---- acknowledgements -----------------------------------------------------------------------------------------------
 
 
-async def test_the_frames_that_come_back_are_those_that_were_asked_for(wards: Wards, engine: AsyncEngine) -> None:
+async def test_the_requested_acknowledgements_come_back(wards: Wards, engine: AsyncEngine) -> None:
     """test_hl7v2_answers.py has the whole table."""
     connection = await wards.connect()
     for accept, application, good, bad in (
@@ -314,7 +314,7 @@ REFUSED = [
 ]
 
 
-async def test_what_is_refused_is_kept_and_named_and_the_connection_stays(wards: Wards, engine: AsyncEngine) -> None:
+async def test_a_rejected_message_is_recorded_and_the_connection_stays_open(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect()
     for body, code, error in REFUSED:
         answer = await connection.send(body)
@@ -332,7 +332,7 @@ async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, 
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 
-async def test_a_referral_is_updated_and_cancelled_and_one_that_nobody_knows_is_not(
+async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_not(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
@@ -355,7 +355,7 @@ async def test_a_referral_is_updated_and_cancelled_and_one_that_nobody_knows_is_
     assert verdicts == ["received", "conflict", "updated", "stale", "cancelled", "unknown"]
 
 
-async def test_one_partner_is_not_another(wards: Wards) -> None:
+async def test_partners_do_not_share_referrals(wards: Wards) -> None:
     message = a_referral(referral="r-1")
     one = await (await wards.connect("uhl")).send(message)
     other = await (await wards.connect("lpt")).send(message)
@@ -365,7 +365,7 @@ async def test_one_partner_is_not_another(wards: Wards) -> None:
 # ---- what may go wrong ----------------------------------------------------------------------------------------------
 
 
-async def test_database_away_closes_without_an_answer_and_the_retry_is_taken_once(
+async def test_a_database_outage_closes_without_an_answer_and_the_retry_is_accepted_once(
     installation: Installation, database_url: str, engine: AsyncEngine
 ) -> None:
     async with Wire(database_url) as wire:
@@ -412,7 +412,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_i
         await through.dispose()
 
 
-async def test_a_database_that_stands_still_is_not_waited_for_beyond_the_limit(
+async def test_a_blocked_database_times_out_at_the_limit(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MLLP_ANSWER_SECONDS", SHORT)
@@ -423,7 +423,7 @@ async def test_a_database_that_stands_still_is_not_waited_for_beyond_the_limit(
         assert await connection.rest() == b""
 
 
-async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, engine: AsyncEngine) -> None:
+async def test_a_sender_that_disconnects_before_its_answer_affects_no_other(wards: Wards, engine: AsyncEngine) -> None:
     connection, message = await wards.connect(), a_referral()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
@@ -434,7 +434,7 @@ async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, e
     assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
 
 
-async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
+async def test_an_internal_error_is_a_rejection_and_the_next_message_is_accepted(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     def translate(delivery: InboundMessage) -> Translated | Rejection:
@@ -450,7 +450,7 @@ async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
         assert await is_usable(connection)
 
 
-async def test_a_stop_answers_what_is_in_hand_and_closes_what_waits(
+async def test_a_stop_answers_messages_in_flight_and_closes_idle_connections(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     async with Wards(installation, engine) as wards:
@@ -471,7 +471,7 @@ async def test_a_stop_answers_what_is_in_hand_and_closes_what_waits(
     assert len(await kept(engine)) == 1
 
 
-async def test_a_stop_waits_for_so_long_only(
+async def test_a_stop_waits_up_to_its_limit(
     installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "STOP_SECONDS", SHORT)
@@ -489,7 +489,7 @@ async def test_a_stop_waits_for_so_long_only(
 # ---- who connects ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_port_is_closed_to_other_networks_and_nothing_of_them_is_read(
+async def test_a_port_is_closed_to_other_networks_and_reads_none_of_their_bytes(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     async with Wards(installation, engine, access={"uhl": {"mllp_from": ["192.0.2.0/24"]}}) as wards:
@@ -501,7 +501,7 @@ async def test_a_port_is_closed_to_other_networks_and_nothing_of_them_is_read(
     assert len(await kept(engine)) == 1
 
 
-async def test_a_port_that_is_taken_is_named(installation: Installation, engine: AsyncEngine) -> None:
+async def test_a_port_in_use_is_named(installation: Installation, engine: AsyncEngine) -> None:
     wards = Wards(installation, engine)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", wards.ports["lpt"]))
@@ -527,7 +527,7 @@ pieces = st.lists(
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is_taken(
+def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is_accepted(
     installation: Installation, sent: list[list[bytes]]
 ) -> None:
     async def each() -> None:

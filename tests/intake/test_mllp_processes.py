@@ -22,7 +22,7 @@ async def with_kafka(database_url: str, tmp_path: Path, kafka: str) -> Installat
     return install(database_url, tmp_path, kafka=kafka)
 
 
-async def test_processes_share_a_port_and_where_they_are_stopped_answer_what_they_have_in_hand(
+async def test_processes_share_a_port_and_answer_messages_in_flight_when_stopped(
     with_kafka: Installation, engine: AsyncEngine, processes: list[Processes]
 ) -> None:
     (port,) = ports_and_secrets.free_ports(1)

@@ -101,14 +101,14 @@ async def wards(installation: Installation, engine: AsyncEngine, keys: Keys) -> 
         yield running
 
 
-async def test_a_known_certificate_is_its_partner(wards: Wards, engine: AsyncEngine, keys: Keys) -> None:
+async def test_a_known_certificate_identifies_its_partner(wards: Wards, engine: AsyncEngine, keys: Keys) -> None:
     connection = await wards.connect("tls", ssl=keys.context("uhl"))
     answers = [await connection.send(a_referral()) for _ in range(2)]
     assert [acknowledged(answer)[0] for answer in answers] == ["AA", "AA"]
     assert {row.partner for row in await rows(engine, "select partner from intake.message")} == {"uhl"}
 
 
-def test_many_messages_are_answered_on_the_loop_that_services_run_on(installation: Installation, keys: Keys) -> None:
+def test_many_messages_are_answered_on_the_event_loop_of_the_services(installation: Installation, keys: Keys) -> None:
     async def several() -> list[str]:
         engine = database.connect(installation.database)
         access = {"uhl": {"certificate_sha256": [keys.of["uhl"][2]]}}
@@ -125,7 +125,7 @@ def test_many_messages_are_answered_on_the_loop_that_services_run_on(installatio
         assert runner.run(several()) == ["AA", "AA", "AA"]
 
 
-async def test_anybody_else_is_closed_and_nothing_of_them_is_read(
+async def test_an_unknown_client_is_closed_and_none_of_its_bytes_are_read(
     wards: Wards, engine: AsyncEngine, keys: Keys
 ) -> None:
     for who in ("stranger", "council", "expired", "self-made", None):
@@ -144,14 +144,14 @@ async def _tried(wards: Wards, context: ssl.SSLContext) -> bytes:
     return await connection.rest()
 
 
-async def test_who_speaks_no_tls_is_not_heard(wards: Wards, engine: AsyncEngine) -> None:
+async def test_a_client_without_tls_is_not_read(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect("tls")
     await connection.write(framed(a_referral()))
     assert b"MSA" not in await connection.rest()
     assert await rows(engine, "select 1 from intake.message") == []
 
 
-async def test_what_is_in_hand_is_answered_at_a_stop(wards: Wards, engine: AsyncEngine, keys: Keys) -> None:
+async def test_a_message_in_flight_is_answered_at_a_stop(wards: Wards, engine: AsyncEngine, keys: Keys) -> None:
     connection: Engine = await wards.connect("tls", ssl=keys.context("uhl"))
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
@@ -164,7 +164,7 @@ async def test_what_is_in_hand_is_answered_at_a_stop(wards: Wards, engine: Async
     assert await connection.rest() == b""
 
 
-def test_settings_that_lack_something_are_named(
+def test_missing_settings_are_named(
     installation: Installation, engine: AsyncEngine, keys: Keys, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.pem").write_text("not PEM")

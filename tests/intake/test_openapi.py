@@ -30,7 +30,7 @@ async def document(intake: InProcess) -> Any:
 # ---- how it is served -----------------------------------------------------------------------------------------------
 
 
-async def test_it_is_served_to_everybody_and_once_until_it_changes(intake: InProcess) -> None:
+async def test_the_document_is_public_and_not_sent_again_until_it_changes(intake: InProcess) -> None:
     reply = await intake.get("/openapi.json")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/vnd.oai.openapi+json;version=3.1")
     assert "max-age" in reply.headers["cache-control"]
@@ -40,7 +40,7 @@ async def test_it_is_served_to_everybody_and_once_until_it_changes(intake: InPro
     hold(reply.json(), "GET", "/openapi.json", again)
 
 
-async def test_it_is_a_valid_document_that_refers_to_what_it_holds_and_to_all_of_it(document: Any) -> None:
+async def test_the_document_is_valid_and_its_references_are_complete(document: Any) -> None:
     schemathesis.openapi.from_dict(document).validate()
     said = json.dumps(document)
     named = {f"#/components/{kind}/{name}" for kind, held in document["components"].items() for name in held}
@@ -61,7 +61,7 @@ def _refs(here: Any) -> Any:
 # ---- the same as the code -------------------------------------------------------------------------------------------
 
 
-async def test_it_describes_every_route_and_nothing_else(intake: InProcess, document: Any) -> None:
+async def test_the_document_describes_every_route_and_nothing_else(intake: InProcess, document: Any) -> None:
     described = {
         (path, method) for path, item in document["paths"].items() for method in item if method != "parameters"
     }
@@ -79,7 +79,7 @@ def _route(intake: InProcess, path: str, method: str) -> Route | None:
     return next((route for route in found if isinstance(route, Route)), None)
 
 
-async def test_forms_and_files_are_described_as_they_stand(intake: InProcess, document: Any) -> None:
+async def test_the_document_describes_forms_and_files_as_published(intake: InProcess, document: Any) -> None:
     for name, asked in intake.intake.forms.items():
         served = (await intake.get(f"/forms/{name}/schema")).json()
         described = document["components"]["schemas"][f"form-{name}"]
@@ -92,7 +92,7 @@ async def test_forms_and_files_are_described_as_they_stand(intake: InProcess, do
         )
 
 
-async def test_it_states_the_limits(document: Any) -> None:
+async def test_the_document_states_the_limits(document: Any) -> None:
     bars = document["paths"]["/fhir/$process-message"]["post"]["description"]
     assert all(f"{number:,}" in bars for number in (1_048_576, limits.JSON_VALUES, limits.JSON_LIST, limits.JSON_DEPTH))
     assert f"{limits.HL7_SEGMENTS:,}" in document["paths"]["/hl7v2"]["post"]["description"]
@@ -100,7 +100,7 @@ async def test_it_states_the_limits(document: Any) -> None:
     assert f"{limits.IN_FLIGHT}" in document["info"]["description"]
 
 
-async def test_it_names_nobody(document: Any) -> None:
+async def test_the_document_names_no_person(document: Any) -> None:
     assert not any(word in json.dumps(document) for word in ("CANARY", "999000", "999 000"))
 
 
@@ -165,7 +165,7 @@ def _doors() -> list[Door]:
 
 
 @pytest.mark.parametrize("door", _doors(), ids=lambda door: door.path)
-async def test_each_status_that_is_described_comes_and_no_other(
+async def test_each_described_status_occurs_and_no_other(
     intake: InProcess, document: Any, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = [*await _refused_at_the_door(intake, door), *await _judged(intake, door)]
@@ -229,7 +229,7 @@ async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPa
     return replies
 
 
-async def test_so_does_each_status_of_what_is_read(
+async def test_each_described_status_of_a_read_occurs_and_no_other(
     intake: InProcess, document: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = [{"attachment": {"contentType": "text/plain", "data": "YQ=="}}]
@@ -257,13 +257,13 @@ async def test_so_does_each_status_of_what_is_read(
 @pytest.mark.parametrize(
     "path", ["/fhir/metadata", "/health/live", "/health/ready", "/metrics", "/forms/self/schema", "/openapi.json"]
 )
-async def test_what_anybody_may_read_is_as_described(intake: InProcess, document: Any, path: str) -> None:
+async def test_public_resources_are_as_described(intake: InProcess, document: Any, path: str) -> None:
     reply = await intake.get(path)
     assert (reply.status, hold(document, "GET", path, reply)) == (200, path)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def test_no_other_fhir_interaction_is_taken(intake: InProcess, document: Any, method: str) -> None:
+async def test_no_other_fhir_interaction_is_accepted(intake: InProcess, document: Any, method: str) -> None:
     reply = await intake.call(method, "/fhir/Task", b"", "gp-alder-lane", {})
     assert (reply.status, hold(document, method, "/fhir/Task", reply)) == (404, "/fhir/{interaction}")
 
@@ -288,7 +288,7 @@ async def test_not_ready_is_as_described(installation: Installation, document: A
         ("POST", "/forms/unheard-of", 401, "application/problem+json"),
     ],
 )
-async def test_what_no_route_takes_is_answered_in_kind(
+async def test_unknown_routes_are_answered_in_the_format_of_their_kind(
     intake: InProcess, method: str, path: str, status: int, media_type: str
 ) -> None:
     reply = await intake.call(method, path, b"", None, {})

@@ -54,7 +54,7 @@ def told_too_fast(partner: str, what: str) -> float:
 # ---- the bucket -----------------------------------------------------------------------------------------------------
 
 
-def test_who_was_quiet_may_send_ten_seconds_worth_at_once_and_then_its_rate() -> None:
+def test_an_idle_partner_may_send_a_burst_of_ten_seconds_and_then_its_rate() -> None:
     clock = Clock()
     rates = RateLimiter(200, clock)
     assert taken(rates, a_partner()) == 2_000
@@ -70,7 +70,7 @@ def test_a_partner_may_have_its_own_rate_and_takes_nothing_from_another() -> Non
     assert taken(rates, a_partner("lpt")) == 2_000
 
 
-def test_so_many_are_in_hand_at_once_however_slowly_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_in_flight_are_limited_at_any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "IN_FLIGHT", 1)
     rates = RateLimiter(200, Clock())
     with rates.in_flight(a_partner(), "hl7v2"):
@@ -82,7 +82,7 @@ def test_so_many_are_in_hand_at_once_however_slowly_they_came(monkeypatch: pytes
         pass
 
 
-def test_connections_that_read_out_of_turn_wait_for_all_that_was_read() -> None:
+def test_connections_that_read_ahead_wait_for_all_that_was_read() -> None:
     clock = Clock()
     rates = RateLimiter(10, clock)
     assert rates.pause(a_partner()) == 0
@@ -93,7 +93,7 @@ def test_connections_that_read_out_of_turn_wait_for_all_that_was_read() -> None:
     assert rates.pause(a_partner()) == 0
 
 
-def test_the_log_says_it_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_reports_it_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     said = []
     monkeypatch.setattr("services.intake.rate_limiter.log.warning", lambda event, **more: said.append((event, more)))
     clock = Clock()
@@ -122,7 +122,7 @@ def exhausted(intake: InProcess) -> InProcess:
     return intake
 
 
-async def test_a_bars_sender_is_told_to_come_again(exhausted: InProcess, engine: AsyncEngine) -> None:
+async def test_a_bars_sender_over_its_rate_gets_retry_after(exhausted: InProcess, engine: AsyncEngine) -> None:
     before = told_too_fast("gp-alder-lane", "bars-fhir")
     assert (await exhausted.bars(a_bars_message())).status == 200
     reply = await exhausted.bars(a_bars_message())
@@ -149,7 +149,9 @@ async def _file(intake: InProcess) -> Reply:
 
 
 @pytest.mark.parametrize("send", [_forms, _hl7, _file])
-async def test_the_others_get_problem_details_and_nothing_is_kept(exhausted: InProcess, send: object) -> None:
+async def test_other_senders_over_their_rate_get_problem_details_and_nothing_is_stored(
+    exhausted: InProcess, send: object
+) -> None:
     assert callable(send)
     assert (await send(exhausted)).status < 300
     before = await rows(exhausted.engine, "select count(*) from intake.message")
@@ -170,7 +172,7 @@ async def slowed_down(wards: Wards) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused(
+async def test_the_next_frame_is_read_only_at_the_rate_and_nothing_is_rejected(
     installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BURST_SECONDS", 0.03)
@@ -186,7 +188,7 @@ async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused
         assert [acknowledged(await connection.answer())[0] for _ in range(2)] == ["AA"] * 2
 
 
-async def test_a_stop_does_not_wait_for_who_waits_for_its_turn(installation: Installation, engine: AsyncEngine) -> None:
+async def test_a_stop_does_not_wait_for_a_rate_limited_sender(installation: Installation, engine: AsyncEngine) -> None:
     async with Wards(installation, engine) as wards:
         rates = RateLimiter(1, Clock())
         for _ in range(1_000):

@@ -26,7 +26,7 @@ async def carried(engine: AsyncEngine) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("sent", "kept"), [(SENT, SENT), (SENT + "-9990000018", None), ("CANARYSON", None)])
-async def test_where_traces_are_off_a_senders_context_goes_on_with_the_event(
+async def test_without_tracing_a_senders_context_continues_with_the_event(
     intake: InProcess, engine: AsyncEngine, sent: str, kept: str | None
 ) -> None:
     foreign = {"tracestate": "canary=CANARYSON", "baggage": "number=9990000018"}
@@ -37,7 +37,7 @@ async def test_where_traces_are_off_a_senders_context_goes_on_with_the_event(
     assert "9990000018" not in row.headers
 
 
-async def test_a_referral_goes_on_with_its_senders_trace_and_its_event_with_ours(
+async def test_a_referral_continues_its_senders_trace_and_its_event_continues_ours(
     intake: InProcess, engine: AsyncEngine, traces: Traces
 ) -> None:
     message = a_bars_message(nhs_number=an_nhs_number(), **CANARY)
@@ -55,7 +55,7 @@ async def test_a_referral_goes_on_with_its_senders_trace_and_its_event_with_ours
     assert event.person_key not in traces.written()
 
 
-async def test_what_is_refused_is_told_without_a_word_of_it_and_a_stranger_leaves_nothing(
+async def test_a_rejection_is_traced_without_its_content_and_an_unknown_client_leaves_no_trace(
     intake: InProcess, traces: Traces
 ) -> None:
     await intake.bars(a_bars_message(nhs_number="9990000019", **CANARY))
@@ -78,7 +78,7 @@ async def test_messages_that_share_a_transaction_keep_their_own_traces(
         assert traced.parent(committed) == traced.ids(by_trace[trace])[1]
 
 
-async def test_a_commit_that_fails_ends_the_trace_with_its_kind(
+async def test_a_commit_that_fails_ends_the_trace_with_its_error_type(
     intake: InProcess, traces: Traces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: Any) -> None:
@@ -91,7 +91,7 @@ async def test_a_commit_that_fails_ends_the_trace_with_its_kind(
     assert traced.told(traces.one("receive"))["outcome"] == "failed"
 
 
-async def test_each_row_of_a_file_begins_a_trace_that_names_the_files(
+async def test_each_row_of_a_file_begins_a_trace_that_names_the_trace_of_the_file(
     intake: InProcess, engine: AsyncEngine, traces: Traces
 ) -> None:
     people = [a_row("blaby", Case_Ref=f"BDC/{at}", NHS_No="", Surname="CANARYSON") for at in (1, 2)]

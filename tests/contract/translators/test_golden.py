@@ -21,7 +21,7 @@ CASES = sorted(GOLDEN.glob("*/*.in"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
-def test_the_message_is_translated_as_the_file_beside_it_says(case: Path) -> None:
+def test_the_message_is_translated_as_the_expected_file_states(case: Path) -> None:
     assert said(case) == json.loads(case.with_suffix(".out.json").read_text())
 
 
