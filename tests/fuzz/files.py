@@ -8,11 +8,11 @@ from services.intake.translators.council_csv.prescan import Prescan
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, TooLong, is_blank
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection
+from tests.builders.csv import COUNCILS
 from tests.contract.translators.adapters import ATTACHMENT_KEY, RECEIVED_AT, a_partner
 from tests.fuzz import judge
 from tests.fuzz.frames import pieces
 from tests.fuzz.judge import demand
-from tests.intake.council_files import COUNCILS
 
 NAMES = sorted(COUNCILS)
 LONGEST = 400

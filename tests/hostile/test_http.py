@@ -7,8 +7,8 @@ import re
 import socket
 
 from services.intake import limits
+from tests.builders.bars import a_bars_message, as_bytes
 from tests.hostile.victim import SECONDS, Victim, unharmed
-from tests.intake.messages import a_bars_message, as_bytes
 
 HUNG = b" and no end"
 

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
+from tests.builders.hl7v2 import a_ref_i12
 from tests.hostile.conftest import MANY
-from tests.hostile.test_http import SECONDS
-from tests.hostile.victim import Victim, unharmed
-from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, framed
+from tests.hostile.victim import SECONDS, Victim, unharmed
+from tests.intake.fake_hl7_engine import Engine, acknowledged, framed
 
 
 async def heard(victim: Victim, sent: bytes, *, ends: bool = False) -> bytes:
@@ -35,7 +35,7 @@ async def until_closed(engine: Engine) -> bytes:
 
 
 async def test_bytes_that_are_not_a_frame_get_no_answer_and_a_close(victim: Victim) -> None:
-    whole = framed(a_referral())
+    whole = framed(a_ref_i12())
     halves = [b"\x0b", b"\x0bMSH|", whole[:-2], whole[:-2] + b"x", b"\x0b" * 50_000, b"\x0b" + b"x" * 3_000_000]
     strangers = [b"GET / HTTP/1.1\r\n" * 100, b"\x16\x03\x01" * 500, b"x" * 2_000_000, b"\r\n" * 5_000]
     async with unharmed(victim):
@@ -70,7 +70,7 @@ async def test_a_client_that_reads_no_answers_is_read_up_to_a_limit(victim: Vict
         deaf.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(deaf, ("127.0.0.1", victim.ports["lpt"]))
-        sent, one = 0, framed(a_referral(id="i" * 6_000)) * 5
+        sent, one = 0, framed(a_ref_i12(id="i" * 6_000)) * 5
         async with asyncio.timeout(SECONDS):
             with contextlib.suppress(ConnectionError):  # it was given up
                 while sent < 64 * 2**20:
@@ -82,8 +82,8 @@ async def test_a_client_that_reads_no_answers_is_read_up_to_a_limit(victim: Vict
 
 async def test_the_largest_messages_at_once_get_one_answer_each(victim: Victim) -> None:
     note = b"NTE|1||" + b"x" * 1_000 + b"\r"
-    large = framed(a_referral() + note * ((1_048_000 - 1_000) // len(note)))
-    too_large = framed(a_referral() + note * 1_500)
+    large = framed(a_ref_i12() + note * ((1_048_000 - 1_000) // len(note)))
+    too_large = framed(a_ref_i12() + note * 1_500)
     async with unharmed(victim):
         engines = [await victim.connect("lpt") for _ in range(8)]
         for number, engine in enumerate(engines):
@@ -102,6 +102,6 @@ async def test_stalled_handshakes_do_not_block_others(victim: Victim) -> None:
         for engine in stalled[::2]:
             engine.writer.write(b"\x16\x03\x01\x02\x00\x01")
         one = await victim.connect_tls()
-        assert acknowledged(await one.send(a_referral()))[0] == "AA"
+        assert acknowledged(await one.send(a_ref_i12()))[0] == "AA"
         one.writer.transport.abort()
         assert {await until_closed(engine) for engine in stalled} == {b""}

@@ -12,10 +12,11 @@ from typing import Any
 import psutil
 
 from services.intake import limits
-from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, give
-from tests.intake.messages import a_bars_message
+from tests.builders.bars import a_bars_message
+from tests.builders.hl7v2 import a_ref_i12
+from tests.intake.certificates import Keys
+from tests.intake.fake_hl7_engine import Engine, acknowledged, give
 from tests.intake.running import CHECKOUT, Installation, Processes
-from tests.intake.test_mllp_tls import Keys
 
 SECONDS = 30.0
 """Nothing that is asked of it takes so long, unless it hangs; a loaded machine is slow."""
@@ -75,7 +76,7 @@ class Victim(Processes):
         reply = await self.bars(a_bars_message())
         assert reply.status == 200, reply.status
         connection = await self.connect("uhl")
-        assert acknowledged(await connection.send(a_referral()))[0] == "AA"
+        assert acknowledged(await connection.send(a_ref_i12()))[0] == "AA"
         connection.close()
 
     async def connect(self, port: str, **more: Any) -> Engine:

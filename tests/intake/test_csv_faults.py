@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
 from services.runtime import database
+from tests.builders.csv import COUNCILS, a_file, a_row, header_of, row_of
 from tests.contract.translators.mutations_csv import spoiled
 from tests.intake.council_client import counts, in_pieces, upload
-from tests.intake.council_files import COUNCILS, a_file, a_row, header_of, row_of
 from tests.intake.proxy import Wire
 from tests.intake.running import InProcess, Installation, Reply, rows
 

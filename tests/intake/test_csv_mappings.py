@@ -7,7 +7,7 @@ import pytest
 
 from services.intake.translators import council_csv
 from services.reference.yaml_files import ConfigError
-from tests.intake.council_files import COUNCILS, DIRECTORY, SERVICES, a_file
+from tests.builders.csv import COUNCILS, DIRECTORY, SERVICES, a_file
 
 GOOD = """\
 council: rutland

@@ -13,7 +13,7 @@ from services.intake.translators.council_csv.dates import moment, read
 from services.intake.translators.council_csv.mapping import ColumnMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter
 from services.intake.translators.form.fields import ParseError
-from tests.intake.council_files import COUNCILS, a_file, a_row, as_line
+from tests.builders.csv import COUNCILS, a_file, a_row, as_line
 
 BLABY = COUNCILS["blaby"].file
 HINCKLEY = COUNCILS["hinckley-bosworth"].file

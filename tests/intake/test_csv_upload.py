@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
+from tests.builders.csv import COUNCILS, DIRECTORY, GOOD, a_file, a_row, as_line, header_of, row_of
 from tests.intake.conftest import a_database
 from tests.intake.council_client import counts, in_pieces, outcomes, table, upload
-from tests.intake.council_files import COUNCILS, DIRECTORY, GOOD, a_file, a_row, as_line, header_of, row_of
 from tests.intake.running import InProcess, events, install, rows
 
 

@@ -14,7 +14,8 @@ from schemas import topics
 from services.intake import store
 from services.messaging import broker
 from services.runtime import database
-from tests.intake.messages import a_bars_message, a_form
+from tests.builders.bars import a_bars_message
+from tests.builders.forms import a_form
 from tests.intake.proxy import Wire
 from tests.intake.running import CHECKOUT, InProcess, Installation, Processes, events, install, reference_of, rows
 

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.intake.messages import a_form
+from tests.builders.forms import a_form
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.runtime import database
-from tests.intake.fake_hl7_engine import a_referral
-from tests.intake.messages import a_bars_message, a_form
+from tests.builders.bars import a_bars_message
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.running import InProcess, Installation, Reply
 
 Sends = Callable[[InProcess, bytes], Coroutine[Any, Any, Reply]]
@@ -96,7 +97,7 @@ def test_any_body_to_a_form_gets_one_answer_and_one_record(installation: Install
 er7 = st.lists(
     st.binary(max_size=200)
     | st.builds(
-        lambda at, length, put: a_referral()[:at] + put + a_referral()[at + length :],
+        lambda at, length, put: a_ref_i12()[:at] + put + a_ref_i12()[at + length :],
         st.integers(0, 300),
         st.integers(0, 20),
         st.binary(max_size=20) | st.sampled_from([b"|", b"^", b"~", b"\\", b"\r", b"\x0b", b"\x1c\r", b"\r\nPID|1|||"]),

@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import limits
 from services.intake.group_commit import Unavailable
 from services.intake.memory_budget import MemoryBudget
-from tests.intake.council_files import a_file
-from tests.intake.fake_hl7_engine import a_referral
-from tests.intake.messages import a_bars_message, a_form, as_bytes
+from tests.builders.bars import a_bars_message, as_bytes
+from tests.builders.csv import a_file
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.running import InProcess, Reply, rows
 
 LARGE = 10 * 1024 * 1024
@@ -81,4 +82,4 @@ async def test_a_body_with_identity_encoding_is_accepted(intake: InProcess) -> N
 
     form = await send("/forms/first-contact-plus", as_bytes(a_form()), "first-contact", "application/json")
     assert form.status == 202
-    assert (await send("/hl7v2", a_referral(), "uhl", "application/hl7-v2")).status < 500
+    assert (await send("/hl7v2", a_ref_i12(), "uhl", "application/hl7-v2")).status < 500

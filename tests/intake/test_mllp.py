@@ -14,7 +14,8 @@ from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from services.runtime import database, metrics
 from services.runtime.process import CannotListen
-from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
+from tests.builders.hl7v2 import a_ref_i12
+from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, acknowledged, framed, until_in_hand
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
 
@@ -32,7 +33,7 @@ async def kept(engine: AsyncEngine) -> list[tuple[str, bytes]]:
 
 
 async def is_usable(connection: Engine) -> bool:
-    return acknowledged(await connection.send(a_referral()))[0] == "AA"
+    return acknowledged(await connection.send(a_ref_i12()))[0] == "AA"
 
 
 def open_now() -> float | None:
@@ -46,7 +47,7 @@ async def test_open_connections_are_counted_until_they_end_in_any_way(wards: War
     assert await is_usable(badly)
     assert open_now() == before + 2
     well.close()
-    await badly.write(framed(a_referral())[:-3])
+    await badly.write(framed(a_ref_i12())[:-3])
     badly.writer.write_eof()
     async with asyncio.timeout(SECONDS):
         while open_now() != before:
@@ -59,7 +60,7 @@ async def test_open_connections_are_counted_until_they_end_in_any_way(wards: War
 async def test_a_referral_is_stored_byte_for_byte_and_answered_with_its_reference(
     wards: Wards, engine: AsyncEngine
 ) -> None:
-    message = a_referral(id="42")
+    message = a_ref_i12(id="42")
     answer = await (await wards.connect()).send(message)
     (row,) = await rows(
         engine, "select partner, format, body, reference, response_status, response_body from intake.message"
@@ -71,7 +72,7 @@ async def test_a_referral_is_stored_byte_for_byte_and_answered_with_its_referenc
 
 
 async def test_a_frame_that_arrives_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
+    connection, message = await wards.connect(), a_ref_i12()
     connection.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in framed(message):
         await connection.write(bytes([byte]))
@@ -82,7 +83,7 @@ async def test_a_frame_that_arrives_byte_by_byte_is_one_message(wards: Wards, en
 
 async def test_many_messages_in_one_packet_are_answered_in_order(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect()
-    messages = [a_referral(id=f"m{number}") for number in range(20)]
+    messages = [a_ref_i12(id=f"m{number}") for number in range(20)]
     await connection.write(b"".join(map(framed, messages)))
     answers = [await connection.answer() for _ in messages]
     assert [answer.split("MSA|AA|")[1].split("|")[0] for answer in answers] == [f"m{number}" for number in range(20)]
@@ -95,23 +96,16 @@ async def test_the_next_message_is_read_only_when_the_first_answer_is_written(
     connection = await wards.connect()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-        await connection.write(framed(a_referral()) + framed(a_referral()))
+        await connection.write(framed(a_ref_i12()) + framed(a_ref_i12()))
         await until_in_hand(engine)
         assert await rows(engine, "select 1 from intake.message") == []
         assert wards.batching._waiting == []
     assert [acknowledged(await connection.answer())[0] for _ in range(2)] == ["AA", "AA"]
 
 
-async def until_in_hand(engine: AsyncEngine) -> None:
-    """Until a message waits for its commit behind a lock of the test's."""
-    async with asyncio.timeout(SECONDS):
-        while not await rows(engine, "select 1 from pg_locks where not granted"):
-            await asyncio.sleep(0.02)
-
-
 async def test_a_new_start_of_frame_discards_the_bytes_before_it(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
-    await connection.write(b"\x0b" + a_referral()[:60] + framed(message))
+    connection, message = await wards.connect(), a_ref_i12()
+    await connection.write(b"\x0b" + a_ref_i12()[:60] + framed(message))
     assert acknowledged(await connection.answer())[0] == "AA"
     assert await kept(engine) == [("received", message)]
 
@@ -121,7 +115,7 @@ async def test_an_incomplete_frame_is_never_accepted(wards: Wards, engine: Async
     before = metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) or 0
     for lacks in (2, 3, 100):
         connection = await wards.connect()
-        await connection.write(framed(a_referral())[:-lacks])
+        await connection.write(framed(a_ref_i12())[:-lacks])
         connection.writer.write_eof()
         assert await connection.rest() == b""
     assert await kept(engine) == []
@@ -131,7 +125,7 @@ async def test_an_incomplete_frame_is_never_accepted(wards: Wards, engine: Async
 
 async def test_a_half_closed_sender_still_gets_its_answers(wards: Wards) -> None:
     connection = await wards.connect()
-    await connection.write(framed(a_referral(id="1")) + framed(a_referral(id="2"))[:-1])
+    await connection.write(framed(a_ref_i12(id="1")) + framed(a_ref_i12(id="2"))[:-1])
     connection.writer.write_eof()
     answered = await connection.rest()
     assert (answered.count(b"MSA|AA|1|"), answered.count(b"MSA|AA|2|")) == (1, 1)
@@ -143,7 +137,7 @@ async def test_a_sender_that_omits_the_last_cr_and_waits_is_answered(
     monkeypatch.setattr(limits, "RETURN_SECONDS", 0.05)
     connection = await wards.connect()
     for _ in range(2):
-        await connection.write(framed(a_referral())[:-1])
+        await connection.write(framed(a_ref_i12())[:-1])
         assert acknowledged(await connection.answer())[0] == "AA"
 
 
@@ -151,7 +145,7 @@ async def test_a_message_above_the_limit_is_rejected_with_its_own_id_and_the_con
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
-    answer = await connection.send(a_referral(id="large", note="x" * 200_000, version="2.5"))
+    answer = await connection.send(a_ref_i12(id="large", note="x" * 200_000, version="2.5"))
     assert acknowledged(answer) == ("AR", "larger than 20000 bytes")
     assert "MSA|AR|large|" in answer
     assert "ERR|||207^" in answer
@@ -215,7 +209,7 @@ async def test_an_internal_error_is_rejected_with_a_text_that_promises_nothing(
     connection = await wards.connect()
     with monkeypatch.context() as patched:
         patched.setattr(wards.intake.group_commit, "submit", fails)
-        answer = await connection.send(a_referral(id="42"))
+        answer = await connection.send(a_ref_i12(id="42"))
     assert "MSA|AR|42|internal error; the message was not accepted, retry later" in answer
     assert await kept(engine) == []
     assert await is_usable(connection)
@@ -245,7 +239,7 @@ async def test_at_the_connection_limit_a_new_connection_is_closed_if_all_are_in_
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.message in access exclusive mode")
         for one in taken:
-            await one.write(framed(a_referral()))
+            await one.write(framed(a_ref_i12()))
         async with asyncio.timeout(SECONDS):
             while sum(connection.is_in_flight for connection in wards.mllp._connections) < 2:
                 await asyncio.sleep(0.01)
@@ -260,7 +254,7 @@ async def test_a_sender_that_reads_no_answers_times_out(wards: Wards, monkeypatc
     taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     taker.setblocking(False)
     await asyncio.get_running_loop().sock_connect(taker, ("127.0.0.1", wards.ports["uhl"]))
-    large = framed(a_referral(id="i" * 6_000, note="x" * 20_000))
+    large = framed(a_ref_i12(id="i" * 6_000, note="x" * 20_000))
     sending = asyncio.create_task(_send_on(taker, large))
     async with asyncio.timeout(SECONDS):
         while not wards.happened("client_disconnected"):
@@ -288,8 +282,8 @@ async def test_the_requested_acknowledgements_come_back(wards: Wards, engine: As
         ("ER", "NE", [], ["CE"]),
     ):
         for without, codes in (("", good), ("PID", bad)):
-            message = a_referral(accept=accept, application=application, without=without)
-            await connection.write(framed(message) + framed(a_referral(id="next")))
+            message = a_ref_i12(accept=accept, application=application, without=without)
+            await connection.write(framed(message) + framed(a_ref_i12(id="next")))
             answers = [await connection.answer() for _ in [*codes, "next"]]
             assert [acknowledged(answer)[0] for answer in answers] == [*codes, "AA"]
             assert "MSA|AA|next|" in answers[-1]
@@ -298,17 +292,17 @@ async def test_the_requested_acknowledgements_come_back(wards: Wards, engine: As
 
 async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
     connection = await wards.connect("lpt")
-    answer = await connection.send(a_referral(referral="REF001"))
+    answer = await connection.send(a_ref_i12(referral="REF001"))
     assert "|RRI^I12|" in answer
     assert f"RF1|P|||||REF001|||||{acknowledged(answer)[1]}^LIGHTBULB\r" in answer
 
 
 REFUSED = [
-    (a_referral().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
-    (a_referral(trigger="I15"), "AR", "MSH^1^9^201&"),
-    (a_referral(version="2.8"), "AR", "203^"),
-    (a_referral(without="PID"), "AE", "PID^1^^101&"),
-    (a_referral(without="MSH"), "AR", "MSH^1^^102&"),
+    (a_ref_i12().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
+    (a_ref_i12(trigger="I15"), "AR", "MSH^1^9^201&"),
+    (a_ref_i12(version="2.8"), "AR", "203^"),
+    (a_ref_i12(without="PID"), "AE", "PID^1^^101&"),
+    (a_ref_i12(without="MSH"), "AR", "MSH^1^^102&"),
     (b"", "AR", "MSH^1^^102&"),
     (b"\x00\xff\xfe", "AR", "MSH^1^^102&"),
 ]
@@ -325,7 +319,7 @@ async def test_a_rejected_message_is_recorded_and_the_connection_stays_open(ward
 
 
 async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
+    connection, message = await wards.connect(), a_ref_i12()
     first, again = await connection.send(message), await connection.send(message)
     assert acknowledged(first) == acknowledged(again)
     assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
@@ -338,12 +332,12 @@ async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_n
     connection = await wards.connect()
     who = {"referral": "r-1", "number": "9990000018"}
     sent = [
-        a_referral(**who),
-        a_referral(**who, note="another story"),
-        a_referral(**who, trigger="I13", note="another story", made_at="20261105110000"),
-        a_referral(**who, trigger="I13", note="an older story", made_at="20261105100000"),
-        a_referral(referral="r-1", trigger="I14", status="R", made_at="20261105120000"),
-        a_referral(referral="r-2", trigger="I14", status="R"),
+        a_ref_i12(**who),
+        a_ref_i12(**who, note="another story"),
+        a_ref_i12(**who, trigger="I13", note="another story", made_at="20261105110000"),
+        a_ref_i12(**who, trigger="I13", note="an older story", made_at="20261105100000"),
+        a_ref_i12(referral="r-1", trigger="I14", status="R", made_at="20261105120000"),
+        a_ref_i12(referral="r-2", trigger="I14", status="R"),
     ]
     answers = [await connection.send(message) for message in sent]
     reference = acknowledged(answers[0])[1]
@@ -356,7 +350,7 @@ async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_n
 
 
 async def test_partners_do_not_share_referrals(wards: Wards) -> None:
-    message = a_referral(referral="r-1")
+    message = a_ref_i12(referral="r-1")
     one = await (await wards.connect("uhl")).send(message)
     other = await (await wards.connect("lpt")).send(message)
     assert acknowledged(one)[1] != acknowledged(other)[1]
@@ -372,7 +366,7 @@ async def test_a_database_outage_closes_without_an_answer_and_the_retry_is_accep
         through = database.connect(wire.url)
         async with Wards(installation, through) as wards:
             await wire.cut()
-            connection, message = await wards.connect(), a_referral()
+            connection, message = await wards.connect(), a_ref_i12()
             await connection.write(framed(message))
             assert await connection.rest() == b""
             assert wards.happened("unavailable") == 1
@@ -401,7 +395,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_i
         through = database.connect(wire.url)
         async with Wards(installation, through) as wards:
             wire.drops_the_answer_to_commit = True
-            connection, message = await wards.connect(), a_referral()
+            connection, message = await wards.connect(), a_ref_i12()
             await connection.write(framed(message))
             assert await connection.rest() == b""
             assert wire.dropped == 1
@@ -419,12 +413,12 @@ async def test_a_blocked_database_times_out_at_the_limit(
     connection = await wards.connect()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-        await connection.write(framed(a_referral()))
+        await connection.write(framed(a_ref_i12()))
         assert await connection.rest() == b""
 
 
 async def test_a_sender_that_disconnects_before_its_answer_affects_no_other(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
+    connection, message = await wards.connect(), a_ref_i12()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
         await connection.write(framed(message))
@@ -444,7 +438,7 @@ async def test_an_internal_error_is_a_rejection_and_the_next_message_is_accepted
 
     async with Wards(installation, engine, translate) as wards:
         connection = await wards.connect()
-        answer = await connection.send(a_referral(id="bad"))
+        answer = await connection.send(a_ref_i12(id="bad"))
         assert acknowledged(answer)[0] == "AR"
         assert "207&" in answer
         assert await is_usable(connection)
@@ -455,10 +449,10 @@ async def test_a_stop_answers_messages_in_flight_and_closes_idle_connections(
 ) -> None:
     async with Wards(installation, engine) as wards:
         idle, busy, half = [await wards.connect() for _ in range(3)]
-        await half.write(framed(a_referral())[:40])
+        await half.write(framed(a_ref_i12())[:40])
         async with engine.begin() as holder:
             await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-            await busy.write(framed(a_referral(id="1")) + framed(a_referral(id="2")))
+            await busy.write(framed(a_ref_i12(id="1")) + framed(a_ref_i12(id="2")))
             await until_in_hand(engine)
             stopping = asyncio.create_task(wards.mllp.stop())
             assert await idle.rest() == b""
@@ -479,7 +473,7 @@ async def test_a_stop_waits_up_to_its_limit(
         connection = await wards.connect()
         async with engine.begin() as holder:
             await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-            await connection.write(framed(a_referral()))
+            await connection.write(framed(a_ref_i12()))
             await until_in_hand(engine)
             async with asyncio.timeout(SECONDS):
                 await wards.mllp.stop()
@@ -494,7 +488,7 @@ async def test_a_port_is_closed_to_other_networks_and_reads_none_of_their_bytes(
 ) -> None:
     async with Wards(installation, engine, access={"uhl": {"mllp_from": ["192.0.2.0/24"]}}) as wards:
         connection = await wards.connect()
-        await connection.write(framed(a_referral()))
+        await connection.write(framed(a_ref_i12()))
         assert await connection.rest() == b""
         assert wards.happened("no_credential", "unknown") == 1
         assert await is_usable(await wards.connect("lpt"))
@@ -516,9 +510,7 @@ async def test_a_port_in_use_is_named(installation: Installation, engine: AsyncE
 pieces = st.lists(
     st.binary(max_size=80)
     | st.binary(max_size=80).map(framed)
-    | st.sampled_from(
-        [framed(a_referral())[:100], framed(a_referral()), b"\x0b", b"\x1c\r", framed(b"MSH|^~\\&|" * 9)]
-    ),
+    | st.sampled_from([framed(a_ref_i12())[:100], framed(a_ref_i12()), b"\x0b", b"\x1c\r", framed(b"MSH|^~\\&|" * 9)]),
     max_size=8,
 )
 
@@ -540,7 +532,7 @@ def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is
 
     async def one(wards: Wards, data: bytes) -> None:
         connection = await wards.connect()
-        await connection.write(data + framed(a_referral(id="last")))
+        await connection.write(data + framed(a_ref_i12(id="last")))
         connection.writer.write_eof()
         answered = (await connection.rest()).split(b"\x1c\r")
         assert answered[-1] == b""

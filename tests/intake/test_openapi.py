@@ -15,10 +15,11 @@ from services.intake.csv_upload import upload_store
 from services.intake.group_commit import Unavailable
 from services.intake.translators import form
 from services.runtime import database
-from tests.intake.council_files import COUNCILS, a_file, a_row
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import COUNCILS, a_file, a_row
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.described import hold
-from tests.intake.fake_hl7_engine import a_referral
-from tests.intake.messages import a_bars_message, a_form
 from tests.intake.running import InProcess, Installation, Reply, rows
 
 
@@ -133,7 +134,7 @@ def _doors() -> list[Door]:
     bars, told = _bars(), a_form()
     cancel = a_bars_message(status="revoked", reason="update")
     withdrawn = {"referral": "no", "feedback": "no", "on": "2026-11-04", "by": "somebody"}
-    conflict = (a_referral(referral="1", number=""), a_referral(referral="1", number="", note="other words"))
+    conflict = (a_ref_i12(referral="1", number=""), a_ref_i12(referral="1", number="", note="other words"))
     return [
         Door(
             "/fhir/$process-message",
@@ -157,8 +158,8 @@ def _doors() -> list[Door]:
             "/hl7v2",
             "uhl",
             "application/hl7-v2",
-            a_referral,
-            {409: conflict, 404: (a_referral(trigger="I14", status="R"),)},
+            a_ref_i12,
+            {409: conflict, 404: (a_ref_i12(trigger="I14", status="R"),)},
         ),
         Door("/councils/blaby/referrals", "council-blaby", "text/csv", lambda: a_file("blaby", [a_row("blaby")])),
     ]

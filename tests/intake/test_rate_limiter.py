@@ -12,10 +12,12 @@ from services.intake.rate_limiter import RateLimited, RateLimiter
 from services.reference import partners
 from services.reference.partners import Partner
 from services.runtime import metrics
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import a_file, a_row
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.council_client import upload
-from tests.intake.council_files import a_file, a_row
-from tests.intake.fake_hl7_engine import SECONDS, Wards, a_referral, acknowledged, framed
-from tests.intake.messages import a_bars_message, a_form
+from tests.intake.fake_hl7_engine import SECONDS, Wards, acknowledged, framed
 from tests.intake.running import DIRECTORY, InProcess, Installation, Reply, rows
 
 
@@ -141,7 +143,7 @@ async def _forms(intake: InProcess) -> Reply:
 
 
 async def _hl7(intake: InProcess) -> Reply:
-    return await intake.call("POST", "/hl7v2", a_referral(), "uhl", {"content-type": "application/hl7-v2"})
+    return await intake.call("POST", "/hl7v2", a_ref_i12(), "uhl", {"content-type": "application/hl7-v2"})
 
 
 async def _file(intake: InProcess) -> Reply:
@@ -180,7 +182,7 @@ async def test_the_next_frame_is_read_only_at_the_rate_and_nothing_is_rejected(
         clock = Clock()
         wards.mllp.intake = dataclasses.replace(wards.intake, rate_limiter=RateLimiter(100, clock))
         connection = await wards.connect()
-        await connection.write(b"".join(framed(a_referral(id=str(number))) for number in range(5)))
+        await connection.write(b"".join(framed(a_ref_i12(id=str(number))) for number in range(5)))
         assert [acknowledged(await connection.answer())[0] for _ in range(3)] == ["AA"] * 3
         await slowed_down(wards)
         assert len(await rows(engine, "select 1 from intake.message")) == 3
@@ -195,7 +197,7 @@ async def test_a_stop_does_not_wait_for_a_rate_limited_sender(installation: Inst
             rates.read(a_partner())
         wards.mllp.intake = dataclasses.replace(wards.intake, rate_limiter=rates)
         connection = await wards.connect()
-        await connection.write(framed(a_referral()))
+        await connection.write(framed(a_ref_i12()))
         await slowed_down(wards)
         await wards.mllp.stop()
         assert await connection.rest() == b""

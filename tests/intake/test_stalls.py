@@ -9,7 +9,7 @@ from services.intake import group_commit, limits, store
 from services.runtime import watchdog
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.watchdog import Stalled, Watchdog
-from tests.intake.messages import a_bars_message
+from tests.builders.bars import a_bars_message
 from tests.intake.running import InProcess
 
 WELL = BacklogSnapshot(database=True, kafka=True)

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake.group_commit import GroupCommit
 from tests import traced
+from tests.builders.bars import a_bars_message, an_nhs_number
+from tests.builders.csv import a_file, a_row
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.council_client import upload
-from tests.intake.council_files import a_file, a_row
-from tests.intake.fake_hl7_engine import Wards, a_referral
-from tests.intake.messages import a_bars_message, an_nhs_number
+from tests.intake.fake_hl7_engine import Wards
 from tests.intake.running import InProcess, Installation, rows
 from tests.traced import SENT, SPAN, TRACE, Traces
 
@@ -108,7 +109,7 @@ async def test_a_message_over_mllp_begins_a_trace(
     installation: Installation, engine: AsyncEngine, traces: Traces
 ) -> None:
     async with Wards(installation, engine) as wards:
-        await (await wards.connect()).send(a_referral())
+        await (await wards.connect()).send(a_ref_i12())
     received = traces.one("receive hl7v2")
     assert traced.parent(received) is None
     assert [str(context).split("-")[1:3] for context in await carried(engine)] == [[*traced.ids(received)]]

@@ -17,7 +17,7 @@ from services.intake.translators import bars_fhir
 from services.intake.translators.bars_fhir import bundle_index, validation
 from services.intake.translators.bars_fhir.models import READ, Bundle
 from services.intake.translators.translator import Rejection
-from tests.intake.messages import a_bars_message
+from tests.builders.bars import a_bars_message
 
 GOOD = a_bars_message(
     more=[

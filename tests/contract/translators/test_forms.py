@@ -14,7 +14,7 @@ from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.translator import Translated
 from services.reference import directory
 from tests.contract.translators.adapters import DIRECTORY, FORMS, PARTNERS
-from tests.contract.translators.test_golden import FULL, GOLDEN
+from tests.contract.translators.golden_pairs import FULL, GOLDEN
 
 every_form = pytest.mark.parametrize("asked", FORMS.values(), ids=FORMS.keys())
 

@@ -15,9 +15,9 @@ from services.intake.translators.hl7v2 import dates, field_paths, header, segmen
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.translator import Rejection, Translated
+from tests.builders.hl7v2 import a_uhl_message, an_lpt_message
 from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, SERVICES, Adapter
-from tests.contract.translators.test_golden import GOLDEN
-from tests.intake.hl7 import a_uhl_message, an_lpt_message
+from tests.contract.translators.golden_pairs import GOLDEN
 
 MAPPINGS = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)
 UHL, LPT = (next(one for one in ADAPTERS if one.name == f"hl7v2-{name}") for name in ("uhl", "lpt"))

@@ -1,4 +1,4 @@
-"""Builders of what district councils send: rows by their mapping's columns, and files in each council's own dialect."""
+"""Build rows by the columns of a council's mapping, and files in each council's own CSV dialect."""
 
 import csv
 import io
