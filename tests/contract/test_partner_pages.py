@@ -34,6 +34,7 @@ def test_the_index_links_to_a_page_for_every_accepted_format() -> None:
 
 @pytest.mark.parametrize(("name", "one"), form.load(pages.DIRECTORY / "forms", SERVICES).items())
 def test_the_page_of_a_form_describes_all_of_it(name: str, one: form.Form) -> None:
+    assert all((one.fields, one.needs, one.referrers, one.consents))
     page = PAGES[f"{name}.md"]
     for field_name, field in one.fields.items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{field_name}` | {field.label} |")]
@@ -51,6 +52,7 @@ def test_the_page_of_a_form_describes_all_of_it(name: str, one: form.Form) -> No
     "one", council_csv.load(pages.DIRECTORY / "councils", SERVICES).values(), ids=lambda one: one.council
 )
 def test_the_page_of_a_council_describes_every_column_and_code(one: council_csv.CouncilMapping) -> None:
+    assert one.columns
     rows = PAGES[f"{one.partner}.md"].replace("\\|", "|").splitlines()
     for header, column in one.columns.items():
         (row,) = [line for line in rows if line.startswith(f"| `{header}` | ")]

@@ -64,6 +64,7 @@ def test_every_message_belongs_to_a_channel() -> None:
 
 
 def test_the_channels_are_the_declared_topics() -> None:
+    assert CHANNELS
     declared = {topic.name: topic for topic in topics.declared([HUB])}
     assert {channel["address"] for channel in CHANNELS.values()} == set(declared)
     for channel in CHANNELS.values():
@@ -74,12 +75,14 @@ def test_the_channels_are_the_declared_topics() -> None:
 
 
 def test_an_address_names_exactly_the_described_parameters() -> None:
+    assert CHANNELS
     for channel in CHANNELS.values():
         assert ("{hub}" in channel["address"]) == ("hub" in channel.get("parameters", {}))
         assert channel["address"].count("{") == len(channel.get("parameters", {}))
 
 
 def test_every_operation_belongs_to_one_service_and_one_channel() -> None:
+    assert OPERATIONS
     for name, operation in OPERATIONS.items():
         service, action, channel = name.split(".")
         assert operation["action"] == action in {"send", "receive"}
@@ -88,6 +91,7 @@ def test_every_operation_belongs_to_one_service_and_one_channel() -> None:
 
 
 def test_every_channel_has_a_sender_and_a_receiver_or_is_external() -> None:
+    assert TRAFFIC
     for traffic in TRAFFIC:
         ours = {name for name in OPERATIONS if name.endswith(f".{traffic.channel}")}
         assert ours, f"nobody of ours sends or receives on {traffic.channel}"
@@ -113,6 +117,7 @@ def test_a_message_with_the_headers_of_another_type_is_not_valid() -> None:
 
 
 def test_the_key_of_every_record_is_the_person_key() -> None:
+    assert MESSAGES
     for message in MESSAGES.values():
         key = message["bindings"]["kafka"]["key"]
         assert (

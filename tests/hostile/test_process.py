@@ -17,7 +17,7 @@ from tests.intake.running import CHECKOUT
 
 async def test_without_free_file_descriptors_it_survives_pauses_and_serves_again(victim: Victim) -> None:
     """Others may be turned away meanwhile; nothing spins, and nothing dies."""
-    await victim.serves()
+    await victim.assert_serves()
     before = victim.process.num_fds()
     soft, hard = victim.process.rlimit(psutil.RLIMIT_NOFILE)
     victim.process.rlimit(psutil.RLIMIT_NOFILE, (before + 5, hard))
@@ -36,7 +36,7 @@ async def test_without_free_file_descriptors_it_survives_pauses_and_serves_again
     async with asyncio.timeout(SECONDS):
         while True:
             try:
-                await victim.serves()
+                await victim.assert_serves()
                 break
             except (OSError, EOFError, AssertionError):
                 await asyncio.sleep(0.1)

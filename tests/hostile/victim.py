@@ -71,7 +71,7 @@ class Victim(Processes):
         has = self.process.net_connections("tcp")
         return len([one for one in has if one.laddr.port == self.port and one.status == psutil.CONN_ESTABLISHED])
 
-    async def serves(self) -> None:
+    async def assert_serves(self) -> None:
         """One good message each way, on connections of their own."""
         reply = await self.bars(a_bars_message())
         assert reply.status == 200, reply.status
@@ -95,9 +95,9 @@ class Meanwhile:
 
 
 @asynccontextmanager
-async def unharmed(victim: Victim) -> AsyncIterator[Meanwhile]:
+async def assert_unharmed(victim: Victim) -> AsyncIterator[Meanwhile]:
     """Others are served while this lasts and after it; then memory and files are as before, and it is the same process."""
-    await victim.serves()
+    await victim.assert_serves()
     memory, files = victim.process.memory_info().rss, victim.process.num_fds()
     seen, over = Meanwhile(), asyncio.Event()
     others = asyncio.create_task(_others(victim, seen, over))
@@ -106,7 +106,7 @@ async def unharmed(victim: Victim) -> AsyncIterator[Meanwhile]:
     finally:
         over.set()
         await others
-    await victim.serves()
+    await victim.assert_serves()
     assert not seen.failed, seen.failed[:3]
     assert seen.served >= 1
     await files_are_back(victim, files)
@@ -120,7 +120,7 @@ async def _others(victim: Victim, seen: Meanwhile, over: asyncio.Event) -> None:
     while not over.is_set() or not seen.served:
         try:
             async with asyncio.timeout(SECONDS):
-                await victim.serves()
+                await victim.assert_serves()
             seen.served += 1
         except Exception as error:
             seen.failed.append(f"{type(error).__name__} {error}")

@@ -236,6 +236,7 @@ def test_headers_and_codes_are_compared_without_case_and_blanks() -> None:
 
 
 def test_builders_make_files_that_their_mappings_read() -> None:
+    assert COUNCILS
     for council, mapping in COUNCILS.items():
         *above, row = Splitter(mapping.file).feed(a_file(council, [a_row(council)]), last=True)
         assert len(above) == mapping.file.lines_above + 1

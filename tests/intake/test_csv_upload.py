@@ -52,6 +52,7 @@ async def types(engine: AsyncEngine) -> list[str]:
 async def test_a_good_row_of_every_council_is_received_and_its_event_holds_its_values(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
+    assert COUNCILS
     for council in COUNCILS:
         reply = await upload(intake, council, a_file(council))
         (row,) = reply.json()["rows"]

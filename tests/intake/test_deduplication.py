@@ -77,7 +77,8 @@ def test_a_known_message_id_decides_before_anything_else(intent: Intent, held: S
             st.sampled_from(["new", "update", "cancel", "either"]),
             st.sampled_from("abc"),
             st.integers(-3, 3) | st.none(),
-        )
+        ),
+        min_size=1,
     )
 )
 def test_the_version_grows_by_one_with_each_event_and_never_otherwise(

@@ -1,6 +1,5 @@
 """First Contact's checklist through the whole of intake, on a real database."""
 
-import json
 from typing import Any
 
 import jsonschema
@@ -174,7 +173,7 @@ async def test_the_published_schema_and_the_translator_agree(
 
 async def test_the_schema_allows_a_short_cancellation(intake: InProcess) -> None:
     schema = (await intake.get("/forms/first-contact-plus/schema")).json()
-    jsonschema.validate(json.loads('{"reference": "FC-1", "cancelled": true}'), schema)
+    assert jsonschema.Draft202012Validator(schema).is_valid({"reference": "FC-1", "cancelled": True})
 
 
 A_DISCHARGE = {

@@ -124,9 +124,6 @@ def test_any_body_to_the_hl7_address_gets_one_answer_and_one_record(
 def test_no_module_of_intake_prints_or_logs_a_body() -> None:
     """Log calls name their fields; none of them is a body, a person or an exception's text."""
     folder = Path(__file__).resolve().parents[2] / "services" / "intake"
-    for path in folder.rglob("*.py"):
-        for line in path.read_text().splitlines():
-            if "log." in line:
-                assert not any(word in line for word in ("body", "person", "str(error)", "repr(")), (
-                    f"{path.name}: {line}"
-                )
+    logged = [line for path in folder.rglob("*.py") for line in path.read_text().splitlines() if "log." in line]
+    assert len(logged) > 10
+    assert [line for line in logged if any(word in line for word in ("body", "person", "str(error)", "repr("))] == []

@@ -262,6 +262,7 @@ async def test_a_sender_that_reads_no_answers_times_out(wards: Wards, monkeypatc
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     taker.close()
+    assert wards.happened("client_disconnected")
 
 
 async def _send_on(taker: socket.socket, message: bytes) -> None:

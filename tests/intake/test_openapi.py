@@ -19,7 +19,7 @@ from tests.builders.bars import a_bars_message
 from tests.builders.csv import COUNCILS, a_file, a_row
 from tests.builders.forms import a_form
 from tests.builders.hl7v2 import a_ref_i12
-from tests.intake.described import hold
+from tests.intake.described import assert_described
 from tests.intake.running import InProcess, Installation, Reply, rows
 
 
@@ -37,8 +37,8 @@ async def test_the_document_is_public_and_not_sent_again_until_it_changes(intake
     assert "max-age" in reply.headers["cache-control"]
     again = await intake.call("GET", "/openapi.json", b"", None, {"if-none-match": reply.headers["etag"]})
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", reply.headers["etag"])
-    hold(reply.json(), "GET", "/openapi.json", reply)
-    hold(reply.json(), "GET", "/openapi.json", again)
+    assert_described(reply.json(), "GET", "/openapi.json", reply)
+    assert_described(reply.json(), "GET", "/openapi.json", again)
 
 
 async def test_the_document_is_valid_and_its_references_are_complete(document: Any) -> None:
@@ -81,6 +81,8 @@ def _route(intake: InProcess, path: str, method: str) -> Route | None:
 
 
 async def test_the_document_describes_forms_and_files_as_published(intake: InProcess, document: Any) -> None:
+    assert intake.intake.forms
+    assert COUNCILS
     for name, asked in intake.intake.forms.items():
         served = (await intake.get(f"/forms/{name}/schema")).json()
         described = document["components"]["schemas"][f"form-{name}"]
@@ -172,7 +174,7 @@ async def test_each_described_status_occurs_and_no_other(
     replies = [*await _refused_at_the_door(intake, door), *await _judged(intake, door)]
     replies += await _our_fault(intake, door, monkeypatch)
     replies += await _late_or_too_fast(intake, door, monkeypatch)
-    assert {hold(document, "POST", door.path, reply) for reply in replies} == {door.path}
+    assert {assert_described(document, "POST", door.path, reply) for reply in replies} == {door.path}
     described = document["paths"][door.path]["post"]["responses"]
     assert {str(reply.status) for reply in replies} == described.keys()
 
@@ -250,7 +252,9 @@ async def test_each_described_status_of_a_read_occurs_and_no_other(
         with monkeypatch.context() as patched:
             patched.setattr(*patch)
             replies.append(await intake.get(f"/attachments/{reference}", "hub-blaby"))
-    assert {hold(document, "GET", "/attachments/x", reply) for reply in replies} == {"/attachments/{reference}"}
+    assert {assert_described(document, "GET", "/attachments/x", reply) for reply in replies} == {
+        "/attachments/{reference}"
+    }
     described = document["paths"]["/attachments/{reference}"]["get"]["responses"]
     assert {str(reply.status) for reply in replies} == described.keys()
 
@@ -260,13 +264,13 @@ async def test_each_described_status_of_a_read_occurs_and_no_other(
 )
 async def test_public_resources_are_as_described(intake: InProcess, document: Any, path: str) -> None:
     reply = await intake.get(path)
-    assert (reply.status, hold(document, "GET", path, reply)) == (200, path)
+    assert (reply.status, assert_described(document, "GET", path, reply)) == (200, path)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
 async def test_no_other_fhir_interaction_is_accepted(intake: InProcess, document: Any, method: str) -> None:
     reply = await intake.call(method, "/fhir/Task", b"", "gp-alder-lane", {})
-    assert (reply.status, hold(document, method, "/fhir/Task", reply)) == (404, "/fhir/{interaction}")
+    assert (reply.status, assert_described(document, method, "/fhir/Task", reply)) == (404, "/fhir/{interaction}")
 
 
 async def test_not_ready_is_as_described(installation: Installation, document: Any) -> None:
@@ -275,8 +279,11 @@ async def test_not_ready_is_as_described(installation: Installation, document: A
         reply = await intake.get("/health/ready")
         attachment = await intake.get("/attachments/x", "hub-blaby")
     await away.dispose()
-    assert (reply.status, hold(document, "GET", "/health/ready", reply)) == (503, "/health/ready")
-    assert (attachment.status, hold(document, "GET", "/attachments/x", attachment)) == (503, "/attachments/{reference}")
+    assert (reply.status, assert_described(document, "GET", "/health/ready", reply)) == (503, "/health/ready")
+    assert (attachment.status, assert_described(document, "GET", "/attachments/x", attachment)) == (
+        503,
+        "/attachments/{reference}",
+    )
 
 
 @pytest.mark.parametrize(

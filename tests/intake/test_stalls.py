@@ -48,7 +48,7 @@ async def test_a_few_failures_long_ago_do_not_end_the_process(
     monkeypatch.setattr(store, "record", never)
     monkeypatch.setattr(group_commit, "RECENTLY", 0.0)
     for _ in range(group_commit.FAILING):
-        await intake.bars(a_bars_message())
+        assert (await intake.bars(a_bars_message())).status == 503
     dog = watching(intake)
     dog.check(WELL, 600)
 

@@ -32,7 +32,9 @@ def test_every_topic_is_declared_once_and_every_hub_has_two(hubs: list[str]) -> 
 
 @given(hubs)
 def test_every_topic_has_thirty_days_of_retention_and_a_valid_kafka_name(hubs: list[str]) -> None:
-    for topic in declared(hubs):
+    topics = declared(hubs)
+    assert topics
+    for topic in topics:
         assert topic.retention_ms >= 30 * DAY_MS
         assert topic.partitions >= 1
         assert re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic.name)

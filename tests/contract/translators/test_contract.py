@@ -12,7 +12,7 @@ each = pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def refusal(adapter: Adapter, body: bytes) -> Rejection:
+def assert_rejected(adapter: Adapter, body: bytes) -> Rejection:
     outcome = adapter.translate(adapter.delivery(body))
     assert isinstance(outcome, Rejection)
     assert outcome.issues
@@ -59,7 +59,7 @@ def test_the_same_bytes_always_give_the_same_result(adapter: Adapter) -> None:
     ids=lambda body: repr(body[:12]),
 )
 def test_an_empty_body_or_another_format_is_rejected(adapter: Adapter, body: bytes) -> None:
-    refusal(adapter, body)
+    assert_rejected(adapter, body)
 
 
 @each
@@ -109,7 +109,7 @@ def test_characters_that_text_must_not_hold_are_rejected_at_any_path(adapter: Ad
     bodies = list(adapter.mutations.unkept(adapter.good()))
     assert bodies
     for body in bodies:
-        refusal(adapter, body)
+        assert_rejected(adapter, body)
 
 
 @pytest.mark.parametrize("adapter", [one for one in ADAPTERS if one.mutations is JSON], ids=str)

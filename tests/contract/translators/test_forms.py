@@ -124,6 +124,7 @@ def test_each_hospital_site_that_the_form_offers_belongs_to_one_team() -> None:
 
 
 def test_only_hospital_teams_may_send_a_stay() -> None:
+    assert FORMS
     for name, asked in FORMS.items():
         senders = {partner.kind for partner in PARTNERS if partner.may_send(f"form:{name}")}
         assert (senders == {"hospital-team"}) is asked.covers_hospital_stay, name

@@ -113,8 +113,11 @@ def test_every_error_of_every_file_is_reported_in_one_run(tmp_path: Path) -> Non
 
 def test_the_sites_are_those_of_the_hubs() -> None:
     hubs = directory.load(DIRECTORY)
-    for mapping in hl7v2.load(DIRECTORY / "hl7v2", SERVICES).values():
+    mappings = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)
+    assert mappings
+    for mapping in mappings.values():
         assert mapping.site is not None
+        assert mapping.site.codes
         for site in mapping.site.codes.values():
             hub, worklist = hubs.hospital(site, None, [])
             assert (hub.restricted, worklist) == (mapping.partner == "lpt", site)
