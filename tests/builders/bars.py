@@ -9,20 +9,6 @@ OURS = "https://lightbulb.example.org/"
 SPACE = UUID("3b5f6d0c-0d8c-5f0e-8f36-1d2c9f0a4b11")
 
 
-def an_nhs_number() -> str:
-    """Any synthetic number: its first three digits are 999, which belong to nobody."""
-    return _synthetic(uuid4().int)
-
-
-def _synthetic(seed: int) -> str:
-    while True:
-        digits = f"999{seed % 1_000_000:06d}"
-        check = 11 - sum(int(d) * w for d, w in zip(digits, range(10, 1, -1), strict=True)) % 11
-        if check != 10:
-            return digits + str(0 if check == 11 else check)
-        seed += 1
-
-
 def a_bars_message(**changes: Any) -> dict[str, Any]:
     """A whole referral of a practice for somebody with a need or two. `changes`: see the keywords used below."""
     ids = {name: str(uuid5(SPACE, f"{changes.get('seed', uuid4())} {name}")) for name in _PARTS}

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
-from tests.builders.bars import an_nhs_number
+from tests.builders.referrals import an_nhs_number
 
 
 def segment(name: str, fields: dict[int, str]) -> str:

@@ -14,7 +14,8 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
-from tests.builders.bars import a_bars_message, an_nhs_number
+from tests.builders.bars import a_bars_message
+from tests.builders.referrals import an_nhs_number
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

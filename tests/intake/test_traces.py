@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake.group_commit import GroupCommit
 from tests import traced
-from tests.builders.bars import a_bars_message, an_nhs_number
+from tests.builders.bars import a_bars_message
 from tests.builders.csv import a_file, a_row
 from tests.builders.hl7v2 import a_ref_i12
+from tests.builders.referrals import an_nhs_number
 from tests.intake.council_client import upload
 from tests.intake.fake_hl7_engine import Wards
 from tests.intake.running import InProcess, Installation, rows
