@@ -5,12 +5,15 @@ import json
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from schemas.referral import Referral
+
 OURS = "https://lightbulb.example.org/"
 SPACE = UUID("3b5f6d0c-0d8c-5f0e-8f36-1d2c9f0a4b11")
 
 
-def a_bars_message(**changes: Any) -> dict[str, Any]:
-    """A whole referral of a practice for somebody with a need or two. `changes`: see the keywords used below."""
+def a_bars_message(referral: Referral | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a practice's message for one person, that of `referral` if given. `changes`: see the keywords used below."""
+    changes = (_of(referral) if referral else {}) | changes
     ids = {name: str(uuid5(SPACE, f"{changes.get('seed', uuid4())} {name}")) for name in _PARTS}
     if "referral_id" in changes:
         ids["request"] = str(uuid5(SPACE, changes["referral_id"]))
@@ -38,6 +41,21 @@ def a_bars_message(**changes: Any) -> dict[str, Any]:
         "entry": [
             {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in copy.deepcopy(resources)
         ],
+    }
+
+
+def _of(referral: Referral) -> dict[str, Any]:
+    person = referral.person
+    address = {"use": "home", "line": list(person.address.lines), "postalCode": person.address.postcode}
+    return {
+        "referral_id": referral.message.referral_id,
+        "nhs_number": person.nhs_number,
+        "needs": {need.service: need.text for need in referral.needs},
+        "patient": {
+            "name": [{"use": "official", "family": person.family_name, "given": list(person.given_names)}],
+            "birthDate": str(person.birth_date),
+            "address": [address],
+        },
     }
 
 

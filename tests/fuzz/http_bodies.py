@@ -224,7 +224,7 @@ def _council(name: str, examples: list[bytes]) -> Way:
 
 
 def _ward() -> bytes:
-    return a_ref_i12(id="1", referral="1", family="CANARYWARD")
+    return a_ref_i12(id="1", referral_id="1", name="CANARYWARD^ADA^^^MRS")
 
 
 def _json(samples: list[bytes]) -> st.SearchStrategy[bytes]:

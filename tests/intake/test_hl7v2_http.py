@@ -58,15 +58,15 @@ async def test_several_messages_in_one_body_are_rejected_together(intake: InProc
 
 
 async def test_the_status_follows_the_verdict(intake: InProcess) -> None:
-    first = a_ref_i12(referral="r-1")
+    first = a_ref_i12(referral_id="r-1")
     cancel = {"trigger": "I14", "status": "R"}
     expected = [
         (first, 200, "AA"),
         (first, 200, "AA"),
-        (a_ref_i12(referral="r-1", note="another story"), 409, "AE"),
-        (a_ref_i12(referral="r-1", trigger="I13", made_at="20261105110000", note="more"), 200, "AA"),
-        (a_ref_i12(referral="r-1", made_at="20261105120000", **cancel), 200, "AA"),
-        (a_ref_i12(referral="nobody's", **cancel), 404, "AE"),
+        (a_ref_i12(referral_id="r-1", note="another story"), 409, "AE"),
+        (a_ref_i12(referral_id="r-1", trigger="I13", made_at="20261105110000", note="more"), 200, "AA"),
+        (a_ref_i12(referral_id="r-1", made_at="20261105120000", **cancel), 200, "AA"),
+        (a_ref_i12(referral_id="nobody's", **cancel), 404, "AE"),
         (a_ref_i12(without="PID"), 400, "AE"),
         (a_ref_i12(accept="NE", application="NE", without="PID"), 400, "CE"),
         (a_ref_i12(trigger="A01"), 400, "AR"),

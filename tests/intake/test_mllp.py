@@ -293,7 +293,7 @@ async def test_the_requested_acknowledgements_come_back(wards: Wards, engine: As
 
 async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
     connection = await wards.connect("lpt")
-    answer = await connection.send(a_ref_i12(referral="REF001"))
+    answer = await connection.send(a_ref_i12(referral_id="REF001"))
     assert "|RRI^I12|" in answer
     assert f"RF1|P|||||REF001|||||{acknowledged(answer)[1]}^LIGHTBULB\r" in answer
 
@@ -331,14 +331,14 @@ async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_n
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
-    who = {"referral": "r-1", "number": "9990000018"}
+    who = {"referral_id": "r-1", "number": "9990000018"}
     sent = [
         a_ref_i12(**who),
         a_ref_i12(**who, note="another story"),
         a_ref_i12(**who, trigger="I13", note="another story", made_at="20261105110000"),
         a_ref_i12(**who, trigger="I13", note="an older story", made_at="20261105100000"),
-        a_ref_i12(referral="r-1", trigger="I14", status="R", made_at="20261105120000"),
-        a_ref_i12(referral="r-2", trigger="I14", status="R"),
+        a_ref_i12(referral_id="r-1", trigger="I14", status="R", made_at="20261105120000"),
+        a_ref_i12(referral_id="r-2", trigger="I14", status="R"),
     ]
     answers = [await connection.send(message) for message in sent]
     reference = acknowledged(answers[0])[1]
@@ -351,7 +351,7 @@ async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_n
 
 
 async def test_partners_do_not_share_referrals(wards: Wards) -> None:
-    message = a_ref_i12(referral="r-1")
+    message = a_ref_i12(referral_id="r-1")
     one = await (await wards.connect("uhl")).send(message)
     other = await (await wards.connect("lpt")).send(message)
     assert acknowledged(one)[1] != acknowledged(other)[1]

@@ -136,7 +136,7 @@ def _doors() -> list[Door]:
     bars, told = _bars(), a_form()
     cancel = a_bars_message(status="revoked", reason="update")
     withdrawn = {"referral": "no", "feedback": "no", "on": "2026-11-04", "by": "somebody"}
-    conflict = (a_ref_i12(referral="1", number=""), a_ref_i12(referral="1", number="", note="other words"))
+    conflict = (a_ref_i12(referral_id="1", number=""), a_ref_i12(referral_id="1", number="", note="other words"))
     return [
         Door(
             "/fhir/$process-message",
