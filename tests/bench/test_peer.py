@@ -54,6 +54,6 @@ def test_the_modules_of_the_services_exist_and_each_can_have_several_processes()
     assert all(find_spec(module) for module in run.MODULES.values())
 
 
-def test_the_folder_starts_without_other_folders_and_its_template_is_a_message() -> None:
+def test_the_start_script_is_executable_and_the_template_is_a_message() -> None:
     assert os.access(FOLDER / "start", os.X_OK)
     assert json.loads((FOLDER / "referral.json").read_text())["resourceType"] == "Bundle"

@@ -76,7 +76,7 @@ os.kill(os.getpid(), signal.SIGABRT)
 
 
 @pytest.mark.parametrize("confined", [True, False])
-def test_a_process_that_crashes_leaves_a_core_file_only_if_this_is_not_disabled(tmp_path: Path, confined: bool) -> None:
+def test_a_process_that_crashes_leaves_a_core_file_unless_this_is_disabled(tmp_path: Path, confined: bool) -> None:
     if not confined and resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 and os.geteuid() != 0:
         pytest.skip("this machine keeps no core files at all")
     largest = (resource.RLIM_INFINITY,) * 2 if os.geteuid() == 0 else (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2

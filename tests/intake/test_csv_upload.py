@@ -332,7 +332,7 @@ async def test_more_bytes_or_rows_than_the_limit_are_rejected(
 # ---- a client's manners ---------------------------------------------------------------------------------------------
 
 
-async def test_an_incomplete_file_is_not_attributed_to_a_council(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_an_incomplete_file_is_rejected_and_not_stored(intake: InProcess, engine: AsyncEngine) -> None:
     reply = await in_pieces(intake, "blaby", [a_file("blaby")[:400]], breaks_off=True)
     assert reply is not None
     assert reply.status == 400
