@@ -110,7 +110,7 @@ def test_any_text_can_be_escaped(said: list[tuple[str, bool]]) -> None:
         ("B&Q and a^b", "B&Q and a^b"),
     ],
 )
-def test_escapes_mean_what_the_standard_says(written: str, read: str) -> None:
+def test_escapes_are_decoded_as_the_standard_defines(written: str, read: str) -> None:
     assert text_of(UHL, a_uhl_message(more=[f"NTE|1||{written}"])).endswith(read)
 
 
