@@ -6,7 +6,7 @@ import sys
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients meet the faults too
 
 try:
-    from tests.chaos.run import main
+    from tests.chaos.harness.command import main
 
     sys.exit(main())
 except KeyboardInterrupt:  # while everything was still being imported

@@ -1,0 +1,329 @@
+"""Mutants: each takes one guard away, in a service's own process only. The checker must catch every one of them.
+
+Nothing of this is in the services: child/sitecustomize.py calls `apply` if a run was started with a mutant's name. What a mutant
+replaces is a public name of the services, so that the type checker sees a rename that misses it.
+"""
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # a service imports only what its mutant replaces
+    from faststream.kafka import KafkaBroker
+    from mesh_client import MeshClient
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from schemas.events import Event, ReferralContext
+    from services.intake.batch import Batch, PendingMessage, ProtocolResponse
+    from services.intake.deduplication import AcceptedContent, MessageFingerprint, ReferralVersion
+    from services.messaging.broker import Subscription
+    from services.messaging.cloudevents import KafkaRecord
+    from services.messaging.outbox import OutboxRow
+    from services.notifier.channels import DeliveryRequest, Outcome
+    from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+    from services.router.store import Input
+    from services.runtime.database import Transaction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is taken away, in which service, and the seeds and faults that must show it."""
+
+    service: str
+    guard: str
+    apply: Callable[[], None]
+    seeds: tuple[int, ...] = (2, 3, 5)
+    faults: tuple[str, ...] | None = None
+    seconds: float = 5.0
+    """How long each of the faults lasts."""
+    concurrent_updates: bool = False
+    """Each update comes at once with a command, on another topic."""
+
+
+def apply(name: str, service: str) -> None:
+    """Take this mutant's guard away if it is this service's. End the process if that fails: Python itself would start it unchanged."""
+    try:
+        mutant = MUTANTS[name]
+        if mutant.service not in (service, "every"):
+            return
+        mutant.apply()
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write(f"MUTANT NOT APPLIED: {name}\n")
+        sys.stderr.flush()
+        os._exit(70)
+    sys.stderr.write(f"MUTANT APPLIED: {name}\n")
+
+
+def changed(before: T, after: T) -> T:
+    """Return `after`; raise ValueError if nothing would change."""
+    if before == after:
+        raise ValueError(f"a mutant changes nothing: it is {after!r} already")
+    return after
+
+
+# ---- router -----------------------------------------------------------------------------------------------------------
+
+
+def no_duplicate_guard() -> None:
+    """Take every input for new, also what was applied before."""
+    from services.router import store
+
+    async def mark(
+        tx: "Transaction", inputs: "Sequence[Input]", now: datetime, directory: str
+    ) -> set[tuple[str, str, str]]:
+        await before(tx, inputs, now, directory)
+        return {one.identity for one in inputs}
+
+    before = store.record_inputs
+    store.record_inputs = mark
+
+
+def unlocked_person() -> None:
+    """Read the row of a person key without a lock."""
+    from sqlalchemy import text
+
+    from services.router import store
+
+    statement = store.LOCK_KEYS.text
+    store.LOCK_KEYS = text(changed(statement, statement.replace("for update", "")))
+
+
+def offset_before_transaction() -> None:
+    """Return from the handler at once, so that the offset is committed; run the transaction later."""
+    from services.messaging import broker as kafka
+
+    def subscribe(
+        broker: "KafkaBroker",
+        topics: Sequence[str],
+        *,
+        group: str,
+        receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+    ) -> "Subscription":
+        tasks: set[asyncio.Task[None]] = set()
+        turn = asyncio.Lock()
+
+        async def later(records: "Sequence[KafkaRecord]") -> None:
+            async with turn:
+                while True:
+                    try:
+                        return await receive(records)
+                    except Exception:
+                        await asyncio.sleep(0.2)
+
+        async def at_once(records: "Sequence[KafkaRecord]") -> None:
+            task = asyncio.create_task(later(records))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        return before(broker, topics, group=group, receive=at_once)
+
+    before = kafka.subscribe
+    kafka.subscribe = subscribe
+
+
+def default_ack_policy() -> None:
+    """Use FastStream's default: acknowledge before the work, and drop a batch that fails."""
+    from faststream import AckPolicy
+
+    from services.messaging import broker
+
+    broker.BATCH_RETRY_SECONDS = changed(broker.BATCH_RETRY_SECONDS, 0.0)
+    broker.ACK_POLICY = changed(broker.ACK_POLICY, AckPolicy.ACK_FIRST)
+
+
+# ---- the relay --------------------------------------------------------------------------------------------------------
+
+
+def skip_locked_without_order() -> None:
+    """Let relays share the rows between them by SKIP LOCKED, in no order."""
+    from services.messaging import outbox
+
+    async def lock_shards(tx: "Transaction", schema: str) -> list[int]:
+        return list(range(outbox.SHARDS))
+
+    outbox.lock_shards = changed(outbox.lock_shards, lock_shards)
+    outbox.OLDEST_FIRST = changed(outbox.OLDEST_FIRST, "order by random() limit 2 for update skip locked")
+
+
+def moving_cursor() -> None:
+    """Remember the last id that the relay read, and read only what comes after it."""
+    from services.messaging import outbox
+
+    async def unpublished(
+        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
+    ) -> "list[OutboxRow]":
+        rows = [row for row in await before(tx, schema, shards, paused) if row.id > last.get(schema, 0)]
+        if rows:
+            last[schema] = max(row.id for row in rows)
+        return rows
+
+    last: dict[str, int] = {}
+    before = outbox.unpublished
+    outbox.unpublished = unpublished
+
+
+# ---- intake -----------------------------------------------------------------------------------------------------------
+
+
+def answer_before_commit() -> None:
+    """Answer the sender with what will be committed, a moment before it is."""
+    from services.intake import store
+
+    async def record(
+        engine: "AsyncEngine", secret: bytes, messages: "Sequence[PendingMessage]"
+    ) -> "list[ProtocolResponse]":
+        async def commit() -> "list[ProtocolResponse]":
+            async with engine.begin() as tx:
+                book, answers = await store.prepare(tx, secret, messages)
+                ready.set_result(answers)
+                await asyncio.sleep(0.3)
+                await store.write(tx, book, answers)
+            return answers
+
+        ready: asyncio.Future[list[ProtocolResponse]] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(commit())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        return ready.result() if ready.done() else await task
+
+    tasks: set[asyncio.Task[list[ProtocolResponse]]] = set()
+    store.record = changed(store.record, record)
+
+
+def no_repeat_guard() -> None:
+    """Take every message for one that was never seen."""
+    from services.intake import deduplication, store
+
+    def classify(
+        message: "MessageFingerprint", current: "ReferralVersion", accepted: "Mapping[str, AcceptedContent]"
+    ) -> deduplication.Verdict:
+        if current.version == 0 or message.intent == "cancel":
+            return before(message, current, {})
+        return deduplication.Verdict.UPDATED
+
+    async def keep_claims(tx: "Transaction", book: "Batch") -> None:
+        """Write nothing: the unique key of the message ids would refuse it."""
+
+    before = deduplication.classify
+    deduplication.classify = classify
+    store.keep_claims = changed(store.keep_claims, keep_claims)
+
+
+# ---- notifier ---------------------------------------------------------------------------------------------------------
+
+
+def resend_with_another_id() -> None:
+    """Give every attempt an id of its own."""
+    from uuid import uuid4
+
+    from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
+
+    def headers_for(self: FhirEndpoint, parcel: "DeliveryRequest", address: EndpointAddress) -> dict[str, str]:
+        headers = before(self, parcel, address)
+        return headers | ({"X-Request-ID": str(uuid4())} if parcel.attempt > 1 else {})
+
+    before = FhirEndpoint.headers_for
+    FhirEndpoint.headers_for = headers_for  # type: ignore[method-assign]
+
+
+def resend_letter_without_tracking() -> None:
+    """Send a letter again without asking MESH what became of the first."""
+    from services.notifier.channels import mesh
+
+    def track(client: "MeshClient", parcel: "DeliveryRequest") -> "Outcome | None":
+        return None
+
+    mesh.track = changed(mesh.track, track)
+
+
+def address_from_the_message() -> None:
+    """Send feedback to the address that the message gives for its sender."""
+    from services.notifier import compose as composition
+    from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
+
+    def compose_for(
+        event: "Event", context: "ReferralContext", recipients: "Recipients", texts: "FeedbackTexts"
+    ) -> "list[Feedback]":
+        composed = compose(event, context, recipients, texts)
+        phone = context.referred_by.phone
+        if phone and phone.startswith("http"):
+            urls.update({one.id: phone for one in composed})
+        return composed
+
+    def address_of(self: FhirEndpoint, parcel: "DeliveryRequest") -> EndpointAddress | None:
+        url = urls.get(parcel.feedback_id)
+        return EndpointAddress(url, None) if url else look_up(self, parcel)
+
+    urls: dict[str, str] = {}
+    compose, look_up = composition.compose_for, FhirEndpoint.address_of
+    composition.compose_for = compose_for
+    FhirEndpoint.address_of = address_of  # type: ignore[method-assign]
+
+
+MUTANTS = {
+    "no-duplicate-guard": Mutant(
+        "router",
+        "the router drops duplicate inputs",
+        no_duplicate_guard,
+        faults=("answer-lost-commit", "kill-both"),
+    ),
+    "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
+    "offset-before-transaction": Mutant(
+        "router",
+        "the offset is committed after the transaction",
+        offset_before_transaction,
+        faults=("hang-postgres", "kill-both"),
+    ),
+    "default-ack-policy": Mutant(
+        "router",
+        "a batch is acknowledged only when it is done, and retried until then",
+        default_ack_policy,
+        faults=("serialization", "sessions-ended"),
+    ),
+    "skip-locked": Mutant(
+        "every", "one relay at a time works on a shard, in order", skip_locked_without_order, (4, 8, 12)
+    ),
+    "moving-cursor": Mutant(
+        "intake",
+        "the relay marks published rows, and reads all unmarked rows",
+        moving_cursor,
+        faults=("cut-kafka",),
+        seconds=11.0,
+    ),
+    "unlocked-person": Mutant(
+        "router",
+        "a person key is locked before its data are read",
+        unlocked_person,
+        (4, 8, 12, 16, 20),
+        ("slow-postgres",),
+        seconds=20.0,
+        concurrent_updates=True,
+    ),
+    "answer-before-commit": Mutant(
+        "intake", "a sender is answered after the commit", answer_before_commit, faults=("kill-both", "cut-postgres")
+    ),
+    "resend-with-another-id": Mutant(
+        "notifier",
+        "every retry has the ids of the first attempt",
+        resend_with_another_id,
+        faults=("answer-lost-fhir",),
+    ),
+    "letter-without-asking": Mutant(
+        "notifier",
+        "before a letter is sent again, MESH is checked for it",
+        resend_letter_without_tracking,
+        faults=("answer-lost-mesh",),
+    ),
+    "address-from-the-message": Mutant(
+        "notifier", "feedback goes to the directory's address only", address_from_the_message
+    ),
+}
