@@ -1,6 +1,6 @@
-"""Judges what a run left behind: I1 to I8. Shares no code with the services, and knows of them only what docs/architecture.md says.
+"""Check the evidence of a run against I1 to I8, without I/O. Shares no code with the services; the rules are those of docs/architecture.md.
 
-Pure: evidence in, violations out. What must have been told to whom is in told.py.
+The invariants of feedback (I5) are in feedback_invariants.py.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ APPLIED = ("received", "updated", "cancelled")
 
 @dataclass(frozen=True)
 class Violation:
-    """What does not hold, and where."""
+    """One violation of an invariant."""
 
     invariant: str
     what: str
@@ -28,7 +28,7 @@ class Violation:
 
 
 def check(evidence: Evidence) -> list[Violation]:
-    """I1 to I7."""
+    """Check I1 to I7."""
     return [
         Violation(name, what)
         for name, invariant in (
@@ -48,7 +48,7 @@ def check(evidence: Evidence) -> list[Violation]:
 
 
 def no_referral_is_lost(e: Evidence) -> Iterator[str]:
-    """Every acknowledged referral is one referral of one case, or one quarantine row that the seed poisoned."""
+    """Check that every acknowledged referral is one referral of one case, or one dead letter of a record that the plan poisoned."""
     yield from _answers_as_planned(e)
     at_intake = Counter(row["reference"] for row in e.intake)
     routed = Counter(row["reference"] for row in e.referrals)
@@ -67,7 +67,7 @@ def no_referral_is_lost(e: Evidence) -> Iterator[str]:
 
 
 def _answers_as_planned(e: Evidence) -> Iterator[str]:
-    """Where order is certain, what must be accepted was, and what must be refused was. Nobody may be left without an answer."""
+    """Check that every message has an answer, and, if its order is certain, that it is the expected one."""
     sent = {(answer.message.person, answer.message.place) for answer in e.history.answers}
     for person in e.plan.persons:
         for place, given in enumerate(person.inputs):
@@ -86,9 +86,9 @@ def _answers_as_planned(e: Evidence) -> Iterator[str]:
 
 
 def _refused_messages_have_no_effect(e: Evidence) -> Iterator[str]:
-    """What is refused is evidence, not work: the message is kept, and nothing became of it.
+    """Check that a refused message is stored and has no effect.
 
-    Where inputs race, a message that was refused may be taken when it is sent again: only what its format refuses never is.
+    In a race a refused message may be accepted when it is sent again, unless its format refuses it.
     """
     kept: dict[str, set[str]] = defaultdict(set)
     for row in e.messages:
@@ -103,7 +103,7 @@ def _refused_messages_have_no_effect(e: Evidence) -> Iterator[str]:
 
 
 def _router_has_the_newest_version(e: Evidence) -> Iterator[str]:
-    """The newest version that intake holds is the one that the router knows."""
+    """Check that the router has the newest version that intake has stored."""
     known = {row["reference"]: row["version"] for row in e.referrals}
     for row in e.intake:
         if row["reference"] in known and known[row["reference"]] != row["version"]:
@@ -112,13 +112,14 @@ def _router_has_the_newest_version(e: Evidence) -> Iterator[str]:
 
 def _only_poison_is_dead_lettered(e: Evidence) -> Iterator[str]:
     places = {(entry.topic, entry.partition, entry.offset) for entry in e.poisoned}
-    parked = Counter((row["topic"], row["partition"], row["offset"]) for row in e.quarantine)
-    for row in e.quarantine:
+    dead_letters = Counter((row["topic"], row["partition"], row["offset"]) for row in e.dead_letters)
+    for row in e.dead_letters:
         if (row["topic"], row["partition"], row["offset"]) not in places:
-            yield f"{row['schema']} parked {row['topic']}/{row['partition']}/{row['offset']} ({row['reason']}), which nobody poisoned"
-    for place in sorted(places):
-        if parked[place] != 1:
-            yield f"the poisoned record {place} is parked {parked[place]} times"
+            place = f"{row['topic']}/{row['partition']}/{row['offset']}"
+            yield f"{place} is a dead letter of {row['schema']} ({row['reason']}), but was not poisoned"
+    for poisoned in sorted(places):
+        if dead_letters[poisoned] != 1:
+            yield f"the poisoned record {poisoned} is a dead letter {dead_letters[poisoned]} times"
 
 
 # ---- I2 ---------------------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def no_input_is_applied_twice(e: Evidence) -> Iterator[str]:
 
 
 def _one_version_for_each_message(e: Evidence) -> Iterator[str]:
-    """Each message, however often it was sent, made at most one version; versions count the messages that made one."""
+    """Check that each message made at most one version, however often it was sent, and that versions count these messages."""
     versions_made = Counter((row["name"], row["reference"]) for row in e.messages if row["verdict"] in APPLIED)
     for (name, reference), times in sorted(versions_made.items()):
         if times > 1:
@@ -154,7 +155,7 @@ def _one_version_for_each_message(e: Evidence) -> Iterator[str]:
 
 
 def _referrals_added_by(entry: Entry) -> list[str]:
-    """The referral that this event brought to a case."""
+    """Return the referral that this event added to a case."""
     match type_of(entry):
         case "opened":
             return [concern["reference"] for concern in entry.data["referral_contexts"]]
@@ -165,7 +166,7 @@ def _referrals_added_by(entry: Entry) -> list[str]:
 
 
 def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
-    """A command is an event or a refusal, once."""
+    """Check that each command led to one event or one refusal."""
     effects: dict[str, set[str]] = defaultdict(set)
     for entry in of(e, CASE_EVENT):
         if command := entry.data.get("command_id"):
@@ -185,7 +186,7 @@ def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
 
 
 def events_are_in_order(e: Evidence) -> Iterator[str]:
-    """First occurrences are numbered 1..n without gap or inversion: each key on case.event, each (hub, case) on its hub's topic."""
+    """Check that first occurrences are numbered 1..n in order: each key on case.event, each (hub, case) on its hub's topic."""
     sequences: dict[str, list[int]] = defaultdict(list)
     for entry in first_occurrences(e):
         sequences[entry.key].append(int(entry.headers["ce_sequence"]))
@@ -211,7 +212,7 @@ def events_are_in_order(e: Evidence) -> Iterator[str]:
 def outbox_is_published(e: Evidence) -> Iterator[str]:
     yield from (note.removeprefix("I4 ") for note in e.history.notes if note.startswith("I4 "))
     if e.unpublished:
-        yield f"{e.unpublished} rows of an outbox are unpublished after the drain"
+        yield f"{e.unpublished} rows of an outbox are unpublished after the run"
     published = {(entry.key, entry.headers.get("ce_id")) for entry in of(e, CASE_EVENT)}
     for row in e.case_events:
         if (row["person_key"], row["id"]) not in published:
@@ -229,7 +230,7 @@ def outbox_is_published(e: Evidence) -> Iterator[str]:
 
 
 def stored_data_are_consistent(e: Evidence) -> Iterator[str]:
-    """Nothing stands at the router that intake does not hold, and every version has the message that made it."""
+    """Check that the router holds only referrals of intake, and that each version has its message."""
     held = {row["reference"]: row for row in e.intake}
     for row in e.referrals:
         if row["reference"] not in held:
@@ -246,8 +247,8 @@ FILES_LIMIT, CONNECTIONS_LIMIT, MEGABYTES_LIMIT = 150, 90, 450
 
 
 def resources_are_released(e: Evidence) -> Iterator[str]:
-    if "not drained" in e.history.notes:
-        yield "the run did not come to rest"
+    if "not quiescent" in e.history.notes:
+        yield "the installation did not become quiescent"
     yield from (note for note in e.history.notes if note.startswith("no effect seen"))
     if e.lag:
         yield f"{e.lag} records are not committed"
@@ -268,16 +269,16 @@ State = dict[str, Any]
 
 
 def final_state(e: Evidence) -> State:
-    """What became of everybody, without ids, keys and times: the same plan must come to the same."""
+    """Return the final state of each referral without ids, keys and times. It depends on the plan only."""
     named = {
         a.reference: f"person {a.message.person} referral {a.message.referral}"
         for a in e.history.answers
         if a.reference
     }
     cases = {row["case_id"]: row for row in e.cases}
-    told: dict[str, list[str]] = defaultdict(list)
+    feedback: dict[str, list[str]] = defaultdict(list)
     for row in e.feedback:
-        told[row["reference"]].append(f"{row['recipient']}: {row['feedback_type']} {row['status']} {row['state']}")
+        feedback[row["reference"]].append(f"{row['recipient']}: {row['feedback_type']} {row['status']} {row['state']}")
     at_intake = {row["reference"]: row for row in e.intake}
     return {
         named[row["reference"]]: {
@@ -288,7 +289,7 @@ def final_state(e: Evidence) -> State:
             "case": {name: cases[row["case_id"]][name] for name in ("status", "business_status", "holder", "pathway")},
             "with": sorted(named[o["reference"]] for o in e.referrals if o["case_id"] == row["case_id"]),
             "events": e.keys[row["person_key"]],
-            "told": told[row["reference"]],
+            "feedback": feedback[row["reference"]],
         }
         for row in e.referrals
         if row["reference"] in named and row["reference"] in at_intake and row["case_id"] in cases
@@ -296,7 +297,7 @@ def final_state(e: Evidence) -> State:
 
 
 def differences(faulty: State, baseline: State) -> list[Violation]:
-    """I8: the final state does not depend on the faults."""
+    """Check I8: the final state is the same with faults as without."""
     return [
         Violation("I8", f"{name}: {faulty.get(name)} under faults, {baseline.get(name)} without")
         for name in sorted(faulty.keys() | baseline.keys())

@@ -1,4 +1,4 @@
-"""A wrong clock for one process: `datetime.now` of every module of the services, and `time.time`."""
+"""Change the clock of one process: `datetime.now` in each module of the services, and `time.time`."""
 
 import datetime as real
 import importlib.util
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def skew(seconds: float) -> None:
-    """From now on this process is so many seconds ahead (or behind)."""
+    """Set the clock of this process ahead by these seconds (or behind, if negative)."""
     true_time, by = time.time, real.timedelta(seconds=seconds)
     time.time = lambda: true_time() + seconds
 
@@ -28,7 +28,7 @@ def skew(seconds: float) -> None:
 
 
 class _After(MetaPathFinder):
-    """Gives each module of the services the wrong clock when it has been imported."""
+    """Replace `datetime` in each module of the services after its import."""
 
     def __init__(self, wrong: type) -> None:
         self._wrong = wrong

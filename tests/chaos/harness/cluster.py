@@ -1,4 +1,4 @@
-"""The installation under test: real parts, two processes of each service, a wire on every edge, and every end in our hands."""
+"""The installation under test: real servers, two processes of each service, a proxy on each connection, and simulated partners."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ TMPFS_MEGABYTES = {"postgres": 1_500, "kafka": 1_500}
 
 @dataclass
 class Cluster:
-    """Everything that a fault can touch and a checker can read."""
+    """All parts that a fault can affect or the checker can read."""
 
     running: Installation
     proxies: Mapping[str, Proxy]
@@ -56,7 +56,7 @@ class Cluster:
 
     @property
     def background_tasks(self) -> list[asyncio.Task[None]]:
-        """What must live for as long as the installation does: without it everybody waits in vain."""
+        """The tasks that receive hub events and topics. If one ends, the run cannot continue."""
         return [self.hubs.listening, self.log.reading]
 
     @property
@@ -78,15 +78,15 @@ class Cluster:
         return {partner: self.token(partner) for partner in self.addresses["partners"]}
 
     def processes(self) -> dict[str, Child]:
-        """The services' processes that run now, by name: intake-1, intake-2, ..."""
+        """Return the running processes of the services by name: intake-1, intake-2, ..."""
         return {name: child for name, child in self.running.supervisor.children.items() if name[:-2] in SERVICES}
 
     def proxies_to(self, what: str, service: str | None = None) -> list[Proxy]:
-        """The wires to `kafka`, `postgres` and so on, of one service or of all."""
+        """Return the proxies to `kafka`, `postgres` and so on, of one service or of all."""
         return [w for name, w in self.proxies.items() if what in name.split("-") and (service or "") in name]
 
     async def is_ready(self, name: str) -> bool:
-        """Whether a process says that it is ready, on its own port."""
+        """Return True if the process reports ready on its health port."""
         url = self.addresses["metrics"][name].replace("/metrics", "/health/ready")
         try:
             async with self.session.get(url) as answer:
@@ -100,7 +100,7 @@ class Cluster:
         self.endpoint.behaviour = "well"
 
     async def connection(self) -> asyncpg.Connection:
-        """Make a connection to PostgreSQL itself, past every wire."""
+        """Connect to PostgreSQL directly, not through a proxy."""
         url = self.addresses["postgres"].replace("+asyncpg", "")
         return await asyncpg.connect(url, timeout=3, command_timeout=20)
 
@@ -110,7 +110,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Ports:
-    """Of the wires, and of the brokers' listeners behind them: by (service, node)."""
+    """The ports of the proxies, and of the brokers' listeners behind them by (service, node)."""
 
     proxies: Mapping[str, int]
     listeners: Mapping[tuple[str, int], int]
@@ -126,8 +126,8 @@ def _ports(brokers: int) -> Ports:
 
 
 async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | None = None) -> Cluster:
-    """Start everything; `mutant` takes one guard away in the services' processes."""
-    supervisor.LONGEST_PAUSE = 1.0  # a process that is killed again and again comes back in time for its seed
+    """Start the installation; `mutant` removes one guard in the services' processes."""
+    supervisor.LONGEST_PAUSE = 1.0  # a process that is killed again and again restarts in time for its plan
     supervisor.STEADY_AFTER = 1.0
     data = folder or Path(tempfile.mkdtemp(prefix="lightbulb-chaos-"))
     on_tmpfs = _mount_small_disks(data)
@@ -138,7 +138,6 @@ async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | N
     proxies = {proxy.name: proxy for proxy in _proxies(data, ports)}
     for proxy in proxies.values():
         await proxy.restore()
-    process_events: list[ProcessEvent] = []
     plan = installation.Plan(
         data,
         each=2,
@@ -146,22 +145,27 @@ async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | N
         feedback_urls={PRACTICE: f"http://{ports_and_secrets.HOST}:{ports.proxies['fhir']}/feedback"},
         environment=_environment(data, ports, brokers, mutant),
     )
-    try:
-        running = await _start_completely(
-            asyncio.to_thread(installation.start, plan, lambda _: None, process_events.append)
-        )
-    except BaseException as error:
-        if isinstance(error, Exception):
-            sys.stderr.write("".join(log.read_text(errors="replace")[-1500:] for log in (data / "logs").glob("*.log")))
-        _remove(data)
-        raise
-    cluster = await _connect(running, proxies, ports, on_tmpfs)
+    process_events: list[ProcessEvent] = []
+    cluster = await _connect(await _start_installation(plan, process_events), proxies, ports, on_tmpfs)
     cluster.process_events = process_events
     return cluster
 
 
+async def _start_installation(plan: installation.Plan, process_events: list[ProcessEvent]) -> Installation:
+    """Start it; print the ends of its logs and delete its files if that fails."""
+    try:
+        starting = asyncio.to_thread(installation.start, plan, lambda _: None, process_events.append)
+        return await _start_completely(starting)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            for log in (plan.data / "logs").glob("*.log"):
+                sys.stderr.write(log.read_text(errors="replace")[-1500:])
+        _remove(plan.data)
+        raise
+
+
 async def _start_completely(starting: Awaitable[Installation]) -> Installation:
-    """A start that is cancelled is waited for, since its thread goes on; what it has started is stopped again."""
+    """Wait for the start even if it is cancelled, since its thread continues; then stop what it has started."""
     task = asyncio.ensure_future(starting)
     try:
         return await asyncio.shield(task)
@@ -202,19 +206,22 @@ async def stop(cluster: Cluster) -> None:
 
 
 def _environment(data: Path, ports: Ports, brokers: int, mutant: str | None) -> dict[str, str]:
-    """Each service is told of its own wires (child/sitecustomize.py)."""
+    """Return the environment with each service's proxies (child/sitecustomize.py)."""
     (data / "postgres").mkdir(parents=True, exist_ok=True)
     password = ports_and_secrets.secret(data / "postgres" / "password")
-    told = {"PYTHONPATH": os.pathsep.join([str(HERE / "child"), str(HERE.parents[2])]), "CHAOS_FOLDER": str(data)}
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(HERE / "child"), str(HERE.parents[2])]),
+        "CHAOS_FOLDER": str(data),
+    }
     for service in SERVICES:
         database = f"lightbulb:{password}@{ports_and_secrets.HOST}:{ports.proxies[f'{service}-postgres']}/lightbulb"
-        told[f"CHAOS_{service.upper()}_DATABASE"] = f"postgresql+asyncpg://{database}"
+        environment[f"CHAOS_{service.upper()}_DATABASE"] = f"postgresql+asyncpg://{database}"
         kafka = [
             f"{ports_and_secrets.HOST}:{ports.proxies[f'{service}-kafka-{node}']}" for node in range(1, brokers + 1)
         ]
-        told[f"CHAOS_{service.upper()}_KAFKA"] = ",".join(kafka)
-    told["LIGHTBULB_MESH_URL"] = f"http://{ports_and_secrets.HOST}:{ports.proxies['mesh']}"
-    return told | ({"CHAOS_MUTANT": mutant} if mutant else {})
+        environment[f"CHAOS_{service.upper()}_KAFKA"] = ",".join(kafka)
+    environment["LIGHTBULB_MESH_URL"] = f"http://{ports_and_secrets.HOST}:{ports.proxies['mesh']}"
+    return environment | ({"CHAOS_MUTANT": mutant} if mutant else {})
 
 
 def _proxies(data: Path, ports: Ports) -> Iterator[Proxy]:
@@ -231,7 +238,7 @@ def _proxies(data: Path, ports: Ports) -> Iterator[Proxy]:
 
 
 def _port_of(data: Path, *names: str) -> int:
-    """The port of an address in addresses.json, once the services are there."""
+    """Return the port of an address in addresses.json, which exists when the services have started."""
     found = json.loads((data / "addresses.json").read_text())
     for name in names:
         found = found[name]
@@ -243,20 +250,20 @@ def _port_in(file: Path) -> Callable[[], int]:
 
 
 def _add_kafka_listeners(ports: Ports) -> None:
-    """Each broker gets a listener for each service, and tells that service the wire's address: a client follows what it is told."""
+    """Add a listener for each service to each broker, advertised with the proxy's address: a client connects to what is advertised."""
     plain = Layout.__dict__.get("_plain_settings") or Layout._settings
 
     def settings(layout: Layout, node: int) -> dict[str, str]:
-        said: dict[str, str] = plain(layout, node)
+        changed: dict[str, str] = plain(layout, node)
         for service in SERVICES:
             if (service, node) in ports.listeners:
                 name = service.upper()
-                said["listeners"] += f",{name}://{ports_and_secrets.HOST}:{ports.listeners[service, node]}"
-                said["advertised.listeners"] += (
+                changed["listeners"] += f",{name}://{ports_and_secrets.HOST}:{ports.listeners[service, node]}"
+                changed["advertised.listeners"] += (
                     f",{name}://{ports_and_secrets.HOST}:{ports.proxies[f'{service}-kafka-{node}']}"
                 )
-                said["listener.security.protocol.map"] += f",{name}:PLAINTEXT"
-        return said
+                changed["listener.security.protocol.map"] += f",{name}:PLAINTEXT"
+        return changed
 
     Layout._plain_settings = plain  # type: ignore[attr-defined]  # kept for the next installation
     Layout._settings = settings  # type: ignore[method-assign]  # on purpose
@@ -267,7 +274,7 @@ def _add_kafka_listeners(ports: Ports) -> None:
 
 
 def _mount_small_disks(data: Path) -> bool:
-    """Small disks of their own for PostgreSQL and Kafka, where we may mount them: they can be filled."""
+    """Mount small disks for PostgreSQL and Kafka, which a fault can fill; return False if mounting is not permitted."""
     for name, megabytes in TMPFS_MEGABYTES.items():
         (data / name).mkdir(parents=True, exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(data / name)]

@@ -1,4 +1,4 @@
-"""Councils' files: each council's columns by hand, from docs/partners. A file may hold rows of other people too."""
+"""Councils' files: each council's columns as in docs/partners. A file may also hold rows of other persons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from tests.intake.council_files import a_file, a_row
 
 @dataclass(frozen=True)
 class CouncilColumns:
-    """Where a council writes what we vary. A place that it does not have is empty."""
+    """The columns of a council for the fields that plans vary; empty if the council does not have the field."""
 
     reference: str
     person: Mapping[str, str]
-    """Whose row it is: everybody is called Vance, and was born on 29 February 1944."""
+    """The columns of the person. Each person has the same name and birth date."""
     birth: str
     postcode: str
     written: str
-    """How the cell with the postcode is written."""
+    """The format of the cell with the postcode."""
     mark: str
     needs: Sequence[Mapping[str, str]]
-    """What is asked for, one after the other with each change."""
+    """The cells of a need; the next ones with each change."""
     cancel: Mapping[str, str] = field(default_factory=dict)
     number: str = ""
     time: str = ""
@@ -133,14 +133,14 @@ COLUMNS: Mapping[str, CouncilColumns] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row, in words that every council has."""
+    """The values of a row, independent of the council."""
 
     reference: str
     postcode: str
     mark: str
     need: int
     time: str = "09:00:00"
-    """Of 5 November."""
+    """On 5 November."""
     day: int = 5
     number: str | None = None
     consents: bool = True
@@ -149,7 +149,7 @@ class Row:
 
 
 def council_file(council: str, rows: Sequence[Row]) -> bytes:
-    """A council's whole file."""
+    """Return a council's file with these rows."""
     return a_file(council, [a_row(council, **_cells(COLUMNS[council], row)) for row in rows])
 
 
@@ -166,4 +166,4 @@ def _cells(sheet: CouncilColumns, row: Row) -> dict[str, str]:
         sheet.day: sheet.day_written.format(row.day),
         sheet.feedback: sheet.answers[0 if row.consents else 1],
     } | ({sheet.birth: "31/02/1944"} if row.is_bad else {})
-    return {column: said for column, said in cells.items() if column}
+    return {column: value for column, value in cells.items() if column}

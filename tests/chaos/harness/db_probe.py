@@ -1,6 +1,6 @@
-"""Read the services' tables as a black-box oracle. All SQL of the chaos harness stands here; a change of a table changes this module.
+"""Read the services' tables as a black-box oracle. All SQL of the chaos harness is in this module; a change of a table changes it.
 
-PostgreSQL is asked directly, not through the wires that faults cut: again while it is away, and never twice on a connection that failed.
+Queries go to PostgreSQL directly, not through a proxy. They are repeated while the server is down, on a new connection each time.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import asyncpg
 
 PATIENCE_SECONDS = 60.0
 OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.exceptions.DataError)
-"""A query that is wrong is wrong again. Everything else passes when the server is back."""
+"""Errors of the query itself, which a repetition cannot solve. All others pass when the server is back."""
 
 SCHEMAS = ("intake", "router", "notifier")
 Row = Mapping[str, Any]
@@ -21,10 +21,10 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Probe:
-    """One connection, made when it is needed, for one query at a time; a caller that must not wait for others has its own.
+    """One connection, made at the first query, for one query at a time; a caller that must not wait uses its own probe.
 
-    Whatever goes wrong while it is used ends it: a server that is killed in the middle of an answer leaves asyncpg half way
-    (InternalClientError, which is no PostgresError), and so does a query that is cancelled.
+    Any error closes it. A server that is killed during an answer leaves asyncpg in an undefined state (InternalClientError, which is
+    not a PostgresError), and so does a cancelled query.
     """
 
     connect: Callable[[], Awaitable[Any]]
@@ -32,7 +32,7 @@ class Probe:
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def fetch(self, query: str, *values: object) -> list[Any]:
-        """Return the rows; try again while the server is away."""
+        """Return the rows; try again while the server is down."""
         async with asyncio.timeout(PATIENCE_SECONDS), self._busy:
             while True:
                 try:
@@ -59,7 +59,7 @@ class Probe:
 
 
 async def create_indexes(probe: Probe) -> None:
-    """Create the indexes that the queries below need, beside the services' own."""
+    """Create the indexes that the queries below need, in addition to the services' own."""
     await probe.fetch("create index if not exists chaos_input on router.input (correlation_id)")
     await probe.fetch("create index if not exists chaos_input_id on router.input (id)")
     await probe.fetch("create index if not exists chaos_message on intake.message (correlation_id)")

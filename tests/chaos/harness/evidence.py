@@ -1,4 +1,4 @@
-"""Collects what a run left behind: PostgreSQL's rows, the topics' records, what every sink has, and how the processes are."""
+"""Collect the evidence of a run: PostgreSQL's rows, the topics' records, received feedback, and the state of the processes."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import yaml
 from tests.chaos.harness import db_probe
 from tests.chaos.harness.cluster import Cluster
 from tests.chaos.harness.db_probe import Row
-from tests.chaos.harness.history import History, Message
+from tests.chaos.harness.history import Answer, History, Message
 from tests.chaos.harness.plan import Plan
 from tests.chaos.harness.plan_run import PlanRun
 from tests.chaos.harness.quiescence import lag
@@ -22,7 +22,7 @@ from tests.chaos.harness.sinks import Entry, ReceivedFeedback, fetch_feedback, m
 
 @dataclass(frozen=True)
 class Health:
-    """A process of a service after the drain."""
+    """A service's process when the installation is quiescent."""
 
     name: str
     pid: int
@@ -33,7 +33,7 @@ class Health:
 
 @dataclass
 class Evidence:
-    """All that the checker judges. Rows are as PostgreSQL gave them, records as Kafka did."""
+    """The input of the checker: rows as PostgreSQL returned them, records as Kafka did."""
 
     plan: Plan
     history: History
@@ -45,10 +45,10 @@ class Evidence:
     keys: dict[str, int] = field(default_factory=dict)
     inputs: list[Row] = field(default_factory=list)
     case_events: list[Row] = field(default_factory=list)
-    quarantine: list[Row] = field(default_factory=list)
+    dead_letters: list[Row] = field(default_factory=list)
     feedback: list[Row] = field(default_factory=list)
     for_hubs: list[Row] = field(default_factory=list)
-    """What the router's outbox holds for hubs: target and event id."""
+    """Rows of the router's outbox for hubs: target and event id."""
     records: list[Entry] = field(default_factory=list)
     poisoned: list[Entry] = field(default_factory=list)
     received_feedback: list[ReceivedFeedback] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Evidence:
 
 
 async def collect(run: PlanRun) -> Evidence:
-    """Everything about this run, and nothing of other runs of the installation."""
+    """Collect everything about this run, and nothing about other runs of the installation."""
     cluster = run.cluster
     partners = yaml.safe_load((cluster.running.plan.directory / "partners.yaml").read_text())["partners"]
     found = Evidence(run.plan, run.history, partners)
@@ -93,13 +93,13 @@ async def _rows(cluster: Cluster, found: Evidence) -> None:
     found.keys = await db_probe.last_sequences(probe, keys)
     for schema in ("router", "notifier"):
         rows = await db_probe.dead_letters(probe, schema)
-        found.quarantine += [
+        found.dead_letters += [
             row for row in rows if row["person_key"] in keys or _is_of_this_run(row["value"], found.history)
         ]
 
 
 def _with_name(row: Row, sent: Sequence[Message]) -> Row:
-    """A kept message, with what its sender would call it: over MLLP nothing but its content says which message it is."""
+    """Return a stored message with its sender's name for it. Over MLLP only the content identifies a message."""
     names = {one.mark: one.correlation_id for one in sent if not one.path} if row["format"] == "hl7v2" else {}
     name = next((name for mark, name in names.items() if mark in row["body"]), row["correlation_id"])
     return {key: value for key, value in row.items() if key != "body"} | {"name": name}
@@ -135,7 +135,7 @@ async def _state(cluster: Cluster, found: Evidence) -> None:
     found.lag = await lag(cluster)
     found.open_transactions = await db_probe.open_transactions(cluster.probe)
     for name, child in cluster.processes().items():
-        with contextlib.suppress(psutil.NoSuchProcess):  # it was asked to stop a moment ago
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just been stopped
             found.processes.append(_health(name, child.pid))
 
 
@@ -151,30 +151,24 @@ def _health(name: str, pid: int) -> Health:
         )
 
 
+TABLES = ("messages", "intake", "referrals", "cases", "inputs", "case_events", "dead_letters", "feedback")
+
+
 def as_json(evidence: Evidence) -> str:
-    """For a failing seed: everything that was collected, as JSON, to be looked at."""
+    """Return the evidence of a failed run as JSON for analysis."""
     parts = {
-        "answers": [
-            (
-                a.message.person,
-                a.message.referral,
-                a.message.kind,
-                a.status,
-                a.code,
-                a.reference,
-                a.message.correlation_id,
-            )
-            for a in evidence.history.answers
-        ],
+        "answers": [_answer(answer) for answer in evidence.history.answers],
         "commands": [vars(c) for c in evidence.history.commands],
         "faults": [vars(f) for f in evidence.history.faults],
         "notes": evidence.history.notes,
-        **{
-            name: [dict(row) for row in getattr(evidence, name)]
-            for name in ("messages", "intake", "referrals", "cases", "inputs", "case_events", "quarantine", "feedback")
-        },
+        **{name: [dict(row) for row in getattr(evidence, name)] for name in TABLES},
         "records": [(e.topic, e.partition, e.offset, e.key, dict(e.headers)) for e in evidence.records],
-        "arrived": [vars(a) for a in evidence.received_feedback],
+        "received_feedback": [vars(a) for a in evidence.received_feedback],
         "processes": [vars(p) for p in evidence.processes],
     }
     return json.dumps(parts, default=str, indent=1)
+
+
+def _answer(answer: Answer) -> tuple[object, ...]:
+    sent = answer.message
+    return sent.person, sent.referral, sent.kind, answer.status, answer.code, answer.reference, sent.correlation_id

@@ -1,4 +1,4 @@
-"""All faults by name: each begins, lasts as long as its seed says, and ends; when all have ended nothing of them is left."""
+"""All faults by name. Each begins, lasts as planned, and ends; when all have ended, all connections are restored."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ from tests.chaos.harness.service_faults import (
 
 
 async def inject(cluster: Cluster, planned: Sequence[PlannedFault], history: History, *, alone: bool = False) -> None:
-    """All faults of a seed, each at its time; returns when all have ended."""
+    """Inject all faults of a plan, each at its time; return when all have ended."""
     try:
         async with asyncio.TaskGroup() as together:
             for fault in planned:

@@ -1,4 +1,4 @@
-"""I5: what feedback the case events demand (docs/architecture.md, Who receives what), what was composed, and what has arrived where."""
+"""I5: the feedback that the case events require (docs/architecture.md, Who receives what), that was composed, and that was delivered."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -23,11 +23,11 @@ FEEDBACK_BY_KIND: Mapping[str, frozenset[str]] = {
     "other": BASIC_FEEDBACK,
     "council": BASIC_FEEDBACK,
 }
-"""What a referrer of each kind hears (docs/architecture.md, Who receives what). Others have no electronic channel."""
+"""The feedback to a referrer of each kind (docs/architecture.md, Who receives what). Others have no electronic channel."""
 
 
 def feedback_is_delivered(e: Evidence) -> Iterator[str]:
-    """Every feedback that the table demands was composed once, in order, and has arrived, at the right place only."""
+    """Check that all required feedback was composed once, in order, and was delivered to the right recipient only."""
     yield from _composed_as_required(e)
     yield from _arrived_as_composed(e)
     yield from stays_are_not_disclosed(e)
@@ -38,28 +38,28 @@ def feedback_is_delivered(e: Evidence) -> Iterator[str]:
 
 
 def _composed_as_required(e: Evidence) -> Iterator[str]:
-    demanded: dict[tuple[str, str], list[str]] = defaultdict(list)
+    required: dict[tuple[str, str], list[str]] = defaultdict(list)
     for entry in sorted(first_occurrences(e), key=lambda entry: (entry.key, int(entry.headers["ce_sequence"]))):
         for reference, recipient, feedback_type in _required_feedback(entry, e.partners):
-            demanded[reference, recipient].append(feedback_type)
+            required[reference, recipient].append(feedback_type)
     composed: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in e.feedback:
         composed[row["reference"], row["recipient"]].append(row["feedback_type"])
-    for pair in sorted(demanded.keys() | composed.keys()):
-        if demanded[pair] != composed[pair]:
-            yield f"{pair[1]} should hear of {pair[0]} {demanded[pair]}, and was told {composed[pair]}"
+    for pair in sorted(required.keys() | composed.keys()):
+        if required[pair] != composed[pair]:
+            yield f"{pair[1]} requires feedback about {pair[0]} {required[pair]}, but {composed[pair]} was composed"
 
 
 def _required_feedback(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
-    """(reference, recipient, what is told) of one case event."""
+    """Yield (reference, recipient, feedback type) for one case event."""
     by_id = {partner["id"]: partner for partner in partners}
     by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
     for concern in entry.data.get("referral_contexts", ()):
         feedback_type = _feedback_type(type_of(entry), entry.data, concern)
         sender = by_id[concern["sent_by"]["partner"]]
-        asked = concern["referred_by"]
-        referrer = by_ods.get((asked.get("organisation") or {}).get("ods"))
-        if referrer is None and asked["kind"] == sender["kind"]:
+        referred_by = concern["referred_by"]
+        referrer = by_ods.get((referred_by.get("organisation") or {}).get("ods"))
+        if referrer is None and referred_by["kind"] == sender["kind"]:
             referrer = sender
         answered = (
             referrer == sender and concern["format"] != "hl7v2"
@@ -67,7 +67,7 @@ def _required_feedback(entry: Entry, partners: Any) -> Iterator[tuple[str, str, 
         if (
             feedback_type
             and referrer
-            and feedback_type in FEEDBACK_BY_KIND.get(asked["kind"], ())
+            and feedback_type in FEEDBACK_BY_KIND.get(referred_by["kind"], ())
             and not (feedback_type == "received" and answered)
         ):
             yield concern["reference"], referrer["id"], feedback_type
@@ -81,7 +81,7 @@ def _required_feedback(entry: Entry, partners: Any) -> Iterator[tuple[str, str, 
 
 
 def _feedback_type(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> str | None:
-    """What a case event means for one referral."""
+    """Return the feedback type of a case event for one referral; None if it requires none."""
     reference = concern["reference"]
     match kind:
         case "opened":
@@ -114,7 +114,7 @@ def _arrived_as_composed(e: Evidence) -> Iterator[str]:
     for one in e.received_feedback:
         row = rows.get(one.id)
         if row is None:
-            yield f"{one.at} has a feedback {one.id} about {one.reference} that nobody composed under this id"
+            yield f"{one.at} has a feedback {one.id} about {one.reference} with an id that was not composed"
         elif (row["recipient"], row["reference"]) != (one.at, one.reference):
             yield f"{one.at} has feedback {one.id}, which is for {row['recipient']}"
         else:

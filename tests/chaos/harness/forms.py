@@ -1,4 +1,4 @@
-"""Forms as they are filled in: each form's own names by hand, from docs/partners."""
+"""Completed forms: each form's own names as in docs/partners."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FormFields:
-    """What a form calls what we vary. `asked`: what must be told of who asked."""
+    """The names of a form for the fields that plans vary. `referrer`: the required fields about the referrer."""
 
     needs: Sequence[str]
-    asked: Fields
+    referrer: Fields
     practice: str = ""
     authority: str = "named_authority"
     has_status: bool = True
@@ -35,7 +35,7 @@ SITES = {"uhl": ("leicester-royal-infirmary", "glenfield"), "lpt": ("bradgate-un
 
 @dataclass(frozen=True)
 class FormContent:
-    """A form, in words that every form has."""
+    """The values of a form, independent of its names."""
 
     form: str
     partner: str
@@ -54,14 +54,14 @@ class FormContent:
 
 
 def fill(it: FormContent) -> Fields:
-    """The whole form."""
+    """Return the completed form."""
     paper = FORM_FIELDS[it.form]
     status = ("verified" if it.verified else "not-traced") if it.number and paper.has_status else None
     given: dict[str, Any] = {
         "reference": it.reference,
         "completed_at": it.completed_at,
         "referred_by": it.asker,
-        **paper.asked,
+        **paper.referrer,
         **(HELPER if it.asker == "carer" else {}),
         paper.practice: it.practice or None,
         paper.authority: it.names or None,

@@ -1,4 +1,4 @@
-"""What a run did and was told: every message with its last answer, every command, every fault, and when effects were seen."""
+"""The history of a run: each message with its last answer, each command, each fault, and the times of observed effects."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Message:
-    """One message to intake. `place`: which input of its person it is."""
+    """One message to intake. `place`: the index of the input of its person."""
 
     person: int
     referral: int
@@ -18,16 +18,16 @@ class Message:
     correlation_id: str
     body: bytes
     mark: bytes
-    """Stands in the body of this message and of its repeats, and in no other."""
+    """Part of the body of this message and of its repeats, and of no other."""
     row: str = ""
     """In a council's file: the reference of the row that is meant."""
     other_rows: tuple[tuple[int, str], ...] = ()
-    """Other people's rows in the same file: a number for each, and the row's reference."""
+    """Rows of other persons in the same file: a number for each, and the row's reference."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A message, and the answer that ended its sending. It is an acknowledgement where it says that the message is ours."""
+    """A message, and its last answer; an acknowledgement if the receiver has accepted the message."""
 
     message: Message
     is_acknowledged: bool
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SentCommand:
-    """A command as it was put on a hub's topic."""
+    """A command as sent on a hub's topic."""
 
     person: int
     place: int
@@ -50,7 +50,7 @@ class SentCommand:
 
 @dataclass
 class Wait:
-    """One input and its effect, in seconds of this process's clock."""
+    """The times of one input and its effect, in seconds of the monotonic clock."""
 
     person: int
     place: int
@@ -60,37 +60,37 @@ class Wait:
 
 @dataclass
 class InjectedFault:
-    """A fault as it happened."""
+    """An injected fault with its times."""
 
     name: str
     target: str
     begun: float
     ended: float | None = None
     alone: bool = False
-    """No other fault was near: the recovery is its own."""
+    """No other fault overlaps it, so the recovery time is its own."""
     met: int = 0
     what: str = ""
-    """What it was seen to do, so many times."""
+    """What `met` counts."""
     delivered_after: float | None = None
-    """Seconds from its end until all feedback was delivered that was due then."""
+    """Seconds from its end until all feedback that was due then was delivered."""
 
 
 @dataclass
 class History:
-    """Of one run of a plan."""
+    """The history of one run of a plan."""
 
     answers: list[Answer] = field(default_factory=list)
     commands: list[SentCommand] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     faults: list[InjectedFault] = field(default_factory=list)
     poison: list[str] = field(default_factory=list)
-    """Marks of poisoned records: each must be parked once, and nothing else."""
+    """Marks of poisoned records: each must become one dead letter, and no other record may."""
     notes: list[str] = field(default_factory=list)
     attempts: int = 0
     unanswered: int = 0
     lost_replies: int = 0
     phases: dict[str, float] = field(default_factory=dict)
-    """Seconds that each part of the run took."""
+    """Duration of each part of the run in seconds."""
     faults_over: float = 0.0
     quiescent_at: float = 0.0
 
@@ -100,9 +100,9 @@ class History:
         return waited
 
     def recovery(self, fault: InjectedFault) -> float | None:
-        """Seconds from the end of a fault until all that waited then, or began in the second after, had its effect.
+        """Return the seconds from the end of a fault until all inputs that waited then, or began in the next second, had their effect.
 
-        None where another fault came between: it would not be this one's recovery.
+        Return None if another fault overlapped.
         """
         if fault.ended is None:
             return None

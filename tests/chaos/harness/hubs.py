@@ -1,4 +1,4 @@
-"""All hubs' systems at once: they hear their topics, and give the commands of a plan, expecting the version that they received last."""
+"""Simulate the systems of all hubs: receive their topics, and send the commands of a plan with the last received version."""
 
 import asyncio
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ TRIAGE = [ScriptStep("assign", "charnwood"), *SCRIPT]
 
 
 class Hubs:
-    """Knows of us no more than the hubs' topics. `heard` holds the id of every event that came."""
+    """The hubs' systems, which use the hubs' topics only. `received` holds the id of each received event."""
 
     def __init__(self, kafka: str, hubs: Iterable[str]) -> None:
         self.names = list(hubs)
@@ -74,12 +74,12 @@ class Hubs:
     # ---- commands
 
     def holding(self, reference: str) -> SimulatedCase | None:
-        """The case of this referral, at the hub that holds it."""
+        """Return the case of this referral at the hub that holds it."""
         found = [c for c in self.cases.values() if c.is_held and any(r["reference"] == reference for r in c.referrals)]
         return found[0] if len(found) == 1 else None
 
     def find_command(self, reference: str, how: str) -> tuple[SimulatedCase, OutgoingCommand] | None:
-        """The command that is meant; none where nobody holds such a case, or it has none such to do."""
+        """Return the planned command; None if no hub holds the case, or it has no next step."""
         if how == "again":
             return self._last.get(reference)
         case = self.holding(reference)
@@ -110,9 +110,9 @@ class Hubs:
                 return case, send
 
     def _another(self, case: SimulatedCase) -> str:
-        """A hub that was never given the case."""
+        """Return a hub that has never received the case."""
         return next(name for name in self.names if (name, case.id) not in self.cases)
 
     async def send(self, case: SimulatedCase, send: OutgoingCommand) -> None:
-        """Until Kafka has it: the same command again is the same command."""
+        """Send until Kafka has acknowledged it; a repetition has the same id."""
         await self._client.deliver((case, send))

@@ -1,4 +1,4 @@
-"""What every fault is: something begins, and ends."""
+"""The base class of faults."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from tests.chaos.harness.schedule import PlannedFault
 
 @dataclass
 class Injection:
-    """One fault of a seed."""
+    """A planned fault with its injection."""
 
     planned: PlannedFault
     met: int = 0
-    """How often it was seen to do something; 0: it did nothing, and shows nothing."""
+    """How often an effect of the fault was observed; 0: it had none."""
     what_it_met = ""
     """What `met` counts."""
 
     @property
     def service(self) -> str:
-        """The service that it aims at."""
+        """The affected service."""
         return SERVICES[self.planned.aim % len(SERVICES)]
 
     def target(self, cluster: Cluster) -> str:

@@ -1,4 +1,4 @@
-"""I7 over many seeds: what a process holds at the same quiet point, compared for as long as it lives."""
+"""I7 over many plans: compare the memory, files and connections of each process at quiescence until it ends."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from tests.chaos.harness.checker import Violation
 from tests.chaos.harness.evidence import Health
 
 WARM = 2
-"""Quiet points after which a process has seen what it will see: caches and pools are filled."""
+"""The measurement after which a process is warm: its caches and pools are filled."""
 
 MEGABYTES_ALLOWED, FILES_ALLOWED, CONNECTIONS_ALLOWED = 25, 20, 20
-"""What a process may hold more than when it was warm: a pool in use, connections of clients that are kept alive, memory in pieces."""
+"""The permitted growth after the warm state: a pool in use, kept-alive connections of clients, fragmented memory."""
 
 
 @dataclass
 class LeakCheck:
-    """Of one installation; told of its processes after every seed."""
+    """The measurements of one installation, added after each plan."""
 
     points: dict[tuple[str, int], list[Health]] = field(default_factory=dict)
 
     def check(self, processes: Iterable[Health]) -> list[Violation]:
-        """Whoever holds more now than when it was warm."""
+        """Add a measurement, and return the processes that hold more than permitted."""
         found = []
         for now in processes:
             seen = self.points.setdefault((now.name, now.pid), [])
@@ -31,7 +31,7 @@ class LeakCheck:
 
 
 def _grown(then: Health, now: Health) -> str:
-    said = [
+    found = [
         f"{what} from {before:.0f} to {after:.0f}"
         for what, before, after, more in (
             ("MB", then.megabytes, now.megabytes, MEGABYTES_ALLOWED),
@@ -40,4 +40,4 @@ def _grown(then: Health, now: Health) -> str:
         )
         if after > before + more
     ]
-    return ", ".join(said)
+    return ", ".join(found)

@@ -1,4 +1,4 @@
-"""Makes a plan's messages of a run's own ids, in each sender's own format."""
+"""Build the messages of a plan in each sender's format, with the ids of a run."""
 
 import json
 import uuid
@@ -19,16 +19,16 @@ NEEDS = (
     {"affordable-warmth": "cold"},
     {"income-maximisation": "attendance allowance"},
 )
-"""What is asked for, one after the other with each change. The last is merely referred onward: alone, it goes to central triage."""
+"""The needs, one after the other with each change. The last, alone, makes the referral go to central triage."""
 
 ELSEWHERE = "http://127.0.0.1:9/elsewhere"
 SLOT = 512
-"""Numbers that one run has for itself: those of its people, and of who stands beside them in a council's file."""
+"""NHS numbers reserved for one run: for its persons, and for the other rows of a council's file."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two runs of one plan different: the ids and NHS numbers. `slot` counts the runs of an installation."""
+    """The ids and NHS numbers of a run, which make two runs of one plan different. `slot` counts the runs of an installation."""
 
     run: str
     slot: int
@@ -38,7 +38,7 @@ class Identity:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, " ".join(map(str, (self.run, *about)))))
 
     def nhs_number(self, person: int) -> str:
-        """A synthetic number (999...) of this run's own."""
+        """Return a synthetic number (999...) of this run."""
         at = (self.slot * SLOT + person * 2) % 999_998
         return next(number for digits in (at, at + 1) if (number := _with_check_digit(f"999{digits:06d}")))
 
@@ -49,7 +49,7 @@ def _with_check_digit(nine: str) -> str | None:
 
 
 def failing(number: str) -> str:
-    """The number with a wrong check digit."""
+    """Return the number with a wrong check digit."""
     return number[:9] + str((int(number[9]) + 1) % 10)
 
 
@@ -57,7 +57,7 @@ def failing(number: str) -> str:
 
 
 def message(identity: Identity, person: Person, operation: SendMessage, place: int) -> Message:
-    """What is sent for the input at `place` of a person. A repeat has the bytes of what it repeats."""
+    """Return the message for the input at `place` of a person. A repeat has the bytes of the message that it repeats."""
     referral = person.referrals[operation.referral]
     about = (person.number, operation.referral, _message_name(operation))
     is_file = referral.format == "csv"
@@ -94,17 +94,17 @@ def _mark(identity: Identity, person: Person, operation: SendMessage) -> str:
 
 
 def _message_name(operation: SendMessage) -> str:
-    """Messages of one name are one message, however often they are sent."""
+    """Return the name of a message: messages with the same name are the same message sent again."""
     return f"{'content' if operation.kind in ('new', 'update', 'repeat') else operation.kind} {operation.content}"
 
 
 def _time(operation: SendMessage) -> str:
-    """The sender's own time, by which a late message is older than the one before it."""
+    """Return the sender's time of the message; a late message is older than the previous one."""
     return f"09:{9 + operation.content:02d}:30" if operation.kind == "late" else f"09:{10 + operation.content:02d}:00"
 
 
 def _need(person: Person, operation: SendMessage) -> int:
-    """Which of its format's needs a message names: never those of the one before it."""
+    """Return the index of the message's need, which differs from that of the previous message."""
     return person.number + operation.content + {"conflict": 1, "late": 2}.get(operation.kind, 0)
 
 
@@ -118,7 +118,7 @@ def _number(identity: Identity, person: Person) -> str | None:
 
 
 def _discharged(person: Person, operation: SendMessage) -> bool:
-    """After two changes of it a stay is over."""
+    """Return True after two changes of a stay."""
     return person.referrals[operation.referral].stays and operation.content >= 2
 
 
@@ -180,7 +180,7 @@ TRIGGERS: Mapping[str, str] = {"cancel": "I14", "unknown-cancel": "I14", "confli
 
 
 def _hl7(identity: Identity, person: Person, operation: SendMessage) -> bytes:
-    """REF^I12, I13 or I14. A conflict begins a referral that has begun already, with other content."""
+    """Return REF^I12, I13 or I14. A conflict sends I12 with other content for a referral that exists."""
     referral = person.referrals[operation.referral]
     build = _of_uhl if referral.partner == "uhl" else _of_lpt
     common = {
@@ -206,7 +206,7 @@ def _hl7(identity: Identity, person: Person, operation: SendMessage) -> bytes:
 
 
 def _of_uhl(
-    number: str | None, person: Person, operation: SendMessage, said: Mapping[str, object], common: Mapping[str, str]
+    number: str | None, person: Person, operation: SendMessage, header: Mapping[str, object], common: Mapping[str, str]
 ) -> bytes:
     referral = person.referrals[operation.referral]
     fields = {
@@ -217,11 +217,11 @@ def _of_uhl(
         "RF1-3": ("ADAPT", "FALLS", "WARM", "BENEFITS")[_need(person, operation) % 4],
     }
     agrees = segment("OBX", {2: "CE", 3: "LB-CONSENT-GP", 5: "Y" if referral.consents else "N", 11: "F"})
-    return a_uhl_message(**said, fields={**common, **fields}, more=[agrees])
+    return a_uhl_message(**header, fields={**common, **fields}, more=[agrees])
 
 
 def _of_lpt(
-    number: str | None, person: Person, operation: SendMessage, said: Mapping[str, object], common: Mapping[str, str]
+    number: str | None, person: Person, operation: SendMessage, header: Mapping[str, object], common: Mapping[str, str]
 ) -> bytes:
     referral = person.referrals[operation.referral]
     fields = {
@@ -231,14 +231,14 @@ def _of_lpt(
         "RF1-3": ("H1", "H2", "H4", "H5")[_need(person, operation) % 4],
     }
     agrees = segment("OBX", {2: "CE", 3: "C2", 5: "1" if referral.consents else "2", 11: "F"})
-    return an_lpt_message(**said, fields={**common, **fields}, more=[agrees])
+    return an_lpt_message(**header, fields={**common, **fields}, more=[agrees])
 
 
 # ---- councils ---------------------------------------------------------------------------------------------------------
 
 
 def _csv(identity: Identity, person: Person, operation: SendMessage) -> bytes:
-    """A council's file: the row that is meant, between rows of other people. A conflict: it stands there twice, and differs."""
+    """Return a council's file: the row that is meant, between rows of other persons. A conflict has the row twice, with other content."""
     others = [row for _, row in _other_rows(identity, person, operation)]
     own = [_row(identity, person, operation)]
     if operation.kind == "conflict":
@@ -263,7 +263,7 @@ def _row(identity: Identity, person: Person, operation: SendMessage) -> Row:
 
 
 def _other_rows(identity: Identity, person: Person, operation: SendMessage) -> list[tuple[int, Row]]:
-    """Other people's rows: the same in each file of this referral, as in an export of every night."""
+    """Return the rows of other persons, which are the same in each file of this referral."""
     numbers = [
         64 + 4 * person.number + 2 * operation.referral + at
         for at in range(person.referrals[operation.referral].other_rows)

@@ -1,4 +1,4 @@
-"""Sees effects for all who wait for one; where what sees them dies, nobody waits in vain."""
+"""Observe effects in the router's tables for all inputs that wait for one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,11 +9,11 @@ from tests.chaos.harness.db_probe import Probe
 
 
 class HarnessFailed(Exception):
-    """Something of ours that looks or listens has ended: what was seen since shows nothing."""
+    """A background task of the harness has ended: the run shows nothing."""
 
 
 async def run_while_alive(run: asyncio.Task[None], background_tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Return when `playing` does. Raises at once where one of `watching` has ended before, instead of waiting for it in vain."""
+    """Return when `run` does; raise HarnessFailed as soon as one of `watching` has ended."""
     done, _ = await asyncio.wait([run, *background_tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in background_tasks:
         if task in done:
@@ -22,9 +22,9 @@ async def run_while_alive(run: asyncio.Task[None], background_tasks: Sequence[as
 
 
 class ObservedEffects:
-    """Looks at what the router has applied or parked, for all who wait for something of it: one query for everybody.
+    """Poll the inputs that the router has applied or dead-lettered, with one query for all that wait.
 
-    On a connection of its own, so that it waits for nobody.
+    Uses its own connection, so that it does not wait for other queries.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
@@ -35,7 +35,7 @@ class ObservedEffects:
         self._probe.end()
 
     async def wait_for(self, name: str) -> None:
-        """Return when it was applied or parked: the input of a correlation id (`c ...`), under a key (`k ...`); a command (`i ...`)."""
+        """Return when it was applied or dead-lettered: an input by correlation id (`c ...`) or key (`k ...`), or a command (`i ...`)."""
         event = self._awaited.setdefault(name, asyncio.Event())
         await event.wait()
 

@@ -1,7 +1,6 @@
-"""One integer becomes a plan: who is referred by whom, what is sent and commanded in which order, and which faults happen when. Pure.
+"""Generate the plan of a seed: referrals, the order of messages and commands, and faults with their times. No I/O.
 
-A plan names nobody: ids, NHS numbers and message ids are made of it when it is played (senders.py), so that the same plan can be
-played twice side by side, with faults and without.
+A plan holds no ids, NHS numbers or message ids. These are made when it is run (messages.py), so that a plan can run several times.
 """
 
 from collections.abc import Iterator
@@ -25,23 +24,23 @@ from tests.chaos.harness.workload import (
 
 PERSONS = 16
 SPREAD_SECONDS = 7.0
-"""Over this time people begin to be referred, so that every fault meets work."""
+"""The first inputs of the persons are spread over this time, so that each fault affects some."""
 
 POSTCODES = ("LE19 2GX", "LE11 3HH", "LE16 7DR", "LE10 1DU", "LE13 0JJ", "LE67 3BY", "LE18 2HZ")
-"""One of each district of the county."""
+"""One in each district of the county."""
 
 OUTSIDE = "LE5 5HN"
-"""In the city: returned to the referrer by rule."""
+"""In the city: rejected by a rule."""
 
 MessageKind = Literal["new", "update", "late", "cancel", "repeat", "conflict", "bad", "unknown-cancel"]
-"""`late`: made before what is held, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format."""
+"""`late`: older than the stored one, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format."""
 
 CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold"]
 
 
 @dataclass(frozen=True)
 class SendMessage:
-    """A message of a sender: of which referral of the person, and with which content (counted from 0)."""
+    """Send a message about a referral of the person, with this content (counted from 0)."""
 
     referral: int
     kind: MessageKind
@@ -50,7 +49,7 @@ class SendMessage:
 
 @dataclass(frozen=True)
 class InjectCommand:
-    """A command of the hub that holds the case of this referral. `next` is the next step that makes sense; others are as they say."""
+    """Inject a command of the hub that holds the referral's case: `next` is the next valid step; the others are invalid or repeated."""
 
     referral: int
     how: CommandVariant
@@ -58,7 +57,7 @@ class InjectCommand:
 
 @dataclass(frozen=True)
 class Referral:
-    """Who refers, and how. `practice` asked; `partner` sent it."""
+    """A referral: `partner` sends it, `practice` is the referring organisation."""
 
     partner: str
     format: Format
@@ -67,23 +66,23 @@ class Referral:
     stays: bool = False
     """The person is in hospital: the hospital's housing team holds the case."""
     refuses_first: bool = False
-    """The practice's system refuses the first feedback about it for good: one feedback fails, as the seed wants it."""
+    """The practice's system rejects the first feedback about it permanently: this one feedback fails as planned."""
     form: str = ""
     asker: str = ""
-    """Who asked, as the form calls them."""
+    """The referrer in the form's words."""
     over_http: bool = False
     verified: bool = True
     day: int = 5
-    """Of November: when it was referred. Two referrals of one person have two days, so that no tie is decided by a reference."""
+    """The day of the referral in November. Two referrals of a person have different days, so that their order is certain."""
     names: str = ""
-    """The housing authority that the person named."""
+    """The housing authority that the person stated."""
     other_rows: int = 0
-    """Rows of other people in each of a council's files."""
+    """The number of rows of other persons in each file of a council."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person key, and what happens to it, in order."""
+    """A person, and the inputs about the person in order."""
 
     number: int
     has_nhs_number: bool
@@ -93,15 +92,15 @@ class Person:
     begins_at: float
     pause: float
     fails_check: bool = False
-    """The NHS number's check digit is wrong: HL7 takes it, and triage has a look."""
+    """The NHS number has a wrong check digit: HL7 accepts it, and the case goes to central triage."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a seed decides. `races`: one person's inputs go all at once, so that only I1-I7 can be asked for.
+    """All operations and faults of a run. If `races`, the inputs of a person are sent at the same time: I8 cannot be checked.
 
-    `last` is a fault that stands alone: it comes when the others are over and all that they held up is done. The people in `late`
-    begin with it, so that it meets work, and the time of its recovery is its own.
+    `last` is a fault without overlap: it begins when the work that the others delayed is done. The persons in `late` begin with
+    it, so that it affects inputs, and its recovery time is not that of another fault.
     """
 
     seed: int
@@ -110,6 +109,23 @@ class Plan:
     faults: tuple[PlannedFault, ...]
     last: PlannedFault | None = None
     late: frozenset[int] = frozenset()
+    brokers: int = 1
+    baseline: bool = True
+    """The plan first runs without faults, and the final states are compared (I8)."""
+    effect_seconds: float = 60.0
+    """How long an effect may take: longer than all faults and their recovery."""
+    quiescence_seconds: float = 60.0
+    """How long the installation may take until nothing is unpublished, unread or due."""
+    name: str = ""
+    """Of a recorded plan: its file's name."""
+
+    @property
+    def has_baseline(self) -> bool:
+        return self.baseline and not self.races
+
+    @property
+    def label(self) -> str:
+        return self.name or f"seed-{self.seed}"
 
     @property
     def referrals(self) -> int:
@@ -117,7 +133,7 @@ class Plan:
 
 
 def generate_plan(seed: int, *, brokers: int = 1) -> Plan:
-    """The plan of a seed."""
+    """Return the plan of a seed."""
     random = Random(seed)
     races = seed % 4 == 0
     persons = tuple(_person(random, seed, number, races) for number in range(PERSONS))
@@ -129,10 +145,10 @@ def generate_plan(seed: int, *, brokers: int = 1) -> Plan:
         else person
         for person in persons
     )
-    return Plan(seed, races, persons, faults, last, late)
+    return Plan(seed, races, persons, faults, last, late, brokers)
 
 
-# ---- people -----------------------------------------------------------------------------------------------------------
+# ---- persons ----------------------------------------------------------------------------------------------------------
 
 
 SOURCE_PAIRS_PER_SEED = 5
@@ -158,7 +174,7 @@ def _person(random: Random, seed: int, number: int, races: bool) -> Person:
 
 
 def _senders_of_person(random: Random, seed: int, number: int) -> tuple[SenderProfile, ...]:
-    """One source, or two. Pairs are dealt, not drawn: fifteen seeds have them all, in both orders."""
+    """Return one or two senders. Pairs of sources are assigned in turn: fifteen seeds have all of them, in both orders."""
     at, is_single = divmod(number, 3)
     if is_single or at >= SOURCE_PAIRS_PER_SEED:
         return (random.choice(SENDERS),)
@@ -189,7 +205,7 @@ def _referral(random: Random, sender: SenderProfile, day: int) -> Referral:
 
 
 def _inputs(random: Random, referrals: tuple[Referral, ...], races: bool) -> Iterator[SendMessage | InjectCommand]:
-    """Each referral's own messages in order, the referrals' and the hub's mixed; a command only after the first message."""
+    """Yield the messages of each referral in order, mixed with commands; a command never comes first."""
     waiting = [list(_messages(random, at, one, races)) for at, one in enumerate(referrals)]
     works: list[SendMessage | InjectCommand] = list(_commands(random, random.randrange(len(referrals))))
     begun = False
@@ -200,7 +216,7 @@ def _inputs(random: Random, referrals: tuple[Referral, ...], races: bool) -> Ite
 
 
 def _messages(random: Random, at: int, referral: Referral, races: bool) -> Iterator[SendMessage | InjectCommand]:
-    """Where the order is not certain, a sender without a time of its own cannot say what is newer: it says one thing only."""
+    """Yield the messages of a referral. In a race, a sender without a time of change sends one content only."""
     changes, cancels = _can_change(referral, races), can_cancel(referral.partner)
     if cancels and changes and random.random() < 0.06:
         yield SendMessage(at, "unknown-cancel", 0)
@@ -211,8 +227,8 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
     while random.random() < 0.5:
         kind = random.choice([kind for kind in _MORE if changes or kind in ("repeat", "bad")])
         content += kind == "update"
-        if said := _more(random, at, referral, kind, content):
-            yield said
+        if message := _more(random, at, referral, kind, content):
+            yield message
     if cancels and changes and random.random() < 0.18:
         yield from [SendMessage(at, "cancel", content + 1)] * random.choice((1, 1, 2))
         if random.random() < 0.25:
@@ -227,7 +243,7 @@ def _can_change(referral: Referral, races: bool) -> bool:
 
 
 def _more(random: Random, at: int, referral: Referral, kind: MessageKind, content: int) -> SendMessage | None:
-    """A message of this kind, as far as the format has it."""
+    """Return a message of this kind; None if the format does not support it."""
     match kind:
         case "conflict" if not can_conflict(referral.format):
             return None

@@ -1,4 +1,4 @@
-"""Plays a plan: each person's inputs in order, each after the effect of the one before is seen; persons side by side; faults beside."""
+"""Run a plan: the inputs of a person in order, each after the effect of the previous one was observed; persons and faults in parallel."""
 
 import asyncio
 import time
@@ -15,19 +15,15 @@ from tests.chaos.harness.quiescence import wait_for_quiescence
 from tests.chaos.harness.schedule import PlannedFault
 from tests.chaos.harness.senders import Identity, Senders, message
 
-EFFECT_SECONDS = 60.0
-"""How long an effect may take to be seen: longer than all faults of a seed and their recovery."""
-
 
 @dataclass
 class PlanRun:
-    """One playing of a plan. `calm`: no faults and no pauses."""
+    """One run of a plan. A baseline run has no faults and no pauses."""
 
     cluster: Cluster
     plan: Plan
     identity: Identity
     is_baseline: bool
-    effect_seconds: float = EFFECT_SECONDS
     history: History = field(default_factory=History)
     references: dict[tuple[int, int], str] = field(default_factory=dict)
     is_quiescent: bool = False
@@ -42,7 +38,7 @@ class PlanRun:
         )
 
     async def run(self) -> None:
-        """Everything until the drain, or until patience ends; `drained` says which. Raises where what looks or listens has died."""
+        """Run until the installation is quiescent or the time limit is reached. Raise HarnessFailed if a background task ends."""
         self._set_refusals()
         polling = asyncio.create_task(self._effects.poll())
         running = asyncio.create_task(self._run())
@@ -63,18 +59,18 @@ class PlanRun:
             if not self.is_baseline and self.plan.last is not None:
                 await self._run_concurrently(late, [self.plan.last], alone=True)
             waiting_since = time.monotonic()
-            self.is_quiescent = await wait_for_quiescence(self.cluster)
+            self.is_quiescent = await wait_for_quiescence(self.cluster, self.plan.quiescence_seconds)
         finally:
             await self._end_publish_check()
         self.history.quiescent_at = time.monotonic()
         self.history.phases["drain"] = self.history.quiescent_at - waiting_since
         if not self.is_quiescent:
-            self.history.notes.append("not drained")
+            self.history.notes.append("not quiescent")
 
     async def _run_concurrently(
         self, persons: Sequence[Person], planned: Sequence[PlannedFault], alone: bool = False
     ) -> None:
-        """These people and these faults, side by side, until all of them are done."""
+        """Run the inputs of these persons and these faults in parallel, until all are done."""
         begun = time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inject(planned, alone))
@@ -92,7 +88,7 @@ class PlanRun:
             await recovery_time.measure(self.cluster, self.history.faults[-1])
 
     async def _end_publish_check(self) -> None:
-        """Nothing more is asked of I4 where everything was drained before, or other faults come."""
+        """End the check of I4, which does not apply after quiescence or during other faults."""
         if self._publish_check is not None:
             self._publish_check.cancel()
             [outcome] = await asyncio.gather(self._publish_check, return_exceptions=True)
@@ -113,7 +109,7 @@ class PlanRun:
             await asyncio.sleep(person.begins_at)
         places = range(len(person.inputs))
         if self.plan.races:
-            alone = 1 if person.number % 2 else 0  # of every second person the first message has its effect first
+            alone = 1 if person.number % 2 else 0  # every second person's first message has its effect first
             for place in places[:alone]:
                 await self._input(person, place)
             await asyncio.gather(*(self._input(person, place, races=True) for place in places[alone:]))
@@ -126,7 +122,7 @@ class PlanRun:
         given = person.inputs[place]
         waited = self.history.begins(person.number, place)
         try:
-            async with asyncio.timeout(self.effect_seconds):
+            async with asyncio.timeout(self.plan.effect_seconds):
                 if isinstance(given, SendMessage):
                     await self._send_message(person, place, given, races)
                 else:
@@ -147,7 +143,7 @@ class PlanRun:
             await self._wait_for_hubs(correlation_id)
 
     async def _effect(self, sent: Message) -> tuple[str, str]:
-        """What intake called the conversation, and the name of the effect: of a file's rows, that of the one that is meant."""
+        """Return the correlation id and the name of the effect. A file has several; those of the row that is meant are returned."""
         if sent.path and not sent.row:
             return sent.correlation_id, f"c {sent.correlation_id}"
         while not (rows := await db_probe.accepted(self.cluster.probe, sent.partner, sent.mark)):
@@ -174,7 +170,7 @@ class PlanRun:
     async def _wait_for_command(
         self, person: Person, inject: InjectCommand
     ) -> tuple[SimulatedCase, OutgoingCommand] | None:
-        """Where inputs race, a hub waits a little for a case to come."""
+        """Wait up to five seconds for the hub to receive the case (races only)."""
         for _ in range(50):
             await asyncio.sleep(0.1)
             if found := self._find_command(person, inject):
@@ -186,15 +182,15 @@ class PlanRun:
             await self._wait_for_hub_events(person_key)
 
     async def _wait_for_hub_events(self, person_key: str) -> None:
-        """Until the hubs have heard everything that was written for them under this key."""
+        """Wait until the hubs have received all events for them about this person."""
         ids = {row["id"] for row in await db_probe.events_for_hubs(self.cluster.probe, [person_key])}
         while not ids <= self.cluster.hubs.received:
             await asyncio.sleep(0.02)
 
-    # ---- the drain
+    # ---- quiescence
 
     async def _check_published_after(self, seconds: float) -> None:
-        """I4: what was written before the faults stopped is published so many seconds later."""
+        """Check I4: rows that were written before the faults ended are published after these seconds."""
         over = await db_probe.now(self.cluster.probe)
         await asyncio.sleep(seconds)
         for schema in db_probe.SCHEMAS:

@@ -1,4 +1,4 @@
-"""A wire between a service and what it talks to, that can be cut, hung, slow, or lose an answer after its effect."""
+"""A TCP proxy between a service and a server that can cut, hang or delay connections, or drop an answer after the request's effect."""
 
 import asyncio
 import contextlib
@@ -7,32 +7,32 @@ from dataclasses import dataclass, field
 
 HOST = "127.0.0.1"
 RequestMatcher = Callable[[bytes], bool]
-"""Whether these bytes of a client begin a request whose answer is to be lost."""
+"""Return True if these bytes of a client begin a request whose answer is to be dropped."""
 
 
 def is_commit(data: bytes) -> bool:
-    """PostgreSQL: a simple query COMMIT."""
+    """Match a simple query COMMIT of PostgreSQL."""
     return b"COMMIT" in data
 
 
 def is_produce_request(data: bytes) -> bool:
-    """Kafka: length, API key 0, a version; a client writes each request whole."""
+    """Match a produce request of Kafka: length, API key 0, a version. A client writes each request at once."""
     return len(data) > 12 and data[4:6] == b"\0\0" and data[6] == 0 and data[7] < 16
 
 
 def is_post(data: bytes) -> bool:
-    """HTTP."""
+    """Match an HTTP POST."""
     return data.startswith(b"POST ")
 
 
 def is_mllp_frame(data: bytes) -> bool:
-    """MLLP."""
+    """Match an MLLP frame."""
     return data.startswith(b"\x0b")
 
 
 @dataclass(eq=False)
 class Proxy:
-    """Listens on `port` and carries what comes to `to()`. Change its fields while it runs."""
+    """Listen on `port` and forward connections to the port `to()`. Its fields can change while it runs."""
 
     name: str
     port: int
@@ -40,9 +40,9 @@ class Proxy:
     delay: float = 0.0
     drops_answers_to: RequestMatcher | None = None
     every: int = 1
-    """Of the answers that it may lose, every n-th is lost."""
+    """Drop every n-th of the matching answers."""
     ended: int = 0
-    """Connections that were cut; the same for writes that had to wait, and answers that were lost."""
+    """The number of connections cut; below, of writes delayed, and of answers dropped."""
     waited: int = 0
     lost: int = 0
     _asked: int = 0
@@ -52,21 +52,21 @@ class Proxy:
     _server: asyncio.Server | None = None
 
     async def restore(self) -> None:
-        """Carry again, at once and everything."""
+        """Forward all connections normally again."""
         self.delay, self.drops_answers_to, self._refuses = 0.0, None, False
         self._flows.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._proxy, HOST, self.port)
 
     async def cut(self) -> None:
-        """Connections end, and none can be made."""
+        """Close all connections, and accept no new ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.end_connections()
 
     def refuse(self) -> None:
-        """Connections end, and so does each that is made, at once: where they are short, a cut is seen by those that come."""
+        """Close all connections, and each new one at once. For short connections this is observable, a cut is not."""
         self.end_connections()
         self._refuses = True
 
@@ -76,7 +76,7 @@ class Proxy:
             writer.transport.abort()
 
     def hang(self) -> None:
-        """Nothing is carried, and nobody is told: as a network that swallows packets."""
+        """Forward nothing, without closing connections, as a network that drops packets."""
         self._flows.clear()
 
     async def _proxy(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ class Proxy:
             writer.transport.abort()
 
     async def passes(self) -> None:
-        """Wait as long as this wire makes its bytes wait."""
+        """Wait for the delay, or until the proxy no longer hangs."""
         if self.delay or not self._flows.is_set():
             self.waited += 1
             await asyncio.sleep(self.delay)
@@ -116,7 +116,7 @@ class Proxy:
 
 @dataclass
 class _ProxiedConnection:
-    """One connection."""
+    """One forwarded connection."""
 
     proxy: Proxy
     near_out: asyncio.StreamWriter
@@ -132,7 +132,7 @@ class _ProxiedConnection:
                 self.far_out.write(data)
                 await self.far_out.drain()
             await self.proxy.passes()
-            self.far_out.write_eof()  # the client has said all; it may still be answered
+            self.far_out.write_eof()  # the client has sent everything; an answer may follow
         except OSError:
             self.far_out.transport.abort()
 
@@ -140,7 +140,7 @@ class _ProxiedConnection:
         while data := await far.read(65536):
             if self.drops_next_answer:
                 self.proxy.lost += 1
-                return  # the effect has happened; both ends lose the connection instead of the answer
+                return  # the effect has happened; both sides lose the connection instead of receiving the answer
             await self.proxy.passes()
             self.near_out.write(data)
             await self.near_out.drain()

@@ -1,4 +1,4 @@
-"""The drain: when everything that could happen has happened."""
+"""Wait for quiescence: all outboxes published, all records read, and all feedback delivered."""
 
 import asyncio
 import contextlib
@@ -9,14 +9,14 @@ from aiokafka.errors import KafkaError
 from tests.chaos.harness import db_probe
 from tests.chaos.harness.cluster import Cluster
 
-QUIESCENCE_SECONDS = 60.0
+LAG_SECONDS = 60.0
 GROUPS = ("router", "notifier")
 
 
-async def wait_for_quiescence(cluster: Cluster) -> bool:
-    """Wait until nothing is unpublished, unread or due; False where that takes too long."""
+async def wait_for_quiescence(cluster: Cluster, seconds: float) -> bool:
+    """Wait until nothing is unpublished, unread or due; return False after the time limit."""
     try:
-        async with asyncio.timeout(QUIESCENCE_SECONDS):
+        async with asyncio.timeout(seconds):
             while not await _is_quiet(cluster):
                 await asyncio.sleep(0.15)
             await cluster.log.caught_up()
@@ -26,7 +26,7 @@ async def wait_for_quiescence(cluster: Cluster) -> bool:
 
 
 async def _is_quiet(cluster: Cluster) -> bool:
-    """Asked before and after the lag: what was just read may have led to more."""
+    """Check the tables before and after the lag, since records just read may have led to more."""
     for _ in range(2):
         if not await db_probe.is_quiet(cluster.probe) or await lag(cluster):
             return False
@@ -34,8 +34,8 @@ async def _is_quiet(cluster: Cluster) -> bool:
 
 
 async def lag(cluster: Cluster) -> int:
-    """Records that the groups have not committed yet, over all partitions. Asked again where a broker cannot say."""
-    async with asyncio.timeout(QUIESCENCE_SECONDS):
+    """Return the number of records that the consumer groups have not committed. Try again while a broker is unavailable."""
+    async with asyncio.timeout(LAG_SECONDS):
         while True:
             with contextlib.suppress(KafkaError):
                 return await _lag(cluster)

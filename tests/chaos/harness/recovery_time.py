@@ -1,4 +1,4 @@
-"""How long after a fault all feedback was delivered that was due at its end."""
+"""Measure how long after a fault all feedback was delivered that was due at its end."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 60.0
 
 
 async def measure(cluster: Cluster, fault: InjectedFault) -> None:
-    """Look until it is so; after a minute the drain will say what is wrong. A fault that held none up is noted with next to nothing."""
+    """Store the delivery time of the backlog in `fault`; leave it empty after a minute."""
     assert fault.ended is not None
     backlog = await db_probe.backlog(cluster.probe)
     with contextlib.suppress(TimeoutError):

@@ -58,7 +58,8 @@ NOT_COVERED = """\
 - Failover of PostgreSQL to a standby: a killed server restarts with its data.
 - A network that delivers packets in one direction only: the proxies cut, hang or slow a connection as a whole.
 - A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
-- A seed gives the same plan only while tests/chaos/harness/plan.py and schedule.py are unchanged.
+- A seed gives the same plan only while tests/chaos/harness/plan.py and schedule.py are unchanged. Plans that failed are therefore
+  recorded: `tests/chaos/kept_plans`, which `SEEDS=ci` runs.
 - Days of operation: an installation runs at most twenty seeds, and is then deleted.
 - Full disks are small tmpfs mounts. If they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker; it is
   restarted when space is free.
@@ -143,9 +144,9 @@ def _name(name: str, brokers: int) -> str:
 
 
 def _row(name: str, faults: Sequence[dict[str, Any]]) -> str:
-    done, told = (_seconds(faults, what) for what in ("recovered", "told"))
-    as_json = [name, len(faults), sum(fault["met"] > 0 for fault in faults), len(done)]
-    return f"| {' | '.join(map(str, as_json))} | {_two(done)} | {_two(told)} |"
+    processed, delivered = (_seconds(faults, what) for what in ("recovered", "told"))
+    cells = [name, len(faults), sum(fault["met"] > 0 for fault in faults), len(processed)]
+    return f"| {' | '.join(map(str, cells))} | {_two(processed)} | {_two(delivered)} |"
 
 
 def _seconds(faults: Iterable[dict[str, Any]], what: str) -> list[float]:
@@ -193,6 +194,7 @@ def _mutants(found: Sequence[Result]) -> Iterator[str]:
     of_mutants = [result for result in found if result.mutant]
     yield "\n## Mutants\n"
     yield "Each guard is removed in one service's process (tests/chaos/mutants/catalogue.py); the checker must detect it."
+    yield "Each mutant has a recorded plan that shows it in about a minute, and that names the invariant: tests/chaos/mutants/plans."
     yield f"`make chaos SEEDS=mutants`: {_played(of_mutants)}.\n"
     yield "| guard removed | mutant | caught by |"
     yield "|---|---|---|"

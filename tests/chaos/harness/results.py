@@ -1,4 +1,4 @@
-"""What was found, a line of JSON for each seed: written when it was played, read to resume and for the report."""
+"""Results as lines of JSON, one for each run of a plan; read to resume a run and to write the report."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ RESULTS = Path(".cache/chaos/results.jsonl")
 
 @dataclass
 class Result:
-    """One seed. `code` is the commit that was played, where it is known; `installation` tells which processes were the same."""
+    """The result of a plan. `code` is the commit; processes with the same `installation` are comparable."""
 
     seed: int
     brokers: int
@@ -32,11 +32,13 @@ class Result:
     phases: dict[str, float] = field(default_factory=dict)
     installation: str = ""
     code: str = ""
+    plan: str = ""
+    """The name of a recorded plan; empty for a seed's plan."""
     at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def faults_of(history: History) -> list[dict[str, Any]]:
-    """As they happened, and how long it took from the end of each until all was done that it had held up."""
+    """Return the faults of a run with their recovery times."""
     return [
         {
             "name": fault.name,
@@ -62,15 +64,15 @@ def append(file: Path, result: Result) -> None:
 
 
 def read(file: Path) -> list[Result]:
-    """In the order that they were played."""
+    """Return all results in order."""
     return [Result(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def newest(found: Iterable[Result]) -> list[Result]:
-    """A seed that was played again counts once: as it went last."""
-    return list({(one.seed, one.brokers, one.mutant): one for one in found}.values())
+    """Return the newest result of each plan."""
+    return list({(one.seed, one.brokers, one.mutant, one.plan): one for one in found}.values())
 
 
-def done(file: Path) -> set[tuple[int, int]]:
-    """Seeds, and with how many brokers, that went without a violation when they were played last."""
-    return {(r.seed, r.brokers) for r in newest(r for r in read(file) if not r.mutant) if not r.violations}
+def done(file: Path) -> set[tuple[int, int, str]]:
+    """Return (seed, brokers, recorded plan) of the plans whose last run had no violation."""
+    return {(r.seed, r.brokers, r.plan) for r in newest(r for r in read(file) if not r.mutant) if not r.violations}

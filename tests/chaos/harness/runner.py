@@ -1,4 +1,4 @@
-"""Plays seeds one after the other on an installation, judges each, and says how it went."""
+"""Run plans one after the other on an installation, check each, and print its outcome."""
 
 import subprocess
 import sys
@@ -14,24 +14,24 @@ from tests.chaos.harness.cluster import Cluster
 from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.leak_check import LeakCheck
 from tests.chaos.harness.plan import Plan
-from tests.chaos.harness.plan_run import EFFECT_SECONDS, PlanRun
+from tests.chaos.harness.plan_run import PlanRun
 from tests.chaos.harness.results import Result
 from tests.chaos.harness.senders import Identity
 
-SEEDS_PER_INSTALLATION = 20
+PLANS_PER_INSTALLATION = 20
 
 
-async def run_seed(cluster: Cluster, plan: Plan, mutant: str | None) -> tuple[Result, Evidence]:
-    """A seed on a running installation: without faults first (unless it races), then with them."""
+async def run_plan(cluster: Cluster, plan: Plan, mutant: str | None) -> tuple[Result, Evidence]:
+    """Run a plan on a running installation: first without faults, if it has a baseline run, then with them."""
     begun = time.monotonic()
-    baseline = None if plan.races else await _run_plan(cluster, plan, baseline=True, mutant=mutant)
+    baseline = await _run(cluster, plan, is_baseline=True) if plan.has_baseline else None
     violations = (
         [Violation(v.invariant, f"(without faults) {v.what}") for v in checker.check(baseline)] if baseline else []
     )
     if mutant and baseline and violations:
         return _result(cluster, plan, mutant, begun, baseline, violations), baseline  # caught already
     baseline_seconds = time.monotonic() - begun
-    faulty = await _run_plan(cluster, plan, baseline=False, mutant=mutant)
+    faulty = await _run(cluster, plan, is_baseline=False)
     faulty.history.phases["calm"] = baseline_seconds
     violations += checker.check(faulty)
     if baseline is not None:
@@ -49,7 +49,7 @@ def _result(
         mutant=mutant,
         races=plan.races,
         seconds=round(time.monotonic() - begun, 1),
-        referrals=plan.referrals * (1 if plan.races else 2),
+        referrals=plan.referrals * (1 + plan.has_baseline),
         messages=len(history.answers),
         commands=len(history.commands),
         lost_replies=history.lost_replies,
@@ -60,44 +60,44 @@ def _result(
         phases={name: round(seconds, 1) for name, seconds in history.phases.items()},
         installation=cluster.data.name,
         code=CODE,
+        plan=plan.name,
     )
 
 
-async def _run_plan(cluster: Cluster, plan: Plan, *, baseline: bool, mutant: str | None = None) -> Evidence:
+async def _run(cluster: Cluster, plan: Plan, *, is_baseline: bool) -> Evidence:
     cluster.slots += 1
-    effect_seconds = 25.0 if mutant and baseline else EFFECT_SECONDS
-    run = PlanRun(cluster, plan, _identity(cluster, plan, baseline), baseline, effect_seconds=effect_seconds)
+    run = PlanRun(cluster, plan, _identity(cluster, plan, is_baseline), is_baseline)
     await run.run()
     return await evidence.collect(run)
 
 
-def _identity(cluster: Cluster, plan: Plan, baseline: bool) -> Identity:
-    name = f"{cluster.data.name} {plan.seed} {'calm' if baseline else 'faulty'} {cluster.slots}"
+def _identity(cluster: Cluster, plan: Plan, is_baseline: bool) -> Identity:
+    name = f"{cluster.data.name} {plan.label} {'baseline' if is_baseline else 'faults'} {cluster.slots}"
     return Identity(name, cluster.slots, f"http://127.0.0.1:{cluster.feedback_port}/elsewhere")
 
 
 def _code() -> str:
-    """The commit, with a + where files differ from it."""
+    """Return the commit, with a + if files differ from it."""
     here = Path(__file__).parent
-    told = subprocess.run(
+    described = subprocess.run(
         ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
         cwd=here,
         capture_output=True,
         text=True,
         check=False,
     )
-    return told.stdout.strip()
+    return described.stdout.strip()
 
 
 CODE = _code()
 
 
-# ---- many seeds -------------------------------------------------------------------------------------------------------
+# ---- many plans -------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Progress:
-    """How many of how many, and how long the rest will take if it goes on like this."""
+    """The number of plans run, and an estimate of the time for the rest."""
 
     wanted: int
     done: int = 0
@@ -109,16 +109,24 @@ class Progress:
         return f"{self.done}/{self.wanted}" + (f", {left / 60:.0f} min left" if left else "")
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A plan with violations, and its result."""
+
+    plan: Plan
+    result: Result
+
+
 @dataclass
 class Runner:
-    """A new installation after some seeds, and after each that failed."""
+    """Run plans with the same number of brokers; restart the installation after twenty plans, and after each that failed."""
 
     brokers: int
     results: Path
     progress: Progress
     mutant: str | None = None
-    failed: list[Result] = field(default_factory=list)
-    _world: Cluster | None = None
+    failed: list[Failure] = field(default_factory=list)
+    _cluster: Cluster | None = None
     _leak_check: LeakCheck = field(default_factory=LeakCheck)
     _plans_run: int = 0
 
@@ -132,22 +140,22 @@ class Runner:
     async def _run_one(self, plan: Plan) -> None:
         begun = time.monotonic()
         try:
-            result, found = await run_seed(await self._running(), plan, self.mutant)
-        except Exception as error:  # of the checker itself: the seed shows nothing, and the others are played
+            result, found = await run_plan(await self._running(), plan, self.mutant)
+        except Exception as error:  # of the harness itself: this plan shows nothing, and the others are run
             traceback.print_exc()
             result, found = self._failed_run(plan, time.monotonic() - begun, error), None
         else:
             result.violations += map(str, self._leak_check.check(found.processes))
         self._plans_run += 1
-        self._record(result, found)
-        if result.violations or self._plans_run == SEEDS_PER_INSTALLATION:
+        self._record(plan, result, found)
+        if result.violations or self._plans_run == PLANS_PER_INSTALLATION:
             await self._stop()
 
     async def _running(self) -> Cluster:
-        if self._world is None:
-            self._world = await cluster.start(brokers=self.brokers, mutant=self.mutant)
+        if self._cluster is None:
+            self._cluster = await cluster.start(brokers=self.brokers, mutant=self.mutant)
             self._plans_run, self._leak_check = 0, LeakCheck()
-        return self._world
+        return self._cluster
 
     def _failed_run(self, plan: Plan, seconds: float, error: Exception) -> Result:
         return Result(
@@ -163,30 +171,31 @@ class Runner:
             faults=[],
             violations=[f"checker: {_error_text(error)}"],
             code=CODE,
+            plan=plan.name,
         )
 
     async def _stop(self) -> None:
-        if self._world is not None:
-            running, self._world = self._world, None
+        if self._cluster is not None:
+            running, self._cluster = self._cluster, None
             try:
                 await cluster.stop(running)
             except Exception:  # the next installation has ports and folders of its own
                 traceback.print_exc()
 
-    def _record(self, result: Result, found: Evidence | None) -> None:
+    def _record(self, plan: Plan, result: Result, found: Evidence | None) -> None:
         results.append(self.results, result)
         _print(result, self.progress.step())
         if result.violations:
-            self.failed.append(result)
-            kept = self.results.with_name(f"seed-{result.seed}-{result.mutant or result.brokers}.json")
+            self.failed.append(Failure(plan, result))
+            kept = self.results.with_name(f"{plan.label}-{result.mutant or result.brokers}.json")
             if found is not None:
                 kept.write_text(evidence.as_json(found))
-            if self._world is not None:
-                _save_logs(self._world, kept.with_suffix(".log"))
+            if self._cluster is not None:
+                _save_logs(self._cluster, kept.with_suffix(".log"))
 
 
 def _error_text(error: BaseException) -> str:
-    """Of several, the first."""
+    """Return the first error of a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"
@@ -199,10 +208,10 @@ def _save_logs(running: Cluster, file: Path) -> None:
 
 def _print(result: Result, progress: str) -> None:
     outcome = "ok" if not result.violations else f"{len(result.violations)} VIOLATIONS"
-    what = "races" if result.races else "in order"
+    what = f"{result.brokers} broker{'s' * (result.brokers > 1)} {'races' if result.races else 'in order'}"
     faults = ", ".join(f"{'then ' * fault['alone']}{fault['name']} ({fault['about']})" for fault in result.faults)
     sys.stdout.write(
-        f"[{progress}] seed {result.seed} {result.brokers} broker{'s' * (result.brokers > 1)} {what} {result.seconds:.1f} s "
+        f"[{progress}] {result.plan or f'seed {result.seed}'} {what} {result.seconds:.1f} s "
         f"{result.referrals} referrals {outcome}: {faults}\n"
     )
     for violation in result.violations[:12]:

@@ -1,4 +1,4 @@
-"""Which faults a seed has, and when: a few that overlap, and then one that stands alone. Pure."""
+"""Generate the faults of a seed: a few that overlap, then one without overlap. No I/O."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedFault:
-    """A fault by its name in faults.py; `aim` picks its victim."""
+    """A fault by its name in faults.py; `aim` selects the service, process or broker."""
 
     name: str
     begins_at: float
@@ -21,7 +21,7 @@ class PlannedFault:
 
 @dataclass(frozen=True)
 class FaultKind:
-    """What the catalogue says of a fault: how long it lasts, what it cannot be beside, and how many brokers it needs."""
+    """The properties of a fault: its duration, the group of faults that it must not overlap, and the number of brokers that it needs."""
 
     shortest: float
     longest: float
@@ -72,7 +72,7 @@ LATEST_BEGIN, LATEST_END = 5.0, 13.5
 
 
 def faults(seed: int, brokers: int) -> tuple[tuple[PlannedFault, ...], PlannedFault]:
-    """Those that overlap, and the one that comes when they are over. Whoever else a seed has in it, its faults are the same."""
+    """Return the faults that overlap, and the one without overlap. They depend on the seed only, not on the persons."""
     random = Random(f"faults of {seed}")
     return tuple(_overlapping(random, brokers)), _last_fault(random, seed, brokers)
 
@@ -97,7 +97,7 @@ def _overlapping(random: Random, brokers: int) -> Iterator[PlannedFault]:
 # ---- the fault that stands alone --------------------------------------------------------------------------------------
 
 LATE_PERSONS = 5
-"""So many people begin with it."""
+"""The number of persons whose inputs begin with the last fault."""
 
 LAST_FAULTS_3_BROKERS = (
     "broker-killed",
@@ -111,14 +111,14 @@ LAST_FAULTS: Mapping[int, Sequence[str]] = {
     1: [name for name, kind in CATALOGUE.items() if kind.brokers == 1],
     3: LAST_FAULTS_3_BROKERS,
 }
-"""By number of brokers: each has its turn, and then again, on the next service."""
+"""The last faults by number of brokers. Seeds take them in turn, each round with the next service."""
 
 AFFECTED_REFERRALS: "Mapping[str, Callable[[Referral], bool]]" = {
     "answer-lost-mllp": lambda one: one.format == "hl7" and not getattr(one, "over_http", False),
     "mesh": lambda one: one.practice == "C82992",
     "fhir": lambda one: one.practice == "C82991",
 }
-"""Whose referrals a fault of this name or group needs, to find anything to do."""
+"""The referrals that a fault of this name or group affects."""
 
 
 def _last_fault(random: Random, seed: int, brokers: int) -> PlannedFault:
@@ -130,7 +130,7 @@ def _last_fault(random: Random, seed: int, brokers: int) -> PlannedFault:
 
 
 def persons_affected(fault: PlannedFault, persons: "Sequence[Person]") -> frozenset[int]:
-    """Those who begin with it: where it only meets some, they come first."""
+    """Return the persons whose inputs begin with the last fault; those whom it affects come first."""
     meets = (
         AFFECTED_REFERRALS.get(fault.name) or AFFECTED_REFERRALS.get(CATALOGUE[fault.name].group) or (lambda _: True)
     )
@@ -139,5 +139,5 @@ def persons_affected(fault: PlannedFault, persons: "Sequence[Person]") -> frozen
 
 
 def begin_within(fault: PlannedFault, part: float) -> float:
-    """When somebody begins, on the clock of the fault that stands alone; `part` is from 0 to 1."""
+    """Return when a person begins, in seconds after the start of the last fault; `part` is from 0 to 1."""
     return round(part * max(fault.seconds, 1.0), 2)

@@ -1,4 +1,4 @@
-"""Senders: every partner's system sends its messages until somebody owns them, and notes every answer."""
+"""Simulate the partners' systems: send each message until it is answered, and record the answer."""
 
 import asyncio
 import dataclasses
@@ -23,15 +23,15 @@ MEDIA_TYPES = {
     "councils": "text/csv",
     "hl7v2": "application/hl7-v2",
 }
-"""By the first part of a path."""
+"""Media types by the first part of a path."""
 
 Reply = tuple[bool | None, int, str, str]
-"""Whether it is the receiver's now (none: not known, send again), its status and code, and its whole text."""
+"""Whether the receiver has accepted the message (None: unknown, send again), status, code and text of the answer."""
 
 
 @dataclass
 class Senders:
-    """Every partner's system: it sends a message again, byte for byte, until it has an answer that says whose it is.
+    """The partners' systems. A message is sent again, byte for byte, until the answer shows whether it was accepted.
 
     `mllp`: the port of each ward.
     """
@@ -51,8 +51,8 @@ class Senders:
             self.history.unanswered += 1
             await asyncio.sleep(RETRY_SECONDS)
         self.history.answers += _other_rows(sent, text)
-        said = _entry(text, sent.row) if sent.row else text
-        found = REFERENCE.search(said)
+        answer = _entry(text, sent.row) if sent.row else text
+        found = REFERENCE.search(answer)
         self.history.answers.append(Answer(sent, ours, status, code, found[0] if found else None))
 
     async def _post(self, sent: Message) -> Reply:
@@ -74,7 +74,7 @@ class Senders:
         return _of_hl7(answer.status, [text]) if sent.path == "/hl7v2" else _of_message(answer.status, text)
 
     async def _exchange(self, sent: Message) -> Reply:
-        """Over MLLP. No frame: nothing was promised."""
+        """Send over MLLP. Without an answer the message is not acknowledged."""
         try:
             frames = await mllp_client.exchange("127.0.0.1", self.mllp[sent.partner], sent.body, 12)
         except (OSError, TimeoutError):
@@ -83,18 +83,23 @@ class Senders:
 
 
 def _of_hl7(status: int, messages: list[str]) -> Reply:
-    """What the last acknowledgement says, in whatever message it stands."""
-    said = [line.split("|") for one in messages for line in one.split("\r") if line.startswith("MSA")]
-    if not said:
+    """Return the last acknowledgement among the messages."""
+    found = [line.split("|") for one in messages for line in one.split("\r") if line.startswith("MSA")]
+    if not found:
         return None, status, "", ""
-    return said[-1][1] in ("AA", "CA"), status, said[-1][1], messages[-1]
+    return found[-1][1] in ("AA", "CA"), status, found[-1][1], messages[-1]
 
 
 def _of_message(status: int, text: str) -> Reply:
-    """2xx, or 409 duplicate: an earlier sending of it was accepted."""
-    said = json.loads(text)
-    issue = said.get("issue", [{}])[0].get("code", "") if said.get("resourceType") == "OperationOutcome" else ""
-    return status < 300 or (status == 409 and issue == "duplicate"), status, issue or str(said.get("status", "")), text
+    """Return an acknowledgement for 2xx, and for 409 duplicate: an earlier attempt was accepted."""
+    answer = json.loads(text)
+    issue = answer.get("issue", [{}])[0].get("code", "") if answer.get("resourceType") == "OperationOutcome" else ""
+    return (
+        status < 300 or (status == 409 and issue == "duplicate"),
+        status,
+        issue or str(answer.get("status", "")),
+        text,
+    )
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------
@@ -103,7 +108,7 @@ TAKEN = ("received", "updated", "already-held", "superseded", "cancelled")
 
 
 def _of_row(status: int, text: str, sent: Message) -> Reply:
-    """What the report says of the row that is meant. A row that was not processed, whosever it is: the whole file again."""
+    """Return the outcome of the row that is meant. If any row was not processed, the whole file is sent again."""
     try:
         entries = json.loads(text)["rows"]
         [outcome, *_] = [one["outcome"] for one in entries if one["reference_given"] == sent.row]
@@ -115,12 +120,12 @@ def _of_row(status: int, text: str, sent: Message) -> Reply:
 
 
 def _entry(text: str, row: str) -> str:
-    """The report's line of this row."""
+    """Return the report's line of this row."""
     return next((line for line in text.splitlines() if row in line), "")
 
 
 def _other_rows(sent: Message, text: str) -> list[Answer]:
-    """The rows of other people in the same file have an answer too."""
+    """Return the answers of the other rows in the same file."""
     entries = json.loads(text)["rows"] if sent.other_rows and text else []
     by_reference = {one["reference_given"]: one for one in entries}
     return [

@@ -1,4 +1,4 @@
-"""Faults of Kafka, PostgreSQL and their disks; and poisoned records."""
+"""Faults of Kafka, PostgreSQL and their disks, and poisoned records."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from tests.chaos.harness.injection import Injection
 
 
 class BrokerKilled(Injection):
-    """SIGKILL to one broker, and its start some seconds later. With three, the other two go on, and leaders move."""
+    """Kill a broker, and start it some seconds later. Of three brokers, the other two continue with new leaders."""
 
     what_it_met = "brokers that went away"
 
@@ -38,7 +38,7 @@ class BrokerKilled(Injection):
 
 
 class LeaderMoved(BrokerKilled):
-    """A broker is stopped in order, hands its leaders over, and comes back."""
+    """Stop a broker in order, so that it hands over its leaders, and start it again."""
 
     async def begin(self, cluster: Cluster, history: History) -> None:
         self._broker = cluster.running.parts.kafka.brokers[self.planned.aim % cluster.brokers]
@@ -47,7 +47,7 @@ class LeaderMoved(BrokerKilled):
 
 
 class Poison(Injection):
-    """Records that can never succeed, on the topics that services read."""
+    """Send records that cannot be processed on the topics that services read."""
 
     what_it_met = "poisoned records"
 
@@ -58,7 +58,7 @@ class Poison(Injection):
         mark = f"poison {time.monotonic_ns()}"
         history.poison.append(mark)
         producer = AIOKafkaProducer(bootstrap_servers=cluster.addresses["kafka"], enable_idempotence=True)
-        with contextlib.suppress(KafkaError):  # the broker is away: then there is none this time
+        with contextlib.suppress(KafkaError):  # the broker is down: no record is sent
             await producer.start()
             for topic, value in self._records(mark):
                 await producer.send_and_wait(topic, value, key=b"f" * 32, headers=[("ce_id", b"poison")])
@@ -81,7 +81,7 @@ class OfPostgres(Injection):
 
 
 class PostgresKilled(OfPostgres):
-    """SIGKILL to the server, and its start some seconds later: it recovers from its log."""
+    """Kill the server, and start it some seconds later: it recovers from its log."""
 
     what_it_met = "servers killed"
 
@@ -94,7 +94,7 @@ class PostgresKilled(OfPostgres):
 
 
 def start_postgres(cluster: Cluster) -> None:
-    """On its old port; sessions of the killed server may still be ending."""
+    """Start the server on its old port; sessions of the killed server may still be ending."""
     for _ in range(20):
         try:
             folder = cluster.data.resolve() / "postgres"
@@ -106,7 +106,7 @@ def start_postgres(cluster: Cluster) -> None:
 
 
 class SessionsEnded(OfPostgres):
-    """The server ends every session of the services."""
+    """Terminate all sessions of the services."""
 
     what_it_met = "sessions ended"
 
@@ -115,7 +115,7 @@ class SessionsEnded(OfPostgres):
 
 
 class ErrorsByTrigger(OfPostgres):
-    """Serialization failures: every third transaction that writes is told to try again."""
+    """Make every third transaction that writes fail with a serialization failure."""
 
     what_it_met = "transactions told to try again"
 
@@ -130,7 +130,7 @@ class ErrorsByTrigger(OfPostgres):
 
 
 class Deadlocks(OfPostgres):
-    """Somebody locks cases before their persons, again and again, and waits: the router locks a person first, and then finds out."""
+    """Lock cases before their persons repeatedly. The router locks in the opposite order: deadlocks follow."""
 
     what_it_met = "deadlocks that PostgreSQL found"
 
@@ -151,11 +151,11 @@ class Deadlocks(OfPostgres):
     async def end(self, cluster: Cluster, history: History) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self.met = max(0, await db_probe.deadlocks(cluster.probe) - self._before)  # a crash begins the count anew
+        self.met = max(0, await db_probe.deadlocks(cluster.probe) - self._before)  # a crash resets the counter
 
 
 class ConnectionsExhausted(OfPostgres):
-    """Somebody takes every connection that the server has left."""
+    """Take every free connection of the server."""
 
     what_it_met = "connections taken, until none was left"
 
@@ -182,7 +182,7 @@ class ConnectionsExhausted(OfPostgres):
 
 
 class DiskFull(Injection):
-    """The disk of PostgreSQL or Kafka is full (a small tmpfs). A broker halts then, and is started when there is room."""
+    """Fill the disk of PostgreSQL or Kafka (a small tmpfs). A broker then halts, and is started when there is space."""
 
     what_it_met = "disks filled to the last page"
 
@@ -196,7 +196,7 @@ class DiskFull(Injection):
     async def begin(self, cluster: Cluster, history: History) -> None:
         self._ballast: Path = cluster.data / self._name / "ballast"
         if not cluster.on_tmpfs:
-            history.notes.append(f"{self.planned.name}: no small disk could be mounted, and nothing was done")
+            history.notes.append(f"{self.planned.name}: no small disk could be mounted, nothing was done")
             return
         await asyncio.to_thread(_fill, self._ballast, TMPFS_MEGABYTES[self._name])
         self.met = int(shutil.disk_usage(self._ballast).free < 65_536)
@@ -204,7 +204,7 @@ class DiskFull(Injection):
     async def end(self, cluster: Cluster, history: History) -> None:
         self._ballast.unlink(missing_ok=True)
         if self._name == "kafka" and cluster.on_tmpfs:
-            # halted or about to: all are started anew, as whoever made room would; together, because alone none finds its controllers
+            # brokers have halted or will halt; start all together, since one alone does not find its controllers
             brokers = cluster.running.parts.kafka.brokers
             await asyncio.gather(*(asyncio.to_thread(broker.kill) for broker in brokers))
             await asyncio.gather(*(asyncio.to_thread(broker.start) for broker in brokers))

@@ -1,4 +1,4 @@
-"""Faults of the services' processes, of the wires between them and their servers, and of a practice's endpoint."""
+"""Faults of the services' processes, of the connections to their servers, and of a practice's endpoint."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.chaos.harness.proxy import Proxy, RequestMatcher, is_commit, is_mllp_
 
 
 def send(cluster: Cluster, name: str, number: signal.Signals) -> int | None:
-    """A signal to a service's process; its pid, where it runs."""
+    """Send a signal to a service's process; return its pid if it runs."""
     child = cluster.processes().get(name)
     if child is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -39,7 +39,7 @@ class OneProcess(Injection):
 
 
 class Kill(OneProcess):
-    """SIGKILL; the supervisor starts it anew."""
+    """Kill a process; the supervisor starts it again."""
 
     what_it_met = "processes killed"
 
@@ -48,7 +48,7 @@ class Kill(OneProcess):
 
 
 class KillBoth(Injection):
-    """Both processes of a service at once."""
+    """Kill both processes of a service at once."""
 
     what_it_met = "processes killed"
 
@@ -58,7 +58,7 @@ class KillBoth(Injection):
 
 
 class Stop(OneProcess):
-    """SIGSTOP and SIGCONT: a process that the others take for dead, and that knows nothing of it."""
+    """Stop a process (SIGSTOP) until Kafka and PostgreSQL consider it dead, and let it continue (SIGCONT)."""
 
     what_it_met = "processes still stopped when its time was over"
     _pid: int | None = None
@@ -74,15 +74,15 @@ class Stop(OneProcess):
 
 
 class LoopBlocked(OneProcess):
-    """The event loop does nothing for longer than Kafka's session."""
+    """Block the event loop for longer than Kafka's session timeout."""
 
-    what_it_met = "processes that answered nobody"
+    what_it_met = "processes without an answer"
 
     async def begin(self, cluster: Cluster, history: History) -> None:
         pid = send(cluster, self.name, signal.SIGUSR1)
-        self._asking = asyncio.create_task(self._answers_nobody(cluster, pid))
+        self._is_silent = asyncio.create_task(self._does_not_answer(cluster, pid))
 
-    async def _answers_nobody(self, cluster: Cluster, pid: int | None) -> bool:
+    async def _does_not_answer(self, cluster: Cluster, pid: int | None) -> bool:
         await asyncio.sleep(0.5)
         try:
             async with asyncio.timeout(3):
@@ -93,11 +93,11 @@ class LoopBlocked(OneProcess):
             return child is not None and child.pid == pid
 
     async def end(self, cluster: Cluster, history: History) -> None:
-        self.met = int(await self._asking)
+        self.met = int(await self._is_silent)
 
 
 class RollingRestart(Injection):
-    """SIGTERM to a service's processes in turn, the second when the first is back and ready, as a deployment does."""
+    """Restart the processes of a service in turn as in a deployment: the second when the first is ready again."""
 
     what_it_met = "processes that stopped and came back"
 
@@ -123,7 +123,7 @@ class RollingRestart(Injection):
 
 
 class ClockSkew(Injection):
-    """One process of a service runs two minutes ahead (or behind), and is then started anew with the true time."""
+    """Run one process of a service two minutes ahead (or behind), and start it again with the true time."""
 
     what_it_met = "processes with a wrong clock"
 
@@ -142,11 +142,11 @@ class ClockSkew(Injection):
             taken.unlink()
 
 
-# ---- wires ------------------------------------------------------------------------------------------------------------
+# ---- connections ------------------------------------------------------------------------------------------------------------
 
 
 class ProxyFault(Injection):
-    """Faults of the wires between a service and Kafka or PostgreSQL; `what` is told by the fault's name."""
+    """Faults of the connections between a service and a server; the fault's name ends with the server."""
 
     @property
     def what(self) -> str:
@@ -159,7 +159,7 @@ class ProxyFault(Injection):
         return cluster.proxies_to(self.what, self.service if self.what in ("kafka", "postgres") else None)
 
     counts = ""
-    """Which of a wire's counters shows that it did something."""
+    """The counter of a proxy that shows an effect."""
 
     async def begin(self, cluster: Cluster, history: History) -> None:
         self._before = self._count(cluster)
@@ -174,7 +174,7 @@ class ProxyFault(Injection):
 
 
 class Cut(ProxyFault):
-    """Connections end, and none can be made."""
+    """Close all connections, and accept no new ones."""
 
     what_it_met, counts = "connections cut", "ended"
 
@@ -188,7 +188,7 @@ class Cut(ProxyFault):
 
 
 class Hang(ProxyFault):
-    """Nothing comes through, and nobody is told."""
+    """Forward nothing, without closing connections."""
 
     what_it_met, counts = "writes held up", "waited"
 
@@ -199,7 +199,7 @@ class Hang(ProxyFault):
 
 
 class Slow(ProxyFault):
-    """Everything takes its time."""
+    """Delay all bytes."""
 
     what_it_met, counts = "writes delayed", "waited"
 
@@ -210,9 +210,9 @@ class Slow(ProxyFault):
 
 
 class AnswerLost(ProxyFault):
-    """The request has its effect, and its answer is lost with the connection: every second or third."""
+    """Drop every second or third answer with its connection, after the effect of the request."""
 
-    ASKS: Mapping[str, RequestMatcher] = {
+    REQUESTS: Mapping[str, RequestMatcher] = {
         "http": is_post,
         "mllp": is_mllp_frame,
         "fhir": is_post,
@@ -233,7 +233,7 @@ class AnswerLost(ProxyFault):
     async def begin(self, cluster: Cluster, history: History) -> None:
         await super().begin(cluster, history)
         for proxy in self.proxies(cluster):
-            proxy.drops_answers_to, proxy.every = self.ASKS[self.what], 2 + self.planned.aim % 2
+            proxy.drops_answers_to, proxy.every = self.REQUESTS[self.what], 2 + self.planned.aim % 2
 
     async def end(self, cluster: Cluster, history: History) -> None:
         await super().end(cluster, history)
@@ -244,7 +244,7 @@ class AnswerLost(ProxyFault):
 
 
 class EndpointFault(Injection):
-    """The practice's FHIR endpoint is slow, fails, or takes a message and closes without an answer."""
+    """Make the practice's FHIR endpoint slow, fail, or close the connection without an answer."""
 
     def target(self, cluster: Cluster) -> str:
         return "the practice's endpoint"

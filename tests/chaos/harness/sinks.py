@@ -1,4 +1,4 @@
-"""Where feedback arrives: a practice's FHIR endpoint that can misbehave, its MESH mailbox, what is fetched; and all topics."""
+"""Recipients of feedback: a practice's faulty FHIR endpoint, a MESH mailbox, fetched feedback; and a reader of all topics."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
 
 @dataclass(frozen=True)
 class ReceivedFeedback:
-    """A feedback as it arrived somewhere. `id` is ours: the request id, the end of the local id, the id that was fetched."""
+    """A received feedback. `id` is the notifier's: the request id, the end of the local id, or the fetched id."""
 
     at: str
     id: str
@@ -29,17 +29,17 @@ class ReceivedFeedback:
 
 @dataclass
 class Endpoint:
-    """The practice's FHIR endpoint. It keeps what it accepts, refuses repeats as BaRS says, and misbehaves by `mood`."""
+    """The practice's FHIR endpoint. It stores what it accepts, refuses repeats as in BaRS, and answers by `behaviour`."""
 
     token: Callable[[], str]
     behaviour: Literal["well", "slow", "fails", "lies"] = "well"
     received_feedback: list[ReceivedFeedback] = field(default_factory=list)
     misdirected: int = 0
-    """Feedback that came to an address which only a message named."""
+    """Feedback at an address that only a message contains."""
     unauthorised: int = 0
     faulty_answers: int = 0
     refuses: set[str] = field(default_factory=set)
-    """Correlation ids of referrals whose first feedback is refused for good."""
+    """Correlation ids of referrals whose first feedback is rejected permanently."""
     refused: set[str] = field(default_factory=set)
     _kept: dict[str, bytes] = field(default_factory=dict)
     _seen: Counter[str] = field(default_factory=Counter)
@@ -104,7 +104,7 @@ def _reference(body: bytes) -> str:
 
 
 def mesh_messages(url: str, mailbox: str, password: str, shared_key: str) -> list[ReceivedFeedback]:
-    """Everything in a practice's MESH mailbox, oldest first; it is taken out."""
+    """Return all messages of a practice's MESH mailbox, oldest first, and acknowledge them."""
     with MeshClient(url, mailbox, password, shared_key=shared_key.encode()) as client:
         found = []
         for message_id in client.list_messages():
@@ -118,13 +118,13 @@ def mesh_messages(url: str, mailbox: str, password: str, shared_key: str) -> lis
 async def fetch_feedback(
     session: aiohttp.ClientSession, url: str, partner: str, token: str, references: Iterable[str]
 ) -> list[ReceivedFeedback]:
-    """What a partner fetches of these referrals, in the order that it is given."""
+    """Return the feedback that a partner fetches about these referrals, in order."""
     found = []
     for reference in references:
         headers = {"Authorization": f"Bearer {token}"}
         async with session.get(f"{url}/referrals/{reference}/feedback", headers=headers) as answer:
-            said = await answer.json() if answer.status == 200 else []
-            found += [ReceivedFeedback(partner, one["id"], one["reference"]) for one in said]
+            items = await answer.json() if answer.status == 200 else []
+            found += [ReceivedFeedback(partner, one["id"], one["reference"]) for one in items]
     return found
 
 
@@ -133,7 +133,7 @@ async def fetch_feedback(
 
 @dataclass(frozen=True)
 class Entry:
-    """A record of a topic, as far as the checker asks."""
+    """A record of a topic with the fields that the checker needs."""
 
     topic: str
     partition: int
@@ -148,7 +148,7 @@ class Entry:
 
 
 class Log:
-    """Reads every topic from its beginning, for as long as the installation runs; `caught_up` when it has what is there now."""
+    """Read every topic from its beginning while the installation runs."""
 
     def __init__(self, kafka: str, topics: Mapping[str, int]) -> None:
         self.entries: list[Entry] = []
@@ -184,7 +184,7 @@ class Log:
             await asyncio.sleep(0.05)
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """Where the partitions end; for as long as a broker cannot say, asked again."""
+        """Return the end offsets of the partitions; try again while a broker is unavailable."""
         while True:
             with contextlib.suppress(KafkaError):
                 ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)

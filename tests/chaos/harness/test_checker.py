@@ -1,4 +1,4 @@
-"""The pure parts of the history checker: what a seed decides, and that each invariant says so where it does not hold."""
+"""Test the parts of the harness without I/O: plans, and the detection of each violated invariant."""
 
 import asyncio
 import dataclasses
@@ -20,8 +20,9 @@ from tests.chaos.harness.history import Answer, History, InjectedFault, SentComm
 from tests.chaos.harness.leak_check import WARM, LeakCheck
 from tests.chaos.harness.observed_effects import HarnessFailed, ObservedEffects, run_while_alive
 from tests.chaos.harness.plan import InjectCommand, Person, Plan, Referral, SendMessage, generate_plan
+from tests.chaos.harness.recorded_plan import load
 from tests.chaos.harness.results import Result
-from tests.chaos.harness.runner import Runner
+from tests.chaos.harness.runner import Failure, Runner
 from tests.chaos.harness.schedule import CATALOGUE, LATE_PERSONS
 from tests.chaos.harness.senders import Identity, message
 from tests.chaos.harness.sinks import Entry, ReceivedFeedback
@@ -35,7 +36,7 @@ PARTNERS = [{"id": "gp-alder-lane", "kind": "gp", "ods": "C82991"}, {"id": "firs
 # ---- seeds ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_seed_is_always_the_same_plan_and_every_fault_of_it_can_be_made() -> None:
+def test_a_seed_always_gives_the_same_plan_and_every_fault_is_implemented() -> None:
     assert generate_plan(7) == generate_plan(7) != generate_plan(8)
     assert FAULTS.keys() == CATALOGUE.keys()
     assert "leader-moved" not in {fault.name for seed in range(40) for fault in generate_plan(seed).faults}
@@ -43,10 +44,10 @@ def test_a_seed_is_always_the_same_plan_and_every_fault_of_it_can_be_made() -> N
 
 @cache
 def the_first_hundred() -> list[Plan]:
-    return [generate_plan(seed, brokers=brokers) for brokers, seeds in command.which("100") for seed in seeds]
+    return command.selected("100")
 
 
-def test_in_the_first_hundred_seeds_every_fault_stands_alone_and_is_among_others_too() -> None:
+def test_in_the_first_hundred_seeds_every_fault_occurs_alone_and_overlapping() -> None:
     alone: Counter[str] = Counter()
     among: Counter[str] = Counter()
     for planned in the_first_hundred():
@@ -60,14 +61,14 @@ def test_in_the_first_hundred_seeds_every_fault_stands_alone_and_is_among_others
 @pytest.mark.parametrize(
     "name", ["kill", "stop", "loop-blocked", "cut-kafka", "cut-postgres", "hang-kafka", "hang-postgres"]
 )
-def test_in_the_first_hundred_seeds_a_services_fault_meets_every_service(name: str) -> None:
+def test_in_the_first_hundred_seeds_a_fault_of_services_affects_each_service(name: str) -> None:
     planned = the_first_hundred()
     faults = [fault for one in planned for fault in (*one.faults, one.last) if fault is not None]
     met = Counter(fault.aim % 3 for fault in faults if fault.name == name)
     assert min(met[service] for service in range(3)) >= 2
 
 
-def test_whoever_is_late_begins_within_the_fault_that_stands_alone() -> None:
+def test_late_persons_begin_during_the_last_fault() -> None:
     for planned in the_first_hundred():
         assert planned.last is not None
         assert len(planned.late) == LATE_PERSONS
@@ -75,7 +76,7 @@ def test_whoever_is_late_begins_within_the_fault_that_stands_alone() -> None:
         assert max(person.begins_at for person in late) <= max(planned.last.seconds, 1.0)
 
 
-def test_every_referral_of_a_plan_begins_with_a_new_message_but_for_what_is_refused() -> None:
+def test_the_first_accepted_message_of_a_referral_is_new() -> None:
     for person in (person for seed in range(20) for person in generate_plan(seed).persons):
         for at in range(len(person.referrals)):
             own = [one.kind for one in person.inputs if isinstance(one, SendMessage) and one.referral == at]
@@ -83,7 +84,7 @@ def test_every_referral_of_a_plan_begins_with_a_new_message_but_for_what_is_refu
         assert isinstance(person.inputs[0], SendMessage)
 
 
-def test_a_repeat_has_the_bytes_of_what_it_repeats_and_two_runs_share_no_id() -> None:
+def test_a_repeat_has_the_same_bytes_and_two_runs_share_no_id() -> None:
     for person in generate_plan(3).persons:
         at = next(
             place for place, given in enumerate(person.inputs) if isinstance(given, SendMessage) and given.kind == "new"
@@ -98,7 +99,7 @@ def test_a_repeat_has_the_bytes_of_what_it_repeats_and_two_runs_share_no_id() ->
         assert other.correlation_id != first.correlation_id
 
 
-def test_numbers_are_synthetic_valid_and_of_one_run_only() -> None:
+def test_nhs_numbers_are_synthetic_valid_and_unique_to_a_run() -> None:
     numbers = [Identity("", slot).nhs_number(person) for slot in range(60) for person in range(16)]
     assert len(set(numbers)) == len(numbers)
     for number in numbers:
@@ -107,61 +108,74 @@ def test_numbers_are_synthetic_valid_and_of_one_run_only() -> None:
         assert (11 - weighed % 11) % 11 == int(number[9])
 
 
-def test_a_number_is_so_many_seeds_every_tenth_on_three_brokers_and_the_others_are_named() -> None:
-    assert command.which("20") == [(1, [*range(1, 10), *range(11, 20)]), (3, [10, 20])]
-    assert command.which("7..7") == [(1, [7])]
-    assert command.which("3,7..9", brokers=3) == [(3, [3, 7, 8, 9])]
-    assert {brokers for brokers, _ in command.which("ci")} == {1, 3}
+def test_a_number_selects_that_many_seeds_every_tenth_on_three_brokers() -> None:
+    assert [(plan.seed, plan.brokers) for plan in command.selected("20")] == [
+        (seed, 1 if seed % 10 else 3) for seed in range(1, 21)
+    ]
 
 
-def test_a_run_that_goes_on_leaves_out_what_went_well_last(tmp_path: Path) -> None:
+def test_seeds_are_selected_by_number_and_by_range() -> None:
+    assert [plan.seed for plan in command.selected("7..7")] == [7]
+    assert [(plan.seed, plan.brokers) for plan in command.selected("3,7..9", brokers=3)] == [
+        (3, 3),
+        (7, 3),
+        (8, 3),
+        (9, 3),
+    ]
+
+
+def test_ci_runs_its_seeds_and_every_kept_plan() -> None:
+    plans = command.selected("ci")
+    assert {plan.brokers for plan in plans} == {1, 3}
+    kept = {file.stem for file in command.KEPT_PLANS.glob("*.json")}
+    assert kept
+    assert kept == {plan.name for plan in plans if plan.name}
+
+
+def test_a_resumed_run_skips_plans_without_violations(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     for seed, violations in ((1, []), (2, ["I1: lost"]), (3, ["I1: lost"]), (3, []), (4, []), (4, ["I2: twice"])):
         results.append(file, a_result(seed=seed, violations=violations))
     results.append(file, a_result(seed=9, mutant="skip-locked"))
-    assert results.done(file) == {(1, 1), (3, 1)}
+    assert results.done(file) == {(1, 1, ""), (3, 1, "")}
 
 
 @pytest.mark.parametrize(("seeds", "keeps"), [("30..30", True), ("ci", False)])
-def test_a_seed_that_fails_says_how_to_play_it_again_and_ci_changes_no_file(
+def test_a_failed_plan_is_recorded_except_in_ci(
     seeds: str, keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    failure = Failure(generate_plan(30, brokers=3), a_result(seed=30, brokers=3, violations=["I1: lost"]))
+
     class Failing(Runner):
         async def run(self, plans: Any) -> None:
-            self.failed = [a_result(seed=30, brokers=3, violations=["I1: lost"])] if self.brokers == 3 else []
+            self.failed = [failure] if self.brokers == 3 else []
 
-    kept = tmp_path / "kept_seeds.txt"
-    kept.write_text("")
-    monkeypatch.setattr(command, "KEPT", kept)
+    monkeypatch.setattr(command, "KEPT_PLANS", tmp_path)
     monkeypatch.setattr(command, "Runner", Failing)
     monkeypatch.setattr("sys.argv", ["chaos", "--seeds", seeds, *(["--brokers", "3"] if keeps else [])])
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert command.main() == 1
-    assert "make chaos SEEDS=30..30 ARGS='--brokers 3'\n" in capsys.readouterr().out
-    assert bool(kept.read_text()) is keeps
+    recorded = tmp_path / "seed-30-3.json"
+    again = str(recorded) if keeps else "30..30 ARGS='--brokers 3'"
+    assert f"make chaos SEEDS={again}\n" in capsys.readouterr().out
+    if keeps:
+        assert load(recorded).plan == dataclasses.replace(failure.plan, name="seed-30-3")
+        assert load(recorded).about == "I1: lost"
+    else:
+        assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_stopped_says_how_to_go_on(
+def test_an_interrupted_run_prints_the_command_that_resumes_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(given: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "_play", stopped)
+    monkeypatch.setattr(command, "_run", stopped)
     monkeypatch.setattr("sys.argv", ["chaos", "--seeds", "100"])
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert command.main() == 130
-    assert capsys.readouterr().out == "\nstopped; to go on: make chaos SEEDS=100 ARGS='--resume'\n"
-
-
-def test_a_seed_that_failed_is_played_by_ci_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "kept_seeds.txt"
-    file.write_text("# why\n7 3  # I4: rows\n")
-    monkeypatch.setattr(command, "KEPT", file)
-    failed = a_result(seed=9, brokers=3, violations=["I1: lost"])
-    command.keep_seed(failed)
-    command.keep_seed(failed)
-    assert (command.kept_seeds(3), command.kept_seeds(1)) == ([7, 9], [])
+    assert capsys.readouterr().out == "\nstopped; to resume: make chaos SEEDS=100 ARGS='--resume'\n"
 
 
 # ---- the checker ------------------------------------------------------------------------------------------------------
@@ -183,76 +197,66 @@ CONCERN = {
 }
 
 
+REFERRAL_ROW = {
+    "reference": REFERENCE,
+    "person_key": KEY,
+    "case_id": "c",
+    "version": 1,
+    "status": "requested",
+    "home_hub": "blaby",
+}
+CASE_ROW = {
+    "person_key": KEY,
+    "case_id": "c",
+    "status": "requested",
+    "business_status": "",
+    "holder": "blaby",
+    "pathway": "hub",
+}
+FEEDBACK_ROW = {
+    "id": "f",
+    "reference": REFERENCE,
+    "recipient": "gp-alder-lane",
+    "feedback_type": "home-hub",
+    "status": "requested",
+    "state": "accepted",
+}
+
+
 def a_run() -> Evidence:
-    """One referral of a practice, acknowledged, on its case, assigned to a hub, its practice told."""
+    """Return the evidence of one acknowledged referral of a practice, with its case, its hub and its feedback."""
     referral = Referral("gp-alder-lane", "bars", "C82991", consents=True)
     person = Person(0, True, "LE19 2GX", (referral,), (SendMessage(0, "new", 0), InjectCommand(0, "next")), 0.0, 0.0)
-    planned = Plan(1, False, (person,), ())
     sent = message(IDENTITY, person, SendMessage(0, "new", 0), 0)
-    history = History(answers=[Answer(sent, True, 200, "", REFERENCE)])
-    opened = entry("case.event", 0, "case.opened", "e1", 1, case_id="c", referral_contexts=[CONCERN])
-    assigned = entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", referral_contexts=[CONCERN])
+    name = sent.correlation_id
     return Evidence(
-        plan=planned,
-        history=history,
+        plan=Plan(1, False, (person,), ()),
+        history=History(answers=[Answer(sent, True, 200, "", REFERENCE)]),
         partners=PARTNERS,
-        messages=[
-            {
-                "name": sent.correlation_id,
-                "correlation_id": sent.correlation_id,
-                "verdict": "received",
-                "reference": REFERENCE,
-            }
-        ],
+        messages=[{"name": name, "correlation_id": name, "verdict": "received", "reference": REFERENCE}],
         intake=[{"reference": REFERENCE, "person_key": KEY, "version": 1, "cancelled": False}],
-        referrals=[
-            {
-                "reference": REFERENCE,
-                "person_key": KEY,
-                "case_id": "c",
-                "version": 1,
-                "status": "requested",
-                "home_hub": "blaby",
-            }
-        ],
-        cases=[
-            {
-                "person_key": KEY,
-                "case_id": "c",
-                "status": "requested",
-                "business_status": "",
-                "holder": "blaby",
-                "pathway": "hub",
-            }
-        ],
+        referrals=[REFERRAL_ROW],
+        cases=[CASE_ROW],
         keys={KEY: 2},
-        inputs=[{"topic": "referral.event", "id": "i", "correlation_id": sent.correlation_id}],
-        case_events=[
-            {"person_key": KEY, "sequence": 1, "id": "e1", "type": ""},
-            {"person_key": KEY, "sequence": 2, "id": "e2", "type": ""},
-        ],
-        feedback=[
-            {
-                "id": "f",
-                "reference": REFERENCE,
-                "recipient": "gp-alder-lane",
-                "feedback_type": "home-hub",
-                "status": "requested",
-                "state": "accepted",
-            }
-        ],
+        inputs=[{"topic": "referral.event", "id": "i", "correlation_id": name}],
+        case_events=[{"person_key": KEY, "sequence": at, "id": f"e{at}", "type": ""} for at in (1, 2)],
+        feedback=[FEEDBACK_ROW],
         for_hubs=[{"target": "hub.blaby.case", "id": "h1"}],
-        records=[
-            entry("referral.event", 0, "referral.received", "i", reference=REFERENCE, version=1),
-            opened,
-            assigned,
-            entry("hub.blaby.case", 0, "case.assigned", "h1", case_id="c", hub_version=1),
-        ],
+        records=records_of_a_run(),
         received_feedback=[ReceivedFeedback("gp-alder-lane", "f", REFERENCE)],
     )
 
 
-def test_a_run_in_which_everything_holds_has_no_violation() -> None:
+def records_of_a_run() -> list[Entry]:
+    return [
+        entry("referral.event", 0, "referral.received", "i", reference=REFERENCE, version=1),
+        entry("case.event", 0, "case.opened", "e1", 1, case_id="c", referral_contexts=[CONCERN]),
+        entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", referral_contexts=[CONCERN]),
+        entry("hub.blaby.case", 0, "case.assigned", "h1", case_id="c", hub_version=1),
+    ]
+
+
+def test_a_correct_run_has_no_violation() -> None:
     assert check(a_run()) == []
 
 
@@ -261,7 +265,7 @@ def broken(**changed: Any) -> Evidence:
 
 
 def again(e: Evidence, at: int, **headers: str) -> list[Entry]:
-    """The records, and one of them once more with other headers."""
+    """Return the records, and one of them again with other headers."""
     record = e.records[at]
     return [*e.records, dataclasses.replace(record, offset=99, headers={**record.headers, **headers})]
 
@@ -279,7 +283,13 @@ DONE_AND_REFUSED = [
     entry("hub.blaby.case", 7, "case.command-refused", "r1", case_id="c", command_id="i1"),
 ]
 WITH_FAILURE = [dict(RUN.feedback[0]) | {"state": "failed"}]
-PARKED = {"schema": "router", "topic": "referral.event", "partition": 0, "offset": 0, "reason": "decision: ValueError"}
+DEAD_LETTER = {
+    "schema": "router",
+    "topic": "referral.event",
+    "partition": 0,
+    "offset": 0,
+    "reason": "decision: ValueError",
+}
 
 
 @pytest.mark.parametrize(
@@ -288,7 +298,7 @@ PARKED = {"schema": "router", "topic": "referral.event", "partition": 0, "offset
         ("I1", broken(referrals=[])),
         ("I1", broken(referrals=[*RUN.referrals, *RUN.referrals])),
         ("I1", broken(cases=[])),
-        ("I1", broken(quarantine=[PARKED])),
+        ("I1", broken(dead_letters=[DEAD_LETTER])),
         ("I1", broken(poisoned=[entry("case.event", 7, "", "poison")])),
         ("I1", broken(intake=[dict(RUN.intake[0]) | {"version": 2}])),
         ("I1", broken(history=History())),
@@ -319,45 +329,45 @@ PARKED = {"schema": "router", "topic": "referral.event", "partition": 0, "offset
             broken(history=dataclasses.replace(RUN.history, commands=[ON_THE_WARD]), records=[*RUN.records, ACCEPTED]),
         ),
         ("I6", broken(intake=[])),
-        ("I6", broken(inputs=[*RUN.inputs, {"topic": "referral.event", "id": "j", "correlation_id": "nobody's"}])),
+        ("I6", broken(inputs=[*RUN.inputs, {"topic": "referral.event", "id": "j", "correlation_id": "unknown"}])),
         ("I7", broken(lag=1)),
         ("I7", broken(open_transactions=1)),
-        ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not drained"]))),
+        ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not quiescent"]))),
     ],
 )
-def test_what_does_not_hold_is_said(invariant: str, evidence: Evidence) -> None:
+def test_each_violated_invariant_is_detected(invariant: str, evidence: Evidence) -> None:
     assert invariant in {violation.invariant for violation in check(evidence)}
 
 
-def test_a_message_that_was_refused_and_kept_is_no_violation() -> None:
+def test_a_refused_message_that_was_stored_does_not_violate_i1() -> None:
     assert check(broken(history=WITH_REFUSED, messages=[*RUN.messages, KEPT])) == []
 
 
-def test_a_repeat_of_an_event_with_its_own_number_is_no_violation() -> None:
+def test_a_repeated_event_with_the_same_number_does_not_violate_i2() -> None:
     assert check(broken(records=again(RUN, 1))) == []
 
 
-def test_another_end_under_faults_is_said() -> None:
+def test_a_different_final_state_violates_i8() -> None:
     baseline, faulty = final_state(RUN), final_state(broken(cases=[dict(RUN.cases[0]) | {"holder": "melton"}]))
     assert [violation.invariant for violation in differences(faulty, baseline)] == ["I8"]
     assert differences(baseline, baseline) == []
 
 
 @pytest.mark.parametrize("more", [{"megabytes": 116.0}, {"files": 41}, {"connections": 26}])
-def test_a_process_that_grows_over_many_seeds_is_said(more: dict[str, Any]) -> None:
+def test_a_growing_process_violates_i7(more: dict[str, Any]) -> None:
     growth, steady = LeakCheck(), Health("router-1", 7, 90.0, 20, 5)
     grown = dataclasses.replace(steady, **more)
-    said = [growth.check([steady]) for _ in range(WARM + 3)]
-    assert not any(said)
+    grown_before = [growth.check([steady]) for _ in range(WARM + 3)]
+    assert not any(grown_before)
     assert [violation.invariant for violation in growth.check([grown])] == ["I7"]
-    assert growth.check([dataclasses.replace(grown, pid=8)]) == []  # another process, which has just begun
+    assert growth.check([dataclasses.replace(grown, pid=8)]) == []  # another process, just started
 
 
-# ---- what looks -------------------------------------------------------------------------------------------------------
+# ---- the background tasks ------------------------------------------------------------------------------------------
 
 
 class Connection:
-    """Fails so often, and then answers."""
+    """A connection that fails with these errors, then answers."""
 
     def __init__(self, *failures: BaseException) -> None:
         self.failures = list(failures)
@@ -385,7 +395,7 @@ class Connection:
         TimeoutError(),
     ],
 )
-async def test_a_server_that_is_killed_while_it_answers_is_asked_again_on_another_connection(
+async def test_a_query_is_repeated_on_a_new_connection_after_the_server_was_killed(
     failure: Exception,
 ) -> None:
     made = [Connection(), Connection(failure)]
@@ -398,7 +408,7 @@ async def test_a_server_that_is_killed_while_it_answers_is_asked_again_on_anothe
     assert (first.ended, made) == (True, [])
 
 
-async def test_a_question_that_is_wrong_is_not_asked_again_and_one_that_is_cancelled_ends_its_connection() -> None:
+async def test_a_wrong_query_is_not_repeated_and_a_cancelled_one_closes_its_connection() -> None:
     for failure in (asyncpg.UndefinedTableError(), asyncio.CancelledError()):
         one = Connection(failure)
 
@@ -410,7 +420,7 @@ async def test_a_question_that_is_wrong_is_not_asked_again_and_one_that_is_cance
         assert one.ended
 
 
-async def test_what_looks_and_dies_ends_the_run_at_once() -> None:
+async def test_a_failed_background_task_ends_the_run() -> None:
     async def connect() -> Connection:
         return Connection(asyncpg.UndefinedTableError())
 
@@ -424,7 +434,7 @@ async def test_what_looks_and_dies_ends_the_run_at_once() -> None:
 # ---- the report -------------------------------------------------------------------------------------------------------
 
 
-def test_recovery_is_the_time_until_what_waited_at_a_faults_end_was_done() -> None:
+def test_recovery_time_ends_with_the_last_input_that_waited_at_the_end_of_the_fault() -> None:
     waits = [Wait(0, 0, 1.0, 9.0), Wait(1, 0, 6.0, 7.0)]
     kill, stop = InjectedFault("kill", "", 2.0, 5.0), InjectedFault("stop", "", 6.0, 8.0)
     assert History(waits=waits, faults=[kill]).recovery(kill) == 4.0
@@ -452,7 +462,7 @@ def a_result(**changed: Any) -> Result:
     return Result(**(same | changed))
 
 
-def test_the_page_says_how_each_fault_was_recovered_from_and_what_grew() -> None:
+def test_the_page_has_recovery_times_and_growth() -> None:
     one = Health("router-1", 7, 90.0, 20, 5)
     processes = [[dataclasses.asdict(dataclasses.replace(one, megabytes=90.0 + at))] for at in range(4)]
     page = report.page([a_result(seed=at, processes=held) for at, held in enumerate(processes)])
@@ -460,7 +470,7 @@ def test_the_page_says_how_each_fault_was_recovered_from_and_what_grew() -> None
     assert "| router | 1 | 4 | 91 | 2 | 0 | 0 |" in page
 
 
-def test_the_page_in_docs_holds_the_present_texts_and_every_mutant() -> None:
+def test_the_page_in_docs_has_the_current_texts_and_every_mutant() -> None:
     page = report.PAGE.read_text()
     for text in (report.ABOUT, report.ABOUT_FAULTS, report.ABOUT_GROWTH, report.IT_FOUND, report.NOT_COVERED):
         assert text.strip() in page
@@ -468,7 +478,7 @@ def test_the_page_in_docs_holds_the_present_texts_and_every_mutant() -> None:
         assert f"| {mutant.guard} | {name} |" in page
 
 
-def test_the_page_says_which_invariant_caught_a_mutant_and_which_was_missed() -> None:
+def test_the_page_has_the_invariants_that_caught_each_mutant() -> None:
     page = report.page(
         [
             a_result(),

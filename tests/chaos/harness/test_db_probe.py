@@ -1,4 +1,4 @@
-"""One module of the harness reads the services' tables."""
+"""Only one module of the harness reads the services' tables."""
 
 import re
 from pathlib import Path

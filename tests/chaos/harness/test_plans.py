@@ -1,4 +1,4 @@
-"""What plans hold, without any service: every format, kind of message and pair of sources, each as intake's own rules judge it."""
+"""Test the messages of plans, without services: all formats, kinds and pairs of sources, as intake classifies them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def plans() -> list[Plan]:
     return [generate_plan(seed) for seed in range(1, 101)]
 
 
-def said(plans: list[Plan]) -> Iterator[tuple[Person, Referral, SendMessage]]:
+def messages_of(plans: list[Plan]) -> Iterator[tuple[Person, Referral, SendMessage]]:
     for one in plans:
         for person in one.persons:
             for given in person.inputs:
@@ -47,15 +47,15 @@ def way_of(one: Referral) -> tuple[Any, ...]:
     return one.partner, one.format, one.practice, one.form, one.asker, one.over_http
 
 
-def test_the_first_hundred_plans_send_every_kind_of_message_in_every_format_that_has_it(plans: list[Plan]) -> None:
-    kinds = {(one.format, given.kind) for _, one, given in said(plans)}
+def test_the_first_hundred_plans_have_every_kind_of_message_in_every_format(plans: list[Plan]) -> None:
+    kinds = {(one.format, given.kind) for _, one, given in messages_of(plans)}
     everything = {"new", "update", "late", "cancel", "repeat", "conflict", "bad", "unknown-cancel"}
     assert kinds == {(each, kind) for each in ("bars", "form", "hl7", "csv") for kind in everything} - {
         ("form", "conflict")
     }
 
 
-def test_the_first_hundred_plans_have_every_two_sources_for_one_person_in_both_orders(plans: list[Plan]) -> None:
+def test_the_first_hundred_plans_have_every_pair_of_sources_in_both_orders(plans: list[Plan]) -> None:
     sources = {(w.partner, w.format, w.practice, w.form, w.asker, w.over_http): w.source for w in SENDERS}
     persons = [person for one in plans for person in one.persons if len(person.referrals) == 2]
     pairs = Counter((sources[way_of(p.referrals[0])], sources[way_of(p.referrals[1])]) for p in persons)
@@ -63,7 +63,7 @@ def test_the_first_hundred_plans_have_every_two_sources_for_one_person_in_both_o
     assert min(pairs.values()) > 2
 
 
-def test_each_of_the_first_dozen_seeds_adds_to_every_way_in(plans: list[Plan]) -> None:
+def test_the_first_twelve_seeds_use_every_sender(plans: list[Plan]) -> None:
     senders = Counter(way_of(one) for each in plans[:12] for person in each.persons for one in person.referrals)
     partners = Counter((one[0], one[3], one[5]) for one in senders.elements())
     assert senders.keys() == {(w.partner, w.format, w.practice, w.form, w.asker, w.over_http) for w in SENDERS}
@@ -72,13 +72,13 @@ def test_each_of_the_first_dozen_seeds_adds_to_every_way_in(plans: list[Plan]) -
     assert other_rows.keys() == {0, 1, 2}
 
 
-def test_the_seeds_of_ci_have_every_way_in() -> None:
+def test_the_seeds_of_ci_use_every_sender() -> None:
     chosen = [generate_plan(seed) for seeds in CI.values() for seed in seeds]
-    senders = {(one.partner, one.format, one.form, one.over_http) for _, one, _ in said(chosen)}
+    senders = {(one.partner, one.format, one.form, one.over_http) for _, one, _ in messages_of(chosen)}
     assert senders == {(sender.partner, sender.format, sender.form, sender.over_http) for sender in SENDERS}
 
 
-def test_people_have_a_number_or_none_or_one_that_fails_its_check_by_hl7_only(plans: list[Plan]) -> None:
+def test_persons_have_an_nhs_number_or_none_and_invalid_ones_occur_in_hl7_only(plans: list[Plan]) -> None:
     persons = [person for one in plans for person in one.persons]
     assert any(not person.has_nhs_number for person in persons)
     failing = [person for person in persons if person.fails_check]
@@ -86,8 +86,8 @@ def test_people_have_a_number_or_none_or_one_that_fails_its_check_by_hl7_only(pl
     assert all(person.referrals[0].format == "hl7" and len(person.referrals) == 1 for person in failing)
 
 
-def test_no_two_referrals_of_a_person_are_of_one_day(plans: list[Plan]) -> None:
-    """A tie would be decided by the reference, which is another one with faults than without."""
+def test_the_referrals_of_a_person_have_different_days(plans: list[Plan]) -> None:
+    """A tie would be decided by the reference, which differs with and without faults."""
     for person in (person for one in plans for person in one.persons):
         assert len({one.day for one in person.referrals}) == len(person.referrals)
 
@@ -99,7 +99,7 @@ FORM = {name: form_translator(form) for name, form in FORMS.items()}
 
 
 def translated(one: Referral, body: bytes) -> list[Translated | Rejection]:
-    """Of a file, each row."""
+    """Return one outcome for each row of a file."""
     delivery = InboundMessage(a_partner(one.partner), body, NOW, b"a key of these tests")
     match one.format:
         case "bars":
@@ -118,7 +118,7 @@ def translated(one: Referral, body: bytes) -> list[Translated | Rejection]:
 
 
 def split(rows: bytes, name: str) -> list[bytes]:
-    """At line ends outside quotes; every row has one but perhaps the last."""
+    """Split at line ends outside quotes."""
     found, held = [], b""
     for line in rows.splitlines(keepends=True):
         held += line
@@ -129,7 +129,7 @@ def split(rows: bytes, name: str) -> list[bytes]:
 
 
 def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
-    """What becomes of each message, in the plan's order. None: refused by its format."""
+    """Yield intake's verdict on each message in order; None if its format refuses it."""
     held: dict[str, ReferralVersion] = {}
     seen: dict[str, AcceptedContent] = {}
     for place, given in enumerate(person.inputs):
@@ -166,7 +166,7 @@ WANTED = {
 
 
 @pytest.mark.parametrize("seed", range(1, 26))
-def test_every_message_of_a_plan_becomes_what_its_kind_says(seed: int) -> None:
+def test_intake_classifies_every_message_of_a_plan_by_its_kind(seed: int) -> None:
     for person in generate_plan(seed).persons:
         for given, verdict in verdicts(person):
             assert verdict in WANTED[given.kind], (person.referrals[given.referral], given, verdict)

@@ -1,4 +1,4 @@
-"""A topic's records as the checker reads them: what comes again with the same id is a repeat."""
+"""The records of a topic for the checker; a record with the same id again is a repeat."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ def of(e: Evidence, topic: str) -> list[Entry]:
 
 
 def first_occurrences_of(entries: Iterable[Entry]) -> list[Entry]:
-    """First occurrences, in the order of the log: what comes again with the same id is a repeat."""
+    """Return the first occurrences in the order of the log; a record with the same id again is a repeat."""
     seen: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         seen.setdefault((entry.topic, entry.headers["ce_id"]), entry)
@@ -25,5 +25,5 @@ def first_occurrences(e: Evidence) -> list[Entry]:
 
 
 def type_of(entry: Entry) -> str:
-    """uk.lightbulb.case.opened.v1 -> opened"""
+    """Return the last part of the event type: uk.lightbulb.case.opened.v1 is opened."""
     return entry.headers.get("ce_type", "").removeprefix("uk.lightbulb.case.").removesuffix(".v1")

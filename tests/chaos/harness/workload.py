@@ -1,4 +1,4 @@
-"""Who may refer, in which format, and what that format can say: by hand, from docs/partners."""
+"""The senders, their formats, and what each format can express, as in docs/partners."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Format = Literal["bars", "form", "hl7", "csv"]
 
 @dataclass(frozen=True)
 class SenderProfile:
-    """A partner's way in. `practice`: the organisation that asks. `asker`: who asks, as the form calls them."""
+    """A sender and its format. `practice`: the referring organisation. `asker`: the referrer in the form's words."""
 
     source: str
     partner: str
@@ -56,7 +56,7 @@ SENDERS = (
     SenderProfile("ward-lpt", "lpt", "hl7", "RT5", over_http=True),
     *(SenderProfile("council", f"council-{council}", "csv") for council in COUNCILS),
 )
-"""What is there twice is drawn twice as often."""
+"""Senders listed twice are drawn twice as often."""
 
 SOURCES = tuple(dict.fromkeys(sender.source for sender in SENDERS))
 SOURCE_PAIRS = (
@@ -67,13 +67,13 @@ SOURCE_PAIRS = (
 """Two sources for one person, in both orders."""
 
 WITHOUT_TIME_OF_CHANGE = frozenset({"charnwood", "hinckley-bosworth", "melton", "oadby-wigston"})
-"""Councils whose rows do not say when they were changed: whatever comes last holds, be it older."""
+"""Councils whose rows have no time of change: the last row is valid, even if it is older."""
 
 WITH_REFERRAL_DATE = frozenset({"charnwood", "nw-leicestershire", "oadby-wigston"})
-"""Councils that say on which day they referred. Where two sources give two districts, the earliest day decides between them."""
+"""Councils that give the day of the referral. If two sources give two districts, the earliest day decides."""
 
 WITHOUT_CANCEL = frozenset({"harborough", "melton"})
-"""Councils whose rows have neither a status nor a person's own yes or no."""
+"""Councils whose rows have neither a status nor the person's consent."""
 
 
 def council(partner: str) -> str:
@@ -81,7 +81,7 @@ def council(partner: str) -> str:
 
 
 def has_time_of_change(partner: str) -> bool:
-    """Whether an older message is told from a newer one by its sender's own time."""
+    """Return True if the sender's own time distinguishes an older message from a newer one."""
     return council(partner) not in WITHOUT_TIME_OF_CHANGE
 
 
@@ -90,5 +90,5 @@ def can_cancel(partner: str) -> bool:
 
 
 def can_conflict(way_format: str) -> bool:
-    """A form with the same reference and other content is a newer form; the others name a message or refuse a second beginning."""
+    """Return False for forms: a form with the same reference and other content is a newer form."""
     return way_format != "form"

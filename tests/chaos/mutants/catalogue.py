@@ -1,7 +1,7 @@
-"""Mutants: each takes one guard away, in a service's own process only. The checker must catch every one of them.
+"""Mutants: each removes one guard in a service's own process. The checker must detect every one of them.
 
-Nothing of this is in the services: child/sitecustomize.py calls `apply` if a run was started with a mutant's name. What a mutant
-replaces is a public name of the services, so that the type checker sees a rename that misses it.
+The services contain nothing of this: harness/child/sitecustomize.py calls `apply` if a run was started with a mutant's name. What a
+mutant replaces is a public name of the services, so that the type checker reports a rename.
 """
 
 import asyncio
@@ -34,21 +34,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is taken away, in which service, and the seeds and faults that must show it."""
+    """A guard, the service that has it, and how to remove it. plans/NAME.json must show that it is gone."""
 
     service: str
     guard: str
     apply: Callable[[], None]
-    seeds: tuple[int, ...] = (2, 3, 5)
-    faults: tuple[str, ...] | None = None
-    seconds: float = 5.0
-    """How long each of the faults lasts."""
-    concurrent_updates: bool = False
-    """Each update comes at once with a command, on another topic."""
 
 
 def apply(name: str, service: str) -> None:
-    """Take this mutant's guard away if it is this service's. End the process if that fails: Python itself would start it unchanged."""
+    """Apply the mutant if it belongs to this service. End the process if that fails: Python itself would start it unchanged."""
     try:
         mutant = MUTANTS[name]
         if mutant.service not in (service, "every"):
@@ -73,7 +67,7 @@ def changed(before: T, after: T) -> T:
 
 
 def no_duplicate_guard() -> None:
-    """Take every input for new, also what was applied before."""
+    """Treat every input as new, also if it was applied before."""
     from services.router import store
 
     async def mark(
@@ -107,26 +101,33 @@ def offset_before_transaction() -> None:
         group: str,
         receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
     ) -> "Subscription":
-        tasks: set[asyncio.Task[None]] = set()
-        turn = asyncio.Lock()
-
-        async def later(records: "Sequence[KafkaRecord]") -> None:
-            async with turn:
-                while True:
-                    try:
-                        return await receive(records)
-                    except Exception:
-                        await asyncio.sleep(0.2)
-
-        async def at_once(records: "Sequence[KafkaRecord]") -> None:
-            task = asyncio.create_task(later(records))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        return before(broker, topics, group=group, receive=at_once)
+        return before(broker, topics, group=group, receive=_in_background(receive))
 
     before = kafka.subscribe
     kafka.subscribe = subscribe
+
+
+def _in_background(
+    receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+) -> "Callable[[Sequence[KafkaRecord]], Awaitable[None]]":
+    """Return a handler that returns at once, and calls `receive` later, until it succeeds, one batch at a time."""
+    tasks: set[asyncio.Task[None]] = set()
+    turn = asyncio.Lock()
+
+    async def later(records: "Sequence[KafkaRecord]") -> None:
+        async with turn:
+            while True:
+                try:
+                    return await receive(records)
+                except Exception:
+                    await asyncio.sleep(0.2)
+
+    async def at_once(records: "Sequence[KafkaRecord]") -> None:
+        task = asyncio.create_task(later(records))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return at_once
 
 
 def default_ack_policy() -> None:
@@ -200,7 +201,7 @@ def answer_before_commit() -> None:
 
 
 def no_repeat_guard() -> None:
-    """Take every message for one that was never seen."""
+    """Treat every message as not yet accepted."""
     from services.intake import deduplication, store
 
     def classify(
@@ -222,7 +223,7 @@ def no_repeat_guard() -> None:
 
 
 def resend_with_another_id() -> None:
-    """Give every attempt an id of its own."""
+    """Send each attempt with a new id."""
     from uuid import uuid4
 
     from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
@@ -236,7 +237,7 @@ def resend_with_another_id() -> None:
 
 
 def resend_letter_without_tracking() -> None:
-    """Send a letter again without asking MESH what became of the first."""
+    """Send a MESH message again without tracking the first attempt."""
     from services.notifier.channels import mesh
 
     def track(client: "MeshClient", parcel: "DeliveryRequest") -> "Outcome | None":
@@ -270,58 +271,23 @@ def address_from_the_message() -> None:
 
 
 MUTANTS = {
-    "no-duplicate-guard": Mutant(
-        "router",
-        "the router drops duplicate inputs",
-        no_duplicate_guard,
-        faults=("answer-lost-commit", "kill-both"),
-    ),
+    "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
     "offset-before-transaction": Mutant(
-        "router",
-        "the offset is committed after the transaction",
-        offset_before_transaction,
-        faults=("hang-postgres", "kill-both"),
+        "router", "the offset is committed after the transaction", offset_before_transaction
     ),
     "default-ack-policy": Mutant(
-        "router",
-        "a batch is acknowledged only when it is done, and retried until then",
-        default_ack_policy,
-        faults=("serialization", "sessions-ended"),
+        "router", "a batch is acknowledged only when it is done, and retried until then", default_ack_policy
     ),
-    "skip-locked": Mutant(
-        "every", "one relay at a time works on a shard, in order", skip_locked_without_order, (4, 8, 12)
-    ),
-    "moving-cursor": Mutant(
-        "intake",
-        "the relay marks published rows, and reads all unmarked rows",
-        moving_cursor,
-        faults=("cut-kafka",),
-        seconds=11.0,
-    ),
-    "unlocked-person": Mutant(
-        "router",
-        "a person key is locked before its data are read",
-        unlocked_person,
-        (4, 8, 12, 16, 20),
-        ("slow-postgres",),
-        seconds=20.0,
-        concurrent_updates=True,
-    ),
-    "answer-before-commit": Mutant(
-        "intake", "a sender is answered after the commit", answer_before_commit, faults=("kill-both", "cut-postgres")
-    ),
+    "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
+    "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
+    "answer-before-commit": Mutant("intake", "a sender is answered after the commit", answer_before_commit),
     "resend-with-another-id": Mutant(
-        "notifier",
-        "every retry has the ids of the first attempt",
-        resend_with_another_id,
-        faults=("answer-lost-fhir",),
+        "notifier", "every retry has the ids of the first attempt", resend_with_another_id
     ),
     "letter-without-asking": Mutant(
-        "notifier",
-        "before a letter is sent again, MESH is checked for it",
-        resend_letter_without_tracking,
-        faults=("answer-lost-mesh",),
+        "notifier", "before a letter is sent again, MESH is checked for it", resend_letter_without_tracking
     ),
     "address-from-the-message": Mutant(
         "notifier", "feedback goes to the directory's address only", address_from_the_message

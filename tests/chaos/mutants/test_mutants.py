@@ -1,4 +1,4 @@
-"""Each mutant can be applied in a process of its own, and one that cannot ends it."""
+"""Each mutant can be applied in a separate process; a failure to apply it ends the process."""
 
 import os
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.harness.faults import FAULTS
 from tests.chaos.mutants.catalogue import MUTANTS, changed
+from tests.chaos.mutants.mutation_run import PLANS, plan_of, violated
 
 CHILD = Path(__file__).parents[1] / "harness" / "child"
 APPLY_ALL = "from tests.chaos.mutants import catalogue; [catalogue.apply(name, {!r}) for name in catalogue.MUTANTS]"
@@ -49,3 +51,25 @@ def test_a_mutant_that_changes_nothing_is_refused() -> None:
     assert changed(1, 2) == 2
     with pytest.raises(ValueError, match="changes nothing"):
         changed("order by id", "order by id")
+
+
+def test_each_mutant_has_a_plan_and_each_plan_a_mutant() -> None:
+    assert {file.stem for file in PLANS.glob("*.json")} == MUTANTS.keys()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutants_plan_names_the_invariant_that_it_violates(name: str) -> None:
+    recorded = plan_of(name)
+    assert set(recorded.violates) <= {f"I{number}" for number in range(1, 9)}
+    assert recorded.violates
+    assert recorded.about
+    assert {fault.name for fault in recorded.plan.faults} <= FAULTS.keys()
+    assert recorded.plan.persons
+
+
+def test_a_mutant_is_caught_only_by_the_invariant_that_its_plan_names() -> None:
+    recorded = plan_of("moving-cursor")
+    assert recorded.violates == ("I4",)
+    assert violated(recorded, ["I4: rows are unpublished", "I7: did not come to rest"]) == ["I4", "I7"]
+    assert violated(recorded, ["I7: did not come to rest"]) == []
+    assert violated(recorded, ["checker: I4"]) == []

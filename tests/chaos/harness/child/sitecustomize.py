@@ -1,4 +1,4 @@
-"""Python runs this first in every service of a chaos run: its own wires, a loop to block, a wrong clock, a mutant."""
+"""Python runs this first in each process of a service: use its proxies, block its event loop, change its clock, apply a mutant."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ _service = _module.split(".")[1] if _module else ""
 
 
 def _use_proxies() -> None:
-    """CHAOS_ROUTER_KAFKA is LIGHTBULB_KAFKA for the router alone."""
+    """Set LIGHTBULB_KAFKA to the value of CHAOS_ROUTER_KAFKA in the router; likewise for the other services and settings."""
     prefix = f"CHAOS_{_service.upper()}_"
     for name, value in list(os.environ.items()):
         if name.startswith(prefix):
@@ -18,12 +18,12 @@ def _use_proxies() -> None:
 
 
 def _block(*_: object) -> None:
-    """SIGUSR1: the event loop does nothing for longer than Kafka's session lasts."""
+    """Block the event loop for longer than Kafka's session timeout (signal SIGUSR1)."""
     time.sleep(float(os.environ.get("CHAOS_BLOCK_SECONDS", "11")))
 
 
 def _skew() -> None:
-    """Whoever starts first after the file was written has a clock that is wrong by so many seconds."""
+    """Change the clock of the first process that starts after the file was written, by the seconds in it."""
     file = os.path.join(os.environ.get("CHAOS_FOLDER", ""), f"skew-{_service}")
     try:
         os.rename(file, f"{file}.{os.getpid()}")
