@@ -63,7 +63,7 @@ class PlanRun:
         finally:
             await self._end_publish_check()
         self.history.quiescent_at = time.monotonic()
-        self.history.phases["drain"] = self.history.quiescent_at - waiting_since
+        self.history.phases["quiescence"] = self.history.quiescent_at - waiting_since
         if not self.is_quiescent:
             self.history.notes.append("not quiescent")
 

@@ -144,7 +144,7 @@ def _name(name: str, brokers: int) -> str:
 
 
 def _row(name: str, faults: Sequence[dict[str, Any]]) -> str:
-    processed, delivered = (_seconds(faults, what) for what in ("recovered", "told"))
+    processed, delivered = (_seconds(faults, what) for what in ("processed", "delivered"))
     cells = [name, len(faults), sum(fault["met"] > 0 for fault in faults), len(processed)]
     return f"| {' | '.join(map(str, cells))} | {_two(processed)} | {_two(delivered)} |"
 

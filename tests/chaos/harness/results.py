@@ -46,8 +46,8 @@ def faults_of(history: History) -> list[dict[str, Any]]:
             "alone": fault.alone,
             "met": fault.met,
             "what": fault.what,
-            "recovered": _rounded(history.recovery(fault)),
-            "told": _rounded(fault.delivered_after),
+            "processed": _rounded(history.recovery(fault)),
+            "delivered": _rounded(fault.delivered_after),
         }
         for fault in history.faults
     ]

@@ -32,7 +32,7 @@ async def run_plan(cluster: Cluster, plan: Plan, mutant: str | None) -> tuple[Re
         return _result(cluster, plan, mutant, begun, baseline, violations), baseline  # caught already
     baseline_seconds = time.monotonic() - begun
     faulty = await _run(cluster, plan, is_baseline=False)
-    faulty.history.phases["calm"] = baseline_seconds
+    faulty.history.phases["baseline"] = baseline_seconds
     violations += checker.check(faulty)
     if baseline is not None:
         violations += checker.differences(checker.final_state(faulty), checker.final_state(baseline))

@@ -453,7 +453,7 @@ def a_result(**changed: Any) -> Result:
         "messages": 50,
         "commands": 40,
         "lost_replies": 3,
-        "faults": [kill | {"recovered": 1.5, "told": 2.5}],
+        "faults": [kill | {"processed": 1.5, "delivered": 2.5}],
         "violations": [],
         "installation": "a",
         "code": "abc1234",
