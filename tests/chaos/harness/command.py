@@ -116,8 +116,8 @@ def _command_of(failure: Failure, given: argparse.Namespace) -> str:
     """Return the command that runs a failed plan again; record the plan, except in CI and with changed faults or services."""
     plan = failure.plan
     if plan.name:
-        file = given.seeds if given.seeds != "ci" else str(KEPT_PLANS / f"{plan.name}.json")
-        return command_for(file, None, given.results)
+        files = [file for file in given.seeds.split(",") if Path(file).stem == plan.name]
+        return command_for(files[0] if files else str(KEPT_PLANS / f"{plan.name}.json"), None, given.results)
     if given.seeds == "ci" or given.mutant or given.only is not None:
         return command_for(f"{plan.seed}..{plan.seed}", plan.brokers, given.results)
     return command_for(str(keep_plan(failure)), None, given.results)
