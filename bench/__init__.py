@@ -1,1 +1,1 @@
-"""How many referrals a second go the whole loop, and where the time goes. `make bench`."""
+"""Benchmarks: referrals per second through the whole loop, and where the time is spent (`make bench`)."""

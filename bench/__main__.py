@@ -1,7 +1,7 @@
-"""Referrals a second from POST to feedback, with FHIR conformance on and off, and the CPU that each process spent on it.
+"""Measure referrals per second from POST to feedback, with FHIR conformance on and off, and each process's CPU time.
 
-For each of the two: (i) until the practice has heard which hub, with no hub working; (ii) until it has heard `completed`, with
-simulated hubs answering over Kafka. Everything runs on this machine and shares its cores with the load.
+For each of the two: (i) until the practice has received the home hub, without hubs; (ii) until it has received
+`completed`, with simulated hubs on Kafka. Everything runs on this machine and shares its cores with the load.
 """
 
 import argparse
@@ -38,7 +38,7 @@ console = Console(width=120)
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """One run: what was sent, what was heard, and the CPU seconds of each process by name."""
+    """One run: posts, received feedback, and the CPU seconds of each process by name."""
 
     name: str
     posts: Sequence[dict[str, Any]]
@@ -52,7 +52,7 @@ class BenchmarkResult:
         return len(self.posts)
 
     def completion_times(self) -> dict[str, float]:
-        """When each referral's last awaited word came, by correlation id."""
+        """Return the time of each referral's final feedback, by correlation id."""
         return {
             line["correlation_id"]: _time(line)
             for line in self.inbox_lines
@@ -76,7 +76,10 @@ def _time(line: dict[str, Any]) -> float:
 
 @contextmanager
 def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, Path]]:
-    """An installation whose practice is checked as told, and the practice's own system: (installation, inbox, token file)."""
+    """Yield (installation, the practice's inbox, its token file), with the simulated GP system running.
+
+    `conformance`: how the practice's messages are checked.
+    """
     [port] = ports_and_secrets.free_ports(1)
     folder = _directory(work, conformance)
     urls = {PRACTICE: f"http://{ports_and_secrets.HOST}:{port}/"}
@@ -92,23 +95,21 @@ def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, 
     token = work / "token"
     token.write_text(running.addresses["partners"][PRACTICE]["token"])
     try:
-        gp = [
-            sys.executable,
-            str(CHECKOUT / "infra/partner_simulators/gp_system.py"),
-            "--fast",
-            "--port",
-            str(port),
-            "--inbox",
-            str(inbox),
-        ]
-        running.start_process("gp-system", [*gp, "--token-file", str(work / "data" / f"feedback-token-{PRACTICE}")])
+        running.start_process("gp-system", _gp_command(work, port, inbox))
         yield running, inbox, token
     finally:
         running.stop()
 
 
+def _gp_command(work: Path, port: int, inbox: Path) -> list[str]:
+    script = str(CHECKOUT / "infra/partner_simulators/gp_system.py")
+    token_file = str(work / "data" / f"feedback-token-{PRACTICE}")
+    options = ["--fast", "--port", str(port), "--inbox", str(inbox), "--token-file", token_file]
+    return [sys.executable, script, *options]
+
+
 def _directory(work: Path, conformance: str) -> Path:
-    """The reviewed directory with one change: how the practice's messages are checked."""
+    """Return a copy of the reviewed directory with the practice's `conformance` changed."""
     folder = work / "directory"
     shutil.copytree(installation.DIRECTORY, folder)
     data = yaml.safe_load((folder / "partners.yaml").read_text())
@@ -126,7 +127,7 @@ def _start_hubs(running: Installation) -> None:
 def _measure(
     running: Installation, inbox: Path, token: Path, args: argparse.Namespace, name: str, last: str
 ) -> BenchmarkResult:
-    """Post, wait until the last word of each came, and say what it cost."""
+    """Post the referrals, wait for the final feedback of each, and return the result."""
     before, offset, out = _cpu(running), inbox.stat().st_size if inbox.exists() else 0, inbox.with_name(f"{name}.jsonl")
     options = {"--url": running.addresses["intake"], "--token-file": token, "--count": args.count, "--out": out}
     options |= {"--connections": args.connections, "--run": f"{name} {time.time()}"}
@@ -144,7 +145,7 @@ def _measure(
 
 
 def _wait_for(load: "subprocess.Popen[bytes]") -> float:
-    """CPU seconds of the load process, once it has ended."""
+    """Return the CPU seconds of the load process, after its end."""
     process, spent = psutil.Process(load.pid), 0.0
     while load.poll() is None:
         try:
@@ -154,7 +155,7 @@ def _wait_for(load: "subprocess.Popen[bytes]") -> float:
             break
         time.sleep(0.05)
     if load.wait() != 0:
-        raise SystemExit("the load could not be posted; see above")
+        raise SystemExit("the load process failed; its error is above")
     return spent
 
 
@@ -179,7 +180,7 @@ def _lines(inbox: Path, offset: int) -> list[dict[str, Any]]:
 
 
 def _cpu(running: Installation) -> dict[str, float]:
-    """CPU seconds so far, by process; a server's children are counted with it."""
+    """Return the CPU seconds so far, by process; a server's children are included."""
     own = {name: child.pid for name, child in running.supervisor.children.items()}
     brokers = {
         f"kafka {at}": broker.child.pid for at, broker in enumerate(running.parts.kafka.brokers, 1) if broker.child
@@ -189,7 +190,7 @@ def _cpu(running: Installation) -> dict[str, float]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and what it started; ended children are in the parent's own sum."""
+    """Return the CPU seconds of a process and its children; ended children are in the parent's sum."""
     process = psutil.Process(pid)
     seconds = 0.0
     for each in (process, *process.children(recursive=True)):
@@ -239,7 +240,7 @@ def _show(runs: Sequence[BenchmarkResult]) -> None:
     for run in runs:
         table.add_row(*_row(run))
     console.print(table)
-    cost = Table(title="CPU microseconds a referral", title_justify="left")
+    cost = Table(title="CPU microseconds per referral", title_justify="left")
     cost.add_column("process")
     for run in runs:
         cost.add_column(run.name, justify="right")
@@ -258,36 +259,36 @@ def _runs(args: argparse.Namespace, conformance: str) -> list[BenchmarkResult]:
         console.print(f"[dim]{label}: warming up[/dim]")
         warm = argparse.Namespace(**{**vars(args), "count": min(300, args.count)})
         _measure(running, inbox, token, warm, "warm", "home-hub")
-        console.print(f"[dim]{label}: (i) until each referrer has heard which hub[/dim]")
+        console.print(f"[dim]{label}: (i) until each referrer has received the home hub[/dim]")
         first = _measure(running, inbox, token, args, f"(i) {label}", "home-hub")
         _start_hubs(running)
         _wait_for_feedback(
             inbox, 0, {line["correlation_id"] for line in first.inbox_lines if "correlation_id" in line}, "completed"
         )
-        console.print(f"[dim]{label}: (ii) until each has heard completed[/dim]")
+        console.print(f"[dim]{label}: (ii) until each has received completed[/dim]")
         return [first, _measure(running, inbox, token, args, f"(ii) {label}", "completed")]
 
 
 def main() -> None:
-    """Exit code 1 if anything was lost or repeated."""
+    """Run the benchmark. Exit with 1 if anything was lost or repeated."""
     reader = argparse.ArgumentParser(prog="make bench", description=__doc__)
     reader.add_argument("--count", type=int, default=2000, help="referrals of each run (at most 20,000)")
     reader.add_argument("--connections", type=int, default=64, help="connections that post (at most 128)")
     args = reader.parse_args()
     args.count, args.connections = min(args.count, 20_000), min(args.connections, 128)
     console.print(
-        f"{args.count} referrals over {args.connections} connections, {psutil.cpu_count()} cores, shared with the load"
+        f"{args.count} referrals over {args.connections} connections; {psutil.cpu_count()} cores, shared with the load"
     )
     with tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as work:
         machine = baseline.measure(Path(work), args.connections)
     console.print(
-        f"This machine: a bare ASGI application answers {machine.bare_posts:,.0f} such POSTs/s; "
-        f"fhir.resources reads one message in {machine.check:,.0f} us"
+        f"This machine: an empty ASGI application answers {machine.bare_posts:,.0f} of these POSTs/s; "
+        f"fhir.resources validates one message in {machine.check:,.0f} us"
     )
     runs = [run for conformance in ("subset", "full") for run in _runs(args, conformance)]
     _show(runs)
     console.print(
-        "Referrals/s of each run as a share of the bare POSTs/s, which holds on any machine better than they do:"
+        "Referrals/s of each run as a share of the POSTs/s of the empty application, which depends less on the machine:"
     )
     for run in runs:
         console.print(f"  {run.name:24} {run.count / run.seconds / machine.bare_posts:6.1%}", highlight=False)

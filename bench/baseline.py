@@ -1,6 +1,6 @@
-"""What this machine can do at all: figures of the benchmark mean something only beside it.
+"""Measure what this machine can do at all, to compare the benchmark's figures with.
 
-python -m bench.baseline serve PORT      # an ASGI application that reads the body and answers, nothing else
+python -m bench.baseline serve PORT # an ASGI application that only reads the body and answers
 """
 
 import json
@@ -20,14 +20,17 @@ from infra.local.embedded import ports_and_secrets
 
 @dataclass(frozen=True)
 class MachineBaseline:
-    """`bare_posts`: POST/s of a bare ASGI application under the same load. `check`: microseconds of fhir.resources for a message."""
+    """`bare_posts`: POST/s of an empty ASGI application under the same load.
+
+    `check`: microseconds of fhir.resources for a message.
+    """
 
     bare_posts: float
     check: float
 
 
 def measure(work: Path, connections: int) -> MachineBaseline:
-    """Both, in a few seconds."""
+    """Measure both, in a few seconds."""
     return MachineBaseline(_bare_posts(work, connections), _check())
 
 

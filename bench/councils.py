@@ -1,9 +1,9 @@
-"""A council's file of 100,000 rows: rows a second, the memory of intake meanwhile, and what its database keeps of it.
+"""Upload a council's file of 100,000 rows: rows per second, intake's memory, and the size of its tables.
 
 python -m bench.councils --rows 100000
 
-Sent three times: all new, unchanged, and with one row in a hundred changed. Router and notifier stand still meanwhile, so that what
-is measured is intake: HTTP, translation, commits, the relay to Kafka.
+The file is sent three times: all new, unchanged, and with one row in a hundred changed. Router and notifier are
+suspended, so that only intake is measured: HTTP, translation, commits, the relay to Kafka.
 """
 
 import argparse
@@ -41,8 +41,11 @@ console = Console(width=120)
 
 @dataclass(frozen=True)
 class UploadMeasurement:
-    """One upload. Memory in MiB, of intake: before, and the most meanwhile; `cpu` by process, in seconds; `kept` by table, in MiB
-    more than before."""
+    """One upload.
+
+    `before`, `most`: intake's memory before and at its peak, in MiB. `cpu`: seconds by process. `table_growth`: MiB
+    by table.
+    """
 
     name: str
     summary: dict[str, int]
@@ -56,42 +59,45 @@ class UploadMeasurement:
 
 
 def rows(count: int, changed_every: int = 0) -> Iterator[str]:
-    """A file of the council's, row by row; with `changed_every`, each such row has another telephone number."""
-    from services.intake.translators import council_csv  # the mapping knows the header
+    """Yield a file of the council row by row; each row at a multiple of `changed_every` has another telephone number."""
+    from services.intake.translators import council_csv  # for the header in the council's mapping
 
     services = directory.catalogue(installation.DIRECTORY)
     mapping = council_csv.load(installation.DIRECTORY / "councils", services)[COUNCIL]
     header = list(mapping.headers.values())
     yield ",".join(header) + "\r\n"
     for at, number in zip(range(count), _numbers(), strict=False):
-        changed = changed_every and at % changed_every == 0
-        row = {
-            "Case Ref": f"BDC/26/{at:06}",
-            "Last Changed": "04/11/2026 10:00" if changed else "03/11/2026 16:05",
-            "Case Status": "Open",
-            "Title": "Mrs",
-            "Surname": f"Surname{at % 5000}",
-            "First Names": "Any Name",
-            "DOB": f"{at % 28 + 1:02}/{at % 12 + 1:02}/{1930 + at % 40}",
-            "Sex": "F",
-            "NHS No": number,
-            "Address 1": f"{at % 200 + 1} Any Street",
-            "Address 4": "Narborough",
-            "Postcode": "LE19 2AR",
-            "Tel": f"0116 496 0{'9' if changed else '1'}{at % 100:02}",
-            "Needs": "DFG; GR",
-            "Notes": '"Stairs are too much.\nRing first, please."',
-            "Enquiry Date": "01/10/2026",
-            "DFG Cat": "A",
-            "OT Assessed": "12/10/2026",
-            "Consent Share": "Y",
-            "Officer": "Any Officer",
-        }
+        row = _row(at, number, changed=bool(changed_every) and at % changed_every == 0)
         yield ",".join(row.get(column, "") for column in header) + "\r\n"
 
 
+def _row(at: int, nhs_number: str, *, changed: bool) -> dict[str, str]:
+    return {
+        "Case Ref": f"BDC/26/{at:06}",
+        "Last Changed": "04/11/2026 10:00" if changed else "03/11/2026 16:05",
+        "Case Status": "Open",
+        "Title": "Mrs",
+        "Surname": f"Surname{at % 5000}",
+        "First Names": "Any Name",
+        "DOB": f"{at % 28 + 1:02}/{at % 12 + 1:02}/{1930 + at % 40}",
+        "Sex": "F",
+        "NHS No": nhs_number,
+        "Address 1": f"{at % 200 + 1} Any Street",
+        "Address 4": "Narborough",
+        "Postcode": "LE19 2AR",
+        "Tel": f"0116 496 0{'9' if changed else '1'}{at % 100:02}",
+        "Needs": "DFG; GR",
+        "Notes": '"Stairs are too much.\nRing first, please."',
+        "Enquiry Date": "01/10/2026",
+        "DFG Cat": "A",
+        "OT Assessed": "12/10/2026",
+        "Consent Share": "Y",
+        "Officer": "Any Officer",
+    }
+
+
 def _numbers() -> Iterator[str]:
-    """Synthetic numbers, each once; those whose check digit cannot be are passed over."""
+    """Yield synthetic NHS numbers, each once; numbers without a valid check digit are skipped."""
     for at in range(10_000_000):
         number = f"999{at:07}"
         if nhs_number.is_valid(number):
@@ -100,7 +106,7 @@ def _numbers() -> Iterator[str]:
 
 @contextmanager
 def _system(work: Path) -> Iterator[tuple[Installation, psutil.Process]]:
-    """An installation whose router and notifier stand still."""
+    """Yield an installation whose router and notifier are suspended, and its intake process."""
     running = installation.start(Plan(work / "data", ephemeral=True, environment={"LIGHTBULB_LOG_LEVEL": "WARNING"}))
     paused = [running.supervisor.children[name].pid for name in ("router", "notifier")]
     try:
@@ -134,13 +140,13 @@ def _send(running: Installation, intake: psutil.Process, name: str, file: Path) 
 
 
 def _cpu(running: Installation) -> dict[str, float]:
-    """CPU seconds so far of intake and PostgreSQL; a server's processes are counted with it."""
+    """Return the CPU seconds so far of intake and PostgreSQL; a server's children are included."""
     pids = {"intake": running.supervisor.children["intake"].pid, "postgres": running.parts.postgres.child.pid}
     return {name: cpu_seconds(pid) for name, pid in pids.items()}
 
 
 def _post(running: Installation, file: Path) -> tuple[dict[str, int], float]:
-    """The report's summary, and when its first byte came. Each 10,000 rows are told as they are reported."""
+    """Return the report's summary, and the time of its first byte. Print the progress every 10,000 rows."""
     address = urlsplit(running.addresses["intake"])
     connection = HTTPConnection(address.hostname or "", address.port, timeout=600)
     headers = {
@@ -196,7 +202,7 @@ def _show(runs: list[UploadMeasurement]) -> None:
         times = (f"{run.until_first:.1f}", f"{run.seconds:.1f}")
         table.add_row(run.name, f"{run.megabytes:.0f}", speed, *times, cpu, memory, outcomes)
     console.print(table)
-    growth = Table(title="What the database keeps of it, MiB", title_justify="left")
+    growth = Table(title="Growth of the tables, MiB", title_justify="left")
     for column in ("file", *TABLES):
         growth.add_column(column, justify="left" if column == "file" else "right")
     for run in runs:
@@ -205,7 +211,7 @@ def _show(runs: list[UploadMeasurement]) -> None:
 
 
 def main() -> None:
-    """Exit code 1 where a row was not taken."""
+    """Run the benchmark. Exit with 1 if a row was refused."""
     reader = argparse.ArgumentParser(prog="python -m bench.councils", description=__doc__)
     reader.add_argument("--rows", type=int, default=100_000, help="rows of the file (at most 500,000)")
     count = min(reader.parse_args().rows, 500_000)

@@ -1,6 +1,7 @@
-"""A practice's system that posts referrals as fast as it is answered; a process of its own, so that its cost is told apart.
+"""Post referrals as fast as they are answered, from a separate process so that its CPU time is measured separately.
 
-python -m bench.load --url http://127.0.0.1:8000 --token-file T --count 2000 --connections 16 --run r1 --out posts.jsonl
+python -m bench.load --url http://127.0.0.1:8000 --token-file T --count 2000 --connections 16 --run r1 --out
+posts.jsonl
 """
 
 import argparse
@@ -20,7 +21,7 @@ FHIR_JSON = "application/fhir+json; version=1.0.0"
 
 
 async def _post_all(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every post: correlation id, status, when it began, seconds until the answer."""
+    """Return every post: correlation id, status, start time, seconds until the response."""
     waiting = iter(list(messages(args.count, args.run)))
     headers = {"Authorization": f"Bearer {args.token_file.read_text().strip()}", "Content-Type": FHIR_JSON}
     connector = aiohttp.TCPConnector(limit=args.connections)
@@ -42,7 +43,7 @@ async def _post(session: aiohttp.ClientSession, url: str, waiting: Iterator[Benc
 
 
 def main() -> None:
-    """Post, then write what was answered."""
+    """Post the referrals, then write the results."""
     reader = argparse.ArgumentParser(description=__doc__)
     reader.add_argument("--url", required=True)
     reader.add_argument("--token-file", type=Path, required=True)

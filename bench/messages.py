@@ -1,4 +1,4 @@
-"""Referrals for the benchmark: one message of 6 KB, with ids, person and postcode of its own for each."""
+"""Referrals for the benchmark: copies of one message of 6 KB with different ids, person and postcode."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 TEMPLATE = Path(__file__).with_name("referral.json")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-"""Every id of the template becomes another one for each message."""
+"""Every id of the template is replaced in each message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class BenchmarkMessage:
 
 
 def messages(count: int, run: str) -> Iterator[BenchmarkMessage]:
-    """`count` referrals of different persons; `run` makes their ids differ from those of other runs."""
+    """Yield `count` referrals of different persons; ids differ between values of `run`."""
     template = json.dumps(json.loads(TEMPLATE.read_text()), separators=(",", ":"))
     number = _number_in(template)
     parts = re.split(f"({UUID.pattern})", template)
@@ -39,12 +39,12 @@ def _id(run: str, at: int, what: str) -> str:
 
 def _number_in(template: str) -> str:
     match = re.search(r"\b999\d{7}\b", template)
-    assert match, "the template has a synthetic NHS number"
+    assert match, "the template must contain a synthetic NHS number"
     return match[0]
 
 
 def _numbers(count: int, run: str) -> Iterator[str]:
-    """Synthetic NHS numbers, 999 followed by digits of their own, valid by modulus 11."""
+    """Yield synthetic NHS numbers that begin with 999 and have a valid check digit (modulus 11)."""
     start = int(uuid.uuid5(uuid.NAMESPACE_OID, run).int % 300_000)
     produced = 0
     for digits in range(start, 999_999):

@@ -34,7 +34,8 @@ from schemas.model import PersonKey, Reference
 from schemas.referral import Referral
 from schemas.topics import REFERRAL_EVENT, hub_command
 from services.intake.translators import bars_fhir
-from services.intake.translators.translator import InboundMessage, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Translated
 from services.messaging.broker import BATCH
 from services.messaging.cloudevents import KafkaRecord, headers_of, value_of
 from services.reference import directory as directories

@@ -1,1 +1,1 @@
-"""The only place that may import several services: the command line, embedded parts, reviewed directory data."""
+"""The only package that may import several services: command line, local installation, operations, reviewed data."""

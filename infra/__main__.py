@@ -1,4 +1,4 @@
-"""`python -m infra` is `lightbulb`."""
+"""Run the `lightbulb` command as `python -m infra`."""
 
 from infra.cli.main import main
 

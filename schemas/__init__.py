@@ -1,1 +1,4 @@
-"""The published language of the hub: canonical data model, events, commands and topics. No I/O; imports nothing of ours."""
+"""Published models of the hub: canonical data model, events, commands and topics. No I/O.
+
+This package imports no other package of the project.
+"""

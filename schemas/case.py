@@ -1,4 +1,4 @@
-"""The life of a case: its status, what is found, what is done, and why it ends."""
+"""Case data: statuses, reasons, findings, interventions and the position of a case."""
 
 from datetime import date
 from enum import StrEnum
@@ -11,7 +11,7 @@ from schemas.referral import ServiceCode
 
 
 class CaseStatus(StrEnum):
-    """Closed-loop referral states (FHIR Task.status as SDOH Clinical Care uses it)."""
+    """Closed-loop referral status (FHIR Task.status as SDOH Clinical Care uses it)."""
 
     REQUESTED = "requested"
     ACCEPTED = "accepted"
@@ -29,7 +29,7 @@ class CaseStatus(StrEnum):
 
 
 class BusinessStatus(StrEnum):
-    """Where the housing work stands."""
+    """Progress of the housing work."""
 
     TRIAGE = "triage"
     AWAITING_HUB = "awaiting-hub"
@@ -76,7 +76,7 @@ class RoutingReason(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why work ended, was returned or waits: the reviewed codes whose words a referrer reads (never free text)."""
+    """Why work ended or was returned: codes with reviewed texts for the referrer, never free text."""
 
     OUTSIDE_COUNTY = "outside-county"
     NO_CAPACITY = "no-capacity"
@@ -115,17 +115,17 @@ class OutcomeDomain(StrEnum):
 
 
 class OutcomeScore(Immutable):
-    """How one domain was scored, 1 (worst) to 5."""
+    """Score of one domain, 1 (worst) to 5."""
 
-    domain: OutcomeDomain = Field(description="Which domain")
-    score: Annotated[int, Field(ge=1, le=5)] = Field(description="1 to 5")
+    domain: OutcomeDomain = Field(description="Outcome domain")
+    score: Annotated[int, Field(ge=1, le=5)] = Field(description="Score from 1 (worst) to 5")
 
 
 class Finding(Immutable):
     """What the assessment found on one need."""
 
-    reference: Reference = Field(description="The referral that it answers")
-    service: ServiceCode = Field(description="The service concerned: a code of the Lightbulb service catalogue")
+    reference: Reference = Field(description="Referral that the finding is about")
+    service: ServiceCode = Field(description="Service concerned: a code of the Lightbulb service catalogue")
     finding: Literal[
         "need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward"
     ] = Field(description="What was found")
@@ -134,49 +134,52 @@ class Finding(Immutable):
 class Intervention(Immutable):
     """Something that was done for the person."""
 
-    reference: Reference = Field(description="The referral that led to it: only its referrer hears of it")
-    service: ServiceCode = Field(description="Which service: a code of the Lightbulb service catalogue")
-    action: ShortText = Field(description="What was done, in the hub's reviewed words, such as 'grab rails fitted'")
-    provider: ShortText = Field(description="By whom")
-    on: date = Field(description="When")
-    category: Literal["A", "B", "C"] | None = Field(None, description="DFG category, where it is one")
+    reference: Reference = Field(
+        description="Referral that led to it; only the referrer of that referral receives feedback about it"
+    )
+    service: ServiceCode = Field(description="Service: a code of the Lightbulb service catalogue")
+    action: ShortText = Field(description="What was done, in the hub's reviewed texts, such as 'grab rails fitted'")
+    provider: ShortText = Field(description="Who did it")
+    on: date = Field(description="Date when it was done")
+    category: Literal["A", "B", "C"] | None = Field(None, description="DFG category, for a disabled facilities grant")
 
 
 DfgStage = Literal["ot-assessment", "ss127-recommendation", "application", "approval", "works", "completion"]
 
 
 class DfgStep(Immutable):
-    """One step on the clock of a disabled facilities grant."""
+    """One stage of a disabled facilities grant, reached on a day."""
 
-    stage: DfgStage = Field(description="Which step")
-    on: date = Field(description="When it was reached")
-    category: Literal["A", "B", "C"] | None = Field(None, description="Category, once known")
+    stage: DfgStage = Field(description="Stage of the grant")
+    on: date = Field(description="Date when it was reached")
+    category: Literal["A", "B", "C"] | None = Field(None, description="DFG category, if decided")
 
 
 class Ended(Immutable):
-    """Which needs of which referral a command ends; a need that is not named stays open."""
+    """Needs of one referral that a command ends; needs that are not named stay open."""
 
-    reference: Reference = Field(description="The referral")
-    needs: tuple[ServiceCode, ...] = Field(min_length=1, description="The needs that end")
+    reference: Reference = Field(description="Referral")
+    needs: tuple[ServiceCode, ...] = Field(min_length=1, description="Needs that end")
 
 
 class CasePosition(Immutable):
-    """Where a case stands after an event, as its reader may know it."""
+    """Position of a case after an event, limited to what the reader may see."""
 
     status: CaseStatus = Field(description="Status of the case")
-    business_status: BusinessStatus = Field(description="Where the housing work stands")
+    business_status: BusinessStatus = Field(description="Progress of the housing work")
     home_hub: HubId | None = Field(
         None,
-        description="The hub, or authority outside the county, that the person belongs to; none until triage decides",
+        description="Hub, or authority outside the county, that the case belongs to; none until triage decides",
     )
     holder: HubId | Literal["elsewhere"] | None = Field(
         None,
-        description="Who may move or end the case now; 'elsewhere' to a hub that need not know; none once rejected as outside",
+        description="Hub that may move or end the case now; 'elsewhere' if the reader may not see which; none once rejected as outside",
     )
     pathway: Pathway = Field(description="What routing decided should happen first")
-    district: OnsCode | None = Field(None, description="District of residence: what reports count by; not the hub")
-    reasons: tuple[RoutingReason, ...] = Field((), description="Why this hub")
+    district: OnsCode | None = Field(None, description="District of residence; reports count by it, not by hub")
+    reasons: tuple[RoutingReason, ...] = Field((), description="Why the case is at this hub")
     worklist: ShortText | None = Field(
-        None, description="Worklist of the holder: the hospital site of a stay, or the triage desk; to the holder only"
+        None,
+        description="Worklist of the holder: the hospital site of a stay, or the triage desk; sent to the holder only",
     )
-    directory_version: ShortText = Field(description="Version of the directory that decided it")
+    directory_version: ShortText = Field(description="Version of the directory that the decision used")

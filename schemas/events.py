@@ -1,6 +1,6 @@
 """Every event and command of the hub, as CloudEvents types `uk.lightbulb.<noun>.<past participle>.v1`.
 
-Events say what happened; commands (`uk.lightbulb.case.accept.v1`) ask for it. On Kafka they travel in CloudEvents 1.0 binary
+Events state what happened; commands (`uk.lightbulb.case.accept.v1`) request an action. On Kafka both use CloudEvents 1.0 binary
 mode: the attributes of `Event` as `ce_` headers, the JSON of `data` as the value, the person key as the record key.
 """
 
@@ -27,7 +27,7 @@ from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, 
 
 
 class EventData(Immutable):
-    """The data of an event. `TYPE` is its CloudEvents type."""
+    """Base of the data of events and commands. `TYPE` is the CloudEvents type."""
 
     TYPE: ClassVar[str]
 
@@ -36,113 +36,114 @@ class EventData(Immutable):
 
 
 class ReferralReceived(EventData):
-    """A new referral was accepted: it is ours now."""
+    """A new referral was accepted: the hub is responsible for it."""
 
     TYPE = "uk.lightbulb.referral.received.v1"
-    reference: Reference = Field(description="Our reference of it")
+    reference: Reference = Field(description="Our reference of the referral")
     version: Annotated[int, Field(ge=1)] = Field(
         description="Number of this message among those of the referral, from 1"
     )
-    referral: Referral = Field(description="The canonical referral")
+    referral: Referral = Field(description="Canonical referral")
 
 
 class ReferralUpdated(EventData):
-    """The sender sent the referral again, whole, with other content."""
+    """The sender sent the whole referral again, with other content."""
 
     TYPE = "uk.lightbulb.referral.updated.v1"
-    reference: Reference = Field(description="Our reference of it")
+    reference: Reference = Field(description="Our reference of the referral")
     version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
-    referral: Referral = Field(description="The canonical referral, whole")
+    referral: Referral = Field(description="Whole canonical referral")
 
 
 class ReferralCancelled(EventData):
-    """The sender takes the referral back, or its person withdrew consent."""
+    """The sender cancelled the referral, or the person withdrew consent."""
 
     TYPE = "uk.lightbulb.referral.cancelled.v1"
-    reference: Reference = Field(description="Our reference of it")
+    reference: Reference = Field(description="Our reference of the referral")
     version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
     reason: Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN] = Field(
-        EndReason.CANCELLED_BY_REFERRER, description="Why"
+        EndReason.CANCELLED_BY_REFERRER, description="Reason"
     )
-    discharged_on: date | None = Field(None, description="Where a hospital cancels at discharge: the date")
+    discharged_on: date | None = Field(None, description="Date of discharge, if a hospital cancels at discharge")
 
 
-# ---- case.event and hub.<id>.case: what became of it ----------------------------------------------------------------
+# ---- case.event and hub.<id>.case: what happens to cases -------------------------------------------------------------
 
 
 class PersonBrief(Immutable):
-    """What feedback must name the person by; only on the internal topic."""
+    """Identity of the person for feedback; only on the internal topic."""
 
     nhs_number: str | None = Field(None, description="NHS number, ten digits")
     nhs_number_status: str = Field(description="Verification status as stated by the sender")
     family_name: str | None = Field(None, description="Family name")
     given_names: tuple[str, ...] = Field((), description="Given names")
     birth_date: date | None = Field(None, description="Date of birth")
-    provisional: bool = Field(False, description="True until traced: feedback is status only")
+    provisional: bool = Field(False, description="True while the person is not certain: feedback is status only")
 
 
 class ReferralContext(Immutable):
-    """One referral whose referrer may hear of this event, with all that composing the feedback needs; only on the internal topic.
+    """One referral whose referrer may receive feedback on this event; only on the internal topic.
 
-    It holds what that referral itself said, and nothing of any other referral on the case.
+    It holds all data that the feedback needs, from that referral alone: no data of another referral on the case.
     """
 
-    reference: Reference = Field(description="The referral")
+    reference: Reference = Field(description="Referral")
     correlation_id: ShortText = Field(description="Correlation id of its conversation")
-    message_id: ShortText = Field(description="The sender's id of the message that made it (BaRS: Bundle.id)")
+    message_id: ShortText = Field(
+        description="The sender's id of the message that created the referral (BaRS: Bundle.id)"
+    )
     referral_id: ShortText = Field(description="The sender's id of the referral")
-    format: ShortText = Field(description="The format that it came in")
-    sent_by: Sender = Field(description="Whose system delivered it")
-    referred_by: Referrer = Field(description="Who asked")
+    format: ShortText = Field(description="Format of the sender's message")
+    sent_by: Sender = Field(description="Partner whose system delivered it")
+    referred_by: Referrer = Field(description="Professional or person who made the referral")
     registered_practice: Organisation | None = Field(
-        None, description="Where the person is registered, by this referral"
+        None, description="Registered GP practice of the person, by this referral"
     )
-    person: PersonBrief = Field(description="The person, by this referral")
-    feedback_consent: Consent = Field(description="Whether the referrer may be told what was found and done")
-    needs: tuple[ServiceCode, ...] = Field((), description="The needs that it raised")
-    open_needs: tuple[ServiceCode, ...] = Field((), description="Those that are still open after this event")
-    home_hub: HubId | None = Field(
-        None, description="Home hub of the referral: whose public contact the referrer is given"
-    )
+    person: PersonBrief = Field(description="Identity of the person, by this referral")
+    feedback_consent: Consent = Field(description="Consent to inform the referrer of what was found and done")
+    needs: tuple[ServiceCode, ...] = Field((), description="Needs that it names")
+    open_needs: tuple[ServiceCode, ...] = Field((), description="Needs that are still open after this event")
+    home_hub: HubId | None = Field(None, description="Home hub of the referral: feedback gives its public contact")
     reasons: tuple[RoutingReason, ...] = Field(
-        (), description="Why that home hub, by what this referral alone says: never a stay, nor another referral"
+        (), description="Why that home hub, by this referral alone: never because of a stay or another referral"
     )
     status: ShortText = Field(description="Status of this referral after the event (CaseStatus)")
     interventions: tuple[Intervention, ...] = Field((), description="What was done for this referral so far")
 
 
 class HubReferral(Immutable):
-    """One referral as a hub may see it; a restricted stay is left out of what other hubs get."""
+    """One referral as a hub may see it; other hubs receive no data of a restricted stay."""
 
-    reference: Reference = Field(description="The referral")
-    version: int = Field(description="Its version at intake")
-    status: ShortText = Field(description="Its status (CaseStatus)")
-    open_needs: tuple[ServiceCode, ...] = Field((), description="The needs still open")
-    provisional: bool = Field(
-        False, description="True where the person was not traced or did not match: check who it is first"
-    )
-    referral: Referral = Field(description="The canonical referral, without what this hub may not see")
+    reference: Reference = Field(description="Referral")
+    version: int = Field(description="Number of its last message among those of the referral")
+    status: ShortText = Field(description="Status of the referral (CaseStatus)")
+    open_needs: tuple[ServiceCode, ...] = Field((), description="Needs that are still open")
+    provisional: bool = Field(False, description="True if the person is not certain: verify the identity first")
+    referral: Referral = Field(description="Canonical referral, without what this hub may not see")
 
 
 class CaseEvent(EventData):
-    """What every event about a case says. `referral_contexts` is filled on `case.event`, the hub part on `hub.<id>.case`."""
+    """Base of every event about a case.
 
-    case_id: CaseId = Field(description="The case")
-    person_key: PersonKey = Field(description="Whose case it is; part of every command")
-    case: CasePosition = Field(description="Where the case stands after this event, as far as the reader may know")
-    decided_by: HubId | None = Field(None, description="The hub that commanded it; none where a rule or a sender did")
-    command_id: ShortText | None = Field(None, description="The command that led to it")
+    `referral_contexts` is set on `case.event`; `hub_version`, `role` and `referrals` on `hub.<id>.case`.
+    """
+
+    case_id: CaseId = Field(description="Case")
+    person_key: PersonKey = Field(description="Person key of the case; part of every command")
+    case: CasePosition = Field(description="Position of the case after this event, limited to what the reader may see")
+    decided_by: HubId | None = Field(None, description="Hub whose command led to it; none for a rule or a sender")
+    command_id: ShortText | None = Field(None, description="Id of the command that led to it")
     referral_contexts: tuple[ReferralContext, ...] = Field(
-        (), description="case.event only: the referrals whose referrers may hear of it"
+        (), description="case.event only: the referrals whose referrers may receive feedback"
     )
     hub_version: int | None = Field(
         None, description="Hub topics only: number of this event among those of (hub, case), from 1 without gap"
     )
     role: Literal["holder", "follow-on", "former"] | None = Field(
-        None, description="Hub topics only: what this hub is to the case"
+        None, description="Hub topics only: role of this hub in the case"
     )
     referrals: tuple[HubReferral, ...] = Field(
-        (), description="Hub topics only: the referrals that this hub may see, whole"
+        (), description="Hub topics only: every referral of the case that this hub may see"
     )
 
 
@@ -156,18 +157,18 @@ class CaseJoined(CaseEvent):
     """A further referral joined the open case."""
 
     TYPE = "uk.lightbulb.case.joined.v1"
-    joined: Reference | None = Field(None, description="The referral that joined; none to a hub that may not know it")
+    joined: Reference | None = Field(None, description="Referral that joined; none for a hub that may not see it")
 
 
 class CaseUpdated(CaseEvent):
-    """A sender's update changed what a referral says."""
+    """A sender's update changed a referral, or a person became provisional."""
 
     TYPE = "uk.lightbulb.case.updated.v1"
-    updated: Reference | None = Field(None, description="The referral; none to a hub that may not know it")
+    updated: Reference | None = Field(None, description="Referral; none for a hub that may not see it")
 
 
 class CaseAssigned(CaseEvent):
-    """Home hub, holder or pathway was decided, by the directory or by triage. On a hub topic: this is yours (or follows on)."""
+    """Home hub, holder or pathway was decided. On a hub topic: the role or pathway of this hub changed."""
 
     TYPE = "uk.lightbulb.case.assigned.v1"
 
@@ -182,15 +183,15 @@ class CaseHeld(CaseEvent):
     """The case waits."""
 
     TYPE = "uk.lightbulb.case.held.v1"
-    reason: HoldReason = Field(description="Why")
-    until: date | None = Field(None, description="Until when, as far as is known")
+    reason: HoldReason = Field(description="Reason")
+    until: date | None = Field(None, description="Until when, if stated")
 
 
 class CaseBooked(CaseEvent):
     """A Housing MOT visit was booked."""
 
     TYPE = "uk.lightbulb.case.booked.v1"
-    visit_at: AwareDatetime = Field(description="When the visit is")
+    visit_at: AwareDatetime = Field(description="Date and time of the visit")
 
 
 class CaseStarted(CaseEvent):
@@ -203,7 +204,7 @@ class CaseAssessed(CaseEvent):
     """The Housing MOT was done."""
 
     TYPE = "uk.lightbulb.case.assessed.v1"
-    findings: tuple[Finding, ...] = Field(description="What was found, need by need; a concern sees its own")
+    findings: tuple[Finding, ...] = Field(description="What was found, for each need")
     scores: tuple[OutcomeScore, ...] = Field((), description="Outcome domains before the work")
 
 
@@ -211,16 +212,16 @@ class CaseRecorded(CaseEvent):
     """An intervention, a DFG stage or a failed contact was recorded."""
 
     TYPE = "uk.lightbulb.case.recorded.v1"
-    interventions: tuple[Intervention, ...] = Field((), description="What was done")
+    interventions: tuple[Intervention, ...] = Field((), description="Interventions")
     dfg: DfgStep | None = Field(None, description="A step of a disabled facilities grant")
-    no_contact_on: date | None = Field(None, description="Nobody could be reached on that day")
+    no_contact_on: date | None = Field(None, description="Date of an attempt that did not reach the person")
 
 
 class CaseCompleted(CaseEvent):
-    """Referrals, or needs of them, were completed; the case too, where its status says so."""
+    """Referrals, or needs of them, were completed; the case too, if its status is completed."""
 
     TYPE = "uk.lightbulb.case.completed.v1"
-    ended: tuple[Ended, ...] = Field(description="What ended")
+    ended: tuple[Ended, ...] = Field(description="Needs that ended")
     scores: tuple[OutcomeScore, ...] = Field((), description="Outcome domains after the work")
 
 
@@ -228,49 +229,49 @@ class CaseRejected(CaseEvent):
     """Referrals, or needs of them, were returned to their referrers."""
 
     TYPE = "uk.lightbulb.case.rejected.v1"
-    ended: tuple[Ended, ...] = Field(description="What ended")
-    reason: EndReason = Field(description="Why")
-    refer_to: HubId | None = Field(None, description="Where to go instead: a hub or an authority outside the county")
+    ended: tuple[Ended, ...] = Field(description="Needs that ended")
+    reason: EndReason = Field(description="Reason")
+    refer_to: HubId | None = Field(None, description="Hub or authority outside the county to refer to instead")
 
 
 class CaseCancelled(CaseEvent):
     """Referrals, or needs of them, were cancelled."""
 
     TYPE = "uk.lightbulb.case.cancelled.v1"
-    ended: tuple[Ended, ...] = Field(description="What ended")
-    reason: EndReason = Field(description="Why")
+    ended: tuple[Ended, ...] = Field(description="Needs that ended")
+    reason: EndReason = Field(description="Reason")
 
 
 class CaseTransferred(CaseEvent):
     """The case moved to another hub."""
 
     TYPE = "uk.lightbulb.case.transferred.v1"
-    from_hub: HubId | None = Field(None, description="Who held it; none to a reader that need not know")
-    to_hub: HubId = Field(description="Who holds it now")
+    from_hub: HubId | None = Field(None, description="Previous holder; none for a reader that may not see it")
+    to_hub: HubId = Field(description="New holder")
 
 
 class CancellationRefused(CaseEvent):
-    """A sender's cancel came too late: the referral has ended already."""
+    """A sender's cancel arrived after the referral had ended."""
 
     TYPE = "uk.lightbulb.case.cancellation-refused.v1"
-    refused: Reference = Field(description="The referral")
+    refused: Reference = Field(description="Referral")
 
 
 class UpdateRefused(CaseEvent):
-    """A sender's update came after the referral had ended: kept, nothing reopened; the referrer should refer anew."""
+    """A sender's update arrived after the referral had ended. It is stored; the referrer should refer again."""
 
     TYPE = "uk.lightbulb.case.update-refused.v1"
-    refused: Reference = Field(description="The referral")
+    refused: Reference = Field(description="Referral")
 
 
 class CommandRefused(EventData):
-    """A command was impossible, stale, or not this hub's to give. To the commanding hub only."""
+    """A command was impossible, stale or not permitted. Sent to the commanding hub only."""
 
     TYPE = "uk.lightbulb.case.command-refused.v1"
-    case_id: CaseId = Field(description="The case that the command named")
-    person_key: PersonKey = Field(description="The person key that the command named")
-    command_id: ShortText = Field(description="The command")
-    command: ShortText = Field(description="Its type")
+    case_id: CaseId = Field(description="Case that the command named")
+    person_key: PersonKey = Field(description="Person key that the command named")
+    command_id: ShortText = Field(description="Id of the command")
+    command: ShortText = Field(description="Type of the command")
     reason: Literal[
         "unknown-case",
         "stale",
@@ -280,53 +281,53 @@ class CommandRefused(EventData):
         "unknown-hub",
         "unknown-field",
         "unknown-service",
-    ] = Field(description="Why")
-    explanation: ShortText = Field(description="What to do about it, in one sentence without personal data")
-    hub_version: int | None = Field(None, description="Current version of (hub, case); none for an unknown case")
+    ] = Field(description="Reason")
+    explanation: ShortText = Field(description="Explanation, without personal data")
+    hub_version: int | None = Field(None, description="Current hub_version of the case; none for an unknown case")
 
 
 class FeedbackSent(EventData):
-    """A feedback was accepted by its carrier."""
+    """The channel accepted a feedback."""
 
     TYPE = "uk.lightbulb.feedback.sent.v1"
-    reference: Reference = Field(description="The referral")
-    feedback_id: ShortText = Field(description="The feedback")
-    recipient: ShortText = Field(description="Partner or organisation that it is for")
-    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How")
+    reference: Reference = Field(description="Referral")
+    feedback_id: ShortText = Field(description="Id of the feedback")
+    recipient: ShortText = Field(description="Partner or organisation that it was addressed to")
+    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="Channel")
 
 
 class FeedbackFailed(EventData):
-    """A feedback failed for good; a person must see to it."""
+    """A feedback failed permanently; a person must follow it up."""
 
     TYPE = "uk.lightbulb.feedback.failed.v1"
-    reference: Reference = Field(description="The referral")
-    feedback_id: ShortText = Field(description="The feedback")
-    recipient: ShortText = Field(description="Partner or organisation that it is for")
-    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How")
-    reason: ShortText = Field(description="Reason class, no personal data")
+    reference: Reference = Field(description="Referral")
+    feedback_id: ShortText = Field(description="Id of the feedback")
+    recipient: ShortText = Field(description="Partner or organisation that it was addressed to")
+    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="Channel")
+    reason: ShortText = Field(description="Reason class, without personal data")
 
 
-# ---- hub.<id>.command: what a hub asks for --------------------------------------------------------------------------
+# ---- hub.<id>.command: what a hub requests ---------------------------------------------------------------------------
 
 
 class Command(EventData):
-    """What every command says. Who commands is the topic, never a field."""
+    """Base of every command. The topic identifies the commanding hub, never a field."""
 
-    case_id: CaseId = Field(description="The case")
-    person_key: PersonKey = Field(description="Whose case it is, as the event said")
+    case_id: CaseId = Field(description="Case")
+    person_key: PersonKey = Field(description="Person key of the case, as in the event")
     expected_version: Annotated[int, Field(ge=1)] = Field(
-        description="The latest hub_version of the case that the hub had received"
+        description="Latest hub_version of the case that the hub had received"
     )
     by_role: ShortText | None = Field(
-        None, description="Role of who decided, such as 'housing support coordinator'; not a name"
+        None, description="Role of the person who decided, such as 'housing support coordinator'; not a name"
     )
 
 
 class Assign(Command):
-    """Triage or the hospital team says which hub it is for."""
+    """Triage or the hospital team names the home hub."""
 
     TYPE = "uk.lightbulb.case.assign.v1"
-    to_hub: HubId = Field(description="The home hub, or an authority outside the county")
+    to_hub: HubId = Field(description="Home hub, or an authority outside the county")
 
 
 class Accept(Command):
@@ -339,24 +340,24 @@ class Reject(Command):
     """The hub returns the named referrals and needs to their referrers."""
 
     TYPE = "uk.lightbulb.case.reject.v1"
-    ended: tuple[Ended, ...] = Field(min_length=1, description="What it returns")
-    reason: EndReason = Field(description="Why: a code with reviewed words")
-    refer_to: HubId | None = Field(None, description="Where to go instead")
+    ended: tuple[Ended, ...] = Field(min_length=1, description="Needs to return")
+    reason: EndReason = Field(description="Reason code, which has a reviewed text for the referrer")
+    refer_to: HubId | None = Field(None, description="Hub or authority outside the county to refer to instead")
 
 
 class Hold(Command):
-    """The case must wait."""
+    """The hub puts the case on hold."""
 
     TYPE = "uk.lightbulb.case.hold.v1"
-    reason: HoldReason = Field(description="Why")
-    until: date | None = Field(None, description="Until when, if known")
+    reason: HoldReason = Field(description="Reason")
+    until: date | None = Field(None, description="Until when, if stated")
 
 
 class Book(Command):
     """A Housing MOT visit is booked."""
 
     TYPE = "uk.lightbulb.case.book.v1"
-    visit_at: AwareDatetime = Field(description="When")
+    visit_at: AwareDatetime = Field(description="Date and time of the visit")
 
 
 class Start(Command):
@@ -374,36 +375,36 @@ class Assess(Command):
 
 
 class Record(Command):
-    """Something was done, a DFG stage was reached, or nobody could be contacted."""
+    """An intervention, a DFG stage or a failed contact is recorded."""
 
     TYPE = "uk.lightbulb.case.record.v1"
-    interventions: tuple[Intervention, ...] = Field((), description="What was done")
+    interventions: tuple[Intervention, ...] = Field((), description="Interventions")
     dfg: DfgStep | None = Field(None, description="A step of a disabled facilities grant")
-    no_contact_on: date | None = Field(None, description="Nobody could be reached on that day")
+    no_contact_on: date | None = Field(None, description="Date of an attempt that did not reach the person")
 
 
 class Complete(Command):
-    """The named needs are met, or nothing more is to be done."""
+    """The named needs are met, or need no more work."""
 
     TYPE = "uk.lightbulb.case.complete.v1"
-    ended: tuple[Ended, ...] = Field(min_length=1, description="What ends")
-    interventions: tuple[Intervention, ...] = Field((), description="What was done and not recorded yet")
+    ended: tuple[Ended, ...] = Field(min_length=1, description="Needs that end")
+    interventions: tuple[Intervention, ...] = Field((), description="Interventions that were not recorded yet")
     scores: tuple[OutcomeScore, ...] = Field((), description="Outcome domains after the work")
 
 
 class Cancel(Command):
-    """The named needs need no more work, for the reason given."""
+    """The hub cancels the named needs, for the reason given."""
 
     TYPE = "uk.lightbulb.case.cancel.v1"
-    ended: tuple[Ended, ...] = Field(min_length=1, description="What ends")
-    reason: EndReason = Field(description="Why")
+    ended: tuple[Ended, ...] = Field(min_length=1, description="Needs that end")
+    reason: EndReason = Field(description="Reason")
 
 
 class Transfer(Command):
-    """The case goes to another hub."""
+    """The holder transfers the case to another hub."""
 
     TYPE = "uk.lightbulb.case.transfer.v1"
-    to_hub: HubId = Field(description="Which")
+    to_hub: HubId = Field(description="New holder")
 
 
 # ---- the envelope ---------------------------------------------------------------------------------------------------
@@ -447,10 +448,10 @@ ALL_TYPES: Mapping[str, type[EventData]] = MappingProxyType(
 
 
 class Event(Immutable):
-    """A CloudEvents 1.0 event: the attributes, and the data that they describe."""
+    """CloudEvents 1.0 event: the attributes and the data."""
 
     id: ShortText = Field(description="ce_id: unique with source; a repeat has the same id")
-    source: ShortText = Field(description="ce_source: such as /lightbulb/intake or /lightbulb/hub/charnwood")
+    source: ShortText = Field(description="ce_source: producer, such as /lightbulb/intake or /lightbulb/hub/charnwood")
     time: AwareDatetime = Field(description="ce_time: when it happened (RFC 3339)")
     person_key: PersonKey = Field(description="ce_partitionkey and the record key")
     correlation_id: ShortText = Field(
@@ -459,9 +460,9 @@ class Event(Immutable):
     causation_id: ShortText | None = Field(
         None, description="ce_causationid: id of the message or event that led to this one"
     )
-    sequence: int | None = Field(None, description="ce_sequence: number among the events of its person key, from 1")
-    district: OnsCode | None = Field(None, description="ce_district: district of residence, apart from the hub")
-    data: EventData = Field(description="The data; its class says the type")
+    sequence: int | None = Field(None, description="ce_sequence: number of the event under its person key, from 1")
+    district: OnsCode | None = Field(None, description="ce_district: district of residence, independent of the hub")
+    data: EventData = Field(description="Data; its class determines the type")
 
     @property
     def type(self) -> str:

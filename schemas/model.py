@@ -1,4 +1,4 @@
-"""What every model of the published language has in common, and the identifiers that they share."""
+"""Base classes and shared identifiers of the published models."""
 
 from typing import Annotated, NewType
 
@@ -6,16 +6,16 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 
 class Immutable(BaseModel):
-    """A plain fact: it never changes, and fields that a newer version of us adds are ignored.
+    """Base of every fact: frozen; fields that a newer version adds are ignored.
 
-    Validation errors never repeat the value that was wrong: it may be a patient's.
+    Validation errors never repeat the wrong value: it may be patient data.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class StrictInput(BaseModel):
-    """Something that people or partners write: a field that we do not know is a mistake, and is named."""
+    """Base of what people or partners write: an unknown field is an error that names the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -39,7 +39,7 @@ PartnerId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
 """Identifier of a partner in infra/reference_data/partners.yaml."""
 
 Reference = NewType("Reference", str)
-"""The hub's own reference of a referral, such as LB-7K3M-9Q2X-4TDW: what a person may read out on the telephone."""
+"""Our reference of a referral, such as LB-7K3M-9Q2X-4TDW: short enough to read out on the telephone."""
 
 PersonKey = NewType("PersonKey", str)
 """Keyed hash that stands for a person: Kafka record key, unit of order and of locking. 32 hexadecimal digits."""

@@ -1,4 +1,4 @@
-"""NHS number: ten digits with a modulus 11 check, and the verification status that its sender stated."""
+"""NHS number: ten digits with a modulus 11 check, and the verification status that the sender stated."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -8,9 +8,9 @@ from pydantic import AfterValidator
 
 
 class VerificationStatus(StrEnum):
-    """How far the sender had verified the number; never assumed. Codes of UK Core's NHSNumberVerificationStatusEngland.
+    """How far the sender verified the number; never assumed. Codes of UK Core's NHSNumberVerificationStatusEngland.
 
-    The last two are ours: nothing was stated, and a number that failed its check (accepted from HL7 senders only).
+    The last two codes are additions: not stated, and failed its check (accepted from HL7 senders only).
     """
 
     VERIFIED = "01"
@@ -26,12 +26,12 @@ class VerificationStatus(StrEnum):
 
 
 def normalise(value: str) -> str:
-    """Take away the blanks and hyphens that people write: '943 476 5919' becomes '9434765919'."""
+    """Remove the blanks and hyphens that people write: '943 476 5919' becomes '9434765919'."""
     return value.replace(" ", "").replace("-", "")
 
 
 def is_valid(value: str) -> bool:
-    """Ten digits whose last is the modulus 11 check digit (NHS Data Dictionary, NHS NUMBER)."""
+    """Return True for ten digits that end in their modulus 11 check digit (NHS Data Dictionary, NHS NUMBER)."""
     return len(value) == 10 and value.isascii() and value.isdigit() and bool(_passes_check(value))
 
 

@@ -14,18 +14,20 @@ ServiceCode = Annotated[
     StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,39}$", max_length=40),
     Field(description="A code of the Lightbulb service catalogue"),
 ]
-"""What Lightbulb offers or arranges. The catalogue is infra/reference_data/services.yaml: a code that is not in it is refused by whoever
-reads the catalogue, not by the contract."""
+"""Code of a service that Lightbulb offers or arranges.
+
+The contract checks the form of a code only; intake and the router check it against infra/reference_data/services.yaml.
+"""
 
 INFORMATION_ADVICE: ServiceCode = "information-advice"
-"""What a referral asks for that names no service. Every catalogue has it."""
+"""Need that is assumed if a referral does not name a service. Every catalogue has this code."""
 
 DISABLED_FACILITIES_GRANT: ServiceCode = "disabled-facilities-grant"
-"""The service that the steps of a grant are steps of. Every catalogue has it."""
+"""Service that the stages of a grant belong to. Every catalogue has this code."""
 
 
 class ReasonCode(StrEnum):
-    """Why the person was referred: the service's own categories (no national code system has them)."""
+    """Why the person was referred: Lightbulb's categories (no national code system has them)."""
 
     FALLS = "falls"
     COLD_OR_DAMP_HOME = "cold-or-damp-home"
@@ -45,15 +47,15 @@ class Identifier(Immutable):
     system: ShortText | None = Field(
         None, description="URI of the identifier system, such as https://fhir.nhs.uk/Id/sds-user-id"
     )
-    value: ShortText = Field(description="The identifier itself")
+    value: ShortText = Field(description="Identifier in that system")
 
 
 class Coding(Immutable):
     """A code with the system that defines it (FHIR Coding)."""
 
     system: ShortText = Field(description="URI of the code system, such as http://snomed.info/sct")
-    code: ShortText = Field(description="The code")
-    display: ShortText | None = Field(None, description="Its words, as the sender gave them")
+    code: ShortText = Field(description="Code in that system")
+    display: ShortText | None = Field(None, description="Display text as the sender gave it")
 
 
 class Organisation(Immutable):
@@ -64,9 +66,9 @@ class Organisation(Immutable):
 
 
 class Sender(Immutable):
-    """Whose system delivered the message: taken from the credential, never from the message."""
+    """Partner whose system delivered the message: taken from the credential, never from the message."""
 
-    partner: PartnerId = Field(description="The partner in infra/reference_data/partners.yaml")
+    partner: PartnerId = Field(description="Partner in infra/reference_data/partners.yaml")
     organisation: Organisation = Field(description="Its organisation in that file")
 
 
@@ -86,19 +88,19 @@ ReferrerKind = Literal[
 
 
 class Referrer(Immutable):
-    """The professional or person who asked, and who therefore hears what happened."""
+    """Professional or person who made the referral, and who may receive feedback."""
 
-    kind: ReferrerKind = Field(description="What they are to the person: decides which feedback they hear")
+    kind: ReferrerKind = Field(description="Relation to the person: decides which feedback they receive")
     organisation: Organisation | None = Field(
         None, description="Their organisation; none for a carer, family or the person"
     )
-    name: ShortText | None = Field(None, description="Name of the professional or person who asked")
+    name: ShortText | None = Field(None, description="Name of the professional or person who made the referral")
     identifier: Identifier | None = Field(None, description="Professional identifier: GMC, GMP, NMC, SDS user")
-    phone: ShortText | None = Field(None, description="Where a hub may call them back")
+    phone: ShortText | None = Field(None, description="Telephone number for calls from a hub")
 
 
 class Address(Immutable):
-    """Where the person lives."""
+    """Home address of the person."""
 
     lines: tuple[ShortText, ...] = Field((), max_length=10, description="Address lines without the postcode")
     postcode: ShortText | None = Field(
@@ -108,7 +110,7 @@ class Address(Immutable):
         False, description="True for a ZZ99 postcode or a coded 'no fixed abode' (SNOMED 224226001): a valid address"
     )
     uprn: Annotated[str, Field(pattern=r"^[0-9]{1,12}$")] | None = Field(
-        None, description="Unique Property Reference Number as given; carried, not resolved"
+        None, description="Unique Property Reference Number as given; passed on, not looked up"
     )
     district: OnsCode | None = Field(None, description="ONS district code as a council gave it")
 
@@ -132,26 +134,26 @@ class Person(Immutable):
     gender: Literal["male", "female", "other", "unknown"] | None = Field(
         None, description="Administrative gender (FHIR AdministrativeGender)"
     )
-    address: Address | None = Field(None, description="Where they live, or none where it was not given")
+    address: Address | None = Field(None, description="Home address; none if not given")
     phone: ShortText | None = Field(None, description="Telephone number as given")
     email: ShortText | None = Field(None, description="E-mail address as given")
     language: ShortText | None = Field(None, description="Language they speak (BCP 47, or the sender's words)")
-    interpreter_needed: bool | None = Field(None, description="Whether an interpreter is needed; none where not stated")
+    interpreter_needed: bool | None = Field(None, description="Whether an interpreter is needed; none if not stated")
     communication_needs: tuple[ShortText, ...] = Field(
         (), max_length=20, description="Such as 'hard of hearing' (DCB1605 Accessible Information)"
     )
 
 
 class Contact(Immutable):
-    """Somebody beside the person: next of kin, carer (FHIR Patient.contact, HL7 NK1)."""
+    """Next of kin or carer (FHIR Patient.contact, HL7 NK1)."""
 
     name: ShortText | None = Field(None, description="Their name")
-    relationship: ShortText | None = Field(None, description="What they are to the person")
+    relationship: ShortText | None = Field(None, description="Relationship to the person")
     phone: ShortText | None = Field(None, description="Their telephone number")
 
 
 class HousingNeed(Immutable):
-    """One thing that is asked for. A referral names each service once."""
+    """One requested service. A referral names each service once."""
 
     service: ServiceCode = Field(
         description="Service that would meet this need, as a code of the Lightbulb service catalogue"
@@ -163,13 +165,13 @@ class HousingNeed(Immutable):
 class Reason(Immutable):
     """Why the person was referred."""
 
-    code: ReasonCode | None = Field(None, description="The service's own category")
-    text: LongText | None = Field(None, description="The sender's words")
+    code: ReasonCode | None = Field(None, description="Lightbulb's category")
+    text: LongText | None = Field(None, description="Text as the sender wrote it")
     snomed: tuple[Coding, ...] = Field((), max_length=20, description="SNOMED CT codes that the sender gave")
 
 
 class HospitalStay(Immutable):
-    """What a hospital says of the stay. Kept from everybody but the hospital housing team."""
+    """Hospital stay of the person. Of all hubs, only hospital teams receive it."""
 
     site: ShortText | None = Field(
         None, description="Site: ODS site code or the local name in infra/reference_data/hubs.yaml"
@@ -181,7 +183,7 @@ class HospitalStay(Immutable):
         None, description="Discharge pathway: 0 home, 1 home with support, 2 bedded rehabilitation, 3 long-term care"
     )
     delay_attributed_to: Literal["nhs", "social-care", "both"] | None = Field(
-        None, description="To whom a delayed transfer is attributed"
+        None, description="Organisations that a delayed transfer is attributed to"
     )
     trusted_assessment_suitable: bool | None = Field(
         None, description="Whether a trusted assessor may assess on the ward"
@@ -192,7 +194,7 @@ class HospitalStay(Immutable):
 
 
 class GrantProgress(Immutable):
-    """How far a disabled facilities grant has come, as a council reports it."""
+    """Stages of a disabled facilities grant that a council reports as reached."""
 
     category: Literal["A", "B", "C"] | None = Field(
         None, description="A equipment, B building works up to 10,000 pounds, C more"
@@ -206,78 +208,80 @@ class GrantProgress(Immutable):
 
 
 class Consent(Immutable):
-    """One consent of the person: yes, no, or nobody recorded it."""
+    """One consent of the person: yes, no or not recorded."""
 
-    answer: Literal["yes", "no", "not-recorded"] = Field("not-recorded", description="What the person said")
-    on: date | None = Field(None, description="When they said it")
+    answer: Literal["yes", "no", "not-recorded"] = Field("not-recorded", description="The person's answer")
+    on: date | None = Field(None, description="Date of the answer")
     by: ShortText | None = Field(None, description="Who recorded it")
 
 
 class Consents(Immutable):
-    """Three separate questions; none is inferred from another."""
+    """Three separate consents; none is inferred from another."""
 
     referral: Consent = Field(Consent(), description="To share with the housing authority and to be contacted")
-    feedback: Consent = Field(Consent(), description="To tell the GP or referrer what was found and done")
+    feedback: Consent = Field(Consent(), description="To inform the GP or referrer of what was found and done")
     evaluation: Consent = Field(Consent(), description="To use the outcome in evaluating the service")
 
 
 class RiskFlag(Immutable):
-    """A warning for whoever visits. Never leaves in feedback."""
+    """Warning for staff who visit. Never part of feedback."""
 
     code: ShortText = Field(
         description="BaRS flag category (https://fhir.nhs.uk/CodeSystem/flag-categories-bars), SNOMED code or local code"
     )
-    text: LongText | None = Field(None, description="The sender's words")
+    text: LongText | None = Field(None, description="Text as the sender wrote it")
 
 
 class Attachment(Immutable):
-    """A document that came with the referral. It stays in intake; the holder hub fetches it by an authorised GET."""
+    """Document that came with the referral. It stays in intake; the holder fetches it with an authorised GET."""
 
-    reference: ShortText = Field(description="Where intake serves it: /attachments/{reference}")
+    reference: ShortText = Field(description="Reference that intake serves it under: /attachments/{reference}")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of its bytes")
-    size: Annotated[int, Field(ge=0)] = Field(description="Bytes")
+    size: Annotated[int, Field(ge=0)] = Field(description="Size in bytes")
     media_type: ShortText | None = Field(None, description="Media type as the sender gave it (RFC 6838)")
-    title: ShortText | None = Field(None, description="Its title")
+    title: ShortText | None = Field(None, description="Title of the document")
 
 
 class MessageIdentity(Immutable):
-    """Which message of the sender this is."""
+    """Identity of the sender's message."""
 
-    format: Literal["bars-fhir", "hl7v2", "form", "council-csv"] = Field(description="The translator that read it")
+    format: Literal["bars-fhir", "hl7v2", "form", "council-csv"] = Field(
+        description="Format of the message, which names the translator"
+    )
     message_id: ShortText = Field(
         description="The sender's identifier of the message: Bundle.id, MSH-10, form reference, row reference"
     )
     referral_id: ShortText = Field(
-        description="The sender's identifier of the referral: with the partner, its identity"
+        description="The sender's identifier of the referral; unique together with the partner"
     )
-    sent_at: AwareDatetime | None = Field(None, description="When the sender made it, by the sender's own clock")
+    sent_at: AwareDatetime | None = Field(None, description="Time when the sender created it, by the sender's clock")
 
 
 class Referral(Immutable):
-    """The canonical data model: what every format is translated into, and what every event carries."""
+    """Canonical data model of a referral: every translator produces it, events carry it."""
 
-    message: MessageIdentity = Field(description="Which message this is")
-    sent_by: Sender = Field(description="Whose system delivered it (authenticated)")
-    referred_by: Referrer = Field(description="Who asked, and hears the outcome")
-    registered_practice: Organisation | None = Field(None, description="The GP practice where the person is registered")
-    person: Person = Field(description="Who it is for")
+    message: MessageIdentity = Field(description="Identity of the message")
+    sent_by: Sender = Field(description="Partner whose system delivered it (authenticated)")
+    referred_by: Referrer = Field(description="Professional or person who made the referral")
+    registered_practice: Organisation | None = Field(None, description="Registered GP practice of the person")
+    person: Person = Field(description="Person whom it is for")
     contacts: tuple[Contact, ...] = Field((), max_length=20, description="Next of kin and carers")
-    needs: tuple[HousingNeed, ...] = Field((), max_length=50, description="What is asked for; each service once")
-    reason: Reason = Field(Reason(), description="Why")
+    needs: tuple[HousingNeed, ...] = Field((), max_length=50, description="Requested services; each service once")
+    reason: Reason = Field(Reason(), description="Why the person was referred")
     priority: Literal["routine", "urgent", "asap", "stat"] = Field("routine", description="FHIR RequestPriority")
     named_authority: OnsCode | None = Field(
         None, description="Housing authority that the person chose (duty to refer, Housing Act 1996 s.213B)"
     )
-    hospital: HospitalStay | None = Field(None, description="The stay, where a hospital referred an inpatient")
-    grant: GrantProgress | None = Field(None, description="Disabled facilities grant, where a council reports one")
+    hospital: HospitalStay | None = Field(None, description="Hospital stay, if a hospital referred an inpatient")
+    grant: GrantProgress | None = Field(None, description="Disabled facilities grant, if a council reports one")
     consents: Consents = Field(Consents(), description="What the person agreed to")
-    risk_flags: tuple[RiskFlag, ...] = Field((), max_length=30, description="Warnings for whoever visits")
+    risk_flags: tuple[RiskFlag, ...] = Field((), max_length=30, description="Warnings for staff who visit")
     attachments: tuple[Attachment, ...] = Field((), max_length=20, description="Documents that came with it")
-    enquired_on: date | None = Field(None, description="First enquiry: the DFG clock starts")
-    referred_on: date | None = Field(None, description="When the referrer asked")
+    enquired_on: date | None = Field(None, description="First enquiry: DFG times count from this date")
+    referred_on: date | None = Field(None, description="Date when the referrer made the referral")
     ready_for_transfer_on: date | None = Field(None, description="Medically ready to leave hospital")
     expected_discharge_on: date | None = Field(None, description="Expected date of discharge (HL7 PV2-9)")
-    discharged_on: date | None = Field(None, description="Discharged (HL7 PV1-45): the stay is over")
+    discharged_on: date | None = Field(None, description="Date of discharge (HL7 PV1-45): the stay is over")
 
     @model_validator(mode="after")
     def _each_service_once(self) -> "Referral":
@@ -287,5 +291,5 @@ class Referral(Immutable):
 
     @property
     def is_inpatient(self) -> bool:
-        """True while a hospital has the person: a stay was told, and no discharge."""
+        """True during a hospital stay: a stay is stated, and no discharge date."""
         return self.hospital is not None and self.discharged_on is None

@@ -1,4 +1,4 @@
-"""Every topic: its name, key, partitions and retention, declared once. Services refuse to run on topics that differ."""
+"""Kafka topics: name, key, partitions and retention. Services refuse to start on topics that differ."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,12 +10,15 @@ CASE_EVENT = "case.event"
 FEEDBACK_EVENT = "feedback.event"
 
 MAX_VALUE_BYTES = 900_000
-"""Largest value of an event; topics take a little more, for key and headers. Documents stay in intake."""
+"""Largest value of an event in bytes; topics allow slightly more, for key and headers. Documents stay in intake."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic as it must be. Records are keyed by person key; changing the partition count would break order by person."""
+    """Required configuration of one topic.
+
+    Records are keyed by person key; a change of the partition count would break the order for each person.
+    """
 
     name: str
     partitions: int
@@ -25,26 +28,26 @@ class Topic:
 
 
 def hub_case(hub: str) -> str:
-    """Topic on which a hub hears of its cases."""
+    """Return the topic on which a hub receives events of its cases."""
     return f"hub.{hub}.case"
 
 
 def hub_command(hub: str) -> str:
-    """Topic on which a hub gives commands: whoever may write here is that hub."""
+    """Return the topic on which a hub sends commands: permission to write to it identifies the hub."""
     return f"hub.{hub}.command"
 
 
 def commanding_hub(topic: str) -> str:
-    """The hub that a command topic belongs to: hub.charnwood.command -> charnwood."""
+    """Return the hub that a command topic belongs to: hub.charnwood.command -> charnwood."""
     return topic.removeprefix("hub.").removesuffix(".command")
 
 
 def declared(hubs: Iterable[str]) -> tuple[Topic, ...]:
-    """Every topic of an installation with these hubs."""
+    """Return every topic of an installation with these hubs."""
     return (
-        Topic(REFERRAL_EVENT, 12, purpose="Referrals as intake accepted them: received, updated, cancelled"),
-        Topic(CASE_EVENT, 12, purpose="What became of them: the internal history of every case"),
-        Topic(FEEDBACK_EVENT, 12, purpose="What the notifier sent, or failed to send"),
-        *(Topic(hub_case(hub), 3, purpose=f"What {hub} hears of its cases") for hub in hubs),
-        *(Topic(hub_command(hub), 3, purpose=f"What {hub} asks for") for hub in hubs),
+        Topic(REFERRAL_EVENT, 12, purpose="Referrals that intake accepted: received, updated, cancelled"),
+        Topic(CASE_EVENT, 12, purpose="Internal history of every case"),
+        Topic(FEEDBACK_EVENT, 12, purpose="Feedback that the notifier sent or failed to send"),
+        *(Topic(hub_case(hub), 3, purpose=f"Events of the cases of {hub}, for its system") for hub in hubs),
+        *(Topic(hub_command(hub), 3, purpose=f"Commands of {hub}") for hub in hubs),
     )

@@ -18,7 +18,7 @@ from infra.database.migrations import migrate
 from infra.local.embedded import providers
 from infra.local.embedded.providers import Provided
 from tests import canaries
-from tests.traced import Traces, traces_of
+from tests.traced import Traces, traces_on
 
 LOG = pytest.StashKey[Path]()
 """Where this run logs."""
@@ -155,7 +155,7 @@ def execute(address: str, statement: str) -> None:
 
 
 @pytest.fixture
-def traces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Traces]:
-    """Traces are on in this process, and kept for the test."""
-    with traces_of(monkeypatch) as kept:
+def traces() -> Iterator[Traces]:
+    """Switch traces on in this process and keep them for the test."""
+    with traces_on() as kept:
         yield kept

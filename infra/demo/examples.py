@@ -1,4 +1,4 @@
-"""The examples, each with its reviewed `<name>.expected.yaml`: who sends what, and what it must end in."""
+"""The examples, each with its reviewed `<name>.expected.yaml`: the messages sent, and the expected outcome."""
 
 import json
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ EXAMPLES = CHECKOUT / "examples"
 
 
 class ExampleError(Exception):
-    """An expected file is wrong; the text says which, where and how."""
+    """An expected file is not valid; the text gives file, place and fault."""
 
 
 class VisitAction(StrictInput):
-    """One thing that the simulated hub does after its visit."""
+    """One action of the simulated hub after its visit."""
 
     service: ServiceCode
     action: ShortText
@@ -30,47 +30,47 @@ class VisitAction(StrictInput):
 
 
 class ExampleStep(StrictInput):
-    """One file that is sent, and the answer that its sender must get."""
+    """One file to send, and the response that its sender must get."""
 
-    send: ShortText = Field(description="File beside the expected file")
-    by: PartnerId = Field(description="Partner who sends it")
+    send: ShortText = Field(description="File next to the expected file")
+    by: PartnerId = Field(description="Partner that sends it")
     answer: Literal["accepted", "duplicate", "in part", "conflict", "refused", "not allowed"] = Field(
-        description="What the answer must say; 'in part' where rows of a CSV were refused"
+        description="Expected outcome; 'in part' if rows of a CSV were refused"
     )
-    said: Code | None = Field(None, description="How it must be said: an HTTP status, or HL7's AA, CA, AE")
-    fault: Code | None = Field(None, description="Kind of fault that a refusal must name; for HL7 the error code")
-    place: ShortText | None = Field(None, description="Where a refusal must say that the fault is")
-    rows: dict[ShortText, int] = Field({}, description="CSV: how many rows had which outcome; any other had none")
-    columns: dict[Code, ShortText] = Field(
-        {}, description="CSV: by reference of a refused row, the column that is at fault"
+    said: Code | None = Field(None, description="Expected code: an HTTP status, or HL7's AA, CA, AE")
+    fault: Code | None = Field(None, description="Kind of fault that a refusal must report; for HL7 the error code")
+    place: ShortText | None = Field(None, description="Place of the fault that a refusal must report")
+    rows: dict[ShortText, int] = Field({}, description="CSV: number of rows by outcome; no rows have another outcome")
+    columns: dict[Code, ShortText] = Field({}, description="CSV: the faulty column, by reference of each refused row")
+    after: ShortText | None = Field(
+        None, description="Sent only after the sender of a file (`of`) received this feedback about it"
     )
-    after: ShortText | None = Field(None, description="Sent only once the sender of a file (`of`) has heard this of it")
-    of: ShortText | None = Field(None, description="Which file `after` speaks of; the first where it is not said")
+    of: ShortText | None = Field(None, description="File that `after` refers to; default: the first")
 
 
 class ExpectedOutcome(StrictInput):
-    """What one referral must end in, as hubs and recipients see it."""
+    """The expected outcome of one referral, as hubs and recipients see it."""
 
-    of: ShortText = Field(description="The file that made the referral; of a CSV file#reference")
-    hub: HubId | None = Field(None, description="The hub whose own system holds it; none where no hub may hear of it")
-    follow_on: HubId | None = Field(None, description="The hub, or authority elsewhere, that gets it after the stay")
-    hubs: tuple[HubId, ...] | None = Field(
-        None, description="All hubs that may ever hear of it, where that is to be exact"
+    of: ShortText = Field(description="File that created the referral; for a CSV file#reference")
+    hub: HubId | None = Field(None, description="Hub that holds it; none if no hub may receive it")
+    follow_on: HubId | None = Field(
+        None, description="Hub, or authority outside the county, that gets it after the stay"
     )
-    stay: tuple[HubId, ...] = Field((), description="Hubs that are told of a stay in hospital; no other may be")
-    why: tuple[RoutingReason, ...] = Field((), description="Why that hub")
+    hubs: tuple[HubId, ...] | None = Field(None, description="If given: exactly the hubs that receive events about it")
+    stay: tuple[HubId, ...] = Field((), description="Hubs that are informed of a stay in hospital; no other may be")
+    why: tuple[RoutingReason, ...] = Field((), description="Reasons for that hub")
     case: CaseStatus = Field(description="Status of its case")
-    hub_hears: tuple[ShortText, ...] = Field((), description="Events that the hub hears, in this order, others between")
-    grant: dict[ShortText, Code] = Field(
-        {}, description="What the hub reads of a grant: category, and date of each stage"
+    hub_hears: tuple[ShortText, ...] = Field(
+        (), description="Events that the hub receives, in this order; others may come between"
     )
-    provisional: bool = Field(False, description="True where the hub is told to check who it is first")
+    grant: dict[ShortText, Code] = Field({}, description="Grant as the hub reads it: category, and date of each stage")
+    provisional: bool = Field(False, description="True if the hub must check the person's identity first")
     heard: dict[PartnerId, tuple[ShortText, ...]] = Field(
-        {}, description="By partner: all that it hears, in order; 'status accepted' is a status-only message"
+        {}, description="By partner: all feedback in order; 'status accepted' is a status-only message"
     )
     done: dict[PartnerId, tuple[ShortText, ...]] = Field(
         {},
-        description="By partner: what it hears was done, each action (or service, where only that is told), any order",
+        description="By partner: the completed actions in its feedback (or services, if only those are named), any order",
     )
 
     @property
@@ -83,14 +83,12 @@ class Expected(StrictInput):
     """An expected file."""
 
     who: ShortText
-    shows: ShortText = Field(description="What the example is there for")
-    order: int = Field(100, description="Where it stands in the demo's table; among equals by name")
-    fold: ShortText | None = Field(
-        None, description="In the demo's table one line stands for all examples with these words"
-    )
-    cases: int | None = Field(None, description="How many cases the referrals of `ends` make")
+    shows: ShortText = Field(description="Purpose of the example")
+    order: int = Field(100, description="Position in the demo's table; then by name")
+    fold: ShortText | None = Field(None, description="In the demo's table one row shows all examples with this text")
+    cases: int | None = Field(None, description="Number of cases of the referrals in `ends`")
     visits: dict[str, tuple[VisitAction, ...]] = Field(
-        {}, description="By file: what the simulated hub's visit leads to"
+        {}, description="By file: the actions after the simulated hub's visit"
     )
     steps: tuple[ExampleStep, ...] = Field(min_length=1)
     ends: tuple[ExpectedOutcome, ...] = ()
@@ -108,7 +106,7 @@ class Example(StrictInput):
 
 
 def load(folder: Path = EXAMPLES) -> list[Example]:
-    """Every example, in the order that its file gives. Raises ExampleFault with every fault."""
+    """Return every example in the order of their files' `order`. Raise ExampleError with every fault."""
     examples: list[Example] = []
     errors: list[str] = []
     for file in sorted(folder.glob("*.expected.yaml")):
@@ -118,7 +116,7 @@ def load(folder: Path = EXAMPLES) -> list[Example]:
             errors.append(str(error))
             continue
         examples.append(Example(name=file.name.removesuffix(".expected.yaml"), folder=folder, expected=expected))
-        errors += [f"{file}: there is no file {name}" for name in _missing(examples[-1])]
+        errors += [f"{file}: file {name} does not exist" for name in _missing(examples[-1])]
     if errors or not examples:
         raise ExampleError("\n".join(errors) or f"no example in {folder}")
     return sorted(examples, key=lambda example: (example.expected.order, example.name))
@@ -133,7 +131,7 @@ def _missing(example: Example) -> Iterator[str]:
 
 
 def visits(examples: list[Example]) -> dict[str, list[dict[str, str]]]:
-    """What each hub's visits lead to, by the sender's referral id: the notes that simulated hubs are given."""
+    """Return the actions after each visit, by the sender's referral id: the input of the simulated hubs."""
     return {
         referral_id(example, name): [act.model_dump(mode="json") for act in acts]
         for example in examples
@@ -142,7 +140,10 @@ def visits(examples: list[Example]) -> dict[str, list[dict[str, str]]]:
 
 
 def referral_id(example: Example, name: str) -> str:
-    """The sender's own id of a referral: ServiceRequest.id, a form's reference, RF1-6, a CSV row's reference (file#reference)."""
+    """Return the sender's own id of a referral.
+
+    That is ServiceRequest.id, a form's reference, RF1-6, or a CSV row's reference (file#reference).
+    """
     file, _, row = name.partition("#")
     if row:
         return row
@@ -158,6 +159,6 @@ def referral_id(example: Example, name: str) -> str:
 
 
 def format_of(file: Path) -> str:
-    """What a reader may call the file."""
+    """Return the format's name in the demo's table."""
     by_name = {".hl7": "HL7", ".csv": "CSV"}.get(file.suffix)
     return by_name or ("FHIR" if '"resourceType"' in file.read_text(errors="replace")[:500] else "form")

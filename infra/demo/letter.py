@@ -1,4 +1,4 @@
-"""Reads a letter that came over MESH as its practice would: an ITK3 message (FHIR STU3, XML), by its words alone."""
+"""Read a letter sent over MESH as its practice would: an ITK3 message (FHIR STU3, XML), by its text only."""
 
 import base64
 import re
@@ -20,12 +20,12 @@ FEEDBACK_TYPE_BY_PHRASE = {
     "was returned to you on": "rejected",
     "was cancelled on": "cancelled",
 }
-"""What the first sentence says, and what that tells."""
+"""The feedback type by a phrase of the first sentence."""
 
 
 @dataclass(frozen=True)
 class ReceivedLetter:
-    """What a practice would note. `told` is None in a letter that says the status only."""
+    """What a practice would note. `feedback_type` is None in a status-only letter."""
 
     id: str
     reference: str
@@ -36,13 +36,13 @@ class ReceivedLetter:
 
 
 class UnreadableLetter(Exception):
-    """The message holds no letter that a practice could file."""
+    """The message does not contain a letter that a practice could file."""
 
 
 def read(message: bytes) -> ReceivedLetter:
-    """The letter in a message; raises Unreadable."""
-    bundle = fromstring(message)  # noqa: S314 - from our own sandbox; a practice's system would harden this
-    page = fromstring(_page(bundle).partition(">")[2])  # noqa: S314 - and so is this
+    """Return the letter in a message. Raise UnreadableLetter."""
+    bundle = fromstring(message)  # noqa: S314 - from the local MESH sandbox; a practice's system would harden this
+    page = fromstring(_page(bundle).partition(">")[2])  # noqa: S314 - as above
     sections = _sections(page)
     opening = sections.get("What we have to tell you", [])
     sentence = " ".join(opening[0].itertext()) if opening else ""
@@ -60,12 +60,12 @@ def read(message: bytes) -> ReceivedLetter:
 
 
 def feedback_type_of(sentence: str) -> str:
-    """What a letter's first sentence tells."""
-    return next((what for phrase, what in FEEDBACK_TYPE_BY_PHRASE.items() if phrase in sentence), "something else")
+    """Return the feedback type that a letter's first sentence states."""
+    return next((what for phrase, what in FEEDBACK_TYPE_BY_PHRASE.items() if phrase in sentence), "unknown")
 
 
 def _page(bundle: Element) -> str:
-    """The attached page, without its document type."""
+    """Return the attached XHTML page, without its document type."""
     binary = bundle.find(".//f:Binary/f:content", FHIR)
     if binary is None:
         raise UnreadableLetter("no letter is attached")
@@ -78,7 +78,7 @@ def _value(element: Element, path: str) -> str:
 
 
 def _sections(page: Element) -> dict[str, list[Element]]:
-    """What stands below each heading."""
+    """Return the elements below each heading."""
     sections: dict[str, list[Element]] = {}
     heading = ""
     for element in page[-1]:
@@ -90,6 +90,6 @@ def _sections(page: Element) -> dict[str, list[Element]]:
 
 
 def _done(section: list[Element]) -> list[str]:
-    """The second column of the table."""
+    """Return the second column of the table."""
     rows = [row for table in section for row in table if table.tag.endswith("table")][1:]
     return ["".join(row[1].itertext()) for row in rows]

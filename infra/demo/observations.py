@@ -1,6 +1,7 @@
-"""What was seen of every referral at its ends, and whether that is what its file says. Pure: no clock, no network.
+"""What was observed of every referral at its recipients, compared with its expected file. Pure: no clock, no network.
 
-Nothing here comes from the sender's script: hubs' inboxes, recipients' inboxes and mailboxes, the topic case.event, intake's answers.
+Nothing here comes from the sending script: only inboxes of hubs and recipients, mailboxes, the topic case.event,
+intake's responses.
 """
 
 from collections import defaultdict
@@ -13,7 +14,7 @@ from infra.partner_simulators.send import SendResult
 
 
 class ReferralSummary(NamedTuple):
-    """What a hub reads of one referral, as far as an expectation speaks of it."""
+    """The parts of a hub's view of one referral that an expectation can name."""
 
     provisional: bool = False
     stay: bool = False
@@ -56,7 +57,7 @@ class ReceivedFeedback:
 
 @dataclass
 class ReferralTrace:
-    """One referral's way, as far as it was seen."""
+    """The observations of one referral."""
 
     reference: str
     case: str | None = None
@@ -72,20 +73,20 @@ class ReferralTrace:
 
 @dataclass
 class Observations:
-    """Everything that was seen so far. `changes` counts what was new."""
+    """All observations so far. `changes` counts new ones."""
 
     paths: dict[str, ReferralTrace] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     changes: int = 0
     roles: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By (case, hub): what the hub heard last that it is to the case."""
+    """By (case, hub): the hub's role in the last event that it received."""
     _recorded: set[tuple[str, ...]] = field(default_factory=set)
 
     def path(self, reference: str) -> ReferralTrace:
         return self.paths.setdefault(reference, ReferralTrace(reference))
 
     def is_new(self, *what: str) -> bool:
-        """True the first time. A process that was started again, and MESH, say things twice."""
+        """Return True the first time: a restarted process and MESH deliver duplicates."""
         if what in self._recorded:
             return False
         self._recorded.add(what)
@@ -109,7 +110,7 @@ class Observations:
         self.changes += 1
 
     def holder(self, path: ReferralTrace) -> str | None:
-        """The hub that heard last of itself that it holds the case of this referral, and was told of the referral."""
+        """Return the hub whose last event made it the holder of this referral's case, if it received the referral."""
         informed_hubs = {observation.hub for observation in path.hub_observations}
         holding = [hub for (case, hub), role in self.roles.items() if case == path.case and role == "holder"]
         return next((hub for hub in holding if hub in informed_hubs), None)
@@ -119,14 +120,14 @@ class Observations:
             self.path(reference).feedbacks.append(received)
 
 
-# ---- as its file says? ---------------------------------------------------------------------------------------------------
+# ---- comparison with the expected file -----------------------------------------------------------------------------------
 
 Answers = Mapping[int, SendResult]
-"""The answer of each step of an example that was sent."""
+"""The response to each step of an example that was sent."""
 
 
 def reference_of(example: Example, of: str, answers: Answers) -> str | None:
-    """The reference that intake gave for a file of an example, or for a row of one (file#reference)."""
+    """Return the reference that intake gave to a file of an example, or to a row of one (file#reference)."""
     file, _, row = of.partition("#")
     results = [answers[number] for number, step in _steps(example) if step.send == file and number in answers]
     made = ((one.rows.references.get(row) if one.rows else None) if row else one.reference for one in results)
@@ -138,14 +139,14 @@ def _steps(example: Example) -> Iterator[tuple[int, ExampleStep]]:
 
 
 def differences(example: Example, answers: Answers, observations: Observations) -> list[str]:
-    """What is not as the example's file says; empty where everything is."""
+    """Return the differences from the example's file; empty if there are none."""
     problems = [line for number, step in _steps(example) for line in answer_differences(step, answers.get(number))]
     problems += _one_reference_each(example, answers)
     paths: list[ReferralTrace] = []
     for end in example.expected.ends:
         reference = reference_of(example, end.of, answers)
         if reference is None:
-            problems.append(f"{end.of} got no reference")
+            problems.append(f"{end.of} did not get a reference")
             continue
         paths.append(observations.paths.get(reference, ReferralTrace(reference)))
         problems += [f"{end.of}: {line}" for line in _of_end(end, paths[-1], observations)]
@@ -165,16 +166,16 @@ def _cases(example: Example, paths: Sequence[ReferralTrace]) -> Iterator[str]:
 
 
 def answer_differences(step: ExampleStep, answer: SendResult | None) -> Iterator[str]:
-    """What is not as the step says of the answer alone."""
+    """Yield the differences of a response from its step."""
     if answer is None:
-        yield f"{step.send} was not sent" + (f": '{step.after}' was not heard" if step.after else "")
+        yield f"{step.send} was not sent" + (f": its sender did not receive '{step.after}'" if step.after else "")
         return
     if answer.outcome != step.answer:
-        yield f"{step.send}: the answer was {answer.outcome}, not {step.answer} {_format_issues(answer)}".rstrip()
+        yield f"{step.send}: the outcome was {answer.outcome}, not {step.answer} {_format_issues(answer)}".rstrip()
     elif step.fault and step.fault not in {issue.kind for issue in answer.issues}:
-        yield f"{step.send}: no fault of kind {step.fault} was named {_format_issues(answer)}".rstrip()
+        yield f"{step.send}: no fault of kind {step.fault} was reported {_format_issues(answer)}".rstrip()
     elif step.place and step.place not in {issue.place for issue in answer.issues}:
-        yield f"{step.send}: no fault was named at {step.place} {_format_issues(answer)}".rstrip()
+        yield f"{step.send}: no fault was reported at {step.place} {_format_issues(answer)}".rstrip()
     if step.said and step.said not in answer.by.split():
         yield f"{step.send}: answered {answer.by}, not {step.said}"
     yield from _rows(step, answer)
@@ -196,7 +197,7 @@ def _rows(step: ExampleStep, answer: SendResult) -> Iterator[str]:
             named = _listed(sorted(columns.get(reference, ())))
             yield f"{step.send}#{reference}: the fault is not in column {column}, but in {named}"
     if len(columns) != len(step.columns):
-        yield f"{step.send}: {len(columns)} rows were not taken, not {len(step.columns)}"
+        yield f"{step.send}: {len(columns)} rows were refused, not {len(step.columns)}"
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:
@@ -208,7 +209,7 @@ def _format_issues(answer: SendResult) -> str:
 
 
 def _one_reference_each(example: Example, answers: Answers) -> Iterator[str]:
-    """A file that is sent again must be told the reference that it had."""
+    """Yield files that got different references when they were sent again."""
     by_file: dict[str, set[str]] = defaultdict(set)
     for number, step in _steps(example):
         if number in answers and answers[number].reference:
@@ -229,10 +230,10 @@ def _at_the_hub(end: ExpectedOutcome, path: ReferralTrace, holder: str | None) -
         end.hub_hears, [observation.kind for observation in path.hub_observations if observation.hub == end.hub]
     )
     if missing:
-        yield f"{end.hub} did not hear '{missing}' in its place"
+        yield f"{end.hub} did not receive '{missing}' in the expected order"
     last = path.hub_observations[-1].brief if path.hub_observations else NOTHING
     if end.hub and path.hub_observations and last.provisional != end.provisional:
-        yield f"the hub was {'not ' if end.provisional else ''}told that the person is uncertain"
+        yield f"the hub was {'not ' if end.provisional else ''}informed that the person is provisional"
     for what, expected in end.grant.items():
         if last.grant.get(what) != expected:
             yield f"the hub reads {what} {last.grant.get(what) or 'nothing'} of the grant, not {expected}"
@@ -242,21 +243,21 @@ def _at_the_hub(end: ExpectedOutcome, path: ReferralTrace, holder: str | None) -
 def _other_hubs(end: ExpectedOutcome, informed: set[str]) -> Iterator[str]:
     allowed = set(end.hubs) if end.hubs is not None else set() if end.hub is None else informed
     if informed - allowed:
-        yield f"{', '.join(sorted(informed - allowed))} heard of it"
+        yield f"{', '.join(sorted(informed - allowed))} received it"
     if end.hubs is not None and allowed - informed:
-        yield f"{', '.join(sorted(allowed - informed))} did not hear of it"
+        yield f"{', '.join(sorted(allowed - informed))} did not receive it"
 
 
 def _during_the_stay(end: ExpectedOutcome, path: ReferralTrace, observations: Observations) -> Iterator[str]:
     informed = {observation.hub for observation in path.hub_observations if observation.brief.stay}
     if informed != set(end.stay):
-        yield f"the stay was told to {_listed(sorted(informed))}, not to {_listed(end.stay)}"
+        yield f"the stay was sent to {_listed(sorted(informed))}, not to {_listed(end.stay)}"
     if end.follow_on is None:
         return
     if path.home_hub != end.follow_on:
-        yield f"{path.home_hub or 'no hub'} follows on, not {end.follow_on}"
+        yield f"the home hub is {path.home_hub or 'none'}, not {end.follow_on}"
     if observations.roles.get((str(path.case), end.follow_on), "follow-on") != "follow-on":
-        yield f"{end.follow_on} was not told that it follows on"
+        yield f"{end.follow_on} was not informed that it follows on"
 
 
 def _first_missing(expected: Sequence[str], actual: Sequence[str]) -> str | None:
@@ -268,15 +269,15 @@ def _at_the_referrer(end: ExpectedOutcome, path: ReferralTrace) -> Iterator[str]
     for partner, expected in end.heard.items():
         actual = [feedback.label for feedback in path.feedbacks_for(partner)]
         if actual != list(expected):
-            yield f"{partner} heard {_listed(actual)}, not {_listed(expected)}"
+            yield f"{partner} received {_listed(actual)}, not {_listed(expected)}"
     for partner, expected in end.done.items():
         done = {act for feedback in path.feedbacks_for(partner) for act in feedback.done}
         if done != set(expected):
-            yield f"{partner} heard of what was done: {_listed(sorted(done))}, not {_listed(sorted(expected))}"
+            yield f"{partner} received completed actions {_listed(sorted(done))}, not {_listed(sorted(expected))}"
     for partner in {feedback.partner for feedback in path.feedbacks} - end.heard.keys():
-        yield f"{partner} heard of it and should not"
+        yield f"{partner} received feedback but should not"
     if any(feedback.what is None and (feedback.done or feedback.names_person) for feedback in path.feedbacks):
-        yield "a status-only message said more than the status"
+        yield "a status-only message contains more than the status"
 
 
 def _listed(items: Sequence[str]) -> str:

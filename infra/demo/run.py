@@ -1,6 +1,6 @@
-"""`lightbulb demo`: the whole loop on embedded parts, with hubs and a GP's system as processes of their own.
+"""`lightbulb demo`: the whole loop on embedded parts, with hubs and a GP system as separate processes.
 
-What is shown, and judged, is read at the ends: inboxes, mailboxes, topics and intake's answers; never from what we meant to send.
+The result is read at the recipients (inboxes, mailboxes, topics, intake's responses), not taken from what was sent.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from services.reference import partners
 from services.runtime.settings import CHECKOUT
 
 GP = "gp-alder-lane"
-"""The practice whose system takes feedback over HTTP."""
+"""The practice whose system receives feedback over HTTP."""
 
 HUBS = (
     "blaby",
@@ -45,23 +45,26 @@ HUBS = (
     "hospital-housing:accept",
     "hospital-housing-bradgate:accept",
 )
-"""Every hub works its cases to the end, except Melton, whose visits are booked for later, and the hospital teams, who hold a case until
-the hospital tells of a discharge."""
+"""The simulated hubs and their scripts.
+
+Each works its cases to the end, except Melton, which only books visits, and the hospital teams, which hold a case
+until the hospital reports a discharge.
+"""
 
 TIMEOUT_SECONDS = 150.0
 QUIET_SECONDS = 12.0
 STABLE_SECONDS = 1.5
-"""Seconds: for all of it; without anything new before we give up; and after the last was as expected."""
+"""Time limits: for the whole run; without a new observation; after the last one, if all is as expected."""
 
 WIDE = 150
-"""Columns of the table where there is no screen to fit it to."""
+"""Columns of the table if the output is not a terminal."""
 
 SIMULATORS = Path(__file__).parents[1] / "partner_simulators"
 
 
 @dataclass
 class DemoRun:
-    """One run: what was answered, and what was seen."""
+    """One run: the responses and the observations."""
 
     running: Installation
     examples: Sequence[Example]
@@ -76,7 +79,7 @@ class DemoRun:
         return not table.reasons(self.examples, self.answers, self.observations)
 
     async def play(self, example: Example) -> None:
-        """Send an example's files, each once what it waits for was heard."""
+        """Send an example's files in order, each after the feedback that it waits for."""
         results = self.answers.setdefault(example.name, {})
         for number, step in enumerate(example.expected.steps):
             await self._wait_for_feedback(example, step)
@@ -84,7 +87,10 @@ class DemoRun:
             self.observations.changes += 1
 
     async def _sent(self, example: Example, step: ExampleStep) -> send.SendResult:
-        """The answer to a file; sent again, as a partner's system would, where nobody could take it. A duplicate is then what we sent."""
+        """Return the response to a file; send it again, as a partner's system would, while intake is not available.
+
+        A duplicate after such a repeat counts as accepted.
+        """
         is_resend = False
         while True:
             [answer] = await send.send([example.file(step.send)], step.by, self.running.addresses)
@@ -94,7 +100,7 @@ class DemoRun:
             await asyncio.sleep(1)
 
     async def _wait_for_feedback(self, example: Example, step: ExampleStep) -> None:
-        """Until the sender of the file that the step speaks of has heard what it says."""
+        """Wait until the sender of the step's `of` file has received the step's `after` feedback."""
         of = step.of or example.expected.steps[0].send
         by = next(one.by for one in example.expected.steps if one.send == of)
         while step.after is not None:
@@ -104,7 +110,7 @@ class DemoRun:
             await asyncio.sleep(0.1)
 
     async def until_ended(self) -> None:
-        """Returns when everything is as expected and stays so, when nothing new comes any more, or when time is up."""
+        """Return when all is as expected and stays so, when nothing new is observed, or at the time limit."""
         end = time.monotonic() + TIMEOUT_SECONDS
         changes, since = -1, time.monotonic()
         while time.monotonic() < end:
@@ -119,7 +125,7 @@ class DemoRun:
 
 
 def run(*, keep: bool, details: bool, console: Console, folder: Path = example_files.EXAMPLES) -> int:
-    """0 where every example ended as its file says; 1 otherwise, with what is different. Nothing keeps running, unless asked to."""
+    """Return 0 if every example ended as its file states, else 1; with `keep` wait for Ctrl-C before stopping all."""
     examples = example_files.load(folder)
     started = time.monotonic()
 
@@ -138,11 +144,11 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
     )
     everything = installation.start(plan, report, on_event)
     try:
-        report("starting the hubs' systems and the GP's system, which speak only Kafka and HTTP")
+        report("starting the simulated hubs (Kafka) and the simulated GP system (HTTP)")
         start_simulators(everything, examples, gp_port)
         report(f"sending {len(examples)} examples from {_short(folder)}")
         code = asyncio.run(perform(everything, examples, console, details=details))
-        report("done" if code == 0 else "not everything was as the files say")
+        report("done" if code == 0 else "finished with differences from the expected files")
         if keep:
             _keep(everything, console)
         return code
@@ -151,11 +157,11 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
 
 
 def _keep(everything: Installation, console: Console) -> None:
-    """Say where everything is, and wait for Ctrl-C."""
+    """Print the addresses, and wait for Ctrl-C."""
     up.print_addresses(everything, console)
-    for what, file in (("hubs", "hubs.jsonl"), ("GP's system", "gp.jsonl")):
+    for what, file in (("hubs", "hubs.jsonl"), ("GP system", "gp.jsonl")):
         console.print(
-            f"  what the simulated {what} heard: {everything.plan.data / file}", highlight=False, soft_wrap=True
+            f"  received by the simulated {what}: {everything.plan.data / file}", highlight=False, soft_wrap=True
         )
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
@@ -166,7 +172,7 @@ def _short(folder: Path) -> str:
 
 
 def start_simulators(everything: Installation, examples: Sequence[Example], gp_port: int) -> None:
-    """The simulated hubs in one process and the GP's system in another: started from their files, as strangers would."""
+    """Start the simulated hubs in one process and the simulated GP system in another, from their script files."""
     data = everything.plan.data
     (data / "visits.json").write_text(json.dumps(example_files.visits(list(examples))))
     hubs = [word for hub in HUBS for word in ("--hub", hub)]
@@ -182,7 +188,7 @@ def start_simulators(everything: Installation, examples: Sequence[Example], gp_p
 async def perform(
     everything: Installation, examples: Sequence[Example], console: Console, *, details: bool = False
 ) -> int:
-    """Send the examples to a running installation, and show what comes of them."""
+    """Send the examples to a running installation, and show the outcome."""
     data = everything.plan.data
     all_partners = partners.load(everything.plan.directory, None)
     watch = ObservationCollector(everything.addresses, data / "hubs.jsonl", data / "gp.jsonl", GP, list(all_partners))
@@ -204,7 +210,7 @@ async def perform(
 
 @contextlib.asynccontextmanager
 async def _drawing(performance: DemoRun, console: Console) -> AsyncIterator[None]:
-    """The table, live, where there is a screen; elsewhere a line for each example that ends as it should."""
+    """Show the table live on a terminal; otherwise print a line for each example that ends as expected."""
     drawing = asyncio.create_task(
         _draw(performance, console) if console.is_terminal else _print_progress(performance, console)
     )
@@ -230,7 +236,7 @@ async def _print_progress(performance: DemoRun, console: Console) -> None:
             answers = performance.answers.get(example.name, {})
             if answers and not differences(example, answers, performance.observations):
                 waiting.remove(example)
-                console.print(f"  {example.name}: as its file says", highlight=False)
+                console.print(f"  {example.name}: as expected", highlight=False)
         await asyncio.sleep(0.25)
 
 

@@ -1,4 +1,4 @@
-"""One line of the demo's table for examples that are much alike: what was answered, where it went, and how much was heard."""
+"""One row of the demo's table for a group of similar examples: outcomes, hubs, cases and feedback."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from infra.demo.observations import Answers, Observations, ReferralTrace, refere
 def row(
     label: str, examples: Sequence[Example], answers: Mapping[str, Answers], observations: Observations
 ) -> list[str]:
-    """who, sent as, answer, hub and why, case, what is heard."""
+    """Return the cells: label, formats, outcomes, hubs, cases, feedback."""
     formats = {format_of(example.file(step.send)) for example in examples for step in example.expected.steps}
     results = [answer for example in examples for answer in answers.get(example.name, {}).values()]
     rows = sum((Counter(answer.rows.counts) for answer in results if answer.rows), Counter[str]())

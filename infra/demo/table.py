@@ -1,4 +1,4 @@
-"""Draws what was seen: one table, live while it goes on, and the same at the end."""
+"""Draw the observations: one table, live while the demo runs, and the same at the end."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -12,17 +12,17 @@ from infra.demo import summary_row
 from infra.demo.examples import Example, ExpectedOutcome, format_of
 from infra.demo.observations import Answers, Observations, ReceivedFeedback, ReferralTrace, differences, reference_of
 
-WIDTHS = {"hub, and why": 1, "what is heard last": 1, "answers": 3, "cases": 1, "what is heard": 2}
-"""Shares of what the other columns leave."""
+WIDTHS = {"hub (reasons)": 1, "last feedback": 1, "outcomes": 3, "cases": 1, "feedback": 2}
+"""Shares of the width that the other columns leave."""
 
 AllAnswers = Mapping[str, Answers]
-"""By example: the answer of each step that was sent."""
+"""By example: the response to each step that was sent."""
 
 STYLES = {"accepted": "green", "duplicate": "green", "conflict": "yellow", "refused": "yellow"}
 
 
 def page(examples: Sequence[Example], answers: AllAnswers, observations: Observations, *, final: bool) -> Group:
-    """Two tables: the people one by one, then the files that are folded into a line for all that are alike."""
+    """Return two tables: the people one by one, then a row for each group of similar files."""
     people = [example for example in examples if example.expected.fold is None]
     return Group(
         _people(people, answers, observations, final=final),
@@ -32,8 +32,8 @@ def page(examples: Sequence[Example], answers: AllAnswers, observations: Observa
 
 
 def _people(examples: Sequence[Example], answers: AllAnswers, observations: Observations, *, final: bool) -> Table:
-    """One row for each referral."""
-    drawn = _table("who", "sent as", "answer", "hub, and why", "case", "what is heard last", final=final)
+    """Return the table with one row for each referral."""
+    drawn = _table("who", "sent as", "outcome", "hub (reasons)", "case", "last feedback", final=final)
     for example in examples:
         results = answers.get(example.name, {})
         mark = _mark(differences(example, results, observations), final=final)
@@ -43,8 +43,8 @@ def _people(examples: Sequence[Example], answers: AllAnswers, observations: Obse
 
 
 def _alike(examples: Sequence[Example], answers: AllAnswers, observations: Observations, *, final: bool) -> Table:
-    """One row for all examples with the same `fold`."""
-    drawn = _table("files", "sent as", "answers", "hubs", "cases", "what is heard", final=final)
+    """Return the table with one row for all examples with the same `fold`."""
+    drawn = _table("files", "sent as", "outcomes", "hubs", "cases", "feedback", final=final)
     for label, some in _group_by_fold(examples).items():
         drawn.add_row(
             *summary_row.row(label, some, answers, observations),
@@ -57,7 +57,7 @@ def _table(*columns: str, final: bool) -> Table:
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=True)
     for name in columns:
         drawn.add_column(name, no_wrap=name in ("who", "sent as", "case"), ratio=WIDTHS.get(name))
-    drawn.add_column("as said" if final else "", no_wrap=True, justify="right")
+    drawn.add_column("matches" if final else "", no_wrap=True, justify="right")
     return drawn
 
 
@@ -98,7 +98,7 @@ def _row(
 
 
 def _outcomes(answers: Answers, numbers: Sequence[int]) -> Text:
-    """accepted, duplicate; 3 accepted."""
+    """Return the outcomes, equal ones together: `accepted, duplicate` or `3 accepted`."""
     outcomes = [answers[number].outcome if number in answers else "…" for number in numbers]
     return Text(", ").join(_outcome(outcome, sum(1 for _ in same)) for outcome, same in groupby(outcomes))
 
@@ -114,7 +114,7 @@ REASON_LABELS = {
     "onward-services-only": "onward only",
     "already-open": "open",
 }
-"""Reasons in fewer words; the others as they are."""
+"""Shorter labels of reasons; others are shown as they are."""
 
 
 def _hub(path: ReferralTrace, end: ExpectedOutcome | None, holder: str | None) -> str:
@@ -124,7 +124,7 @@ def _hub(path: ReferralTrace, end: ExpectedOutcome | None, holder: str | None) -
 
 
 def _feedback_summary(partner: str, path: ReferralTrace) -> Text:
-    """How many messages a recipient had, the last of them, and how many things were done."""
+    """Return a recipient's number of messages, the last one, and the number of completed actions."""
     feedbacks = path.feedbacks_for(partner)
     done = len({act for one in feedbacks for act in one.done})
     name = partner.removeprefix("gp-").removeprefix("council-")
@@ -134,7 +134,7 @@ def _feedback_summary(partner: str, path: ReferralTrace) -> Text:
 
 
 def reasons(examples: Sequence[Example], answers: AllAnswers, observations: Observations) -> list[str]:
-    """Why examples did not end as their files say; empty where all did."""
+    """Return why examples did not end as their files state; empty if all did."""
     failures = [
         f"{example.name}: {line}"
         for example in examples
@@ -144,7 +144,7 @@ def reasons(examples: Sequence[Example], answers: AllAnswers, observations: Obse
 
 
 def steps(example: Example, answers: Answers, observations: Observations) -> list[str]:
-    """Every answer, and every step of every referral of an example, with its time."""
+    """Return every step of an example with its time."""
     lines = [f"{example.name}: {example.expected.shows}"]
     lines += [
         f"  {line}" for number in sorted(answers) for line in Text.from_markup(answers[number].line()).plain.split("\n")
@@ -152,10 +152,10 @@ def steps(example: Example, answers: Answers, observations: Observations) -> lis
     for end in example.expected.ends:
         path = observations.paths.get(reference_of(example, end.of, answers) or "", ReferralTrace("no reference"))
         at_hubs = [
-            (observation.at, f"hub {observation.hub} hears: {observation.kind} ({observation.role})")
+            (observation.at, f"hub {observation.hub} receives {observation.kind} ({observation.role})")
             for observation in path.hub_observations
         ]
-        at_recipients = [(one.at, f"{one.partner} hears by {one.via}: {_with_acts(one)}") for one in path.feedbacks]
+        at_recipients = [(one.at, f"{one.partner} receives by {one.via}: {_with_acts(one)}") for one in path.feedbacks]
         lines += [f"  {end.of} {path.reference}"]
         lines += [f"    {at[11:23]}  {what}" for at, what in sorted([*at_hubs, *at_recipients])]
     return lines

@@ -1,1 +1,1 @@
-"""Generators of contracts and of pages in docs/."""
+"""Generators of the contracts and of the generated pages in docs/."""

@@ -1,4 +1,4 @@
-"""One installation on this machine: embedded parts, schema, topics, credentials, and the services as supervised processes."""
+"""An installation on this machine: embedded parts, schema, topics, credentials and supervised services."""
 
 import asyncio
 import json
@@ -31,12 +31,12 @@ SERVICES = ("intake", "router", "notifier")
 READY_SECONDS = 60.0
 
 Report = Callable[[str], None]
-"""Is told, in a few words, what is being done."""
+"""Called with a short description of each step."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is wanted of an installation. `feedback_urls` says where the FHIR endpoint of a partner's system listens."""
+    """The options of an installation. `feedback_urls`: the FHIR endpoint by partner."""
 
     data: Path
     ephemeral: bool = False
@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass
 class Installation:
-    """A running installation. `addresses` is what addresses.json says; `stop()` stops everything, in order."""
+    """A running installation. `addresses` is the content of addresses.json."""
 
     plan: Plan
     parts: embedded.Embedded
@@ -58,11 +58,11 @@ class Installation:
     environment: dict[str, str]
 
     def start_process(self, name: str, argv: list[str]) -> None:
-        """Start a further process (a simulated hub, a practice's system) that stops with the installation."""
+        """Start another process (a simulated hub or GP system) that stops with the installation."""
         self.supervisor.add(name, argv, dict(os.environ))
 
     def stop(self) -> None:
-        """Services first, then what carries them; a throw-away data folder goes too."""
+        """Stop the services, then the embedded parts; delete an ephemeral data folder."""
         self.supervisor.stop()
         self.parts.stop()
         if self.plan.ephemeral:
@@ -70,14 +70,14 @@ class Installation:
 
 
 def temporary_folder() -> Path:
-    """A data folder for one run."""
+    """Create a data folder for one run."""
     return Path(tempfile.mkdtemp(prefix="lightbulb-"))
 
 
 def start(
     plan: Plan, report: Report = lambda _: None, on_event: Callable[[ProcessEvent], None] = lambda _: None
 ) -> Installation:
-    """Start everything of `plan`; returns when every service answers. What was started is stopped again where one part fails."""
+    """Start everything of `plan`; return when every service is ready. If one part fails, stop the others and raise."""
     try:
         return _start(plan, report, on_event)
     except BaseException:
@@ -117,7 +117,7 @@ def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None])
 
 
 def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
-    """Bring the database, its postcodes and the topics to what this version needs. Safe to repeat."""
+    """Create or update the database schema, its postcodes and the topics. Safe to repeat."""
     migrate(database)
     hubs = [hub.id for hub in hub_directory.load(directory).hubs]
     asyncio.run(_load_and_create(database, kafka, topics.declared(hubs), replication))
@@ -136,14 +136,20 @@ OUR_MAILBOX = "LIGHTBULB1"
 
 
 def _ports(data: Path, directory: Path) -> tuple[list[int], dict[str, int]]:
-    """Ports of intake and notifier, and one for each partner that speaks HL7 v2, the same at every start where they are free."""
+    """Return the ports of intake and notifier, and the MLLP port of each partner that sends HL7 v2.
+
+    They are the same at every start, if they are still free.
+    """
     named = sorted(partner.id for partner in partners.load(directory, None) if partner.may_send("hl7v2"))
     ports = ports_and_secrets.ports(data / "service-ports.json", 2 + len(named))
     return ports[:2], dict(zip(named, ports[2:], strict=True))
 
 
 def _credentials(data: Path, plan: Plan, mllp: Mapping[str, int]) -> dict[str, dict[str, str]]:
-    """A token for each partner, made at its first start; deployment.yaml gets their hashes, MLLP ports and feedback addresses."""
+    """Return a token for each partner, created at its first start.
+
+    Write deployment.yaml with their hashes, the MLLP ports and the feedback addresses.
+    """
     file = data / "tokens.json"
     tokens: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
     new = [partner.id for partner in partners.load(plan.directory, None) if partner.id not in tokens]
@@ -174,7 +180,10 @@ def _access(
 
 
 def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replication: int) -> dict[str, str]:
-    """What the services are told; beside what this process was told, without its own LIGHTBULB_ settings but for where traces go."""
+    """Return the environment of the services: this process's environment and the settings of the installation.
+
+    Inherited LIGHTBULB_ settings are dropped, apart from LIGHTBULB_TRACES.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -199,7 +208,7 @@ def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replica
 
 
 def _ports_apart(data: Path, each: int, reserved: set[int]) -> dict[str, int]:
-    """For each process, by name, a port of its own for metrics and health."""
+    """Return a separate port for metrics and health of each process, by name."""
     names = [service if each == 1 else f"{service}-{number}" for service in SERVICES for number in range(1, each + 1)]
     file = data / "metrics-ports.json"
     while reserved & set(chosen := ports_and_secrets.ports(file, len(names))):
@@ -241,7 +250,7 @@ def _addresses(
 
 
 def until_ready(urls: list[str]) -> None:
-    """Wait until the services at these addresses are ready; raise StartFailed if one is not in time."""
+    """Wait until the services at these addresses are ready. Raise StartFailed after READY_SECONDS."""
     deadline = time.monotonic() + READY_SECONDS
     for url in urls:
         while not _answers(f"{url}/health/ready"):
@@ -252,7 +261,7 @@ def until_ready(urls: list[str]) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an http address of our own
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an http address of this installation
             return bool(answer.status == 200)
     except OSError:
         return False

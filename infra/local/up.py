@@ -1,4 +1,4 @@
-"""`lightbulb up`: an installation in the foreground, until somebody stops it."""
+"""`lightbulb up`: an installation in the foreground, until Ctrl-C."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from infra.local.installation import Plan
 
 
 def run(plan: Plan, console: Console) -> None:
-    """Start `plan`, say where everything is, and wait. Ctrl-C stops all of it."""
+    """Start `plan`, print the addresses, and wait. Ctrl-C stops everything."""
     started = time.monotonic()
 
     def report(doing: str) -> None:
@@ -32,13 +32,13 @@ def run(plan: Plan, console: Console) -> None:
 
 
 def print_addresses(running: installation.Installation, console: Console) -> None:
-    """Print the addresses, and what to do next."""
+    """Print the addresses, and where the credentials are."""
     for name in ("intake", "notifier", "kafka"):
         console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
     for partner, address in running.addresses["mllp"].items():
-        console.print(f"  {'mllp':9} {address}, only for {partner}", highlight=False)
+        console.print(f"  {'mllp':9} {address} (only for {partner})", highlight=False)
     for name, address in running.addresses["metrics"].items():
-        console.print(f"  {'metrics':9} {address}, of {name}", highlight=False)
+        console.print(f"  {'metrics':9} {address} ({name})", highlight=False)
     console.print(
         f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
         soft_wrap=True,

@@ -1,1 +1,1 @@
-"""The logic behind the operator's commands."""
+"""The operations behind the operator's commands."""

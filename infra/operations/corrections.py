@@ -1,4 +1,4 @@
-"""Corrects a parked record: the edit is kept beside the original, with who and why, and is applied in its place."""
+"""Correct a dead letter: store an edit next to the original; the service applies the edit instead."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from services.runtime.database import Transaction
 
 
 class EditRefused(Exception):
-    """An edit that cannot be applied; the text says where it is wrong, never what it says."""
+    """The edit cannot be applied; the text names the place and never quotes a value."""
 
 
 async def edit(
@@ -30,12 +30,12 @@ async def edit(
     *,
     dry_run: bool = False,
 ) -> DeadLetterRow:
-    """Keep an edit beside the original, with who and why; returns the row as it waits then. Raises EditRefused.
+    """Store an edit next to the original, with operator and reason; return the row as it then waits.
 
-    A row that named nobody, or no message group, waits where the edited record belongs.
+    A row without a person key or message group moves to those of the edited record. Raise EditRefused.
     """
     if row.resolved_at is not None:
-        raise EditRefused(f"{row.name} is {row.state} already; nothing was kept")
+        raise EditRefused(f"{row.name} is already {row.state}; nothing was stored")
     record = _keyed(replace(row.record, value=value, headers=_merged(row.record.headers, headers)))
     person_key, message_groups = belongs(row, record)
     moved = replace(row, person_key=person_key, message_groups=message_groups or row.message_groups)
@@ -50,7 +50,7 @@ async def edit(
 async def _keep(tx: Transaction, row: DeadLetterRow, record: KafkaRecord, by: Operator) -> None:
     await tx.execute(
         text(f"""insert into {row.service}.dead_letter_edit (person_key, dead_letter_id, key, headers, value, operator, reason)
-                 values (:person_key, :id, :key, :headers, :value, :operator, :reason)"""),  # noqa: S608 - a name of ours
+                 values (:person_key, :id, :key, :headers, :value, :operator, :reason)"""),  # noqa: S608 - a constant name
         {
             "person_key": row.person_key,
             "id": row.id,
@@ -64,7 +64,7 @@ async def _keep(tx: Transaction, row: DeadLetterRow, record: KafkaRecord, by: Op
 
 
 def _keyed(record: KafkaRecord) -> KafkaRecord:
-    """A hub's command under the person key that it names: whatever its system had for a record key, it must not stand in the way."""
+    """Return a hub's command with the person key in its value as record key, instead of the hub's own key."""
     if not record.topic.endswith(".command"):
         return record
     try:
@@ -80,12 +80,15 @@ def _merged(original: tuple[tuple[str, bytes], ...], changes: Mapping[str, str])
 
 
 def belongs(row: DeadLetterRow, record: KafkaRecord) -> tuple[str, tuple[str, ...]]:
-    """(person_key, message_groups) of an edited record; raises EditRefused where it cannot be read, or is another person's."""
+    """Return (person_key, message_groups) of an edited record.
+
+    Raise EditRefused if it cannot be read, or belongs to another person.
+    """
     person_key, message_groups = _read(row.service, record)
     if person_key != row.person_key and row.person_key != UNKNOWN:
         raise EditRefused(
-            f"{row.name}: the edit names another person key; a record stays with the person it came for."
-            " Discard it, and have it sent again."
+            f"{row.name}: the edit has another person key; a record keeps its person key."
+            " Discard it, and ask its sender to send it again."
         )
     return person_key, message_groups
 
@@ -105,12 +108,12 @@ def _read(service: str, record: KafkaRecord) -> tuple[str, tuple[str, ...]]:
 
 
 def _unreadable(reason: str) -> EditRefused:
-    """A key of ours is never another: what came under one did not come from us."""
+    """Return the error for an edit that cannot be decoded; a wrong record key cannot be corrected."""
     message = f"the edit cannot be read: {reason}"
     if reason.startswith(("key:", "person_key:")):
         message += (
-            ". An edit corrects value and headers; a command takes its record key from the person_key in its value, any other"
-            " record has its key from us: one that came under another is not ours. Discard it."
+            ". An edit corrects value and headers. A command takes its record key from the person_key in its value; the hub sets the"
+            " key of every other record, so this record did not come from the hub. Discard it."
         )
     return EditRefused(message)
 
@@ -119,12 +122,12 @@ async def _move(tx: Transaction, row: DeadLetterRow, to: DeadLetterRow) -> None:
     parameters = {"new": to.person_key, "key": row.person_key, "id": row.id}
     moved = await tx.scalar(
         text(f"""update {row.service}.dead_letter set person_key = :new, message_group = :message_group, other_groups = :other_groups
-                 where person_key = :key and id = :id and resolved_at is null returning id"""),  # noqa: S608 - a name of ours
+                 where person_key = :key and id = :id and resolved_at is null returning id"""),  # noqa: S608 - a constant name
         {**parameters, "message_group": to.message_groups[0], "other_groups": list(to.message_groups[1:])},
     )
     if moved is None:
-        raise EditRefused(f"{row.name} was resolved meanwhile; nothing was kept")
+        raise EditRefused(f"{row.name} was resolved by another process; nothing was stored")
     await tx.execute(
-        text(f"update {row.service}.dead_letter_edit set person_key = :new where person_key = :key and dead_letter_id = :id"),  # noqa: S608 - a name of ours
+        text(f"update {row.service}.dead_letter_edit set person_key = :new where person_key = :key and dead_letter_id = :id"),  # noqa: S608 - a constant name
         parameters,
     )  # fmt: skip

@@ -1,6 +1,7 @@
-"""What people do about a parked record: look at it, put it back, or discard it for good.
+"""Show, resubmit and discard dead letters.
 
-Nothing is applied here: a row is asked for, and the service that parked it applies it (docs/decisions/0014). Both are safe to repeat.
+Nothing is applied here: a row is marked, and the service that stored it applies it (docs/decisions/0014). All are
+safe to repeat.
 """
 
 import asyncio
@@ -17,11 +18,14 @@ from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import SERVICES, DeadLetterRow
 from services.messaging.dead_letters import decode_headers
 
-# ---- looking --------------------------------------------------------------------------------------------------------
+# ---- show -----------------------------------------------------------------------------------------------------------
 
 
 async def show(engine: AsyncEngine, row: DeadLetterRow, personal: Operator | None) -> dict[str, Any]:
-    """One row with its record, its edits and what was done about it. Personal data only to `personal`, and that is recorded."""
+    """Return one row with its record, its edits and the actions on it.
+
+    With `personal`, personal data is not masked and the access is recorded.
+    """
     async with engine.begin() as tx:
         if personal is not None:
             await record_action(tx, row.service, "show personal", personal, {"ids": [row.id]})
@@ -50,12 +54,12 @@ async def show(engine: AsyncEngine, row: DeadLetterRow, personal: Operator | Non
 
 def _edits(service: str) -> TextClause:
     return text(
-        f"select * from {service}.dead_letter_edit where person_key = :key and dead_letter_id = :id order by id"  # noqa: S608 - a name of ours
+        f"select * from {service}.dead_letter_edit where person_key = :key and dead_letter_id = :id order by id"  # noqa: S608 - a constant name
     )
 
 
 def _actions(service: str) -> TextClause:
-    return text(f"select * from {service}.operator_action where details @> cast(:details as jsonb) order by id")  # noqa: S608 - a name of ours
+    return text(f"select * from {service}.operator_action where details @> cast(:details as jsonb) order by id")  # noqa: S608 - a constant name
 
 
 def _headers(pairs: tuple[tuple[str, bytes], ...], personal: Operator | None) -> dict[str, str]:
@@ -73,16 +77,16 @@ def _value(data: bytes, personal: Operator | None) -> Any:
         return data.decode("utf-8", "backslashreplace")
 
 
-# ---- acting ---------------------------------------------------------------------------------------------------------
+# ---- resubmit and discard -------------------------------------------------------------------------------------------
 
 What = Literal["resubmit", "discard", "follows", "stays"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """What becomes of one row: it is touched (resubmit, discard), follows by itself, or stays as it is, and why.
+    """The action on one row: resubmit, discard, follows (applied after others) or stays, and why.
 
-    `behind`: the row that it still waits behind, though this is done.
+    `behind`: the row that it still waits behind afterwards.
     """
 
     row: DeadLetterRow
@@ -95,7 +99,10 @@ class PlannedAction:
 
 
 async def plan_resubmit(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> list[PlannedAction]:
-    """The rows that would be put back, those that follow them, as repeats or because they wait behind, and those that stay."""
+    """Return the planned action for each row, and for the rows that follow.
+
+    Rows that follow are repeats of these, or wait behind them.
+    """
     unresolved, named = await _unresolved(engine, rows), {row.name for row in rows}
     touched = [row for row in rows if row.state == "open"]
     same = {(*_event(row), row.record.value) for row in touched if row.event_id is not None}
@@ -107,22 +114,22 @@ async def plan_resubmit(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> l
 
 
 def _resubmitting(row: DeadLetterRow, behind: str | None) -> PlannedAction:
-    after = f"waits behind {behind}, which is not among these" if behind else ""
+    after = f"waits behind {behind}, which is not selected" if behind else ""
     match row.state:
         case "open":
             return PlannedAction(row, "resubmit", after, behind)
         case "resubmitting":
-            return PlannedAction(row, "stays", f"resubmitted already{'; ' if behind else ''}{after}", behind)
+            return PlannedAction(row, "stays", f"already resubmitted{'; ' if behind else ''}{after}", behind)
         case "waiting" if behind is None:
-            return PlannedAction(row, "follows", "goes by itself after what it waits behind")
+            return PlannedAction(row, "follows", "applied after the record that it waits behind")
         case "waiting":
             return PlannedAction(row, "stays", after, behind)
         case _:
-            return PlannedAction(row, "stays", f"{row.state} already")
+            return PlannedAction(row, "stays", f"already {row.state}")
 
 
 async def plan_discard(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> list[PlannedAction]:
-    """The rows that would be discarded, with their repeats, and those that then go."""
+    """Return the rows to be discarded, with their repeats, and the rows that are then applied."""
     unresolved = await _unresolved(engine, rows)
     named = {row.name for row in rows}
     events = {_event(row) for row in rows if row.resolved_at is None and row.event_id is not None}
@@ -137,19 +144,22 @@ async def plan_discard(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> li
 
 def _discarding(row: DeadLetterRow) -> PlannedAction:
     return (
-        PlannedAction(row, "stays", f"{row.state} already")
+        PlannedAction(row, "stays", f"already {row.state}")
         if row.resolved_at is not None
         else PlannedAction(row, "discard")
     )
 
 
 def _event(row: DeadLetterRow) -> tuple[str, str, str, str | None]:
-    """The same event at another place is the same: discarding one of them means both."""
+    """Return the identity of the row's event: the same at every position of the topic."""
     return row.service, row.person_key, row.record.topic, row.event_id
 
 
 async def _unresolved(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> list[DeadLetterRow]:
-    """All that is unresolved of these rows' persons, these themselves as they are given, in the order in which it would go."""
+    """Return all unresolved rows of these rows' persons, in the order in which they would be applied.
+
+    The given rows replace their stored state.
+    """
     by_name: dict[str, DeadLetterRow] = {}
     async with engine.connect() as tx:
         for service in SERVICES:
@@ -161,7 +171,10 @@ async def _unresolved(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> lis
 
 
 def _behind(rows: Sequence[DeadLetterRow], touched: Collection[str]) -> dict[str, str]:
-    """Which row each of these still waits behind, once the touched ones are asked for: as putting_back.ready lets them go."""
+    """Return the row that each row still waits behind once the `touched` rows are marked.
+
+    The rule is the same as in services/messaging/resubmit.py.
+    """
     held: dict[tuple[str, str, str], str] = {}
     behind: dict[str, str] = {}
     for row in rows:
@@ -183,7 +196,7 @@ def _following(
 
 
 async def act(engine: AsyncEngine, planned: Sequence[PlannedAction], by: Operator) -> list[DeadLetterRow]:
-    """Do what is planned, in one transaction, and record it. Returns the rows that were touched: a repeat touches none."""
+    """Mark and record the planned rows in one transaction; return the rows that changed. A repeat changes none."""
     touched: list[DeadLetterRow] = []
     async with engine.begin() as tx:
         for service in SERVICES:
@@ -219,11 +232,11 @@ _RESUBMIT = (
 _DISCARD = f"{_LOCKED} resolved_at = clock_timestamp(), resolution = 'discarded' {_THESE} returning parked.id"
 
 
-# ---- what came of it ------------------------------------------------------------------------------------------------
+# ---- outcome --------------------------------------------------------------------------------------------------------
 
 
 async def outcome(engine: AsyncEngine, rows: Sequence[DeadLetterRow], seconds: float) -> list[DeadLetterRow]:
-    """These rows once the services have tried each, or as they are when the time is over."""
+    """Return these rows once the services have tried each, or as they are after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         async with engine.connect() as tx:

@@ -1,4 +1,4 @@
-"""Everything that can be told of the reviewed files before a service reads them: each file by itself, then one against the other."""
+"""Check the reviewed files before a service reads them: each file separately, then the references between them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, 
 
 
 def find_issues(folder: Path) -> list[ConfigIssue]:
-    """Each fault: which file and line, where in it, what is wrong. None where the services may use the folder."""
+    """Return each fault with file, line, place and text; none if the services can use the folder."""
     try:
         hubs = _each_file(folder)
     except ConfigError as error:
@@ -26,7 +26,7 @@ def find_issues(folder: Path) -> list[ConfigIssue]:
 
 
 def _each_file(folder: Path) -> Directory:
-    """What the services read at their start. Raises Faulty with the faults of all."""
+    """Load every file that the services load when they start. Raise ConfigError with all faults."""
     services = _catalogue(folder)
     readings: list[Callable[[], Any]] = [
         partial(directory.load, folder),
@@ -42,7 +42,7 @@ def _each_file(folder: Path) -> Directory:
 
 
 def _catalogue(folder: Path) -> Catalogue | None:
-    """The service catalogue; None if its file is faulty, which reading the directory reports."""
+    """Return the service catalogue; None if its file is not valid, which loading the directory reports."""
     try:
         return directory.catalogue(folder)
     except ConfigError:
@@ -51,7 +51,7 @@ def _catalogue(folder: Path) -> Catalogue | None:
 
 @dataclass(frozen=True)
 class _Files:
-    """Every file, each right by itself, and where in it what stands."""
+    """Every file, each valid, with the line of each entry."""
 
     hubs: Directory
     teams: ConfigFile[directory.HubsFile]
@@ -103,7 +103,7 @@ def _formats_without_a_file(files: _Files) -> Iterator[ConfigIssue]:
 def _files_without_sender(files: _Files) -> Iterator[ConfigIssue]:
     for one in files.forms:
         if not any(partner.may_send(f"form:{one.value.form}") for partner in files.partners_file.value.partners):
-            yield one.issue(("form",), "nobody may send it: no partner has it among its formats")
+            yield one.issue(("form",), "no partner has it among its formats")
     for council in files.councils:
         yield from _sender_issues(files, council, council.value.partner, "council-csv", "council")
     for hospital in files.hospitals:
@@ -121,14 +121,14 @@ def _sender_issues(files: _Files, one: ConfigFile[Any], name: str, format_: str,
 
 
 def _stays(files: _Files) -> Iterator[ConfigIssue]:
-    """Only a hospital team may tell of a stay: a case goes to the hospital housing team by its word."""
+    """Yield an issue for each partner that may report a stay and is not a hospital team: a stay moves the case."""
     stay_formats = {f"form:{one.value.form}" for one in files.forms if one.value.covers_hospital_stay}
     for place, partner in enumerate(files.partners_file.value.partners):
         for number, format_ in enumerate(partner.formats):
             if format_ in stay_formats and partner.kind != "hospital-team":
                 loc: Loc = ("partners", place, "formats", number)
                 yield files.partners_file.issue(
-                    loc, f"{format_} tells of stays in hospital: only a hospital-team may send it"
+                    loc, f"{format_} reports stays in hospital: only a partner of kind hospital-team may send it"
                 )
 
 
@@ -146,7 +146,7 @@ def _districts(files: _Files) -> Iterator[ConfigIssue]:
 
 
 def _meanings(files: _Files, to: str) -> Iterator[tuple[ConfigFile[Any], Loc, str]]:
-    """What the codes of every sender stand for at this place of the referral, and where that is said."""
+    """Yield (file, place, value) of every code that a sender's file maps to this path of the referral."""
     for one in files.forms:
         for name, field in one.value.fields.items():
             if field.to == to:

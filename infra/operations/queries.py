@@ -1,4 +1,4 @@
-"""Finds what is in quarantine, of every service, by what it is or by its id."""
+"""Find dead letters of every service, by filters or by id."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SERVICES = ("router", "notifier")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which rows; what is none is not asked about. `reason` and `message_group` match from the beginning."""
+    """Filters of rows; None does not filter. `reason` and `message_group` match from the beginning."""
 
     service: str | None = None
     reason: str | None = None
@@ -27,12 +27,12 @@ class Filters:
     until: datetime | None = None
     message_group: str | None = None
     resolved: bool = False
-    """Those that are resolved as well."""
+    """Whether resolved rows are included."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRow:
-    """One parked record. `name` is what people call it: router:17."""
+    """One dead letter. `name` is the id on the command line: router:17."""
 
     service: str
     id: int
@@ -60,13 +60,13 @@ class DeadLetterRow:
 
     @property
     def state(self) -> str:
-        """applied, discarded, duplicate (of one that was applied), resubmitting, waiting (behind another), or open."""
+        """The state: applied, discarded, duplicate, resubmitting, waiting (behind another record), or open."""
         if self.resolved_at is not None:
             return self.resolution or "resolved"
         return "waiting" if self.waiting else "resubmitting" if self.resubmit_at else "open"
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs; no personal data."""
+        """Return the row as JSON values, without personal data."""
         return {
             "id": self.name,
             "state": self.state,
@@ -84,11 +84,11 @@ class DeadLetterRow:
 
 
 class NoSuchRow(Exception):
-    """An id that names no row; the text says which."""
+    """An id does not name a row; the text gives the id."""
 
 
 async def find(engine: AsyncEngine, filters: Filters) -> list[DeadLetterRow]:
-    """The rows that the filters let through, in the order in which each service parked them."""
+    """Return the rows that match the filters, in the order in which each service stored them."""
     async with engine.connect() as tx:
         return [
             row for service in _services(filters) for row in await rows_where(tx, service, _WHERE, _parameters(filters))
@@ -120,7 +120,7 @@ def _parameters(filters: Filters) -> dict[str, Any]:
 
 
 async def rows_where(tx: Transaction, service: str, where: str, parameters: Mapping[str, Any]) -> list[DeadLetterRow]:
-    result = await tx.execute(text(f"select * from {service}.dead_letter where {where} order by id"), parameters)  # noqa: S608 - a name of ours
+    result = await tx.execute(text(f"select * from {service}.dead_letter where {where} order by id"), parameters)  # noqa: S608 - a constant name
     return [
         DeadLetterRow(
             service=service,
@@ -139,7 +139,7 @@ _SAME = (
 
 
 async def named(engine: AsyncEngine, names: Iterable[str]) -> list[DeadLetterRow]:
-    """The rows of these names; raises NoSuchRow."""
+    """Return the rows with these ids. Raise NoSuchRow."""
     async with engine.connect() as tx:
         return [await _named(tx, name) for name in dict.fromkeys(names)]
 
@@ -150,5 +150,5 @@ async def _named(tx: Transaction, name: str) -> DeadLetterRow:
         raise NoSuchRow(f"{name} is not a valid id. Ids look like router:17; `lightbulb quarantine list` shows them.")
     rows = await rows_where(tx, service, "id = :id", {"id": int(number)}) if len(number) < 19 else []
     if not rows:
-        raise NoSuchRow(f"{name} is not in quarantine. `lightbulb quarantine list --resolved` shows all that ever was.")
+        raise NoSuchRow(f"{name} is not in quarantine. `lightbulb quarantine list --resolved` includes resolved rows.")
     return rows[0]

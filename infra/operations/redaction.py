@@ -1,6 +1,6 @@
-"""Shows a record without its personal data: structure and field names stay, values become their field's name in brackets.
+"""Mask personal data in a record: structure and field names stay, values become their field's name in brackets.
 
-What is shown is an allowed list, by name and by shape: a field that nobody thought of is masked.
+Values are shown by an allow-list of names and shapes: an unlisted field is masked.
 """
 
 import json
@@ -14,7 +14,7 @@ SHOWN = frozenset({
     "needs", "open_needs", "directory_version", "code", "kind", "format", "channel", "stage", "category", "finding", "command",
     "joined", "updated", "refused", "feedback_id", "partner", "answer", "decided_by", "size", "nhs_number_status", "domain", "score",
 })
-"""Fields whose values are codes, numbers of ours, or references."""
+"""Fields whose values are codes, numbers of the hub, or references."""
 
 HEADERS = frozenset({
     "ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_partitionkey", "ce_correlationid", "ce_causationid",
@@ -31,27 +31,27 @@ _NHS_NUMBER = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
 
 
 def value(data: bytes) -> Any:
-    """The structure of a record's value; of what is no JSON only its size."""
+    """Return the masked structure of a record's value; its size if it is not JSON."""
     try:
         return _masked(json.loads(data), "value")
     except (ValueError, RecursionError):
-        return f"({len(data)} bytes that are no JSON)"
+        return f"({len(data)} bytes, not JSON)"
 
 
 def headers(pairs: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
-    """CloudEvents attributes as they are, where they look like what they should be; others masked."""
+    """Return the CloudEvents attributes that have the expected shape; mask all others."""
     return {
         _name(name): _header(name, raw.decode("utf-8", "replace") if raw is not None else "") for name, raw in pairs
     }
 
 
 def message_group(told: str) -> str:
-    """What waits behind a record: our reference, a case, or its place. What else a broken record called it is masked."""
+    """Return a message group if it is our reference, a case id or a topic position; mask any other."""
     return told if _MESSAGE_GROUP.fullmatch(told) else "(group)"
 
 
 def correlation(text: str | None) -> str | None:
-    """A correlation id is a sender's own: shown where it looks like an id."""
+    """Return a correlation id, which the sender chooses, if it has the shape of an id; mask any other."""
     return text if text is None or _is_plain(text) else "(correlation id)"
 
 

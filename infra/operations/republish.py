@@ -1,7 +1,7 @@
-"""A hub's events again, from PostgreSQL's record: for a hub that was away longer than its topic keeps them.
+"""Publish a hub's events again from PostgreSQL, for a hub that was away longer than its topic keeps them.
 
-They become new rows of the router's outbox, with the same ids and bytes; the relays that run publish them like any others. The
-person keys are locked while their rows are copied, so what happens to a case meanwhile comes after its copies, as it should.
+Copies become new rows of the router's outbox, with the same ids and bytes; the running relays publish them. Person
+keys are locked while their rows are copied, so later events of a case follow its copies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from schemas.topics import hub_case
 from services.runtime.database import Transaction
 
 KEYS = 200
-"""Person keys that one transaction copies the events of."""
+"""Person keys whose events one transaction copies."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepublishSummary:
-    """What is published again: so many events of so many persons, from the first to the last time."""
+    """The events to publish again: numbers of events and persons, first and last time."""
 
     hub: str
     events: int
@@ -31,7 +31,7 @@ class RepublishSummary:
 
 
 async def plan(engine: AsyncEngine, hub: str, since: datetime) -> RepublishSummary:
-    """What would be published again."""
+    """Return what would be published again."""
     query = f"select count(*), count(distinct person_key), min(created_at), max(created_at) {_OF_HUB}"
     async with engine.connect() as tx:
         row = (await tx.execute(text(query), _parameters(hub, since))).one()
@@ -46,7 +46,10 @@ def _parameters(hub: str, since: datetime) -> dict[str, object]:
 
 
 async def run(engine: AsyncEngine, hub: str, since: datetime, by: Operator) -> RepublishSummary:
-    """Put a copy of each event into the outbox, in order for each person. A repeat, also after a kill, publishes repeats only."""
+    """Copy each event into the outbox, in order for each person; record the action.
+
+    After a kill, repeat it: events that were already copied are published twice with the same ids.
+    """
     planned = await plan(engine, hub, since)
     if not planned.events:
         return planned

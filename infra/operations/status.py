@@ -1,4 +1,4 @@
-"""How the hub does: counts, lag, and what waits longest."""
+"""Status of the hub: counts, consumer lag, and what waits longest."""
 
 import asyncio
 from typing import Any
@@ -46,7 +46,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
 
 
 async def position(database_url: str, kafka: str) -> dict[str, dict[str, Any]]:
-    """Numbers by service, and the lag of each consumer group in records."""
+    """Return numbers by service, and the lag of each consumer group in records."""
     answers, lags = await asyncio.gather(_ask(database_url), _lags(kafka))
     return {**answers, "lag": dict(lags)}
 
@@ -64,7 +64,7 @@ async def _ask(url: str) -> dict[str, dict[str, Any]]:
 
 
 async def _lags(kafka: str) -> dict[str, int | str]:
-    """By group; where Kafka does not tell, the rest of the position is shown all the same."""
+    """Return the lag by group; an error text if Kafka is not reachable, so that the rest is still shown."""
     try:
         return dict(await _fetch_lags(kafka))
     except (KafkaError, OSError) as error:
@@ -82,14 +82,14 @@ async def _fetch_lags(kafka: str) -> dict[str, int]:
 
 
 async def _lag(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str) -> int:
-    """Records between what the group committed and the ends of those partitions."""
+    """Return the number of records from the group's committed offsets to the ends of those partitions."""
     committed: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(group)
     ends = await consumer.end_offsets(list(committed))
     return sum(max(0, ends[partition] - max(0, at.offset)) for partition, at in committed.items())
 
 
 def table(counts: dict[str, dict[str, Any]]) -> Table:
-    """The position for a terminal."""
+    """Return the status as a table for a terminal."""
     shown = Table(box=None, header_style="bold")
     for column in ("service", "what", "now"):
         shown.add_column(column, justify="right" if column == "now" else "left")

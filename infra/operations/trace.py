@@ -1,4 +1,4 @@
-"""One referral's whole path, read from what every service kept: when, where, what, why. No personal data."""
+"""Trace one referral through the records of every service: when, where, what, why. No personal data."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.runtime import database
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """One thing that happened. `place` is a service, a topic or a carrier."""
+    """One step of a referral. `place` is a service, a topic or a channel."""
 
     at: datetime
     place: str
@@ -26,7 +26,7 @@ class TraceStep:
 
 
 async def path(url: str, reference: str) -> list[TraceStep]:
-    """Every step of the referral with this reference, in the order of time; none where it is not known."""
+    """Return every step of the referral with this reference, in order of time; none if it does not exist."""
     engine = database.connect(url, pool=1)
     try:
         async with engine.connect() as connection:
@@ -82,7 +82,7 @@ async def _decided(connection: AsyncConnection, reference: str) -> list[TraceSte
 
 def _position(row: Row[Any]) -> str:
     by = f"by {row.decided_by}; " if row.decided_by else ""
-    holder = f"holder {row.holder or 'nobody'}, home hub {row.home_hub or 'undecided'}"
+    holder = f"holder {row.holder or 'none'}, home hub {row.home_hub or 'undecided'}"
     return f"{by}{row.status} / {row.business_status}; {holder}; {', '.join(row.reasons)} (directory {row.directory_version})"
 
 
@@ -166,12 +166,12 @@ READERS = (_delivered, _handed_on, _decided, _sent_to_hubs, _feedback_steps, _at
 
 
 def _short(event_type: str) -> str:
-    """uk.lightbulb.case.opened.v1 -> case.opened"""
+    """Return the short name of a type: uk.lightbulb.case.opened.v1 becomes case.opened."""
     return event_type.removeprefix("uk.lightbulb.").rsplit(".", 1)[0]
 
 
 def table(reference: str, steps: list[TraceStep]) -> Table:
-    """The path for a terminal."""
+    """Return the steps as a table for a terminal."""
     shown = Table(title=f"The path of {reference}", title_justify="left", box=None, header_style="bold")
     for column in ("time (UTC)", "after", "where", "what", "why"):
         shown.add_column(column, overflow="fold")

@@ -1,1 +1,1 @@
-"""Simulated partners for demo, tests and chaos: senders, a hub's system, a GP practice's system."""
+"""Simulated partners for demo, tests and chaos: senders, a hub system, a GP system."""

@@ -1,10 +1,11 @@
-"""A simulated GP system: a process that speaks HTTP and nothing else, and takes feedback as a practice's system would.
+"""A simulated GP system: a process that receives feedback over HTTP as a practice's system would.
 
     python infra/partner_simulators/gp_system.py --port 9000 --token-file token --inbox gp.jsonl --fail-first 3
 
-It checks token, headers and message (FHIR R4, a BaRS-shaped `servicerequest-response`), answers 503 with Retry-After to the first attempt
-of its first messages, then 200; 409 `duplicate` to a message that it has, and 409 `conflict` to other content under the same ids. What it
-took is one JSON line each in its inbox: ids, states and codes, never who the person is. Nothing of ours is imported.
+It checks token, headers and message (FHIR R4, a BaRS-shaped `servicerequest-response`). It answers 503 with
+Retry-After to the first attempt of its first messages, then 200; 409 `duplicate` to a message that it has, and 409
+`conflict` to other content under the same ids. Each accepted message is one JSON line in its inbox: ids, states and
+codes, never personal data. Imports no other module of the project.
 """
 
 import argparse
@@ -29,7 +30,7 @@ Resource = dict[str, Any]
 
 
 class RequestRejected(Exception):
-    """The message is not taken: HTTP status, FHIR issue code, and what was wrong."""
+    """The message is refused: HTTP status, FHIR issue code, and diagnostics."""
 
     def __init__(self, status: int, code: str, diagnostics: str) -> None:
         super().__init__(diagnostics)
@@ -38,7 +39,7 @@ class RequestRejected(Exception):
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A feedback as it came."""
+    """A feedback message as received."""
 
     request_id: str
     correlation_id: str
@@ -51,7 +52,7 @@ class ReceivedRequest:
 
 @dataclass
 class SimulatedGpSystem:
-    """What the practice's system knows: which messages it has, which it has put off, and where it writes them down."""
+    """The state of the GP system: accepted messages, postponed messages, and its inbox file."""
 
     token: str
     inbox: IO[str]
@@ -61,7 +62,7 @@ class SimulatedGpSystem:
     put_off: dict[str, int] = field(default_factory=dict)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """POST /: one feedback."""
+        """Handle POST /: one feedback message."""
         try:
             received = await _received(request, self.token)
             self._is_new(received)
@@ -78,15 +79,15 @@ class SimulatedGpSystem:
         stored_digest = self.accepted.get(received.request_id)
         if stored_digest == received.digest:
             self._write({"at": _now(), "request_id": received.request_id, "duplicate": True})
-            raise RequestRejected(409, "duplicate", "this message was taken before")
+            raise RequestRejected(409, "duplicate", "this message was accepted before")
         if stored_digest is not None:
-            raise RequestRejected(409, "conflict", "another message was taken under this X-Request-Id")
+            raise RequestRejected(409, "conflict", "another message was accepted under this X-Request-Id")
 
     def _may_come_now(self, received: ReceivedRequest) -> None:
-        """As a system that is just restarting: the first attempt of the first messages has to come again."""
+        """Reject the first attempt of the first messages, like a system that is restarting."""
         if received.request_id not in self.put_off and len(self.put_off) < self.fail_first:
             self.put_off[received.request_id] = 1
-            raise RequestRejected(503, "transient", "not now: try again after a second")
+            raise RequestRejected(503, "transient", "not available: try again after a second")
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self.inbox.write(json.dumps(line) + "\n")
@@ -94,14 +95,14 @@ class SimulatedGpSystem:
             self.inbox.flush()
 
     async def write_out(self) -> None:
-        """The fast inbox is written in batches."""
+        """Flush the inbox in batches, for --fast."""
         while True:
             await asyncio.sleep(0.2)
             self.inbox.flush()
 
 
 async def _received(request: web.Request, token: str) -> ReceivedRequest:
-    """Raises Refused where the token or a header is not right; before the message is looked at."""
+    """Return the request if token and headers are valid, before its body is parsed. Raise RequestRejected."""
     shown = request.headers.get("Authorization", "")
     if not hmac.compare_digest(shown.encode(), f"Bearer {token}".encode()):
         raise RequestRejected(401, "login", "no valid bearer token")
@@ -121,7 +122,7 @@ def _is_guid(value: str) -> bool:
 
 
 def read(body: bytes) -> Resource:
-    """The message, checked against FHIR R4B and against what a BaRS response must have. Raises Refused."""
+    """Return the message, checked against FHIR R4B and the shape of a BaRS response. Raise RequestRejected."""
     from fhir.resources.R4B.bundle import Bundle
 
     try:
@@ -138,7 +139,7 @@ def read(body: bytes) -> Resource:
 
 
 def in_brief(received: ReceivedRequest, bundle: Resource) -> dict[str, Any]:
-    """What the practice notes of a message: which referral it answers, how that stands, and what was found and done."""
+    """Return what the practice notes of a message: its referral, state, findings and completed actions."""
     resources = [entry["resource"] for entry in bundle["entry"]]
     one = {resource["resourceType"]: resource for resource in reversed(resources)}
     task, request = one.get("Task", {}), one.get("ServiceRequest", {})
@@ -180,7 +181,7 @@ def _findings(task: Resource) -> Iterable[Resource]:
 
 
 def _done(task: Resource, resources: list[Resource]) -> Iterable[list[str | None]]:
-    """(service, action) of everything that was done; no action where only the service is told."""
+    """Yield (service, action) of each completed action; action is None if only the service is named."""
     by_reference = {f"urn:uuid:{resource.get('id')}": resource for resource in resources}
     for output in filter(_is_done, task.get("output", [])):
         if "valueReference" in output:
@@ -209,15 +210,19 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-# ---- the process ---------------------------------------------------------------------------------------------------------
+# ---- process -------------------------------------------------------------------------------------------------------------
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A simulated GP system, which speaks HTTP only.")
+    parser = argparse.ArgumentParser(description="A simulated GP system with an HTTP endpoint.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--token-file", type=Path, required=True, help="the bearer token that callers must show")
-    parser.add_argument("--inbox", type=Path, required=True, help="what was taken, JSON lines")
-    parser.add_argument("--fail-first", type=int, default=1, metavar="N", help="messages whose first attempt gets 503")
+    parser.add_argument(
+        "--token-file", type=Path, required=True, help="file with the bearer token that senders must present"
+    )
+    parser.add_argument("--inbox", type=Path, required=True, help="file for accepted messages, JSON lines")
+    parser.add_argument(
+        "--fail-first", type=int, default=1, metavar="N", help="number of messages whose first attempt gets 503"
+    )
     parser.add_argument("--fast", action="store_true", help="no 503, no FHIR check, inbox written in batches")
     return parser.parse_args()
 

@@ -1,12 +1,12 @@
-"""A simulated hub system: a process that speaks Kafka and nothing else, and knows of Lightbulb no more than its topics.
+"""A simulated hub system: a process that uses the hub topics on Kafka and nothing else of the product.
 
     python infra/partner_simulators/hub.py --kafka 127.0.0.1:9092 --hub charnwood --hub melton:accept,book --log hubs.jsonl
 
-For each hub it reads `hub.<id>.case` from the beginning, checks that the versions of each of its cases come 1, 2, 3 and so on without
-gap, and works on what it holds, one step at a time: accept, book, start, assess, record, complete, each a command on
-`hub.<id>.command` that says on which version it was decided. Further steps: `assign=HUB`, `hold=REASON`, `reject=REASON`,
-`transfer=HUB`. A hub whose script ends early leaves its cases there. Nothing of ours is imported: whoever connects a hub may start
-from this file.
+For each hub it reads `hub.<id>.case` from the beginning, checks that the versions of each case come without gaps (1,
+2, 3, ...), and works on the cases that it holds, one step at a time: accept, book, start, assess, record, complete.
+Each step is a command on `hub.<id>.command` with the version on which it was decided. Further steps: `assign=HUB`,
+`hold=REASON`, `reject=REASON`, `transfer=HUB`. A hub whose script ends early leaves its cases there. It imports no
+other module of the project: use it as a starting point for connecting a hub.
 """
 
 import argparse
@@ -35,14 +35,14 @@ Visits = Mapping[str, list[dict[str, str]]]
 
 
 class ScriptStep(NamedTuple):
-    """One word of a script: what to do, and with what."""
+    """One step of a script, and its argument."""
 
     name: str
     argument: str = ""
 
 
 class OutgoingCommand(NamedTuple):
-    """A command that is to be sent."""
+    """A command to send."""
 
     id: str
     name: str
@@ -51,7 +51,7 @@ class OutgoingCommand(NamedTuple):
 
 @dataclass
 class SimulatedCase:
-    """What a hub knows of one case: the newest event, and what it has done itself."""
+    """A hub's view of one case: the latest event, and the hub's own commands."""
 
     hub: str
     id: str
@@ -75,7 +75,7 @@ class SimulatedCase:
         return self.role == "holder" and self.position.get("status") in OPEN
 
     def open_needs(self) -> list[tuple[str, str]]:
-        """(reference, service) of everything still asked for."""
+        """Return (reference, service) of every open need."""
         return [(one["reference"], need) for one in self.referrals for need in one.get("open_needs", [])]
 
     def open_referrals(self) -> list[dict[str, Any]]:
@@ -83,11 +83,11 @@ class SimulatedCase:
 
 
 class OutOfOrder(Exception):
-    """A version of a case is missing: something that the hub should have heard was lost."""
+    """A version of a case is missing: an event for the hub was lost."""
 
 
 def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool:
-    """Take an event of the case in; False for a repeat. Raises OutOfOrder where a version is missing before it."""
+    """Apply an event to the case; return False for a repeat. Raise OutOfOrder if an earlier version is missing."""
     version = data["hub_version"]
     if version <= case.version:
         return False
@@ -99,17 +99,17 @@ def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool
     if data.get("command_id") == case.awaiting:
         case.awaiting = None
     if version != expected:
-        raise OutOfOrder(f"version {version} came where {expected} was expected")
+        raise OutOfOrder(f"received version {version}, expected {expected}")
     return True
 
 
-# ---- what to do next: no I/O ---------------------------------------------------------------------------------------------
+# ---- decisions, without I/O -----------------------------------------------------------------------------------------------
 
 PAST = {"accept": "accepted", "book": "booked", "start": "started", "hold": "held", "reject": "rejected"}
 
 
 def next_step(case: SimulatedCase, script: Sequence[ScriptStep]) -> ScriptStep | None:
-    """The first step of the script that is still to be done; none where it is not ours, or we wait for an answer."""
+    """Return the first open step of the script; None if the hub is not the holder, or waits for an outcome."""
     if not case.is_held or case.awaiting:
         return None
     return next((step for step in script if _is_to_do(case, step)), None)
@@ -132,7 +132,7 @@ def _is_to_do(case: SimulatedCase, step: ScriptStep) -> bool:
 
 
 def command(case: SimulatedCase, step: ScriptStep, visits: Visits) -> OutgoingCommand:
-    """The command for a step. Its id is made from the version that it expects: a repeat is recognised."""
+    """Return the command for a step. Its id is derived from the expected version, so a repeat is recognised."""
     data = {"case_id": case.id, "person_key": case.person_key, "expected_version": case.version}
     data |= {"by_role": "housing support coordinator"} | COMMAND_DATA[step.name](case, step.argument, visits)
     return OutgoingCommand(
@@ -150,7 +150,10 @@ def _finding_for(service: str) -> str:
 
 
 def _interventions(case: SimulatedCase, _argument: str, visits: Visits) -> dict[str, Any]:
-    """All that is done for the next referral: what its visit found where the notes know it, else the usual for each need."""
+    """Return everything done for the next referral.
+
+    From its visit's notes if there are any, else the usual actions for each need.
+    """
     one = next(one for one in case.open_referrals() if one["reference"] not in case.recorded)
     done = visits.get(one["referral"]["message"]["referral_id"]) or list(_usual(one["open_needs"]))
     stamp = {"reference": one["reference"], "on": date.today().isoformat()}
@@ -189,7 +192,7 @@ COMMAND_DATA: dict[str, Callable[[SimulatedCase, str, Visits], dict[str, Any]]] 
 
 
 class ReceivedHubEvent(NamedTuple):
-    """A record of a hub's topic: which hub, the last word of its type, its headers and data."""
+    """A record of a hub's topic: the hub, the last part of the type's name, headers and data."""
 
     hub: str
     kind: str
@@ -198,7 +201,7 @@ class ReceivedHubEvent(NamedTuple):
 
 
 class HubClient:
-    """One connection for any number of hubs; journeys and the benchmark use it too."""
+    """A Kafka connection for any number of hubs; tests and the benchmark use it too."""
 
     def __init__(self, kafka: str, hubs: Iterable[str]) -> None:
         self._topics = {f"hub.{hub}.case": hub for hub in hubs}
@@ -213,7 +216,7 @@ class HubClient:
         await asyncio.gather(self._consumer.stop(), self._producer.stop())
 
     async def receive(self, seconds: float = 0.1) -> list[ReceivedHubEvent]:
-        """What came since, in order for each case."""
+        """Return new records, in order for each case."""
         batches = await self._consumer.getmany(timeout_ms=int(seconds * 1000))
         return [self._to_event(record) for records in batches.values() for record in records]
 
@@ -223,7 +226,10 @@ class HubClient:
         return ReceivedHubEvent(self._topics[record.topic], kind, headers, json.loads(record.value))
 
     async def send(self, case: SimulatedCase, send: OutgoingCommand) -> "asyncio.Future[Any]":
-        """Hand a command to the producer. What comes back is done when Kafka has it, and raises where it could not be sent in time."""
+        """Hand a command to the producer.
+
+        The returned future is done when Kafka has it, and raises if it could not be sent in time.
+        """
         headers = {
             "ce_specversion": "1.0",
             "ce_id": send.id,
@@ -246,7 +252,10 @@ class HubClient:
         return delivered
 
     async def deliver(self, *commands: tuple[SimulatedCase, OutgoingCommand]) -> None:
-        """Hand commands over in order, all of them again with the same ids until Kafka has each: a repeat has no second effect."""
+        """Send commands in order; repeat all with the same ids until Kafka has each.
+
+        A repeat has no second effect.
+        """
         while commands:
             try:
                 await asyncio.gather(*[await self.send(*one) for one in commands])
@@ -256,7 +265,7 @@ class HubClient:
 
 
 class Inbox:
-    """Everything that was heard, one JSON line each: ids, states and services, never a name or number of a person."""
+    """Every received event, one JSON line each: ids, states and services, never personal data."""
 
     def __init__(self, file: IO[str] | None) -> None:
         self._file = file
@@ -291,7 +300,7 @@ def _in_brief(referral: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class HubSimulator:
-    """What all hubs of this process do: hear, then one step for each case that waits for one."""
+    """The loop of all hubs of this process: receive, then one step for each case that waits for one."""
 
     client: HubClient
     scripts: Mapping[str, Sequence[ScriptStep]]
@@ -327,13 +336,16 @@ class HubSimulator:
         return self.inbox.note(event, case, **({"fault": error} if error else {}))
 
     def _handle_rejection(self, event: ReceivedHubEvent) -> None:
-        """Stale, or overtaken by what others did: decide again on what has come since. Anything else is for a person to see."""
+        """Decide again if the command was stale or overtaken by other events.
+
+        Any other refusal is noted as a fault.
+        """
         details = {name: event.data.get(name) for name in ("command", "command_id", "reason", "explanation")}
         case = self.cases.get((event.hub, event.data["case_id"]))
         if case is None or case.awaiting != event.data["command_id"]:
             return self.inbox.note(event, None, **details)
         if event.data["reason"] != "stale" and case.version == case.expected_version:
-            return self.inbox.note(event, None, **details, fault=f"its {event.data['command']} was refused")
+            return self.inbox.note(event, None, **details, fault=f"command {event.data['command']} was refused")
         case.awaiting = None
         case.ending.clear()
         self.due.setdefault((event.hub, case.id), time.monotonic() + self.pause)
@@ -352,7 +364,7 @@ class HubSimulator:
         await self.client.deliver(*commands)
 
     def _steps(self, case: SimulatedCase) -> list[ScriptStep]:
-        """One step; all that are left at once where it must be fast."""
+        """Return the next step; with --fast all remaining steps."""
         if not self.fast:
             step = next_step(case, self.scripts[case.hub])
             return [step] if step else []
@@ -362,22 +374,22 @@ class HubSimulator:
         return steps
 
 
-# ---- the process ---------------------------------------------------------------------------------------------------------
+# ---- process -------------------------------------------------------------------------------------------------------------
 
 
 def scripts(hubs: Sequence[str], usual: str) -> dict[str, list[ScriptStep]]:
-    """'melton:accept,hold=awaiting-works' is a hub with a script of its own."""
+    """Return each hub's script; 'melton:accept,hold=awaiting-works' names a hub with its own script."""
     parted = (hub.partition(":") for hub in hubs)
     return {name: [ScriptStep(*word.split("=", 1)) for word in (own or usual).split(",")] for name, _, own in parted}
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A simulated hub system, which speaks Kafka only.")
+    parser = argparse.ArgumentParser(description="A simulated hub system on Kafka.")
     parser.add_argument("--kafka", required=True, help="bootstrap servers, host:port")
     parser.add_argument("--hub", action="append", required=True, metavar="ID[:SCRIPT]", help="may be repeated")
-    parser.add_argument("--script", default=None, help=f"what each does with its cases (default {FULL})")
+    parser.add_argument("--script", default=None, help=f"steps of each hub's cases (default {FULL})")
     parser.add_argument("--log", type=Path, help="inbox file, JSON lines")
-    parser.add_argument("--visits", type=Path, help="JSON: what the visit for a sender's referral id leads to")
+    parser.add_argument("--visits", type=Path, help="JSON: actions after a visit, by the sender's referral id")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds from an event to the next step")
     parser.add_argument("--fast", action="store_true", help="no pause; accept and complete at once, in batches")
     return parser.parse_args()

@@ -1,6 +1,6 @@
-"""One HL7 v2 message over MLLP and what is answered to it, as a hospital's integration engine would send it.
+"""Send one HL7 v2 message over MLLP and return the acknowledgements, as a hospital's integration engine would.
 
-Reads no HL7: frames only (VT, bytes, FS, CR; the Minimal Lower Layer Protocol of HL7 v2).
+Only frames are read (VT, bytes, FS, CR; the Minimal Lower Layer Protocol of HL7 v2), not their HL7 content.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ BEGIN, END, RETURN = b"\x0b", b"\x1c", b"\r"
 
 
 def framed(message: bytes) -> bytes:
-    """The message as it goes over the wire."""
+    """Return the message in its MLLP frame."""
     return BEGIN + message + END + RETURN
 
 
 async def exchange(host: str, port: int, message: bytes, seconds: float = 30.0) -> list[bytes]:
-    """Send one message, say that no more will come, and give what is answered until the other side ends: no frame, one or two.
+    """Send one message, close the sending side, and return the frames received until the other side closes: 0 to 2.
 
-    Nothing at all means that no acknowledgement was asked for (MSH-15 and MSH-16 NE), or that the hub could not promise anything:
-    send again. Raises OSError where nobody listens or the connection breaks, TimeoutError after so many seconds.
+    No frame means that no acknowledgement was requested (MSH-15 and MSH-16 NE), or that the hub could not accept the
+    message: send it again. Raise OSError if the connection fails, TimeoutError after `seconds`.
     """
     async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_connection(host, port)
@@ -31,6 +31,6 @@ async def exchange(host: str, port: int, message: bytes, seconds: float = 30.0) 
 
 
 def _frames(answered: bytes) -> list[bytes]:
-    """What stands in whole frames; a broken one counts for nothing."""
+    """Return the contents of complete frames; an incomplete one is ignored."""
     pieces = answered.split(END + RETURN)[:-1]
     return [piece.partition(BEGIN)[2] for piece in pieces if BEGIN in piece]

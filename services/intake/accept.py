@@ -1,7 +1,6 @@
-"""What every message goes through, whatever carried it: its translator, the shared commit, its protocol's own answer.
+"""Accept one message, over any transport: translate it, commit it with others, respond in its protocol.
 
-The edges are web.py (HTTP) and mllp.py (MLLP): they know who sends, judge the credential before any parser runs, and have one whole
-body in hand before anything here begins.
+The transports are http/messages.py and mllp/server.py. They authenticate the sender before any parser runs, and pass one complete body.
 """
 
 import asyncio
@@ -12,6 +11,8 @@ from datetime import UTC, datetime
 from random import getrandbits
 from uuid import UUID
 
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+
 from services.intake import identifiers, limits
 from services.intake.batch import MessageDecision, PendingMessage, ProtocolResponse
 from services.intake.group_commit import GroupCommit
@@ -19,17 +20,17 @@ from services.intake.memory_budget import MemoryBudget
 from services.intake.rate_limiter import RateLimiter
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
-from services.runtime.tracing import NONE, Span
 
 INTERNAL_ERROR = "internal error; the message was not accepted, retry later"
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What every message needs."""
+    """The translators, limits and shared state that handling a message needs."""
 
     partners: Partners
     group_commit: GroupCommit
@@ -56,7 +57,7 @@ class Intake:
         correlation_id: str | None,
         traceparent: str | None = None,
     ) -> InboundMessage:
-        """One whole message, now, from a partner that is known."""
+        """Return a complete message that an authenticated partner sent now."""
         return InboundMessage(
             partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent
         )
@@ -64,7 +65,7 @@ class Intake:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one protocol is read, and what it answers to a message. `format` is what a partner's entry must allow."""
+    """How one protocol is translated and answered. `format` is the name that a partner's entry must allow."""
 
     format: str
     translate: Translator
@@ -79,22 +80,25 @@ async def accept(
     media_type: str | None = None,
     issues: tuple[Issue, ...] = (),
 ) -> ProtocolResponse:
-    """The answer to one message, once it is committed. `faults`: what is wrong around it, so that it is kept, and refused, unread.
+    """Return the response to one message after it is committed.
 
-    Raises Unavailable where nothing can be promised. Cancelled while it waits, the outcome is unknown: a repeat is recognised.
+    `issues` are errors outside the body, such as in headers: the message is then stored as refused without being translated.
+    Raises Unavailable if the message could not be committed, or if the outcome is unknown. The outcome is also unknown if the
+    call is cancelled; the sender may repeat the message, duplicates are recognised.
     """
-    with receive_span(protocol, inbound) as span:
+    span = receive_span(protocol, inbound)
+    with tracing.ending(span):
         answer = await intake.group_commit.submit(translate(protocol, inbound, media_type, issues, span=span))
-        span.set_attributes(answer=answer.status)
+        tracing.set_attributes(span, answer=answer.status)
     return answer
 
 
-def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: str | None = None) -> Span:
-    """The step of a trace that a message begins with us, or goes on with."""
+def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: Span | None = None) -> Span:
+    """Begin the span of receiving a message, in the sender's trace if it sent one."""
     return tracing.begin(
         f"receive {protocol.format}",
         inbound.traceparent,
-        "server",
+        SpanKind.SERVER,
         link=link,
         partner=inbound.partner.id,
         format=protocol.format,
@@ -108,18 +112,18 @@ def translate(
     issues: tuple[Issue, ...] = (),
     *,
     stored_in_upload: bool = False,
-    span: Span = NONE,
+    span: Span = INVALID_SPAN,
 ) -> PendingMessage:
-    """A message with what its translator made of it."""
+    """Translate a message, and return it ready for the shared commit."""
     outcome: Translated | Rejection = Rejection(issues) if issues else protocol.translate(inbound)
 
     def compose(decision: MessageDecision) -> ProtocolResponse:
-        span.set_attributes(outcome=decision.verdict)
+        tracing.set_attributes(span, outcome=decision.verdict)
         return protocol.answer(inbound, outcome, decision)
 
     message_id = _message_id()
     conversation = outcome.correlation_id if isinstance(outcome, Translated) else inbound.correlation_id
-    span.set_attributes(correlation_id=conversation or str(message_id))
+    tracing.set_attributes(span, correlation_id=conversation or str(message_id))
     return PendingMessage(
         id=message_id,
         inbound=inbound,
@@ -133,6 +137,6 @@ def translate(
 
 
 def _message_id() -> UUID:
-    """A new id that grows with time, so that the index of kept messages does (UUID version 7, RFC 9562)."""
+    """Return a new id that increases with time, so that the index is appended to (UUID version 7, RFC 9562)."""
     bits = (time.time_ns() // 1_000_000) << 80 | getrandbits(76)
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)

@@ -1,4 +1,4 @@
-"""Intake: many formats in, one language out. Wires the service, and runs it: HTTP, MLLP, the shared commits, the relay.
+"""Wire and run the intake service: HTTP, MLLP, the group commit and the outbox relay.
 
 `python -m services.intake.app`, with the settings of services/runtime/settings.py.
 """
@@ -43,7 +43,10 @@ ROUTES = [
 
 
 def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
-    """The ASGI application. It is ready where the database is: without Kafka, referrals are accepted and wait."""
+    """Return the ASGI application.
+
+    It is ready if the database is: without Kafka, referrals are accepted and wait in the outbox.
+    """
     health_routes = health.routes(engine, with_metrics=with_metrics)
     app = Starlette(
         routes=[*ROUTES, *health_routes],
@@ -58,7 +61,7 @@ def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = T
 
 
 async def serve(chosen: Settings) -> None:
-    """Run until SIGTERM or SIGINT: then no new connections, requests in hand are answered, what was committed is published."""
+    """Run until SIGTERM or SIGINT; then accept no connections, and answer the requests in progress."""
     engine = database.connect(chosen.database)
     secret = chosen.secret()
     try:
@@ -75,33 +78,37 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
     intake = _intake(chosen, group_commit, secret)
     mllp = Mllp(intake)
     await mllp.open(chosen)
-    watchdog = Watchdog(
-        BacklogMonitor(chosen, "intake", quarantine=False),
-        [relay.loop(), group_commit.loop()],
-        seconds=chosen.stall_seconds,
-    )
-    apart = chosen.metrics_port is not None
-    server = process.server(create(intake, engine, with_metrics=not apart), HTTP_LIMITS)
-    relaying, committing = asyncio.create_task(relay.run()), asyncio.create_task(group_commit.run())
+    server = process.server(create(intake, engine, with_metrics=chosen.metrics_port is None), HTTP_LIMITS)
+    committing = asyncio.create_task(group_commit.run())
     serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
-    background = [asyncio.create_task(watchdog.run())]
-    if apart:
-        pages = Starlette(routes=health.routes(engine))
-        background.append(asyncio.create_task(process.answer_apart(pages, chosen)))
+    background = [asyncio.create_task(relay.run()), *_monitoring(chosen, engine, relay, group_commit)]
     ended: set[asyncio.Task[None]] = set()
     try:
-        ended, _ = await asyncio.wait({serving, committing, relaying, *background}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait({serving, committing, *background}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         intake.stopping.set()
         server.should_exit = True
         await asyncio.gather(serving, mllp.stop())
         group_commit.close()
         await committing
-        for task in (relaying, *background):
+        for task in background:
             task.cancel()
-        await asyncio.gather(relaying, *background, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
     for task in ended:
         task.result()
+
+
+def _monitoring(
+    chosen: Settings, engine: AsyncEngine, relay: Relay, group_commit: GroupCommit
+) -> list[asyncio.Task[None]]:
+    """Start the watchdog, and the server of health and metrics if they have a port of their own."""
+    backlog = BacklogMonitor(chosen, "intake", quarantine=False)
+    watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
+    tasks = [asyncio.create_task(watchdog.run())]
+    if chosen.metrics_port is not None:
+        pages = Starlette(routes=health.routes(engine))
+        tasks.append(asyncio.create_task(process.answer_apart(pages, chosen)))
+    return tasks
 
 
 def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accept.Intake:

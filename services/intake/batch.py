@@ -1,6 +1,6 @@
-"""What one transaction judges, in memory: the messages that came together, what is held of their referrals, what follows.
+"""Decide on the messages of one transaction in memory, against the stored state of their referrals.
 
-Pure: the rows come from store.py, which has locked them, and go back to it.
+No I/O: store.py reads and locks the rows before, and writes the results after.
 """
 
 import dataclasses
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from opentelemetry.trace import INVALID_SPAN, Span
+
 from schemas.case import EndReason
 from schemas.events import Event, ReferralCancelled, ReferralEvent, ReferralReceived, ReferralUpdated
 from schemas.model import PersonKey, Reference
 from services.intake import deduplication, identifiers
-from services.intake.deduplication import AcceptedContent, MessageFingerprint, ReferralVersion, Verdict, apply_verdict
-from services.intake.translators.translator import AttachmentContent, InboundMessage, Issue, Rejection, Translated
-from services.runtime.tracing import NONE, Span
+from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import AttachmentContent, Issue, Rejection, Translated
 
 SOURCE = "/lightbulb/intake"
 REFUSED = "refused"
@@ -24,7 +26,7 @@ REFUSED = "refused"
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResponse:
-    """What the sender is told: a status of its protocol and a body."""
+    """The response to the sender: a status of its protocol and a body."""
 
     status: int
     body: bytes
@@ -32,7 +34,7 @@ class ProtocolResponse:
 
 @dataclass(frozen=True, slots=True)
 class MessageDecision:
-    """What was decided of a message: all that composing its answer needs."""
+    """The decision on a message: all that composing its response needs."""
 
     verdict: str
     received_at: datetime
@@ -45,7 +47,7 @@ class MessageDecision:
 
 @dataclass(frozen=True, slots=True)
 class PendingMessage:
-    """One delivered message: understood or refused by its translator, and how its protocol answers a decision."""
+    """One delivered message after translation, with the function that composes its response from a decision."""
 
     id: UUID
     inbound: InboundMessage
@@ -54,38 +56,14 @@ class PendingMessage:
     outcome: Translated | Rejection
     compose: Callable[[MessageDecision], ProtocolResponse]
     stored_in_upload: bool = False
-    """A row of an upload, which keeps its bytes: a repeat of what is held needs no row of its own (docs/decisions/0013)."""
+    """True for a row of an upload, which stores its bytes: a duplicate then needs no row in intake.message (docs/decisions/0013)."""
 
-    span: Span = NONE
-    """Its receiving, in its trace."""
+    span: Span = INVALID_SPAN
+    """The span of receiving it."""
 
     @property
     def partner(self) -> str:
         return self.inbound.partner.id
-
-
-@dataclass(slots=True)
-class StoredReferral:
-    """A locked row of intake.referral, and what this batch makes of it."""
-
-    partner: str
-    referral_id: str
-    reference: Reference
-    person_key: PersonKey
-    current: ReferralVersion
-    cancelled: bool
-    message_id: UUID | None
-    at: datetime
-    changed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedMessage:
-    """An accepted message by one of its ids."""
-
-    content_hash: str
-    message_id: UUID
-    reference: Reference
 
 
 @dataclass(slots=True)
@@ -104,21 +82,18 @@ class Batch:
 
 
 def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
-    """Judge one message against what is held, and note what follows from it for those behind it."""
+    """Classify one message against the stored state and apply it, so that later messages in the batch see its effect."""
     outcome, at = message.outcome, message.inbound.received_at
     if isinstance(outcome, Rejection):
         batch.decisions.append(MessageDecision(REFUSED, at, issues=outcome.issues))
         return
     referral = batch.referrals[message.partner, outcome.referral_id]
-    fingerprint = MessageFingerprint(outcome.message_ids, outcome.content_hash, outcome.intent, outcome.sent_at)
-    originals = {name: key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))}
-    verdict = deduplication.classify(
-        fingerprint, referral.current, {name: AcceptedContent(key.content_hash) for name, key in originals.items()}
-    )
-    earlier = next(iter(originals.values()), None)
-    referral.current = apply_verdict(fingerprint, referral.current, verdict)
+    originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
+    verdict = deduplication.classify(outcome, referral, originals)
+    earlier = originals[0] if originals else None
+    deduplication.apply_verdict(outcome, referral, verdict)
     if verdict.makes_event:
-        _apply(batch, secret, message, outcome, referral)
+        _add_event(batch, secret, message, outcome, referral)
     if verdict.makes_event or verdict is Verdict.STALE:
         _register_ids(batch, message, outcome, referral)
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
@@ -133,7 +108,7 @@ def _decision(
     referral: StoredReferral,
     earlier: AcceptedMessage | None,
 ) -> MessageDecision:
-    """A repeat or conflict by message id is about the referral of the earlier message."""
+    """Return the decision. A repeat or conflict by message id refers to the referral of the earlier message."""
     named = earlier.reference if earlier else referral.reference
     exists = verdict is not Verdict.UNKNOWN
     withdraws = translated.intent == "cancel" and translated.cancel_reason is EndReason.CONSENT_WITHDRAWN
@@ -141,37 +116,34 @@ def _decision(
         verdict,
         message.inbound.received_at,
         named if exists else None,
-        referral.current.version if exists else None,
+        referral.version if exists else None,
         withdraws=withdraws,
     )
 
 
-def _apply(
+def _add_event(
     batch: Batch, secret: bytes, message: PendingMessage, translated: Translated, referral: StoredReferral
 ) -> None:
-    version = referral.current.version
-    if version == 1:
+    if referral.version == 1:
         referral.person_key = _person_key(secret, message, translated)
-    referral.changed = True
-    referral.cancelled = translated.intent == "cancel"
     referral.message_id = message.id
-    referral.at = message.inbound.received_at
+    referral.last_at = message.inbound.received_at
     batch.events.append(
         Event(
-            id=identifiers.event_id(referral.reference, version),
+            id=identifiers.event_id(referral.reference, referral.version),
             source=SOURCE,
             time=message.inbound.received_at,
             person_key=referral.person_key,
             correlation_id=translated.correlation_id or str(message.id),
             causation_id=str(message.id),
-            data=_data(translated, referral.reference, version),
+            data=_data(translated, referral.reference, referral.version),
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]
 
 
 def _person_key(secret: bytes, message: PendingMessage, translated: Translated) -> PersonKey:
-    """Fixed when a referral is first accepted, whatever number it holds later."""
+    """Return the key of the person. It is fixed at the first version, even if the NHS number changes later."""
     number = translated.referral.person.nhs_number if translated.referral else None
     return identifiers.person_key(secret, number, message.partner, translated.referral_id)
 
@@ -195,7 +167,10 @@ def _register_ids(batch: Batch, message: PendingMessage, translated: Translated,
 
 
 def answer(batch: Batch, at: int) -> ProtocolResponse:
-    """What the sender of the message at this place is told. In order: a repeat may be of one that is answered before it here."""
+    """Compose the response to the message at this position.
+
+    Call in order of position: a message may repeat an earlier one of the same batch.
+    """
     message = batch.messages[at]
     decision = batch.decisions[at]
     if repeated := batch.repeats.get(at):

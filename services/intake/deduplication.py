@@ -1,20 +1,21 @@
-"""Which message this is, and which referral: new, a change, a repeat, a conflict. Pure: no database, no clock.
+"""Classify a message as new, update, cancel, duplicate, stale or conflict (Idempotent Receiver). No I/O, no clock.
 
 Sources: BaRS Core 1.5, error handling (409 duplicate and conflict); for HL7 v2 and files:
 docs/decisions/0009-identify-messages-by-id-and-content.md.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from uuid import UUID
 
-Intent = Literal["new", "update", "cancel", "either"]
+from schemas.model import PersonKey, Reference
+from services.intake.translators.translator import Intent, Translated
 
 
 class Verdict(StrEnum):
-    """What becomes of a message that was understood. The first three make an event; they and the next two are ours."""
+    """The classification of a translated message. The first three publish an event; the last two are refused."""
 
     RECEIVED = "received"
     UPDATED = "updated"
@@ -29,51 +30,51 @@ class Verdict(StrEnum):
         return self in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True)
-class MessageFingerprint:
-    """What is judged of a message: its ids, its content by hash, what it asks, and its sender's own time."""
+@dataclass(slots=True)
+class StoredReferral:
+    """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied."""
 
-    message_ids: tuple[str, ...]
+    partner: str
+    referral_id: str
+    reference: Reference
+    person_key: PersonKey
+    version: int
+    first_intent: Intent
     content_hash: str
-    intent: Intent
+    cancelled: bool
     sent_at: datetime | None
+    message_id: UUID | None
+    last_at: datetime
+    changed: bool = False
+    """True if this batch changed the row."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReferralVersion:
-    """What is held of the referral that the message names: its last applied message. Version 0: nothing."""
-
-    version: int = 0
-    content_hash: str = ""
-    first_intent: Intent = "new"
-    sent_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedContent:
-    """An accepted message that had one of these ids."""
+class AcceptedMessage:
+    """An accepted message of the same partner, found by one of its ids."""
 
     content_hash: str
+    message_id: UUID
+    reference: Reference
 
 
-def classify(message: MessageFingerprint, current: ReferralVersion, accepted: Mapping[str, AcceptedContent]) -> Verdict:
-    """What the message is. `seen`: accepted messages of this partner by message id.
+def classify(message: Translated, stored: StoredReferral, originals: Collection[AcceptedMessage]) -> Verdict:
+    """Return the verdict on a message. `originals` are the accepted messages that have one of its ids.
 
-    An id that was seen before decides first. Then the referral: a cancel for an unknown one is refused, a whole update of an
-    unknown one is new, and what its sender made before the message that is held is recorded, not applied.
+    A known message id decides first. Then the state of the referral: a cancel of an unknown referral is refused, a complete
+    update of an unknown referral is new, and a message older than the last applied one is stored but not applied.
     """
-    before = [accepted[name] for name in message.message_ids if name in accepted]
-    if before:
-        return _repeated(all(one.content_hash == message.content_hash for one in before))
-    if current.version == 0:
+    if originals:
+        return _repeated(all(one.content_hash == message.content_hash for one in originals))
+    if stored.version == 0:
         return Verdict.UNKNOWN if message.intent == "cancel" else Verdict.RECEIVED
-    same = message.content_hash == current.content_hash
+    same = message.content_hash == stored.content_hash
     match message.intent:
-        case "new" if current.first_intent == "new" or same:
+        case "new" if stored.first_intent == "new" or same:
             return _repeated(same)
         case "either" | "cancel" if same:
             return Verdict.REPEAT
-        case _ if _is_older(message.sent_at, current.sent_at):
+        case _ if _is_older(message.sent_at, stored.sent_at):
             return Verdict.STALE
         case "new":
             return Verdict.CONFLICT
@@ -83,19 +84,17 @@ def classify(message: MessageFingerprint, current: ReferralVersion, accepted: Ma
             return Verdict.UPDATED
 
 
-def apply_verdict(message: MessageFingerprint, current: ReferralVersion, verdict: Verdict) -> ReferralVersion:
-    """What is held after this verdict."""
+def apply_verdict(message: Translated, stored: StoredReferral, verdict: Verdict) -> None:
+    """Update the stored referral to the message, if the verdict makes an event."""
     if not verdict.makes_event:
-        return current
-    first = message.intent if current.version == 0 else current.first_intent
-    sent_at = message.sent_at or current.sent_at
-    return replace(
-        current,
-        version=current.version + 1,
-        content_hash=message.content_hash,
-        first_intent=first,
-        sent_at=sent_at,
-    )
+        return
+    if stored.version == 0:
+        stored.first_intent = message.intent
+    stored.version += 1
+    stored.content_hash = message.content_hash
+    stored.sent_at = message.sent_at or stored.sent_at
+    stored.cancelled = message.intent == "cancel"
+    stored.changed = True
 
 
 def _repeated(same_content: bool) -> Verdict:

@@ -1,4 +1,4 @@
-"""Requests that arrive together share one transaction: whatever waits is committed together, and answered after the commit."""
+"""Group commit: messages that wait at the same time share one transaction, and are answered after its commit."""
 
 import asyncio
 import dataclasses
@@ -19,15 +19,18 @@ from services.runtime.logs import log
 from services.runtime.watchdog import Progress, WatchedTask
 
 FAILING, RECENTLY = 3, 15.0
-"""So many commits that failed without a word from the database, the last so many seconds ago at most, count as work not done."""
+"""Three commits in a row that failed without an error of the database, the last at most 15 seconds ago, count as pending work."""
 
 
 class Unavailable(Exception):
-    """Nothing can be promised: the database is away or too slow, or the outcome of the commit is unknown. Come again."""
+    """The message may not be stored; the sender may retry.
+
+    The database is unreachable or too slow, the queue or the memory budget is full, or the outcome of the commit is unknown.
+    """
 
 
 class GroupCommit:
-    """Commits what waits. `submit` from any request; `run` until `close`, which lets it finish what waits."""
+    """A queue of messages and the task that commits them. Call `submit` from any request; `run` ends after `close`."""
 
     def __init__(self, engine: AsyncEngine, secret: bytes, relay: Relay) -> None:
         self._engine = engine
@@ -43,7 +46,7 @@ class GroupCommit:
         self._in_flight = False
 
     def loop(self) -> WatchedTask:
-        """For the watchdog: messages wait, or keep failing, and nothing is committed. Senders come again while it lasts."""
+        """Return the task for the stall detector: it is stalled if messages wait or commits fail, and none succeeds."""
         return WatchedTask("committer", self._progress_by_key)
 
     def _progress_by_key(self, _: BacklogSnapshot) -> Mapping[str, int]:
@@ -51,7 +54,7 @@ class GroupCommit:
         return {"messages": self._progress.done} if self._waiting or self._in_flight or failing else {}
 
     async def submit(self, message: PendingMessage) -> ProtocolResponse:
-        """The answer, once it is committed; raises Unavailable where nothing can be promised."""
+        """Return the response to a message after its commit. Raises Unavailable if it may not have been committed."""
         if len(self._waiting) >= limits.WAITING:
             raise Unavailable
         answered: asyncio.Future[ProtocolResponse] = asyncio.get_running_loop().create_future()
@@ -60,7 +63,7 @@ class GroupCommit:
         return await answered
 
     async def run(self) -> None:
-        """Commit batch after batch until `close`; what waits then is still committed and answered."""
+        """Commit batches until `close` is called; messages that wait by then are still committed and answered."""
         while self._waiting or not self._closing:
             await self._woken.wait()
             self._woken.clear()
@@ -70,7 +73,7 @@ class GroupCommit:
                 self._in_flight = False
 
     def close(self) -> None:
-        """No more will come: let `run` end when it has answered what waits."""
+        """Let `run` end after it has answered the messages that wait. Call when no more are submitted."""
         self._closing = True
         self._woken.set()
 
@@ -85,12 +88,14 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: Sequence[tuple[PendingMessage, "asyncio.Future[ProtocolResponse]"]]) -> None:
-        """Commit and answer these; whatever has not committed is answered Unavailable."""
+        """Commit and answer these messages; those without a commit are answered Unavailable."""
         self._answers = {}
         began = time.monotonic()
         try:
             async with asyncio.timeout(limits.COMMIT_SECONDS):
-                with tracing.batch_span("commit", (one.span.traceparent for one, _ in batch), records=len(batch)):
+                with tracing.batch_span(
+                    "commit", (tracing.traceparent(one.span) for one, _ in batch), records=len(batch)
+                ):
                     await database.apply_with_bisection([message for message, _ in batch], self._record, self._refuse)
             self._succeeded(len(batch), time.monotonic() - began)
         except Exception as error:
@@ -114,7 +119,7 @@ class GroupCommit:
         metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
         self._failures, self._failed_at = self._failures + 1, time.monotonic()
         if database.sqlstate(error) is not None:
-            self._progress.record()  # the database itself refused: a new process would be refused, too
+            self._progress.record()  # the database answered with an error: a restart of this process would not help
 
     async def _record(self, messages: Sequence[PendingMessage]) -> None:
         for attempt in range(1, limits.COMMIT_ATTEMPTS + 1):
@@ -128,12 +133,17 @@ class GroupCommit:
         self._relay.wake()
 
     async def _refuse(self, message: PendingMessage, reason: str) -> None:
-        """One message whose data cannot be kept as an accepted one is kept as a refused one."""
+        """Store one message as refused if its data cannot be stored as an accepted message."""
         log.error("message_persist_failed", partner=message.partner, reason=reason)
-        outcome = reject(Issue("message", "processing", f"could not be kept ({reason}); tell Lightbulb's operators"))
+        outcome = reject(
+            Issue("message", "processing", f"could not be stored ({reason}); contact Lightbulb's operators")
+        )
         await self._record([dataclasses.replace(message, outcome=outcome)])
 
 
 def _may_retry(error: BaseException) -> bool:
-    """True where the transaction certainly did not happen, and may go well now: overtaken, deadlock, serialization."""
+    """Return True if the transaction was certainly rolled back and may succeed now.
+
+    That is so after a concurrent update, a deadlock or a serialization failure.
+    """
     return isinstance(error, ConcurrentUpdate) or (database.sqlstate(error) or "").startswith("40")

@@ -1,4 +1,4 @@
-"""Keys that stand for people and referrals: keyed hashes, so that neither can be guessed nor read back."""
+"""Person keys, references and event ids. Keys and references are keyed hashes: they cannot be guessed or reversed."""
 
 import hashlib
 import hmac
@@ -14,35 +14,35 @@ EVENTS = UUID("8a3f6f0e-1f5c-5d0b-9f52-6d0a4c1b7e21")
 
 
 def person_key(secret: bytes, nhs_number: str | None, partner: str, referral_id: str) -> PersonKey:
-    """Stands for a person: from the NHS number, or from partner and referral where there is no usable number."""
+    """Return the key of a person, from the NHS number, or from partner and referral if there is no usable number."""
     named = f"nhs:{nhs_number}" if nhs_number else f"ref:{partner}:{referral_id}"
     return PersonKey(_keyed(secret, named).hex()[:32])
 
 
 def reference(secret: bytes, partner: str, referral_id: str) -> Reference:
-    """The hub's reference of a referral, such as LB-7K3M-9Q2X-4TDW: 60 bits of a keyed hash."""
+    """Return the hub's reference of a referral, such as LB-7K3M-9Q2X-4TDW: 60 bits of a keyed hash."""
     bits = int.from_bytes(_keyed(secret, f"reference:{partner}:{referral_id}")[:8], "big") >> 4
     letters = "".join(CROCKFORD[bits >> shift & 31] for shift in range(55, -1, -5))
     return Reference(f"LB-{letters[:4]}-{letters[4:8]}-{letters[8:]}")
 
 
 def attachment_key(secret: bytes) -> bytes:
-    """The key of attachment references."""
+    """Return the key of attachment references."""
     return _keyed(secret, "attachments")
 
 
 def check_value(secret: bytes) -> str:
-    """What the database keeps, so that a service with another secret is recognised."""
+    """Return the value that the database stores to detect a service with another secret."""
     return _keyed(secret, "check").hex()
 
 
 def event_id(of: Reference, version: int) -> str:
-    """The id of the event of one version of a referral: the same in every replay."""
+    """Return the id of the event of one version of a referral, the same in every replay."""
     return str(uuid5(EVENTS, f"{of} {version}"))
 
 
 def sha256(content: bytes) -> str:
-    """SHA-256 in hexadecimal: proof of which bytes were delivered."""
+    """Return the SHA-256 of delivered bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -1,193 +1,193 @@
-"""Every limit of intake in one place: bytes, seconds and numbers. Two more are settings: the largest body or frame
-(LIGHTBULB_MAX_BODY_BYTES), and how fast each partner may send (LIGHTBULB_MESSAGES_PER_SECOND).
+"""The limits of intake: bytes, seconds and counts.
 
-docs/limits.md is made from this file: `python -m infra.docgen.limits_page`.
+Two more are settings: the largest body or frame (LIGHTBULB_MAX_BODY_BYTES), and the rate of each partner
+(LIGHTBULB_MESSAGES_PER_SECOND). docs/limits.md is generated from this file: `python -m infra.docgen`.
 """
 
 # ---- each partner ---------------------------------------------------------------------------------------------------
 
 BURST_SECONDS = 10.0
-"""What a partner that was quiet may send at once: as much as it may send in so many seconds. A queue that an outage left
-goes through as fast as it may. Beyond: 429 over HTTP; over MLLP the next frame is read later, and nothing is refused."""
+"""Size of the token bucket, as seconds at the partner's rate: what a partner may send at once after a pause, such as
+the queue that an outage left. Beyond: 429 over HTTP; over MLLP the next frame is read later, and nothing is refused."""
 
 IN_FLIGHT = 400
-"""Requests of one partner that one process has in hand over HTTP, each with its body in memory. Beyond: 429."""
+"""Concurrent HTTP requests of one partner in one process, each with its body in memory. Beyond: 429."""
 
 RATE_LIMIT_RETRY_SECONDS = 1
-"""When who sends too fast may come again: by then there is room for one message at least."""
+"""Retry-After of 429: after this time at least one more message is allowed."""
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 
 BODY_SECONDS = 20.0
-"""How long a sender may take to send a body. Beyond: 408."""
+"""Time to send a body. Beyond: 408."""
 
 HTTP_ANSWER_SECONDS = 5.0
-"""BaRS: every answer within 5 seconds. After that the outcome is unknown to the sender, who may send again. Beyond: 408."""
+"""Time to respond (BaRS: within 5 seconds). After that the outcome is unknown and the sender may repeat the message. Beyond: 408."""
 
 RETRY_SECONDS = 5
-"""When to come again, where nothing can be promised now."""
+"""Retry-After of 408 and 503."""
 
 HTTP_CONNECTIONS = 1_000
-"""Connections of one process, and never more than half of the files that it may open. Where all are taken, the one that has waited
-longest without a request is closed for the next. Beyond: 503, where all have a request in hand."""
+"""Connections of one process, and never more than half of the files that it may open. At the limit, the connection that has been
+idle longest is closed for the next. Beyond: 503, if every connection has a request in progress."""
 
 HTTP_REJECTED_CONNECTIONS = 100
-"""Connections above those that are told 503. Beyond: the connection is cut."""
+"""Further connections that are answered 503. Beyond: the connection is closed without a response."""
 
 HEAD_SECONDS = 10.0
-"""How long a request's head may take, and what is sent behind an answer. Beyond: 408, or the connection is closed."""
+"""Time to send the head of a request, and time for data that follows a response. Beyond: 408, or the connection is closed."""
 
 HEAD_BYTES = 32_768
-"""Bytes of a request's head. Beyond: 431."""
+"""Size of a request's head. Beyond: 431."""
 
 HEAD_FIELDS = 100
 """Header fields of a request. Beyond: 431."""
 
 URL_BYTES = 8_192
-"""Bytes of a request's path and query. Beyond: 414."""
+"""Size of a request's path and query. Beyond: 414."""
 
 PIPELINED = 8
-"""Requests that may wait on one connection for the answer before theirs. Beyond: the first is answered, and the connection closed."""
+"""Pipelined requests that wait on one connection. Beyond: the first is answered, and the connection closed."""
 
 BODIES_BYTES = 256 * 1024 * 1024
-"""Bodies that one process has in memory before they are committed, all senders together. Beyond: 503."""
+"""Uncommitted bodies in the memory of one process, of all senders together. Beyond: 503."""
 
 # ---- MLLP -----------------------------------------------------------------------------------------------------------
 
 FRAME_SECONDS = 30.0
-"""How long a frame may take from its first byte to its last. Beyond: the connection is closed."""
+"""Time to send a frame, from its first byte to its last. Beyond: the connection is closed."""
 
 RETURN_SECONDS = 0.5
-"""How long the carriage return behind a frame's end is waited for. Some senders leave it out, and wait for their answer."""
+"""Time to wait for the carriage return that ends a frame. Some senders leave it out and wait for the acknowledgement."""
 
 IDLE_SECONDS = 600.0
-"""How long a connection may be without a frame. Engines keep theirs open, and open it anew where it was closed.
+"""Time that a connection may be idle. Integration engines keep a connection open, and open it again if it was closed.
 Beyond: the connection is closed."""
 
 MLLP_ANSWER_SECONDS = 10.0
-"""How long a message waits for its commit: longer than a transaction may take, so that the outcome is known as often as it can be.
+"""Time to wait for the commit of a message: longer than a transaction may take, so that the outcome is usually known.
 Beyond: no acknowledgement, and the connection is closed."""
 
 WRITE_SECONDS = 10.0
-"""How long a sender may take to take its answer. Beyond: the connection is closed."""
+"""Time for a sender to read its acknowledgement. Beyond: the connection is closed."""
 
 HANDSHAKE_SECONDS = 10.0
-"""How long a TLS handshake may take. Beyond: the connection is closed."""
+"""Time for a TLS handshake. Beyond: the connection is closed."""
 
 CLOSE_SECONDS = 1.0
-"""How long a close waits for the other side's part in it (TLS)."""
+"""Time that a close waits for the peer's TLS shutdown."""
 
 STOP_SECONDS = 10.0
-"""How long a stop waits for the messages in hand to be answered."""
+"""Time that a stop waits until the messages in progress are answered."""
 
 CONNECTIONS = 50
-"""Connections of one listener at once. The one that has waited longest is closed for the next.
-Beyond: the next is closed, where all are being answered."""
+"""Concurrent connections of one listener. At the limit, the connection that has been idle longest is closed for the next.
+Beyond: the new connection is closed, if a message is in progress on every other."""
 
 HANDSHAKES = 50
-"""TLS handshakes at once. The one that has taken longest is cut off for the next. Beyond: the connection is closed."""
+"""Concurrent TLS handshakes. At the limit, the oldest is aborted for the next. Beyond: the connection is closed."""
 
 BACKLOG = 100
-"""Connections that the kernel holds until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 ACCEPT_SECONDS = 0.2
-"""How long nothing is accepted where the process has no file left for it."""
+"""Pause before the next accept if the process has no file descriptor left."""
 
 BYTES_OUTSIDE = 1_024
-"""Bytes between frames that are passed over; a sender of more does not speak MLLP. Beyond: the connection is closed."""
+"""Bytes between frames that are ignored; a sender of more does not use MLLP. Beyond: the connection is closed."""
 
 HEADER_BYTES = 8_192
-"""What is kept of a frame that is too large, to answer it."""
+"""Beginning of a frame that is too large, kept to acknowledge it."""
 
 LOG_SECONDS = 10.0
-"""How often the log says the same of a partner; what happened between is counted."""
+"""Interval between log lines with the same outcome of the same partner; each line has the count so far."""
 
 # ---- JSON: BaRS messages and forms ----------------------------------------------------------------------------------
 
 JSON_VALUES = 10_000
-"""Values of a message, counted by its commas and brackets before it is read: checking so many against FHIR takes up to 0.3 s. The
-largest sample of a BaRS message that we know has 730. Beyond: 400 with the fault `too-long`; it is kept as refused."""
+"""Values of a message, counted by its commas and brackets before it is parsed: validating 10,000 values against FHIR takes up to 0.3 s.
+The largest known sample of a BaRS message has 730. Beyond: 400 with the fault `too-long`; it is stored as refused."""
 
 JSON_LIST = 1_000
-"""Entries of one list, at most. Beyond: 400 with the fault `too-long`; it is kept as refused."""
+"""Entries of one list. Beyond: 400 with the fault `too-long`; it is stored as refused."""
 
 JSON_DEPTH = 40
-"""Lists and objects inside one another, at most; BaRS messages have up to 13.
-Beyond: 400 with the fault `too-long`; it is kept as refused."""
+"""Levels of nested lists and objects; BaRS messages have up to 13.
+Beyond: 400 with the fault `too-long`; it is stored as refused."""
 
 BUNDLE_ENTRIES = 500
-"""Entries of a BaRS message. Beyond: 400 with the fault `too-long`; it is kept as refused."""
+"""Entries of a BaRS message. Beyond: 400 with the fault `too-long`; it is stored as refused."""
 
 # ---- HL7 v2 ---------------------------------------------------------------------------------------------------------
 
 HL7_SEGMENTS = 1_000
-"""Segments of a message, at most. Beyond: AE (CE), over HTTP with 400; it is kept as refused."""
+"""Segments of a message. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 HL7_PARTS = 20_000
-"""Repetitions, components and subcomponents in the fields that are read, at most: about 60 ms of work.
-Beyond: AE (CE), over HTTP with 400; it is kept as refused."""
+"""Repetitions, components and subcomponents in the fields that are read: about 60 ms of work.
+Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 HL7_HEADER_BYTES = 8_191
-"""Bytes of MSH. Beyond: AE (CE), over HTTP with 400; it is kept as refused."""
+"""Size of MSH. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 HL7_ID_CHARACTERS = 200
-"""Characters of an id: MSH-10, RF1-6. Beyond: AE (CE), over HTTP with 400; it is kept as refused."""
+"""Characters of an id: MSH-10, RF1-6. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 # ---- the shared commit ----------------------------------------------------------------------------------------------
 
 BATCH_MESSAGES = 200
-"""Messages that share a transaction at most."""
+"""Messages in one transaction."""
 
 BATCH_BYTES = 16 * 1024 * 1024
-"""And their bytes together, at most, unless one alone is larger."""
+"""Bytes of the messages in one transaction together, unless one alone is larger."""
 
 WAITING = 2_000
-"""Messages that may wait. Beyond: 503; over MLLP no acknowledgement, and the connection is closed."""
+"""Messages that wait for a commit. Beyond: 503; over MLLP no acknowledgement, and the connection is closed."""
 
 COMMIT_SECONDS = 8.0
-"""How long a transaction may take before its outcome counts as unknown.
+"""Time for a transaction, after which its outcome counts as unknown.
 Beyond: 503, or 408; over MLLP no acknowledgement, and the connection is closed."""
 
 COMMIT_ATTEMPTS = 3
-"""How often a transaction is tried that certainly did not happen, and may go well the next time."""
+"""Attempts of a transaction that was certainly rolled back and may succeed the next time."""
 
 # ---- councils' files ------------------------------------------------------------------------------------------------
 
 FILE_BYTES = 128 * 1024 * 1024
-"""The largest file of a council. Beyond: 413."""
+"""Size of a council's file. Beyond: 413."""
 
 FILES_AT_ONCE = 32
-"""Files that one process receives at once. Of each there are a few megabytes in memory, for its references and lines. Beyond: 503."""
+"""Files that one process receives concurrently, each with a few megabytes in memory for its references and lines. Beyond: 503."""
 
 FILE_ROWS = 500_000
-"""Rows of one file. Beyond: 413; the file is kept as refused."""
+"""Rows of one file. Beyond: 413; the file is stored as refused."""
 
 ROW_BYTES = 65_536
-"""Bytes of one row, with the line breaks in its cells. Beyond: 413; the file is kept as refused."""
+"""Size of one row, with the line breaks in its cells. Beyond: 413; the file is stored as refused."""
 
 REFERENCE_CHARACTERS = 100
-"""Characters of a row's reference. Beyond: the row is refused, and kept; the others are taken."""
+"""Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""
 
 PART_BYTES = 256 * 1024
-"""A file is kept in parts of this size, and read back in them: so large is what is in memory of it."""
+"""Size of the parts in which a file is stored and read back; one part at a time is in memory."""
 
 PART_SECONDS = 20.0
-"""How long a file may stand still while it is received. Beyond: 408."""
+"""Time without any data while a file is received. Beyond: 408."""
 
 FILE_SECONDS = 900.0
-"""How long a file may take from its first byte to its last. Beyond: 408."""
+"""Time to send a file, from its first byte to its last. Beyond: 408."""
 
 WINDOW_ROWS = BATCH_MESSAGES
-"""Rows of a file that are handed over together: other senders' messages go between two of these."""
+"""Rows of a file that are submitted for commit together: other senders' messages are committed between two windows."""
 
 WINDOWS_AT_ONCE = 4
-"""Files whose rows are handed over at once; so many windows fit in what may wait, with room for everybody else."""
+"""Files whose rows are submitted concurrently; four windows use 800 of the 2,000 places in the queue, the rest is for other senders."""
 
 ROW_PAUSES = (0.5, 2.0)
-"""Before what could not be committed is handed over again. After that, the rest of the file is not processed."""
+"""Pauses before rows that could not be committed are submitted again. After the last, the rest of the file is not processed."""
 
 REPORT_SECONDS = 60.0
-"""How long a sender may take to take the next piece of a report. Beyond: the report breaks off."""
+"""Time for a sender to read the next part of a report. Beyond: the connection is closed before the report's end."""
 
 ABANDONED_SECONDS = 3_600.0
-"""After that long, a file that is still being received belongs to a process that was killed."""
+"""Age after which a file that is still in state `receiving` is deleted: its process was killed."""

@@ -1,4 +1,4 @@
-"""Room in memory: how many bytes of bodies, and how many files, one process has in hand at once, whoever sends them."""
+"""Limit how much memory request bodies use, and how many files are received concurrently, across all partners."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from services.intake.group_commit import Unavailable
 
 
 class MemoryBudget:
-    """What is left of it."""
+    """The bytes and file slots that this process has left."""
 
     def __init__(self) -> None:
         self.bytes_left = limits.BODIES_BYTES
@@ -16,7 +16,10 @@ class MemoryBudget:
 
     @contextmanager
     def reserve_body(self) -> Iterator[Callable[[int], None]]:
-        """Until its message is answered. Say how many bytes came; raises Unavailable where they are too many for all bodies together."""
+        """Reserve memory for one body until its message is answered.
+
+        Call the yielded function with the size of each chunk; it raises Unavailable if the budget is exhausted.
+        """
         reserved = 0
 
         def reserve(size: int) -> None:
@@ -33,7 +36,7 @@ class MemoryBudget:
 
     @contextmanager
     def reserve_file(self) -> Iterator[None]:
-        """While it is received. Raises Unavailable where too many are."""
+        """Reserve one of the file slots while a file is received. Raises Unavailable if none is left."""
         if not self.files_left:
             raise Unavailable
         self.files_left -= 1

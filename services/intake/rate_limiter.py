@@ -1,4 +1,4 @@
-"""How fast each partner may send, and how much of it may be in hand at once: a token bucket for each, in one process's memory."""
+"""Limit the message rate (token bucket) and the concurrent requests of each partner, for one process."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +12,12 @@ from services.runtime.logs import log
 
 
 class RateLimited(Exception):
-    """The partner sends faster than it may, or has too much in hand. Nothing was taken: come again."""
+    """The partner exceeds its rate or its concurrent requests. The message was not accepted; the sender may retry."""
 
 
 @dataclass(slots=True)
 class _Sender:
-    """What one partner may still send, as of `at`; below nothing where it waits for its turn."""
+    """The tokens that one partner has left, as of `at`; negative if its next message must wait."""
 
     left: float
     at: float
@@ -27,7 +27,7 @@ class _Sender:
 
 
 class RateLimiter:
-    """Counts messages by partner. `per_second`: for each partner whose entry says nothing else."""
+    """The token buckets of all partners. `per_second` is the rate of a partner whose entry gives none."""
 
     def __init__(self, per_second: int = 200, now: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -36,7 +36,10 @@ class RateLimiter:
 
     @contextmanager
     def in_flight(self, partner: Partner, what: str) -> Iterator[None]:
-        """While one message of this partner is in hand. Raises TooFast, counted as an answer to `what` (its format)."""
+        """Take a token, and count one message as in flight.
+
+        Raises RateLimited if there is none, and counts that in the metrics under `what` (the message's format).
+        """
         sender = self._refill(partner)
         if sender.left < 1 or sender.in_flight >= limits.IN_FLIGHT:
             self._count(partner, sender, what)
@@ -49,11 +52,14 @@ class RateLimiter:
             sender.in_flight -= 1
 
     def pause(self, partner: Partner) -> float:
-        """Seconds until the next message of this partner may be read; 0: now."""
+        """Return the seconds until the next message of this partner may be read; 0 if now."""
         return max(0.0, 1 - self._refill(partner).left) / self._rate(partner)
 
     def read(self, partner: Partner) -> None:
-        """A message was read, whether it was its turn or not: where several connections did not wait, all wait longer."""
+        """Take a token for a message that was read, even if none is left.
+
+        If several connections of a partner read at the same time, all of them then wait longer.
+        """
         self._refill(partner).left -= 1
 
     def _rate(self, partner: Partner) -> int:
@@ -68,7 +74,7 @@ class RateLimiter:
         return sender
 
     def _count(self, partner: Partner, sender: _Sender, what: str) -> None:
-        """In the metrics each time; in the log with the number so far, once in ten seconds."""
+        """Count a refusal in the metrics; log the number so far at most once in LOG_SECONDS."""
         sender.refused += 1
         metrics.MESSAGES.labels(partner.id, what, "rate-limited").inc()
         if sender.at - sender.logged_at >= limits.LOG_SECONDS:

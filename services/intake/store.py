@@ -1,7 +1,7 @@
-"""What intake keeps: every delivered message with its verdict and answer, the identity of every referral, and the events.
+"""Store every delivered message with its verdict and response, the identity of every referral, and the events.
 
-Messages that arrive together are one transaction (docs/architecture.md, State): lock the referrals, read what was seen, judge in
-memory, write. Nothing is answered before it has committed; what failed to commit is answered 503 and was never ours.
+The messages of a batch are one transaction (docs/architecture.md, State): lock the referrals, read the accepted messages, decide in
+memory, write. No message is answered before the commit; a message that could not be committed is answered 503, and the sender keeps it.
 """
 
 import dataclasses
@@ -15,27 +15,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
 from services.intake import batch, identifiers
-from services.intake.batch import (
-    AcceptedMessage,
-    Batch,
-    MessageDecision,
-    PendingMessage,
-    ProtocolResponse,
-    StoredReferral,
-)
-from services.intake.deduplication import ReferralVersion, Verdict
+from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
+from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
 from services.intake.translators.translator import Translated
 from services.messaging import outbox
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.database import Transaction
 
 
 class ConcurrentUpdate(TimeoutError):
-    """Another process accepted a message with one of these ids in this moment: judge again. A passing fault."""
+    """Another process accepted a message with one of these ids concurrently. Transient: decide again."""
 
 
 async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingMessage]) -> list[ProtocolResponse]:
-    """Judge and keep these messages in one transaction; their answers, in order, once it has committed."""
+    """Decide on these messages and store them in one transaction. Return their responses, in order, after the commit."""
     async with engine.begin() as tx:
         message_batch, answers = await prepare(tx, secret, messages)
         await write(tx, message_batch, answers)
@@ -47,7 +40,7 @@ async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingM
 async def prepare(
     tx: Transaction, secret: bytes, arrivals: Sequence[PendingMessage]
 ) -> tuple[Batch, list[ProtocolResponse]]:
-    """Decide on these messages and compose their answers; write nothing yet."""
+    """Decide on these messages and compose their responses, without writing anything."""
     book = await _read(tx, secret, arrivals)
     for arrival in arrivals:
         batch.decide(book, secret, arrival)
@@ -70,22 +63,10 @@ async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessag
 async def _lock(
     tx: Transaction, secret: bytes, named: dict[tuple[str, str], datetime]
 ) -> dict[tuple[str, str], StoredReferral]:
-    """Insert the referrals that are missing, lock all in the order of their keys, and read them: one statement."""
+    """Insert the missing referrals, lock all in the order of their keys, and return them, in one statement."""
     new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
     rows = await tx.execute(_LOCK, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
-    return {
-        (row.partner, row.referral_id): StoredReferral(
-            row.partner,
-            row.referral_id,
-            row.reference,
-            row.person_key,
-            ReferralVersion(row.version, row.content_hash, row.first_intent, row.sent_at),
-            row.cancelled,
-            row.message_id,
-            row.last_at,
-        )
-        for row in rows
-    }
+    return {(row["partner"], row["referral_id"]): StoredReferral(**row) for row in rows.mappings()}
 
 
 _LOCKED = ("partners", "referral_ids", "refs", "times")
@@ -117,7 +98,7 @@ async def _accepted_messages(tx: Transaction, ids: list[tuple[str, str]]) -> dic
 
 
 async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:
-    """Read what was answered to the messages that are repeated here, unless they are in this very book."""
+    """Read the responses to the earlier messages that are repeated here. Those of this batch have no row yet."""
     if not message_batch.repeats:
         return
     rows = await tx.execute(
@@ -133,13 +114,13 @@ async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:
 
 
 async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse]) -> None:
-    """Write the messages with their answers, and everything that follows from them."""
+    """Write the messages with their responses, the referrals, the documents and the events."""
     await _save_messages(tx, book, answers)
     await keep_claims(tx, book)
     await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
-    await _delete_unused(tx, [row for row in book.referrals.values() if row.current.version == 0])
+    await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0])
     await _save_documents(tx, book)
-    contexts = {str(arrival.id): arrival.span.traceparent for arrival in book.messages}
+    contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
     await outbox.add(
         tx,
         "intake",
@@ -184,7 +165,7 @@ _MESSAGE = {
 
 _INSERT_MESSAGES = text(f"""
     insert into intake.message ({", ".join(_MESSAGE)})
-    select * from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _MESSAGE.items())})""")  # noqa: S608 - names of ours
+    select * from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _MESSAGE.items())})""")  # noqa: S608 - our column names
 
 
 def _message_row(message: PendingMessage, decision: MessageDecision, answer: ProtocolResponse) -> tuple[Any, ...]:
@@ -213,7 +194,7 @@ def _message_row(message: PendingMessage, decision: MessageDecision, answer: Pro
 
 
 async def keep_claims(tx: Transaction, book: Batch) -> None:
-    """Claim the message ids; where another process has one by now, everything here must be judged again."""
+    """Insert the message ids. Raises ConcurrentUpdate if another process has inserted one of them."""
     if not book.new_ids:
         return
     claims = sorted(book.new_ids.items())
@@ -253,19 +234,19 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "partners": [row.partner for row in rows],
             "referral_ids": [row.referral_id for row in rows],
             "person_keys": [row.person_key for row in rows],
-            "versions": [row.current.version for row in rows],
-            "intents": [row.current.first_intent for row in rows],
-            "hashes": [row.current.content_hash for row in rows],
+            "versions": [row.version for row in rows],
+            "intents": [row.first_intent for row in rows],
+            "hashes": [row.content_hash for row in rows],
             "cancelled": [row.cancelled for row in rows],
-            "sent": [row.current.sent_at for row in rows],
+            "sent": [row.sent_at for row in rows],
             "ids": [row.message_id for row in rows],
-            "times": [row.at for row in rows],
+            "times": [row.last_at for row in rows],
         },
     )
 
 
 async def _delete_unused(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
-    """A referral that was only asked to be cancelled was never held: its row was the lock."""
+    """Delete the rows that were inserted only as locks: no message was accepted for these referrals."""
     if not rows:
         return
     await tx.execute(
@@ -308,11 +289,11 @@ _INSERT_DOCUMENTS = text("""
     on conflict do nothing""")
 
 
-# ---- beside ---------------------------------------------------------------------------------------------------------
+# ---- other ----------------------------------------------------------------------------------------------------------
 
 
 async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, bytes] | None:
-    """Media type and bytes of the attachment with this reference."""
+    """Return the media type and the bytes of the attachment with this reference, or None."""
     async with engine.connect() as connection:
         rows = await connection.execute(
             text("select media_type, content from intake.attachment where reference = :reference"),
@@ -323,11 +304,11 @@ async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, b
 
 
 class AnotherSecret(Exception):
-    """The database was made with another secret: person keys and references would differ."""
+    """The database was initialised with another secret: person keys and references would differ."""
 
 
 async def check_secret(engine: AsyncEngine, secret: bytes) -> None:
-    """Keep the check value of the secret at the first start; raise AnotherSecret where it is not the one of the first."""
+    """Store the check value of the secret at the first start; later raise AnotherSecret if it differs."""
     async with engine.begin() as tx:
         await tx.execute(
             text("insert into intake.secret_check (value) values (:value) on conflict do nothing"),
@@ -335,4 +316,4 @@ async def check_secret(engine: AsyncEngine, secret: bytes) -> None:
         )
         stored = (await tx.execute(text("select value from intake.secret_check"))).scalar_one()
     if stored != identifiers.check_value(secret):
-        raise AnotherSecret("LIGHTBULB_SECRET_FILE is not the secret that this database was made with")
+        raise AnotherSecret("LIGHTBULB_SECRET_FILE does not hold the secret that this database was initialised with")

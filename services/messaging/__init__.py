@@ -1,1 +1,1 @@
-"""Messaging patterns between the services, one file each, named after the pattern."""
+"""Messaging patterns between the services, one module each."""

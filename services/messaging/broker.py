@@ -1,7 +1,7 @@
-"""Kafka through FastStream: the one place that makes brokers, subscribers and topics, with the settings that lose nothing.
+"""Kafka through FastStream, set up for at-least-once delivery: brokers, subscriptions, topics.
 
-FastStream's defaults acknowledge before the work is done and read from the latest record; here a batch is acknowledged after its
-transaction, from the earliest, as raw bytes that we decode ourselves (see docs/decisions).
+FastStream's defaults acknowledge before the work is done and start at the latest offset. Here a batch is acknowledged after its
+transaction, a new group starts at the earliest offset, and records are raw bytes that we decode (see docs/decisions).
 """
 
 import asyncio
@@ -28,24 +28,24 @@ from services.runtime.watchdog import WatchedTask
 
 BATCH = 500
 ACK_POLICY = AckPolicy.NACK_ON_ERROR
-"""Acknowledge a batch after its transaction; an error makes Kafka deliver it again."""
+"""Acknowledge a batch after its transaction; after an error Kafka delivers it again."""
 
 BATCH_RETRY_SECONDS = 60.0
-"""How long a batch is retried inside the handler before Kafka delivers it again; far below max.poll.interval (300 s)."""
+"""How long the handler retries a batch before Kafka delivers it again; far below max.poll.interval.ms (300 s)."""
 
 SESSION_MS = 10_000
 
 GRACEFUL_SECONDS = 5.0
-"""How long the batch in hand may take to end, once we are told to stop."""
+"""How long the current batch may take to finish after a stop signal."""
 
 STOP_SECONDS = 12.0
-"""How long the client may take for that and for leaving Kafka."""
+"""How long the client may take to finish the current batch and to leave the consumer group."""
 
 
 def create(settings: Settings, *, name: str) -> KafkaBroker:
-    """A broker that creates no topics, types nothing and logs nothing of what it carries."""
+    """Create a broker that creates no topics, converts no types and logs no message content."""
     return KafkaBroker(
-        settings.kafka.split(","),  # FastStream takes a text for one server, whatever commas it holds
+        settings.kafka.split(","),  # FastStream reads one string as one server, even with commas in it
         client_id=f"lightbulb-{name}",
         allow_auto_create_topics=False,
         acks="all",
@@ -63,9 +63,9 @@ def subscribe(
     group: str,
     receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
 ) -> "Subscription":
-    """Give batches of `topics` to `receive`, in order for each partition. Offsets are committed after it has returned.
+    """Pass batches of `topics` to `receive`, in order for each partition. Commit offsets after it returns.
 
-    `receive` is one transaction and drops duplicates. What it raises is retried here with growing pauses: nothing is skipped.
+    `receive` is one transaction and drops duplicates. If it raises, it is called again after growing pauses: nothing is skipped.
     """
     handler = _BatchHandler(receive)
     subscriber = broker.subscriber(
@@ -86,22 +86,25 @@ def subscribe(
 
 
 class Subscription:
-    """What a consumer has to do, and how far it is: offsets that Kafka holds, against the partitions that it was given."""
+    """A consumer's backlog and progress: the committed offsets of its assigned partitions."""
 
     def __init__(self, subscriber: Any, handler: "_BatchHandler") -> None:
         self._subscriber = subscriber
         self._handler = handler
 
     def loops(self) -> list[WatchedTask]:
-        """For the watchdog. A member without partitions stands still with its whole group only: others have longer to see to it."""
+        """Return the tasks for the watchdog.
+
+        A member without partitions counts as stalled only if its whole group makes no progress, and after twice the time.
+        """
         return [
             WatchedTask("consumer", self._assigned_positions),
             WatchedTask("consumer without partitions", self._positions_if_unassigned, times=2),
         ]
 
     def unmet_conditions(self) -> list[str]:
-        """For readiness: a member of its group, or not yet."""
-        return [] if self._handler.joined else ["its place in the consumer group"]
+        """Return what readiness still lacks: the membership of the consumer group."""
+        return [] if self._handler.joined else ["consumer group membership"]
 
     def _assigned(self) -> frozenset[TopicPartition]:
         consumer = self._subscriber.consumer
@@ -120,7 +123,10 @@ class Subscription:
 
 
 async def _parse(records: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
-    """FastStream decodes headers as UTF-8 and fails outside the handler: give it none, and keep the records as they came."""
+    """Hide the headers from FastStream and keep the records unchanged.
+
+    FastStream decodes headers as UTF-8, and would fail outside the handler.
+    """
     message = await original(tuple(dataclasses.replace(record, headers=()) for record in records))
     message.raw_message = records
     return message
@@ -131,9 +137,9 @@ async def _raw(message: Any) -> Any:
 
 
 class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """One subscriber's handler, and the listener that lets it finish before its partitions go to somebody else.
+    """The handler of one subscriber, and the rebalance listener that lets it finish its batch before a revocation.
 
-    `refusals`: attempts that the database itself refused. `joined`: the group gave this member its place.
+    `database_errors`: attempts that PostgreSQL rejected. `joined`: this member got its first assignment.
     """
 
     def __init__(self, receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]]) -> None:
@@ -152,7 +158,10 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             metrics.BATCH_SECONDS.observe(time.monotonic() - began)
 
     async def _until_received(self, records: Sequence[KafkaRecord]) -> None:
-        """In order; after a fault in halves, so that what is too much for one transaction under load gets through all the same."""
+        """Apply the records in order; halve the batch size after each error.
+
+        A batch that is too large for one transaction under load passes in parts.
+        """
         pause, remaining, size = 0.1, BATCH_RETRY_SECONDS, len(records)
         while records:
             try:
@@ -176,7 +185,9 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 await self._busy.acquire()
                 self._busy.release()
         except TimeoutError:
-            log.warning("rebalance_timed_out", reason="a batch was still being applied; its repeat will be dropped")
+            log.warning(
+                "rebalance_timed_out", reason="the current batch did not finish in time; its repeat will be dropped"
+            )
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self.joined = True
@@ -190,11 +201,11 @@ def _record(record: "ConsumerRecord[bytes, bytes]") -> KafkaRecord:
 
 
 class TopicsDiffer(StartupError):
-    """The topics are not as declared; the text lists how."""
+    """The topics differ from their declaration; the text lists the differences."""
 
 
 async def create_topics(kafka: str, topics: Sequence[Topic], *, replication: int) -> None:
-    """Create what does not exist yet, as declared. Topics that exist are left alone; check_topics judges them."""
+    """Create missing topics as declared. Existing topics stay unchanged; see check_topics."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -221,17 +232,17 @@ def _configs(topic: Topic, replication: int) -> dict[str, str]:
 def _raise_failures(response: Any) -> None:
     for name, code, *_ in response.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
-            raise for_code(code)(f"topic {name} could not be created")
+            raise for_code(code)(f"cannot create topic {name}")
 
 
 async def check_topics(kafka: str, topics: Sequence[Topic], *, replication: int) -> None:
-    """Raise TopicsDiffer where a topic is missing or has other partitions, replication or limits than declared."""
+    """Raise TopicsDiffer if a topic is missing or its partitions, replication or limits are not as declared."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
         existing = {
             topic["topic"]: topic for topic in await admin.describe_topics()
-        }  # of all: asked by name, it may create one
+        }  # lists all: a request by name may create the topic
         configs = await _existing_configs(admin, [topic.name for topic in topics])
     finally:
         await admin.close()
@@ -271,10 +282,10 @@ def _differences(
 
 
 async def run(broker: KafkaBroker | None, *background: Coroutine[Any, Any, None]) -> None:
-    """Start the broker and the background work; on SIGTERM or SIGINT finish the batch in hand and stop.
+    """Start the broker and the background work; on SIGTERM or SIGINT finish the current batch and stop.
 
-    A second signal ends the process at once, as a kill would: what is unfinished is rolled back, and done again by whoever comes next.
-    A background task that ends or fails ends the process: its supervisor starts it anew.
+    A second signal ends the process at once, as SIGKILL would: its transaction is rolled back, and another process repeats the work.
+    If a background task ends or fails, the process ends and its supervisor restarts it.
     """
     stopping = asyncio.Event()
     _stop_on_signal(stopping)
@@ -285,7 +296,7 @@ async def run(broker: KafkaBroker | None, *background: Coroutine[Any, Any, None]
     finally:
         ended = [task for task in (*consuming, *others) if task.done()]
         await _cancel(consuming)
-        await _cancel(others)  # the relay last: what the last batch committed is published, too
+        await _cancel(others)  # the relay last, so that it also publishes what the last batch committed
     for task in ended:
         task.result()
 
@@ -299,7 +310,7 @@ async def _consume(broker: KafkaBroker) -> None:
 
 
 def _stop_on_signal(stopping: asyncio.Event) -> None:
-    """The first signal is ours; from then on they are the kernel's, which needs nothing of us to end a process."""
+    """Set `stopping` on the first signal; restore the default handlers, so that a second one ends the process."""
     loop = asyncio.get_running_loop()
     stop_signals = (signal.SIGTERM, signal.SIGINT)
 
@@ -315,7 +326,7 @@ def _stop_on_signal(stopping: asyncio.Event) -> None:
 
 
 async def _leave(broker: KafkaBroker) -> None:
-    """Finish the batch in hand, commit, and leave the group; while Kafka is away that could take for ever."""
+    """Finish the current batch, commit, and leave the group; give up after STOP_SECONDS if Kafka is unreachable."""
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await broker.stop()

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 on Kafka, binary mode: attributes as `ce_` headers, data as the value, the person key as the record key.
+"""CloudEvents 1.0 on Kafka, binary mode: `ce_` headers, data as the value, the person key as the record key.
 
 Source: CloudEvents Kafka Protocol Binding 1.0.2, section 3.2.
 """
@@ -15,7 +15,7 @@ from schemas.model import PersonKey
 
 @dataclass(frozen=True, slots=True)
 class KafkaRecord:
-    """A Kafka record as it came: bytes, and where it was read."""
+    """A Kafka record as received: its bytes, topic, partition and offset."""
 
     topic: str
     partition: int
@@ -26,7 +26,7 @@ class KafkaRecord:
 
 
 class Undecodable(Exception):
-    """A record that is no event of ours. `reason` names places and kinds, never a value."""
+    """A record that is not one of our events. `reason` names fields and error types, never a value."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -34,7 +34,7 @@ class Undecodable(Exception):
 
 
 def headers_of(event: Event) -> dict[str, str]:
-    """The CloudEvents attributes as Kafka headers; no personal data."""
+    """Return the CloudEvents attributes as Kafka headers; they hold no personal data."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": event.id,
@@ -55,16 +55,16 @@ def headers_of(event: Event) -> dict[str, str]:
 
 
 def value_of(event: Event) -> bytes:
-    """The data as compact JSON; what is not known is left out."""
+    """Return the data as compact JSON, without fields that are None."""
     return event.data.__pydantic_serializer__.to_json(event.data, exclude_none=True)
 
 
 def decode(record: KafkaRecord, types: Mapping[str, type[EventData]]) -> Event:
-    """The event in a record; raises Undecodable where it is none of `types`."""
+    """Return the event in a record. Raise Undecodable if it is not one of `types`."""
     headers = _text(record.headers)
     data_type = types.get(headers.get("ce_type", ""))
     if data_type is None:
-        raise Undecodable("ce_type: missing, or not a type that belongs on this topic")
+        raise Undecodable("ce_type: missing, or not an event type of this topic")
     try:
         return Event(
             id=headers.get("ce_id", ""),
@@ -82,7 +82,7 @@ def decode(record: KafkaRecord, types: Mapping[str, type[EventData]]) -> Event:
 
 
 def unknown_fields(record: KafkaRecord, data_type: type[EventData]) -> tuple[str, ...]:
-    """Return the paths of the fields in a record that its type does not have, such as ended.0.note; never a value."""
+    """Return the paths of fields in a record that its type does not define, such as ended.0.note; never a value."""
     try:
         data_type.model_validate_json(record.value, extra="forbid")
     except ValidationError as error:
@@ -92,7 +92,7 @@ def unknown_fields(record: KafkaRecord, data_type: type[EventData]) -> tuple[str
 
 
 _PLAIN_NAME = re.compile(r"[a-z][A-Za-z_]{0,39}")
-"""Names of unknown fields that are repeated: nobody's name or number looks like this by accident."""
+"""Unknown field names that are safe to repeat: a capitalised name or a number does not match."""
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -101,7 +101,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 
 def error_locations(error: ValidationError) -> str:
-    """Where a model did not fit and how, without the values: 'referral.person.birth_date: date_parsing'."""
+    """Return the places and types of validation errors, such as 'person.birth_date: date_parsing', without values."""
     issues = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(str(part) for part in issue['loc'])}: {issue['type']}" for issue in issues[:5])
 

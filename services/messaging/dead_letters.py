@@ -1,7 +1,7 @@
-"""Dead Letter Channel and Invalid Message Channel in one place: what cannot be processed is kept, with its reason class.
+"""Dead Letter Channel and Invalid Message Channel: records that cannot be processed, with their reason class.
 
-A parked record leaves no duplicate mark, so that a resubmit works. Later records of its message group (a referral, or the commands of a
-case) wait behind it, in order; everything else goes on. How it goes back is in resubmit.py.
+A dead letter leaves no duplicate mark, so that it can be resubmitted (resubmit.py). Later records of its message group (a referral,
+or the commands of a case) wait behind it in order; all other records are processed.
 """
 
 import hashlib
@@ -24,7 +24,10 @@ MessageGroup = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that is to be kept. `message_groups`: what waits behind it, its own first. `reason` is a class, without personal data."""
+    """A record to store as a dead letter.
+
+    `message_groups`: the groups that wait behind it, its own first. `reason`: an error class, without personal data.
+    """
 
     record: KafkaRecord
     person_key: str
@@ -35,7 +38,7 @@ class DeadLetter:
 
 
 async def add(tx: Transaction, schema: str, dead_letters: Sequence[DeadLetter]) -> None:
-    """Keep these records in `<schema>.quarantine`, in their order: bytes, place, why. The same one again counts another attempt."""
+    """Store these records in `<schema>.dead_letter`, in order; count an attempt if a record is already stored."""
     unique = {(one.person_key, _position(one.record)): one for one in reversed(dead_letters)}
     if unique:
         await tx.execute(_insert(schema), _columns(list(reversed(unique.values()))))
@@ -75,16 +78,16 @@ def _insert(schema: str) -> TextClause:
                      correlation_id, waiting, place)
         order by place
         on conflict (person_key, topic, partition, "offset", content)
-        do update set attempts = parked.attempts + 1, last_at = clock_timestamp()""")  # noqa: S608 - the schema is a name of ours
+        do update set attempts = parked.attempts + 1, last_at = clock_timestamp()""")  # noqa: S608 - schema names are constants
 
 
 def encode_headers(headers: Iterable[tuple[str, bytes | None]]) -> str:
-    """Headers as the table holds them: any bytes, and Kafka's null."""
+    """Return headers as the table stores them: a JSON list with values in hexadecimal, or null for Kafka's null."""
     return json.dumps([[name, None if value is None else value.hex()] for name, value in headers])
 
 
 def decode_headers(encoded: str) -> tuple[tuple[str, bytes], ...]:
-    """The headers that `encode_headers` wrote."""
+    """Return the headers that `encode_headers` encoded."""
 
     def value_of(hex_value: str | None) -> Any:
         return None if hex_value is None else bytes.fromhex(hex_value)
@@ -93,14 +96,17 @@ def decode_headers(encoded: str) -> tuple[tuple[str, bytes], ...]:
 
 
 def event_id(record: KafkaRecord) -> str | None:
-    """What the record's headers say its event is, where they say something that can be kept."""
+    """Return the event id in the record's headers, or None if it is missing or cannot be stored."""
     raw = next((value for name, value in record.headers if name == "ce_id" and value is not None), b"")
     decoded = raw.decode("utf-8", "replace")
     return decoded if decoded.isprintable() and 0 < len(decoded) <= 300 else None
 
 
 def correlation_id(record: KafkaRecord) -> str | None:
-    """What the headers of a record that cannot be read say its conversation is, where that looks like an id and no number of a person."""
+    """Return the correlation id in the headers of an undecodable record.
+
+    Return None if it does not look like an id, or may contain an NHS number.
+    """
     raw = next((value for name, value in record.headers if name == "ce_correlationid" and value is not None), b"")
     decoded = raw.decode("utf-8", "replace")
     return decoded if _AN_ID.fullmatch(decoded) and not _NHS_NUMBER.search(decoded) else None
@@ -114,12 +120,12 @@ def _position(record: KafkaRecord) -> tuple[str, int, int, str]:
     return record.topic, record.partition, record.offset, hashlib.sha256(record.value).hexdigest()
 
 
-# ---- what new records meet ------------------------------------------------------------------------------------------
+# ---- status for new records -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStatus:
-    """What quarantine holds under some person keys: the message groups that wait, and the records that are settled."""
+    """The dead letters under some person keys: groups with an open one, and records of closed ones."""
 
     message_groups: set[MessageGroup]
     positions: set[tuple[str, tuple[str, int, int, str]]]
@@ -127,8 +133,11 @@ class QuarantineStatus:
     applied: set[tuple[str, str, str | None, str]]
 
     def is_closed(self, person_key: str, record: KafkaRecord) -> bool:
-        """True for a record that was parked and is resolved, when Kafka brings it again; for any repeat of a discarded one; and for
-        a repeat, with the same bytes, of one that was applied, perhaps corrected."""
+        """Return whether a record belongs to a closed dead letter and must be dropped.
+
+        That is the record of a closed dead letter if Kafka delivers it again, any repeat of the event of a discarded one, and a
+        repeat with the same bytes of one that was applied, even if it was edited before.
+        """
         if not (self.positions or self.discarded or self.applied):
             return False
         position = _position(record)
@@ -143,7 +152,7 @@ class QuarantineStatus:
 async def status_of(
     tx: Transaction, schema: str, person_keys: Iterable[str], records: Sequence[KafkaRecord]
 ) -> QuarantineStatus:
-    """What these records, under these person keys, meet."""
+    """Return the dead letters that matter for these records and person keys."""
     columns = {
         "keys": list(set(person_keys)),
         "topics": [record.topic for record in records],
@@ -174,20 +183,20 @@ def _select_status(schema: str) -> TextClause:
         from {schema}.dead_letter
         where person_key = any(cast(:keys as text[]))
           and (resolved_at is null or (topic, partition, "offset") in (select topic, partition, "offset" from given)
-               or (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - the schema is a name of ours
+               or (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - schema names are constants
 
 
 async def find_relocated(
     tx: Transaction, schema: str, person_key: str, records: Sequence[KafkaRecord]
 ) -> set[KafkaRecord]:
-    """Those of these records that were parked under `person_key`, where they were no use to anybody, and belong elsewhere since an edit."""
+    """Return those of `records` that an edit moved from `person_key` to another person key."""
     if not records:
         return set()
     rows = await tx.execute(
         text(f"""
             select topic, partition, "offset", content from {schema}.dead_letter
             where person_key <> :key and (topic, partition, "offset") in (
-                select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[])))"""),  # noqa: S608 - the schema is a name of ours
+                select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[])))"""),  # noqa: S608 - schema names are constants
         {
             "key": person_key,
             "topics": [record.topic for record in records],

@@ -1,8 +1,8 @@
-"""Transactional Outbox: events are rows of the transaction that caused them, and a relay publishes them afterwards.
+"""Transactional Outbox: events are rows of the transaction that causes them; a relay publishes them afterwards.
 
 Rows are marked when Kafka has acknowledged them, never read by a moving cursor (a row that commits late would be skipped).
-Whoever writes a row has locked its person key first, so that ids follow the order of a key. One relay at a time works on a shard:
-the advisory lock lasts for one round, so a relay that stops gives it back, and another goes on.
+Writers lock the person key first, so that ids follow the order of a key. One relay at a time works on a shard: the advisory
+lock lasts for one round, so if a relay stops, another continues.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
+from opentelemetry.trace import Span, SpanKind
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,39 +32,39 @@ from services.runtime.watchdog import Progress, WatchedTask
 
 SHARDS = 8
 ROUND = 1_000
-"""Rows that one round reads at most."""
+"""Maximum number of rows that one round reads."""
 
 OLDEST_FIRST = f"order by id limit {ROUND}"
-"""Which rows a round reads: by id, so that the events of a key are published in their order."""
+"""Order of the rows that a round reads: by id, so that the events of a key are published in order."""
 
 POLL_SECONDS = 0.5
-"""How often a relay looks for rows that another process left behind; its own commits wake it at once."""
+"""How often a relay polls for rows of other processes; commits of its own process wake it at once."""
 
 SHARD_RETRY_SECONDS = 0.02
-"""How soon it looks again where another relay was at work on a shard of its own rows."""
+"""How soon a relay polls again if another relay held a shard that its new rows may be in."""
 
 ACK_TIMEOUT_SECONDS = 4.0
-"""How long one wave of a round waits for Kafka."""
+"""How long one wave of a round waits for Kafka's acknowledgements."""
 
 SENDING_SECONDS = 2.0
-"""How long a round begins waves: with the last wave's wait, less than the session may idle in its transaction (8 s)."""
+"""How long a round starts new waves; plus ACK_TIMEOUT_SECONDS it stays below the session's idle limit (8 s)."""
 
 LAST_SECONDS = 8.0
-"""How long a relay that is told to stop may take to finish the round in hand, and for a last one."""
+"""How long a relay may take after a stop signal to finish its current round, and again for a last one."""
 
 PRODUCER_STOP_SECONDS = 2.0
-"""How long a producer that is replaced may take to end by itself."""
+"""How long a replaced producer may take to stop before it is cancelled."""
 
 T = TypeVar("T")
 
 
 class TooLarge(ValueError):
-    """An event is larger than a topic takes. Its text names sizes only."""
+    """An event exceeds the size limit of its topic. The text holds sizes only."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """An event, the topic that it goes to, and the context of its trace."""
+    """An event, its topic and its trace context."""
 
     target: str
     event: Event
@@ -71,17 +72,17 @@ class OutboxMessage:
 
 
 def shard_of(person_key: str) -> int:
-    """Which shard a person key belongs to: one relay at a time publishes it."""
+    """Return the shard of a person key; one relay at a time publishes a shard."""
     return zlib.crc32(person_key.encode()) % SHARDS
 
 
 async def add(tx: Transaction, schema: str, messages: Sequence[OutboxMessage]) -> None:
-    """Write `messages` in their order; raises TooLarge. The caller holds the locks of their person keys."""
+    """Write `messages` in order. Raise TooLarge. The caller holds the locks of their person keys."""
     if not messages:
         return
     values = [value_of(message.event) for message in messages]
     if max(map(len, values)) > MAX_VALUE_BYTES:
-        raise TooLarge(f"an event of {max(map(len, values))} bytes; topics take {MAX_VALUE_BYTES}")
+        raise TooLarge(f"event of {max(map(len, values))} bytes exceeds the limit of {MAX_VALUE_BYTES} bytes")
     await tx.execute(
         _insert(schema),
         {
@@ -95,7 +96,7 @@ async def add(tx: Transaction, schema: str, messages: Sequence[OutboxMessage]) -
 
 
 def _headers(message: OutboxMessage) -> dict[str, str]:
-    """The context last: whoever compares headers cuts it off (infra/operations/replay_router.py)."""
+    """Return the headers, the trace context last: infra/operations/replay_router.py cuts it off to compare them."""
     headers = headers_of(message.event)
     if message.traceparent is not None:
         headers[tracing.HEADER] = message.traceparent
@@ -109,12 +110,12 @@ def _insert(schema: str) -> TextClause:
         from unnest(cast(:shards as smallint[]), cast(:keys as text[]), cast(:targets as text[]),
                     cast(:headers as text[]), cast(:values as bytea[]))
              with ordinality as message (shard, person_key, target, headers, value, position)
-        order by position""")  # noqa: S608 - the schema is a name of ours
+        order by position""")  # noqa: S608 - schema names are constants
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A row that waits to be published. `lane`: within it order is kept."""
+    """A row that waits to be published. `lane`: rows of one lane are published in order."""
 
     id: int
     person_key: str
@@ -128,7 +129,7 @@ class OutboxRow:
 
 
 async def lock_shards(tx: Transaction, schema: str) -> list[int]:
-    """Lock the shards that no other relay works on until this transaction ends, and return them."""
+    """Lock the shards that no other relay holds, until this transaction ends, and return them."""
     result = await tx.execute(
         text("""
             select shard from generate_series(0, :last) as shard
@@ -139,19 +140,19 @@ async def lock_shards(tx: Transaction, schema: str) -> list[int]:
 
 
 async def unpublished(tx: Transaction, schema: str, shards: Sequence[int], paused: Sequence[str]) -> list[OutboxRow]:
-    """Read the next rows of these shards, apart from those of paused topics."""
+    """Return the next unpublished rows of these shards, without those of paused topics."""
     result = await tx.execute(
         text(f"""
             select id, person_key, target, headers, value from {schema}.outbox
             where published_at is null and shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
-            {OLDEST_FIRST}"""),  # noqa: S608 - the schema is a name of ours
+            {OLDEST_FIRST}"""),  # noqa: S608 - schema names are constants
         {"shards": list(shards), "paused": list(paused)},
     )
     return [OutboxRow(*row) for row in result]
 
 
 class Relay:
-    """Publishes the outbox of one schema. `wake()` after a commit; `run()` until cancelled."""
+    """Publishes the outbox of one schema. Call `wake()` after a commit; `run()` runs until cancelled."""
 
     def __init__(self, engine: AsyncEngine, schema: str, kafka: str, *, idempotent: bool = True) -> None:
         self._engine = engine
@@ -166,20 +167,20 @@ class Relay:
         self._progress = Progress()
 
     def loop(self) -> WatchedTask:
-        """For the watchdog: rows that Kafka would take wait, and no round ends well."""
+        """Return the task for the watchdog: it is stalled if publishable rows wait and no round succeeds."""
         return WatchedTask("relay", self._progress_by_key)
 
     def _progress_by_key(self, snapshot: BacklogSnapshot) -> Mapping[str, int]:
         return {"outbox": self._progress.done} if snapshot.publishable else {}
 
     def wake(self) -> None:
-        """There are new rows."""
+        """Start a round now, for new rows."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Publish until cancelled; then finish the round in hand, and publish what was committed last.
+        """Publish until cancelled; then finish the current round, and publish what was committed last.
 
-        Passing faults are retried for ever, with growing pauses.
+        Transient faults are retried indefinitely, with growing pauses.
         """
         try:
             await self._run_loop()
@@ -208,10 +209,10 @@ class Relay:
         log.warning("relay_retrying", schema=self._schema, reason=database.reason_class(error), seconds=pause)
         metrics.RELAY_FAILURES.labels(database.error_kind(error)).inc()
         if database.sqlstate(error) is not None:
-            self._progress.record()  # the database itself refused: a new process would be refused, too
+            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _last_round(self) -> None:
-        """What the last batch of this process committed need not wait for another process, or the next start."""
+        """Publish what this process committed last, which would otherwise wait for another process or a restart."""
         if self._woken.is_set():
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LAST_SECONDS):
@@ -219,11 +220,11 @@ class Relay:
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 can swallow the cancellation that stops us
+            async with asyncio.timeout(seconds):  # in Python 3.11 `wait_for` can swallow the cancellation
                 await self._woken.wait()
 
     async def _round(self) -> tuple[int, bool]:
-        """One round: (rows read, whether all shards were ours: else rows that we were woken for may be in another's)."""
+        """Publish one round. Return the number of rows read, and whether this relay held all shards."""
         began = time.monotonic()
         published: Sequence[OutboxRow] = ()
         async with self._engine.begin() as tx:
@@ -245,8 +246,10 @@ class Relay:
         return [target for target, until in self._paused.items() if until > now]
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Send in waves, so that nothing of a (key, target) goes before the earlier is acknowledged; returns what was.
-        Waves that a slow Kafka leaves no time for are for the next round."""
+        """Send in waves and return the acknowledged rows.
+
+        A row is sent only after the earlier row of its lane is acknowledged. If Kafka is slow, the rest is left to the next round.
+        """
         producer = await self._started_producer()
         published: list[OutboxRow] = []
         failed: set[tuple[str, str]] = set()
@@ -268,7 +271,7 @@ class Relay:
         return published
 
     async def _acknowledged(self, producer: AIOKafkaProducer, send_batch: Sequence[OutboxRow]) -> list[object]:
-        """Send these rows together and wait for Kafka: for each what it answered, or why it failed."""
+        """Send these rows together and wait for Kafka. Return the record metadata or the error of each."""
         unreachable: dict[str, BaseException] = {}
         steps = [_publishing(row) for row in send_batch] if tracing.is_on() else []
         carrying = [row for _, row in steps] if steps else send_batch
@@ -277,7 +280,7 @@ class Relay:
             await asyncio.wait(futures, timeout=ACK_TIMEOUT_SECONDS)
         results = [_result(one) if isinstance(one, asyncio.Future) else one for one in sent]
         for future in futures:
-            future.cancel()  # nobody will ask for a late answer
+            future.cancel()  # a late acknowledgement is not used
         for (span, _), result in zip(steps, results, strict=False):
             _end_publish_span(span, result)
         return results
@@ -285,7 +288,7 @@ class Relay:
     async def _try_send(
         self, producer: AIOKafkaProducer, row: OutboxRow, unreachable: dict[str, BaseException]
     ) -> "asyncio.Future[object] | BaseException":
-        """The future of one record. A topic that the producer does not know is waited for once in a wave."""
+        """Return the future of one record, or the error. Wait for a topic without metadata once in a wave."""
         if row.target not in unreachable:
             try:
                 async with asyncio.timeout(1):
@@ -307,7 +310,7 @@ class Relay:
         self._paused[target] = asyncio.get_running_loop().time() + seconds
         metrics.RELAY_FAILURES.labels(database.error_kind(error)).inc()
         if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
-            self._progress.record()  # Kafka itself refused: a new producer would be refused, too
+            self._progress.record()  # Kafka rejected it: a restart would not help, so it does not count as a stall
         log.warning("publish_rejected", topic=target, reason=database.reason_class(error), seconds=seconds)
 
     async def _mark(self, tx: Transaction, rows: Sequence[OutboxRow]) -> None:
@@ -315,7 +318,7 @@ class Relay:
             text(f"""
                 update {self._schema}.outbox as outbox set published_at = clock_timestamp()
                 from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as sent (person_key, id)
-                where outbox.person_key = sent.person_key and outbox.id = sent.id"""),  # noqa: S608 - the schema is a name of ours
+                where outbox.person_key = sent.person_key and outbox.id = sent.id"""),  # noqa: S608 - schema names are constants
             {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]},
         )
 
@@ -333,7 +336,7 @@ class Relay:
         return self._producer
 
     async def _replace_producer(self) -> None:
-        """Throw the producer away: after an error an idempotent one may refuse a partition for ever."""
+        """Stop the producer and drop it: after an error an idempotent one may reject a partition indefinitely."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -346,20 +349,20 @@ class Relay:
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End what `stop` could not: left alone, its sender would go on for ever, and one more with each replacement."""
+    """End a producer that `stop` could not: otherwise each replacement would leave a sender task running."""
     accumulator, sender = producer._message_accumulator, producer._sender.sender_task
     accumulator.fail_all(KafkaError())
     with contextlib.suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(PRODUCER_STOP_SECONDS):
             await producer.client.close()
-    for _ in range(5):  # cancelled, it waits for its requests, one by one: cancelled again, each of them ends
+    for _ in range(5):  # once cancelled, it waits for its requests one by one: each further cancel ends one of them
         if sender is not None and not sender.done():
             sender.cancel()
             await asyncio.wait([sender], timeout=0.2)
 
 
 async def _finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of `work`. Cancelled meanwhile, it is let end first: its transaction is nearly done."""
+    """Return the result of `work`. If cancelled, let it end first, for up to LAST_SECONDS."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
@@ -370,26 +373,26 @@ async def _finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _publishing(row: OutboxRow) -> tuple[tracing.Span, OutboxRow]:
-    """The step that begins, and the row as it goes to Kafka: whoever reads it goes on from its publishing."""
+def _publishing(row: OutboxRow) -> tuple[Span, OutboxRow]:
+    """Begin a span and return it with the row, whose headers now carry the span as the parent for consumers."""
     headers = json.loads(row.headers)
     span = tracing.begin(
         f"publish {row.target}",
         tracing.valid(headers.get(tracing.HEADER)),
-        "producer",
+        SpanKind.PRODUCER,
         topic=row.target,
         type=headers.get("ce_type", ""),
         correlation_id=headers.get("ce_correlationid"),
     )
-    return span, replace(row, headers=json.dumps(headers | {tracing.HEADER: span.traceparent}))
+    return span, replace(row, headers=json.dumps(headers | {tracing.HEADER: tracing.traceparent(span)}))
 
 
-def _end_publish_span(span: tracing.Span, result: Any) -> None:
+def _end_publish_span(span: Span, result: Any) -> None:
     if isinstance(result, BaseException):
-        span.end(type(result).__name__)
+        tracing.end(span, type(result))
     else:
-        span.set_attributes(partition=result.partition, offset=result.offset)
-        span.end()
+        tracing.set_attributes(span, partition=result.partition, offset=result.offset)
+        tracing.end(span)
 
 
 def _result(future: "asyncio.Future[object]") -> object:
@@ -399,7 +402,7 @@ def _result(future: "asyncio.Future[object]") -> object:
 
 
 def _split_by_ordering_key(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-    """The n-th row of each (key, target) together: within a wave no two rows share a lane."""
+    """Split rows into waves: wave n has the n-th row of each lane, so no two rows of a wave share a lane."""
     sent_by_key: Counter[tuple[str, str]] = Counter()
     send_batches: list[list[OutboxRow]] = []
     for row in rows:

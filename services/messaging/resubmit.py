@@ -1,6 +1,6 @@
-"""What goes back from quarantine: what an operator asked for, and what waits behind nothing any more, each message group in its order.
+"""Resubmit dead letters that an operator requested or that no longer wait, in order within each message group.
 
-The service itself applies it, as it would have: see docs/decisions/0014-let-the-service-apply-resubmitted-dead-letters.md.
+The service applies them as it applies new records: see docs/decisions/0014-let-the-service-apply-resubmitted-dead-letters.md.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ from services.runtime.database import Transaction
 from services.runtime.logs import log
 
 RESUBMIT_SECONDS = 1.0
-"""How often a service looks for what may go now."""
+"""How often a service polls for releasable dead letters."""
 
 ROUND = 200
-"""Rows that one round of putting back takes at most."""
+"""Maximum number of dead letters that one round applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasableLetter:
-    """A row that may go now: the record as it is to be applied (edited, where somebody did), and what waits behind it."""
+    """A dead letter that may be applied now: its record, with the last edit applied, and the groups that wait."""
 
     id: int
     person_key: str
     message_groups: tuple[str, ...]
     record: KafkaRecord
     edit: int | None = None
-    """The edit that it is applied with: one that somebody keeps meanwhile goes in its place, in the next round."""
+    """The id of the edit in `record`; if a newer one is saved before it is applied, the next round applies that one."""
 
 
 def _may_go(schema: str) -> str:
-    """Asked for, or waiting, and nothing unresolved before it shares a message group with it."""
+    """Return an SQL condition: requested or waiting, and no earlier open dead letter has one of its message groups."""
     return f"""
         parked.resolved_at is null and (parked.waiting or parked.resubmit_at is not null) and not exists (
             select from {schema}.dead_letter as earlier
@@ -46,7 +46,7 @@ def _may_go(schema: str) -> str:
 
 
 async def ready(tx: Transaction, schema: str) -> list[ReleasableLetter]:
-    """The rows that may go now, in their order: at most one of each message group."""
+    """Return the dead letters that may be applied now, in order: at most one of each message group."""
     rows = await tx.execute(
         text(f"""
             select parked.id, parked.person_key, parked.message_group, parked.other_groups, parked.topic, parked.partition, parked."offset",
@@ -58,7 +58,7 @@ async def ready(tx: Transaction, schema: str) -> list[ReleasableLetter]:
                 where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id
                 order by dead_letter_edit.id desc limit 1) as edit on true
             where {_may_go(schema)}
-            order by parked.id limit {ROUND}""")  # noqa: S608 - the schema is a name of ours
+            order by parked.id limit {ROUND}""")  # noqa: S608 - schema names are constants
     )
     return [
         ReleasableLetter(
@@ -73,12 +73,15 @@ async def ready(tx: Transaction, schema: str) -> list[ReleasableLetter]:
 
 
 async def take(tx: Transaction, schema: str, rows: Sequence[ReleasableLetter]) -> list[ReleasableLetter]:
-    """Lock these rows; returns those that may still go, as they were read: another process, or an edit, may have been there first."""
+    """Lock these rows and return those that may still be applied.
+
+    Rows that another process has applied, or that were edited since they were read, are left out.
+    """
     await tx.execute(
         text(f"""
             select from {schema}.dead_letter
             where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
-            order by id for update"""),  # noqa: S608 - the schema is a name of ours
+            order by id for update"""),  # noqa: S608 - schema names are constants
         _named(rows),
     )
     result = await tx.execute(
@@ -87,7 +90,7 @@ async def take(tx: Transaction, schema: str, rows: Sequence[ReleasableLetter]) -
                                where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id) as edit
             from {schema}.dead_letter as parked
             where (parked.person_key, parked.id) in (
-                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}"""),  # noqa: S608 - the schema is a name of ours
+                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}"""),  # noqa: S608 - schema names are constants
         _named(rows),
     )
     unchanged = {(row.id, row.edit) for row in result}
@@ -99,14 +102,14 @@ def _named(rows: Collection[ReleasableLetter]) -> dict[str, list[Any]]:
 
 
 async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLetter], resolution: str) -> None:
-    """These are done, and their repeats with them: what waits behind them may go."""
+    """Close these dead letters and the repeats of them: what waits behind them may be applied."""
     if rows:
         await tx.execute(
             text(f"""
                 update {schema}.dead_letter as parked
                 set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
                 from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
-                where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - the schema is a name of ours
+                where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - schema names are constants
             {"resolution": resolution, **_named(rows)},
         )
         await tx.execute(
@@ -116,13 +119,13 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLette
                 where (parked.person_key, parked.id) in (
                         select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
                   and again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
-                  and again.event_id = parked.event_id and again.content = parked.content"""),  # noqa: S608 - the schema is a name of ours
+                  and again.event_id = parked.event_id and again.content = parked.content"""),  # noqa: S608 - schema names are constants
             _named(rows),
         )
 
 
 async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter, dead_letter: DeadLetter) -> None:
-    """It failed again: it stays where it is, with the new reason, until somebody asks anew."""
+    """Keep a dead letter that failed again open, with the new reason, until it is requested again."""
     await tx.execute(
         text(f"""
             update {schema}.dead_letter
@@ -130,7 +133,7 @@ async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter
                 reason = :reason, waiting = :waiting,
                 correlation_id = coalesce(:correlation, correlation_id), resubmit_at = null,
                 attempts = attempts + 1, last_at = clock_timestamp()
-            where person_key = :key and id = :id and resolved_at is null"""),  # noqa: S608 - the schema is a name of ours
+            where person_key = :key and id = :id and resolved_at is null"""),  # noqa: S608 - schema names are constants
         {
             "key": row.person_key,
             "id": row.id,
@@ -151,7 +154,7 @@ async def resubmit_ready(
     refuse: Callable[[ReleasableLetter, str], Awaitable[None]],
     committed: Callable[[], None],
 ) -> int:
-    """`act` on what somebody asked to be put back, and on what waits behind nothing any more; returns how many were tried."""
+    """Apply releasable dead letters with `act` until there are none. Return how many were tried."""
     tried = 0
     while rows := await _ready_now(engine, schema):
         await database.apply_with_bisection(rows, act, refuse)
@@ -166,7 +169,7 @@ async def _ready_now(engine: AsyncEngine, schema: str) -> list[ReleasableLetter]
 
 
 async def run_resubmitter(resubmit: Callable[[], Awaitable[int]]) -> None:
-    """Put back what may go, until cancelled; passing faults are retried for ever."""
+    """Resubmit releasable dead letters until cancelled; transient faults are retried indefinitely."""
     while True:
         try:
             await resubmit()

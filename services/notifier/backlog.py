@@ -1,4 +1,4 @@
-"""What of the feedback waits, for metrics and the watchdog."""
+"""The backlog of feedback, for metrics and the watchdog."""
 
 from sqlalchemy import text
 
@@ -13,7 +13,7 @@ _WAITING = text("""
 
 
 async def measure(tx: Transaction) -> bool:
-    """True where some feedback is due, and nobody has it in hand."""
+    """Set the metrics. Return whether any feedback is due and not leased."""
     row = (await tx.execute(_WAITING)).one()
     metrics.FEEDBACK.labels("waiting").set(row.waiting)
     metrics.FEEDBACK.labels("failed").set(row.failed)

@@ -1,18 +1,18 @@
-"""Decides who hears what of a case event, and in which reviewed words.
+"""Decides which recipients get which feedback about a case event, and composes it from reviewed texts.
 
-The notifier knows nothing of cases: all that a feedback says comes from one `ReferralContext` and the event that carries it, so a message
-to a referrer cannot depend on anybody else's referral. No free text of a hub is ever repeated: reasons are codes with reviewed
-words; of an intervention the action and the provider are told only where they are on the reviewed lists of
-infra/reference_data/templates/actions.yaml, otherwise the service's label alone is. Risk flags never reach this module.
+The notifier stores no cases: all content of a feedback comes from one `ReferralContext` and the event that carries it, so it cannot
+depend on another person's or referrer's referral. Free text of a hub is never repeated: reasons are codes with reviewed texts. The
+action and provider of an intervention are named only if they are on the reviewed lists of
+infra/reference_data/templates/actions.yaml; otherwise only the service's label is. Risk flags never reach this module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
-from functools import cache
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -43,8 +43,11 @@ FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 """Namespace of feedback ids (RFC 9562 UUID version 5)."""
 
 
+_LONDON = ZoneInfo("Europe/London")
+
+
 class FeedbackType(StrEnum):
-    """The kinds of feedback: the rows of the table in docs/architecture.md, Who receives what."""
+    """The types of feedback: the rows of the table in docs/architecture.md, Who receives what."""
 
     RECEIVED = "received"
     HOME_HUB = "home-hub"
@@ -59,7 +62,7 @@ class FeedbackType(StrEnum):
 
 
 class Audience(StrEnum):
-    """Who listens: the columns of the table in docs/architecture.md, Who receives what."""
+    """The groups of recipients: the columns of the table in docs/architecture.md, Who receives what."""
 
     CLINICIAN = "clinician"
     HOSPITAL = "hospital"
@@ -85,27 +88,18 @@ AUDIENCE_BY_REFERRER: Mapping[str, Audience] = {
     "other": Audience.FRONT_DOOR,
     "council": Audience.COUNCIL,
 }
-"""Column of each kind of referrer. A carer, family or the person has no electronic channel, and so no column."""
+"""The audience of each kind of referrer; none for carers, families and the person: they have no channel."""
 
 STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
-"""Routing reasons that speak of a stay in hospital: told to the hospital's own team only."""
+"""Routing reasons that reveal a stay in hospital: sent to the hospital's own team only."""
 
 ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
-"""Formats whose answer to the sender holds our reference (an HL7 acknowledgement has no place for it)."""
+"""Formats whose response to the sender contains our reference (an HL7 acknowledgement does not)."""
 
 
 def in_england(at: datetime) -> date:
-    """The date that a wall calendar in England showed (no time zone data is needed on the machine)."""
-    utc = at.astimezone(UTC)
-    summer = _last_sunday(utc.year, 3) <= utc < _last_sunday(utc.year, 10)
-    return (utc + timedelta(hours=1 if summer else 0)).date()
-
-
-@cache
-def _last_sunday(year: int, month: int) -> datetime:
-    """01:00 UTC of the last Sunday of March or October: when summer time begins and ends."""
-    last = datetime(year, month, 31, 1, tzinfo=UTC)
-    return last - timedelta(days=(last.weekday() + 1) % 7)
+    """Return the date in England at this instant."""
+    return at.astimezone(_LONDON).date()
 
 
 class Coded(Immutable):
@@ -116,7 +110,7 @@ class Coded(Immutable):
 
 
 class HubContact(Immutable):
-    """A hub, or an authority outside the county, as the public may know it."""
+    """Public contact of a hub, or of an authority outside the county."""
 
     id: HubId = Field(description="Its identifier in the directory")
     name: str = Field(description="Its name")
@@ -125,13 +119,15 @@ class HubContact(Immutable):
 
 
 class Recipient(Immutable):
-    """Whom a feedback is for, and the channel that the directory gives for them: no address, and nothing of a message."""
+    """The recipient of a feedback and its channel, from partners.yaml: no address, and nothing from a message."""
 
     id: str = Field(description="Partner id, or ods:<code> for an organisation that is not a partner")
     ods: str | None = Field(None, description="Its ODS code")
     name: str | None = Field(None, description="Its name")
-    channel: Literal["fhir", "mesh", "mailbox"] = Field(description="How it is reached; mailbox: kept to be fetched")
-    routed: bool = Field(False, description="MESH finds the practice by NHS number, birth date and surname")
+    channel: Literal["fhir", "mesh", "mailbox"] = Field(
+        description="How feedback reaches it; mailbox: it fetches its feedback"
+    )
+    routed: bool = Field(False, description="True if MESH finds the practice by NHS number, birth date and surname")
 
 
 class RegisteredRecipient(Immutable):
@@ -142,7 +138,7 @@ class RegisteredRecipient(Immutable):
 
 
 class Recipients(Protocol):
-    """The partners, as far as this module needs them."""
+    """Lookup of partners as recipients."""
 
     def partner(self, partner_id: str) -> RegisteredRecipient | None: ...
 
@@ -150,19 +146,19 @@ class Recipients(Protocol):
 
     @property
     def routes_by_mesh(self) -> bool:
-        """Whether MESH is there at all, so that a practice outside the file can be reached by automatic routing."""
+        """Whether MESH is configured, so that automatic routing reaches practices that are not in partners.yaml."""
         ...
 
 
 class ReportedFinding(Immutable):
-    """What was found on one need."""
+    """The finding of an assessment on one need."""
 
     service: Coded
     finding: Coded
 
 
 class CompletedAction(Immutable):
-    """What was done, by whom and when; only the service where no more may be told."""
+    """An action that was done, by whom and when; the service alone if more must not be disclosed."""
 
     service: Coded
     action: str | None = None
@@ -171,7 +167,7 @@ class CompletedAction(Immutable):
 
 
 class Feedback(Immutable):
-    """One feedback: what one recipient is told of one referral because of one event. Composed once, never changed once sent."""
+    """What one recipient is sent about one referral because of one event. It never changes after its first attempt."""
 
     id: str = Field(description="UUID derived from event, referral and recipient")
     person_key: PersonKey
@@ -182,42 +178,44 @@ class Feedback(Immutable):
     message_id: str = Field(description="The sender's id of the message that made the referral")
     referral_id: str = Field(description="The sender's id of the referral")
     format: str = Field(description="The format that it came in")
-    referred_by: str | None = Field(None, description="Name of the professional who asked")
+    referred_by: str | None = Field(None, description="Name of the professional who referred")
     feedback_type: FeedbackType
     status: CaseStatus
     at: datetime
-    full: bool = Field(description="False: status only (no consent to feedback, or a person who is not certain)")
-    person: PersonBrief | None = Field(None, description="None where the person is provisional: nothing names them")
-    hub: HubContact | None = Field(None, description="Home hub of the referral; central triage until there is one")
+    full: bool = Field(description="False: status only (no consent to feedback, or a provisional person)")
+    person: PersonBrief | None = Field(
+        None, description="None if the person is provisional: the feedback does not name them"
+    )
+    hub: HubContact | None = Field(None, description="Home hub of the referral; central triage until one is assigned")
     routing_reasons: tuple[Coded, ...] = ()
     reason: Coded | None = None
     until: date | None = None
     refer_to: HubContact | None = None
-    needs: tuple[Coded, ...] = Field((), description="The needs that this is about")
+    needs: tuple[Coded, ...] = Field((), description="The needs that this feedback is about")
     open_needs: tuple[Coded, ...] = ()
     findings: tuple[ReportedFinding, ...] = ()
     completed_actions: tuple[CompletedAction, ...] = ()
     all_completed_actions: tuple[CompletedAction, ...] = Field(
-        (), description="All that was done so far; told where the whole position is restated"
+        (), description="All actions so far; sent if the whole position is restated"
     )
-    text: tuple[str, ...] = Field((), description="The same in plain sentences, a paragraph each")
-    practice_todo: str | None = Field(None, description="What a practice need do")
+    text: tuple[str, ...] = Field((), description="The same as plain paragraphs")
+    practice_todo: str | None = Field(None, description="What the practice needs to do")
     is_restatement: bool = Field(
-        False, description="An earlier message failed for good: this states the whole present position"
+        False, description="True if it states the whole present position because an earlier feedback failed for good"
     )
 
     @property
     def on(self) -> date:
-        """The day it happened, in England."""
+        """The date of the event in England."""
         return in_england(self.at)
 
     def with_text(self, text: tuple[str, ...]) -> "Feedback":
-        """The same, in these paragraphs."""
+        """Return a copy with these paragraphs."""
         return self.model_copy(update={"text": text})
 
 
 class FeedbackTexts(Protocol):
-    """The reviewed words, hubs' public contacts, and what may be repeated of a hub's words."""
+    """Reviewed texts, public contacts of hubs, and the actions and providers that may be quoted from hubs."""
 
     def routing(self, reason: RoutingReason) -> Coded: ...
     def end(self, reason: EndReason) -> Coded: ...
@@ -235,7 +233,7 @@ class FeedbackTexts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What an event means for one referral, before it is known who listens."""
+    """The feedback that an event causes about one referral, before its recipients are known."""
 
     feedback_type: FeedbackType
     reason: Coded | None = None
@@ -250,11 +248,11 @@ class _Addressee:
     recipient: Recipient
     column: Audience
     answered: bool
-    """Whether they had our reference in the answer to what they sent."""
+    """True if the response to their message contained our reference."""
 
 
 def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
-    """Every feedback that `event` (a CaseEvent) causes: one for each (referral, recipient) that may hear it."""
+    """Compose all feedback that `event` (a CaseEvent) causes: one for each referral and entitled recipient."""
     assert isinstance(event.data, CaseEvent)
     return [
         feedback
@@ -264,7 +262,7 @@ def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[
 
 
 def compose_for(event: Event, context: ReferralContext, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
-    """The feedbacks that `event` causes about one referral."""
+    """Compose the feedback that `event` causes about one referral."""
     assert isinstance(event.data, CaseEvent)
     outcome = _outcome(event.data, context, texts)
     if outcome is None:
@@ -277,7 +275,7 @@ def compose_for(event: Event, context: ReferralContext, recipients: Recipients, 
 
 
 def restate(feedback: Feedback, undelivered: Sequence[Feedback], texts: FeedbackTexts) -> Feedback:
-    """`feedback` with the whole present position, because `undelivered`, earlier ones to the same recipient, failed for good."""
+    """Return `feedback` with the whole present position, because the `undelivered` ones before it failed for good."""
     if not feedback.full:
         plain = feedback.model_copy(update={"is_restatement": True})
         return plain.with_text(texts.restated(plain))
@@ -297,13 +295,11 @@ def _last_routing_reasons(earlier: Sequence[Feedback]) -> tuple[Coded, ...]:
     return next((one.routing_reasons for one in reversed(earlier) if one.routing_reasons), ())
 
 
-def _latest_findings(feedback_type: Iterable[Feedback]) -> tuple[ReportedFinding, ...]:
-    return tuple(
-        {findings.service.code: findings for feedback in feedback_type for findings in feedback.findings}.values()
-    )
+def _latest_findings(feedbacks: Iterable[Feedback]) -> tuple[ReportedFinding, ...]:
+    return tuple({finding.service.code: finding for feedback in feedbacks for finding in feedback.findings}.values())
 
 
-# ---- what an event means for one referral ---------------------------------------------------------------------------
+# ---- feedback type and content of an event ---------------------------------------------------------------------------
 
 
 def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> _Outcome | None:
@@ -319,16 +315,10 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
         case CaseAccepted():
             return _Outcome(FeedbackType.ACCEPTED)
         case CaseHeld():
-            return _Outcome(
-                FeedbackType.ON_HOLD, reason=texts.hold(_without_details(data.reason, context)), until=data.until
-            )
+            reason = texts.hold(_without_details(data.reason, context))
+            return _Outcome(FeedbackType.ON_HOLD, reason=reason, until=data.until)
         case CaseAssessed():
-            findings = tuple(finding for finding in data.findings if finding.reference == context.reference)
-            return (
-                _Outcome(FeedbackType.ASSESSED, findings=findings, needs=tuple(f.service for f in findings))
-                if findings
-                else None
-            )
+            return _assessed(data, context)
         case CaseCompleted():
             return _ended(FeedbackType.COMPLETED, data.ended, context)
         case CaseRejected():
@@ -340,19 +330,25 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
         case UpdateRefused():
             return _Outcome(FeedbackType.UPDATE_REFUSED) if data.refused == context.reference else None
         case _:
-            return None  # updated, booked, started, recorded: the table has no row for them
+            return None  # updated, booked, started, recorded: they cause no feedback
 
 
 def _home_hub_moved(data: CaseTransferred, context: ReferralContext) -> bool:
-    """A hand-over at discharge moves the case, not the home hub: only who commanded a transfer changes that."""
+    """Return whether a transfer changed the home hub: a transfer command does, a hand-over at discharge does not."""
     return context.home_hub == data.to_hub and RoutingReason.TRANSFERRED in (context.reasons or data.case.reasons)
 
 
 def _without_details(reason: HoldReason, context: ReferralContext) -> HoldReason:
-    """Only the hospital's team is told of a stay; to others the person is not available."""
+    """Replace the hold reason for all but the hospital's team, so that others do not learn of a stay."""
     if reason is HoldReason.IN_HOSPITAL and AUDIENCE_BY_REFERRER.get(context.referred_by.kind) is not Audience.HOSPITAL:
         return HoldReason.PERSON_UNAVAILABLE
     return reason
+
+
+def _assessed(data: CaseAssessed, context: ReferralContext) -> _Outcome | None:
+    findings = tuple(finding for finding in data.findings if finding.reference == context.reference)
+    needs = tuple(finding.service for finding in findings)
+    return _Outcome(FeedbackType.ASSESSED, findings=findings, needs=needs) if findings else None
 
 
 def _ended(
@@ -366,11 +362,11 @@ def _ended(
     return _Outcome(feedback_type, reason=reason, refer_to=refer_to, needs=needs) if needs else None
 
 
-# ---- who listens ----------------------------------------------------------------------------------------------------
+# ---- recipients ------------------------------------------------------------------------------------------------------
 
 
 def _addressees(context: ReferralContext, recipients: Recipients) -> list[_Addressee]:
-    """The referrer, and the sender where that is somebody else; each once."""
+    """Return the referrer, and the sender if it is not the referrer."""
     referrer, sender = _referrer(context, recipients), _sender(context, recipients)
     if referrer is None:
         return [sender] if sender else []
@@ -409,7 +405,7 @@ def _referrers_recipient(context: ReferralContext, recipients: Recipients) -> Re
 
 
 def _may_be_routed(context: ReferralContext) -> bool:
-    """MESH finds the registered practice by the person: only where that is who asked, and the person is certain."""
+    """Return whether MESH may find the practice by the person: it is the registered one, and the person is certain."""
     person, practice = context.person, context.registered_practice
     return (
         context.referred_by.kind == "gp"
@@ -441,13 +437,16 @@ def _receives(addressee: _Addressee, feedback_type: FeedbackType) -> bool:
     return feedback_type in FEEDBACK_BY_AUDIENCE[addressee.column]
 
 
-# ---- what they read -------------------------------------------------------------------------------------------------
+# ---- content ---------------------------------------------------------------------------------------------------------
 
 
 def _write(
     event: Event, context: ReferralContext, outcome: _Outcome, addressee: _Addressee, texts: FeedbackTexts
 ) -> Feedback:
-    """Status only: status, date, our reference and the home hub's public contact; nothing else."""
+    """Write one feedback.
+
+    Without consent, or for a provisional person, it holds status, date, reference and the home hub's public contact only.
+    """
     full = context.feedback_consent.answer == "yes" and not context.person.provisional
     feedback = Feedback(
         id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}")),
@@ -473,7 +472,7 @@ def _write(
 
 
 def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, texts: FeedbackTexts) -> dict[str, Any]:
-    """What is told beyond the status, as far as `column` hears it."""
+    """Return the content beyond the status that this audience may read."""
     reasons = [r for r in context.reasons if audience is Audience.HOSPITAL or r not in STAY]
     done = tuple(
         _completed_action(i, audience, texts) for i in context.interventions if i.reference == context.reference

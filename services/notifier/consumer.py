@@ -1,6 +1,7 @@
-"""Takes case events in: one transaction for a batch. Repeats are dropped, feedback is composed once and kept with its bytes.
+"""Consumer of case events: one transaction for a batch.
 
-What cannot be composed is parked in the same transaction, with the later events of its referral behind it; the rest goes on.
+Duplicates are dropped; feedback is composed and rendered once. An event that cannot be composed becomes a dead letter in the same
+transaction. Later events of its referral wait behind it; all other events are processed.
 """
 
 import json
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import CASE_EVENTS, CaseEvent, Event, ReferralContext
+from schemas.text import storable
 from services.messaging import cloudevents, dead_letters, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable
 from services.messaging.dead_letters import DeadLetter, MessageGroup
@@ -39,7 +41,7 @@ class FeedbackComposer:
 
 
 class CaseEventConsumer:
-    """Called with batches of `case.event`; see services/messaging/broker.py for what it may raise."""
+    """Consumes batches of `case.event`. If it raises, the broker retries the batch (services/messaging/broker.py)."""
 
     def __init__(
         self, engine: AsyncEngine, composer: FeedbackComposer, committed: Callable[[], None] = lambda: None
@@ -54,7 +56,7 @@ class CaseEventConsumer:
         self._committed()
 
     async def release(self) -> int:
-        """Tell what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
+        """Apply releasable dead letters. Return how many were tried."""
         return await resubmit.resubmit_ready(
             self._engine, store.SCHEMA, self._reapply, self._reject_resubmitted, self._committed
         )
@@ -98,7 +100,7 @@ class CaseEventConsumer:
         waiting: set[MessageGroup],
         spans: RecordSpans,
     ) -> dict[KafkaRecord, DeadLetter]:
-        """Keep what these events make us tell; returns what is to be parked. `waiting` grows with it: what follows waits."""
+        """Compose and store feedback; return the dead letters, and add their groups to `waiting`."""
         composed: list[RenderedFeedback] = []
         letters: dict[KafkaRecord, DeadLetter] = {}
         for record, event in read:
@@ -124,12 +126,15 @@ class CaseEventConsumer:
     def _composed(
         self, event: Event, waiting: set[MessageGroup]
     ) -> tuple[list[RenderedFeedback], dict[str, str | None]]:
-        """What the event makes us tell; and the referrals about which it cannot be told: reason, or none where it waits."""
+        """Compose the feedback of one event.
+
+        Return it with the references that failed, each with its reason, or None if it waits behind a dead letter.
+        """
         assert isinstance(event.data, CaseEvent)
         composed: list[RenderedFeedback] = []
         failures: dict[str, str | None] = {}
         for context in event.data.referral_contexts:
-            if (_storable(event.person_key), _storable(context.reference)) in waiting:
+            if (storable(event.person_key), storable(context.reference)) in waiting:
                 failures[context.reference] = None
                 continue
             try:
@@ -141,7 +146,7 @@ class CaseEventConsumer:
         return composed, failures
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
-        """The one record that made its batch fail."""
+        """Store the record that made its batch fail as a dead letter."""
         async with self._engine.begin() as tx:
             await dead_letters.add(tx, store.SCHEMA, [_rejected(record, reason)])
 
@@ -152,7 +157,7 @@ class CaseEventConsumer:
 
 
 def _read(record: KafkaRecord) -> Event | str:
-    """The event in a record, or why there is none."""
+    """Decode the event of a record, or return the reason why it cannot be decoded."""
     try:
         return cloudevents.decode(record, CASE_EVENTS)
     except Undecodable as error:
@@ -164,18 +169,18 @@ def _events(read: Iterable[Event | str]) -> list[Event]:
 
 
 async def _skip(tx: Transaction, read: Iterable[Event | str], new: Collection[str] | None = None) -> None:
-    """Take the marks of these away (of `new` ones only, where that is given): they are told nobody now."""
+    """Remove the duplicate marks of these events (only of those in `new`, if given): no feedback of them is stored."""
     if events := [one for one in _events(read) if new is None or one.id in new]:
         await store.forget_inputs(tx, events)
 
 
 def _key(record: KafkaRecord, event: Event | str) -> str:
-    """The person key that a record is parked under."""
-    return _storable(event.person_key if isinstance(event, Event) else (record.key or b"").decode("ascii", "replace"))
+    """Return the person key under which a dead letter is stored."""
+    return storable(event.person_key if isinstance(event, Event) else (record.key or b"").decode("ascii", "replace"))
 
 
 def _letter_for_failures(record: KafkaRecord, event: Event, failures: Mapping[str, str | None]) -> DeadLetter:
-    """The referrals that it cannot be told about wait behind it, and no others."""
+    """Create a dead letter for an event with failed references; only these references wait behind it."""
     first = next((reference for reference, reason in failures.items() if reason), next(iter(failures)))
     references = [first, *(reference for reference in failures if reference != first)]
     return _dead_letter(
@@ -192,7 +197,7 @@ def _rejected(record: KafkaRecord, reason: str) -> DeadLetter:
 
 
 def _referenced(record: KafkaRecord) -> list[str]:
-    """The referrals that an event which cannot be read is about, as far as its bytes tell."""
+    """Return the references of an undecodable event, if its JSON has them."""
     try:
         contexts = json.loads(record.value)["referral_contexts"]
         return [one["reference"] for one in contexts if isinstance(one["reference"], str)]
@@ -217,13 +222,8 @@ def _dead_letter(
     return DeadLetter(
         record,
         _key(record, event or ""),
-        tuple(dict.fromkeys(_storable(group[:200]) for group in message_groups)),
-        _storable(reason),
-        _storable(correlation_id) if correlation_id else None,
+        tuple(dict.fromkeys(storable(group[:200]) for group in message_groups)),
+        storable(reason),
+        storable(correlation_id) if correlation_id else None,
         is_waiting,
     )
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL holds neither NUL nor lone surrogates: what is parked for having them must not fail on them again."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

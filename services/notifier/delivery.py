@@ -1,6 +1,6 @@
-"""Gives composed feedback to its carriers: claims what is due, makes the attempts side by side, records results in batches.
+"""Delivery of composed feedback: lease what is due, make attempts concurrently, and store outcomes in batches.
 
-Woken by the commits of its own process; polls only for what is due again or what another process left behind.
+Commits of the same process wake it. It polls for retries that are due and for feedback of other processes.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from opentelemetry.trace import Span, SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import leases
@@ -22,23 +23,23 @@ from services.runtime.logs import log
 from services.runtime.watchdog import Progress, WatchedTask
 
 AT_ONCE = 256
-"""Attempts under way in one process."""
+"""Maximum number of concurrent attempts in one process."""
 
 EACH = 64
-"""Attempts under way to one recipient: one that is slow leaves room for the others."""
+"""Maximum number of concurrent attempts to one recipient: a slow one leaves capacity for the others."""
 
 LEASE_SECONDS = 30.0
-"""Longer than any carrier may take, so that nobody else tries meanwhile."""
+"""Longer than any channel may take, so that no other process attempts the same feedback concurrently."""
 
 POLL_SECONDS = 0.5
 
 BUSY = 16
 LINGER_SECONDS = 0.005
-"""With more than BUSY attempts under way, claims and records wait this long for company: a transaction for many."""
+"""With more than BUSY concurrent attempts, leasing and storing wait this long to make larger transactions."""
 
 
 class Deliverer:
-    """`wake()` after a commit; `run()` until cancelled."""
+    """Delivers feedback by its channels. Call `wake()` after a commit; `run()` runs until cancelled."""
 
     def __init__(
         self,
@@ -62,18 +63,21 @@ class Deliverer:
         self._progress = Progress()
 
     def loop(self) -> WatchedTask:
-        """For the watchdog: feedback is due, and no result is recorded, nor is it seen to be somebody else's."""
+        """Return the task for the watchdog.
+
+        It is stalled if feedback is due, no outcome is stored, and no other process has leased the feedback.
+        """
         return WatchedTask("deliverer", self._progress_by_key)
 
     def _progress_by_key(self, snapshot: BacklogSnapshot) -> Mapping[str, int]:
         return {"due": self._progress.done} if snapshot.due or self._in_flight or self._results else {}
 
     def wake(self) -> None:
-        """Something may be due."""
+        """Look for feedback that is due now."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled; then let what is under way end, and record it."""
+        """Deliver until cancelled; then let current attempts end, and store their outcomes."""
         recorder = asyncio.create_task(self._record_loop())
         try:
             await self._lease_loop()
@@ -96,7 +100,7 @@ class Deliverer:
             except Exception as error:
                 log.warning("attempts_not_saved", reason=database.reason_class(error), results=len(self._results))
 
-    # -- claiming
+    # -- leasing
 
     async def _lease_loop(self) -> None:
         pause = 0.1
@@ -108,7 +112,7 @@ class Deliverer:
                 acquired = await self._acquire_leases(min(capacity, EACH)) if capacity > 0 else []
                 pause = 0.1
                 if not acquired and not self._in_flight and not self._results:
-                    self._progress.record()  # what is due, another process has in hand
+                    self._progress.record()  # another process has leased what is due
             except Exception as error:
                 self._refused(error)
                 log.warning("delivery_retrying", reason=database.reason_class(error), seconds=pause)
@@ -123,10 +127,10 @@ class Deliverer:
     def _refused(self, error: Exception) -> None:
         metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
         if database.sqlstate(error) is not None:
-            self._progress.record()  # the database itself refused: a new process would be refused, too
+            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _wait(self) -> None:
-        """Until woken, or the poll is due. Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends us."""
+        """Wait until woken or the poll is due; not by `wait_for`, which in Python 3.11 can swallow a cancellation."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._woken.wait()
@@ -142,11 +146,11 @@ class Deliverer:
             return [await self._restated(tx, one) if one.follows_failure else one for one in acquired]
 
     async def _restated(self, tx: database.Transaction, lease: Lease) -> Lease:
-        """Before its first attempt, a feedback that follows a final failure gets the whole present position."""
+        """Restate a feedback that follows a final failure, before its first attempt, with the whole position."""
         feedback, undelivered = await leases.since_accepted(tx, lease)
         try:
             restated = restate(feedback, undelivered, self._texts)
-            rendered = self._channels[lease.conversation[3]].render(restated)
+            rendered = self._channels[lease.conversation.channel].render(restated)
         except Exception as error:
             log.error("restatement_failed", feedback_id=feedback.id, reason=database.reason_class(error))
             return lease
@@ -164,10 +168,11 @@ class Deliverer:
     async def _attempt(self, lease: Lease) -> None:
         started_at = datetime.now(UTC)
         try:
-            with _delivering(lease) as span:
-                lease = leases.with_context(lease, span.traceparent)
+            span = _delivering(lease)
+            with tracing.ending(span):
+                lease = leases.with_context(lease, tracing.traceparent(span))
                 outcome = await self._deliver(lease)
-                span.set_attributes(outcome=type(outcome).__name__.lower())
+                tracing.set_attributes(span, outcome=type(outcome).__name__.lower())
         finally:
             self._by_recipient[lease.request.recipient] -= 1
         pause = _pause(lease, outcome)
@@ -176,12 +181,12 @@ class Deliverer:
 
     async def _deliver(self, lease: Lease) -> Outcome:
         try:
-            return await self._channels[lease.conversation[3]].deliver(lease.request)
+            return await self._channels[lease.conversation.channel].deliver(lease.request)
         except Exception as error:
-            log.error("channel_failed", channel=lease.conversation[3], reason=database.reason_class(error))
+            log.error("channel_failed", channel=lease.conversation.channel, reason=database.reason_class(error))
             return Retry(f"raised:{database.reason_class(error)}")
 
-    # -- recording
+    # -- storing
 
     async def _record_loop(self) -> None:
         pause = 0.1
@@ -215,7 +220,7 @@ class Deliverer:
         self._recorded()
 
     def _wake_later(self, results: Sequence[Attempt]) -> None:
-        """At once for those that follow; when their pause is over for those that are tried again."""
+        """Wake at once for the next feedback of each conversation, and after its pause for each retry."""
         self.wake()
         pauses = {round(a.pause, 1) for a in results if isinstance(a.outcome, Retry)}
         for pause in pauses:
@@ -223,16 +228,16 @@ class Deliverer:
 
 
 async def _not_recorded(attempt: Attempt, reason: str) -> None:
-    """Its lease ends by itself, and it is sent again with the same bytes."""
+    """Log an attempt that cannot be stored. Its lease expires, and the same bytes are sent again."""
     log.error("attempt_not_saved", feedback_id=attempt.lease.request.feedback_id, reason=reason)
 
 
-def _delivering(lease: Lease) -> tracing.Span:
-    request, channel = lease.request, lease.conversation[3]
+def _delivering(lease: Lease) -> Span:
+    request, channel = lease.request, lease.conversation.channel
     return tracing.begin(
         f"deliver {channel}",
         request.traceparent,
-        "client",
+        SpanKind.CLIENT,
         partner=request.recipient,
         channel=channel,
         attempt=request.attempt,
@@ -245,13 +250,13 @@ def _pause(lease: Lease, outcome: Outcome) -> float:
 
 
 def _count(attempt: Attempt) -> None:
-    channel = attempt.lease.conversation[3]
+    channel = attempt.lease.conversation.channel
     metrics.ATTEMPTS.labels(channel, type(attempt.outcome).__name__.lower()).inc()
     metrics.ATTEMPT_SECONDS.labels(channel).observe((attempt.ended_at - attempt.started_at).total_seconds())
 
 
 def _log_attempt(attempt: Attempt) -> None:
-    """Normal running is quiet: only what did not go well is logged."""
+    """Log failures and retries; accepted attempts are not logged."""
     match attempt.outcome:
         case Failed(reason):
             log.error("feedback_failed", reason=reason, **_log_fields(attempt))

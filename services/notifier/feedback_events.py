@@ -1,66 +1,53 @@
-"""The events of what became of a feedback: sent, or failed. Their ids are made from the feedback's, so that a repeat is one."""
+"""Events about a feedback: sent or failed. Their ids derive from its id, so that a repeat is a duplicate."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID, uuid5
 
 from schemas.events import Event, FeedbackFailed, FeedbackSent
 from schemas.model import PersonKey, Reference
 from schemas.topics import FEEDBACK_EVENT
 from services.messaging import outbox
-from services.notifier.channels import RenderedFeedback
+from services.notifier.channels import Conversation, RenderedFeedback
 
 SOURCE = "/lightbulb/notifier"
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackIdentity:
-    """What the event about a feedback needs of it."""
+    """The fields of a feedback that its events need, from a composed or a leased one."""
 
-    person_key: str
+    conversation: Conversation
     feedback_id: str
-    reference: str
-    recipient: str
-    channel: Any
     correlation_id: str
     caused_by: str
     traceparent: str | None
 
 
 def of_composed(one: RenderedFeedback) -> FeedbackIdentity:
-    """Of a feedback that is kept to be fetched: it was sent when it was composed."""
+    """Return the identity of a composed feedback."""
     feedback, recipient = one.feedback, one.feedback.recipient
-    return FeedbackIdentity(
-        feedback.person_key,
-        feedback.id,
-        feedback.reference,
-        recipient.id,
-        recipient.channel,
-        feedback.correlation_id,
-        feedback.caused_by,
-        one.traceparent,
-    )
+    conversation = Conversation(feedback.person_key, feedback.reference, recipient.id, recipient.channel)
+    return FeedbackIdentity(conversation, feedback.id, feedback.correlation_id, feedback.caused_by, one.traceparent)
 
 
 def sent(feedback: FeedbackIdentity, at: datetime) -> outbox.OutboxMessage:
-    """Its carrier has it."""
+    """Create the event that the channel accepted a feedback."""
+    _, reference, recipient, channel = feedback.conversation
     data = FeedbackSent(
-        reference=Reference(feedback.reference),
-        feedback_id=feedback.feedback_id,
-        recipient=feedback.recipient,
-        channel=feedback.channel,
+        reference=Reference(reference), feedback_id=feedback.feedback_id, recipient=recipient, channel=channel
     )
     return outbox.OutboxMessage(FEEDBACK_EVENT, _event(feedback, at, data, "sent"), feedback.traceparent)
 
 
 def failed(feedback: FeedbackIdentity, at: datetime, reason: str) -> outbox.OutboxMessage:
-    """It will not arrive. `reason`: a class, never a carrier's words."""
+    """Create the event that a feedback failed for good. `reason`: an error class, never text of the channel."""
+    _, reference, recipient, channel = feedback.conversation
     data = FeedbackFailed(
-        reference=Reference(feedback.reference),
+        reference=Reference(reference),
         feedback_id=feedback.feedback_id,
-        recipient=feedback.recipient,
-        channel=feedback.channel,
+        recipient=recipient,
+        channel=channel,
         reason=reason,
     )
     return outbox.OutboxMessage(FEEDBACK_EVENT, _event(feedback, at, data, "failed"), feedback.traceparent)
@@ -71,7 +58,7 @@ def _event(feedback: FeedbackIdentity, at: datetime, data: FeedbackSent | Feedba
         id=str(uuid5(UUID(feedback.feedback_id), what)),
         source=SOURCE,
         time=at,
-        person_key=PersonKey(feedback.person_key),
+        person_key=PersonKey(feedback.conversation.person_key),
         correlation_id=feedback.correlation_id,
         causation_id=feedback.caused_by,
         data=data,

@@ -1,6 +1,6 @@
-"""What is due, leased for one attempt, and what became of the attempt.
+"""Leases on feedback that is due, and the outcomes of attempts.
 
-A claim is a lease: a process that dies gives it back when it ends, and the same bytes go out again. All statements are set-based.
+A lease covers one attempt. If its process dies, the lease expires and the same bytes are sent again. All statements are set-based.
 """
 
 import json
@@ -14,26 +14,26 @@ from sqlalchemy import text
 
 from services.messaging import outbox
 from services.notifier import feedback_events
-from services.notifier.channels import Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry
+from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry
 from services.notifier.compose import Feedback
-from services.notifier.store import SCHEMA, Conversation, plain
+from services.notifier.store import SCHEMA, plain
 from services.runtime.database import Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The next feedback of a conversation, leased to this process for one attempt."""
+    """The next feedback of a conversation, reserved by this process for one attempt."""
 
     conversation: Conversation
     id: UUID
     request: DeliveryRequest
     caused_by: str
     follows_failure: bool
-    """An earlier one failed for good, and this was never attempted: it must restate the whole position first."""
+    """True if the one before failed for good and this was never attempted: it must restate the whole position."""
 
 
 async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, busy: Sequence[str]) -> list[Lease]:
-    """Lease up to `limit` feedbacks that are due, oldest first, leaving out recipients in `busy`."""
+    """Lease up to `limit` feedbacks that are due, oldest first, without those for recipients in `busy`."""
     result = await tx.execute(_ACQUIRE, {"limit": limit, "seconds": seconds, "lease": lease, "busy": list(busy)})
     return [_lease_of(row, lease) for row in result]
 
@@ -71,7 +71,7 @@ def _lease_of(row: Any, lease: UUID) -> Lease:
         traceparent=row.traceparent,
     )
     return Lease(
-        conversation=(row.person_key, row.reference, row.recipient, row.channel),
+        conversation=Conversation(row.person_key, row.reference, row.recipient, row.channel),
         id=lease,
         request=request,
         caused_by=row.caused_by,
@@ -80,7 +80,7 @@ def _lease_of(row: Any, lease: UUID) -> Lease:
 
 
 async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[Feedback]]:
-    """The claimed feedback itself, and those before it that failed for good since the last one that was accepted."""
+    """Return the leased feedback, and the earlier ones that failed for good since the last accepted one."""
     result = await tx.execute(
         text("""
             select feedback_id, content from notifier.feedback
@@ -97,13 +97,13 @@ async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[
 
 
 async def rewrite(tx: Transaction, lease: Lease, feedback: Feedback, rendered: Rendered) -> None:
-    """Give a feedback that was never attempted its restated words and bytes."""
+    """Store the restated content and bytes of a feedback that was never attempted."""
     await tx.execute(
         text("""
             update notifier.feedback set content = cast(:content as jsonb), body = :body, ids = cast(:ids as jsonb)
             where person_key = :key and feedback_id = :id"""),
         {
-            "key": lease.conversation[0],
+            "key": lease.conversation.person_key,
             "id": feedback.id,
             "content": feedback.model_dump_json(exclude_defaults=True),
             "body": rendered.body,
@@ -113,37 +113,38 @@ async def rewrite(tx: Transaction, lease: Lease, feedback: Feedback, rendered: R
 
 
 def with_bytes(lease: Lease, rendered: Rendered) -> Lease:
-    """The same claim on other bytes."""
+    """Return the same lease with other bytes."""
     return replace(lease, request=replace(lease.request, body=rendered.body, ids=rendered.ids))
 
 
 def with_context(lease: Lease, traceparent: str | None) -> Lease:
-    """The same claim in the context of an attempt."""
+    """Return the same lease with the trace context of an attempt."""
     if traceparent == lease.request.traceparent:
         return lease
     return replace(lease, request=replace(lease.request, traceparent=traceparent))
 
 
 def _key(lease: Lease) -> dict[str, str]:
-    return dict(zip(("key", "reference", "recipient", "channel"), lease.conversation, strict=True))
+    of = lease.conversation
+    return {"key": of.person_key, "reference": of.reference, "recipient": of.recipient, "channel": of.channel}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of one attempt, and when."""
+    """The outcome of one attempt, and its times."""
 
     lease: Lease
     outcome: Outcome
     started_at: datetime
     ended_at: datetime
     pause: float = 0.0
-    """Seconds until the next attempt, where there is one."""
+    """Seconds until the next attempt, if the outcome is Retry."""
 
 
 async def mark(tx: Transaction, attempts: Sequence[Attempt]) -> int:
-    """Record attempts, move their conversations on, and write the events. Returns how many events were written.
+    """Store attempts, advance their conversations, and write the events. Return how many events were written.
 
-    An attempt whose lease went to another process in the meantime is dropped: the other's will be recorded.
+    An attempt is dropped if its lease has passed to another process, which stores its own attempt.
     """
     result = await tx.execute(_MARK, _marks(attempts))
     marked = {str(feedback_id) for feedback_id in result.scalars()}
@@ -157,11 +158,12 @@ async def mark(tx: Transaction, attempts: Sequence[Attempt]) -> int:
 
 
 def _marks(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
+    conversations = [attempt.lease.conversation for attempt in attempts]
     return {
-        "keys": [attempt.lease.conversation[0] for attempt in attempts],
-        "references": [attempt.lease.conversation[1] for attempt in attempts],
-        "recipients": [attempt.lease.conversation[2] for attempt in attempts],
-        "channels": [attempt.lease.conversation[3] for attempt in attempts],
+        "keys": [conversation.person_key for conversation in conversations],
+        "references": [conversation.reference for conversation in conversations],
+        "recipients": [conversation.recipient for conversation in conversations],
+        "channels": [conversation.channel for conversation in conversations],
         "leases": [attempt.lease.id for attempt in attempts],
         "ids": [attempt.lease.request.feedback_id for attempt in attempts],
         "outcomes": [_outcome(attempt.outcome) for attempt in attempts],
@@ -231,17 +233,9 @@ _MARK = text("""
 
 
 def _result_event(attempt: Attempt) -> outbox.OutboxMessage:
-    person_key, reference, recipient, channel = attempt.lease.conversation
-    request = attempt.lease.request
+    lease, request = attempt.lease, attempt.lease.request
     about = feedback_events.FeedbackIdentity(
-        person_key,
-        request.feedback_id,
-        reference,
-        recipient,
-        channel,
-        request.correlation_id,
-        attempt.lease.caused_by,
-        request.traceparent,
+        lease.conversation, request.feedback_id, request.correlation_id, lease.caused_by, request.traceparent
     )
     if isinstance(attempt.outcome, Failed):
         return feedback_events.failed(about, attempt.ended_at, attempt.outcome.reason)

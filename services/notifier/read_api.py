@@ -1,4 +1,4 @@
-"""What the notifier answers over HTTP: feedback to be fetched."""
+"""The notifier's HTTP API: partners fetch their feedback."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from schemas.text import is_storable
 from services.notifier import store
 from services.notifier.channels.mailbox import as_fetched, recipients_of
 from services.notifier.store import StoredFeedback
@@ -19,23 +20,27 @@ from services.reference.partners import Partners
 from services.runtime import database, health
 from services.runtime.logs import log
 
-UNKNOWN = {"error": "not-found", "explanation": "There is no feedback for you under this reference."}
-UNAUTHORISED = {"error": "unauthorised", "explanation": "Send the bearer token that was given to you as a partner."}
-UNAVAILABLE = {"error": "unavailable", "explanation": "Please try again in a few seconds."}
+UNKNOWN = {"error": "not-found", "explanation": "No feedback is available to you under this reference."}
+UNAUTHORISED = {"error": "unauthorised", "explanation": "Send your partner's bearer token in the Authorization header."}
+UNAVAILABLE = {
+    "error": "unavailable",
+    "explanation": "The service is temporarily unavailable. Retry after the time in Retry-After.",
+}
 
 
 def application(engine: AsyncEngine, partners: Partners, health_routes: Sequence[Route] = ()) -> Starlette:
-    """The ASGI application, with the routes of its health beside its own."""
+    """Create the ASGI application with the feedback route and the given health routes."""
 
     async def feedback(request: Request) -> Response:
         caller = partners.authenticate(request.headers.get("authorization"))
         if caller is None:
             return _json(401, UNAUTHORISED, {"WWW-Authenticate": "Bearer"})
+        reference = request.path_params["reference"]
+        if not is_storable(reference):
+            return _json(404, UNKNOWN)
         try:
             async with engine.begin() as tx:
-                stored = await store.fetch(
-                    tx, request.path_params["reference"], recipients_of(caller), datetime.now(UTC)
-                )
+                stored = await store.fetch(tx, reference, recipients_of(caller), datetime.now(UTC))
         except Exception as error:
             return _unable(error)
         return _json(200, [_fetched(one) for one in stored]) if stored else _json(404, UNKNOWN)
@@ -49,7 +54,7 @@ def _fetched(stored: StoredFeedback) -> dict[str, Any]:
 
 
 def _unable(error: Exception) -> Response:
-    """Away: come back. A reference that PostgreSQL cannot even read (a NUL) is one that does not exist."""
+    """Return 503 for a transient error, else 404: PostgreSQL rejects a reference with a NUL, which cannot exist."""
     if database.is_transient(error):
         return _json(503, UNAVAILABLE, {"Retry-After": "5"})
     log.warning("feedback_fetch_rejected", reason=database.reason_class(error))

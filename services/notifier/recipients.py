@@ -1,4 +1,4 @@
-"""Who can be reached and how, from partners.yaml and deployment.yaml; every delivery address comes from there."""
+"""Recipients and their addresses: all come from partners.yaml and deployment.yaml."""
 
 from services.notifier.channels.fhir_endpoint import EndpointAddress
 from services.notifier.compose import Recipient, RegisteredRecipient
@@ -6,7 +6,7 @@ from services.reference.partners import Partner, Partners
 
 
 class PartnerRecipients:
-    """Implements `feedback.Recipients`, and looks up addresses for the carriers."""
+    """Implements `compose.Recipients`, and looks up addresses for the channels."""
 
     def __init__(self, partners: Partners, *, mesh: bool) -> None:
         self._partners = partners
@@ -15,20 +15,23 @@ class PartnerRecipients:
 
     @property
     def routes_by_mesh(self) -> bool:
-        """Whether this installation sends by MESH at all."""
+        """Whether this installation sends by MESH."""
         return self._mesh
 
     def partner(self, partner_id: str) -> RegisteredRecipient | None:
-        """The partner of this id."""
+        """Return the partner with this id as a recipient, or None."""
         return self._recipients.get(partner_id)
 
     def organisation(self, ods: str) -> RegisteredRecipient | None:
-        """The partner with this ODS code."""
+        """Return the partner with this ODS code as a recipient, or None."""
         partner = self._partners.by_ods(ods)
         return self._recipients[partner.id] if partner else None
 
     def fhir_address(self, partner_id: str) -> EndpointAddress | None:
-        """Its FHIR endpoint in this installation. The token is read at every use, so that it can be renewed without a restart."""
+        """Return the partner's FHIR endpoint in this installation, or None.
+
+        The token file is read at every use, so that the token can be renewed without a restart.
+        """
         access = self._partners.access(partner_id)
         if access.feedback_url is None:
             return None
@@ -36,7 +39,7 @@ class PartnerRecipients:
         return EndpointAddress(str(access.feedback_url), token)
 
     def mesh_mailbox(self, partner_id: str) -> str | None:
-        """Its MESH mailbox."""
+        """Return the partner's MESH mailbox, or None."""
         partner = self._partners.by_id(partner_id)
         return partner.feedback.mesh_mailbox if partner else None
 
@@ -45,7 +48,7 @@ class PartnerRecipients:
         return RegisteredRecipient(recipient=recipient, kind=partner.kind)
 
     def _channel(self, partner: Partner) -> str:
-        """What its entry says; kept to be fetched where this installation has no address for that."""
+        """Return the channel of its entry, or mailbox if this installation has no address for that channel."""
         match partner.feedback.channel:
             case "fhir" if self._partners.access(partner.id).feedback_url is not None:
                 return "fhir"

@@ -17,14 +17,11 @@ from sqlalchemy import text
 from schemas.events import Event
 from services.messaging import outbox
 from services.notifier import feedback_events
-from services.notifier.channels import RenderedFeedback
+from services.notifier.channels import Conversation, RenderedFeedback
 from services.notifier.compose import Feedback
 from services.runtime.database import Transaction
 
 SCHEMA = "notifier"
-
-Conversation = tuple[str, str, str, str]
-"""person_key, reference, recipient, channel."""
 
 
 # ---- storing ------------------------------------------------------------------------------------------------------
@@ -83,7 +80,8 @@ async def _drop_existing(tx: Transaction, composed: Sequence[RenderedFeedback]) 
 
 
 def _conversation(feedback: Feedback) -> Conversation:
-    return feedback.person_key, feedback.reference, feedback.recipient.id, feedback.recipient.channel
+    recipient = feedback.recipient
+    return Conversation(feedback.person_key, feedback.reference, recipient.id, recipient.channel)
 
 
 async def _reserve(tx: Transaction, feedbacks: Sequence[Feedback]) -> dict[str, int]:
@@ -97,7 +95,7 @@ async def _reserve(tx: Transaction, feedbacks: Sequence[Feedback]) -> dict[str, 
     result = await tx.execute(_RESERVE, _columns(by_conversation))
     ordinals: dict[str, int] = {}
     for *key, last in result:
-        ids = by_conversation[tuple(key)]
+        ids = by_conversation[Conversation(*key)]
         ordinals.update({feedback_id: last - len(ids) + 1 + place for place, feedback_id in enumerate(ids)})
     return ordinals
 
@@ -105,10 +103,10 @@ async def _reserve(tx: Transaction, feedbacks: Sequence[Feedback]) -> dict[str, 
 def _columns(by_conversation: Mapping[Conversation, Sequence[str]]) -> dict[str, list[Any]]:
     keys = sorted(by_conversation)
     return {
-        "keys": [key[0] for key in keys],
-        "references": [key[1] for key in keys],
-        "recipients": [key[2] for key in keys],
-        "channels": [key[3] for key in keys],
+        "keys": [key.person_key for key in keys],
+        "references": [key.reference for key in keys],
+        "recipients": [key.recipient for key in keys],
+        "channels": [key.channel for key in keys],
         "counts": [len(by_conversation[key]) for key in keys],
     }
 

@@ -1,4 +1,4 @@
-"""The reviewed words of feedback, read from infra/reference_data/templates, and the public contacts of hubs."""
+"""The reviewed texts of feedback, from infra/reference_data/templates, and the public contacts of hubs."""
 
 import calendar
 import string
@@ -10,6 +10,7 @@ from pathlib import Path
 from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, ShortText, StrictInput
 from schemas.referral import ServiceCode
+from schemas.text import fold
 from services.notifier.compose import Coded, Feedback, FeedbackType, HubContact
 from services.reference import yaml_files
 from services.reference.directory import Authority, Directory, Hub
@@ -22,7 +23,7 @@ PLACEHOLDERS = frozenset(
 
 
 class SenderDetails(StrictInput):
-    """Who signs."""
+    """The organisation that signs letters and sends messages."""
 
     name: ShortText
     short_name: ShortText
@@ -30,14 +31,14 @@ class SenderDetails(StrictInput):
 
 
 class EndTexts(StrictInput):
-    """Why something ended, and what to do instead."""
+    """The text of an end reason, and what to do instead."""
 
     text: ShortText
     instead: ShortText
 
 
 class Templates(StrictInput):
-    """templates/feedback.yaml."""
+    """The file templates/feedback.yaml."""
 
     sender: SenderDetails
     paragraphs: dict[FeedbackType, tuple[ShortText, ...]]
@@ -53,28 +54,28 @@ class Templates(StrictInput):
 
 
 class ApprovedPhrases(StrictInput):
-    """templates/actions.yaml: what a hub may be quoted with."""
+    """The file templates/actions.yaml: actions and providers that may be quoted from hubs."""
 
     actions: tuple[ShortText, ...]
     providers: tuple[ShortText, ...]
 
 
 class TemplateTexts:
-    """The words of feedback; implements `feedback.Words`."""
+    """The texts of feedback; implements `compose.FeedbackTexts`."""
 
     def __init__(self, templates: Templates, approved: ApprovedPhrases, directory: Directory) -> None:
         self._templates = templates
         self._directory = directory
-        self._actions = {_normalise(action): action for action in approved.actions}
-        self._providers = {_normalise(provider): provider for provider in approved.providers}
+        self._actions = {fold(action): action for action in approved.actions}
+        self._providers = {fold(provider): provider for provider in approved.providers}
 
     @property
     def sender_details(self) -> SenderDetails:
-        """Who signs."""
+        """The organisation that signs."""
         return self._templates.sender
 
     def status(self, status: CaseStatus) -> str:
-        """A referral's status in words."""
+        """Return the text of a referral's status."""
         return self._templates.status[status]
 
     def routing(self, reason: RoutingReason) -> Coded:
@@ -93,34 +94,34 @@ class TemplateTexts:
         return Coded(code=service, text=self._directory.offer(service).label)
 
     def hub(self, hub: HubId | None) -> HubContact | None:
-        """Name and public contact of a hub, or of an authority outside the county."""
+        """Return the name and public contact of a hub or an authority outside the county, or None."""
         contact = self._directory.contact(hub)
         return _public(contact) if contact else None
 
     def central(self) -> HubContact:
-        """Whom to call about a referral that has no home hub yet."""
+        """Return the contact for a referral that does not have a home hub yet."""
         return _public(self._directory.triage)
 
     def action(self, action: str) -> str | None:
-        """The action, where it is on the reviewed list."""
-        return self._actions.get(_normalise(action))
+        """Return the action as reviewed, or None if it is not on the list."""
+        return self._actions.get(fold(action))
 
     def provider(self, provider: str) -> str | None:
-        """The provider, where it is on the reviewed list."""
-        return self._providers.get(_normalise(provider))
+        """Return the provider as reviewed, or None if it is not on the list."""
+        return self._providers.get(fold(provider))
 
     def practice_todo(self, feedback_type: FeedbackType, *, full: bool) -> str:
-        """What a practice need do."""
+        """Return what the practice needs to do."""
         lines = self._templates.practice_todo
         return lines.get(feedback_type.value, lines["none"]) if full else lines["status-only"]
 
     def paragraphs(self, feedback: Feedback) -> tuple[str, ...]:
-        """The feedback in plain sentences."""
+        """Return the feedback as plain paragraphs."""
         lines = self._templates.paragraphs[feedback.feedback_type] if feedback.full else self._templates.status_only
         return self._fill((*lines, self._templates.contact), feedback)
 
     def restated(self, feedback: Feedback) -> tuple[str, ...]:
-        """The same, after an earlier message that could not be delivered."""
+        """Return the paragraphs of a feedback that restates the position after a failed one."""
         intro = self._fill(self._templates.restated, feedback)
         opening = set(intro)
         return (*intro, *(line for line in self.paragraphs(feedback) if line not in opening))
@@ -154,12 +155,12 @@ class TemplateTexts:
 
 
 def load(folder: Path, directory: Directory) -> TemplateTexts:
-    """Read the reviewed words in `folder`; raises reviewed.Faulty."""
+    """Load the reviewed texts of `folder`. Raise ConfigError."""
     return TemplateTexts(templates(folder), approved_phrases(folder), directory)
 
 
 def templates(folder: Path) -> Templates:
-    """templates/feedback.yaml; raises reviewed.Faulty."""
+    """Load templates/feedback.yaml. Raise ConfigError."""
     file: ConfigFile[Templates] = yaml_files.load(folder / "templates" / "feedback.yaml", Templates)
     if issues := [*_codes_without_text(file), *_unknown_placeholders(file)]:
         raise yaml_files.ConfigError(issues)
@@ -167,7 +168,7 @@ def templates(folder: Path) -> Templates:
 
 
 def approved_phrases(folder: Path) -> ApprovedPhrases:
-    """templates/actions.yaml; raises reviewed.Faulty."""
+    """Load templates/actions.yaml. Raise ConfigError."""
     return yaml_files.load(folder / "templates" / "actions.yaml", ApprovedPhrases).value
 
 
@@ -182,7 +183,7 @@ def _codes_without_text(file: ConfigFile[Templates]) -> Iterator[ConfigIssue]:
     }
     for name, codes in required.items():
         present = getattr(file.value, name)
-        yield from (file.issue((name,), f"{code} has no words") for code in codes if code not in present)
+        yield from (file.issue((name,), f"has no text for {code}") for code in codes if code not in present)
 
 
 def _unknown_placeholders(file: ConfigFile[Templates]) -> Iterator[ConfigIssue]:
@@ -197,11 +198,11 @@ def _unknown_placeholders(file: ConfigFile[Templates]) -> Iterator[ConfigIssue]:
     for loc, lines in texts.items():
         for place, line in enumerate(lines):
             for name in sorted(_placeholders(line) - PLACEHOLDERS):
-                yield file.issue((*loc, place), f"unknown field: {{{name}}}")
+                yield file.issue((*loc, place), f"unknown placeholder: {{{name}}}")
 
 
 def long_date(day: date) -> str:
-    """3 November 2026."""
+    """Return a date such as 3 November 2026."""
     return f"{day.day} {calendar.month_name[day.month]} {day.year}"
 
 
@@ -210,12 +211,8 @@ def _public(party: Hub | Authority) -> HubContact:
 
 
 def contact_text(hub: HubContact | None) -> str:
-    """A hub's telephone number and address."""
+    """Return the telephone number and e-mail address of a hub, or an empty string."""
     return " or ".join(part for part in (hub.phone, hub.email) if part) if hub else ""
-
-
-def _normalise(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 @cache

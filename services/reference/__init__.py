@@ -1,1 +1,1 @@
-"""Reviewed data that partners and hubs agreed on, loaded once at the start of a process."""
+"""Reviewed data that partners and hubs agreed on, loaded once when a process starts."""

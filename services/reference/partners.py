@@ -1,8 +1,8 @@
-"""Who may send what, for whom, and where feedback goes: the one place that authenticates.
+"""Partners: who may send what, on whose behalf, and where feedback goes. The one module that authenticates.
 
-Two files say it. `infra/reference_data/partners.yaml` is reviewed data: organisations, formats, on whose behalf each may speak.
-`deployment.yaml` belongs to one installation: hashes of the partners' tokens and certificates, the port that is a partner's own for
-MLLP, and the addresses that their feedback goes to. Neither holds a secret, and nothing in a message can change what they say.
+`infra/reference_data/partners.yaml` is reviewed data: organisations, their formats, and on whose behalf each may send.
+`deployment.yaml` belongs to one installation: hashes of the partners' tokens and certificates, a partner's dedicated MLLP port, and
+the addresses for feedback. Neither file holds a secret, and no message can change either.
 """
 
 import hashlib
@@ -23,136 +23,139 @@ from services.reference import yaml_files
 from services.reference.yaml_files import ConfigFile, ConfigIssue
 
 Format = Annotated[str, StringConstraints(pattern=r"^(bars-fhir|hl7v2|council-csv|form:[a-z][a-z0-9-]{1,40})$")]
-"""What a partner may send: a BaRS message, HL7 v2, a council's rows, or one named form."""
+"""A format that a partner may send: BaRS messages, HL7 v2, a council's CSV rows, or one named form."""
 
 TokenHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a bearer token, in hexadecimal."""
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 of a client certificate in DER, in hexadecimal: `openssl x509 -in certificate.pem -outform DER | sha256sum`."""
+"""SHA-256 of a client certificate in DER, in hexadecimal.
+
+Compute it by `openssl x509 -in certificate.pem -outform DER | sha256sum`.
+"""
 
 THIS_MACHINE = TypeAdapter(tuple[IPvAnyNetwork, ...]).validate_python(("127.0.0.0/8", "::1/128"))
 
 
 class FeedbackSettings(StrictInput):
-    """How a partner hears what happened. Addresses are in deployment.yaml, never in a message."""
+    """How feedback reaches a partner. Addresses are in deployment.yaml, never in a message."""
 
     channel: Literal["fhir", "mesh", "mailbox"] = Field(
-        "mailbox", description="FHIR endpoint of its system, MESH, or kept here to be fetched"
+        "mailbox", description="FHIR endpoint of its system, MESH, or a mailbox from which it fetches feedback"
     )
-    mesh_mailbox: ShortText | None = Field(
-        None, description="MESH mailbox of the organisation, where the channel is mesh"
-    )
+    mesh_mailbox: ShortText | None = Field(None, description="MESH mailbox of the organisation, if the channel is mesh")
 
     @model_validator(mode="after")
     def _mesh_needs_a_mailbox(self) -> "FeedbackSettings":
         if (self.channel == "mesh") != (self.mesh_mailbox is not None):
-            raise ValueError("mesh_mailbox is given with channel mesh, and only then")
+            raise ValueError("mesh_mailbox is required with channel mesh and not allowed with another channel")
         return self
 
 
 class Hl7v2(StrictInput):
-    """How HL7 v2 messages of a partner are acknowledged, where it differs from the book."""
+    """How HL7 v2 messages of a partner are acknowledged, if it differs from the standard."""
 
     acknowledgement: Literal["as-asked", "original", "enhanced"] = Field(
         "as-asked",
-        description="original: AA, AE or AR; enhanced: CA, CE or CR first; as-asked: what MSH-15 and MSH-16 say",
+        description="original: AA, AE or AR; enhanced: CA, CE or CR first; as-asked: as MSH-15 and MSH-16 request",
     )
     rri: bool = Field(
-        False, description="True where an accepted referral is answered by RRI, with our reference in RF1-11"
+        False, description="True if an accepted referral is answered with RRI, with our reference in RF1-11"
     )
 
 
 class Partner(StrictInput):
     """An organisation whose system may call us."""
 
-    id: PartnerId = Field(description="Its name in addresses, logs and tables")
-    name: ShortText = Field(description="Its name as people know it")
+    id: PartnerId = Field(description="Its identifier in addresses, logs and tables")
+    name: ShortText = Field(description="Its name for people")
     kind: ReferrerKind | Literal["hub"] = Field(description="What it is as a referrer; a hub only reads attachments")
-    ods: OdsCode | None = Field(None, description="Its ODS code, where it has one")
-    hub: HubId | None = Field(None, description="Which hub it is, where kind is hub")
-    council: OnsCode | None = Field(None, description="Which district it is, where kind is council")
+    ods: OdsCode | None = Field(None, description="Its ODS code, if it has one")
+    hub: HubId | None = Field(None, description="Which hub it is, if kind is hub")
+    council: OnsCode | None = Field(None, description="Which district it is, if kind is council")
     formats: tuple[Format, ...] = Field((), description="What it may send")
     acts_for: tuple[OdsCode, ...] | Literal["any"] = Field(
-        (), description="Organisations beside itself that may be its referrals' referrer"
+        (), description="Other organisations that may be the referrer of its referrals"
     )
     conformance: Literal["full", "subset"] = Field(
-        "full", description="full: the whole FHIR message is checked; subset: only what is read"
+        "full", description="full: the whole FHIR message is validated; subset: only the parts that are used"
     )
     messages_per_second: int | None = Field(
         None,
         ge=1,
-        description="How fast it may send, where that is not the installation's LIGHTBULB_MESSAGES_PER_SECOND",
+        description="Its rate limit, if it differs from the installation's LIGHTBULB_MESSAGES_PER_SECOND",
     )
     hl7v2: Hl7v2 = Field(Hl7v2(), description="How its HL7 v2 messages are acknowledged")
-    feedback: FeedbackSettings = Field(FeedbackSettings(), description="How it hears what happened")
+    feedback: FeedbackSettings = Field(FeedbackSettings(), description="How feedback reaches it")
 
     @model_validator(mode="after")
     def _hub_is_named(self) -> "Partner":
         if (self.kind == "hub") != (self.hub is not None):
-            raise ValueError("hub is given with kind hub, and only then")
+            raise ValueError("hub is required with kind hub and not allowed with another kind")
         return self
 
     @property
     def organisation(self) -> Organisation:
-        """The organisation that its credential stands for."""
+        """The organisation that its credential identifies."""
         return Organisation(ods=self.ods, name=self.name)
 
     @property
     def sender(self) -> Sender:
-        """What `sent_by` says of everything that it delivers."""
+        """The sender of everything that it delivers, for `sent_by`."""
         return Sender(partner=self.id, organisation=self.organisation)
 
-    def may_send(self, format: str) -> bool:  # noqa: A002 - the field's own word
-        """True where its entry allows this format."""
+    def may_send(self, format: str) -> bool:  # noqa: A002 - named as the field
+        """Return whether it may send this format."""
         return format in self.formats
 
     def may_act_for(self, ods: str | None) -> bool:
-        """True for itself, for whoever its entry names, and where no organisation is named at all."""
+        """Return whether it may send for this organisation: itself, one in `acts_for`, or None."""
         return ods is None or self.acts_for == "any" or ods == self.ods or ods in self.acts_for
 
 
 class PartnerCredentials(StrictInput):
-    """What one installation knows of a partner: how its systems are recognised, and where its feedback goes."""
+    """A partner's part of one installation: how its systems authenticate, and where its feedback goes."""
 
     token_sha256: tuple[TokenHash, ...] = Field((), description="SHA-256 of each token that is valid now")
     certificate_sha256: tuple[Fingerprint, ...] = Field(
         (), description="SHA-256 of each client certificate (DER) that is valid now, for MLLP over TLS"
     )
     mllp_port: int | None = Field(
-        None, ge=1, le=65535, description="Port on which only this partner speaks MLLP, without TLS"
+        None, ge=1, le=65535, description="Port for MLLP without TLS that only this partner uses"
     )
     mllp_from: tuple[IPvAnyNetwork, ...] = Field(
         THIS_MACHINE,
         min_length=1,
-        description="Networks from which it may connect to its port; this machine where none is named",
+        description="Networks from which it may connect to its port; by default this machine only",
     )
     feedback_url: AnyHttpUrl | None = Field(None, description="FHIR endpoint of its system for feedback")
-    feedback_token_file: Path | None = Field(None, description="Owner-only file with the token that we show there")
+    feedback_token_file: Path | None = Field(
+        None, description="File with the token that we send there; only its owner may read it"
+    )
 
 
 class Deployment(StrictInput):
-    """deployment.yaml: what belongs to one installation."""
+    """deployment.yaml: the settings of one installation for its partners."""
 
     partners: dict[PartnerId, PartnerCredentials] = Field({}, description="By partner")
 
 
 class PartnersFile(StrictInput):
-    """partners.yaml: everybody that is known."""
+    """partners.yaml: all partners."""
 
     partners: tuple[Partner, ...] = Field(description="Organisations whose systems may call us")
 
 
 @dataclass(frozen=True)
 class MllpListener:
-    """A port that is one partner's own: who connects to it from one of its networks is the partner."""
+    """A partner's dedicated port: a connection to it from one of `networks` is authenticated as the partner."""
 
     partner: Partner
     port: int
     networks: tuple[IPvAnyNetwork, ...]
 
     def accepts(self, address: str) -> bool:
-        """True for an address of one of its networks."""
+        """Return whether the address is in one of its networks."""
         peer = ip_address(address.partition("%")[0])
         if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
             peer = peer.ipv4_mapped
@@ -160,7 +163,7 @@ class MllpListener:
 
 
 class Partners:
-    """Everybody who may call, and how each is recognised."""
+    """All partners, and how each is authenticated."""
 
     def __init__(self, partners: Iterable[Partner], deployment: Deployment) -> None:
         self._by_id: Mapping[str, Partner] = MappingProxyType({partner.id: partner for partner in partners})
@@ -178,21 +181,21 @@ class Partners:
         return iter(self._by_id.values())
 
     def by_id(self, partner_id: str) -> Partner | None:
-        """The partner of this name."""
+        """Return the partner with this id, or None."""
         return self._by_id.get(partner_id)
 
     def by_ods(self, ods: str | None) -> Partner | None:
-        """The partner whose organisation has this ODS code."""
+        """Return the partner with this ODS code, or None; hubs are left out."""
         return self._by_ods.get(ods) if ods else None
 
     def access(self, partner_id: str) -> PartnerCredentials:
-        """Where its feedback goes in this installation; empty where deployment.yaml does not name it."""
+        """Return its credentials and addresses; they are empty if deployment.yaml does not name it."""
         return self._access.get(partner_id, PartnerCredentials())
 
     def authenticate(self, authorization_header: str | None) -> Partner | None:
-        """Who shows this `Authorization` header, or none. Only the hash of the token is compared, in constant time.
+        """Return the partner with this `Authorization` header, or None. Compare token hashes in constant time.
 
-        The one function that a signed JWT will come into.
+        Signed JWTs, if they come, belong here.
         """
         scheme, _, token = (authorization_header or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -204,11 +207,11 @@ class Partners:
         return self._by_hash[matching_hash] if matching_hash else None
 
     def by_certificate(self, der: bytes | None) -> Partner | None:
-        """Who shows this client certificate (DER), or none. That its owner holds the key, TLS has seen to."""
+        """Return the partner with this client certificate (DER), or None. TLS has verified the private key."""
         return self._by_certificate.get(hashlib.sha256(der).hexdigest()) if der else None
 
     def listeners(self) -> list[MllpListener]:
-        """The ports that are partners' own: who is let in there is who the port says."""
+        """Return the dedicated MLLP ports of partners."""
         return [
             MllpListener(self._by_id[name], access.mllp_port, access.mllp_from)
             for name, access in self._access.items()
@@ -217,7 +220,7 @@ class Partners:
 
 
 def load(directory: Path, deployment: Path | None) -> Partners:
-    """Read both files; raises reviewed.Faulty with every fault of them."""
+    """Load both files. Raise ConfigError with all issues found in them."""
     partners_file = yaml_files.load(directory / "partners.yaml", PartnersFile)
     deployment_file = yaml_files.load(deployment, Deployment) if deployment else None
     if issues := [
@@ -229,13 +232,13 @@ def load(directory: Path, deployment: Path | None) -> Partners:
 
 
 def new_token() -> tuple[str, str]:
-    """A new bearer token and its hash: hand the first to the partner once, write the second into deployment.yaml."""
+    """Return a new bearer token and its hash. Give the token to the partner once; put the hash into deployment.yaml."""
     token = secrets.token_urlsafe(32)
     return token, hash_of(token)
 
 
 def hash_of(token: str) -> str:
-    """SHA-256 of a token. Tokens are 256 random bits, so the hash needs no salt."""
+    """Return the SHA-256 of a token. Tokens are 256 random bits, so the hash needs no salt."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -243,13 +246,13 @@ def _contradictions(partners_file: ConfigFile[PartnersFile]) -> Iterator[ConfigI
     ids = [partner.id for partner in partners_file.value.partners]
     codes = [None if partner.hub else partner.ods for partner in partners_file.value.partners]
     for place in yaml_files.duplicates(ids):
-        yield partners_file.issue(("partners", place, "id"), f"{ids[place]} is the id of two partners")
+        yield partners_file.issue(("partners", place, "id"), f"two partners have the id {ids[place]}")
     for place in yaml_files.duplicates(codes):
-        yield partners_file.issue(("partners", place, "ods"), f"{codes[place]} is the ODS code of two partners")
+        yield partners_file.issue(("partners", place, "ods"), f"two partners have the ODS code {codes[place]}")
 
 
 def _unknown_partners(deployment_file: ConfigFile[Deployment], partners_file: PartnersFile) -> Iterator[ConfigIssue]:
-    """What deployment.yaml says of partners that are not there, and credentials that it gives to two."""
+    """Find unknown partners in deployment.yaml, and credentials and ports that two partners share."""
     ids = {partner.id for partner in partners_file.partners}
     hl7v2 = {partner.id for partner in partners_file.partners if partner.may_send("hl7v2")}
     credentials: set[str] = set()
@@ -259,17 +262,21 @@ def _unknown_partners(deployment_file: ConfigFile[Deployment], partners_file: Pa
             yield deployment_file.issue(("partners", name), f"partners.yaml has no partner {name}")
         if credentials.intersection(one.token_sha256):
             yield deployment_file.issue(
-                ("partners", name, "token_sha256"), "one of these tokens is another partner's too"
+                ("partners", name, "token_sha256"), "another partner has one of these tokens too"
             )
         if credentials.intersection(one.certificate_sha256):
             yield deployment_file.issue(
-                ("partners", name, "certificate_sha256"), "one of these is another partner's too"
+                ("partners", name, "certificate_sha256"), "another partner has one of these certificates too"
             )
         credentials.update(one.token_sha256, one.certificate_sha256)
         if one.mllp_port is None:
             continue
         if name not in hl7v2:
-            yield deployment_file.issue(("partners", name, "mllp_port"), f"{name} may not send hl7v2")
+            yield deployment_file.issue(
+                ("partners", name, "mllp_port"), f"{name} may not send hl7v2, so it cannot have a port"
+            )
         if one.mllp_port in ports:
-            yield deployment_file.issue(("partners", name, "mllp_port"), "is another partner's port too")
+            yield deployment_file.issue(
+                ("partners", name, "mllp_port"), f"another partner has port {one.mllp_port} too"
+            )
         ports.add(one.mllp_port)

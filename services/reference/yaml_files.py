@@ -1,8 +1,7 @@
-"""Reviewed YAML files: what people write for the hub, read strictly; every fault is named by file, line and place.
+"""Reviewed YAML files, parsed strictly; each issue names its file, line and place.
 
-Codes stay what they look like: `01`, `yes`, `no`, `on` and dates are text here, never a number, a boolean or a day, until a model
-says so. Only `true`, `false`, nothing, and whole numbers written in the usual way are taken for what they are. A name that stands
-twice in one place is a fault, where plain YAML silently takes the last.
+Codes stay text: `01`, `yes`, `no`, `on` and dates are strings until a model converts them. Only `true`, `false`, null and decimal
+integers without leading zeros have their YAML type. A duplicate key is an issue, while plain YAML silently takes the last.
 """
 
 import re
@@ -20,12 +19,12 @@ T = TypeVar("T")
 Loc = tuple[int | str, ...]
 
 Code = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
-"""A code as its sender writes it: `1` in the file is the text '1'."""
+"""A code as its sender writes it: `1` in the file becomes the string '1'."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """Something wrong in a reviewed file: where, and what."""
+    """One thing that is wrong in a reviewed file, with its place."""
 
     file: Path
     line: int
@@ -37,7 +36,7 @@ class ConfigIssue:
 
 
 class ConfigError(Exception):
-    """Reviewed files cannot be used; `faults` says why, and the text has a line for each."""
+    """Reviewed files cannot be used. The text has one line for each of `issues`."""
 
     def __init__(self, issues: Sequence[ConfigIssue]) -> None:
         super().__init__("\n".join(map(str, issues)))
@@ -46,22 +45,24 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class ConfigFile(Generic[T]):
-    """What a file says, and where in the file it says what."""
+    """The parsed value of a file, and the YAML nodes to find line numbers in."""
 
     value: T
     file: Path
     _root: yaml.Node
 
     def issue(self, loc: Iterable[int | str], what: str) -> ConfigIssue:
-        """A fault of this file at this place."""
+        """Create an issue at this place of the file."""
         return _issue_at(self.file, self._root, tuple(loc), what)
 
 
 def load(file: Path, model: type[T], context: Any = None) -> ConfigFile[T]:
-    """The file as `model`, a pydantic model or any type that pydantic takes; `context` is for the model's validators.
-    Raises Faulty with every fault of it."""
+    """Load a file as `model`, which is any type that pydantic accepts. Raise ConfigError with all its issues.
+
+    `context` is passed to the validators of the model.
+    """
     root = _compose(file)
-    if twice := [_issue_at(file, root, loc, "stands here twice") for loc in _repeated(root)]:
+    if twice := [_issue_at(file, root, loc, "is a duplicate key") for loc in _repeated(root)]:
         raise ConfigError(twice)
     try:
         value: T = TypeAdapter(model).validate_python(_plain(file, root), context=context)
@@ -72,12 +73,12 @@ def load(file: Path, model: type[T], context: Any = None) -> ConfigFile[T]:
 
 
 def load_all(folder: Path, model: type[T], context: Any = None) -> list[ConfigFile[T]]:
-    """Every file of a folder, by name. Raises Faulty with the faults of all."""
+    """Load all YAML files of a folder, in order of their names. Raise ConfigError with the issues of all."""
     return gather(partial(load, file, model, context) for file in sorted(folder.glob("*.yaml")))
 
 
 def gather(readings: Iterable[Callable[[], T]]) -> list[T]:
-    """What each of these reads. Raises Faulty with the faults of all."""
+    """Call each of `readings` and return the results. Raise ConfigError with the issues of all."""
     values: list[T] = []
     issues: list[ConfigIssue] = []
     for read in readings:
@@ -91,12 +92,12 @@ def gather(readings: Iterable[Callable[[], T]]) -> list[T]:
 
 
 def duplicates(values: Sequence[Hashable]) -> Iterator[int]:
-    """Where a value stands that stood before; nothing is no value."""
+    """Yield the index of each value that an earlier entry has too. None does not count."""
     return (place for place, value in enumerate(values) if value is not None and value in values[:place])
 
 
 class _Loader(yaml.CSafeLoader):
-    """SafeLoader with the few scalar types that this module promises."""
+    """A SafeLoader that resolves only the scalar types named in the module's docstring."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -116,7 +117,7 @@ def _compose(file: Path) -> yaml.Node:
         loader = _Loader(file.read_text(encoding="utf-8"))
         root = loader.get_single_node()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError([ConfigIssue(file, 1, "file", f"cannot be read: {reason}")]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -150,7 +151,7 @@ def _repeated(node: yaml.Node, at: Loc = ()) -> Iterable[Loc]:
 
 
 def _issue_at(file: Path, root: yaml.Node, loc: Loc, what: str) -> ConfigIssue:
-    """Named by the line of the innermost part of `loc` that the file has; parts that are pydantic's own are passed over."""
+    """Create an issue at the line of the innermost part of `loc` that the file has; skip parts that pydantic adds."""
     node, line, place = root, root.start_mark.line, []
     for part in loc:
         child = _below(node, part)
@@ -164,7 +165,7 @@ def _issue_at(file: Path, root: yaml.Node, loc: Loc, what: str) -> ConfigIssue:
 
 
 def _below(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
-    """The line and node of the last entry of this name, so that a name that stands twice is shown where it stands again."""
+    """Return the line and node of the last entry with this key, so that an issue points at the duplicate."""
     if isinstance(node, yaml.MappingNode):
         named = [(key.start_mark.line, inner) for key, inner in node.value if key.value == str(part)]
         return named[-1] if named else None
@@ -175,7 +176,7 @@ def _below(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
 
 
 def _named(node: yaml.Node, part: int | str) -> str:
-    """An entry of a list is called by its own id, where it has one."""
+    """Name an entry of a list by its id if it has one."""
     if isinstance(part, int) and isinstance(node, yaml.MappingNode):
         names = {key.value: inner.value for key, inner in node.value if isinstance(inner, yaml.ScalarNode)}
         labels = (names.get(name) for name in ("id", "service", "hub", "code", "name"))
@@ -184,7 +185,7 @@ def _named(node: yaml.Node, part: int | str) -> str:
 
 
 def field_at(model: type[BaseModel], path: str) -> FieldInfo | None:
-    """The field of `model` at this dotted place, such as person.birth_date or contacts.0.name; none where it has none."""
+    """Return the field of `model` at this dotted path, such as person.birth_date or contacts.0.name, or None."""
     here: Any = model
     field: FieldInfo | None = None
     for part in path.split("."):
@@ -198,7 +199,7 @@ def field_at(model: type[BaseModel], path: str) -> FieldInfo | None:
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model in `Address | None` or `tuple[Contact, ...]`."""
+    """Return the model inside `Address | None` or `tuple[Contact, ...]`, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = getattr(annotation, "__args__", ())

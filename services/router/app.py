@@ -1,4 +1,7 @@
-"""Runs the router: referrals and commands in, case events out. `python -m services.router.app`"""
+"""Run the router: referrals and commands in, case events out.
+
+Start it with `python -m services.router.app`.
+"""
 
 from starlette.applications import Starlette
 
@@ -18,7 +21,7 @@ GROUP = "router"
 
 
 async def main(config: Settings) -> None:
-    """Wire everything together, and run until told to stop."""
+    """Connect the parts of the router, and run until the process is stopped."""
     hubs = directory.load(config.directory)
     names = [hub.id for hub in hubs.hubs]
     await broker.check_topics(config.kafka, declared(names), replication=config.replication)
@@ -36,9 +39,9 @@ async def main(config: Settings) -> None:
         pages = Starlette(
             routes=health.routes(engine, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()])
         )
-        answer = process.answer_apart if config.metrics_port else process.answer
-        going_back = resubmit.run_resubmitter(batches.release)
-        await broker.run(listener, relay.run(), watchdog.run(), going_back, answer(pages, config))
+        serve = process.answer_apart if config.metrics_port else process.answer
+        resubmitter = resubmit.run_resubmitter(batches.release)
+        await broker.run(listener, relay.run(), watchdog.run(), resubmitter, serve(pages, config))
     finally:
         await engine.dispose()
 

@@ -1,7 +1,9 @@
-"""One batch of records is one transaction: lock, drop duplicates, read, decide in memory, number, write, and hand over to the outbox.
+"""Apply a batch of records in one transaction.
 
-A record that can never succeed is parked in the same transaction; later ones of its referral, or of its case's commands, wait behind
-it. Everything else goes on.
+Lock, drop duplicates, read, decide in memory, number, write, and add to the outbox.
+
+A record that can never succeed becomes a dead letter in the same transaction; later records of the same referral, or later commands
+for the same case, wait behind it. Other records are not affected.
 """
 
 import json
@@ -30,6 +32,7 @@ from schemas.events import (
     ReferralUpdated,
 )
 from schemas.model import PersonKey
+from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
 from services.messaging import dead_letters, outbox, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
@@ -50,17 +53,16 @@ from services.runtime.tracing import RecordSpans
 
 SOURCE = "/lightbulb/router"
 EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
-"""Namespace of our event ids (RFC 9562 UUID version 5): made of the input and the place among what it led to."""
+"""Namespace of event ids (RFC 9562 UUID version 5), which derive from the input and the index of the event."""
 
 UNKNOWN = PersonKey("unknown")
-"""The person key that a record is parked under that names nobody."""
+"""Person key of dead letters whose record does not contain one."""
 
 _PERSON_KEY = re.compile(r"[0-9a-f]{32}")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Batches:
-    """Applies batches of records of `referral.event` and of the hubs' command topics."""
+    """Consumer of `referral.event` and of the hubs' command topics."""
 
     def __init__(
         self,
@@ -75,7 +77,10 @@ class Batches:
         self._clock = clock
 
     async def receive(self, records: Sequence[KafkaRecord]) -> None:
-        """Apply these records, each once, in order. Raises passing faults only: then nothing of the part that failed is done."""
+        """Apply these records, each once, in order.
+
+        Raises transient faults only; the transaction that failed is then rolled back.
+        """
         try:
             await database.apply_with_bisection(records, self._apply, self._refuse)
         finally:
@@ -87,14 +92,14 @@ class Batches:
                 await _Batch(tx, self._directory, self._clock(), spans).run(records)
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
-        """The transaction of this record alone failed for good."""
+        """Store a dead letter for a record whose transaction failed permanently."""
         read = read_record(record)
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
             await dead_letters.add(tx, SCHEMA, [_dead_letter(read, reason)])
 
     async def release(self) -> int:
-        """Apply what somebody asked to be put back, and what waits behind nothing any more; returns how many were tried."""
+        """Apply dead letters that were resubmitted or no longer wait; returns how many were tried."""
         return await resubmit.resubmit_ready(
             self._engine, SCHEMA, self._reapply, self._reject_resubmitted, self._committed
         )
@@ -114,7 +119,7 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that is nothing of ours, and what is known of it all the same."""
+    """Record that cannot be decoded, with the key and group that could be read."""
 
     record: KafkaRecord
     reason: str
@@ -123,7 +128,7 @@ class Unreadable:
 
 
 def read_record(record: KafkaRecord) -> Input | Unreadable:
-    """The event or command in a record. A command's person key is the one that it names."""
+    """Decode the event or command in a record; a command's person key is the one in its data."""
     try:
         event = decode(record, REFERRAL_EVENTS if record.topic == REFERRAL_EVENT else COMMANDS)
     except Undecodable as error:
@@ -135,17 +140,17 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
         case ReferralReceived(reference=group) | ReferralUpdated(reference=group) | ReferralCancelled(reference=group):
             key = event.person_key
         case _:
-            return _unreadable(record, "ce_type: not for the router")
+            return _unreadable(record, "ce_type: not a type for the router")
     if not _PERSON_KEY.fullmatch(key):
         return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
-    if b"u0000" in record.value and _NUL.search(record.value):
-        return _unreadable(record, "value: holds NUL, which the database cannot keep")
+    if not is_storable_json(record.value):
+        return _unreadable(record, "value: contains NUL, which the database cannot store")
     return Input(record, event, key, group, unknown)
 
 
 def _unreadable(record: KafkaRecord, reason: str) -> Unreadable:
-    """Keep it where it would have been, as far as its bytes tell: what follows it on its message group waits."""
-    fields = _leniently(record.value)
+    """Return the record with its key and group as far as they can be read: later records of the group wait for it."""
+    fields = _json_fields(record.value)
     key = fields.get("person_key") or (record.key or b"").decode("ascii", "replace")
     message_group = (
         fields.get("reference") or fields.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
@@ -154,7 +159,7 @@ def _unreadable(record: KafkaRecord, reason: str) -> Unreadable:
     return Unreadable(record, reason, PersonKey(str(key)) if valid else UNKNOWN, _printable(str(message_group)))
 
 
-def _leniently(value: bytes) -> dict[str, Any]:
+def _json_fields(value: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(value)
     except (ValueError, RecursionError):
@@ -163,7 +168,7 @@ def _leniently(value: bytes) -> dict[str, Any]:
 
 
 def _printable(group: str) -> str:
-    """A message group's name can be anything that somebody sent: the database takes no NUL and no half characters."""
+    """Replace characters that the database rejects (NUL, lone surrogates): a group comes from the sender."""
     if group.isprintable() and len(group) <= 200:
         return group
     return "".join(letter if letter.isprintable() else "?" for letter in group[:200])
@@ -180,7 +185,7 @@ def _dead_letter(read: Input | Unreadable, reason: str, *, waiting: bool = False
 
 @dataclass(slots=True)
 class _Batch:
-    """One transaction's work."""
+    """Work of one transaction."""
 
     tx: Transaction
     directory: Directory
@@ -208,7 +213,7 @@ class _Batch:
         await dead_letters.add(self.tx, SCHEMA, in_order)
 
     async def release(self, rows: Sequence[ReleasableLetter]) -> None:
-        """Apply these parked records: what they are the first of waits behind them still."""
+        """Apply these dead letters; records that wait behind them still wait."""
         read = {row.record: read_record(row.record) for row in rows}
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
         locked_rows = {row.record: row for row in await resubmit.take(self.tx, SCHEMA, rows)}
@@ -234,7 +239,10 @@ class _Batch:
         await self._write(previous, locked, before)
 
     async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
-        """The inputs that are to be applied now: neither a repeat, nor unreadable, nor waiting behind a parked one."""
+        """Return the inputs to apply now, without duplicates; others become dead letters.
+
+        Those are records that cannot be decoded, and records that wait behind a dead letter.
+        """
         candidates = []
         for one in read:
             if isinstance(one, Unreadable):
@@ -267,14 +275,14 @@ class _Batch:
                 yield postcode_of(one.event.data.referral)
 
     async def _decide(self, one: Input, context: DecisionContext, locked: Locked) -> None:
-        """Decide, or park what no decision can be made on: it leaves no mark, and nothing of it is kept."""
+        """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
         if _message_group(one) in self.failed:
             await store.forget_inputs(self.tx, [one])
             self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
             return
         try:
             decision = _decision(self.states[one.person_key], one, context)
-        except Exception as error:  # whatever it is, it concerns this record alone
+        except Exception as error:  # any other fault is caused by this record alone
             if database.is_transient(error):
                 raise
             await store.forget_inputs(self.tx, [one])
@@ -305,7 +313,7 @@ class _Batch:
             )
 
     def _publish_rejection(self, one: Input, rejection: EmittedRejection, index: int, context: str | None) -> None:
-        """A refusal is no event of the case: it takes no number."""
+        """Publish a refusal; it is not an event of the case, so it has no sequence number."""
         target = hub_case(rejection.hub)
         self.messages.append(
             OutboxMessage(target, self._event(one, rejection, index, target, rejection.data, None), context)
@@ -346,7 +354,7 @@ class _Batch:
 
 
 def _message_group(one: Input) -> MessageGroup:
-    """The message group of an input, as quarantine names it."""
+    """Return the message group of an input, as dead letters name it."""
     return one.person_key, _printable(one.message_group)
 
 
@@ -359,9 +367,9 @@ def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> C
 
 
 def _references(data: CaseEvent) -> list[str]:
-    """The referrals that an event is about."""
+    """Return the references of the referrals that an event is about."""
     concerned = [context.reference for context in data.referral_contexts]
-    named = [getattr(data, field) for field in _naming(type(data))]
+    named = [getattr(data, field) for field in _reference_fields(type(data))]
     ended = (
         [one.reference for one in data.ended] if isinstance(data, CaseCompleted | CaseRejected | CaseCancelled) else []
     )
@@ -369,6 +377,6 @@ def _references(data: CaseEvent) -> list[str]:
 
 
 @cache
-def _naming(event: type[CaseEvent]) -> tuple[str, ...]:
-    """Fields of an event that hold the reference of one referral."""
+def _reference_fields(event: type[CaseEvent]) -> tuple[str, ...]:
+    """Return the fields of an event that hold the reference of one referral."""
     return tuple(field for field in ("joined", "updated", "refused") if field in event.model_fields)

@@ -1,4 +1,4 @@
-"""The directory's files by version, kept in the database: a replay decides with those that each decision was made with."""
+"""Directory files by version, stored in the database, so that a replay uses the version of each decision."""
 
 import json
 import tempfile
@@ -13,11 +13,14 @@ from services.runtime.database import Transaction
 
 
 class DirectoryVersionMissing(Exception):
-    """The files of a version are not, or no longer, what the version says; the text says which."""
+    """The files of a directory version do not match it; the message names the version."""
 
 
 async def store_directory(engine: AsyncEngine, folder: Path, version: str) -> None:
-    """Keep the files that the directory of this version was read from. Safe to repeat; raises NotKept where they changed since."""
+    """Store the files that the directory of this version was read from; does nothing if they are stored.
+
+    Raises DirectoryVersionMissing if the files have changed since.
+    """
     async with engine.begin() as tx:
         if await tx.scalar(
             text("select 1 from router.directory_version where version = :version"), {"version": version}
@@ -33,17 +36,17 @@ async def store_directory(engine: AsyncEngine, folder: Path, version: str) -> No
 
 
 async def stored_directories(tx: Transaction) -> dict[str, Directory]:
-    """Every directory that was kept, by version."""
+    """Return every stored directory by version."""
     rows = (await tx.execute(text("select version, files from router.directory_version"))).all()
     return {row.version: directory_of(row.version, row.files) for row in rows}
 
 
 def directory_of(version: str, files: dict[str, str]) -> Directory:
-    """The directory that these files make; raises NotKept where that is another version."""
+    """Return the directory of these files; raises DirectoryVersionMissing if it has another version."""
     with tempfile.TemporaryDirectory(prefix="lightbulb-directory-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_text(content, encoding="utf-8")
         loaded = directories.load(Path(folder))
     if loaded.version != version:
-        raise DirectoryVersionMissing(f"the files of directory version {version} make version {loaded.version}")
+        raise DirectoryVersionMissing(f"the files of directory version {version} have version {loaded.version}")
     return loaded

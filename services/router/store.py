@@ -1,6 +1,6 @@
-"""The router's tables: the lock of each person key, what was applied, what is known, and the history. All statements are set-based.
+"""Tables of the router: person key locks, applied inputs, state and history. Statements are set-based.
 
-Every write is made under the lock of its person key, taken first and in key order.
+Every write holds the lock of its person key; locks are taken first and in key order.
 """
 
 import json
@@ -23,7 +23,7 @@ SCHEMA = "router"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An event or command that is to be applied, and the record that it came in. `message_group`: what later ones wait behind."""
+    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter."""
 
     record: KafkaRecord
     event: Event
@@ -33,25 +33,25 @@ class Input:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What makes it the same input when it comes again: who commands is the topic."""
+        """Identity of the input for the Idempotent Receiver; the topic identifies a commanding hub."""
         return self.person_key, self.record.topic, self.event.id
 
 
 @dataclass(slots=True)
 class Locked:
-    """The person keys of a batch, locked: the number of the last event of each, and which of them are new."""
+    """Locked person keys of a batch: the last sequence number of each, and which keys are new."""
 
     last: dict[PersonKey, int]
     new: set[PersonKey] = field(default_factory=set)
 
     def next(self, key: PersonKey) -> int:
-        """The next number of a key."""
+        """Return the next sequence number of a key."""
         self.last[key] += 1
         return self.last[key]
 
 
 async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
-    """Lock these person keys, in their order; they are made where they are new."""
+    """Lock these person keys in key order; new ones are inserted."""
     ordered = sorted(set(keys))
     new = set((await tx.execute(_INSERT_KEYS, {"keys": ordered})).scalars())
     rows = await tx.execute(LOCK_KEYS, {"keys": ordered})
@@ -68,13 +68,13 @@ LOCK_KEYS = text("""
 
 
 async def save_sequences(tx: Transaction, locked: Locked, before: Mapping[PersonKey, int]) -> None:
-    """Write the last number of each key back, where it moved."""
+    """Store the last sequence number of each key that changed."""
     moved = {key: last for key, last in locked.last.items() if last != before[key]}
     if moved:
-        await tx.execute(_NUMBER, {"keys": list(moved), "numbers": list(moved.values())})
+        await tx.execute(_UPDATE_SEQUENCES, {"keys": list(moved), "numbers": list(moved.values())})
 
 
-_NUMBER = text("""
+_UPDATE_SEQUENCES = text("""
     update router.person_key set last_sequence = given.number
     from unnest(cast(:keys as text[]), cast(:numbers as bigint[])) as given (key, number)
     where person_key = given.key""")
@@ -86,7 +86,7 @@ _NUMBER = text("""
 async def record_inputs(
     tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str
 ) -> set[tuple[str, str, str]]:
-    """Keep these inputs, in their order; returns the identities of those that are new. A repeat is not among them."""
+    """Store these inputs in order; returns the identities of those that are new, without duplicates."""
     if not inputs:
         return set()
     columns = {
@@ -98,11 +98,11 @@ async def record_inputs(
         "headers": [_headers(one.record) for one in inputs],
         "values": [one.record.value for one in inputs],
     }
-    rows = await tx.execute(_MARK, {**columns, "now": now, "directory": directory})
+    rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
     return {(row.person_key, row.topic, row.id) for row in rows}
 
 
-_MARK = text("""
+_INSERT_INPUTS = text("""
     insert into router.input (person_key, topic, id, type, correlation_id, time, directory_version, headers, value)
     select key, topic, id, type, correlation, cast(:now as timestamptz), cast(:directory as text), headers, value
     from unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[]), cast(:types as text[]),
@@ -113,7 +113,10 @@ _MARK = text("""
 
 
 def _headers(record: KafkaRecord) -> str:
-    """An event's own attributes, and the context of its trace. What else came with it may be any text, and is not kept."""
+    """Return the CloudEvents headers and the trace context as JSON.
+
+    Other headers may hold any text and are not stored.
+    """
     own = [(name, value) for name, value in record.headers if value is not None and name.startswith(_OWN)]
     headers = {name: value.decode() for name, value in own}
     if context := tracing.extract(record.headers):
@@ -125,32 +128,32 @@ _OWN = ("ce_", "content-type")
 
 
 async def was_applied(tx: Transaction, one: Input) -> bool:
-    """True for an input that was applied before."""
+    """Return True if an input was applied before."""
     identity = dict(zip(("key", "topic", "id"), one.identity, strict=True))
-    return bool(await tx.scalar(_IS_MARKED, identity))
+    return bool(await tx.scalar(_SELECT_INPUT, identity))
 
 
-_IS_MARKED = text("""
+_SELECT_INPUT = text("""
     select exists (select from router.input where person_key = :key and topic = :topic and id = :id)""")
 
 
 async def forget_inputs(tx: Transaction, inputs: Sequence[Input]) -> None:
-    """Take the marks away: these inputs are parked, and their resubmit must work."""
+    """Delete the stored inputs of dead letters, so that they can be applied when resubmitted."""
     keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
-    await tx.execute(_UNMARK, {"keys": keys, "topics": topics, "ids": ids})
+    await tx.execute(_DELETE_INPUTS, {"keys": keys, "topics": topics, "ids": ids})
 
 
-_UNMARK = text("""
+_DELETE_INPUTS = text("""
     delete from router.input as input
     using unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[])) as parked (key, topic, id)
     where input.person_key = parked.key and input.topic = parked.topic and input.id = parked.id""")
 
 
-# ---- what is known --------------------------------------------------------------------------------------------------
+# ---- state ----------------------------------------------------------------------------------------------------------
 
 
 async def read(tx: Transaction, keys: Sequence[PersonKey]) -> dict[PersonKey, PersonAggregate]:
-    """Everything under these keys."""
+    """Return the state under these keys."""
     persons: dict[PersonKey, dict[int, PersonRecord]] = {key: {} for key in keys}
     cases: dict[PersonKey, dict[CaseId, CaseRecord]] = {key: {} for key in keys}
     referrals: dict[PersonKey, dict[Reference, ReferralRecord]] = {key: {} for key in keys}
@@ -181,7 +184,7 @@ _READ = text("""
 
 
 async def districts(tx: Transaction, postcodes: Iterable[str | None]) -> dict[str, OnsCode]:
-    """District of each of these postcodes (capitals, no blanks) that is known."""
+    """Return the districts of these postcodes (capitals, no blanks); unknown postcodes are left out."""
     requested = sorted({postcode for postcode in postcodes if postcode})
     if not requested:
         return {}
@@ -195,14 +198,14 @@ _DISTRICTS = text("""
 
 @dataclass(slots=True)
 class Changed:
-    """What a batch changed, by person key."""
+    """Records that a batch changed, with their person keys."""
 
     persons: list[tuple[PersonKey, PersonRecord]] = field(default_factory=list)
     cases: list[tuple[PersonKey, CaseRecord]] = field(default_factory=list)
     referrals: list[tuple[PersonKey, ReferralRecord]] = field(default_factory=list)
 
     def add(self, before: PersonAggregate, after: PersonAggregate) -> None:
-        """What is another in `after` than it was in `before`."""
+        """Add the records that differ between `before` and `after`."""
         key = after.person_key
         self.persons += [(key, new) for no, new in after.persons.items() if before.persons.get(no) is not new]
         self.cases += [(key, new) for no, new in after.cases.items() if before.cases.get(no) is not new]
@@ -210,7 +213,7 @@ class Changed:
 
 
 async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -> None:
-    """Keep what changed. `triage`: while it holds a case, nobody is its home hub yet."""
+    """Store what changed; a case whose home hub is `triage` is stored without a home hub."""
     if changed.persons:
         await tx.execute(_WRITE_PERSONS, {"now": now, **_person_columns(changed.persons)})
     if changed.cases:
@@ -220,7 +223,7 @@ async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -
 
 
 def to_json(model: PersonRecord | CaseRecord | ReferralRecord) -> str:
-    """As JSON, without what is none: what has no value must have a default."""
+    """Return JSON without None values: a field that can be None must have the default None."""
     return model.__pydantic_serializer__.to_json(model, exclude_none=True).decode()
 
 
@@ -313,9 +316,9 @@ _WRITE_REFERRALS = text("""
 
 
 async def append_history(tx: Transaction, events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> None:
-    """Keep these case events, as published, with the references that each is about and the hubs that heard of it."""
+    """Store these case events as published, with the references that each is about and the hubs that received it."""
     if events:
-        await tx.execute(_REMEMBER, _event_columns(events))
+        await tx.execute(_INSERT_EVENTS, _event_columns(events))
 
 
 def _event_columns(events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> dict[str, list[Any]]:
@@ -350,7 +353,7 @@ def _position_columns(data: Sequence[CaseEvent]) -> dict[str, list[Any]]:
     }
 
 
-_REMEMBER: TextClause = text("""
+_INSERT_EVENTS: TextClause = text("""
     insert into router.case_event (person_key, sequence, id, type, "references", hubs, correlation_id, causation_id, time,
         case_id, decided_by, status, business_status, home_hub, holder, pathway, reasons, district, directory_version, data)
     select key, sequence, id, type, string_to_array("references", ','), string_to_array(hubs, ','), correlation, cause, time,

@@ -1,5 +1,5 @@
-"""What every process needs: settings, database, health, metrics, logs, traces, limits, watchdog. Nothing of referrals or messages."""
+"""The runtime of every process: settings, database, health, metrics, logs, traces, limits, watchdog."""
 
 
 class StartupError(Exception):
-    """A service cannot start; the text says why, and what to do."""
+    """A service cannot start; the text gives the reason and what to do."""

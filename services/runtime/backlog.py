@@ -1,7 +1,7 @@
-"""What waits, and whether database and Kafka answer: measured by clients of its own, apart from those that do the work.
+"""Backlog of a service and reachability of database and Kafka, measured with clients that do no other work.
 
-A client that has wedged says nothing about its server. So these are other clients, thrown away after any failure: what they see is
-what a process that starts now would see. One look serves the metrics, readiness and the watchdog.
+A blocked client does not show whether its server is reachable. These clients are therefore separate and are discarded after any
+failure, so that they see what a newly started process would see. One snapshot serves the metrics, readiness and the watchdog.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from services.runtime.logs import log
 from services.runtime.settings import Settings
 
 POLL_TIMEOUT_SECONDS = 5.0
-"""How long either server may take to tell; then it counts as away."""
+"""Time limit for each server; then it counts as unreachable."""
 
 ROW_COUNT_LIMIT = 10_001
-"""Unpublished rows that are counted at most: a long queue must not cost more the longer it is."""
+"""Maximum number of unpublished rows that are counted, so that a long queue does not cost more."""
 
 T = TypeVar("T")
 
 BacklogQuery = Callable[[Transaction], Awaitable[bool]]
-"""What a service asks of its own tables, to set its own metrics; true where something waits that could be done now."""
+"""Query of a service on its own tables, which sets its own metrics; returns True if work is due now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a group is on one partition: the next offset that it will read, and how many records are behind that."""
+    """Position of a consumer group on one partition: the next offset to read, and the number of records left."""
 
     committed: int
     records: int
@@ -43,7 +43,10 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class BacklogSnapshot:
-    """One look. `publishable`: rows of the outbox whose topics Kafka would take them for now. `due`: what the service asked."""
+    """One measurement.
+
+    `publishable`: outbox rows whose topics accept records now. `due`: result of the service's query.
+    """
 
     database: bool = False
     kafka: bool = False
@@ -57,7 +60,7 @@ class BacklogSnapshot:
 
 
 class BacklogMonitor:
-    """Looks at one service's schema, and at its consumer group where it has one."""
+    """Measures one service's schema, and its consumer group if it has one."""
 
     def __init__(
         self,
@@ -81,11 +84,11 @@ class BacklogMonitor:
         self.snapshot = BacklogSnapshot()
 
     def unmet_conditions(self) -> list[str]:
-        """For readiness of a service that cannot work without Kafka."""
+        """Return the unmet readiness conditions of a service that cannot work without Kafka."""
         return [] if self.snapshot.kafka else ["kafka"]
 
     async def poll(self) -> BacklogSnapshot:
-        """Measure everything once. Never raises: what does not answer is away."""
+        """Measure everything once. Never raises: a server that does not respond is unreachable."""
         rows, lags = await asyncio.gather(
             self._measure("database", self._rows(), self._forget_database),
             self._measure("kafka", self._lags(), self._kafka.forget),
@@ -105,7 +108,7 @@ class BacklogMonitor:
         return self.snapshot
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._kafka.forget()
         await self._forget_database()
 
@@ -137,7 +140,7 @@ class BacklogMonitor:
     # ---- PostgreSQL
 
     async def _rows(self) -> tuple[dict[str, int], bool]:
-        """Unpublished rows by topic, and the service's own answer."""
+        """Return the number of unpublished rows by topic, and the result of the service's query."""
         if self._engine is None:
             self._engine = database.connect(self._settings.database, pool=1)
         async with self._engine.connect() as connection:
@@ -153,7 +156,7 @@ class BacklogMonitor:
                 select target, count(*), extract(epoch from clock_timestamp() - min(created_at))
                 from (select target, created_at from {self._schema}.outbox
                       where published_at is null order by id limit {ROW_COUNT_LIMIT}) as waiting
-                group by target""")  # noqa: S608 - the schema is a name of ours
+                group by target""")  # noqa: S608 - the schema is a constant
         )
         rows = [(str(target), int(count), float(age)) for target, count, age in result]
         metrics.UNPUBLISHED.set(sum(count for _, count, _ in rows))
@@ -162,7 +165,7 @@ class BacklogMonitor:
 
     async def _quarantined(self, connection: Transaction) -> None:
         result = await connection.execute(
-            text(f"select reason, count(*) from {self._schema}.dead_letter where resolved_at is null group by reason")  # noqa: S608 - a name of ours
+            text(f"select reason, count(*) from {self._schema}.dead_letter where resolved_at is null group by reason")  # noqa: S608 - the schema is a constant
         )
         kinds: Counter[str] = Counter()
         for reason, count in result:
@@ -183,7 +186,7 @@ class BacklogMonitor:
 
 
 class _KafkaProbe:
-    """An admin client and a consumer without a group, made when they are needed."""
+    """An admin client and a consumer without a group, created on first use."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -191,11 +194,11 @@ class _KafkaProbe:
         self._one_at_a_time = asyncio.Lock()
 
     async def lags(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Lag]:
-        """For each partition of `topics`."""
+        """Return the lag of each partition of `topics`."""
         admin, consumer = await self._started()
         partitions = [
             TopicPartition(topic["topic"], partition["partition"])
-            for topic in await admin.describe_topics()  # of all: asked for one by name, a broker may create it
+            for topic in await admin.describe_topics()  # all topics, because a request by name may create one
             if topic["topic"] in topics
             for partition in topic["partitions"]
         ]
@@ -204,7 +207,7 @@ class _KafkaProbe:
         return {one: _lag(committed.get(one), first[one], end[one]) for one in partitions}
 
     async def writable(self, topics: Sequence[str]) -> list[str]:
-        """Those of `topics` that would take a record on any partition now; raises where Kafka does not answer."""
+        """Return those of `topics` that accept records on every partition. Raises if Kafka does not respond."""
         admin, _ = await self._started()
         return [topic["topic"] for topic in await admin.describe_topics() if topic["topic"] in topics and _takes(topic)]
 
@@ -224,20 +227,20 @@ class _KafkaProbe:
 
 
 def _lag(committed: Any, first: int, end: int) -> Lag:
-    """A group that has committed nothing begins with the earliest record; one that is behind retention, too."""
+    """Return the lag; from the earliest record if no offset is committed, or one older than the retention."""
     at = max(first, committed.offset if committed is not None else 0)
     return Lag(at, max(0, end - at))
 
 
 def _takes(topic: Mapping[str, Any]) -> bool:
-    """Every partition has a leader, and as many replicas in sync as our topics ask for: all of them but one."""
+    """Return True if every partition has a leader and enough in-sync replicas for our topics: all but one."""
     return topic["error_code"] == 0 and all(
         one["leader"] >= 0 and len(one["isr"]) >= max(1, len(one["replicas"]) - 1) for one in topic["partitions"]
     )
 
 
 def kind_of(reason: str) -> str:
-    """The kind of a dead letter's reason, for a label: reasons name places, of which there are many; kinds are these six."""
+    """Return the kind of a dead letter's reason for a metric label: one of six, without the reason's place."""
     beginnings = {"decision": "decision", "compose": "compose", "waits": "waiting", "sqlstate": "database"}
     for beginning, kind in beginnings.items():
         if reason.startswith(beginning):

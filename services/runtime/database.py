@@ -1,4 +1,4 @@
-"""PostgreSQL: connecting, and telling a passing fault from one that will never succeed."""
+"""PostgreSQL: connections, and the distinction between transient and permanent faults."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -14,22 +14,22 @@ Transaction = AsyncConnection
 R = TypeVar("R")
 
 TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
-"""SQLSTATE classes that pass: connection, rollback (serialization, deadlock), resources, intervention, system."""
+"""Transient SQLSTATE classes: connection, rollback (serialization, deadlock), resources, intervention, system."""
 
 TRANSIENT_STATES = ("55P03", "25P03")
 """Lock not available; idle in transaction for too long."""
 
 
 def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEngine:
-    """An engine whose errors carry no parameters, and whose sessions give their locks back when their process stops.
+    """Return an engine whose errors carry no parameters.
 
-    `patience`: seconds that the client waits for one statement; none, for tools: statements and transactions may take as long as
-    they do.
+    The timeouts of its sessions release their locks if this process hangs. `timeout`: seconds that the client waits for one
+    statement; None, for tools, sets no limit for statements and transactions.
     """
     limits = {
         "application_name": "lightbulb",
         "jit": "off",
-        "plan_cache_mode": "force_custom_plan",  # a plan made while a table was empty would read all of it later
+        "plan_cache_mode": "force_custom_plan",  # a generic plan made for an empty table would later scan all of it
         "lock_timeout": "8s",
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "8s",
@@ -47,12 +47,15 @@ def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEng
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The five characters that PostgreSQL names an error by, or none."""
+    """Return the SQLSTATE of a PostgreSQL error, or None."""
     return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
 def is_transient(error: BaseException) -> bool:
-    """True for what passes by itself: database or broker away, time-out, deadlock. Back off and retry; never quarantine."""
+    """Return True for a transient fault: database or broker unreachable, timeout, deadlock.
+
+    The caller backs off and retries; it never quarantines the record.
+    """
     if isinstance(error, DBAPIError):
         state = sqlstate(error)
         return (
@@ -65,16 +68,16 @@ def is_transient(error: BaseException) -> bool:
 
 
 def reason_class(error: BaseException) -> str:
-    """What kind of error it is, in a few words that can hold no personal data."""
+    """Return the class of the error, in words that cannot hold personal data."""
     state = sqlstate(error)
     if state is None:
         return type(error).__name__
-    constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)  # type: ignore[attr-defined]  # the driver's own
+    constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)  # type: ignore[attr-defined]  # attribute of asyncpg
     return f"sqlstate {state} {constraint}" if constraint else f"sqlstate {state}"
 
 
 def error_kind(error: BaseException) -> str:
-    """One of five words for a passing fault, for metrics."""
+    """Return the kind of a transient fault for a metric label: one of five."""
     if isinstance(error, DBAPIError | PoolTimeout):
         return "database"
     if isinstance(error, KafkaError):
@@ -87,9 +90,9 @@ def error_kind(error: BaseException) -> str:
 async def apply_with_bisection(
     records: Sequence[R], act: Callable[[Sequence[R]], Awaitable[None]], refuse: Callable[[R, str], Awaitable[None]]
 ) -> None:
-    """Do `act` on all of `records` at once; where their data make it fail, on halves of them, so that only the culprit is refused.
+    """Call `act` with all records; if their data make it fail, with each half, and `refuse` with a single one.
 
-    Order is kept. `act` and `refuse` are a transaction each. Passing faults are raised: the caller backs off and tries again.
+    Order is preserved. `act` and `refuse` are one transaction each. Transient faults are raised: the caller backs off and retries.
     """
     try:
         await act(records)

@@ -1,4 +1,4 @@
-"""How a service is: /health/live, /health/ready and /metrics, the same on each."""
+"""Health and metrics endpoints of every service: /health/live, /health/ready and /metrics."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,11 +16,14 @@ from services.runtime.logs import log
 READY_SECONDS = 2.0
 
 ReadinessCheck = Callable[[], Sequence[str]]
-"""What a service needs and does not have yet, in plain text; empty: it is ready."""
+"""Returns the unmet conditions of a service as text; none if it is ready."""
 
 
 def routes(engine: AsyncEngine, unmet_conditions: ReadinessCheck = tuple, *, with_metrics: bool = True) -> list[Route]:
-    """Live: this process answers. Ready: the service could do its work now; else 503, and what is unavailable."""
+    """Return the routes.
+
+    Live: this process responds. Ready: the service can work now; otherwise 503 and what is unavailable.
+    """
 
     async def ready(_: Request) -> Response:
         unmet = [*await _database(engine), *unmet_conditions()]
@@ -33,7 +36,7 @@ def routes(engine: AsyncEngine, unmet_conditions: ReadinessCheck = tuple, *, wit
 
 
 class StatusCounterMiddleware:
-    """ASGI middleware that counts answers by their status."""
+    """ASGI middleware that counts responses by status."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,7 +51,7 @@ class StatusCounterMiddleware:
 
 
 async def _live(_: Request) -> Response:
-    """A process that stands still does not answer for long: its watchdog ends it."""
+    """Return the version. There is no check of progress: the watchdog ends a process that makes none."""
     return JSONResponse({"status": "live", "version": metrics.version()})
 
 
@@ -57,7 +60,7 @@ async def _metrics(_: Request) -> Response:
 
 
 async def _database(engine: AsyncEngine) -> list[str]:
-    """Asked now, through the connections that do the work."""
+    """Query the database through the connections that do the work."""
     try:
         async with asyncio.timeout(READY_SECONDS), engine.connect() as connection:
             await connection.execute(text("select 1"))

@@ -1,8 +1,8 @@
-"""HTTP connections within bounds: how many there are, how large a request's head is, how long one takes, how many wait behind another.
+"""Limits of HTTP connections: their number, the size and time of a request's head, pipelined requests.
 
-uvicorn waits for ever for a connection's first request, for the rest of a head and for what is sent behind an answer, and takes heads
-of any size. Where all connections are taken, the one that has waited longest without a request makes room, so that whoever opens
-thousands and says nothing keeps nobody out; where all have a request in hand, a new one is told to come again.
+uvicorn waits indefinitely for the first request of a connection, for the rest of a head and for data after a response, and accepts
+heads of any size. At the limit of connections, the longest-idle connection is closed, so that a client cannot block others with
+thousands of silent connections; if every connection has a request in flight, a new one gets 503 with Retry-After.
 """
 
 import asyncio
@@ -20,7 +20,10 @@ from services.runtime import metrics
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """What one process takes. `rejected_connections`: connections above `connections` that are told so; further ones are cut."""
+    """Limits of one process.
+
+    `rejected_connections`: how many above `connections` get 503; further ones are aborted.
+    """
 
     connections: int = 1_000
     rejected_connections: int = 100
@@ -36,12 +39,12 @@ DEFAULT_LIMITS = HttpLimits()
 
 
 def files() -> int:
-    """How many files and connections this process may have open, at most."""
+    """Return the maximum number of open files and connections of this process."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def limited(limits: HttpLimits) -> type["LimitedHttpProtocol"]:
-    """The protocol of one server. Never more connections than half of the files that the process may open."""
+    """Return the protocol class of one server, with at most half of the process's open files as connections."""
     return type(
         "LimitedHttpProtocol",
         (LimitedHttpProtocol,),
@@ -50,21 +53,19 @@ def limited(limits: HttpLimits) -> type["LimitedHttpProtocol"]:
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. It is idle from its beginning, or its last answer, until the head of a request is complete."""
+    """One connection; idle from its start, or its last response, until the head of a request is complete."""
 
     limits: ClassVar[HttpLimits]
     max_connections: ClassVar[int]
     idle: ClassVar[dict["LimitedHttpProtocol", None]]
-    """Connections without a request in hand, the one that has waited longest first."""
+    """Connections without a request in flight, longest-idle first."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # same signature as uvicorn
         super().connection_made(transport)
         self._response_app = self.app
         self._running: RequestResponseCycle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = (
-            0  # since what the application was given last: a head, what stands around chunks, fields behind them
-        )
+        self._head_bytes = 0  # received since the last data for the application: a head, chunk headers or trailers
         self._is_in_body = False
         self.idle[self] = None
         self._start_head_timer()
@@ -85,8 +86,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if not self._has_request_in_flight() and not self.transport.is_closing():
             self._start_head_timer()
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
-        """Who has sent a whole request and closes that direction still gets the answer, and then the end."""
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # same signature as asyncio
+        """Stay open for the response if the client has sent a whole request and closed its side."""
         if not self._has_request_in_flight() or self._is_in_body:
             return None
         self.cycle.keep_alive = False
@@ -98,13 +99,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._head_bytes, self._is_in_body = 0, True
         if len(self.pipeline) >= self.limits.pipelined:
-            raise httptools.HttpParserError("more requests than may wait for their answers")
+            raise httptools.HttpParserError("too many pipelined requests")
         error_status = self._head_error_status()
         self.app = _error_app(error_status, self.limits) if error_status else self._response_app
         super().on_headers_complete()
 
     def _head_error_status(self) -> int | None:
-        """Also where a body comes in a coding that nothing here undoes, or in two: what stands before and behind us may see another end."""
+        """Return the status for a head that breaks a limit.
+
+        Also refuses any transfer coding except chunked: a proxy could see another end of the body (request smuggling).
+        """
         size = sum(len(name) + len(value) + 4 for name, value in self.headers)
         codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings not in ([], [b"chunked"]):
@@ -129,20 +133,23 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._has_request_in_flight() and not self.transport.is_closing():
             self.idle[self] = None
-            if self._is_in_body:  # what is still coming is read for so long, so that the sender gets to its answer
+            if self._is_in_body:  # read the rest until the timeout, so that the client receives the response
                 self._start_head_timer()
 
     def _has_request_in_flight(self) -> bool:
         return self._running is not None and not self._running.response_complete
 
-    # ---- what is no request -------------------------------------------------------------------------------------
+    # ---- invalid requests -------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls it for what is no HTTP."""
+        """Refuse data that is not HTTP; called by uvicorn."""
         self._refuse(400)
 
     def _refuse(self, status: int) -> None:
-        """Close with this answer; behind a request that is whole, with that one's answer alone, which would be lost otherwise."""
+        """Close with this status.
+
+        If a complete request is in flight, close after its response instead, which would otherwise be lost.
+        """
         running = self._running
         if running is None or running.response_complete:
             self._end(status)
@@ -160,10 +167,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.write(_encode_response(status, self.limits))
         self.transport.close()
 
-    # ---- patience and room --------------------------------------------------------------------------------------
+    # ---- timeouts and eviction --------------------------------------------------------------------------------------
 
     def _start_head_timer(self) -> None:
-        """Until the next head is complete, for so long and not longer, however it trickles."""
+        """Limit the total time until the next head is complete, also if it arrives in small pieces."""
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(self.limits.head_seconds, self._on_head_timeout)
 
@@ -192,7 +199,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.abort()
 
 
-# ---- answers that no application gives --------------------------------------------------------------------------------
+# ---- responses without the application --------------------------------------------------------------------------------
 
 
 def _reason_phrase(status: int) -> str:
@@ -215,7 +222,7 @@ def _encode_response(status: int, limits: HttpLimits) -> bytes:
 
 
 def _error_app(status: int, limits: HttpLimits) -> Callable[[Any, Any, Any], Awaitable[None]]:
-    """An application that says the same to everybody, and closes."""
+    """Return an application that sends this status for every request and closes the connection."""
     text = _reason_phrase(status).encode()
 
     async def app(_: Any, __: Any, send: Callable[[Any], Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
-"""Logs: structured, with the correlation id, and never with personal data.
+"""Structured logs with the correlation id and without personal data.
 
-What client libraries may say is decided here: their own records can hold keys, values, headers or parameters, so they are kept to
-warnings, cut to their message template, and repeated warnings are counted instead of written.
+Records of client libraries can hold keys, values, headers or parameters. Only their warnings are logged, with module, function, line
+and exception class instead of the message, and repeated ones are dropped.
 """
 
 import logging
@@ -37,13 +37,13 @@ QUIET = (
     "stamina",
     "opentelemetry",
 )
-"""Client libraries, and what they may say at most: that something is wrong, and where in their code."""
+"""Client libraries; of their warnings only the place in their code is logged."""
 
 
 class ClientLibraryFilter(logging.Filter):
-    """Keeps of a client library's record its logger, level and place, never its arguments or exception texts.
+    """Reduces a client library's record to logger, level, place and exception class.
 
-    The same place speaks once in ten seconds: a broker that is away makes aiokafka log hundreds of lines.
+    Each place is logged at most once in ten seconds, because aiokafka logs hundreds of lines while a broker is unreachable.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class ClientLibraryFilter(logging.Filter):
 
 
 def configure(service: str, settings: Settings) -> None:
-    """Set up logging of this process: ours to stderr as JSON or for a console, client libraries pinned."""
+    """Configure logging of this process to stderr, as JSON or for a console, with client libraries filtered."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -91,7 +91,7 @@ def _rendering(settings: Settings) -> list[Any]:
 
 
 class _Foreign(logging.Filter):
-    """Everything that is not logged by us passes through the client library filter, whatever its level or logger."""
+    """Applies the client library filter to every record that is not our own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class _Foreign(logging.Filter):
 
 
 def _kind_of_exception(_: Any, __: str, event: Any) -> Any:
-    """An exception is logged by its kind: its text may hold a patient's data."""
+    """Replace an exception by its class name, because its text may hold personal data."""
     error = event.pop("exc_info", None)
     if error:
         kind = error if isinstance(error, BaseException) else sys.exc_info()[1]

@@ -1,7 +1,7 @@
-"""What a service counts and measures, for Prometheus: declared here, in one place, with every label's values bounded.
+"""Prometheus metrics of all services, each label with a bounded set of values.
 
-Labels are names of ours or of reviewed data (topics, partners, formats, channels, verdicts): never a key, a reference or a text that
-somebody sent.
+Label values are our own names or reviewed data (topics, partners, formats, channels, verdicts): never a key, a reference or a
+sender's text.
 """
 
 import platform
@@ -23,7 +23,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 
 BUILD = Gauge(
-    "lightbulb_build_info", "Always 1; the labels say what runs", ["service", "version", "python"], registry=REGISTRY
+    "lightbulb_build_info",
+    "Always 1; the labels give the versions",
+    ["service", "version", "python"],
+    registry=REGISTRY,
 )
 
 # ---- dependencies and stalled tasks ----------------------------------------------------------------------------------
@@ -136,13 +139,13 @@ HTTP_CONNECTIONS_REJECTED = Counter(
 
 
 def set_build_info(service: str) -> None:
-    """Say once what runs."""
+    """Set the build information of this process."""
     BUILD.labels(service, version(), platform.python_version()).set(1)
 
 
 @cache
 def version() -> str:
-    """The version that pyproject.toml declares."""
+    """Return the version in pyproject.toml, or \"unknown\"."""
     try:
         declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     except (OSError, tomllib.TOMLDecodeError):
@@ -151,5 +154,5 @@ def version() -> str:
 
 
 def exposition() -> bytes:
-    """Everything, as Prometheus reads it."""
+    """Return all metrics in the Prometheus text format."""
     return generate_latest(REGISTRY)

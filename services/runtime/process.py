@@ -1,4 +1,4 @@
-"""One service as a process: its settings, its logs, its event loop, its socket; and one clear line where it cannot start."""
+"""A service process: settings, logs, event loop and sockets, and a clear error if it cannot start."""
 
 import asyncio
 import contextlib
@@ -21,9 +21,9 @@ from services.runtime.watchdog import STALLED, Stalled
 
 
 def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *startup_errors: type[Exception]) -> None:
-    """Run `main` until it ends. One of `faults`, whose texts are for people, ends the process with 1 and its text.
+    """Run `main` until it ends. On a StartupError or one of `startup_errors`, print its text and exit with 1.
 
-    A process that stands still, or whose event loop is blocked, ends with watchdog.STALLED.
+    A process that makes no progress, or whose event loop is blocked, exits with watchdog.STALLED.
     """
     expected: tuple[type[Exception], ...] = (StartupError, *startup_errors)
     chosen = settings.load()
@@ -46,14 +46,14 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *st
 
 
 def configure_tracing(service: str, traces: str) -> None:
-    """Switch traces on, to where the setting says. Raises CannotTrace."""
+    """Switch traces on, with the exporter of the setting LIGHTBULB_TRACES. Raises CannotTrace."""
     try:
-        from services.runtime import otel  # OpenTelemetry is imported only where it is used
+        from services.runtime import otel
 
-        tracing.set_recorder(otel.recorder(service, traces))
+        tracing.set_provider(otel.exporting_provider(service, traces))
     except ImportError:
         raise CannotTrace(
-            "LIGHTBULB_TRACES is set, and the packages for traces are missing: pip install 'lightbulb-hub[tracing]'"
+            "LIGHTBULB_TRACES is set, but the packages for traces are not installed: pip install 'lightbulb-hub[tracing]'"
         ) from None
 
 
@@ -63,14 +63,14 @@ async def _watched(main: Callable[[Settings], Coroutine[Any, Any, None]], chosen
 
 
 def _freeze_gc() -> None:
-    """What was imported never goes, and a batch makes many small facts that go at once: a third of the time was the collector's."""
+    """Exclude imported objects from garbage collection and run it less often, because it took a third of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
 class Server(uvicorn.Server):
-    """uvicorn that leaves the signals to the service, which stops everything in its order."""
+    """A uvicorn server without signal handlers, because the service stops its parts in order."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -78,7 +78,7 @@ class Server(uvicorn.Server):
 
 
 def server(app: Any, limits: HttpLimits = DEFAULT_LIMITS) -> Server:
-    """A server for this ASGI application: no access log, no headers of its own, slow clients given up."""
+    """Return a server for this ASGI application with limits for slow clients, without access log and Server header."""
     return Server(
         uvicorn.Config(
             app,
@@ -95,12 +95,12 @@ def server(app: Any, limits: HttpLimits = DEFAULT_LIMITS) -> Server:
 
 
 async def answer(app: Any, chosen: Settings) -> None:
-    """Answer HTTP until cancelled; then requests in hand are answered first. Several processes may share the port."""
+    """Serve HTTP until cancelled, then complete the requests in flight. Several processes may share the port."""
     await _answer(app, listen(chosen))
 
 
 async def answer_apart(app: Any, chosen: Settings) -> None:
-    """The same on the port that is this process's own."""
+    """Serve HTTP on this process's metrics port, which is not shared."""
     assert chosen.metrics_port is not None
     await _answer(app, _opened(chosen.http_host, chosen.metrics_port, shared=False))
 
@@ -116,15 +116,15 @@ async def _answer(app: Any, opened: socket.socket) -> None:
 
 
 UNTAKEN_MILLISECONDS = 60_000
-"""Who takes nothing of what is sent for so long is gone, also where we have closed and only the kernel waits."""
+"""Time without acknowledgement of sent data after which the kernel drops a connection, even a closed one."""
 
 
 class CannotListen(StartupError):
-    """A port cannot be opened; the text says which, and why."""
+    """A port cannot be opened; the text gives the port and the reason."""
 
 
 def listen(chosen: Settings) -> socket.socket:
-    """The socket for HTTP. Raises CannotListen."""
+    """Return the socket for HTTP. Raises CannotListen."""
     opened = _opened(chosen.http_host, chosen.http_port, shared=True)
     log.info("http_listening", host=chosen.http_host, port=opened.getsockname()[1])
     return opened
@@ -138,12 +138,12 @@ def _opened(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def shared_socket(host: str, port: int) -> socket.socket:
-    """A socket that several processes can share: the kernel deals the connections out. Raises OSError."""
+    """Return a socket that several processes can share; the kernel distributes the connections. Raises OSError."""
     return a_socket(host, port, shared=True)
 
 
 def a_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound socket; raises OSError where somebody has the port."""
+    """Return a bound socket. Raises OSError if the port is in use."""
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)

@@ -102,12 +102,12 @@ class Settings(BaseSettings):
 
 
 def from_environment(name: str) -> str | None:
-    """One setting, where it is set."""
+    """Return one setting, or None if it is not set."""
     return os.environ.get(f"LIGHTBULB_{name.upper()}")
 
 
 def load() -> Settings:
-    """The settings; where one is missing or wrong, its name and what is expected go to stderr, and the process ends with 1."""
+    """Return the settings; if one is missing or not valid, print its name and what is expected and exit with 1."""
     try:
         settings = Settings()
         settings.secret()

@@ -1,28 +1,69 @@
-"""Traces: a referral's way through all services, step by step. Where they are off, only the context that came is passed on.
+"""Traces with the OpenTelemetry API; without a provider, spans are no-ops that only pass the context on.
 
-A context is the text of a `traceparent` header (W3C Trace Context, 3.2). It comes with a sender's request or a Kafka record, waits with
-the work in the rows of outbox and feedback, and goes on with what follows. `tracestate` and `baggage` are never read: whoever sends
-them may write anything into them. process.py switches traces on; only then otel.py, and with it OpenTelemetry, is imported.
+A context is the value of a `traceparent` header (W3C Trace Context, 3.2). It arrives in a request or a Kafka record, is stored with
+the work in the rows of outbox and feedback, and is sent with what follows. `tracestate` and `baggage` are never read or sent, because
+they may hold any text. Attributes are set by `set_attributes` only, and an exception is recorded by its class name only.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from threading import Thread
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypedDict, TypeVar, Unpack, get_type_hints
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.runtime import StartupError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 HEADER = "traceparent"
 
 STOP_SECONDS = 3.0
-"""How long the last spans may take to leave a process that stops."""
+"""Time that a stopping process waits for the export of its last spans."""
 
 _TRACEPARENT = re.compile(
     "00-(?![0-9]{32})[0-9a-f]{32}-(?!0{6}[0-9]{10}|[0-9]{10}0{6})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII
 )
-"""Version 00. Ids of zeros are none; ids that are a padded number could be somebody's, and chance makes one in millions."""
+"""Version 00. An id that could be a padded NHS number is refused (by chance, one in millions), and one of zeros."""
 
-Kind = Literal["server", "producer", "consumer", "client", "internal"]
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+_W3C = TraceContextTextMapPropagator()
+
+V = TypeVar("V")
+
+
+class Attributes(TypedDict, total=False):
+    """Attributes of a span with their OpenTelemetry names: our names, reviewed data, codes and counts.
+
+    Never a key, a reference or a sender's text.
+    """
+
+    partner: Annotated[str, "lightbulb.partner"]
+    format: Annotated[str, "lightbulb.format"]
+    channel: Annotated[str, "lightbulb.channel"]
+    attempt: Annotated[int, "lightbulb.attempt"]
+    outcome: Annotated[str, "lightbulb.outcome"]
+    answer: Annotated[int, "lightbulb.answer"]
+    type: Annotated[str, "cloudevents.event_type"]
+    topic: Annotated[str, "messaging.destination.name"]
+    partition: Annotated[int, "messaging.destination.partition.id"]
+    offset: Annotated[int, "messaging.kafka.offset"]
+    records: Annotated[int, "messaging.batch.message_count"]
+    correlation_id: Annotated[str | None, "messaging.message.conversation_id"]
+    """Set only if it is a UUID, because a hub may send any text."""
+
+
+ATTRIBUTES = {name: hint.__metadata__[0] for name, hint in get_type_hints(Attributes, include_extras=True).items()}
+
+ERROR_TYPE = "error.type"
+
+_ALLOWED = {*ATTRIBUTES.values(), ERROR_TYPE}
 
 
 class TracedRecord(Protocol):
@@ -41,157 +82,156 @@ class TracedRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-class SpanAttributes(TypedDict, total=False):
-    """What may be told of a step: names of ours or of reviewed data, codes and counts. Never a key, a reference or a text of others."""
+class CannotTrace(StartupError):
+    """The setting LIGHTBULB_TRACES cannot be used; the text gives the reason and what to do."""
 
-    partner: str
-    format: str
-    type: str
-    topic: str
-    partition: int
-    offset: int
-    channel: str
-    attempt: int
-    outcome: str
-    answer: int
-    records: int
-    correlation_id: str | None
-    """Told only where it is a UUID: a hub's own may be any text."""
+
+_provider: "TracerProvider | None" = None
+_tracer: Tracer = NoOpTracer()
+
+
+def set_provider(provider: "TracerProvider | None") -> None:
+    """Record spans with this provider from now on; None switches traces off."""
+    global _provider, _tracer
+    _provider, _tracer = provider, provider.get_tracer("lightbulb") if provider else NoOpTracer()
+
+
+def stop() -> None:
+    """Switch traces off and export the last spans, for at most STOP_SECONDS."""
+    provider = _provider
+    set_provider(None)
+    if provider is not None:
+        export = Thread(target=provider.shutdown, name="export of the last spans", daemon=True)
+        export.start()
+        export.join(STOP_SECONDS)
+
+
+def is_on() -> bool:
+    """Return True if spans are recorded."""
+    return _provider is not None
+
+
+# ---- contexts ---------------------------------------------------------------------------------------------------------
 
 
 def valid(traceparent: str | None) -> str | None:
-    """The context in a header that somebody sent; none where it is none."""
+    """Return the header's value if it is a valid context, otherwise None."""
     return traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
 
 
 def extract(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """The context in a record's headers; none where there is none, or more than one."""
+    """Return the context in a record's headers, or None if there is not exactly one valid header."""
     values = [value for name, value in headers if name == HEADER]
     return valid(values[0].decode("ascii", "replace")) if len(values) == 1 and values[0] else None
 
 
-class Span:
-    """One step, and the context of what follows from it. This one is kept nowhere, and passes on what came."""
-
-    __slots__ = ("traceparent",)
-
-    def __init__(self, traceparent: str | None = None) -> None:
-        self.traceparent = traceparent
-
-    def set_attributes(self, **attributes: Unpack[SpanAttributes]) -> None:
-        """What came of it."""
-
-    def end(self, error: str | None = None) -> None:
-        """It is over. `error`: the kind of what went wrong, never its text."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
-    ) -> None:
-        self.end(kind.__name__ if kind else None)
+def traceparent(span: Span) -> str | None:
+    """Return the context for what follows from this span; None if there is no trace."""
+    headers: dict[str, str] = {}
+    _W3C.inject(headers, set_span_in_context(span, Context()))
+    return headers.get(HEADER)
 
 
-NONE = Span()
-"""No trace, and nothing to pass on."""
-
-
-class SpanRecorder(Protocol):
-    """What makes spans that are kept: otel.py."""
-
-    def begin(self, name: str, parent: str | None, kind: Kind, link: str | None, attributes: SpanAttributes) -> Span:
-        """A step that begins now."""
-        ...
-
-    def stop(self, seconds: float) -> None:
-        """Send what is left, for so long."""
-        ...
-
-
-_recorder: SpanRecorder | None = None
-
-
-class CannotTrace(StartupError):
-    """LIGHTBULB_TRACES cannot be followed; the text says why, and what to do."""
-
-
-def set_recorder(recorder: SpanRecorder) -> None:
-    """Switch traces on: what begins from now on is kept."""
-    global _recorder
-    _recorder = recorder
-
-
-def stop() -> None:
-    """Send the last spans, and switch traces off."""
-    global _recorder
-    recorder, _recorder = _recorder, None
-    if recorder is not None:
-        recorder.stop(STOP_SECONDS)
-
-
-def is_on() -> bool:
-    """True where spans are kept."""
-    return _recorder is not None
+# ---- spans ------------------------------------------------------------------------------------------------------------
 
 
 def begin(
     name: str,
     parent: str | None,
-    kind: Kind = "internal",
+    kind: SpanKind = SpanKind.INTERNAL,
     *,
-    link: str | None = None,
-    **attributes: Unpack[SpanAttributes],
+    link: Span | None = None,
+    **attributes: Unpack[Attributes],
 ) -> Span:
-    """A step that begins now: a child of `parent`, or the first of a new trace. `link`: what it belongs to besides."""
-    return Span(parent) if _recorder is None else _recorder.begin(name, parent, kind, link, attributes)
+    """Start a span as a child of `parent`, or as the first of a new trace. End it with `end` or `ending`."""
+    span = _tracer.start_span(
+        name,
+        _W3C.extract({HEADER: parent} if parent else {}, Context()),
+        kind,
+        links=[Link(link.get_span_context())] if link else None,
+        record_exception=False,
+        set_status_on_exception=False,
+    )
+    set_attributes(span, **attributes)
+    return span
 
 
-class SpanGroup:
-    """Steps of several traces that begin and end together, because one transaction does. Each is a child of its own cause."""
+def set_attributes(span: Span, **attributes: Unpack[Attributes]) -> None:
+    """Set these attributes, if they are on the list."""
+    if span.is_recording():
+        named: dict[str, Any] = {ATTRIBUTES[name]: value for name, value in attributes.items() if name in ATTRIBUTES}
+        span.set_attributes(allowed(named))
 
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.spans = spans
+
+def allowed(attributes: Mapping[str, V]) -> dict[str, V]:
+    """Return the attributes that are on the list; of correlation ids only a UUID."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name in _ALLOWED and (name != ATTRIBUTES["correlation_id"] or _UUID.fullmatch(str(value)))
+    }
+
+
+def end(span: Span, error: type[BaseException] | None = None) -> None:
+    """End the span; after an error, with the class name as its type and the outcome `failed`."""
+    if error is not None:
+        span.set_attributes({ERROR_TYPE: error.__name__, ATTRIBUTES["outcome"]: "failed"})
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+@contextmanager
+def ending(*spans: Span) -> Iterator[None]:
+    """End these spans together after the block."""
+    error: type[BaseException] | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = type(raised)
+        raise
+    finally:
+        for span in spans:
+            end(span, error)
+
+
+def batch_span(
+    name: str, parents: Iterable[str | None], **attributes: Unpack[Attributes]
+) -> AbstractContextManager[None]:
+    """Trace one transaction that several traces share: a span in each, ended after the block."""
+    return ending(*(begin(name, parent, **attributes) for parent in parents if is_on()))
+
+
+class RecordSpans:
+    """Spans of records that are applied together, each a child of the context in its record."""
+
+    def __init__(self, name: str, records: Sequence[TracedRecord]) -> None:
+        self._spans = {record: _consumer_span(name, record, len(records)) for record in records} if is_on() else {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for span in self.spans:
-            span.end(kind.__name__ if kind else None)
-
-
-def batch_span(name: str, parents: Iterable[str | None], **attributes: Unpack[SpanAttributes]) -> SpanGroup:
-    """The same step of each of these traces."""
-    return SpanGroup([begin(name, parent, **attributes) for parent in parents] if is_on() else ())
-
-
-class RecordSpans(SpanGroup):
-    """Records that are applied together."""
-
-    def __init__(self, name: str, records: Sequence[TracedRecord]) -> None:
-        self._by_record = {record: _consumer_span(name, record, len(records)) for record in records} if is_on() else {}
-        super().__init__(tuple(self._by_record.values()))
+        for span in self._spans.values():
+            end(span, kind)
 
     def context_of(self, record: TracedRecord) -> str | None:
-        """What follows from this record carries it."""
-        if (span := self._by_record.get(record) if self._by_record else None) is not None:
-            return span.traceparent
-        return extract(record.headers)
+        """Return the context for what follows from this record."""
+        span = self._spans.get(record) if self._spans else None
+        return extract(record.headers) if span is None else traceparent(span)
 
-    def set_attributes(self, record: TracedRecord, **attributes: Unpack[SpanAttributes]) -> None:
-        """What came of this record."""
-        if self._by_record and (span := self._by_record.get(record)) is not None:
-            span.set_attributes(**attributes)
+    def set_attributes(self, record: TracedRecord, **attributes: Unpack[Attributes]) -> None:
+        """Set attributes of this record's span."""
+        if self._spans and (span := self._spans.get(record)) is not None:
+            set_attributes(span, **attributes)
 
 
 def _consumer_span(name: str, record: TracedRecord, batch_size: int) -> Span:
     return begin(
         f"{name} {record.topic}",
         extract(record.headers),
-        "consumer",
+        SpanKind.CONSUMER,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

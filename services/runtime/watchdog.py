@@ -1,12 +1,11 @@
-"""Ends a process that has work and gets no further, so that its supervisor starts it anew.
+"""Ends a process that has work but makes no progress, so that its supervisor restarts it.
 
-Progress is what was done: offsets committed, rounds of the outbox that published, results recorded. It is judged only while database
-and Kafka both answer somebody else's clients (backlog.py): while one is away, everybody backs off and is left alone, and each clock
-begins again when it is back. A refusal that a server itself gave (disk full, a lock, a deadlock) shows that the client works: it counts
-as progress, for a new process would be refused too.
+Progress is completed work: committed offsets, published outbox rows, saved results. It is checked only while both database and Kafka
+respond to separate clients (backlog.py): while one is unreachable, tasks back off, and every timer restarts when it is back. An error
+that a server returned (disk full, a lock, a deadlock) counts as progress: the client works, and a new process would get it too.
 
-A blocked event loop judges nothing, so a thread watches the loop; and a timer of the interpreter, which needs no lock that a blocked
-loop may hold, watches for the thread.
+A blocked event loop cannot run this check, so a thread watches the loop. If a lock that the loop holds blocks the thread too, a timer
+of the interpreter (faulthandler), which needs no such lock, ends the process.
 """
 
 import asyncio
@@ -26,25 +25,25 @@ from services.runtime.backlog import BacklogMonitor, BacklogSnapshot
 from services.runtime.logs import log
 
 STALLED = 75
-"""Exit code of a process that ended itself because it stood still (sysexits.h, EX_TEMPFAIL: trying again may help)."""
+"""Exit code of a process that ended itself because it made no progress (sysexits.h, EX_TEMPFAIL)."""
 
 LAST_SECONDS = 15.0
-"""How long the rest of a process that stands still may take to stop; what is left is cut off, as a kill would."""
+"""Time for a stalled process to stop before it is ended without cleanup."""
 
 ONE_OF_MANY = 10
-"""A lane that stands still while others of its loop move is given so many times longer: it may only be waiting for its turn."""
+"""Factor for a key that makes no progress while other keys of its task do: it may only be waiting for its turn."""
 
 
 class Stalled(Exception):
-    """A loop of this process stands still."""
+    """A task of this process makes no progress."""
 
 
 ProgressByKey = Mapping[Any, Hashable]
-"""By lane of a loop that has work: how far it is there."""
+"""Progress of each key (such as a partition) with work; any value that changes with each step."""
 
 
 class Progress:
-    """Counts what a loop has done. `made()` after each piece, and after each refusal that a server gave."""
+    """Counts the progress of a task: `record()` after each piece of work and each error that a server returned."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -55,7 +54,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class WatchedTask:
-    """One loop to watch. `lanes` says, of one look, where it has work and how far it is there; `times` stretches its patience."""
+    """A task to watch.
+
+    `progress_by_key` returns the progress of each key with work in a snapshot; `times` multiplies the time limit.
+    """
 
     name: str
     progress_by_key: Callable[[BacklogSnapshot], ProgressByKey]
@@ -64,13 +66,13 @@ class WatchedTask:
 
 @dataclass(slots=True)
 class StallDetector:
-    """For how long the lanes of one loop have had work and not moved. Pure: given the time."""
+    """Measures how long the keys of one task have had work without progress. It reads no clock."""
 
     last_progress: float | None = None
     since: dict[Hashable, tuple[Hashable, float]] = field(default_factory=dict)
 
     def update(self, now: float, progress_by_key: ProgressByKey) -> tuple[float, float]:
-        """Seconds since any lane moved or was done, and since the stillest did; zeros where nothing waits."""
+        """Return the seconds since any key made progress and since the slowest key did; zeros without work."""
         held = self.since
         done = any(progress_by_key.get(key, _DONE) != at for key, (at, _) in held.items())
         if done or not held or self.last_progress is None:
@@ -87,7 +89,7 @@ _DONE = object()
 
 
 class Watchdog:
-    """`run()` beside the loops: raises Stalled when one stands still, and sees to it that the process then really ends."""
+    """Runs concurrently with the tasks: raises Stalled if one makes no progress, and ensures that the process ends."""
 
     def __init__(self, monitor: BacklogMonitor, loops: Sequence[WatchedTask], *, seconds: float) -> None:
         self._monitor = monitor
@@ -95,7 +97,7 @@ class Watchdog:
         self._loops = [(loop, StallDetector()) for loop in loops]
 
     async def run(self) -> None:
-        """Look and judge until cancelled."""
+        """Check periodically until cancelled."""
         try:
             while True:
                 snapshot = await self._monitor.poll()
@@ -105,7 +107,7 @@ class Watchdog:
             await self._monitor.close()
 
     def check(self, snapshot: BacklogSnapshot, now: float) -> None:
-        """Raise Stalled where a loop has stood still for too long."""
+        """Raise Stalled if a task has made no progress for too long."""
         for loop, detector in self._loops:
             least, most = detector.update(now, {} if snapshot.unreachable else loop.progress_by_key(snapshot))
             metrics.TASK_STALLED_SECONDS.labels(loop.name).set(most)
@@ -113,11 +115,11 @@ class Watchdog:
             if least >= limit or most >= limit * ONE_OF_MANY:
                 log.error("task_stalled", task=loop.name, seconds=round(most), exit_code=STALLED)
                 force_exit(LAST_SECONDS)
-                raise Stalled(f"{loop.name} has work and has got no further for {most:.0f} s")
+                raise Stalled(f"{loop.name} has work but has made no progress for {most:.0f} s")
 
 
 def force_exit(seconds: float) -> None:
-    """End this process in so many seconds, whatever hangs until then."""
+    """End this process after this time, even if a thread or task still hangs."""
     last = threading.Timer(seconds, os._exit, [STALLED])
     last.daemon = True
     last.start()
@@ -128,7 +130,7 @@ def force_exit(seconds: float) -> None:
 
 @contextlib.contextmanager
 def loop_watched(seconds: float) -> Iterator[None]:
-    """End this process with STALLED where its running event loop does nothing for so long; inside a coroutine."""
+    """End this process with STALLED if the running event loop is blocked for this time. Enter it in a coroutine."""
     heartbeat = _LoopHeartbeat(seconds)
     heartbeat.arm()
     beating = asyncio.get_running_loop().create_task(heartbeat.beat())
@@ -165,8 +167,10 @@ class _LoopHeartbeat:
                 self._end(blocked)
 
     def blocked_for(self, now: float) -> float:
-        """Seconds since the loop's last sign, where they are too many; else 0. Where our own last look is long ago, too, the whole
-        process was stopped, and the loop has its time again."""
+        """Return the seconds since the loop's last heartbeat if they exceed the limit, otherwise 0.
+
+        If this check itself was delayed, the whole process was suspended, and the loop's time restarts.
+        """
         if now - self._checked_at > 2 * self._step + 1:
             self._last = now
         self._checked_at = now
@@ -176,7 +180,7 @@ class _LoopHeartbeat:
         place = _place(sys._current_frames().get(self._main))
         log_thread = threading.Thread(target=_log_blocked, args=(seconds, place), daemon=True)
         log_thread.start()
-        log_thread.join(2)  # whoever blocks the loop may hold the log, too
+        log_thread.join(2)  # the blocking code may hold the lock of the log
         os._exit(STALLED)
 
 
@@ -185,7 +189,7 @@ def _log_blocked(seconds: float, place: str) -> None:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Where the main thread is: files, lines and names of code, innermost first; no values."""
+    """Return the position of the main thread: files, lines and names of code, innermost first; no values."""
     frames: list[str] = []
     while frame is not None and len(frames) < 4:
         frames.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}")

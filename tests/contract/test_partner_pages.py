@@ -8,20 +8,22 @@ from typing import Any
 
 import pytest
 
-from infra.docgen.partner_pages import __main__ as command
-from infra.docgen.partner_pages import pages
+from infra.docgen import __main__ as command
+from infra.docgen import pages
+from infra.docgen.partner_pages import index
 from services.intake.translators import council_csv, form, hl7v2
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.standard_fields import READS
 from services.reference import directory, partners
 from services.runtime.settings import CHECKOUT
 
-PAGES = pages.generated()
+PAGES = index.generated(pages.DIRECTORY)
 SERVICES = directory.catalogue(pages.DIRECTORY)
 
 
 def test_the_pages_agree_with_the_reviewed_files() -> None:
-    assert pages.drift() == [], "run `python -m infra.docgen.partner_pages`, read what changed, and commit it"
+    differing = [name for name in pages.drift() if name.startswith("partners/")]
+    assert differing == [], "run `python -m infra.docgen`, read what changed, and commit it"
 
 
 def test_the_index_leads_to_a_page_for_everything_that_a_partner_may_send() -> None:
@@ -101,14 +103,33 @@ def _holds(referral: Any, place: str) -> bool:
     return True
 
 
-def test_a_changed_file_is_told_by_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_file_is_found_by_its_page(tmp_path: Path) -> None:
     source = shutil.copytree(pages.DIRECTORY, tmp_path / "directory")
-    asked = source / "forms" / "self.yaml"
-    asked.write_text(asked.read_text().replace("label: A warmer home", "label: A warm home"))
-    assert pages.drift(source=source) == ["self.md"]
-    assert pages.write(tmp_path / "pages", source) == sorted(PAGES)
-    (tmp_path / "pages" / "gone.md").write_text("of a partner that is gone")
-    assert pages.write(tmp_path / "pages", source) == ["gone.md"]
-    assert pages.drift(tmp_path / "pages", source) == []
+    file = source / "forms" / "self.yaml"
+    file.write_text(file.read_text().replace("label: A warmer home", "label: A warm home"))
+    assert pages.drift(source=source) == ["partners/self.md"]
+
+
+def test_a_page_without_a_source_is_removed(tmp_path: Path) -> None:
+    assert pages.write(tmp_path) == sorted(pages.generated())
+    (tmp_path / "partners" / "removed.md").write_text("of a partner that was removed")
+    assert pages.write(tmp_path) == ["partners/removed.md"]
+    assert pages.drift(tmp_path) == []
+
+
+def test_the_command_writes_nothing_if_every_page_agrees(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--check"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_the_command_names_a_page_that_differs_and_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = tmp_path / "docs"
+    shutil.copytree(pages.DOCS / "partners", docs / "partners")
+    shutil.copy(pages.DOCS / "limits.md", docs)
+    assert command.main(["--check"], docs) == 1
+    assert capsys.readouterr().out == "differs from its source, run `python -m infra.docgen`: docs/settings.md\n"
+    assert command.main([], docs) == 0
+    assert capsys.readouterr().out == "wrote docs/settings.md\n"
+    assert command.main(["--check"], docs) == 0

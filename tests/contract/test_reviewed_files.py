@@ -65,7 +65,7 @@ PLANTED = {
     # a code that means two things, or none
     "code of a council": (BLABY, "WH: {service", "hs: {service", "is ambiguous"),
     "code of a hospital": (UHL, "GGH: Glenfield", "lri: Glenfield", "is ambiguous"),
-    "code twice": (LPT, '"09": other', '"04": other', "stands here twice"),
+    "code twice": (LPT, '"09": other', '"04": other', "is a duplicate key"),
     "code that is no value": (BLABY, "X: other", "X: another", "columns.Sex.codes.X: another is not a value"),
     "choice with a word that is no type": (DISCHARGE, "type: yes-no", "type: tick", "fields.trusted_assessment.type"),
     # a rule that is never reached
@@ -86,10 +86,10 @@ PLANTED = {
     # what a form says of itself
     "field that is none": (SELF, "requires: [helper_name, helper_phone]", "requires: [helper_names, helper_phone]", "helper_names"),
     "consent that is none": (SELF, "says_yes: [referral]", "says_yes: [marriage]", "referrers.self.says_yes"),
-    "name that is taken": (SELF, "  title: {label", "  needs: {label", "the name is taken"),
+    "reserved name": (SELF, "  title: {label", "  needs: {label", "the name is reserved"),
     # words
-    "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "unknown field: {day}"),
-    "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "uhl is the id of two partners"),
+    "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "unknown placeholder: {day}"),
+    "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "two partners have the id uhl"),
 }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_a_form_under_another_name_has_a_sender_without_a_form_and_is_a_form_wit
     shutil.move(folder / SELF, folder / "forms" / "selves.yaml")
     assert [(file, what) for file, _, what in found(folder)] == [
         ("partners.yaml", "partners.lightbulb-website.formats.0: there is no forms/self.yaml"),
-        ("forms/selves.yaml", "form: nobody may send it: no partner has it among its formats"),
+        ("forms/selves.yaml", "form: no partner has it among its formats"),
     ]
 
 

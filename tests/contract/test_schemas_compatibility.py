@@ -181,7 +181,7 @@ def test_a_definition_that_holds_itself_is_compared() -> None:
     shorter = copy.deepcopy(tree)
     shorter["$defs"]["Tree"]["properties"]["name"]["maxLength"] = 5
     assert changes(tree, tree, old_readers=True) == []
-    assert compatible(tree, shorter, old_readers=True) == ["old data, new reader: Tree.name: maxLength 5 is demanded"]
+    assert compatible(tree, shorter, old_readers=True) == ["old data, new reader: Tree.name: maxLength 5 is required"]
 
 
 # ---- the language as a whole ----------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_the_released_language_does_not_break_itself() -> None:
 
 def test_a_type_that_is_gone_breaks_its_readers() -> None:
     gone = min(CASE_EVENTS)
-    assert f"{gone}: this contract is gone" in breaking(lambda now: now["contracts"].pop(gone))
+    assert f"{gone}: this contract was removed" in breaking(lambda now: now["contracts"].pop(gone))
 
 
 def test_a_new_type_is_noted() -> None:
@@ -229,7 +229,7 @@ def test_a_topic_that_promises_less_breaks_its_readers(change: Change) -> None:
 
 def test_a_topic_that_is_gone_breaks_its_readers() -> None:
     name = min(files.released()["topics"])
-    assert f"topic {name}: gone" in breaking(lambda now: now["topics"].pop(name))
+    assert f"topic {name}: removed" in breaking(lambda now: now["topics"].pop(name))
 
 
 def test_commands_may_ask_for_less_and_events_may_not_tell_less() -> None:

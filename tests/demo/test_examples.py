@@ -105,7 +105,7 @@ def test_a_fault_in_an_expected_file_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.expected.yaml").write_text("who: W\nshows: x\nsteps: [{send: w.json, by: ww, answer: accepted}]\n")
-    with pytest.raises(ExampleError, match=r"there is no file w\.json"):
+    with pytest.raises(ExampleError, match=r"file w\.json does not exist"):
         examples.load(tmp_path)
 
 

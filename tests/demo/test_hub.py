@@ -103,7 +103,7 @@ def test_a_repeat_is_told_from_something_new() -> None:
 
 
 def test_a_missing_version_is_noticed() -> None:
-    with pytest.raises(OutOfOrder, match="version 3 came where 2 was expected"):
+    with pytest.raises(OutOfOrder, match="received version 3, expected 2"):
         apply_event(a_case(), "accepted", an_event(3))
 
 

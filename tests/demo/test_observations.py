@@ -57,14 +57,14 @@ def test_what_is_as_the_file_says_has_no_difference() -> None:
     ("planted", "named"),
     [
         ({"hub": "melton"}, "held by blaby, not melton"),
-        ({"hub": None}, "blaby heard of it"),
+        ({"hub": None}, "blaby received it"),
         ({"case": "rejected"}, "its case is completed, not rejected"),
         ({"why": ["named-authority"]}, "routed because of community-postcode"),
-        ({"hub_hears": ["completed", "assigned"]}, "did not hear 'assigned'"),
-        ({"provisional": True}, "not told that the person is uncertain"),
-        ({"heard": {"gp-a": ["accepted"]}}, "heard accepted, completed, not accepted"),
-        ({"heard": {}}, "gp-a heard of it and should not"),
-        ({"heard": {"gp-a": ["accepted", "completed"], "gp-b": ["completed"]}}, "gp-b heard nothing"),
+        ({"hub_hears": ["completed", "assigned"]}, "did not receive 'assigned'"),
+        ({"provisional": True}, "not informed that the person is provisional"),
+        ({"heard": {"gp-a": ["accepted"]}}, "received accepted, completed, not accepted"),
+        ({"heard": {}}, "gp-a received feedback but should not"),
+        ({"heard": {"gp-a": ["accepted", "completed"], "gp-b": ["completed"]}}, "gp-b received nothing"),
         ({"done": {"gp-a": ["ramp built"]}}, "rails fitted, not ramp built"),
     ],
 )
@@ -85,7 +85,10 @@ def test_an_answer_of_another_kind_is_named() -> None:
         )
     }
     found = differences(an_example(), refused, Observations())
-    assert found == ["a.json: the answer was refused, not accepted (Bundle.id required)", "a.json got no reference"]
+    assert found == [
+        "a.json: the outcome was refused, not accepted (Bundle.id required)",
+        "a.json did not get a reference",
+    ]
 
 
 def test_a_step_that_was_never_sent_is_named() -> None:
@@ -94,7 +97,7 @@ def test_a_step_that_was_never_sent_is_named() -> None:
 
 def test_a_status_only_message_that_says_more_is_named() -> None:
     found = differences(an_example(heard={"gp-a": ["status completed"]}), ANSWERS, what_was_seen(told=(None,)))
-    assert "a.json: a status-only message said more than the status" in found
+    assert "a.json: a status-only message contains more than the status" in found
 
 
 def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
@@ -105,10 +108,8 @@ def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
 
 def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
     seen = Observations()
-    seen.hub(
-        HubObservation("blaby", "completed", "c", "t", "holder", error="version 3 came where 2 was expected"), "e", {}
-    )
-    assert seen.errors == ["hub blaby: version 3 came where 2 was expected"]
+    seen.hub(HubObservation("blaby", "completed", "c", "t", "holder", error="received version 3, expected 2"), "e", {})
+    assert seen.errors == ["hub blaby: received version 3, expected 2"]
 
 
 # ---- stays, grants, rows ----------------------------------------------------------------------------------------------
@@ -135,10 +136,10 @@ def test_a_stay_that_only_its_team_is_told_of_has_no_difference() -> None:
 @pytest.mark.parametrize(
     ("end", "told", "named"),
     [
-        ({}, True, "the stay was told to hospital-housing, melton, not to hospital-housing"),
-        ({"hubs": ["hospital-housing"]}, True, "melton heard of it"),
-        ({"hubs": ["hospital-housing", "blaby"]}, False, "blaby did not hear of it"),
-        ({"follow_on": "blaby"}, False, "melton follows on, not blaby"),
+        ({}, True, "the stay was sent to hospital-housing, melton, not to hospital-housing"),
+        ({"hubs": ["hospital-housing"]}, True, "melton received it"),
+        ({"hubs": ["hospital-housing", "blaby"]}, False, "blaby did not receive it"),
+        ({"follow_on": "blaby"}, False, "the home hub is melton, not blaby"),
         ({"grant": {"category": "B"}}, False, "the hub reads category A of the grant, not B"),
     ],
 )
@@ -173,7 +174,7 @@ def test_rows_are_compared_by_outcome_and_by_the_column_at_fault() -> None:
     [
         ({"rows": {"received": 2}}, "the rows were 1 received, 1 refused, not 2 received"),
         ({"columns": {"B/2": "Surname"}}, "the fault is not in column Surname, but in NHS No"),
-        ({"columns": {}}, "1 rows were not taken, not 0"),
+        ({"columns": {}}, "1 rows were refused, not 0"),
         ({"said": "202"}, "answered HTTP 200, not 202"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_bundle_that_breaks_off_is_sent_as_what_it_began_as() -> None:
 
 
 def test_a_form_of_somebody_who_sends_none_is_not_sent() -> None:
-    with pytest.raises(NotSent, match="sends no forms"):
+    with pytest.raises(NotSent, match="may not send forms"):
         a_letter("mr-c.json", "gp-alder-lane")
 
 
@@ -117,7 +117,7 @@ def test_an_hl7_message_is_found_by_its_facility_and_sent_without_the_files_fram
 def test_a_file_of_several_messages_is_not_sent() -> None:
     partner = KNOWN.by_id("uhl")
     assert partner is not None
-    with pytest.raises(NotSent, match="one file is one message"):
+    with pytest.raises(NotSent, match="put each into its own file"):
         send.prepare("two.hl7", b"MSH|^~\\&|A\rPID|1\rMSH|^~\\&|A\r", partner)
 
 

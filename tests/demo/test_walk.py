@@ -22,10 +22,10 @@ def test_every_example_ends_as_its_file_says_and_only_a_planted_wrong_expectatio
     page = io.StringIO()
     code = run.run(keep=False, details=True, console=Console(file=page, width=200), folder=folder)
     said = page.getvalue()
-    after = said.partition("as said")[2]
+    after = said.partition("matches")[2]
     wrong = [line for line in after.splitlines() if re.match(r"[a-z0-9-]+: ", line)]
     assert code == 1, said
     assert wrong == [
-        "untraced: untraced.json: gp-alder-lane heard of what was done: trip hazards removed, not ramp built"
+        "untraced: untraced.json: gp-alder-lane received completed actions trip hazards removed, not ramp built"
     ]
     assert len(after.splitlines()) < 50, "the tables fit one screen"

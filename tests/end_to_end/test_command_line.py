@@ -48,6 +48,6 @@ def test_directory_check_finds_no_fault_in_ours_and_names_the_one_that_is_plante
     hubs.write_text(hubs.read_text().replace("E07000130", "E07000999", 1))
     ran = lightbulb("directory", "check", str(planted))
     assert ran.returncode == 1
-    assert f"{hubs}:8: county.E07000999: no hub serves E07000999 until further notice" in ran.stderr
+    assert f"{hubs}:8: county.E07000999: no hub serves E07000999 without a last day" in ran.stderr
     told = json.loads(lightbulb("directory", "check", str(planted), "--json").stdout)
     assert {(fault["file"], fault["line"]) for fault in told} == {(str(hubs), 8), (str(hubs), 27)}

@@ -83,7 +83,7 @@ async def test_trace_and_status_show_the_path_and_name_nobody(
     status = json.loads((await asyncio.to_thread(lightbulb, "status", "--json")).stdout)
     assert status["router"]["cases ended"] >= 1
     unknown = await asyncio.to_thread(lightbulb, "trace", "LB-0000-0000-0000")
-    assert (unknown.returncode, "is known here" in unknown.stderr) == (1, True)
+    assert (unknown.returncode, "was not found" in unknown.stderr) == (1, True)
     assert not people_of([message], traced.stdout + str(status))
 
 

@@ -6,7 +6,8 @@ from services.intake.translators import council_csv
 from services.intake.translators.council_csv import CouncilMapping, header
 from services.intake.translators.council_csv.prescan import Prescan
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, TooLong, is_blank
-from services.intake.translators.translator import InboundMessage, Rejection
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Rejection
 from tests.contract.translators.adapters import ATTACHMENT_KEY, RECEIVED_AT, a_partner
 from tests.fuzz import judge
 from tests.fuzz.frames import pieces

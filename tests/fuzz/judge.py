@@ -16,7 +16,8 @@ from schemas.events import Event, EventData, ReferralCancelled, ReferralReceived
 from schemas.model import PersonKey, Reference
 from services.intake import identifiers
 from services.intake.batch import REFUSED, MessageDecision, ProtocolResponse
-from services.intake.translators.translator import PLAIN_NAME, InboundMessage, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import PLAIN_NAME, Rejection, Translated
 from services.messaging import cloudevents
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import MAX_VALUE_BYTES

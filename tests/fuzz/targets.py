@@ -9,7 +9,8 @@ from pathlib import Path
 
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.responses import bars, hl7v2, problems
-from services.intake.translators.translator import InboundMessage, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Rejection, Translated
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
 from tests.fuzz import files, frames, judge, mutate
 from tests.intake.council_files import COUNCILS, a_file

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.local.embedded import ports_and_secrets
 from services.intake.mllp.server import Mllp
 from services.intake.translators.hl7v2 import PartnerProfile, translator
-from services.intake.translators.translator import Translator
+from services.intake.translators.inbound_message import Translator
 from services.runtime.settings import Settings
 from tests.intake.messages import an_nhs_number
 from tests.intake.running import InProcess, Installation

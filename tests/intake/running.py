@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from services.intake import accept, app
 from services.intake.group_commit import GroupCommit
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
-from services.intake.translators.translator import Translator
+from services.intake.translators.inbound_message import Translator
 from services.messaging.outbox import Relay
 from services.reference import directory, partners
 

@@ -2,30 +2,30 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.deduplication import (
-    AcceptedContent,
-    Intent,
-    MessageFingerprint,
-    ReferralVersion,
-    Verdict,
-    apply_verdict,
-    classify,
-)
+from schemas.model import Reference
+from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict, apply_verdict, classify
+from services.intake.translators.translator import Intent, Translated
+from tests.intake.stored import a_stored_referral
 
 NOW = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
-NOTHING = ReferralVersion()
-HELD = ReferralVersion(version=1, content_hash="a", sent_at=NOW)
+NOTHING = a_stored_referral()
+HELD = a_stored_referral(version=1, content_hash="a", sent_at=NOW)
 
 
 def a_message(
     intent: Intent = "new", content: str = "a", ids: tuple[str, ...] = ("m-1",), sent_at: datetime | None = NOW
-) -> MessageFingerprint:
-    return MessageFingerprint(ids, content, intent, sent_at)
+) -> Translated:
+    return Translated(ids, "a referral", intent, content, sent_at=sent_at)
+
+
+def accepted(content: str) -> AcceptedMessage:
+    return AcceptedMessage(content, uuid4(), Reference("LB-0000-1111-2222"))
 
 
 LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
@@ -56,19 +56,17 @@ LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
         (a_message("new", "b", sent_at=LATER), replace(HELD, first_intent="update"), Verdict.CONFLICT),
     ],
 )
-def test_a_message_is_judged_by_what_is_held(
-    incoming: MessageFingerprint, held: ReferralVersion, verdict: Verdict
-) -> None:
-    assert classify(incoming, held, {}) is verdict
+def test_a_message_is_judged_by_what_is_held(incoming: Translated, held: StoredReferral, verdict: Verdict) -> None:
+    assert classify(incoming, held, ()) is verdict
 
 
 @pytest.mark.parametrize("intent", ["new", "update", "cancel", "either"])
 @pytest.mark.parametrize("held", [NOTHING, HELD])
-def test_an_id_that_was_seen_decides_before_anything_else(intent: Intent, held: ReferralVersion) -> None:
+def test_an_id_that_was_seen_decides_before_anything_else(intent: Intent, held: StoredReferral) -> None:
     message = a_message(intent, "a", ids=("m-1", "m-2"))
-    assert classify(message, held, {"m-2": AcceptedContent("a")}) is Verdict.REPEAT
-    assert classify(message, held, {"m-2": AcceptedContent("b")}) is Verdict.CONFLICT
-    assert classify(message, held, {"m-1": AcceptedContent("a"), "m-2": AcceptedContent("b")}) is Verdict.CONFLICT
+    assert classify(message, held, [accepted("a")]) is Verdict.REPEAT
+    assert classify(message, held, [accepted("b")]) is Verdict.CONFLICT
+    assert classify(message, held, [accepted("a"), accepted("b")]) is Verdict.CONFLICT
 
 
 @given(
@@ -83,12 +81,13 @@ def test_an_id_that_was_seen_decides_before_anything_else(intent: Intent, held: 
 def test_the_version_grows_by_one_with_each_event_and_never_otherwise(
     messages: list[tuple[Intent, str, int | None]],
 ) -> None:
-    held = NOTHING
+    held = a_stored_referral()
     for intent, content, hours in messages:
         sent_at = None if hours is None else NOW + timedelta(hours=hours)
         incoming = a_message(intent, content, ids=(), sent_at=sent_at)
-        verdict = classify(incoming, held, {})
-        after = apply_verdict(incoming, held, verdict)
-        assert after.version - held.version == verdict.makes_event
-        assert held.sent_at is None or after.sent_at is None or after.sent_at >= held.sent_at or not verdict.makes_event
-        held = after
+        verdict = classify(incoming, held, ())
+        before = replace(held)
+        apply_verdict(incoming, held, verdict)
+        assert held.version - before.version == verdict.makes_event
+        assert held == before or verdict.makes_event
+        assert before.sent_at is None or (held.sent_at is not None and held.sent_at >= before.sent_at)

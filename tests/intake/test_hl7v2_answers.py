@@ -14,7 +14,8 @@ from services.intake.deduplication import Verdict
 from services.intake.responses import hl7v2
 from services.intake.responses.hl7v2 import code, over_http, over_mllp, requested_acks
 from services.intake.translators.hl7v2 import header
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Hl7v2, Partner
 
 AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
@@ -223,7 +224,7 @@ def test_every_fault_is_listed() -> None:
 def test_of_very_many_faults_the_first_are_listed() -> None:
     refusal = Rejection(tuple(Issue(f"NTE[{number}]-3", "too-long", "cut it") for number in range(1, 501)))
     (message,) = told(a_message(), REFUSED, outcome=refusal)
-    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.MAX_ERRORS
+    assert len(segment(message, "ERR")[1].split("~")) == hl7v2.REPORTED_ERRORS
     assert segment(message, "MSA")[3].endswith("(and 499 more)")
 
 
@@ -311,6 +312,12 @@ def test_what_comes_back_is_in_the_character_set_that_it_came_in(written_in: str
         b"\x1c\r"
     )[:-1]
     assert f"MSA|AA|Zoë€|{REFERENCE}".encode(written_in) in frame
+
+
+@pytest.mark.parametrize("outcome", [UNDERSTOOD, REFUSAL])
+def test_the_header_that_the_translator_parsed_is_not_parsed_again(outcome: Translated | Rejection) -> None:
+    parsed = replace(outcome, header=header.read(a_message(id="parsed")))
+    assert [segment(message, "MSA")[2] for message in told(a_message(id="bytes"), outcome=parsed)] == ["parsed"]
 
 
 # ---- RRI ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
-from services.intake.translators.translator import InboundMessage, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Rejection, Translated
 from services.runtime import database, metrics
 from services.runtime.process import CannotListen
 from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed

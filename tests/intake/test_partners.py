@@ -82,23 +82,27 @@ def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_i
 @pytest.mark.parametrize(
     ("entries", "access", "named"),
     [
-        ([GP, GP], {}, "partners.gp-any.id: gp-any is the id of two"),
-        ([GP, GP | {"id": "gp-other"}], {}, ":12: partners.gp-other.ods: C82999 is the ODS code of two"),
+        ([GP, GP], {}, "partners.gp-any.id: two partners have the id gp-any"),
+        ([GP, GP | {"id": "gp-other"}], {}, ":12: partners.gp-other.ods: two partners have the ODS code C82999"),
         ([GP], {"gp-other": {}}, "deployment.yaml:2: partners.gp-other: partners.yaml has no partner gp-other"),
         ([GP | {"formats": ["fax"]}], {}, "partners.yaml:3: partners.gp-any.formats.0"),
         ([GP | {"colour": "blue"}], {}, "partners.gp-any.colour: Extra"),
-        ([GP | {"kind": "hub"}], {}, "partners.gp-any: hub is given"),
+        ([GP | {"kind": "hub"}], {}, "partners.gp-any: hub is required"),
         ([GP | {"feedback": {"channel": "mesh"}}], {}, "partners.gp-any.feedback: mesh_mailbox"),
         ([GP], {"gp-any": {"token_sha256": ["abc"]}}, "partners.gp-any.token_sha256.0"),
         ([GP | {"hl7v2": {"acknowledgement": "never"}}], {}, "partners.gp-any.hl7v2.acknowledgement"),
         ([GP], {"gp-any": {"mllp_port": 2575}}, "partners.gp-any.mllp_port: gp-any may not send hl7v2"),
-        ([WARD, CLINIC], {"ward": {"mllp_port": 2575}, "clinic": {"mllp_port": 2575}}, "is another partner's port"),
+        (
+            [WARD, CLINIC],
+            {"ward": {"mllp_port": 2575}, "clinic": {"mllp_port": 2575}},
+            "another partner has port 2575 too",
+        ),
         ([WARD], {"ward": {"mllp_port": 2575, "mllp_from": ["10.0.0.300/8"]}}, "partners.ward.mllp_from.0"),
         ([WARD], {"ward": {"mllp_port": 2575, "mllp_from": []}}, "partners.ward.mllp_from"),
         (
             [WARD, CLINIC],
             {"ward": {"certificate_sha256": ["a" * 64]}, "clinic": {"certificate_sha256": ["a" * 64]}},
-            "certificate_sha256: one of these is another",
+            "certificate_sha256: another partner has one of these",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_process_that_ends_is_started_again_after_growing_pauses(tmp_path: Pat
 
     assert [event.pause for event in told.ends()[:3]] == [0.5, 1.0, 2.0]
     assert {event.code for event in told.ends()} == {3}
-    assert str(told.ends()[0]) == "weak ended with code 3; starting it again in 0.5 s"
+    assert str(told.ends()[0]) == "weak ended with code 3; restart in 0.5 s"
     assert not any(lives(int(pid)) for pid in (tmp_path / "weak.log").read_text().split())
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,6 +16,17 @@ from typing import ClassVar
 import pytest
 from aiokafka import AIOKafkaConsumer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceState,
+    set_span_in_context,
+)
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -21,13 +34,20 @@ from services.messaging import outbox
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import OutboxMessage, Relay
 from services.runtime import otel, process, tracing
+from services.runtime.otel import AllowListExporter
 from services.runtime.settings import CHECKOUT
 from services.runtime.tracing import CannotTrace, RecordSpans
-from tests import traced
+from tests import canaries, traced
 from tests.messaging.conftest import an_event
 from tests.traced import SENT, SPAN, TRACE, Traces
 
 NUMBER = "9990000018"
+
+
+@pytest.fixture(autouse=True)
+def traces_off_afterwards() -> Iterator[None]:
+    yield
+    tracing.set_provider(None)
 
 
 @pytest.mark.parametrize(
@@ -67,18 +87,19 @@ def a_record(*headers: tuple[str, bytes]) -> KafkaRecord:
 
 def test_where_traces_are_off_the_context_that_came_is_passed_on() -> None:
     record = a_record(("traceparent", SENT.encode()))
-    with tracing.begin("receive", SENT) as span, RecordSpans("apply", [record]) as taken:
-        span.set_attributes(outcome="received")
+    span = tracing.begin("receive", SENT)
+    with tracing.ending(span), RecordSpans("apply", [record]) as taken:
+        tracing.set_attributes(span, outcome="received")
         taken.set_attributes(record, outcome="applied")
-        assert span.traceparent == taken.context_of(record) == SENT
+        assert tracing.traceparent(span) == taken.context_of(record) == SENT
     assert RecordSpans("apply", []).context_of(a_record()) is None
 
 
-def test_where_traces_are_off_nothing_of_opentelemetry_is_imported() -> None:
+def test_without_traces_no_sdk_of_opentelemetry_is_imported() -> None:
     program = (
         "import sys, services.router.app;"
-        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.trace'))])"
-    )  # FastStream looks whether the package is there
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=True)
     assert ran.stdout == "[]\n"
 
@@ -104,23 +125,26 @@ def test_a_service_that_cannot_trace_as_it_is_told_says_so_and_does_not_start(en
 
 
 def test_a_step_is_a_child_of_what_came_and_what_follows_is_a_child_of_it(traces: Traces) -> None:
-    with tracing.begin("receive", SENT, "server") as first, tracing.begin("commit", first.traceparent) as second:
+    first = tracing.begin("receive", SENT, SpanKind.SERVER)
+    second = tracing.begin("commit", tracing.traceparent(first))
+    with tracing.ending(second, first):
         pass
     assert {traced.ids(span)[0] for span in traces.ended} == {TRACE}
     assert traced.parent(traces.one("receive")) == SPAN
     assert traced.parent(traces.one("commit")) == traced.ids(traces.one("receive"))[1]
-    assert tracing.valid(second.traceparent)
+    assert tracing.valid(tracing.traceparent(second))
 
 
 def test_what_nobody_traced_begins_a_trace_whatever_flag_another_had(traces: Traces) -> None:
-    tracing.begin("receive", None).end()
-    tracing.begin("receive", SENT[:-2] + "00").end()
+    tracing.end(tracing.begin("receive", None))
+    tracing.end(tracing.begin("receive", SENT[:-2] + "00"))
     assert traced.parent(traces.ended[0]) is None
     assert len(traces.ended) == 2
 
 
 def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> None:
-    with pytest.raises(ValueError, match=NUMBER), tracing.begin("apply", None), RecordSpans("apply", [a_record()]):
+    span = tracing.begin("apply", None)
+    with pytest.raises(ValueError, match=NUMBER), tracing.ending(span), RecordSpans("apply", [a_record()]):
         raise ValueError(f"{NUMBER} CANARYSON")
     assert [traced.told(span)["type"] for span in traces.ended] == ["ValueError"] * 2
     assert [(span.events, span.status.description) for span in traces.ended] == [((), None)] * 2
@@ -128,8 +152,8 @@ def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> N
 
 def test_only_what_is_on_the_list_is_told_and_a_conversation_only_by_its_uuid(traces: Traces) -> None:
     step = tracing.begin("apply", None, correlation_id=f"{NUMBER} CANARYSON", outcome="applied")
-    step.set_attributes(person_key="a" * 32, url=f"/referrals?number={NUMBER}")  # type: ignore[call-arg]
-    step.end()
+    tracing.set_attributes(step, person_key="a" * 32, url=f"/referrals?number={NUMBER}")  # type: ignore[call-arg]
+    tracing.end(step)
     assert traced.told(traces.one("apply")) == {"outcome": "applied"}
 
 
@@ -148,17 +172,36 @@ def test_a_records_step_says_where_it_was_read_and_not_its_key_or_headers(traces
     assert "a" * 32 not in traces.written()
 
 
+def test_the_exporter_drops_what_is_not_on_the_list_even_if_it_was_set_directly() -> None:
+    memory = InMemorySpanExporter()
+    provider = otel.provider("tests", SimpleSpanProcessor(AllowListExporter(memory)))
+    ids = int(TRACE, 16), int(SPAN, 16)
+    foreign = SpanContext(*ids, is_remote=True, trace_state=TraceState([("name", "canaryson")]))
+    parent = set_span_in_context(NonRecordingSpan(foreign))
+    links = [Link(foreign, {"name": "CANARYSON"})]
+    span = provider.get_tracer("tests").start_span("apply", parent, links=links)
+    span.set_attributes({"lightbulb.outcome": "applied", "url.full": f"/referrals?number={NUMBER}"})
+    span.set_attribute("messaging.message.conversation_id", f"{NUMBER} CANARYSON")
+    span.add_event("CANARYSON", {"number": NUMBER})
+    with pytest.raises(ValueError, match=NUMBER), span:
+        raise ValueError(f"{NUMBER} CANARYSON")
+    [exported] = memory.get_finished_spans()
+    assert canaries.PERSONAL.search(span.to_json()), "there was something to drop"  # type: ignore[attr-defined]
+    assert traced.told(exported) == {"outcome": "applied"}
+    assert (exported.events, exported.status.status_code, exported.status.description) == ((), StatusCode.ERROR, None)
+    assert (traced.ids(exported)[0], traced.parent(exported)) == (TRACE, SPAN)
+    assert not any(context.trace_state for context in (exported.context, exported.parent, exported.links[0].context))
+    assert not re.search(f"canaryson|{NUMBER}", exported.to_json(), re.IGNORECASE)
+
+
 # ---- sending ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "these.traces"
-    monkeypatch.setattr(tracing, "_recorder", None)
     for service in ("intake", "router"):
         process.configure_tracing(service, f"file:{file}")
-        tracing.begin("receive", SENT).end()
+        tracing.end(tracing.begin("receive", SENT))
         tracing.stop()
     assert [line["resource"]["attributes"]["service.name"] for line in traced.lines(file.read_text())] == [
         "lightbulb-intake",
@@ -181,13 +224,12 @@ class Collector(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_collector_gets_every_span_before_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "_recorder", None)
+def test_a_collector_gets_every_span_before_the_process_ends() -> None:
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         process.configure_tracing("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
         for number in range(3):
-            tracing.begin(f"apply {number}", SENT).end()
+            tracing.end(tracing.begin(f"apply {number}", SENT))
         tracing.stop()
         server.shutdown()
     [(path, body)] = Collector.taken
@@ -200,18 +242,17 @@ def test_a_collector_gets_every_span_before_the_process_ends(monkeypatch: pytest
 def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """More spans than the queue holds go to a collector that takes connections and never answers; stopping does not wait for it."""
     monkeypatch.setattr(tracing, "STOP_SECONDS", 0.2)
-    monkeypatch.setattr(tracing, "_recorder", None)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         process.configure_tracing("tests", f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")
-        sending = tracing._recorder._provider._active_span_processor._span_processors[0]  # type: ignore[union-attr]
+        sending = tracing._provider._active_span_processor._span_processors[0]  # type: ignore[union-attr]
         for _ in range(otel.QUEUE + 1_000):
-            tracing.begin("receive", None).end()
+            tracing.end(tracing.begin("receive", None))
         assert len(sending._batch_processor._queue) <= otel.QUEUE
         began = time.monotonic()
         tracing.stop()
-        assert time.monotonic() - began < otel.SEND_SECONDS, "it waits for its own bound, not for the collector's"
+        assert time.monotonic() - began < otel.EXPORT_SECONDS, "it waits for its own bound, not for the collector's"
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------

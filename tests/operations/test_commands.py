@@ -63,7 +63,7 @@ def test_list_show_dry_run_and_discard(parked: str) -> None:
 
     dry = json.loads(lightbulb("resubmit", "--all", "--reason", "decision", "--dry-run", "--json").stdout)
     assert [(one["id"] == parked, one["will"]) for one in dry["planned"]] == [(True, "resubmit"), (False, "follows")]
-    assert "Nothing was touched" in lightbulb("discard", parked, "--who", "A", "--why", "b", "--dry-run").stdout
+    assert "Nothing was changed" in lightbulb("discard", parked, "--who", "A", "--why", "b", "--dry-run").stdout
     assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["open", "waiting"]
 
     assert lightbulb("discard", parked, "--who", "A", "--why", "b").exit_code == 0
@@ -186,7 +186,7 @@ def test_a_database_that_is_away_is_said_with_what_to_do(
     monkeypatch.setenv("LIGHTBULB_DATABASE", "postgresql+asyncpg://nobody:none@127.0.0.1:1/none")
     told = run(*words)
     assert isinstance(told.exception, CommandError)
-    assert "The database does not answer (ConnectionRefusedError). Start it" in str(told.exception)
+    assert "The database is not reachable (ConnectionRefusedError). Start it" in str(told.exception)
 
 
 def test_a_database_without_our_tables_asks_for_a_migration(

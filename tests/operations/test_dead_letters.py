@@ -192,7 +192,7 @@ async def test_a_row_that_waits_goes_only_with_what_it_waits_behind_and_the_plan
     head, second, third = await parked(engine, *(a_record(cancelled(GP, version=n)) for n in (1, 2, 3)))
     [alone] = await dead_letters.plan_resubmit(engine, [third])
 
-    assert (alone.what, alone.reason) == ("stays", f"waits behind {head.name}, which is not among these")
+    assert (alone.what, alone.reason) == ("stays", f"waits behind {head.name}, which is not selected")
     assert [one.what for one in await dead_letters.plan_resubmit(engine, [head, third])] == [
         "resubmit",
         "follows",
@@ -219,7 +219,7 @@ async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(eng
     planned, *_ = await dead_letters.plan_resubmit(engine, await queries.named(engine, [unreadable.name]))
     assert (planned.what, planned.reason) == (
         "stays",
-        f"resubmitted already; waits behind {head.name}, which is not among these",
+        f"already resubmitted; waits behind {head.name}, which is not selected",
     )
     assert [one.what for one in await dead_letters.plan_resubmit(engine, [head])] == ["resubmit", "follows"]
 
@@ -420,10 +420,10 @@ async def test_an_edit_of_what_was_resolved_meanwhile_is_refused(engine: AsyncEn
     good = a_record(received(GP, a_referral()))
     [row] = await parked(engine, broken(good, b"{}"))
     await discard(engine, [row])
-    with pytest.raises(EditRefused, match="resolved meanwhile"):
+    with pytest.raises(EditRefused, match="resolved by another process"):
         await corrections.edit(engine, row, good.value, {}, BY)
     [row] = await queries.named(engine, [row.name])
-    with pytest.raises(EditRefused, match="discarded already"):
+    with pytest.raises(EditRefused, match="already discarded"):
         await corrections.edit(engine, row, good.value, {}, BY, dry_run=True)
 
 

@@ -138,7 +138,7 @@ async def test_a_poison_record_is_corrected_and_what_waited_follows_in_order_and
         last = a_record(received(Reference(f"LB-{key[:8]}-C"), a_form()), id=f"{key}-5", key=key)
         await publish(bootstrap, [*sent, last])  # as a group reads again that had not committed
         again = await lightbulb("quarantine", "resubmit", listed[0]["id"])
-        assert [one["because"] for one in again["planned"]] == ["applied already"]
+        assert [one["because"] for one in again["planned"]] == ["already applied"]
         await until(engine, "select count(*) from router.referral", 4)
         await all_is_published(engine)
 

@@ -209,7 +209,7 @@ async def test_a_value_with_nul_is_parked(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral(person=a_person(family_name="Nul\x00l")))))
 
     parked = await rows(engine, "select message_group, reason from router.dead_letter")
-    assert parked == [(GP, "value: holds NUL, which the database cannot keep")]
+    assert parked == [(GP, "value: contains NUL, which the database cannot store")]
 
 
 async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEngine) -> None:

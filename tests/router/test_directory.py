@@ -120,7 +120,11 @@ def test_a_stay_belongs_to_its_sites_team(
 FAULTS = [
     ("hubs.yaml", lambda d: d["hubs"][0].pop("contact"), "hubs.yaml:17: hubs.blaby.contact: Field required"),
     ("hubs.yaml", lambda d: d["hubs"][0].update(overflow="leeds"), "hubs.blaby.overflow: leeds is not a hub"),
-    ("hubs.yaml", lambda d: d["hubs"][6].update(overflow="blaby"), "hubs.blaby.overflow: leads back to this hub"),
+    (
+        "hubs.yaml",
+        lambda d: d["hubs"][6].update(overflow="blaby"),
+        "hubs.blaby.overflow: the overflow chain leads back to this hub",
+    ),
     (
         "hubs.yaml",
         lambda d: d["hubs"][0]["districts"][0].update(code="E07000999"),
@@ -129,22 +133,26 @@ FAULTS = [
     (
         "hubs.yaml",
         lambda d: d["hubs"][0].update(districts=[]),
-        "hubs.yaml:2: county.E07000129: no hub serves E07000129 until further notice",
+        "hubs.yaml:2: county.E07000129: no hub serves E07000129 without a last day",
     ),
     (
         "hubs.yaml",
         lambda d: d["hubs"][1]["districts"].append({"code": BLABY, "from": TODAY}),
-        "hubs.charnwood.districts.E07000129: E07000129 is served twice on the same day: by blaby and charnwood",
+        "hubs.charnwood.districts.E07000129: blaby and charnwood both serve E07000129 on the same day",
     ),
-    ("hubs.yaml", lambda d: d["hubs"][0].update(id="triage"), "hubs.triage.id: triage is named twice"),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(id="triage"), "hubs.triage.id: two hubs have the id triage"),
     ("hubs.yaml", lambda d: d["hubs"][0].update(colour="red"), "hubs.blaby.colour: Extra inputs"),
     ("services.yaml", lambda d: d["services"].pop(0), "services.yaml:1: services: information-advice is missing"),
     (
         "services.yaml",
         lambda d: d["services"].append(d["services"][0]),
-        "services.information-advice: information-advice is there twice",
+        "services.information-advice: information-advice is listed twice",
     ),
-    ("authorities.yaml", lambda d: d["authorities"][0].update(code=BLABY), "is also an authority outside the county"),
+    (
+        "authorities.yaml",
+        lambda d: d["authorities"][0].update(code=BLABY),
+        "is also the code of an authority outside the county",
+    ),
     (
         "capacity.yaml",
         lambda d: d.update(full=[{"hub": "leeds", "from": TODAY}]),

@@ -1,4 +1,4 @@
-"""The database's schema, one reviewed step after another (alembic)."""
+"""The database schema as reviewed migrations (Alembic)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from alembic.config import Config
 
 
 def migrate(url: str) -> None:
-    """Bring the database at `url` (postgresql+asyncpg://...) up to date. Safe to repeat and to run twice at once."""
+    """Bring the database at `url` (postgresql+asyncpg://...) up to date. Safe to repeat and to run concurrently."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["url"] = url

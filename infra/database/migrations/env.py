@@ -1,4 +1,4 @@
-"""Runs alembic's steps in one transaction, one process at a time."""
+"""Run the Alembic migrations in one transaction, one process at a time."""
 
 import asyncio
 import threading
@@ -30,14 +30,14 @@ def _run() -> None:
     asyncio.run(_upgrade(context.config.attributes["url"]))
 
 
-# In a thread of its own: whoever calls may have an event loop running already.
+# In a separate thread: the caller may have a running event loop.
 _failures: list[BaseException] = []
 
 
 def _recording() -> None:
     try:
         _run()
-    except BaseException as error:  # handed on to the caller's thread below
+    except BaseException as error:  # raised in the caller's thread below
         _failures.append(error)
 
 

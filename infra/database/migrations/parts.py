@@ -2,7 +2,7 @@
 
 
 def outbox(schema: str) -> tuple[str, ...]:
-    """The Transactional Outbox that services/messaging/outbox.py writes and relays."""
+    """Return the statements for the Transactional Outbox (services/messaging/outbox.py)."""
     return (
         f"""
         create table {schema}.outbox (
@@ -21,10 +21,11 @@ def outbox(schema: str) -> tuple[str, ...]:
 
 
 def dead_letters(schema: str) -> tuple[str, ...]:
-    """The Dead Letter Channel that services/messaging/dead_letters.py writes, the edits next to the originals, and what operators did.
+    """Return the statements for the Dead Letter Channel (services/messaging/dead_letters.py) and operators' actions.
 
-    `other_groups`: further message groups that wait behind the record. `content`: a position of a topic that was recreated is another one.
-    `dead_letter_edit.key`: the record key that an edit gives; none: the original's. `operator_action.details` names rows, never a person.
+    `other_groups`: further message groups that wait behind the record. `content`: distinguishes a record from one at
+    the same position of a recreated topic. `dead_letter_edit.key`: the record key that an edit gives; null: the
+    original's. `operator_action.details` names rows, never a person.
     """
     return (
         f"""

@@ -1,5 +1,5 @@
-"""Generates the contracts that partners and hub systems read, from schemas/, and judges whether a change breaks them.
+"""Generate the contracts that partners and hub systems use, from schemas/, and check whether a change breaks them.
 
-`python -m infra.docgen.contracts` writes schemas/contracts/, `--check` compares, `--release` makes the present language the
-baseline that later changes are held against.
+`python -m infra.docgen.contracts` writes schemas/contracts/, `--check` compares, `--release` makes the current
+contracts the baseline that later changes are compared with.
 """

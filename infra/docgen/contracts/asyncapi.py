@@ -1,8 +1,8 @@
-"""The AsyncAPI 3.0 document of the hub: topics, who sends and receives what, CloudEvents headers, payloads, keys.
+"""The AsyncAPI 3.0 document of the hub: topics, senders and receivers, CloudEvents headers, payloads, keys.
 
-Generated from schemas/ and not by FastStream: our subscribers take raw bytes and decode them themselves (a record that
-cannot be read goes to quarantine, not to the framework), so FastStream's own document shows every payload as a binary
-string, knows nothing of the headers or the key, and names one channel for each subscriber of each hub.
+Generated from schemas/, not by FastStream: our subscribers receive raw bytes and decode them themselves (a record
+that cannot be decoded becomes a dead letter), so FastStream's own document shows every payload as a binary string,
+has neither headers nor key, and names one channel for each subscriber of each hub.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ SCHEMAS = "#/components/schemas/"
 
 @dataclass(frozen=True)
 class Traffic:
-    """What travels on one topic, or on one of each hub, and which of our services do what there."""
+    """The types on one topic, or on one topic of each hub, and the service that sends or receives them."""
 
     channel: str
     topic: str
@@ -39,13 +39,13 @@ TRAFFIC = (
     Traffic("hubCase", topics.hub_case(HUB), HUB_EVENTS, "router", None, "The hub's own system receives here."),
     Traffic(
         "hubCommand", topics.hub_command(HUB), COMMANDS, None, "router",
-        "The hub's own system sends here: whoever may write to this topic is that hub.",
+        "The hub's own system sends here: a client that may write to this topic acts as that hub.",
     ),
 )  # fmt: skip
 
 
 def document() -> Schema:
-    """The whole document: it refers to no other file."""
+    """Return the whole document, which does not refer to other files."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:lightbulb:referral-hub",
@@ -63,18 +63,18 @@ def document() -> Schema:
 
 
 def headers() -> Schema:
-    """Kafka record headers in CloudEvents 1.0 binary mode: the attributes of `Event`, as text."""
+    """Return the schema of Kafka record headers in CloudEvents 1.0 binary mode: the attributes of `Event`, as text."""
     fields = Event.model_json_schema(schema_generator=Described)
     attributes = {name: schema for name, schema in fields["properties"].items() if name != "data"}
     fixed = {
         "ce_specversion": {"const": "1.0", "description": "Version of CloudEvents"},
-        "ce_type": {"type": "string", "description": "What happened or is asked for, with its version"},
+        "ce_type": {"type": "string", "description": "Type of the event or command, with its version"},
         "content-type": {"const": JSON, "description": "How the value is encoded: JSON in UTF-8"},
     }
     context = {
         "type": "string",
         "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-        "description": "Context of the trace that this is a step of (W3C Trace Context), where there is one",
+        "description": "W3C Trace Context, if the sender traces",
     }
     return {
         "type": "object",
@@ -89,12 +89,12 @@ def headers() -> Schema:
 
 
 def header(attribute: str) -> str:
-    """The header of an attribute of Event. The person key is the attribute of CloudEvents' Partitioning extension."""
+    """Return the header of an attribute of Event. The person key is `partitionkey` of the Partitioning extension."""
     return PARTITION_KEY if attribute == "person_key" else "ce_" + attribute.replace("_", "")
 
 
 def topics_and_types() -> dict[str, Schema]:
-    """What readers rely on of each topic, for the baseline."""
+    """Return the properties of each topic that readers rely on, for the baseline."""
     return {traffic.topic: _promise(traffic, _declared()[traffic.topic]) for traffic in TRAFFIC}
 
 
@@ -120,11 +120,10 @@ def _info() -> Schema:
         "title": "Lightbulb referral hub",
         "version": "1.0.0",
         "description": (
-            "Events and commands of the referral hub, seen from the hub: a hub's own system receives where this"
-            " document says send, and the other way round. Delivery is at least once and in order for each record"
-            " key: drop what you have seen by ce_source and ce_id. Ignore fields and types that you do not know, and"
-            " take a code that you do not know as such. Each type carries its version; an incompatible change is a"
-            " new type."
+            "Events and commands of the referral hub, from its point of view: a hub's own system receives the messages"
+            " of `send` operations, and sends those of `receive` operations. Delivery is at least once and in order for"
+            " each record key: drop duplicates by ce_source and ce_id. Ignore unknown fields and types, and keep unknown"
+            " codes as they are. Each type carries its version; an incompatible change is a new type."
         ),
         "license": {"name": "MIT"},
     }
@@ -208,7 +207,7 @@ def _correlation() -> Schema:
 
 
 def _as_text(schema: Schema) -> Schema:
-    """A header is text, and absent instead of null."""
+    """Return the schema of a header: text, and absent instead of null."""
     stated: dict[str, Any] = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
     for choice in schema.get("anyOf", ()):
         if choice["type"] != "null":

@@ -1,6 +1,6 @@
-"""The language as it was last released, and what has changed since. Pure.
+"""The contracts as last released, and the changes since. Pure.
 
-A fresh clone holds code and contracts that agree, so a change is judged against a baseline that only a release moves.
+In a fresh clone code and contracts agree, so a change is compared with a baseline that only a release moves.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,22 @@ from schemas.events import COMMANDS
 
 @dataclass(frozen=True)
 class CompatibilityReport:
-    """What breaks those who hold the baseline, and what they were told to expect."""
+    """The changes that break holders of the baseline, and the compatible changes that they will notice."""
 
     breaking: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def present() -> Schema:
-    """The language as the code has it now, without its words: a better description breaks nobody."""
+    """Return the current contracts of the code, without titles and descriptions, which do not affect readers."""
     return {"topics": topics_and_types(), **without_words(bundle())}
 
 
 def without_words(schema: Any) -> Any:
-    """The same schema without titles and descriptions; fields may be called so, and values may be anything."""
+    """Return a schema without its titles and descriptions.
+
+    Properties with these names stay, and so do values of const, enum and default.
+    """
     if isinstance(schema, list):
         return [without_words(item) for item in schema]
     if not isinstance(schema, dict):
@@ -47,11 +50,13 @@ NAMED = ("properties", "$defs")
 
 
 def compare(released: Schema, now: Schema) -> CompatibilityReport:
-    """Compares two states of the language."""
+    """Compare two versions of the contracts."""
     differences = [(change, name) for name in _shared(released, now) for change in _changes(released, now, name)]
     breaking = [(change.message, name) for change, name in differences if change.breaks]
     noted = [(change.message, name) for change, name in differences if not change.breaks]
-    gone = [f"{name}: this contract is gone" for name in sorted(released["contracts"].keys() - now["contracts"].keys())]
+    gone = [
+        f"{name}: this contract was removed" for name in sorted(released["contracts"].keys() - now["contracts"].keys())
+    ]
     return CompatibilityReport(
         (*gone, *_topics(released["topics"], now["topics"]), *_once(breaking)),
         (*_new(released, now), *_once(noted)),
@@ -59,7 +64,7 @@ def compare(released: Schema, now: Schema) -> CompatibilityReport:
 
 
 def _changes(released: Schema, now: Schema, name: str) -> list[ContractChange]:
-    """Others read events by the contract that they hold; commands only we read."""
+    """Return the differences of one contract. Events have old readers; commands are read by the hub only."""
     old, new = _contract(released, name), _contract(now, name)
     return [] if old == new else changes(old, new, old_readers=name not in COMMANDS)
 
@@ -77,7 +82,7 @@ def _new(released: Schema, now: Schema) -> list[str]:
 
 
 def _once(differences: list[tuple[str, str]]) -> list[str]:
-    """Each difference once, however many contracts share the definition; with the first of them."""
+    """Return each difference once, with the first contract that has it and the number of others."""
     contracts: dict[str, list[str]] = {}
     for message, name in differences:
         contracts.setdefault(message, []).append(name)
@@ -91,16 +96,16 @@ def _and_more(others: int) -> str:
 def _topics(released: Schema, now: Schema) -> Iterator[str]:
     for name, promise in released.items():
         if name not in now:
-            yield f"topic {name}: gone"
+            yield f"topic {name}: removed"
         else:
             yield from (f"topic {name}: {broken}" for broken in _promises_broken(promise, now[name]))
 
 
 def _promises_broken(promise: Schema, now: Schema) -> Iterator[str]:
     if promise["partitions"] != now["partitions"]:
-        yield "another partition count maps keys to other partitions: order by person is lost"
+        yield "a different partition count maps keys to other partitions: the order of a person's records is lost"
     for limit in ("retention_ms", "max_message_bytes"):
         if now[limit] < promise[limit]:
             yield f"{limit} was lowered"
     for missing in sorted(set(promise["types"]) - set(now["types"])):
-        yield f"{missing} no longer travels here"
+        yield f"{missing} is no longer sent here"

@@ -1,12 +1,13 @@
-"""Whether a changed contract still serves those who hold the old one. Pure; for the JSON Schema that pydantic generates.
+"""Check whether a changed contract still serves holders of the old one. Pure; for pydantic's JSON Schema.
 
-- New code reads old data (replay, quarantine, a hub system that has not changed its commands): whatever was valid must
-  stay valid, no field may be taken away, and what an absent field means may not change.
-- Old readers read new events: whatever is valid now must have been valid, except that codes may be added and upper
-  bounds raised. Readers are told to expect both (docs/contracts.md), so these are notes.
+- New code reads old data (replay, dead letters, a hub system with old commands): every valid value must stay valid, no
+  field may be removed, and the meaning of an absent field may not change.
+- Old readers read new events: every value that is valid now must have been valid, except that codes may be added and
+  upper bounds raised. Readers must expect both (docs/contracts.md), so these are notes.
 
-Sound rather than complete: what cannot be shown to be compatible counts as breaking, a keyword that this file does not
-know too. One convention: nobody writes fields that no contract names, so a new optional field breaks nobody.
+Sound rather than complete: a change that cannot be shown to be compatible counts as breaking, and so does an
+unsupported keyword. One convention: no sender writes fields outside the contract, so a new optional field is
+compatible.
 """
 
 import re
@@ -27,7 +28,7 @@ SUPPORTED_KEYWORDS = {*ANNOTATIONS, *LOWER, *UPPER, *EQUAL, *SHAPE, "enum", "con
 
 @dataclass(frozen=True)
 class SchemaDifference:
-    """Something that is valid on one side and not on the other, or is lost between them."""
+    """A value that is valid on one side only, or is lost between the two."""
 
     place: str
     message: str
@@ -39,25 +40,25 @@ class SchemaDifference:
 
 @dataclass(frozen=True)
 class Part:
-    """A place in a schema: with the document that its references point into, and the definition that it came from."""
+    """A place in a schema, with the document that its references point into and the name of its definition."""
 
     schema: Schema
     root: Schema
     name: str | None = None
 
     def at(self, schema: Any) -> "Part":
-        """A place below, with its reference followed. What stands beside a $ref may only describe."""
+        """Return a place below, with its reference resolved. Only annotations may be next to a $ref."""
         stated: Schema = {} if schema is True else {"enum": []} if schema is False else schema
         if "$ref" not in stated:
             return Part(stated, self.root)
         siblings = {key: value for key, value in stated.items() if key != "$ref"}
         if not siblings.keys() <= ANNOTATIONS:
-            raise ValueError(f"a constraint stands beside $ref: {sorted(siblings.keys() - ANNOTATIONS)}")
+            raise ValueError(f"a constraint is next to $ref: {sorted(siblings.keys() - ANNOTATIONS)}")
         name = stated["$ref"].removeprefix("#/$defs/")
         return replace(self.at({**self.root["$defs"][name], **siblings}), name=name)
 
     def branches(self) -> Iterator["Part"]:
-        """The alternatives, each with at most one type; between them they take what the whole takes."""
+        """Yield the alternatives, each with at most one type; together they accept the same values."""
         choices = self.schema.get("anyOf") or self.schema.get("oneOf")
         kinds = self.schema.get("type")
         if choices and self.schema.keys() <= ANNOTATIONS | {"anyOf", "oneOf", "discriminator"}:
@@ -72,7 +73,7 @@ class Part:
 
     @property
     def values(self) -> list[Any] | None:
-        """All that it takes, where that can be counted."""
+        """All accepted values, if they can be listed."""
         if "const" in self.schema:
             only = self.schema["const"]
             return [only] if _holds(self.schema.get("enum", [only]), only) else []
@@ -87,7 +88,10 @@ class Part:
                 return None
 
     def takes(self, value: Any) -> bool:
-        """Whether it takes this one value; not, where only a format, or a look into a list or object, could tell."""
+        """Return whether it accepts this value.
+
+        False if that depends on a format or on the content of a list or object.
+        """
         listed = self.values
         if listed is not None and not any(type(allowed) is type(value) and allowed == value for allowed in listed):
             return False
@@ -95,18 +99,18 @@ class Part:
         return only_this.fits(self) and not any(_inside(only_this, self, Walk()))
 
     def fits(self, other: "Part") -> bool:
-        """Whether everything of this type is at all of the other's."""
+        """Return whether every value of this type has the other's type."""
         mine, theirs = self.schema.get("type"), other.schema.get("type")
         return theirs is None or mine == theirs or (mine, theirs) == ("integer", "number")
 
 
 def _holds(values: Iterable[Any], value: Any) -> bool:
-    """Whether one of the values is this one; to JSON, 1 and 1.0 are one number, and true is none."""
+    """Return whether the value is in the list; as in JSON, 1 equals 1.0 but not true."""
     return any(one == value and isinstance(one, bool) == isinstance(value, bool) for one in values)
 
 
 def _exactly(value: Any, constraints: Schema) -> Schema:
-    """What one value is, in the keywords of a schema that may take it."""
+    """Return a schema that accepts this value only, in the keywords of `constraints`."""
     match value:
         case str():
             matched = {"pattern": pattern} if re.search(pattern := constraints.get("pattern", ""), value) else {}
@@ -119,7 +123,7 @@ def _exactly(value: Any, constraints: Schema) -> Schema:
 
 @dataclass(frozen=True)
 class Walk:
-    """Where a comparison is, and whether what the second side lacks is lost."""
+    """The place of a comparison, and whether fields missing on the second side are reported."""
 
     place: str = ""
     keeps: bool = False
@@ -134,14 +138,17 @@ class Walk:
 
 @dataclass(frozen=True)
 class ContractChange:
-    """One difference, in one direction, and whether it breaks somebody."""
+    """One difference, in one direction, and whether it breaks a reader."""
 
     message: str
     breaks: bool
 
 
 def changes(old: Schema, new: Schema, *, old_readers: bool) -> list[ContractChange]:
-    """What `new` does to holders of `old`. `old_readers`: some read new data by the old contract (events, not commands)."""
+    """Return the effects of `new` on holders of `old`.
+
+    `old_readers`: some read new data by the old contract (events, not commands).
+    """
     before, now = Part({}, old).at(old), Part({}, new).at(new)
     back = [
         ContractChange(f"old data, new reader: {difference}", True)
@@ -153,12 +160,12 @@ def changes(old: Schema, new: Schema, *, old_readers: bool) -> list[ContractChan
 
 
 def compatible(old: Schema, new: Schema, *, old_readers: bool) -> list[str]:
-    """What is incompatible in `new`; empty where it is compatible."""
+    """Return the incompatible changes in `new`; empty if it is compatible."""
     return [change.message for change in changes(old, new, old_readers=old_readers) if change.breaks]
 
 
 def narrower(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]:
-    """What `written` takes and `read` does not."""
+    """Yield what `written` accepts and `read` does not."""
     accepted = list(read.branches())
     for branch in written.branches():
         values = branch.values
@@ -172,7 +179,7 @@ def _unknown_values(values: list[Any], accepted: list[Part], walk: Walk) -> Iter
     for value in values:
         if not any(branch.takes(value) for branch in accepted):
             is_one_more_code = type(value) in (str, int) and any(_lists_its_like(part, value) for part in accepted)
-            yield walk.difference(f"{value!r} is not taken", only_widens=is_one_more_code)
+            yield walk.difference(f"{value!r} is not accepted", only_widens=is_one_more_code)
 
 
 def _lists_its_like(part: Part, value: Any) -> bool:
@@ -180,11 +187,11 @@ def _lists_its_like(part: Part, value: Any) -> bool:
 
 
 def _closest(branch: Part, accepted: list[Part], walk: Walk) -> list[SchemaDifference]:
-    """The differences from the alternative that comes nearest."""
+    """Return the differences from the alternative with the fewest."""
     near = [list(_inside(branch, part, walk)) for part in accepted if part.values is None and branch.fits(part)]
     if near:
         return min(near, key=len)
-    return [walk.difference(f"any {branch.schema.get('type', 'value')} is not taken")]
+    return [walk.difference(f"any {branch.schema.get('type', 'value')} is not accepted")]
 
 
 def _inside(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]:
@@ -205,20 +212,20 @@ def _inside(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]
 def _not_comparable(read: Part, walk: Walk) -> Iterator[SchemaDifference]:
     for keyword in sorted(read.schema.keys() - SUPPORTED_KEYWORDS):
         yield walk.difference(
-            f"keyword {keyword!r} is unknown to infra/docgen/contracts/compatibility.py: teach it first"
+            f"keyword {keyword!r} is not supported by infra/docgen/contracts/compatibility.py: add it there first"
         )
 
 
 def _compare_limits(written: Schema, read: Schema, walk: Walk) -> Iterator[SchemaDifference]:
     for keyword in LOWER:
         if keyword in read and written.get(keyword, float("-inf")) < read[keyword]:
-            yield walk.difference(f"{keyword} {read[keyword]} is demanded")
+            yield walk.difference(f"{keyword} {read[keyword]} is required")
     for keyword in UPPER:
         if keyword in read and written.get(keyword, float("inf")) > read[keyword]:
-            yield walk.difference(f"{keyword} {read[keyword]} is demanded", only_widens=True)
+            yield walk.difference(f"{keyword} {read[keyword]} is required", only_widens=True)
     for keyword in EQUAL:
         if keyword in read and written.get(keyword) != read[keyword]:
-            yield walk.difference(f"{keyword} {read[keyword]} is demanded")
+            yield walk.difference(f"{keyword} {read[keyword]} is required")
 
 
 def _fields(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]:
@@ -229,7 +236,7 @@ def _fields(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]
     for name in sorted(mine.keys() & theirs.keys()):
         yield from narrower(written.at(mine[name]), read.at(theirs[name]), walk.into(name))
         if walk.keeps and _means_other(mine[name], theirs[name]):
-            yield walk.into(name).difference("means something else where it is absent: its default has changed")
+            yield walk.into(name).difference("has another meaning if it is absent: its default was changed")
     for name in _missing(mine, theirs) if walk.keeps else ():
         yield walk.into(name).difference("was removed")
 
@@ -243,14 +250,14 @@ def _means_other(before: Schema, now: Schema) -> bool:
 
 
 def _same_meaning(before: Any, now: Any) -> bool:
-    """Equal, but for members that were added."""
+    """Return whether two defaults are equal, apart from added members."""
     if isinstance(before, dict) and isinstance(now, dict):
         return all(key in now and _same_meaning(value, now[key]) for key, value in before.items())
     return type(before) is type(now) and bool(before == now)
 
 
 def _others(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]:
-    """Fields by any name: `additionalProperties`. Left out, it means that nobody writes any."""
+    """Compare `additionalProperties`. If it is left out, no other fields are written."""
     mine, theirs = written.schema.get("properties", {}), read.schema.get("properties", {})
     rest = read.schema.get("additionalProperties", True)
     for name in _missing(mine, theirs) if rest is not True else ():

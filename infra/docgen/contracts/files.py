@@ -1,4 +1,4 @@
-"""The contract files: written from the code, and compared with it."""
+"""The contract files: write them from the code, and compare them with it."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ GENERATED_PATTERN = "uk.lightbulb.*.schema.json"
 
 
 class _Plain(yaml.SafeDumper):
-    """YAML without anchors: what is said twice is written twice."""
+    """YAML without anchors: repeated values are written in full."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -30,20 +30,20 @@ class _Plain(yaml.SafeDumper):
 
 @cache
 def generated() -> Mapping[str, str]:
-    """Every contract file by name, as the code says it should be. The baseline is not among them: releases move it."""
+    """Return every contract file by name, generated from the code, without the baseline."""
     contracts = {file_name(name): as_json(schema) for name, schema in every_schema().items()}
     return {**contracts, "asyncapi.yaml": as_yaml(asyncapi.document())}
 
 
 def drift(folder: Path = FOLDER) -> list[str]:
-    """Files that differ from the code, are missing, or belong to a type that is gone."""
+    """Return the files that differ from the code, are missing, or belong to a removed type."""
     expected = generated()
     differing = [name for name, text in expected.items() if _read(folder / name) != text]
     return sorted(differing + _left_over(folder, expected))
 
 
 def write(folder: Path = FOLDER) -> list[str]:
-    """Makes the files agree with the code; returns the names of those that changed."""
+    """Make the files agree with the code; return the names of those that changed."""
     changed, expected = drift(folder), generated()
     for name in changed:
         if name in expected:
@@ -54,7 +54,7 @@ def write(folder: Path = FOLDER) -> list[str]:
 
 
 def write_forms(folder: Path) -> list[str]:
-    """Write the JSON Schema of every form, which intake serves at /forms/{form}/schema; returns the names of the files."""
+    """Write the JSON Schema of every form, as at /forms/{form}/schema; return the file names."""
     forms = form.load(DIRECTORY / "forms", directory.catalogue(DIRECTORY))
     folder.mkdir(parents=True, exist_ok=True)
     for name, one in forms.items():
@@ -63,23 +63,23 @@ def write_forms(folder: Path) -> list[str]:
 
 
 def released(folder: Path = FOLDER) -> Schema:
-    """The baseline: the language as last released."""
+    """Return the baseline: the contracts as last released."""
     language: Schema = json.loads((folder / BASELINE).read_text(encoding="utf-8"))
     return language
 
 
 def has_baseline(folder: Path = FOLDER) -> bool:
-    """False only before the first release."""
+    """Return False only before the first release."""
     return (folder / BASELINE).exists()
 
 
 def release(folder: Path = FOLDER) -> None:
-    """Makes the present language the baseline."""
+    """Make the current contracts the baseline."""
     (folder / BASELINE).write_text(as_json(baseline.present()), encoding="utf-8", newline="\n")
 
 
 def as_json(schema: Schema) -> str:
-    """Fields keep the order of the model, which is an order for readers; pydantic sorts the rest."""
+    """Return JSON text. Fields keep the order of the model; pydantic sorts the rest."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""JSON Schema (draft 2020-12): one file for each event and command, one for the Referral, and the definitions that they share.
+"""JSON Schema (draft 2020-12): a file for each event, each command and the Referral, and their shared definitions.
 
-They are made in pydantic's validation mode: what a reader must be ready for, so a field with a default may be absent.
+They are in pydantic's validation mode, as readers need them: a field with a default may be absent.
 """
 
 from functools import cache
@@ -21,30 +21,30 @@ Schema = dict[str, Any]
 
 
 class Described(GenerateJsonSchema):
-    """Titles on models only: those that pydantic makes from field names repeat the field name and say nothing."""
+    """Titles on models only: pydantic's titles of fields only repeat their names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def published() -> dict[str, type[BaseModel]]:
-    """Every model that has a contract of its own, by contract name: the CloudEvents type, or `referral`."""
+    """Return every model with its own contract, by contract name: the CloudEvents type, or `referral`."""
     return {CANONICAL: Referral, **ALL_TYPES}
 
 
 def file_name(name: str) -> str:
-    """The file of a contract."""
+    """Return the file name of a contract."""
     return f"{name}.schema.json"
 
 
 def schema_id(name: str) -> str:
-    """The $id of a contract. It names, it is not an address: nothing has to be fetched to use a contract."""
+    """Return the $id of a contract: a name, not an address to fetch."""
     return f"https://lightbulb.example.org/contracts/{file_name(name)}"
 
 
 @cache
 def bundle() -> Schema:
-    """All contracts in one document with shared definitions: `contracts` maps each name to a reference."""
+    """Return all contracts in one document with shared definitions: `contracts` maps each name to a reference."""
     models = published()
     references, definitions = models_json_schema(
         [(model, "validation") for model in models.values()], schema_generator=Described
@@ -54,7 +54,7 @@ def bundle() -> Schema:
 
 
 def every_schema() -> dict[str, Schema]:
-    """Every contract by its name, and the definitions: each definition stands in one file only."""
+    """Return every contract by name, and the definitions; each definition is in one file only."""
     language = bundle()
     definitions, shared = language["$defs"], _referenced(language["$defs"])
     contracts = {
@@ -63,14 +63,14 @@ def every_schema() -> dict[str, Schema]:
     }
     common = {
         "title": "Definitions",
-        "description": "What the contracts share; each refers to it by its file name",
+        "description": "Definitions that several contracts share; contracts refer to this file by its name",
         "$defs": {name: schema for name, schema in definitions.items() if name in shared},
     }
     return {name: _headed(name, schema) for name, schema in {DEFINITIONS: common, **contracts}.items()}
 
 
 def with_references(node: Any, to: str) -> Any:
-    """The same with every reference to a definition led to another place."""
+    """Return the schema with every reference to a definition changed to another base."""
     if isinstance(node, list):
         return [with_references(item, to) for item in node]
     if not isinstance(node, dict):
@@ -85,7 +85,7 @@ def _headed(name: str, schema: Schema) -> Schema:
 
 
 def _contract(definitions: Schema, root: str, shared: set[str]) -> Schema:
-    """The definition of one contract; a reference to it, if other contracts share it."""
+    """Return the definition of one contract, or a reference to it if other contracts share it."""
     schema: Schema = definitions[root]
     if root in shared:
         schema = {key: schema[key] for key in ("title", "description")} | {"$ref": LOCAL + root}
@@ -94,7 +94,7 @@ def _contract(definitions: Schema, root: str, shared: set[str]) -> Schema:
 
 
 def _referenced(node: Any) -> set[str]:
-    """The definitions that something refers to."""
+    """Return the names of the referenced definitions."""
     if isinstance(node, list):
         return {name for item in node for name in _referenced(item)}
     if not isinstance(node, dict):

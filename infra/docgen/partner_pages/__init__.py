@@ -1,1 +1,1 @@
-"""Pages for each partner's own people: what we read, from where, into what. Made from the reviewed files; nothing is written twice."""
+"""Pages for partners' developers: what is read of their messages, from which field, into which field of the referral."""

@@ -1,19 +1,19 @@
-"""The page of a council's export."""
+"""The page of a council's CSV export."""
 
 from collections.abc import Iterator, Mapping
 
-from infra.docgen.partner_pages.markdown import code, place, section, table
+from infra.docgen.markdown import code, place, section, table
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, CsvFile, Need
 from services.intake.translators.council_csv.targets import FEEDS, OPEN
 from services.reference.directory import Directory
 from services.reference.partners import Partner
 
 KINDS = {
-    "reference": "as it stands",
-    "moment": "a date, with its time where it has one",
+    "reference": "as written",
+    "moment": "a date, with a time if it has one",
     "date": "a date",
     "address": "the lines and the postcode in one cell",
-    "prose": "words",
+    "prose": "text",
     "phone": "a telephone number",
     "postcode": "a postcode",
     "nhs-number": "ten digits with a valid check digit",
@@ -21,63 +21,63 @@ KINDS = {
     "ods": "an ODS code",
     "ons": "an ONS district code",
     "uprn": "a number of at most 12 digits",
-    "list": "words",
+    "list": "text",
 }
 DISTRICTS = {
     "own": "The person lives in this council's own district.",
-    "column": "A column says in which district the person lives.",
-    "postcode": "The postcode says in which district the person lives.",
+    "column": "A column gives the district in which the person lives.",
+    "postcode": "The postcode gives the district in which the person lives.",
 }
 
 
 def page(mapping: CouncilMapping, sender: Partner, directory: Directory) -> list[str]:
-    """What is read of a council's file, from where, into what."""
+    """Return the page: the file's format, its columns, and where each value goes."""
     return [
         f"# {sender.name}: {mapping.title}",
         "",
-        f"CSV, `POST /councils/{mapping.council}/referrals`, or `lightbulb send`. Each row is accepted or refused by itself; the",
-        "answer names every row, and what is wrong by the column's header as it stands below.",
+        f"CSV, `POST /councils/{mapping.council}/referrals`, or `lightbulb send`. Each row is accepted or refused separately; the",
+        "response lists every row, and each fault by the column's header as written below.",
         "",
         *section("The file", *_file(mapping.file), *_identity(mapping), ""),
         *section(
-            "Columns", *table(("column", "required", "what is read", "where it goes"), _columns(mapping, directory))
+            "Columns", *table(("column", "required", "what is read", "target field"), _columns(mapping, directory))
         ),
-        *section("The same in every row", *table(("what", "where it goes"), _of_every_row(mapping, directory))),
+        *section("The same in every row", *table(("what", "target field"), _of_every_row(mapping, directory))),
         *section(
-            "Columns that are known, and not read",
+            "Known columns that are not read",
             *([", ".join(map(code, mapping.ignored)), ""] if mapping.ignored else []),
         ),
     ]
 
 
 def _file(file: CsvFile) -> Iterator[str]:
-    quoting = "cells may stand in quote marks" if file.quoting == "double" else "no cell stands in quote marks"
+    quoting = "cells may be in double quotes" if file.quoting == "double" else "cells are not quoted"
     yield f"- Encoding {file.encoding}; cells are separated by {file.delimiter}; {quoting}."
     if file.lines_above:
-        yield f"- {file.lines_above} line(s) stand above the header."
+        yield f"- {file.lines_above} line(s) above the header."
     years = f"; a year of two digits lies in the hundred years from {file.years_from}" if file.years_from else ""
     yield f"- Dates: {', '.join(map(code, file.dates))}{years}."
     if file.empty:
         yield f"- Read as empty: {', '.join(map(code, file.empty))}."
     if file.no_fixed_abode:
-        yield f"- An address for somebody with no fixed abode: {', '.join(map(code, file.no_fixed_abode))}."
+        yield f"- Address of a person with no fixed abode: {', '.join(map(code, file.no_fixed_abode))}."
 
 
 def _identity(mapping: CouncilMapping) -> Iterator[str]:
     yield (
-        f"- {code(mapping.reference)} is a row's identity: the same row again changes nothing, a changed row is an update, and a row "
-        "that is no longer in the file cancels nothing."
+        f"- {code(mapping.reference)} identifies a row: the same row again changes nothing, and a changed row is an update. A row that "
+        "is no longer in the file does not cancel its referral."
     )
     if changed := mapping.column_to("changed_on"):
-        yield f"- {code(changed)} says when a row was changed: an older row never replaces a newer one."
+        yield f"- {code(changed)} is when a row was changed: an older row never replaces a newer one."
     cancels = [(header, c) for header, c in mapping.columns.items() if c.kind == "status"]
     for header, column in cancels:
         codes = [f"{code(name)} ({means})" for name, means in column.codes.items() if means != OPEN]
-        yield f"- Taken back where {code(header)} is {', '.join(codes)}."
+        yield f"- The referral is cancelled if {code(header)} is {', '.join(codes)}."
     if agreed := mapping.column_to("consents.referral.answer"):
-        yield f"- A no in {code(agreed)}: the person does not agree, and a row that we hold is taken back; another is refused."
+        yield f"- A no in {code(agreed)}: the person does not agree; a referral that we hold is cancelled, a new one is refused."
     elif not cancels:
-        yield "- No column takes a referral back."
+        yield "- No column cancels a referral."
     yield f"- {DISTRICTS[mapping.district]}"
 
 
@@ -88,7 +88,7 @@ def _columns(mapping: CouncilMapping, directory: Directory) -> Iterator[tuple[st
 
 def _where(column: ColumnMapping) -> str:
     if column.kind == "status":
-        return "whether the referral stands, or why it is taken back"
+        return "whether the referral is open, or why it is cancelled"
     return "; ".join(map(place, FEEDS[column.to])) if column.to in FEEDS else place(column.to)
 
 
@@ -98,7 +98,7 @@ def _read(column: ColumnMapping, directory: Directory) -> str:
     parts += [f"yes: {_need_label(column.need, directory)}"] if column.need else []
     parts += [f"yes: {code(column.flag.code)}, {column.flag.text}"] if column.flag else []
     parts += [f"several are separated by {code(column.separator)}"] if column.separator else []
-    parts += [f"{column.width} digits: zeros that a spreadsheet took away are put back"] if column.width else []
+    parts += [f"{column.width} digits: leading zeros that a spreadsheet removed are added"] if column.width else []
     parts += [f"{column.order.replace('-', ' ')}"] if column.order else []
     parts += [f"a year of two digits lies in the hundred years from {column.years_from}"] if column.years_from else []
     return "; ".join(filter(None, parts)) or KINDS.get(column.kind, "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from infra.docgen.partner_pages.markdown import code, place, section, table
+from infra.docgen.markdown import code, place, section, table
 from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.form.fields import largest
 from services.intake.translators.form.required_fields import ANSWERS, NOTES
@@ -26,40 +26,47 @@ TYPES = {
 
 
 def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
-    """What is read of this form, from where, into what."""
+    """Return the page: the form's fields, needs and consents, and where each value goes."""
     return [
         f"# {form.title}",
         "",
         f"JSON, `POST /forms/{form.form}`; its schema for programs is at `/forms/{form.form}/schema`. The names in the first",
-        "columns below are the names in the JSON. Whatever is wrong is told by these names, all at once.",
+        "columns below are the names in the JSON. A refusal lists all faults at once, by these names.",
         "",
-        f"Sent by: {', '.join(partner.name for partner in senders) or 'nobody yet'}.",
+        f"Sent by: {', '.join(partner.name for partner in senders) or 'no partner yet'}.",
         "",
-        *section("Of every referral", *table(("field", "what it is", "where it goes"), _of_every_form())),
-        *section("Who asked", *table(("`referred_by`", "who", "must then be given"), _referrers(form))),
-        *section("Fields", *table(("field", "what it is", "takes", "required", "where it goes"), _fields(form))),
+        *section("Fields of every form", *table(("field", "what it is", "target field"), _of_every_form())),
+        *section("Referrers", *table(("`referred_by`", "referrer", "then required"), _referrers(form))),
+        *section(
+            "Fields", *table(("field", "what it is", "accepted values", "required", "target field"), _fields(form))
+        ),
         *section("Needs", *_NEEDS, *table(("`needs.`", "what it is", "service"), _needs(form, directory))),
         *section("Consents", *_CONSENTS, *table(("`consents.`", "question", "required"), _consents(form))),
-        *section("Taking a referral back", *_CANCELS),
+        *section("Cancelling a referral", *_CANCELS),
     ]
 
 
-_NEEDS = ("At least one is ticked: `true`, or a note in words, which goes with the need.", "")
+_NEEDS = ("At least one is required: `true`, or a text, which is stored with the need.", "")
 _CONSENTS = (
-    f"Answers: {', '.join(map(code, ANSWERS))}. A no to `referral` takes the referral back, or is refused with what to do instead.",
+    f"Answers: {', '.join(map(code, ANSWERS))}. A no to `referral` cancels the referral; if there is none, the form is refused and the "
+    "response states what to do instead.",
     "",
 )
 _CANCELS = (
-    "`reference` with `cancelled: true` is enough; `cancel_reason` may say why: "
-    f"{', '.join(map(code, CANCELS))} (without: {code(next(iter(CANCELS)))}).",
+    "`reference` with `cancelled: true` is enough; `cancel_reason` may give the reason: "
+    f"{', '.join(map(code, CANCELS))} (default: {code(next(iter(CANCELS)))}).",
     "",
 )
 
 
 def _of_every_form() -> Iterator[tuple[str, ...]]:
-    yield code("reference"), "your own reference of the referral: its identity (required)", place("message.referral_id")
+    yield (
+        code("reference"),
+        "your own reference, which identifies the referral (required)",
+        place("message.referral_id"),
+    )
     yield code("completed_at"), f"when the form was completed: {TYPES['moment']}", place("message.sent_at")
-    yield code("form"), "its name; may be left out", ""
+    yield code("form"), "the form's name; optional", ""
 
 
 def _referrers(form: Form) -> Iterator[tuple[str, ...]]:

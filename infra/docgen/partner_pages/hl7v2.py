@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from infra.docgen.partner_pages.markdown import code, place, section, table
+from infra.docgen.markdown import code, place, section, table
 from services.intake.translators.hl7v2.partner_profile import ObservationMeaning
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile as Agreed
 from services.intake.translators.hl7v2.standard_fields import READS
@@ -14,45 +14,45 @@ DEFAULTS = {
     "date": "a date",
     "yes-no": "Y or N",
     "text": "its text",
-    "prose": "its words, after this label",
-    "lines": "its words",
-    "flags": "its code and words",
+    "prose": "its text, after this label",
+    "lines": "its text",
+    "flags": "its code and text",
     "needs": "a local code of needs, below",
     "reason": "a local code of reasons, below",
 }
 
 
 def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
-    """What is read of a partner's messages, from where, into what."""
+    """Return the page: the messages, and where each field and code goes."""
     return [
         f"# {sender.name}: HL7 v2",
         "",
-        f"{mapping.title}. REF^I12, REF^I13 and REF^I14 over MLLP, or `POST /hl7v2`. What is wrong is told in ERR by segment and field.",
+        f"{mapping.title}. REF^I12, REF^I13 and REF^I14 over MLLP, or `POST /hl7v2`. Faults are listed in ERR by segment and field.",
         "",
         *section("The messages", *_messages(mapping, sender), ""),
-        *section("What the standard fixes", *table(("field", "what is read", "where it goes"), _standard())),
-        *section("Where you write", *table(("what", "field", "where it goes"), _field_paths(mapping))),
+        *section("Standard fields", *table(("field", "what is read", "target field"), _standard())),
+        *section("Fields by agreement", *table(("meaning", "field", "target field"), _field_paths(mapping))),
         *section("Observations", *_OBX, *table(_MEANING_COLUMNS, _meaning_rows(mapping.observations, directory))),
-        *section("Fields of your own", *table(_MEANING_COLUMNS, _meaning_rows(mapping.fields, directory))),
+        *section("Local fields", *table(_MEANING_COLUMNS, _meaning_rows(mapping.fields, directory))),
         *_codes(mapping, directory),
-        *section("Notes", *table(("NTE-4", "where the words go"), _notes(mapping))),
+        *section("Notes", *table(("NTE-4", "target field of the text"), _notes(mapping))),
         *section(
-            "Words that join the reason",
-            *table(("field", "what stands before them", "coded values"), _reason_texts(mapping)),
+            "Texts added to the reason",
+            *table(("field", "label before the text", "coded values"), _reason_texts(mapping)),
         ),
     ]
 
 
-_MEANING_COLUMNS = ("code", "what it is", "value", "where it goes")
-_OBX = ("By the code in OBX-3; the value is OBX-5. An observation with another code is left unread.", "")
+_MEANING_COLUMNS = ("code", "meaning", "value", "target field")
+_OBX = ("By the code in OBX-3; the value is OBX-5. An observation with another code is not read.", "")
 
 
 def _messages(mapping: Agreed, sender: Partner) -> Iterator[str]:
     sent = [f"{code(s.application or 'any')} at {code(s.facility or 'any facility')}" for s in mapping.senders]
-    yield f"- Encoding where MSH-18 names none: {mapping.encoding}."
-    yield f"- MSH-3 and MSH-4: {', '.join(sent) or 'any that names itself'}."
+    yield f"- Encoding if MSH-18 is empty: {mapping.encoding}."
+    yield f"- MSH-3 and MSH-4: {', '.join(sent) or 'any that is not empty'}."
     yield f"- MSH-11: {', '.join(map(code, mapping.processing))}."
-    yield f"- Acknowledged: {sender.hl7v2.acknowledgement}; RRI^I12 {'too, where it is asked for' if sender.hl7v2.rri else 'never'}."
+    yield f"- Acknowledged: {sender.hl7v2.acknowledgement}; RRI^I12 {'too, if it is requested' if sender.hl7v2.rri else 'never'}."
 
 
 def _standard() -> Iterator[tuple[str, ...]]:
@@ -65,10 +65,10 @@ def _field_paths(mapping: Agreed) -> Iterator[tuple[str, ...]]:
     yield "the practice's ODS code", ", else ".join(mapping.practice.ods), place("registered_practice.ods")
     yield "the practice's name", mapping.practice.name or "", place("registered_practice.name")
     yield "the GP's name", mapping.practice.gp, place("contacts")
-    yield "classes of somebody who stays (PV1-2)", ", ".join(map(code, mapping.stay_classes)), place("hospital")
-    yield "roles of the one who refers (PRD-1)", ", ".join(map(code, mapping.referrer.roles)), place("referred_by")
+    yield "patient classes of a stay (PV1-2)", ", ".join(map(code, mapping.stay_classes)), place("hospital")
+    yield "roles of the referrer (PRD-1)", ", ".join(map(code, mapping.referrer.roles)), place("referred_by")
     if mapping.referrer.organisation:
-        yield "the organisation that refers", mapping.referrer.organisation, place("referred_by.organisation.ods")
+        yield "the referrer's organisation", mapping.referrer.organisation, place("referred_by.organisation.ods")
     if mapping.site:
         yield "the hospital site", mapping.site.read_from, place("hospital.site")
     yield "the home address (PID-11.7)", ", ".join(map(code, mapping.home_addresses)), place("person.address")
@@ -96,7 +96,7 @@ def _where(meaning: ObservationMeaning, directory: Directory) -> str:
 
 
 def _codes(mapping: Agreed, directory: Directory) -> Iterator[str]:
-    """The local codes: a table for each place."""
+    """Yield a table of local codes for each field that holds them."""
     needs = {
         c: f"{directory.offer(n.service).label}{f' ({n.label})' if n.label else ''}"
         for c, n in mapping.needs.codes.items()
@@ -104,7 +104,7 @@ def _codes(mapping: Agreed, directory: Directory) -> Iterator[str]:
     tables: list[tuple[str, tuple[str, ...], Mapping[str, str]]] = [
         ("Needs", mapping.needs.read_from, needs),
         ("Reasons", mapping.reasons.read_from, mapping.reasons.codes),
-        ("Why a referral is taken back", mapping.cancels.read_from, mapping.cancels.codes),
+        ("Reasons for cancellation", mapping.cancels.read_from, mapping.cancels.codes),
         ("Sites", (mapping.site.read_from,) if mapping.site else (), mapping.site.codes if mapping.site else {}),
         ("Priorities", ("RF1-2",), mapping.priorities),
         ("Identifiers of the person", ("PID-3.5", "PID-3.4"), mapping.local_ids),
@@ -127,8 +127,8 @@ def _meanings(codes: Mapping[str, str]) -> list[str]:
 
 def _notes(mapping: Agreed) -> Iterator[tuple[str, str]]:
     for name, note in mapping.notes.items():
-        label = f", after the words {code(note.label)}" if note.label else ""
-        yield code(name), "they are not read" if note.to == "unread" else f"{place(note.to)}{label}"
+        label = f", after the label {code(note.label)}" if note.label else ""
+        yield code(name), "not read" if note.to == "unread" else f"{place(note.to)}{label}"
     yield "any other", place("reason.text")
 
 

@@ -16,14 +16,14 @@ __all__ = ["Embedded", "Kafka", "MeshSandbox", "Postgres", "StartFailed", "start
 
 @dataclass
 class Embedded:
-    """All three, running."""
+    """All three servers, running."""
 
     postgres: Postgres
     kafka: Kafka
     mesh: MeshSandbox
 
     def stop(self) -> None:
-        """In the reverse order; each wait is bounded."""
+        """Stop all in reverse order; each wait is bounded."""
         for part in (self.mesh, self.kafka, self.postgres):
             part.stop()
 
@@ -31,10 +31,10 @@ class Embedded:
 def start_all(
     data: Path, *, brokers: int = 1, ephemeral: bool = False, mailboxes: Sequence[str] = (), fsync: bool = True
 ) -> Embedded:
-    """Start all three side by side on the folder `data`; returns when each one answers.
+    """Start all three concurrently on the folder `data`; return when each is ready.
 
-    Where one fails the others are stopped, and its reason is raised: StartFailed, in words for people.
-    `ephemeral` says that `data` may be thrown away: only then may Tansu stand in for Kafka (see `kafka.notice`).
+    If one fails, the others are stopped and its StartFailed is raised. `ephemeral`: `data` may be deleted; only then
+    may Tansu replace Kafka (see `Kafka.notice`).
     """
     with ThreadPoolExecutor(3) as pool:
         database = pool.submit(postgres.start, data, fsync=fsync)
@@ -42,7 +42,7 @@ def start_all(
         sandbox = pool.submit(mesh.start, data, list(mailboxes))
         try:
             return Embedded(database.result(), cluster.result(), sandbox.result())
-        except BaseException:  # Ctrl-C too: what is being started is waited for, and stopped
+        except BaseException:  # Ctrl-C too: wait for the starts that are running, and stop them
             _stop_started(sandbox, cluster, database)
             raise
 

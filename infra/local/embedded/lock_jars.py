@@ -1,4 +1,4 @@
-"""Writes jgo.lock.toml from jgo.toml: each jar of Apache Kafka and of what it needs, with its SHA-256 sum (`make lock`)."""
+"""Write jgo.lock.toml from jgo.toml: Apache Kafka's jars and their dependencies with SHA-256 (`make lock`)."""
 
 import tempfile
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""The MESH sandbox of NHS England, with mailboxes of our own that are kept in files.
+"""The MESH sandbox of NHS England, with mailboxes that are stored in files.
 
-It stands in for MESH: any workflow id is accepted, and there is no automatic routing (docs of mesh-sandbox 1.0.137).
+It differs from MESH: any workflow id is accepted, and there is no automatic routing (documentation of mesh-sandbox
+1.0.137).
 """
 
 import os
@@ -14,7 +15,7 @@ from infra.local.embedded import ports_and_secrets
 from infra.local.embedded.folder_lock import FolderLock
 from infra.local.embedded.process import Child, PortInUse, ProcessCommand, StartFailed
 
-PASSWORD = "password"  # noqa: S105 - the sandbox gives every mailbox this one; the shared key is what protects it
+PASSWORD = "password"  # noqa: S105 - the sandbox's password of every mailbox; the shared key protects them
 SERVER = Path(__file__).with_name("mesh_server.py")
 MAILBOX = re.compile("[A-Z0-9]{1,64}")
 
@@ -36,10 +37,13 @@ class MeshSandbox:
 
 
 def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
-    """The sandbox on `<data>/mesh`. Mailboxes are added to those that are there already. Raises ValueError for a bad name."""
+    """Start the sandbox on `<data>/mesh`; add the mailboxes to existing ones.
+
+    Raise ValueError for an invalid name.
+    """
     for name in mailboxes:
         if not MAILBOX.fullmatch(name):
-            raise ValueError(f"{name!r} is not a mailbox: capital letters and digits only")
+            raise ValueError(f"{name!r} is not a mailbox name: use capital letters and digits only")
     folder = data.resolve() / "mesh"
     folder_lock = FolderLock(folder)
     try:
@@ -54,7 +58,7 @@ def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
 
 
 def _start_server(folder: Path, shared_key: str) -> tuple[Child, int]:
-    """Tries again with another port where somebody took ours just before."""
+    """Start the server; try again with another port if another process has taken it."""
     for _ in range(5):
         [port] = ports_and_secrets.ports(folder / "ports.json", 1)
         try:

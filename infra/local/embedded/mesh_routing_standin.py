@@ -1,8 +1,8 @@
-"""A stand-in for MESH's automatic routing, in front of the sandbox, which has none.
+"""A simulation of MESH's automatic routing, in front of the sandbox, which does not have it.
 
-`Mex-To: GPPROVIDER_<NHS number>_<yyyymmdd>_<surname>` goes to the mailbox that a table gives for the NHS number. Real MESH accepts
-such a message and reports later that nobody was found; so does this: accepted, then a report with EPL-151 in the sender's inbox.
-Everything else is handed on as it came. It says what it is in its `Server` header and at start. Never for real patients.
+`Mex-To: GPPROVIDER_<NHS number>_<yyyymmdd>_<surname>` goes to the mailbox that a table gives for the NHS number.
+Without one, MESH accepts the message and later reports EPL-151 to the sender's inbox; so does this simulation. Every
+other request is forwarded unchanged. Its name is in the `Server` header and on stderr. Never for real patients.
 """
 
 import argparse
@@ -27,7 +27,7 @@ HOP = frozenset({"host", "connection", "content-length", "transfer-encoding", "k
 
 
 def application(sandbox: str, mailboxes: Mapping[str, str]) -> Starlette:
-    """The ASGI application in front of the sandbox at `sandbox`; `mailboxes` by NHS number."""
+    """Return the ASGI application in front of the sandbox at `sandbox`; `mailboxes` by NHS number."""
     sessions: list[aiohttp.ClientSession] = []
 
     @asynccontextmanager
@@ -60,7 +60,7 @@ async def _hand_on(session: aiohttp.ClientSession, sandbox: str, request: Reques
 
 
 async def _report_later(session: aiohttp.ClientSession, sandbox: str, request: Request) -> Response:
-    """Accept it, as MESH does, and put a report into the sender's inbox."""
+    """Accept the message, as MESH does, and put a report into the sender's inbox."""
     message_id = uuid.uuid4().hex.upper()
     report = {
         "mailbox_id": request.url.path.split("/")[2],
@@ -78,7 +78,7 @@ async def _report_later(session: aiohttp.ClientSession, sandbox: str, request: R
 
 
 def main() -> None:
-    """`python -m infra.local.embedded.mesh_routing_standin --sandbox URL --port N --mailboxes FILE.json`"""
+    """Run `python -m infra.local.embedded.mesh_routing_standin --sandbox URL --port N --mailboxes FILE.json`."""
     parser = argparse.ArgumentParser(description=NAME)
     parser.add_argument("--sandbox", required=True, help="address of the MESH sandbox")
     parser.add_argument("--port", type=int, required=True)

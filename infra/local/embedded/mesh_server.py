@@ -1,4 +1,4 @@
-"""Serves the MESH sandbox on a port of the loopback address: `python mesh_server.py PORT`; see mesh.py for its environment."""
+"""Serve the MESH sandbox on a loopback port: `python mesh_server.py PORT`; mesh.py sets its environment."""
 
 import logging
 import sys
@@ -6,17 +6,17 @@ import warnings
 
 import uvicorn
 
-warnings.simplefilter("ignore")  # its own, dozens, about its web framework
+warnings.simplefilter("ignore")  # the sandbox's deprecation warnings about its web framework
 
 from mesh_sandbox import dependencies  # noqa: E402 - after the line above
 from mesh_sandbox.api import app  # noqa: E402 - as above
 
-# Headers of MESH can name people: no access log, and of the sandbox's own log only what went wrong.
+# MESH headers can contain names of people: no access log, and only warnings of the sandbox's own log.
 logging.getLogger("mesh-sandbox").setLevel(logging.WARNING)
 
 
 def make_store() -> None:
-    """Once, before anybody asks: made by two first requests at once it is two stores, and what the one took in is lost."""
+    """Create the store before the first request: two concurrent first requests would create two, and lose messages."""
     dependencies.get_messaging()
 
 

@@ -1,9 +1,9 @@
-"""Keeps a server from outliving its owner: starts it, and stops it when standard input closes.
+"""Start a server, and stop it when standard input closes, so that it does not outlive its owner.
 
-Standard input is the read end of a pipe whose write end only the owner holds, so it closes when the owner says so, and
-also when the owner is killed. The server gets its stop signal; after the grace its whole process group is killed.
-Standard output gets the server's process id, or the reason why it could not be started. The exit code is the server's
-(128 + n where signal n ended it). Runs as a script with nothing of ours imported; process.py gives the arguments.
+Standard input is the read end of a pipe whose write end only the owner holds: it closes when the owner closes it or
+is killed. The server gets its stop signal; after the grace period its process group is killed. Standard output gets
+the server's process id, or the reason why it could not be started. The exit code is the server's (128 + n after
+signal n). Runs as a script that imports no other module of the project; process.py gives the arguments.
 """
 
 import argparse
@@ -45,8 +45,8 @@ def start(options: argparse.Namespace) -> "subprocess.Popen[bytes]":
 
 
 def write_pid_file(path: Path, server: int, stop_signal: int) -> None:
-    """Who we are and what we started, with start times: a later process with the same number is not taken for us."""
-    import psutil  # after the server was started, so that nobody waits for its import
+    """Write both processes with start times, so that a later process with the same number is not mistaken for one."""
+    import psutil  # after the server's start, so that its import does not delay it
 
     def describe(pid: int) -> dict[str, float]:
         return {"pid": pid, "started": psutil.Process(pid).create_time(), "stop_signal": stop_signal}
@@ -57,7 +57,7 @@ def write_pid_file(path: Path, server: int, stop_signal: int) -> None:
 
 
 def leave(server: "subprocess.Popen[bytes]", pid_file: Path) -> NoReturn:
-    """After the server's end: nothing of its group stays, nor the pid file."""
+    """After the server's end, kill the rest of its group and remove the pid file; exit with its code."""
     code = server.wait()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)

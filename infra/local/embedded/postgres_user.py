@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root: the account that it gets where we are root, and the paths which that must reach."""
+"""PostgreSQL refuses to run as root: choose another account for it, and make its paths accessible."""
 
 import contextlib
 import os
@@ -13,9 +13,10 @@ PREFERRED, ALWAYS_THERE = "pgserver", "nobody"
 
 
 def for_postgres(folder: Path, programs: Path) -> Account:
-    """Ours where we are not root. Else `pgserver`, as the wheel's own launcher uses, made where it can be; or `nobody`.
+    """Return the current account unless it is root; else `pgserver`, created if possible, or `nobody`.
 
-    Every folder above `folder` and `programs` becomes passable (not listable) for all users.
+    `pgserver` is the account of the wheel's own launcher. Every folder above `folder` and `programs` becomes passable
+    (not listable) for all users.
     """
     if os.geteuid() != 0:
         return Account()
@@ -52,7 +53,7 @@ def _open_way_to(folder: Path) -> None:
 
 
 def _make_readable(installation: Path) -> None:
-    """An installation made under a strict umask: reading for all, and passing or running where the owner may."""
+    """Make an installation readable for all that was created under a strict umask; keep its executable bits."""
     for path in (installation, *installation.rglob("*")):
         mode = path.stat().st_mode
         path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))

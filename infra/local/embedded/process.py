@@ -15,16 +15,16 @@ WATCHER = Path(__file__).with_name("parent_watch.py")
 
 
 class StartFailed(Exception):
-    """A server could not be started, or ended before it was ready; the message says why and where its log is."""
+    """A server could not be started, or ended before it was ready; the message gives reason and log file."""
 
 
 class PortInUse(StartFailed):
-    """Somebody else listens on the port that was chosen."""
+    """Another process listens on the chosen port."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user and group that a server runs as; None: ours."""
+    """The user and group that a server runs as; None: the current ones."""
 
     user: int | None = None
     group: int | None = None
@@ -34,7 +34,7 @@ class Account:
 class ProcessCommand:
     """How one server is started and stopped.
 
-    `cwd`: its log's folder where None. `grace`, in seconds: after it the server's process group is killed.
+    `cwd`: None is the folder of its log. `grace`: seconds after which the server's process group is killed.
     """
 
     argv: Sequence[str | Path]
@@ -46,9 +46,9 @@ class ProcessCommand:
 
 
 class Child:
-    """A running server in a process group of its own, with a watcher that stops it when this process ends.
+    """A running server in its own process group, with a watcher that stops it when this process ends.
 
-    `<folder>/<name>.log` gets its output, `<folder>/<name>.pid` says which process it is while it runs.
+    `<folder>/<name>.log` gets its output, `<folder>/<name>.pid` names its process while it runs.
     """
 
     def __init__(self, folder: Path, name: str, command: ProcessCommand) -> None:
@@ -78,17 +78,17 @@ class Child:
         return self._watcher.poll() is None
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once it has ended; 128 + n where signal n ended it."""
+        """Return the exit code once it has ended; 128 + n after signal n."""
         return self._watcher.wait(timeout)
 
     def output(self) -> str:
-        """What it wrote since it was started."""
+        """Return its output since it was started."""
         with self.log.open("rb") as log:
             log.seek(self._log_starts_at)
             return log.read().decode(errors="replace")
 
     def kill(self) -> None:
-        """SIGKILL, without any grace: for tests of what happens then."""
+        """Send SIGKILL at once, for tests of a crash."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.stop()
@@ -99,12 +99,15 @@ class Child:
         self._watcher.stdin.close()
 
     def stop(self) -> None:
-        """Returns when it has ended: by its own will, or killed after its grace."""
+        """Stop it; return when it has ended or was killed after its grace."""
         self.ask_to_stop()
         self._watcher.wait(self.grace + 10)
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float = 60.0) -> None:
-        """Returns when `ready` says so; stops the child and raises StartFailed (PortTaken) where it ends or takes longer."""
+        """Return when `ready` returns True.
+
+        If the child ends or takes longer, stop it and raise StartFailed (PortInUse).
+        """
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.is_running() or time.monotonic() > deadline:
@@ -124,7 +127,7 @@ def _watched(command: ProcessCommand, log: Path, pid_file: Path) -> list[str]:
 
 
 def _turn_over(log: Path) -> None:
-    """Keep one earlier log, once it has grown."""
+    """Rotate a large log; keep one earlier file."""
     log.touch(mode=0o600)
     if log.stat().st_size > LARGEST_LOG:
         log.replace(log.with_suffix(".log.old"))

@@ -1,4 +1,4 @@
-"""Kafka and PostgreSQL for tests and tools: an address in the environment, a container, or the embedded part."""
+"""Kafka and PostgreSQL for tests and tools: an address in the environment, a container, or the embedded server."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ KAFKA_ADDRESS, DATABASE_ADDRESS, CONTAINERS = "LIGHTBULB_KAFKA", "LIGHTBULB_DATA
 
 @dataclass(frozen=True)
 class Provided:
-    """A server to use. `provider` says in words where it comes from; `cluster` is there where Kafka is embedded."""
+    """A server to use. `provider` describes its source; `cluster` is set if Kafka is embedded."""
 
     address: str
     provider: str
@@ -30,9 +30,10 @@ class Provided:
 
 @contextmanager
 def kafka(data: Path | None = None, *, brokers: int = 1, containers: bool | None = None) -> Iterator[Provided]:
-    """Kafka: LIGHTBULB_KAFKA; a container, where asked for and Docker answers; else embedded on `data` (None: thrown away).
+    """Yield Kafka: LIGHTBULB_KAFKA; a container, if requested and Docker is running; else embedded on `data`.
 
-    `containers` None: LIGHTBULB_CONTAINERS=1 asks for them. `address` is host:port, several parted by commas.
+    `data` None is a temporary folder. `containers` None: requested by LIGHTBULB_CONTAINERS=1. `address` is host:port,
+    comma-separated.
     """
     if address := os.environ.get(KAFKA_ADDRESS):
         yield Provided(address, f"Kafka at the address in {KAFKA_ADDRESS}")
@@ -50,9 +51,9 @@ def kafka(data: Path | None = None, *, brokers: int = 1, containers: bool | None
 
 @contextmanager
 def postgres(data: Path | None = None, *, fsync: bool = True, containers: bool | None = None) -> Iterator[Provided]:
-    """PostgreSQL: LIGHTBULB_DATABASE; a container; else embedded; as for Kafka.
+    """Yield PostgreSQL: LIGHTBULB_DATABASE; a container; else embedded, as for Kafka.
 
-    `address` is SQLAlchemy's for asyncpg, and holds a password.
+    `address` is a SQLAlchemy URL for asyncpg, and contains a password.
     """
     if address := os.environ.get(DATABASE_ADDRESS):
         yield Provided(address, f"PostgreSQL at the address in {DATABASE_ADDRESS}")
@@ -69,7 +70,7 @@ def postgres(data: Path | None = None, *, fsync: bool = True, containers: bool |
 
 
 def announced() -> str:
-    """Where Kafka and PostgreSQL would come from, in words, without starting them."""
+    """Describe where Kafka and PostgreSQL would come from, without starting them."""
     otherwise = "a container" if _by_container(None) else None
     database = f"the address in {DATABASE_ADDRESS}" if os.environ.get(DATABASE_ADDRESS) else otherwise
     broker = f"the address in {KAFKA_ADDRESS}" if os.environ.get(KAFKA_ADDRESS) else otherwise
@@ -88,11 +89,11 @@ def _folder(data: Path | None) -> Iterator[Path]:
 def _by_container(requested: bool | None) -> bool:
     if not (os.environ.get(CONTAINERS) == "1" if requested is None else requested):
         return False
-    from testcontainers.core.docker_client import DockerClient  # a development package: only where it is asked for
+    from testcontainers.core.docker_client import DockerClient  # a development package: imported only on request
 
     try:
         return bool(DockerClient().client.ping())
-    except Exception:  # of several libraries, for the one fact that matters: Docker does not answer
+    except Exception:  # several libraries' errors; all mean that Docker is not available
         return False
 
 

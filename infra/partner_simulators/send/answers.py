@@ -1,4 +1,4 @@
-"""What became of a file that was sent, and how that reads."""
+"""The outcome of a sent file, and its text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Outcome = Literal["accepted", "duplicate", "in part", "conflict", "refused", "no
 
 
 class ResponseIssue(NamedTuple):
-    """One thing that is wrong: where, of which kind (an HL7 code, for HL7), in words."""
+    """One fault: place, kind (for HL7 an error code), explanation."""
 
     place: str
     kind: str
@@ -22,7 +22,7 @@ class ResponseIssue(NamedTuple):
 
 
 class RejectedRow(NamedTuple):
-    """A row of a council's file that was not taken, by the line where it begins and the reference that it gives."""
+    """A refused row of a council's file: its first line and its reference."""
 
     number: int
     source_reference: str
@@ -35,7 +35,7 @@ class RejectedRow(NamedTuple):
 
 
 class UploadReport(NamedTuple):
-    """A council's report: counts by outcome, the rows that were not taken, and our reference by the row's own."""
+    """A council's report: counts by outcome, refused rows, and our reference by the row's own."""
 
     counts: Mapping[str, int]
     rejected: tuple[RejectedRow, ...]
@@ -47,19 +47,19 @@ class UploadReport(NamedTuple):
 
 
 class ParsedResponse(NamedTuple):
-    """What an answer says, whatever format it came in."""
+    """The content of a response in any format."""
 
     outcome: Outcome
     reference: str | None = None
     issues: tuple[ResponseIssue, ...] = ()
     rows: UploadReport | None = None
     by: str = ""
-    """How it was said: `HTTP 200`, `AA`."""
+    """The status or acknowledgement code: `HTTP 200`, `AA`."""
 
 
 @dataclass(frozen=True)
 class SendResult:
-    """What became of one file."""
+    """The outcome of one file."""
 
     file: Path
     format_name: str
@@ -72,13 +72,13 @@ class SendResult:
 
     @property
     def accepted(self) -> bool:
-        """The hub has all of it: now, or since before."""
+        """Whether the hub has all of it, now or since before."""
         return self.outcome in ("accepted", "duplicate")
 
     def line(self) -> str:
-        """For people, with rich's markup: one line, and one for each fault or row that was not taken."""
+        """Return text with rich markup: one line, and one for each fault or refused row."""
         colour = "green" if self.accepted else "red"
-        head = f"{self.file.name}: {self.format_name}, from {self.sender or 'nobody'}: {self.by}".rstrip() + " "
+        head = f"{self.file.name}: {self.format_name}, from {self.sender or 'unknown'}: {self.by}".rstrip() + " "
         tail = f" {self.reference}" if self.reference else f" {self.rows}" if self.rows else ""
         below = [*self.issues, *(self.rows.rejected if self.rows else ())]
         lines = "".join(f"\n    {one}" for one in below)

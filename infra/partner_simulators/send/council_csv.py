@@ -1,4 +1,4 @@
-"""A district council's file: to `/councils/{council}/referrals`, and what its report says of each row."""
+"""A district council's file: the request to `/councils/{council}/referrals`, and its report on each row."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -13,16 +13,16 @@ from services.intake.translators import council_csv as translator
 from services.reference import directory
 
 REFUSED = frozenset({"refused", "not-processed", "not-held"})
-"""What may become of a row that the council must see to."""
+"""Outcomes of a row that the council must correct."""
 
 BEGIN = 65_536
-"""Bytes of a file among which its header is looked for."""
+"""Bytes of a file in which its header is looked for."""
 
 ONE_ROW = b'\n{"row"'
 
 
 def build_request(body: bytes, council: str) -> OutgoingMessage:
-    """The request for a council's file."""
+    """Return the request for a council's file."""
     headers = {"Content-Type": "text/csv", "Accept": "application/json", "X-Correlation-Id": derived("csv", body)}
     return OutgoingMessage(
         f"CSV of {council}", f"/councils/{council}/referrals", headers, body, parse_response, counts=ONE_ROW
@@ -30,7 +30,7 @@ def build_request(body: bytes, council: str) -> OutgoingMessage:
 
 
 def parse_response(status: int, body: bytes) -> ParsedResponse:
-    """What a report says; where it breaks off, what is known, and what to do."""
+    """Parse a report; one that breaks off gives the known rows and what to do."""
     if status >= 300:
         issues = tuple(parse_issues(as_json(body)))
         return ParsedResponse(of_status(status, {issue.kind for issue in issues}), issues=issues, by=f"HTTP {status}")
@@ -68,21 +68,21 @@ def _row(one: Mapping[str, Any]) -> RejectedRow:
 def _broken_off(status: int, body: bytes) -> ParsedResponse:
     done = body.count(ONE_ROW)
     explanation = (
-        f"the report broke off after {done} rows; send the file again: rows that were taken will be already held"
+        f"the report broke off after {done} rows; send the file again: accepted rows will be reported as already held"
     )
     return ParsedResponse("unavailable", issues=(ResponseIssue("", "", explanation),), by=f"HTTP {status}")
 
 
-# ---- whose file it is -----------------------------------------------------------------------------------------------
+# ---- sender of a file -----------------------------------------------------------------------------------------------
 
 
 def council_of(partner: str, folder: Path) -> str | None:
-    """The council that a partner sends for, by the reviewed mapping files."""
+    """Return the council that a partner sends for, by the reviewed mapping files."""
     return next((one.council for one in _mappings(folder) if one.partner == partner), None)
 
 
 def partner_of(body: bytes, folder: Path) -> str | None:
-    """The partner whose council's header this file begins with."""
+    """Return the partner whose council's header is at the beginning of the file."""
     mapping = translator.whose(_mappings(folder), body[:BEGIN])
     return mapping.partner if mapping else None
 

@@ -1,6 +1,6 @@
-"""A FHIR message: to `/fhir/$process-message`, with the HTTP headers of NHS England's BaRS API made from it.
+"""A FHIR message: the request to `/fhir/$process-message`, with the HTTP headers of NHS England's BaRS API.
 
-The X-Request-Id is derived from the Bundle's id, so a file that is sent again is the same request again.
+The X-Request-Id is derived from the Bundle's id, so sending a file again repeats the same request.
 """
 
 import base64
@@ -19,26 +19,26 @@ ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 
 
 def is_fhir(body: bytes) -> bool:
-    """True for a FHIR resource, and for the beginning of one."""
+    """Return True for a FHIR resource, or the beginning of one."""
     content = as_json(body)
     return "resourceType" in content or (not content and b'"resourceType"' in body[:500])
 
 
 def build_request(body: bytes, partner: Partner) -> OutgoingMessage:
-    """The request for a Bundle."""
+    """Return the request for a Bundle."""
     headers = _headers(as_json(body), body, partner)
     return OutgoingMessage("FHIR message", "/fhir/$process-message", headers, body, parse_response)
 
 
 def sender_ods(body: bytes) -> str | None:
-    """The ODS code that the MessageHeader's source gives as its endpoint."""
+    """Return the ODS code in the endpoint of the MessageHeader's source."""
     header: dict[str, Any] = next(iter(_resources(as_json(body))), {})
     system, _, value = str((header.get("source") or {}).get("endpoint", "")).partition("|")
     return value if system == ODS else None
 
 
 def parse_response(status: int, body: bytes) -> ParsedResponse:
-    """What an answer with an OperationOutcome says."""
+    """Parse a response with an OperationOutcome."""
     issues = tuple(_issues(as_json(body)))
     outcome = of_status(status, {issue.kind for issue in issues})
     reference = REFERENCE.search(body.decode(errors="replace"))
@@ -86,13 +86,13 @@ def _headers(content: Mapping[str, Any], body: bytes, partner: Partner) -> dict[
 
 
 def _first(entries: Any) -> dict[str, Any]:
-    """The first of a list of objects, whatever it is that stands there."""
+    """Return the first object of a list; an empty one if there is none."""
     first = entries[0] if isinstance(entries, list) and entries else None
     return first if isinstance(first, dict) else {}
 
 
 def derived(what: str, source: bytes) -> str:
-    """An id that is the same whenever the same is sent."""
+    """Return an id that is always the same for the same source."""
     return str(uuid5(NAMESPACE, f"{what} {source.hex()}"))
 
 

@@ -1,4 +1,4 @@
-"""A form that was filled in: to `/forms/{form}`. Its `form` names which; without that it is the first that its sender has."""
+"""A completed form: the request to `/forms/{form}`. Without a `form` field it is the first form of its sender."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from services.reference.partners import Partner
 
 
 def forms_of(partner: Partner) -> list[str]:
-    """The forms that a partner may send."""
+    """Return the forms that a partner may send."""
     return [name.removeprefix("form:") for name in partner.formats if name.startswith("form:")]
 
 
 def build_request(body: bytes, partner: Partner) -> OutgoingMessage:
-    """The request for a form; raises NotSent for a partner who sends none."""
+    """Return the request for a form. Raise NotSent for a partner that does not send forms."""
     forms = forms_of(partner)
     if not forms:
-        raise NotSent(f"{partner.id} sends no forms, and this is not a FHIR Bundle.")
+        raise NotSent(f"{partner.id} may not send forms, and the file is not a FHIR Bundle.")
     named = as_json(body).get("form")
     form = named if isinstance(named, str) and named in forms else forms[0]
     headers = {"Content-Type": "application/json", "X-Correlation-Id": derived("form", body)}
@@ -26,7 +26,7 @@ def build_request(body: bytes, partner: Partner) -> OutgoingMessage:
 
 
 def parse_response(status: int, body: bytes) -> ParsedResponse:
-    """What the answer to a form says."""
+    """Parse the response to a form."""
     issues = tuple(parse_issues(as_json(body)))
     outcome = of_status(status, {issue.kind for issue in issues})
     reference = REFERENCE.search(body.decode(errors="replace"))
@@ -35,7 +35,7 @@ def parse_response(status: int, body: bytes) -> ParsedResponse:
 
 
 def parse_issues(content: Mapping[str, Any]) -> Iterator[ResponseIssue]:
-    """The faults of a form's answer, or of problem details (RFC 9457)."""
+    """Yield the faults of a form's response, or of problem details (RFC 9457)."""
     for entry in content.get("faults", []):
         place = entry.get("place") or entry.get("field") or entry.get("column") or ""
         yield ResponseIssue(str(place), str(entry.get("kind", "")), str(entry.get("explanation", "")))

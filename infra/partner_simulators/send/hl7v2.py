@@ -1,6 +1,6 @@
-"""An HL7 v2 message: over MLLP to its sender's own listener, or to `/hl7v2`; and what its acknowledgement says (HL7 v2.5 chapter 2).
+"""An HL7 v2 message, over MLLP to its sender's listener or to `/hl7v2`, and its acknowledgement (HL7 v2.5 chapter 2).
 
-One file is one message. The frame's bytes may stand in the file or not; line ends may be CR, LF or both.
+One file is one message, with or without MLLP's frame; line ends may be CR, LF or both.
 """
 
 import re
@@ -18,34 +18,34 @@ ACCEPTED, CONFLICT = frozenset({"AA", "CA"}), "205"
 
 
 def unframed(body: bytes) -> bytes:
-    """The message without MLLP's start and end bytes."""
+    """Return the message without MLLP's start and end bytes."""
     match = FRAME.match(body)
     return match["message"] if match else body
 
 
 def is_hl7(body: bytes) -> bool:
-    """True for what begins as an HL7 v2 message."""
+    """Return True for the beginning of an HL7 v2 message."""
     return unframed(body).removeprefix(b"\xef\xbb\xbf").startswith(b"MSH")
 
 
 def build_request(body: bytes, partner: Partner, *, http: bool) -> OutgoingMessage:
-    """The message, over MLLP or as a request; raises NotSent where a file holds several."""
+    """Return the message for MLLP or HTTP. Raise NotSent if a file contains several."""
     message = unframed(body)
     if len(re.findall(rb"(?:^|[\r\n])MSH[|^~]", message)) > 1:
-        raise NotSent("the file holds several HL7 messages; one file is one message.")
+        raise NotSent("the file contains several HL7 messages; put each into its own file.")
     headers = {"Content-Type": MEDIA_TYPE, "X-Correlation-Id": derived("hl7", message)}
     return OutgoingMessage("HL7 message", "/hl7v2", headers, message, parse_response, "http" if http else "mllp")
 
 
 def sender_ods(body: bytes) -> str | None:
-    """The ODS code that stands as sending facility (MSH-4)."""
+    """Return the ODS code in the sending facility (MSH-4)."""
     line = unframed(body).decode("latin-1").splitlines()[0]
     fields = line.split(line[3:4] or "|")
     return fields[3].split("^")[0] or None if len(fields) > 3 else None
 
 
 def parse_response(status: int, body: bytes) -> ParsedResponse:
-    """What the acknowledgements in `body` say; each begins with its MSH. Where several came, the refusing one counts."""
+    """Parse the acknowledgements in `body`, each of which begins with MSH. Any refusal is a refusal."""
     answers = [_segments(one) for one in re.split(r"(?=^MSH)", _lines(body), flags=re.M) if one.startswith("MSH")]
     codes = [segment[1][:2] for answer in answers for segment in answer if segment[0] == "MSA" and len(segment) > 1]
     if not codes:
@@ -83,7 +83,11 @@ def _segments(message: str) -> list[list[str]]:
 
 
 def _error_issues(answer: Sequence[Sequence[str]]) -> Iterator[ResponseIssue]:
-    """ERR of version 2.4 (ERR-1: segment^sequence^field^code&text) and of 2.5 (ERR-2 where, ERR-3 code, ERR-7 and 8 words)."""
+    """Yield the faults in ERR segments.
+
+    Version 2.4: ERR-1 is segment^sequence^field^code&text. Version 2.5: ERR-2 place, ERR-3 code, ERR-7 and ERR-8
+    texts.
+    """
     for segment in answer:
         if segment[0] == "ERR":
             yield _error_issue([*segment, *[""] * 9])

@@ -1,4 +1,4 @@
-"""Who sends a file, and as what: by what the caller says, by the reviewed file beside it, or by what the file itself says."""
+"""Choose sender and format of a file: by option, by the expected file next to it, or by its content."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ COUNCILS = DIRECTORY / "councils"
 
 
 def sender(file: Path, body: bytes, named: str | None, all_partners: Partners) -> Partner:
-    """The partner who sends a file; raises NotSent where nothing tells."""
+    """Return the partner that sends a file. Raise NotSent if it cannot be determined."""
     named = named or _expected_sender(file)
     if named is not None:
         partner = all_partners.by_id(named)
         if partner is None:
-            raise NotSent(f"no partner {named} in infra/reference_data/partners.yaml.")
+            raise NotSent(f"infra/reference_data/partners.yaml does not contain partner {named}.")
         return partner
     inferred = _in_the_file(file, body, all_partners)
     if inferred is None:
-        raise NotSent("the file does not say who sends it: give --sender.")
+        raise NotSent("the file does not identify its sender: use --sender.")
     return inferred
 
 
 def _expected_sender(file: Path) -> str | None:
-    """Who sends it by the `.expected.yaml` beside it, where there is one that names the file."""
+    """Return the sender in the `.expected.yaml` next to the file, if one names it."""
     for expected_file in file.parent.glob("*.expected.yaml"):
         for step in yaml.safe_load(expected_file.read_text()).get("steps", []):
             if step.get("send") == file.name:
@@ -44,12 +44,15 @@ def _in_the_file(file: Path, body: bytes, all_partners: Partners) -> Partner | N
 
 
 def is_csv(name: str, body: bytes) -> bool:
-    """True for what is named so, and no other format's."""
+    """Return True for a .csv file whose content is not HL7 or FHIR."""
     return name.endswith(".csv") and not (hl7v2.is_hl7(body) or fhir.is_fhir(body))
 
 
 def prepare(name: str, body: bytes, partner: Partner, *, http: bool = False) -> OutgoingMessage:
-    """The request for a file. Bytes that nobody can read go where their sender's messages go: intake says what is wrong."""
+    """Return the request for a file.
+
+    Bytes in an unknown format go where their sender's messages go, so that intake reports the fault.
+    """
     if fhir.is_fhir(body):
         return fhir.build_request(body, partner)
     if hl7v2.is_hl7(body) or name.endswith(".hl7"):

@@ -1,4 +1,4 @@
-"""A file as it is sent."""
+"""A file in the form in which it is sent."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from infra.partner_simulators.send.answers import Outcome, ParsedResponse
 REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
 
 Read = Callable[[int, bytes], ParsedResponse]
-"""What an answer says, by its HTTP status (0 where it came over MLLP) and its bytes."""
+"""Parses a response: HTTP status (0 for MLLP) and bytes."""
 
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A file as it is sent: what it was taken for, where it goes, with which headers, and who reads the answer."""
+    """A file to send: its format, path, headers, and the parser of its response."""
 
     format_name: str
     path: str
@@ -25,15 +25,15 @@ class OutgoingMessage:
     read: Read
     over: Literal["http", "mllp"] = "http"
     counts: bytes | None = None
-    """What stands once in the answer for each part that was dealt with, where the answer is long."""
+    """Bytes that occur once in the response for each processed part, for a long response."""
 
 
 class NotSent(Exception):
-    """A file that cannot be sent; the text says why and what to do."""
+    """The file cannot be sent; the text gives the reason and what to do."""
 
 
 def as_json(body: bytes) -> dict[str, Any]:
-    """The JSON object that `body` is; empty where it is none."""
+    """Return the JSON object in `body`; an empty one if there is none."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -42,7 +42,7 @@ def as_json(body: bytes) -> dict[str, Any]:
 
 
 def of_status(status: int, kinds: set[str]) -> Outcome:
-    """What an HTTP status means, with the kinds of fault that the answer names."""
+    """Return the outcome for an HTTP status and the kinds of fault in the response."""
     match status:
         case 409:
             return "duplicate" if "duplicate" in kinds else "conflict"

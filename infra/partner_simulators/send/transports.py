@@ -1,4 +1,4 @@
-"""Carries a letter to a running installation, and brings the answer."""
+"""Send a message to a running installation, and return the response."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from infra.partner_simulators.send.outgoing import NotSent, OutgoingMessage
 from services.reference.partners import Partner
 
 SECONDS = 60
-"""The longest wait for an answer, or for more of one."""
+"""Longest wait for a response, or for more of one."""
 
 Progress = Callable[[int], None]
-"""Is told how many rows of a long file have been answered."""
+"""Called with the number of answered rows of a long file."""
 
 
 async def transmit(
@@ -24,7 +24,7 @@ async def transmit(
     session: aiohttp.ClientSession,
     progress: Progress,
 ) -> ParsedResponse:
-    """What the installation said; raises NotSent where addresses.json lacks what is needed."""
+    """Return the installation's response. Raise NotSent if addresses.json lacks an address or token."""
     if outgoing.over == "mllp":
         return await _by_mllp(outgoing, partner, addresses)
     return await _by_http(outgoing, _token(partner, addresses), str(addresses["intake"]), session, progress)
@@ -48,7 +48,7 @@ async def _by_http(
 async def _read_body(
     response: aiohttp.ClientResponse, came: bytearray, counts: bytes | None, progress: Progress
 ) -> None:
-    """The whole body, however it comes; what is counted in it is told meanwhile."""
+    """Read the whole body in chunks; report the count of processed parts."""
     total = 0
     async for part in response.content.iter_any():
         came += part
@@ -61,13 +61,13 @@ def _token(partner: Partner, addresses: Mapping[str, Any]) -> str:
     try:
         return str(addresses["partners"][partner.id]["token"])
     except KeyError:
-        raise NotSent(f"addresses.json holds no token of {partner.id}.") from None
+        raise NotSent(f"addresses.json does not contain a token of {partner.id}.") from None
 
 
 async def _by_mllp(outgoing: OutgoingMessage, partner: Partner, addresses: Mapping[str, Any]) -> ParsedResponse:
     address = addresses.get("mllp", {}).get(partner.id)
     if address is None:
-        raise NotSent(f"addresses.json names no MLLP listener of {partner.id}; --http sends by HTTP.")
+        raise NotSent(f"addresses.json does not contain an MLLP listener of {partner.id}; --http sends by HTTP.")
     host, _, port = str(address).rpartition(":")
     try:
         answers = await mllp_client.exchange(host, int(port), outgoing.body, SECONDS)
@@ -77,5 +77,5 @@ async def _by_mllp(outgoing: OutgoingMessage, partner: Partner, addresses: Mappi
 
 
 def _no_answer(where: str, error: Exception) -> ParsedResponse:
-    issue = ResponseIssue(where, type(error).__name__, "no answer; is the installation running?")
+    issue = ResponseIssue(where, type(error).__name__, "no response; check that the installation is running")
     return ParsedResponse("unavailable", issues=(issue,))

@@ -1,7 +1,7 @@
-"""POST /councils/{council}/referrals: a council's whole file in, a report with a line for each row out.
+"""POST /councils/{council}/referrals: receive a council's whole file, respond with a report on each row.
 
-The file is kept first, piece by piece as it comes, and looked at meanwhile; then its rows go the way of every message, in windows
-that let other senders' messages between them; and the report is streamed while they do.
+The file is first stored in parts as they arrive, and prescanned at the same time. Then its rows are accepted like any other message,
+in windows, so that other senders' messages are committed between them; the report is streamed concurrently.
 """
 
 import asyncio
@@ -37,16 +37,16 @@ from services.runtime.logs import log
 
 
 class Idle(Exception):
-    """Nothing more of the file comes."""
+    """The file was not received in time."""
 
 
 class FileTooLarge(Exception):
-    """The file is larger than is taken."""
+    """The file is larger than FILE_BYTES."""
 
 
 @dataclass(frozen=True)
 class UploadRequest:
-    """A request that may go on: whose file, read how, and the report in which media type."""
+    """An authorised request: its partner, the council's mapping, and the media type of the report."""
 
     partner: Partner
     mapping: CouncilMapping
@@ -54,7 +54,7 @@ class UploadRequest:
 
 
 async def referrals(request: Request) -> Response:
-    """POST /councils/{council}/referrals"""
+    """Handle POST /councils/{council}/referrals."""
     headers = sent.first_values(request)
     mirrored = sent.mirrored(headers)
     try:
@@ -77,20 +77,21 @@ async def _begin_import(request: Request, headers: Headers) -> CsvImport | Proto
 
 
 def _error_response(error: Exception) -> ProtocolResponse:
-    """What is said where a file could not be taken, or its first rows could not be."""
+    """Return the response if the file could not be received, or its first rows could not be committed."""
     if isinstance(error, RateLimited):
         return problems.problem(429, messages.RATE_LIMITED)
     if isinstance(error, ClientDisconnect):
-        return problems.problem(400, "the file broke off: nothing of it was taken; send it again")
+        return problems.problem(400, "the file is incomplete: no row was accepted; send it again")
     if isinstance(error, Idle):
-        return problems.problem(408, "the file did not come in time: nothing of it was taken; send it again")
+        return problems.problem(408, "the file was not received in time: no row was accepted; send it again")
     if isinstance(error, FileTooLarge):
         return problems.problem(
-            413, f"more than {limits.FILE_BYTES} bytes: send it in several files, each with the header"
+            413, f"the file is larger than {limits.FILE_BYTES} bytes: split it into several files, each with the header"
         )
     if isinstance(error, Unavailable) or database.is_transient(error):
         return problems.problem(
-            503, "temporarily unavailable; send the file again, rows that were accepted are answered already-held"
+            503,
+            "temporarily unavailable; send the whole file again later: rows that were accepted will be already-held",
         )
     log.error("upload_failed", error_type=type(error).__name__)
     return problems.problem(
@@ -98,7 +99,7 @@ def _error_response(error: Exception) -> ProtocolResponse:
     )
 
 
-# ---- who asks -------------------------------------------------------------------------------------------------------
+# ---- the request ----------------------------------------------------------------------------------------------------
 
 
 def _upload_request(request: Request, headers: Headers) -> UploadRequest | ProtocolResponse:
@@ -108,7 +109,7 @@ def _upload_request(request: Request, headers: Headers) -> UploadRequest | Proto
         return problems.problem(401, messages.NO_CREDENTIAL)
     mapping = intake.councils.get(request.path_params["council"])
     if mapping is None:
-        return problems.problem(404, "there is no such council; its name is that of its mapping file")
+        return problems.problem(404, "unknown council: its name is that of its mapping file")
     if partner.id != mapping.partner or not partner.may_send(FORMAT):
         return problems.problem(403, "this credential is not authorised for the files of this council")
     report_type = _report_type(headers)
@@ -119,9 +120,9 @@ def _unreadable(headers: Headers, report_type: str | None) -> ProtocolResponse |
     if sent.essence(headers.get("content-type", "")) != answers.CSV:
         return problems.problem(415, f"send {answers.CSV}")
     if sent.is_encoded(headers):
-        return problems.problem(415, "send the file as it is, not compressed")
+        return problems.problem(415, "send the file uncompressed")
     if report_type is None:
-        return problems.problem(406, f"{answers.JSON} and {answers.CSV} are the media types of the response")
+        return problems.problem(406, f"the response is available as {answers.JSON} or {answers.CSV}")
     length = headers.get("content-length", "0")
     if not length.isdigit():
         return problems.problem(400, "Content-Length is not a number")
@@ -129,7 +130,7 @@ def _unreadable(headers: Headers, report_type: str | None) -> ProtocolResponse |
 
 
 def _report_type(headers: Headers) -> str | None:
-    """The media type of the report: CSV only where it is wanted more than JSON."""
+    """Return the media type of the report: CSV only if it is preferred to JSON; None if neither is accepted."""
     wishes = {sent.essence(one): _weight(one) for one in headers.get("accept", "*/*").split(",")}
     any_kind = wishes.get("*/*", 0.0)
     as_json = wishes.get(answers.JSON, wishes.get("application/*", any_kind))
@@ -156,7 +157,7 @@ def _weight(wish: str) -> float:
 async def _receive_file(
     request: Request, headers: Headers, upload_request: UploadRequest
 ) -> CsvImport | ProtocolResponse:
-    """The file is kept; its refusal, or what hands its rows over."""
+    """Store the file. Return the import of its rows, or the response that refuses the file."""
     intake: Intake = request.app.state.intake
     engine: AsyncEngine = request.app.state.engine
     upload = _upload(headers, upload_request)
@@ -189,8 +190,10 @@ def _upload(headers: Headers, upload_request: UploadRequest) -> Upload:
 
 
 async def _store_parts(request: Request, engine: AsyncEngine, upload: Upload, prescan: Prescan) -> tuple[int, str]:
-    """Size and SHA-256 of the file, when its last part is kept. A file that is refused is received to its end too: so its sender
-    gets the answer, and the record is whole."""
+    """Store the file in parts, and return its size and SHA-256.
+
+    A file that is refused is also received to its end, so that its sender gets the response, and the stored file is complete.
+    """
     digest, size, number = hashlib.sha256(), 0, 0
     async for piece in _pieces(request):
         size += len(piece)
@@ -205,7 +208,7 @@ async def _store_parts(request: Request, engine: AsyncEngine, upload: Upload, pr
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces of one size, whatever the network made of it."""
+    """Yield the body in parts of PART_BYTES; the last may be smaller."""
     held = bytearray()
     stream = request.stream()
     async for part in _in_time(stream):

@@ -1,4 +1,4 @@
-"""The second pass over a council's file: its rows are read back in order, translated, committed in windows, and reported."""
+"""Import a stored file: read its rows in order, translate them, commit them in windows, and report on each."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import orjson
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import accept, limits
@@ -22,23 +23,23 @@ from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.prescan import Prescan, reference_hash, reference_of
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, is_blank
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import Issue, Rejection, Translated
 from services.reference.partners import Partner
 from services.runtime import database, tracing
 from services.runtime.logs import log
-from services.runtime.tracing import NONE, Span
 
 FORMAT = "council-csv"
 BREATH = 20
-"""Rows that are translated before others get their turn."""
+"""Rows that are translated before the event loop runs other tasks."""
 
 ReportEntry = Mapping[str, Any]
-"""What the report says of one row."""
+"""The report's entry of one row."""
 
 
 @dataclass
 class CsvImport:
-    """One file on its way. `begun` gives the pieces of the report."""
+    """The import of one stored file. `begun` returns the report in chunks."""
 
     intake: Intake
     engine: AsyncEngine
@@ -50,10 +51,13 @@ class CsvImport:
     traceparent: str | None = None
     summary: answers.Summary = field(default_factory=answers.Summary)
     _state: State = "broken-off"
-    _span: Span = NONE
+    _span: Span = INVALID_SPAN
 
     async def begun(self) -> AsyncGenerator[bytes, None]:
-        """The report's pieces, once its first rows are committed; raises what keeps those from it, so that 503 can be said."""
+        """Return the report in chunks, after the first rows are committed.
+
+        Raises if they cannot be committed, so that an error status can still be sent.
+        """
         pieces = self._pieces()
         return _led_by(await anext(pieces), pieces)
 
@@ -80,22 +84,25 @@ class CsvImport:
             self._state = "reported" if self.summary.is_complete else "broken-off"
         finally:
             await self._note()
-            self._span.set_attributes(outcome=self._state, records=self.prescan.rows)
-            self._span.end()
+            tracing.set_attributes(self._span, outcome=self._state, records=self.prescan.rows)
+            tracing.end(self._span)
 
     def _reading(self) -> Span:
-        """The file's own step. Its rows are many people's: each begins a trace of its own, which names this one."""
+        """Begin the span of the file. Its rows are about many people: each begins a new trace with a link to this span."""
         return tracing.begin(
             "read file",
             self.traceparent,
-            "server",
+            SpanKind.SERVER,
             partner=self.partner.id,
             format=FORMAT,
             correlation_id=self.upload.correlation_id,
         )
 
     async def _report_chunks(self, twice: Mapping[str, Sequence[int]]) -> AsyncGenerator[bytes, None]:
-        """The report of each window; where the database goes away in the middle, or we do, of the rows that were not processed."""
+        """Yield the report of each window.
+
+        If the database becomes unavailable or the service stops after the first window, report the rest as not processed.
+        """
         reported = 0
         try:
             async for window in self._windows():
@@ -123,7 +130,7 @@ class CsvImport:
         return b"".join(self.report.row(entry, body) for entry, body in zip(entries, bodies, strict=True))
 
     async def _note(self) -> None:
-        """What became of the file; where that cannot be written, its state says that it was not finished."""
+        """Store the final state and the counts. If that fails, the file keeps the state `reporting`."""
         try:
             await upload_store.ended(self.engine, self.upload, self._state, self.summary.as_json())
         except Exception as error:
@@ -132,7 +139,7 @@ class CsvImport:
     # -- rows
 
     async def _records(self) -> AsyncIterator[CsvRecord]:
-        """The rows of the file, but for blank ones."""
+        """Yield the rows of the file that are not blank."""
         splitter, above = Splitter(self.mapping.file), len(self.prescan.above)
         async with aclosing(upload_store.parts(self.engine, self.upload)) as parts:
             async for part in parts:
@@ -156,7 +163,7 @@ class CsvImport:
             yield window
 
     async def _twice_and_different(self) -> dict[str, list[int]]:
-        """References that stand twice in the file with different content, and on which lines."""
+        """Return the references of several rows with different content, with the lines of the first five rows."""
         candidates = self.prescan.twice()
         if not candidates:
             return {}
@@ -177,7 +184,7 @@ class CsvImport:
     async def _process_window(
         self, window: Sequence[CsvRecord], twice: Mapping[str, Sequence[int]]
     ) -> list[ReportEntry]:
-        """What became of these rows, each committed or not processed."""
+        """Translate and commit these rows, and return their report entries: each row is committed or not processed."""
         messages: list[PendingMessage] = []
         references: list[str | None] = []
         for number, record in enumerate(window, start=1):
@@ -186,7 +193,7 @@ class CsvImport:
             references.append(reference)
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        with tracing.SpanGroup([message.span for message in messages]):
+        with tracing.ending(*(message.span for message in messages)):
             answered = await self._committed(messages)
         return [
             orjson.loads(answer.body) if answer else answers.entry(record.line, reference, "not-processed")
@@ -194,7 +201,7 @@ class CsvImport:
         ]
 
     def _to_message(self, record: CsvRecord, twice: Mapping[str, Sequence[int]]) -> tuple[PendingMessage, str | None]:
-        """A row as a message, and the reference that it gives."""
+        """Return a row as a message, and the reference in it."""
         inbound = self._inbound(record)
         outcome = self._translate(inbound)
         reference = outcome.referral_id if isinstance(outcome, Translated) else self._reference_of(record)
@@ -202,7 +209,7 @@ class CsvImport:
             outcome = Rejection((self._duplicate_issue(twice[reference]),))
         compose = answers.row_responder(self.mapping, record.line, reference)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
-        span = accept.receive_span(protocol, inbound, link=self._span.traceparent)
+        span = accept.receive_span(protocol, inbound, link=self._span)
         return accept.translate(protocol, inbound, self.upload.media_type, stored_in_upload=True, span=span), reference
 
     def _reference_of(self, record: CsvRecord) -> str | None:
@@ -210,7 +217,7 @@ class CsvImport:
 
     def _duplicate_issue(self, lines: Sequence[int]) -> Issue:
         where = ", ".join(map(str, lines))
-        explanation = f"stands in this file more than once with different content (lines {where}): send it once"
+        explanation = f"occurs in this file more than once with different content (lines {where}): send it once"
         return Issue(self.mapping.reference, "invariant", explanation)
 
     def _inbound(self, record: CsvRecord) -> InboundMessage:
@@ -223,7 +230,7 @@ class CsvImport:
         )
 
     async def _committed(self, messages: Sequence[PendingMessage]) -> list[ProtocolResponse | None]:
-        """The answer to each, once it is committed; none where that could not be, also after some patience."""
+        """Return the response to each message after its commit, or None if it could not be committed after the last retry."""
         committed: dict[int, ProtocolResponse] = {}
         async with self.intake.windows:
             for pause in (0.0, *limits.ROW_PAUSES):

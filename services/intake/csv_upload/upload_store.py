@@ -1,6 +1,6 @@
-"""What intake keeps of a council's file: its bytes in parts, exactly as they came, and what became of it.
+"""Store a council's file: its bytes in parts, exactly as received, and its state.
 
-Each step commits by itself: a file of any size needs no long transaction and little memory, and lies on no disk but the database's.
+Each step is a separate transaction: a file of any size needs no long transaction and little memory, and is only in the database.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ State = Literal["receiving", "refused", "reporting", "reported", "broken-off"]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that is received, or was."""
+    """A file that is being received, or was received."""
 
     partner: str
     id: UUID
@@ -33,7 +33,7 @@ class Upload:
 
 
 async def begin(engine: AsyncEngine, upload: Upload) -> None:
-    """A row for the file. What a killed process left of an earlier one goes: nobody was told that it is ours."""
+    """Insert a row for the file. Delete incomplete files of killed processes: their senders got no 2xx response."""
     async with engine.begin() as tx:
         await tx.execute(
             text(
@@ -53,7 +53,7 @@ async def begin(engine: AsyncEngine, upload: Upload) -> None:
 
 
 async def append(engine: AsyncEngine, upload: Upload, number: int, piece: bytes) -> None:
-    """The next part of the file."""
+    """Store the next part of the file."""
     async with engine.begin() as tx:
         await tx.execute(
             text(
@@ -66,7 +66,7 @@ async def append(engine: AsyncEngine, upload: Upload, number: int, piece: bytes)
 async def received(
     engine: AsyncEngine, upload: Upload, state: State, size: int, sha256: str, issues: Sequence[Issue] = ()
 ) -> None:
-    """The whole file is here, and refused or not."""
+    """Record that the file is complete, with its size, its hash and the issues if it is refused."""
     async with engine.begin() as tx:
         await tx.execute(
             text("""
@@ -86,7 +86,7 @@ async def received(
 
 
 async def ended(engine: AsyncEngine, upload: Upload, state: State, counts: Mapping[str, int]) -> None:
-    """What became of its rows."""
+    """Record the final state of the file, and the number of rows by outcome."""
     async with engine.begin() as tx:
         await tx.execute(
             text("""
@@ -97,7 +97,7 @@ async def ended(engine: AsyncEngine, upload: Upload, state: State, counts: Mappi
 
 
 async def forget(engine: AsyncEngine, upload: Upload) -> None:
-    """Away with what is not ours: a file that broke off, or is larger than is taken."""
+    """Delete a file that is incomplete or too large."""
     async with engine.begin() as tx:
         await tx.execute(
             text("delete from intake.upload where partner = :partner and id = :id"),
@@ -106,7 +106,7 @@ async def forget(engine: AsyncEngine, upload: Upload) -> None:
 
 
 async def parts(engine: AsyncEngine, upload: Upload) -> AsyncGenerator[bytes, None]:
-    """Its parts in order; each is read when it is asked for, and no transaction stays open in between."""
+    """Yield its parts in order. Each is read on demand, in a separate transaction."""
     number = 0
     while True:
         async with engine.connect() as connection:

@@ -1,6 +1,6 @@
-"""Messages over HTTP: who sends, one whole body, and the answer with its status.
+"""Receive messages over HTTP, for every protocol: authenticate, read the body, accept, respond.
 
-The same steps for every protocol. Credentials are judged before any parser runs.
+The sender is authenticated before any parser runs.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from services.intake.mllp import frames
 from services.intake.rate_limiter import RateLimited
 from services.intake.responses import bars, hl7v2, problems
 from services.intake.translators import form
-from services.intake.translators.translator import Translator
+from services.intake.translators.inbound_message import Translator
 from services.reference.partners import Partner
 from services.runtime import tracing
 from services.runtime.logs import log
@@ -28,20 +28,20 @@ from services.runtime.logs import log
 
 @dataclass(frozen=True)
 class OverHttp(Protocol):
-    """A protocol with its media types, and how it says what goes wrong around a message."""
+    """A protocol with its media types, and the format of its errors outside a message."""
 
     accepts: tuple[str, ...]
     error: Callable[[int, str, str], ProtocolResponse]
     media_type: Callable[[ProtocolResponse], str]
     unwrapped: Callable[[bytes], bytes] = bytes
-    """The message in a body, where something may stand around it."""
+    """Return the message in a body, without its frame."""
 
 
 BARS_MEDIA_TYPES = ("application/fhir+json", "application/json")
 
 
 def of_bars(translate: Translator) -> OverHttp:
-    """BaRS over FHIR's messaging."""
+    """Return the protocol of BaRS (FHIR messaging)."""
     return OverHttp(
         "bars-fhir",
         translate,
@@ -53,7 +53,7 @@ def of_bars(translate: Translator) -> OverHttp:
 
 
 def of_form(form_definition: form.Form) -> OverHttp:
-    """The protocol of one form."""
+    """Return the protocol of one form."""
     return OverHttp(
         f"form:{form_definition.form}",
         form.translator(form_definition),
@@ -65,7 +65,10 @@ def of_form(form_definition: form.Form) -> OverHttp:
 
 
 def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
-    """HL7 v2, answered in the media type that it was sent in; an error of the exchange itself is problem details."""
+    """Return the protocol of HL7 v2, whose responses have the media type of the request.
+
+    Errors outside a message are problem details.
+    """
     return OverHttp(
         "hl7v2",
         translate,
@@ -78,24 +81,24 @@ def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
 
 
 async def bars_message(request: Request) -> Response:
-    """POST /fhir/$process-message"""
+    """Handle POST /fhir/$process-message."""
     intake: Intake = request.app.state.intake
     return await message(request, of_bars(intake.bars))
 
 
 async def form_submission(request: Request) -> Response:
-    """POST /forms/{form}"""
+    """Handle POST /forms/{form}."""
     intake: Intake = request.app.state.intake
     form_definition = intake.forms.get(request.path_params["form"])
     if form_definition is None:
         partner = intake.partners.authenticate(request.headers.get("authorization"))
-        answer = problems.problem(404, "there is no such form") if partner else problems.problem(401, NO_CREDENTIAL)
+        answer = problems.problem(404, "unknown form") if partner else problems.problem(401, NO_CREDENTIAL)
         return respond(answer, problems.PROBLEM, {})
     return await message(request, of_form(form_definition))
 
 
 async def hl7v2_message(request: Request) -> Response:
-    """POST /hl7v2: one message, with or without the frame that it would have over MLLP."""
+    """Handle POST /hl7v2: one message, with or without an MLLP frame."""
     intake: Intake = request.app.state.intake
     return await message(request, of_hl7v2(intake.hl7v2, sent.essence(request.headers.get("content-type", ""))))
 
@@ -105,7 +108,7 @@ RATE_LIMITED = "Rate limit exceeded. The message was not accepted; retry after t
 
 
 async def message(request: Request, protocol: OverHttp) -> Response:
-    """One message, from the first header to the answer."""
+    """Handle one message: return its response, or the protocol's error."""
     headers = sent.first_values(request)
     mirrored = sent.mirrored(headers)
     try:
@@ -159,18 +162,22 @@ async def _accept_body(
 
 
 def _media_types(headers: Headers, protocol: OverHttp) -> ProtocolResponse | None:
-    """406 or 415 where what is sent or wanted is not what this protocol speaks."""
+    """Return 415 or 406 if the protocol does not support the request's media type or the accepted one."""
     if sent.essence(headers.get("content-type", "")) not in protocol.accepts:
         return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
     if sent.is_encoded(headers):
-        return protocol.error(415, "not-supported", "send the message as it is, not compressed")
+        return protocol.error(415, "not-supported", "send the message uncompressed")
     if not sent.accepts(headers, problems.PROBLEM, *protocol.accepts):
-        return protocol.error(406, "not-supported", f"{protocol.accepts[0]} is the only media type of the response")
+        return protocol.error(406, "not-supported", f"the response is available as {protocol.accepts[0]} only")
     return None
 
 
 async def whole_body(request: Request, headers: Headers, most: int, reserve: Callable[[int], None]) -> bytes | int:
-    """The whole body; 413 as soon as it is known to be larger than is taken, 400 where it was broken off. `more`: told what comes."""
+    """Return the complete body, or the status of an error.
+
+    The status is 413 as soon as the body is larger than `most`, and 400 if it is incomplete or Content-Length is not a number.
+    `reserve` is called with the size of each chunk. Raises TimeoutError after BODY_SECONDS.
+    """
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length[:20]) > most:
         return 413 if length.isdigit() else 400
@@ -190,7 +197,7 @@ async def whole_body(request: Request, headers: Headers, most: int, reserve: Cal
 
 
 def respond(answer: ProtocolResponse, media_type: str, headers: dict[str, str]) -> Response:
-    """The answer with the headers that go with its status."""
+    """Return the HTTP response, with the headers that its status needs."""
     more = dict(headers)
     if answer.status in (408, 503):
         more["Retry-After"] = str(limits.RETRY_SECONDS)

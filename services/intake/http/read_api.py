@@ -1,4 +1,4 @@
-"""What is read of intake over HTTP: the OpenAPI document, schemas of forms, attachments for hubs, what the FHIR server does."""
+"""Serve the OpenAPI document, schemas of forms, attachments for hubs, and the FHIR CapabilityStatement."""
 
 import re
 
@@ -18,7 +18,7 @@ from services.runtime.logs import log
 
 
 async def document(request: Request) -> Response:
-    """GET /openapi.json: no credential, nobody's data."""
+    """Handle GET /openapi.json: no credential, no personal data."""
     openapi_document: openapi.OpenApiDocument = request.app.state.document()
     cache_headers = {"ETag": openapi_document.etag, "Cache-Control": "public, max-age=3600"}
     if openapi_document.etag in request.headers.get("if-none-match", ""):
@@ -27,16 +27,16 @@ async def document(request: Request) -> Response:
 
 
 async def form_schema(request: Request) -> Response:
-    """GET /forms/{form}/schema: no credential, nobody's data."""
+    """Handle GET /forms/{form}/schema: no credential, no personal data."""
     intake: Intake = request.app.state.intake
     form_definition = intake.forms.get(request.path_params["form"])
     if form_definition is None:
-        return respond(problems.problem(404, "there is no such form"), problems.PROBLEM, {})
+        return respond(problems.problem(404, "unknown form"), problems.PROBLEM, {})
     return Response(orjson.dumps(form.json_schema(form_definition)), media_type="application/schema+json")
 
 
 async def attachment(request: Request) -> Response:
-    """GET /attachments/{reference}: a hub's credential, and the reference that only its holder was told."""
+    """Handle GET /attachments/{reference}: a hub's credential, and the reference that only the case's holder received."""
     intake: Intake = request.app.state.intake
     partner = intake.partners.authenticate(request.headers.get("authorization"))
     if partner is None:
@@ -50,15 +50,15 @@ async def attachment(request: Request) -> Response:
         return respond(problems.problem(429, RATE_LIMITED), problems.PROBLEM, {})
     except Exception as error:
         log.warning("attachment_unavailable", error_type=type(error).__name__)
-        unavailable = problems.problem(503, "not available now: come again")
+        unavailable = problems.problem(503, "temporarily unavailable; retry later")
         return respond(unavailable, problems.PROBLEM, {})
     if stored is None:
-        return respond(problems.problem(404, "there is no such attachment"), problems.PROBLEM, {})
+        return respond(problems.problem(404, "unknown attachment"), problems.PROBLEM, {})
     return Response(stored[1], headers=_as_download(stored[0]))
 
 
 def _as_download(media_type: str | None) -> dict[str, str]:
-    """Served to be saved, never to be run: the type is the sender's word only."""
+    """Return headers that make a browser save the content and never run it: the media type is the sender's statement."""
     plain = media_type if media_type and re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type) else "application/octet-stream"
     return {
         "Content-Type": plain,
@@ -69,22 +69,22 @@ def _as_download(media_type: str | None) -> dict[str, str]:
 
 
 async def metadata(request: Request) -> Response:
-    """GET /fhir/metadata"""
+    """Handle GET /fhir/metadata."""
     base = str(request.base_url).rstrip("/") + "/fhir"
     return Response(bars.capability(base, request.app.state.started_at), media_type=bars.MEDIA_TYPE)
 
 
 async def no_such_interaction(request: Request) -> Response:
-    """Any other FHIR address: this server only takes messages."""
-    outcome = bars.error(404, "not-supported", "this server takes messages only: POST /fhir/$process-message")
+    """Handle any other FHIR address with 404: this server accepts messages only."""
+    outcome = bars.error(404, "not-supported", "this server accepts messages only: POST /fhir/$process-message")
     return respond(outcome, bars.MEDIA_TYPE, {})
 
 
 async def no_such_address(request: Request, error: Exception) -> Response:
-    """What no route takes: 404, or 405 with what is allowed; as FHIR says it, or as problem details."""
+    """Respond 404, or 405 with Allow: below /fhir with an OperationOutcome, elsewhere with problem details."""
     assert isinstance(error, HTTPException)
     allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
-    detail = "nothing is here" if error.status_code == 404 else "this method is not for this address"
+    detail = "address not found" if error.status_code == 404 else "method not allowed for this address"
     if request.url.path.startswith("/fhir"):
         return respond(bars.error(error.status_code, "not-supported", detail), bars.MEDIA_TYPE, allowed)
     return respond(problems.problem(error.status_code, f"{detail}; see /openapi.json"), problems.PROBLEM, allowed)

@@ -1,4 +1,4 @@
-"""An answer that is sent piece by piece while it is made, and ends with its sender: gone, or too slow to take it."""
+"""A streamed response that ends when its client disconnects or reads too slowly."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -11,7 +11,7 @@ from services.runtime.logs import log
 
 
 class TimedStreamingResponse(Response):
-    """200 with these pieces. However it ends, `pieces` is closed: what it has to note, it can."""
+    """Status 200 with these chunks. The generator is always closed, so that it can store its final state."""
 
     def __init__(self, pieces: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
         self.status_code = 200
@@ -37,7 +37,7 @@ class TimedStreamingResponse(Response):
             await _within(send, {"type": "http.response.body", "body": b"", "more_body": False})
         except (OSError, TimeoutError) as error:
             log.info("client_disconnected", error_type=type(error).__name__)
-        except Exception as error:  # the sender sees an answer that breaks off
+        except Exception as error:  # the client sees an incomplete response
             log.error("report_failed", error_type=type(error).__name__)
 
 

@@ -1,4 +1,4 @@
-"""Who is let in before a byte is read: over MLLP a port that is a partner's own, or a client certificate; over HTTP so many at once."""
+"""Connection limits of HTTP, and authentication of MLLP connections by a partner's port or by client certificate."""
 
 import asyncio
 import contextlib
@@ -26,14 +26,14 @@ HTTP_LIMITS = HttpLimits(
 )
 
 IdentifyPartner = Callable[[asyncio.StreamWriter], Partner | None]
-"""Who is at the other end of a connection, or none."""
+"""Returns the partner at the other end of a connection, or None."""
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""What becomes of a connection."""
+"""Handles a connection."""
 
 
 def by_port(listener: MllpListener) -> IdentifyPartner:
-    """Whose port it is, for who comes from one of its networks."""
+    """Identify the partner of a port, for clients from one of its networks."""
 
     def who(writer: asyncio.StreamWriter) -> Partner | None:
         peer = writer.get_extra_info("peername")
@@ -43,7 +43,7 @@ def by_port(listener: MllpListener) -> IdentifyPartner:
 
 
 def by_certificate(partners: Partners) -> IdentifyPartner:
-    """Whose certificate was shown."""
+    """Identify the partner by its client certificate."""
 
     def who(writer: asyncio.StreamWriter) -> Partner | None:
         tls = writer.get_extra_info("ssl_object")
@@ -53,13 +53,16 @@ def by_certificate(partners: Partners) -> IdentifyPartner:
 
 
 def context(chosen: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later, and no connection without a certificate of one of the authorities."""
+    """Return the TLS context, or None if no TLS port is set.
+
+    It requires TLS 1.2 or later and a client certificate of one of the authorities. Raises CannotListen.
+    """
     if chosen.mllp_tls_port is None:
         return None
     certificate, key, authorities = chosen.mllp_certificate, chosen.mllp_key, chosen.mllp_client_ca
     if certificate is None or key is None or authorities is None:
         named = "LIGHTBULB_MLLP_CERTIFICATE, LIGHTBULB_MLLP_KEY and LIGHTBULB_MLLP_CLIENT_CA"
-        raise CannotListen(f"LIGHTBULB_MLLP_TLS_PORT needs {named}")
+        raise CannotListen(f"LIGHTBULB_MLLP_TLS_PORT requires {named}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
@@ -73,7 +76,7 @@ def context(chosen: Settings) -> ssl.SSLContext | None:
 
 
 class TlsAcceptor:
-    """Lets connections in and shakes hands with them, so many at once: whoever stalls longest makes room for who comes next."""
+    """A listener with at most HANDSHAKES concurrent TLS handshakes; the oldest is aborted for the next."""
 
     def __init__(self, opened: socket.socket, tls: ssl.SSLContext, connected: Connected) -> None:
         opened.listen(limits.BACKLOG)
@@ -85,7 +88,7 @@ class TlsAcceptor:
         self._accepting = asyncio.create_task(self._accept())
 
     def close(self) -> None:
-        """No more connections; who had not finished is cut off."""
+        """Accept no more connections, and abort the handshakes in progress."""
         self._accepting.cancel()
         self._opened.close()
         for shaking in list(self._shaking):
@@ -95,7 +98,7 @@ class TlsAcceptor:
         while True:
             try:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(self._opened)
-            except OSError as error:  # no more files: who comes waits in the kernel
+            except OSError as error:  # no file descriptor left: connections wait in the kernel
                 log.warning("mllp_accept_failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
                 await asyncio.sleep(limits.ACCEPT_SECONDS)
                 continue

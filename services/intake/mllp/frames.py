@@ -1,7 +1,7 @@
-"""MLLP frames out of bytes as they come: VT, the message, FS, CR (HL7 Minimal Lower Layer Protocol, release 1). No sockets here.
+"""Extract MLLP frames from a byte stream: VT, the message, FS, CR (MLLP release 1). No I/O.
 
-Strict where safety needs it: only what stands between VT and FS is a message, and a VT inside begins anew, since its sender did. Lenient
-where senders are: the CR may be missing, or be a line feed. An FS with anything else behind it ends nothing: it is part of the message.
+Strict for safety: only the bytes between VT and FS are a message, and a VT inside a frame restarts it. Lenient as senders are: the CR
+may be missing, or be a line feed. An FS that is followed by anything else is part of the message.
 """
 
 import re
@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from services.intake import limits
 
 _MARK = re.compile(rb"\x0b|\x1c(?:[\r\n]|(?=\x0b)|\Z)")
-"""A beginning, an end, or what may be an end once it is known what follows."""
+"""The start of a frame, its end, or an FS at the end of the bytes received so far."""
 
 
 class NotMllp(Exception):
-    """More bytes outside frames than are passed over."""
+    """More than BYTES_OUTSIDE bytes between frames."""
 
 
 def unframed(body: bytes) -> bytes:
-    """A message that may stand in one frame, or in none, where something else tells where it ends."""
+    """Return the message of a body that has one frame or none."""
     return body.strip(b"\r\n\x0b\x1c") + b"\r" if b"\x0b" in body[:3] else body
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One whole message. Of one that is larger than is taken only its beginning is here."""
+    """One message. Of a message that is too large, `body` is only the beginning."""
 
     body: bytes
     is_too_large: bool
 
 
 class Frames:
-    """What has come on one connection and was not taken yet. `most`: the largest message that is taken, in bytes."""
+    """The unread bytes of one connection. `most` is the size of the largest message that is accepted, in bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -47,15 +47,15 @@ class Frames:
 
     @property
     def is_at_end(self) -> bool:
-        """True where all that a frame lacks is the CR behind its FS."""
+        """True if a frame lacks only the CR after its FS."""
         return self.has_begun and self._unread == b"\x1c"
 
     def feed(self, data: bytes) -> None:
-        """Bytes that came."""
+        """Add received bytes."""
         self._unread += data
 
     def take(self, *, nothing_follows: bool = False) -> Frame | None:
-        """The next whole frame, if it has come. `nothing_follows`: an FS ends it without what belongs behind. Raises NotMllp."""
+        """Return the next complete frame, or None. With `nothing_follows`, an FS ends it without a CR. Raises NotMllp."""
         while True:
             if self._message is None and not self._begin():
                 return None
@@ -74,7 +74,7 @@ class Frames:
                 return self._close()
 
     def _begin(self) -> bool:
-        """Pass over what stands before the next VT, and begin a frame there, whatever was begun before."""
+        """Skip the bytes before the next VT, and start a frame there; an incomplete frame is dropped."""
         at = self._unread.find(b"\x0b")
         before = self._unread if at < 0 else self._unread[:at]
         self._outside += len(before)
@@ -86,7 +86,7 @@ class Frames:
         return at >= 0
 
     def _keep(self, number: int) -> None:
-        """So many bytes belong to the message; of one that is too large, its beginning is enough."""
+        """Move this number of bytes to the message; of a message that is too large, keep the beginning."""
         assert self._message is not None
         self._message += self._unread[:number]
         del self._unread[:number]

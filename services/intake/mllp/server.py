@@ -1,9 +1,9 @@
-"""HL7 v2 over MLLP: who connects, one frame after the other, and the acknowledgement of each before the next is read.
+"""Receive HL7 v2 over MLLP: read one frame at a time, and acknowledge it before the next is read.
 
-A port of its own, or a client certificate, says who the partner is; without either the connection is closed, nothing of it read.
-Where nothing can be promised (the database is away, the outcome of the commit unknown) there is no acknowledgement and the connection
-is closed: the sender's engine then sends the message again, and a repeat is recognised. A rejection (AR) would be an answer, which
-engines take for final: they put the message, or their whole queue, aside until somebody looks.
+The partner is identified by its port or its client certificate; otherwise the connection is closed before anything is read.
+If a message cannot be committed (the database is unreachable, the outcome of the commit is unknown) there is no acknowledgement and the
+connection is closed: the sender's engine then sends the message again, and duplicates are recognised. A rejection (AR) would be final
+for most engines: they would put the message, or their whole queue, aside until an operator intervenes.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from services.intake.mllp import access
 from services.intake.mllp.access import IdentifyPartner, TlsAcceptor
 from services.intake.mllp.frames import Frame, Frames, NotMllp
 from services.intake.responses import hl7v2
-from services.intake.translators.translator import Translator
+from services.intake.translators.inbound_message import Translator
 from services.reference.partners import Partner
 from services.runtime import metrics, process
 from services.runtime.logs import log
@@ -30,16 +30,16 @@ from services.runtime.settings import Settings
 
 
 def protocol(translate: Translator) -> Protocol:
-    """HL7 v2, answered in frames."""
+    """Return the protocol of HL7 v2 with framed acknowledgements."""
     return Protocol("hl7v2", translate, hl7v2.over_mllp)
 
 
 class Closed(Exception):
-    """This connection is over; the text is one of a few that say why, and go into the log."""
+    """The connection must be closed; the text is one of a few reasons, for metrics and log."""
 
 
 class Mllp:
-    """The ports of one process. `open` them; `stop` answers the messages in hand. `counts`: what happened, by partner."""
+    """The MLLP listeners of one process. `counts` has the number of outcomes by partner."""
 
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
@@ -51,7 +51,7 @@ class Mllp:
         self._is_stopping = False
 
     async def open(self, chosen: Settings) -> None:
-        """Open the ports of the partners, and the one for TLS. Raises CannotListen."""
+        """Open the partners' ports and the TLS port. Raises CannotListen."""
         tls = access.context(chosen)
         for listener in self.intake.partners.listeners():
             await self._listen(chosen.mllp_host, listener.port, access.by_port(listener))
@@ -59,7 +59,7 @@ class Mllp:
             await self._listen(chosen.mllp_host, chosen.mllp_tls_port, access.by_certificate(self.intake.partners), tls)
 
     async def stop(self) -> None:
-        """Let nobody in, close what waits, answer what is in hand, for so long."""
+        """Accept no connections, close idle ones, and answer the messages in progress for at most STOP_SECONDS."""
         self._is_stopping = True
         for server in self._servers:
             server.close()
@@ -107,7 +107,7 @@ class Mllp:
                 those.discard(connection)
 
     def _evict_idle(self, mine: "set[Connection]") -> bool:
-        """Close the connection that has waited longest for a whole message: its sender opens a new one when it has something to say."""
+        """Close the connection that has been idle longest; return False if none is idle. Its sender can connect again."""
         waiting = [connection for connection in mine if not connection.is_in_flight]
         longest = min(waiting, key=lambda connection: connection.waits_since, default=None)
         if longest is None:
@@ -122,7 +122,7 @@ class Mllp:
         writer.transport.abort()
 
     def count(self, partner: Partner | None, outcome: str, *, is_worth_a_line: bool = True) -> None:
-        """Count it; say it in the log with the number so far, the same thing once in ten seconds."""
+        """Count an outcome; log it with the number so far, at most once in LOG_SECONDS."""
         key = (partner.id if partner else "unknown", outcome)
         self.counts[key] += 1
         metrics.MLLP_MESSAGES.labels(*key).inc()
@@ -151,9 +151,9 @@ class Connection:
         self.task = task
 
     async def run(self) -> None:
-        """Answer one message after the other until the sender, a limit or a stop ends it.
+        """Answer messages until the sender, a limit or a stop ends the connection.
 
-        An answer counts as written when the kernel has it; with a limit of 0, TLS of asyncio and uvloop waits for ever.
+        An answer counts as written when the kernel has it; with a high-water mark of 0, TLS of asyncio and uvloop waits indefinitely.
         """
         self._writer.transport.set_write_buffer_limits(high=1, low=0)
         try:
@@ -174,7 +174,7 @@ class Connection:
         self._writer.transport.abort()
 
     def stop(self) -> None:
-        """Answer what is in hand, and read no more."""
+        """Answer the message in progress, and read no more."""
         self._is_stopping = True
         if not self.is_in_flight:
             self.task.cancel()
@@ -192,10 +192,10 @@ class Connection:
             self.is_in_flight = False
             self.waits_since = time.monotonic()
 
-    # ---- in -----------------------------------------------------------------------------------------------------
+    # ---- read ---------------------------------------------------------------------------------------------------
 
     async def _next_in_turn(self) -> Frame | None:
-        """The next frame, when the partner may send it: until then it is not read, and the sender's own queue holds what follows."""
+        """Return the next frame, read when the partner's rate allows; until then it waits in the sender's queue."""
         limiter = self._server.intake.rate_limiter
         while seconds := limiter.pause(self.partner):
             self._server.count(self.partner, "rate_limited")
@@ -206,7 +206,7 @@ class Connection:
         return frame
 
     async def _next(self) -> Frame | None:
-        """The next whole frame; none where no more comes. Half a frame is nothing. Raises Closed."""
+        """Return the next complete frame, or None at the end of the stream. Raises Closed, also for an incomplete frame."""
         deadlines = _FrameDeadline()
         try:
             while (frame := self._frames.take()) is None:
@@ -219,14 +219,14 @@ class Connection:
         return frame
 
     async def _read(self, deadline: float) -> bytes | None:
-        """What comes, b"" at the end, none where nothing comes in time."""
+        """Return received bytes, b"" at the end of the stream, or None after the deadline."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 return await self._reader.read(65_536)
         return None
 
     def _last(self, deadlines: "_FrameDeadline", *, is_end: bool) -> Frame | None:
-        """A frame that lacks its last CR, where nothing follows. Raises Closed where there was more to wait for."""
+        """Return a frame that lacks only its last CR, or None at the end of the stream. Raises Closed otherwise."""
         if self._frames.is_at_end:
             return self._frames.take(nothing_follows=True)
         if self._frames.has_begun:
@@ -235,10 +235,10 @@ class Connection:
             return None
         raise Closed(IDLE)
 
-    # ---- out ----------------------------------------------------------------------------------------------------
+    # ---- answer -------------------------------------------------------------------------------------------------
 
     async def _answer(self, frame: Frame) -> bytes | None:
-        """What goes back; none where nothing can be promised."""
+        """Return the acknowledgement, or None if the message may not have been committed."""
         intake = self._server.intake
         if frame.is_too_large:
             self._server.count(self.partner, "too_large")
@@ -261,7 +261,7 @@ IDLE = "idle_timeout"
 
 
 class _FrameDeadline:
-    """How long the next frame is waited for: idle until it begins, then for the whole of it, however often it begins anew."""
+    """The deadline of the next frame: IDLE_SECONDS until it begins, then FRAME_SECONDS, even if it is restarted."""
 
     def __init__(self) -> None:
         self._now = asyncio.get_running_loop().time

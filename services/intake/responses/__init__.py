@@ -1,1 +1,1 @@
-"""What intake answers, in each sender's protocol."""
+"""Responses of intake, in each sender's protocol."""

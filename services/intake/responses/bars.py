@@ -1,4 +1,4 @@
-"""Answers to BaRS senders: the synchronous servicerequest-response, and OperationOutcome with BaRS' error codes.
+"""Responses to BaRS senders: the synchronous servicerequest-response, and OperationOutcome with BaRS' error codes.
 
 Sources: BaRS Core 1.5 (response message, error handling), BaRS API (http-error-codes).
 """
@@ -12,12 +12,13 @@ import orjson
 
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
-from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 
 MEDIA_TYPE = "application/fhir+json"
 ERROR_CODES = "https://fhir.nhs.uk/CodeSystem/http-error-codes"
 REFERENCE = "https://lightbulb.example.org/Id/referral-reference"
-"""Identifier system of our references: in the Encounter that answers a referral, and in feedback."""
+"""Identifier system of our references, in the response's Encounter and in feedback."""
 
 PROFILES = "https://fhir.hl7.org.uk/StructureDefinition/UKCore-"
 CODES = {
@@ -39,7 +40,7 @@ CODES = {
 
 
 def answer(_: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
-    """What the sender of this message is told."""
+    """Return the response to a message."""
     reference = decision.reference
     match decision.verdict:
         case Verdict.RECEIVED | Verdict.UPDATED | Verdict.CANCELLED | Verdict.STALE:
@@ -49,18 +50,21 @@ def answer(_: InboundMessage, outcome: Translated | Rejection, decision: Message
             explanation = f"this message has been processed already; our reference is {reference}"
             return problem(409, [_issue(409, "duplicate", explanation)])
         case Verdict.CONFLICT:
-            explanation = f"{reference} is held under one of these ids with other content: use ids of its own, or the reason update"
+            explanation = f"{reference} has one of these ids with different content: use new ids, or send an update"
             return problem(409, [_issue(409, "conflict", explanation)])
         case Verdict.UNKNOWN if decision.withdraws:
             return refused([Issue("Bundle.entry", "business-rule", CONSENT_REFUSED)])
         case Verdict.UNKNOWN:
-            return problem(404, [_issue(404, "not-found", "no referral of yours is held under this ServiceRequest")])
+            return problem(
+                404,
+                [_issue(404, "not-found", "no referral of this sender has this ServiceRequest id; nothing to cancel")],
+            )
         case _:
             return refused(decision.issues)
 
 
 def refused(issues: Sequence[Issue]) -> ProtocolResponse:
-    """400, 403 or 422 with every fault by its place."""
+    """Return 400, 403 or 422 with every issue by its place."""
     kinds = {issue.kind for issue in issues}
     status = 403 if "forbidden" in kinds else 422 if kinds & {"business-rule", "processing"} else 400
     outcome_issues = [
@@ -70,12 +74,12 @@ def refused(issues: Sequence[Issue]) -> ProtocolResponse:
 
 
 def error(status: int, kind: str, explanation: str) -> ProtocolResponse:
-    """One error of the exchange itself: credentials, media types, size, time, availability."""
+    """Return one error outside the message: credentials, media types, size, time, availability."""
     return problem(status, [_issue(status, kind, explanation)])
 
 
 def problem(status: int, issues: Iterable[dict[str, Any]]) -> ProtocolResponse:
-    """An OperationOutcome."""
+    """Return an OperationOutcome."""
     outcome = {
         "resourceType": "OperationOutcome",
         "meta": {"profile": [PROFILES + "OperationOutcome"]},
@@ -95,7 +99,7 @@ def _issue(status: int, kind: str, explanation: str, place: str | None = None) -
 
 
 def _response(translated: Translated, decision: MessageDecision) -> bytes:
-    """The message that answers a referral: its second Encounter (the first is the sender's own) carries our reference."""
+    """Return the response message. Its second Encounter (the first is the sender's) has our reference."""
     original = translated.message_ids[0].removeprefix("bundle:")
     now = decision.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     ids = _ids(f"{decision.reference} {decision.version} {original}")
@@ -123,7 +127,7 @@ def _of_the_sender(translated: Translated) -> list[dict[str, Any]]:
 
 
 def _ids(named: str) -> list[str]:
-    """Three UUIDs (version 8, RFC 9562) that follow from a name: the same answer has the same ids."""
+    """Derive three UUIDs (version 8, RFC 9562) from a name, so that the same response has the same ids."""
     digest = hashlib.sha512(named.encode()).hexdigest()
     parts = (digest[at : at + 32] for at in (0, 32, 64))
     return [f"{one[:8]}-{one[8:12]}-8{one[13:16]}-a{one[17:20]}-{one[20:]}" for one in parts]
@@ -160,7 +164,7 @@ def _encounter(own_id: str, translated: Translated, decision: MessageDecision, n
 
 
 def capability(base_url: str, started_at: datetime) -> bytes:
-    """What this server does: it takes messages. It claims no read of a ServiceRequest, so a cancel needs none before it."""
+    """Return the CapabilityStatement. It declares no read of a ServiceRequest, so a cancel needs no read before it."""
     return orjson.dumps(
         {
             "resourceType": "CapabilityStatement",
@@ -179,23 +183,13 @@ def capability(base_url: str, started_at: datetime) -> bytes:
                 {
                     "mode": "server",
                     "security": {"description": "A bearer token for each partner"},
-                    "operation": [
-                        {
-                            "name": "process-message",
-                            "definition": "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message",
-                        }
-                    ],
+                    "operation": [{"name": "process-message", "definition": _PROCESS_MESSAGE}],
                 }
             ],
-            "messaging": [
-                {
-                    "supportedMessage": [
-                        {
-                            "mode": "receiver",
-                            "definition": "https://fhir.nhs.uk/MessageDefinition/bars-message-servicerequest-request-referral",
-                        }
-                    ]
-                }
-            ],
+            "messaging": [{"supportedMessage": [{"mode": "receiver", "definition": _REFERRAL_MESSAGE}]}],
         }
     )
+
+
+_PROCESS_MESSAGE = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message"
+_REFERRAL_MESSAGE = "https://fhir.nhs.uk/MessageDefinition/bars-message-servicerequest-request-referral"

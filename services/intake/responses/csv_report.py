@@ -1,4 +1,4 @@
-"""Answers to councils: a report that has a line for each row, as JSON or as the council's own file with two columns more."""
+"""Responses to councils: a report on each row, as JSON or as the council's file with two more columns."""
 
 import csv
 import io
@@ -46,15 +46,15 @@ _OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
 COLUMNS = ("lightbulb_reference", "lightbulb_outcome")
 
 INTERRUPTED = (
-    "NOT COMPLETE: the rows that are not-processed were not taken. Send the whole file again; "
-    "rows that were taken will be already-held"
+    "NOT COMPLETE: the rows that are not-processed were not accepted. Send the whole file again; "
+    "rows that were accepted will be already-held"
 )
 
 
 def row_responder(
     mapping: CouncilMapping, line: int, source_reference: str | None
 ) -> Callable[[MessageDecision], ProtocolResponse]:
-    """Composes the report's entry of a row."""
+    """Return the function that composes a row's report entry from the decision."""
 
     def compose(decision: MessageDecision) -> ProtocolResponse:
         status, outcome = _OF_VERDICT.get(decision.verdict, (400, "refused"))
@@ -74,7 +74,7 @@ def entry(
     reference: str | None = None,
     issues: Sequence[Issue] = (),
 ) -> dict[str, Any]:
-    """What the report says of one row. `line`: where it begins in the file."""
+    """Return the report's entry of one row. `line` is the line of the file on which the row begins."""
     return {
         "row": line,
         "reference_given": source_reference,
@@ -85,37 +85,37 @@ def entry(
 
 
 def refused(mapping: CouncilMapping, rejection: Rejection) -> ProtocolResponse:
-    """The whole file is refused: what is wrong with it, and which columns were expected."""
+    """Return the response to a refused file: its issues, and the expected columns."""
     column_issues = [
         {"column": one.place, "kind": one.kind, "explanation": one.explanation} for one in rejection.issues
     ]
     status = 413 if rejection.has("too-long") else 400
-    detail = f"no row of the file was taken: the {rejection.issues[0].place} {rejection.issues[0].explanation}"
+    detail = f"no row of the file was accepted: the {rejection.issues[0].place} {rejection.issues[0].explanation}"
     return problems.problem(status, detail, faults=column_issues, expected_columns=list(mapping.headers.values()))
 
 
 class Summary:
-    """Rows by outcome."""
+    """The number of rows by outcome."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def add(self, row_entry: Mapping[str, Any]) -> None:
-        """One row more."""
+        """Count one row."""
         self.counts[row_entry["outcome"]] += 1
 
     def as_json(self) -> dict[str, int]:
-        """Every outcome with its number."""
+        """Return the total and the number of every outcome."""
         return {"rows": self.counts.total(), **{outcome: self.counts[outcome] for outcome in OUTCOMES}}
 
     @property
     def is_complete(self) -> bool:
-        """True where every row has its outcome."""
+        """True if every row was processed."""
         return not self.counts["not-processed"]
 
 
 class AsJson:
-    """The report as JSON, a row on each line, so that a client can show how far it is."""
+    """The report as JSON, with a row on each line, so that a client can show progress."""
 
     media_type = JSON
 
@@ -132,7 +132,7 @@ class AsJson:
         return piece
 
     def end(self, summary: Summary) -> bytes:
-        """How many of what; where rows were not processed, that before anything else."""
+        """Return the end of the report: whether it is complete, what to do if not, and the counts."""
         trailer: dict[str, Any] = {"complete": summary.is_complete}
         if not summary.is_complete:
             trailer["attention"] = INTERRUPTED
@@ -141,7 +141,7 @@ class AsJson:
 
 
 class AsCsv:
-    """The report as the council's own columns and two more, in its own dialect. No cell of it is executed by a spreadsheet."""
+    """The report as the council's file with two more columns. A spreadsheet executes none of its cells."""
 
     def __init__(self, mapping: CouncilMapping) -> None:
         self._mapping = mapping
@@ -150,14 +150,14 @@ class AsCsv:
         self._width = 0
 
     def begin(self, records: Sequence[bytes]) -> bytes:
-        """What stands above the first row: the mark, titles, the header with two columns more."""
+        """Return the lines above the first row: the byte order mark, titles, the header with two more columns."""
         *above, header = [records_of.read(without_mark(record), self._mapping.file) or [] for record in records]
         self._width = len(header)
         mark = b"\xef\xbb\xbf" if self._mapping.file.encoding == "utf-8-bom" else b""
         return mark + b"".join(self._line(cells) for cells in above) + self._line([*header, *COLUMNS])
 
     def row(self, row_entry: Mapping[str, Any], body: bytes | None) -> bytes:
-        """A row as it came, what became of it behind it; cells that cannot be read are left empty."""
+        """Return a row as it was sent, followed by reference and outcome; cells that cannot be read are left empty."""
         cells = (records_of.read(body, self._mapping.file) if body else None) or []
         own = [*cells[: self._width], *[""] * (self._width - len(cells))]
         return self._line([*own, row_entry["reference"] or "", _outcome_text(row_entry)])
@@ -177,7 +177,7 @@ class AsCsv:
 
 
 def _outcome_text(row_entry: Mapping[str, Any]) -> str:
-    """The outcome; with what is wrong, column by column."""
+    """Return the outcome, with the issues by column."""
     issues = "; ".join(f"{issue['column']}: {issue['explanation']}" for issue in row_entry["faults"])
     if row_entry["outcome"] == "not-processed":
         return f"not-processed: row of line {row_entry['row']}; send the file again"
@@ -188,5 +188,5 @@ Report = AsJson | AsCsv
 
 
 def report(mapping: CouncilMapping, media_type: str) -> Report:
-    """The report in the media type that is wanted."""
+    """Return the report writer for a media type."""
     return AsCsv(mapping) if media_type == CSV else AsJson(mapping)

@@ -1,7 +1,7 @@
-"""Answers to HL7 v2 senders: which acknowledgements a message asks for, and what each says.
+"""Responses to HL7 v2 senders: which acknowledgements a message requests, and their content.
 
 Sources: HL7 v2.4 and v2.5 chapter 2 (original and enhanced acknowledgement, MSA, ERR), tables 0008, 0155 and 0357.
-What is ours alone: the reference of a referral stands in MSA-3, and in RF1-11 for partners that are registered for RRI.
+Our extension: MSA-3 has the reference of the referral; so does RF1-11 for partners that are registered for RRI.
 """
 
 import dataclasses
@@ -14,23 +14,25 @@ from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
 from services.intake.responses import hl7v2_writer
 from services.intake.responses.hl7v2_writer import Error, ReplyContext
+from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.hl7v2.header import Header
-from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 from services.reference.partners import Hl7v2, Partner
 
 Level = Literal["accept", "application"]
-"""Two things may be acknowledged: that we have the message safely (CA, CE, CR), and what became of it (AA, AE, AR)."""
+"""Accept acknowledgements (CA, CE, CR) confirm the commit, application acknowledgements (AA, AE, AR) report the outcome."""
 
 REJECTED = {"200", "201", "202", "203"}
-"""Table 0357: what is wrong with the kind of message, not with what it says. Rejected (AR), where the rest are errors (AE)."""
+"""Codes of table 0357 for an unsupported kind of message: answered AR (rejected), all others AE (error)."""
 
 REPORTED_ERRORS = 20
-"""Faults that an acknowledgement lists."""
+"""Issues that an acknowledgement lists at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What is told of a message, whatever acknowledgement tells it: A accepted, E error, R rejected."""
+    """The content of an acknowledgement of either level. `letter`: A accepted, E error, R rejected."""
 
     letter: Literal["A", "E", "R"]
     text: str
@@ -44,16 +46,19 @@ class Acknowledgement:
 
 
 def over_mllp(inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
-    """What goes back on the connection: no frame, one, or two in their order."""
-    to, ack = _reply_to(inbound, decision)
+    """Return the acknowledgements that were requested, framed: none, one or two."""
+    to, ack = _reply_to(inbound, outcome, decision)
     levels = requested_acks(to.header, inbound.partner.hl7v2, accepted=ack.accepted)
     frames = [framed(_message(level, inbound.partner, to, ack, outcome)) for level in levels]
     return ProtocolResponse(ack.status, b"".join(frames))
 
 
 def over_http(inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
-    """One message, since there is a response anyway: what the application says where that is asked for, else the first acknowledgement."""
-    to, ack = _reply_to(inbound, decision)
+    """Return one message, since HTTP needs a response.
+
+    It is the application acknowledgement if that was requested, else the accept acknowledgement in enhanced mode.
+    """
+    to, ack = _reply_to(inbound, outcome, decision)
     agreed = inbound.partner.hl7v2
     always: Level = "accept" if to.header and _is_enhanced(to.header, agreed) else "application"
     level = next(reversed(requested_acks(to.header, agreed, accepted=ack.accepted)), always)
@@ -61,21 +66,24 @@ def over_http(inbound: InboundMessage, outcome: Translated | Rejection, decision
 
 
 def rejection_frames(partner: Partner, beginning: bytes, at: datetime, explanation: str) -> bytes:
-    """Frames for a message that nothing was kept of: too large, or something of ours failed. It is still the sender's."""
-    to = hl7v2_writer.reply_context(beginning, partner.id, at)
+    """Return frames that reject a message that was not stored: it is too large, or an internal error occurred."""
+    to = hl7v2_writer.reply_context(headers.read(beginning), beginning, partner.id, at)
     ack = Acknowledgement("R", explanation, (Error("", "207", explanation),))
     levels = requested_acks(to.header, partner.hl7v2, accepted=False)
     return b"".join(framed(_acknowledgement(level, to, ack)) for level in levels)
 
 
 def framed(message: bytes) -> bytes:
-    """The message as it goes over MLLP."""
+    """Return the message in an MLLP frame."""
     return b"\x0b" + message + b"\x1c\r"
 
 
-def _reply_to(inbound: InboundMessage, decision: MessageDecision) -> tuple[ReplyContext, Acknowledgement]:
-    """Whom an answer goes to, and what it says. Who sent no header that can be read is rejected, whatever else is wrong."""
-    to = hl7v2_writer.reply_context(inbound.body, inbound.partner.id, inbound.received_at)
+def _reply_to(
+    inbound: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision
+) -> tuple[ReplyContext, Acknowledgement]:
+    """Return the context and the content of the acknowledgement: a rejection if the header is unreadable."""
+    header = outcome.header if isinstance(outcome.header, Header) else headers.read(inbound.body)
+    to = hl7v2_writer.reply_context(header, inbound.body, inbound.partner.id, inbound.received_at)
     ack = acknowledge(decision)
     return to, ack if to.header else dataclasses.replace(ack, letter="R")
 
@@ -84,10 +92,11 @@ def _reply_to(inbound: InboundMessage, decision: MessageDecision) -> tuple[Reply
 
 
 def requested_acks(header: Header | None, agreed: Hl7v2, *, accepted: bool) -> list[Level]:
-    """The acknowledgements that a message gets, in order.
+    """Return the levels at which a message is acknowledged, in order.
 
-    Original mode (MSH-15 and MSH-16 empty, or no header to ask in): the application's alone. Enhanced mode: the accept acknowledgement by
-    MSH-15, and the application's by MSH-16, which follows only what was accepted. An acknowledgement is never acknowledged.
+    Original mode (MSH-15 and MSH-16 empty, or no header): application only. Enhanced mode: accept by MSH-15, and application by
+    MSH-16. After a requested accept acknowledgement, application follows only if the message was accepted. An acknowledgement
+    is never acknowledged.
     """
     if header is not None and header.message_code in ("ACK", "MCF"):
         return []
@@ -107,13 +116,13 @@ def _is_enhanced(header: Header | None, agreed: Hl7v2) -> bool:
 
 
 def _condition(header: Header, agreed: Hl7v2) -> str:
-    """MSH-15; a partner that is registered as enhanced, and says nothing in either field, means always."""
+    """Return MSH-15; AL (always) if the partner is registered as enhanced and both fields are empty."""
     silent = not header.accept_acknowledgement and not header.application_acknowledgement
     return "AL" if silent and agreed.acknowledgement == "enhanced" else header.accept_acknowledgement
 
 
 def _is_requested(condition: str, accepted: bool) -> bool:
-    """Table 0155. A condition that nobody knows is answered: silence is never the safe side."""
+    """Evaluate a condition of table 0155. An unknown condition is acknowledged, which is safer than silence."""
     match condition:
         case "" | "NE":
             return False
@@ -125,11 +134,11 @@ def _is_requested(condition: str, accepted: bool) -> bool:
             return True
 
 
-# ---- what is said ---------------------------------------------------------------------------------------------------
+# ---- content --------------------------------------------------------------------------------------------------------
 
 
 def acknowledge(decision: MessageDecision) -> Acknowledgement:
-    """What the sender is told of a decision. A repeat is told the same again: an error would park a trust's queue."""
+    """Return the acknowledgement of a decision. A duplicate is accepted: an error would block a trust's queue."""
     reference = decision.reference or ""
     match decision.verdict:
         case Verdict.RECEIVED | Verdict.UPDATED | Verdict.CANCELLED | Verdict.REPEAT:
@@ -137,11 +146,13 @@ def acknowledge(decision: MessageDecision) -> Acknowledgement:
         case Verdict.STALE:
             return Acknowledgement("A", f"{reference} superseded by a later message", reference=reference)
         case Verdict.CONFLICT:
-            return _error(Error("RF1-6", "205", f"{reference} is held under this referral id with other content"), 409)
+            return _error(
+                Error("RF1-6", "205", f"{reference} already has this referral id, with different content"), 409
+            )
         case Verdict.UNKNOWN if decision.withdraws:
             return _error(Error("RF1-6", "207", CONSENT_REFUSED), 400)
         case Verdict.UNKNOWN:
-            return _error(Error("RF1-6", "204", "no referral of yours is held under this id: nothing to cancel"), 404)
+            return _error(Error("RF1-6", "204", "no referral of this sender has this id; nothing to cancel"), 404)
         case _:
             return _refused(decision.issues)
 
@@ -158,7 +169,7 @@ def _refused(issues: Sequence[Issue]) -> Acknowledgement:
 
 
 def _summary(errors: Sequence[Error], number: int) -> str:
-    first = next(iter(errors), Error("", "207", "could not be taken"))
+    first = next(iter(errors), Error("", "207", "could not be processed"))
     more = f" (and {number - 1} more)" if number > 1 else ""
     return f"{first.place}: {first.explanation}{more}"
 
@@ -175,7 +186,7 @@ UNSUPPORTED = {"MSH-9": "200", "MSH-9.1": "200", "MSH-9.2": "201", "MSH-11": "20
 
 
 def code(issue: Issue) -> str:
-    """Table 0357: message error condition codes."""
+    """Return the message error condition code (table 0357) of an issue."""
     if issue.kind == "not-supported":
         return next(
             (error_code for place, error_code in _by_length if issue.place.startswith(place)), CODES[issue.kind]

@@ -1,7 +1,7 @@
-"""HL7 v2 messages of ours, written with the separators, the version and the character set of the message that they answer.
+"""Write HL7 v2 responses with the separators, the version and the character set of the message that they answer.
 
-Sources: HL7 v2.4 and v2.5, chapters 2 (MSH, MSA, ERR) and 11 (RRI). What is repeated of a message is what its sender named itself,
-its message and its referral with; nothing else of it comes back.
+Sources: HL7 v2.4 and v2.5, chapters 2 (MSH, MSA, ERR) and 11 (RRI). Only the ids of the sender, of its message and of its referral
+are echoed, nothing else of the message.
 """
 
 import hashlib
@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.intake.translators.hl7v2 import header
-from services.intake.translators.hl7v2.header import Header
+from services.intake.translators.hl7v2.header import Header, codec
 
 LIGHTBULB_APPLICATION = "LIGHTBULB"
-"""What we are called where the sender does not say whom it writes to, and as assigner of our references."""
+"""Our application name if MSH-5 of the message is empty, and the assigner of our references."""
 
 MEANINGS = {
     "100": "Segment sequence error",
@@ -35,7 +34,7 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What is wrong: where (as a translator names places, `PID-3(2).1`), by table 0357, and in words."""
+    """One error: its place as a translator names it, such as `PID-3(2).1`, its code of table 0357, and an explanation."""
 
     place: str
     code: str
@@ -50,23 +49,23 @@ class ReplySeparators:
     encoding: str = "^~\\&"
 
     def text(self, plain: str) -> str:
-        """Words of ours in a field: what would be taken for structure is escaped."""
+        """Return text for a field, with the separators in it escaped."""
         component, repetition, escape, subcomponent = tuple(self.encoding[:4])
         letters = {escape: "E", self.field: "F", component: "S", repetition: "R", subcomponent: "T"}
         return "".join(f"{escape}{letters[one]}{escape}" if one in letters else one for one in plain if one >= " ")
 
     def components(self, *texts: str) -> str:
-        """Texts as the components of one field."""
+        """Return texts as the components of one field."""
         return self.encoding[0].join(map(self.text, texts)).rstrip(self.encoding[0])
 
     def subcomponents(self, *texts: str) -> str:
-        """Texts as the subcomponents of one component."""
+        """Return texts as the subcomponents of one component."""
         return self.encoding[3].join(map(self.text, texts))
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyContext:
-    """Whom a message of ours answers. `header` is none where the message that it answers has none that can be read."""
+    """What a response takes from the message that it answers. `header` is None if it has no readable header."""
 
     header: Header | None
     separators: ReplySeparators
@@ -76,17 +75,17 @@ class ReplyContext:
 
     @property
     def is_v25(self) -> bool:
-        """True from version 2.5 on: ERR has fields of its own, and MSH-9 names the structure."""
+        """True from version 2.5 on: each error has an ERR segment, and MSH-9 names the message structure."""
         return tuple(map(int, self.version.split("."))) >= (2, 5)
 
     @property
     def version(self) -> str:
-        """The sender's version, where it is one; a reader of any version understands 2.4."""
+        """The sender's version if it is valid, else 2.4, which readers of any version understand."""
         version = self.header.version if self.header else ""
         return version if _VERSION.fullmatch(version) else "2.4"
 
     def mirrored(self, named: str) -> str:
-        """A field of the header as it was sent; where its separators are not those of the answer, as text."""
+        """Return a field of the header as it was sent; escaped as text if the response uses other separators."""
         value = str(getattr(self.header, named)) if self.header else ""
         return value if self.separators == _separators(self.header) else self.separators.text(value)
 
@@ -94,27 +93,15 @@ class ReplyContext:
 _VERSION = re.compile(r"2\.[1-9](\.\d)?")
 
 
-def reply_context(body: bytes, partner: str, at: datetime) -> ReplyContext:
-    """Whom an answer to these bytes goes to. The same bytes at the same time get an answer with the same id."""
-    line = header.msh_of(body) or b""
-    read = header.read(body, _default_encoding(line))
-    encoding = header.codec(read.character_set, _default_encoding(line)) if read else None
-    digest = hashlib.sha256(body).hexdigest()
-    seed = f"{partner} {at.isoformat()} {digest}"
-    return ReplyContext(read, _separators(read) or ReplySeparators(), encoding or "latin-1", at, seed)
-
-
-def _default_encoding(line: bytes) -> str:
-    """What a header that names no character set is written in: so it comes back as it was, whatever the partner's own set is."""
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return "windows-1252"
-    return "utf-8"
+def reply_context(header: Header | None, body: bytes, partner: str, at: datetime) -> ReplyContext:
+    """Return the context of a response to these bytes. Its MSH-10 depends only on the bytes and the time."""
+    seed = f"{partner} {at.isoformat()} {hashlib.sha256(body).hexdigest()}"
+    encoding = header.encoding if header else "latin-1"
+    return ReplyContext(header, _separators(header) or ReplySeparators(), encoding, at, seed)
 
 
 def _separators(read: Header | None) -> ReplySeparators | None:
-    """The sender's, where they can structure an answer: at least four, all different, none that stands in words."""
+    """Return the sender's separators if they are usable: at least five, all different, none a letter, digit or blank."""
     if read is None:
         return None
     used = read.field_separator + read.encoding_characters
@@ -126,12 +113,15 @@ def _separators(read: Header | None) -> ReplySeparators | None:
 
 
 def acknowledgement(to: ReplyContext, code: str, text: str, errors: Sequence[Error]) -> bytes:
-    """ACK: MSH, MSA, ERR."""
+    """Write an ACK: MSH, MSA, ERR."""
     return _written(to, [_msh(to, "ACK", "ACK", code), _msa(to, code, text), *_err(to, errors)])
 
 
 def rri(to: ReplyContext, text: str, reference: str, originating_id: str, *, cancelled: bool) -> bytes:
-    """RRI: MSH, MSA, RF1 with the sender's id of the referral (6) and ours (11). Received is pending: a hub has yet to accept."""
+    """Write an RRI: MSH, MSA, RF1 with the sender's id of the referral (RF1-6) and our reference (RF1-11).
+
+    RF1-1 is P (pending), since a hub has not accepted the referral yet, or R after a cancel.
+    """
     one = to.separators
     status = one.text("R" if cancelled else "P")
     external_id = one.components(reference, LIGHTBULB_APPLICATION)
@@ -168,7 +158,7 @@ def _trigger(to: ReplyContext) -> str:
 
 
 def _control_id(to: ReplyContext, purpose: str) -> str:
-    """MSH-10 of ours, at most 20 characters: of the message that it answers, when, and which answer it is."""
+    """Return our MSH-10, at most 20 characters, derived from the message, its time and the kind of response."""
     return "LB" + hashlib.sha256(f"{to.seed} {purpose}".encode()).hexdigest()[:18].upper()
 
 
@@ -178,9 +168,9 @@ def _processing_id(to: ReplyContext) -> str:
 
 
 def _character_set(to: ReplyContext) -> str:
-    """MSH-18 as it was sent, where it is a set that this answer is written in."""
+    """Return MSH-18 as it was sent, if it is a known character set."""
     character_set = to.header.character_set if to.header else ""
-    return character_set if header.codec(character_set, "") is not None else ""
+    return character_set if codec(character_set, "") is not None else ""
 
 
 def _msa(to: ReplyContext, code: str, text: str) -> str:
@@ -197,7 +187,7 @@ _PLACE = re.compile(
 
 
 def _err(to: ReplyContext, errors: Sequence[Error]) -> list[str]:
-    """Before 2.5 one segment with a repetition for each error; from then on a segment for each, with the words for its reader."""
+    """Return the ERR segments: before 2.5 one with a repetition for each error, from 2.5 on one for each error."""
     one = to.separators
     if not errors:
         return []
@@ -207,20 +197,20 @@ def _err(to: ReplyContext, errors: Sequence[Error]) -> list[str]:
 
 
 def _before_25(one: ReplySeparators, error: Error) -> str:
-    """ERR-1: segment, its number, field, and the code as subcomponents."""
+    """Return one repetition of ERR-1: segment, its number, field, and the code as subcomponents."""
     location = [one.text(part) for part in (*_location(error.place), "", "", "")[:3]]
     return one.encoding[0].join([*location, one.subcomponents(error.code, MEANINGS[error.code], "HL70357")])
 
 
 def _from_25(one: ReplySeparators, error: Error) -> str:
-    """ERR-2 location, ERR-3 code, ERR-4 severity, ERR-8 words for the user."""
+    """Return an ERR segment: ERR-2 location, ERR-3 code, ERR-4 severity, ERR-8 user message."""
     coded = one.components(error.code, MEANINGS[error.code], "HL70357")
     location = one.components(*_location(error.place))
     return one.field.join(["ERR", "", location, coded, "E", "", "", "", one.text(error.explanation)])
 
 
 def _location(place: str) -> tuple[str, ...]:
-    """Segment, number of the segment, field, repetition, component, as far as the place says; empty for a place of another kind."""
+    """Return segment, sequence, field, repetition and component of a place; empty if it is not an HL7 place."""
     match = _PLACE.fullmatch(place)
     if match is None:
         return ()

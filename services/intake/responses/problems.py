@@ -1,4 +1,4 @@
-"""Answers to senders of forms: JSON, and problem details (RFC 9457) that list every fault by its field."""
+"""Responses to senders of forms: JSON, and problem details (RFC 9457) that list every issue by its field."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -9,14 +9,15 @@ import orjson
 
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
-from services.intake.translators.translator import CONSENT_REFUSED, InboundMessage, Issue, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 
 MEDIA_TYPE = "application/json"
 PROBLEM = "application/problem+json"
 
 
 def answer(_: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
-    """What the sender of this form is told. A repeat is told what it was told the first time."""
+    """Return the response to a form. A duplicate gets the response of the first time."""
     match decision.verdict:
         case Verdict.REPEAT if decision.answered_before is not None:
             return decision.answered_before
@@ -25,11 +26,11 @@ def answer(_: InboundMessage, outcome: Translated | Rejection, decision: Message
         case Verdict.UPDATED | Verdict.CANCELLED | Verdict.STALE | Verdict.REPEAT:
             return _accepted(200, decision)
         case Verdict.CONFLICT:
-            return problem(409, f"{decision.reference} is held under this reference with other content")
+            return problem(409, f"{decision.reference} already has this reference, with different content")
         case Verdict.UNKNOWN if decision.withdraws:
             return refused([Issue("consents.referral", "business-rule", CONSENT_REFUSED)])
         case Verdict.UNKNOWN:
-            return problem(404, "there is no referral of yours under this reference; there is nothing to cancel")
+            return problem(404, "no referral of this sender has this reference; nothing to cancel")
         case _:
             return refused(decision.issues)
 
@@ -45,7 +46,7 @@ def _accepted(status: int, decision: MessageDecision) -> ProtocolResponse:
 
 
 def refused(issues: Sequence[Issue]) -> ProtocolResponse:
-    """400, 403 or 422 with every fault by its field."""
+    """Return 400, 403 or 422 with every issue by its field."""
     kinds = {issue.kind for issue in issues}
     status = 403 if "forbidden" in kinds else 422 if kinds & {"business-rule", "processing"} else 400
     listed = [{"field": issue.place, "kind": issue.kind, "explanation": issue.explanation} for issue in issues]
@@ -53,11 +54,11 @@ def refused(issues: Sequence[Issue]) -> ProtocolResponse:
 
 
 def problem(status: int, detail: str, **more: Any) -> ProtocolResponse:
-    """Problem details."""
+    """Return problem details."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return ProtocolResponse(status, orjson.dumps(content | more))
 
 
 def media_type(answered: ProtocolResponse) -> str:
-    """What the body of an answer is."""
+    """Return the media type of a response."""
     return MEDIA_TYPE if answered.status < 400 else PROBLEM

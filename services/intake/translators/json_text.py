@@ -1,19 +1,20 @@
-"""JSON as a sender wrote it, read once; refused before it costs time where it holds, lists or nests more than is taken."""
+"""Parse a sender's JSON once; reject it early if it has too many values, too long lists or too deep nesting."""
 
 from typing import Any
 
 from pydantic_core import from_json
 
+from schemas.text import is_storable_json
 from services.intake import limits
-from services.intake.translators.translator import Issue, IssueKind, Rejection, holds_nul, reject
+from services.intake.translators.translator import CONTAINS_NUL, Issue, IssueKind, Rejection, reject
 
 
 def read(body: bytes, root: str) -> Any | Rejection:
-    """What these bytes say, as plain values; `root` names the whole of it in a refusal. NaN and NUL are refused."""
-    if holds_nul(body):
-        return _refused(root, "invalid", "contains a NUL character, which is not allowed")
+    """Return the parsed JSON, or a rejection that names it `root`. NaN and NUL are rejected."""
+    if not is_storable_json(body):
+        return _refused(root, "invalid", CONTAINS_NUL)
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.JSON_VALUES:
-        return _refused(root, "too-long", f"holds more than {limits.JSON_VALUES} values")
+        return _refused(root, "too-long", f"has more than {limits.JSON_VALUES} values")
     try:
         raw = from_json(body, allow_inf_nan=False)
     except (ValueError, RecursionError):
@@ -26,7 +27,7 @@ def _refused(root: str, kind: IssueKind, explanation: str) -> Rejection:
 
 
 def _too_much(raw: Any, root: str) -> Rejection | None:
-    """Level by level, so that nothing here is nested as deeply as what is read."""
+    """Return a rejection if a list is too long or the nesting too deep; go level by level, without recursion."""
     level, depth = [raw] if type(raw) in (dict, list) else [], 0
     while level:
         depth += 1
@@ -37,7 +38,7 @@ def _too_much(raw: Any, root: str) -> Rejection | None:
             if type(value) is dict:
                 below += value.values()
             elif len(value) > limits.JSON_LIST:
-                return _refused(root, "too-long", f"holds a list of more than {limits.JSON_LIST} entries")
+                return _refused(root, "too-long", f"has a list of more than {limits.JSON_LIST} entries")
             else:
                 below += value
         level = [value for value in below if type(value) is dict or type(value) is list]

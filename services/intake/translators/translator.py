@@ -1,23 +1,23 @@
-"""What every translator is: a pure function from one delivered message to `Translated`, or to a `Rejection` that is a value.
+"""Message Translator: a pure function from one delivered message to `Translated` or `Rejection`.
 
-Bytes, partner, time and keys arrive in the `InboundMessage`; nothing is read from a clock, a file or a network. A translator never raises,
-whatever the bytes are, and never repeats a value of the message in what it refuses: it names places and kinds.
-The suite in tests/contract holds for each of them, and their golden pairs lie beside it as files.
+Bytes, partner, time and keys arrive in the `InboundMessage`; a translator reads no clock, file or network. It never
+raises, and its rejections name places and kinds, never a value of the message.
+Each translator passes the suite in tests/contract; its golden pairs are next to that suite.
 """
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.reference.partners import Partner
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -27,7 +27,7 @@ IssueKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing that is wrong: where (FHIRPath, field, column), of what kind, and what to do about it. Never the value."""
+    """One fault: its place (FHIRPath, field or column), its kind and an explanation. Never the value."""
 
     place: str
     kind: IssueKind
@@ -36,31 +36,20 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The sender still owns it. At least one fault; as many as could be found at once."""
+    """A rejected message, which the sender still owns: at least one fault, and all that could be found at once."""
 
     issues: tuple[Issue, ...]
+    header: object | None = field(default=None, repr=False, compare=False)
+    """The parsed header of the message, if the protocol's response repeats parts of it (HL7 v2: MSH)."""
 
     def has(self, kind: IssueKind) -> bool:
-        """True where one of the faults is of this kind."""
+        """Return whether one of the faults is of this kind."""
         return any(issue.kind == kind for issue in self.issues)
 
 
 @dataclass(frozen=True, slots=True)
-class InboundMessage:
-    """A message as it was delivered: who sent it (authenticated), its bytes, when, and what its envelope said."""
-
-    partner: Partner
-    body: bytes
-    received_at: datetime
-    attachment_key: bytes
-    request_id: str | None = None
-    correlation_id: str | None = None
-    traceparent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class AttachmentContent:
-    """The bytes of an attachment; the referral's `attachments` name it by the same reference."""
+    """The bytes of an attachment; the referral's `attachments` use the same reference."""
 
     reference: str
     content: bytes
@@ -69,18 +58,18 @@ class AttachmentContent:
 
 
 Intent = Literal["new", "update", "cancel", "either"]
-"""What the sender asks: `either` where its format does not tell new from changed (forms, rows)."""
+"""What the sender requests: `either` if its format does not distinguish new from changed (forms, rows)."""
 
 CancelReason = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN]
 
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A message that was understood.
+    """A translated message.
 
-    `message_ids`: any one that was seen before from this partner makes it a repeat (same content) or a conflict (other content).
-    `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of what it says, whatever message says it.
-    `referral` is none in a cancel. `encounter`: the sender's own Encounter, in brief, where its protocol's answer repeats it (BaRS).
+    `message_ids`: if one was accepted before, the message is a duplicate (same content) or a conflict (other content).
+    `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of the content without the
+    message's own ids. `referral` is None in a cancel. `encounter`: summary of the sender's Encounter for responses.
     """
 
     message_ids: tuple[str, ...]
@@ -94,56 +83,44 @@ class Translated:
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
     encounter: Mapping[str, Any] | None = None
+    header: object | None = field(default=None, repr=False, compare=False)
 
 
-Translator = Callable[[InboundMessage], Translated | Rejection]
-
-
-# ---- what translators share -----------------------------------------------------------------------------------------
+# ---- shared by the translators --------------------------------------------------------------------------------------
 
 
 _MESSAGE = {"message", "sent_by"}
 
 
 def content_hash(referral: Referral) -> str:
-    """SHA-256 of what a referral says, without the message that says it. Only what its translator gave counts, so that a
-    field which a later version of the language adds does not change the hash of what was sent before it."""
+    """Return the SHA-256 of a referral's content, without the message that carried it.
+
+    Only fields that the translator set count, so that a field added by a later version does not change older hashes.
+    """
     content = referral.__pydantic_serializer__.to_json(referral, exclude=_MESSAGE, exclude_unset=True)
     return hashlib.sha256(content).hexdigest()
 
 
 def cancel_hash(reason: EndReason, discharged_on: date | None) -> str:
-    """SHA-256 of what a cancel says."""
+    """Return the SHA-256 of a cancel's content."""
     return hashlib.sha256(f"cancel {reason} {discharged_on}".encode()).hexdigest()
 
 
-def document(inbound: InboundMessage, referral_id: str, content: bytes, media_type: str | None) -> AttachmentContent:
-    """A document under its reference: 128 bits of a keyed hash, so that nobody guesses it; the same bytes get the same one."""
-    digest = hashlib.sha256(content).hexdigest()
-    named = f"attachment:{inbound.partner.id}:{referral_id}:{digest}".encode()
-    reference = hmac.new(inbound.attachment_key, named, hashlib.sha256).hexdigest()[:32]
-    return AttachmentContent(reference, content, digest, media_type)
-
-
-_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def holds_nul(body: bytes) -> bool:
-    """True where a JSON text holds the character NUL, raw or escaped: PostgreSQL keeps it in no text."""
-    return b"\x00" in body or (b"\\u0000" in body and _ESCAPED_NUL.search(body) is not None)
-
+CONTAINS_NUL = "contains a NUL character, which is not allowed"
 
 CONSENT_REFUSED = (
-    "the person did not agree to share with the housing authority: do not refer; explain the service again, "
-    "or give the public contact of Lightbulb so that they can ask themselves"
+    "the person refused consent to share data with the housing authority: do not refer; explain the service again, "
+    "or give the person Lightbulb's public contact so that they can refer themselves"
 )
-"""What a referrer is told to do instead, where consent to the referral is no."""
+"""Explanation for a referrer if the person refuses consent to the referral."""
+
+LONDON = ZoneInfo("Europe/London")
 
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def parse_instant(value: str | None) -> datetime | None:
-    """A date and time with an offset (RFC 3339) in UTC; none where it is no such thing, or of another century."""
+    """Return a date and time with an offset (RFC 3339) in UTC; None if it is invalid or outside 1901 to 2199."""
     try:
         parsed = datetime.fromisoformat(value) if value else None
     except ValueError:
@@ -154,7 +131,7 @@ def parse_instant(value: str | None) -> datetime | None:
 
 
 def parse_date(value: str | None) -> date | None:
-    """The day that a date or date-time names, as written; none for a partial or impossible one."""
+    """Return the day of a date or date-time as written; None if it is partial or impossible."""
     try:
         return date.fromisoformat(value[:10]) if value and value[4:8:3] == "--" else None
     except ValueError:
@@ -187,48 +164,69 @@ _KINDS: dict[str, tuple[IssueKind, str]] = {
 
 
 PLAIN_NAME = re.compile(r"^[a-z][A-Za-z_]{0,40}$")
-"""Names of unknown elements that may be repeated in an answer: nobody's name or number looks like this by accident."""
+"""Names of unknown elements that a response may repeat: personal data does not look like this by accident."""
 
 
 def issues_of(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> tuple[Issue, ...]:
-    """What a model found wrong, by place and kind. Pydantic's own words are not used: some of them repeat the value."""
+    """Return the faults that a model found, by place and kind. Pydantic's own messages may repeat the value."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     return tuple(issue_for(place(_named_place(tuple(one["loc"]), one["type"])), one["type"]) for one in errors[:50])
 
 
 def _named_place(loc: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
-    """The name of an element that nobody knows was chosen by the sender, and might be anything."""
+    """Return the location without the name of an unknown element, which the sender chose and may be personal data."""
     unknown = kind == "extra_forbidden" and not PLAIN_NAME.match(str(loc[-1]))
     return loc[:-1] if unknown else loc
 
 
 def issue_for(place: str, kind: str) -> Issue:
-    """The fault for one of pydantic's kinds of error."""
+    """Return the fault for one of pydantic's error types."""
     issue_kind, explanation = _KINDS.get(kind, ("invalid", "has the wrong format"))
     return Issue(place, issue_kind, explanation)
 
 
 def fhir_path(root: str, loc: Iterable[int | str]) -> str:
-    """('entry', 3, 'resource') below 'Bundle' is Bundle.entry[3].resource."""
+    """Return the FHIRPath of a location: ('entry', 3, 'resource') below 'Bundle' is Bundle.entry[3].resource."""
     return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
 
 
 def reject(*issues: Issue) -> Rejection:
-    """A refusal for these faults."""
+    """Return a rejection with these faults."""
     return Rejection(issues)
 
 
 def postcode(value: str | None) -> str | None:
-    """A postcode in capitals, one blank before the last three characters."""
+    """Return a postcode in capitals, with one blank before its last three characters."""
     plain = "".join((value or "").split()).upper()
     return f"{plain[:-3]} {plain[-3:]}" if len(plain) > 4 else plain or None
 
 
+def set_path(content: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name']."""
+    parts = path.split(".")
+    here: Any = content
+    for part, after in pairwise(parts):
+        here = _child(here, part, after)
+    if isinstance(here, list):
+        here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
+        here[int(parts[-1])] = value
+    else:
+        here[parts[-1]] = value
+
+
+def _child(here: Any, part: str, after: str) -> Any:
+    """Return the object or list at this part of a path; create it if there is none."""
+    if isinstance(here, list):
+        here.extend({} for _ in range(int(part) + 1 - len(here)))
+        return here[int(part)]
+    return here.setdefault(part, [] if after.isdigit() else {})
+
+
 def drop_empty(values: dict[str, Any]) -> dict[str, Any]:
-    """Without the entries that were not given: models then take their defaults."""
+    """Return the values without the entries that were not given, so that models use their defaults."""
     return {name: value for name, value in values.items() if value or value is False or type(value) is int}
 
 
 def unique(values: Sequence[Any]) -> list[Any]:
-    """In order, each one once."""
+    """Return the values in order, without repeats."""
     return list(dict.fromkeys(values))

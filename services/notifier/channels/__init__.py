@@ -1,6 +1,7 @@
-"""Carriers of feedback. Each renders a feedback once, and delivers the same bytes with the same ids however often it must try.
+"""Channels of feedback: each renders a feedback once and delivers it.
 
-`deliver` raises nothing that it can foresee: what became of an attempt is a value. A refusal is final, being away is not.
+Every attempt sends the same bytes with the same ids. `deliver` returns expected failures as values: a rejection by the recipient
+is final, an unreachable recipient is retried.
 """
 
 import email.utils
@@ -8,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from services.notifier.compose import Feedback
 
@@ -16,9 +17,18 @@ LONGEST_PAUSE = 300.0
 FIRST_PAUSE = 0.5
 
 
+class Conversation(NamedTuple):
+    """The feedback about one referral to one recipient by one channel; it is delivered in order."""
+
+    person_key: str
+    reference: str
+    recipient: str
+    channel: Literal["fhir", "mesh", "mailbox"]
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A feedback as its carrier takes it. `ids` go beside the bytes: request id, local id, subject."""
+    """A feedback as the bytes of its channel. `ids` are sent next to the bytes: request id, local id, subject."""
 
     body: bytes
     ids: Mapping[str, str]
@@ -34,9 +44,9 @@ class RenderedFeedback(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRequest:
-    """One attempt at one feedback. `attempt` counts from 1; above 1 an earlier one may have arrived unseen.
+    """One attempt to deliver one feedback. `attempt` counts from 1; if above 1, an earlier one may have arrived.
 
-    `traceparent`: the context of its trace; a carrier that has a place for it passes it on.
+    `traceparent`: its trace context, which the channel sends if its protocol can carry it.
     """
 
     feedback_id: str
@@ -51,7 +61,7 @@ class DeliveryRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The carrier has it. `receipt` is the carrier's own id of it, where it gave one; `repeat`: it had it already."""
+    """The channel accepted it. `receipt`: the id that it assigned, if any; `repeat`: it was accepted before."""
 
     receipt: str | None = None
     repeat: bool = False
@@ -59,7 +69,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now. `after`: seconds that the carrier asked for, or none."""
+    """The attempt failed and is repeated. `after`: seconds that the channel requested, if any."""
 
     reason: str
     after: float | None = None
@@ -67,7 +77,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Never: a person must see to it. `reason` is a class without personal data."""
+    """The feedback failed for good; a person must see to it. `reason`: an error class without personal data."""
 
     reason: str
 
@@ -76,19 +86,19 @@ Outcome = Delivered | Retry | Failed
 
 
 class Channel(Protocol):
-    """What every carrier does; one suite of tests (tests/contract/channels/test_channels.py) holds them all to it."""
+    """The contract of every channel; tests/contract/channels/test_channels.py tests it for all."""
 
     def render(self, feedback: Feedback) -> Rendered:
-        """The bytes and ids of `feedback`: the same each time."""
+        """Return the bytes and ids of `feedback`; the result is the same each time."""
         ...
 
     async def deliver(self, request: DeliveryRequest) -> Outcome:
-        """One attempt."""
+        """Make one attempt."""
         ...
 
 
 def retry_after_seconds(retry_after: str | None) -> float | None:
-    """Retry-After is seconds or a date (RFC 9110, 10.2.3); none where there is none, or it is neither."""
+    """Return the seconds of a Retry-After header, which is seconds or a date (RFC 9110, 10.2.3), or None."""
     if retry_after is None:
         return None
     if retry_after.strip().isdigit():
@@ -101,9 +111,10 @@ def retry_after_seconds(retry_after: str | None) -> float | None:
 
 
 def pause_before(attempt: int, requested: float | None) -> float:
-    """Seconds until attempt number `attempt` (from 2): what the carrier asked for, else growing pauses, never more than 5 minutes.
+    """Return the seconds until attempt number `attempt` (from 2).
 
-    Half of a pause is chance, so that many do not come back together.
+    That is what the channel requested, up to an hour, else a pause that grows to 5 minutes. Half of a pause is random, so that
+    retries spread.
     """
     if requested is not None:
         return min(requested, 12 * LONGEST_PAUSE) + random.uniform(0, 0.25)  # noqa: S311 - not a secret

@@ -1,8 +1,8 @@
 """Renders a feedback as a BaRS-shaped message (FHIR R4): `servicerequest-response` in a Bundle.
 
 BaRS-shaped, not BaRS: no BaRS use case exists for housing. Sources: NHS England BaRS Core 1.5.0, and SDOH
-Clinical Care 3.0 for the Task that carries what was found and done. Ids are derived from the feedback's id and times are the
-event's, so the same feedback is the same bytes. Plain dictionaries, because this runs for every feedback; tests validate them.
+Clinical Care 3.0 for the Task that carries findings and completed actions. Ids derive from the feedback's id and times are the
+event's, so the same feedback always gives the same bytes. Plain dictionaries for speed; tests validate them.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ DOS_REJECTED = {
     "could-not-contact": ("27", "Could not be contacted"),
     "person-declined": ("26", "Patient choice"),
 }
-"""Codes of dos-rejected-reasons-bars; what is not here is 99, other."""
+"""Codes of dos-rejected-reasons-bars; any other reason is 99, other."""
 
 VERIFICATION = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-NHSNumberVerificationStatus"
 VERIFICATION_CODES = "https://fhir.hl7.org.uk/CodeSystem/UKCore-NHSNumberVerificationStatusEngland"
@@ -64,17 +64,17 @@ Resource = dict[str, Any]
 
 
 def message(feedback: Feedback, sender_details: SenderDetails) -> bytes:
-    """The Bundle, as JSON bytes."""
+    """Return the Bundle as JSON bytes."""
     return orjson.dumps(_BundleWriter(feedback, sender_details).bundle())
 
 
 def bundle_id(feedback: Feedback) -> str:
-    """Bundle.id of its message."""
+    """Return the Bundle.id of the message for this feedback."""
     return str(uuid5(UUID(feedback.id), "bundle"))
 
 
 class _BundleWriter:
-    """One message being written: its resources refer to each other by derived urn:uuid."""
+    """Writer of one message; its resources refer to each other by derived urn:uuid."""
 
     def __init__(self, feedback: Feedback, sender_details: SenderDetails) -> None:
         self._feedback = feedback
@@ -228,18 +228,18 @@ class _BundleWriter:
             text = "; ".join(reason.text for reason in feedback.routing_reasons)
             return {"coding": [_coding("routing-reason", reason) for reason in feedback.routing_reasons], "text": text}
         if feedback.status in NEEDS_REASON:
-            return {"text": "Not told here: please ask the home hub"}
+            return {"text": "Not stated here; please ask the home hub"}
         return None
 
     def _business_status(self) -> Resource | None:
-        """What the message tells; not in a status-only one."""
+        """Return the feedback type and its first paragraph, or None in a status-only message."""
         if not self._feedback.full:
             return None
         coding = {"system": f"{LOCAL}/CodeSystem/feedback-type", "code": self._feedback.feedback_type.value}
         return {"coding": [coding], "text": self._feedback.text[0]}
 
     def _quoted(self) -> list[tuple[int, CompletedAction]]:
-        """What was done with its date: a Procedure each. Where only the service may be told, the Task's output says it."""
+        """Return the numbered actions that have a date: each becomes a Procedure, the others only Task.output."""
         return [(number, done) for number, done in enumerate(self._feedback.completed_actions) if done.on is not None]
 
     def _done(self) -> list[Resource]:
@@ -267,7 +267,7 @@ class _BundleWriter:
         )
 
     def _patient(self) -> Resource:
-        """Who it is, as the referrer said; nobody is named in a status-only message: its ids say which referral it is."""
+        """Return the Patient as the referrer stated it, or without demographics in a status-only message."""
         feedback = self._feedback
         person = feedback.person if feedback.full else None
         return self._resource(
@@ -294,7 +294,7 @@ class _BundleWriter:
 
 
 def _derived(namespace: bytes, name: str) -> str:
-    """uuid5(namespace, name), as text, in a third of the time: a message has a dozen of them."""
+    """Return str(uuid5(namespace, name)) in a third of the time; a message has a dozen of them."""
     digest = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80
@@ -303,7 +303,7 @@ def _derived(namespace: bytes, name: str) -> str:
 
 
 def _original_id(feedback: Feedback) -> str:
-    """Bundle.id of the referral's message; where it came in another format, an id derived from that message's."""
+    """Return the Bundle.id of the referral's message, or an id derived from its message id in another format."""
     if feedback.format == "bars-fhir" and FHIR_ID.match(feedback.message_id):
         return feedback.message_id
     return str(uuid5(UUID(int=0), f"{feedback.format}|{feedback.message_id}"))

@@ -1,7 +1,7 @@
-"""Delivers feedback to the FHIR endpoint of the referrer's system: a BaRS-shaped `servicerequest-response`, POSTed.
+"""Channel to the FHIR endpoint of the recipient's system: POST of a BaRS-shaped `servicerequest-response`.
 
-Address and token come from partners.yaml and deployment.yaml of this installation, never from a message. Every resend has the same
-bytes and the same X-Request-ID, so an endpoint that has it already says 409 duplicate: that is success.
+Address and token come from deployment.yaml of this installation, never from a message. Every attempt has the same bytes and the
+same X-Request-ID, so an endpoint that already has it returns 409 duplicate, which counts as success.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from services.runtime import tracing
 
 CONNECTIONS = 64
 ANSWER_SECONDS = 15.0
-"""How long an endpoint may take; BaRS allows 5 s. Far below the lease of a claimed feedback."""
+"""How long an endpoint may take; BaRS allows 5 s. Far below the lease of an attempt (30 s)."""
 
 NOT_AUTHORISED_SECONDS = 120.0
-"""Pause after 401 or 403: somebody must renew a token first."""
+"""Pause after 401 or 403: a person must renew the token first."""
 
 MOST_ANSWER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointAddress:
-    """Where a partner's feedback goes, and the token that we show there."""
+    """The URL for a partner's feedback, and the token that we send there."""
 
     url: str
     token: str | None
 
 
 Addresses = Callable[[str], EndpointAddress | None]
-"""The address of a partner in this installation."""
+"""Function from a partner id to its address in this installation."""
 
 
 class FhirEndpoint:
-    """Implements `Channel`. Make it inside the event loop; `close()` at the end."""
+    """Implements `Channel`. Create it inside the event loop; call `close()` at the end."""
 
     def __init__(self, addresses: Addresses, sender_details: SenderDetails) -> None:
         self._addresses = addresses
@@ -57,11 +57,11 @@ class FhirEndpoint:
         self._headers = _own_headers(sender_details)
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         await self._session.close()
 
     def render(self, feedback: Feedback) -> Rendered:
-        """The message, its request id, and the referral's correlation id (a GUID, as BaRS wants)."""
+        """Return the message with its request id and the referral's correlation id, a GUID as BaRS requires."""
         ids = {
             "request_id": feedback.id,
             "correlation_id": _guid(feedback.correlation_id),
@@ -71,7 +71,7 @@ class FhirEndpoint:
         return Rendered(message(feedback, self._sender_details), ids)
 
     async def deliver(self, request: DeliveryRequest) -> Outcome:
-        """POST it once."""
+        """POST the message once."""
         address = self.address_of(request)
         if address is None:
             return Retry("no-address", NOT_AUTHORISED_SECONDS)
@@ -87,11 +87,11 @@ class FhirEndpoint:
             return Retry(f"away:{type(error).__name__}")
 
     def address_of(self, parcel: DeliveryRequest) -> EndpointAddress | None:
-        """Return where this installation sends feedback to its recipient: never an address from a message."""
+        """Return the address of the recipient in this installation, or None; never an address from a message."""
         return self._addresses(parcel.recipient)
 
     def headers_for(self, parcel: DeliveryRequest, address: EndpointAddress) -> dict[str, str]:
-        """Return the headers of an attempt: its ids are the same at each attempt."""
+        """Return the headers of an attempt; the ids in them are the same at each attempt."""
         headers = {
             **self._headers,
             "X-Request-ID": parcel.ids["request_id"],
@@ -107,7 +107,7 @@ class FhirEndpoint:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The answer's body, as far as it is of a sane size. A 2xx is an answer even where its body breaks off."""
+    """Read the response body up to a limit. A 2xx counts as a response even if its body breaks off."""
     body = bytearray()
     try:
         async for chunk in response.content.iter_chunked(MOST_ANSWER_BYTES):
@@ -121,7 +121,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def outcome_of(status: int, retry_after: str | None, body: bytes) -> Outcome:
-    """What an answer means (BaRS Core 1.5, error handling): of the 409s only `duplicate` is success."""
+    """Return the outcome of a response (BaRS Core 1.5, error handling): a 409 is success only with code `duplicate`."""
     if 200 <= status < 300:
         return Delivered()
     codes = _issue_codes(body)
@@ -135,7 +135,7 @@ def outcome_of(status: int, retry_after: str | None, body: bytes) -> Outcome:
 
 
 def _issue_codes(body: bytes) -> set[str]:
-    """The issue codes of an OperationOutcome; none where it is anything else."""
+    """Return the issue codes of an OperationOutcome, or an empty set for any other body."""
     try:
         outcome = orjson.loads(body)
         if outcome["resourceType"] != "OperationOutcome":
@@ -146,7 +146,7 @@ def _issue_codes(body: bytes) -> set[str]:
 
 
 def _own_headers(sender_details: SenderDetails) -> dict[str, str]:
-    """Who we are, as BaRS wants it; nothing of a person."""
+    """Return the headers that identify us to BaRS; they hold no personal data."""
     organisation = {
         "resourceType": "Organization",
         "identifier": [{"system": ODS, "value": sender_details.ods}],

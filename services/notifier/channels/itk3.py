@@ -1,7 +1,7 @@
-"""Renders a feedback as a GP Connect Send Document message: an ITK3 Bundle (FHIR STU3) that holds the letter, as XML.
+"""Renders a feedback as a GP Connect Send Document message: an ITK3 Bundle (FHIR STU3, XML) with the letter.
 
-XML because the published example is XML and every receiver must take it (GP Connect Send Document 1.3.2, which also allows
-text/html attachments). Element order is STU3's own, which the published example does not always keep. Ids derive from the feedback.
+XML because the published example is XML and every receiver must accept it (GP Connect Send Document 1.3.2, which also allows
+text/html attachments). Element order follows STU3, unlike parts of the published example. Ids derive from the feedback's id.
 """
 
 import base64
@@ -27,17 +27,17 @@ NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 def bundle(feedback: Feedback, sender_details: SenderDetails, mailbox: str) -> Resource:
-    """The message as FHIR JSON would say it. `mailbox` is ours: where the practice's acknowledgements go."""
+    """Return the message as FHIR JSON. `mailbox`: our MESH mailbox, for the practice's acknowledgements."""
     return _LetterWriter(feedback, sender_details, mailbox).bundle()
 
 
 def bundle_id(feedback: Feedback) -> str:
-    """Bundle.id of its message."""
+    """Return the Bundle.id of the message for this feedback."""
     return str(uuid5(UUID(feedback.id), "itk3 bundle"))
 
 
 def as_xml(resource: Resource) -> bytes:
-    """A resource in the XML form of FHIR."""
+    """Return a resource as FHIR XML."""
     inside = _resource_xml(resource).replace(">", ' xmlns="http://hl7.org/fhir">', 1)
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + inside.encode()
 
@@ -67,7 +67,7 @@ def _element(name: str, value: Any) -> str:
 
 
 class _LetterWriter:
-    """One message being written."""
+    """Writer of one message."""
 
     def __init__(self, feedback: Feedback, sender_details: SenderDetails, mailbox: str) -> None:
         self._feedback = feedback
@@ -184,7 +184,7 @@ class _LetterWriter:
         )
 
     def _author(self) -> Resource:
-        """The team: STU3 has no organisation as author."""
+        """Return the team as a Practitioner: STU3 does not allow an organisation as author."""
         hub = self._feedback.hub
         return self._resource(
             "Practitioner",
@@ -234,7 +234,7 @@ def _demographics(person: PersonBrief) -> Resource:
 
 
 def _nhs_number(person: PersonBrief) -> Resource:
-    """The number; with its verification status, where the sender stated one."""
+    """Return the NHS number, with its verification status if the sender stated one."""
     number: Resource = {"system": NHS_NUMBER, "value": person.nhs_number}
     if not person.nhs_number_status.isdigit():
         return number

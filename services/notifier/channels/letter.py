@@ -1,4 +1,4 @@
-"""The letter that a practice files: one page of XHTML. Who, what was found, what was done, what to do, whom to call."""
+"""The letter that a practice files: one XHTML page with person, findings, actions, what to do, and contact."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ STYLE = (
 
 
 def page(feedback: Feedback, sender_details: SenderDetails) -> str:
-    """The letter as a document of its own."""
+    """Return the letter as a complete document."""
     return (
         '<!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>'
         f"<title>{TITLE}</title><style>{STYLE}</style></head><body>{content(feedback, sender_details)}</body></html>"
@@ -24,7 +24,7 @@ def page(feedback: Feedback, sender_details: SenderDetails) -> str:
 
 
 def content(feedback: Feedback, sender_details: SenderDetails) -> str:
-    """The letter's inside: what goes between <body> and </body>, or into a FHIR narrative."""
+    """Return the content of <body>, which is also the FHIR narrative."""
     return "".join(
         (
             f"<h1>{TITLE}</h1>",
@@ -33,24 +33,24 @@ def content(feedback: Feedback, sender_details: SenderDetails) -> str:
             _section("What we have to tell you", "".join(f"<p>{_text(line)}</p>" for line in feedback.text)),
             _section("What was found", _finding_rows(feedback.findings)),
             _section("What was done", _done(feedback.completed_actions)),
-            _section("What the practice need do", f"<p>{_text(feedback.practice_todo or '')}</p>"),
+            _section("What the practice needs to do", f"<p>{_text(feedback.practice_todo or '')}</p>"),
             _section("Whom to call", _call(feedback)),
         )
     )
 
 
 def name_of(person: PersonBrief) -> str:
-    """Edith Vantongeren."""
+    """Return the given names and family name, such as Edith Vantongeren."""
     return " ".join((*person.given_names, person.family_name or "")).strip() or "name not given"
 
 
 def spaced(nhs_number: str) -> str:
-    """999 000 0018, as NHS numbers are read."""
+    """Return an NHS number with spaces, such as 999 000 0018."""
     return f"{nhs_number[:3]} {nhs_number[3:6]} {nhs_number[6:]}"
 
 
 def plain(text: str) -> str:
-    """In letters that a header can carry: accents folded away, everything else that is not ASCII left out."""
+    """Return the text as printable ASCII for a header: accents removed, other non-ASCII characters left out."""
     stripped = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in stripped if letter.isascii() and letter.isprintable())
 
@@ -97,5 +97,5 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, and without the control characters that XML 1.0 cannot hold."""
+    """Escape text, and remove the control characters that XML 1.0 does not allow."""
     return escape("".join(letter for letter in text if letter.isprintable() or letter in "\n\t"))

@@ -1,6 +1,6 @@
-"""Keeps feedback to be fetched, where the directory has no other way: GET /referrals/{reference}/feedback.
+"""Channel of partners that fetch their feedback: GET /referrals/{reference}/feedback.
 
-A caller sees only what was composed for it; for any other reference the answer is the same 404 as for one that does not exist.
+A caller gets only feedback that was composed for it. For any other reference the response is the same 404 as for an unknown one.
 """
 
 from collections.abc import Mapping
@@ -14,24 +14,27 @@ from services.reference.partners import Partner
 
 
 class Mailbox:
-    """Implements `Channel`: what is rendered is kept; there is nothing to send."""
+    """Implements `Channel`. Feedback is stored when it is composed; there is nothing to send."""
 
     def render(self, feedback: Feedback) -> Rendered:
-        """The feedback as it will be fetched."""
+        """Return the feedback as JSON, as it will be fetched."""
         return Rendered(orjson.dumps(as_fetched(feedback)), {})
 
     async def deliver(self, request: DeliveryRequest) -> Outcome:
-        """It is there since it was composed."""
+        """Return Delivered: the feedback has been available since it was composed."""
         return Delivered()
 
 
 def recipients_of(caller: Partner) -> list[str]:
-    """The recipients that `caller` is: itself, and its organisation from before it became a partner."""
+    """Return the recipient ids of `caller`: its partner id, and `ods:<code>` from before it became a partner."""
     return [caller.id, f"ods:{caller.ods}"] if caller.ods else [caller.id]
 
 
 def as_fetched(feedback: Feedback) -> dict[str, Any]:
-    """Plain words and codes. Status only says no more than status, date, our reference and the home hub's public contact."""
+    """Return a feedback as plain texts and codes.
+
+    A status-only feedback holds status, date, ids of the referral, the home hub's public contact and the text about these.
+    """
     status = {
         "id": feedback.id,
         "reference": feedback.reference,

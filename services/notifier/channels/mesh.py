@@ -1,8 +1,8 @@
-"""Delivers feedback to a practice by MESH: a GP Connect Send Document letter, workflow GPCONNECT_SEND_DOCUMENT.
+"""Channel to a practice by MESH: a GP Connect Send Document letter, workflow GPCONNECT_SEND_DOCUMENT.
 
-MESH taking a message says only that: *accepted*. Whether it was collected, and whether the practice knows the patient, arrives
-later in messages of its own. A lost reply says nothing at all, so before any resend MESH itself is asked what it has under our local
-id: MESH takes a second send for a second letter. Recipient and subject may name the patient (MESH wants it so): they are never logged.
+A response of MESH means *accepted* only. Whether the message was collected, and whether the practice has the patient, comes later in
+separate messages. A response can be lost, and MESH treats a second send as a second letter: therefore each retry first queries MESH
+by our local id. Recipient and subject may name the patient, as MESH requires: they are never logged.
 """
 
 import asyncio
@@ -37,22 +37,22 @@ WORKFLOW = "GPCONNECT_SEND_DOCUMENT"
 CLIENTS = 8
 ANSWER_SECONDS = 11.0
 QUEUE_SECONDS = 4.0
-"""Waiting for a client, asking and sending together stay below the lease of a claimed feedback."""
+"""Waiting for a client, tracking and sending together stay below the lease of an attempt (30 s)."""
 
 NOT_AUTHORISED_SECONDS = 120.0
 CODE = re.compile("(EPL-)?[0-9]{1,3}[A-Z]?")
-"""What MESH numbers its refusals by."""
+"""Form of MESH's error codes."""
 
 PASSING = frozenset({408, 425, 429})
 VERSION = "1"
 
 
 class MeshNotSet(Exception):
-    """The settings of MESH are not complete."""
+    """The settings for MESH are incomplete."""
 
 
 class MeshChannel:
-    """Implements `Channel`. `mailboxes` gives a partner's mailbox; a practice that is no partner is found by MESH itself."""
+    """Implements `Channel`. `mailboxes` returns a partner's mailbox; MESH finds practices that are not partners."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class MeshChannel:
     def from_settings(
         cls, settings: Settings, mailboxes: Callable[[str], str | None], sender_details: SenderDetails
     ) -> "MeshChannel":
-        """Raises MeshNotSet where a setting of MESH is missing."""
+        """Create the channel. Raise MeshNotSet if a setting is missing."""
         url, mailbox = settings.mesh_url, settings.mesh_mailbox
         if url is None or mailbox is None or settings.mesh_password is None or settings.mesh_shared_key is None:
-            raise MeshNotSet("LIGHTBULB_MESH_URL, _MAILBOX, _PASSWORD and _SHARED_KEY are given together or not at all")
+            raise MeshNotSet("Set all of LIGHTBULB_MESH_URL, _MAILBOX, _PASSWORD and _SHARED_KEY, or none of them")
         client = partial(
             connect,
             url,
@@ -88,13 +88,13 @@ class MeshChannel:
         return cls(client, mailbox, mailboxes, sender_details)
 
     def close(self) -> None:
-        """End its threads, as soon as they have done what they do, and close its clients."""
+        """Wait for current attempts, end the threads and close the clients."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         for client in self._clients:
             client.close()  # type: ignore[no-untyped-call]  # mesh-client ships no types
 
     def render(self, feedback: Feedback) -> Rendered:
-        """The letter in its bundle; a local id of its own; the subject, and the address where MESH is to find the practice."""
+        """Return the letter in its Bundle, with local id, subject, and the address if MESH must find the practice."""
         ids = {
             "local_id": f"{self._sender_details.ods}-{feedback.id}",
             "bundle_id": itk3.bundle_id(feedback),
@@ -105,7 +105,7 @@ class MeshChannel:
         return Rendered(itk3.as_xml(itk3.bundle(feedback, self._sender_details, self._mailbox)), ids)
 
     async def deliver(self, request: DeliveryRequest) -> Outcome:
-        """One attempt, in a thread: the client is synchronous."""
+        """Make one attempt in a thread, because the client is synchronous."""
         try:
             await asyncio.wait_for(self._free.acquire(), QUEUE_SECONDS)
         except TimeoutError:
@@ -127,7 +127,7 @@ class MeshChannel:
             return Retry(f"away:{type(error).__name__}")
 
     def _mine(self) -> MeshClient:
-        """One client for each thread: it counts its own authentication tokens."""
+        """Return the client of this thread; a client counts its authentication tokens, so threads do not share one."""
         if not hasattr(self._own, "client"):
             self._own.client = self._client()
             self._clients.append(self._own.client)
@@ -153,14 +153,14 @@ class MeshChannel:
 
 
 def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClient:
-    """A client that never sends by itself again: a repeated POST is a second letter."""
+    """Create a client without automatic retries: a repeated POST would be a second letter."""
     return MeshClient(url, mailbox, password, shared_key=shared_key.encode(), max_retries=0, timeout=ANSWER_SECONDS)
 
 
 def track(client: MeshClient, parcel: DeliveryRequest) -> Outcome | None:
-    """Return what MESH has under our local id, None if it has nothing and the letter must be sent.
+    """Return the outcome that MESH has under our local id, or None if the letter must be sent.
 
-    mesh-client tracks a message by MESH's id only, which a lost reply never gave.
+    mesh-client tracks a message only by MESH's id, which is unknown if the response was lost.
     """
     local_id = quote(parcel.ids["local_id"])
     response = client._session.get(f"{client.mailbox_url}/outbox/tracking/{local_id}", timeout=ANSWER_SECONDS)
@@ -178,7 +178,10 @@ def track(client: MeshClient, parcel: DeliveryRequest) -> Outcome | None:
 
 
 def failure_outcome(status: int, body: Mapping[str, Any], retry_after: str | None = None) -> Outcome:
-    """What MESH's answer to a POST means. A refusal (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154."""
+    """Return the outcome of MESH's response to a POST.
+
+    A rejection (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154.
+    """
     if status in (200, 202):
         receipt = body.get("message_id") or body.get("messageID")
         return Delivered(receipt=receipt) if receipt else Retry("no-message-id")
@@ -211,7 +214,7 @@ def _json(response: requests.Response) -> dict[str, Any]:
 
 
 def subject(feedback: Feedback, sender_details: SenderDetails) -> str:
-    """The form that GP Connect Send Document 1.3.2 wants. Nobody is named where the person is not certain."""
+    """Return the subject as GP Connect Send Document 1.3.2 requires; it does not name a provisional person."""
     whose, person = f"reference {feedback.reference}", feedback.person
     if person is not None:
         whose = f"{letter.name_of(person)}, NHS Number: {person.nhs_number or 'not given'}"
@@ -220,7 +223,7 @@ def subject(feedback: Feedback, sender_details: SenderDetails) -> str:
 
 
 def automatic(feedback: Feedback) -> str:
-    """GPPROVIDER_<NHS number>_<yyyymmdd>_<surname>: MESH finds the registered practice."""
+    """Return GPPROVIDER_<NHS number>_<yyyymmdd>_<surname>, by which MESH finds the registered practice."""
     person = feedback.person
     assert person is not None
     assert person.birth_date is not None

@@ -1,4 +1,4 @@
-"""The reviewed data of infra/reference_data: hubs, districts, authorities outside, services, capacity. Dated, and versioned by content."""
+"""The directory of infra/reference_data: hubs, districts, authorities outside, services and capacity."""
 
 import hashlib
 from collections.abc import Mapping
@@ -44,11 +44,11 @@ _MODELS: Mapping[str, type[Any]] = {
     "capacity.yaml": CapacityFile,
 }
 FILES = tuple(_MODELS)
-"""The files of the folder that this module reads, and that the version is made of."""
+"""Names of the files that this module reads; the version is a hash of their content."""
 
 
 def load(folder: Path) -> Directory:
-    """Read the directory; raises reviewed.Faulty with every fault that can be told."""
+    """Load the directory. Raise ConfigError with all issues found in its files."""
     files = Files(*yaml_files.gather(partial(yaml_files.load, folder / name, model) for name, model in _MODELS.items()))
     directory = Directory(
         version=_version(folder),
@@ -64,7 +64,7 @@ def load(folder: Path) -> Directory:
 
 
 def catalogue(folder: Path) -> Catalogue:
-    """Read the codes of services.yaml alone; raises reviewed.Faulty."""
+    """Load the codes of services.yaml alone. Raise ConfigError."""
     file = yaml_files.load(folder / "services.yaml", ServicesFile)
     return frozenset(offer.service for offer in file.value.services)
 

@@ -1,4 +1,4 @@
-"""What the four files of the directory say: hubs, districts, authorities outside, services, capacity; and lookups, by day."""
+"""Models of the directory: hubs and districts, authorities outside, services, capacity; with lookups by date."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -20,14 +20,14 @@ Catalogue = frozenset[ServiceCode]
 
 
 def _offered(code: ServiceCode, info: ValidationInfo) -> ServiceCode:
-    """Refuse a code that is not in the catalogue, if the reader gave one as the context of the validation."""
+    """Reject a code that is not in the catalogue, if the validation context has one."""
     if info.context is not None and code not in info.context:
         raise ValueError(f"services.yaml has no service {code}")
     return code
 
 
 OfferedService = Annotated[ServiceCode, AfterValidator(_offered)]
-"""A service in a reviewed file; load the file with the catalogue as context."""
+"""A service code in a reviewed file. Load the file with the catalogue as context to check it."""
 
 
 class UnknownService(LookupError):
@@ -35,20 +35,20 @@ class UnknownService(LookupError):
 
 
 class PublicContact(StrictInput):
-    """How the public reaches somebody."""
+    """Public telephone number and e-mail address of a team."""
 
     phone: ShortText = Field(description="Telephone number")
     email: ShortText = Field(description="E-mail address")
 
 
 class ValidityPeriod(StrictInput):
-    """Something that holds from one day to another, both included."""
+    """A period from one day to another, both inclusive."""
 
     from_: Day = Field(alias="from", description="First day")
     to: Day | None = Field(None, description="Last day; none: until further notice")
 
     def in_force(self, on: date) -> bool:
-        """True on the first day, the last day, and between."""
+        """Return whether the day is in the period, including its first and last day."""
         return self.from_ <= on and (self.to is None or on <= self.to)
 
 
@@ -73,7 +73,7 @@ class Site(StrictInput):
 
     @cached_property
     def names_by_key(self) -> Mapping[str, str]:
-        """Its names and codes as they are written, by how they are compared."""
+        """Its names and codes as written, by their normalised form."""
         return {_normalise(word): word for word in (self.name, *self.aliases)}
 
 
@@ -82,75 +82,77 @@ class Desk(StrictInput):
 
     name: DisplayName = Field(description="Its name: the name of the worklist")
     partners: tuple[PartnerId, ...] = Field((), description="Senders whose referrals it sees first")
-    kinds: tuple[ReferrerKind, ...] = Field((), description="Kinds of referrer whose referrals it sees otherwise")
+    kinds: tuple[ReferrerKind, ...] = Field(
+        (), description="Kinds of referrer whose referrals it sees if no desk names the sender"
+    )
 
 
 class Hub(StrictInput):
-    """A locality hub, central triage, or a hospital housing team: whoever has topics of its own and can hold a case."""
+    """A locality hub, central triage, or a hospital housing team: it has topics and can hold a case."""
 
-    id: HubId = Field(description="Identifier: names its topics")
-    kind: Literal["locality", "triage", "hospital"] = Field(description="What it is")
-    name: ShortText = Field(description="Name as the public knows it")
+    id: HubId = Field(description="Identifier; part of the names of its topics")
+    kind: Literal["locality", "triage", "hospital"] = Field(description="Kind of hub")
+    name: ShortText = Field(description="Public name")
     contact: PublicContact = Field(description="Public contact")
-    districts: tuple[District, ...] = Field((), description="Districts that it serves, dated")
+    districts: tuple[District, ...] = Field((), description="Districts that it serves, each for a period")
     overflow: HubId | None = Field(None, description="Which hub takes its new cases while it is full")
-    restricted: bool = Field(False, description="Nobody outside may learn that a person is or was with it")
+    restricted: bool = Field(False, description="True if no one outside may learn that a person is or was with it")
     sites: tuple[Site, ...] = Field((), description="Hospital sites")
-    trusts: tuple[OdsCode, ...] = Field((), description="Trusts whose stays are its own where the site is not known")
+    trusts: tuple[OdsCode, ...] = Field((), description="Trusts whose stays it takes if the site is not known")
     desks: tuple[Desk, ...] = Field((), description="Triage desks; the first is the default")
 
 
 class Authority(StrictInput):
-    """A housing authority outside the county: it has no topics; people are sent there."""
+    """A housing authority outside the county. It has no topics; people are referred there."""
 
     id: HubId = Field(description="Identifier")
     code: OnsCode = Field(description="ONS code")
     name: ShortText = Field(description="Name")
     contact: PublicContact = Field(description="Public contact")
-    refer_to: ShortText = Field(description="Whom to ask for there")
+    refer_to: ShortText = Field(description="Team or person to ask for there")
 
 
 class Offer(StrictInput):
-    """A service, who delivers it, and its words."""
+    """A service of the catalogue, who delivers it, and its label."""
 
     service: ServiceCode = Field(description="The service")
-    delivered: Literal["core", "commissioned", "onward", "hospital"] = Field(description="By whom")
-    label: DisplayName = Field(description="In plain words")
+    delivered: Literal["core", "commissioned", "onward", "hospital"] = Field(description="Who delivers it")
+    label: DisplayName = Field(description="Name of the service in plain English")
 
 
 class Full(ValidityPeriod):
-    """A hub that declared itself full."""
+    """A period for which a hub declared itself full."""
 
-    hub: HubId = Field(description="Which")
+    hub: HubId = Field(description="The hub")
 
 
 class HubsFile(StrictInput):
-    """hubs.yaml."""
+    """The file hubs.yaml."""
 
     county: tuple[CountyDistrict, ...]
     hubs: tuple[Hub, ...]
 
 
 class AuthoritiesFile(StrictInput):
-    """authorities.yaml."""
+    """The file authorities.yaml."""
 
     authorities: tuple[Authority, ...]
 
 
 class ServicesFile(StrictInput):
-    """services.yaml."""
+    """The file services.yaml."""
 
     services: tuple[Offer, ...]
 
 
 class CapacityFile(StrictInput):
-    """capacity.yaml."""
+    """The file capacity.yaml."""
 
     full: tuple[Full, ...] = ()
 
 
 class Files(NamedTuple):
-    """The four files, each right by itself."""
+    """The four files, each valid; not yet checked against each other."""
 
     hubs: ConfigFile[HubsFile]
     authorities: ConfigFile[AuthoritiesFile]
@@ -159,7 +161,7 @@ class Files(NamedTuple):
 
 
 class Directory(StrictInput):
-    """Everything of it, at one version. Lookups take the day that they are for."""
+    """The whole directory at one version. Lookups that depend on dates take the day."""
 
     version: ShortText = Field(description="First 12 digits of the SHA-256 of the files")
     county: tuple[CountyDistrict, ...]
@@ -194,46 +196,46 @@ class Directory(StrictInput):
         return {word: (hub, site) for hub in self.hubs for site in hub.sites for word in site.names_by_key}
 
     def hub(self, hub_id: str | None) -> Hub | None:
-        """The hub of this id."""
+        """Return the hub with this id, or None."""
         return self._hubs.get(hub_id) if hub_id else None
 
     def authority(self, authority_id: str | None) -> Authority | None:
-        """The authority outside the county of this id."""
+        """Return the authority outside the county with this id, or None."""
         return self._authorities.get(authority_id) if authority_id else None
 
     def contact(self, hub_id: str | None) -> Hub | Authority | None:
-        """The hub or the authority outside of this id: both have a name and a public contact."""
+        """Return the hub or authority outside with this id, or None; both have a name and a public contact."""
         return self.hub(hub_id) or self.authority(hub_id)
 
     def hub_for_district(self, code: str, on: date) -> Hub | None:
-        """The hub that serves a district on a day, whether or not it is full."""
+        """Return the hub that serves a district on a day, even if it is full, or None."""
         return next((hub for district, hub in self._serving.get(code, ()) if district.in_force(on)), None)
 
     def authority_for_district(self, code: str) -> Authority | None:
-        """The authority outside the county for a district."""
+        """Return the authority outside the county for a district, or None."""
         return self._by_code.get(code)
 
     def has_district(self, code: str) -> bool:
-        """True for a district that a hub serves or served, or that an authority outside has."""
+        """Return whether an authority outside has this district, or a hub has it at any date."""
         return code in self._serving or code in self._by_code
 
     def district_name(self, code: str) -> str | None:
-        """Name of a district of the county, or of the authority outside that it is."""
+        """Return the name of a district of the county, or of the authority outside for it, or None."""
         county = next((district.name for district in self.county if district.code == code), None)
         outside = self._by_code.get(code)
         return county or (outside.name if outside else None)
 
     @cached_property
     def districts(self) -> tuple[str, ...]:
-        """Every district code of the county and of the authorities outside."""
+        """The district codes that hubs serve or authorities outside have, sorted."""
         return tuple(sorted({*self._serving, *self._by_code}))
 
     def is_full(self, hub_id: str, on: date) -> bool:
-        """True on the days for which the hub declared itself full."""
+        """Return whether the hub declared itself full for this day."""
         return any(full.hub == hub_id and full.in_force(on) for full in self.full)
 
     def overflow(self, hub_id: str, on: date) -> Hub | None:
-        """The hub that takes the new cases of a full one: the first of the overflow chain that is not full, or none."""
+        """Return the first hub of the overflow chain of `hub_id` that is not full, or None."""
         passed, hub = {hub_id}, self._overflow_of(hub_id)
         while hub is not None and hub.id not in passed:
             if not self.is_full(hub.id, on):
@@ -248,7 +250,7 @@ class Directory(StrictInput):
 
     @cached_property
     def triage(self) -> Hub:
-        """Central triage."""
+        """The hub that is central triage."""
         return next(hub for hub in self.hubs if hub.kind == "triage")
 
     @cached_property
@@ -256,12 +258,14 @@ class Directory(StrictInput):
         return next(hub for hub in self.hubs if hub.kind == "hospital" and not hub.restricted)
 
     def site(self, word: str) -> tuple[Hub, Site] | None:
-        """The site of this name or code, and whose it is."""
+        """Return the site with this name or code, and its hospital team, or None."""
         return self._sites.get(_normalise(word))
 
     def hospital(self, site: str | None, ward: str | None, trusts: Iterable[str | None]) -> tuple[Hub, str | None]:
-        """(hospital team, worklist) for a stay. A restricted unit goes first, and so does whatever its trust
-        tells, on whatever site: a doubtful stay stays within it."""
+        """Return the hospital team and the worklist for a stay.
+
+        A restricted unit takes precedence, by its sites and by its trusts: if the stay may be there, the case stays within it.
+        """
         sites = [self._sites[word] for word in map(_normalise, (site, ward)) if word in self._sites]
         trust_codes = {trust for trust in trusts if trust}
         own = next((hub for hub in self.hubs if trust_codes.intersection(hub.trusts)), None)
@@ -271,7 +275,7 @@ class Directory(StrictInput):
         return (sites[0][0], sites[0][1].name) if sites else (own or self._hospital, None)
 
     def desk(self, partner: str, kind: str) -> str | None:
-        """The triage desk for what a partner sent, or for a kind of referrer; the first where none says so."""
+        """Return the triage desk for a sender, else for a kind of referrer, else the first desk; None if there are none."""
         desks = self.triage.desks
         by_partner = (desk for desk in desks if partner in desk.partners)
         by_kind = (desk for desk in desks if kind in desk.kinds)
@@ -283,13 +287,13 @@ class Directory(StrictInput):
         return service in self._offers
 
     def offer(self, service: ServiceCode) -> Offer:
-        """Return who delivers a service, and its words; raises UnknownService."""
+        """Return who delivers a service, and its label. Raise UnknownService."""
         if service not in self._offers:
             raise UnknownService
         return self._offers[service]
 
     def is_onward(self, service: ServiceCode) -> bool:
-        """Return whether the service is merely referred onward; one that has left the catalogue is not."""
+        """Return whether the service is delivered by others; False if it is not in the catalogue."""
         return self.offers(service) and self.offer(service).delivered == "onward"
 
 

@@ -1,4 +1,4 @@
-"""What contradicts itself, is missing or is never reached in the directory, by file and line."""
+"""Checks across the files of the directory: contradictions, missing entries, and entries without effect."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -10,7 +10,7 @@ from services.reference.yaml_files import ConfigFile, ConfigIssue
 
 
 def find_issues(directory: Directory, files: Files) -> Iterator[ConfigIssue]:
-    """What contradicts itself or is missing."""
+    """Yield the issues of the directory, each with its file and line."""
     yield from _hub_issues(directory, files.hubs)
     yield from _site_issues(files.hubs)
     yield from _desk_issues(files.hubs)
@@ -24,18 +24,18 @@ def find_issues(directory: Directory, files: Files) -> Iterator[ConfigIssue]:
 
 def _hub_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
     for place in yaml_files.duplicates([hub.id for hub in directory.hubs]):
-        yield file.issue(("hubs", place, "id"), f"{directory.hubs[place].id} is named twice")
+        yield file.issue(("hubs", place, "id"), f"two hubs have the id {directory.hubs[place].id}")
     for place, hub in enumerate(directory.hubs):
         if hub.kind == "locality" and not hub.districts:
-            yield file.issue(("hubs", place), "serves no district")
+            yield file.issue(("hubs", place), "is a locality hub, but serves no district")
         if hub.overflow is not None and directory.hub(hub.overflow) is None:
             yield file.issue(("hubs", place, "overflow"), f"{hub.overflow} is not a hub")
         if hub.overflow is not None and _returns_to(directory, hub.id):
-            yield file.issue(("hubs", place, "overflow"), "leads back to this hub")
+            yield file.issue(("hubs", place, "overflow"), "the overflow chain leads back to this hub")
     if [hub.kind for hub in directory.hubs].count("triage") != 1:
-        yield file.issue(("hubs",), "exactly one hub of kind triage is needed")
+        yield file.issue(("hubs",), "exactly one hub of kind triage is required")
     if not any(hub.kind == "hospital" and not hub.restricted for hub in directory.hubs):
-        yield file.issue(("hubs",), "a hub of kind hospital that is not restricted is needed")
+        yield file.issue(("hubs",), "a hub of kind hospital that is not restricted is required")
 
 
 def _site_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
@@ -43,7 +43,9 @@ def _site_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
     for place, hub in enumerate(file.value.hubs):
         for number, site in enumerate(hub.sites):
             for word in sorted(site.names_by_key.keys() & used):
-                yield file.issue(("hubs", place, "sites", number), f"{site.names_by_key[word]} names two sites")
+                yield file.issue(
+                    ("hubs", place, "sites", number), f"two sites have the name or code {site.names_by_key[word]}"
+                )
             used.update(site.names_by_key)
 
 
@@ -54,7 +56,7 @@ def _desk_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
             for order in yaml_files.duplicates([one for _, _, one in entries]):
                 desk, number, one = entries[order]
                 loc = ("hubs", place, "desks", desk, name, number)
-                yield file.issue(loc, f"is never reached: {one} goes to a desk before this one")
+                yield file.issue(loc, f"has no effect: {one} goes to an earlier desk")
 
 
 def _district_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
@@ -66,36 +68,36 @@ def _district_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterat
     ]
     for order, (loc, hub, district) in enumerate(entries):
         if district.to is not None and district.to < district.from_:
-            yield file.issue((*loc, "to"), "ends before it begins")
+            yield file.issue((*loc, "to"), "is before the first day")
         if directory.authority_for_district(district.code):
-            yield file.issue(loc, f"{district.code} is also an authority outside the county")
+            yield file.issue(loc, f"{district.code} is also the code of an authority outside the county")
         if district.code not in county:
             yield file.issue(loc, f"{district.code} is not a district of the county")
         for _, other, earlier in entries[:order]:
             if earlier.code == district.code and _overlap(district, earlier):
-                yield file.issue(loc, f"{district.code} is served twice on the same day: by {other.id} and {hub.id}")
+                yield file.issue(loc, f"{other.id} and {hub.id} both serve {district.code} on the same day")
     lasting = {district.code for _, _, district in entries if district.to is None}
     for place, one in enumerate(directory.county):
         if one.code not in lasting:
-            yield file.issue(("county", place), f"no hub serves {one.code} until further notice")
+            yield file.issue(("county", place), f"no hub serves {one.code} without a last day")
 
 
 def _authority_issues(directory: Directory, file: ConfigFile[AuthoritiesFile]) -> Iterator[ConfigIssue]:
     hubs, listed = [hub.id for hub in directory.hubs], directory.authorities
     for place in yaml_files.duplicates([*hubs, *(authority.id for authority in listed)]):
         if place >= len(hubs):
-            yield file.issue(("authorities", place - len(hubs), "id"), "is named twice")
+            yield file.issue(("authorities", place - len(hubs), "id"), "another hub or authority has this id too")
     for place in yaml_files.duplicates([authority.code for authority in listed]):
-        yield file.issue(("authorities", place, "code"), f"{listed[place].code} has two authorities")
+        yield file.issue(("authorities", place, "code"), f"two authorities have the code {listed[place].code}")
 
 
 def _service_issues(file: ConfigFile[ServicesFile]) -> Iterator[ConfigIssue]:
     offered = [offer.service for offer in file.value.services]
     for place in yaml_files.duplicates(offered):
-        yield file.issue(("services", place), f"{offered[place]} is there twice")
+        yield file.issue(("services", place), f"{offered[place]} is listed twice")
     for service in (INFORMATION_ADVICE, DISABLED_FACILITIES_GRANT):
         if service not in offered:
-            yield file.issue(("services",), f"{service} is missing: the services have rules for it")
+            yield file.issue(("services",), f"{service} is missing: the hub has rules that need it")
 
 
 def _overlap(one: ValidityPeriod, other: ValidityPeriod) -> bool:

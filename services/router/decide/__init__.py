@@ -1,1 +1,1 @@
-"""The router's decisions. Pure: no I/O, clock, randomness or environment; an import contract in pyproject.toml checks it."""
+"""Decisions of the router: no I/O, clock, randomness or environment, as pyproject.toml's import contracts check."""

@@ -1,4 +1,4 @@
-"""The hub that commands, in its part of a case: what it may work on, and the words of a refusal."""
+"""The commanding hub and its part of a case: permissions, and explanations of refusals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ RejectionReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class CommandRejection:
-    """Why a command is refused, and what its hub should do."""
+    """Why a command is refused: reason code, explanation, and the version to decide on."""
 
     reason: RejectionReason
     explanation: str
@@ -35,7 +35,7 @@ class CommandRejection:
 
 @dataclass(frozen=True, slots=True)
 class ActingHub:
-    """The hub that commands, in its part of the case."""
+    """The commanding hub and its part of the case."""
 
     hub: Hub
     case: CaseRecord
@@ -43,33 +43,37 @@ class ActingHub:
 
     @property
     def in_stay(self) -> bool:
-        """True for the hospital team that holds the case during a stay."""
+        """True if the hub is the hospital team that holds the case during a stay."""
         return self.case.stay is not None and self.role == "holder"
 
     @property
     def responsibility(self) -> Responsibility:
-        """Its part of the case."""
+        """The hub's part of the case."""
         return self.case.stay if self.in_stay and self.case.stay else self.case.home
 
     def with_responsibility(self, **update: Any) -> CaseRecord:
-        """The case with its part changed."""
+        """Return the case with these fields of the hub's part replaced."""
         responsibility = self.responsibility.model_copy(update=update)
         return self.case.model_copy(update={"stay" if self.in_stay else "home": responsibility})
 
     def serves(self, record: ReferralRecord) -> bool:
-        """During a stay the hospital team works on the hospital's referrals, and the home hub on the community's."""
+        """Return True if the hub works on a referral.
+
+        During a stay the hospital team works on referrals of the stay, the home hub on the others.
+        """
         return self.case.stay is None or record.in_stay == self.in_stay
 
 
 def authorise(transition: Transition, command: HubCommand) -> ActingHub | CommandRejection:
-    """The commanding hub in its part of the case; refused if it has none, or if `expected_version` is out of date."""
+    """Return the commanding hub and its part of the case, or a refusal.
+
+    Refused if the hub has no part, may not send this command, or names a version that is out of date.
+    """
     hub = transition.context.directory.hub(transition.trigger.hub)
     case = transition.cases.get(command.case_id)
     cursor = case.cursors.get(hub.id) if case and hub else None
     if case is None or hub is None or cursor is None:
-        return CommandRejection(
-            "unknown-case", "No such case was ever given to this hub: check case_id and person_key."
-        )
+        return CommandRejection("unknown-case", "This hub has never received this case. Check case_id and person_key.")
     rejection = _reason_to_reject(case, cursor.role, command, cursor.min_expected_version, cursor.version)
     return rejection or ActingHub(hub, case, cursor.role)
 
@@ -78,36 +82,53 @@ def _reason_to_reject(
     case: CaseRecord, role: Role, command: HubCommand, min_expected_version: int, version: int
 ) -> CommandRejection | None:
     if role == "former":
-        return CommandRejection("not-permitted", "The case is no longer with this hub.", version)
+        return CommandRejection(
+            "not-permitted",
+            "The case is no longer with this hub, which therefore cannot send commands for it.",
+            version,
+        )
     if case.ended:
-        return CommandRejection("impossible", "The case has ended; a new need is a new referral.", version)
+        return CommandRejection("impossible", "The case has ended. Send a new referral for a new need.", version)
     if command.expected_version < min_expected_version:
-        return CommandRejection("stale", "The case has changed; read the latest event and send a new command.", version)
+        return CommandRejection(
+            "stale",
+            "The case has changed since expected_version. Read the latest event of the case, then send a new command.",
+            version,
+        )
     if command.expected_version > version:
-        return CommandRejection("impossible", "expected_version is newer than any event sent to this hub.", version)
+        return CommandRejection(
+            "impossible",
+            "expected_version is higher than the hub_version of the latest event sent to this hub.",
+            version,
+        )
     if role == "follow-on" and not isinstance(command, Assess | Record):
         return CommandRejection(
-            "not-permitted", "The case is held elsewhere: until then this hub may assess and record.", version
+            "not-permitted",
+            "Another hub holds the case. Until this hub is the holder, it can only assess and record.",
+            version,
         )
     return None
 
 
 def reject(acting: ActingHub, reason: RejectionReason, explanation: str) -> CommandRejection:
-    """A refusal, with the version that the hub should have expected."""
+    """Return a refusal with the current version of the case for this hub."""
     return CommandRejection(reason, explanation, acting.case.cursors[acting.hub.id].version)
 
 
 def not_accepted(acting: ActingHub) -> CommandRejection | None:
-    """Refused until the hub has accepted."""
+    """Return a refusal until the hub has accepted the case."""
     return (
         None
         if acting.responsibility.accepted
-        else reject(acting, "impossible", "The hub has not accepted the case yet.")
+        else reject(acting, "impossible", "The hub must accept the case first. Send accept.")
     )
 
 
 def not_workable(transition: Transition, acting: ActingHub, references: Iterable[Reference]) -> CommandRejection | None:
-    """References that this hub may not work on: those it cannot see are unknown to it."""
+    """Return a refusal if the hub may not work on one of these referrals.
+
+    A referral that the hub may not see is refused like an unknown one.
+    """
     for reference in references:
         record = transition.referrals.get(reference)
         if (
@@ -116,10 +137,16 @@ def not_workable(transition: Transition, acting: ActingHub, references: Iterable
             or not record.is_open
             or not _may_see(acting, record)
         ):
-            return reject(acting, "unknown-need", "A referral that the command names is not open on this case.")
+            return reject(
+                acting,
+                "unknown-need",
+                "The command names a referral that is not open on this case. Use the references in the latest event.",
+            )
         if not acting.serves(record):
             return reject(
-                acting, "not-permitted", "During a stay a referral of the community goes on with its home hub."
+                acting,
+                "not-permitted",
+                "During a hospital stay, referrals from the community stay with the home hub. Leave them out.",
             )
     return None
 
@@ -129,17 +156,20 @@ def _may_see(acting: ActingHub, record: ReferralRecord) -> bool:
 
 
 def served_by(transition: Transition, acting: ActingHub) -> list[ReferralRecord]:
-    """The open referrals that the hub works on."""
+    """Return the open referrals that the hub works on."""
     return [record for record in transition.open_of(acting.case.case_id) if acting.serves(record)]
 
 
 def with_status(records: Iterable[ReferralRecord], status: CaseStatus) -> list[ReferralRecord]:
-    """The same referrals with another status."""
-    return [one.model_copy(update={"status": status}) for one in records]
+    """Return the referrals with another status."""
+    return [record.model_copy(update={"status": status}) for record in records]
 
 
 def audience(transition: Transition, acting: ActingHub) -> dict[HubId, Role]:
-    """Who hears of a command: the hub itself, and the holder of the case. A follow-on hears nothing of the holder's."""
+    """Return the hubs that receive the event of a command: the commanding hub and the holder.
+
+    A follow-on hub does not receive events of the holder's commands.
+    """
     roles = transition.roles(acting.case)
     return {hub: role for hub, role in roles.items() if hub == acting.hub.id or role == "holder"}
 
@@ -152,5 +182,6 @@ def emit_to(
     records: list[ReferralRecord],
     **data: Any,
 ) -> None:
+    """Replace these referrals, and emit an event of a command to its audience."""
     transition.keep(*records)
     transition.emit(event, case, records, audience(transition, acting), **data)

@@ -1,4 +1,4 @@
-"""Decides which hub a case belongs to and who holds it, from its open referrals as a set: docs/architecture.md, Routing."""
+"""Decide the home hub and the holder of a case from its open referrals as a set: docs/architecture.md, Routing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,27 +17,30 @@ Postcodes = Mapping[str, OnsCode]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One open referral, as the rules read it."""
+    """One open referral, with what the rules read of it."""
 
     reference: Reference
     referral: Referral
     in_stay: bool
     needs_tracing: bool
-    """Its NHS number failed the check, and nobody has looked at it yet."""
+    """Its NHS number failed the check digit, and triage is still to check it."""
 
     @classmethod
     def of(cls, reference: Reference, referral: Referral) -> "Request":
-        """A referral as it came."""
+        """Return the request of a referral that has just arrived."""
         return cls(reference, referral, referral.is_inpatient, needs_tracing(referral))
 
     @property
     def order(self) -> tuple[date, str]:
-        """Among equals the earliest `referred_on` goes first, then the reference."""
+        """Sort key: `referred_on`, then the reference."""
         return self.referral.referred_on or date.max, self.reference
 
 
 class Assignment(NamedTuple):
-    """Where a case belongs. `home_hub` may be an authority outside the county; none: central triage must decide."""
+    """Home hub, holder and pathway of a case.
+
+    `home_hub` may be an authority outside the county; None: central triage must decide.
+    """
 
     home_hub: HubId | None = None
     holder: HubId | None = None
@@ -46,13 +49,13 @@ class Assignment(NamedTuple):
     district: OnsCode | None = None
     worklist: str | None = None
 
-    def because(self, reason: RoutingReason) -> tuple[RoutingReason, ...]:
+    def with_reason(self, reason: RoutingReason) -> tuple[RoutingReason, ...]:
         return (*self.reasons, reason)
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingInput:
-    """What the rules are applied to. `assigned_hub`, `assigned_stay_hub`: where a person put the case; no rule moves it from there."""
+    """Input of the rules. `assigned_hub`, `assigned_stay_hub`: hubs that a person chose; no rule changes them."""
 
     requests: Sequence[Request]
     directory: Directory
@@ -63,11 +66,14 @@ class RoutingInput:
 
     @property
     def stays(self) -> list[Request]:
-        """The stays that the hospital team holds the case for; a doubtful person goes to triage, unless a restricted unit is it."""
+        """Stays for which a hospital team holds the case.
+
+        A person who needs tracing goes to triage instead, except from a restricted unit.
+        """
         return [
-            r
-            for r in self.requests
-            if r.in_stay and (not r.needs_tracing or _hospital(r, self.directory)[0].restricted)
+            request
+            for request in self.requests
+            if request.in_stay and (not request.needs_tracing or _hospital(request, self.directory)[0].restricted)
         ]
 
 
@@ -84,7 +90,7 @@ def assign(
     assigned_stay_hub: HubId | None = None,
     rules: Sequence[Rule] | None = None,
 ) -> Assignment:
-    """Where the case of these open referrals belongs on a day. The order in which they came does not matter."""
+    """Apply the rules to the open referrals of a case on a day; their order of arrival does not matter."""
     ordered = sorted(requests, key=lambda request: request.order)
     inputs = RoutingInput(ordered, directory, postcodes, on, assigned_hub, assigned_stay_hub)
     assignment = Assignment()
@@ -96,7 +102,7 @@ def assign(
 
 
 def what_is_read(referral: Referral) -> tuple[object, ...]:
-    """All that the rules read of a referral: where an update leaves it as it was, the case stays where it is."""
+    """Return what the rules read of a referral: an update that leaves all of it unchanged does not move the case."""
     address, stay = referral.person.address, referral.hospital
     return (
         referral.referred_on,
@@ -112,12 +118,12 @@ def what_is_read(referral: Referral) -> tuple[object, ...]:
 
 
 def needs_tracing(referral: Referral) -> bool:
-    """True for a number that failed its check (HL7 only; other formats refuse it)."""
+    """Return True for a number that failed its check digit (HL7 only; other formats refuse it)."""
     return referral.person.nhs_number_status is VerificationStatus.FAILED_CHECK
 
 
 def postcode_of(referral: Referral) -> str | None:
-    """The postcode that must be looked up for a referral, in capitals without blanks; none for no fixed abode."""
+    """Return the postcode to look up, in capitals without blanks; None for no fixed abode."""
     address = referral.person.address
     if address is None or address.postcode is None or address.no_fixed_abode:
         return None
@@ -128,7 +134,7 @@ def postcode_of(referral: Referral) -> str | None:
 
 
 def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """1. The hospital housing team holds the case during the stay."""
+    """1. Make the hospital team the holder during a stay."""
     stays = inputs.stays
     if not stays:
         return assignment
@@ -138,24 +144,24 @@ def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     return assignment._replace(
         holder=holder,
         pathway=Pathway.HOSPITAL,
-        reasons=assignment.because(RoutingReason.INPATIENT),
+        reasons=assignment.with_reason(RoutingReason.INPATIENT),
         worklist=worklist if holder == hub.id else None,
     )
 
 
 def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """2. A case that a hub has accepted, or a person has placed, stays there."""
+    """2. Leave a case that a hub has accepted, or that a person placed, at that hub."""
     if inputs.assigned_hub is None:
         return assignment
     if inputs.assigned_hub == inputs.directory.triage.id:
         if assignment.holder is not None:
             return assignment
         return assignment._replace(holder=inputs.assigned_hub, pathway=Pathway.TRIAGE, worklist=_desk(inputs))
-    return assignment._replace(home_hub=inputs.assigned_hub, reasons=assignment.because(RoutingReason.ALREADY_OPEN))
+    return assignment._replace(home_hub=inputs.assigned_hub, reasons=assignment.with_reason(RoutingReason.ALREADY_OPEN))
 
 
 def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """3. The authority that the person named, a council's district, the community postcode, the ward's: in this order."""
+    """3. Choose by the named authority, else a council's district, else the home postcode, else the ward's postcode."""
     districts = list(_districts(inputs))
     residence = next((code for reason, code in districts if reason is not RoutingReason.NAMED_AUTHORITY), None)
     assignment = assignment._replace(district=residence or next((code for _, code in districts), None))
@@ -164,19 +170,19 @@ def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignmen
     for reason, code in districts:
         home = _home_of(code, inputs)
         if home is not None:
-            return assignment._replace(home_hub=home, reasons=assignment.because(reason))
+            return assignment._replace(home_hub=home, reasons=assignment.with_reason(reason))
     return assignment
 
 
 def outside_county(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """4. Outside the seven districts, and not in hospital: returned, with where to go."""
+    """4. Return a case outside the seven districts, and not in hospital, with the authority to refer to."""
     if assignment.holder is not None or inputs.directory.authority(assignment.home_hub) is None:
         return assignment
-    return assignment._replace(pathway=Pathway.OUTSIDE, reasons=assignment.because(RoutingReason.OUTSIDE_COUNTY))
+    return assignment._replace(pathway=Pathway.OUTSIDE, reasons=assignment.with_reason(RoutingReason.OUTSIDE_COUNTY))
 
 
 def needs(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """5. Central triage only where every need is a service that is merely referred onward; otherwise a Housing MOT."""
+    """5. Choose central triage if every need is an onward service; otherwise a Housing MOT."""
     if not _is_at_a_hub(assignment, inputs):
         return assignment
     requested = [request.referral.needs for request in inputs.requests]
@@ -186,7 +192,7 @@ def needs(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 
 def hub_full(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """6. A hub that is full: its overflow hub where the directory allows one, otherwise its waiting list."""
+    """6. Choose the overflow hub of a full hub if the directory has one, otherwise its waiting list."""
     if (
         not _is_at_a_hub(assignment, inputs)
         or assignment.home_hub is None
@@ -195,17 +201,17 @@ def hub_full(assignment: Assignment, inputs: RoutingInput) -> Assignment:
         return assignment
     other = inputs.directory.overflow(assignment.home_hub, inputs.on)
     if other is not None:
-        return assignment._replace(home_hub=other.id, reasons=assignment.because(RoutingReason.HUB_FULL_OVERFLOW))
-    waiting = assignment.because(RoutingReason.HUB_FULL_WAITING_LIST)
+        return assignment._replace(home_hub=other.id, reasons=assignment.with_reason(RoutingReason.HUB_FULL_OVERFLOW))
+    waiting = assignment.with_reason(RoutingReason.HUB_FULL_WAITING_LIST)
     return assignment._replace(pathway=Pathway.WAITING_LIST, reasons=waiting)
 
 
 def not_decidable(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """7. No address and no named authority, or a doubtful person: central triage, for a person to decide."""
+    """7. Choose central triage if no rule found a hub: no address and no named authority, or a person to be traced."""
     if assignment.home_hub is not None or assignment.pathway is Pathway.TRIAGE:
         return assignment
     if assignment.holder is not None:
-        return assignment._replace(reasons=assignment.because(RoutingReason.NOT_DECIDABLE))
+        return assignment._replace(reasons=assignment.with_reason(RoutingReason.NOT_DECIDABLE))
     return _to_triage(assignment, inputs, RoutingReason.NOT_DECIDABLE)
 
 
@@ -220,11 +226,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-# ---- what they ask --------------------------------------------------------------------------------------------------
+# ---- what the rules read --------------------------------------------------------------------------------------------
 
 
 def _is_at_a_hub(assignment: Assignment, inputs: RoutingInput) -> bool:
-    """True for a case that the rules placed at a hub of the county and nobody holds otherwise."""
+    """Return True if the rules, not a person, placed the case at a hub of the county, without a stay or triage."""
     return (
         inputs.assigned_hub is None
         and assignment.home_hub is not None
@@ -238,13 +244,13 @@ def _to_triage(assignment: Assignment, inputs: RoutingInput, reason: RoutingReas
         home_hub=None,
         holder=inputs.directory.triage.id,
         pathway=Pathway.TRIAGE,
-        reasons=assignment.because(reason),
+        reasons=assignment.with_reason(reason),
         worklist=_desk(inputs),
     )
 
 
 def _desk(inputs: RoutingInput) -> str | None:
-    """First Contact Plus or the Customer Service Centre, by where the earliest referral came in."""
+    """Return the triage desk of the earliest referral: First Contact Plus or the Customer Service Centre."""
     if not inputs.requests:
         return None
     first = inputs.requests[0].referral
@@ -252,7 +258,7 @@ def _desk(inputs: RoutingInput) -> str | None:
 
 
 def _districts(inputs: RoutingInput) -> Iterator[tuple[RoutingReason, OnsCode]]:
-    """Every district that the referrals give, the weightiest first."""
+    """Yield the districts that the referrals give, in order of precedence."""
     certain = [request.referral for request in inputs.requests if not request.needs_tracing]
     for reason, district_of in _SOURCES:
         for referral in certain:
@@ -301,7 +307,7 @@ def _hospital(request: Request, directory: Directory) -> tuple[Hub, str | None]:
 
 
 def hospital_of(referral: Referral, directory: Directory) -> tuple[Hub, str | None]:
-    """(hospital housing team, worklist) that the stay of a referral belongs to."""
+    """Return the hospital team and the worklist that the stay of a referral belongs to."""
     stay = referral.hospital
     organisation = referral.referred_by.organisation
     trusts = (referral.sent_by.organisation.ods, organisation.ods if organisation else None)

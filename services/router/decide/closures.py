@@ -1,4 +1,4 @@
-"""How needs, referrals and cases end, and what becomes of a case when a stay does. What has ended is never opened again."""
+"""End needs, referrals and cases, and reassign a case when a stay ends. Nothing that has ended is reopened."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,24 +17,24 @@ from services.router.decide.transition import (
 )
 
 ENDS = {CaseStatus.COMPLETED: 0, CaseStatus.REJECTED: 1, CaseStatus.CANCELLED: 2}
-"""How something ended as a whole: completed where any part was, else rejected where any was, else cancelled."""
+"""Precedence of end statuses: completed if any part was completed, else rejected if any was, else cancelled."""
 
 
-def overall(ends: Iterable[CaseStatus]) -> CaseStatus:
-    """How something ended whose parts ended so."""
+def overall_status(ends: Iterable[CaseStatus]) -> CaseStatus:
+    """Return the end status of a whole from those of its parts."""
     return min(ends, key=lambda end: ENDS[end])
 
 
-def without(record: ReferralRecord, needs: Sequence[ServiceCode], how: CaseStatus) -> ReferralRecord:
-    """The referral with these needs ended; ended itself where none is left."""
+def with_needs_ended(record: ReferralRecord, needs: Sequence[ServiceCode], how: CaseStatus) -> ReferralRecord:
+    """Return the referral with these needs ended; the referral ends with its last need."""
     left = tuple(need for need in record.open_needs if need not in needs)
     ended = {**record.ended_needs, **dict.fromkeys(needs, how)}
-    status = record.status if left else overall(ended.values())
+    status = record.status if left else overall_status(ended.values())
     return record.model_copy(update={"open_needs": left, "ended_needs": ended, "status": status})
 
 
-def everything_open(record: ReferralRecord) -> Ended:
-    """All that is open of a referral."""
+def all_open_needs(record: ReferralRecord) -> Ended:
+    """Return all open needs of a referral."""
     return Ended(reference=record.reference, needs=record.open_needs)
 
 
@@ -46,11 +46,14 @@ def end(
     how: CaseStatus,
     **data: Any,
 ) -> CaseRecord:
-    """End these needs: their referrers hear of it, and the hubs that may. The case ends with its last referral, the stay with its own."""
-    records = [without(transition.referrals[one.reference], one.needs, how) for one in ended]
+    """End these needs, inform their referrers and the hubs that may see them, and return the case.
+
+    The case ends with its last referral, a stay with the last referral of the stay.
+    """
+    records = [with_needs_ended(transition.referrals[one.reference], one.needs, how) for one in ended]
     transition.keep(*records)
     if not transition.open_of(case.case_id):
-        case = case.model_copy(update={"ended": overall(one.status for one in transition.of_case(case.case_id))})
+        case = case.model_copy(update={"ended": overall_status(one.status for one in transition.of_case(case.case_id))})
     case = transition.emit(
         event,
         case,
@@ -70,21 +73,24 @@ def _audience(transition: Transition, case: CaseRecord, records: Sequence[Referr
 
 
 def cancel(transition: Transition, case: CaseRecord, record: ReferralRecord, reason: EndReason) -> CaseRecord:
-    """A sender takes a referral back."""
-    return end(transition, case, CaseCancelled, [everything_open(record)], CaseStatus.CANCELLED, reason=reason)
+    """Cancel a referral as a whole."""
+    return end(transition, case, CaseCancelled, [all_open_needs(record)], CaseStatus.CANCELLED, reason=reason)
 
 
 def send_outside(
     transition: Transition, case: CaseRecord, records: Sequence[ReferralRecord], refer_to: HubId | None
 ) -> CaseRecord:
-    """Return referrals to their referrers, with the authority to go to."""
-    ended = [everything_open(one) for one in records]
+    """Return referrals to their referrers, with the authority to refer to."""
+    ended = [all_open_needs(one) for one in records]
     reason = EndReason.OUTSIDE_COUNTY
     return end(transition, case, CaseRejected, ended, CaseStatus.REJECTED, reason=reason, refer_to=refer_to)
 
 
 def reassign(transition: Transition, case: CaseRecord, notified: Sequence[ReferralRecord] = ()) -> CaseRecord:
-    """After the referrals changed: the case as the rules have it now. Whoever gains or loses it hears, and `hearing`."""
+    """Apply the rules again after the referrals changed, and return the case.
+
+    Hubs that gain or lose the case are informed, and the referrers of `notified`.
+    """
     before = case
     if case.stay and not any(record.in_stay for record in transition.open_of(case.case_id)):
         return _hand_over(transition, case)
@@ -101,7 +107,7 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
 
 
 def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
-    """The stay is over: the home hub holds the case, the hospital team had it."""
+    """End the stay: the home hub becomes the holder, the hospital team a former one."""
     before = case
     home = case.home
     if home.assigned_by_person and transition.context.directory.hub(home.hub) is None:
@@ -120,7 +126,10 @@ def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
 
 
 def _handed_over(record: ReferralRecord, case: CaseRecord) -> ReferralRecord:
-    """A referral of the stay waits for the home hub; one of the community hears only if its home hub is another than it was told."""
+    """Return a referral after the hand-over.
+
+    One with a stay waits for the home hub; another changes only if its home hub does.
+    """
     if record.hospital_hub is not None:
         reasons = tuple(dict.fromkeys((*record.reasons, RoutingReason.HANDED_OVER)))
         update: Mapping[str, Any] = {"home_hub": case.home.hub, "reasons": reasons, "status": CaseStatus.REQUESTED}
@@ -131,7 +140,7 @@ def _handed_over(record: ReferralRecord, case: CaseRecord) -> ReferralRecord:
 
 
 def _all_outside(transition: Transition, case: CaseRecord) -> CaseRecord:
-    """Nobody in the county is to have what is left: returned, with where to go."""
+    """Return the remaining referrals to their referrers, with the authority to refer to."""
     records = [with_own_assignment(one, assign_separately(transition, one)) for one in transition.open_of(case.case_id)]
     transition.keep(*records)
     return send_outside(transition, case, records, case.home.hub)

@@ -1,4 +1,4 @@
-"""Decides what a hub's command does to a case. Who commands is the topic that it came by, never a field of it."""
+"""Decide what a hub's command does to a case. The topic identifies the commanding hub, never a field."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
@@ -38,12 +38,14 @@ from services.router.decide.transition import Transition
 
 
 def handle(transition: Transition, command: HubCommand, unknown_fields: Sequence[str] = ()) -> CommandRejection | None:
-    """Apply a command, or say why not."""
+    """Apply a command, or return why it is refused."""
     acting = authorise(transition, command)
     if isinstance(acting, CommandRejection):
         return acting
-    if refused := _not_understood(transition, acting, command, unknown_fields):
-        return refused
+    return _reject_unknown_names(transition, acting, command, unknown_fields) or _apply(transition, acting, command)
+
+
+def _apply(transition: Transition, acting: ActingHub, command: HubCommand) -> CommandRejection | None:
     match command:
         case Assign():
             return transfers.assign(transition, acting, command)
@@ -71,44 +73,44 @@ def handle(transition: Transition, command: HubCommand, unknown_fields: Sequence
             assert_never(command)
 
 
-def _not_understood(
-    change: Transition, seat: ActingHub, command: HubCommand, unknown_fields: Sequence[str]
+def _reject_unknown_names(
+    transition: Transition, acting: ActingHub, command: HubCommand, unknown_fields: Sequence[str]
 ) -> CommandRejection | None:
-    """Refuse fields that the command does not have, and services that are not in the catalogue, by their places."""
+    """Refuse fields that the command does not have and services that are not in the catalogue, naming their paths."""
     if unknown_fields:
-        return reject(seat, "unknown-field", f"Not a field of this command: {_listed(unknown_fields)}.")
-    if unknown := _unknown_services(change, command):
-        return reject(seat, "unknown-service", f"Not a code of the service catalogue: {_listed(unknown)}.")
+        return reject(acting, "unknown-field", f"Not a field of this command: {_listed(unknown_fields)}.")
+    if unknown := _unknown_services(transition, command):
+        return reject(acting, "unknown-service", f"Not a code of the service catalogue: {_listed(unknown)}.")
     return None
 
 
-def _listed(places: Sequence[str]) -> str:
-    """The first few places: an explanation is one line."""
-    more = f" and {len(places) - 4} more" if len(places) > 4 else ""
-    return ", ".join(places[:4]) + more
+def _listed(paths: Sequence[str]) -> str:
+    """Return the first four paths, so that the explanation stays on one line."""
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    return ", ".join(paths[:4]) + more
 
 
-def _unknown_services(change: Transition, command: HubCommand) -> list[str]:
-    """Where the command names services that are not in the catalogue; one that the referral still waits for is known."""
+def _unknown_services(transition: Transition, command: HubCommand) -> list[str]:
+    """Return the paths of services that are not in the catalogue; an open need of the referral is accepted."""
     return [
-        place
-        for place, reference, service in _services_of(command)
-        if not change.context.directory.offers(service) and not _is_open(change, reference, service)
+        path
+        for path, reference, service in _services_of(command)
+        if not transition.context.directory.offers(service) and not _is_open(transition, reference, service)
     ]
 
 
 def _services_of(command: HubCommand) -> Iterator[tuple[str, Reference, ServiceCode]]:
-    """Each service that a command names: its place, the referral it is named for, its code."""
+    """Yield each service that a command names: its path, the referral that it is named for, its code."""
     for name in ("findings", "interventions"):
-        for place, one in enumerate(getattr(command, name, ())):
-            yield f"{name}.{place}.service", one.reference, one.service
-    for place, ended in enumerate(getattr(command, "ended", ())):
-        yield from ((f"ended.{place}.needs.{n}", ended.reference, need) for n, need in enumerate(ended.needs))
+        for index, entry in enumerate(getattr(command, name, ())):
+            yield f"{name}.{index}.service", entry.reference, entry.service
+    for index, ended in enumerate(getattr(command, "ended", ())):
+        yield from ((f"ended.{index}.needs.{n}", ended.reference, need) for n, need in enumerate(ended.needs))
 
 
-def _is_open(change: Transition, reference: Reference, service: ServiceCode) -> bool:
-    known = change.referrals.get(reference)
-    return known is not None and service in known.open_needs
+def _is_open(transition: Transition, reference: Reference, service: ServiceCode) -> bool:
+    record = transition.referrals.get(reference)
+    return record is not None and service in record.open_needs
 
 
 # ---- commands that end needs ----------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def _is_open(change: Transition, reference: Reference, service: ServiceCode) -> 
 def _complete(transition: Transition, acting: ActingHub, command: Complete) -> CommandRejection | None:
     rejection = (
         not_accepted(acting)
-        or _not_open(transition, acting, command.ended)
+        or _reject_if_not_open(transition, acting, command.ended)
         or not_workable(transition, acting, (done.reference for done in command.interventions))
     )
     if rejection is None:
@@ -129,11 +131,19 @@ def _complete(transition: Transition, acting: ActingHub, command: Complete) -> C
 
 
 def _reject(transition: Transition, acting: ActingHub, command: Reject) -> CommandRejection | None:
-    rejection = _not_open(transition, acting, command.ended)
+    rejection = _reject_if_not_open(transition, acting, command.ended)
     if rejection is None and command.refer_to and transition.context.directory.contact(command.refer_to) is None:
-        rejection = reject(acting, "unknown-hub", "refer_to is not a hub or an authority of the directory.")
+        rejection = reject(
+            acting,
+            "unknown-hub",
+            "refer_to is not a hub or an authority in the directory. Use an identifier in the directory, or leave it out.",
+        )
     if rejection is None and any(_is_at_work(transition, ended) for ended in command.ended):
-        rejection = reject(acting, "impossible", "Work has begun: cancel with a reason instead of rejecting.")
+        rejection = reject(
+            acting,
+            "impossible",
+            "Work on a referral that the command names has begun. Send cancel with a reason instead of reject.",
+        )
     if rejection is None:
         data: dict[str, Any] = {"reason": command.reason, "refer_to": command.refer_to}
         _end(transition, acting, CaseRejected, command.ended, CaseStatus.REJECTED, **data)
@@ -145,16 +155,20 @@ def _is_at_work(transition: Transition, ended: Ended) -> bool:
 
 
 def _cancel(transition: Transition, acting: ActingHub, command: Cancel) -> CommandRejection | None:
-    rejection = _not_open(transition, acting, command.ended)
+    rejection = _reject_if_not_open(transition, acting, command.ended)
     if rejection is None:
         _end(transition, acting, CaseCancelled, command.ended, CaseStatus.CANCELLED, reason=command.reason)
     return rejection
 
 
-def _not_open(transition: Transition, acting: ActingHub, ended: Sequence[Ended]) -> CommandRejection | None:
+def _reject_if_not_open(transition: Transition, acting: ActingHub, ended: Sequence[Ended]) -> CommandRejection | None:
     rejection = not_workable(transition, acting, (one.reference for one in ended))
     if rejection is None and any(set(one.needs) - set(transition.referrals[one.reference].open_needs) for one in ended):
-        rejection = reject(acting, "unknown-need", "A need that the command names is not open on its referral.")
+        rejection = reject(
+            acting,
+            "unknown-need",
+            "The command names a need that is not open on its referral. Use open_needs of the latest event.",
+        )
     return rejection
 
 

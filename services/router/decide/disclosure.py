@@ -1,8 +1,8 @@
-"""Decides what each reader may see of a case: the internal topic, the holder, the hub that follows on, a hub that had it, a referrer.
+"""Decide what each reader may see of a case: internal topic, holder, follow-on hub, former hub, referrer.
 
-During a stay the follow-on hub sees the referrals of the community and that the case is "held elsewhere"; nothing of the hospital's
-referral, its holder, site or ward. After the hand-over the home hub gets the needs, without the stay; of a restricted unit also
-nothing that names who asked. A referrer's part (`concern`) is made from that one referral alone.
+During a stay the follow-on hub sees the referrals without a stay, and the holder as "elsewhere"; not the hospital's referral, holder,
+site or ward. After the hand-over the home hub receives the needs without the stay and, for a restricted unit, without the sender and
+the referrer. The context for a referrer's feedback comes from that one referral alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,13 +37,16 @@ from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecor
 E = TypeVar("E", bound=CaseEvent)
 
 OF_A_STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
-"""Reasons that tell of a stay in hospital."""
+"""Reasons that disclose a hospital stay."""
 
 WITHHELD = "withheld"
 
 
 def roles(case: CaseRecord, directory: Directory) -> dict[HubId, Role]:
-    """Who hears of the case now, and as what. An authority outside the county has no topic."""
+    """Return the hubs that receive events of the case, with their roles.
+
+    An authority outside the county has no topic.
+    """
     roles_by_hub: dict[HubId, Role] = {}
     if case.home.hub is not None and directory.hub(case.home.hub):
         roles_by_hub[case.home.hub] = "follow-on" if case.stay else "holder"
@@ -53,7 +56,7 @@ def roles(case: CaseRecord, directory: Directory) -> dict[HubId, Role]:
 
 
 def whole_position(case: CaseRecord, directory: Directory) -> CasePosition:
-    """Where the case stands, on the internal topic and to its holder."""
+    """Return the position of the case for the internal topic and the holder."""
     responsibility = case.holding
     holder = responsibility.hub if directory.hub(responsibility.hub) else None
     return _position(case, responsibility, directory, holder=holder, reasons=responsibility.reasons, district=True)
@@ -62,9 +65,9 @@ def whole_position(case: CaseRecord, directory: Directory) -> CasePosition:
 def position_for(
     case: CaseRecord, whole: CasePosition, role: Role, directory: Directory, *, visible: bool, restricted: bool
 ) -> CasePosition:
-    """Where the case stands (`whole`), as far as a hub with this role may know.
+    """Return the part of the position `whole` that a hub with this role may see.
 
-    `seen`: it sees a referral of the case. `restricted`: there is a stay in a restricted unit that it must not learn of.
+    `visible`: it sees a referral of the case. `restricted`: the case has a restricted stay that must not be disclosed to it.
     """
     if role == "holder":
         reasons = tuple(reason for reason in whole.reasons if reason not in OF_A_STAY)
@@ -97,11 +100,11 @@ def _position(
     )
 
 
-# ---- referrals, as hubs see them ------------------------------------------------------------------------------------
+# ---- referrals for hubs ---------------------------------------------------------------------------------------------
 
 
 def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
-    """Whether a hub may know that this referral is on the case."""
+    """Return True if a hub may see that this referral is on the case."""
     if role == "former":
         return False
     if record.hospital_hub is None or record.hospital_hub == hub:
@@ -112,7 +115,7 @@ def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) ->
 
 
 def referral_for(record: ReferralRecord, hub: HubId, role: Role, directory: Directory) -> Referral:
-    """The referral without what this hub may not see. Attachments go to the holder only."""
+    """Return the referral without what this hub may not see; attachments go to the holder only."""
     referral = record.referral
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
@@ -124,7 +127,10 @@ def referral_for(record: ReferralRecord, hub: HubId, role: Role, directory: Dire
 
 
 def _without_origin(referral: Referral) -> Referral:
-    """Nothing that tells of a restricted unit: not who asked or sent it, no number of theirs, no free text, no dates of the stay."""
+    """Remove all data that could disclose a restricted unit.
+
+    That is the sender and referrer with their identifiers, free text, attachments, and the dates of the stay.
+    """
     no_organisation = Organisation()
     reason = referral.reason.code if referral.reason.code is not ReasonCode.DISCHARGE_FROM_HOSPITAL else None
     message = referral.message
@@ -159,14 +165,14 @@ def _without_recorder(consents: Consents) -> Consents:
 
 
 def is_restricted(hub: HubId | None, directory: Directory) -> bool:
-    """True for a restricted unit."""
-    found = directory.hub(hub)
-    return found is not None and found.restricted
+    """Return True for a restricted unit."""
+    entry = directory.hub(hub)
+    return entry is not None and entry.restricted
 
 
 def _is_hospital(hub: HubId, directory: Directory) -> bool:
-    match = directory.hub(hub)
-    return match is not None and match.kind == "hospital"
+    entry = directory.hub(hub)
+    return entry is not None and entry.kind == "hospital"
 
 
 def hub_event(
@@ -179,7 +185,7 @@ def hub_event(
     persons: Mapping[int, PersonRecord],
     directory: Directory,
 ) -> E:
-    """An event of the case as `hub` may read it."""
+    """Return an event of the case with what `hub` may see."""
     restricted = any(_is_restricted_stay(record, hub) for record in referrals)
     visible = [record for record in referrals if may_see(case, record, hub, role)]
     references = {record.reference for record in visible}
@@ -198,12 +204,12 @@ def hub_event(
     return data.model_copy(update=update)
 
 
-def _is_restricted_stay(known: ReferralRecord, hub: HubId) -> bool:
-    return known.restricted and known.hospital_hub != hub
+def _is_restricted_stay(record: ReferralRecord, hub: HubId) -> bool:
+    return record.restricted and record.hospital_hub != hub
 
 
 def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bool:
-    """A hospital team is named to hospital teams only."""
+    """Return True if `other` is a hospital team that `hub` may not see: only hospital teams see hospital teams."""
     return other is not None and other != hub and _is_hospital(other, directory) and not _is_hospital(hub, directory)
 
 
@@ -222,12 +228,12 @@ def _hub_referral(
 
 @cache
 def _by_referral(event: type[CaseEvent]) -> tuple[str, ...]:
-    """Fields of an event whose items each belong to one referral."""
+    """Return the fields of an event whose items each belong to one referral."""
     return tuple(field for field in ("ended", "findings", "interventions") if field in event.model_fields)
 
 
 def _named(data: CaseEvent, references: set[Reference]) -> dict[str, object]:
-    """What the event says of single referrals, without those that the reader may not know."""
+    """Return the fields about single referrals, without referrals that the reader may not see."""
     fields: dict[str, object] = {
         field: tuple(item for item in getattr(data, field) if item.reference in references)
         for field in _by_referral(type(data))
@@ -242,14 +248,14 @@ def _named(data: CaseEvent, references: set[Reference]) -> dict[str, object]:
 
 
 _WITHHELD_FIELDS: Mapping[str, object] = {"reason": EndReason.OTHER, "refer_to": None, "scores": ()}
-"""What is said of an ending to a hub that saw nothing of what ended: no more than that the case did."""
+"""Values of the fields of an end for a hub that may not see what ended: it learns only that the case ended."""
 
 
-# ---- a referral, as its referrer hears of it ------------------------------------------------------------------------
+# ---- referrals for feedback -----------------------------------------------------------------------------------------
 
 
 def referral_context(record: ReferralRecord, person: PersonRecord) -> ReferralContext:
-    """All that feedback about one referral is composed from: what it said itself, and what became of it."""
+    """Return the data for feedback about one referral: its own content and its outcome."""
     referral = record.referral
     return ReferralContext(
         reference=record.reference,

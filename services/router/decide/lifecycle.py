@@ -1,7 +1,7 @@
-"""Decide what a sender's message and what a hub's command do to everything under one person key.
+"""Decide what a sender's message or a hub's command does to the state under one person key.
 
-Both decisions are pure: state and input in, state and events out. Messages are applied in referrals.py, commands in commands.py,
-progress.py, transfers.py and closures.py; disclosure.py decides who may read what.
+Both decisions are pure: state and input in, new state and events out. referrals.py applies messages; commands.py, progress.py,
+transfers.py and closures.py apply commands; disclosure.py decides what each reader may see.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ __all__ = ["CaseDecision", "DecisionContext", "EmittedEvent", "EmittedRejection"
 
 
 def apply(state: PersonAggregate, event: ReferralEvent, correlation_id: str, context: DecisionContext) -> CaseDecision:
-    """What a sender's message does. One that is older than what is known changes nothing.
+    """Decide what a sender's message does; one that is older than the stored version changes nothing.
 
     Raises UnknownReferral, UnknownService.
     """
@@ -42,11 +42,11 @@ def decide(
     context: DecisionContext,
     unknown_fields: Sequence[str] = (),
 ) -> CaseDecision:
-    """What a hub's command does; a refused one changes nothing, and only that hub hears why.
+    """Decide what a hub's command does; a refused one changes nothing and is reported to that hub only.
 
-    `unknown_fields` are the paths of fields that came with it and that its type does not have.
+    `unknown_fields`: paths of fields in the command that its type does not have.
     """
-    correlation_id = _correlation(state, command.case_id) or command_id
+    correlation_id = _correlation_id(state, command.case_id) or command_id
     transition = Transition(state, context, Trigger(correlation_id, hub, command_id))
     rejection = handle(transition, command, unknown_fields)
     if rejection is None:
@@ -66,8 +66,8 @@ def _rejected(command: HubCommand, command_id: str, rejection: CommandRejection)
     )
 
 
-def _correlation(state: PersonAggregate, case_id: CaseId) -> str | None:
-    """The conversation of the case's first referral that is still open, or of its first: a command belongs to a case."""
-    records = [one for one in state.referrals.values() if one.case_id == case_id]
-    first = min(records, key=lambda one: (not one.is_open, one.reference), default=None)
+def _correlation_id(state: PersonAggregate, case_id: CaseId) -> str | None:
+    """Return the correlation id of the first open referral of the case, or of its first referral."""
+    records = [record for record in state.referrals.values() if record.case_id == case_id]
+    first = min(records, key=lambda record: (not record.is_open, record.reference), default=None)
     return first.correlation_id if first else None

@@ -1,6 +1,7 @@
-"""Decides whether a referral is about a person that we know under the same key, or about somebody else.
+"""Decide whether a referral is about a person under the same key, or about another person.
 
-Symmetric: who comes first does not matter. On disagreement there are two persons under one key, and the less certain is provisional.
+The result does not depend on the order of arrival. On disagreement there are two persons under one key, and the less certain one is
+provisional.
 """
 
 import unicodedata
@@ -13,12 +14,12 @@ from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
 
 Doubt = Literal["no-number", "number-failed-check", "does-not-match", "number-changed", "no-longer-matches"]
-"""Why somebody must find out who a person is: an entry of the tracing queue."""
+"""Why a person must be traced: an entry of the tracing queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What one referral says of who the person is."""
+    """Identity of the person as one referral gives it."""
 
     nhs_number: str | None
     verified: bool
@@ -27,27 +28,27 @@ class Description:
 
     @classmethod
     def of(cls, person: Person) -> "Description":
-        """What `person` says, with the surname folded."""
+        """Return the identity of `person`, with the surname folded."""
         verified = person.nhs_number is not None and person.nhs_number_status is VerificationStatus.VERIFIED
         return cls(person.nhs_number, verified, person.birth_date, fold_name(person.family_name))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A person under the key, as the referrals that are theirs describe them."""
+    """A person under the key, as that person's referrals describe them."""
 
     person_no: int
     descriptions: tuple[Description, ...]
 
     @property
     def verified(self) -> bool:
-        """True where at least one sender had verified the number."""
+        """True if at least one sender had verified the number."""
         return any(description.verified for description in self.descriptions)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Who it is about. `person_no` none: a person of their own. `doubted`: known persons who are provisional from now on."""
+    """Person that a referral is about. `person_no` None: a new one. `doubted`: persons who become provisional."""
 
     person_no: int | None
     tracing_reasons: tuple[Doubt, ...] = ()
@@ -55,12 +56,12 @@ class Match:
 
     @property
     def provisional(self) -> bool:
-        """True where the person of the referral is not certain."""
+        """True if the person of the referral is not certain."""
         return bool(self.tracing_reasons)
 
 
 def match(person: Person, candidates: Sequence[Candidate]) -> Match:
-    """Which of `candidates` (the persons under the referral's key) it is about; verified ones are asked first."""
+    """Return which of the persons under the referral's key it is about; verified ones are compared first."""
     if person.nhs_number is None:
         failed = person.nhs_number_status is VerificationStatus.FAILED_CHECK
         return Match(None, ("number-failed-check" if failed else "no-number",))
@@ -72,7 +73,10 @@ def match(person: Person, candidates: Sequence[Candidate]) -> Match:
 
 
 def _separate_person(description: Description, candidates: Sequence[Candidate]) -> Match:
-    """The verified one of two is certain; where both are, or neither is, nobody is."""
+    """Return a new person.
+
+    Of two persons, the verified one is certain; if both or neither are verified, both are provisional.
+    """
     if not candidates:
         return Match(None)
     existing_is_certain = any(candidate.verified for candidate in candidates)
@@ -82,7 +86,10 @@ def _separate_person(description: Description, candidates: Sequence[Candidate]) 
 
 
 def same_person(one: Description, other: Description) -> bool:
-    """Two verified numbers: number and birth date decide. Otherwise the surname must agree too. What is missing does not agree."""
+    """Return True if number and birth date agree and, unless both numbers are verified, the surname too.
+
+    A missing value does not agree with anything.
+    """
     if one.nhs_number is None or one.nhs_number != other.nhs_number:
         return False
     if one.birth_date is None or one.birth_date != other.birth_date:
@@ -93,7 +100,7 @@ def same_person(one: Description, other: Description) -> bool:
 
 
 def fold_name(name: str | None) -> str:
-    """A surname without what people write differently: accents, case, hyphens, apostrophes, blanks."""
+    """Return a surname without accents, case, hyphens, apostrophes and blanks, which people write differently."""
     if name is None:
         return ""
     if name.isascii():
@@ -105,4 +112,4 @@ def fold_name(name: str | None) -> str:
 _LETTERS = str.maketrans(
     {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE"}
 )
-"""Letters that Unicode does not take apart into a letter and a mark."""
+"""Letters that Unicode does not decompose into a letter and a combining mark."""

@@ -1,4 +1,4 @@
-"""What the router remembers under one person key: persons, their cases, and the referrals of each. Plain facts, no behaviour."""
+"""State under one person key: persons, their cases, and the referrals of each case. Data without behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class HubCursor(Immutable):
 
     version: int
     min_expected_version: int
-    """The version since which nothing joined or changed: a command that expects an older one is stale."""
+    """Oldest version that a command may name: a command that expects an older one is stale."""
     role: Role
 
 
@@ -27,7 +27,7 @@ class Responsibility(Immutable):
     """One hub's part of a case: the home hub's, or the hospital team's during a stay."""
 
     hub: HubId | None = None
-    """None where no rule finds one: a stay at the restricted unit keeps even triage out."""
+    """None if no rule finds one, as in a stay without a usable address, or if consent was refused."""
     status: CaseStatus = CaseStatus.REQUESTED
     business_status: BusinessStatus = BusinessStatus.AWAITING_HUB
     pathway: Pathway = Pathway.HOUSING_MOT
@@ -35,7 +35,7 @@ class Responsibility(Immutable):
     worklist: str | None = None
     accepted: bool = False
     assigned_by_person: bool = False
-    """A person put it here: accepted, assigned or transferred. The rules move it no more."""
+    """A person placed it here (accepted, assigned or transferred): the rules no longer move it."""
 
 
 class CaseRecord(Immutable):
@@ -52,17 +52,17 @@ class CaseRecord(Immutable):
 
     @property
     def holding(self) -> Responsibility:
-        """The part of whoever may move or end the case."""
+        """The holder's part: the hospital team's during a stay, otherwise the home hub's."""
         return self.stay or self.home
 
     @property
-    def is_assigned_for_good(self) -> bool:
-        """A home hub has the case for certain, and the referrers of the community know it."""
+    def has_confirmed_home(self) -> bool:
+        """True if a home hub has accepted the case, or a person placed it there outside a stay: feedback names that hub."""
         return self.home.accepted or (self.home.assigned_by_person and self.stay is None)
 
 
 class ReferralRecord(Immutable):
-    """A referral, and what became of it."""
+    """A referral, and its status, open needs and place."""
 
     reference: Reference
     version: int
@@ -76,17 +76,17 @@ class ReferralRecord(Immutable):
     ended_needs: Mapping[ServiceCode, CaseStatus] = Field(default_factory=dict)
     interventions: tuple[Intervention, ...] = ()
     home_hub: HubId | None = None
-    """What its referrer was told: by this referral alone, until a home hub has accepted."""
+    """Home hub that feedback names: by this referral alone, until a home hub has accepted the case."""
     reasons: tuple[RoutingReason, ...] = ()
     hospital_hub: HubId | None = None
-    """The hospital team that its stay belongs to, also when that is over."""
+    """Hospital team of its stay; kept after the stay is over."""
     restricted: bool = False
-    """It is or was a stay in a restricted unit: nobody outside learns of that, ever."""
+    """It is or was a stay in a restricted unit: no reader outside that unit may ever learn of it."""
     in_stay: bool = False
     transferred_before_discharge: bool = False
-    """The hospital team gave it to the home hub before the discharge was told."""
+    """The hospital team transferred it to the home hub before a discharge date arrived."""
     nhs_number_checked: bool = False
-    """Triage looked at the number that failed its check."""
+    """Triage has checked an NHS number that failed its check digit."""
 
     @property
     def is_open(self) -> bool:
@@ -94,7 +94,7 @@ class ReferralRecord(Immutable):
 
 
 class PersonRecord(Immutable):
-    """Whether a person is certain; `tracing_reasons`: why it must be traced."""
+    """Whether a person is certain; `tracing_reasons`: why the person must be traced."""
 
     person_no: int
     provisional: bool = False
@@ -103,7 +103,7 @@ class PersonRecord(Immutable):
 
 @dataclass(frozen=True, slots=True)
 class PersonAggregate:
-    """Everything under one person key: the aggregate that decisions are made on."""
+    """Everything under one person key: the aggregate that a decision reads and replaces."""
 
     person_key: PersonKey
     persons: Mapping[int, PersonRecord]
@@ -112,5 +112,5 @@ class PersonAggregate:
 
     @classmethod
     def empty(cls, person_key: PersonKey) -> "PersonAggregate":
-        """A key that nothing is known of."""
+        """Return the state of a new person key."""
         return cls(person_key, {}, {}, {})

@@ -1,4 +1,4 @@
-"""Commands that move the work on: accept, hold, book, start, assess, record."""
+"""Commands during the work: accept, hold, book, start, assess, record."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,12 +34,12 @@ from services.router.decide.transition import Transition
 
 
 def accept(transition: Transition, acting: ActingHub) -> CommandRejection | None:
-    """The hub takes the case on, or what joined it since."""
+    """Accept the case, or the referrals that joined since the hub accepted it."""
     responsibility, served = acting.responsibility, served_by(transition, acting)
     resumes = responsibility.status in (CaseStatus.REQUESTED, CaseStatus.ON_HOLD)
     accepted = served if resumes else [record for record in served if record.status is CaseStatus.REQUESTED]
     if not accepted:
-        return reject(acting, "impossible", "The hub has accepted the case already.")
+        return reject(acting, "impossible", "The hub has already accepted the case, and no referral has joined since.")
     status = CaseStatus.ACCEPTED if resumes else responsibility.status
     case = acting.with_responsibility(status=status, accepted=True, assigned_by_person=True)
     accepted_records = with_status(accepted, CaseStatus.ACCEPTED)
@@ -48,18 +48,18 @@ def accept(transition: Transition, acting: ActingHub) -> CommandRejection | None
         acting,
         CaseAccepted,
         case,
-        accepted_records if acting.in_stay else [at_hub(record, acting.hub.id) for record in accepted_records],
+        accepted_records if acting.in_stay else [with_home_hub(record, acting.hub.id) for record in accepted_records],
     )
     return None
 
 
-def at_hub(record: ReferralRecord, hub: HubId) -> ReferralRecord:
-    """The referral whose referrer is told of the hub that really has it."""
+def with_home_hub(record: ReferralRecord, hub: HubId) -> ReferralRecord:
+    """Return the referral with this hub as its home hub, which feedback then names."""
     return record if record.home_hub == hub else record.model_copy(update={"home_hub": hub, "reasons": ()})
 
 
 def hold(transition: Transition, acting: ActingHub, command: Hold) -> CommandRejection | None:
-    """The case waits."""
+    """Put the case on hold."""
     waits = command.reason is HoldReason.WAITING_LIST
     business = BusinessStatus.WAITING_LIST if waits else acting.responsibility.business_status
     case = acting.with_responsibility(status=CaseStatus.ON_HOLD, business_status=business)
@@ -69,7 +69,7 @@ def hold(transition: Transition, acting: ActingHub, command: Hold) -> CommandRej
 
 
 def book(transition: Transition, acting: ActingHub, command: Book) -> CommandRejection | None:
-    """A Housing MOT visit is booked."""
+    """Book a Housing MOT visit."""
     rejection = not_accepted(acting)
     if rejection is None:
         case = _working(acting, BusinessStatus.MOT_BOOKED)
@@ -78,14 +78,14 @@ def book(transition: Transition, acting: ActingHub, command: Book) -> CommandRej
 
 
 def start(transition: Transition, acting: ActingHub) -> CommandRejection | None:
-    """Work begins."""
+    """Start the work."""
     rejection = not_accepted(acting)
     begun = (
         acting.responsibility.status is CaseStatus.IN_PROGRESS
         and acting.responsibility.business_status not in _BEFORE_WORK
     )
     if rejection is None and begun:
-        rejection = reject(acting, "impossible", "Work has begun already.")
+        rejection = reject(acting, "impossible", "Work on the case has already begun.")
     if rejection is None:
         emit_to(
             transition,
@@ -98,17 +98,17 @@ def start(transition: Transition, acting: ActingHub) -> CommandRejection | None:
 
 
 _BEFORE_WORK = (BusinessStatus.MOT_BOOKED, BusinessStatus.NO_CONTACT)
-"""The case is in progress, and nobody has worked on it yet."""
+"""Business statuses of a case in progress before work begins."""
 
 
 def _working(acting: ActingHub, business: BusinessStatus) -> CaseRecord:
-    """The case at work; a part that nobody has accepted yet (a follow-on's) stays requested."""
+    """Return the case in progress; a part that is not accepted yet (a follow-on's) keeps its status."""
     status = CaseStatus.IN_PROGRESS if acting.responsibility.accepted else acting.responsibility.status
     return acting.with_responsibility(status=status, business_status=business)
 
 
 def _at_work(transition: Transition, acting: ActingHub) -> list[ReferralRecord]:
-    """The referrals that work goes on for. One that joined since waits until the hub accepts it too."""
+    """Return the referrals that the hub works on, in progress; one that joined since waits until it is accepted."""
     served = served_by(transition, acting)
     if not acting.responsibility.accepted:
         return served
@@ -121,7 +121,7 @@ def _at_work(transition: Transition, acting: ActingHub) -> list[ReferralRecord]:
 
 
 def assess(transition: Transition, acting: ActingHub, command: Assess) -> CommandRejection | None:
-    """The Housing MOT was done; each referrer hears what was found on its own."""
+    """Record the Housing MOT; each referrer receives the findings on its own referral only."""
     references = {finding.reference for finding in command.findings}
     rejection = not_workable(transition, acting, references) or _may_work(acting)
     if rejection is None:
@@ -135,12 +135,12 @@ def assess(transition: Transition, acting: ActingHub, command: Assess) -> Comman
 
 
 def _may_work(acting: ActingHub) -> CommandRejection | None:
-    """A holder accepts first; a follow-on cannot accept during a stay, and may work all the same."""
+    """Return a refusal until a holder has accepted; a follow-on may work without accepting during a stay."""
     return None if acting.role == "follow-on" else not_accepted(acting)
 
 
 def record(transition: Transition, acting: ActingHub, command: Record) -> CommandRejection | None:
-    """Something was done, a grant's stage was reached, or nobody could be reached."""
+    """Record interventions, a grant's stage or a failed contact."""
     rejection = _nothing_recorded(acting, command) or not_workable(
         transition, acting, (i.reference for i in command.interventions)
     )
@@ -156,24 +156,27 @@ def record(transition: Transition, acting: ActingHub, command: Record) -> Comman
         "dfg": command.dfg,
         "no_contact_on": command.no_contact_on,
     }
-    transition.emit(CaseRecorded, case, _named_by(command, updated), audience(transition, acting), **data)
+    transition.emit(CaseRecorded, case, _recorded_for(command, updated), audience(transition, acting), **data)
     return None
 
 
 def _nothing_recorded(acting: ActingHub, command: Record) -> CommandRejection | None:
     if command.interventions or command.dfg or command.no_contact_on:
         return None
-    return reject(acting, "impossible", "Nothing is recorded: give interventions, dfg or no_contact_on.")
+    return reject(acting, "impossible", "The command records nothing. Give interventions, dfg or no_contact_on.")
 
 
 def with_interventions(record: ReferralRecord, interventions: Sequence[Intervention]) -> ReferralRecord:
-    """The referral with what was done for it."""
+    """Return the referral with its own interventions added."""
     own = tuple(done for done in interventions if done.reference == record.reference)
     return record.model_copy(update={"interventions": (*record.interventions, *own)}) if own else record
 
 
-def _named_by(command: Record, records: list[ReferralRecord]) -> list[ReferralRecord]:
-    """The referrals that a record is about: those it names; a DFG step, those that asked for a grant; no contact, all."""
+def _recorded_for(command: Record, records: list[ReferralRecord]) -> list[ReferralRecord]:
+    """Return the referrals that a record is about.
+
+    Those it names; for a DFG stage those with an open grant need; for a failed contact all.
+    """
     named = {done.reference for done in command.interventions}
     return [
         one

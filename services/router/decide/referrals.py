@@ -1,4 +1,4 @@
-"""Decides what a sender's message does: a referral that is new, changed or taken back."""
+"""Decide what a sender's message does: receive, update or cancel a referral."""
 
 from typing import assert_never
 
@@ -38,11 +38,14 @@ from services.router.decide.transition import (
 
 
 class UnknownReferral(Exception):
-    """A cancel of a referral that never came: something before it is missing."""
+    """A cancel names a referral that was never received: an earlier message is missing."""
 
 
 def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
-    """Apply a sender's message to the state."""
+    """Apply a sender's message; one that is older than the stored version changes nothing.
+
+    Raises UnknownReferral, UnknownService.
+    """
     record = transition.referrals.get(event.reference)
     match event:
         case ReferralReceived() | ReferralUpdated():
@@ -55,14 +58,14 @@ def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
             if record is None:
                 raise UnknownReferral
             if event.version > record.version:
-                _take_back(transition, record.model_copy(update={"version": event.version}), event.reason)
+                _cancel_referral(transition, record.model_copy(update={"version": event.version}), event.reason)
         case _:
             assert_never(event)
 
 
-def _check_services(change: Transition, referral: Referral) -> None:
-    """Raise UnknownService if a need is not in the catalogue: the record waits until the catalogue has it."""
-    if not all(change.context.directory.offers(need.service) for need in referral.needs):
+def _check_services(transition: Transition, referral: Referral) -> None:
+    """Raise UnknownService if a need is not in the service catalogue; the record becomes a dead letter."""
+    if not all(transition.context.directory.offers(need.service) for need in referral.needs):
         raise UnknownService
 
 
@@ -80,14 +83,14 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
     own_assignment = assign_one(transition, Request.of(event.reference, event.referral))
     record = _new_record(transition, event, person_no, own_assignment)
     if event.referral.consents.referral.answer == "no":
-        _refuse_consent(transition, record, own_assignment)
-    elif own_assignment.pathway is Pathway.OUTSIDE and not _stays_in(case, event.referral):
-        _return(transition, record, own_assignment)
+        _cancel_without_consent(transition, record, own_assignment)
+    elif own_assignment.pathway is Pathway.OUTSIDE and not _keeps_home_hub(case, event.referral):
+        _return_outside(transition, record, own_assignment)
     elif case is None:
         _open(transition, record, own_assignment)
     else:
         _join(transition, case, record)
-    _doubt(transition, matched)
+    _raise_doubts(transition, matched)
 
 
 def _candidates(transition: Transition) -> list[Candidate]:
@@ -117,7 +120,7 @@ def _new_record(
         correlation_id=transition.trigger.correlation_id,
         message_id=referral.message.message_id,
         referral=referral,
-        open_needs=_raised(referral),
+        open_needs=_requested_needs(referral),
         home_hub=own_assignment.home_hub or own_assignment.holder,
         reasons=own_assignment.reasons,
         hospital_hub=hospital_hub,
@@ -126,8 +129,8 @@ def _new_record(
     )
 
 
-def _raised(referral: Referral) -> tuple[ServiceCode, ...]:
-    """The needs to be met; advice, where none was named, so that the referral can end."""
+def _requested_needs(referral: Referral) -> tuple[ServiceCode, ...]:
+    """Return the needs of a referral; advice if it names none, so that the referral can end."""
     return tuple(need.service for need in referral.needs) or (INFORMATION_ADVICE,)
 
 
@@ -135,9 +138,9 @@ def _hospital_hub(transition: Transition, referral: Referral) -> HubId | None:
     return hospital_of(referral, transition.context.directory)[0].id if referral.hospital is not None else None
 
 
-def _stays_in(case: CaseRecord | None, referral: Referral) -> bool:
-    """A hub of the county has the person already, and the person did not name an authority elsewhere."""
-    return case is not None and case.is_assigned_for_good and referral.named_authority is None
+def _keeps_home_hub(case: CaseRecord | None, referral: Referral) -> bool:
+    """Return True if a hub of the county already has the case, and the referral does not name an authority."""
+    return case is not None and case.has_confirmed_home and referral.named_authority is None
 
 
 def _new_case(
@@ -161,16 +164,16 @@ def _open(transition: Transition, record: ReferralRecord, own_assignment: Assign
     transition.emit(CaseAssigned, case, [record], transition.roles(case), invalidates_pending_commands=True)
 
 
-def _return(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
-    """Outside the county: a case of its own, opened and rejected, whatever else the person has here."""
+def _return_outside(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
+    """Open and reject a separate case for a referral outside the county, also if the person has an open case."""
     transition.keep(record)
     home = Responsibility(hub=own_assignment.home_hub, pathway=own_assignment.pathway, reasons=own_assignment.reasons)
     case = transition.emit(CaseOpened, _new_case(transition, record, home, own_assignment), [record])
     closures.send_outside(transition, case, [record], own_assignment.home_hub)
 
 
-def _refuse_consent(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
-    """Intake refuses such a referral; one that came all the same is shown to no hub."""
+def _cancel_without_consent(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
+    """Open and cancel a case without sending it to any hub; intake already refuses referrals without consent."""
     transition.keep(record)
     case = transition.emit(
         CaseOpened,
@@ -210,7 +213,7 @@ def _open_already(case: CaseRecord) -> CaseRecord:
 
 
 def _with_stay_of(case: CaseRecord, before: ReferralRecord | None, record: ReferralRecord) -> CaseRecord:
-    """A stay in another hospital moves the case, also where the first team has accepted it."""
+    """Return the case so that a stay in another hospital moves it, even if the first team has accepted it."""
     moved = before is None or before.hospital_hub != record.hospital_hub
     if case.stay is None or not record.in_stay or not moved or record.hospital_hub == case.stay.hub:
         return case
@@ -218,17 +221,23 @@ def _with_stay_of(case: CaseRecord, before: ReferralRecord | None, record: Refer
 
 
 def _reported_when_joining(case: CaseRecord, record: ReferralRecord, named: HubId | None) -> ReferralRecord:
-    """Where a home hub has accepted, the referrer is told of that hub; otherwise of the one that the referral gives by itself."""
+    """Return the referral with the home hub that feedback names.
+
+    That is the hub that has accepted the case, otherwise the one that this referral alone gives.
+    """
     if named is not None:
         reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
         return record.model_copy(update={"home_hub": named, "reasons": reasons})
-    if case.is_assigned_for_good and record.home_hub != case.home.hub:
+    if case.has_confirmed_home and record.home_hub != case.home.hub:
         return record.model_copy(update={"home_hub": case.home.hub, "reasons": ()})
     return record
 
 
 def _named_elsewhere(transition: Transition, case: CaseRecord, referral: Referral) -> HubId | None:
-    """Duty to refer: the hub of the authority that the person named, with consent, while the case was placed with another."""
+    """Return the hub of the authority that the person named with consent, if a person placed the case elsewhere.
+
+    Duty to refer: Housing Act 1996 s.213B.
+    """
     if (
         referral.named_authority is None
         or referral.consents.referral.answer != "yes"
@@ -247,9 +256,12 @@ def _transfer(
     by: ReferralRecord,
     moved: dict[HubId, Role],
 ) -> None:
-    """The case goes to the authority that the person named. During a stay the other referrers do not hear of it."""
+    """Transfer the case to the authority that the person named.
+
+    During a stay the other referrers receive no feedback about it.
+    """
     others = [record for record in transition.open_of(case.case_id) if record.reference != by.reference]
-    records = [] if case.stay else [record.model_copy(update=_waits_at(to_hub)) for record in others]
+    records = [] if case.stay else [record.model_copy(update=_transferred_to(to_hub)) for record in others]
     transition.keep(*records)
     transition.emit(
         CaseTransferred,
@@ -262,26 +274,25 @@ def _transfer(
     )
 
 
-def _waits_at(hub: HubId) -> dict[str, object]:
+def _transferred_to(hub: HubId) -> dict[str, object]:
     return {"home_hub": hub, "reasons": (RoutingReason.TRANSFERRED,), "status": CaseStatus.REQUESTED}
 
 
-def _doubt(transition: Transition, matched: Match) -> None:
-    """Known persons whom the newcomer makes doubtful: whoever works with them is told to check who it is."""
+def _raise_doubts(transition: Transition, matched: Match) -> None:
+    """Make the persons that the new referral casts doubt on provisional, and inform their hubs."""
     for number in matched.doubted:
         _raise_doubt(transition, number, "does-not-match")
 
 
-def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> bool:
+def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
     person = transition.persons[person_no]
     if doubt in person.tracing_reasons:
-        return False
+        return
     transition.keep(
         person.model_copy(update={"provisional": True, "tracing_reasons": (*person.tracing_reasons, doubt)})
     )
     for case in [case for case in transition.cases.values() if case.person_no == person_no and not case.ended]:
         transition.emit(CaseUpdated, case, (), transition.roles(case), invalidates_pending_commands=True)
-    return True
 
 
 # ---- a changed referral ---------------------------------------------------------------------------------------------
@@ -301,7 +312,7 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
 
 
 def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRecord) -> None:
-    """Kept, its last holder told, nothing opened again."""
+    """Store the update and inform the last holder; do not reopen the referral."""
     transition.keep(record)
     transition.emit(
         UpdateRefused,
@@ -314,7 +325,10 @@ def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRec
 
 
 def _check_person(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> None:
-    """Nothing moves by machine: a number that changed, or a person who no longer agrees, goes to the tracing queue."""
+    """Add a person to the tracing queue if the number changed or the identity no longer matches.
+
+    The referral stays with that person: only people move it.
+    """
     description, others = (
         Description.of(new.referral.person),
         _descriptions(transition, record.person_no, record.reference),
@@ -349,7 +363,7 @@ def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new
 
 
 def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
-    """The hospital team is another only where the hospital tells of another place; what was restricted stays so."""
+    """Return the referral with the hospital team of its new place; a restricted referral stays restricted."""
     hub = _hospital_hub(transition, new.referral)
     if hub is None or hub == _hospital_hub(transition, record.referral):
         return new
@@ -362,15 +376,18 @@ def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRe
 
 
 def _with_needs(new: ReferralRecord) -> ReferralRecord:
-    """The needs as told now; what has ended stays ended."""
-    needs = tuple(need for need in _raised(new.referral) if need not in new.ended_needs)
+    """Return the referral with the needs of the new message; ended needs stay ended."""
+    needs = tuple(need for need in _requested_needs(new.referral) if need not in new.ended_needs)
     return new.model_copy(update={"open_needs": needs or new.open_needs})
 
 
 def _stays_with_hospital(
     transition: Transition, case: CaseRecord, record: ReferralRecord, own_assignment: Assignment
 ) -> bool:
-    """Somebody from outside the county, whom the hospital team took on, stays with it after the discharge too."""
+    """Return True if the case stays with the hospital team after discharge.
+
+    That is so for a person from outside the county whose only referral the team has accepted.
+    """
     only = len(transition.open_of(case.case_id)) == 1
     return only and own_assignment.pathway is Pathway.OUTSIDE and case.stay is not None and case.stay.accepted
 
@@ -378,7 +395,7 @@ def _stays_with_hospital(
 def _reported_after(
     transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
 ) -> ReferralRecord:
-    if not moved or case.is_assigned_for_good:
+    if not moved or case.has_confirmed_home:
         return new
     return with_own_assignment(new, own_assignment)
 
@@ -386,8 +403,8 @@ def _reported_after(
 def _after_update(
     transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord, own_assignment: Assignment
 ) -> None:
-    """The rules run again where anything that they read has changed."""
-    dropped = all(need in new.ended_needs or need not in _raised(new.referral) for need in new.open_needs)
+    """Cancel, return or reassign after an update; the rules run again only if something that they read has changed."""
+    dropped = all(need in new.ended_needs or need not in _requested_needs(new.referral) for need in new.open_needs)
     if dropped:
         closures.cancel(transition, case, new, EndReason.CANCELLED_BY_REFERRER)
         return
@@ -400,10 +417,10 @@ def _after_update(
 
 
 def _belongs_outside(case: CaseRecord, new: ReferralRecord, own_assignment: Assignment) -> bool:
-    return own_assignment.pathway is Pathway.OUTSIDE and new.hospital_hub is None and not case.is_assigned_for_good
+    return own_assignment.pathway is Pathway.OUTSIDE and new.hospital_hub is None and not case.has_confirmed_home
 
 
-def _take_back(transition: Transition, record: ReferralRecord, reason: EndReason) -> None:
+def _cancel_referral(transition: Transition, record: ReferralRecord, reason: EndReason) -> None:
     case = transition.cases[record.case_id]
     transition.keep(record)
     if record.is_open:
@@ -422,11 +439,11 @@ STAGES: tuple[tuple[str, BusinessStatus], ...] = (
     ("ss127_on", BusinessStatus.DFG_SS127),
     ("ot_assessment_on", BusinessStatus.DFG_OT_ASSESSMENT),
 )
-"""Steps of a disabled facilities grant, the last first."""
+"""Stages of a disabled facilities grant, the last first."""
 
 
 def _with_grant(case: CaseRecord, grant: GrantProgress | None) -> CaseRecord:
-    """The case standing where the council says that the grant stands."""
+    """Return the case with the business status of the last stage that the council reports."""
     reached = next((status for field, status in STAGES if grant is not None and getattr(grant, field)), None)
     if reached is None:
         return case

@@ -1,4 +1,4 @@
-"""A decision in the making: a working copy of the state under one key, what happened to it, and who hears of it."""
+"""Working copy of the state under one person key during a decision, and the events that it emits."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ CASES = uuid.UUID("0c5b1d7e-5f0a-5d0b-9a36-3d3f3f2f7a11")
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What a decision is made on besides the state and the input."""
+    """Reference data and date of a decision."""
 
     directory: Directory
     postcodes: Postcodes
@@ -37,7 +37,7 @@ class DecisionContext:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What led to the decision: a sender's message, or a hub's command."""
+    """Message or command that caused the decision."""
 
     correlation_id: str
     hub: HubId | None = None
@@ -46,7 +46,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class EmittedEvent:
-    """One event of a case: `data` for the internal topic, and what each hub concerned may read of it."""
+    """One event of a case: `data` for the internal topic; `hubs`: what each hub receives of it."""
 
     data: CaseEvent
     correlation_id: str
@@ -55,7 +55,7 @@ class EmittedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EmittedRejection:
-    """A command that is refused: told to the commanding hub, and nobody else."""
+    """Refusal of a command, for the commanding hub only."""
 
     hub: HubId
     data: CommandRefused
@@ -64,19 +64,19 @@ class EmittedRejection:
 
 @dataclass(frozen=True, slots=True)
 class CaseDecision:
-    """The state after an input, and what happened, in order."""
+    """State after an input, and the emitted events in order."""
 
     state: PersonAggregate
     emitted: tuple[EmittedEvent | EmittedRejection, ...] = ()
 
 
 def case_id_of(person_key: PersonKey, opened_by: Reference) -> CaseId:
-    """A case is named by its person key and the referral that opened it, so that a replay names it the same."""
+    """Derive a case id from the person key and the referral that opened the case, so that a replay repeats it."""
     return CaseId(str(uuid.uuid5(CASES, f"{person_key}/{opened_by}")))
 
 
 class Transition:
-    """The working copy. Everything in it is replaced, nothing is changed in place; the state it was made from stays as it was."""
+    """Working copy of a PersonAggregate. Records are replaced, never changed in place: the original stays unchanged."""
 
     def __init__(self, state: PersonAggregate, context: DecisionContext, trigger: Trigger) -> None:
         self.context = context
@@ -90,27 +90,27 @@ class Transition:
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
 
     def decision(self) -> CaseDecision:
-        """What came of it."""
+        """Return the new state and the emitted events."""
         state = PersonAggregate(self.person_key, self.persons, self.cases, self.referrals)
         return CaseDecision(state, tuple(self.emitted))
 
     def keep(self, *entries: CaseRecord | ReferralRecord | PersonRecord) -> None:
-        """Put these in the place of what was known before."""
-        for one in entries:
-            match one:
+        """Store these records in place of earlier ones with the same id."""
+        for entry in entries:
+            match entry:
                 case CaseRecord():
-                    self.cases[one.case_id] = one
+                    self.cases[entry.case_id] = entry
                 case ReferralRecord():
-                    self.referrals[one.reference] = one
+                    self.referrals[entry.reference] = entry
                 case PersonRecord():
-                    self.persons[one.person_no] = one
+                    self.persons[entry.person_no] = entry
 
     def of_case(self, case_id: CaseId) -> list[ReferralRecord]:
-        """Every referral of a case."""
+        """Return every referral of a case."""
         return [record for record in self.referrals.values() if record.case_id == case_id]
 
     def open_of(self, case_id: CaseId) -> list[ReferralRecord]:
-        """The open referrals of a case."""
+        """Return the open referrals of a case."""
         return [record for record in self.of_case(case_id) if record.is_open]
 
     def emit(
@@ -123,9 +123,9 @@ class Transition:
         invalidates_pending_commands: bool = False,
         **data: Any,
     ) -> CaseRecord:
-        """Something happened to `case`: it is kept, `records` and `hubs` are informed. Returns the case with its new versions.
+        """Emit an event of `case` about `records` to `hubs`; store the case and return it with its new versions.
 
-        `settles`: commands of these hubs that expect an earlier version are stale.
+        `invalidates_pending_commands`: commands of these hubs that expect an earlier version become stale.
         """
         event_data = event(
             case_id=case.case_id,
@@ -144,20 +144,20 @@ class Transition:
         return case
 
     def _position(self, case: CaseRecord) -> CasePosition:
-        """Where the case stands; made once for events that follow each other."""
-        made = self._positions.get(case.case_id)
-        if made is not None and _same_position(made[0], case):
-            return made[1]
+        """Return the position of the case; reuse the last one if it is the same."""
+        cached = self._positions.get(case.case_id)
+        if cached is not None and _same_position(cached[0], case):
+            return cached[1]
         new = disclosure.whole_position(case, self.context.directory)
         self._positions[case.case_id] = (case, new)
         return new
 
     def _referral_context(self, record: ReferralRecord) -> ReferralContext:
-        """What its referrer may hear; made once for events that follow each other."""
+        """Return the data for feedback on a referral; reuse the last one if nothing has changed."""
         person = self.persons[record.person_no]
-        made = self._contexts.get(record.reference)
-        if made is not None and made[0] is record and made[1] is person:
-            return made[2]
+        cached = self._contexts.get(record.reference)
+        if cached is not None and cached[0] is record and cached[1] is person:
+            return cached[2]
         new = disclosure.referral_context(record, person)
         self._contexts[record.reference] = (record, person, new)
         return new
@@ -177,59 +177,63 @@ class Transition:
         )
 
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
-        """Who hears of the case now."""
+        """Return the hubs that receive events of the case, with their roles."""
         return disclosure.roles(case, self.context.directory)
 
     def visible_to(self, case: CaseRecord, record: ReferralRecord) -> dict[HubId, Role]:
-        """The hubs that may know of one referral of the case."""
+        """Return the hubs that may see one referral of the case, with their roles."""
         return {hub: role for hub, role in self.roles(case).items() if disclosure.may_see(case, record, hub, role)}
 
 
 def _same_position(one: CaseRecord, other: CaseRecord) -> bool:
-    """True where two states of a case differ at most in what hubs were told."""
+    """Return True if two states of a case differ at most in their cursors."""
     same_parts = one.home is other.home and one.stay is other.stay and one.ended == other.ended
     return same_parts and (one.district, one.directory_version) == (other.district, other.directory_version)
 
 
-def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role], settles: bool) -> CaseRecord:
+def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role], invalidates_pending_commands: bool) -> CaseRecord:
     cursors = dict(case.cursors)
     for hub, role in hubs.items():
         before = cursors.get(hub)
         version = before.version + 1 if before else 1
-        earliest = version if settles or before is None or before.role != role else before.min_expected_version
+        earliest = (
+            version
+            if invalidates_pending_commands or before is None or before.role != role
+            else before.min_expected_version
+        )
         cursors[hub] = HubCursor(version=version, min_expected_version=earliest, role=role)
     return case.model_copy(update={"cursors": cursors}) if hubs else case
 
 
-# ---- where a case is placed -----------------------------------------------------------------------------------------
+# ---- assignment of a case -------------------------------------------------------------------------------------------
 
 
 def request_of(record: ReferralRecord) -> Request:
-    """A referral as the routing rules read it."""
+    """Return the request of a stored referral, for the routing rules."""
     unchecked = needs_tracing(record.referral) and not record.nhs_number_checked
     return Request(record.reference, record.referral, record.in_stay, unchecked)
 
 
 def assign_separately(transition: Transition, record: ReferralRecord) -> Assignment:
-    """Where a referral would belong by itself: what its referrer is told until a home hub has accepted."""
+    """Assign a referral as if it were alone on its case: feedback names that hub until a home hub has accepted."""
     return assign_one(transition, request_of(record))
 
 
 def assign_one(transition: Transition, request: Request) -> Assignment:
-    """Where one request would belong by itself."""
+    """Assign one request as if it were alone on its case."""
     context = transition.context
     return assign([request], context.directory, context.postcodes, context.on)
 
 
 def with_own_assignment(record: ReferralRecord, own_assignment: Assignment) -> ReferralRecord:
-    """The referral with what its referrer is told: by itself."""
+    """Return the referral with the home hub and reasons of its separate assignment, for feedback."""
     return record.model_copy(
         update={"home_hub": own_assignment.home_hub or own_assignment.holder, "reasons": own_assignment.reasons}
     )
 
 
 def assign_case(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, Assignment]:
-    """The case where the rules, or the person who placed it, put it: by its open referrals as a set."""
+    """Assign a case by its open referrals as a set; a hub that a person chose stays."""
     context = transition.context
     assigned_hub = case.home.hub if case.home.assigned_by_person else None
     assigned_stay_hub = case.stay.hub if case.stay and case.stay.assigned_by_person else None
@@ -246,7 +250,7 @@ def assign_case(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, A
 
 
 def with_assignment(transition: Transition, case: CaseRecord, assignment: Assignment) -> CaseRecord:
-    """The case where `found` says that it belongs."""
+    """Return the case with its home and hospital parts set by an assignment."""
     stay = (
         _responsibility(case.stay, assignment.holder, assignment, assignment.reasons)
         if assignment.pathway is Pathway.HOSPITAL
@@ -266,7 +270,7 @@ def _home(assignment: Assignment) -> HubId | None:
 
 
 def _home_in_stay(transition: Transition, case: CaseRecord, assignment: Assignment) -> Responsibility:
-    """The home hub's part during a stay: its pathway and reasons are those that the referrals of the community give."""
+    """Return the home hub's part during a stay; pathway and reasons come from referrals without a stay alone."""
     context, records = transition.context, transition.open_of(case.case_id)
     community = [request_of(one) for one in records if not one.in_stay and one.hospital_hub is None]
     own_assignment = Assignment()
@@ -288,21 +292,21 @@ def _assigned_triage(case: CaseRecord, transition: Transition) -> HubId | None:
 def _responsibility(
     before: Responsibility | None, hub: HubId | None, assignment: Assignment, reasons: tuple[RoutingReason, ...]
 ) -> Responsibility:
-    """The part of `hub`: as it was, where it had the case already."""
+    """Return the part of `hub`; progress and a person's decision are kept if it already had the case."""
     if before is None or before.hub != hub:
         return Responsibility(
             hub=hub,
-            business_status=_beginning(assignment.pathway),
+            business_status=_initial_status(assignment.pathway),
             pathway=assignment.pathway,
             reasons=reasons,
             worklist=assignment.worklist,
         )
     if before.assigned_by_person:
         return before
-    begun = before.business_status not in _NOT_BEGUN
+    begun = before.business_status not in _INITIAL_STATUSES
     return before.model_copy(
         update={
-            "business_status": before.business_status if begun else _beginning(assignment.pathway),
+            "business_status": before.business_status if begun else _initial_status(assignment.pathway),
             "pathway": assignment.pathway,
             "reasons": reasons,
             "worklist": assignment.worklist,
@@ -311,18 +315,18 @@ def _responsibility(
 
 
 def assigned_to(transition: Transition, hub: HubId, reasons: tuple[RoutingReason, ...] = ()) -> Responsibility:
-    """The home hub's part of a case that a person put there: nobody there has accepted it yet."""
+    """Return the home hub's part of a case that a person placed there, not accepted yet."""
     triage = hub == transition.context.directory.triage.id
     pathway = Pathway.TRIAGE if triage else Pathway.HOUSING_MOT
     return Responsibility(
-        hub=hub, assigned_by_person=True, reasons=reasons, pathway=pathway, business_status=_beginning(pathway)
+        hub=hub, assigned_by_person=True, reasons=reasons, pathway=pathway, business_status=_initial_status(pathway)
     )
 
 
-_NOT_BEGUN = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
+_INITIAL_STATUSES = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE, BusinessStatus.WAITING_LIST)
 
 
-def _beginning(pathway: Pathway) -> BusinessStatus:
+def _initial_status(pathway: Pathway) -> BusinessStatus:
     match pathway:
         case Pathway.TRIAGE:
             return BusinessStatus.TRIAGE
@@ -333,8 +337,8 @@ def _beginning(pathway: Pathway) -> BusinessStatus:
 
 
 def moved_hubs(transition: Transition, before: CaseRecord, after: CaseRecord) -> dict[HubId, Role]:
-    """The hubs for which the case is another than it was: a new role, another pathway, or it is gone."""
-    earlier = {hub: earlier.role for hub, earlier in before.cursors.items() if earlier.role != "former"}
+    """Return the hubs whose role or pathway changed, and those that no longer have the case (as former)."""
+    earlier = {hub: cursor.role for hub, cursor in before.cursors.items() if cursor.role != "former"}
     now = transition.roles(after)
     gone: dict[HubId, Role] = {hub: "former" for hub in earlier if hub not in now}
     new: dict[HubId, Role] = {

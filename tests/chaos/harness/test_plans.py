@@ -4,26 +4,22 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from services.intake.deduplication import (
-    AcceptedContent,
-    MessageFingerprint,
-    ReferralVersion,
-    Verdict,
-    apply_verdict,
-    classify,
-)
+from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict, apply_verdict, classify
 from services.intake.translators.council_csv import translator as council_translator
 from services.intake.translators.form import translator as form_translator
-from services.intake.translators.translator import InboundMessage, Rejection, Translated
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Rejection, Translated
 from tests.chaos.harness.command import CI
 from tests.chaos.harness.messages import Identity, message
 from tests.chaos.harness.plan import Person, Plan, Referral, SendMessage, generate_plan
 from tests.chaos.harness.workload import SENDERS, SOURCE_PAIRS, council
 from tests.contract.translators.adapters import BARS, FORMS, HL7V2, a_partner
 from tests.intake import council_files
+from tests.intake.stored import a_stored_referral
 
 IDENTITY = Identity("a run", 3)
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -130,8 +126,8 @@ def split(rows: bytes, name: str) -> list[bytes]:
 
 def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
     """Yield intake's verdict on each message in order; None if its format refuses it."""
-    held: dict[str, ReferralVersion] = {}
-    seen: dict[str, AcceptedContent] = {}
+    held: dict[str, StoredReferral] = {}
+    seen: dict[str, AcceptedMessage] = {}
     for place, given in enumerate(person.inputs):
         if not isinstance(given, SendMessage):
             continue
@@ -144,12 +140,11 @@ def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
             yield given, None
             continue
         [one] = own
-        before = held.get(one.referral_id, ReferralVersion())
-        incoming = MessageFingerprint(one.message_ids, one.content_hash, one.intent, one.sent_at)
-        verdict = classify(incoming, before, {name: seen[name] for name in one.message_ids if name in seen})
-        held[one.referral_id] = apply_verdict(incoming, before, verdict)
+        stored = held.setdefault(one.referral_id, a_stored_referral())
+        verdict = classify(one, stored, [seen[name] for name in one.message_ids if name in seen])
+        apply_verdict(one, stored, verdict)
         if verdict.makes_event or verdict is Verdict.STALE:
-            seen |= {name: AcceptedContent(one.content_hash) for name in one.message_ids}
+            seen |= dict.fromkeys(one.message_ids, AcceptedMessage(one.content_hash, uuid4(), stored.reference))
         yield given, verdict
 
 

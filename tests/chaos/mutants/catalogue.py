@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
 
     from schemas.events import Event, ReferralContext
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
-    from services.intake.deduplication import AcceptedContent, MessageFingerprint, ReferralVersion
+    from services.intake.deduplication import AcceptedMessage, StoredReferral
+    from services.intake.translators.translator import Translated
     from services.messaging.broker import Subscription
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
@@ -205,10 +206,10 @@ def no_repeat_guard() -> None:
     from services.intake import deduplication, store
 
     def classify(
-        message: "MessageFingerprint", current: "ReferralVersion", accepted: "Mapping[str, AcceptedContent]"
+        message: "Translated", stored: "StoredReferral", originals: "Collection[AcceptedMessage]"
     ) -> deduplication.Verdict:
-        if current.version == 0 or message.intent == "cancel":
-            return before(message, current, {})
+        if stored.version == 0 or message.intent == "cancel":
+            return before(message, stored, ())
         return deduplication.Verdict.UPDATED
 
     async def keep_claims(tx: "Transaction", book: "Batch") -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
-from services.intake.translators.translator import InboundMessage, Translator
+from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.reference import directory, partners
 from services.reference.partners import Partner
 from tests.contract.translators.mutations import HL7, JSON, Mutations

@@ -162,9 +162,11 @@ def test_the_character_set_is_the_messages_or_the_partners(character_set: str, e
 
 def taken_apart(adapter: Adapter, body: bytes, wanted: segments.FieldSelection | None = None) -> segments.Hl7Message:
     mapping = MAPPINGS[adapter.sender]
-    found = message_of(adapter.delivery(body), mapping, wanted or field_paths.select_fields(mapping))
+    msh = header.read(body, mapping.encoding)
+    assert msh is not None
+    found = message_of(adapter.delivery(body), msh, mapping, wanted or field_paths.select_fields(mapping))
     assert not isinstance(found, Rejection)
-    return found[1]
+    return found
 
 
 @both
@@ -291,6 +293,7 @@ def test_a_birth_date_that_cannot_be_is_refused(written: str) -> None:
         ("20261105093000", "2026-11-05T09:30:00+00:00"),
         ("20260705093000", "2026-07-05T08:30:00+00:00"),
         ("20260329005959", "2026-03-29T00:59:59+00:00"),
+        ("20260329013000", "2026-03-29T00:30:00+00:00"),
         ("20260329020000", "2026-03-29T01:00:00+00:00"),
         ("20261025005959", "2026-10-24T23:59:59+00:00"),
         ("20261025013000", None),
@@ -391,6 +394,16 @@ def test_what_becomes_a_key_is_not_long(place: str) -> None:
 
 def test_a_header_that_is_too_long_is_refused() -> None:
     assert refused(UHL, a_uhl_message(fields={"MSH-8": "x" * header.LONGEST}))["MSH"] == "too-long"
+
+
+@both
+def test_the_header_is_part_of_a_translation_and_of_a_rejection(adapter: Adapter) -> None:
+    accepted, refused_body = EVERYTHING[adapter.sender], EVERYTHING[adapter.sender].replace(b"REF^I12", b"REF^I99", 1)
+    for body in (accepted, refused_body):
+        outcome = adapter.translate(adapter.delivery(body))
+        assert isinstance(outcome, Translated) == (body is accepted)
+        assert isinstance(outcome.header, header.Header)
+        assert outcome.header == header.read(body, MAPPINGS[adapter.sender].encoding)
 
 
 @given(body=st.binary(max_size=80) | st.binary(max_size=60).map(lambda tail: b"MSH|" + tail))

@@ -40,17 +40,17 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
         (
             "LB-UPRN: {label: Property, to: person.address.uprn}",
             "LB-UPRN: {label: Property, to: person.nhs_number}",
-            "observations.LB-UPRN.to: person.nhs_number is not filled from an observation",
+            "observations.LB-UPRN.to: person.nhs_number cannot be filled from an observation",
         ),
         (
             "LB-KEYSAFE: {label: Key safe, need: home-security}",
             "LB-KEYSAFE: {label: Key safe, need: home-security, flag: key}",
-            "observations.LB-KEYSAFE: one of to, need and flag is needed",
+            "observations.LB-KEYSAFE: exactly one of to, need and flag is required",
         ),
         (
             "    COLD: cold-or-damp-home",
             "    dis CH: cold-or-damp-home",
-            "reasons.codes.DISCH: is ambiguous: but for case and blanks it is dis CH",
+            "reasons.codes.DISCH: is ambiguous: it differs from dis CH only in case or blanks",
         ),
         (
             "values: {P0: 0, P1: 1, P2: 2, P3: 3}",
@@ -60,7 +60,7 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
         (
             "to: hospital.pathway, values: {P0: 0, P1: 1, P2: 2, P3: 3}",
             "to: hospital.pathway",
-            "observations.LB-PATHWAY: the values are needed",
+            "observations.LB-PATHWAY: values are required",
         ),
         (
             "      MELTON: E07000133",
@@ -70,23 +70,23 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
         (
             "LB-RFT: {label: Ready for transfer, to: ready_for_transfer_on}",
             "LB-RFT: {label: Ready for transfer, to: ready_for_transfer_on, values: {A: b}}",
-            "observations.LB-RFT.values: is never reached",
+            "observations.LB-RFT.values: has no effect",
         ),
         (
             "  read_from: [RF1-10, RF1-1]\n  codes: {ERR",
             "  codes: {ERR",
-            "cancels.codes: is never reached: no field is read for it",
+            "cancels.codes: has no effect: read_from is empty",
         ),
         (
             "  - {application: UHL_TIE}",
             "  - {application: uhl_epr, facility: rwe}",
-            "senders.entry 2: is never reached: an entry before it takes the same",
+            "senders.entry 2: has no effect: an earlier entry matches the same",
         ),
-        ("cancels:", "fields: {OBX-5: {label: any, to: enquired_on}}\ncancels:", "fields.OBX-5: is never reached"),
+        ("cancels:", "fields: {OBX-5: {label: any, to: enquired_on}}\ncancels:", "fields.OBX-5: has no effect"),
         ("referral_id: RF1-6", "referral_id: RF1.6", "referral_id: String should match"),
         ("encoding: utf-8", "encoding: utf-16", "encoding: Input should be"),
         ("title: ", "titel: ", "titel: Extra inputs are not permitted"),
-        ("  codes: {LRI: ", "  codes: {LRI: Glenfield, LRI: ", "site.codes.LRI: stands here twice"),
+        ("  codes: {LRI: ", "  codes: {LRI: Glenfield, LRI: ", "site.codes.LRI: is a duplicate key"),
     ],
 )
 def test_a_planted_fault_is_named_by_its_line(tmp_path: Path, was: str, planted: str, what: str) -> None:
@@ -98,7 +98,7 @@ def test_a_planted_fault_is_named_by_its_line(tmp_path: Path, was: str, planted:
 
 
 def test_the_file_has_its_partners_name(tmp_path: Path) -> None:
-    assert faults(tmp_path, UHL, "other") == [("partner: uhl", "partner: the file must be called after its partner")]
+    assert faults(tmp_path, UHL, "other") == [("partner: uhl", "partner: must be the name of the file")]
 
 
 def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""The tables of intake, router and notifier, each service's in a schema of its own.
+"""The tables of intake, router and notifier, each service's in its own schema.
 
-Primary keys begin with the partner (intake) or the person key (router, notifier): the tables can be distributed by it.
+Primary keys begin with the partner (intake) or the person key (router, notifier): the tables can be distributed by
+it.
 """
 
 from alembic import op
@@ -82,8 +83,8 @@ INTAKE = (
             primary key (partner, reference)
         )""",
     "create index attachment_of_reference on intake.attachment (reference)",
-    # `state`: receiving, refused (the whole file), reporting, reported (every row has its outcome), broken-off (the database was
-    # away, or the sender was, before the last row). `counts`: rows by outcome. `issues`: of a file that was refused.
+    # `state`: receiving, refused (the whole file), reporting, reported (every row has its outcome), broken-off (the database or the
+    # sender was not reachable before the last row). `counts`: rows by outcome. `issues`: of a refused file.
     """
         create table intake.upload (
             partner text not null,
@@ -121,7 +122,7 @@ ROUTER = (
             person_key text primary key,
             last_sequence bigint not null default 0
         )""",
-    # A person is (person_key, person_no). `tracing_reasons`: why the person must be traced; empty if there is no need.
+    # A person is (person_key, person_no). `tracing_reasons`: why the person must be traced; empty if there is no reason.
     """
         create table router.person (
             person_key text not null,
@@ -169,7 +170,7 @@ ROUTER = (
             primary key (person_key, reference)
         )""",
     "create index referral_by_reference on router.referral (reference)",
-    # Every input applied: its key is the duplicate guard; replayed by position it gives the same state.
+    # Every applied input: its key detects duplicates; replayed by position it gives the same state.
     """
         create table router.input (
             person_key text not null,
@@ -210,16 +211,16 @@ ROUTER = (
             primary key (person_key, sequence)
         )""",
     "create index case_event_by_case on router.case_event (case_id)",
-    # Postcodes of the county and of its neighbours, in capitals without blanks; loaded by infra/database/postcodes.py.
+    # Postcodes of the county and of its neighbours, in capitals without spaces; loaded by infra/database/postcodes.py.
     "create table router.postcode (postcode text primary key, district text not null)",
-    # The directory's files by version: a replay decides with those that the decision was made with.
+    # The directory's files by version: a replay decides with those of the original decision.
     """
         create table router.directory_version (
             version text primary key,
             files jsonb not null,
             first_at timestamptz not null default clock_timestamp()
         )""",
-    # Districts that a postcode had until then: a replay decides with those that were loaded at the time.
+    # Districts that a postcode had until a time: a replay decides with those of the time.
     """
         create table router.postcode_history (
             postcode text not null,
@@ -229,14 +230,14 @@ ROUTER = (
         )""",
     *parts.outbox("router"),
     *parts.dead_letters("router"),
-    # The row that this one publishes again, for a hub that was away (lightbulb republish).
+    # The id of the row that this row publishes again (lightbulb republish).
     "alter table router.outbox add column republished_from bigint",
     "create index outbox_target on router.outbox (target, created_at)",
 )
 
 NOTIFIER = (
     "create schema notifier",
-    # Every case event that was taken in: its key is the duplicate guard.
+    # Every applied case event: its key detects duplicates.
     """
         create table notifier.input (
             person_key text not null,
@@ -275,8 +276,8 @@ NOTIFIER = (
     "create index feedback_of_referral on notifier.feedback (reference, recipient)",
     "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
     "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
-    # One row for each referral, recipient and channel: what is next for it. Only `next` can be claimed, so order holds with any
-    # number of processes. `due_at` is null where nothing waits; while claimed it is the end of the lease.
+    # One row for each referral, recipient and channel: its next feedback. Only `next` can be claimed, so order holds with any
+    # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease.
     """
         create table notifier.conversation (
             person_key text not null,

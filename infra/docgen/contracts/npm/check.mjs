@@ -1,5 +1,5 @@
-// Checks contracts as their readers would: node check.mjs FOLDER...
-// Every *.schema.json compiles with ajv in strict mode, and every asyncapi*.yaml is valid for the AsyncAPI parser.
+// Check contracts with their readers' tools: node check.mjs FOLDER...
+// Every *.schema.json must compile with ajv in strict mode, and every asyncapi*.yaml must be valid for the AsyncAPI parser.
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Parser } from "@asyncapi/parser";

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document that intake serves: every address, what may be sent there, every answer, and the limits.
+"""The OpenAPI 3.1 document that intake serves: every path with its requests, responses and limits.
 
-Made from what stands: the forms, the councils' mappings, the models of a BaRS message, limits.py. Which answers each address gives is
-said in operations.py; tests/intake/test_openapi.py holds it against the routes, and against the answers that really come.
+It is generated from the forms, the councils' mappings, the models of a BaRS message and limits.py. operations.py lists the responses
+of each path; tests/intake/test_openapi.py compares it with the routes and with actual responses.
 """
 
 import hashlib
@@ -21,20 +21,20 @@ MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
 
 @dataclass(frozen=True)
 class OpenApiDocument:
-    """The document as it is served, with the tag that tells whether it has changed."""
+    """The serialised document with its ETag."""
 
     body: bytes
     etag: str
 
 
 def made(intake: Intake, served: Collection[str]) -> OpenApiDocument:
-    """The document of this intake, for the addresses that are served here."""
+    """Return the serialised document of this intake, for the paths that it serves."""
     body = orjson.dumps(document(intake, served))
     return OpenApiDocument(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def document(intake: Intake, served: Collection[str]) -> dict[str, Any]:
-    """The document as plain values. `served`: the paths of the routes; of /metrics, whether it is served here."""
+    """Return the document as plain values. /metrics is part of it only if it is one of the served paths."""
     paths = operations.paths(intake)
     return {
         "openapi": "3.1.0",
@@ -42,7 +42,7 @@ def document(intake: Intake, served: Collection[str]) -> dict[str, Any]:
         "info": {
             "title": "Lightbulb referral hub: intake",
             "version": metrics.version(),
-            "summary": "Referrals in whatever form their sender has; an answer once each is kept.",
+            "summary": "Accepts referrals in the formats that their senders have, and responds after each is stored.",
             "description": _description(intake),
         },
         "servers": [{"url": "/"}],
@@ -59,10 +59,10 @@ def document(intake: Intake, served: Collection[str]) -> dict[str, Any]:
 
 def _description(intake: Intake) -> str:
     return (
-        "Any 2xx means that the message is ours and will not be lost; anything else, that it is still the sender's. A repeat is "
-        "recognised, so a message whose answer was lost can be sent again. BaRS-shaped: no BaRS use case exists for housing.\n\n"
-        f"Limits: {intake.max_body_bytes:,} bytes a message, within {limits.BODY_SECONDS:g} s; {limits.IN_FLIGHT} requests of a partner "
-        "at once; so many messages a second as its entry allows, else 429 with Retry-After. All of them are in docs/limits.md. What is "
-        "no request, or larger in its head than is taken, is answered in plain text before any address is looked at: 400, 408, 414, "
-        "431, and 503 where no connection is free."
+        "Any 2xx means that the message is stored and will not be lost; after any other status the sender must keep it. Duplicates are "
+        "recognised, so a message whose response was lost can be sent again. BaRS-shaped: no BaRS use case exists for housing.\n\n"
+        f"Limits: {intake.max_body_bytes:,} bytes per message, sent within {limits.BODY_SECONDS:g} s; {limits.IN_FLIGHT} concurrent "
+        "requests of a partner; the partner's rate of messages per second, else 429 with Retry-After. docs/limits.md lists all limits. "
+        "A malformed request, or one with too large a head, is answered in plain text before routing: 400, 408, 414 or 431; and 503 if "
+        "no connection is free."
     )

@@ -1,4 +1,4 @@
-"""Schemas of what is sent and answered, for the OpenAPI document."""
+"""Schemas of request and response bodies for the OpenAPI document."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -25,28 +25,28 @@ _REFERENCE: Schema = {
 _KIND: Schema = {"enum": list(get_args(IssueKind)), "description": "Named as FHIR issue types"}
 
 HEADERS: dict[str, Schema] = {
-    "X-Request-Id": {"description": "As it was sent, where it is a GUID", "schema": _TEXT},
-    "X-Correlation-Id": {"description": "As it was sent, where it is a GUID", "schema": _TEXT},
-    "Retry-After": {"description": "Seconds until it may be sent again", "schema": {"type": "integer"}},
-    "WWW-Authenticate": {"description": "What is asked for", "schema": {"const": "Bearer"}},
+    "X-Request-Id": {"description": "As it was sent, if it is a GUID", "schema": _TEXT},
+    "X-Correlation-Id": {"description": "As it was sent, if it is a GUID", "schema": _TEXT},
+    "Retry-After": {"description": "Seconds until the request may be retried", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "Authentication scheme", "schema": {"const": "Bearer"}},
     "ETag": {"description": "Changes when the document does", "schema": _TEXT},
 }
 
 
 def ref(name: str) -> Schema:
-    """The schema of this name."""
+    """Return a reference to the schema of this name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def schemas(intake: Intake) -> dict[str, Schema]:
-    """Every schema that the document refers to."""
+    """Return every schema that the document refers to."""
     return {
         **_bars_message(),
         **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
         **{f"file-{name}": _file(mapping) for name, mapping in intake.councils.items()},
         "hl7v2-message": {
             "type": "string",
-            "description": "One HL7 v2 message, REF^I12 to I14, its segments ended by CR; a frame around it may stand",
+            "description": "One HL7 v2 message, REF^I12 to I14, with CR after each segment; an MLLP frame around it is allowed",
         },
         "hl7v2-acknowledgement": {"type": "string", "pattern": "^MSH"},
         "bars-response": _bars_response(),
@@ -57,7 +57,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
         "report": _report(),
         "report-csv": {
             "type": "string",
-            "description": "The file with two columns more: our reference, what became of the row",
+            "description": "The file with two more columns: our reference, and the outcome of the row",
         },
         "health": _object(
             {"status": {"enum": ["live", "ready", "not ready"]}},
@@ -74,16 +74,16 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
     return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required), **closed}
 
 
-# ---- in -------------------------------------------------------------------------------------------------------------
+# ---- requests -------------------------------------------------------------------------------------------------------
 
 
 def _bars_message() -> dict[str, Schema]:
-    """The envelope by its model; its resources are described in docs/partners/bars-fhir.md."""
+    """Return the schemas of the envelope, from its models; docs/partners/bars-fhir.md describes the resources."""
     bundle = models.Bundle.model_json_schema(ref_template="#/components/schemas/bars-{model}")
     parts: dict[str, Schema] = {f"bars-{name}": part for name, part in bundle.pop("$defs").items()}
     parts["bars-Entry"]["properties"]["resource"] = {
         "type": "object",
-        "description": f"Read: {', '.join(models.READ)}; others are passed over",
+        "description": f"Read: {', '.join(models.READ)}; others are ignored",
         "properties": {"resourceType": _TEXT},
         "required": ["resourceType"],
     }
@@ -91,7 +91,7 @@ def _bars_message() -> dict[str, Schema]:
 
 
 def _form_schema(form_definition: form.Form) -> Schema:
-    """As it is served at the form's own address, without what names it there."""
+    """Return the schema that is served at the form's address, without $schema and $id."""
     return {name: value for name, value in form.json_schema(form_definition).items() if not name.startswith("$")}
 
 
@@ -101,7 +101,7 @@ def _file(mapping: CouncilMapping) -> Schema:
     return {"type": "string", "description": f"{mapping.title}: {rows}. Columns, in any order: {columns}"}
 
 
-# ---- out ------------------------------------------------------------------------------------------------------------
+# ---- responses ------------------------------------------------------------------------------------------------------
 
 
 def _bars_response() -> Schema:
@@ -119,7 +119,7 @@ def _bars_response() -> Schema:
                 "items": entry,
                 "minItems": 2,
                 "maxItems": 3,
-                "description": "MessageHeader; the sender's Encounter, where it sent one; ours, with our reference",
+                "description": "MessageHeader; the sender's Encounter, if it sent one; our Encounter, with our reference",
             },
         }
     )
@@ -160,7 +160,7 @@ def _issue_schema(place: str) -> Schema:
 
 
 def _problem() -> Schema:
-    """RFC 9457. `faults` by field of a form, or by column of a file."""
+    """Return the schema of problem details (RFC 9457), with `faults` by field of a form or by column of a file."""
     return _object(
         {"type": {"const": "about:blank"}, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
         {
@@ -173,7 +173,7 @@ def _problem() -> Schema:
 def _report() -> Schema:
     row = _object(
         {
-            "row": {"type": "integer", "description": "The line of the file where it begins"},
+            "row": {"type": "integer", "description": "The line of the file on which it begins"},
             "reference_given": {"type": ["string", "null"]},
             "outcome": {"enum": list(OUTCOMES)},
             "reference": _or_none(_REFERENCE),
@@ -187,7 +187,7 @@ def _report() -> Schema:
             "complete": {"type": "boolean"},
             "summary": _object(_counts(("rows", *OUTCOMES))),
         },
-        {"attention": {"type": "string", "description": "What to do, where rows were not processed"}},
+        {"attention": {"type": "string", "description": "What to do if rows were not processed"}},
     )
 
 

@@ -1,4 +1,4 @@
-"""What may be asked at each address, and every answer that it gives, for the OpenAPI document."""
+"""The operations of each path, with every response, for the OpenAPI document."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -16,7 +16,7 @@ from services.runtime import metrics, tracing
 PathItem = dict[str, Any]
 
 AROUND = (400, 401, 403, 406, 408, 413, 415, 429, 500, 503)
-"""What may be wrong around any message, or with it: its credential, its headers, its size, its time; or with us."""
+"""Errors that any message may get: credential, headers, size, time, rate, availability."""
 
 SCHEMA = "application/schema+json"
 
@@ -24,19 +24,19 @@ PARAMETERS: dict[str, Schema] = {
     "request-id": {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "Names the request: the same one again, with the same content, is a repeat (BaRS)",
+        "description": "Identifies the request: the same id with the same content again is a duplicate (BaRS)",
         "schema": {"type": "string", "pattern": sent.GUID.pattern},
     },
     "correlation-id": {
         "name": "X-Correlation-Id",
         "in": "header",
-        "description": "Names the conversation, up to the feedback",
+        "description": "Identifies the conversation, up to the feedback",
         "schema": {"type": "string", "pattern": sent.GUID.pattern},
     },
     "traceparent": {
         "name": tracing.HEADER,
         "in": "header",
-        "description": "W3C Trace Context; anything else in it is passed over",
+        "description": "W3C Trace Context; an invalid value is ignored",
         "schema": {"type": "string"},
     },
     **{
@@ -52,10 +52,10 @@ PARAMETERS: dict[str, Schema] = {
 
 
 def paths(intake: Intake) -> dict[str, PathItem]:
-    """Every address with its operations. Forms and councils by their own names: what each takes is its own."""
+    """Return every path with its operations. Each form and each council has a path, since their bodies differ."""
     return {
         "/fhir/$process-message": _bars(intake),
-        "/fhir/metadata": {"get": _reads("What the FHIR server does", bars.MEDIA_TYPE, "capability-statement")},
+        "/fhir/metadata": {"get": _reads("Capabilities of the FHIR server", bars.MEDIA_TYPE, "capability-statement")},
         "/fhir/{interaction}": _no_interaction(),
         "/hl7v2": _hl7v2(intake),
         **{f"/councils/{name}/referrals": _council(name) for name in intake.councils},
@@ -68,7 +68,7 @@ def paths(intake: Intake) -> dict[str, PathItem]:
         "/openapi.json": _document(),
         "/health/live": {"get": _reads("Whether this process answers", "application/json", "health")},
         "/health/ready": _ready(),
-        "/metrics": {"get": _reads("What is counted and measured", metrics.MEDIA_TYPE, "metrics")},
+        "/metrics": {"get": _reads("Metrics", metrics.MEDIA_TYPE, "metrics")},
     }
 
 
@@ -104,7 +104,7 @@ def _council(name: str) -> PathItem:
     report = {reports.JSON: ref("report"), reports.CSV: ref("report-csv")}
     limited = (
         f"At most {limits.FILE_BYTES:,} bytes and {limits.FILE_ROWS:,} rows, within {limits.FILE_SECONDS:g} s. "
-        "200 once the first rows are kept; the report tells of each row."
+        "200 after the first rows are stored; the report has an entry for each row."
     )
     content = {reports.CSV: {"schema": ref(f"file-{name}")}}
     operation = _message(f"The whole export of {name}", limited, content, {200: report, **_problems(*AROUND)})
@@ -145,7 +145,7 @@ def _reads(summary: str, media_type: str, schema: str) -> Schema:
 def _no_interaction() -> PathItem:
     named = {"name": "interaction", "in": "path", "required": True, "schema": {"type": "string"}}
     answers = _responses({404: {bars.MEDIA_TYPE: ref("operation-outcome")}})
-    operation = {"summary": "No other FHIR interaction: this server takes messages only", "responses": answers}
+    operation = {"summary": "No other FHIR interaction: this server accepts messages only", "responses": answers}
     return {"parameters": [named], **dict.fromkeys(("get", "post", "put", "patch", "delete"), operation)}
 
 
@@ -154,7 +154,7 @@ def _attachment() -> PathItem:
     answers = {200: {"*/*": {}}, **_problems(401, 403, 404, 429, 503)}
     return {
         "get": {
-            "summary": "An attachment, for the hub that was told its reference",
+            "summary": "An attachment, for the hub that received its reference",
             "security": [{"partner": []}],
             "parameters": [named],
             "responses": _responses(answers),
@@ -170,10 +170,15 @@ def _document() -> PathItem:
 
 def _ready() -> PathItem:
     content = {"application/json": ref("health")}
-    return {"get": {"summary": "Whether it could work now", "responses": _responses({200: content, 503: content})}}
+    return {
+        "get": {
+            "summary": "Whether its dependencies are available",
+            "responses": _responses({200: content, 503: content}),
+        }
+    }
 
 
-# ---- answers --------------------------------------------------------------------------------------------------------
+# ---- responses ------------------------------------------------------------------------------------------------------
 
 
 def _problems(*statuses: int) -> dict[int, Schema]:

@@ -1,21 +1,21 @@
 """Message Translator for BaRS messages (FHIR R4 `servicerequest-request`: new, update, delete).
 
-BaRS-shaped: no BaRS use case exists for housing, so what housing needs is said in BaRS' own places with code systems of ours.
+BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elements with Lightbulb's code systems.
 
-| canonical | where it is read |
+| canonical | source |
 |---|---|
 | message id, referral id | Bundle.id and X-Request-Id; ServiceRequest.id, else its fullUrl's uuid |
-| cancel | ServiceRequest.status revoked or entered-in-error, whatever the reason code says |
-| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. None of ours: one need `information-advice` with all of the words and codes |
-| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; words of reasonCode, note and Conditions |
+| cancel | ServiceRequest.status revoked or entered-in-error, with any reason code |
+| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code: one need `information-advice` with all texts and SNOMED CT codes |
+| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions |
 | priority, referred_on | ServiceRequest.priority, authoredOn |
-| referred_by | requester: PractitionerRole, Practitioner (its role is looked for), Organization, RelatedPerson (family, carer) or Patient (self) |
+| referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
 | registered_practice | Patient.generalPractitioner |
-| named_authority | a performer that is identified by its ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
+| named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
 | person | Patient, with UK Core's NHSNumberVerificationStatus (both code systems), AddressKey (UPRN), patient-interpreterRequired |
-| hospital | the request's Encounter where its class is a stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
-| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation), permitted or denied; BaRS' DRC counts for the referral where it is explicit |
-| risk_flags | active Flags: BaRS flag category and words |
+| hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
+| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation), permitted or denied; BaRS' DRC counts for the referral if it is explicit |
+| risk_flags | active Flags: BaRS flag category and text |
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 
@@ -33,16 +33,15 @@ from services.intake.translators.bars_fhir.models import Encounter, MessageHeade
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
+from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     AttachmentContent,
     CancelReason,
-    InboundMessage,
     Intent,
     Issue,
     Rejection,
     Translated,
-    Translator,
     cancel_hash,
     content_hash,
     drop_empty,
@@ -59,16 +58,16 @@ REASONS = "https://fhir.nhs.uk/CodeSystem/message-reason-bars"
 CATEGORIES = "https://fhir.nhs.uk/CodeSystem/message-category-servicerequest"
 
 CONVERSATION = UUID("6f1c2d5e-6d1b-5b44-9a44-3c1d3f0a7e11")
-"""Namespace of correlation ids that we make where a sender gave none."""
+"""Namespace of the correlation ids that we make for messages without one."""
 
 
 def translator(services: Catalogue) -> Translator:
-    """Return the translator of BaRS messages: they name services by the codes of the catalogue."""
+    """Return the translator of BaRS messages, whose needs are codes of the service catalogue."""
     return lambda delivery: _translate(delivery, services)
 
 
 def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
-    """A BaRS message as a Referral, or what is wrong with it."""
+
     found = read(delivery.body)
     if isinstance(found, Rejection):
         return found
@@ -88,7 +87,7 @@ ENCOUNTER_IN_BRIEF = ("resourceType", "id", "meta", "identifier", "status", "cla
 
 
 def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[str, Any] | None:
-    """The sender's own Encounter without what refers to others: the answer repeats it before ours (BaRS: ours is the second)."""
+    """Return the sender's Encounter without its references; BaRS responses repeat it as the first Encounter."""
     encounter = message.find(request.encounter, Encounter)
     if encounter is None:
         return None
@@ -97,31 +96,31 @@ def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[
 
 
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
-    """The header and the request that it is about, where the message asks for a referral."""
+    """Return the header and its ServiceRequest, or a rejection if the message is not a referral request."""
     header = next(message.all(MessageHeader), None)
     if header is None or not message.at(header).startswith("Bundle.entry[0]."):
-        return reject(Issue("Bundle.entry[0].resource", "invariant", "a message begins with its MessageHeader"))
+        return reject(Issue("Bundle.entry[0].resource", "invariant", "the first entry must be the MessageHeader"))
     if issue := _event_issue(message, header):
         return reject(issue)
     request = next(message.find_all(header.focus, ServiceRequest), None)
     if request is None:
         place = message.at(header, "focus")
-        return reject(Issue(place, "required", "names the ServiceRequest, which must be in the message"))
+        return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
     return header, request
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
     event = header.eventCoding
     if event is None or event.code is None:
-        return Issue(message.at(header, "eventCoding"), "required", "the event is required: servicerequest-request")
+        return Issue(message.at(header, "eventCoding"), "required", "is required: servicerequest-request")
     if event.code != "servicerequest-request" or not is_system(event.system, EVENTS):
         place = message.at(header, "eventCoding", "code")
-        return Issue(place, "not-supported", "of the BaRS events only servicerequest-request is taken here")
+        return Issue(place, "not-supported", "unsupported event: only servicerequest-request is supported")
     reasons = codes(header.reason, REASONS)
     if not reasons:
-        return Issue(message.at(header, "reason"), "required", "a code of " + REASONS + " is required")
+        return Issue(message.at(header, "reason"), "required", "must have a code of " + REASONS)
     if reasons[0] not in ("new", "update", "delete"):
-        return Issue(message.at(header, "reason"), "value", "new, update or delete is expected")
+        return Issue(message.at(header, "reason"), "value", "must be new, update or delete")
     return None
 
 
@@ -153,20 +152,20 @@ def _translated(
 def _referral_id(message: BundleIndex, request: ServiceRequest) -> str:
     url = (message.full_url(request) or "").removeprefix("urn:uuid:")
     if request.id is None and not url:
-        message.add_issue(request, ("id",), "required", "an id is required, of the resource or as the entry's fullUrl")
+        message.add_issue(request, ("id",), "required", "is required: an id of the resource, or the entry's fullUrl")
     return (request.id or url)[:300]
 
 
 def _check_request(message: BundleIndex, header: MessageHeader, request: ServiceRequest, cancels: bool) -> None:
-    """What each code allows is in the models; how they go together is here."""
+    """Check how status, reason and category go together; the models check each code."""
     if not cancels and request.status != "active":
         message.add_issue(
-            request, ("status",), "not-supported", "active is expected, or revoked or entered-in-error to cancel"
+            request, ("status",), "not-supported", "must be active, or revoked or entered-in-error to cancel"
         )
     if not cancels and codes(header.reason, REASONS)[0] == "delete":
-        message.add_issue(request, ("status",), "invariant", "to delete, the status is revoked or entered-in-error")
+        message.add_issue(request, ("status",), "invariant", "must be revoked or entered-in-error for a delete")
     if not cancels and code_in(request.category, CATEGORIES) not in (None, "referral"):
-        message.add_issue(request, ("category",), "not-supported", "only the category referral is taken here")
+        message.add_issue(request, ("category",), "not-supported", "unsupported category: only referral is supported")
 
 
 def _cancel(
@@ -202,7 +201,7 @@ def _content(
 ) -> dict[str, Any]:
     patient = message.find(request.subject, Patient)
     if patient is None:
-        message.add_issue(request, ("subject",), "required", "names the Patient, who must be in the message")
+        message.add_issue(request, ("subject",), "required", "must refer to a Patient in the message")
         return {}
     coded_reason = reason(message, request)
     homeless = any(coding["code"] == NO_FIXED_ABODE for coding in coded_reason.get("snomed", ()))
@@ -259,7 +258,7 @@ def _accepted(
 
 
 def _canonical_place(message: BundleIndex, loc: tuple[int | str, ...]) -> str:
-    """Where a value that the canonical model refuses (mostly: too long) comes from."""
+    """Return the source of a value that the canonical model rejects (usually because it is too long)."""
     sources: dict[str, type[Resource]] = {
         "person": Patient,
         "contacts": Patient,

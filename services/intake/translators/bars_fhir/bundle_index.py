@@ -1,4 +1,4 @@
-"""A BaRS message as it was read: its resources, where each stands, and how they refer to one another."""
+"""The resources of a BaRS message: their positions and the references between them."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -24,7 +24,7 @@ SNOMED = "http://snomed.info/sct"
 
 
 class BundleIndex:
-    """The resources of a Bundle, found by type or by reference. `faults` gathers what is wrong with them."""
+    """The resources of a Bundle, found by type or by reference. `issues` collects their faults."""
 
     def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]]) -> None:
         self.bundle = bundle
@@ -42,42 +42,42 @@ class BundleIndex:
                 self._named.setdefault(f"urn:uuid:{resource.id}", resource)
 
     def find(self, reference: Reference | None, kind: type[R]) -> R | None:
-        """The resource of this kind that a reference names, or none."""
+        """Return the resource of this type that a reference names, or None."""
         resource = self._named.get(reference.reference) if reference and reference.reference else None
         return resource if isinstance(resource, kind) else None
 
     def find_all(self, references: list[Reference], kind: type[R]) -> Iterator[R]:
-        """Those of the references that name a resource of this kind."""
+        """Yield the resources of this type that the references name."""
         return (resource for reference in references if (resource := self.find(reference, kind)) is not None)
 
     def all(self, kind: type[R]) -> Iterator[R]:
-        """Every resource of this kind, in order."""
+        """Iterate over all resources of this type, in order."""
         return iter(cast(list[R], self._kinds.get(kind, [])))
 
     def full_url(self, resource: Resource) -> str | None:
-        """The fullUrl of a resource's entry."""
+        """Return the fullUrl of a resource's entry."""
         return self.bundle.entry[self._place[id(resource)]].fullUrl
 
     def index(self, resource: Resource) -> int:
-        """Which entry of the Bundle holds a resource."""
+        """Return the index of a resource's entry in the Bundle."""
         return self._place[id(resource)]
 
     def at(self, resource: Resource, *loc: int | str) -> str:
-        """FHIRPath of a place in a resource: Bundle.entry[3].resource.identifier[0].value."""
+        """Return the FHIRPath of a place in a resource, such as Bundle.entry[3].resource.identifier[0].value."""
         return fhir_path("Bundle", ("entry", self._place[id(resource)], "resource", *loc))
 
     def add_issue(self, resource: Resource, loc: tuple[int | str, ...], kind: Any, explanation: str) -> None:
-        """Note that something is wrong there."""
+        """Add a fault at a place in a resource."""
         self.issues.append(Issue(self.at(resource, *loc), kind, explanation))
 
 
 def read(body: bytes) -> tuple[BundleIndex, Any] | Rejection:
-    """The message in these bytes and its JSON, or what is wrong with its form."""
+    """Return the message and its JSON, or a rejection if it is not a valid Bundle."""
     raw = json_text.read(body, "Bundle")
     if isinstance(raw, Rejection):
         return raw
     if not isinstance(raw, dict) or raw.get("resourceType") != "Bundle":
-        return reject(Issue("Bundle", "invalid", "a FHIR Bundle of type message is expected"))
+        return reject(Issue("Bundle", "invalid", "must be a FHIR Bundle of type message"))
     try:
         bundle = Bundle.model_validate(raw)
     except ValidationError as error:
@@ -96,7 +96,7 @@ def _resources(bundle: Bundle, raw: Any) -> tuple[BundleIndex, Any] | Rejection:
             continue
         if resource is None:
             place = fhir_path("Bundle", ("entry", index, "resource", "resourceType"))
-            issues.append(Issue(place, "required", "each entry holds a resource that says its type"))
+            issues.append(Issue(place, "required", "is required in the resource of each entry"))
         elif resource is not _PASSED_OVER:
             resources.append((index, resource))
     return Rejection(tuple(issues[:50])) if issues else (BundleIndex(bundle, resources), raw)
@@ -117,7 +117,7 @@ def _resource(raw: Any) -> Resource | None:
 
 
 def is_system(actual: str | None, expected: str) -> bool:
-    """True for a system URI as published, or with the http/https and Id/id variants that real senders use."""
+    """Return whether a system URI is the published one or a variant that senders use (http or https, Id or id)."""
     return actual is not None and _plain(actual) == _plain(expected)
 
 
@@ -127,17 +127,17 @@ def _plain(system: str) -> str:
 
 
 def codes(concept: CodeableConcept | None, system: str) -> list[str]:
-    """The codes that a concept has in this system."""
+    """Return the codes of a concept in this system."""
     return [c.code for c in (concept.coding if concept else []) if c.code and is_system(c.system, system)]
 
 
 def code_in(concepts: list[CodeableConcept], system: str) -> str | None:
-    """The first code in this system."""
+    """Return the first code in this system, or None."""
     return next((code for concept in concepts for code in codes(concept, system)), None)
 
 
 def snomed(concept: CodeableConcept | None) -> list[dict[str, str | None]]:
-    """SNOMED CT codings of a concept, as canonical codings."""
+    """Return the SNOMED CT codings of a concept, as canonical codings."""
     codings: list[FhirCoding] = concept.coding if concept else []
     return [
         {"system": SNOMED, "code": c.code, "display": line(c.display)}
@@ -147,12 +147,12 @@ def snomed(concept: CodeableConcept | None) -> list[dict[str, str | None]]:
 
 
 def display_text(concept: CodeableConcept | None) -> str | None:
-    """What a concept says to a reader: its text, else the words of its first code."""
+    """Return a concept's text for people: its text, else the display of its first coding that has one."""
     if concept is None:
         return None
     return line(concept.text) or next((line(c.display) for c in concept.coding if c.display), None)
 
 
 def line(value: str | None) -> str | None:
-    """A text without blanks around it; none where nothing is left."""
+    """Return a text without blanks around it; None if it is empty."""
     return (value.strip() or None) if value else None

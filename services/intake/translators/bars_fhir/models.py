@@ -1,7 +1,7 @@
-"""The part of FHIR R4 (4.0.1) that we read, as strict models: code values that decide anything are Literals.
+"""The elements of FHIR R4 (4.0.1) that we read, as strict models; codes that decide something are Literals.
 
-Types follow http://hl7.org/fhir/R4/datatypes.html; what R4 requires of these elements is required here, so that these models and
-fhir.resources (R4B) agree on what both cover. Elements that we do not read are ignored here and checked there.
+Types follow http://hl7.org/fhir/R4/datatypes.html. Elements that R4 requires are required here, so that these models
+and fhir.resources (R4B) agree. Elements that we do not read are ignored here and checked by fhir.resources.
 """
 
 from typing import Annotated, Literal, get_args
@@ -32,7 +32,7 @@ Instant = Annotated[
 
 
 class Fhir(BaseModel):
-    """Strict: text is text, true is true. Elements that we do not read are passed over."""
+    """Strict base model: no type conversion; elements that we do not read are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
@@ -66,7 +66,7 @@ class Period(Fhir):
 
 
 class PlainExtension(Fhir):
-    """An extension without extensions of its own, with the kinds of value that we read."""
+    """An extension without nested extensions, with the types of value that we read."""
 
     url: Uri
     valueString: String | None = None
@@ -333,7 +333,7 @@ class Entry(Fhir):
 
 
 class Bundle(Fhir):
-    """The envelope. Its entries' resources are read one by one, by their type."""
+    """The envelope. The entries' resources are validated one by one, by their type."""
 
     resourceType: Literal["Bundle"]
     id: Id
@@ -369,4 +369,4 @@ READ: dict[str, type[Resource]] = {
         Binary,
     )
 }
-"""The resources that we read; others may be in the message, and are passed over."""
+"""The models of the resource types that we read; other resources in a message are ignored."""

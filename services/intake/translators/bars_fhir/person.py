@@ -1,4 +1,4 @@
-"""The person of a BaRS message: from Patient, as UK Core writes it."""
+"""The person of a BaRS message: from a UK Core Patient."""
 
 from typing import Any
 
@@ -38,11 +38,11 @@ OLDER = {
     "number-not-present-and-trace-not-required": VerificationStatus.NOT_PRESENT,
     "trace-postponed": VerificationStatus.POSTPONED,
 }
-"""Codes of UKCore-NHSNumberVerificationStatus, which BaRS samples still use, in terms of UKCore-NHSNumberVerificationStatusEngland."""
+"""Codes of UKCore-NHSNumberVerificationStatus, which BaRS samples still use, by their England equivalents."""
 
 
 def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[str, Any]:
-    """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
+    """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
     name = _name(message, patient)
     number, status = number_and_status(message, patient)
     telecom = [
@@ -70,7 +70,7 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
 
 
 def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | None, VerificationStatus]:
-    """The NHS number and how far its sender had verified it; a number that fails its check is a fault."""
+    """Return the NHS number and its verification status; an invalid check digit is a fault."""
     nhs_identifiers = [
         (index, identifier)
         for index, identifier in enumerate(patient.identifier)
@@ -78,7 +78,7 @@ def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | Non
     ]
     numbers = unique([nhs_number.normalise(one.value) for _, one in nhs_identifiers if one.value])
     if len(numbers) > 1:
-        message.add_issue(patient, ("identifier",), "invariant", "gives two different NHS numbers")
+        message.add_issue(patient, ("identifier",), "invariant", "has two different NHS numbers")
     for index, identifier in nhs_identifiers:
         if identifier.value and not nhs_number.is_valid(nhs_number.normalise(identifier.value)):
             place = ("identifier", index, "value")
@@ -106,7 +106,7 @@ def _name(message: BundleIndex, patient: Patient) -> HumanName:
     current = [name for name in patient.name if name.use != "old" and line(name.family)]
     official = [name for name in current if name.use in ("official", "usual")]
     if not current:
-        message.add_issue(patient, ("name",), "required", "a name with a family name is required")
+        message.add_issue(patient, ("name",), "required", "is required: a name with a family name")
         return HumanName()
     return (official or current)[0]
 
@@ -148,7 +148,7 @@ def _uprn(address: FhirAddress) -> str | None:
 
 
 def reach(points: list[ContactPoint], system: str) -> str | None:
-    """The telephone number or address that its owner prefers, none that is old."""
+    """Return the preferred current contact point of this system: a telephone number or an email address."""
     usable = [point for point in points if point.system == system and point.use != "old" and line(point.value)]
     usable.sort(key=lambda point: point.rank or 99)
     return line(usable[0].value) if usable else None
@@ -177,15 +177,15 @@ def _communication_needs(patient: Patient) -> list[str]:
 
 
 def extension_text(extension: Extension | PlainExtension) -> str | None:
-    """The words of an extension."""
+    """Return the text of an extension."""
     return line(extension.valueString) or display_text(extension.valueCodeableConcept)
 
 
-# ---- the others -----------------------------------------------------------------------------------------------------
+# ---- contacts -------------------------------------------------------------------------------------------------------
 
 
 def contacts(patient: Patient) -> list[dict[str, Any]]:
-    """Next of kin and carers; not the person, whom BaRS lists among the contacts to hold the telephone numbers."""
+    """Return next of kin and carers, without the contact that BaRS uses for the person's own telephone numbers."""
     others = [contact for contact in patient.contact if not _is_self(contact)]
     return [
         entry
@@ -212,7 +212,7 @@ def _relationship(concepts: list[CodeableConcept]) -> str | None:
 
 
 def full_name(names: list[HumanName]) -> str | None:
-    """A name on one line."""
+    """Return the first name on one line."""
     if not names:
         return None
     name = names[0]

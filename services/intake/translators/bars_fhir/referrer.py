@@ -1,4 +1,4 @@
-"""Who asked, and where the person is registered: from requester, its role and organisation, and generalPractitioner."""
+"""The referrer, from requester with its role and organisation; the registered practice, from generalPractitioner."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ from services.intake.translators.translator import drop_empty
 from services.reference.partners import Partner
 
 ODS = ("https://fhir.nhs.uk/Id/ods-organization-code", "https://fhir.nhs.uk/Id/ods-organisation-code")
-"""As UK Core fixes it, and as some published examples spell it."""
+"""The system of UK Core, and a variant in some published examples."""
 
 _PRACTICE = re.compile(r"^[A-Z][0-9]{5}$")
 """The form of a GP practice's ODS code, such as B81001."""
@@ -32,7 +32,7 @@ _INTERMEDIARY_KINDS = ("first-contact", "customer-service", "other")
 def referred_by(
     message: BundleIndex, request: ServiceRequest, header: MessageHeader, partner: Partner
 ) -> dict[str, Any]:
-    """The referrer. Where the message names no ODS code, a partner that speaks for itself is the organisation."""
+    """Return the referrer. Without an ODS code in the message, a partner that acts for itself is the organisation."""
     requester = _requester(message, request.requester)
     practitioner, organisation, holder = _parts(message, request.requester, requester)
     own = partner.acts_for != "any" and not isinstance(requester, Patient | RelatedPerson)
@@ -60,7 +60,7 @@ def _requester(message: BundleIndex, reference: Reference | None) -> Resource | 
 def _parts(
     message: BundleIndex, reference: Reference | None, requester: Resource | None
 ) -> tuple[Practitioner | None, dict[str, Any], Organization | None]:
-    """The professional, the organisation, and the resource that names it, by whichever of them requester refers to."""
+    """Return the practitioner, the organisation and its resource, by whichever resource the requester is."""
     role: PractitionerRole | None
     practitioner: Practitioner | None
     match requester:
@@ -83,12 +83,12 @@ def _role_of(message: BundleIndex, practitioner: Practitioner) -> PractitionerRo
 
 
 def organisation(resource: Organization) -> dict[str, Any]:
-    """The canonical organisation of a resource."""
+    """Return the canonical organisation of an Organization resource."""
     return drop_empty({"ods": _ods(resource.identifier), "name": line(resource.name)})
 
 
 def _by_identifier(reference: Reference | None) -> dict[str, Any]:
-    """An organisation that a reference names by identifier or words, without a resource."""
+    """Return an organisation that a reference names by identifier or display, without a resource."""
     if reference is None:
         return {}
     return drop_empty(
@@ -104,7 +104,7 @@ def _ods(identifiers: list[FhirIdentifier]) -> str | None:
 
 
 def _kind(requester: Resource | None, ods: str | None, partner: Partner) -> str:
-    """What the referrer is to the person: decides which feedback they hear."""
+    """Return the kind of referrer, which decides the feedback."""
     match requester:
         case Patient():
             return "self"
@@ -141,7 +141,7 @@ def _phone(requester: Resource | None, practitioner: Practitioner | None) -> str
 
 
 def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any] | None:
-    """The practice that the patient's generalPractitioner names, by organisation, role or identifier."""
+    """Return the practice in generalPractitioner, by organisation, role or identifier."""
     for reference in patient.generalPractitioner:
         role = message.find(reference, PractitionerRole)
         held = role.organization if role else reference

@@ -1,5 +1,6 @@
-"""What is asked for and why: needs, reason, the housing authority that the person named, and a hospital stay."""
+"""Needs, reason, named housing authority and hospital stay of a BaRS message."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     Condition,
     Encounter,
+    Extension,
     FhirIdentifier,
     Location,
     Organization,
@@ -35,15 +37,17 @@ AUTHORITY = "https://statistics.data.gov.uk/id/statistical-geography"
 """ONS codes of local authorities (linked data of the Office for National Statistics)."""
 
 INPATIENT = ("IMP", "ACUTE", "NONAC", "SS")
-"""Encounter classes (v3 ActCode) of a stay in hospital."""
+"""Encounter classes (v3 ActCode) of a hospital stay."""
 
 RequestedConcept = tuple[Resource, tuple[int | str, ...], CodeableConcept, str | None]
-"""A concept that asks for something: the resource, the place in it, the concept, and words beside it."""
+"""A concept that requests something: the resource, the place in it, the concept, and a further text."""
 
 
 def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) -> list[dict[str, Any]]:
-    """One need for each service of ours that is asked for. A message without any asks for information and advice, and
-    its words and codes go with it: what a triage desk would want to read."""
+    """Return one need for each requested service of the catalogue.
+
+    Without any, return one need for information and advice, with all texts and SNOMED CT codes for the triage desk.
+    """
     requested = list(_requested_concepts(message, request))
     by_service: dict[str, dict[str, Any]] = {}
     for resource, loc, concept, extra_text in requested:
@@ -92,7 +96,7 @@ def _planned(message: BundleIndex, plan: CarePlan) -> Iterator[RequestedConcept]
 
 
 def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
-    """Why: our category, the sender's words (also of notes and of the conditions referred to), SNOMED CT codes."""
+    """Return the reason: our category, the sender's texts (also of notes and conditions), SNOMED CT codes."""
     category = None
     for index, concept in enumerate(request.reasonCode):
         for code in codes(concept, REASON):
@@ -118,7 +122,7 @@ def _conditions(message: BundleIndex, request: ServiceRequest) -> Iterator[Codea
 
 
 def joined(texts: list[str | None]) -> str | None:
-    """The texts as paragraphs, each one once."""
+    """Join the texts as paragraphs, without repeats."""
     return "\n".join(unique([text for text in map(line, texts) if text])) or None
 
 
@@ -127,7 +131,7 @@ def _distinct(codings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def named_authority(message: BundleIndex, request: ServiceRequest) -> str | None:
-    """The housing authority that the person chose: a performer that is identified by its ONS code."""
+    """Return the housing authority that the person chose: a performer with an ONS code."""
     for reference in request.performer:
         resource = message.find(reference, Organization)
         named: list[FhirIdentifier] = [
@@ -144,7 +148,7 @@ def named_authority(message: BundleIndex, request: ServiceRequest) -> str | None
 
 
 def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
-    """The hospital's part of a referral: empty unless the request's encounter is a stay in hospital."""
+    """Return the hospital's part of a referral; empty unless the request's encounter is an inpatient stay."""
     encounter = message.find(request.encounter, Encounter)
     if (
         encounter is None
@@ -152,35 +156,37 @@ def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
         or encounter.status in ("cancelled", "entered-in-error")
     ):
         return {}
-    extensions = {
-        e.url.rpartition("/")[2]: e
-        for e in encounter.extension
-        if e.url.startswith(LIGHTBULB_BASE + "StructureDefinition/")
-    }
-    values = {name: e.valueDate or e.valueCode for name, e in extensions.items()}
+    extensions = _extensions(encounter)
     ended = encounter.period.end if encounter.period and encounter.status == "finished" else None
-    pathway = extensions["discharge-pathway"].valueInteger if "discharge-pathway" in extensions else None
-    suitable = (
-        extensions["trusted-assessment-suitable"].valueBoolean if "trusted-assessment-suitable" in extensions else None
-    )
     return drop_empty(
         {
             "hospital": {
                 **_where(message, encounter),
                 "admitted_on": parse_date(encounter.period.start) if encounter.period else None,
-                "pathway": pathway,
-                "delay_attributed_to": values.get("delay-attributed-to"),
-                "trusted_assessment_suitable": suitable,
+                "pathway": extensions["discharge-pathway"].valueInteger,
+                "delay_attributed_to": _date_or_code(extensions["delay-attributed-to"]),
+                "trusted_assessment_suitable": extensions["trusted-assessment-suitable"].valueBoolean,
             },
-            "ready_for_transfer_on": parse_date(values.get("ready-for-transfer")),
-            "expected_discharge_on": parse_date(values.get("expected-discharge")),
+            "ready_for_transfer_on": parse_date(_date_or_code(extensions["ready-for-transfer"])),
+            "expected_discharge_on": parse_date(_date_or_code(extensions["expected-discharge"])),
             "discharged_on": parse_date(ended),
         }
     )
 
 
+def _extensions(encounter: Encounter) -> dict[str, Extension]:
+    """Return Lightbulb's extensions by name; one without a value for a name that is not given."""
+    base = LIGHTBULB_BASE + "StructureDefinition/"
+    given = {e.url.rpartition("/")[2]: e for e in encounter.extension if e.url.startswith(base)}
+    return defaultdict(lambda: Extension(url=base), given)
+
+
+def _date_or_code(extension: Extension) -> str | None:
+    return extension.valueDate or extension.valueCode
+
+
 _PARTS = {"si": "site", "bu": "site", "wa": "ward", "ro": "bed", "bd": "bed"}
-"""http://terminology.hl7.org/CodeSystem/location-physical-type, as parts of a stay."""
+"""Parts of a stay by code of http://terminology.hl7.org/CodeSystem/location-physical-type."""
 
 _PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 

@@ -1,4 +1,4 @@
-"""What comes beside the request: consents, risk flags, documents."""
+"""Consents, risk flags and documents of a BaRS message."""
 
 import base64
 import binascii
@@ -17,7 +17,8 @@ from services.intake.translators.bars_fhir.models import (
     Reference,
 )
 from services.intake.translators.bars_fhir.person import full_name
-from services.intake.translators.translator import AttachmentContent, InboundMessage, document, drop_empty, parse_date
+from services.intake.translators.inbound_message import InboundMessage, document
+from services.intake.translators.translator import AttachmentContent, drop_empty, parse_date
 
 CONSENT = "https://lightbulb.example.org/CodeSystem/consent"
 DIRECT_CARE = "https://fhir.nhs.uk/CodeSystem/consent-categories-bars"
@@ -29,10 +30,10 @@ QUESTIONS = ("referral", "feedback", "evaluation")
 
 
 def consents(message: BundleIndex) -> dict[str, Any]:
-    """Three answers, none inferred from another; where one was asked twice, the later day holds, and 'no' on the same day.
+    """Return the answers to the three consent questions; none is inferred from another.
 
-    BaRS' Direct Care consent (DRC) answers the question of the referral only where it is explicit: an implied consent to
-    direct care says nothing about sharing with a housing authority.
+    Of two answers to one question the later counts, and 'no' if both are of the same day. BaRS' Direct Care consent
+    (DRC) counts for the referral only if it is explicit: implied consent does not cover a housing authority.
     """
     by_question: dict[str, dict[str, Any]] = {}
     for consent in message.all(FhirConsent):
@@ -56,7 +57,7 @@ def _question(consent: FhirConsent) -> str | None:
 
 
 def consent_denial_place(message: BundleIndex) -> str:
-    """Where the person's 'no' to the referral stands."""
+    """Return the place of the refused consent to the referral."""
     refusing = (one for one in message.all(FhirConsent) if _question(one) == "referral" and _answer(one) == "no")
     return next((message.at(one) for one in refusing), "Bundle.entry")
 
@@ -84,7 +85,7 @@ def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
 
 
 def risk_flags(message: BundleIndex) -> list[dict[str, Any]]:
-    """Active flags: the BaRS category, else the flag's own code, and the sender's words."""
+    """Return the active flags: the BaRS category, else the flag's own code, and the sender's text."""
     flags = []
     for flag in message.all(Flag):
         if flag.status == "active":
@@ -97,7 +98,7 @@ def risk_flags(message: BundleIndex) -> list[dict[str, Any]]:
 def documents(
     message: BundleIndex, inbound: InboundMessage, referral_id: str
 ) -> list[tuple[dict[str, Any], AttachmentContent]]:
-    """Each current document with its bytes, as the referral names it and as it is kept."""
+    """Return each current document, as the referral names it and as it is stored."""
     by_reference: dict[str, tuple[dict[str, Any], AttachmentContent]] = {}
     for reference in message.all(DocumentReference):
         if reference.status != "current":
@@ -127,9 +128,9 @@ def _content(
         try:
             return base64.b64decode("".join(data.split()), validate=True), media_type
         except (binascii.Error, ValueError):
-            message.add_issue(reference, place, "value", f"the {kind} of the document is not base64")
+            message.add_issue(reference, place, "value", f"the document's {kind} is not valid base64")
             return None
-    message.add_issue(reference, place, "not-supported", "send the document in the message, as data or as a Binary")
+    message.add_issue(reference, place, "not-supported", "the document must be in the message, as data or as a Binary")
     return None
 
 

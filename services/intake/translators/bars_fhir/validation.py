@@ -1,7 +1,7 @@
-"""The whole message against FHIR: fhir.resources (R4B, the nearest to R4 that it has) checks every element of every resource.
+"""Validate a whole message with fhir.resources (R4B, its nearest version to R4): every element of every resource.
 
-It checks shapes, not code bindings (those are in models.py), and on hostile input it raises more than ValidationError. Each resource
-is given to its own class: found by Bundle itself, the classes are looked up anew for every entry, an eighth of the whole time.
+It checks structure, not code bindings (models.py does), and raises more than ValidationError on hostile input. Each
+resource is validated by its own class: Bundle would look the class up again for every entry, an eighth of the time.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ FHIRAbstractModel.set_global_model_config(hide_input_in_errors=True)
 
 
 def find_issues(raw: Any) -> tuple[Issue, ...]:
-    """What is wrong with the form of this message, by place and kind; empty where nothing is."""
+    """Return the structural faults of a message by place and kind; at most 50."""
     return tuple(_issues(raw))[:50]
 
 
@@ -57,8 +57,8 @@ def _issues_in(validate: Callable[[Any], Any], value: Any, at: tuple[int | str, 
         yield from issues_of(error, lambda loc: fhir_path("Bundle", (*at, *loc)))
     except (KeyError, TypeError, ValueError, AttributeError, LookupError, RecursionError):
         place = fhir_path("Bundle", at)
-        yield Issue(place, "invalid", "holds something that FHIR R4 does not define, or is nested too deeply")
+        yield Issue(place, "invalid", "has an element that FHIR R4 does not define, or is nested too deeply")
 
 
 def _no_resource(index: int) -> Issue:
-    return Issue(fhir_path("Bundle", ("entry", index, "resource")), "invalid", "is not a resource of FHIR R4")
+    return Issue(fhir_path("Bundle", ("entry", index, "resource")), "invalid", "is not a FHIR R4 resource")

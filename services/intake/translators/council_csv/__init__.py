@@ -1,7 +1,7 @@
-"""Message Translator for district councils' files: one row of CSV, read by a reviewed file of infra/reference_data/councils.
+"""Message Translator for district councils' CSV rows, read by a reviewed file of infra/reference_data/councils.
 
-The body of a delivery is the file's header, with what stands above it, and one row, byte for byte as they stood in the file: so a
-kept row explains itself, and can be sent again. Adding a council is adding a file.
+A message body is the file's header, the lines above it and one row, byte for byte: a stored row can be read and
+resubmitted without its file. To add a council, add a file.
 """
 
 from services.intake.translators.council_csv import header, record_splitter, row_translator
@@ -9,19 +9,20 @@ from services.intake.translators.council_csv.header import HeaderLayout, whose
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.profile_validation import load
 from services.intake.translators.council_csv.record_splitter import LONGEST_ROW
-from services.intake.translators.translator import InboundMessage, Issue, Rejection, Translated, Translator, reject
+from services.intake.translators.inbound_message import InboundMessage, Translator
+from services.intake.translators.translator import CONTAINS_NUL, Issue, Rejection, Translated, reject
 
 __all__ = ["CouncilMapping", "load", "translator", "whose"]
 
-BROKEN = Issue("row", "invalid", "is not well formed: a quote mark is not closed, or text stands behind a closing one")
-CUT_OFF = Issue("row", "invalid", "has no line end: the file may have been cut off here; export it again")
-NOT_ONE = Issue("row", "required", "one row below the header is expected")
-LONG = Issue("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or be one too many")
-NUL = Issue("row", "invalid", "contains a NUL character, which is not allowed")
+BROKEN = Issue("row", "invalid", "is not well formed: a quote mark is not closed, or text follows a closing quote mark")
+CUT_OFF = Issue("row", "invalid", "has no line end: the file may be cut off here; export it again")
+NOT_ONE = Issue("row", "required", "one row below the header is required")
+LONG = Issue("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or extra")
+NUL = Issue("row", "invalid", CONTAINS_NUL)
 
 
 def translator(mapping: CouncilMapping) -> Translator:
-    """The translator of one council's rows. The header, the same for every row of a file, is read once."""
+    """Return the translator of one council's rows. It caches the header, which is the same for every row of a file."""
     cached: list[HeaderLayout] = []
 
     def translate(inbound: InboundMessage) -> Translated | Rejection:
@@ -60,7 +61,9 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
         return reject(CUT_OFF)
     cells = record_splitter.read(body, mapping.file)
     if cells is None:
-        return reject(BROKEN if _is_text(body, mapping) else Issue("row", "invalid", f"is not {mapping.file.encoding}"))
+        return reject(
+            BROKEN if _is_text(body, mapping) else Issue("row", "invalid", f"is not valid {mapping.file.encoding}")
+        )
     if ragged := _ragged(cells, layout, body):
         return reject(ragged)
     return row_translator.read(mapping, {name: cells[at] for name, at in layout.columns}, inbound)
@@ -75,12 +78,12 @@ def _is_text(body: bytes, mapping: CouncilMapping) -> bool:
 
 
 def _ragged(cells: list[str], layout: HeaderLayout, body: bytes) -> Issue | None:
-    """Cells too many or too few. Empty ones behind the last column are a spreadsheet's habit."""
+    """Return a fault if the row has too many or too few cells. Empty cells after the last column are ignored."""
     number = len(cells)
     while number > layout.width and not cells[number - 1].strip():
         number -= 1
     if number == layout.width:
         return None
     lines = body.count(layout.bytes[-1:])
-    spread = f"; it stands on {lines} lines: a quote mark may be missing, or be one too many" if lines > 1 else ""
-    return Issue("row", "invalid", f"has {number} cells where the header has {layout.width}{spread}")
+    spread = f"; it spans {lines} lines: a quote mark may be missing or extra" if lines > 1 else ""
+    return Issue("row", "invalid", f"has {number} cells, but the header has {layout.width}{spread}")

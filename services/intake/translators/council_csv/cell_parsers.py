@@ -1,4 +1,4 @@
-"""How a clean cell is read, by the kind of its place. What cannot be read is a `Wrong`: a kind of fault, and what to do."""
+"""Parsers of cleaned cells, by the kind of place that they fill. A cell that cannot be parsed gives a `ParseError`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -35,17 +35,17 @@ def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def reference(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """The identity of a row; zeros that a spreadsheet took away are put back."""
+    """Return the row's reference, with the leading zeros that a spreadsheet removed."""
     if is_rounded(text):
         return ROUNDED
     plain = whole(" ".join(text.split()))
     if len(plain) > LONGEST_REFERENCE:
-        return ParseError("too-long", f"at most {LONGEST_REFERENCE} characters are taken")
+        return ParseError("too-long", f"is too long: at most {LONGEST_REFERENCE} characters")
     return plain.zfill(column.width) if column.width and plain.isascii() and plain.isdigit() else plain
 
 
 def _number(kind: CellKind) -> Reader:
-    """Numbers that a spreadsheet may have rounded, or given a decimal point."""
+    """Return the parser of numbers that a spreadsheet may have rounded or given a decimal point."""
 
     def read(text: str, column: ColumnMapping, file: CsvFile) -> Any:
         return ROUNDED if is_rounded(text) else READERS[kind](whole(text), ANY)
@@ -57,13 +57,11 @@ def _uprn(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     plain = whole(text)
     if is_rounded(plain):
         return ROUNDED
-    return (
-        plain if re.fullmatch(r"[0-9]{1,12}", plain) else ParseError("value", "a UPRN of at most 12 digits is expected")
-    )
+    return plain if re.fullmatch(r"[0-9]{1,12}", plain) else ParseError("value", "must be a UPRN of at most 12 digits")
 
 
 def _phone(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """A telephone number as given, with the zero or the plus that a spreadsheet took away."""
+    """Return a telephone number as given, with the leading zero or plus that a spreadsheet removed."""
     plain = whole(" ".join(text.split()))
     if is_rounded(plain):
         return ROUNDED
@@ -90,7 +88,7 @@ def _moment(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _expected(file: CsvFile) -> str:
-    return f"is not a date in the format of this file: {', '.join(file.dates)}"
+    return f"must be a date in the format of this file: {', '.join(file.dates)}"
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------
@@ -98,7 +96,7 @@ def _expected(file: CsvFile) -> str:
 
 def _coded(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     meaning = column.meaning.get(fold(whole(text)))
-    return meaning or ParseError("value", f"one of {_listed(column.codes or ('yes', 'no'))} is expected")
+    return meaning or ParseError("value", f"must be one of {_listed(column.codes or ('yes', 'no'))}")
 
 
 def _yes_no(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -111,7 +109,7 @@ def _ons(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _needs(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """Needs of a column of codes, or of a column that is yes or no."""
+    """Return the needs in a column of codes, or in a column that is yes or no."""
     if column.need:
         answer = _yes_no(text, column, file)
         return answer if isinstance(answer, ParseError) else [column.need] if answer else []
@@ -119,12 +117,12 @@ def _needs(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return (
         needs
         if needs and all(needs)
-        else ParseError("value", f"one of {_listed(column.needs)} is expected{_between(column)}")
+        else ParseError("value", f"must be one of {_listed(column.needs)}{_between(column)}")
     )
 
 
 def _flags(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """Warnings of a column of codes, or of a column that is yes or no."""
+    """Return the risk flags in a column of codes, or in a column that is yes or no."""
     if column.flag:
         answer = _yes_no(text, column, file)
         return answer if isinstance(answer, ParseError) else [(column.flag.code, column.flag.text)] if answer else []
@@ -132,7 +130,7 @@ def _flags(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return (
         flags
         if flags and all(flags)
-        else ParseError("value", f"one of {_listed(column.flags)} is expected{_between(column)}")
+        else ParseError("value", f"must be one of {_listed(column.flags)}{_between(column)}")
     )
 
 
@@ -142,7 +140,7 @@ def _codes(text: str, column: ColumnMapping) -> list[str]:
 
 
 def _between(column: ColumnMapping) -> str:
-    return f", with {column.separator} between several" if column.separator else ""
+    return f"; separate several codes with {column.separator}" if column.separator else ""
 
 
 def _listed(codes: Any) -> str:
@@ -153,7 +151,7 @@ def _listed(codes: Any) -> str:
 
 
 def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """Title, given names and family name; capitals stay, for nobody can say what 'MACDONALD' was."""
+    """Split title, given names and family name; keep capitals, since 'MACDONALD' cannot be restored."""
     parts = _surname_first(text) if column.order == "surname-first" else _surname_last(text.split())
     if isinstance(parts, ParseError):
         return parts
@@ -166,15 +164,15 @@ def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 def _surname_first(text: str) -> Any:
     family, comma, forenames = text.partition(",")
     if not comma or not family.strip() or not forenames.strip():
-        return ParseError("value", "a name such as 'SURNAME, Forename' is expected")
+        return ParseError("value", "must be a name such as 'SURNAME, Forename'")
     return " ".join(family.split()), forenames.replace(",", " ").split()
 
 
 def _surname_last(names: list[str]) -> Any:
-    """'Ann van der Berg': words in small letters before the last belong to the family name."""
+    """Split 'Ann van der Berg': lower-case words before the last word belong to the family name."""
     plain = [word for word in names if fold(word).strip(".()") not in _TITLES]
     if not plain:
-        return ParseError("value", "a name such as 'Mrs Ann Surname' is expected")
+        return ParseError("value", "must be a name such as 'Mrs Ann Surname'")
     begins = len(plain) - 1
     while begins > 1 and plain[begins - 1].islower():
         begins -= 1
@@ -183,7 +181,7 @@ def _surname_last(names: list[str]) -> Any:
 
 
 def _address(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """Lines, and the last postcode that is among them."""
+    """Split an address into its lines and the last postcode among them."""
     if fold(text) in file.nowhere:
         return {"no_fixed_abode": True}
     postcodes = list(_POSTCODE.finditer(text))
@@ -192,7 +190,7 @@ def _address(text: str, column: ColumnMapping, file: CsvFile) -> Any:
         rest = text[: postcodes[-1].start()] + text[postcodes[-1].end() :]
     lines = [line for part in re.split(r"[,\r\n]+", rest) if (line := " ".join(part.split()))]
     if len(lines) > 10 or any(len(line) > 200 for line in lines):
-        return ParseError("too-long", "at most 10 lines of 200 characters are taken")
+        return ParseError("too-long", "is too long: at most 10 lines of 200 characters")
     postcode = f"{postcodes[-1][1]} {postcodes[-1][2]}".upper() if postcodes else None
     return {"lines": lines, "postcode": postcode}
 
@@ -218,4 +216,4 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "needs": _needs,
     "flags": _flags,
 }
-"""By kind of place."""
+"""Parsers by kind of place."""

@@ -1,11 +1,11 @@
-"""Dates and times as councils and spreadsheets write them."""
+"""Dates and times in the formats of councils and spreadsheets."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, get_args
 
-from services.intake.translators.translator import parse_instant
+from services.intake.translators.translator import LONDON, parse_instant
 
 DateFormat = Literal[
     "dd/mm/yyyy",
@@ -20,7 +20,7 @@ DateFormat = Literal[
     "mm/dd/yyyy",
     "excel-serial",
 ]
-"""mmm is a month's name, short or whole. excel-serial is a spreadsheet's own count of days: only where it is named."""
+"""mmm is a month's name, short or whole. excel-serial is a spreadsheet's day number: read only if a file lists it."""
 
 _MONTHS = (
     "january",
@@ -59,13 +59,13 @@ _PATTERNS = {written: _pattern(written) for written in get_args(DateFormat) if w
 
 
 def has_short_year(written: DateFormat) -> bool:
-    """True where its year has two digits."""
+    """Return whether the format's year has two digits."""
     return written.endswith("yy") and not written.endswith("yyyy")
 
 
 @lru_cache(maxsize=8_192)
 def read(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
-    """The local time that the first format which fits names, without an offset; none where none fits."""
+    """Return the local time by the first format that matches, without an offset; None if none matches."""
     return next((parsed for one in formats if (parsed := _read(text, one, years_from))), None)
 
 
@@ -85,7 +85,7 @@ def _read(text: str, written: DateFormat, years_from: int | None) -> datetime | 
 
 
 def _month(groups: dict[str, str]) -> int:
-    """Its number; 0, which no month is, for a word that no month begins with."""
+    """Return the month's number; 0, which is invalid, for an unknown name."""
     if "b" not in groups:
         return int(groups["m"])
     word = groups["b"].lower().replace("sept", "sep", 1) if len(groups["b"]) == 4 else groups["b"].lower()
@@ -93,7 +93,7 @@ def _month(groups: dict[str, str]) -> int:
 
 
 def _year(digits: str, years_from: int | None) -> int:
-    """Two digits are of the hundred years that begin with `years_from`."""
+    """Return the year; two digits mean a year of the century that begins with `years_from`."""
     if len(digits) == 4 or years_from is None:
         return int(digits)
     return years_from + (int(digits) - years_from) % 100
@@ -108,27 +108,17 @@ def _serial(text: str) -> datetime | None:
 
 
 def is_plausible(value: date) -> bool:
-    """True within the years that a person's or a grant's date can be of."""
+    """Return whether a date is in the years 1900 to 2199."""
     return 1900 <= value.year < 2200
 
 
 def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
-    """The instant that a cell names, in UTC: by its offset where it has one (RFC 3339), else by the clocks of the United Kingdom."""
+    """Return the instant in a cell, in UTC: by its offset if it has one (RFC 3339), otherwise as local time in London.
+
+    In autumn, the hour that occurs twice counts as its first occurrence.
+    """
     exact = parse_instant(text) if "yyyy-mm-dd" in formats else None
     if exact is not None:
         return exact
     local = read(text, formats, years_from)
-    return _from_british(local) if local and is_plausible(local.date()) else None
-
-
-def _from_british(local: datetime) -> datetime:
-    """Summer time from the last Sunday of March to that of October, at 01:00 UTC; of the hour that comes twice, the first."""
-    as_utc = local.replace(tzinfo=UTC)
-    summer = as_utc - timedelta(hours=1)
-    return summer if _turns(local.year, 3) <= summer < _turns(local.year, 10) else as_utc
-
-
-def _turns(year: int, month: int) -> datetime:
-    last = date(year, month, 31)
-    sunday = last - timedelta(days=(last.weekday() + 1) % 7)
-    return datetime(year, month, sunday.day, 1, tzinfo=UTC)
+    return local.replace(tzinfo=LONDON).astimezone(UTC) if local and is_plausible(local.date()) else None

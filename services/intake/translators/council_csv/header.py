@@ -1,4 +1,4 @@
-"""The header of a council's file: is it the one that its mapping expects, and in which place does each column stand?"""
+"""The header of a council's file: compare it with the mapping, and find each column's position."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PLACE = "header"
 
 @dataclass(frozen=True, slots=True)
 class HeaderLayout:
-    """Where the columns of a file stand: those that are read, by their header in the mapping. `bytes`: all up to the first row."""
+    """Positions of the columns to read, by their header in the mapping. `bytes`: all before the first row."""
 
     columns: tuple[tuple[str, int], ...]
     width: int
@@ -23,12 +23,12 @@ class HeaderLayout:
 
 
 def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | Issue:
-    """The layout that the first records of a file, those above the header and the header itself, give it."""
+    """Return the layout of a file from its first records: those above the header, and the header."""
     body = b"".join(records)
     texts = [_normalised(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
     header = texts[-1]
     if header is None:
-        return Issue(PLACE, "invalid", f"cannot be read as {written(mapping)}")
+        return Issue(PLACE, "invalid", f"cannot be parsed as {written(mapping)}")
     while header and not header[-1]:
         header.pop()
     if len(set(header)) != len(header) or set(header) != mapping.signature:
@@ -38,24 +38,24 @@ def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | Is
 
 
 def without_mark(body: bytes) -> bytes:
-    """Without UTF-8's byte order mark."""
+    """Return the body without a UTF-8 byte order mark."""
     return body.removeprefix(b"\xef\xbb\xbf")
 
 
 def written(mapping: CouncilMapping) -> str:
-    """How the file is written, in words."""
+    """Describe the file's encoding and delimiter for people."""
     file = mapping.file
     return f"{file.encoding} with a {file.delimiter} between cells"
 
 
 def expected(mapping: CouncilMapping) -> str:
-    """The header that the mapping expects, in words."""
+    """Describe the expected header for people."""
     above = f", on row {mapping.file.lines_above + 1} of the file" if mapping.file.lines_above else ""
-    return f"expected is the header of '{mapping.title}' ({written(mapping)}{above}): {'; '.join(mapping.headers.values())}"
+    return f"expected header: '{mapping.title}' ({written(mapping)}{above}): {'; '.join(mapping.headers.values())}"
 
 
 def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | None:
-    """The council whose header a file begins with; none where it is nobody's. `begin`: the file, or its first 64 kilobytes."""
+    """Return the mapping whose header begins the file, or None. `begin`: the file, or its first 64 kilobytes."""
     return next((mapping for mapping in mappings if _is_of(mapping, begin)), None)
 
 
@@ -71,15 +71,15 @@ def _normalised(mapping: CouncilMapping, record: bytes) -> list[str] | None:
 
 
 def _difference(mapping: CouncilMapping, header: list[str], above: Iterable[list[str] | None]) -> str:
-    """What is missing, by its expected name; what is unknown, by number only: a wrong file's header may be anything."""
+    """Describe missing columns by name, unknown ones by number only: a wrong file may have personal data there."""
     if any(cells and mapping.signature <= set(cells) for cells in above):
-        return f"stands higher than it should; {expected(mapping)}"
+        return f"is too high in the file; {expected(mapping)}"
     missing = [name for key, name in mapping.headers.items() if key not in header]
     unknown = len([cell for cell in header if cell not in mapping.signature])
     twice = [name for key, name in mapping.headers.items() if header.count(key) > 1]
     differences = [
-        f"is not the one of this council's file: missing {'; '.join(missing)}" if missing else "",
-        f"columns that are not known: {unknown}" if unknown else "",
-        f"stands twice: {'; '.join(twice)}" if twice else "",
+        f"lacks columns: {'; '.join(missing)}" if missing else "",
+        f"has unknown columns: {unknown}" if unknown else "",
+        f"repeats columns: {'; '.join(twice)}" if twice else "",
     ]
     return ", ".join(filter(None, differences)) + f"; {expected(mapping)}"

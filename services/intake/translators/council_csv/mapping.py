@@ -1,4 +1,4 @@
-"""What a council's reviewed file says: how its export is written, and what becomes of each column."""
+"""A council's reviewed mapping file: the format of its export, and the place that each column fills."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -22,32 +22,32 @@ CODECS: Mapping[str, str] = {"utf-8": "utf-8", "utf-8-bom": "utf-8", "windows-12
 
 
 class CsvFile(StrictInput):
-    """How the file is written."""
+    """The format of a CSV file."""
 
     encoding: Literal["utf-8", "utf-8-bom", "windows-1252"] = Field(
-        description="Of its text; a byte order mark is passed over in UTF-8, and written where the name says so"
+        description="Character encoding; a UTF-8 byte order mark is ignored, and written only for utf-8-bom"
     )
-    delimiter: Literal["comma", "semicolon", "tab", "pipe"] = Field(description="Between two cells")
+    delimiter: Literal["comma", "semicolon", "tab", "pipe"] = Field(description="Separator of two cells")
     quoting: Literal["double", "none"] = Field(
         "double",
-        description='double: a cell may stand in ", with "" for a quote mark and line ends inside; none: never',
+        description='double: a cell may be quoted with ", with "" for a quote mark and line ends inside; none: never',
     )
     lines_above: Annotated[int, Field(ge=0, le=10)] = Field(0, description="Rows above the header, such as a title")
     last_line_ends: bool = Field(
-        True, description="False where the last row has no line end: a file cut off in its last cell is then not told"
+        True, description="False if the last row has no line end: a file cut off in its last cell is then not detected"
     )
-    dates: tuple[DateFormat, ...] = Field(min_length=1, description="How dates may look, tried in this order")
+    dates: tuple[DateFormat, ...] = Field(min_length=1, description="Date formats, tried in this order")
     years_from: Year | None = Field(
-        None, description="Years of two digits are of the hundred years that begin here: 1930 makes 29 be 2029"
+        None, description="First of the hundred years that two-digit years mean: with 1930, 29 is 2029"
     )
-    empty: tuple[Code, ...] = Field((), description="What is written where nothing is known, such as N/A")
+    empty: tuple[Code, ...] = Field((), description="Texts that mean an empty cell, such as N/A")
     no_fixed_abode: tuple[Code, ...] = Field(
-        (), description="What is written for an address where there is none, such as NFA"
+        (), description="Texts that mean no fixed abode in an address, such as NFA"
     )
 
     @property
     def codec(self) -> str:
-        """Python's name of the encoding."""
+        """The encoding's name in Python."""
         return CODECS[self.encoding]
 
     @property
@@ -57,11 +57,11 @@ class CsvFile(StrictInput):
 
     @cached_property
     def nothing(self) -> frozenset[str]:
-        """What is read as an empty cell."""
+        """Folded texts that mean an empty cell."""
         return frozenset({"", *map(fold, self.empty)})
 
     def is_nothing(self, text: str) -> bool:
-        """True for a cell that says nothing: empty, or a word of `empty`."""
+        """Return whether a cell is empty or one of the texts in `empty`."""
         return len(text) <= self._longest_nothing and fold(text) in self.nothing
 
     @cached_property
@@ -70,105 +70,102 @@ class CsvFile(StrictInput):
 
     @cached_property
     def nowhere(self) -> frozenset[str]:
-        """What an address says where somebody has none."""
+        """Folded texts that mean no fixed abode."""
         return frozenset(map(fold, self.no_fixed_abode))
 
 
 class Need(StrictInput):
-    """What is asked for."""
+    """A requested service."""
 
-    service: OfferedService = Field(description="The service that meets it")
-    text: ShortText | None = Field(None, description="What goes with it, in words")
+    service: OfferedService = Field(description="Service that meets it")
+    text: ShortText | None = Field(None, description="Text of the need")
 
 
 class FlagMeaning(StrictInput):
-    """A warning for whoever visits."""
+    """A warning for the person who visits."""
 
-    code: ShortText = Field(description="A short code")
-    text: ShortText = Field(description="The warning")
+    code: ShortText = Field(description="Short code")
+    text: ShortText = Field(description="Text of the warning")
 
 
 class ColumnMapping(StrictInput):
-    """One column of the file, and what becomes of its cells."""
+    """One column of the file, and the place that its cells fill."""
 
-    to: str = Field(description="A place of the canonical referral, or reference, changed_on, status, name, address")
-    required: bool = Field(False, description="Whether a row is refused where the cell is empty")
-    codes: dict[Code, Code] = Field({}, description="What each code means")
-    needs: dict[Code, Need] = Field({}, description="to: needs; what each code asks for")
-    need: Need | None = Field(None, description="to: needs; what yes asks for")
-    flags: dict[Code, ShortText] = Field({}, description="to: risk_flags; the words of each code")
-    flag: FlagMeaning | None = Field(None, description="to: risk_flags; what yes warns of")
+    to: str = Field(description="Place of the canonical referral, or reference, changed_on, status, name, address")
+    required: bool = Field(False, description="Whether a row with this cell empty is rejected")
+    codes: dict[Code, Code] = Field({}, description="Meaning of each code")
+    needs: dict[Code, Need] = Field({}, description="to: needs; the need for each code")
+    need: Need | None = Field(None, description="to: needs; the need for yes")
+    flags: dict[Code, ShortText] = Field({}, description="to: risk_flags; the text of each code")
+    flag: FlagMeaning | None = Field(None, description="to: risk_flags; the flag for yes")
     separator: Annotated[str, StringConstraints(min_length=1, max_length=3)] | None = Field(
-        None, description="What stands between several codes or words in one cell"
+        None, description="Separator of several codes or words in one cell"
     )
     width: Annotated[int, Field(ge=2, le=20)] | None = Field(
-        None, description="reference: digits that it has; zeros that a spreadsheet took away are put back"
+        None, description="reference: its number of digits; leading zeros that a spreadsheet removed are restored"
     )
     order: Literal["surname-first", "surname-last"] | None = Field(
         None, description="name: 'SURNAME, Forename' or 'Mrs Ann Surname'"
     )
-    years_from: Year | None = Field(None, description="As in file, for this column")
+    years_from: Year | None = Field(None, description="As in `file`, for this column only")
 
     @cached_property
     def kind(self) -> CellKind:
-        """How its cells are read."""
+        """The kind that selects the parser of its cells."""
         return TARGETS[self.to]
 
     @cached_property
-    def path(self) -> tuple[str, ...]:
-        """Its place, part by part."""
-        return tuple(self.to.split("."))
-
-    @cached_property
     def meaning(self) -> Mapping[str, str]:
-        """What each code means, by the code as it is compared."""
+        """Meanings by folded code."""
         if self.codes or not (accepts_yes_no(self.to) or self.need or self.flag):
             return {fold(code): value for code, value in self.codes.items()}
         return YES_NO
 
     @cached_property
     def asks(self) -> Mapping[str, Need]:
-        """needs, by the code as it is compared."""
+        """Needs by folded code."""
         return {fold(code): need for code, need in self.needs.items()}
 
     @cached_property
     def warns(self) -> Mapping[str, tuple[str, str]]:
-        """flags, by the code as it is compared: the code as written, and its words."""
+        """Risk flags by folded code: the code as written, and its text."""
         return {fold(code): (code, text) for code, text in self.flags.items()}
 
 
 class CouncilMapping(StrictInput):
-    """A council's export, as it was reviewed."""
+    """A council's reviewed export."""
 
-    council: CouncilId = Field(description="Its name: /councils/{council}/referrals, and of this file")
-    partner: PartnerId = Field(description="Who may send it, of partners.yaml")
-    title: ShortText = Field(description="As people know the export")
-    file: CsvFile = Field(description="How it is written")
+    council: CouncilId = Field(description="Name, as in /councils/{council}/referrals and in the name of this file")
+    partner: PartnerId = Field(description="Partner in partners.yaml that may send it")
+    title: ShortText = Field(description="Title of the export for people")
+    file: CsvFile = Field(description="Format of the file")
     district: Literal["own", "column", "postcode"] = Field(
-        description="Where the person lives: own: in this council's district; column: one says so; postcode: it decides"
+        description="District of residence: own: always this council's; column: from a column; postcode: by the postcode"
     )
-    columns: dict[HeaderText, ColumnMapping] = Field(min_length=1, description="By the words of the header")
-    needs: tuple[Need, ...] = Field((), description="What every row asks for, whatever its columns say")
-    constants: dict[str, Code] = Field({}, description="Places of the referral that are the same in every row")
-    ignored: tuple[HeaderText, ...] = Field((), description="Columns that are known, and not read")
+    columns: dict[HeaderText, ColumnMapping] = Field(min_length=1, description="Columns by header")
+    needs: tuple[Need, ...] = Field((), description="Needs of every row")
+    constants: dict[str, Code] = Field(
+        {}, description="Values that are the same in every row, by place of the referral"
+    )
+    ignored: tuple[HeaderText, ...] = Field((), description="Known columns that are not read")
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """Every column that the file has, ignored ones too: as it is compared, and as it is written."""
+        """All columns of the file, ignored ones too: the header by its folded form."""
         return {fold(header): header for header in (*self.columns, *self.ignored)}
 
     @cached_property
     def signature(self) -> frozenset[str]:
-        """What tells this council's file from another's."""
+        """The folded headers, which distinguish this council's file from others."""
         return frozenset(self.headers)
 
     def column_to(self, place: str) -> str | None:
-        """The first column that goes there."""
+        """Return the first column that fills this place, or None."""
         return next((header for header, column in self.columns.items() if column.to == place), None)
 
     @property
     def reference(self) -> str:
-        """The column that says which referral a row is."""
+        """The column with the referral's reference."""
         header = self.column_to("reference")
         assert header is not None
         return header

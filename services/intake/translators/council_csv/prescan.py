@@ -1,6 +1,6 @@
-"""A first look at a whole file while it is received: is it this council's, can it be read, which references stand twice?
+"""Check a whole file while it is received: its council, its encoding, its header, and repeated references.
 
-What is wrong with the whole file is one refusal. Memory is flat: one piece of the file, and twelve bytes for each row.
+A fault of the file as a whole gives one rejection. Memory: one piece of the file, and twelve bytes for each row.
 """
 
 import codecs
@@ -16,7 +16,7 @@ from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord
 from services.intake.translators.form.fields import ParseError
-from services.intake.translators.translator import Issue, IssueKind, Rejection, reject
+from services.intake.translators.translator import CONTAINS_NUL, Issue, IssueKind, Rejection, reject
 
 PLACE = "file"
 _BEGIN = 65_536
@@ -26,7 +26,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Prescan:
-    """Give it the pieces of a file in order, then `end`. `refusal` is there as soon as it is known."""
+    """Takes the pieces of a file in order, then `end`. `rejection` is set as soon as a fault is found."""
 
     def __init__(self, mapping: CouncilMapping, all_mappings: Mapping[str, CouncilMapping], most_rows: int) -> None:
         self.rejection: Rejection | None = None
@@ -44,30 +44,28 @@ class Prescan:
 
     @property
     def rows(self) -> int:
-        """Rows so far, but for blank ones."""
+        """Number of rows so far, without blank ones."""
         return len(self.lines)
 
     def take(self, piece: bytes) -> None:
-        """The next piece; nothing is looked at any more once the file is refused."""
+        """Check the next piece; do nothing once the file is rejected."""
         if self.rejection is None:
             self._scan(piece, last=False)
 
     def end(self) -> None:
-        """No more comes: judge what could not be judged before."""
+        """Make the checks that need the whole file."""
         if self.rejection is None:
             self._scan(b"", last=True)
         if self.rejection is None and self.layout is None:
             what = "is empty" if not self._begin.strip(b"\xef\xbb\xbf \t\r\n") else "has no header"
             self._refuse(PLACE, "required", f"{what}; {header.expected(self._mapping)}")
         elif self.rejection is None and not self.rows:
-            self._refuse(
-                PLACE, "required", "has a header and no row: was everything filtered out when it was exported?"
-            )
+            self._refuse(PLACE, "required", "has a header but no rows: check the filter of the export")
         elif self.rejection is None and self._is_another_encoding():
-            self._refuse(PLACE, "invalid", f"is written in UTF-8; {self._mapping.file.encoding} is expected")
+            self._refuse(PLACE, "invalid", f"is written in UTF-8; it must be {self._mapping.file.encoding}")
 
     def twice(self) -> frozenset[int]:
-        """What stands for the references that may be there twice."""
+        """Return the hashes of the references that may be repeated."""
         repeated: set[int] = set()
         before = None
         for one in sorted(self._references):
@@ -91,16 +89,16 @@ class Prescan:
                     return
         except record_splitter.TooLong as error:
             what = f"a row of more than {record_splitter.LONGEST_ROW} bytes begins on line {error.line}"
-            self._refuse(PLACE, "too-long", f"{what}: a quote mark may be missing, or be one too many")
+            self._refuse(PLACE, "too-long", f"{what}: a quote mark may be missing or extra")
 
     def _text_problem(self, piece: bytes, *, last: bool) -> str | None:
-        """What makes it no text in the mapping's encoding, as far as it can be told by now."""
+        """Return why the pieces so far are not text in the mapping's encoding, or None."""
         if self._begin.startswith(_WORKBOOKS):
             return f"is a workbook; save it as CSV: {header.written(self._mapping)}"
         if self._begin.startswith(_UTF_16):
-            return f"is written in UTF-16 ('Unicode text'); {self._mapping.file.encoding} is expected"
+            return f"is written in UTF-16 ('Unicode text'); it must be {self._mapping.file.encoding}"
         if b"\x00" in piece:
-            return f"contains a NUL character, which is not allowed; expected is {header.written(self._mapping)}"
+            return f"{CONTAINS_NUL}; it must be {header.written(self._mapping)}"
         self._is_ascii = self._is_ascii and piece.isascii()
         if self._is_utf8:
             try:
@@ -114,11 +112,11 @@ class Prescan:
         if file.codec == "utf-8":
             return None if self._is_utf8 else f"is not written in {file.encoding}; save it as CSV in UTF-8"
         if self._begin.startswith(codecs.BOM_UTF8):
-            return f"is written in UTF-8; {file.encoding} is expected"
+            return f"is written in UTF-8; it must be {file.encoding}"
         return f"is not written in {file.encoding}" if not piece.isascii() and _NOT_IN_1252.search(piece) else None
 
     def _is_another_encoding(self) -> bool:
-        """True for UTF-8 where Windows-1252 is expected: what has letters beyond ASCII and is UTF-8 throughout is nothing else."""
+        """Return whether a file that should be Windows-1252 is UTF-8: it is not ASCII, and valid UTF-8."""
         return self._mapping.file.codec != "utf-8" and self._is_utf8 and not self._is_ascii
 
     # -- records
@@ -153,7 +151,7 @@ class Prescan:
 
 
 def reference_of(mapping: CouncilMapping, layout: HeaderLayout, row: bytes) -> str | None:
-    """The reference of a row as it is read, where it can be."""
+    """Return the reference of a row, or None if it cannot be read."""
     cells = record_splitter.read(row, mapping.file)
     if cells is None or len(cells) <= layout.reference:
         return None
@@ -165,5 +163,5 @@ def reference_of(mapping: CouncilMapping, layout: HeaderLayout, row: bytes) -> s
 
 
 def reference_hash(reference: str) -> int:
-    """64 bits that stand for a reference."""
+    """Return a 64-bit hash of a reference."""
     return int.from_bytes(hashlib.blake2b(reference.encode(), digest_size=8).digest())

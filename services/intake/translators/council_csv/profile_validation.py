@@ -1,4 +1,4 @@
-"""Loads the councils' reviewed files, and says what is wrong in them: by file, line and place, before a row is read."""
+"""Load and validate the councils' reviewed files; name each fault by file, line and place."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from services.reference.directory import Catalogue
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
 
 LocatedIssues = Iterator[tuple[Loc, str]]
-"""Places in a file, and what is wrong there."""
+"""Locations in a file, with the fault there."""
 
 ONLY_IN = {
     "separator": ("needs", "flags", "list"),
@@ -26,17 +26,17 @@ ONLY_IN = {
     "flags": ("flags",),
     "flag": ("flags",),
 }
-"""What may be said only of columns of these kinds."""
+"""Settings that are allowed only for columns of these kinds."""
 
 MANY = ("needs", "flags")
-"""Several columns may go there."""
+"""Kinds of place that several columns may fill."""
 
 TEXTS = ("choice", "line", "ons", "ods")
-"""What may be the same in every row."""
+"""Kinds of place that `constants` may fill."""
 
 
 def load(folder: Path, services: Catalogue | None) -> dict[str, CouncilMapping]:
-    """Every council's mapping by its name; raises Faulty with the faults of all. Without `services`, any service may be named."""
+    """Return the mappings by council; raise ConfigError. Without `services`, any service code is valid."""
     files = yaml_files.load_all(folder, CouncilMapping, services)
     issues = [one.issue(*issue) for one in files for issue in issues_in(one.value, one.file)] + list(_alike(files))
     if issues:
@@ -45,21 +45,22 @@ def load(folder: Path, services: Catalogue | None) -> dict[str, CouncilMapping]:
 
 
 def _alike(files: Sequence[ConfigFile[CouncilMapping]]) -> Iterator[ConfigIssue]:
-    """Two councils whose files could not be told from each other, or one partner with two files."""
+    """Yield a fault for two councils with the same header, and for two files of one partner."""
     for at, one in enumerate(files):
         for other in files[:at]:
             if one.value.signature == other.value.signature:
                 yield one.issue(
-                    ("columns",), f"the header is the same as in {other.file.name}: one could be taken for the other"
+                    ("columns",),
+                    f"the header is the same as in {other.file.name}, so their files cannot be distinguished",
                 )
             if one.value.partner == other.value.partner:
-                yield one.issue(("partner",), f"has a mapping already, in {other.file.name}")
+                yield one.issue(("partner",), f"already has a mapping in {other.file.name}")
 
 
 def issues_in(mapping: CouncilMapping, file: Path) -> LocatedIssues:
-    """What is wrong in one file."""
+    """Yield the faults of one file."""
     if mapping.council != file.stem:
-        yield ("council",), f"the file is called {file.stem}, and its council must be too"
+        yield ("council",), f"must be {file.stem}, the name of the file"
     yield from _of_file(mapping)
     unknown = {header for header, column in mapping.columns.items() if column.to not in TARGETS}
     for header, column in mapping.columns.items():
@@ -75,32 +76,32 @@ def issues_in(mapping: CouncilMapping, file: Path) -> LocatedIssues:
 
 def _no_place(place: str) -> str:
     if yaml_files.field_at(Referral, place):
-        return f"{place} is told by no column of a council"
+        return f"{place} cannot be filled from a council's file"
     return f"the referral has no {place}"
 
 
 def _of_file(mapping: CouncilMapping) -> LocatedIssues:
     file = mapping.file
     if {"dd/mm/yyyy", "mm/dd/yyyy"} <= set(file.dates) or {"dd/mm/yy", "mm/dd/yyyy"} <= set(file.dates):
-        yield ("file", "dates"), "days and months could be taken for each other: dd/mm and mm/dd stand side by side"
+        yield ("file", "dates"), "dd/mm and mm/dd formats together are ambiguous"
     if any(map(has_short_year, file.dates)) and file.years_from is None:
-        yield ("file", "dates"), "years of two digits need years_from"
+        yield ("file", "dates"), "two-digit years require years_from"
 
 
 def _of_column(mapping: CouncilMapping, column: ColumnMapping) -> LocatedIssues:
     for name, kinds in ONLY_IN.items():
         if getattr(column, name) not in (None, {}) and column.kind not in kinds:
-            yield (name,), f"{column.to} takes no {name}"
+            yield (name,), f"{column.to} does not allow {name}"
     if column.codes and not takes_codes(column.kind):
-        yield ("codes",), f"{column.to} takes no codes"
+        yield ("codes",), f"{column.to} does not allow codes"
     if column.kind in ("choice", "status") and not column.codes and not accepts_yes_no(column.to):
-        yield ("to",), f"{column.to} needs codes"
+        yield ("to",), f"{column.to} requires codes"
     if column.kind == "needs" and bool(column.need) == bool(column.needs):
-        yield ("to",), "needs takes either needs, by code, or need, for yes"
+        yield ("to",), "requires either needs (by code) or need (for yes)"
     if column.kind == "flags" and bool(column.flag) == bool(column.flags):
-        yield ("to",), "risk_flags takes either flags, by code, or flag, for yes"
+        yield ("to",), "requires either flags (by code) or flag (for yes)"
     if column.kind == "name" and column.order is None:
-        yield ("to",), "name needs order"
+        yield ("to",), "name requires order"
     if takes_codes(column.kind):
         yield from (
             (("codes", c), f"{v} is not a value of {column.to}")
@@ -115,19 +116,19 @@ def _of_codes(mapping: CouncilMapping, column: ColumnMapping, codes: list[str]) 
     before: set[str] = set()
     for code in codes:
         if fold(code) in before:
-            yield code, "is ambiguous: it is another code, but for capitals and blanks"
+            yield code, "is ambiguous: it differs from another code only in capitals or blanks"
         elif reason := _unreachable(mapping, column, code):
-            yield code, f"can never be reached: {reason}"
+            yield code, f"can never match: {reason}"
         before.add(fold(code))
 
 
 def _unreachable(mapping: CouncilMapping, column: ColumnMapping, code: str) -> str | None:
     if fold(code) in mapping.file.nothing:
-        return "this file writes it where nothing is known" if fold(code) else "an empty cell is read as nothing"
+        return "it is listed in empty" if fold(code) else "an empty cell has no value"
     if column.separator and column.separator in code:
-        return "it holds the separator"
+        return "it contains the separator"
     if clean(code) != code.strip():
-        return "a cell with it would be taken for a formula, or holds what cannot be seen"
+        return "a cell with it would be read as a formula, or it contains invisible characters"
     return None if _can_be_written(mapping, code) else f"{mapping.file.encoding} cannot write it"
 
 
@@ -147,7 +148,7 @@ def _of_targets(mapping: CouncilMapping) -> LocatedIssues:
     for header, column in mapping.columns.items():
         for place in FEEDS.get(column.to, ()) or (column.to,):
             if (other := fed.setdefault(place, header)) != header and column.kind not in MANY:
-                yield ("columns", header, "to"), f"{place} is told by column {other} already"
+                yield ("columns", header, "to"), f"{place} is already filled by column {other}"
     yield from _of_address(mapping)
     yield from _missing(mapping)
     for place, value in mapping.constants.items():
@@ -156,27 +157,27 @@ def _of_targets(mapping: CouncilMapping) -> LocatedIssues:
         elif TARGETS[place] in ("choice", "ons") and not may_mean(place, value):
             yield ("constants", place), f"{value} is not a value of {place}"
         elif place in fed:
-            yield ("constants", place), f"is told by column {fed[place]} already"
+            yield ("constants", place), f"is already filled by column {fed[place]}"
 
 
 def _of_address(mapping: CouncilMapping) -> LocatedIssues:
     whole = mapping.column_to("address")
     lines = [header for header, column in mapping.columns.items() if column.to.startswith("person.address.lines.")]
     if whole and lines:
-        yield ("columns", lines[0], "to"), f"person.address.lines is told by column {whole} already"
+        yield ("columns", lines[0], "to"), f"person.address.lines is already filled by column {whole}"
     has_district_column = mapping.column_to("person.address.district") is not None
     if has_district_column != (mapping.district == "column"):
-        yield ("district",), "column, and a column to person.address.district: either both or neither"
+        yield ("district",), "column, and a column to person.address.district, require each other"
 
 
 def _missing(mapping: CouncilMapping) -> LocatedIssues:
     targets = {column.to for column in mapping.columns.values()}
     if "reference" not in targets:
-        yield ("columns",), "no column is the reference: rows would have no identity"
+        yield ("columns",), "a column to reference is required"
     if not targets & {"name", "person.family_name"}:
-        yield ("columns",), "no column is a name"
+        yield ("columns",), "a column to name or person.family_name is required"
     if "needs" not in targets and not mapping.needs:
-        yield ("columns",), "no column says what is asked for, and needs does not either"
+        yield ("columns",), "a column to needs, or needs of every row, is required"
 
 
 def _of_headers(mapping: CouncilMapping) -> LocatedIssues:
@@ -186,6 +187,6 @@ def _of_headers(mapping: CouncilMapping) -> LocatedIssues:
     for loc, header in headers:
         counts[fold(header)] += 1
         if counts[fold(header)] > 1:
-            yield loc, "stands twice, but for capitals and blanks"
+            yield loc, "is repeated (capitals and blanks are ignored)"
         elif not _can_be_written(mapping, header):
             yield loc, f"{mapping.file.encoding} with this delimiter cannot write it"

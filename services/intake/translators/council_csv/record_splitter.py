@@ -1,7 +1,7 @@
-"""The records of a file: split at true record ends, byte for byte, however the bytes come in pieces.
+"""Split a file, received in pieces of any size, into its records, byte for byte.
 
-A record ends at a line end outside quotes (RFC 4180; the grammar is that of Python's csv module, which parses each record afterwards).
-Works on bytes: in UTF-8 and Windows-1252 a quote, a delimiter and a line end are never part of another character.
+A record ends at a line end outside quotes (RFC 4180, with the grammar of Python's csv module, which parses each
+record later). Bytes suffice: in UTF-8 and Windows-1252 a quote, delimiter or line end is never part of a character.
 """
 
 import csv
@@ -15,12 +15,12 @@ from services.intake.translators.council_csv.mapping import CsvFile
 
 QUOTE = ord('"')
 LONGEST_ROW = limits.ROW_BYTES
-"""Bytes of one row, or of a header, at most."""
+"""Maximum number of bytes of a row or header."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvRecord:
-    """One record, with its line end: the line on which it begins, its bytes, and whether it has a line end."""
+    """One record: the number of its first line, its bytes with the line end, and whether it has a line end."""
 
     line: int
     body: bytes
@@ -28,7 +28,7 @@ class CsvRecord:
 
 
 class TooLong(Exception):
-    """A record is too long, often because a quote mark is never closed. `line`: where it begins."""
+    """A record is too long, often because a quote mark is not closed. `line`: the line on which it begins."""
 
     def __init__(self, line: int) -> None:
         super().__init__(f"the record on line {line} is too long")
@@ -36,7 +36,7 @@ class TooLong(Exception):
 
 
 class Splitter:
-    """Give it the pieces of a file in order; it gives the records that are complete. Memory: one piece and one record."""
+    """Takes the pieces of a file in order and yields complete records. Memory: one piece and one record."""
 
     def __init__(self, file: CsvFile, longest: int = LONGEST_ROW) -> None:
         self._quoted = file.quoting == "double"
@@ -48,7 +48,7 @@ class Splitter:
         self._cell_end = self._plain_cells = re.compile(b"")
 
     def feed(self, piece: bytes, *, last: bool = False) -> Iterator[CsvRecord]:
-        """The records that end in this piece; with the last one, what stands behind the last line end too."""
+        """Yield the records that end in this piece; if it is the last piece, also the rest after the last line end."""
         held = self._rest + piece
         begins = 0
         if self._end or self._detect_line_end(held, last=last):
@@ -70,7 +70,7 @@ class Splitter:
         return record
 
     def _detect_line_end(self, held: bytes, *, last: bool) -> bool:
-        """The whole file's line end is that of its first line: LF (also behind CR), or CR alone."""
+        """Detect the file's line end from its first line: LF (also after CR), or CR alone."""
         match = re.search(rb"\r\n|\n|\r(?=.)" if not last else rb"\r\n|\n|\r", held, re.DOTALL)
         if match is None:
             return False
@@ -81,7 +81,7 @@ class Splitter:
         return True
 
     def _record_end(self, held: bytes, begins: int) -> int | None:
-        """Just behind the line end of the record that begins here; none where that has not come yet."""
+        """Return the position after the line end of this record; None if it was not received yet."""
         ends = held.find(self._end, begins)
         if ends < 0:
             return None
@@ -90,7 +90,7 @@ class Splitter:
         return self._quoted_record_end(held, begins)
 
     def _quoted_record_end(self, held: bytes, begins: int) -> int | None:
-        """Cell by cell, but for those without any quote mark: one opens a cell only at its beginning, and is itself where doubled."""
+        """Return the end of a record with quotes: a quote mark opens a cell only at the cell's beginning."""
         at = begins
         while True:
             if plain := self._plain_cells.match(held, at):
@@ -109,7 +109,7 @@ class Splitter:
 
 
 def _closing_quote(held: bytes, at: int) -> int | None:
-    """Just behind the quote mark that closes the cell; none where it has not come yet."""
+    """Return the position after the quote mark that closes the cell; None if it was not received yet."""
     while (quote := held.find(b'"', at)) >= 0:
         if held[quote + 1 : quote + 2] != b'"':
             return quote + 1
@@ -118,8 +118,10 @@ def _closing_quote(held: bytes, at: int) -> int | None:
 
 
 def read(record: bytes, file: CsvFile) -> list[str] | None:
-    """The cells of one record; none where it is no text in the file's encoding, or not well formed: text behind a closing quote, or
-    a quote that is never closed."""
+    """Return the cells of one record; None if it is not text in the file's encoding, or not well formed.
+
+    A record is not well formed if text follows a closing quote mark, or a quote mark is not closed.
+    """
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if file.quoting == "double" else csv.QUOTE_NONE
     try:
         text = record.decode(file.codec)
@@ -130,7 +132,7 @@ def read(record: bytes, file: CsvFile) -> list[str] | None:
 
 
 def is_blank(record: CsvRecord, file: CsvFile) -> bool:
-    """True for an empty line, and for the rows of empty cells that spreadsheets write below the last one."""
-    if record.body[0] > 64:  # a letter: the usual case, told by one look
+    """Return whether a record is an empty line or a row of empty cells, as spreadsheets write below the last row."""
+    if record.body[0] > 64:  # a letter: the usual case
         return False
     return not record.body.strip(b' \t\r\n"' + file.separator.encode())

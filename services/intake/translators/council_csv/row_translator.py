@@ -1,7 +1,6 @@
-"""One row of a council's file, read by its mapping into a canonical referral. Every fault is found at once, and named by its column."""
+"""Translate one row of a council's file into a canonical referral. All faults are found at once, named by column."""
 
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,10 +12,10 @@ from services.intake.translators.council_csv.cells import clean, fold
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
 from services.intake.translators.council_csv.targets import CANCELS, FEEDS
 from services.intake.translators.form.fields import ParseError
+from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     CancelReason,
-    InboundMessage,
     Issue,
     IssueKind,
     Rejection,
@@ -25,16 +24,17 @@ from services.intake.translators.translator import (
     content_hash,
     fhir_path,
     issues_of,
+    set_path,
 )
 
 AHEAD = timedelta(days=1)
-"""How far a council's clock may be ahead of ours. A change dated in a year to come would make every true one after it too old."""
+"""How far a council's clock may be ahead of ours. A later date would make all following changes look stale."""
 
 _CONSENT = "consents.referral.answer"
 
 
 def read(mapping: CouncilMapping, cells: dict[str, str], inbound: InboundMessage) -> Translated | Rejection:
-    """What a row says; `cells` by the mapping's headers."""
+    """Translate a row; `cells` by the mapping's headers."""
     row = _Row(mapping, inbound)
     for header, cell in cells.items():
         row.read(header, mapping.columns[header], cell)
@@ -42,7 +42,7 @@ def read(mapping: CouncilMapping, cells: dict[str, str], inbound: InboundMessage
 
 
 class _Row:
-    """What was read of a row, and what was wrong in it."""
+    """The values and faults of a row."""
 
     def __init__(self, mapping: CouncilMapping, inbound: InboundMessage) -> None:
         self._mapping = mapping
@@ -58,12 +58,12 @@ class _Row:
         self._consent_denied = False
         self._ask(mapping.needs)
         for place, value in mapping.constants.items():
-            _put(self._content, tuple(place.split(".")), value)
+            set_path(self._content, place, value)
 
     # -- cells
 
     def read(self, header: str, column: ColumnMapping, cell: str) -> None:
-        """One cell, into its place."""
+        """Parse one cell into its place."""
         text = clean(cell) if cell else ""
         if isinstance(text, ParseError):
             self._add_issue(header, text.kind, text.explanation)
@@ -99,11 +99,11 @@ class _Row:
     def _keep_in_place(self, header: str, column: ColumnMapping, value: Any) -> None:
         place = column.to
         if place == "person.birth_date" and value > self._inbound.received_at.date():
-            self._add_issue(header, "value", "lies in the future")
+            self._add_issue(header, "value", "is in the future")
         elif place.startswith("person.address.lines.") and fold(value) in self._mapping.file.nowhere:
-            _put(self._content, ("person", "address", "no_fixed_abode"), True)
+            set_path(self._content, "person.address.no_fixed_abode", True)
         else:
-            _put(self._content, column.path, value)
+            set_path(self._content, place, value)
             if place == _CONSENT and value == "no":
                 self._consent_denied = True
 
@@ -116,7 +116,7 @@ class _Row:
     def _past(self, header: str, value: datetime) -> datetime | None:
         if value <= self._inbound.received_at + AHEAD:
             return value
-        self._add_issue(header, "value", "lies in the future")
+        self._add_issue(header, "value", "is in the future")
         return None
 
     def _ask(self, needs: Any) -> None:
@@ -130,22 +130,22 @@ class _Row:
 
     @property
     def cancel_reason(self) -> CancelReason | None:
-        """Why the referral is taken back, where it is: a person's no before anything else."""
+        """The reason if the row cancels the referral; refused consent comes first."""
         return EndReason.CONSENT_WITHDRAWN if self._consent_denied else self._status_reason
 
     def cancelled(self) -> Translated | Rejection:
-        """A row that takes its referral back, also by a consent that is no: only what says so needs to be right."""
+        """Translate a row that cancels its referral; only the columns that state the cancel must be valid."""
         needed = {self._mapping.column_to(place) for place in ("reference", "status", "changed_on", _CONSENT)}
         self._issues = [issue for issue in self._issues if issue.place in needed]
         return self._rejection() or self._cancel(self.cancel_reason or EndReason.CANCELLED_BY_REFERRER)
 
     def referral(self) -> Translated | Rejection:
-        """A whole referral."""
+        """Translate a row that is a referral."""
         content = self._whole()
         if not self._needs:
             header = self._mapping.column_to("needs") or "row"
             if not any(issue.place == header for issue in self._issues):
-                self._add_issue(header, "required", "nothing is asked for: at least one need is expected")
+                self._add_issue(header, "required", "at least one need is required")
         try:
             referral = Referral.model_validate(content)
         except ValidationError as error:
@@ -207,14 +207,14 @@ class _Row:
         return {"consents": {}, "person": {}, **self._content, **more}
 
     def _complete_address(self) -> None:
-        """Lines without gaps, one postcode, 'no fixed abode' for a ZZ99 one, the district where every row is of the council's own."""
+        """Close gaps in the lines, check the postcode, set `no_fixed_abode` for ZZ99 and the council's own district."""
         address = self._content.get("person", {}).get("address", {})
         if "lines" in address:
             address["lines"] = [line for line in address["lines"] if line]
         if self._postcode:
             header, postcode = self._postcode
             if address.setdefault("postcode", postcode) != postcode:
-                self._add_issue(header, "value", "holds another postcode than the postcode's own column")
+                self._add_issue(header, "value", "has another postcode than the postcode's own column")
         if str(address.get("postcode", "")).startswith("ZZ99"):
             address["no_fixed_abode"] = True
         if self._mapping.district == "own":
@@ -228,7 +228,7 @@ class _Row:
         self._issues.append(Issue(header, kind, explanation))
 
     def _header_of(self, loc: tuple[int | str, ...]) -> str:
-        """The column that feeds this place of the canonical referral."""
+        """Return the column that fills this place of the canonical referral."""
         path = ".".join(map(str, loc))
         for header, column in self._mapping.columns.items():
             fed = FEEDS.get(column.to, (column.to,))
@@ -238,24 +238,5 @@ class _Row:
 
 
 def withdrawn_but_not_held(mapping: CouncilMapping) -> Issue:
-    """What is said of a row whose person said no, where nothing of it is held."""
+    """Return the fault of a row with refused consent if no referral of it is stored."""
     return Issue(mapping.column_to(_CONSENT) or "row", "business-rule", CONSENT_REFUSED)
-
-
-def _put(content: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """content['contacts'][0]['name'] = value, for 'contacts.0.name'."""
-    here: Any = content
-    for part, after in pairwise(path):
-        here = _within(here, part, after)
-    if isinstance(here, list):
-        here.extend(None for _ in range(int(path[-1]) + 1 - len(here)))
-        here[int(path[-1])] = value
-    else:
-        here[path[-1]] = value
-
-
-def _within(here: Any, part: str, after: str) -> Any:
-    if isinstance(here, list):
-        here.extend({} for _ in range(int(part) + 1 - len(here)))
-        return here[int(part)]
-    return here.setdefault(part, [] if after.isdigit() else {})

@@ -1,6 +1,6 @@
-"""Where a column of a council's file may go, how its cells are read there, and which values its codes may stand for.
+"""Places that a column of a council's file may fill, how its cells are parsed, and the values its codes may mean.
 
-What is not here is told by no column: who sent the file, who asked, a stay in hospital.
+No column can fill other places: the sender, the referrer's organisation, a hospital stay.
 """
 
 import re
@@ -32,7 +32,7 @@ CellKind = Literal[
     "needs",
     "flags",
 ]
-"""How a cell is read."""
+"""Selects the parser of a cell."""
 
 SPECIAL_TARGETS: Mapping[str, CellKind] = {
     "reference": "reference",
@@ -41,7 +41,7 @@ SPECIAL_TARGETS: Mapping[str, CellKind] = {
     "name": "name",
     "address": "address",
 }
-"""What is no single place: the row's identity, when the council changed it, whether it still stands; a whole name, a whole address."""
+"""Targets that are not one place: the row's identity, its last change, whether it is open, a name, an address."""
 
 FEEDS: Mapping[str, tuple[str, ...]] = {
     "reference": ("message.referral_id",),
@@ -50,7 +50,7 @@ FEEDS: Mapping[str, tuple[str, ...]] = {
     "name": ("person.title", "person.given_names", "person.family_name"),
     "address": ("person.address.lines", "person.address.postcode"),
 }
-"""The places of the referral that these fill."""
+"""Places of the referral that the special targets fill."""
 
 _STAGES = ("ot_assessment", "ss127", "application", "approval", "works", "completion")
 _CONSENTS = ("referral", "feedback", "evaluation")
@@ -94,7 +94,7 @@ TARGETS: Mapping[str, CellKind] = {
     "enquired_on": "date",
     "referred_on": "date",
 }
-"""Every place that a column may fill, and how its cells are read."""
+"""Kind of cell by place that a column may fill."""
 
 OPEN = "open"
 YES_NO: Mapping[str, str] = {
@@ -107,7 +107,7 @@ YES_NO: Mapping[str, str] = {
     "false": "no",
     "0": "no",
 }
-"""What yes and no look like where a mapping says nothing else."""
+"""Default codes of yes and no."""
 
 _ANSWERS = frozenset({"yes", "no", "not-recorded"})
 _CHOICES: Mapping[str, frozenset[str]] = {
@@ -124,12 +124,12 @@ CANCELS: Mapping[str, CancelReason] = {str(reason): reason for reason in get_arg
 
 
 def takes_codes(kind: CellKind) -> bool:
-    """True where a list of codes may say what the cells mean."""
+    """Return whether cells of this kind may be codes with meanings."""
     return kind in ("choice", "status", "yes-no", "ons")
 
 
 def may_mean(place: str, value: str) -> bool:
-    """True where a code of this place may stand for this value."""
+    """Return whether a code for this place may mean this value."""
     kind = TARGETS[place]
     if kind == "ons":
         return _ONS.fullmatch(value) is not None
@@ -139,5 +139,5 @@ def may_mean(place: str, value: str) -> bool:
 
 
 def accepts_yes_no(place: str) -> bool:
-    """True where yes and no are understood without codes."""
+    """Return whether the place accepts yes and no without codes."""
     return TARGETS[place] == "yes-no" or place.endswith(".answer")

@@ -1,7 +1,7 @@
 """Message Translator for forms: a checklist as JSON, read by a reviewed file of infra/reference_data/forms.
 
-A form is flat: `reference` (its identity), who asked, the fields that its file declares, a checklist of needs, the consents. Every
-fault is found at once, and named by its field. Adding a form is adding a file.
+A form is flat: `reference` (its identity), the referrer, the fields that its file declares, a checklist of needs, the
+consents. All faults are found at once and named by field. To add a form, add a file.
 """
 
 from services.intake.translators.form.definition import Form, load

@@ -1,4 +1,4 @@
-"""What a form's reviewed file says, and what is wrong with it."""
+"""A form's reviewed definition file, and its faults."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,71 +40,75 @@ def _target(path: str) -> str:
 
 
 class FieldOf(StrictInput):
-    """One field of a form, and where it goes."""
+    """One field of a form, and the place of the referral that it fills."""
 
-    label: ShortText = Field(description="As people read it")
-    type: FieldType = Field("line", description="What it takes")
+    label: ShortText = Field(description="Label for people")
+    type: FieldType = Field("line", description="Type of its value")
     to: Annotated[str, AfterValidator(_target)] = Field(
-        description="Where it goes in the canonical referral, such as person.birth_date"
+        description="Place of the canonical referral that it fills, such as person.birth_date"
     )
     required: bool = Field(False, description="Whether the form is incomplete without it")
-    choices: dict[str, ShortText] = Field({}, description="choice: what each answer means; flags: the words of each")
+    choices: dict[str, ShortText] = Field({}, description="choice: the value for each answer; flags: the text of each")
     most: Annotated[int, Field(ge=0, lt=1_000_000)] | None = Field(
-        None, description="number: the largest that is taken"
+        None, description="number: the largest allowed value"
     )
-    with_: tuple[Name, ...] = Field((), alias="with", description="Fields that must be given where this one is")
-    agreed: Question | None = Field(None, description="The consent that must be a yes where this field is given")
+    with_: tuple[Name, ...] = Field((), alias="with", description="Fields that are required if this one is given")
+    agreed: Question | None = Field(None, description="Consent that must be yes if this field is given")
 
     @model_validator(mode="after")
     def _limits_where_they_apply(self) -> "FieldOf":
         if (self.type in ("choice", "flags")) != bool(self.choices):
-            raise ValueError("choices are given with type choice or flags, and only then")
+            raise ValueError("choices are required with type choice or flags, and allowed only there")
         if self.most is not None and self.type != "number":
-            raise ValueError("most is given with type number only")
+            raise ValueError("most is allowed only with type number")
         return self
 
 
 class FormNeed(StrictInput):
-    """One line of the checklist."""
+    """One entry of the checklist."""
 
-    label: ShortText = Field(description="As people read it; it goes with the need")
-    service: OfferedService = Field(description="The service that meets it")
+    label: ShortText = Field(description="Label for people; it becomes the need's text")
+    service: OfferedService = Field(description="Service that meets it")
 
 
 class ReferrerOf(StrictInput):
-    """One kind of person who may have asked."""
+    """One kind of referrer."""
 
-    label: ShortText = Field(description="As people read it")
-    requires: tuple[Name, ...] = Field((), description="Fields that must then be given")
-    says_yes: tuple[Question, ...] = Field((), description="Consents that must then be a yes: they ask for themselves")
+    label: ShortText = Field(description="Label for people")
+    requires: tuple[Name, ...] = Field((), description="Fields that this kind of referrer must give")
+    says_yes: tuple[Question, ...] = Field(
+        (), description="Consents that must be yes, because the person refers themselves"
+    )
 
 
 class ConsentOf(StrictInput):
-    """One question of consent."""
+    """One consent question."""
 
-    label: ShortText = Field(description="As the person reads it")
-    required: bool = Field(False, description="Whether it must be answered, were it with not-recorded")
-    noted: tuple[Literal["on", "by"], ...] = Field((), description="What must be said of a yes: when, and who asked")
+    label: ShortText = Field(description="Question as the person reads it")
+    required: bool = Field(False, description="Whether it must be answered, if only with not-recorded")
+    noted: tuple[Literal["on", "by"], ...] = Field(
+        (), description="Details that a yes requires: the date, and the person who asked"
+    )
 
 
 class Form(StrictInput):
     """A reviewed form."""
 
-    form: FormId = Field(description="Its name: /forms/{form}")
-    title: ShortText = Field(description="As people read it")
-    referrers: dict[ReferrerKind, ReferrerOf] = Field(min_length=1, description="Who may have asked")
-    fields: dict[Name, FieldOf] = Field(min_length=1, description="What it asks, by name")
-    one_of: tuple[tuple[Name, ...], ...] = Field((), description="Fields of which at least one must be given")
-    needs: dict[Name, FormNeed] = Field(min_length=1, description="The checklist, by name")
-    consents: dict[Question, ConsentOf] = Field(min_length=1, description="The questions of consent")
+    form: FormId = Field(description="Name, as in /forms/{form}")
+    title: ShortText = Field(description="Title for people")
+    referrers: dict[ReferrerKind, ReferrerOf] = Field(min_length=1, description="Kinds of referrer")
+    fields: dict[Name, FieldOf] = Field(min_length=1, description="Fields by name")
+    one_of: tuple[tuple[Name, ...], ...] = Field((), description="Groups of fields of which at least one must be given")
+    needs: dict[Name, FormNeed] = Field(min_length=1, description="Checklist by name")
+    consents: dict[Question, ConsentOf] = Field(min_length=1, description="Consent questions")
 
     def referrer(self, kind: object) -> ReferrerOf | None:
-        """Who may have asked by this name, whatever a sender wrote there."""
+        """Return the referrer of this kind; None if the form does not have it."""
         return next((who for name, who in self.referrers.items() if name == kind), None)
 
     @property
     def covers_hospital_stay(self) -> bool:
-        """True for a form of hospital teams."""
+        """Whether it is a form of hospital teams."""
         return any(field.to.startswith("hospital.") for field in self.fields.values())
 
 
@@ -112,7 +116,7 @@ BUILT_IN = ("form", "reference", "completed_at", "referred_by", "needs", "consen
 
 
 def load(folder: Path, services: Catalogue | None) -> dict[str, Form]:
-    """Every form of a folder by its name; raises reviewed.Faulty. Without `services`, any service may be named."""
+    """Return the forms of a folder by name; raise ConfigError. Without `services`, any service code is valid."""
     files = yaml_files.load_all(folder, Form, services)
     if issues := [issue for one in files for issue in _contradictions(one)]:
         raise yaml_files.ConfigError(issues)
@@ -122,10 +126,10 @@ def load(folder: Path, services: Catalogue | None) -> dict[str, Form]:
 def _contradictions(one: ConfigFile[Form]) -> Iterator[ConfigIssue]:
     form = one.value
     if form.form != one.file.stem:
-        yield one.issue(("form",), f"the form is called {form.form}; its file must be too")
+        yield one.issue(("form",), f"the form is called {form.form}, so its file must be named {form.form}.yaml")
     for name in form.fields:
         if name in BUILT_IN:
-            yield one.issue(("fields", name), "the name is taken: every form has it")
+            yield one.issue(("fields", name), "the name is reserved: every form has this field")
     yield from (
         one.issue(loc, f"{name} is not a field of this form") for loc, name in _named(form) if name not in form.fields
     )
@@ -141,7 +145,7 @@ def _contradictions(one: ConfigFile[Form]) -> Iterator[ConfigIssue]:
 
 
 def _named(form: Form) -> Iterator[tuple[tuple[int | str, ...], str]]:
-    """Every mention of a field, and where it stands."""
+    """Yield every mention of a field, with its location."""
     for kind, referrer in form.referrers.items():
         yield from ((("referrers", kind, "requires", place), name) for place, name in enumerate(referrer.requires))
     for field, one in form.fields.items():

@@ -1,4 +1,4 @@
-"""What each type of field takes: how it is read, and how it is said in JSON Schema."""
+"""How each type of field is parsed, and its JSON Schema."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,21 +13,21 @@ from services.intake.translators.translator import IssueKind, parse_instant
 
 @dataclass(frozen=True, slots=True)
 class ParseError:
-    """A value that its field does not take."""
+    """A value that is not valid for its field."""
 
     kind: IssueKind
     explanation: str
 
 
 ANY = FieldOf(label="any", to="person")
-"""A field of which only the type matters."""
+"""A field definition for readers that use only the type."""
 
 
 def _text(longest: int) -> Callable[[Any, FieldOf], Any]:
     def read(value: Any, _: FieldOf) -> Any:
         if not isinstance(value, str) or not value:
-            return ParseError("invalid", "a text is expected")
-        return value if len(value) <= longest else ParseError("too-long", f"at most {longest} characters are taken")
+            return ParseError("invalid", "must be a string")
+        return value if len(value) <= longest else ParseError("too-long", f"is too long: at most {longest} characters")
 
     return read
 
@@ -45,10 +45,10 @@ def _matching(pattern: str, explanation: str) -> Callable[[Any, FieldOf], Any]:
 def _lines(value: Any, _: FieldOf) -> Any:
     entries = value.splitlines() if isinstance(value, str) else value
     if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
-        return ParseError("invalid", "a list of texts is expected")
+        return ParseError("invalid", "must be a list of strings")
     lines = [one.strip() for one in entries if one.strip()]
     if len(lines) > 10 or any(len(one) > 300 for one in lines):
-        return ParseError("too-long", "at most 10 lines of 300 characters are taken")
+        return ParseError("too-long", "is too long: at most 10 lines of 300 characters")
     return lines
 
 
@@ -58,12 +58,12 @@ def _date(value: Any, _: FieldOf) -> Any:
             return date.fromisoformat(value)
     except ValueError:
         pass
-    return ParseError("value", "a date such as 2026-11-05 is expected")
+    return ParseError("value", "must be a date such as 2026-11-05")
 
 
 def _moment(value: Any, _: FieldOf) -> Any:
     parsed = parse_instant(value) if isinstance(value, str) else None
-    return parsed or ParseError("value", "a date and time with an offset is expected, such as 2026-11-05T09:30:00Z")
+    return parsed or ParseError("value", "must be a date and time with an offset, such as 2026-11-05T09:30:00Z")
 
 
 def _nhs_number(value: Any, _: FieldOf) -> Any:
@@ -76,35 +76,35 @@ def _nhs_number(value: Any, _: FieldOf) -> Any:
 def _postcode(value: Any, field: FieldOf) -> Any:
     plain = "".join(value.split()).upper() if isinstance(value, str) else ""
     if not re.fullmatch(r"[A-Z]{1,2}[0-9][A-Z0-9]?[0-9][A-Z]{2}", plain):
-        return ParseError("value", "a postcode such as LE11 5AA is expected, or ZZ99 3VZ for no fixed abode")
+        return ParseError("value", "must be a postcode such as LE11 5AA, or ZZ99 3VZ for no fixed abode")
     return f"{plain[:-3]} {plain[-3:]}"
 
 
 def _yes_no(value: Any, _: FieldOf) -> Any:
     answer = {"yes": True, "no": False}.get(value) if isinstance(value, str) else value
-    return answer if isinstance(answer, bool) else ParseError("value", "yes or no is expected")
+    return answer if isinstance(answer, bool) else ParseError("value", "must be yes or no")
 
 
 def _number(value: Any, field: FieldOf) -> Any:
     most = largest(field)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
         return value
-    return ParseError("value", f"a whole number from 0 to {most} is expected")
+    return ParseError("value", f"must be a whole number from 0 to {most}")
 
 
 def largest(field: FieldOf) -> int:
-    """The largest number that a field takes."""
+    """Return the largest number that a field allows."""
     return 999_999 if field.most is None else field.most
 
 
 def _choice(value: Any, field: FieldOf) -> Any:
     meaning = field.choices.get(value) if isinstance(value, str) else None
-    return meaning or ParseError("value", f"one of {', '.join(field.choices)} is expected")
+    return meaning or ParseError("value", f"must be one of {', '.join(field.choices)}")
 
 
 def _flags(value: Any, field: FieldOf) -> Any:
     if not isinstance(value, list) or not all(isinstance(one, str) and one in field.choices for one in value):
-        return ParseError("value", f"a list of {', '.join(field.choices)} is expected")
+        return ParseError("value", f"must be a list of these codes: {', '.join(field.choices)}")
     return [{"code": one, "text": field.choices[one]} for one in dict.fromkeys(value)]
 
 
@@ -118,9 +118,9 @@ READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
     "number": _number,
     "nhs-number": _nhs_number,
     "postcode": _postcode,
-    "ods": _matching(r"[A-Z0-9]{3,10}", "an ODS code such as B81001 is expected"),
-    "ons": _matching(r"[EWSN][0-9]{8}", "an ONS district code such as E07000130 is expected"),
-    "uprn": _matching(r"[0-9]{1,12}", "a property's number of at most 12 digits is expected"),
+    "ods": _matching(r"[A-Z0-9]{3,10}", "must be an ODS code such as B81001"),
+    "ons": _matching(r"[EWSN][0-9]{8}", "must be an ONS district code such as E07000130"),
+    "uprn": _matching(r"[0-9]{1,12}", "must be a UPRN of at most 12 digits"),
     "choice": _choice,
     "flags": _flags,
 }

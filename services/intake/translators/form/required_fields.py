@@ -1,4 +1,4 @@
-"""What must be given, and with what: the rules of a form beyond a single field. Its published schema says the same (schema.py)."""
+"""Required fields and consents: the rules of a form beyond a single field. schema.py publishes the same rules."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,18 +7,18 @@ from services.intake.translators.form.definition import Form, Question, Referrer
 from services.intake.translators.translator import Issue
 
 ANSWERS = ("yes", "no", "not-recorded")
-NOTES = {"on": "When they were asked", "by": "Who asked"}
+NOTES = {"on": "Date of the consent", "by": "Person who asked for the consent"}
 
 
 def is_answered(value: Any) -> bool:
-    """False for what senders write where they have nothing to say."""
+    """Return whether a value was given: not null, blank or an empty list."""
     if isinstance(value, list):
         return any(is_answered(one) for one in value)
     return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
 def missing(form: Form, answers: dict[str, Any]) -> Iterator[Issue]:
-    """Everything that is required; each place once."""
+    """Yield a fault for each missing value; each place once."""
     answered = {name for name in form.fields if is_answered(answers.get(name))}
     kind = answers.get("referred_by")
     referrer = form.referrer(kind)
@@ -35,11 +35,11 @@ def _fields(form: Form, answered: set[str], kind: Any, referrer: ReferrerOf | No
             yield Issue(name, "required", "is required")
     for name in referrer.requires if referrer else ():
         if name not in answered:
-            yield Issue(name, "required", f"is required where referred_by is {kind}")
+            yield Issue(name, "required", f"is required if referred_by is {kind}")
     for name, field in form.fields.items():
         for other in field.with_ if name in answered else ():
             if other not in answered:
-                yield Issue(other, "required", f"is required where {name} is given")
+                yield Issue(other, "required", f"is required if {name} is given")
     for names in form.one_of:
         if not answered.intersection(names):
             yield Issue(names[0], "required", f"at least one of {', '.join(names)} is required")
@@ -53,19 +53,19 @@ def _consents(
         return
     for question, condition in _must_be_yes(form, answered, kind, referrer):
         if consents.get(question) in (None, "not-recorded"):
-            yield Issue(f"consents.{question}", "required", f"a yes is required where {condition}")
+            yield Issue(f"consents.{question}", "required", f"must be yes if {condition}")
     for question, definition in form.consents.items():
         if definition.required and consents.get(question) is None:
             yield Issue(f"consents.{question}", "required", "must be answered: yes, no or not-recorded")
         for note in definition.noted if consents.get(question) == "yes" else ():
             if consents.get(note) is None:
-                yield Issue(f"consents.{note}", "required", f"is required with a yes to {question}: {NOTES[note]}")
+                yield Issue(f"consents.{note}", "required", f"is required if {question} is yes: {NOTES[note]}")
 
 
 def _must_be_yes(
     form: Form, answered: set[str], kind: Any, referrer: ReferrerOf | None
 ) -> Iterator[tuple[Question, str]]:
-    """A no is left alone: it takes the referral back, or has it refused with what to do instead."""
+    """Yield the consents that must be yes. A no is handled elsewhere: it cancels or rejects the referral."""
     for question in referrer.says_yes if referrer else ():
         yield question, f"referred_by is {kind}"
     for name, field in form.fields.items():

@@ -1,4 +1,4 @@
-"""The published JSON Schema of a form (draft 2020-12): what its sender may rely on."""
+"""The published JSON Schema of a form (draft 2020-12)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from services.intake.translators.form.submission import CANCELS
 
 
 def json_schema(form: Form) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a form: what its sender may rely on."""
+    """Return the JSON Schema (draft 2020-12) of a form, as published to its senders."""
     required = [name for name, field in form.fields.items() if field.required]
     required_consents = [question for question, one in form.consents.items() if one.required]
     whole = {
@@ -31,7 +31,7 @@ def json_schema(form: Form) -> dict[str, Any]:
 
 
 def _conditions(form: Form) -> Iterator[dict[str, Any]]:
-    """The rules of rules.py."""
+    """Yield the rules of required_fields.py."""
     for kind, referrer in form.referrers.items():
         then = _then(referrer.requires, referrer.says_yes)
         if then:
@@ -47,7 +47,7 @@ def _conditions(form: Form) -> Iterator[dict[str, Any]]:
 
 
 def _then(fields: Sequence[str], agreed: Sequence[str]) -> dict[str, Any]:
-    """These fields are given, and these consents. A no is left alone: it takes the referral back."""
+    """Require these fields and an answer to these consents. A no is valid: it cancels the referral."""
     then = _required(fields) if fields else {}
     return then | ({"allOf": [_answered(agreed, ["yes", "no"])]} if agreed else {})
 
@@ -59,7 +59,7 @@ def _answered(questions: Sequence[str], answers: list[str] | None = None) -> dic
 
 
 def _required(names: Sequence[str]) -> dict[str, Any]:
-    """Strict validators want each required property defined in the same place, if only as anything."""
+    """Require these properties. Strict validators need each one defined next to `required`."""
     return {"required": list(names), "properties": dict.fromkeys(names, True)}
 
 
@@ -72,15 +72,15 @@ def _properties(form: Form) -> dict[str, Any]:
     consents |= {"on": {"title": NOTES["on"], **SCHEMAS["date"]}, "by": {"title": NOTES["by"], **SCHEMAS["line"]}}
     return {
         "form": {"title": "Which form this is", "const": form.form},
-        "reference": {"title": "Your reference of this referral: its identity", **SCHEMAS["line"]},
+        "reference": {"title": "Your reference of this referral, which identifies it", **SCHEMAS["line"]},
         "completed_at": {
             "title": "When the form was completed, by your clock",
             "type": "string",
             "format": "date-time",
         },
-        "cancelled": {"title": "True to take the referral back; then only the reference is needed", "type": "boolean"},
-        "cancel_reason": {"title": "Why it is taken back", "enum": list(CANCELS)},
-        "referred_by": {"title": "Who asked", "oneOf": [_const(k, r.label) for k, r in form.referrers.items()]},
+        "cancelled": {"title": "True to cancel the referral; then only the reference is required", "type": "boolean"},
+        "cancel_reason": {"title": "Why it is cancelled", "enum": list(CANCELS)},
+        "referred_by": {"title": "Kind of referrer", "oneOf": [_const(k, r.label) for k, r in form.referrers.items()]},
         **{name: {"title": field.label, **_schema(field)} for name, field in form.fields.items()},
         "needs": {
             "title": "Ticked needs: true, or a note",

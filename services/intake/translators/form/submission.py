@@ -1,6 +1,5 @@
-"""A form as it was filled in, read by its definition into a canonical referral. Every fault is found at once."""
+"""Translate a submitted form into a canonical referral by the form's definition. All faults are found at once."""
 
-from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,26 +10,26 @@ from services.intake.translators import json_text
 from services.intake.translators.form import required_fields
 from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
 from services.intake.translators.form.fields import ANY, READERS, ParseError
+from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     PLAIN_NAME,
     CancelReason,
-    InboundMessage,
     Issue,
     IssueKind,
     Rejection,
     Translated,
-    Translator,
     cancel_hash,
     content_hash,
     fhir_path,
     issues_of,
     parse_instant,
     reject,
+    set_path,
 )
 
 
 def translator(form: Form) -> Translator:
-    """The translator of one form."""
+    """Return the translator of one form."""
     return lambda inbound: _translate(form, inbound)
 
 
@@ -48,11 +47,11 @@ def _json(body: bytes) -> dict[str, Any] | Rejection:
     raw = json_text.read(body, "form")
     if isinstance(raw, dict | Rejection):
         return raw
-    return reject(Issue("form", "invalid", "a JSON object with the form's fields is expected"))
+    return reject(Issue("form", "invalid", "must be a JSON object with the form's fields"))
 
 
 class _Submission:
-    """A form as it was filled in: reads each part, and gathers what is wrong with any of them."""
+    """A submitted form: reads each part and collects the faults."""
 
     def __init__(self, form: Form, answers: dict[str, Any]) -> None:
         self._form = form
@@ -60,11 +59,11 @@ class _Submission:
         self._issues: list[Issue] = []
 
     def cancel(self, inbound: InboundMessage) -> Translated | Rejection:
-        """A form that takes the referral back: only its reference is needed."""
+        """Translate a form that cancels the referral; only its reference is required."""
         reference, sent_at = self._line("reference", required=True), self._moment("completed_at")
         reason = CANCELS.get(str(self._answers.get("cancel_reason", "cancelled-by-referrer")))
         if reason is None:
-            self._add_issue("cancel_reason", "value", f"one of {', '.join(CANCELS)} is expected")
+            self._add_issue("cancel_reason", "value", f"must be one of {', '.join(CANCELS)}")
         if self._issues or reference is None or reason is None:
             return Rejection(tuple(self._issues))
         return self._cancelled(inbound, reference, sent_at, reason)
@@ -82,7 +81,7 @@ class _Submission:
         )
 
     def referral(self, inbound: InboundMessage) -> Translated | Rejection:
-        """A whole form. Consent that was withdrawn since takes the referral back."""
+        """Translate a whole form. If consent to the referral is no, the form cancels the referral."""
         reference, sent_at = self._line("reference", required=True), self._moment("completed_at")
         content = self._content(inbound)
         withdrawn = content["consents"].get("referral", {}).get("answer") == "no"
@@ -112,21 +111,21 @@ class _Submission:
         )
 
     def _referral_id(self, reference: str) -> str:
-        """Two forms of one partner may count their references each from 1."""
+        """Return the form's name and reference: two forms of one partner may both number references from 1."""
         return f"{self._form.form}:{reference}"
 
     def _message_ids(self, reference: str, sent_at: Any, digest: str) -> tuple[str, ...]:
-        """The reference names the referral; a message of it is told by the time that its sender gave and its content."""
+        """Identify a message of the referral by the sender's time and the content."""
         return (f"form:{self._form.form}:{reference}:{sent_at.isoformat()}:{digest}",) if sent_at else ()
 
     def _content(self, inbound: InboundMessage) -> dict[str, Any]:
         for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
-            shown = name if PLAIN_NAME.match(name) else "(a field with another name)"
+            shown = name if PLAIN_NAME.match(name) else "(unknown field)"
             self._add_issue(shown, "invalid", "is not a field of this form; see its schema")
         if self._answers.get("form", self._form.form) != self._form.form:
-            self._add_issue("form", "value", f"{self._form.form} is expected here")
+            self._add_issue("form", "value", f"must be {self._form.form}")
         if self._answers.get("cancelled") not in (None, False):
-            self._add_issue("cancelled", "invalid", "true or false is expected")
+            self._add_issue("cancelled", "invalid", "must be true or false")
         content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {}}
         for name, field in self._form.fields.items():
             self._read(content, name, field)
@@ -145,10 +144,10 @@ class _Submission:
         if isinstance(read, ParseError):
             self._add_issue(name, read.kind, read.explanation)
         else:
-            _put(content, field.to.split("."), read)
+            set_path(content, field.to, read)
 
     def _address(self, content: dict[str, Any]) -> None:
-        """A ZZ99 postcode is the NHS' way to say 'no fixed abode'."""
+        """Set `no_fixed_abode` for a ZZ99 postcode, the NHS code for it."""
         address = content.get("person", {}).get("address")
         if address and str(address.get("postcode", "")).startswith("ZZ99"):
             address["no_fixed_abode"] = True
@@ -157,8 +156,7 @@ class _Submission:
         kind = self._answers.get("referred_by")
         definition = self._form.referrer(kind)
         if definition is None:
-            issue_kind: IssueKind = "required" if kind is None else "value"
-            self._add_issue("referred_by", issue_kind, f"who asked: one of {', '.join(self._form.referrers)}")
+            self._add_invalid("referred_by", kind, "value", f"one of {', '.join(self._form.referrers)}")
             kind = "other"
         referrer = content.setdefault("referred_by", {})
         referrer["kind"] = kind
@@ -174,9 +172,7 @@ class _Submission:
     def _needs(self) -> list[dict[str, Any]]:
         ticked = self._answers.get("needs")
         if not isinstance(ticked, dict):
-            self._add_issue(
-                "needs", "required" if ticked is None else "invalid", "an object with the ticked needs is expected"
-            )
+            self._add_invalid("needs", ticked, "invalid", "an object with the ticked needs")
             return []
         for name in sorted(ticked.keys() - self._form.needs.keys()):
             shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
@@ -191,17 +187,17 @@ class _Submission:
         return [{"service": service, "text": "\n".join(text)} for service, text in by_service.items()]
 
     def _ticked(self, name: str, need: FormNeed, answer: Any) -> str | None:
-        """What a ticked line says: its label, and the note where one was written. None where it is not ticked."""
+        """Return a ticked entry's label, with its note if there is one; None if it is not ticked."""
         if isinstance(answer, str):
             return f"{need.label}: {answer.strip()}" if answer.strip() else None
         if not isinstance(answer, bool) and answer is not None:
-            self._add_issue(f"needs.{name}", "invalid", "true, false or a note is expected")
+            self._add_issue(f"needs.{name}", "invalid", "must be true, false or a note")
         return need.label if answer is True else None
 
     def _consents(self) -> dict[str, Any]:
         answers = self._answers.get("consents", {})
         if not isinstance(answers, dict):
-            self._add_issue("consents", "invalid", "an object with the answers is expected")
+            self._add_issue("consents", "invalid", "must be an object with the answers")
             return {}
         for name in sorted(answers.keys() - {*self._form.consents, "on", "by"}):
             shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
@@ -214,7 +210,7 @@ class _Submission:
         if answer is None:
             return None
         if answer not in required_fields.ANSWERS:
-            self._add_issue(f"consents.{question}", "value", "yes, no or not-recorded is expected")
+            self._add_issue(f"consents.{question}", "value", "must be yes, no or not-recorded")
             return None
         return {"answer": answer} | self._when_and_by(answers)
 
@@ -236,11 +232,18 @@ class _Submission:
     def _add_issue(self, place: str, kind: IssueKind, explanation: str) -> None:
         self._issues.append(Issue(place, kind, explanation))
 
+    def _add_invalid(self, place: str, value: Any, kind: IssueKind, expected: str) -> None:
+        """Add a fault for a value that is missing or not what is expected."""
+        if value is None:
+            self._add_issue(place, "required", f"is required: {expected}")
+        else:
+            self._add_issue(place, kind, f"must be {expected}")
+
     def _is_named(self, place: str) -> bool:
         return any(issue.place == place for issue in self._issues)
 
     def _field_of(self, loc: tuple[int | str, ...]) -> str:
-        """The field that feeds this place of the canonical referral."""
+        """Return the field that fills this place of the canonical referral."""
         path = ".".join(map(str, loc))
         fed = [name for name, field in self._form.fields.items() if path == field.to or path.startswith(f"{field.to}.")]
         if fed:
@@ -253,9 +256,7 @@ class _Submission:
         if isinstance(read, str):
             return read
         if value is not None or required:
-            self._add_issue(
-                name, "required" if value is None else "invalid", "a text of at most 200 characters is required"
-            )
+            self._add_invalid(name, value, "invalid", "a string of at most 200 characters")
         return None
 
     def _moment(self, name: str) -> Any:
@@ -271,16 +272,3 @@ CANCELS: dict[str, CancelReason] = {
     "referred-in-error": EndReason.REFERRED_IN_ERROR,
     "consent-withdrawn": EndReason.CONSENT_WITHDRAWN,
 }
-
-
-def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
-    """content['contacts'][0]['name'] = value, for 'contacts.0.name'."""
-    here: Any = content
-    for part, after in pairwise(path):
-        empty: Any = [] if after.isdigit() else {}
-        if isinstance(here, list):
-            here.extend({} for _ in range(int(part) + 1 - len(here)))
-            here = here[int(part)]
-        else:
-            here = here.setdefault(part, empty)
-    here[path[-1]] = value

@@ -1,10 +1,10 @@
-"""HL7 v2 dates and times: four to fourteen digits, with a fraction and an offset where the sender gives them."""
+"""HL7 v2 dates and times: four to fourteen digits, optionally with a fraction and an offset."""
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
 from services.intake.translators.hl7v2.segments import Reading, Repetition
-from services.intake.translators.translator import Issue
+from services.intake.translators.translator import LONDON, Issue
 
 _STAMP = re.compile(
     r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,4})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
@@ -12,7 +12,7 @@ _STAMP = re.compile(
 
 
 def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
-    """The day that a date or time names, as written; none for a partial one. One that cannot be is a fault."""
+    """Return the day of a date or time as written; None if it is partial. An impossible date is a fault."""
     text = repetition.text(component) if repetition else None
     if repetition is None or text is None:
         return None
@@ -31,7 +31,7 @@ def _parse_date(text: str, place: str, reading: Reading) -> date | None:
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """A date or time as written, its missing parts the least possible; none for what is none, or of a far century."""
+    """Return a date or time as written, with the earliest missing parts; None if invalid or outside 1880 to 2199."""
     match = _STAMP.fullmatch(text)
     if match is None or not 1880 <= int(match[1]) < 2200:
         return None
@@ -43,15 +43,16 @@ def parse_timestamp(text: str) -> datetime | None:
 
 
 def parse_instant(text: str) -> datetime | None:
-    """A time to the second in UTC. Without an offset it is Europe/London's; none in the hour that London has twice, because
-    which of the two is meant cannot be told, and for a coarser time or none at all."""
+    """Return a time to the second in UTC; without an offset it is in Europe/London.
+
+    Return None if it is less exact or invalid, or in the ambiguous hour at the end of summer time.
+    """
     match = _STAMP.fullmatch(text)
     if match is None or match[6] is None:
         return None
     try:
         local = datetime.strptime("".join(match[n] for n in range(1, 7)), "%Y%m%d%H%M%S")
-        offset = _offset(match[7]) if match[7] else _london(local)
-        return None if offset is None else local.replace(tzinfo=timezone(offset)).astimezone(UTC)
+        return local.replace(tzinfo=timezone(_offset(match[7]))).astimezone(UTC) if match[7] else _from_london(local)
     except (ValueError, OverflowError):
         return None
 
@@ -61,18 +62,7 @@ def _offset(offset: str) -> timedelta:
     return timedelta(minutes=-minutes if offset[0] == "-" else minutes)
 
 
-def _london(local: datetime) -> timedelta | None:
-    """Summer time: from 1 o'clock UTC on the last Sunday of March to that of October (Directive 2000/84/EC, as retained).
-
-    Written out, because a small installation may be without a time zone database.
-    """
-    begins = _last_sunday(local.year, 3) + timedelta(hours=1)
-    ends = _last_sunday(local.year, 10) + timedelta(hours=1)
-    if ends <= local < ends + timedelta(hours=1):
-        return None
-    return timedelta(hours=1) if begins <= local < ends else timedelta()
-
-
-def _last_sunday(year: int, month: int) -> datetime:
-    last = datetime(year, month, 31)
-    return last - timedelta(days=last.isoweekday() % 7)
+def _from_london(local: datetime) -> datetime | None:
+    """Convert a local time to UTC; None if it is ambiguous. A time in the hour skipped in spring counts as summer time."""
+    first, second = (local.replace(tzinfo=LONDON, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return None if first < second else second

@@ -1,4 +1,4 @@
-"""Documents in a message: observations of type ED hold their bytes; one of type RP only says where they are."""
+"""Documents in a message: observations of type ED contain them; type RP only refers to them."""
 
 import base64
 import binascii
@@ -7,13 +7,14 @@ from typing import Any
 
 from services.intake.translators.hl7v2.local_fields import observations
 from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
-from services.intake.translators.translator import AttachmentContent, InboundMessage, Issue, document, drop_empty
+from services.intake.translators.inbound_message import InboundMessage, document
+from services.intake.translators.translator import AttachmentContent, Issue, drop_empty
 
 NamedAttachment = tuple[dict[str, Any], AttachmentContent]
 
 
 def documents(message: Hl7Message, inbound: InboundMessage, referral_id: str) -> list[NamedAttachment]:
-    """Each embedded document, as the referral names it and as it is kept."""
+    """Return each embedded document, as the referral names it and as it is stored."""
     by_reference: dict[str, NamedAttachment] = {}
     for observation in observations(message):
         for one in observation.all(5) if observation.text(2) == "ED" else ():
@@ -25,7 +26,7 @@ def documents(message: Hl7Message, inbound: InboundMessage, referral_id: str) ->
 
 
 def elsewhere(message: Hl7Message) -> list[str]:
-    """Words for documents that the message only points to: nothing is fetched from a sender's system."""
+    """Return texts for documents that the message only refers to; they are not fetched from the sender's system."""
     titles = [_title(one) for one in observations(message) if one.text(2) == "RP" and one.all(5)]
     return [f"Document not sent: {title}" if title else "A document was not sent" for title in titles]
 
@@ -40,7 +41,7 @@ def _named(stored: AttachmentContent, title: str | None) -> dict[str, Any]:
 
 
 def _content(one: Repetition) -> bytes | None:
-    """ED.5 by its encoding, ED.4: base64, hexadecimal, or plain text."""
+    """Decode ED.5 by its encoding in ED.4: base64, hexadecimal or plain text."""
     data = one.reading.text(one.parts[4], f"{one.place}.5") if len(one.parts) > 4 else None
     if data is None:
         one.reading.issues.append(Issue(f"{one.place}.5", "required", "the document must be in the message, in ED.5"))
@@ -54,9 +55,9 @@ def _content(one: Repetition) -> bytes | None:
             case "a" | "":
                 return data.encode()
     except (binascii.Error, ValueError):
-        one.reading.issues.append(Issue(f"{one.place}.5", "value", "is not in the encoding that ED.4 says"))
+        one.reading.issues.append(Issue(f"{one.place}.5", "value", "is not in the encoding of ED.4"))
         return None
-    one.reading.issues.append(Issue(f"{one.place}.4", "value", "Base64, Hex or A is expected (table 0299)"))
+    one.reading.issues.append(Issue(f"{one.place}.4", "value", "must be Base64, Hex or A (table 0299)"))
     return None
 
 
@@ -65,7 +66,7 @@ _MEDIA_TYPE = re.compile(r"(application|audio|image|text|multipart)/[a-z0-9][a-z
 
 
 def _media_type(one: Repetition) -> str | None:
-    """ED.2 and ED.3 as a media type, where they say one (application^pdf, AP^PDF, ^PDF)."""
+    """Return ED.2 and ED.3 (application^pdf, AP^PDF, ^PDF) as a media type, or None if they are not one."""
     kind, subtype = (one.text(2) or "application").casefold(), (one.text(3) or "").casefold()
     if kind in ("text", "tx", "ft") and not subtype:
         subtype = "plain"

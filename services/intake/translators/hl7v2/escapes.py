@@ -4,18 +4,18 @@ import re
 from collections.abc import Mapping
 
 _SIMPLE = {"H": "", "N": "", ".br": "\n", ".ce": "\n", ".fi": "", ".nf": "", ".sp": "\n"}
-"""Highlighting is dropped; what begins a new line is one. `\\.sp+n\\`, `\\.sk+n\\`, `\\.in+n\\` and `\\.ti+n\\`: see below."""
+"""Highlighting is dropped; line commands become a line end. `_COMMAND` covers those with a number, such as `.sp+1`."""
 
 _COMMAND = re.compile(r"\.(sp|sk|in|ti)[+-]?[0-9]{1,3}")
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
 UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters but tab and line ends, and lone surrogates: no text may hold them."""
+"""Control characters except tab and line ends, and lone surrogates: not allowed in a text."""
 
 
 def unescape(text: str, escape: str, means: Mapping[str, str], encoding: str) -> str | None:
-    """The text with its escape sequences resolved; none where one is unknown or does not end, or a control character is in it.
+    """Resolve the escape sequences of a text; None if one is unknown or unterminated, or for a control character.
 
-    `means`: what F, S, T, R and E stand for in this message. Hexadecimal data is text in the message's encoding.
+    `means`: the meanings of F, S, T, R and E in this message. Hexadecimal data is text in the message's encoding.
     """
     if escape in text:
         parts = text.split(escape)
@@ -23,7 +23,7 @@ def unescape(text: str, escape: str, means: Mapping[str, str], encoding: str) ->
         if len(parts) % 2 == 0 or None in resolved:
             return None
         try:
-            # As bytes, because a character may be escaped byte by byte.
+            # As bytes: a character may be escaped byte by byte.
             text = b"".join(p if isinstance(p, bytes) else (p or "").encode(encoding) for p in resolved).decode(
                 encoding
             )

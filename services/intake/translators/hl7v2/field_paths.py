@@ -1,4 +1,4 @@
-"""Which fields are read of every message, and those that a partner's file names beside them."""
+"""The fields that are read from every message, and those that a partner's file adds."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -21,11 +21,11 @@ READ: FieldSelection = {
     "OBX": (2, 3, 5, 11, 14, 16),
     "NTE": (3, 4),
 }
-"""Of MSH the translator reads the rest by header.py. Any other segment is left unread: AUT, CTD, EVN, IN1, AL1, SFT and so on."""
+"""header.py reads the rest of MSH. Other segments are not read: AUT, CTD, EVN, IN1, AL1, SFT and so on."""
 
 
 def select_fields(profile: PartnerProfile) -> FieldSelection:
-    """Every field that is read for a partner, by segment."""
+    """Return the fields that are read for a partner, by segment."""
     selection = {name: set(numbers) for name, numbers in READ.items()}
     for place in profile.field_paths:
         name, number, _ = split(place)
@@ -34,14 +34,14 @@ def select_fields(profile: PartnerProfile) -> FieldSelection:
 
 
 def split(place: str) -> tuple[str, int, int]:
-    """PV1-3.4 as ('PV1', 3, 4); PV1-3 is its first component."""
+    """Split a field path: PV1-3.4 is ('PV1', 3, 4), PV1-3 its first component."""
     name, _, rest = place.partition("-")
     number, _, component = rest.partition(".")
     return name, int(number), int(component or 1)
 
 
 def texts(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
-    """Every repetition in which this place is given, with what it says there."""
+    """Yield each repetition in which this place has a value, with the value."""
     name, number, component = split(place)
     for one in message.repetitions(name, number):
         if value := one.text(component):
@@ -49,7 +49,7 @@ def texts(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
 
 
 def coded(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
-    """As `texts`; a coded element (CE) that has no code counts by its words."""
+    """Yield as `texts`; for a coded element (CE) without a code, the value is its text."""
     name, number, component = split(place)
     for one in message.repetitions(name, number):
         if value := one.text(component) or (one.text(2) if component == 1 else None):
@@ -57,5 +57,5 @@ def coded(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
 
 
 def text(message: Hl7Message, *paths: str) -> str | None:
-    """What the first of these places says that is given."""
+    """Return the value of the first of these places that has one, or None."""
     return next((value for _, value in chain.from_iterable(texts(message, place) for place in paths)), None)

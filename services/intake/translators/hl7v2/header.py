@@ -1,24 +1,27 @@
-"""The MSH segment as far as it can be read: for the translator, and for an acknowledgement of whatever came."""
+"""The MSH segment, read leniently: for the translator, and for acknowledgements of invalid messages."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 
 from services.intake import limits
 
 LONGEST = limits.HL7_HEADER_BYTES + 1
-"""Bytes of an MSH segment that are looked at."""
+"""Maximum number of bytes of an MSH segment that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What MSH says: texts as they stand, escapes and all, without control characters; "" where nothing is given.
+    """Fields of MSH: texts with their escape sequences, without control characters; "" if not given.
 
-    `message_code` and `trigger_event` are MSH-9.1 and MSH-9.2; of MSH-11, MSH-12, MSH-17 and MSH-18 it is the first component
-    of the first repetition.
+    `message_code` and `trigger_event` are MSH-9.1 and MSH-9.2; MSH-11, MSH-12, MSH-17 and MSH-18 give the first
+    component of the first repetition. `encoding` is the Python codec that MSH was decoded with,
+    and that a response is written in.
     """
 
     field_separator: str
     encoding_characters: str
+    encoding: str
     sending_application: str = ""
     sending_facility: str = ""
     receiving_application: str = ""
@@ -36,32 +39,42 @@ class Header:
 
 
 def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
-    """The header of a message; none where it does not begin with an MSH segment and its separators. Never raises.
+    """Return the header of a message; None if it does not begin with an MSH segment and separators. Never raises.
 
-    Blank lines and a byte order mark may stand before it. What its character set has not is read as U+FFFD.
+    Blank lines and a byte order mark may precede it. Bytes that are invalid in its character set become U+FFFD.
     """
     line = msh_of(body)
     if line is None:
         return None
     separator = chr(line[3])
     fields = _fields(line.decode("latin-1"), separator)
-    encoding = codec(_component(fields, 17, 0), default_of(body, default_encoding)) or "latin-1"
-    return _header(_fields(line.decode(encoding, "replace"), separator), separator)
+    default = _fitting(line, default_of(body, default_encoding))
+    encoding = codec(_component(fields, 17, 0), default) or "latin-1"
+    return _header(_fields(line.decode(encoding, "replace"), separator), separator, encoding)
+
+
+def _fitting(line: bytes, default_encoding: str) -> str:
+    """Return an encoding that can decode a header without MSH-18, so that a response repeats its bytes unchanged."""
+    for encoding in (default_encoding, "utf-8"):
+        with contextlib.suppress(UnicodeDecodeError):
+            line.decode(encoding)
+            return encoding
+    return "windows-1252"
 
 
 def default_of(body: bytes, default_encoding: str) -> str:
-    """A byte order mark says UTF-8, where MSH-18 says nothing."""
+    """Return the encoding to use if MSH-18 is empty: UTF-8 after a byte order mark, else the default."""
     return "utf-8" if body.startswith(b"\xef\xbb\xbf") else default_encoding
 
 
 def begins(body: bytes) -> int:
-    """Where MSH begins, behind blank lines and a byte order mark; 0 where there is none."""
+    """Return the position of MSH, after blank lines and a byte order mark; 0 if there is no MSH."""
     match = _BEGINNING.match(body)
     return match.end() if match else 0
 
 
 def msh_of(body: bytes) -> bytes | None:
-    """The line that begins with MSH, where it is the first that is not blank."""
+    """Return the MSH line if it is the first line that is not blank."""
     start = _BEGINNING.match(body)
     if start is None:
         return None
@@ -72,14 +85,14 @@ def msh_of(body: bytes) -> bytes | None:
 _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n\t ]*(?=MSH)")
 _LINE_END = re.compile(rb"[\r\n]")
 _SEPARATOR = re.compile(rb"[!-/:-@\[-`{-~]")
-"""A printable character of ASCII that is neither letter, digit nor blank."""
+"""A printable ASCII character that is not a letter, digit or blank."""
 
 
 def codec(character_set: str, default_encoding: str) -> str | None:
-    """The Python codec of MSH-18 (HL7 table 0211); none for a set that is not known here.
+    """Return the Python codec of MSH-18 (HL7 table 0211); None for an unknown character set.
 
-    ASCII, and nothing, mean the partner's own encoding, which holds ASCII. 8859/1 is read as windows-1252, which holds it but for
-    control characters: what Windows systems mean by it.
+    ASCII and an empty field mean the partner's encoding, of which ASCII is a part. 8859/1 is read as windows-1252, its
+    superset except for control characters, because Windows systems mean that.
     """
     plain = character_set.strip().upper().replace("-", " ").replace("_", " ")
     if plain in ("", '""', "ASCII", "US ASCII"):
@@ -96,12 +109,12 @@ _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """MSH-1 is the separator itself: the field after the name is MSH-2."""
+    """Split the MSH line. MSH-1 is the separator, so the field after the name is MSH-2."""
     return [field.translate(_CONTROL).strip() for field in line.split(separator, 40)]
 
 
 def _component(fields: list[str], at: int, index: int) -> str:
-    """A component of the first repetition of the field at this place (MSH-n stands at n - 1)."""
+    """Return a component of the first repetition of the field at this index (MSH-n is at n - 1)."""
     characters = fields[1] if len(fields) > 1 else ""
     text = fields[at] if at < len(fields) else ""
     repeated = text.split(characters[1])[0] if len(characters) > 1 else text
@@ -109,7 +122,7 @@ def _component(fields: list[str], at: int, index: int) -> str:
     return parts[index].strip() if index < len(parts) else ""
 
 
-def _header(fields: list[str], separator: str) -> Header:
+def _header(fields: list[str], separator: str, encoding: str) -> Header:
     def whole(number: int) -> str:
         return fields[number - 1] if number <= len(fields) else ""
 
@@ -119,6 +132,7 @@ def _header(fields: list[str], separator: str) -> Header:
     return Header(
         field_separator=separator,
         encoding_characters=whole(2),
+        encoding=encoding,
         sending_application=whole(3),
         sending_facility=whole(4),
         receiving_application=whole(5),

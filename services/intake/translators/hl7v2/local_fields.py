@@ -1,4 +1,4 @@
-"""What a partner says in observations (OBX) and fields of its own, by its reviewed file: values for places of the referral."""
+"""Read a partner's observations (OBX) and local fields, per its reviewed file, into places of the referral."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ from services.intake.translators.hl7v2.targets import TARGETS, YES_NO
 from services.intake.translators.translator import Issue, drop_empty
 
 RequestedNeed = tuple[str, str | None, list[dict[str, Any]]]
-"""A need: its service, words, SNOMED CT codings."""
+"""A need: its service, text and SNOMED CT codings."""
 
 _CODED = ("CE", "CWE", "CNE", "CF")
 _RETRACTED = ("D", "X", "W")
-"""OBX-11 of an observation that was deleted, could not be made, or was wrong."""
+"""OBX-11 of an observation that was deleted, not obtained or wrong."""
 
 SNOMED = "http://snomed.info/sct"
 
 
 @dataclass(slots=True)
 class LocalValues:
-    """What the partner's file makes of a message. `places`: the place of the message that fed a place of the referral."""
+    """Values read per the partner's file. `sources`: the place of the message that filled a place of the referral."""
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class LocalValues:
 
 @dataclass(frozen=True, slots=True)
 class LocalValue:
-    """One value: its code (or whole text), its words, when and by whom it was observed."""
+    """One value: its code (or whole text), its text, the date and the observer."""
 
     code: str
     text: str | None
@@ -54,7 +54,7 @@ class LocalValue:
 
 
 def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValues:
-    """Everything that the partner's file tells of this message. Where a place is told twice the later holds."""
+    """Read all values that the partner's file defines. The last value for a place counts."""
     local_values = LocalValues()
     for place, meaning in profile.fields.items():
         component = field_paths.split(place)[2]
@@ -68,14 +68,14 @@ def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValu
 
 
 def observations(message: Hl7Message) -> list[Segment]:
-    """The observations that stand."""
+    """Return the observations that are not retracted."""
     return [one for one in message.all("OBX") if one.text(11) not in _RETRACTED]
 
 
 def _observe(
     local_values: LocalValues, profile: PartnerProfile, meaning: ObservationMeaning, observation: Segment
 ) -> None:
-    """An embedded document says yes by being there; a pointer to one elsewhere says nothing."""
+    """Read one observation. An embedded document means yes; a reference to a document (RP) means nothing."""
     if observation.text(2) in ("ED", "RP"):
         if observation.text(2) == "ED" and TARGETS.get(meaning.to or "") == "yes-no" and observation.all(5):
             local_values.values[meaning.to or ""] = True
@@ -100,6 +100,7 @@ def _take(
     if meaning.need or meaning.flag:
         _raise(local_values, meaning, local_value)
         return
+    text = str(meaning.meanings.get(fold(local_value.code)) or local_value.text or local_value.code)
     place = meaning.to or ""
     match TARGETS[place]:
         case "needs":
@@ -112,13 +113,9 @@ def _take(
                 drop_empty({"code": str(code), "text": local_value.text if local_value.text != code else None})
             )
         case "lines":
-            local_values.lines.append(
-                str(meaning.meanings.get(fold(local_value.code)) or local_value.text or local_value.code)
-            )
+            local_values.lines.append(text)
         case "prose":
-            local_values.texts.append(
-                f"{meaning.label}: {meaning.meanings.get(fold(local_value.code)) or local_value.text or local_value.code}"
-            )
+            local_values.texts.append(f"{meaning.label}: {text}")
         case "consent":
             _consent(local_values, place, meaning, local_value)
         case kind:
@@ -137,7 +134,7 @@ def _value(meaning: ObservationMeaning, local_value: LocalValue, kind: str) -> A
 
 
 def _meaning(meaning: ObservationMeaning, local_value: LocalValue, without: dict[str, bool]) -> Any:
-    """What a code means; a code that the partner's file has not is a fault, unless the file says what any other means."""
+    """Return the meaning of a code; an unknown code is a fault unless the partner's file defines `otherwise`."""
     meanings = meaning.meanings or without
     resolved = meanings.get(fold(local_value.code), meaning.otherwise)
     if resolved is None:
@@ -148,7 +145,7 @@ def _meaning(meaning: ObservationMeaning, local_value: LocalValue, without: dict
 
 
 def _raise(local_values: LocalValues, meaning: ObservationMeaning, local_value: LocalValue) -> None:
-    """A need or a flag of its own: raised by a code that says so, or by any words."""
+    """Add the need or flag of a meaning if the value is a code for yes, or any text."""
     if local_value.is_coded or meaning.values or fold(local_value.code) in YES_NO:
         if _meaning(meaning, local_value, YES_NO) is not True:
             return
@@ -179,7 +176,7 @@ def _reason(local_values: LocalValues, profile: PartnerProfile, local_value: Loc
 
 
 def _consent(local_values: LocalValues, place: str, meaning: ObservationMeaning, local_value: LocalValue) -> None:
-    """Where one was asked twice, the later day holds, and 'no' on the same day (as bars_fhir)."""
+    """Store a consent. Of two answers the later counts, and 'no' if both are of the same day (as in bars_fhir)."""
     answer = _meaning(meaning, local_value, {})
     if answer is None:
         return
@@ -200,7 +197,7 @@ _SNOMED_NAMES = ("SCT", "SNM", "SNM3", "SNOMEDCT", "SNOMED-CT", SNOMED)
 
 
 def snomed(one: Repetition) -> list[dict[str, Any]]:
-    """SNOMED CT codings of a coded element: of its first and of its alternative three components."""
+    """Return the SNOMED CT codings of a coded element: from its first and its alternative three components."""
     codings = []
     for first in (1, 4):
         code, system = one.text(first), one.text(first + 2)

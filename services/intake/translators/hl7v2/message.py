@@ -1,4 +1,4 @@
-"""A delivered body as a message: its header judged, its text decoded and taken apart. Every fault of the header is found at once."""
+"""Check the header of a delivered body, decode its text and parse its segments. All header faults are found at once."""
 
 from collections.abc import Iterator
 
@@ -9,22 +9,20 @@ from services.intake.translators.hl7v2.dates import parse_timestamp
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.segments import FieldSelection, Hl7Message, Reading
-from services.intake.translators.translator import InboundMessage, Issue, Rejection
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Issue, Rejection
 
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 TRIGGERS = ("I12", "I13", "I14")
 
 LONGEST_ID = limits.HL7_ID_CHARACTERS
-"""Characters of each part of a message's identity, which is a key of a table."""
+"""Maximum number of characters of each part of a message's identity, which is a table key."""
 
 
 def message_of(
-    inbound: InboundMessage, profile: PartnerProfile, selection: FieldSelection
-) -> tuple[Header, Hl7Message] | Rejection:
-    """The header and the segments of a message that may be read further; else everything that its header has wrong."""
-    header = headers.read(inbound.body, profile.encoding)
-    if header is None:
-        return Rejection((Issue("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"),))
+    inbound: InboundMessage, header: Header, profile: PartnerProfile, selection: FieldSelection
+) -> Hl7Message | Rejection:
+    """Return the segments of a message that may be read further, or a rejection with every issue of its header."""
     separators = segments.separators(header)
     if isinstance(separators, Issue):
         return Rejection((separators,))
@@ -40,7 +38,7 @@ def message_of(
     if any(issue.kind == "not-supported" for issue in issues):
         return Rejection(tuple(issues))
     message.reading.issues[:0] = issues
-    return header, message
+    return message
 
 
 def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | None:
@@ -49,31 +47,30 @@ def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | Non
 
 def _decoded(body: bytes, encoding: str | None) -> str | Issue:
     if encoding is None:
-        expected = "ASCII, 8859/1 to 8859/16 or UNICODE UTF-8"
-        return Issue("MSH-18", "value", f"is not a supported character set: {expected}")
+        return Issue("MSH-18", "value", "must be ASCII, 8859/1 to 8859/16 or UNICODE UTF-8")
     try:
         return body[headers.begins(body) :].decode(encoding)
     except UnicodeDecodeError:
-        explanation = "the message holds bytes that this character set, or the one agreed, does not have"
+        explanation = "the message has bytes that are not valid in this, or the agreed, character set"
         return Issue("MSH-18", "invalid", explanation)
 
 
 def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> Iterator[Issue]:
     if len(headers.msh_of(inbound.body) or b"") == LONGEST:
-        yield Issue("MSH", "too-long", f"at most {LONGEST - 1} bytes are taken")
+        yield Issue("MSH", "too-long", f"is too long: at most {LONGEST - 1} bytes")
     yield from _required(header)
     if header.message_code not in ("", "REF"):
         yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
     elif header.trigger_event not in ("", *TRIGGERS):
-        yield Issue("MSH-9.2", "not-supported", "I12 (new), I13 (update) or I14 (cancel) is expected")
+        yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
     ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
     for place, value in ids.items():
         if len(value) > LONGEST_ID:
-            yield Issue(place, "too-long", f"at most {LONGEST_ID} characters are taken")
+            yield Issue(place, "too-long", f"is too long: at most {LONGEST_ID} characters")
     if header.processing_id not in ("", *profile.processing):
-        yield Issue("MSH-11", "not-supported", f"{' or '.join(profile.processing)} is expected")
+        yield Issue("MSH-11", "not-supported", f"must be {' or '.join(profile.processing)}")
     if header.version not in ("", *VERSIONS):
-        yield Issue("MSH-12", "not-supported", f"one of {', '.join(VERSIONS)} is expected")
+        yield Issue("MSH-12", "not-supported", f"must be one of {', '.join(VERSIONS)}")
     if header.made_at and header.made_at != '""' and parse_timestamp(header.made_at) is None:
         yield Issue("MSH-7", "value", "must be a date and time such as 20261105093000 or 20261105093000+0000")
 
@@ -100,9 +97,9 @@ def _sender_issues(message: Hl7Message, profile: PartnerProfile) -> Iterator[Iss
     ):
         yield Issue("MSH-3", "forbidden", "this sending application and facility are not agreed with the partner")
     for duplicate in message.all("MSH")[1:]:
-        yield Issue(duplicate.place, "invariant", "one message is taken at a time")
+        yield Issue(duplicate.place, "invariant", "only one message at a time is supported")
     if message.all("DSC") or message.first("MSH", 14):
-        yield Issue("MSH-14", "processing", "a message in several parts is not taken: send it whole")
+        yield Issue("MSH-14", "processing", "messages in several parts are not supported: send the whole message")
 
 
 def _is(agreed: str | None, actual: str | None) -> bool:

@@ -1,6 +1,6 @@
-"""The reviewed file of a partner: where its hospital systems say what, and what their local codes mean.
+"""The reviewed file of a partner: the fields that its hospital systems use, and the meanings of their local codes.
 
-`infra/reference_data/hl7v2/<partner>.yaml`. What the standard fixes is not in it: that stands in the modules beside this one.
+`infra/reference_data/hl7v2/<partner>.yaml`. The other modules of this package contain what the standard fixes.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from services.reference.yaml_files import Code
 T = TypeVar("T")
 
 FieldPath = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{2}-[1-9][0-9]{0,2}(\.[1-9][0-9]?)?$")]
-"""A field or component, such as PV1-3.4; a field alone is its first component."""
+"""A field or component, such as PV1-3.4; a field alone means its first component."""
 
 Value = bool | int | str
 Encoding = Literal["utf-8", "windows-1252", "iso8859-15"]
@@ -33,26 +33,28 @@ class SenderMatch(StrictInput):
     @model_validator(mode="after")
     def _requires_application_or_facility(self) -> "SenderMatch":
         if self.application is None and self.facility is None:
-            raise ValueError("an application or a facility is needed")
+            raise ValueError("an application or a facility is required")
         return self
 
 
 class ObservationMeaning(StrictInput):
-    """What an observation, or a field of the partner's own, means: a place of the referral, a need, or a warning."""
+    """The meaning of an observation or local field: a place of the referral, a need or a risk flag."""
 
-    label: ShortText = Field(description="As people read it")
+    label: ShortText = Field(description="Label for people")
     to: str | None = Field(
-        None, description="The place of the referral that it fills; needs or reason.code: by their codes"
+        None, description="Place of the referral that it fills; needs or reason.code: by their codes"
     )
-    need: OfferedService | None = Field(None, description="The service that is asked for where the value says so")
-    flag: ShortText | None = Field(None, description="The risk flag that is raised where the value says so")
-    values: dict[Code, Value] = Field({}, description="What each coded value means; without: dates and texts, Y and N")
-    otherwise: Value | None = Field(None, description="What any other code means; without it another code is a fault")
+    need: OfferedService | None = Field(None, description="Service that is requested if the value is yes")
+    flag: ShortText | None = Field(None, description="Risk flag that is set if the value is yes")
+    values: dict[Code, Value] = Field(
+        {}, description="Meaning of each coded value; not needed for dates, texts, Y and N"
+    )
+    otherwise: Value | None = Field(None, description="Meaning of any other code; without it another code is a fault")
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "ObservationMeaning":
         if sum(one is not None for one in (self.to, self.need, self.flag)) != 1:
-            raise ValueError("one of to, need and flag is needed")
+            raise ValueError("exactly one of to, need and flag is required")
         return self
 
     @cached_property
@@ -61,16 +63,16 @@ class ObservationMeaning(StrictInput):
 
 
 class NeedMeaning(StrictInput):
-    """What a local code asks for."""
+    """The need that a local code means."""
 
-    service: OfferedService = Field(description="The service that meets it")
-    label: ShortText | None = Field(None, description="Words that go with the need, before the sender's own")
+    service: OfferedService = Field(description="Service that meets it")
+    label: ShortText | None = Field(None, description="Text of the need, before the sender's text")
 
 
 class CodedNeeds(StrictInput):
-    """Local codes of needs, and the fields that hold them."""
+    """Local codes of needs, and the fields that contain them."""
 
-    read_from: tuple[FieldPath, ...] = Field((), description="Fields whose codes are looked up")
+    read_from: tuple[FieldPath, ...] = Field((), description="Fields that contain the codes")
     codes: dict[Code, NeedMeaning] = Field({}, description="By local code")
 
     @cached_property
@@ -79,9 +81,9 @@ class CodedNeeds(StrictInput):
 
 
 class CodedReasons(StrictInput):
-    """Local codes of reasons, and the fields that hold them."""
+    """Local codes of reasons, and the fields that contain them."""
 
-    read_from: tuple[FieldPath, ...] = Field((), description="Fields whose codes are looked up")
+    read_from: tuple[FieldPath, ...] = Field((), description="Fields that contain the codes")
     codes: dict[Code, ReasonCode] = Field({}, description="By local code")
 
     @cached_property
@@ -93,9 +95,9 @@ CancelCode = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERRO
 
 
 class CodedCancels(StrictInput):
-    """Local codes that say why a referral is taken back; any other code: cancelled by the referrer."""
+    """Local codes of cancel reasons; any other code means cancelled by the referrer."""
 
-    read_from: tuple[FieldPath, ...] = Field((), description="Fields whose codes are looked up, in this order")
+    read_from: tuple[FieldPath, ...] = Field((), description="Fields that contain the codes, in this order")
     codes: dict[Code, CancelCode] = Field({}, description="By local code")
 
     @cached_property
@@ -104,7 +106,7 @@ class CodedCancels(StrictInput):
 
 
 class Sites(StrictInput):
-    """Where the site stands, and what its codes mean; a code that is not here is carried as it is."""
+    """The field of the site, and the meanings of its codes; other codes are used as sent."""
 
     read_from: FieldPath = Field(description="Such as PV1-3.4 or MSH-4")
     codes: dict[Code, ShortText] = Field({}, description="Site of infra/reference_data/hubs.yaml, by local code")
@@ -115,11 +117,11 @@ class Sites(StrictInput):
 
 
 class TextField(StrictInput):
-    """A field whose words join those of the reason."""
+    """A field whose text is added to the reason."""
 
-    read_from: FieldPath = Field(description="The field; its words are a CE's second component where it has one")
-    label: ShortText = Field(description="What stands before the words")
-    values: dict[Code, ShortText] = Field({}, description="Words of coded values")
+    read_from: FieldPath = Field(description="Field; the text of a CE is its second component, if it has one")
+    label: ShortText = Field(description="Label before the text")
+    values: dict[Code, ShortText] = Field({}, description="Texts of coded values")
 
     @cached_property
     def meanings(self) -> Mapping[str, str]:
@@ -127,20 +129,20 @@ class TextField(StrictInput):
 
 
 class Note(StrictInput):
-    """What becomes of notes of a type (NTE-4)."""
+    """The place for notes of a type (NTE-4)."""
 
     to: Literal["reason.text", "person.communication_needs", "unread"] = Field(
-        description="Where they go; unread: nowhere"
+        description="Place that they fill; unread: they are ignored"
     )
-    label: ShortText | None = Field(None, description="What stands before the words")
+    label: ShortText | None = Field(None, description="Label before the text")
 
 
 class ReferrerFields(StrictInput):
-    """Where the referrer stands in PRD."""
+    """The fields of the referrer in PRD."""
 
-    roles: tuple[Code, ...] = Field(("RP",), description="PRD-1 of the one who refers")
+    roles: tuple[Code, ...] = Field(("RP",), description="PRD-1 of the referrer")
     organisation: FieldPath | None = Field(
-        None, description="Their organisation's ODS code, where another than the partner may refer"
+        None, description="ODS code of the referrer's organisation, if it may differ from the partner"
     )
     identifiers: dict[Code, ShortText] = Field({}, description="URI of the identifier system, by the type in PRD-7.2")
 
@@ -150,54 +152,50 @@ class ReferrerFields(StrictInput):
 
 
 class PracticeFields(StrictInput):
-    """Where the registered practice and the GP stand."""
+    """The fields of the registered practice and the GP."""
 
     ods: tuple[FieldPath, ...] = Field(
-        ("PD1-3.3", "PD1-3.10"), description="The practice's ODS code: the first that is one"
+        ("PD1-3.3", "PD1-3.10"), description="ODS code of the practice: the first valid one"
     )
-    name: FieldPath | None = Field("PD1-3.1", description="Its name")
-    gp: FieldPath = Field("PD1-4", description="The GP's name (XCN)")
+    name: FieldPath | None = Field("PD1-3.1", description="Name of the practice")
+    gp: FieldPath = Field("PD1-4", description="Name of the GP (XCN)")
 
 
 class PartnerProfile(StrictInput):
-    """How one partner writes HL7 v2."""
+    """One partner's use of HL7 v2."""
 
-    partner: PartnerId = Field(description="The partner in partners.yaml; the file has its name")
-    title: ShortText = Field(description="As people read it")
-    encoding: Encoding = Field("utf-8", description="Where MSH-18 names none, or ASCII")
+    partner: PartnerId = Field(description="Partner in partners.yaml; also the name of this file")
+    title: ShortText = Field(description="Title for people")
+    encoding: Encoding = Field("utf-8", description="Character encoding if MSH-18 is empty or ASCII")
     senders: tuple[SenderMatch, ...] = Field(
-        (), description="The systems that send for it; none named: any that names itself"
+        (), description="Systems that send for the partner; if empty: any that names itself"
     )
-    processing: tuple[Literal["P", "T", "D"], ...] = Field(("P",), description="MSH-11 that is taken")
-    referral_id: FieldPath = Field("RF1-6", description="The originating referral identifier")
+    processing: tuple[Literal["P", "T", "D"], ...] = Field(("P",), description="Accepted values of MSH-11")
+    referral_id: FieldPath = Field("RF1-6", description="Originating referral identifier")
     nhs_types: tuple[Code, ...] = Field(("NHS", "NH"), description="PID-3.5 of an NHS number")
     local_ids: dict[Code, ShortText] = Field({}, description="URI of the identifier system, by PID-3.5 or else PID-3.4")
-    sexes: dict[Code, Literal["male", "female", "other", "unknown"]] = Field(
-        {}, description="Codes of PID-8 beside the usual"
-    )
-    languages: dict[Code, ShortText] = Field({}, description="BCP 47, by code of PID-15")
-    home_addresses: tuple[Code, ...] = Field(
-        ("H", "HOME", "P", "PERM"), description="PID-11.7 of where the person lives"
-    )
-    temporary_addresses: tuple[Code, ...] = Field(
-        ("C", "TMP", "TEMP"), description="PID-11.7 of where they are for now"
-    )
+    sexes: dict[Code, Literal["male", "female", "other", "unknown"]] = Field({}, description="Further codes of PID-8")
+    languages: dict[Code, ShortText] = Field({}, description="BCP 47 language tags by code of PID-15")
+    home_addresses: tuple[Code, ...] = Field(("H", "HOME", "P", "PERM"), description="PID-11.7 of the home address")
+    temporary_addresses: tuple[Code, ...] = Field(("C", "TMP", "TEMP"), description="PID-11.7 of a temporary address")
     practice: PracticeFields = Field(PracticeFields(), description="Registered practice and GP")
-    stay_classes: tuple[Code, ...] = Field(("I",), description="PV1-2 of somebody who is staying; none given: staying")
-    site: Sites | None = Field(None, description="The hospital site")
-    referrer: ReferrerFields = Field(ReferrerFields(), description="Who refers")
+    stay_classes: tuple[Code, ...] = Field(
+        ("I",), description="PV1-2 of an inpatient stay; an empty PV1-2 means a stay"
+    )
+    site: Sites | None = Field(None, description="Hospital site")
+    referrer: ReferrerFields = Field(ReferrerFields(), description="Referrer")
     priorities: dict[Code, Literal["routine", "urgent", "asap", "stat"]] = Field(
-        {}, description="RF1-2 beside table 0280"
+        {}, description="Further codes of RF1-2, beyond table 0280"
     )
     needs: CodedNeeds = Field(CodedNeeds(), description="Local codes of needs")
     reasons: CodedReasons = Field(CodedReasons(), description="Local codes of reasons")
-    reason_fields: tuple[TextField, ...] = Field((), description="Fields whose words join the reason")
-    notes: dict[Code, Note] = Field({}, description="By note type (NTE-4); any other: reason.text")
-    observations: dict[Code, ObservationMeaning] = Field({}, description="By code of OBX-3; others are left unread")
-    fields: dict[FieldPath, ObservationMeaning] = Field(
-        {}, description="Fields of the partner's own, also of Z-segments"
+    reason_fields: tuple[TextField, ...] = Field((), description="Fields whose text is added to the reason")
+    notes: dict[Code, Note] = Field({}, description="Notes by type (NTE-4); any other type: reason.text")
+    observations: dict[Code, ObservationMeaning] = Field(
+        {}, description="Meanings by code of OBX-3; other codes are not read"
     )
-    cancels: CodedCancels = Field(CodedCancels(), description="Why a referral is taken back")
+    fields: dict[FieldPath, ObservationMeaning] = Field({}, description="Local fields, also of Z-segments")
+    cancels: CodedCancels = Field(CodedCancels(), description="Cancel reasons")
 
     @cached_property
     def id_systems(self) -> Mapping[str, str]:
@@ -224,12 +222,12 @@ class PartnerProfile(StrictInput):
         return normalise_keys(self.notes)
 
     def is_one(self, codes: tuple[str, ...], code: str | None) -> bool:
-        """True where the code is one of these, however it is written."""
+        """Return whether the code is one of these, ignoring case and blanks."""
         return code is not None and fold(code) in _normalised(codes)
 
     @property
     def field_paths(self) -> list[str]:
-        """The fields that this file names, beside those that are read for everybody."""
+        """The fields that this file adds to those of every partner."""
         named = [self.referral_id, self.practice.gp, *self.practice.ods, *self.fields]
         optional = [self.practice.name, self.referrer.organisation, self.site.read_from if self.site else None]
         listed = [
@@ -242,7 +240,7 @@ class PartnerProfile(StrictInput):
 
 
 def fold(code: str) -> str:
-    """A code without blanks and case: how codes are compared."""
+    """Return a code without blanks and case, as codes are compared."""
     return "".join(code.split()).casefold()
 
 
@@ -252,5 +250,5 @@ def _normalised(codes: tuple[str, ...]) -> frozenset[str]:
 
 
 def normalise_keys(codes: Mapping[str, T]) -> dict[str, T]:
-    """A table by folded codes."""
+    """Return the table by folded codes."""
     return {fold(code): meaning for code, meaning in codes.items()}

@@ -1,4 +1,4 @@
-"""The person of a message, from PID and PD1; the practice where they are registered, and the people beside them."""
+"""The person of a message, from PID and PD1; their registered practice and contacts."""
 
 import re
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ from services.intake.translators.translator import Issue, drop_empty, postcode, 
 
 LIGHTBULB_BASE = "https://lightbulb.example.org/"
 AS_SENT = LIGHTBULB_BASE + "Id/nhs-number-as-sent"
-"""System of a number that fails its check: HL7 accepts it, because a refusal would hold up a trust's queue."""
+"""System of an NHS number with an invalid check digit: rejecting it would block the trust's queue."""
 
 Content = dict[str, Any]
 
 
 def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, *, homeless: bool) -> Content:
-    """The canonical person. `homeless`: the message codes 'no fixed abode' somewhere."""
+    """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
     telecom = [*message.repetitions("PID", 13), *message.repetitions("PID", 14)]
     return drop_empty(
         {
@@ -41,13 +41,13 @@ def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, 
 
 
 def _ids(message: Hl7Message, profile: PartnerProfile) -> Content:
-    """PID-3: the repetition whose type says so is the NHS number; the others are the sender's own identifiers."""
+    """Read PID-3: the NHS number by its type, the others as the sender's local identifiers."""
     identifiers = [(one, value) for one in message.repetitions("PID", 3) if (value := one.text())]
     national = [(one, value) for one, value in identifiers if profile.is_one(profile.nhs_types, one.text(5))]
     local = [_local_id(one, value, profile) for one, value in identifiers if (one, value) not in national]
     numbers = unique([nhs_number.normalise(value) for _, value in national])
     if len(numbers) > 1:
-        issue = Issue(national[1][0].place, "invariant", "is another NHS number than the one before it")
+        issue = Issue(national[1][0].place, "invariant", "differs from the NHS number before it")
         message.reading.issues.append(issue)
     number = numbers[0] if numbers else None
     if number is not None and not nhs_number.is_valid(number):
@@ -66,7 +66,7 @@ _STATUS = re.compile(r"(?:NSTS)?(0[1-8])", re.IGNORECASE)
 
 
 def _status(message: Hl7Message) -> VerificationStatus:
-    """PID-32 as UK senders use it: the tracing status of the NHS number (NSTS01 to NSTS08); never assumed."""
+    """Read PID-32 as UK senders use it: the tracing status of the NHS number (NSTS01 to NSTS08), never assumed."""
     matches = (_STATUS.fullmatch(text) for _, text in field_paths.texts(message, "PID-32"))
     return next((VerificationStatus(match[1]) for match in matches if match), VerificationStatus.NOT_STATED)
 
@@ -75,7 +75,7 @@ def _status(message: Hl7Message) -> VerificationStatus:
 
 
 _NOT_THEIRS = ("A", "M", "S", "N", "B", "T", "K", "I", "P", "C")
-"""Name types (table 0200) that are no legal or current name: alias, maiden, pseudonym, nickname, at birth and so on."""
+"""Name types (table 0200) that are not a legal or current name: alias, maiden, pseudonym, nickname and so on."""
 
 
 def _name(message: Hl7Message) -> Content:
@@ -87,7 +87,7 @@ def _name(message: Hl7Message) -> Content:
     if chosen is None or family is None:
         place = f"{chosen.place}.1" if chosen else "PID-5"
         if message.all("PID"):
-            message.reading.issues.append(Issue(place, "required", "a name with a family name is required"))
+            message.reading.issues.append(Issue(place, "required", "is required: a name with a family name"))
         return {}
     forenames = [chosen.text(2), *(chosen.text(3) or "").split()]
     return {"family_name": family, "given_names": [one for one in forenames if one], "title": chosen.text(5)}
@@ -111,11 +111,11 @@ _SEXES = {
     "o": "other",
     "u": "unknown",
 }
-"""NHS Data Dictionary (0 not known, 9 not specified) and table 0001, in small letters."""
+"""NHS Data Dictionary (0 unknown, 9 not specified) and table 0001, in lower case."""
 
 
 def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    """Unknown for a code that nobody knows: it decides nothing here."""
+    """Return the gender; an unknown code gives `unknown`, since no rule depends on it."""
     code = message.text("PID", 8)
     return profile.sex_codes.get(fold(code)) or _SEXES.get(fold(code), "unknown") if code else None
 
@@ -130,11 +130,11 @@ def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 
 _NO_HOMES = ("B", "O", "BA", "N", "BDL", "F", "BR", "RH", "BI")
-"""Address types (table 0190) where nobody lives, or lived at another time."""
+"""Address types (table 0190) that are not a current residence."""
 
 
 def _address(message: Hl7Message, profile: PartnerProfile, homeless: bool) -> Content | None:
-    """The home, else an address of no type, else the temporary one: where they are for now is better than nothing."""
+    """Return the home address, else one without a type, else a temporary one."""
     addresses = [one for one in message.repetitions("PID", 11) if not profile.is_one(_NO_HOMES, one.text(7))]
     addresses.sort(key=lambda one: _rank(one, profile))
     return next(
@@ -163,7 +163,7 @@ def _read_address(one: Repetition, homeless: bool) -> Content:
 
 
 def phone(telecom: Iterable[Repetition]) -> str | None:
-    """The first telephone number (XTN), as a text or in its parts; no fax, pager or e-mail address."""
+    """Return the first telephone number (XTN), as a text or in parts; not a fax, pager or email address."""
     for one in telecom:
         if one.text(3) in ("FX", "BP", "Internet", "X.400") or one.text(2) == "NET":
             continue
@@ -179,15 +179,15 @@ def _email(telecom: Iterable[Repetition]) -> str | None:
     return next((value for value in values if "@" in value), None)
 
 
-# ---- beside them ----------------------------------------------------------------------------------------------------
+# ---- practice and contacts ------------------------------------------------------------------------------------------
 
 
 _PRACTICE = re.compile(r"(?!V8199[789])[A-Z][0-9]{5}")
-"""The ODS code of a GP practice; V81997 to V81999 say that there is none."""
+"""ODS code of a GP practice; V81997 to V81999 mean that there is none."""
 
 
 def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content | None:
-    """The practice of PD1-3, or where the partner writes it."""
+    """Return the practice in PD1-3, or in the fields of the partner's file."""
     codes = (text.upper() for place in profile.practice.ods for _, text in field_paths.texts(message, place))
     ods = next((code for code in codes if _PRACTICE.fullmatch(code)), None)
     name = field_paths.text(message, profile.practice.name) if profile.practice.name else None
@@ -195,7 +195,7 @@ def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content
 
 
 def contacts(message: Hl7Message, profile: PartnerProfile) -> list[Content]:
-    """Next of kin, and the GP by name: whom a hub may want to reach."""
+    """Return next of kin, and the GP by name, for the hub to contact."""
     kin = [
         drop_empty(
             {
@@ -225,7 +225,7 @@ _RELATIONSHIPS = {
     "frd": "friend",
     "nbr": "neighbour",
 }
-"""Words of table 0063 and what is used beside it, by code in small letters."""
+"""Texts of table 0063 and other common codes, by code in lower case."""
 
 
 def _relationship(kin: Segment) -> str | None:
@@ -234,7 +234,7 @@ def _relationship(kin: Segment) -> str | None:
 
 
 def _gp(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    """PD1-4 or where the partner writes it, or a ROL whose role is primary care provider (PP)."""
+    """Return the GP in PD1-4 or the field of the partner's file, else of a ROL with role primary care provider (PP)."""
     name, number, _ = field_paths.split(profile.practice.gp)
     providers = [one for role in message.all("ROL") if role.text(3) == "PP" for one in role.all(4)]
     candidates = (full_professional(one) for one in [*message.repetitions(name, number), *providers])
@@ -242,10 +242,10 @@ def _gp(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 
 def full_name(one: Repetition | None) -> str | None:
-    """A name (XPN) on one line."""
+    """Return a name (XPN) on one line."""
     return " ".join(part for n in (5, 2, 3, 1) if (part := one.text(n))) or None if one else None
 
 
 def full_professional(one: Repetition | None) -> str | None:
-    """A professional's name (XCN) on one line; none where only an identifier is given."""
+    """Return a professional's name (XCN) on one line; None if only an identifier is given."""
     return " ".join(part for n in (6, 3, 4, 2) if (part := one.text(n))) or None if one else None

@@ -1,4 +1,4 @@
-"""What is wrong with a partner's reviewed file beyond its form: by file, line and place, for `lightbulb directory check`."""
+"""Validate a partner's reviewed file beyond its schema, for `lightbulb directory check`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,8 +15,7 @@ from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue
 
 
 def load(folder: Path, services: Catalogue | None) -> dict[str, PartnerProfile]:
-    """Every partner's file of a folder, by partner; raises Faulty with every fault of all. Without `services`, any service
-    may be named."""
+    """Return the profiles by partner; raise ConfigError. Without `services`, any service code is valid."""
     files = yaml_files.load_all(folder, PartnerProfile, services)
     if issues := [issue for one in files for issue in issues_in(one)]:
         raise ConfigError(issues)
@@ -24,10 +23,10 @@ def load(folder: Path, services: Catalogue | None) -> dict[str, PartnerProfile]:
 
 
 def issues_in(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
-    """What contradicts itself, cannot be, or is never reached."""
+    """Yield contradictions, invalid values and settings that have no effect."""
     profile = file.value
     if profile.partner != file.file.stem:
-        yield file.issue(("partner",), "the file must be called after its partner")
+        yield file.issue(("partner",), "must be the name of the file")
     yield from _ambiguous(file)
     for kind in ("observations", "fields"):
         for code, meaning in getattr(profile, kind).items():
@@ -35,7 +34,7 @@ def issues_in(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
     yield from _unreachable(file)
 
 
-# ---- codes that mean two things ------------------------------------------------------------------------------------
+# ---- ambiguous codes -----------------------------------------------------------------------------------------------
 
 
 _CODES = (
@@ -54,7 +53,7 @@ _CODES = (
 
 
 def _ambiguous(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
-    """Codes are compared without case and blanks: two that are equal then would mean whichever came last."""
+    """Yield codes that are equal without case and blanks: only the last one would count."""
     for path in _CODES:
         yield from _alike(file, path, _at(file.value, path) or {})
     for kind in ("observations", "fields"):
@@ -71,7 +70,7 @@ def _alike(
     for code in codes:
         first = originals.setdefault(fold(code), code)
         if first != code:
-            yield file.issue((*path, code), f"is ambiguous: but for case and blanks it is {first}")
+            yield file.issue((*path, code), f"is ambiguous: it differs from {first} only in case or blanks")
 
 
 def _at(value: Any, path: Iterable[str]) -> Any:
@@ -80,7 +79,7 @@ def _at(value: Any, path: Iterable[str]) -> Any:
     return value
 
 
-# ---- what observations and fields mean -------------------------------------------------------------------------------
+# ---- meanings of observations and fields -----------------------------------------------------------------------------
 
 
 def _meaning_issues(
@@ -92,7 +91,9 @@ def _meaning_issues(
     elif not yaml_files.field_at(Referral, meaning.to):
         yield file.issue((*at, "to"), f"the referral has no {meaning.to}")
     elif meaning.to not in TARGETS:
-        yield file.issue((*at, "to"), f"{meaning.to} is not filled from an observation; what is: {', '.join(TARGETS)}")
+        yield file.issue(
+            (*at, "to"), f"{meaning.to} cannot be filled from an observation; allowed: {', '.join(TARGETS)}"
+        )
     else:
         yield from _target_issues(file, at, meaning, values)
 
@@ -103,16 +104,14 @@ def _target_issues(
     match TARGETS[meaning.to or ""]:
         case "code" | "consent":
             if not meaning.values:
-                yield file.issue(at, "the values are needed: this place takes codes")
+                yield file.issue(at, "values are required: this place has codes")
             yield from _invalid_values(file, at, values, annotation_of(meaning.to or ""))
         case "yes-no":
             yield from _invalid_values(file, at, values, bool)
         case "text" | "flags" | "prose" | "lines":
             yield from _invalid_values(file, at, values, str)
         case "date" | "needs" | "reason" if values:
-            yield file.issue(
-                (*at, "values"), "is never reached: this place takes dates, or the codes of needs or reasons"
-            )
+            yield file.issue((*at, "values"), "has no effect: this place has dates, or the codes of needs or reasons")
 
 
 def _invalid_values(
@@ -127,7 +126,7 @@ def _invalid_values(
             yield file.issue(path, error.errors(include_input=False, include_url=False)[0]["msg"])
 
 
-# ---- what is never reached -------------------------------------------------------------------------------------------
+# ---- settings without effect -----------------------------------------------------------------------------------------
 
 
 def _unreachable(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
@@ -135,20 +134,18 @@ def _unreachable(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
     targets = {meaning.to for meaning in [*profile.observations.values(), *profile.fields.values()]}
     for name, coded, place in (("needs", profile.needs, "needs"), ("reasons", profile.reasons, "reason.code")):
         if coded.codes and not coded.read_from and place not in targets:
-            yield file.issue((name, "codes"), f"is never reached: no field is read for it, and nothing fills {place}")
+            yield file.issue((name, "codes"), f"has no effect: read_from is empty, and nothing fills {place}")
     if profile.cancels.codes and not profile.cancels.read_from:
-        yield file.issue(("cancels", "codes"), "is never reached: no field is read for it")
+        yield file.issue(("cancels", "codes"), "has no effect: read_from is empty")
     for index, one in enumerate(profile.senders):
         before = profile.senders[:index]
         if any(
             _covers(other.application, one.application) and _covers(other.facility, one.facility) for other in before
         ):
-            yield file.issue(("senders", index), "is never reached: an entry before it takes the same")
+            yield file.issue(("senders", index), "has no effect: an earlier entry matches the same")
     for place in profile.fields:
         if place[:3] in ("MSH", "OBX"):
-            yield file.issue(
-                ("fields", place), "is never reached: MSH and OBX are read by what else this file says of them"
-            )
+            yield file.issue(("fields", place), "has no effect: use the other settings of this file for MSH and OBX")
 
 
 def _covers(one: str | None, other: str | None) -> bool:

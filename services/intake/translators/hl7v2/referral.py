@@ -1,4 +1,4 @@
-"""A message as a canonical referral, or as its cancel; or everything that is wrong with it."""
+"""Translate a message into a canonical referral, a cancel, or a rejection with all faults."""
 
 import hashlib
 from typing import Any
@@ -16,11 +16,11 @@ from services.intake.translators.hl7v2.person import contacts, person, registere
 from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.segments import Hl7Message
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
+from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     AttachmentContent,
     CancelReason,
-    InboundMessage,
     Intent,
     Issue,
     Rejection,
@@ -29,6 +29,7 @@ from services.intake.translators.translator import (
     content_hash,
     drop_empty,
     issues_of,
+    set_path,
     unique,
 )
 
@@ -40,7 +41,7 @@ _INTENTS: dict[str, Intent] = {"I12": "new", "I13": "update", "I14": "cancel"}
 def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, inbound: InboundMessage
 ) -> Translated | Rejection:
-    """What the message asks. A person who does not agree is not referred, and one who agrees no longer is taken back."""
+    """Translate the message. Refused consent rejects a new referral, and cancels a referral that it updates."""
     referral_id = _referral_id(message, profile)
     if header.trigger_event != "I14":
         _check_person(message)
@@ -48,7 +49,7 @@ def translated(
     local_values = read_local_values(message, profile)
     disagrees = local_values.values.get("consents.referral", {}).get("answer") == "no"
     if header.trigger_event == "I14" or (header.trigger_event == "I13" and disagrees):
-        # What else is wrong with it keeps nobody's referral going.
+        # Other faults must not prevent a cancel.
         del message.reading.issues[needed:]
         return _cancelled(header, message, inbound, referral_id, request.cancel_reason(message, profile, local_values))
     if disagrees:
@@ -59,34 +60,32 @@ def translated(
 
 
 def _referral_id(message: Hl7Message, profile: PartnerProfile) -> str:
-    """The originating referral identifier: with the partner, the identity of the referral."""
+    """Return the originating referral identifier: with the partner, the identity of the referral."""
     identifiers = list(field_paths.texts(message, profile.referral_id))
     if not identifiers:
         message.reading.issues.append(
-            Issue(profile.referral_id, "required", "the originating referral identifier is required")
+            Issue(profile.referral_id, "required", "is required: the originating referral identifier")
         )
         return "unknown"
     if len(identifiers[0][1]) > LONGEST_ID:
         message.reading.issues.append(
-            Issue(identifiers[0][0].place, "too-long", f"at most {LONGEST_ID} characters are taken")
+            Issue(identifiers[0][0].place, "too-long", f"is too long: at most {LONGEST_ID} characters")
         )
     other = next((one for one, value in identifiers if value != identifiers[0][1]), None)
     if other:
-        message.reading.issues.append(
-            Issue(other.place, "invariant", "is another referral identifier than the one before it")
-        )
+        message.reading.issues.append(Issue(other.place, "invariant", "differs from the referral identifier before it"))
     return identifiers[0][1]
 
 
 def _check_person(message: Hl7Message) -> None:
     people = message.all("PID")
     if not people:
-        message.reading.issues.append(Issue("PID", "required", "the patient is required"))
+        message.reading.issues.append(Issue("PID", "required", "is required"))
     for another in people[1:]:
         message.reading.issues.append(Issue(another.place, "invariant", "only one patient is allowed in a message"))
 
 
-# ---- taken back ------------------------------------------------------------------------------------------------------
+# ---- cancels ---------------------------------------------------------------------------------------------------------
 
 
 def _cancelled(
@@ -108,7 +107,7 @@ def _cancelled(
     )
 
 
-# ---- referred --------------------------------------------------------------------------------------------------------
+# ---- referrals -------------------------------------------------------------------------------------------------------
 
 
 def _referred(
@@ -159,8 +158,10 @@ def _accepted(
 
 
 def _message_id(header: Header, referral_id: str, digest: str) -> str:
-    """With what it says, of which referral: senders reset their counters, and the same MSH-10 with other content, or about
-    another referral, is a message of its own."""
+    """Identify a message by its header and a hash of its referral and content.
+
+    Senders reset their counters: the same MSH-10 with other content, or about another referral, is another message.
+    """
     identity_hash = hashlib.sha256(f"{referral_id}\n{digest}".encode()).hexdigest()
     return f"hl7v2:{header.sending_application}:{header.sending_facility}:{header.control_id}:{identity_hash}"
 
@@ -190,25 +191,21 @@ def _content(
 
 
 def _referred_on(header: Header, message: Hl7Message) -> Any:
-    """RF1-7, else RF1-9, else the day of a new referral's message: an update is made on another day."""
+    """Return RF1-7, else RF1-9, else the day of MSH-7 of a new referral; an update is sent on another day."""
     is_new = header.trigger_event == "I12" and len(header.made_at) >= 8
     made = parse_timestamp(header.made_at) if is_new else None
     return read_date(message.first("RF1", 7)) or read_date(message.first("RF1", 9)) or (made.date() if made else None)
 
 
 def _merge_local_values(content: Content, local_values: LocalValues) -> Content:
-    """What the partner's file says goes before what the standard's own field says."""
+    """Set the values of the partner's local fields, which override those of the standard's fields."""
     for path, value in local_values.values.items():
-        here = content
-        *outer, last = path.split(".")
-        for part in outer:
-            here = here.setdefault(part, {})
-        here[last] = value
+        set_path(content, path, value)
     return content
 
 
 def _of_a_stay(content: Content, message: Hl7Message, profile: PartnerProfile) -> Content:
-    """A date of leaving tells of a stay too. Where PV1-2 says that nobody stays, nothing of one is taken."""
+    """Complete a stay: a discharge date implies one. Remove all of it if PV1-2 is not an inpatient class."""
     if not is_stay(message, profile):
         return {name: value for name, value in content.items() if name not in OF_A_STAY}
     if any(content.get(name) for name in OF_A_STAY):
@@ -216,7 +213,7 @@ def _of_a_stay(content: Content, message: Hl7Message, profile: PartnerProfile) -
     return content
 
 
-# ---- what is wrong ---------------------------------------------------------------------------------------------------
+# ---- faults ----------------------------------------------------------------------------------------------------------
 
 
 def _rejection(message: Hl7Message) -> Rejection:
@@ -251,7 +248,7 @@ _SOURCES = {
 
 
 def _place(loc: tuple[int | str, ...], local_values: LocalValues) -> str:
-    """Where a value that the canonical model refuses (mostly: too long) comes from."""
+    """Return the source of a value that the canonical model rejects (usually because it is too long)."""
     path = ".".join(str(part) for part in loc if isinstance(part, str))
     source = next((place for to, place in local_values.sources.items() if path.startswith(to)), None)
     return source or next((place for start, place in _SOURCES.items() if path.startswith(start)), "message")

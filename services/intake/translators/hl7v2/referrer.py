@@ -1,4 +1,4 @@
-"""Who asked: the partner's own organisation, and the professional of PRD whose role is the one who refers."""
+"""The referrer: the partner's organisation, and the professional of the PRD with the referring role."""
 
 import re
 from typing import Any
@@ -16,13 +16,13 @@ SYSTEMS = {
     "gmp": "https://fhir.hl7.org.uk/Id/gmp-number",
     "sds": "https://fhir.nhs.uk/Id/sds-user-id",
 }
-"""Professional identifiers by type, in small letters; a partner's file may name more."""
+"""Systems of professional identifiers by type, in lower case; a partner's file may add more."""
 
 _ODS = re.compile(r"[A-Z0-9]{3,10}")
 
 
 def referred_by(message: Hl7Message, profile: PartnerProfile, partner: Partner) -> dict[str, Any]:
-    """The referrer. A message may name another organisation only where the partner speaks for it: feedback goes there."""
+    """Return the referrer. Another organisation, which gets the feedback, counts only if the partner may act for it."""
     provider = next((one for one in message.all("PRD") if _refers(one, profile)), None)
     named = _organisation(provider, profile, partner) if provider else None
     return drop_empty(

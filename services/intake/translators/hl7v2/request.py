@@ -1,4 +1,4 @@
-"""What is asked for and why: needs, reason, notes, priority; and why a referral is taken back."""
+"""Needs, reason, notes, priority and cancel reason of a message."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,8 +16,10 @@ HOMELESS = "224226001"
 
 
 def needs(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> list[dict[str, Any]]:
-    """One need for each service that a local code asks for. A message without any asks for information and advice, with the
-    words of the fields where needs would stand: what a triage desk would want to read."""
+    """Return one need for each service that a local code requests.
+
+    Without any, return one need for information and advice, with the texts of the needs fields for the triage desk.
+    """
     requested = [*_coded_needs(message, profile), *local_values.needs]
     if not requested:
         return [
@@ -47,19 +49,21 @@ def _coded_needs(
 
 
 def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | None]:
-    """The words of codes where needs would stand, that nobody knows."""
+    """Return the texts of unknown codes in the needs fields."""
     coded = ((one, code) for place in profile.needs.read_from for one, code in field_paths.coded(message, place))
     return [_display_text(one) for one, code in coded if fold(code) not in profile.needs.meanings]
 
 
 def _display_text(one: Repetition) -> str | None:
-    """What a coded element says to a reader."""
+    """Return a coded element's text for people."""
     return one.text(2) or one.text(5) or one.text()
 
 
 def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> dict[str, Any]:
-    """Why: our category, the sender's words (RF1-10, notes, what else the partner's file names), SNOMED CT codings of RF1-10
-    and DG1."""
+    """Return the reason: our category, the sender's texts, SNOMED CT codings of RF1-10 and DG1.
+
+    The texts are those of RF1-10, notes and the fields of the partner's file.
+    """
     coded = [(one, code) for place in profile.reasons.read_from for one, code in field_paths.coded(message, place)]
     codes = [reason_code for _, code in coded if (reason_code := profile.reasons.meanings.get(fold(code)))]
     texts = [one.text(2) or _unknown(code, profile) for one, code in coded]
@@ -79,7 +83,7 @@ def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValu
 
 
 def _unknown(code: str, profile: PartnerProfile) -> str | None:
-    """A code without words, where nobody knows what it means, is all that the sender said."""
+    """Return a code as its text if it has no meaning in the partner's file."""
     meanings = {**profile.reasons.meanings, **profile.needs.meanings}
     return None if fold(code) in meanings else code
 
@@ -93,14 +97,14 @@ def _field_texts(message: Hl7Message, profile: PartnerProfile) -> Iterator[str]:
 
 
 def communication_needs(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> list[str]:
-    """Of notes and observations that the partner's file sends there."""
+    """Return the communication needs from notes and observations, per the partner's file."""
     return unique(
         [*local_values.lines, *(" ".join(n.split()) for n in _notes(message, profile, "person.communication_needs"))]
     )
 
 
 def _notes(message: Hl7Message, profile: PartnerProfile, to: str) -> list[str]:
-    """The notes that go to this place: by their type (NTE-4), else to the reason."""
+    """Return the notes for this place: by their type (NTE-4), else the reason."""
     notes = []
     for note in message.all("NTE"):
         kind = note.text(4) or note.text(4, 2) or ""
@@ -112,34 +116,34 @@ def _notes(message: Hl7Message, profile: PartnerProfile, to: str) -> list[str]:
 
 
 def _joined(texts: Iterable[str | None]) -> str | None:
-    """The texts as paragraphs, each one once."""
+    """Join the texts as paragraphs, without repeats."""
     return "\n".join(unique([text for text in texts if text])) or None
 
 
 def is_homeless(coded_reason: dict[str, Any], requested: list[dict[str, Any]]) -> bool:
-    """True where 'no fixed abode' is coded in the reason or in a need."""
+    """Return whether the reason or a need has the code for no fixed abode."""
     codings = [*coded_reason.get("snomed", ()), *(coding for need in requested for coding in need.get("snomed", ()))]
     return any(coding["code"] == HOMELESS for coding in codings)
 
 
 _PRIORITIES = {"s": "stat", "a": "asap", "u": "urgent", "r": "routine", "t": "routine"}
-"""HL7 table 0280 and what is used beside it, in small letters."""
+"""HL7 table 0280 and other common codes, in lower case."""
 
 
 def priority(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    """RF1-2. An unknown code is a fault: it might be urgent."""
+    """Return the priority in RF1-2. An unknown code is a fault, since it might mean urgent."""
     repetition = message.first("RF1", 2)
     code = repetition.text() if repetition else None
     if repetition is None or code is None:
         return None
     canonical = profile.priority_codes.get(fold(code)) or _PRIORITIES.get(fold(code))
     if canonical is None:
-        message.reading.issues.append(Issue(repetition.place, "value", "is not one of the agreed priorities"))
+        message.reading.issues.append(Issue(repetition.place, "value", "is not one of the agreed codes"))
     return canonical
 
 
 def cancel_reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> CancelReason:
-    """By the partner's codes; any other code, or none, is a cancel by the referrer."""
+    """Return the reason by the partner's codes; any other code, or none, means cancelled by the referrer."""
     if local_values.values.get("consents.referral", {}).get("answer") == "no":
         return EndReason.CONSENT_WITHDRAWN
     codes = (fold(value) for place in profile.cancels.read_from for _, value in field_paths.texts(message, place))

@@ -1,7 +1,7 @@
-"""A message taken apart: its segments in order, and of each the fields that are read, down to components, by the `hl7` package.
+"""Parse a message into segments in order, and their selected fields into components, with the `hl7` package.
 
-Only fields that are read and have parts go through the package, because it needs about three microseconds for every part, be it
-empty or never read (docs/performance.md, "Reading HL7 v2"). No segment is lost: each is either read or named in `left`.
+Only selected fields with parts go through the package, because it takes about three microseconds for each part, even
+an empty one (docs/performance.md, "Reading HL7 v2"). No segment is lost: each is either parsed or named in `left`.
 """
 
 import re
@@ -18,7 +18,7 @@ from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.translator import Issue
 
 FieldSelection = Mapping[str, tuple[int, ...]]
-"""The fields that are read, by segment."""
+"""Numbers of the fields to read, by segment."""
 
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 _LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|$)")
@@ -26,14 +26,14 @@ _LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|$)")
 
 @dataclass(slots=True)
 class Reading:
-    """What reading values needs: the separators, the encoding, and where faults are gathered."""
+    """State of reading values: the separators, the encoding and the faults found."""
 
     separators: "Separators"
     encoding: str
     issues: list[Issue] = field(default_factory=list)
 
     def text(self, raw: str, place: str) -> str | None:
-        """An escaped text; none where it is not given. What cannot be resolved is a fault."""
+        """Return an unescaped text, or None if it is not given. An invalid escape sequence is a fault."""
         if raw.isprintable() and self.separators.escape not in raw:
             stripped = raw.strip()
             return stripped if stripped not in ("", '""') else None
@@ -41,15 +41,13 @@ class Reading:
             return None
         resolved = unescape(raw, self.separators.escape, self.separators.meanings, self.encoding)
         if resolved is None:
-            self.issues.append(
-                Issue(place, "invalid", "holds an escape sequence or a control character that is not valid")
-            )
+            self.issues.append(Issue(place, "invalid", "contains an invalid escape sequence or a control character"))
         return resolved.strip() or None if resolved else None
 
 
 @dataclass(slots=True)
 class Repetition:
-    """One repetition of a field. `parts`: its components, each by its first subcomponent; `whole`: as it was written."""
+    """One repetition of a field. `parts`: the first subcomponent of each component; `whole`: the text as sent."""
 
     place: str
     whole: str
@@ -57,42 +55,42 @@ class Repetition:
     reading: Reading
 
     def text(self, component: int = 1) -> str | None:
-        """A component on one line; none where it is not given."""
+        """Return a component on one line, or None if it is not given."""
         if component > len(self.parts):
             return None
         value = self.reading.text(self.parts[component - 1], f"{self.place}.{component}")
         return " ".join(value.split()) or None if value else None
 
     def prose(self) -> str | None:
-        """All of it, as a text that may have lines: where a sender forgot to escape a separator, nothing is cut off."""
+        """Return the whole repetition as multi-line text, so that an unescaped separator does not cut it off."""
         return self.reading.text(self.whole, self.place)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment: `place` is its name, with a number from the second of its kind on."""
+    """A segment. `place`: its name, with a number from the second of the same name on."""
 
     name: str
     place: str
     fields: Mapping[int, tuple[Repetition, ...]]
 
     def all(self, number: int) -> tuple[Repetition, ...]:
-        """Every given repetition of a field."""
+        """Return the repetitions of a field that have a value."""
         return self.fields.get(number, ())
 
     def first(self, number: int) -> Repetition | None:
-        """The first given repetition of a field."""
+        """Return the first repetition of a field that has a value, or None."""
         return next(iter(self.all(number)), None)
 
     def text(self, number: int, component: int = 1) -> str | None:
-        """A component of the first repetition, on one line."""
+        """Return a component of the first repetition, on one line."""
         repetition = self.first(number)
         return repetition.text(component) if repetition else None
 
 
 @dataclass(frozen=True)
 class Separators:
-    """MSH-1 and MSH-2, with the standard's own where a sender left some out."""
+    """MSH-1 and MSH-2, with the standard's separators for missing ones."""
 
     field: str
     component: str
@@ -112,7 +110,7 @@ class Separators:
 
 
 def separators(header: Header) -> Separators | Issue:
-    """The separators of a message; a fault where two are equal, or one could be part of a text."""
+    """Return the separators of a message, or a fault if two are equal or one is a letter, digit or blank."""
     encoding_characters = header.encoding_characters
     whole = header.field_separator + (encoding_characters + "^~\\&"[len(encoding_characters) :])[:4]
     if (
@@ -121,44 +119,46 @@ def separators(header: Header) -> Separators | Issue:
         or any(c.isalnum() or not "!" <= c <= "~" for c in whole)
     ):
         return Issue(
-            "MSH-2", "invalid", "five different characters, neither letters nor digits, separate: such as |^~\\&"
+            "MSH-2",
+            "invalid",
+            "the separators must be five different characters, not letters or digits, such as |^~\\&",
         )
     return Separators(*whole)
 
 
 @dataclass(frozen=True)
 class Hl7Message:
-    """A whole message, by segments. `left`: names of those that nothing is read from, in order."""
+    """A whole message by segments. `left`: names of the segments that were not read, in order."""
 
     segments: tuple[Segment, ...]
     left: tuple[str, ...]
     reading: Reading
 
     def all(self, name: str) -> list[Segment]:
-        """Every segment of a kind, in order."""
+        """Return the segments of this name, in order."""
         return [segment for segment in self.segments if segment.name == name]
 
     def repetitions(self, name: str, number: int) -> list[Repetition]:
-        """Every given repetition of a field, over all segments of the kind."""
+        """Return the repetitions of a field that have a value, over all segments of this name."""
         return [one for segment in self.all(name) for one in segment.all(number)]
 
     def first(self, name: str, number: int) -> Repetition | None:
-        """The first given repetition of a field, in whichever segment of the kind it stands."""
+        """Return the first repetition of a field that has a value, over all segments of this name."""
         return next(iter(self.repetitions(name, number)), None)
 
     def text(self, name: str, number: int, component: int = 1) -> str | None:
-        """A component of the first repetition that is given."""
+        """Return a component of the first repetition that has a value."""
         repetition = self.first(name, number)
         return repetition.text(component) if repetition else None
 
 
 def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message | Issue:
-    """The segments of a text that begins with MSH; a fault where a line is none, or where there is more than is taken."""
+    """Return the segments of a text that begins with MSH, or a fault if a line is invalid or a limit is exceeded."""
     lines = _lines(text, reading.separators.field)
     if isinstance(lines, Issue):
         return lines
     by = reading.separators.field
-    # MSH-1 is the separator itself, so that MSH-3 is the third field as in any other segment.
+    # MSH-1 is the separator, so MSH-3 is the third field, as in any other segment.
     split = [("MSH", ["MSH", by, *lines[0].split(by)[1:]]), *((line[:3], line.split(by)) for line in lines[1:])]
     selected = [(name, _select(fields, selection[name])) for name, fields in split if name in selection]
     parsed = _parsed([text for _, raw_fields in selected for _, text in raw_fields], reading.separators)
@@ -176,20 +176,20 @@ def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message |
 
 
 def _lines(text: str, separator: str) -> list[str] | Issue:
-    """The lines of a message. A line feed within a text, where segments end with a carriage return, belongs to the text."""
+    """Return the segment lines. If they end with a carriage return, a line feed belongs to the text."""
     lines: list[str] = []
     ended = ends = ""
     for match in _LINE.finditer(text):
         line = match[1]
         if _NAME.fullmatch(line[:3]) and (line[3:4] in ("", separator) or not line[3:].strip()):
             if len(lines) == limits.HL7_SEGMENTS:
-                return Issue("message", "too-long", f"more than {limits.HL7_SEGMENTS} segments are not taken")
+                return Issue("message", "too-long", f"has more than {limits.HL7_SEGMENTS} segments")
             lines.append(line)
             ends = ends or match[2]
         elif line.strip() and ended == "\n" and ends == "\r" and lines:
             lines[-1] += "\n" + line
         elif line.strip():
-            return Issue(f"segment {len(lines) + 1}", "invalid", "does not begin with the name of a segment")
+            return Issue(f"segment {len(lines) + 1}", "invalid", "must begin with a segment name")
         ended = match[2]
     return lines
 
@@ -199,11 +199,11 @@ def _select(fields: list[str], numbers: tuple[int, ...]) -> list[tuple[int, str]
 
 
 def _parsed(texts: list[str], by: Separators) -> dict[str, hl7.Field] | Issue:
-    """What the package makes of each field that has parts. All of them go to it as one segment."""
+    """Parse the fields that have parts, all as one segment, with the package."""
     inner = (by.repetition, by.component, by.subcomponent)
     parted = list(dict.fromkeys(text for text in texts if any(mark in text for mark in inner)))
     if sum(text.count(mark) for text in parted for mark in inner) > limits.HL7_PARTS:
-        return Issue("message", "too-long", f"more than {limits.HL7_PARTS} repetitions and components are not taken")
+        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} repetitions and components")
     characters = by.component + by.repetition + by.escape + by.subcomponent
     tree = hl7.parse(f"MSH{by.field}{characters}{by.field}\r" + by.field.join(["ANY", *parted]) + by.field)
     return dict(zip(parted, tree[1][1:], strict=False))
@@ -222,7 +222,7 @@ def _repetitions(text: str, parsed: hl7.Field | None, place: str, reading: Readi
 
 
 def _first(component: hl7.Component | str) -> str:
-    """The first subcomponent. Where a blank stands before the separator it is an ampersand that was not escaped."""
+    """Return the first subcomponent. A separator after a blank is an unescaped ampersand and does not separate."""
     if isinstance(component, str):
         return component
     first: str = component[0]

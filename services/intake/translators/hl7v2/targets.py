@@ -1,4 +1,4 @@
-"""The places of a referral that a partner's own observations and fields may fill, and what kind of value each takes."""
+"""Places of a referral that a partner's observations and local fields may fill, and the kind of value of each."""
 
 from typing import Any, Literal
 
@@ -39,14 +39,14 @@ TARGETS: dict[str, TargetKind] = {
     "consents.feedback": "consent",
     "consents.evaluation": "consent",
 }
-"""By place. `consent`: with the day of OBX-14 and the observer of OBX-16. `flags`: the code and words of the value."""
+"""Kinds by place. `consent`: with the day of OBX-14 and the observer of OBX-16. `flags`: code and text of the value."""
 
 YES_NO = {"y": True, "yes": True, "n": False, "no": False}
-"""What a yes-no place takes where the partner's file names no values (HL7 table 0136), in small letters."""
+"""Default codes of a yes-no place (HL7 table 0136), in lower case."""
 
 
 def annotation_of(place: str) -> Any:
-    """The type of a place that takes a code: of a consent, that of its answer."""
+    """Return the type of a place that has codes; for a consent, the type of its answer."""
     if place.startswith("consents."):
         return Consent.model_fields["answer"].annotation
     model: Any = Referral

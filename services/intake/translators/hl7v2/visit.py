@@ -1,4 +1,4 @@
-"""The stay in hospital, from PV1 and PV2."""
+"""The hospital stay, from PV1 and PV2."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from services.intake.translators.hl7v2.segments import Hl7Message
 from services.intake.translators.translator import drop_empty
 
 OF_A_STAY = ("hospital", "expected_discharge_on", "ready_for_transfer_on", "discharged_on")
-"""What is said of a referral only while, or after, its person stays in hospital."""
+"""Fields of a referral that only a hospital stay has."""
 
 
 def is_stay(message: Hl7Message, profile: PartnerProfile) -> bool:
-    """False where PV1-2 says that the person only attends: then no hospital team holds the case."""
+    """Return whether PV1-2 is empty or an inpatient class; otherwise no hospital team holds the case."""
     patient_class = message.text("PV1", 2)
     return patient_class is None or profile.is_one(profile.stay_classes, patient_class)
 
 
 def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
-    """Where the person lies and since when, when they should go, when they went. The site alone makes no stay."""
+    """Return location, admission, expected and actual discharge. The site alone does not make a stay."""
     where = message.first("PV1", 3)
     beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
     has_visit = any(visit.fields for visit in message.all("PV1"))
