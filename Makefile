@@ -24,7 +24,7 @@ test: $(READY) ## Run the tests; ARGS="tests/router -k stay" selects some
 lint: $(READY) ## Check formatting, lint rules, types and import rules
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
-	@$(RUN)/mypy --strict schemas services infra bench tests/chaos/mutants.py
+	@$(RUN)/mypy --strict schemas services infra bench tests/chaos/mutants/catalogue.py
 	@$(RUN)/lint-imports
 
 commits: $(READY) ## Check the subjects of commits

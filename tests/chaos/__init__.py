@@ -1,1 +1,1 @@
-"""The history checker: the whole loop under faults, and a checker that shares no code with the services. See docs/reliability.md."""
+"""Fault injection on a whole installation, with a checker that shares no code with the services. See docs/reliability.md."""

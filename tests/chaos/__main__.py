@@ -1,13 +1,13 @@
-"""`python -m tests.chaos`"""
+"""Run `python -m tests.chaos`."""
 
 import logging
 import sys
 
-logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients meet the faults too
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the harness's own clients are affected by the faults, too
 
 try:
-    from tests.chaos.run import main
+    from tests.chaos.harness.command import main
 
     sys.exit(main())
-except KeyboardInterrupt:  # while everything was still being imported
+except KeyboardInterrupt:  # during the imports
     sys.exit(130)

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer
 from mesh_client import MeshClient
 
 from infra.partner_simulators import mllp_client
-from tests.chaos.sinks import Entry, Log
+from tests.chaos.harness.sinks import Entry, Log
 from tests.field.case import Unplayed
 from tests.field.expectation import Answer
 from tests.field.fresh import Fresh

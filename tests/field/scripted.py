@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from tests.chaos.sinks import Entry
+from tests.chaos.harness.sinks import Entry
 from tests.field import expectation, installation
 from tests.field.case import CASES, Wrong, case
 from tests.field.expectation import Answer, Seen

@@ -1,0 +1,1 @@
+"""Run plans of operations and faults on a whole installation, and check its guarantees."""

@@ -1,0 +1,334 @@
+"""Read the services' tables as a black-box oracle. All SQL of the chaos harness is in this module; a change of a table changes it.
+
+Queries go to PostgreSQL directly, not through a proxy. They are repeated while the server is down, on a new connection each time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+PATIENCE_SECONDS = 60.0
+OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.exceptions.DataError)
+"""Errors of the query itself, which a repetition cannot solve. All others pass when the server is back."""
+
+SCHEMAS = ("intake", "router", "notifier")
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Probe:
+    """One connection, made at the first query, for one query at a time; a caller that must not wait uses its own probe.
+
+    Any error closes it. A server that is killed during an answer leaves asyncpg in an undefined state (InternalClientError, which is
+    not a PostgresError), and so does a cancelled query.
+    """
+
+    connect: Callable[[], Awaitable[Any]]
+    _connection: Any = None
+    _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def fetch(self, query: str, *values: object) -> list[Any]:
+        """Return the rows; try again while the server is down."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._busy:
+            while True:
+                try:
+                    return await self._once(query, *values)
+                except OURS:
+                    raise
+                except Exception:
+                    await asyncio.sleep(0.2)
+
+    async def _once(self, query: str, *values: object) -> list[Any]:
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self.connect()
+            return list(await self._connection.fetch(query, *values))
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Drop the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+async def create_indexes(probe: Probe) -> None:
+    """Create the indexes that the queries below need, in addition to the services' own."""
+    await probe.fetch("create index if not exists chaos_input on router.input (correlation_id)")
+    await probe.fetch("create index if not exists chaos_input_id on router.input (id)")
+    await probe.fetch("create index if not exists chaos_message on intake.message (correlation_id)")
+
+
+# ---- intake -----------------------------------------------------------------------------------------------------------
+
+
+async def accepted(probe: Probe, partner: str, mark: bytes) -> list[Row]:
+    """Return the accepted messages of a partner whose body holds `mark`: correlation id, id, person key."""
+    return await probe.fetch(
+        """
+        select message.correlation_id, message.id::text as id, referral.person_key
+        from intake.message join intake.referral using (partner, reference)
+        where partner = $1 and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')""",
+        partner,
+        mark,
+    )
+
+
+async def messages(probe: Probe, correlation_ids: Sequence[str], marks: Sequence[bytes]) -> list[Row]:
+    """Return the messages with these correlation ids, and those in HL7 v2 whose body holds one of `marks`."""
+    return await probe.fetch(
+        """
+        select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version, format, body
+        from intake.message where correlation_id = any($1::text[]) or exists (select from unnest($2::bytea[]) as mark
+        where format = 'hl7v2' and position(mark in body) > 0)""",
+        correlation_ids,
+        marks,
+    )
+
+
+async def referrals_at_intake(probe: Probe, references: Sequence[str]) -> list[Row]:
+    """Return intake's referrals with these references."""
+    return await probe.fetch("select * from intake.referral where reference = any($1::text[])", references)
+
+
+# ---- router -----------------------------------------------------------------------------------------------------------
+
+
+async def referrals(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+    """Return the router's referrals of these persons."""
+    return await probe.fetch("select * from router.referral where person_key = any($1::text[])", person_keys)
+
+
+async def cases(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+    """Return the cases of these persons."""
+    return await probe.fetch('select * from router."case" where person_key = any($1::text[])', person_keys)
+
+
+async def inputs(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+    """Return the events and commands that were applied to these persons."""
+    return await probe.fetch(
+        "select person_key, topic, id, position, correlation_id from router.input where person_key = any($1::text[])",
+        person_keys,
+    )
+
+
+async def case_events(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+    """Return the case events of these persons."""
+    return await probe.fetch(
+        "select person_key, sequence, id, type from router.case_event where person_key = any($1::text[])", person_keys
+    )
+
+
+async def last_sequences(probe: Probe, person_keys: Sequence[str]) -> dict[str, int]:
+    """Return the number of the last case event of each of these persons."""
+    rows = await probe.fetch(
+        "select person_key, last_sequence from router.person_key where person_key = any($1::text[])", person_keys
+    )
+    return {row["person_key"]: row["last_sequence"] for row in rows}
+
+
+async def events_for_hubs(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+    """Return what the router's outbox holds for hubs about these persons: topic and event id."""
+    return await probe.fetch(
+        "select target, headers::jsonb ->> 'ce_id' as id from router.outbox"
+        " where person_key = any($1::text[]) and target like 'hub.%'",
+        person_keys,
+    )
+
+
+async def persons_of(probe: Probe, correlation_id: str) -> list[str]:
+    """Return the person keys to which inputs of this conversation were applied."""
+    rows = await probe.fetch("select distinct person_key from router.input where correlation_id = $1", correlation_id)
+    return [row["person_key"] for row in rows]
+
+
+async def effects(probe: Probe, correlation_ids: Sequence[str], command_ids: Sequence[str]) -> list[str]:
+    """Return which of these were applied or dead-lettered: `c <correlation id>`, `k <key> <correlation id>`, `i <command id>`."""
+    rows = await probe.fetch(
+        """
+        with conversation as (
+            select person_key, correlation_id from router.input
+            where topic = 'referral.event' and correlation_id = any($1::text[])
+            union all select person_key, correlation_id from router.dead_letter
+            where topic = 'referral.event' and correlation_id = any($1::text[]))
+        select 'c ' || correlation_id as name from conversation
+        union all select 'k ' || person_key || ' ' || correlation_id from conversation
+        union all select 'i ' || id from router.input where id = any($2::text[]) and topic like 'hub.%'""",
+        correlation_ids,
+        command_ids,
+    )
+    return [row["name"] for row in rows]
+
+
+# ---- notifier ---------------------------------------------------------------------------------------------------------
+
+
+async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+    """Return the feedback about these persons, in order for each referral, recipient and channel."""
+    return await probe.fetch(
+        """
+        select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
+               convert_from(body, 'UTF8') as body
+        from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
+        person_keys,
+    )
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Case events that the notifier has not received, and feedback that is not delivered, at one time."""
+
+    person_keys: Sequence[str]
+    event_ids: Sequence[str]
+    feedback_ids: Sequence[Any]
+
+
+async def backlog(probe: Probe) -> Backlog:
+    """Return the notifier's present backlog."""
+    events = await probe.fetch("""
+        select person_key, id from router.case_event
+        where not exists (select from notifier.input where person_key = case_event.person_key and event_id = case_event.id)""")
+    waiting = await probe.fetch("select feedback_id from notifier.feedback where state = 'waiting'")
+    return Backlog(
+        [row["person_key"] for row in events],
+        [row["id"] for row in events],
+        [row["feedback_id"] for row in waiting],
+    )
+
+
+async def is_done(probe: Probe, old: Backlog) -> bool:
+    """Return True if everything of an earlier backlog was received, and all its feedback delivered."""
+    [row] = await probe.fetch(
+        """
+        select (select count(*) from unnest($1::text[], $2::text[]) as event (person_key, id) where not exists (
+                    select from notifier.input where person_key = event.person_key and event_id = event.id)) as not_received,
+               (select count(*) from notifier.feedback where state = 'waiting'
+                and (feedback_id = any($3::uuid[]) or caused_by = any($2::text[]))) as waiting""",
+        old.person_keys,
+        old.event_ids,
+        old.feedback_ids,
+    )
+    return not any(row.values())
+
+
+# ---- every service ----------------------------------------------------------------------------------------------------
+
+
+async def dead_letters(probe: Probe, schema: str) -> list[Row]:
+    """Return the unresolved dead letters of a service."""
+    return await probe.fetch(f"""
+        select topic, partition, "offset", person_key, message_group, reason, value, '{schema}' as schema
+        from {schema}.dead_letter where resolved_at is null""")
+
+
+async def unpublished(probe: Probe, schema: str) -> int:
+    """Count the outbox rows of a service that are not published."""
+    [row] = await probe.fetch(f"select count(*) as rows from {schema}.outbox where published_at is null")
+    return int(row["rows"])
+
+
+async def unpublished_since(probe: Probe, schema: str, time: datetime) -> int:
+    """Count the outbox rows of a service that were written by this time and are not published."""
+    [row] = await probe.fetch(
+        f"select count(*) as rows from {schema}.outbox where published_at is null and created_at <= $1", time
+    )
+    return int(row["rows"])
+
+
+async def is_quiet(probe: Probe) -> bool:
+    """Return True if every outbox is published and no feedback is due."""
+    [row] = await probe.fetch("""
+        select (select count(*) from intake.outbox where published_at is null) as intake,
+               (select count(*) from router.outbox where published_at is null) as router,
+               (select count(*) from notifier.outbox where published_at is null) as notifier,
+               (select count(*) from notifier.conversation where due_at is not null) as due""")
+    return not any(row.values())
+
+
+# ---- the server -------------------------------------------------------------------------------------------------------
+
+
+async def now(probe: Probe) -> datetime:
+    """Return the server's time."""
+    [row] = await probe.fetch("select clock_timestamp() as now")
+    time: datetime = row["now"]
+    return time
+
+
+async def open_transactions(probe: Probe) -> int:
+    """Count the services' transactions that have been open for more than two seconds."""
+    [row] = await probe.fetch(
+        "select count(*) as open from pg_stat_activity where application_name = 'lightbulb'"
+        " and xact_start < clock_timestamp() - interval '2 seconds'"
+    )
+    return int(row["open"])
+
+
+async def deadlocks(probe: Probe) -> int:
+    """Return how many deadlocks the server has found since it started."""
+    [row] = await probe.fetch("select deadlocks from pg_stat_database where datname = current_database()")
+    return int(row["deadlocks"])
+
+
+# ---- faults that need SQL ---------------------------------------------------------------------------------------------
+
+END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lightbulb'"
+
+FAILING_TABLES = ("intake.message", "router.input", "notifier.input", "notifier.feedback")
+
+
+async def end_sessions(probe: Probe) -> int:
+    """End every session of the services, and return their number."""
+    return len(await probe.fetch(END_SESSIONS))
+
+
+async def create_failure_counter(probe: Probe) -> None:
+    """Create the sequence that counts the failures of `create_failure_triggers`."""
+    await probe.fetch("create sequence if not exists chaos_failures")
+
+
+async def create_failure_triggers(probe: Probe) -> None:
+    """Make every third transaction that writes fail with a serialization failure."""
+    await probe.fetch("""
+        create or replace function chaos_fails() returns trigger language plpgsql as $$
+        begin
+            if random() < 0.34 then
+                perform nextval('public.chaos_failures');  -- which no rollback takes back
+                raise exception 'chaos' using errcode = '40001';
+            end if;
+            return null;
+        end $$""")
+    for table in FAILING_TABLES:
+        await probe.fetch(
+            f"create or replace trigger chaos after insert on {table} for each statement execute function chaos_fails()"
+        )
+
+
+async def drop_failure_triggers(probe: Probe) -> None:
+    """Let transactions succeed again."""
+    for table in FAILING_TABLES:
+        await probe.fetch(f"drop trigger if exists chaos on {table}")
+
+
+async def failures(probe: Probe) -> int:
+    """Return how many transactions the triggers have failed."""
+    [row] = await probe.fetch("select case when is_called then last_value else 0 end as failures from chaos_failures")
+    return int(row["failures"])
+
+
+async def lock_cases_before_persons(connection: asyncpg.Connection) -> None:
+    """Lock the latest cases, wait, and lock their persons: the router locks in the opposite order, and a deadlock follows."""
+    await connection.execute("set deadlock_timeout = '20s'; set lock_timeout = '3s'")
+    async with connection.transaction():
+        rows = await connection.fetch(
+            'select person_key from router."case" order by updated_at desc limit 8 for update'
+        )
+        await asyncio.sleep(0.25)
+        for key in sorted({row["person_key"] for row in rows}, reverse=True):
+            await connection.fetch("select from router.person_key where person_key = $1 for update", key)

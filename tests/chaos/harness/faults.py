@@ -1,0 +1,94 @@
+"""All faults by name. Each begins, lasts as planned, and ends; when all have ended, all connections are restored."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from tests.chaos.harness.cluster import Cluster
+from tests.chaos.harness.history import History, InjectedFault
+from tests.chaos.harness.injection import Injection
+from tests.chaos.harness.schedule import PlannedFault
+from tests.chaos.harness.server_faults import (
+    BrokerKilled,
+    ConnectionsExhausted,
+    Deadlocks,
+    DiskFull,
+    ErrorsByTrigger,
+    LeaderMoved,
+    Poison,
+    PostgresKilled,
+    SessionsEnded,
+)
+from tests.chaos.harness.service_faults import (
+    AnswerLost,
+    ClockSkew,
+    Cut,
+    EndpointFault,
+    Hang,
+    Kill,
+    KillBoth,
+    LoopBlocked,
+    RollingRestart,
+    Slow,
+    Stop,
+)
+
+
+async def inject(cluster: Cluster, planned: Sequence[PlannedFault], history: History, *, alone: bool = False) -> None:
+    """Inject all faults of a plan, each at its time; return when all have ended."""
+    try:
+        async with asyncio.TaskGroup() as together:
+            for fault in planned:
+                together.create_task(_one(cluster, fault, history, alone))
+    finally:
+        await cluster.restore()
+
+
+async def _one(cluster: Cluster, planned: PlannedFault, history: History, alone: bool) -> None:
+    await asyncio.sleep(planned.begins_at)
+    fault = FAULTS[planned.name](planned)
+    noted = InjectedFault(planned.name, fault.target(cluster), time.monotonic(), alone=alone)
+    history.faults.append(noted)
+    try:
+        await fault.begin(cluster, history)
+        await asyncio.sleep(planned.seconds)
+    finally:
+        await fault.end(cluster, history)
+        noted.ended, noted.met, noted.what = time.monotonic(), fault.met, fault.what_it_met
+
+
+FAULTS: Mapping[str, type[Injection]] = {
+    "kill": Kill,
+    "kill-both": KillBoth,
+    "stop": Stop,
+    "stop-short": Stop,
+    "loop-blocked": LoopBlocked,
+    "rolling-restart": RollingRestart,
+    "cut-kafka": Cut,
+    "cut-postgres": Cut,
+    "cut-mesh": Cut,
+    "hang-kafka": Hang,
+    "hang-postgres": Hang,
+    "slow-kafka": Slow,
+    "slow-postgres": Slow,
+    "answer-lost-http": AnswerLost,
+    "answer-lost-mllp": AnswerLost,
+    "answer-lost-commit": AnswerLost,
+    "answer-lost-produce": AnswerLost,
+    "answer-lost-mesh": AnswerLost,
+    "answer-lost-fhir": AnswerLost,
+    "broker-killed": BrokerKilled,
+    "leader-moved": LeaderMoved,
+    "poison": Poison,
+    "postgres-killed": PostgresKilled,
+    "sessions-ended": SessionsEnded,
+    "serialization": ErrorsByTrigger,
+    "deadlock": Deadlocks,
+    "connections-exhausted": ConnectionsExhausted,
+    "disk-full-postgres": DiskFull,
+    "disk-full-kafka": DiskFull,
+    "endpoint-slow": EndpointFault,
+    "endpoint-fails": EndpointFault,
+    "endpoint-lies": EndpointFault,
+    "clock-skew": ClockSkew,
+}

@@ -1,0 +1,144 @@
+"""I5: the feedback that the case events require (docs/architecture.md, Who receives what), that was composed, and that was delivered."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.chaos.harness.disclosure_invariants import stays_are_not_disclosed
+from tests.chaos.harness.evidence import Evidence
+from tests.chaos.harness.sinks import Entry
+from tests.chaos.harness.topic_records import first_occurrences, type_of
+
+BASIC_FEEDBACK = frozenset(
+    {"received", "home-hub", "completed", "rejected", "cancelled", "cancellation-refused", "update-refused"}
+)
+CLINICAL_FEEDBACK = BASIC_FEEDBACK | {"accepted", "on-hold", "assessed"}
+FEEDBACK_BY_KIND: Mapping[str, frozenset[str]] = {
+    "gp": CLINICAL_FEEDBACK,
+    "clinician": CLINICAL_FEEDBACK,
+    "coordinator": CLINICAL_FEEDBACK,
+    "hospital-team": CLINICAL_FEEDBACK,
+    "first-contact": BASIC_FEEDBACK,
+    "customer-service": BASIC_FEEDBACK,
+    "other": BASIC_FEEDBACK,
+    "council": BASIC_FEEDBACK,
+}
+"""The feedback to a referrer of each kind (docs/architecture.md, Who receives what). Others have no electronic channel."""
+
+
+def feedback_is_delivered(e: Evidence) -> Iterator[str]:
+    """Check that all required feedback was composed once, in order, and was delivered to the right recipient only."""
+    yield from _composed_as_required(e)
+    yield from _arrived_as_composed(e)
+    yield from stays_are_not_disclosed(e)
+    if e.misdirected:
+        yield f"{e.misdirected} feedbacks went to an address that a message named"
+    if e.unauthorised:
+        yield f"{e.unauthorised} feedbacks came without the endpoint's token"
+
+
+def _composed_as_required(e: Evidence) -> Iterator[str]:
+    required: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in sorted(first_occurrences(e), key=lambda entry: (entry.key, int(entry.headers["ce_sequence"]))):
+        for reference, recipient, feedback_type in _required_feedback(entry, e.partners):
+            required[reference, recipient].append(feedback_type)
+    composed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in e.feedback:
+        composed[row["reference"], row["recipient"]].append(row["feedback_type"])
+    for pair in sorted(required.keys() | composed.keys()):
+        if required[pair] != composed[pair]:
+            yield f"{pair[1]} requires feedback about {pair[0]} {required[pair]}, but {composed[pair]} was composed"
+
+
+def _required_feedback(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield (reference, recipient, feedback type) for one case event."""
+    by_id = {partner["id"]: partner for partner in partners}
+    by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
+    for concern in entry.data.get("referral_contexts", ()):
+        feedback_type = _feedback_type(type_of(entry), entry.data, concern)
+        sender = by_id[concern["sent_by"]["partner"]]
+        referred_by = concern["referred_by"]
+        referrer = by_ods.get((referred_by.get("organisation") or {}).get("ods"))
+        if referrer is None and referred_by["kind"] == sender["kind"]:
+            referrer = sender
+        answered = (
+            referrer == sender and concern["format"] != "hl7v2"
+        )  # its acknowledgement has no place for a reference
+        if (
+            feedback_type
+            and referrer
+            and feedback_type in FEEDBACK_BY_KIND.get(referred_by["kind"], ())
+            and not (feedback_type == "received" and answered)
+        ):
+            yield concern["reference"], referrer["id"], feedback_type
+        if (
+            feedback_type
+            and sender != referrer
+            and feedback_type != "received"
+            and feedback_type in FEEDBACK_BY_KIND.get(sender["kind"], ())
+        ):
+            yield concern["reference"], sender["id"], feedback_type
+
+
+def _feedback_type(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> str | None:
+    """Return the feedback type of a case event for one referral; None if it requires none."""
+    reference = concern["reference"]
+    match kind:
+        case "opened":
+            return "received"
+        case "joined":
+            return "received" if data.get("joined") == reference else None
+        case "assigned":
+            return "home-hub" if concern.get("home_hub") else None
+        case "transferred":
+            moved = "transferred" in (concern.get("reasons") or data["case"].get("reasons", []))
+            return "home-hub" if moved and concern.get("home_hub") == data["to_hub"] else None
+        case "accepted":
+            return "accepted"
+        case "held":
+            return "on-hold"
+        case "assessed":
+            return "assessed" if any(one["reference"] == reference for one in data["findings"]) else None
+        case "completed" | "rejected" | "cancelled":
+            ended = [one for one in data["ended"] if one["reference"] == reference and one["needs"]]
+            return kind if ended else None
+        case "cancellation-refused" | "update-refused":
+            return kind if data["refused"] == reference else None
+        case _:
+            return None
+
+
+def _arrived_as_composed(e: Evidence) -> Iterator[str]:
+    rows = {row["id"]: row for row in e.feedback}
+    arrivals: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in e.received_feedback:
+        row = rows.get(one.id)
+        if row is None:
+            yield f"{one.at} has a feedback {one.id} about {one.reference} with an id that was not composed"
+        elif (row["recipient"], row["reference"]) != (one.at, one.reference):
+            yield f"{one.at} has feedback {one.id}, which is for {row['recipient']}"
+        else:
+            arrivals[one.reference, one.at].append(one.id)
+    wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
+    failed: Counter[str] = Counter()
+    for row in e.feedback:
+        if row["state"] == "failed":
+            failed[row["reference"]] += 1
+        else:
+            wanted[row["reference"], row["recipient"]].append(row["id"])
+    for pair in sorted(wanted.keys() | arrivals.keys()):
+        if arrivals[pair] != wanted[pair]:
+            yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
+    yield from _failed_as_wanted(e, failed)
+
+
+def _failed_as_wanted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
+    wanted = {
+        answer.reference
+        for answer in e.history.answers
+        for person in e.plan.persons
+        if person.number == answer.message.person and person.referrals[answer.message.referral].refuses_first
+    }
+    for reference, times in failed.items():
+        if reference not in wanted or times > 1:
+            yield f"{times} feedbacks about {reference} failed for good, which the seed does not want"

@@ -1,0 +1,30 @@
+"""The base class of faults."""
+
+from dataclasses import dataclass
+
+from tests.chaos.harness.cluster import SERVICES, Cluster
+from tests.chaos.harness.history import History
+from tests.chaos.harness.schedule import PlannedFault
+
+
+@dataclass
+class Injection:
+    """A planned fault with its injection."""
+
+    planned: PlannedFault
+    met: int = 0
+    """How often an effect of the fault was observed; 0: it had none."""
+    what_it_met = ""
+    """What `met` counts."""
+
+    @property
+    def service(self) -> str:
+        """The affected service."""
+        return SERVICES[self.planned.aim % len(SERVICES)]
+
+    def target(self, cluster: Cluster) -> str:
+        return self.service
+
+    async def begin(self, cluster: Cluster, history: History) -> None: ...
+
+    async def end(self, cluster: Cluster, history: History) -> None: ...

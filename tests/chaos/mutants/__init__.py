@@ -1,0 +1,1 @@
+"""Remove one guard of a service at a time: the checker must detect each removal."""

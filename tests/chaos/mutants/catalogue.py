@@ -1,0 +1,296 @@
+"""Mutants: each removes one guard in a service's own process. The checker must detect every one of them.
+
+The services contain nothing of this: harness/child/sitecustomize.py calls `apply` if a run was started with a mutant's name. What a
+mutant replaces is a public name of the services, so that the type checker reports a rename.
+"""
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # a service imports only what its mutant replaces
+    from faststream.kafka import KafkaBroker
+    from mesh_client import MeshClient
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from schemas.events import Event, ReferralContext
+    from services.intake.batch import Batch, PendingMessage, ProtocolResponse
+    from services.intake.deduplication import AcceptedMessage, StoredReferral
+    from services.intake.translators.translator import Translated
+    from services.messaging.broker import Subscription
+    from services.messaging.cloudevents import KafkaRecord
+    from services.messaging.outbox import OutboxRow
+    from services.notifier.channels import DeliveryRequest, Outcome
+    from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+    from services.router.store import Input
+    from services.runtime.database import Transaction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, the service that has it, and how to remove it. plans/NAME.json must show that it is gone."""
+
+    service: str
+    guard: str
+    apply: Callable[[], None]
+
+
+def apply(name: str, service: str) -> None:
+    """Apply the mutant if it belongs to this service. End the process if that fails: Python itself would start it unchanged."""
+    try:
+        mutant = MUTANTS[name]
+        if mutant.service not in (service, "every"):
+            return
+        mutant.apply()
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write(f"MUTANT NOT APPLIED: {name}\n")
+        sys.stderr.flush()
+        os._exit(70)
+    sys.stderr.write(f"MUTANT APPLIED: {name}\n")
+
+
+def changed(before: T, after: T) -> T:
+    """Return `after`; raise ValueError if nothing would change."""
+    if before == after:
+        raise ValueError(f"a mutant changes nothing: it is {after!r} already")
+    return after
+
+
+# ---- router -----------------------------------------------------------------------------------------------------------
+
+
+def no_duplicate_guard() -> None:
+    """Treat every input as new, also if it was applied before."""
+    from services.router import store
+
+    async def mark(
+        tx: "Transaction", inputs: "Sequence[Input]", now: datetime, directory: str
+    ) -> set[tuple[str, str, str]]:
+        await before(tx, inputs, now, directory)
+        return {one.identity for one in inputs}
+
+    before = store.record_inputs
+    store.record_inputs = mark
+
+
+def unlocked_person() -> None:
+    """Read the row of a person key without a lock."""
+    from sqlalchemy import text
+
+    from services.router import store
+
+    statement = store.LOCK_KEYS.text
+    store.LOCK_KEYS = text(changed(statement, statement.replace("for update", "")))
+
+
+def offset_before_transaction() -> None:
+    """Return from the handler at once, so that the offset is committed; run the transaction later."""
+    from services.messaging import broker as kafka
+
+    def subscribe(
+        broker: "KafkaBroker",
+        topics: Sequence[str],
+        *,
+        group: str,
+        receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+    ) -> "Subscription":
+        return before(broker, topics, group=group, receive=_in_background(receive))
+
+    before = kafka.subscribe
+    kafka.subscribe = subscribe
+
+
+def _in_background(
+    receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+) -> "Callable[[Sequence[KafkaRecord]], Awaitable[None]]":
+    """Return a handler that returns at once, and calls `receive` later, until it succeeds, one batch at a time."""
+    tasks: set[asyncio.Task[None]] = set()
+    turn = asyncio.Lock()
+
+    async def later(records: "Sequence[KafkaRecord]") -> None:
+        async with turn:
+            while True:
+                try:
+                    return await receive(records)
+                except Exception:
+                    await asyncio.sleep(0.2)
+
+    async def at_once(records: "Sequence[KafkaRecord]") -> None:
+        task = asyncio.create_task(later(records))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return at_once
+
+
+def default_ack_policy() -> None:
+    """Use FastStream's default: acknowledge before the work, and drop a batch that fails."""
+    from faststream import AckPolicy
+
+    from services.messaging import broker
+
+    broker.BATCH_RETRY_SECONDS = changed(broker.BATCH_RETRY_SECONDS, 0.0)
+    broker.ACK_POLICY = changed(broker.ACK_POLICY, AckPolicy.ACK_FIRST)
+
+
+# ---- the relay --------------------------------------------------------------------------------------------------------
+
+
+def skip_locked_without_order() -> None:
+    """Let relays share the rows between them by SKIP LOCKED, in no order."""
+    from services.messaging import outbox
+
+    async def lock_shards(tx: "Transaction", schema: str) -> list[int]:
+        return list(range(outbox.SHARDS))
+
+    outbox.lock_shards = changed(outbox.lock_shards, lock_shards)
+    outbox.OLDEST_FIRST = changed(outbox.OLDEST_FIRST, "order by random() limit 2 for update skip locked")
+
+
+def moving_cursor() -> None:
+    """Remember the last id that the relay read, and read only what comes after it."""
+    from services.messaging import outbox
+
+    async def unpublished(
+        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
+    ) -> "list[OutboxRow]":
+        rows = [row for row in await before(tx, schema, shards, paused) if row.id > last.get(schema, 0)]
+        if rows:
+            last[schema] = max(row.id for row in rows)
+        return rows
+
+    last: dict[str, int] = {}
+    before = outbox.unpublished
+    outbox.unpublished = unpublished
+
+
+# ---- intake -----------------------------------------------------------------------------------------------------------
+
+
+def answer_before_commit() -> None:
+    """Answer the sender with what will be committed, a moment before it is."""
+    from services.intake import store
+
+    async def record(
+        engine: "AsyncEngine", secret: bytes, messages: "Sequence[PendingMessage]"
+    ) -> "list[ProtocolResponse]":
+        async def commit() -> "list[ProtocolResponse]":
+            async with engine.begin() as tx:
+                book, answers = await store.prepare(tx, secret, messages)
+                ready.set_result(answers)
+                await asyncio.sleep(0.3)
+                await store.write(tx, book, answers)
+            return answers
+
+        ready: asyncio.Future[list[ProtocolResponse]] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(commit())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        return ready.result() if ready.done() else await task
+
+    tasks: set[asyncio.Task[list[ProtocolResponse]]] = set()
+    store.record = changed(store.record, record)
+
+
+def no_repeat_guard() -> None:
+    """Treat every message as not yet accepted."""
+    from services.intake import deduplication, store
+
+    def classify(
+        message: "Translated", stored: "StoredReferral", originals: "Collection[AcceptedMessage]"
+    ) -> deduplication.Verdict:
+        if stored.version == 0 or message.intent == "cancel":
+            return before(message, stored, ())
+        return deduplication.Verdict.UPDATED
+
+    async def keep_claims(tx: "Transaction", book: "Batch") -> None:
+        """Write nothing: the unique key of the message ids would refuse it."""
+
+    before = deduplication.classify
+    deduplication.classify = classify
+    store.keep_claims = changed(store.keep_claims, keep_claims)
+
+
+# ---- notifier ---------------------------------------------------------------------------------------------------------
+
+
+def resend_with_another_id() -> None:
+    """Send each attempt with a new id."""
+    from uuid import uuid4
+
+    from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
+
+    def headers_for(self: FhirEndpoint, parcel: "DeliveryRequest", address: EndpointAddress) -> dict[str, str]:
+        headers = before(self, parcel, address)
+        return headers | ({"X-Request-ID": str(uuid4())} if parcel.attempt > 1 else {})
+
+    before = FhirEndpoint.headers_for
+    FhirEndpoint.headers_for = headers_for  # type: ignore[method-assign]
+
+
+def resend_letter_without_tracking() -> None:
+    """Send a MESH message again without tracking the first attempt."""
+    from services.notifier.channels import mesh
+
+    def track(client: "MeshClient", parcel: "DeliveryRequest") -> "Outcome | None":
+        return None
+
+    mesh.track = changed(mesh.track, track)
+
+
+def address_from_the_message() -> None:
+    """Send feedback to the address that the message gives for its sender."""
+    from services.notifier import compose as composition
+    from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoint
+
+    def compose_for(
+        event: "Event", context: "ReferralContext", recipients: "Recipients", texts: "FeedbackTexts"
+    ) -> "list[Feedback]":
+        composed = compose(event, context, recipients, texts)
+        phone = context.referred_by.phone
+        if phone and phone.startswith("http"):
+            urls.update({one.id: phone for one in composed})
+        return composed
+
+    def address_of(self: FhirEndpoint, parcel: "DeliveryRequest") -> EndpointAddress | None:
+        url = urls.get(parcel.feedback_id)
+        return EndpointAddress(url, None) if url else look_up(self, parcel)
+
+    urls: dict[str, str] = {}
+    compose, look_up = composition.compose_for, FhirEndpoint.address_of
+    composition.compose_for = compose_for
+    FhirEndpoint.address_of = address_of  # type: ignore[method-assign]
+
+
+MUTANTS = {
+    "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
+    "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
+    "offset-before-transaction": Mutant(
+        "router", "the offset is committed after the transaction", offset_before_transaction
+    ),
+    "default-ack-policy": Mutant(
+        "router", "a batch is acknowledged only when it is done, and retried until then", default_ack_policy
+    ),
+    "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
+    "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
+    "answer-before-commit": Mutant("intake", "a sender is answered after the commit", answer_before_commit),
+    "resend-with-another-id": Mutant(
+        "notifier", "every retry has the ids of the first attempt", resend_with_another_id
+    ),
+    "letter-without-asking": Mutant(
+        "notifier", "before a letter is sent again, MESH is checked for it", resend_letter_without_tracking
+    ),
+    "address-from-the-message": Mutant(
+        "notifier", "feedback goes to the directory's address only", address_from_the_message
+    ),
+}
