@@ -1,4 +1,4 @@
-"""Every process says how it is: ready, with its metrics, and of nobody."""
+"""Every process reports that it is ready, and its metrics, without personal data."""
 
 import re
 from collections.abc import Callable

@@ -198,7 +198,7 @@ async def _in_turn(some: list[Attempt]) -> list[str]:
 async def assert_wards_and_council_get_feedback_once(
     walk: Walk, session: aiohttp.ClientSession, references: list[str]
 ) -> None:
-    """A ward is told that its referral was received, and of the home hub; a council of the home hub. What else is kept is a repeat."""
+    """A ward gets two feedbacks (received, home hub) for each of its referrals, a council one (home hub); other references give none."""
     heard = {"uhl": 0, "council-blaby": 0}
     for partner, often in (("uhl", 2), ("council-blaby", 1)):
         for reference in references:
@@ -225,7 +225,7 @@ async def assert_one_case_each(walk: Walk, references: list[str]) -> None:
 
 
 async def assert_sequences_without_gap(walk: Walk) -> None:
-    """First occurrences of each key's sequence on case.event are 1..n in order, whatever was repeated."""
+    """The first occurrences of each key's sequence numbers on case.event are 1 to n in order; repeats are ignored."""
     sequences: dict[str, list[int]] = defaultdict(list)
     for record in await everything_on(walk, "case.event"):
         number = int(dict(record.headers)["ce_sequence"])

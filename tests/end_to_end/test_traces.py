@@ -1,4 +1,4 @@
-"""One trace shows a referral's whole way, through every process and over every topic; and nobody's name."""
+"""One trace shows the whole path of a referral, through every process and topic, without personal data."""
 
 import asyncio
 import uuid
@@ -18,8 +18,9 @@ Span = dict[str, Any]
 
 
 async def spans_of(walk: Walk, trace: str, delivered: int) -> dict[str, Span]:
-    """The spans of a trace by their ids, once so much feedback of it was delivered and told of, and each step's cause is there: every
-    process writes its own spans, when it comes to it."""
+    """Return the spans of a trace by id, once this number of feedbacks was delivered and every parent span exists.
+
+    Each process writes its spans at its own time."""
     async with asyncio.timeout(20):
         while True:
             every = traced.lines(walk.traces.read_text())

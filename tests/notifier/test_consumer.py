@@ -1,4 +1,4 @@
-"""Case events are taken in once, in batches; what cannot be told is parked with its referral's later ones, and the rest goes on."""
+"""Case events are processed once, in batches; one that cannot be composed becomes a dead letter with its referral's later ones."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -118,7 +118,7 @@ async def test_an_event_that_cannot_be_composed_and_its_referrals_later_events_b
 async def test_a_resubmitted_event_gives_its_feedback(
     engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And another referral on the same event, which had been told before, is not told again."""
+    """Another referral on the same event, whose feedback was already composed, gets none again."""
     poor, fine = by_gp(GP_MAILBOX, reference=one_cannot_be_composed), by_gp(GP_MAILBOX)
     both = as_records([a_case_event(CaseAssigned, poor, fine, id="poor-2")])
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:

@@ -129,7 +129,7 @@ async def a_standin(sandbox: Sandbox, table: dict[str, str]) -> AsyncIterator[st
 
 
 def a_practice_outside() -> ReferralContext:
-    """A GP who is no partner, through First Contact, with the person registered there."""
+    """Return a referral through First Contact by a GP who is not a partner and has the person registered."""
     return by_first_contact_for_gp(
         referred_by=a_referrer(ods="Y00009"), registered_practice=Organisation(ods="Y00009"), reference="LB-OUTSIDE"
     )
@@ -156,7 +156,7 @@ async def test_a_letter_to_a_practice_that_is_not_a_partner_uses_automatic_routi
 async def test_a_letter_that_automatic_routing_cannot_deliver_is_accepted_first_and_fails_later(
     engine: AsyncEngine, sandbox: Sandbox
 ) -> None:
-    """As real MESH: the answer to the POST says nothing about it. The report is for a later issue to read."""
+    """As with real MESH, the response to the POST does not contain the result. The services do not read the report yet."""
     async with a_standin(sandbox, {}) as address:
         channel = a_mesh(sandbox, address)
         async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:

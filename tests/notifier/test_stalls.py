@@ -37,7 +37,7 @@ class DatabaseOnly:
 
 
 class Carrier:
-    """Takes so many seconds for each parcel."""
+    """Takes this number of seconds for each delivery."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
