@@ -49,17 +49,19 @@ class Walk:
         async with session.post(url, data=message.body, headers=headers) as answer:
             return answer.status, await answer.text()
 
-    def heard(self, correlation_id: str) -> list[dict[str, Any]]:
+    def feedback_of(self, correlation_id: str) -> list[dict[str, Any]]:
         """What the practice's system took for one referral, in the order that it came."""
         lines = self.inbox.read_text().splitlines() if self.inbox.exists() else []
         return [line for line in map(json.loads, lines) if line.get("correlation_id") == correlation_id]
 
-    async def hears(self, correlation_id: str, told: str, seconds: float = 60) -> list[dict[str, Any]]:
+    async def until_feedback(
+        self, correlation_id: str, feedback_type: str, seconds: float = 60
+    ) -> list[dict[str, Any]]:
         """Wait until the practice received this feedback; return all that it received."""
         async with asyncio.timeout(seconds):
-            while told not in {line.get("feedback_type") for line in self.heard(correlation_id)}:
+            while feedback_type not in {line.get("feedback_type") for line in self.feedback_of(correlation_id)}:
                 await asyncio.sleep(0.1)
-        return self.heard(correlation_id)
+        return self.feedback_of(correlation_id)
 
     async def fetched(
         self, session: aiohttp.ClientSession, partner: str, reference: str, often: int = 0, seconds: float = 60

@@ -42,7 +42,7 @@ async def test_the_practice_receives_feedback_about_the_work_of_the_hub(
     message = a_message()
     reference = await referred(walk, session, message)
     await worked_to_the_end(hub, reference)
-    said = await walk.hears(message.correlation_id, "completed")
+    said = await walk.until_feedback(message.correlation_id, "completed")
     assert [line["feedback_type"] for line in said] == ["home-hub", "accepted", "assessed", "completed"]
     assert {line["reference"] for line in said} == {reference}
     assert said[-1]["completed_actions"]
@@ -58,7 +58,7 @@ async def test_a_command_with_a_stale_expected_version_is_refused_to_its_hub_onl
     await hub.does(case, "accept", expected_version=case.version + 7)
     [refusal] = await hub.until(lambda h: [one for one in h.refusals if one["case_id"] == case.id])
     assert refusal["explanation"]
-    assert [line["feedback_type"] for line in walk.heard(message.correlation_id)] in ([], ["home-hub"])
+    assert [line["feedback_type"] for line in walk.feedback_of(message.correlation_id)] in ([], ["home-hub"])
 
 
 async def test_trace_and_status_show_the_path_without_personal_data(
@@ -67,7 +67,7 @@ async def test_trace_and_status_show_the_path_without_personal_data(
     message = a_message()
     reference = await referred(walk, session, message)
     await worked_to_the_end(hub, reference)
-    await walk.hears(message.correlation_id, "completed")
+    await walk.until_feedback(message.correlation_id, "completed")
 
     def lightbulb(*words: str) -> subprocess.CompletedProcess[str]:
         given = [*words, "--data", str(walk.running.plan.data)]
@@ -99,14 +99,16 @@ async def test_feedback_to_the_practice_is_the_same_with_and_without_a_hospitals
     alone, with_ward = a_message(), a_message()
     first = await referred(walk, session, alone)
     second = await referred(walk, session, with_ward)
-    await walk.hears(alone.correlation_id, "home-hub")
-    await walk.hears(with_ward.correlation_id, "home-hub")
+    await walk.until_feedback(alone.correlation_id, "home-hub")
+    await walk.until_feedback(with_ward.correlation_id, "home-hub")
     ward = await referred_by_ward(walk, Stay(with_ward, "lpt"))
     case = await hub.until(lambda h: h.held(ward, "hospital-housing-bradgate"))
     await hub.does(case, "accept")
     await hub.until(lambda _: case.position["status"] == "accepted")
     await asyncio.sleep(2)
-    assert without_ids(walk.heard(with_ward.correlation_id)) == without_ids(walk.heard(alone.correlation_id))
+    assert without_ids(walk.feedback_of(with_ward.correlation_id)) == without_ids(
+        walk.feedback_of(alone.correlation_id)
+    )
     community = await hub.until(lambda h: h.cases.get(("melton", case.id)))
     assert (community.role, community.position["holder"]) == ("follow-on", "elsewhere")
     assert hub.hearing(case.id) == {"melton", "hospital-housing-bradgate"}
@@ -182,9 +184,9 @@ async def test_services_killed_under_load_lose_nothing_and_repeat_nothing(
     references = [reference for part in await posting for reference in part]
     assert len(set(references)) == len(attempts)
     for message in practices:
-        await walk.hears(message.correlation_id, "home-hub", 120)
+        await walk.until_feedback(message.correlation_id, "home-hub", 120)
     for message in practices:
-        said = [line["feedback_type"] for line in walk.heard(message.correlation_id) if not line.get("duplicate")]
+        said = [line["feedback_type"] for line in walk.feedback_of(message.correlation_id) if not line.get("duplicate")]
         assert said == ["home-hub"]
     await assert_one_case_each(walk, references)
     await assert_sequences_without_gap(walk)
@@ -269,7 +271,7 @@ async def test_no_log_header_key_or_error_holds_personal_data_even_at_debug(
     ]
     assert [status for status, _ in answers] == [409, 400, 400, 404]
     await worked_to_the_end(hub, reference)
-    await walk.hears(good.correlation_id, "completed")
+    await walk.until_feedback(good.correlation_id, "completed")
     sent = [good, broken, conflicting, stale]
     assert not people_of(sent, "".join(body for _, body in answers))
     assert not people_of(sent, walk.logs())

@@ -54,7 +54,7 @@ async def test_one_trace_covers_a_referral_from_request_to_feedback_without_pers
     [reference] = REFERENCE.findall(body)[:1]
     case = await hub.until(lambda h: h.case_of(reference))
     await hub.does(case, "accept")
-    await walk.hears(message.correlation_id, "accepted")
+    await walk.until_feedback(message.correlation_id, "accepted")
 
     spans = await spans_of(walk, trace, delivered=2)
     deliveries = sorted(filter(is_delivery, spans.values()), key=lambda one: one["end_time"])
