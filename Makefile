@@ -6,7 +6,8 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint check contracts-check bench replay-proof chaos field fuzz house lock clean
+
+.PHONY: help demo up test lint commits check contracts-check bench replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +27,10 @@ lint: $(READY) ## Check formatting, lint rules, types and import rules
 	@$(RUN)/mypy --strict schemas services infra bench tests/chaos/mutants.py
 	@$(RUN)/lint-imports
 
-check: lint test ## Run lint, then the tests
+commits: $(READY) ## Check the subjects of commits
+	@$(RUN)/python -m tests.house.commit_subjects
+
+check: lint commits test ## Run lint, then the tests
 
 CONTRACTS := .cache/contracts-check
 

@@ -140,10 +140,7 @@ def visits(examples: list[Example]) -> dict[str, list[dict[str, str]]]:
 
 
 def referral_id(example: Example, name: str) -> str:
-    """Return the sender's own id of a referral.
-
-    That is ServiceRequest.id, a form's reference, RF1-6, or a CSV row's reference (file#reference).
-    """
+    """Return the sender's id of a referral: ServiceRequest.id, RF1-6, or the reference of a form or a CSV row."""
     file, _, row = name.partition("#")
     if row:
         return row

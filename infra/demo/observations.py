@@ -188,6 +188,10 @@ def _rows(step: ExampleStep, answer: SendResult) -> Iterator[str]:
     counts.pop("rows", None)
     if counts != step.rows:
         yield f"{step.send}: the rows were {_format_counts(counts)}, not {_format_counts(step.rows)}"
+    yield from _refused_rows(step, answer)
+
+
+def _refused_rows(step: ExampleStep, answer: SendResult) -> Iterator[str]:
     columns = {
         row.source_reference: {issue.place for issue in row.issues}
         for row in (answer.rows.rejected if answer.rows else ())

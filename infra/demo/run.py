@@ -244,12 +244,8 @@ def _print_result(performance: DemoRun, console: Console, *, details: bool) -> i
     examples, answers, observations = performance.examples, performance.answers, performance.observations
     if details:
         for example in examples:
-            console.print(
-                *table.steps(example, answers.get(example.name, {}), observations),
-                sep="\n",
-                highlight=False,
-                soft_wrap=True,
-            )
+            steps = table.steps(example, answers.get(example.name, {}), observations)
+            console.print(*steps, sep="\n", highlight=False, soft_wrap=True)
     page = console if console.is_terminal else Console(file=console.file, width=max(console.width, WIDE))
     page.print(table.page(examples, answers, observations, final=True))
     failures = table.reasons(examples, answers, observations)

@@ -151,14 +151,19 @@ def steps(example: Example, answers: Answers, observations: Observations) -> lis
     ]
     for end in example.expected.ends:
         path = observations.paths.get(reference_of(example, end.of, answers) or "", ReferralTrace("no reference"))
-        at_hubs = [
-            (observation.at, f"hub {observation.hub} receives {observation.kind} ({observation.role})")
-            for observation in path.hub_observations
-        ]
-        at_recipients = [(one.at, f"{one.partner} receives by {one.via}: {_with_acts(one)}") for one in path.feedbacks]
         lines += [f"  {end.of} {path.reference}"]
-        lines += [f"    {at[11:23]}  {what}" for at, what in sorted([*at_hubs, *at_recipients])]
+        lines += [f"    {at[11:23]}  {what}" for at, what in _receipts(path)]
     return lines
+
+
+def _receipts(path: ReferralTrace) -> list[tuple[str, str]]:
+    """Return what hubs and recipients received, with its time, in order."""
+    at_hubs = [
+        (observation.at, f"hub {observation.hub} receives {observation.kind} ({observation.role})")
+        for observation in path.hub_observations
+    ]
+    at_recipients = [(one.at, f"{one.partner} receives by {one.via}: {_with_acts(one)}") for one in path.feedbacks]
+    return sorted([*at_hubs, *at_recipients])
 
 
 def _with_acts(feedback: ReceivedFeedback) -> str:

@@ -156,12 +156,16 @@ def _credentials(data: Path, plan: Plan, mllp: Mapping[str, int]) -> dict[str, d
     if new:
         tokens |= {name: {"token": partners.new_token()[0]} for name in new}
         ports_and_secrets.write(file, json.dumps(tokens))
-    if not (data / "secret").exists():
-        ports_and_secrets.write(data / "secret", ports_and_secrets.secret(data / "secret.unused"))
-        (data / "secret.unused").unlink()
+    _create_secret(data)
     access = _access(data, tokens, mllp, plan.feedback_urls)
     ports_and_secrets.write(data / "deployment.yaml", yaml.safe_dump({"partners": access}))
     return tokens
+
+
+def _create_secret(data: Path) -> None:
+    if not (data / "secret").exists():
+        ports_and_secrets.write(data / "secret", ports_and_secrets.secret(data / "secret.unused"))
+        (data / "secret.unused").unlink()
 
 
 def _access(

@@ -17,6 +17,7 @@ from infra.operations import queries, redaction
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import SERVICES, DeadLetterRow
 from services.messaging.dead_letters import decode_headers
+from services.runtime.database import Transaction
 
 # ---- show -----------------------------------------------------------------------------------------------------------
 
@@ -171,10 +172,7 @@ async def _unresolved(engine: AsyncEngine, rows: Sequence[DeadLetterRow]) -> lis
 
 
 def _behind(rows: Sequence[DeadLetterRow], touched: Collection[str]) -> dict[str, str]:
-    """Return the row that each row still waits behind once the `touched` rows are marked.
-
-    The rule is the same as in services/messaging/resubmit.py.
-    """
+    """Return the row that each row waits behind once `touched` are marked, as in services/messaging/resubmit.py."""
     held: dict[tuple[str, str, str], str] = {}
     behind: dict[str, str] = {}
     for row in rows:
@@ -202,15 +200,16 @@ async def act(engine: AsyncEngine, planned: Sequence[PlannedAction], by: Operato
         for service in SERVICES:
             for what, statement in (("resubmit", _RESUBMIT), ("discard", _DISCARD)):
                 rows = [one.row for one in planned if one.what == what and one.row.service == service]
-                done = (
-                    set((await tx.execute(text(statement.format(service=service)), _ids(rows))).scalars())
-                    if rows
-                    else ()
-                )
+                done = await _mark(tx, statement.format(service=service), rows)
                 touched += [row for row in rows if row.id in done]
                 if done:
                     await record_action(tx, service, what, by, {"ids": sorted(done)})
     return touched
+
+
+async def _mark(tx: Transaction, statement: str, rows: Sequence[DeadLetterRow]) -> set[int]:
+    """Run the statement on these rows, and return the ids of those that it changed."""
+    return set(await tx.scalars(text(statement), _ids(rows))) if rows else set()
 
 
 def _ids(rows: Sequence[DeadLetterRow]) -> dict[str, Any]:

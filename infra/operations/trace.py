@@ -41,12 +41,9 @@ async def _rows(connection: AsyncConnection, reference: str, query: str) -> list
 
 
 async def _delivered(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select received_at, partner, format, verdict, version, response_status from intake.message
-           where reference = :reference""",
-    )
+    query = """select received_at, partner, format, verdict, version, response_status from intake.message
+        where reference = :reference"""
+    rows = await _rows(connection, reference, query)
     return [
         TraceStep(
             row.received_at,
@@ -59,24 +56,18 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[TraceS
 
 
 async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select published_at, target, headers::jsonb ->> 'ce_type' as type from intake.outbox
-           join (select distinct person_key from intake.referral where reference = :reference) as keys using (person_key)
-           where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference""",
-    )
+    query = """select published_at, target, headers::jsonb ->> 'ce_type' as type from intake.outbox
+        join (select distinct person_key from intake.referral where reference = :reference) as keys using (person_key)
+        where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"""
+    rows = await _rows(connection, reference, query)
     return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]
 
 
 async def _decided(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select event.* from router.case_event as event
-           join (select person_key from router.referral where reference = :reference) as keys using (person_key)
-           where :reference = any("references")""",
-    )
+    query = """select event.* from router.case_event as event
+        join (select person_key from router.referral where reference = :reference) as keys using (person_key)
+        where :reference = any("references")"""
+    rows = await _rows(connection, reference, query)
     return [TraceStep(row.time, f"router, event {row.sequence}", _short(row.type), _position(row)) for row in rows]
 
 
@@ -87,25 +78,19 @@ def _position(row: Row[Any]) -> str:
 
 
 async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select outbox.published_at, outbox.target, outbox.headers::jsonb ->> 'ce_type' as type
-           from router.outbox
-           join (select person_key, correlation_id from router.referral where reference = :reference) as told using (person_key)
-           where published_at is not null and target like 'hub.%'
-             and outbox.headers::jsonb ->> 'ce_correlationid' = told.correlation_id""",
-    )
+    query = """select outbox.published_at, outbox.target, outbox.headers::jsonb ->> 'ce_type' as type
+        from router.outbox
+        join (select person_key, correlation_id from router.referral where reference = :reference) as told using (person_key)
+        where published_at is not null and target like 'hub.%'
+          and outbox.headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""
+    rows = await _rows(connection, reference, query)
     return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]
 
 
 async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select feedback.recipient, feedback.channel, feedback.feedback_type, feedback.reason, feedback.ordinal, step.key, step.value
-           from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference""",
-    )
+    query = """select feedback.recipient, feedback.channel, feedback.feedback_type, feedback.reason, feedback.ordinal, step.key, step.value
+        from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference"""
+    rows = await _rows(connection, reference, query)
     return [
         TraceStep(
             datetime.fromisoformat(row.value),
@@ -118,14 +103,11 @@ async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[T
 
 
 async def _attempted(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select attempt.ended_at, attempt.number, attempt.outcome, attempt.reason, feedback.channel, feedback.feedback_type,
-                  feedback.recipient
-           from notifier.attempt join notifier.feedback using (person_key, feedback_id)
-           where feedback.reference = :reference and attempt.outcome <> 'delivered'""",
-    )
+    query = """select attempt.ended_at, attempt.number, attempt.outcome, attempt.reason, feedback.channel, feedback.feedback_type,
+               feedback.recipient
+        from notifier.attempt join notifier.feedback using (person_key, feedback_id)
+        where feedback.reference = :reference and attempt.outcome <> 'delivered'"""
+    rows = await _rows(connection, reference, query)
     return [
         TraceStep(
             row.ended_at,
@@ -138,13 +120,10 @@ async def _attempted(connection: AsyncConnection, reference: str) -> list[TraceS
 
 
 async def _quarantined(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    rows = await _rows(
-        connection,
-        reference,
-        """select 'router' as service, parked.* from router.dead_letter as parked where :reference = any(message_group || other_groups)
-           union all
-           select 'notifier', parked.* from notifier.dead_letter as parked where :reference = any(message_group || other_groups)""",
-    )
+    query = """select 'router' as service, parked.* from router.dead_letter as parked where :reference = any(message_group || other_groups)
+        union all
+        select 'notifier', parked.* from notifier.dead_letter as parked where :reference = any(message_group || other_groups)"""
+    rows = await _rows(connection, reference, query)
     return [
         TraceStep(
             row.first_at,

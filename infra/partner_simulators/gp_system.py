@@ -234,15 +234,20 @@ async def main() -> None:
     with args.inbox.open("a") as inbox:
         token = args.token_file.read_text().strip()
         system = SimulatedGpSystem(token, inbox, 0 if args.fast else args.fail_first, args.fast)
-        application = web.Application(client_max_size=2 * 1024 * 1024)
-        application.router.add_post("/", system.receive)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", args.port).start()
+        runner = await _start(system, args.port)
         writing = asyncio.create_task(system.write_out())
         await stop.wait()
         writing.cancel()
         await runner.cleanup()
+
+
+async def _start(system: SimulatedGpSystem, port: int) -> web.AppRunner:
+    application = web.Application(client_max_size=2 * 1024 * 1024)
+    application.router.add_post("/", system.receive)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    return runner
 
 
 if __name__ == "__main__":

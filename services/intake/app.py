@@ -43,10 +43,7 @@ ROUTES = [
 
 
 def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
-    """Return the ASGI application.
-
-    It is ready if the database is: without Kafka, referrals are accepted and wait in the outbox.
-    """
+    """Return the ASGI application, ready if the database is: without Kafka, referrals wait in the outbox."""
     health_routes = health.routes(engine, with_metrics=with_metrics)
     app = Starlette(
         routes=[*ROUTES, *health_routes],

@@ -121,14 +121,11 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
     await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0])
     await _save_documents(tx, book)
     contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
-    await outbox.add(
-        tx,
-        "intake",
-        [
-            outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
-            for event in book.events
-        ],
-    )
+    events = [
+        outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
+        for event in book.events
+    ]
+    await outbox.add(tx, "intake", events)
 
 
 async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequence[ProtocolResponse]) -> None:

@@ -237,20 +237,25 @@ def _raise_failures(response: Any) -> None:
 
 async def check_topics(kafka: str, topics: Sequence[Topic], *, replication: int) -> None:
     """Raise TopicsDiffer if a topic is missing or its partitions, replication or limits are not as declared."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        existing = {
-            topic["topic"]: topic for topic in await admin.describe_topics()
-        }  # lists all: a request by name may create the topic
-        configs = await _existing_configs(admin, [topic.name for topic in topics])
-    finally:
-        await admin.close()
+    existing, configs = await _existing_topics(kafka, [topic.name for topic in topics])
     differences = [line for topic in topics for line in _differences(topic, existing, configs, replication)]
     if differences:
         raise TopicsDiffer(
             "Topics are not as declared in schemas/topics.py:\n" + "\n".join(f"  {line}" for line in differences)
         )
+
+
+async def _existing_topics(
+    kafka: str, names: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    """Return all topics, and the configurations of the named ones, by name."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        every = await admin.describe_topics()  # all: a request by name may create the topic
+        return {topic["topic"]: topic for topic in every}, await _existing_configs(admin, names)
+    finally:
+        await admin.close()
 
 
 async def _existing_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -269,14 +274,12 @@ def _differences(
     actual = existing.get(topic.name)
     if actual is None or actual["error_code"] != 0:
         return [f"{topic.name}: missing; run `lightbulb migrate`"]
-    partitions = actual["partitions"]
+    partitions, settings = actual["partitions"], configs.get(topic.name, {})
+    declared_settings = _configs(topic, replication).items()
     pairs = {
         "partitions": (str(topic.partitions), str(len(partitions))),
         "replication": (str(replication), str(min((len(p["replicas"]) for p in partitions), default=0))),
-        **{
-            name: (want, configs.get(topic.name, {}).get(name, "unknown"))
-            for name, want in _configs(topic, replication).items()
-        },
+        **{name: (want, settings.get(name, "unknown")) for name, want in declared_settings},
     }
     return [f"{topic.name}: {name} is {have}, declared {want}" for name, (want, have) in pairs.items() if want != have]
 

@@ -37,11 +37,8 @@ async def main(config: Settings) -> None:
     texts = templates.load(config.directory, hubs)
     all_partners = partners.load(config.directory, config.deployment)
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
-    await broker.check_topics(
-        config.kafka,
-        [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)],
-        replication=config.replication,
-    )
+    own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
+    await broker.check_topics(config.kafka, own_topics, replication=config.replication)
     engine = database.connect(config.database)
     try:
         async with create_channels(config, recipients, texts) as channels:

@@ -239,10 +239,7 @@ class _Batch:
         await self._write(previous, locked, before)
 
     async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
-        """Return the inputs to apply now, without duplicates; others become dead letters.
-
-        Those are records that cannot be decoded, and records that wait behind a dead letter.
-        """
+        """Return the inputs to apply now, without duplicates; store unreadable and waiting ones as dead letters."""
         candidates = []
         for one in read:
             if isinstance(one, Unreadable):
@@ -277,20 +274,23 @@ class _Batch:
     async def _decide(self, one: Input, context: DecisionContext, locked: Locked) -> None:
         """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
         if _message_group(one) in self.failed:
-            await store.forget_inputs(self.tx, [one])
-            self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
+            await self._forget(one, dead_letters.WAITING, waiting=True)
             return
         try:
             decision = _decision(self.states[one.person_key], one, context)
         except Exception as error:  # any other fault is caused by this record alone
             if database.is_transient(error):
                 raise
-            await store.forget_inputs(self.tx, [one])
-            self._add_dead_letter(one, f"decision: {type(error).__name__}")
+            await self._forget(one, f"decision: {type(error).__name__}")
             self.failed.add(_message_group(one))
             return
         self.states[one.person_key] = decision.state
         self._publish(one, decision, locked)
+
+    async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
+        """Store an input as a dead letter, and no longer as applied."""
+        await store.forget_inputs(self.tx, [one])
+        self._add_dead_letter(one, reason, waiting=waiting)
 
     def _publish(self, one: Input, decision: CaseDecision, locked: Locked) -> None:
         context = self.spans.context_of(one.record)

@@ -17,10 +17,7 @@ class DirectoryVersionMissing(Exception):
 
 
 async def store_directory(engine: AsyncEngine, folder: Path, version: str) -> None:
-    """Store the files that the directory of this version was read from; does nothing if they are stored.
-
-    Raises DirectoryVersionMissing if the files have changed since.
-    """
+    """Store the files of this directory version once; raise DirectoryVersionMissing if they have changed since."""
     async with engine.begin() as tx:
         if await tx.scalar(
             text("select 1 from router.directory_version where version = :version"), {"version": version}

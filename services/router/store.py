@@ -89,7 +89,13 @@ async def record_inputs(
     """Store these inputs in order; returns the identities of those that are new, without duplicates."""
     if not inputs:
         return set()
-    columns = {
+    columns = _input_columns(inputs)
+    rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
+    return {(row.person_key, row.topic, row.id) for row in rows}
+
+
+def _input_columns(inputs: Sequence[Input]) -> dict[str, list[Any]]:
+    return {
         "keys": [one.person_key for one in inputs],
         "topics": [one.record.topic for one in inputs],
         "ids": [one.event.id for one in inputs],
@@ -98,8 +104,6 @@ async def record_inputs(
         "headers": [_headers(one.record) for one in inputs],
         "values": [one.record.value for one in inputs],
     }
-    rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
-    return {(row.person_key, row.topic, row.id) for row in rows}
 
 
 _INSERT_INPUTS = text("""

@@ -7,9 +7,16 @@ python -m tests.house --where    print also each private word with the identifie
 import argparse
 from collections import Counter
 
+from tests.docs import repository
 from tests.docs.test_citations import cited_private_documents
 from tests.house import measure
-from tests.house.test_house import MOST_PRIVATE_PERCENT, MOST_README_WORDS
+from tests.house.test_house import (
+    MOST_LINES,
+    MOST_LINES_P90,
+    MOST_OTHER_DOCSTRINGS_PERCENT,
+    MOST_PRIVATE_PERCENT,
+    MOST_README_WORDS,
+)
 
 
 def main() -> None:
@@ -31,6 +38,25 @@ def main() -> None:
     print(f"import cycles: {len(measure.import_cycles(measure.imports()))} (0)")
     print(f"imports upward: {len(measure.upward_imports())} (0)")
     print(f"words in the README: {measure.readme_words()} (at most {MOST_README_WORDS})")
+    for journey, figures in measure.journey_figures().items():
+        print(f"{journey}: {figures.files} files, {figures.functions} functions (held by tests/traced_way)")
+    _print_prose()
+
+
+def _print_prose() -> None:
+    modules = measure.modules_of(*measure.PACKAGES)
+    words, verbs = measure.first_words(modules), measure.verbs()
+    others = 100 * sum(word not in verbs for _, word in words) / len(words)
+    print(
+        f"docstrings of functions that are not imperative: {others:.1f} % (at most {MOST_OTHER_DOCSTRINGS_PERCENT:.0f} %)"
+    )
+    found = measure.phrases_in_code(*measure.PACKAGES) + measure.phrases_in_pages(repository.pages())
+    print(f"phrases to avoid in code and pages: {len(found)} (0)")
+    lengths = [lines for lines, place in measure.function_lengths(modules) if "/migrations/" not in place]
+    p90 = lengths[int(0.9 * (len(lengths) - 1))]
+    print(
+        f"lines of a function: 90th percentile {p90} (at most {MOST_LINES_P90}), longest {lengths[-1]} (at most {MOST_LINES})"
+    )
 
 
 def _print_words(package: str, private: frozenset[str]) -> None:

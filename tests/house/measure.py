@@ -1,19 +1,24 @@
 """Measure how readable the code base is: words in identifiers, class names, citations, imports, the README."""
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import grimp
 
 from services.runtime.settings import CHECKOUT
 
 WORDS = Path(__file__).with_name("private_words.txt")
+VERBS = Path(__file__).with_name("verbs.txt")
+PHRASES = Path(__file__).with_name("phrases.txt")
 PACKAGES = ("schemas", "services", "infra", "bench")
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
@@ -120,3 +125,95 @@ def upward_imports() -> list[str]:
 def readme_words() -> int:
     """Return how many words the README has."""
     return len((CHECKOUT / "README.md").read_text(encoding="utf-8").split())
+
+
+class JourneyFigures(NamedTuple):
+    """How many files and functions of schemas/ and services/ one message enters."""
+
+    files: int
+    functions: int
+
+
+_JOURNEY = re.compile(r"^\| (?P<journey>[^|]+) \| (?P<files>\d+) \| (?P<functions>\d+) \|$", re.M)
+
+
+def journey_figures() -> dict[str, JourneyFigures]:
+    """Return the figures that docs/architecture.md states; tests/traced_way holds them to what is entered."""
+    page = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = _JOURNEY.finditer(page.partition("## Files and functions on the way")[2].partition("\n## ")[0])
+    return {row["journey"]: JourneyFigures(int(row["files"]), int(row["functions"])) for row in rows}
+
+
+# ---- prose ----------------------------------------------------------------------------------------------------------
+
+_SPAN = re.compile(r"`[^`]*`")
+
+
+def first_words(modules: dict[str, ast.Module]) -> list[tuple[str, str]]:
+    """Return (place, first word) of the docstring of every function and method; properties may be noun phrases."""
+    return [
+        (f"{path}:{node.lineno} {node.name}", (doc.split() or [""])[0].strip("`.,:").lower())
+        for path, tree in modules.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+        and (doc := ast.get_docstring(node))
+    ]
+
+
+def verbs() -> frozenset[str]:
+    """Return the verbs that a docstring may begin with."""
+    return frozenset(VERBS.read_text(encoding="utf-8").split())
+
+
+def function_lengths(modules: dict[str, ast.Module]) -> list[tuple[int, str]]:
+    """Return (lines with signature and docstring, place) of every function, the longest last."""
+    return sorted(
+        ((node.end_lineno or node.lineno) - node.lineno + 1, f"{path}:{node.lineno} {node.name}")
+        for path, tree in modules.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+def phrases() -> re.Pattern[str]:
+    """Return one pattern of all phrases to avoid."""
+    lines = PHRASES.read_text(encoding="utf-8").splitlines()
+    return re.compile("|".join(f"(?:{line})" for line in lines if line and not line.startswith("#")), re.I)
+
+
+def prose_of(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of the comments and docstrings of a module; strings after an assignment count as docstrings."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield from enumerate(node.value.value.splitlines(), node.lineno)
+
+
+def phrases_in_code(*packages: str) -> list[str]:
+    """Return the places in comments and docstrings of these packages that hold a phrase to avoid."""
+    pattern = phrases()
+    files = [file for package in packages for file in sorted((CHECKOUT / package).rglob("*.py"))]
+    return [
+        f"{file.relative_to(CHECKOUT)}:{number}: {found[0]}"
+        for file in files
+        for number, line in prose_of(file.read_text(encoding="utf-8"))
+        if (found := pattern.search(_SPAN.sub("", line)))
+    ]
+
+
+def phrases_in_pages(pages: dict[str, str]) -> list[str]:
+    """Return the places in Markdown pages, outside code, that hold a phrase to avoid.
+
+    docs/partners quotes the labels of forms and files, which are written for people who are not engineers.
+    """
+    pattern = phrases()
+    return [
+        f"{name}:{number}: {found[0]}"
+        for name, page in pages.items()
+        if not name.startswith("docs/partners/")
+        for number, line in enumerate(page.splitlines(), 1)
+        if (found := pattern.search(_SPAN.sub("", line)))
+    ]

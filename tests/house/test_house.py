@@ -2,14 +2,19 @@
 
 import ast
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from services.runtime.settings import CHECKOUT
-from tests.house import measure
+from tests.docs import repository
+from tests.house import commit_subjects, measure
 
 MOST_PRIVATE_PERCENT = 0.8
 MOST_README_WORDS = 800
+MOST_OTHER_DOCSTRINGS_PERCENT = 5.0
+MOST_LINES_P90 = 15
+MOST_LINES = 30
 
 
 def test_identifiers_of_the_services_hold_few_private_words() -> None:
@@ -38,15 +43,40 @@ def test_the_readme_is_short() -> None:
     assert 100 < measure.readme_words() <= MOST_README_WORDS
 
 
-def test_the_list_of_private_words_only_grows() -> None:
-    path = str(measure.WORDS.relative_to(CHECKOUT))
+def test_docstrings_of_functions_are_imperative() -> None:
+    words, verbs = measure.first_words(measure.modules_of(*measure.PACKAGES)), measure.verbs()
+    others = [place for place, word in words if word not in verbs]
+    assert len(words) > 500
+    assert 100 * len(others) / len(words) <= MOST_OTHER_DOCSTRINGS_PERCENT, others
+
+
+def test_prose_of_the_code_is_plain() -> None:
+    assert measure.phrases_in_code(*measure.PACKAGES) == []
+
+
+def test_prose_of_the_pages_is_plain() -> None:
+    pages = repository.pages()
+    assert len(pages) > 30
+    assert measure.phrases_in_pages(pages) == []
+
+
+def test_functions_are_short() -> None:
+    lengths = measure.function_lengths(measure.modules_of(*measure.PACKAGES))
+    assert len(lengths) > 1000
+    assert lengths[int(0.9 * (len(lengths) - 1))][0] <= MOST_LINES_P90
+    assert [one for one in lengths if one[0] > MOST_LINES and "/migrations/" not in one[1]] == []
+
+
+@pytest.mark.parametrize("list_", [measure.WORDS, measure.PHRASES], ids=["words", "phrases"])
+def test_a_list_of_what_to_avoid_only_grows(list_: Path) -> None:
+    path = str(list_.relative_to(CHECKOUT))
     log = subprocess.run(
         ["git", "log", "--format=%H", "--", path], cwd=CHECKOUT, capture_output=True, text=True, check=True
     )
     for commit in log.stdout.split():
         shown = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=CHECKOUT, capture_output=True, text=True)
-        removed = set(shown.stdout.split()) - measure.private_words()
-        assert removed == set(), f"words were taken off the list since {commit}"
+        removed = set(shown.stdout.splitlines()) - set(list_.read_text(encoding="utf-8").splitlines())
+        assert removed == set(), f"taken off the list since {commit}"
 
 
 @pytest.mark.parametrize(
@@ -76,3 +106,37 @@ def test_a_class_that_two_modules_define_is_noticed() -> None:
 def test_a_cycle_of_imports_is_noticed() -> None:
     assert measure.import_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
     assert measure.import_cycles({"a": {"b"}, "b": set()}) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_plain"),
+    [
+        ("Return None if there is no trace.", True),
+        ("It is no longer running.", True),
+        ("None where it is no number.", False),
+        ("Whoever sends it", False),
+        ("The sender is told.", False),
+        ("The relay goes on.", False),
+        ("`nobody` is an account", True),
+    ],
+)
+def test_phrases_to_avoid_are_noticed(line: str, is_plain: bool) -> None:
+    assert (measure.phrases_in_pages({"page.md": line}) == []) is is_plain
+
+
+def test_prose_is_found_in_docstrings_and_comments_only() -> None:
+    source = '"""One."""\nX = "two"  # three\n"""Four\nfive."""\n'
+    assert {(line, text) for line, text in measure.prose_of(source)} == {
+        (1, "One."),
+        (2, "# three"),
+        (3, "Four"),
+        (4, "five."),
+    }
+
+
+@pytest.mark.parametrize(
+    ("subject", "faults"),
+    [("Add a check", 0), ("outbox: parse headers once", 0), ("A check is added", 1), ("Add " + "x" * 80, 1), ("", 1)],
+)
+def test_a_commit_subject_is_imperative_and_short(subject: str, faults: int) -> None:
+    assert len(commit_subjects.faults_of(subject, measure.verbs())) == faults

@@ -169,7 +169,7 @@ def test_settings_that_lack_something_are_named(
 ) -> None:
     (tmp_path / "broken.pem").write_text("not PEM")
     for lacks in keys.settings:
-        assert "LIGHTBULB_MLLP_TLS_PORT needs" in _said(installation, engine, {**keys.settings, lacks: None})
+        assert "LIGHTBULB_MLLP_TLS_PORT requires" in _said(installation, engine, {**keys.settings, lacks: None})
         for file in (tmp_path / "broken.pem", tmp_path / "absent.pem"):
             assert str(file) in _said(installation, engine, {**keys.settings, lacks: file})
 

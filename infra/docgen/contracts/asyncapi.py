@@ -54,11 +54,15 @@ def document() -> Schema:
         "servers": {"kafka": _server()},
         "channels": {traffic.channel: _channel(traffic, _declared()[traffic.topic]) for traffic in TRAFFIC},
         "operations": {name: operation for traffic in TRAFFIC for name, operation in _operations(traffic).items()},
-        "components": {
-            "messages": {name: _message(name, data) for name, data in _every_type().items()},
-            "schemas": {"cloudEventHeaders": headers(), **with_references(bundle()["$defs"], SCHEMAS)},
-            "correlationIds": {"conversation": _correlation()},
-        },
+        "components": _components(),
+    }
+
+
+def _components() -> Schema:
+    return {
+        "messages": {name: _message(name, data) for name, data in _every_type().items()},
+        "schemas": {"cloudEventHeaders": headers(), **with_references(bundle()["$defs"], SCHEMAS)},
+        "correlationIds": {"conversation": _correlation()},
     }
 
 
@@ -183,16 +187,15 @@ def _message(name: str, data: type[EventData]) -> Schema:
         "summary": (data.__doc__ or "").strip().splitlines()[0],
         "contentType": JSON,
         "correlationId": {"$ref": "#/components/correlationIds/conversation"},
-        "headers": {
-            "type": "object",
-            "allOf": [
-                {"$ref": f"{SCHEMAS}cloudEventHeaders"},
-                {"properties": {"ce_type": {"const": name}}},
-            ],
-        },
+        "headers": _message_headers(name),
         "payload": with_references(bundle()["contracts"][name], SCHEMAS),
         "bindings": {"kafka": {"key": _key(), "bindingVersion": KAFKA_BINDING}},
     }
+
+
+def _message_headers(name: str) -> Schema:
+    of_this_type = {"properties": {"ce_type": {"const": name}}}
+    return {"type": "object", "allOf": [{"$ref": f"{SCHEMAS}cloudEventHeaders"}, of_this_type]}
 
 
 def _key() -> Schema:

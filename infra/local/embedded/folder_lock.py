@@ -44,17 +44,13 @@ def clean_up_earlier(folder: Path, *, grace: float = 15.0) -> None:
     Only for the holder of the FolderLock.
     """
     for pid_file in folder.glob("*.pid"):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not a pid file of ours: ignore it
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not one of our pid files: ignore it
             _stop_recorded(json.loads(pid_file.read_text()), grace)
         pid_file.unlink(missing_ok=True)
 
 
 def _stop_recorded(processes: dict[str, dict[str, float]], grace: float) -> None:
-    """Stop a recorded server.
-
-    A running watcher already stops its server, because its owner has ended: wait for it. A server without one is
-    stopped here.
-    """
+    """Wait for the watcher, which stops the server because its owner has ended; without a watcher, stop it here."""
     watcher, server = (
         _living(int(processes[name]["pid"]), processes[name]["started"]) for name in ("watcher", "server")
     )

@@ -109,19 +109,19 @@ class Layout:
     def _settings(self, node: int) -> dict[str, str]:
         size = len(self.ports)
         here = f"PLAINTEXT://{ports_and_secrets.HOST}:{self.ports[node - 1]}"
-        voters = ",".join(
-            f"{n}@{ports_and_secrets.HOST}:{port}" for n, port in enumerate(self.controller_ports, start=1)
-        )
         return {
             "node.id": str(node),
             "log.dirs": str(self.folder_of(node) / "storage"),
             "listeners": f"{here},CONTROLLER://{ports_and_secrets.HOST}:{self.controller_ports[node - 1]}",
             "advertised.listeners": here,
-            "controller.quorum.voters": voters,
+            "controller.quorum.voters": self._voters(),
             **SETTINGS,
             **(SETTINGS_OF_SEVERAL if size > 1 else {}),
             **_replication(size),
         }
+
+    def _voters(self) -> str:
+        return ",".join(f"{n}@{ports_and_secrets.HOST}:{port}" for n, port in enumerate(self.controller_ports, start=1))
 
 
 def _replication(size: int) -> dict[str, str]:

@@ -62,7 +62,14 @@ async def _hand_on(session: aiohttp.ClientSession, sandbox: str, request: Reques
 async def _report_later(session: aiohttp.ClientSession, sandbox: str, request: Request) -> Response:
     """Accept the message, as MESH does, and put a report into the sender's inbox."""
     message_id = uuid.uuid4().hex.upper()
-    report = {
+    report = _undeliverable(request, message_id)
+    async with session.post(f"{sandbox}/messageexchange/admin/report", json=report) as answer:
+        await answer.read()
+    return JSONResponse({"message_id": message_id}, 202, {"Server": NAME})
+
+
+def _undeliverable(request: Request, message_id: str) -> dict[str, str]:
+    return {
         "mailbox_id": request.url.path.split("/")[2],
         "status": "undeliverable",
         "code": "EPL-151",
@@ -72,9 +79,6 @@ async def _report_later(session: aiohttp.ClientSession, sandbox: str, request: R
         "subject": "",
         "linked_message_id": message_id,
     }
-    async with session.post(f"{sandbox}/messageexchange/admin/report", json=report) as answer:
-        await answer.read()
-    return JSONResponse({"message_id": message_id}, 202, {"Server": NAME})
 
 
 def main() -> None:

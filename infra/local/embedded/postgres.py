@@ -77,13 +77,17 @@ def _make_cluster(folder: Path, password: str) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     postgres_user.give(unfinished, account)
-    with tempfile.NamedTemporaryFile("w", dir=folder) as password_file:
+    _run_initdb(unfinished, password, account)
+    _run("postgres", ["--single", "template1"], unfinished, account, stdin=f"create database {DATABASE}\n")
+    unfinished.rename(cluster)
+
+
+def _run_initdb(cluster: Path, password: str, account: Account) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=cluster.parent) as password_file:
         password_file.write(password)
         password_file.flush()
         postgres_user.give(Path(password_file.name), account)
-        _run("initdb", [f"--pwfile={password_file.name}", *INITDB], unfinished, account)
-    _run("postgres", ["--single", "template1"], unfinished, account, stdin=f"create database {DATABASE}\n")
-    unfinished.rename(cluster)
+        _run("initdb", [f"--pwfile={password_file.name}", *INITDB], cluster, account)
 
 
 INITDB = [

@@ -41,12 +41,8 @@ def kafka(data: Path | None = None, *, brokers: int = 1, containers: bool | None
         with _kafka_container() as provided:
             yield provided
     else:
-        with _folder(data) as folder:
-            cluster = embedded_kafka.start(folder, brokers=brokers, ephemeral=data is None)
-            try:
-                yield Provided(cluster.bootstrap, cluster.provider, cluster)
-            finally:
-                cluster.stop()
+        with _embedded_kafka(data, brokers) as provided:
+            yield provided
 
 
 @contextmanager
@@ -61,12 +57,8 @@ def postgres(data: Path | None = None, *, fsync: bool = True, containers: bool |
         with _postgres_container() as provided:
             yield provided
     else:
-        with _folder(data) as folder:
-            server = embedded_postgres.start(folder, fsync=fsync)
-            try:
-                yield Provided(server.url, server.provider)
-            finally:
-                server.stop()
+        with _embedded_postgres(data, fsync) as provided:
+            yield provided
 
 
 def announced() -> str:
@@ -75,6 +67,26 @@ def announced() -> str:
     database = f"the address in {DATABASE_ADDRESS}" if os.environ.get(DATABASE_ADDRESS) else otherwise
     broker = f"the address in {KAFKA_ADDRESS}" if os.environ.get(KAFKA_ADDRESS) else otherwise
     return f"{database or embedded_postgres.PROVIDER}; {broker or embedded_kafka.PROVIDER}"
+
+
+@contextmanager
+def _embedded_kafka(data: Path | None, brokers: int) -> Iterator[Provided]:
+    with _folder(data) as folder:
+        cluster = embedded_kafka.start(folder, brokers=brokers, ephemeral=data is None)
+        try:
+            yield Provided(cluster.bootstrap, cluster.provider, cluster)
+        finally:
+            cluster.stop()
+
+
+@contextmanager
+def _embedded_postgres(data: Path | None, fsync: bool) -> Iterator[Provided]:
+    with _folder(data) as folder:
+        server = embedded_postgres.start(folder, fsync=fsync)
+        try:
+            yield Provided(server.url, server.provider)
+        finally:
+            server.stop()
 
 
 @contextmanager

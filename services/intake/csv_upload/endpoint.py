@@ -190,10 +190,7 @@ def _upload(headers: Headers, upload_request: UploadRequest) -> Upload:
 
 
 async def _store_parts(request: Request, engine: AsyncEngine, upload: Upload, prescan: Prescan) -> tuple[int, str]:
-    """Store the file in parts, and return its size and SHA-256.
-
-    A file that is refused is also received to its end, so that its sender gets the response, and the stored file is complete.
-    """
+    """Store the whole file in parts, even if it is refused: only then the sender gets the response."""
     digest, size, number = hashlib.sha256(), 0, 0
     async for piece in _pieces(request):
         size += len(piece)

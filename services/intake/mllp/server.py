@@ -12,7 +12,9 @@ import socket
 import ssl
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from services.intake import accept, limits
 from services.intake.accept import Intake, Protocol
@@ -73,10 +75,7 @@ class Mllp:
 
     async def _listen(self, host: str, port: int, who: IdentifyPartner, tls: ssl.SSLContext | None = None) -> None:
         mine: set[Connection] = set()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._connected(mine, who, reader, writer)
-
+        connected = partial(self._connected, mine, who)
         try:
             opened = process.shared_socket(host, port)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -93,15 +92,22 @@ class Mllp:
     ) -> None:
         partner = who(writer)
         if partner is None or not partner.may_send(self.protocol.format):
-            return self._reject(writer, partner, "no_credential")
+            self._reject(writer, partner, "no_credential")
+            return
         if self._is_stopping or (len(mine) >= limits.CONNECTIONS and not self._evict_idle(mine)):
-            return self._reject(writer, partner, "too_many_connections")
+            self._reject(writer, partner, "too_many_connections")
+            return
         connection = Connection(self, partner, reader, writer)
+        with self._registered(connection, mine), metrics.MLLP_CONNECTIONS.labels(partner.id).track_inprogress():
+            await connection.run()
+
+    @contextlib.contextmanager
+    def _registered(self, connection: "Connection", mine: "set[Connection]") -> Iterator[None]:
+        """Keep a connection in the set of its listener and in the set of all until it ends."""
         for those in (mine, self._connections):
             those.add(connection)
         try:
-            with metrics.MLLP_CONNECTIONS.labels(partner.id).track_inprogress():
-                await connection.run()
+            yield
         finally:
             for those in (mine, self._connections):
                 those.discard(connection)

@@ -135,14 +135,12 @@ def _ids(named: str) -> list[str]:
 
 def _header(ids: Sequence[str], original: str, now: str) -> dict[str, Any]:
     profile = "https://fhir.nhs.uk/StructureDefinition/BARSMessageHeader-servicerequest-response"
+    event = {"system": "https://fhir.nhs.uk/CodeSystem/message-events-bars", "code": "servicerequest-response"}
     return {
         "resourceType": "MessageHeader",
         "id": ids[1],
         "meta": {"lastUpdated": now, "profile": [profile]},
-        "eventCoding": {
-            "system": "https://fhir.nhs.uk/CodeSystem/message-events-bars",
-            "code": "servicerequest-response",
-        },
+        "eventCoding": event,
         "source": {"name": "Lightbulb referral hub", "endpoint": "https://lightbulb.example.org/fhir"},
         "reason": {"coding": [{"system": "https://fhir.nhs.uk/CodeSystem/message-reason-bars", "code": "new"}]},
         "response": {"identifier": original, "code": "ok"},

@@ -147,11 +147,8 @@ def _issue_codes(body: bytes) -> set[str]:
 
 def _own_headers(sender_details: SenderDetails) -> dict[str, str]:
     """Return the headers that identify us to BaRS; they hold no personal data."""
-    organisation = {
-        "resourceType": "Organization",
-        "identifier": [{"system": ODS, "value": sender_details.ods}],
-        "name": sender_details.name,
-    }
+    identifier = {"system": ODS, "value": sender_details.ods}
+    organisation = {"resourceType": "Organization", "identifier": [identifier], "name": sender_details.name}
     device = {"resourceType": "Device", "deviceName": [{"name": "Lightbulb referral hub", "type": "manufacturer-name"}]}
     return {
         "Content-Type": "application/fhir+json; version=1.0.0",

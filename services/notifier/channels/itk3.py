@@ -55,15 +55,19 @@ def _element(name: str, value: Any) -> str:
         case {"resourceType": _}:
             return f"<{name}>{_resource_xml(value)}</{name}>"
         case dict():
-            attributes = f" url={quoteattr(value['url'])}" if name == "extension" else ""
-            inside = "".join(_element(part, one) for part, one in value.items() if part != "url" or not attributes)
-            return f"<{name}{attributes}>{inside}</{name}>"
+            return _complex_element(name, value)
         case str() if name == "div":
             return value
         case bool():
             return f'<{name} value="{str(value).lower()}"/>'
         case _:
             return f"<{name} value={quoteattr(NOT_IN_XML.sub('', str(value)))}/>"
+
+
+def _complex_element(name: str, value: dict[str, Any]) -> str:
+    attributes = f" url={quoteattr(value['url'])}" if name == "extension" else ""
+    inside = "".join(_element(part, one) for part, one in value.items() if part != "url" or not attributes)
+    return f"<{name}{attributes}>{inside}</{name}>"
 
 
 class _LetterWriter:

@@ -31,10 +31,7 @@ def recipients_of(caller: Partner) -> list[str]:
 
 
 def as_fetched(feedback: Feedback) -> dict[str, Any]:
-    """Return a feedback as plain texts and codes.
-
-    A status-only feedback holds status, date, ids of the referral, the home hub's public contact and the text about these.
-    """
+    """Return a feedback as plain texts and codes; a status-only feedback without its content."""
     status = {
         "id": feedback.id,
         "reference": feedback.reference,

@@ -134,7 +134,7 @@ def postcode_of(referral: Referral) -> str | None:
 
 
 def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """1. Make the hospital team the holder during a stay."""
+    """Make the hospital team the holder during a stay (rule 1)."""
     stays = inputs.stays
     if not stays:
         return assignment
@@ -150,7 +150,7 @@ def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 
 def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """2. Leave a case that a hub has accepted, or that a person placed, at that hub."""
+    """Leave a case that a hub has accepted, or that a person placed, at that hub (rule 2)."""
     if inputs.assigned_hub is None:
         return assignment
     if inputs.assigned_hub == inputs.directory.triage.id:
@@ -161,7 +161,7 @@ def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 
 def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """3. Choose by the named authority, else a council's district, else the home postcode, else the ward's postcode."""
+    """Choose by named authority, else a council's district, else the home postcode, else the ward's (rule 3)."""
     districts = list(_districts(inputs))
     residence = next((code for reason, code in districts if reason is not RoutingReason.NAMED_AUTHORITY), None)
     assignment = assignment._replace(district=residence or next((code for _, code in districts), None))
@@ -175,14 +175,14 @@ def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignmen
 
 
 def outside_county(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """4. Return a case outside the seven districts, and not in hospital, with the authority to refer to."""
+    """Return a case outside the seven districts, and not in hospital, with the authority to refer to (rule 4)."""
     if assignment.holder is not None or inputs.directory.authority(assignment.home_hub) is None:
         return assignment
     return assignment._replace(pathway=Pathway.OUTSIDE, reasons=assignment.with_reason(RoutingReason.OUTSIDE_COUNTY))
 
 
 def needs(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """5. Choose central triage if every need is an onward service; otherwise a Housing MOT."""
+    """Choose central triage if every need is an onward service; otherwise a Housing MOT (rule 5)."""
     if not _is_at_a_hub(assignment, inputs):
         return assignment
     requested = [request.referral.needs for request in inputs.requests]
@@ -192,7 +192,7 @@ def needs(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 
 def hub_full(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """6. Choose the overflow hub of a full hub if the directory has one, otherwise its waiting list."""
+    """Choose the overflow hub of a full hub if the directory has one, otherwise its waiting list (rule 6)."""
     if (
         not _is_at_a_hub(assignment, inputs)
         or assignment.home_hub is None
@@ -207,7 +207,7 @@ def hub_full(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 
 def not_decidable(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """7. Choose central triage if no rule found a hub: no address and no named authority, or a person to be traced."""
+    """Choose central triage if no rule found a hub: no address or authority, or a person to be traced (rule 7)."""
     if assignment.home_hub is not None or assignment.pathway is Pathway.TRIAGE:
         return assignment
     if assignment.holder is not None:

@@ -7,7 +7,7 @@ from schemas.case import CaseStatus, Ended, EndReason, Pathway, RoutingReason
 from schemas.events import CaseAssigned, CaseCancelled, CaseEvent, CaseRejected
 from schemas.model import HubId
 from schemas.referral import ServiceCode
-from services.router.decide.model import CaseRecord, ReferralRecord, Role
+from services.router.decide.model import CaseRecord, ReferralRecord, Responsibility, Role
 from services.router.decide.transition import (
     Transition,
     assign_case,
@@ -108,10 +108,7 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
 
 def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
     """End the stay: the home hub becomes the holder, the hospital team a former one."""
-    before = case
-    home = case.home
-    if home.assigned_by_person and transition.context.directory.hub(home.hub) is None:
-        home = home.model_copy(update={"assigned_by_person": False})
+    before, home = case, _home_after_stay(transition, case)
     case, assignment = assign_case(transition, case.model_copy(update={"stay": None, "home": home}))
     if assignment.pathway is Pathway.OUTSIDE:
         return _all_outside(transition, case)
@@ -120,9 +117,16 @@ def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
     records = [_handed_over(record, case) for record in transition.open_of(case.case_id)]
     concerned = [new for new in records if new != transition.referrals[new.reference]]
     transition.keep(*concerned)
-    return transition.emit(
-        CaseAssigned, case, concerned, moved_hubs(transition, before, case), invalidates_pending_commands=True
-    )
+    moved = moved_hubs(transition, before, case)
+    return transition.emit(CaseAssigned, case, concerned, moved, invalidates_pending_commands=True)
+
+
+def _home_after_stay(transition: Transition, case: CaseRecord) -> Responsibility:
+    """Return the home hub of a case; the rules decide again if a person assigned one that is not in the directory."""
+    home = case.home
+    if home.assigned_by_person and transition.context.directory.hub(home.hub) is None:
+        return home.model_copy(update={"assigned_by_person": False})
+    return home
 
 
 def _handed_over(record: ReferralRecord, case: CaseRecord) -> ReferralRecord:

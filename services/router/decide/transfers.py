@@ -35,17 +35,23 @@ def _assign_follow_on(
     transition: Transition, acting: ActingHub, to_hub: HubId, to: Hub | None
 ) -> CommandRejection | None:
     """Assign the hub, or authority outside the county, that follows on after the stay."""
+    if rejection := _reject_follow_on(acting, to):
+        return rejection
+    case = acting.case.model_copy(update={"home": assigned_to(transition, to_hub)})
+    records = [with_home_hub(record, to_hub) for record in served_by(transition, acting)]
+    transition.keep(*records)
+    moved = {**audience(transition, acting), **moved_hubs(transition, acting.case, case)}
+    transition.emit(CaseAssigned, case, records, moved, invalidates_pending_commands=True)
+    return None
+
+
+def _reject_follow_on(acting: ActingHub, to: Hub | None) -> CommandRejection | None:
     if acting.case.home.accepted:
         return reject(acting, "impossible", "The home hub has accepted the case. Send transfer instead of assign.")
     if to is not None and to.kind == "hospital":
         return reject(
             acting, "impossible", "A hospital team cannot follow on after a stay. Send transfer instead of assign."
         )
-    case = acting.case.model_copy(update={"home": assigned_to(transition, to_hub)})
-    records = [with_home_hub(record, to_hub) for record in served_by(transition, acting)]
-    transition.keep(*records)
-    moved = {**audience(transition, acting), **moved_hubs(transition, acting.case, case)}
-    transition.emit(CaseAssigned, case, records, moved, invalidates_pending_commands=True)
     return None
 
 

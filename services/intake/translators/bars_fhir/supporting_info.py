@@ -100,9 +100,8 @@ def documents(
 ) -> list[tuple[dict[str, Any], AttachmentContent]]:
     """Return each current document, as the referral names it and as it is stored."""
     by_reference: dict[str, tuple[dict[str, Any], AttachmentContent]] = {}
-    for reference in message.all(DocumentReference):
-        if reference.status != "current":
-            continue
+    current = [reference for reference in message.all(DocumentReference) if reference.status == "current"]
+    for reference in current:
         for index, content in enumerate(reference.content):
             bytes_and_type = _content(message, reference, index, content.attachment)
             if bytes_and_type is None:

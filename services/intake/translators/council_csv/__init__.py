@@ -61,12 +61,14 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
         return reject(CUT_OFF)
     cells = record_splitter.read(body, mapping.file)
     if cells is None:
-        return reject(
-            BROKEN if _is_text(body, mapping) else Issue("row", "invalid", f"is not valid {mapping.file.encoding}")
-        )
+        return reject(_unreadable(body, mapping))
     if ragged := _ragged(cells, layout, body):
         return reject(ragged)
     return row_translator.read(mapping, {name: cells[at] for name, at in layout.columns}, inbound)
+
+
+def _unreadable(body: bytes, mapping: CouncilMapping) -> Issue:
+    return BROKEN if _is_text(body, mapping) else Issue("row", "invalid", f"is not valid {mapping.file.encoding}")
 
 
 def _is_text(body: bytes, mapping: CouncilMapping) -> bool:

@@ -28,7 +28,7 @@ from services.intake.translators.translator import (
 )
 
 AHEAD = timedelta(days=1)
-"""How far a council's clock may be ahead of ours. A later date would make all following changes look stale."""
+"""How far a council's clock may be ahead of the hub's. A later date would make all following changes look stale."""
 
 _CONSENT = "consents.referral.answer"
 

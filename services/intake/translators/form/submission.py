@@ -174,9 +174,7 @@ class _Submission:
         if not isinstance(ticked, dict):
             self._add_invalid("needs", ticked, "invalid", "an object with the ticked needs")
             return []
-        for name in sorted(ticked.keys() - self._form.needs.keys()):
-            shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
-            self._add_issue(shown, "invalid", "is not a need of this form; see its schema")
+        self._reject_unknown_needs(ticked)
         by_service: dict[ServiceCode, list[str]] = {}
         for name, need in self._form.needs.items():
             text = self._ticked(name, need, ticked.get(name, False))
@@ -185,6 +183,11 @@ class _Submission:
         if not by_service and not any(issue.place.startswith("needs") for issue in self._issues):
             self._add_issue("needs", "required", "at least one need must be ticked")
         return [{"service": service, "text": "\n".join(text)} for service, text in by_service.items()]
+
+    def _reject_unknown_needs(self, ticked: dict[str, Any]) -> None:
+        for name in sorted(ticked.keys() - self._form.needs.keys()):
+            shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
+            self._add_issue(shown, "invalid", "is not a need of this form; see its schema")
 
     def _ticked(self, name: str, need: FormNeed, answer: Any) -> str | None:
         """Return a ticked entry's label, with its note if there is one; None if it is not ticked."""

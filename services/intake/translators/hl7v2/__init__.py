@@ -45,7 +45,7 @@ def _translate(
     profile, selection = profiles[inbound.partner.id]
     header = headers.read(inbound.body, profile.encoding)
     if header is None:
-        return reject(Issue("MSH", "invalid", "a message begins with MSH and its separators, such as MSH|^~\\&|"))
+        return reject(Issue("MSH", "invalid", "must begin with MSH and its separators, such as MSH|^~\\&|"))
     message = message_of(inbound, header, profile, selection)
     outcome = message if isinstance(message, Rejection) else referral.translated(header, message, profile, inbound)
     return dataclasses.replace(outcome, header=header)

@@ -1,13 +1,13 @@
 """Validate a partner's reviewed file beyond its schema, for `lightbulb directory check`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.referral import Referral
-from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, fold
+from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, SenderMatch, fold
 from services.intake.translators.hl7v2.targets import TARGETS, annotation_of
 from services.reference import yaml_files
 from services.reference.directory import Catalogue
@@ -137,15 +137,21 @@ def _unreachable(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
             yield file.issue((name, "codes"), f"has no effect: read_from is empty, and nothing fills {place}")
     if profile.cancels.codes and not profile.cancels.read_from:
         yield file.issue(("cancels", "codes"), "has no effect: read_from is empty")
-    for index, one in enumerate(profile.senders):
-        before = profile.senders[:index]
-        if any(
-            _covers(other.application, one.application) and _covers(other.facility, one.facility) for other in before
-        ):
-            yield file.issue(("senders", index), "has no effect: an earlier entry matches the same")
+    for index in _shadowed(profile.senders):
+        yield file.issue(("senders", index), "has no effect: an earlier entry matches the same")
     for place in profile.fields:
         if place[:3] in ("MSH", "OBX"):
             yield file.issue(("fields", place), "has no effect: use the other settings of this file for MSH and OBX")
+
+
+def _shadowed(senders: Sequence[SenderMatch]) -> Iterator[int]:
+    """Yield the index of each entry that an earlier one covers."""
+    for index, one in enumerate(senders):
+        before = senders[:index]
+        if any(
+            _covers(other.application, one.application) and _covers(other.facility, one.facility) for other in before
+        ):
+            yield index
 
 
 def _covers(one: str | None, other: str | None) -> bool:

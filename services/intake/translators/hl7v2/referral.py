@@ -61,20 +61,18 @@ def translated(
 
 def _referral_id(message: Hl7Message, profile: PartnerProfile) -> str:
     """Return the originating referral identifier: with the partner, the identity of the referral."""
+    issues = message.reading.issues
     identifiers = list(field_paths.texts(message, profile.referral_id))
     if not identifiers:
-        message.reading.issues.append(
-            Issue(profile.referral_id, "required", "is required: the originating referral identifier")
-        )
+        issues.append(Issue(profile.referral_id, "required", "is required: the originating referral identifier"))
         return "unknown"
-    if len(identifiers[0][1]) > LONGEST_ID:
-        message.reading.issues.append(
-            Issue(identifiers[0][0].place, "too-long", f"is too long: at most {LONGEST_ID} characters")
-        )
-    other = next((one for one, value in identifiers if value != identifiers[0][1]), None)
+    field, referral_id = identifiers[0]
+    if len(referral_id) > LONGEST_ID:
+        issues.append(Issue(field.place, "too-long", f"is too long: at most {LONGEST_ID} characters"))
+    other = next((one for one, value in identifiers if value != referral_id), None)
     if other:
-        message.reading.issues.append(Issue(other.place, "invariant", "differs from the referral identifier before it"))
-    return identifiers[0][1]
+        issues.append(Issue(other.place, "invariant", "differs from the referral identifier before it"))
+    return referral_id
 
 
 def _check_person(message: Hl7Message) -> None:
