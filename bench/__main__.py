@@ -250,6 +250,10 @@ def _show(runs: Sequence[BenchmarkResult]) -> None:
     console.print(cost)
 
 
+def _for_warm_up(args: argparse.Namespace) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(args), "count": min(300, args.count)})
+
+
 def _runs(args: argparse.Namespace, conformance: str) -> list[BenchmarkResult]:
     label = {"subset": "conformance off", "full": "conformance on"}[conformance]
     with (
@@ -257,14 +261,12 @@ def _runs(args: argparse.Namespace, conformance: str) -> list[BenchmarkResult]:
         _system(Path(work), conformance) as (running, inbox, token),
     ):
         console.print(f"[dim]{label}: warming up[/dim]")
-        warm = argparse.Namespace(**{**vars(args), "count": min(300, args.count)})
-        _measure(running, inbox, token, warm, "warm", "home-hub")
+        _measure(running, inbox, token, _for_warm_up(args), "warm", "home-hub")
         console.print(f"[dim]{label}: (i) until each referrer has received the home hub[/dim]")
         first = _measure(running, inbox, token, args, f"(i) {label}", "home-hub")
         _start_hubs(running)
-        _wait_for_feedback(
-            inbox, 0, {line["correlation_id"] for line in first.inbox_lines if "correlation_id" in line}, "completed"
-        )
+        conversations = {line["correlation_id"] for line in first.inbox_lines if "correlation_id" in line}
+        _wait_for_feedback(inbox, 0, conversations, "completed")
         console.print(f"[dim]{label}: (ii) until each has received completed[/dim]")
         return [first, _measure(running, inbox, token, args, f"(ii) {label}", "completed")]
 

@@ -19,11 +19,12 @@ from schemas import topics
 from services.runtime import database
 from services.runtime.settings import CHECKOUT
 from tests import canaries
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import a_file
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_uhl_message
 from tests.end_to_end.conftest import FHIR_JSON, PRACTICE, Walk
 from tests.end_to_end.senders import a_row, by_mllp
-from tests.intake.council_files import a_file
-from tests.intake.hl7 import a_uhl_message
-from tests.intake.messages import a_bars_message, a_form
 
 WHO = "CANARYSON 9990000018"
 

@@ -35,7 +35,7 @@ ROUTER = {
     "undecodable": (_unreadable(GOOD), "version: int_parsing; referral: missing", False),
     "unknown version": (
         _with_type(GOOD, b"uk.lightbulb.referral.received.v9"),
-        "ce_type: missing, or not an event type",
+        "ce_type: missing, or not an event type of this topic",
         False,
     ),
     "decision fails": (a_record(cancelled(GP)), "decision: UnknownReferral", False),
@@ -67,7 +67,10 @@ POOR, LATER, LAST = as_records([a_case_event(kind, CANNOT_BE_TOLD, id=kind.__nam
 ])  # fmt: skip
 NOTIFIER = {
     "undecodable": (broken(POOR, b'{"referral_contexts": [{"reference": "LB-GP00-0000-0001"}]}'), "case_id: missing"),
-    "unknown version": (_with_type(POOR, b"uk.lightbulb.case.opened.v9"), "ce_type: missing, or not an event type"),
+    "unknown version": (
+        _with_type(POOR, b"uk.lightbulb.case.opened.v9"),
+        "ce_type: missing, or not an event type of this topic",
+    ),
     "cannot be composed": (POOR, "compose: KeyError"),
 }
 

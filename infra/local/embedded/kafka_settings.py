@@ -85,14 +85,8 @@ class Layout:
         """Format the storage completely: an interrupted format is repeated from an empty folder."""
         folder = self.folder_of(node)
         shutil.rmtree(folder / "storage", ignore_errors=True)
-        argv = self.java(
-            "kafka.tools.StorageTool",
-            "format",
-            f"--cluster-id={self.cluster_id}",
-            "-c",
-            self.settings_file(node),
-            node=node,
-        )
+        options = (f"--cluster-id={self.cluster_id}", "-c", self.settings_file(node))
+        argv = self.java("kafka.tools.StorageTool", "format", *options, node=node)
         result = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
         if result.returncode:
             raise StartFailed(

@@ -99,11 +99,9 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
         return _all_outside(transition, case)
     moved = moved_hubs(transition, before, case)
     transition.keep(case)
-    return (
-        transition.emit(CaseAssigned, case, notified, moved, invalidates_pending_commands=True)
-        if moved or notified
-        else case
-    )
+    if not moved and not notified:
+        return case
+    return transition.emit(CaseAssigned, case, notified, moved, invalidates_pending_commands=True)
 
 
 def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
