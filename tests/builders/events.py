@@ -50,13 +50,13 @@ def a_record(data: EventData, *, id: str | None = None, key: str = KEY, topic: s
 def a_command(
     hub: str, command: type[Command], case_id: str, *, id: str | None = None, key: str = KEY, **data: Any
 ) -> KafkaRecord:
-    """A record of a hub's command."""
+    """Return a Kafka record of a hub's command."""
     given = command(case_id=case_id, person_key=key, **{"expected_version": 1, **data})
     return a_record(given, id=id, key=key, topic=hub_command(hub))
 
 
 def broken(record: KafkaRecord, value: bytes) -> KafkaRecord:
-    """The same record with other bytes."""
+    """Return the same record with another value."""
     return KafkaRecord(record.topic, record.partition, record.offset, record.key, value, record.headers)
 
 

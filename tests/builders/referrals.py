@@ -35,7 +35,7 @@ FORM = Reference("LB-F0RM-0000-0003")
 
 
 def an_nhs_number() -> str:
-    """Any synthetic number: its first three digits are 999, which belong to nobody."""
+    """Return any synthetic number: it begins with 999, which is not issued to real persons."""
     return _synthetic(uuid4().int)
 
 
@@ -65,7 +65,7 @@ def a_person(**given: Any) -> Person:
 
 
 def a_referral(*services: ServiceCode, postcode: str | None = AT_BLABY, **given: Any) -> Referral:
-    """Any GP's referral of a person at home."""
+    """Return a referral by a GP of a person at home."""
     practice = Organisation(ods="C82991", name="Alder Lane Surgery")
     anything: dict[str, Any] = {
         "message": MessageIdentity(format="bars-fhir", message_id="m-1", referral_id="r-1"),
@@ -81,7 +81,7 @@ def a_referral(*services: ServiceCode, postcode: str | None = AT_BLABY, **given:
 
 
 def a_form(*services: ServiceCode, postcode: str | None = AT_BLABY, **given: Any) -> Referral:
-    """Any checklist of First Contact Plus."""
+    """Return a checklist of First Contact Plus."""
     first_contact = Organisation(name="First Contact Plus")
     return a_referral(
         *(services or ("fire-safety",)),
@@ -96,7 +96,7 @@ def a_form(*services: ServiceCode, postcode: str | None = AT_BLABY, **given: Any
 
 
 def a_ward_referral(*services: ServiceCode, site: str | None = "Leicester Royal Infirmary", **given: Any) -> Referral:
-    """Any referral by the discharge team of an inpatient."""
+    """Return a referral of an inpatient by a discharge team."""
     trust = Organisation(ods="RWE", name="University Hospitals of Leicester")
     return a_referral(
         *(services or ("homelessness",)),
@@ -114,7 +114,7 @@ def a_ward_referral(*services: ServiceCode, site: str | None = "Leicester Royal 
 
 
 def a_bradgate_referral(*services: ServiceCode, **given: Any) -> Referral:
-    """Any referral from the restricted unit: everything in it that could name the unit does."""
+    """Return a referral from the restricted unit in which every field that could name the unit does."""
     trust = Organisation(ods="RT5", name="Leicestershire Partnership")
     person = a_person(local_ids=(Identifier(system="urn:lpt", value="BRADGATE-77"),))
     return a_ward_referral(
@@ -135,7 +135,7 @@ def a_bradgate_referral(*services: ServiceCode, **given: Any) -> Referral:
 
 
 def a_huge_referral() -> Referral:
-    """As large as the catalogue allows: one fits on a topic, two on one case do not."""
+    """Return a referral of the largest size: one fits on a topic, two on one case do not."""
     services = [offer.service for offer in DIRECTORY.services]
     return a_referral(
         needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
@@ -144,6 +144,7 @@ def a_huge_referral() -> Referral:
 
 
 def keys(count: int) -> Sequence[str]:
+    """Return different person keys."""
     return [f"{number:032x}" for number in range(1, count + 1)]
 
 

@@ -1,4 +1,4 @@
-"""The examples are whole: files and expectations belong together, and nobody in them is real."""
+"""The examples are complete: every file has its expectation, and all persons are synthetic."""
 
 import json
 import re

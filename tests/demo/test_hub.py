@@ -1,4 +1,4 @@
-"""What a simulated hub decides to do next, and what it says."""
+"""The next step of a simulated hub, and its command."""
 
 import asyncio
 from typing import Any
@@ -126,7 +126,7 @@ def test_a_fast_hub_accepts_and_completes_once() -> None:
 
 
 async def test_a_command_that_timed_out_is_sent_again_with_the_same_id() -> None:
-    """A flush would say nothing of it, and the case would wait for its answer for ever."""
+    """A flush would not report it, and the case would wait indefinitely."""
     sent = []
 
     class Hesitant(HubClient):

@@ -1,4 +1,4 @@
-"""Whether what was seen is what a file says: every kind of difference is named."""
+"""Observations are compared with an expected file, and every kind of difference is named."""
 
 from pathlib import Path
 

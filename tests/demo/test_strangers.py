@@ -1,4 +1,4 @@
-"""The simulated hubs and the GP's system are strangers: they know nothing but the wire."""
+"""The simulated hubs and the GP's system depend on the wire formats only, not on our code."""
 
 import ast
 import sys

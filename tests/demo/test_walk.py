@@ -1,4 +1,4 @@
-"""The demo itself, on real parts: what is as the file says passes, and a planted wrong expectation does not."""
+"""The demo on real parts: matching expectations pass, and a planted wrong one fails."""
 
 import io
 import re

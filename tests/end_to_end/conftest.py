@@ -37,7 +37,7 @@ class Walk:
         return str(self.running.addresses["partners"][partner]["token"])
 
     async def post(self, session: aiohttp.ClientSession, message: BenchmarkMessage, **more: str) -> tuple[int, str]:
-        """POST once, with these headers besides: (status, body)."""
+        """POST once, with these additional headers; return (status, body)."""
         headers = {
             "Authorization": f"Bearer {self.token()}",
             "Content-Type": FHIR_JSON,
@@ -49,22 +49,24 @@ class Walk:
         async with session.post(url, data=message.body, headers=headers) as answer:
             return answer.status, await answer.text()
 
-    def heard(self, correlation_id: str) -> list[dict[str, Any]]:
+    def feedback_of(self, correlation_id: str) -> list[dict[str, Any]]:
         """What the practice's system took for one referral, in the order that it came."""
         lines = self.inbox.read_text().splitlines() if self.inbox.exists() else []
         return [line for line in map(json.loads, lines) if line.get("correlation_id") == correlation_id]
 
-    async def hears(self, correlation_id: str, told: str, seconds: float = 60) -> list[dict[str, Any]]:
-        """Wait until the practice was told this; everything that it heard."""
+    async def until_feedback(
+        self, correlation_id: str, feedback_type: str, seconds: float = 60
+    ) -> list[dict[str, Any]]:
+        """Wait until the practice received this feedback; return all that it received."""
         async with asyncio.timeout(seconds):
-            while told not in {line.get("feedback_type") for line in self.heard(correlation_id)}:
+            while feedback_type not in {line.get("feedback_type") for line in self.feedback_of(correlation_id)}:
                 await asyncio.sleep(0.1)
-        return self.heard(correlation_id)
+        return self.feedback_of(correlation_id)
 
     async def fetched(
         self, session: aiohttp.ClientSession, partner: str, reference: str, often: int = 0, seconds: float = 60
     ) -> list[dict[str, Any]]:
-        """What is kept for a partner about a referral, once it is so much; nothing where it is not told of it at all."""
+        """Return the feedback stored for a partner about a referral once it has the wanted length; [] if it may not fetch it."""
         headers = {"Authorization": f"Bearer {self.token(partner)}"}
         url = f"{self.running.addresses['notifier']}/referrals/{reference}/feedback"
         async with asyncio.timeout(seconds):
@@ -112,7 +114,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
 
 @pytest.fixture
 def a_message() -> Callable[[], BenchmarkMessage]:
-    """A referral of somebody new, each time."""
+    """A new referral of a new person at each call."""
 
     def make() -> BenchmarkMessage:
         [message] = messages(1, f"walk {uuid.uuid4()}")
@@ -122,7 +124,7 @@ def a_message() -> Callable[[], BenchmarkMessage]:
 
 
 class HubAtWork:
-    """A hub's system under a test's control: it knows of us no more than its topics."""
+    """A hub's system under the control of a test: it uses only the hub's topics."""
 
     def __init__(self, client: HubClient) -> None:
         self._client = client
@@ -161,7 +163,7 @@ class HubAtWork:
         return next((c for c in ours if reference in [r["reference"] for r in c.referrals]), None)
 
     def hearing(self, case_id: str) -> set[str]:
-        """The hubs that ever heard of a case."""
+        """The hubs that received an event of a case."""
         return {hub for hub, case in self.cases if case == case_id}
 
     async def does(self, case: SimulatedCase, name: str, argument: str = "", **changed: Any) -> None:

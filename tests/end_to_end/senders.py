@@ -42,7 +42,7 @@ async def referred(walk: Walk, session: aiohttp.ClientSession, message: Benchmar
 
 @dataclass(frozen=True)
 class Stay:
-    """What a trust's system says of one person's stay: the person of `message`, as both trusts write HL7 v2."""
+    """Messages of a trust's system about a stay of the person of `message`, in HL7 v2 as both trusts write it."""
 
     message: BenchmarkMessage
     trust: str = "uhl"
@@ -86,7 +86,7 @@ class Stay:
 
 
 async def by_mllp(walk: Walk, trust: str, message: bytes) -> ParsedResponse:
-    """One message to the trust's own port, and what the acknowledgement says."""
+    """Send a message to the trust's port; return the parsed acknowledgement."""
     host, _, port = walk.running.addresses["mllp"][trust].rpartition(":")
     answers = await mllp_client.exchange(host, int(port), message, 30)
     return hl7v2.parse_response(0, b"\r".join(answers))
@@ -106,13 +106,13 @@ async def told(walk: Walk, stay: Stay, message: bytes) -> str:
 
 
 def a_row(**changed: str) -> dict[str, str]:
-    """A row of Blaby's export about somebody new."""
+    """Return a row of Blaby's export about a new person."""
     fresh = {"Case Ref": f"W/{uuid.uuid4().hex[:8]}", "NHS No": "N/A", "Last Changed": "16/11/2026 06:00"}
     return {**GOOD["blaby"], **fresh, **changed}
 
 
 async def by_csv(walk: Walk, session: aiohttp.ClientSession, *rows: dict[str, str]) -> ParsedResponse:
-    """A file of these rows from Blaby, and what the report says."""
+    """Send a file with these rows from Blaby; return the parsed report."""
     headers = {"Authorization": f"Bearer {walk.token('council-blaby')}", "Content-Type": "text/csv"}
     url = walk.running.addresses["intake"] + "/councils/blaby/referrals"
     async with session.post(url, data=a_file("blaby", list(rows)), headers=headers) as answer:

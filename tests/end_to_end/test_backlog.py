@@ -1,4 +1,4 @@
-"""Every process says how it is: ready, with its metrics, and of nobody."""
+"""Every process reports that it is ready, and its metrics, without personal data."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ async def test_every_process_is_ready_and_its_metrics_contain_no_personal_data(
     pages: dict[str, str] = {}
     async with aiohttp.ClientSession() as session:
         assert (await walk.post(session, message))[0] == 200
-        await walk.hears(message.correlation_id, "home-hub")
+        await walk.until_feedback(message.correlation_id, "home-hub")
         for name, url in walk.running.addresses["metrics"].items():
             async with session.get(url.replace("/metrics", "/health/ready")) as answer:
                 assert answer.status == 200, await answer.text()

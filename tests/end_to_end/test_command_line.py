@@ -1,4 +1,4 @@
-"""The command line teaches, and its exit codes mean what the README says."""
+"""The help of the command line has examples, and exit codes are as documented."""
 
 import json
 import shutil

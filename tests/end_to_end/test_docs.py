@@ -1,4 +1,4 @@
-"""Pages say what the code does: every fenced block is run, loaded or checked, every command, setting and metric in them exists.
+"""Pages match the code: every fenced block is run, loaded or checked; every command, setting and metric in them exists.
 
 | block | mark above it | test |
 |---|---|---|

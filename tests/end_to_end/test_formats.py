@@ -52,7 +52,7 @@ async def test_a_practices_and_a_hospitals_referral_of_one_person_give_the_same_
     assert state_of(after[0]) == state_of(after[1])
     for case in after:
         await accepted(hub, case)
-    heard = [await walk.hears(message.correlation_id, "accepted") for message in (first, second)]
+    heard = [await walk.until_feedback(message.correlation_id, "accepted") for message in (first, second)]
     assert [[line["feedback_type"] for line in lines] for lines in heard] == [["home-hub", "accepted"]] * 2
     assert not [word for word in ("hospital", "ward", "stay", "discharge", WARD) if word.lower() in said(heard)]
 

@@ -42,7 +42,7 @@ async def test_the_practice_receives_feedback_about_the_work_of_the_hub(
     message = a_message()
     reference = await referred(walk, session, message)
     await worked_to_the_end(hub, reference)
-    said = await walk.hears(message.correlation_id, "completed")
+    said = await walk.until_feedback(message.correlation_id, "completed")
     assert [line["feedback_type"] for line in said] == ["home-hub", "accepted", "assessed", "completed"]
     assert {line["reference"] for line in said} == {reference}
     assert said[-1]["completed_actions"]
@@ -58,7 +58,7 @@ async def test_a_command_with_a_stale_expected_version_is_refused_to_its_hub_onl
     await hub.does(case, "accept", expected_version=case.version + 7)
     [refusal] = await hub.until(lambda h: [one for one in h.refusals if one["case_id"] == case.id])
     assert refusal["explanation"]
-    assert [line["feedback_type"] for line in walk.heard(message.correlation_id)] in ([], ["home-hub"])
+    assert [line["feedback_type"] for line in walk.feedback_of(message.correlation_id)] in ([], ["home-hub"])
 
 
 async def test_trace_and_status_show_the_path_without_personal_data(
@@ -67,7 +67,7 @@ async def test_trace_and_status_show_the_path_without_personal_data(
     message = a_message()
     reference = await referred(walk, session, message)
     await worked_to_the_end(hub, reference)
-    await walk.hears(message.correlation_id, "completed")
+    await walk.until_feedback(message.correlation_id, "completed")
 
     def lightbulb(*words: str) -> subprocess.CompletedProcess[str]:
         given = [*words, "--data", str(walk.running.plan.data)]
@@ -99,14 +99,16 @@ async def test_feedback_to_the_practice_is_the_same_with_and_without_a_hospitals
     alone, with_ward = a_message(), a_message()
     first = await referred(walk, session, alone)
     second = await referred(walk, session, with_ward)
-    await walk.hears(alone.correlation_id, "home-hub")
-    await walk.hears(with_ward.correlation_id, "home-hub")
+    await walk.until_feedback(alone.correlation_id, "home-hub")
+    await walk.until_feedback(with_ward.correlation_id, "home-hub")
     ward = await referred_by_ward(walk, Stay(with_ward, "lpt"))
     case = await hub.until(lambda h: h.held(ward, "hospital-housing-bradgate"))
     await hub.does(case, "accept")
     await hub.until(lambda _: case.position["status"] == "accepted")
     await asyncio.sleep(2)
-    assert without_ids(walk.heard(with_ward.correlation_id)) == without_ids(walk.heard(alone.correlation_id))
+    assert without_ids(walk.feedback_of(with_ward.correlation_id)) == without_ids(
+        walk.feedback_of(alone.correlation_id)
+    )
     community = await hub.until(lambda h: h.cases.get(("melton", case.id)))
     assert (community.role, community.position["holder"]) == ("follow-on", "elsewhere")
     assert hub.hearing(case.id) == {"melton", "hospital-housing-bradgate"}
@@ -182,9 +184,9 @@ async def test_services_killed_under_load_lose_nothing_and_repeat_nothing(
     references = [reference for part in await posting for reference in part]
     assert len(set(references)) == len(attempts)
     for message in practices:
-        await walk.hears(message.correlation_id, "home-hub", 120)
+        await walk.until_feedback(message.correlation_id, "home-hub", 120)
     for message in practices:
-        said = [line["feedback_type"] for line in walk.heard(message.correlation_id) if not line.get("duplicate")]
+        said = [line["feedback_type"] for line in walk.feedback_of(message.correlation_id) if not line.get("duplicate")]
         assert said == ["home-hub"]
     await assert_one_case_each(walk, references)
     await assert_sequences_without_gap(walk)
@@ -198,7 +200,7 @@ async def _in_turn(some: list[Attempt]) -> list[str]:
 async def assert_wards_and_council_get_feedback_once(
     walk: Walk, session: aiohttp.ClientSession, references: list[str]
 ) -> None:
-    """A ward is told that its referral was received, and of the home hub; a council of the home hub. What else is kept is a repeat."""
+    """A ward gets two feedbacks (received, home hub) for each of its referrals, a council one (home hub); other references give none."""
     heard = {"uhl": 0, "council-blaby": 0}
     for partner, often in (("uhl", 2), ("council-blaby", 1)):
         for reference in references:
@@ -225,7 +227,7 @@ async def assert_one_case_each(walk: Walk, references: list[str]) -> None:
 
 
 async def assert_sequences_without_gap(walk: Walk) -> None:
-    """First occurrences of each key's sequence on case.event are 1..n in order, whatever was repeated."""
+    """The first occurrences of each key's sequence numbers on case.event are 1 to n in order; repeats are ignored."""
     sequences: dict[str, list[int]] = defaultdict(list)
     for record in await everything_on(walk, "case.event"):
         number = int(dict(record.headers)["ce_sequence"])
@@ -269,7 +271,7 @@ async def test_no_log_header_key_or_error_holds_personal_data_even_at_debug(
     ]
     assert [status for status, _ in answers] == [409, 400, 400, 404]
     await worked_to_the_end(hub, reference)
-    await walk.hears(good.correlation_id, "completed")
+    await walk.until_feedback(good.correlation_id, "completed")
     sent = [good, broken, conflicting, stale]
     assert not people_of(sent, "".join(body for _, body in answers))
     assert not people_of(sent, walk.logs())

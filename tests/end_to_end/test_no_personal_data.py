@@ -1,5 +1,6 @@
-"""Nobody's data where none may be: in refusals of any format, the reasons of quarantine, any column but those for it, what the kernel
-tells of our processes, and files where one dies. It runs last of the walks, over what they all left.
+"""No personal data in refusals, reasons of dead letters, unlisted columns, command lines of processes, or core dumps.
+
+It runs last of the walks and checks what all of them left.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ def _places(here: Any, path: list[Any], found: list[list[Any]]) -> None:
 async def refused(
     walk: Walk, session: aiohttp.ClientSession, path: str, partner: str, media_type: str, body: bytes
 ) -> str:
-    """What a refusal says; nothing where the message was accepted, whose answer is its sender's own."""
+    """Return the text of a refusal, or '' if the message was accepted."""
     headers = {"Authorization": f"Bearer {walk.token(partner)}", "Content-Type": media_type}
     async with session.post(walk.running.addresses["intake"] + path, data=body, headers=headers) as answer:
         assert answer.status < 500, path

@@ -1,4 +1,4 @@
-"""Every file under examples/ is answered as its expectation says: by `lightbulb send`, over MLLP and over HTTP."""
+"""The response to every file under examples/ matches its expectation: by `lightbulb send`, over MLLP and over HTTP."""
 
 import asyncio
 
@@ -33,6 +33,6 @@ async def in_order(walk: Walk, example: Example, *, http: bool) -> list[str]:
 
 @pytest.mark.parametrize("over", ["mllp", "http"])
 async def test_the_response_to_every_file_matches_its_expectation(walk: Walk, over: str) -> None:
-    """By HTTP once more what came over MLLP: a repeat is told the same."""
+    """A message that was sent over MLLP is repeated over HTTP and gets the same response."""
     every = await asyncio.gather(*(in_order(walk, example, http=over == "http") for example in EVERY))
     assert [line for lines in every for line in lines] == []

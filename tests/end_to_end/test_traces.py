@@ -1,4 +1,4 @@
-"""One trace shows a referral's whole way, through every process and over every topic; and nobody's name."""
+"""One trace shows the whole path of a referral, through every process and topic, without personal data."""
 
 import asyncio
 import uuid
@@ -18,8 +18,9 @@ Span = dict[str, Any]
 
 
 async def spans_of(walk: Walk, trace: str, delivered: int) -> dict[str, Span]:
-    """The spans of a trace by their ids, once so much feedback of it was delivered and told of, and each step's cause is there: every
-    process writes its own spans, when it comes to it."""
+    """Return the spans of a trace by id, once this number of feedbacks was delivered and every parent span exists.
+
+    Each process writes its spans at its own time."""
     async with asyncio.timeout(20):
         while True:
             every = traced.lines(walk.traces.read_text())
@@ -53,7 +54,7 @@ async def test_one_trace_covers_a_referral_from_request_to_feedback_without_pers
     [reference] = REFERENCE.findall(body)[:1]
     case = await hub.until(lambda h: h.case_of(reference))
     await hub.does(case, "accept")
-    await walk.hears(message.correlation_id, "accepted")
+    await walk.until_feedback(message.correlation_id, "accepted")
 
     spans = await spans_of(walk, trace, delivered=2)
     deliveries = sorted(filter(is_delivery, spans.values()), key=lambda one: one["end_time"])

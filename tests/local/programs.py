@@ -18,7 +18,7 @@ IGNORES_SIGTERM = [
 
 
 def lives(pid: int) -> bool:
-    """A zombie does not: nobody may be there to reap it."""
+    """Return whether a process runs; a zombie, which may have no parent to reap it, does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -12,7 +12,7 @@ ENDS = [sys.executable, "-c", "import os, sys; print(os.getpid(), flush=True); s
 
 
 class Told:
-    """Remembers what the supervisor says."""
+    """Collects the events of the supervisor."""
 
     def __init__(self) -> None:
         self.events: list[ProcessEvent] = []

@@ -1,4 +1,4 @@
-"""A schema with an outbox and a quarantine, and topics of its own for each test."""
+"""A schema with outbox and dead letters, and separate topics for each test."""
 
 import os
 import uuid

@@ -37,7 +37,7 @@ async def publish(
 
 
 class Seen(list[bytes]):
-    """Collects values; `until(n)` waits for so many."""
+    """Collects values; `until(n)` waits until there are n."""
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(30):
@@ -46,7 +46,7 @@ class Seen(list[bytes]):
 
 
 async def everything_on(bootstrap: str, topic: str, *, at_least: int = 0) -> Sequence[tuple[str, int]]:
-    """(key, sequence) of every record of a topic, partition by partition."""
+    """Return (key, sequence) of every record of a topic, partition by partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
@@ -105,7 +105,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 async def answer(path: str, engine: AsyncEngine, lacks: tuple[str, ...] = ()) -> tuple[int, str]:
-    """(status, body) of a GET, without a socket."""
+    """Return (status, body) of a GET, without a socket."""
     app = Starlette(
         routes=health.routes(engine, lambda: lacks), middleware=[Middleware(health.StatusCounterMiddleware)]
     )

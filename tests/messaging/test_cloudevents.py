@@ -1,4 +1,4 @@
-"""Events travel as CloudEvents in binary mode, and what is no event is refused without repeating it."""
+"""Events are CloudEvents in binary mode; anything else is refused without repeating its values."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Passing faults are told from those that will never succeed, and one culprit never fails the others."""
+"""Transient faults are distinguished from permanent ones, and one failing item does not fail the others."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What is parked is kept with its bytes and place; what was asked for goes back in order, once, whoever takes it."""
+"""A dead letter is stored with its bytes and offset; it is resubmitted on request, in order and once, by any process."""
 
 import asyncio
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ async def test_null_and_invalid_headers_are_restored_unchanged(engine: AsyncEngi
 
 
 async def test_another_record_at_the_same_offset_is_a_separate_dead_letter(engine: AsyncEngine) -> None:
-    """A topic that was made anew begins again at offset 0."""
+    """A topic that was created again begins at offset 0."""
     await park(engine, parked(1), parked(1, record=a_record(1, b"another")))
     async with engine.connect() as connection:
         assert await connection.scalar(text("select count(*) from tried.dead_letter")) == 2

@@ -1,4 +1,4 @@
-"""Health and metrics say how a service is, and of nobody."""
+"""Health and metrics report the state of a service without personal data."""
 
 import asyncio
 import json

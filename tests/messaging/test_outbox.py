@@ -1,4 +1,4 @@
-"""The relay publishes every row, in order for each person and topic, whatever happens in between."""
+"""The relay publishes every row, in order for each person and topic, also after failures."""
 
 import asyncio
 from collections.abc import Sequence

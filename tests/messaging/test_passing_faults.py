@@ -1,4 +1,4 @@
-"""What passes by itself is waited out: nothing is skipped, nothing is parked, and health and metrics say what is away."""
+"""Transient faults are waited for: no record is skipped or dead-lettered, and health and metrics report the unavailable server."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Traces tell where a referral is, never whose it is; and whether they can be sent concerns no referral."""
+"""Traces show the path of a referral without personal data; a failure to export them affects no referral."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A server between a carrier and what it talks to, that misbehaves on request: slow, busy, or cutting off after the effect."""
+"""A proxy between a channel and its server that fails on request: slow, busy, or closing after the request took effect."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ HOP = {"host", "connection", "content-length", "transfer-encoding", "keep-alive"
 
 @dataclass(frozen=True)
 class Trouble:
-    """What happens to one POST. `status` answers at once; `lost` passes it on, and closes instead of answering."""
+    """The fault of one POST. `status` responds at once; `lost` forwards it and closes without a response."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -18,7 +18,7 @@ class Trouble:
     lost: bool = False
     slow: float = 0.0
     cut: bool = False
-    """Closes without passing it on."""
+    """Close without forwarding the request."""
 
 
 class Between:
@@ -31,7 +31,7 @@ class Between:
         self._troubles: list[Trouble] = []
 
     def trouble(self, *troubles: Trouble) -> None:
-        """The next POSTs meet these, one each."""
+        """Apply these faults to the next POSTs, one each."""
         self._troubles.extend(troubles)
 
     async def __aenter__(self) -> "Between":

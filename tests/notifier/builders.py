@@ -1,4 +1,4 @@
-"""Anything that a test of the notifier does not care about: `a_concern()`, `a_case_event()`."""
+"""Referral contexts, case events and partners for tests of the notifier."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -114,19 +114,19 @@ def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> Referr
 
 
 def by_gp(partner: str = GP, **changed: object) -> ReferralContext:
-    """A referral that a practice sent itself."""
+    """Return the context of a referral that a practice sent itself."""
     sender = {"sent_by": a_sender(partner), "referred_by": a_referrer(ods=ODS[partner])}
     return a_concern(**{**sender, "registered_practice": Organisation(ods=ODS[partner]), **changed})
 
 
 def by_first_contact_for_gp(partner: str = GP, **changed: object) -> ReferralContext:
-    """A GP's referral that arrived through First Contact's form."""
+    """Return the context of a GP's referral that arrived through First Contact's form."""
     through = {"sent_by": Sender(partner="first-contact", organisation=Organisation(name="First Contact Plus"))}
     return a_concern(**{**through, "format": "form", "referred_by": a_referrer(ods=ODS[partner]), **changed})
 
 
 def from_ward(**changed: object) -> ReferralContext:
-    """A hospital's referral."""
+    """Return the context of a hospital's referral."""
     through = {"sent_by": a_sender("uhl", "UHL"), "referred_by": a_referrer("hospital-team", "RWE", "Nurse Example")}
     return a_concern(**{"reference": "LB-WARD-WARD-WARD", **through, "format": "hl7v2", **changed})
 
@@ -188,7 +188,7 @@ def an_intervention(
 
 
 def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) -> list[Event]:
-    """opened, assigned, completed: what one referral may go through."""
+    """Return the events opened, assigned and completed of one referral."""
     done = (an_intervention(concern.reference),)
     last = concern.model_copy(update={"status": "completed", "open_needs": (), "interventions": done})
     return [
@@ -206,7 +206,7 @@ def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) ->
 
 
 def every_event(concern: ReferralContext) -> dict[str, Event]:
-    """One event of each kind that the table has a row for, about one referral."""
+    """Return one event of each kind that has a row in the table, about one referral."""
     ends = {"ended": ended(concern)}
     kinds: dict[str, tuple[type[CaseEvent], dict[str, object]]] = {
         "received": (CaseOpened, {}),

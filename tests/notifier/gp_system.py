@@ -57,7 +57,7 @@ class GpSystem:
 
     @property
     def told(self) -> list[str]:
-        """What each message that it accepted tells, in order."""
+        """The feedback type of each accepted message, in order."""
         return [_told(body) for body in self.kept.values()]
 
     async def _post(self, request: web.Request) -> web.StreamResponse:

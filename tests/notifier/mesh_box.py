@@ -1,4 +1,4 @@
-"""MESH as our tests see it: the sandbox, with mailboxes of ours and of practices, read back from the recipient's inbox."""
+"""The MESH sandbox with our mailbox and those of practices, whose inboxes the tests read."""
 
 import asyncio
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ class Notifier:
         self.receiver = CaseEventConsumer(engine, FeedbackComposer(recipients, WORDS, channels), self.delivery.wake)
         self._task: asyncio.Task[None] | None = None
 
-    async def hears(self, *events: Event) -> None:
+    async def receive(self, *events: Event) -> None:
         await self.receiver.receive(as_records(events))
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The notifier as it runs: processes of its own, on Kafka and PostgreSQL, one of them killed in the middle."""
+"""The notifier as processes on Kafka and PostgreSQL, of which one is killed."""
 
 import asyncio
 import os

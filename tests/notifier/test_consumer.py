@@ -1,4 +1,4 @@
-"""Case events are taken in once, in batches; what cannot be told is parked with its referral's later ones, and the rest goes on."""
+"""Case events are processed once, in batches; one that cannot be composed becomes a dead letter with its referral's later ones."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ PARKED = "select * from notifier.dead_letter order by id"
 async def test_a_repeated_event_gives_one_feedback(engine: AsyncEngine) -> None:
     life = a_life(by_gp(GP_MAILBOX), "life")
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(*life, *life)
-        await notifier.hears(*life)
+        await notifier.receive(*life, *life)
+        await notifier.receive(*life)
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
 async def test_each_feedback_is_one_row_for_referral_event_and_recipient_in_order(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(*a_life(by_first_contact_for_gp(), "life"))
+        await notifier.receive(*a_life(by_first_contact_for_gp(), "life"))
     kept = [(row.recipient, row.feedback_type, row.ordinal, row.caused_by) for row in await rows(engine, FEEDBACK)]
     assert kept == [
         ("first-contact", "home-hub", 1, "life-2"),
@@ -51,13 +51,13 @@ async def test_each_feedback_is_one_row_for_referral_event_and_recipient_in_orde
 async def test_sequence_numbers_continue_over_batches(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         for event in a_life(by_gp(GP_MAILBOX), "life"):
-            await notifier.hears(event)
+            await notifier.receive(event)
     assert [row.ordinal for row in await rows(engine, FEEDBACK)] == [1, 2]
 
 
 async def test_mailbox_feedback_is_accepted_at_once_with_a_feedback_sent_event(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+        await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
     assert {row.state for row in await rows(engine, FEEDBACK)} == {"accepted"}
     assert len(await rows(engine, "select * from notifier.outbox")) == 2
     assert await rows(engine, "select * from notifier.conversation where due_at is not null") == []
@@ -102,8 +102,8 @@ async def test_an_event_that_cannot_be_composed_and_its_referrals_later_events_b
     poor = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
     fine = a_life(by_gp(GP_MAILBOX), "fine")
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(poor[0], poor[1], fine[0], fine[1])
-        await notifier.hears(poor[2], fine[2])
+        await notifier.receive(poor[0], poor[1], fine[0], fine[1])
+        await notifier.receive(poor[2], fine[2])
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["fine-2", "fine-3"]
     parked = await rows(engine, PARKED)
     assert [(row.message_group, row.waiting) for row in parked] == [
@@ -118,7 +118,7 @@ async def test_an_event_that_cannot_be_composed_and_its_referrals_later_events_b
 async def test_a_resubmitted_event_gives_its_feedback(
     engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And another referral on the same event, which had been told before, is not told again."""
+    """Another referral on the same event, whose feedback was already composed, gets none again."""
     poor, fine = by_gp(GP_MAILBOX, reference=one_cannot_be_composed), by_gp(GP_MAILBOX)
     both = as_records([a_case_event(CaseAssigned, poor, fine, id="poor-2")])
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
@@ -142,13 +142,13 @@ async def test_after_a_resubmit_waiting_events_give_feedback_in_order_before_new
 ) -> None:
     life = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(life[0], life[1])
+        await notifier.receive(life[0], life[1])
         await ask_for_everything(engine)
-        await notifier.hears(life[2])
+        await notifier.receive(life[2])
         assert await rows(engine, FEEDBACK) == []
         monkeypatch.undo()
         assert await notifier.receiver.release() == 2
-        await notifier.hears(*life)
+        await notifier.receive(*life)
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-2", "poor-3"]
     assert {row.resolution for row in await rows(engine, PARKED)} == {"applied"}
 
@@ -157,7 +157,7 @@ async def test_an_event_that_still_cannot_be_composed_is_not_retried_without_a_r
     engine: AsyncEngine, one_cannot_be_composed: str
 ) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(*a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
+        await notifier.receive(*a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
         await ask_for_everything(engine)
         assert [await notifier.receiver.release() for _ in range(2)] == [1, 0]
     assert [(row.waiting, row.attempts) for row in await rows(engine, PARKED)] == [(False, 2), (True, 1)]
@@ -179,8 +179,8 @@ async def test_every_referral_of_an_event_that_cannot_be_composed_waits_for_it(
     monkeypatch.setattr(decisions, "compose_for", composing)
     one, two, three = (by_gp(GP_MAILBOX, reference=f"LB-{n}") for n in (1, 2, 3))
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(a_case_event(CaseAssigned, one, two, id="both"))
-        await notifier.hears(a_case_event(CaseAssigned, two, three, id="later"))
+        await notifier.receive(a_case_event(CaseAssigned, one, two, id="both"))
+        await notifier.receive(a_case_event(CaseAssigned, two, three, id="later"))
         assert [row.reference for row in await rows(engine, FEEDBACK)] == [three.reference]
         monkeypatch.undo()
         await ask_for_everything(engine)
@@ -225,7 +225,7 @@ async def test_data_that_postgresql_refuses_makes_a_dead_letter_of_its_event_onl
     events = [a_case_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(7)]
     events.insert(3, a_case_event(CaseAssigned, nul, id="nul"))
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(*events)
+        await notifier.receive(*events)
     assert len(await rows(engine, FEEDBACK)) == 7
     [parked] = await rows(engine, PARKED)
     assert parked.message_group == "LB-NULL-NULL-NULL"
@@ -254,8 +254,8 @@ async def test_an_unavailable_database_makes_no_dead_letter(
         with monkeypatch.context() as patched:
             patched.setattr(notifier.receiver, "_apply", away)
             with pytest.raises(ConnectionRefusedError):
-                await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
-        await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+                await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
+        await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
     assert len(await rows(engine, FEEDBACK)) == 2
     assert await rows(engine, PARKED) == []
 
@@ -270,5 +270,5 @@ async def test_a_transient_fault_while_composing_makes_no_dead_letter(
         with monkeypatch.context() as patched:
             patched.setattr(decisions, "compose_for", away)
             with pytest.raises(ConnectionRefusedError):
-                await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
+                await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
     assert await rows(engine, PARKED) == []

@@ -22,7 +22,7 @@ EVENTS = "select headers::jsonb ->> 'ce_type' as type, convert_from(value, 'utf8
 
 async def test_the_gps_system_receives_feedback_about_an_assigned_case(engine: AsyncEngine, gp: GpSystem) -> None:
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(*a_life(by_gp(), "life"))
+        await notifier.receive(*a_life(by_gp(), "life"))
         accepted = await until_rows(engine, ACCEPTED, 2)
     assert gp.told == ["home-hub", "completed"]
     assert [row.feedback_type for row in accepted] == gp.told
@@ -35,7 +35,7 @@ async def test_the_gps_system_receives_feedback_about_an_assigned_case(engine: A
 async def test_feedback_waits_until_the_previous_one_is_accepted(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(*[Answer(503)] * 3)
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(*a_life(by_gp(), "life"))
+        await notifier.receive(*a_life(by_gp(), "life"))
         await until_rows(engine, ACCEPTED, 2)
     assert gp.told == ["home-hub", "completed"]
     assert len({body for _, body in gp.received[:4]}) == 1
@@ -48,7 +48,7 @@ async def test_feedback_waits_until_the_previous_one_is_accepted(engine: AsyncEn
 async def test_retry_after_is_honoured(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(Answer(429, headers={"Retry-After": "2"}))
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(a_life(by_gp(), "life")[1])
+        await notifier.receive(a_life(by_gp(), "life")[1])
         await until(lambda: len(gp.received) == 1)
         before = asyncio.get_running_loop().time()
         await until(lambda: len(gp.received) == 2)
@@ -58,7 +58,7 @@ async def test_retry_after_is_honoured(engine: AsyncEngine, gp: GpSystem) -> Non
 async def test_only_a_409_for_a_duplicate_is_success(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(Answer(409, outcome("duplicate")), Answer(409, outcome("conflict")))
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(*a_life(by_gp(), "life"))
+        await notifier.receive(*a_life(by_gp(), "life"))
         [failed] = await until_rows(engine, FAILED, 1)
         [accepted] = await until_rows(engine, ACCEPTED, 1)
     assert (accepted.feedback_type, failed.feedback_type) == ("home-hub", "completed")
@@ -70,7 +70,7 @@ async def test_a_final_failure_is_recorded_and_the_next_feedback_states_the_whol
 ) -> None:
     gp.first(Answer(422, outcome("invalid")))
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(*a_life(by_gp(), "life"))
+        await notifier.receive(*a_life(by_gp(), "life"))
         await until_rows(engine, ACCEPTED, 1)
         [failed] = await rows(engine, FAILED)
     assert failed.feedback_type == "home-hub"
@@ -86,7 +86,7 @@ async def test_findings_of_a_failed_feedback_are_in_the_next_one(engine: AsyncEn
     """A lost home-hub message takes its reasons along into the one that restates."""
     gp.first(Answer(400, outcome("invalid")))
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(*a_life(by_gp(), "life"))
+        await notifier.receive(*a_life(by_gp(), "life"))
         await until_rows(engine, ACCEPTED, 1)
     assert "the home address is in its area" in gp.received[-1][1].decode()
 
@@ -95,7 +95,7 @@ async def test_failures_of_one_recipient_do_not_delay_another(engine: AsyncEngin
     """First Contact's receipt is kept at once, while the GP's system is away."""
     gp.first(*[Answer(503)] * 50)
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        await notifier.hears(*a_life(by_first_contact_for_gp(), "life"))
+        await notifier.receive(*a_life(by_first_contact_for_gp(), "life"))
         kept = await until_rows(engine, "select * from notifier.feedback where recipient = 'first-contact'", 2)
     assert [row.state for row in kept] == ["accepted", "accepted"]
 
@@ -113,7 +113,7 @@ async def test_after_a_kill_between_post_and_record_the_same_bytes_are_sent_agai
             raise CutOff
 
         monkeypatch.setattr(dying.delivery, "_record", killed)
-        await dying.hears(a_life(by_gp(), "life")[1])
+        await dying.receive(a_life(by_gp(), "life")[1])
         await until(lambda: len(gp.received) == 1)
         assert await rows(engine, ACCEPTED) == []
     async with a_notifier(engine, the_recipients({GP: gp.url}), lease_seconds=1.0):
@@ -140,7 +140,7 @@ async def test_a_database_failure_while_recording_leads_to_a_duplicate_that_is_c
             await mark(results)  # type: ignore[arg-type]
 
         monkeypatch.setattr(notifier.delivery, "_mark", away_at_first)
-        await notifier.hears(*a_life(by_gp(), "life"))
+        await notifier.receive(*a_life(by_gp(), "life"))
         await until_rows(engine, ACCEPTED, 2)
     assert gp.told == ["home-hub", "completed"]
     assert gp.faults == []
@@ -152,8 +152,8 @@ async def test_two_processes_deliver_every_feedback_once_and_in_order(engine: As
         for number in range(40):
             concern = by_gp(reference=f"LB-{number:04}-0000-0000")
             life = a_life(concern, f"life-{number}", person_key=f"{number:032x}")
-            await (one if number % 2 else two).hears(*life)
-            await (two if number % 2 else one).hears(*life)
+            await (one if number % 2 else two).receive(*life)
+            await (two if number % 2 else one).receive(*life)
         await until_rows(engine, ACCEPTED, 80)
     assert all(count == 1 for count in gp.times.values())
     assert len(gp.kept) == 80
@@ -166,7 +166,7 @@ async def test_two_processes_deliver_every_feedback_once_and_in_order(engine: As
 async def test_a_process_that_lost_its_lease_records_nothing(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(Answer(503))
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
-        await notifier.hears(a_life(by_gp(), "life")[1])
+        await notifier.receive(a_life(by_gp(), "life")[1])
         [claimed] = await notifier.delivery._acquire_leases(10)
         async with engine.begin() as tx:
             await tx.execute(text("update notifier.conversation set lease = gen_random_uuid()"))
@@ -184,7 +184,7 @@ async def test_a_slow_recipient_does_not_delay_others(
     async with GpSystem() as other, a_notifier(engine, the_recipients({GP: gp.url, GP_MAILBOX: other.url})) as notifier:
         for number in range(6):
             concern = by_gp(reference=f"LB-{number:04}-0000-0000")
-            await notifier.hears(a_life(concern, f"slow-{number}", f"{number:032x}")[1])
+            await notifier.receive(a_life(concern, f"slow-{number}", f"{number:032x}")[1])
         await until(lambda: len(gp.received) >= 2)
         assert len(gp.received) == 2
 
@@ -204,7 +204,7 @@ async def test_delivery_is_retried_after_an_exception_of_the_channel(engine: Asy
 
     broken = Broken()
     async with a_notifier(engine, the_recipients({GP: gp.url}), more={"fhir": broken}) as notifier:
-        await notifier.hears(a_life(by_gp(), "life")[1])
+        await notifier.receive(a_life(by_gp(), "life")[1])
         await until_rows(engine, ACCEPTED, 1)
     [row] = await rows(engine, "select reason from notifier.attempt where outcome = 'retry'")
     assert row.reason == "raised:KeyError"
@@ -223,7 +223,7 @@ def test_retry_delays_grow_to_five_minutes_with_jitter() -> None:
 async def test_changed_texts_do_not_change_composed_feedback(engine: AsyncEngine, gp: GpSystem) -> None:
     """Composed once: the bytes that go out are those that were kept."""
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
-        await notifier.hears(a_life(by_gp(), "life")[1])
+        await notifier.receive(a_life(by_gp(), "life")[1])
         [kept] = await rows(engine, "select body from notifier.feedback")
         notifier.start()
         await until_rows(engine, ACCEPTED, 1)

@@ -1,4 +1,4 @@
-"""What a feedback must never say: more than the person agreed to, a hub's own words, or anything of somebody else's referral."""
+"""What feedback must never contain: more than the consent allows, free text of a hub, or data of another sender's referral."""
 
 import base64
 import itertools
@@ -106,7 +106,7 @@ def test_no_feedback_not_even_a_letter_names_a_provisional_person() -> None:
 
 
 def test_free_text_of_a_hub_is_never_in_feedback() -> None:
-    """An action or provider that is not on the reviewed list is told as the service's label."""
+    """An action or provider that is not on the reviewed list is replaced by the label of the service."""
     loose = an_intervention(action="rails in, ask Bobbington on 07700 900123", provider="Bobbington from next door")
     concern = by_gp(interventions=(loose,), status="completed")
     [feedback] = compose(a_case_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)

@@ -68,7 +68,7 @@ async def lives(engine: AsyncEngine) -> tuple[str, str, str]:
     through = by_first_contact_for_gp(GP_MAILBOX, reference="LB-THROUGH")
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         for concern in (own, ward, through):
-            await notifier.hears(*a_life(concern, concern.reference))
+            await notifier.receive(*a_life(concern, concern.reference))
     return own.reference, ward.reference, through.reference
 
 
@@ -138,7 +138,7 @@ async def test_a_new_partner_can_fetch_feedback_that_was_stored_before_it_became
         reference="LB-OUTSIDE", referred_by=a_referrer(ods="Y00001"), registered_practice=Organisation(ods="Y00002")
     )
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(*a_life(outside, "outside"))
+        await notifier.receive(*a_life(outside, "outside"))
     kept = await rows(engine, "select distinct recipient, channel from notifier.feedback where recipient like 'ods:%'")
     assert [tuple(row) for row in kept] == [("ods:Y00001", "mailbox")]
     [partner] = [p for p in the_partners() if p.id == GP_MAILBOX]

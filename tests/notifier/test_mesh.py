@@ -46,7 +46,7 @@ async def test_a_practice_receives_its_letters_in_its_mesh_inbox(
 ) -> None:
     channel = a_mesh(sandbox)
     async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-        await notifier.hears(*a_life(by_gp(GP_MESH), "mesh-life"))
+        await notifier.receive(*a_life(by_gp(GP_MESH), "mesh-life"))
         accepted = await until_rows(engine, ACCEPTED, 2)
     letters = await box.letters()
     channel.close()
@@ -62,7 +62,7 @@ async def test_a_letter_that_mesh_accepted_is_not_reported_as_delivered_or_colle
 ) -> None:
     channel = a_mesh(sandbox)
     async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-        await notifier.hears(a_life(by_gp(GP_MESH), "steps")[1])
+        await notifier.receive(a_life(by_gp(GP_MESH), "steps")[1])
         [accepted] = await until_rows(engine, ACCEPTED, 1)
     await box.letters()
     channel.close()
@@ -76,7 +76,7 @@ async def test_a_lost_response_does_not_lead_to_a_second_letter(
         between.trouble(Trouble(lost=True))
         channel = a_mesh(sandbox, between.url)
         async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-            await notifier.hears(a_life(by_gp(GP_MESH), "lost")[1])
+            await notifier.receive(a_life(by_gp(GP_MESH), "lost")[1])
             [accepted] = await until_rows(engine, ACCEPTED, 1)
         channel.close()
         assert len(between.posts) == 1
@@ -92,7 +92,7 @@ async def test_a_letter_that_mesh_does_not_have_is_sent_again(engine: AsyncEngin
         between.trouble(Trouble(cut=True))
         channel = a_mesh(sandbox, between.url)
         async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-            await notifier.hears(a_life(by_gp(GP_MESH), "cut")[1])
+            await notifier.receive(a_life(by_gp(GP_MESH), "cut")[1])
             await until_rows(engine, ACCEPTED, 1)
         channel.close()
         assert len(between.posts) == 2
@@ -108,7 +108,7 @@ async def test_an_unknown_mailbox_is_a_final_failure(engine: AsyncEngine, sandbo
         a_mesh(sandbox)._sender_details,
     )
     async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-        await notifier.hears(a_life(by_gp(GP_MESH), "unknown")[1])
+        await notifier.receive(a_life(by_gp(GP_MESH), "unknown")[1])
         [failed] = await until_rows(engine, "select * from notifier.feedback where state = 'failed'", 1)
     channel.close()
     assert failed.reason == "mesh 12"
@@ -129,7 +129,7 @@ async def a_standin(sandbox: Sandbox, table: dict[str, str]) -> AsyncIterator[st
 
 
 def a_practice_outside() -> ReferralContext:
-    """A GP who is no partner, through First Contact, with the person registered there."""
+    """Return a referral through First Contact by a GP who is not a partner and has the person registered."""
     return by_first_contact_for_gp(
         referred_by=a_referrer(ods="Y00009"), registered_practice=Organisation(ods="Y00009"), reference="LB-OUTSIDE"
     )
@@ -142,7 +142,7 @@ async def test_a_letter_to_a_practice_that_is_not_a_partner_uses_automatic_routi
     async with a_standin(sandbox, {"9990000018": ROUTED}) as address:
         channel = a_mesh(sandbox, address)
         async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-            await notifier.hears(a_life(a_practice_outside(), "routed")[1])
+            await notifier.receive(a_life(a_practice_outside(), "routed")[1])
             [row] = await until_rows(
                 engine, "select * from notifier.feedback where channel = 'mesh' and state = 'accepted'", 1
             )
@@ -156,11 +156,11 @@ async def test_a_letter_to_a_practice_that_is_not_a_partner_uses_automatic_routi
 async def test_a_letter_that_automatic_routing_cannot_deliver_is_accepted_first_and_fails_later(
     engine: AsyncEngine, sandbox: Sandbox
 ) -> None:
-    """As real MESH: the answer to the POST says nothing about it. The report is for a later issue to read."""
+    """As with real MESH, the response to the POST does not contain the result. The services do not read the report yet."""
     async with a_standin(sandbox, {}) as address:
         channel = a_mesh(sandbox, address)
         async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
-            await notifier.hears(a_life(a_practice_outside(), "nobody")[1])
+            await notifier.receive(a_life(a_practice_outside(), "nobody")[1])
             await until_rows(engine, "select * from notifier.feedback where channel = 'mesh' and state = 'accepted'", 1)
         channel.close()
     with mesh.connect(sandbox.url, OURS, sandbox.password, sandbox.shared_key) as ours:

@@ -48,7 +48,7 @@ WORDS, RECIPIENTS = the_words(), the_recipients()
 
 
 def told(event: Event) -> list[tuple[str, str]]:
-    """(recipient, what it is told) of all that an event causes."""
+    """Return (recipient, feedback type) of all feedback about an event."""
     return [(one.recipient.id, one.feedback_type.value) for one in feedbacks(event)]
 
 

@@ -37,7 +37,7 @@ class DatabaseOnly:
 
 
 class Carrier:
-    """Takes so many seconds for each parcel."""
+    """Takes this number of seconds for each delivery."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -53,7 +53,7 @@ class Carrier:
 async def composed(engine: AsyncEngine, referrals: int) -> None:
     async with a_notifier(engine, the_recipients({GP: "http://127.0.0.1:9/"}), delivering=False) as notifier:
         for number in range(referrals):
-            await notifier.hears(*a_life(by_gp(reference=f"LB-{number}"), f"life {number}"))
+            await notifier.receive(*a_life(by_gp(reference=f"LB-{number}"), f"life {number}"))
 
 
 async def delivered_by(engine: AsyncEngine, carrier: Carrier, seconds: float, wanted: int) -> None:

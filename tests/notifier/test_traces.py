@@ -1,4 +1,4 @@
-"""Feedback is delivered in the trace of what it tells: the endpoint sees it, and the event about it goes on with it."""
+"""Feedback is delivered in the trace of its event: the endpoint and the feedback event receive the trace context."""
 
 import dataclasses
 import json

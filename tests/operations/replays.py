@@ -26,7 +26,7 @@ async def proof(engine: AsyncEngine, folder: Path = FOLDER, **given: Any) -> Pro
 
 
 class Router:
-    """A router whose clock goes on with each batch, by chance also backwards."""
+    """A router whose clock moves with each batch, at random also backwards."""
 
     def __init__(self, engine: AsyncEngine, directory: Directory = DIRECTORY, seed: int = 1) -> None:
         self._random = random.Random(seed)
@@ -43,7 +43,7 @@ class Router:
 
 
 def some_records(count: int) -> list[list[KafkaRecord]]:
-    """For each of `count` people: referrals, updates, cancels and commands, in an order in which they could come."""
+    """Return for each of `count` persons referrals, updates, cancels and commands in a possible order."""
     found = []
     for number, key in enumerate(keys(count)):
         one, two = Reference(f"LB-A-{number}"), Reference(f"LB-B-{number}")
@@ -62,7 +62,7 @@ def some_records(count: int) -> list[list[KafkaRecord]]:
 
 
 async def work(router: Router, people: list[list[KafkaRecord]], seed: int) -> None:
-    """Batches of any size, in any mixture that keeps each person's order; some of them twice."""
+    """Apply batches of random size that keep each person's order; some of them twice."""
     chance = random.Random(seed)
     left = [list(records) for records in people]
     while left := [records for records in left if records]:

@@ -1,4 +1,4 @@
-"""Whatever cannot be processed ends in the one quarantine, with all that is needed to see to it; what does not depend on it goes on."""
+"""Every record that cannot be processed becomes a dead letter with its details; records that do not depend on it are processed."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The commands as people type them: what they say, how they refuse, and their exit codes."""
+"""The commands as an operator types them: output, errors and exit codes."""
 
 import asyncio
 import getpass

@@ -1,4 +1,4 @@
-"""Killed in the middle of putting back, of asking for it, and of publishing again: the same once more ends it, nothing lost or twice."""
+"""A resubmit, its request or a republish that is killed: repeating it completes it, with nothing lost or done twice."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ for line in sys.stdin:
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Has imported everything, and lets a child do each piece of work that it is given: to start a process for each would take long."""
+"""Imports everything once and forks a child for each piece of work: starting a process for each would take long."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def killed(nursery: subprocess.Popen[str], engine: AsyncEngine) -> Callable[[str], Awaitable[None]]:
-    """A process that does this is killed on the way."""
+    """Run a piece of work in a process that is killed before it ends."""
 
     def answered(body: str) -> str:
         assert nursery.stdin
@@ -89,7 +89,7 @@ Killed = Callable[[str], Awaitable[None]]
 
 
 async def asked_for(engine: AsyncEngine) -> None:
-    """Two persons: of each a record that was corrected, and two that wait behind it; all asked for."""
+    """Store for each of two persons a corrected record and two that wait behind it; request all of them."""
     for number, key in enumerate(keys(2)):
         reference = Reference(f"LB-0000-0000-000{number}")
         good = a_record(received(reference, a_referral()), id=f"first-{number}", key=key)
@@ -113,7 +113,7 @@ async def assert_done_once(engine: AsyncEngine) -> None:
 async def test_a_killed_resubmit_is_completed_by_the_next_release(
     engine: AsyncEngine, killed: Killed, place: str, time: int
 ) -> None:
-    """Before anything is applied, when all is applied but not committed, and at the end of it; in the first, second, third round."""
+    """It is killed before anything is applied, before the commit, and at the end; in the first, second or third round."""
     await asked_for(engine)
     await killed(f"""
 killed_after(resubmit, {place!r}, {time})
@@ -128,7 +128,7 @@ await Batches(engine, DIRECTORY, clock=lambda: NOW).release()
     "place", ["corrections, '_keep'", "corrections, 'edit'", "acting, 'record_action'", "acting, 'act'"]
 )
 async def test_a_killed_resubmit_command_can_be_repeated(engine: AsyncEngine, killed: Killed, place: str) -> None:
-    """Before the edit is committed, after it, before the row is committed as asked for, after it."""
+    """It is killed before and after the commit of the edit, and before and after the commit of the request."""
     good = a_record(received(GP, a_referral()), id="first")
     await parked(engine, broken(good, b'{"reference": "LB-GP00-0000-0001"}'), a_record(updated(GP, a_form())))
     await killed(f"""
@@ -148,7 +148,7 @@ await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
 
 
 async def test_a_killed_republish_is_recorded_and_can_be_repeated(engine: AsyncEngine, killed: Killed) -> None:
-    """It is known who asked for it; once more publishes repeats only."""
+    """The operator is recorded; repeating the command publishes only copies."""
     people = keys(3)
     await a_router(engine).receive(
         [a_record(received(Reference(f"LB-{key}"), a_referral()), key=key) for key in people]

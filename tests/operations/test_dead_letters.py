@@ -1,4 +1,4 @@
-"""What people do about quarantine: found by what it is, shown without anybody's name, put back or given up, and all of it recorded."""
+"""What operators do about dead letters: find them, show them without personal data, resubmit or discard them; all of it is recorded."""
 
 import asyncio
 import dataclasses
@@ -66,7 +66,7 @@ async def test_an_unknown_id_raises_an_error_that_names_it(engine: AsyncEngine, 
 
 
 async def test_an_undecodable_record_keeps_the_correlation_id_of_its_headers(engine: AsyncEngine) -> None:
-    """Where that looks like an id: another text is somebody's own, and is neither kept nor shown."""
+    """Only a value that looks like an id is kept: free text is neither stored nor shown."""
     good = a_record(received(GP, a_referral()))
     named = with_header(broken(good, b"\xff"), "ce_correlationid", b"79120f41-a431-4f08-bcc5-1e67006fcae0")
     others = [
@@ -175,7 +175,7 @@ async def test_a_waiting_record_is_resubmitted_only_with_its_blocker_as_the_plan
 
 
 async def test_the_plan_for_a_requested_record_names_the_record_that_blocks_it(engine: AsyncEngine) -> None:
-    """What cannot be read is parked with a reason of its own, wherever it stands in its message group."""
+    """An undecodable record becomes a dead letter with its own reason, anywhere in its message group."""
     head, unreadable = await parked(
         engine, a_record(cancelled(GP)), broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001"}')
     )
@@ -280,7 +280,7 @@ async def test_an_edit_is_stored_with_the_original_and_applied_instead_of_it(eng
 async def test_duplicates_of_a_corrected_record_are_dropped_and_waiting_records_are_applied(
     engine: AsyncEngine,
 ) -> None:
-    """A relay sends again what it does not know to have arrived: the same poison at another place, before and after it is mended."""
+    """A relay repeats records that were not acknowledged: the same poison record at another offset, before and after its correction."""
     good = a_record(received(GP, a_referral()), id="poison")
     bad = broken(good, b'{"reference": "LB-GP00-0000-0001"}')
     again, later = (dataclasses.replace(bad, offset=bad.offset + more) for more in (100_000, 200_000))

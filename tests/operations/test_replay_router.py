@@ -1,4 +1,4 @@
-"""A replay rebuilds what stands, whatever made it: batches, two processes, edits, clocks, directories, postcodes; and says what differs."""
+"""A replay rebuilds the stored state from batches, two processes, edits, clocks, directories and postcodes, and reports differences."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""What a traced service applied is rebuilt the same by a replay, which is not traced: contexts are no part of what stands."""
+"""A replay, which is not traced, rebuilds the state of a traced service: trace contexts are not compared."""
 
 import json
 

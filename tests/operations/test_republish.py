@@ -1,4 +1,4 @@
-"""A hub's events go out again with their ids and bytes, in order for each person, before anything newer of that person."""
+"""A hub's events are republished with their ids and bytes, in order for each person, before newer events of that person."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -60,7 +60,7 @@ async def test_a_repeated_republish_copies_only_originals_and_a_replay_is_still_
 
 
 async def test_republish_waits_for_concurrent_transactions_of_the_person(engine: AsyncEngine) -> None:
-    """So that what happens meanwhile is either copied in its order, or comes after the copies."""
+    """So that concurrent events are either copied in order, or published after the copies."""
     await work(Router(engine), some_records(1), seed=5)
     async with engine.begin() as tx:
         await tx.execute(text("select from router.person_key for update"))

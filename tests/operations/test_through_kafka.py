@@ -38,7 +38,7 @@ async def bootstrap(request: pytest.FixtureRequest) -> str:
 
 
 async def _pass_over_what_others_left(bootstrap: str, partitions: Sequence[TopicPartition]) -> None:
-    """All tests of a run share Kafka, and the router's group is one: it goes on behind what is there now."""
+    """Commit the end offsets for the router's group: all tests of a run share Kafka and the group."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=GROUP, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -68,7 +68,7 @@ async def two_routers(environment: dict[str, str]) -> AsyncIterator[None]:
 
 
 async def lightbulb(*words: str) -> dict[str, Any]:
-    """What a command says as JSON; it must end with 0."""
+    """Return the JSON output of a command; it must exit with 0."""
     told = await asyncio.to_thread(run, *words, "--json")
     assert told.exit_code == 0, told.output
     found: dict[str, Any] = json.loads(told.stdout)
@@ -97,7 +97,7 @@ def ids(records: Sequence[Any], key: str) -> list[str]:
 
 
 async def told(engine: AsyncEngine, hub: str, key: str) -> list[str]:
-    """The ids of what the router told a hub about somebody, in order: each once, whatever was published again."""
+    """Return the ids of a hub's events about a person, in order, without repeats."""
     found = await rows(
         engine,
         f"""select headers from router.outbox

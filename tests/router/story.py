@@ -20,17 +20,17 @@ from tests.builders.reference_data import DIRECTORY, POSTCODES
 
 @dataclass
 class Story:
-    """given(...).when(...).then(...): inputs in order under one key, and what was told to whom."""
+    """given(...).when(...).commanded(...): inputs in order under one key, and the emitted events."""
 
     state: PersonAggregate = field(default_factory=lambda: PersonAggregate.empty(KEY))
     grounds: DecisionContext = field(default_factory=lambda: DecisionContext(DIRECTORY, POSTCODES, TODAY))
-    happenings: list[EmittedEvent | EmittedRejection] = field(default_factory=list)
-    all_happenings: list[EmittedEvent | EmittedRejection] = field(default_factory=list)
+    emitted: list[EmittedEvent | EmittedRejection] = field(default_factory=list)
+    all_emitted: list[EmittedEvent | EmittedRejection] = field(default_factory=list)
     commands: int = 0
 
     def when(self, *events: Any) -> Story:
-        """Sender's messages; `happenings` are those of the last call."""
-        self.happenings = []
+        """Apply messages of senders; `emitted` contains the events of the last call."""
+        self.emitted = []
         for event in events:
             self._take(lifecycle.apply(self.state, event, f"correlation of {event.reference}", self.grounds))
         return self
@@ -38,7 +38,7 @@ class Story:
     def commanded(
         self, hub: str, command: type[Command], *, on: int | None = None, case: Any = None, **data: Any
     ) -> Story:
-        """A hub commands, on the newest version that it was told, or on another."""
+        """Apply a command of a hub, on the newest version that it received, or on another."""
         chosen = case or self.case_of(hub)
         told = chosen.cursors.get(hub) if chosen else None
         self.commands += 1
@@ -48,20 +48,18 @@ class Story:
             expected_version=on or (told.version if told else 1),
             **data,
         )
-        self.happenings = []
+        self.emitted = []
         self._take(lifecycle.decide(self.state, given, hub, f"command-{self.commands}", self.grounds))
         return self
 
     def _take(self, decision: lifecycle.CaseDecision) -> None:
         self.state = decision.state
-        self.happenings += decision.emitted
-        self.all_happenings += decision.emitted
+        self.emitted += decision.emitted
+        self.all_emitted += decision.emitted
 
     def case_of(self, hub: str) -> CaseRecord | None:
         told = [case for case in self.state.cases.values() if hub in case.cursors]
         return told[-1] if told else next(iter(self.state.cases.values()), None)
-
-    # what came of it
 
     @property
     def case(self) -> CaseRecord:
@@ -73,28 +71,28 @@ class Story:
         return self.state.referrals[reference]
 
     @property
-    def told(self) -> list[str]:
-        """Types of the last events, such as 'opened'."""
-        return [short(one.data) for one in self.happenings if isinstance(one, EmittedEvent)]
+    def event_names(self) -> list[str]:
+        """The types of the last events, such as 'opened'."""
+        return [short(one.data) for one in self.emitted if isinstance(one, EmittedEvent)]
 
     @property
     def refused(self) -> CommandRefused | None:
-        return next((one.data for one in self.happenings if isinstance(one, EmittedRejection)), None)
+        return next((one.data for one in self.emitted if isinstance(one, EmittedRejection)), None)
 
     def event(self, name: str) -> CaseEvent:
-        """The last of the last events that has this name."""
+        """Return the last of the last events with this name."""
         return next(
-            one.data for one in reversed(self.happenings) if isinstance(one, EmittedEvent) and short(one.data) == name
+            one.data for one in reversed(self.emitted) if isinstance(one, EmittedEvent) and short(one.data) == name
         )
 
-    def heard_by(self, hub: str, *, ever: bool = False) -> list[CaseEvent]:
-        """What a hub was sent, lately or ever."""
-        source = self.all_happenings if ever else self.happenings
+    def sent_to(self, hub: str, *, ever: bool = False) -> list[CaseEvent]:
+        """Return the events sent to a hub by the last call, or by all."""
+        source = self.all_emitted if ever else self.emitted
         return [data for one in source if isinstance(one, EmittedEvent) for to, data in one.hubs if to == hub]
 
     def concerns(self, reference: Reference, *, ever: bool = False) -> list[tuple[str, ReferralContext]]:
-        """(event, concern) of everything that the referrer of one referral hears, lately or ever."""
-        source = self.all_happenings if ever else self.happenings
+        """Return (event name, context) of the last events, or of all, that concern the referrer of a referral."""
+        source = self.all_emitted if ever else self.emitted
         return [
             (short(one.data), concern)
             for one in source
@@ -107,15 +105,15 @@ class Story:
 def given(
     *events: Any, directory: Directory = DIRECTORY, postcodes: Mapping[str, OnsCode] = POSTCODES, on: date = TODAY
 ) -> Story:
-    """A key to which these messages came."""
+    """Return the story of a person key to which these messages were applied."""
     return Story(grounds=DecisionContext(directory, postcodes, on)).when(*events)
 
 
 def short(data: CaseEvent) -> str:
-    """uk.lightbulb.case.opened.v1 -> opened"""
+    """Return the name in a type: opened, of uk.lightbulb.case.opened.v1."""
     return data.TYPE.split(".")[3]
 
 
 def everything(named: Mapping[Reference, Iterable[ServiceCode]]) -> list[dict[str, Any]]:
-    """`ended` of a command."""
+    """Return the field `ended` of a command."""
     return [{"reference": reference, "needs": tuple(needs)} for reference, needs in named.items()]

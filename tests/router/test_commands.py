@@ -91,8 +91,8 @@ def test_a_case_from_acceptance_to_completion() -> None:
         (Complete, {"ended": everything({GP: [NEED, OTHER]})}),
     ):
         story.commanded("blaby", command, **data)
-        (told,) = story.heard_by("blaby")
-        seen.append((story.told, told.case.status.value, told.case.business_status.value))
+        (told,) = story.sent_to("blaby")
+        seen.append((story.event_names, told.case.status.value, told.case.business_status.value))
 
     assert seen == [
         (["accepted"], "accepted", "awaiting-hub"),
@@ -236,8 +236,8 @@ def test_a_transfer_moves_the_case_and_the_new_hub_must_accept() -> None:
         CaseStatus.REQUESTED,
         False,
     )
-    assert [event.role for event in story.heard_by("blaby")] == ["former"]
-    (there,) = story.heard_by("melton")
+    assert [event.role for event in story.sent_to("blaby")] == ["former"]
+    (there,) = story.sent_to("melton")
     assert (there.role, there.hub_version, len(there.referrals)) == ("holder", 1, 1)
     ((_, concern),) = story.concerns(GP)
     assert (concern.home_hub, concern.reasons) == ("melton", (RoutingReason.TRANSFERRED,))
@@ -259,8 +259,8 @@ def test_the_previous_holder_of_a_case_may_not_command_it() -> None:
 def test_triage_receives_no_events_after_it_assigned_the_case() -> None:
     story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="charnwood")
 
-    assert (story.told, story.case.home.hub) == (["assigned"], "charnwood")
-    assert [event.role for event in story.heard_by("triage")] == ["former"]
+    assert (story.event_names, story.case.home.hub) == (["assigned"], "charnwood")
+    assert [event.role for event in story.sent_to("triage")] == ["former"]
     assert story.concerns(GP)[0][1].home_hub == "charnwood"
     assert story.commanded("charnwood", Accept).refused is None
 
@@ -268,7 +268,7 @@ def test_triage_receives_no_events_after_it_assigned_the_case() -> None:
 def test_triage_refers_a_person_outside_the_county_to_that_authority() -> None:
     story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="rutland")
 
-    assert (story.told, story.case.ended) == (["rejected"], CaseStatus.REJECTED)
+    assert (story.event_names, story.case.ended) == (["rejected"], CaseStatus.REJECTED)
     assert story.event("rejected").refer_to == "rutland"  # type: ignore[attr-defined]
 
 
@@ -286,7 +286,7 @@ def test_the_hospital_team_assigns_the_home_hub_that_follows_on() -> None:
 
     story.commanded("hospital-housing", Assign, to_hub="charnwood")
     assert (story.case.holding.hub, story.case.home.hub) == ("hospital-housing", "charnwood")
-    assert [event.role for event in story.heard_by("charnwood")] == ["follow-on"]
+    assert [event.role for event in story.sent_to("charnwood")] == ["follow-on"]
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_a_command_by_a_hub_that_never_had_the_case_is_refused_as_unknown_case(
 
     assert story.refused is not None
     assert (story.refused.reason, story.refused.hub_version) == ("unknown-case", None)
-    assert story.told == []
+    assert story.event_names == []
 
 
 @pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
@@ -388,7 +388,7 @@ def test_an_impossible_command_is_refused_and_changes_nothing(
     assert story.refused is not None, what
     assert story.refused.reason == why
     assert story.state is before
-    assert story.told == []
+    assert story.event_names == []
 
 
 @pytest.mark.parametrize(

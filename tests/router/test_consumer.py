@@ -1,4 +1,4 @@
-"""Batches on real PostgreSQL: applied once, numbered without gap, and what is poisoned is parked while the rest goes on."""
+"""Batches on real PostgreSQL: applied once, numbered without gap; a poison record becomes a dead letter and the rest is applied."""
 
 import asyncio
 

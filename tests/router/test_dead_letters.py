@@ -1,4 +1,4 @@
-"""What the router parked goes back when somebody asks: in order, once, by whichever process; and never because of a passing fault."""
+"""The router's dead letters are resubmitted on request, in order and once, by any process; a transient fault makes none."""
 
 import asyncio
 import dataclasses
@@ -242,7 +242,7 @@ async def test_later_commands_of_a_case_wait_and_its_referrals_do_not(engine: As
 async def test_a_dead_letter_that_is_decoded_differently_than_before_waits_in_its_new_group(
     engine: AsyncEngine,
 ) -> None:
-    """Another release of ours may read what this one could not: its referral's earlier record is still parked."""
+    """A newer release may decode what an older one could not: the referral's earlier record is still a dead letter."""
     await apply(engine, a_record(cancelled(GP)))
     later = a_record(received(GP, a_referral()))
     async with engine.begin() as tx:
@@ -254,7 +254,7 @@ async def test_a_dead_letter_that_is_decoded_differently_than_before_waits_in_it
 
 
 async def test_dead_letters_keep_the_order_of_their_records_for_every_reason(engine: AsyncEngine) -> None:
-    """A decision fails after reading has: the table keeps the order of the topic all the same."""
+    """A decision fails later than decoding: the table still keeps the order of the topic."""
     records = [
         a_record(cancelled(GP)),
         broken(a_record(updated(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}'),

@@ -36,7 +36,7 @@ def steps_of_a_decision(persons: int) -> int:
 
 
 def a_new_person(number: int) -> ReferralReceived:
-    """A referral of somebody who has the key's NHS number and a birth date of their own."""
+    """Return a referral of a person with the key's NHS number and a different birth date."""
     person = a_person(birth_date=date(1940, 1, 1) + timedelta(days=number))
     return received(Reference(f"LB-0000-0000-{number:04d}"), a_referral(person=person))
 

@@ -1,4 +1,4 @@
-"""The directory says who serves whom on a day, and tells what is wrong in it."""
+"""The directory gives the hub of each district on a day, and reports its faults."""
 
 import shutil
 from datetime import date

@@ -116,9 +116,9 @@ def test_two_community_referrals_give_the_same_state_in_both_orders(gp: Referral
 def test_feedback_to_a_gp_does_not_depend_on_the_hospitals_referral(
     gp: Referral, ward: Referral, ward_first: bool, then: list[str]
 ) -> None:
-    """Whatever the ward and the hospital team do: every concern of the GP's referral is as it would be without them.
+    """For any input of the ward and the hospital team, the contexts of the GP's referral are as without them.
 
-    Except where the ward's referral is about somebody else under the same number: then the person is not certain.
+    Except if the ward's referral is about another person under the same number: then the person is not certain.
     """
     ward = ward.model_copy(update={"person": gp.person})
     alone, together = Story(), Story()
@@ -132,7 +132,7 @@ def test_feedback_to_a_gp_does_not_depend_on_the_hospitals_referral(
 
 
 def _heard(story: Story) -> list[Any]:
-    """What the GP's feedback is made from: being opened or joined are both told as "received"."""
+    """Return what the GP's feedback is composed from; opened and joined both give the feedback "received"."""
     return [("received" if told in ("opened", "joined") else told, one) for told, one in story.concerns(GP, ever=True)]
 
 
@@ -154,7 +154,7 @@ def _continue(alone: Story, together: Story, step: str, gp: Referral, ward: Refe
                 finding = Finding(reference=GP, service="minor-adaptations", finding="need-confirmed")
                 case = together.state.cases[together.referral(GP).case_id]
                 together.commanded(hub, Assess, case=case, findings=(finding,))
-                together.all_happenings = together.all_happenings[: -len(together.happenings) or None]
+                together.all_emitted = together.all_emitted[: -len(together.emitted) or None]
 
 
 def _is_with(story: Story, hub: str) -> bool:
@@ -208,7 +208,7 @@ inputs = st.lists(st.one_of(events, st.tuples(st.just("command"), hubs, commands
 
 
 def play(story: Story, one: Any) -> None:
-    story.happenings = []
+    story.emitted = []
     if one[0] == "event":
         if one[1].TYPE.endswith("cancelled.v1") and one[1].reference not in story.state.referrals:
             return
@@ -227,7 +227,7 @@ def test_any_sequence_of_inputs_gives_versions_without_gap_and_ended_cases_stay_
         before = story.state
         play(story, one)
         assert_nothing_reopened(before, story.state)
-        for happening in story.happenings:
+        for happening in story.emitted:
             for hub, data in getattr(happening, "hubs", ()):
                 versions[hub, data.case_id] += 1
                 assert data.hub_version == versions[hub, data.case_id]
@@ -274,7 +274,7 @@ def test_a_home_hub_receives_no_text_of_the_hospitals_referral_during_a_stay(giv
     story = Story()
     for one in given_inputs:
         play(story, one)
-        for happening in story.happenings:
+        for happening in story.emitted:
             for hub, data in getattr(happening, "hubs", ()):
                 if data.role == "follow-on":
                     assert WARD not in data.model_dump_json(), data.TYPE

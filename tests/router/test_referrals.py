@@ -34,8 +34,8 @@ def test_a_referral_for_a_service_that_is_not_in_the_catalogue_is_undecidable(me
 def test_a_first_referral_opens_a_case_which_its_hub_receives() -> None:
     story = given(received(GP, a_referral()))
 
-    assert story.told == ["opened", "assigned"]
-    (event,) = story.heard_by("blaby")
+    assert story.event_names == ["opened", "assigned"]
+    (event,) = story.sent_to("blaby")
     assert (event.hub_version, event.role, event.referrals[0].reference) == (1, "holder", GP)
     assert event.referral_contexts == ()
 
@@ -52,18 +52,18 @@ def test_events_give_the_referrer_the_receipt_the_hub_and_the_reason() -> None:
 def test_a_second_referral_joins_the_open_case_and_each_referrer_receives_its_own_status() -> None:
     story = given(received(GP, a_referral())).when(received(FORM, a_form()))
 
-    assert story.told == ["joined", "assigned"]
+    assert story.event_names == ["joined", "assigned"]
     assert [told for told, _ in story.concerns(FORM)] == ["joined", "assigned"]
     assert story.concerns(GP) == []
     assert story.referral(FORM).case_id == story.referral(GP).case_id
-    (joined,) = story.heard_by("blaby")
+    (joined,) = story.sent_to("blaby")
     assert {one.reference for one in joined.referrals} == {GP, FORM}
 
 
 def test_after_a_case_has_ended_a_new_referral_opens_a_new_one() -> None:
     story = given(received(GP, a_referral()), cancelled(GP)).when(received(FORM, a_form()))
 
-    assert story.told == ["opened", "assigned"]
+    assert story.event_names == ["opened", "assigned"]
     assert story.referral(FORM).case_id != story.referral(GP).case_id
 
 
@@ -71,12 +71,12 @@ def test_a_repeated_referral_changes_nothing() -> None:
     story = given(received(GP, a_referral()))
     before = story.state
 
-    assert story.when(received(GP, a_referral())).told == []
+    assert story.when(received(GP, a_referral())).event_names == []
     assert story.state == before
 
 
 def test_an_update_of_an_unknown_referral_is_applied_as_a_new_referral() -> None:
-    assert given(updated(GP, a_referral(), version=4)).told == ["opened", "assigned"]
+    assert given(updated(GP, a_referral(), version=4)).event_names == ["opened", "assigned"]
 
 
 def test_before_acceptance_a_further_referral_can_move_the_case_and_the_former_hub_gets_an_event() -> None:
@@ -84,9 +84,9 @@ def test_before_acceptance_a_further_referral_can_move_the_case_and_the_former_h
     story.when(received(FORM, a_form(postcode=AT_MELTON, referred_on=date(2026, 1, 1))))
 
     assert story.case.home.hub == "melton"
-    assert [event.role for event in story.heard_by("blaby")] == ["former"]
-    assert [event.role for event in story.heard_by("melton")] == ["holder"]
-    assert story.heard_by("blaby")[0].referrals == ()
+    assert [event.role for event in story.sent_to("blaby")] == ["former"]
+    assert [event.role for event in story.sent_to("melton")] == ["holder"]
+    assert story.sent_to("blaby")[0].referrals == ()
 
 
 def test_an_accepted_case_stays_with_its_hub_which_the_new_referrer_receives() -> None:
@@ -103,10 +103,10 @@ def test_the_authority_that_the_person_names_gets_a_case_that_another_hub_accept
     story = given(received(GP, a_referral(postcode=AT_BLABY))).commanded("blaby", Accept)
     story.when(received(FORM, a_form(named_authority=CHARNWOOD)))
 
-    assert story.told == ["joined", "transferred"]
+    assert story.event_names == ["joined", "transferred"]
     assert (story.case.home.hub, story.case.home.status) == ("charnwood", CaseStatus.REQUESTED)
-    assert [event.role for event in story.heard_by("blaby")] == ["former"]
-    assert [event.role for event in story.heard_by("charnwood")] == ["holder"]
+    assert [event.role for event in story.sent_to("blaby")] == ["former"]
+    assert [event.role for event in story.sent_to("charnwood")] == ["holder"]
     assert [(told, c.home_hub) for told, c in story.concerns(GP)] == [("transferred", "charnwood")]
 
 
@@ -114,13 +114,13 @@ def test_without_consent_a_named_authority_does_not_get_the_case() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(received(FORM, a_form(named_authority=CHARNWOOD, consents=Consents())))
 
-    assert (story.told, story.case.home.hub) == (["joined", "assigned"], "blaby")
+    assert (story.event_names, story.case.home.hub) == (["joined", "assigned"], "blaby")
 
 
 def test_a_case_outside_the_county_is_opened_and_rejected_with_the_authority_to_refer_to() -> None:
     story = given(received(GP, a_referral(postcode=IN_THE_CITY)))
 
-    assert story.told == ["opened", "rejected"]
+    assert story.event_names == ["opened", "rejected"]
     rejected = story.event("rejected")
     assert (rejected.reason, rejected.refer_to) == (EndReason.OUTSIDE_COUNTY, "leicester-city")  # type: ignore[attr-defined]
     assert (rejected.case.holder, rejected.case.pathway) == (None, Pathway.OUTSIDE)
@@ -128,26 +128,26 @@ def test_a_case_outside_the_county_is_opened_and_rejected_with_the_authority_to_
         ("opened", "requested", "leicester-city"),
         ("rejected", "rejected", "leicester-city"),
     ]
-    assert all(not one.hubs for one in story.happenings)  # type: ignore[union-attr]
+    assert all(not one.hubs for one in story.emitted)  # type: ignore[union-attr]
 
 
 def test_a_referral_from_outside_the_county_does_not_change_the_persons_other_case() -> None:
     story = given(received(FORM, a_form())).when(received(GP, a_referral(postcode=IN_THE_CITY)))
 
-    assert story.told == ["opened", "rejected"]
+    assert story.event_names == ["opened", "rejected"]
     assert not story.state.cases[story.referral(FORM).case_id].ended
 
 
 def test_a_hub_that_has_the_persons_case_also_gets_a_referral_from_outside_the_county() -> None:
     story = given(received(FORM, a_form())).commanded("blaby", Accept)
 
-    assert story.when(received(GP, a_referral(postcode=IN_THE_CITY))).told == ["joined", "assigned"]
+    assert story.when(received(GP, a_referral(postcode=IN_THE_CITY))).event_names == ["joined", "assigned"]
 
 
 def test_a_referral_for_onward_services_only_goes_to_triage_without_a_home_hub() -> None:
     story = given(received(GP, a_referral("blue-badge")))
 
-    (event,) = story.heard_by("triage")
+    (event,) = story.sent_to("triage")
     assert (event.case.home_hub, event.case.holder, event.case.worklist) == (None, "triage", "First Contact Plus")
     assert event.case.business_status is BusinessStatus.TRIAGE
     assert story.concerns(GP)[-1][1].home_hub == "triage"
@@ -158,7 +158,7 @@ def test_an_event_states_a_waiting_list() -> None:
     full = DIRECTORY.model_copy(update={"full": declared})
     story = given(received(GP, a_referral(postcode=AT_CHARNWOOD)), directory=full)
 
-    (event,) = story.heard_by("charnwood")
+    (event,) = story.sent_to("charnwood")
     assert (event.case.pathway, event.case.business_status) == (Pathway.WAITING_LIST, BusinessStatus.WAITING_LIST)
     assert RoutingReason.HUB_FULL_WAITING_LIST in story.concerns(GP)[-1][1].reasons
 
@@ -173,8 +173,8 @@ def test_the_open_need_of_a_referral_without_needs_is_advice() -> None:
 def test_a_referral_without_consent_is_shown_to_no_hub() -> None:
     story = given(received(GP, a_referral(consents=Consents(referral=NO))))
 
-    assert story.told == ["opened", "cancelled"]
-    assert all(not one.hubs for one in story.happenings)  # type: ignore[union-attr]
+    assert story.event_names == ["opened", "cancelled"]
+    assert all(not one.hubs for one in story.emitted)  # type: ignore[union-attr]
 
 
 def test_the_stage_of_a_grant_is_the_one_that_the_council_reported() -> None:
@@ -191,7 +191,7 @@ def test_two_persons_with_the_same_number_have_two_cases() -> None:
     other = a_person(family_name="Carter", nhs_number_status=NOT_TRACED)
     story = given(received(GP, a_referral())).when(received(FORM, a_form(person=other)))
 
-    assert story.told == ["opened", "assigned"]
+    assert story.event_names == ["opened", "assigned"]
     assert len(story.state.cases) == 2
     assert [c.person.provisional for _, c in story.concerns(FORM)] == [True, True]
     assert not story.state.persons[1].provisional
@@ -203,7 +203,7 @@ def test_a_person_who_becomes_provisional_is_marked_so_for_the_hub_and_in_later_
 
     assert story.state.persons[1].provisional
     assert not story.state.persons[2].provisional
-    (assigned, told) = story.heard_by("blaby")
+    (assigned, told) = story.sent_to("blaby")
     assert {one.provisional for one in assigned.referrals} == {False}
     assert {one.provisional for one in told.referrals} == {True}
     story.commanded("blaby", Accept, case=story.state.cases[story.referral(GP).case_id])
@@ -223,7 +223,7 @@ def test_a_person_whose_number_failed_its_check_is_provisional_and_assigned_to_t
     story = given(received(WARD, a_ward_referral(person=failed)))
 
     assert story.state.persons[1].tracing_reasons == ("number-failed-check",)
-    (event,) = story.heard_by("triage")
+    (event,) = story.sent_to("triage")
     assert (event.role, event.referrals[0].provisional) == ("holder", True)
     assert event.referrals[0].referral.hospital is None, "where the person lies is for the hospital team"
 
@@ -234,7 +234,7 @@ def test_triage_transfers_a_provisional_inpatient_to_the_hospital_team() -> None
     story.commanded("triage", Assign, to_hub="hospital-housing")
 
     assert story.case.holding.hub == "hospital-housing"
-    assert story.heard_by("hospital-housing")[0].referrals[0].referral.hospital is not None
+    assert story.sent_to("hospital-housing")[0].referrals[0].referral.hospital is not None
 
 
 def test_a_referral_with_an_untraced_number_is_routed_normally() -> None:
@@ -263,10 +263,10 @@ def test_an_update_that_disagrees_with_the_other_referrals_makes_the_person_prov
 def test_an_update_of_the_address_moves_a_case_that_is_not_accepted() -> None:
     story = given(received(GP, a_referral())).when(updated(GP, a_referral(postcode=AT_CHARNWOOD)))
 
-    assert story.told == ["updated", "assigned"]
+    assert story.event_names == ["updated", "assigned"]
     assert story.case.home.hub == "charnwood"
     assert story.concerns(GP)[-1][1].home_hub == "charnwood"
-    assert [event.role for event in story.heard_by("blaby")] == ["holder", "former"]
+    assert [event.role for event in story.sent_to("blaby")] == ["holder", "former"]
 
 
 def test_an_update_of_a_field_that_the_rules_ignore_does_not_move_the_case() -> None:
@@ -275,14 +275,14 @@ def test_an_update_of_a_field_that_the_rules_ignore_does_not_move_the_case() -> 
     story.grounds = type(story.grounds)(full, story.grounds.postcodes, date(2026, 11, 25))
     story.when(updated(GP, a_referral(priority="urgent")))
 
-    assert (story.told, story.case.home.hub) == (["updated"], "blaby")
+    assert (story.event_names, story.case.home.hub) == (["updated"], "blaby")
 
 
 def test_an_update_after_acceptance_does_not_move_the_case() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(updated(GP, a_referral(postcode=AT_CHARNWOOD)))
 
-    assert (story.told, story.case.home.hub) == (["updated"], "blaby")
+    assert (story.event_names, story.case.home.hub) == (["updated"], "blaby")
 
 
 def test_an_update_adds_needs_and_does_not_reopen_ended_ones() -> None:
@@ -299,7 +299,7 @@ def test_an_update_without_open_needs_ends_the_referral() -> None:
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
     story.when(updated(GP, a_referral(NEED)))
 
-    assert story.told == ["updated", "cancelled"]
+    assert story.event_names == ["updated", "cancelled"]
     assert story.case.ended is CaseStatus.COMPLETED
 
 
@@ -307,7 +307,7 @@ def test_an_update_to_an_address_outside_the_county_returns_only_that_referral()
     story = given(received(GP, a_referral()), received(FORM, a_form()))
     story.when(updated(GP, a_referral(postcode="LE15 6AA")))
 
-    assert story.told == ["updated", "rejected"]
+    assert story.event_names == ["updated", "rejected"]
     assert story.event("rejected").refer_to == "rutland"  # type: ignore[attr-defined]
     assert story.referral(FORM).is_open
     assert DIRECTORY.authority("rutland").code == RUTLAND  # type: ignore[union-attr]
@@ -318,10 +318,10 @@ def test_an_update_of_an_ended_referral_is_stored_and_refused() -> None:
     new = a_referral(needs=(HousingNeed(service="hoarding", text="new"),))
     story.when(updated(GP, new, version=3))
 
-    assert story.told == ["update-refused"]
+    assert story.event_names == ["update-refused"]
     assert not story.referral(GP).is_open
     assert story.referral(GP).referral == new
-    assert [event.role for event in story.heard_by("blaby")] == ["holder"]
+    assert [event.role for event in story.sent_to("blaby")] == ["holder"]
     assert [told for told, _ in story.concerns(GP)] == ["update-refused"]
 
 
@@ -329,15 +329,15 @@ def test_consent_withdrawn_by_an_update_cancels_the_referral_with_events_for_hub
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(updated(GP, a_referral(consents=Consents(referral=NO, feedback=YES))))
 
-    assert story.told == ["cancelled"]
+    assert story.event_names == ["cancelled"]
     assert story.event("cancelled").reason is EndReason.CONSENT_WITHDRAWN  # type: ignore[attr-defined]
-    assert len(story.heard_by("blaby")) == len(story.concerns(GP)) == 1
+    assert len(story.sent_to("blaby")) == len(story.concerns(GP)) == 1
 
 
 def test_an_older_version_changes_nothing() -> None:
     story = given(received(GP, a_referral()), updated(GP, a_referral(), version=5))
 
-    assert story.when(updated(GP, a_referral(postcode=AT_MELTON), version=4)).told == []
+    assert story.when(updated(GP, a_referral(postcode=AT_MELTON), version=4)).event_names == []
 
 
 # ---- cancels --------------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_an_older_version_changes_nothing() -> None:
 def test_a_cancel_ends_its_referral_and_the_case_continues_with_the_others() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form())).when(cancelled(GP))
 
-    assert story.told == ["cancelled"]
+    assert story.event_names == ["cancelled"]
     assert (story.referral(GP).status, story.referral(FORM).status) == (CaseStatus.CANCELLED, CaseStatus.REQUESTED)
     assert story.case.ended is None
     assert story.concerns(FORM) == []
@@ -362,7 +362,7 @@ def test_the_case_ends_with_its_last_referral() -> None:
 def test_a_cancel_of_an_ended_referral_is_refused_to_its_referrer() -> None:
     story = given(received(GP, a_referral()), cancelled(GP)).when(cancelled(GP, version=3))
 
-    assert story.told == ["cancellation-refused"]
+    assert story.event_names == ["cancellation-refused"]
     assert [told for told, _ in story.concerns(GP)] == ["cancellation-refused"]
 
 
@@ -372,6 +372,6 @@ def test_a_cancel_can_move_a_case_that_is_not_accepted_to_the_hub_of_the_other_r
         received(FORM, a_form(postcode=AT_CHARNWOOD)),
     ).when(cancelled(GP))
 
-    assert story.told == ["cancelled", "assigned"]
+    assert story.event_names == ["cancelled", "assigned"]
     assert story.case.home.hub == "charnwood"
     assert AT_BLABY != AT_CHARNWOOD

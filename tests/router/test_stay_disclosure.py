@@ -47,8 +47,8 @@ KNOWN_DISCLOSURES = {
     ("home-hub", ("transferred",)): "the restricted team hands the case over early",
     ("accepted", ()): "a hub that the ward named accepts, and not the one of which the practice read before",
 }
-"""(kind, reasons) of the first feedback that a practice reads only because of the stay. Each is a fault that is still to be
-mended: whoever mends one removes it here, and no other may come."""
+"""(kind, reasons) of the first feedback that a practice reads only because of the stay. Each is a known
+defect: remove it here when it is fixed, and add no other."""
 
 
 def test_a_stay_adds_only_the_known_disclosures_to_feedback_for_a_practice() -> None:
@@ -188,7 +188,7 @@ def read_by_practice(story: Story) -> list[Read]:
     """Every feedback on the practice's referral, as the notifier composes it."""
     return [
         _read(one)
-        for number, happening in enumerate(story.all_happenings)
+        for number, happening in enumerate(story.all_emitted)
         if isinstance(happening, EmittedEvent)
         for concern in happening.data.referral_contexts
         if concern.reference == GP

@@ -1,4 +1,4 @@
-"""A stay in hospital: the hospital team holds the case, the home hub follows on, and nobody else learns of the ward."""
+"""A stay in hospital: the hospital team holds the case, the home hub follows on, and no other party receives data of the stay."""
 
 from datetime import date
 from typing import Any
@@ -40,7 +40,7 @@ def discharged(**given: Any) -> Any:
 def test_the_hospital_team_holds_the_case_and_the_home_hub_follows_on() -> None:
     story = given(received(WARD, a_ward_referral(postcode=AT_CHARNWOOD)))
 
-    (holder,), (follow_on,) = story.heard_by(HOSPITAL), story.heard_by("charnwood")
+    (holder,), (follow_on,) = story.sent_to(HOSPITAL), story.sent_to("charnwood")
     assert (holder.role, holder.case.holder, holder.case.worklist) == ("holder", HOSPITAL, "Leicester Royal Infirmary")
     assert (follow_on.role, follow_on.case.holder) == ("follow-on", "elsewhere")
 
@@ -61,7 +61,7 @@ def test_the_following_hub_may_assess_and_record_with_events_for_its_referrers()
     assert [told for told, _ in story.concerns(GP)] == ["assessed"]
     story.commanded("blaby", Record, interventions=(DONE,))
     assert [c.interventions for _, c in story.concerns(GP)] == [(DONE,)]
-    assert len(story.heard_by(HOSPITAL)) == len(story.heard_by("blaby")) == 1
+    assert len(story.sent_to(HOSPITAL)) == len(story.sent_to("blaby")) == 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_hospital_team_ends_only_the_hospitals_referral() -> None:
     assert story.refused.reason == "not-permitted"
 
     story.commanded(HOSPITAL, Complete, ended=everything({WARD: [WARD_NEED]}))
-    assert story.told == ["completed", "assigned"]
+    assert story.event_names == ["completed", "assigned"]
     assert (story.case.holding.hub, story.referral(GP).is_open) == ("blaby", True)
 
 
@@ -100,7 +100,7 @@ def test_a_move_to_another_hospital_moves_the_case_even_if_the_first_team_accept
     story.when(updated(WARD, a_ward_referral(hospital=HospitalStay(site="Bradgate Unit"))))
 
     assert story.case.holding.hub == BRADGATE
-    (gone,) = story.heard_by(HOSPITAL)
+    (gone,) = story.sent_to(HOSPITAL)
     assert (gone.role, gone.referrals, gone.case.holder) == ("former", (), "elsewhere")
 
 
@@ -108,7 +108,7 @@ def test_one_hospital_team_transfers_to_the_other() -> None:
     story = given(received(WARD, a_ward_referral())).commanded(HOSPITAL, Transfer, to_hub=BRADGATE)
 
     assert story.case.holding.hub == BRADGATE
-    assert [event.role for event in story.heard_by(BRADGATE)] == ["holder"]
+    assert [event.role for event in story.sent_to(BRADGATE)] == ["holder"]
     assert story.when(updated(WARD, a_ward_referral(discharged_on=TODAY))).case.holding.hub == "blaby"
 
 
@@ -119,12 +119,12 @@ def test_at_discharge_the_home_hub_gets_the_case_with_the_hospitals_needs_and_wi
     story = given(received(WARD, a_ward_referral())).when(discharged())
 
     assert (story.case.stay, story.case.holding.hub) == (None, "blaby")
-    (event,) = story.heard_by("blaby")
+    (event,) = story.sent_to("blaby")
     assert (event.role, event.case.holder) == ("holder", "blaby")
     assert event.referrals[0].open_needs == (WARD_NEED,)
     assert event.referrals[0].referral.hospital is None
     assert event.referrals[0].referral.sent_by.partner == "uhl"
-    assert [one.role for one in story.heard_by(HOSPITAL)] == ["holder", "former"]
+    assert [one.role for one in story.sent_to(HOSPITAL)] == ["holder", "former"]
     assert RoutingReason.HANDED_OVER in story.concerns(WARD)[-1][1].reasons
 
 
@@ -139,17 +139,17 @@ def test_a_cancel_by_the_hospital_returns_the_case_to_the_home_hub() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral()))
     story.when(cancelled(WARD, discharged_on=TODAY))
 
-    assert story.told == ["cancelled", "assigned"]
+    assert story.event_names == ["cancelled", "assigned"]
     assert (story.case.holding.hub, story.case.ended) == ("blaby", None)
-    (event,) = story.heard_by("blaby")
+    (event,) = story.sent_to("blaby")
     assert (event.role, [one.reference for one in event.referrals]) == ("holder", [GP, WARD])
-    assert [one.role for one in story.heard_by(HOSPITAL)] == ["holder", "former"]
+    assert [one.role for one in story.sent_to(HOSPITAL)] == ["holder", "former"]
 
 
 def test_cancelling_the_only_referral_ends_the_case_and_the_following_hub_receives_only_the_end() -> None:
     story = given(received(WARD, a_ward_referral())).when(cancelled(WARD))
 
-    (event,) = story.heard_by("blaby")
+    (event,) = story.sent_to("blaby")
     assert (event.case.status, event.referrals) == (CaseStatus.CANCELLED, ())
     assert (event.ended, event.reason) == ((), EndReason.OTHER)  # type: ignore[attr-defined]
 
@@ -164,7 +164,7 @@ def test_a_person_of_no_fixed_abode_without_a_home_hub_at_discharge_goes_to_tria
 def test_the_referral_of_a_city_inpatient_that_was_not_accepted_is_returned_at_discharge() -> None:
     story = given(received(WARD, a_ward_referral(postcode=IN_THE_CITY))).when(discharged(postcode=IN_THE_CITY))
 
-    assert story.told == ["updated", "rejected"]
+    assert story.event_names == ["updated", "rejected"]
     assert story.event("rejected").refer_to == "leicester-city"  # type: ignore[attr-defined]
 
 
@@ -178,7 +178,7 @@ def test_a_city_inpatient_whom_the_hospital_team_accepted_stays_with_it() -> Non
 def test_the_hospital_team_may_transfer_the_case_before_the_discharge_message() -> None:
     story = given(received(WARD, a_ward_referral())).commanded(HOSPITAL, Transfer, to_hub="charnwood")
     assert (story.case.stay, story.case.home.hub) == (None, "charnwood")
-    (event,) = story.heard_by("charnwood")
+    (event,) = story.sent_to("charnwood")
     assert event.from_hub is None  # type: ignore[attr-defined]
     assert event.decided_by is None
 
@@ -188,7 +188,7 @@ def test_the_hospital_team_may_transfer_the_case_before_the_discharge_message() 
 def test_an_authority_named_in_hospital_gets_the_accepted_case_and_the_gp_is_informed_after_discharge() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(received(WARD, a_ward_referral(named_authority=CHARNWOOD)))
-    assert (story.told, story.case.home.hub, story.concerns(GP)) == (["joined", "transferred"], "charnwood", [])
+    assert (story.event_names, story.case.home.hub, story.concerns(GP)) == (["joined", "transferred"], "charnwood", [])
 
     story.when(discharged(named_authority=CHARNWOOD))
     assert [(told, c.home_hub) for told, c in story.concerns(GP)] == [("assigned", "charnwood")]
@@ -200,12 +200,12 @@ def test_an_authority_named_in_hospital_gets_the_accepted_case_and_the_gp_is_inf
 def test_during_a_stay_the_following_hub_receives_only_community_referrals() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral()))
     story.commanded(HOSPITAL, Accept)
-    assert story.heard_by("blaby") == []
+    assert story.sent_to("blaby") == []
     story.when(updated(WARD, a_ward_referral(hospital=HospitalStay(site="Glenfield"))))
-    assert story.heard_by("blaby") == []
+    assert story.sent_to("blaby") == []
     story.when(received(FORM, a_form()))
 
-    later = story.heard_by("blaby", ever=True)[1:]
+    later = story.sent_to("blaby", ever=True)[1:]
     assert later
     for event in later:
         text = event.model_dump_json()
@@ -216,10 +216,10 @@ def test_during_a_stay_the_following_hub_receives_only_community_referrals() -> 
 
 def test_attachments_are_sent_only_to_the_holder() -> None:
     story = given(received(GP, a_referral(attachments=INAT)))
-    assert story.heard_by("blaby")[0].referrals[0].referral.attachments == INAT
+    assert story.sent_to("blaby")[0].referrals[0].referral.attachments == INAT
 
     story.when(received(WARD, a_ward_referral(attachments=INAT)))
-    (follow_on,), (holder,) = story.heard_by("blaby"), story.heard_by(HOSPITAL)
+    (follow_on,), (holder,) = story.sent_to("blaby"), story.sent_to(HOSPITAL)
     assert [one.referral.attachments for one in follow_on.referrals] == [()]
     assert [one.referral.attachments for one in holder.referrals] == [INAT, INAT]
 
@@ -233,20 +233,20 @@ def test_no_event_outside_the_restricted_team_mentions_the_restricted_unit() -> 
     story.commanded("blaby", Accept)
     story.commanded("blaby", Transfer, to_hub="melton")
 
-    heard = [*story.heard_by("blaby", ever=True), *story.heard_by("melton", ever=True)]
-    assert story.heard_by("melton")[0].referrals
+    heard = [*story.sent_to("blaby", ever=True), *story.sent_to("melton", ever=True)]
+    assert story.sent_to("melton")[0].referrals
     for event in heard:
         text = event.model_dump_json().lower()
         for secret in ("bradgate", "ward 23", "rt5", "lpt", "inpatient", "handed-over", "leicestershire partnership"):
             assert secret not in text, (event.TYPE, secret)
-    assert story.heard_by(HOSPITAL, ever=True) == []
+    assert story.sent_to(HOSPITAL, ever=True) == []
 
 
 def test_the_home_hub_receives_only_the_needs_of_a_restricted_stay() -> None:
     story = given(received(WARD, a_bradgate_referral()))
     story.when(updated(WARD, a_bradgate_referral(discharged_on=TODAY)))
 
-    (event,) = story.heard_by("blaby")
+    (event,) = story.sent_to("blaby")
     (one,) = event.referrals
     assert one.open_needs == ("arrears-benefits",)
     assert one.referral.person.family_name == "Vickers"
@@ -258,7 +258,7 @@ def test_the_general_hospital_team_receives_no_event_of_a_stay_in_the_restricted
     later = a_ward_referral(hospital=HospitalStay(site="LRI", admitted_on=date(2026, 11, 9)))
     story = given(received(FORM, earlier)).when(received(WARD, later))
 
-    (event,) = story.heard_by(HOSPITAL)
+    (event,) = story.sent_to(HOSPITAL)
     assert [one.reference for one in event.referrals] == [WARD]
     assert "bradgate" not in event.model_dump_json().lower()
 

@@ -1,4 +1,4 @@
-"""What a batch makes carries the context of its own cause, whatever shares its transaction."""
+"""Each output of a batch has the trace context of its own cause, not of another record in the transaction."""
 
 import dataclasses
 import json

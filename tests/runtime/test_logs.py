@@ -1,4 +1,4 @@
-"""Logs say what happened and never to whom."""
+"""Logs record what happened, without personal data."""
 
 import json
 import logging

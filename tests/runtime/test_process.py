@@ -1,4 +1,4 @@
-"""A process that cannot start says why, in one line."""
+"""A process that cannot start logs the reason in one line."""
 
 import socket
 
