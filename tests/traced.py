@@ -1,5 +1,6 @@
 """Traces as a test sees them: kept in memory, and searched for personal data when the test ends."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from services.messaging.cloudevents import KafkaRecord
 from services.runtime import otel, tracing
 from tests import canaries
 
@@ -16,6 +18,11 @@ SENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 """What a sender's own tracing may send: the example of W3C Trace Context."""
 
 TRACE, SPAN = SENT.split("-")[1:3]
+
+
+def with_context(record: KafkaRecord, context: str = SENT) -> KafkaRecord:
+    foreign = (("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
+    return dataclasses.replace(record, headers=(*record.headers, ("traceparent", context.encode()), *foreign))
 
 
 class Traces:

@@ -25,7 +25,9 @@ def a_benchmark(**more: str) -> run.Benchmark:
 
 
 @pytest.mark.parametrize("conformance", ["full", "subset"])
-def test_the_practice_is_known_by_the_token_and_its_feedback_goes_to_the_sink(tmp_path: Path, conformance: str) -> None:
+def test_the_practice_is_identified_by_its_token_and_its_feedback_goes_to_the_sink(
+    tmp_path: Path, conformance: str
+) -> None:
     files = run.write_files(tmp_path, a_benchmark(HUB_CONFORMANCE=conformance))
     known = partners.load(files.directory, files.deployment)
     practice = known.authenticate(f"Bearer {run.TOKEN}")
@@ -46,12 +48,12 @@ def test_a_process_reads_its_settings_from_its_environment(tmp_path: Path, monke
     assert len(config.secret()) >= 32
 
 
-def test_the_modules_of_the_services_exist_and_each_may_have_several_processes() -> None:
+def test_the_modules_of_the_services_exist_and_each_can_have_several_processes() -> None:
     assert a_benchmark().each == dict.fromkeys(run.MODULES, 1)
     assert a_benchmark(HUB_EACH="intake=2,router=1,notifier=3").each == {"intake": 2, "router": 1, "notifier": 3}
     assert all(find_spec(module) for module in run.MODULES.values())
 
 
-def test_the_folder_starts_by_itself_and_its_template_is_a_message() -> None:
+def test_the_start_script_is_executable_and_the_template_is_a_message() -> None:
     assert os.access(FOLDER / "start", os.X_OK)
     assert json.loads((FOLDER / "referral.json").read_text())["resourceType"] == "Bundle"

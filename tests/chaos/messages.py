@@ -5,13 +5,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tests.builders.bars import a_bars_message
+from tests.builders.hl7v2 import a_uhl_message, an_lpt_message, segment
 from tests.chaos.forms import Filled, filled
 from tests.chaos.history import Message
 from tests.chaos.rows import Row, a_file_of
 from tests.chaos.seed import POSTCODES, Person, Referral, Say
 from tests.chaos.ways import council
-from tests.intake.hl7 import a_uhl_message, an_lpt_message, segment
-from tests.intake.messages import a_bars_message
 
 NEEDS = (
     {"minor-adaptations": "grab rails by the back door"},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.intake.council_files import a_file, a_row
+from tests.builders.csv import a_file, a_row
 
 
 @dataclass(frozen=True)

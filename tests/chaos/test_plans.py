@@ -13,12 +13,12 @@ from services.intake.translators.council_csv import translator as council_transl
 from services.intake.translators.form import translator as form_translator
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
+from tests.builders import csv
 from tests.chaos.messages import Identity, message
 from tests.chaos.run import CI
 from tests.chaos.seed import Person, Plan, Referral, Say, plan
 from tests.chaos.ways import PAIRS, WAYS, council
 from tests.contract.translators.adapters import BARS, FORMS, HL7V2, a_partner
-from tests.intake import council_files
 from tests.intake.stored import a_stored_referral
 
 IDENTITY = Identity("a run", 3)
@@ -90,7 +90,7 @@ def test_no_two_referrals_of_a_person_are_of_one_day(plans: list[Plan]) -> None:
 
 # ---- as intake would judge them ---------------------------------------------------------------------------------------
 
-COUNCIL = {name: council_translator(mapping) for name, mapping in council_files.COUNCILS.items()}
+COUNCIL = {name: council_translator(mapping) for name, mapping in csv.COUNCILS.items()}
 FORM = {name: form_translator(form) for name, form in FORMS.items()}
 
 
@@ -105,7 +105,7 @@ def translated(one: Referral, body: bytes) -> list[Translated | Rejection]:
         case "form":
             return [FORM[one.form](delivery)]
     name = council(one.partner)
-    above = council_files.header_of(council_files.COUNCILS[name])
+    above = csv.header_of(csv.COUNCILS[name])
     rows = body.removeprefix(above)
     assert rows != body
     return [
@@ -118,7 +118,7 @@ def split(rows: bytes, name: str) -> list[bytes]:
     found, held = [], b""
     for line in rows.splitlines(keepends=True):
         held += line
-        if held.count(b'"') % 2 == 0 or council_files.COUNCILS[name].file.quoting == "none":
+        if held.count(b'"') % 2 == 0 or csv.COUNCILS[name].file.quoting == "none":
             found.append(held)
             held = b""
     return found

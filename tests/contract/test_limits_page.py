@@ -24,7 +24,7 @@ def test_every_limit_has_its_row_with_its_value() -> None:
     assert limits_page.SETTINGS.keys() <= Settings.model_fields.keys()
 
 
-def test_a_page_that_is_older_than_the_code_is_found(tmp_path: Path) -> None:
+def test_an_outdated_page_is_found(tmp_path: Path) -> None:
     pages.write(tmp_path)
     page = tmp_path / "limits.md"
     page.write_text(page.read_text().replace("408", "409"))

@@ -26,14 +26,15 @@ def test_the_pages_agree_with_the_reviewed_files() -> None:
     assert differing == [], "run `python -m infra.docgen`, read what changed, and commit it"
 
 
-def test_the_index_leads_to_a_page_for_everything_that_a_partner_may_send() -> None:
+def test_the_index_links_to_a_page_for_every_accepted_format() -> None:
     links = re.findall(r"\]\(([a-z0-9-]+\.md)\)", PAGES["README.md"])
     assert set(links) == PAGES.keys() - {"README.md"}
     assert len(links) == sum(len(partner.formats) for partner in partners.load(pages.DIRECTORY, None))
 
 
 @pytest.mark.parametrize(("name", "one"), form.load(pages.DIRECTORY / "forms", SERVICES).items())
-def test_the_page_of_a_form_says_all_of_it(name: str, one: form.Form) -> None:
+def test_the_page_of_a_form_describes_all_of_it(name: str, one: form.Form) -> None:
+    assert all((one.fields, one.needs, one.referrers, one.consents))
     page = PAGES[f"{name}.md"]
     for field_name, field in one.fields.items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{field_name}` | {field.label} |")]
@@ -50,7 +51,8 @@ def test_the_page_of_a_form_says_all_of_it(name: str, one: form.Form) -> None:
 @pytest.mark.parametrize(
     "one", council_csv.load(pages.DIRECTORY / "councils", SERVICES).values(), ids=lambda one: one.council
 )
-def test_the_page_of_a_council_says_every_column_and_code(one: council_csv.CouncilMapping) -> None:
+def test_the_page_of_a_council_describes_every_column_and_code(one: council_csv.CouncilMapping) -> None:
+    assert one.columns
     rows = PAGES[f"{one.partner}.md"].replace("\\|", "|").splitlines()
     for header, column in one.columns.items():
         (row,) = [line for line in rows if line.startswith(f"| `{header}` | ")]
@@ -60,7 +62,7 @@ def test_the_page_of_a_council_says_every_column_and_code(one: council_csv.Counc
 
 
 @pytest.mark.parametrize("one", hl7v2.load(pages.DIRECTORY / "hl7v2", SERVICES).values(), ids=lambda one: one.partner)
-def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.PartnerProfile) -> None:
+def test_the_page_of_a_hospital_describes_every_field_and_code(one: hl7v2.PartnerProfile) -> None:
     page = PAGES[f"{one.partner}.md"]
     told = {**one.observations, **one.fields}
     tables = (
@@ -78,7 +80,7 @@ def test_the_page_of_a_hospital_says_every_field_and_code(one: hl7v2.PartnerProf
     assert all(read in page for read in one.field_paths)
 
 
-def test_what_is_said_of_the_standard_is_every_field_that_is_read() -> None:
+def test_the_standard_fields_on_the_page_are_all_fields_that_are_read() -> None:
     said = {read.field for read in READS if not read.field.startswith("MSH")}
     read = {
         f"{segment}-{field}" for segment, fields in field_paths.READ.items() for field in fields if segment != "MSH"
@@ -87,7 +89,7 @@ def test_what_is_said_of_the_standard_is_every_field_that_is_read() -> None:
     assert {f"MSH-{field}" for field in field_paths.READ["MSH"]} < {read.field for read in READS}
 
 
-def test_what_is_said_of_the_standard_fills_these_places_in_a_golden_pair() -> None:
+def test_the_standard_fields_on_the_page_set_these_paths_in_a_golden_pair() -> None:
     cases = sorted((CHECKOUT / "tests/contract/translators/golden").glob("hl7v2-*/*.out.json"))
     translated = [json.loads(case.read_text()).get("translated", {}).get("referral") for case in cases]
     filled = {to for referral in translated if referral for read in READS for to in read.to if _holds(referral, to)}
@@ -103,7 +105,7 @@ def _holds(referral: Any, place: str) -> bool:
     return True
 
 
-def test_a_changed_file_is_found_by_its_page(tmp_path: Path) -> None:
+def test_a_changed_source_file_is_found_by_its_page(tmp_path: Path) -> None:
     source = shutil.copytree(pages.DIRECTORY, tmp_path / "directory")
     file = source / "forms" / "self.yaml"
     file.write_text(file.read_text().replace("label: A warmer home", "label: A warm home"))

@@ -43,7 +43,7 @@ def found(folder: Path) -> list[tuple[str, int, str]]:
     return [(str(one.file.relative_to(folder)), one.line, f"{one.place}: {one.what}") for one in faults]
 
 
-def test_the_shipped_files_have_no_fault() -> None:
+def test_the_shipped_files_are_valid() -> None:
     assert directory_check.find_issues(DIRECTORY) == []
 
 
@@ -94,7 +94,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize(("file", "right", "wrong", "told"), PLANTED.values(), ids=PLANTED.keys())
-def test_a_planted_fault_is_named_by_its_line(folder: Path, file: str, right: str, wrong: str, told: str) -> None:
+def test_a_planted_error_is_reported_with_its_line(folder: Path, file: str, right: str, wrong: str, told: str) -> None:
     before = plant(folder, file, right, wrong)
     ((where, line, what),) = found(folder)
     assert where == file
@@ -110,7 +110,7 @@ def plant(folder: Path, file: str, right: str, wrong: str) -> str:
     return before
 
 
-def test_a_form_under_another_name_has_a_sender_without_a_form_and_is_a_form_without_a_sender(folder: Path) -> None:
+def test_renaming_a_form_leaves_a_sender_without_form_and_a_form_without_sender(folder: Path) -> None:
     plant(folder, SELF, "form: self", "form: selves")
     shutil.move(folder / SELF, folder / "forms" / "selves.yaml")
     assert [(file, what) for file, _, what in found(folder)] == [
@@ -119,7 +119,7 @@ def test_a_form_under_another_name_has_a_sender_without_a_form_and_is_a_form_wit
     ]
 
 
-def test_a_mapping_that_belongs_to_nobody_is_named(folder: Path) -> None:
+def test_a_mapping_without_a_partner_is_reported(folder: Path) -> None:
     plant(
         folder,
         "partners.yaml",

@@ -18,12 +18,12 @@ from tests.schemas.contracts import FOLDER, committed, resolved
 every_contract = pytest.mark.parametrize("name", published())
 
 
-def test_the_committed_contracts_are_what_the_code_says() -> None:
+def test_the_committed_contracts_match_the_code() -> None:
     differing = files.drift()
     assert not differing, f"run `python -m infra.docgen.contracts` and commit {', '.join(differing)}"
 
 
-def test_nothing_breaks_those_who_hold_the_last_release() -> None:
+def test_the_last_release_stays_compatible() -> None:
     breaking = baseline.compare(files.released(), baseline.present()).breaking
     assert not breaking, (
         "make it a new type (v2) or an optional field; while nobody reads it yet:"
@@ -46,7 +46,7 @@ def test_a_contract_is_a_valid_schema_with_its_own_name_and_title(name: str) -> 
     assert schema["description"]
 
 
-def test_the_definitions_are_a_valid_schema_and_refer_to_nothing_else() -> None:
+def test_the_definitions_are_a_valid_schema_and_refer_only_to_each_other() -> None:
     schema = committed(DEFINITIONS)
     Draft202012Validator.check_schema(schema)
     assert schema["$id"] == schema_id(DEFINITIONS)
@@ -54,7 +54,7 @@ def test_the_definitions_are_a_valid_schema_and_refer_to_nothing_else() -> None:
 
 
 @every_contract
-def test_a_contract_refers_to_definitions_that_exist_and_holds_none_itself(name: str) -> None:
+def test_a_contract_refers_to_definitions_that_exist_and_holds_none(name: str) -> None:
     schema = committed(name)
     there = {f"{DEFINITIONS}.schema.json{reference}" for reference in _definitions(committed(DEFINITIONS))}
     assert _references(schema) <= there
@@ -67,7 +67,7 @@ def test_every_definition_is_referred_to_from_the_contracts() -> None:
 
 
 @every_contract
-def test_a_contract_with_its_definitions_says_what_the_bundle_says(name: str) -> None:
+def test_a_contract_with_its_definitions_equals_the_bundle(name: str) -> None:
     definition = bundle()["contracts"][name]["$ref"].removeprefix("#/$defs/")
     schema = resolved(name)
     said = schema["$defs"][definition] if definition in schema["$defs"] else _without(schema, "$schema", "$id", "$defs")
@@ -83,12 +83,14 @@ def test_every_field_of_a_contract_is_described(name: str) -> None:
 
 
 @every_contract
-def test_a_reader_may_meet_fields_that_a_contract_does_not_name(name: str) -> None:
+def test_a_reader_accepts_fields_that_a_contract_does_not_name(name: str) -> None:
     assert [value for key, value in _members(resolved(name)) if key == "additionalProperties"] == []
 
 
 def test_the_files_are_the_same_on_every_machine() -> None:
-    for path in [*FOLDER.glob("*.json"), FOLDER / "asyncapi.yaml"]:
+    contracts = list(FOLDER.glob("*.json"))
+    assert contracts
+    for path in (*contracts, FOLDER / "asyncapi.yaml"):
         content = path.read_bytes()
         assert content.endswith(b"\n")
         assert b"\r" not in content
@@ -101,7 +103,7 @@ def test_the_baseline_holds_every_definition_once() -> None:
     assert _references(released) == _definitions(released)
 
 
-def test_the_baseline_keeps_all_but_the_words() -> None:
+def test_the_baseline_holds_everything_but_the_descriptions() -> None:
     schema = {
         "title": "Thing",
         "description": "A thing",
@@ -114,7 +116,7 @@ def test_the_baseline_keeps_all_but_the_words() -> None:
     }
 
 
-def test_writing_leaves_what_others_keep_in_the_folder_and_takes_away_what_is_gone(tmp_path: Path) -> None:
+def test_writing_keeps_other_files_of_the_folder_and_deletes_outdated_contracts(tmp_path: Path) -> None:
     (tmp_path / "form.schema.json").write_text("{}")
     (tmp_path / "uk.lightbulb.case.gone.v1.schema.json").write_text("{}")
     files.write(tmp_path)
@@ -134,7 +136,7 @@ def test_check_names_the_file_that_differs_and_the_command_to_run(
     assert drifted[0] in told
 
 
-def test_check_and_release_refuse_a_language_that_breaks_its_readers(
+def test_check_and_release_reject_a_change_that_breaks_readers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(baseline, "present", _without_the_person)
@@ -152,8 +154,10 @@ def _without_the_person() -> dict[str, Any]:
     return dict(language)
 
 
-def test_no_contract_names_a_place_where_packages_come_from() -> None:
-    for path in FOLDER.iterdir():
+def test_no_contract_names_a_package_registry() -> None:
+    published = list(FOLDER.iterdir())
+    assert published
+    for path in published:
         assert not re.search(r"pypi|npmjs|maven|registry\.", path.read_text(encoding="utf-8").lower())
 
 
@@ -176,7 +180,7 @@ def test_the_schemas_of_the_forms_are_written_for_other_validators(tmp_path: Pat
         Draft202012Validator.check_schema(schema)
 
 
-def test_the_asyncapi_document_reads_as_plain_yaml() -> None:
+def test_the_asyncapi_document_is_plain_yaml() -> None:
     text = (FOLDER / "asyncapi.yaml").read_text(encoding="utf-8")
     assert not re.search(r"(?m)[&*]id\d+", text)
     assert yaml.safe_load(text)["asyncapi"] == "3.0.0"

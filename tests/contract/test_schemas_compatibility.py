@@ -128,30 +128,30 @@ def by_name(planted: dict[str, Change]) -> pytest.MarkDecorator:
 
 @by_name(BREAK_EVERYBODY)
 @pytest.mark.parametrize("old_readers", [True, False], ids=["event", "command"])
-def test_what_the_old_data_does_not_survive_is_found(change: Change, old_readers: bool) -> None:
+def test_a_change_that_old_data_does_not_survive_is_found(change: Change, old_readers: bool) -> None:
     assert compatible(THING, changed(change), old_readers=old_readers)
 
 
 @by_name(BREAK_OLD_READERS)
-def test_what_only_old_readers_do_not_survive_is_found_in_events(change: Change) -> None:
+def test_a_change_that_only_old_readers_do_not_survive_is_found_in_events(change: Change) -> None:
     assert compatible(THING, changed(change), old_readers=True)
     assert not compatible(THING, changed(change), old_readers=False)
 
 
 @by_name(NOTED)
-def test_what_readers_were_told_to_expect_is_noted(change: Change) -> None:
+def test_an_announced_extension_is_noted(change: Change) -> None:
     found = changes(THING, changed(change), old_readers=True)
     assert [one.breaks for one in found] == [False]
     assert not changes(THING, changed(change), old_readers=False)
 
 
 @by_name({**NOTED, **BREAK_OLD_READERS})
-def test_the_same_change_the_other_way_round_breaks_everybody(change: Change) -> None:
+def test_the_reverse_of_an_announced_extension_breaks_readers(change: Change) -> None:
     assert compatible(changed(change), THING, old_readers=False)
 
 
 @by_name(BREAK_NOBODY)
-def test_what_breaks_nobody_is_let_through(change: Change) -> None:
+def test_a_compatible_change_is_accepted(change: Change) -> None:
     assert changes(THING, changed(change), old_readers=True) == []
 
 
@@ -160,12 +160,12 @@ def test_every_contract_is_compatible_with_itself(name: str) -> None:
     assert changes(resolved(name), resolved(name), old_readers=True) == []
 
 
-def test_a_message_says_where_and_who() -> None:
+def test_a_message_names_the_path_and_the_broken_reader() -> None:
     told = compatible(THING, changed(BREAK_EVERYBODY["a field deep down is removed"]), old_readers=True)
     assert told == ["old data, new reader: Inner.note: was removed"]
 
 
-def test_a_definition_that_holds_itself_is_compared() -> None:
+def test_a_recursive_definition_is_compared() -> None:
     tree: Schema = {
         "$ref": "#/$defs/Tree",
         "$defs": {
@@ -197,11 +197,11 @@ def breaking(change: Change) -> str:
     return "\n".join(baseline.compare(files.released(), language(change)).breaking)
 
 
-def test_the_released_language_does_not_break_itself() -> None:
+def test_the_released_contracts_are_compatible_with_themselves() -> None:
     assert baseline.compare(files.released(), files.released()) == baseline.CompatibilityReport((), ())
 
 
-def test_a_type_that_is_gone_breaks_its_readers() -> None:
+def test_a_removed_type_breaks_its_readers() -> None:
     gone = min(CASE_EVENTS)
     assert f"{gone}: this contract was removed" in breaking(lambda now: now["contracts"].pop(gone))
 
@@ -222,17 +222,17 @@ def test_a_new_type_is_noted() -> None:
     ],
     ids=["partitions", "retention", "size", "types"],
 )
-def test_a_topic_that_promises_less_breaks_its_readers(change: Change) -> None:
+def test_a_topic_with_a_weaker_guarantee_breaks_its_readers(change: Change) -> None:
     told = breaking(lambda now: [change(topic) for topic in now["topics"].values()])
     assert all(f"topic {name}: " in told for name in files.released()["topics"])
 
 
-def test_a_topic_that_is_gone_breaks_its_readers() -> None:
+def test_a_removed_topic_breaks_its_readers() -> None:
     name = min(files.released()["topics"])
     assert f"topic {name}: removed" in breaking(lambda now: now["topics"].pop(name))
 
 
-def test_commands_may_ask_for_less_and_events_may_not_tell_less() -> None:
+def test_commands_may_require_less_and_events_may_not() -> None:
     def relax(now: Schema, name: str) -> None:
         now["$defs"][now["contracts"][name]["$ref"].removeprefix("#/$defs/")].pop("required")
 
@@ -307,9 +307,7 @@ def _schemas_in(schema: Schema) -> list[Schema]:
 
 @settings(max_examples=100, deadline=None)
 @given(a_pair(), st.lists(values, min_size=15, max_size=15))
-def test_what_is_valid_stays_valid_wherever_a_change_is_called_compatible(
-    pair: tuple[Schema, Schema], tried: list[Any]
-) -> None:
+def test_valid_data_stays_valid_after_a_compatible_change(pair: tuple[Schema, Schema], tried: list[Any]) -> None:
     old, new = pair
     if not compatible(old, new, old_readers=False):
         before, now = Draft202012Validator(old), Draft202012Validator(new)

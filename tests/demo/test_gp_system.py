@@ -67,7 +67,7 @@ def a_message(feedback: Feedback) -> bytes:
     return bars_message.message(feedback, builders.the_words().sender_details)
 
 
-async def test_a_message_is_put_off_once_then_taken_and_a_repeat_is_a_duplicate(
+async def test_a_message_is_deferred_once_then_accepted_and_a_repeat_is_a_duplicate(
     system: Running, session: aiohttp.ClientSession
 ) -> None:
     feedback = a_feedback()
@@ -94,13 +94,15 @@ async def test_other_content_under_the_same_id_is_a_conflict(system: Running, se
     assert (answer.status, (await answer.json(content_type=None))["issue"][0]["code"]) == (409, "conflict")
 
 
-async def test_a_stranger_is_turned_away(system: Running, session: aiohttp.ClientSession) -> None:
+async def test_a_request_with_a_wrong_token_is_refused(system: Running, session: aiohttp.ClientSession) -> None:
     asked = headers(str(uuid.uuid4()), token="guessed")
     assert (await session.post(system.url, data=b"{}", headers=asked)).status == 401
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"resourceType":"Bundle"}', b'{"resourceType":"Patient"}'])
-async def test_what_is_no_message_is_refused(system: Running, session: aiohttp.ClientSession, body: bytes) -> None:
+async def test_a_body_that_is_not_a_message_is_refused(
+    system: Running, session: aiohttp.ClientSession, body: bytes
+) -> None:
     asked = headers(str(uuid.uuid4()))
     statuses = [(await session.post(system.url, data=body, headers=asked)).status for _ in range(2)]
     assert statuses == [503, 400]

@@ -39,7 +39,7 @@ def a_case(*heard: tuple[str, dict[str, Any]]) -> SimulatedCase:
     return case
 
 
-def test_a_case_that_is_newly_ours_is_accepted_on_the_version_that_was_seen() -> None:
+def test_a_case_that_a_hub_newly_holds_is_accepted_on_the_received_version() -> None:
     case = a_case()
     step = next_step(case, SCRIPT)
     assert step is not None
@@ -48,11 +48,11 @@ def test_a_case_that_is_newly_ours_is_accepted_on_the_version_that_was_seen() ->
 
 
 @pytest.mark.parametrize("event", [an_event(1, role="follow-on"), an_event(1, status="completed")])
-def test_a_case_that_is_not_ours_or_has_ended_is_left_alone(event: dict[str, Any]) -> None:
+def test_a_hub_sends_no_command_for_an_ended_case_or_one_of_another_hub(event: dict[str, Any]) -> None:
     assert next_step(a_case(("assigned", event)), SCRIPT) is None
 
 
-def test_the_next_step_waits_for_the_answer_to_the_last() -> None:
+def test_the_next_step_waits_for_the_event_of_the_previous_one() -> None:
     case = a_case()
     case.awaiting = "c1"
     assert next_step(case, SCRIPT) is None
@@ -60,7 +60,7 @@ def test_the_next_step_waits_for_the_answer_to_the_last() -> None:
     assert next_step(case, SCRIPT) == ScriptStep("book")
 
 
-def test_a_whole_script_is_walked_in_order() -> None:
+def test_every_step_of_a_script_is_done_in_order() -> None:
     case, done = a_case(), []
     for version in range(2, 20):
         step = next_step(case, SCRIPT)
@@ -74,7 +74,7 @@ def test_a_whole_script_is_walked_in_order() -> None:
     assert done == ["accept", "book", "start", "assess", "record", "complete"]
 
 
-def test_a_need_that_is_added_is_assessed_too() -> None:
+def test_an_added_need_is_also_assessed() -> None:
     case = a_case(
         ("assigned", an_event(1)), ("assessed", an_event(2, findings=[{"reference": "LB-1", "service": NEEDS[0]}]))
     )
@@ -82,7 +82,7 @@ def test_a_need_that_is_added_is_assessed_too() -> None:
     assert [one["service"] for one in findings] == NEEDS[1:]
 
 
-def test_what_is_recorded_comes_from_the_notes_of_the_visit_or_is_the_usual() -> None:
+def test_interventions_come_from_the_visits_notes_or_from_the_defaults() -> None:
     noted = command(
         a_case(), ScriptStep("record"), {"theirs": [{"service": "blue-badge", "action": "a", "provider": "p"}]}
     )
@@ -96,18 +96,18 @@ def test_a_command_has_the_same_id_when_it_is_decided_again_on_the_same_version(
     assert command(a_case(), ScriptStep("accept"), {}).id != command(a_case(), ScriptStep("complete"), {}).id
 
 
-def test_a_repeat_is_told_from_something_new() -> None:
+def test_a_repeated_event_is_distinguished_from_a_new_one() -> None:
     case = a_case()
     assert not apply_event(case, "assigned", an_event(1))
     assert apply_event(case, "accepted", an_event(2))
 
 
-def test_a_missing_version_is_noticed() -> None:
+def test_a_missing_version_is_detected() -> None:
     with pytest.raises(OutOfOrder, match="received version 3, expected 2"):
         apply_event(a_case(), "accepted", an_event(3))
 
 
-def test_a_hub_may_have_a_script_of_its_own() -> None:
+def test_a_hub_may_have_its_own_script() -> None:
     both = scripts(["blaby", "melton:accept,hold=awaiting-works"], "accept,complete")
     assert both == {
         "blaby": [ScriptStep("accept"), ScriptStep("complete")],
@@ -125,7 +125,7 @@ def test_a_fast_hub_accepts_and_completes_once() -> None:
     assert work._steps(case) == []
 
 
-async def test_a_command_that_kafka_could_not_take_in_time_goes_again_with_the_same_id() -> None:
+async def test_a_command_that_timed_out_is_sent_again_with_the_same_id() -> None:
     """A flush would say nothing of it, and the case would wait for its answer for ever."""
     sent = []
 

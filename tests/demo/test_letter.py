@@ -13,7 +13,7 @@ def a_message(feedback: Feedback) -> bytes:
     return itk3.as_xml(itk3.bundle(feedback, builders.the_words().sender_details, "LIGHTBULB1"))
 
 
-def test_a_letter_is_read_back() -> None:
+def test_a_letter_is_parsed() -> None:
     feedback = compose(builders.a_life(builders.by_gp(), "1")[-1], builders.the_recipients(), builders.the_words())[0]
     read = letter.read(a_message(feedback))
     assert (read.reference, read.feedback_type, read.id) == (
@@ -30,7 +30,7 @@ def test_a_message_without_a_letter_is_unreadable() -> None:
         letter.read(b'<Bundle xmlns="http://hl7.org/fhir"><id value="1"/></Bundle>')
 
 
-def test_the_reviewed_first_sentence_of_every_letter_is_understood() -> None:
+def test_the_reviewed_first_sentence_of_every_letter_is_parsed() -> None:
     reviewed = yaml.safe_load((builders.FOLDER / "templates" / "feedback.yaml").read_text())["paragraphs"]
     understood = {told: letter.feedback_type_of(sentences[0]) for told, sentences in reviewed.items()}
     assert understood == {told: told for told in reviewed}

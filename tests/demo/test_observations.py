@@ -46,7 +46,7 @@ def what_was_seen(
     return seen
 
 
-def test_what_is_as_the_file_says_has_no_difference() -> None:
+def test_observations_that_match_the_expected_file_have_no_difference() -> None:
     example = an_example(
         done={"gp-a": ["rails fitted"]}, hub_hears=["assigned", "completed"], why=["community-postcode"]
     )
@@ -72,7 +72,7 @@ def test_a_planted_difference_is_named(planted: dict[str, object], named: str) -
     assert named in "\n".join(differences(an_example(**planted), ANSWERS, what_was_seen()))
 
 
-def test_an_answer_of_another_kind_is_named() -> None:
+def test_a_response_of_another_kind_is_named() -> None:
     refused = {
         0: SendResult(
             Path("a.json"),
@@ -95,18 +95,18 @@ def test_a_step_that_was_never_sent_is_named() -> None:
     assert "a.json was not sent" in differences(an_example(), {}, Observations())
 
 
-def test_a_status_only_message_that_says_more_is_named() -> None:
+def test_status_only_feedback_with_more_data_is_named() -> None:
     found = differences(an_example(heard={"gp-a": ["status completed"]}), ANSWERS, what_was_seen(told=(None,)))
     assert "a.json: a status-only message contains more than the status" in found
 
 
-def test_what_is_heard_again_after_a_restart_is_not_heard_twice() -> None:
+def test_feedback_that_is_repeated_after_a_restart_is_counted_once() -> None:
     seen = what_was_seen()
     seen.hub(HubObservation("blaby", "assigned", "c", "t", "holder"), "e1", {REFERENCE: ReferralSummary()})
     assert [heard.kind for heard in seen.path(REFERENCE).hub_observations] == ["assigned", "completed"]
 
 
-def test_a_gap_that_a_hub_noticed_is_a_fault() -> None:
+def test_a_gap_that_a_hub_detected_is_a_difference() -> None:
     seen = Observations()
     seen.hub(HubObservation("blaby", "completed", "c", "t", "holder", error="received version 3, expected 2"), "e", {})
     assert seen.errors == ["hub blaby: received version 3, expected 2"]
@@ -129,7 +129,7 @@ def in_hospital(**end: object) -> Example:
     return an_example(**{**stay, "heard": {}, **end})
 
 
-def test_a_stay_that_only_its_team_is_told_of_has_no_difference() -> None:
+def test_a_stay_that_only_its_team_received_has_no_difference() -> None:
     assert differences(in_hospital(hubs=["hospital-housing"], grant={"category": "A"}), ANSWERS, a_stay()) == []
 
 
@@ -147,7 +147,7 @@ def test_a_difference_of_a_stay_is_named(end: dict[str, object], told: bool, nam
     assert f"a.json: {named}" in differences(in_hospital(**end), ANSWERS, a_stay(told=told))
 
 
-def test_how_many_cases_the_referrals_make_is_compared() -> None:
+def test_the_number_of_cases_is_compared() -> None:
     example = in_hospital()
     one = example.expected.model_copy(update={"cases": 2})
     assert differences(example.model_copy(update={"expected": one}), ANSWERS, a_stay()) == [
@@ -165,7 +165,7 @@ def a_step(**more: object) -> ExampleStep:
     return ExampleStep.model_validate(said | {"columns": {"B/2": "NHS No"}} | more)
 
 
-def test_rows_are_compared_by_outcome_and_by_the_column_at_fault() -> None:
+def test_rows_are_compared_by_outcome_and_faulty_column() -> None:
     assert list(answer_differences(a_step(), OF_ROWS)) == []
 
 
@@ -182,7 +182,7 @@ def test_a_difference_of_rows_is_named(more: dict[str, object], named: str) -> N
     assert named in "\n".join(answer_differences(a_step(**more), OF_ROWS))
 
 
-def test_a_rows_own_reference_leads_to_its_referral() -> None:
+def test_a_row_is_linked_to_its_referral_by_its_own_reference() -> None:
     expected = Expected.model_validate(
         {"who": "B", "shows": "rows", "steps": [{"send": "b.csv", "by": "council-blaby", "answer": "in part"}]}
     )

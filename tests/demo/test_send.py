@@ -21,32 +21,32 @@ def a_letter(name: str, sender: str = "gp-alder-lane") -> OutgoingMessage:
     return send.prepare(name, (EXAMPLES / name).read_bytes(), partner)
 
 
-def test_a_bundle_goes_to_process_message_with_bars_headers() -> None:
+def test_a_bundle_is_posted_to_process_message_with_bars_headers() -> None:
     letter = a_letter("mrs-v.json")
     assert letter.path == "/fhir/$process-message"
     assert {"X-Request-Id", "X-Correlation-Id", "NHSD-Target-Identifier", "use-context"} <= letter.headers.keys()
     assert letter.headers["use-context"].endswith("|new")
 
 
-def test_a_file_that_is_sent_again_is_the_same_request() -> None:
+def test_a_file_that_is_sent_again_gives_the_same_request() -> None:
     assert a_letter("repeat.json").headers == a_letter("repeat.json").headers
 
 
-def test_an_update_has_a_request_id_of_its_own_in_the_same_conversation() -> None:
+def test_an_update_has_a_new_request_id_and_the_same_correlation_id() -> None:
     first, second = a_letter("update-1-new.json").headers, a_letter("update-2-changed.json").headers
     assert first["X-Request-Id"] != second["X-Request-Id"]
     assert first["X-Correlation-Id"] == second["X-Correlation-Id"]
 
 
-def test_a_form_goes_to_its_senders_form() -> None:
+def test_a_form_is_posted_to_the_form_of_its_sender() -> None:
     assert a_letter("mr-c.json", "first-contact").path == "/forms/first-contact-plus"
 
 
-def test_a_bundle_that_breaks_off_is_sent_as_what_it_began_as() -> None:
+def test_a_truncated_bundle_is_still_sent_as_a_bundle() -> None:
     assert a_letter("unreadable.json").path == "/fhir/$process-message"
 
 
-def test_a_form_of_somebody_who_sends_none_is_not_sent() -> None:
+def test_a_form_of_a_partner_without_a_form_is_not_sent() -> None:
     with pytest.raises(NotSent, match="may not send forms"):
         a_letter("mr-c.json", "gp-alder-lane")
 
@@ -54,7 +54,7 @@ def test_a_form_of_somebody_who_sends_none_is_not_sent() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"\xff", b"null", b"[1]", b'{"entry":5}', b'{"resourceType":"Bundle","entry":[{"resource":7}]}']
 )
-def test_any_bytes_become_a_request(body: bytes) -> None:
+def test_any_bytes_give_a_request(body: bytes) -> None:
     partner = KNOWN.by_id("uhl")
     assert partner is not None
     assert send.prepare("any", body, partner).body == body
@@ -76,17 +76,17 @@ def test_any_bytes_become_a_request(body: bytes) -> None:
         (429, set(), "unavailable"),
     ],
 )
-def test_answers_are_told_apart(status: int, kinds: set[str], outcome: str) -> None:
+def test_kinds_of_responses_are_distinguished(status: int, kinds: set[str], outcome: str) -> None:
     assert of_status(status, kinds) == outcome
 
 
-async def test_without_an_installation_the_answer_says_so(tmp_path: Path) -> None:
+async def test_sending_without_an_installation_gives_an_error(tmp_path: Path) -> None:
     addresses = {"intake": "http://127.0.0.1:9", "partners": {"gp-alder-lane": {"token": "t"}}}
     [answer] = await send.send([EXAMPLES / "mrs-v.json"], None, addresses)
     assert (answer.outcome, answer.sender, answer.accepted) == ("unavailable", "gp-alder-lane", False)
 
 
-async def test_a_file_that_does_not_say_who_sends_it_is_not_sent(tmp_path: Path) -> None:
+async def test_a_file_without_a_sender_is_not_sent(tmp_path: Path) -> None:
     (tmp_path / "any.json").write_text(json.dumps({"reference": "1"}))
     [answer] = await send.send([tmp_path / "any.json"], None, {"intake": "", "partners": {}})
     assert answer.outcome == "not sent"
@@ -106,7 +106,7 @@ MSH = "MSH|^~\\&|LIGHTBULB|LIGHTBULB|EPR|RWE|20261116||ACK^I12|1|P|2.4\r"
         b"\x0bMSH|^~\\&|A|RWE|||20261116||REF^I12|1|P|2.4\r\n\x1c\r\n",
     ],
 )
-def test_an_hl7_message_is_found_by_its_facility_and_sent_without_the_files_frame(body: bytes) -> None:
+def test_the_sender_of_an_hl7_message_is_its_facility_and_the_files_framing_is_removed(body: bytes) -> None:
     partner = KNOWN.by_ods(hl7v2.sender_ods(body))
     assert partner is not None
     letter = send.prepare("any", body, partner)
@@ -114,7 +114,7 @@ def test_an_hl7_message_is_found_by_its_facility_and_sent_without_the_files_fram
     assert send.prepare("any", body, partner, http=True).path == "/hl7v2"
 
 
-def test_a_file_of_several_messages_is_not_sent() -> None:
+def test_a_file_with_several_hl7_messages_is_not_sent() -> None:
     partner = KNOWN.by_id("uhl")
     assert partner is not None
     with pytest.raises(NotSent, match="put each into its own file"):
@@ -137,18 +137,18 @@ def test_a_file_of_several_messages_is_not_sent() -> None:
         ("MSA|AR|1", "refused", []),
     ],
 )
-def test_an_acknowledgement_is_read(answers: str, outcome: str, faults: list[tuple[str, str]]) -> None:
+def test_an_acknowledgement_is_parsed(answers: str, outcome: str, faults: list[tuple[str, str]]) -> None:
     said = hl7v2.parse_response(0, f"{MSH}{answers}\r".encode())
     assert (said.outcome, [(fault.place, fault.kind) for fault in said.issues]) == (outcome, faults)
 
 
-def test_of_two_acknowledgements_the_refusing_one_counts() -> None:
+def test_the_negative_one_of_two_acknowledgements_is_used() -> None:
     both = f"{MSH}MSA|CA|1\r{MSH}MSA|AE|1\rERR||PID^1^5|101|E\r"
     assert hl7v2.parse_response(0, both.encode()).outcome == "refused"
 
 
 @pytest.mark.parametrize(("status", "body"), [(0, b""), (200, b""), (503, b"{}"), (0, b"\xff")])
-def test_without_an_acknowledgement_nothing_is_accepted(status: int, body: bytes) -> None:
+def test_a_message_without_an_acknowledgement_is_not_accepted(status: int, body: bytes) -> None:
     assert hl7v2.parse_response(status, body).outcome == "unavailable"
 
 
@@ -170,11 +170,11 @@ def a_report(*rows: dict[str, object]) -> bytes:
     ("rows", "outcome"),
     [([TAKEN_ROW], "accepted"), ([TAKEN_ROW, REFUSED_ROW], "in part"), ([REFUSED_ROW], "refused"), ([], "accepted")],
 )
-def test_a_report_is_read_row_by_row(rows: list[dict[str, object]], outcome: str) -> None:
+def test_a_report_is_parsed_row_by_row(rows: list[dict[str, object]], outcome: str) -> None:
     assert council_csv.parse_response(200, a_report(*rows)).outcome == outcome
 
 
-def test_a_row_that_was_refused_is_told_by_its_line_column_and_fault() -> None:
+def test_a_refused_row_is_reported_with_line_column_and_fault() -> None:
     said = council_csv.parse_response(200, a_report(TAKEN_ROW, REFUSED_ROW))
     answer = send.SendResult(Path("b.csv"), "CSV of blaby", said.outcome, "council-blaby", said.by, rows=said.rows)
     first, second = answer.line().splitlines()
@@ -183,7 +183,7 @@ def test_a_row_that_was_refused_is_told_by_its_line_column_and_fault() -> None:
     assert not answer.accepted
 
 
-def test_a_report_that_breaks_off_says_how_far_it_came() -> None:
+def test_a_truncated_report_gives_the_number_of_rows_that_it_contains() -> None:
     said = council_csv.parse_response(200, a_report(TAKEN_ROW, REFUSED_ROW)[:-60])
     assert said.outcome == "unavailable"
     assert "after 2 rows" in said.issues[0].explanation

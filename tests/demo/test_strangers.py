@@ -27,5 +27,5 @@ def imported(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-def test_a_simulated_system_imports_nothing_of_ours(name: str) -> None:
+def test_simulated_partner_systems_import_no_service_code(name: str) -> None:
     assert imported(FOLDER / name) - sys.stdlib_module_names <= STRANGERS[name]

@@ -13,7 +13,7 @@ from infra.demo.examples import EXAMPLES
 
 
 @pytest.mark.slow
-def test_every_example_ends_as_its_file_says_and_only_a_planted_wrong_expectation_is_named(
+def test_every_example_matches_its_expected_file_and_only_a_planted_difference_is_named(
     tmp_path: Path,
 ) -> None:
     folder = shutil.copytree(EXAMPLES, tmp_path / "examples")

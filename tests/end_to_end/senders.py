@@ -11,8 +11,8 @@ import aiohttp
 from bench.messages import BenchmarkMessage
 from infra.partner_simulators import mllp_client
 from infra.partner_simulators.send import ParsedResponse, council_csv, hl7v2
+from tests.builders.csv import GOOD, a_file
 from tests.end_to_end.conftest import Walk
-from tests.intake.council_files import GOOD, a_file
 
 REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
 CITY = "LE5 5HN"

@@ -10,7 +10,7 @@ from tests import canaries
 from tests.end_to_end.conftest import PRACTICE, Walk
 
 
-async def test_every_process_is_ready_and_its_metrics_name_partners_topics_and_versions_but_nobody(
+async def test_every_process_is_ready_and_its_metrics_contain_no_personal_data(
     walk: Walk, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     message = a_message()

@@ -30,17 +30,19 @@ def test_the_help_of_every_command_has_an_example(command: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("up", "--brokers", "2"), ("send",), ("trace",), ("no-such-command",)])
-def test_wrong_usage_exits_with_2(words: tuple[str, ...]) -> None:
+def test_wrong_usage_of_any_command_exits_with_2(words: tuple[str, ...]) -> None:
     assert lightbulb(*words).returncode == 2
 
 
 @pytest.mark.parametrize("words", [("status",), ("trace", "LB-0000-0000-0000"), ("send", "examples/mrs-v.json")])
-def test_without_an_installation_a_command_says_so_and_exits_with_1(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_without_an_installation_a_command_prints_an_error_and_exits_with_1(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
     ran = lightbulb(*words, "--data", str(tmp_path))
     assert (ran.returncode, "Start one with `lightbulb up`" in " ".join(ran.stderr.split())) == (1, True)
 
 
-def test_directory_check_finds_no_fault_in_ours_and_names_the_one_that_is_planted(tmp_path: Path) -> None:
+def test_directory_check_passes_our_directory_and_names_a_planted_fault(tmp_path: Path) -> None:
     assert lightbulb("directory", "check").returncode == 0
     planted = tmp_path / "directory"
     shutil.copytree(CHECKOUT / "infra" / "reference_data", planted)

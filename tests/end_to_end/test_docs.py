@@ -68,7 +68,7 @@ def untested(block: Block) -> str | None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=named)
-def test_every_block_says_how_it_is_tested(block: Block) -> None:
+def test_every_block_states_how_it_is_tested(block: Block) -> None:
     assert untested(block) is None
 
 
@@ -89,7 +89,7 @@ def test_a_block_that_no_test_covers_is_found(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_every_fence_is_read_as_a_block(page: Path) -> None:
+def test_every_fence_is_parsed_as_a_block(page: Path) -> None:
     fences = re.findall(r"^\s*(?:`{3,}|~{3,})", page.read_text(), re.M)
     assert len(fences) == 2 * len([block for block in BLOCKS if block.page == page])
 
@@ -181,7 +181,7 @@ def plain(output: str) -> str:
     return "\n".join(" ".join(line.split()) for line in output.strip().splitlines())
 
 
-def test_an_output_differs_only_in_what_varies() -> None:
+def test_an_output_may_differ_only_in_variable_parts() -> None:
     page = shown("LB-7K3M-9Q2X-4TDW at 2026-11-16T13:05:00Z\n... 3 rows")
     assert page.search("LB-AAAA-BBBB-CCCC at 2027-01-01T00:00:00.123Z\nthis and\nthat, 3 rows\n")
     assert not page.search("LB-AAAA-BBBB-CCCC at 2027-01-01T00:00:00.123Z\nthis and that, 4 rows")
@@ -246,7 +246,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("block", LOADED, ids=named)
-def test_a_block_is_taken_by_what_reads_it(block: Block, tmp_path: Path) -> None:
+def test_a_block_is_accepted_by_the_parser_of_its_language(block: Block, tmp_path: Path) -> None:
     name = block.mark.removeprefix("loaded: ")
     if name.startswith("form:"):
         _form(name.removeprefix("form:"), json.loads(block.text))
@@ -267,11 +267,11 @@ def test_the_deployment_yaml_of_the_deploy_page_shows_every_field() -> None:
 # ---- names ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_settings_is_that_of_the_code() -> None:
+def test_the_settings_page_matches_the_code() -> None:
     assert "settings.md" not in generated_pages.drift(), "run `python -m infra.docgen`, and commit docs/settings.md"
 
 
-def test_a_page_of_settings_that_is_older_than_the_code_is_found(tmp_path: Path) -> None:
+def test_an_outdated_settings_page_is_detected(tmp_path: Path) -> None:
     generated_pages.write(tmp_path)
     page = tmp_path / "settings.md"
     page.write_text(page.read_text().replace("1048576", "1"))
@@ -295,14 +295,14 @@ def test_every_log_event_and_field_that_the_operating_page_names_is_in_the_code(
     assert {name for name in named if not name.startswith("lightbulb_")} - code == set()
 
 
-def test_every_control_of_the_hazards_page_names_a_test_that_exists(every_test_name: Callable[[], set[str]]) -> None:
+def test_every_control_of_the_hazards_page_cites_an_existing_test(every_test_name: Callable[[], set[str]]) -> None:
     page = (CHECKOUT / "docs" / "hazards.md").read_text()
     named = set(re.findall(r"`(test_\w+)`", page))
     assert len(named) >= 24
     assert not named - every_test_name()
 
 
-def test_pages_are_found() -> None:
+def test_the_pages_exist() -> None:
     assert OPERATE in {block.page for block in RUN}
     assert CHECKOUT / "README.md" in {block.page for block in CHECKED}
     assert pages.examples_sent() >= {"mrs-v.json", "mr-b.hl7", "council-blaby.csv", "mr-c.json"}

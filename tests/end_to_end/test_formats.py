@@ -30,7 +30,7 @@ def state_of(case: SimulatedCase) -> dict[str, Any]:
     return {"role": case.role, "referrals": sorted(referrals), "reasons": reasons} | position
 
 
-async def test_a_practice_and_a_ward_on_one_person_end_in_one_state_whoever_comes_first(
+async def test_a_practices_and_a_hospitals_referral_of_one_person_give_the_same_state_in_both_orders(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     first, second = a_message(), a_message()
@@ -73,7 +73,7 @@ async def both_held(hub: HubAtWork, name: str, references: list[str]) -> Simulat
 # ---- the end of a stay ------------------------------------------------------------------------------------------------
 
 
-async def test_a_discharge_gives_the_case_to_the_home_hub_and_the_ward_hears(
+async def test_a_discharge_moves_the_case_to_the_home_hub_and_the_hospital_receives_feedback(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     stay = Stay(a_message())
@@ -88,7 +88,7 @@ async def test_a_discharge_gives_the_case_to_the_home_hub_and_the_ward_hears(
     assert [one["status"] for one in kept] == ["requested"] * 3
 
 
-async def test_a_ward_that_takes_its_referral_back_gives_the_case_to_the_home_hub(
+async def test_a_cancel_by_a_ward_over_mllp_returns_the_case_to_the_home_hub(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     message = a_message()
@@ -103,7 +103,7 @@ async def test_a_ward_that_takes_its_referral_back_gives_the_case_to_the_home_hu
     await hub.until(lambda h: h.cases[WARDS, home.id].role == "former")
 
 
-async def test_a_patient_from_the_city_stays_with_the_hospital_team_and_no_hub_of_the_county_hears(
+async def test_an_inpatient_from_the_city_stays_with_the_hospital_team_and_no_county_hub_gets_an_event(
     walk: Walk, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     reference = await referred_by_ward(walk, Stay(a_message(), postcode=CITY))
@@ -113,7 +113,7 @@ async def test_a_patient_from_the_city_stays_with_the_hospital_team_and_no_hub_o
     assert hub.hearing(case.id) == {WARDS}
 
 
-async def test_a_ward_that_repeats_itself_is_told_the_same_and_counted_once(
+async def test_a_repeated_hl7_message_gets_the_same_acknowledgement_and_is_applied_once(
     walk: Walk, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     stay = Stay(a_message())
@@ -127,7 +127,7 @@ async def test_a_ward_that_repeats_itself_is_told_the_same_and_counted_once(
 # ---- a council --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_councils_row_goes_to_its_districts_hub_and_the_changed_row_is_an_update(
+async def test_a_councils_row_is_assigned_to_the_hub_of_its_district_and_a_changed_row_is_an_update(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork
 ) -> None:
     row, other = a_row(), a_row()

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 
 from bench.messages import BenchmarkMessage, messages
 from services.runtime import database
 from tests.end_to_end.conftest import HUBS, HubAtWork, Walk
+from tests.end_to_end.observed import everything_on, people_of
 from tests.end_to_end.senders import (
     REFERENCE,
     WARD,
@@ -23,10 +23,8 @@ from tests.end_to_end.senders import (
     a_row,
     by_csv,
     by_mllp,
-    nhs_number,
     referred,
     referred_by_ward,
-    resource,
 )
 
 
@@ -38,7 +36,7 @@ async def worked_to_the_end(hub: HubAtWork, reference: str) -> None:
         await hub.until(lambda _, before=before: case.version > before)
 
 
-async def test_the_practice_hears_what_the_hub_did(
+async def test_the_practice_receives_feedback_about_the_work_of_the_hub(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     message = a_message()
@@ -63,7 +61,7 @@ async def test_a_command_with_a_stale_expected_version_is_refused_to_its_hub_onl
     assert [line["feedback_type"] for line in walk.heard(message.correlation_id)] in ([], ["home-hub"])
 
 
-async def test_trace_and_status_show_the_path_and_name_nobody(
+async def test_trace_and_status_show_the_path_without_personal_data(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     message = a_message()
@@ -95,7 +93,7 @@ def without_ids(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in ids} for line in said]
 
 
-async def test_nothing_that_the_practice_hears_differs_because_of_a_ward(
+async def test_feedback_to_the_practice_is_the_same_with_and_without_a_hospitals_referral(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     alone, with_ward = a_message(), a_message()
@@ -188,16 +186,18 @@ async def test_services_killed_under_load_lose_nothing_and_repeat_nothing(
     for message in practices:
         said = [line["feedback_type"] for line in walk.heard(message.correlation_id) if not line.get("duplicate")]
         assert said == ["home-hub"]
-    await one_case_each(walk, references)
-    await everything_is_numbered_without_gap(walk)
-    await wards_and_council_hear_once(walk, session, references)
+    await assert_one_case_each(walk, references)
+    await assert_sequences_without_gap(walk)
+    await assert_wards_and_council_get_feedback_once(walk, session, references)
 
 
 async def _in_turn(some: list[Attempt]) -> list[str]:
     return [await persistently(attempt) for attempt in some]
 
 
-async def wards_and_council_hear_once(walk: Walk, session: aiohttp.ClientSession, references: list[str]) -> None:
+async def assert_wards_and_council_get_feedback_once(
+    walk: Walk, session: aiohttp.ClientSession, references: list[str]
+) -> None:
     """A ward is told that its referral was received, and of the home hub; a council of the home hub. What else is kept is a repeat."""
     heard = {"uhl": 0, "council-blaby": 0}
     for partner, often in (("uhl", 2), ("council-blaby", 1)):
@@ -208,7 +208,7 @@ async def wards_and_council_hear_once(walk: Walk, session: aiohttp.ClientSession
     assert heard == {"uhl": 30, "council-blaby": 30}
 
 
-async def one_case_each(walk: Walk, references: list[str]) -> None:
+async def assert_one_case_each(walk: Walk, references: list[str]) -> None:
     engine = database.connect(walk.running.addresses["postgres"], pool=1)
     cases: dict[str, str] = {}
     async with asyncio.timeout(60):
@@ -224,7 +224,7 @@ async def one_case_each(walk: Walk, references: list[str]) -> None:
     assert len(cases) == len(set(cases.values())) == len(references)
 
 
-async def everything_is_numbered_without_gap(walk: Walk) -> None:
+async def assert_sequences_without_gap(walk: Walk) -> None:
     """First occurrences of each key's sequence on case.event are 1..n in order, whatever was repeated."""
     sequences: dict[str, list[int]] = defaultdict(list)
     for record in await everything_on(walk, "case.event"):
@@ -235,39 +235,7 @@ async def everything_is_numbered_without_gap(walk: Walk) -> None:
     assert all(seen == list(range(1, len(seen) + 1)) for seen in sequences.values())
 
 
-async def everything_on(walk: Walk, topic: str) -> list[Any]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=walk.running.addresses["kafka"])
-    await consumer.start()
-    try:
-        await consumer._client.force_metadata_update()
-        numbers = consumer._client.cluster.partitions_for_topic(topic) or set(
-            range(12 if topic.endswith(".event") else 3)
-        )
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        total = sum((await consumer.end_offsets(partitions)).values())
-        records: list[Any] = []
-        while len(records) < total:
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                records += batch
-        return records
-    finally:
-        await consumer.stop()
-
-
 # ---- personal data ----------------------------------------------------------------------------------------------------
-
-
-def people_of(sent: list[BenchmarkMessage], written: str) -> list[str]:
-    """Whatever of these people's data stands in what was written."""
-    data: set[str] = set()
-    for message in sent:
-        patient = resource(message, "Patient")
-        name = patient["name"][0]
-        data |= {name["family"], *name["given"], nhs_number(message), patient["birthDate"]}
-        data |= {patient["address"][0]["postalCode"], *patient["address"][0]["line"]}
-    return sorted(one for one in data if one in written)
 
 
 async def test_no_log_header_key_or_error_holds_personal_data_even_at_debug(

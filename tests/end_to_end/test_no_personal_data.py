@@ -18,11 +18,12 @@ from schemas import topics
 from services.runtime import database
 from services.runtime.settings import CHECKOUT
 from tests import canaries
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import a_file
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_uhl_message
 from tests.end_to_end.conftest import FHIR_JSON, PRACTICE, Walk
 from tests.end_to_end.senders import a_row, by_mllp
-from tests.intake.council_files import a_file
-from tests.intake.hl7 import a_uhl_message
-from tests.intake.messages import a_bars_message, a_form
 
 WHO = "CANARYSON 9990000018"
 
@@ -61,9 +62,7 @@ async def refused(
     return said if answer.status >= 400 else ""
 
 
-async def test_no_refusal_of_any_format_repeats_anything_of_the_person(
-    walk: Walk, session: aiohttp.ClientSession
-) -> None:
+async def test_no_refusal_of_any_format_contains_personal_data(walk: Walk, session: aiohttp.ClientSession) -> None:
     bars = with_a_person_anywhere(a_bars_message())[::6]
     forms = with_a_person_anywhere(a_form())
     files = [a_file("blaby", [a_row(**{column: WHO})]) for column in a_row()] + [WHO.encode(), b"\n" + WHO.encode()]
@@ -79,13 +78,13 @@ async def test_no_refusal_of_any_format_repeats_anything_of_the_person(
     assert not [one for one in said if canaries.PERSONAL.search(one)]
 
 
-async def test_no_acknowledgement_of_a_ward_repeats_anything_of_the_person(walk: Walk) -> None:
+async def test_no_hl7_acknowledgement_contains_personal_data(walk: Walk) -> None:
     for place in ("PID-3", "PID-5", "PID-7", "PID-8", "PID-11", "PV1-3", "RF1-3", "RF1-7", "PV2-9", "OBX-5"):
         said = await by_mllp(walk, "uhl", a_uhl_message(fields={place: WHO}, control_id=uuid.uuid4().hex[:12]))
         assert not canaries.PERSONAL.search(repr(said)), place
 
 
-async def test_the_reason_of_a_quarantined_record_names_places_only(walk: Walk) -> None:
+async def test_the_reason_of_a_dead_letter_contains_places_only(walk: Walk) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=walk.running.addresses["kafka"])
     await producer.start()
     event = str(uuid.uuid4())
@@ -105,7 +104,7 @@ async def test_the_reason_of_a_quarantined_record_names_places_only(walk: Walk) 
     assert not canaries.PERSONAL.search(rows[0].reason)
 
 
-async def test_no_column_holds_a_person_but_those_that_are_for_it(walk: Walk) -> None:
+async def test_personal_data_is_stored_only_in_the_listed_columns(walk: Walk) -> None:
     engine = database.connect(walk.running.addresses["postgres"], pool=1)
     async with engine.connect() as connection:
         assert await canaries.in_columns(connection) == []
@@ -118,7 +117,7 @@ def ours() -> list[psutil.Process]:
     return [one for one in children if [part[:9] for part in one.cmdline()[1:3]] == ["-m", "services."]]
 
 
-def test_the_kernel_tells_nobody_and_keeps_no_image_of_a_process(walk: Walk) -> None:
+def test_command_lines_are_free_of_personal_data_and_core_dumps_are_off(walk: Walk) -> None:
     services = ours()
     assert len(services) >= 6
     assert canaries.in_processes(psutil.Process().children(recursive=True)) == []
@@ -129,7 +128,7 @@ def test_the_kernel_tells_nobody_and_keeps_no_image_of_a_process(walk: Walk) -> 
         assert not [name for name in os.listdir(folder) if name == "core" or name.startswith("core.")]
 
 
-def test_the_logs_that_the_walks_left_are_at_debug_and_hold_nobody(walk: Walk) -> None:
+def test_logs_of_the_walks_are_at_debug_and_contain_no_personal_data(walk: Walk) -> None:
     logs = sorted(Path(walk.running.plan.data / "logs").glob("*.log"))
     assert len(logs) >= 6
     assert canaries.found_in([*logs, walk.traces]) == []

@@ -32,7 +32,7 @@ async def in_order(walk: Walk, example: Example, *, http: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("over", ["mllp", "http"])
-async def test_every_file_is_answered_as_its_expectation_says(walk: Walk, over: str) -> None:
+async def test_the_response_to_every_file_matches_its_expectation(walk: Walk, over: str) -> None:
     """By HTTP once more what came over MLLP: a repeat is told the same."""
     every = await asyncio.gather(*(in_order(walk, example, http=over == "http") for example in EVERY))
     assert [line for lines in every for line in lines] == []

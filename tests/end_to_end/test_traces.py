@@ -10,8 +10,8 @@ import aiohttp
 from bench.messages import BenchmarkMessage
 from tests import traced
 from tests.end_to_end.conftest import HubAtWork, Walk
+from tests.end_to_end.observed import everything_on, people_of
 from tests.end_to_end.senders import REFERENCE
-from tests.end_to_end.test_loop import everything_on, people_of
 from tests.traced import SPAN
 
 Span = dict[str, Any]
@@ -45,7 +45,7 @@ def way(spans: dict[str, Span], last: Span) -> list[str]:
     return [str(at), *steps]
 
 
-async def test_one_trace_shows_a_referral_from_its_senders_request_to_its_feedback_and_names_nobody(
+async def test_one_trace_covers_a_referral_from_request_to_feedback_without_personal_data(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     message, trace = a_message(), f"a{uuid.uuid4().hex[1:]}"

@@ -104,7 +104,7 @@ def _play(only: Sequence[str], file: str) -> int:
         say(f"--play needs --only with one of {', '.join(GUIDED)}")
         return 2
     with open(file, "rb") as opened:
-        TARGETS[only[0]].check(opened.read())
+        TARGETS[only[0]].assert_holds(opened.read())
     say("it holds")
     return 0
 

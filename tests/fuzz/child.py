@@ -41,7 +41,7 @@ def main() -> None:
     name, *flags = sys.argv[1:]
     target = TARGETS[name]
     judge.vocabulary()
-    atheris.Setup([sys.argv[0], *flags], target.check, custom_mutator=mutator(target))
+    atheris.Setup([sys.argv[0], *flags], target.assert_holds, custom_mutator=mutator(target))
     atheris.Fuzz()
 
 

@@ -8,11 +8,11 @@ from services.intake.translators.council_csv.prescan import Prescan
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, TooLong, is_blank
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection
+from tests.builders.csv import COUNCILS
 from tests.contract.translators.adapters import ATTACHMENT_KEY, RECEIVED_AT, a_partner
 from tests.fuzz import judge
 from tests.fuzz.frames import pieces
-from tests.fuzz.judge import demand
-from tests.intake.council_files import COUNCILS
+from tests.fuzz.judge import assert_that
 
 NAMES = sorted(COUNCILS)
 LONGEST = 400
@@ -21,30 +21,30 @@ LONGEST = 400
 MOST_ROWS = 20
 
 
-def check(data: bytes) -> None:
+def assert_holds(data: bytes) -> None:
     """The first byte names the council, the second the size of the pieces; the rest is the file."""
     mapping = COUNCILS[NAMES[data[0] % len(NAMES)]] if data else COUNCILS[NAMES[0]]
     size, file = 1 + (data[1] if len(data) > 1 else 0), data[2:]
     _split(mapping, file, size)
     whole, in_pieces = surveyed(mapping, file, len(file) or 1), surveyed(mapping, file, size)
-    demand((whole.rejection is None) == (in_pieces.rejection is None), "other pieces, another refusal")
+    assert_that((whole.rejection is None) == (in_pieces.rejection is None), "other pieces, another refusal")
     for survey in (whole, in_pieces):
         if survey.rejection:
-            judge.refusal(survey.rejection)
+            judge.assert_rejection(survey.rejection)
     if whole.rejection is None:
-        demand(list(whole.lines) == list(in_pieces.lines), "other pieces, other lines")
-        demand(whole.twice() == in_pieces.twice(), "other pieces, other references")
+        assert_that(list(whole.lines) == list(in_pieces.lines), "other pieces, other lines")
+        assert_that(whole.twice() == in_pieces.twice(), "other pieces, other references")
         _translated(mapping, whole, file)
 
 
 def _split(mapping: CouncilMapping, file: bytes, size: int) -> None:
     whole, in_pieces = records(mapping, file, len(file) or 1), records(mapping, file, size)
-    demand(whole == in_pieces, "other pieces, other records")
+    assert_that(whole == in_pieces, "other pieces, other records")
     found, too_long = whole
     if too_long is None:
-        demand(b"".join(record.body for record in found) == file, "a file is more than its records")
-    demand(all(len(record.body) <= LONGEST for record in found), "a row longer than is taken")
-    demand(all(record.ends for record in found[:-1]), "a row without its end, in the middle")
+        assert_that(b"".join(record.body for record in found) == file, "a file is more than its records")
+    assert_that(all(len(record.body) <= LONGEST for record in found), "a row longer than is taken")
+    assert_that(all(record.ends for record in found[:-1]), "a row without its end, in the middle")
 
 
 def records(mapping: CouncilMapping, file: bytes, size: int) -> tuple[Sequence[CsvRecord], int | None]:
@@ -73,10 +73,10 @@ def _translated(mapping: CouncilMapping, survey: Prescan, file: bytes) -> None:
     splitter, translate, above = Splitter(mapping.file), council_csv.translator(mapping), b"".join(survey.above)
     rows = [*splitter.feed(file), *splitter.feed(b"", last=True)][len(survey.above) :]
     given = [record for record in rows if not is_blank(record, mapping.file)]
-    demand([record.line for record in given] == list(survey.lines), "two passes, other rows")
+    assert_that([record.line for record in given] == list(survey.lines), "two passes, other rows")
     for record in given:
         delivery = InboundMessage(a_partner(mapping.partner), above + record.body, RECEIVED_AT, ATTACHMENT_KEY)
         made = translate(delivery)
-        judge.outcome(delivery, made)
+        judge.assert_outcome(delivery, made)
         in_header = isinstance(made, Rejection) and any(fault.place == header.PLACE for fault in made.issues)
-        demand(not in_header, "a header that the first look took, and the translator does not")
+        assert_that(not in_header, "a header that the first look took, and the translator does not")

@@ -5,22 +5,22 @@ from collections.abc import Iterator, Sequence
 from services.intake import limits
 from services.intake.mllp import frames
 from services.intake.mllp.frames import Frame, Frames, NotMllp
-from tests.fuzz.judge import demand
+from tests.fuzz.judge import assert_that
 
 MOST = 512
 """The largest message of these frames, so that too large ones are within reach."""
 
 
-def check(data: bytes) -> None:
+def assert_holds(data: bytes) -> None:
     """The first byte says in what pieces the rest comes."""
     size, stream = 1 + data[0] % 61 if data else 1, data[1:]
     whole, in_pieces = taken(stream, len(stream) or 1), taken(stream, size)
-    demand(whole == in_pieces, "other pieces, other frames")
+    assert_that(whole == in_pieces, "other pieces, other frames")
     for frame in whole[0]:
-        demand(b"\x0b" not in frame.body, "a beginning within a message")
-        demand(frame.is_too_large or frame.body in stream, "a message that was not sent")
-        demand(len(frame.body) <= max(MOST, limits.HEADER_BYTES), "a message larger than is taken")
-        demand(frames.unframed(b"\x0b" + frame.body + b"\x1c\r"), "nothing left of a frame")
+        assert_that(b"\x0b" not in frame.body, "a beginning within a message")
+        assert_that(frame.is_too_large or frame.body in stream, "a message that was not sent")
+        assert_that(len(frame.body) <= max(MOST, limits.HEADER_BYTES), "a message larger than is taken")
+        assert_that(frames.unframed(b"\x0b" + frame.body + b"\x1c\r"), "nothing left of a frame")
 
 
 def taken(stream: bytes, size: int) -> tuple[list[Frame], bool]:
@@ -32,7 +32,9 @@ def taken(stream: bytes, size: int) -> tuple[list[Frame], bool]:
             while (frame := read.take()) is not None:
                 found.append(frame)
             held = len(read._unread) + len(read._message or b"")
-            demand(held <= len(piece) + max(MOST, limits.HEADER_BYTES) + limits.BYTES_OUTSIDE, f"{held} bytes are held")
+            assert_that(
+                held <= len(piece) + max(MOST, limits.HEADER_BYTES) + limits.BYTES_OUTSIDE, f"{held} bytes are held"
+            )
         if (frame := read.take(nothing_follows=True)) is not None:
             found.append(frame)
     except NotMllp:

@@ -18,7 +18,7 @@ from services.runtime import metrics
 from tests import canaries
 from tests.fuzz.http_bodies import Way, ways
 from tests.fuzz.http_served import Served
-from tests.intake.described import hold
+from tests.intake.described import assert_described
 from tests.intake.running import Reply
 
 NOTHING_KEPT = {401, 405, 406, 408, 413, 415, 429, 500, 503}
@@ -86,8 +86,8 @@ class Fuzzing:
         self.last = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n" + body
         before, counted = self.served.kept(), _counted(way.sender)
         reply = self.served.call("POST", way.path, body, headers)
-        hold(self.served.document, "POST", way.path, reply)
-        self._judge(way.path, reply, before)
+        assert_described(self.served.document, "POST", way.path, reply)
+        self._assert_answer(way.path, reply, before)
         if not way.is_file and reply.status not in NOTHING_KEPT:
             assert _counted(way.sender) == counted + 1, f"{way.path}: {reply.status} is not counted once"
 
@@ -103,9 +103,9 @@ class Fuzzing:
                 f"{case.method} {case.path}: {[type(one).__name__ for one in group.exceptions]}"
             ) from group
         told = {name.lower(): values[0] for name, values in answer.headers.items()}
-        self._judge(case.path, Reply(answer.status_code, told, answer.content), before, method=case.method)
+        self._assert_answer(case.path, Reply(answer.status_code, told, answer.content), before, method=case.method)
 
-    def _judge(self, path: str, reply: Reply, before: tuple[int, int], method: str = "POST") -> None:
+    def _assert_answer(self, path: str, reply: Reply, before: tuple[int, int], method: str = "POST") -> None:
         self.counts[path, reply.status] += 1
         assert reply.status < 500, f"{path}: {reply.status}"
         assert not _tells_of_somebody(reply), f"{path}: {reply.status} repeats what was sent"

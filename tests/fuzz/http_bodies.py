@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from tests.intake.council_files import COUNCILS, a_file, a_row
-from tests.intake.fake_hl7_engine import a_referral
-from tests.intake.messages import a_bars_message, a_form
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import COUNCILS, a_file, a_row
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Draw = st.DrawFn
@@ -223,7 +224,7 @@ def _council(name: str, examples: list[bytes]) -> Way:
 
 
 def _ward() -> bytes:
-    return a_referral(id="1", referral="1", family="CANARYWARD")
+    return a_ref_i12(id="1", referral_id="1", name="CANARYWARD^ADA^^^MRS")
 
 
 def _json(samples: list[bytes]) -> st.SearchStrategy[bytes]:

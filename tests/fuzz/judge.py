@@ -42,29 +42,29 @@ class Broken(AssertionError):
     """Something that must hold does not. The text says what; the input is in the file that the fuzzer writes."""
 
 
-def demand(holds: object, what: str) -> None:
+def assert_that(holds: object, what: str) -> None:
     """Raise Broken unless it holds."""
     if not holds:
         raise Broken(what)
 
 
-def outcome(delivery: InboundMessage, made: Any, *, is_json: bool = False) -> None:
+def assert_outcome(delivery: InboundMessage, made: Any, *, is_json: bool = False) -> None:
     """Judge what a translator made of a delivery."""
     match made:
         case Rejection():
-            refusal(made, is_json=is_json)
+            assert_rejection(made, is_json=is_json)
         case Translated():
-            translated(delivery, made)
+            assert_translated(delivery, made)
         case _:
             raise Broken(f"neither Translated nor Refusal: {type(made).__name__}")
 
 
-def answer(made: Any, given: Any) -> None:
+def assert_answer(made: Any, given: Any) -> None:
     """Judge what a sender is told: its protocol's own answer, and never a server error."""
-    demand(isinstance(given, ProtocolResponse), "no Answer")
-    demand(200 <= given.status < 500, f"status {given.status}")
+    assert_that(isinstance(given, ProtocolResponse), "no Answer")
+    assert_that(200 <= given.status < 500, f"status {given.status}")
     if isinstance(made, Rejection):
-        demand(given.status >= 400, f"a refusal has status {given.status}")
+        assert_that(given.status >= 400, f"a refusal has status {given.status}")
 
 
 def decided(made: Translated | Rejection) -> MessageDecision:
@@ -77,15 +77,15 @@ def decided(made: Translated | Rejection) -> MessageDecision:
 # ---- refusals -------------------------------------------------------------------------------------------------------
 
 
-def refusal(made: Rejection, *, is_json: bool = False) -> None:
+def assert_rejection(made: Rejection, *, is_json: bool = False) -> None:
     """At least one fault, each with place, kind and explanation; no word in them that our own sources do not have."""
-    demand(made.issues, "a refusal without a fault")
+    assert_that(made.issues, "a refusal without a fault")
     for fault in made.issues:
-        demand(fault.place and fault.kind and fault.explanation, "a fault without place, kind or explanation")
-        demand(not foreign(fault.explanation), "an explanation holds a word that is not ours")
-        demand(not foreign(fault.place, names=is_json), "a place holds a word that is not ours")
+        assert_that(fault.place and fault.kind and fault.explanation, "a fault without place, kind or explanation")
+        assert_that(not foreign(fault.explanation), "an explanation holds a word that is not ours")
+        assert_that(not foreign(fault.place, names=is_json), "a place holds a word that is not ours")
     size = sum(len(fault.place) + len(fault.explanation) for fault in made.issues)
-    demand(size <= LONGEST_REFUSAL, f"a refusal of {size} characters")
+    assert_that(size <= LONGEST_REFUSAL, f"a refusal of {size} characters")
 
 
 def foreign(said: str, *, names: bool = False) -> bool:
@@ -118,32 +118,34 @@ def _sources() -> Iterable[str]:
 # ---- referrals ------------------------------------------------------------------------------------------------------
 
 
-def translated(delivery: InboundMessage, made: Translated) -> None:
+def assert_translated(delivery: InboundMessage, made: Translated) -> None:
     """Ids that a table can hold, and an event that goes to Kafka and back unchanged and keeps the published contract."""
     for said in (*made.message_ids, made.referral_id, made.content_hash):
-        demand(0 < len(_kept(said)) <= LONGEST_KEY, f"an id of {len(said)} characters")
-    demand((made.referral is None) == (made.intent == "cancel"), f"{made.intent} and its referral do not fit")
+        assert_that(0 < len(_kept(said)) <= LONGEST_KEY, f"an id of {len(said)} characters")
+    assert_that((made.referral is None) == (made.intent == "cancel"), f"{made.intent} and its referral do not fit")
     correlation = made.correlation_id
-    demand(correlation is None or _GUID.fullmatch(correlation), "a correlation id that is no GUID goes into headers")
+    assert_that(
+        correlation is None or _GUID.fullmatch(correlation), "a correlation id that is no GUID goes into headers"
+    )
     event = _event(delivery, made)
     value = cloudevents.value_of(event)
-    demand(len(value) <= max(MAX_VALUE_BYTES, 8 * len(delivery.body)), f"an event of {len(value)} bytes")
+    assert_that(len(value) <= max(MAX_VALUE_BYTES, 8 * len(delivery.body)), f"an event of {len(value)} bytes")
     _kept(value.decode("utf-8"))
-    demand("\\u0000" not in value.decode().replace("\\\\", ""), "a text with the character NUL")
-    demand(_read_again(event, value) == event, "an event is another one when it is read again")
-    demand(not contracts.faults(event.data.TYPE, json.loads(value)), "an event breaks its published contract")
+    assert_that("\\u0000" not in value.decode().replace("\\\\", ""), "a text with the character NUL")
+    assert_that(_read_again(event, value) == event, "an event is another one when it is read again")
+    assert_that(not contracts.faults(event.data.TYPE, json.loads(value)), "an event breaks its published contract")
     _documents(made)
 
 
 def _documents(made: Translated) -> None:
     kept = {document.reference for document in made.documents}
     named = {one.reference for one in made.referral.attachments} if made.referral else set()
-    demand(kept == named, "documents and the attachments that name them do not fit")
+    assert_that(kept == named, "documents and the attachments that name them do not fit")
 
 
 def _kept(text: str) -> bytes:
     """As PostgreSQL keeps it: UTF-8, without NUL."""
-    demand("\x00" not in text, "a text with the character NUL")
+    assert_that("\x00" not in text, "a text with the character NUL")
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:

@@ -11,9 +11,9 @@ from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.responses import bars, hl7v2, problems
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
+from tests.builders.csv import COUNCILS, a_file
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
 from tests.fuzz import files, frames, judge, mutate
-from tests.intake.council_files import COUNCILS, a_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAYLOADS = CHECKOUT.parent / "shared" / "payloads"
@@ -25,10 +25,10 @@ Composes = Callable[[InboundMessage, Translated | Rejection, MessageDecision], P
 
 @dataclass(frozen=True)
 class Target:
-    """One thing that is fuzzed. `check` raises judge.Broken, or anything else, where an input breaks it; `runs`: how many in CI."""
+    """One thing that is fuzzed. `assert_holds` raises judge.Broken, or another error, if an input breaks it; `runs`: how many in CI."""
 
     name: str
-    check: Callable[[bytes], None]
+    assert_holds: Callable[[bytes], None]
     seeds: Callable[[], Sequence[bytes]]
     mutate: mutate.Mutator
     runs: int
@@ -52,19 +52,19 @@ def _of_translators(
 ) -> Target:
     is_json = change is mutate.json_text
 
-    def check(data: bytes) -> None:
+    def assert_holds(data: bytes) -> None:
         adapter = variants[data[0] % len(variants)].adapter if data else variants[0].adapter
         delivery = adapter.delivery(data[1:])
         made = adapter.translate(delivery)
-        judge.outcome(delivery, made, is_json=is_json)
-        judge.demand(adapter.translate(delivery) == made, "the same bytes are translated in two ways")
+        judge.assert_outcome(delivery, made, is_json=is_json)
+        judge.assert_that(adapter.translate(delivery) == made, "the same bytes are translated in two ways")
         for compose in composes:
-            judge.answer(made, compose(delivery, made, judge.decided(made)))
+            judge.assert_answer(made, compose(delivery, made, judge.decided(made)))
 
     def seeds() -> Sequence[bytes]:
         return [bytes([number]) + body for number, one in enumerate(variants) for body in one.samples()]
 
-    return Target(name, check, seeds, mutate.behind_first_byte(change), runs)
+    return Target(name, assert_holds, seeds, mutate.behind_first_byte(change), runs)
 
 
 def _variant(adapter: Adapter, *more: str) -> Variant:
@@ -127,9 +127,9 @@ TARGETS: Mapping[str, Target] = {
     for one in (
         HL7V2,
         CSV,
-        Target("files", files.check, _council_files, mutate.behind_first_byte(mutate.csv_text), 800),
+        Target("files", files.assert_holds, _council_files, mutate.behind_first_byte(mutate.csv_text), 800),
         FORMS,
         BARS,
-        Target("frames", frames.check, frames.seeds, mutate.frame_bytes, 3_000, longest=4_096),
+        Target("frames", frames.assert_holds, frames.seeds, mutate.frame_bytes, 3_000, longest=4_096),
     )
 }

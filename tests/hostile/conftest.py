@@ -11,8 +11,8 @@ from infra.local.embedded import ports_and_secrets
 from schemas import topics
 from services.messaging import broker
 from tests.hostile.victim import SHORT, Victim
+from tests.intake.certificates import Keys
 from tests.intake.running import install
-from tests.intake.test_mllp_tls import Keys
 
 MANY = int(os.environ.get("LIGHTBULB_HOSTILE", "0"))
 """So many connections at once; without it the short version, with lower limits."""

@@ -7,8 +7,8 @@ import re
 import socket
 
 from services.intake import limits
-from tests.hostile.victim import SECONDS, Victim, unharmed
-from tests.intake.messages import a_bars_message, as_bytes
+from tests.builders.bars import a_bars_message, as_bytes
+from tests.hostile.victim import SECONDS, Victim, assert_unharmed
 
 HUNG = b" and no end"
 
@@ -127,8 +127,8 @@ def liars(victim: Victim) -> dict[str, tuple[list[bytes], set[int]]]:
     }
 
 
-async def test_who_lies_gets_one_answer_or_an_end_and_never_a_servers_error(victim: Victim) -> None:
-    async with unharmed(victim):
+async def test_a_malformed_request_gets_one_answer_or_a_close_and_never_a_server_error(victim: Victim) -> None:
+    async with assert_unharmed(victim):
         told = liars(victim)
         answered = await asyncio.gather(
             *(said(victim.port, *parts, ends="half closed" in name) for name, (parts, _) in told.items())
@@ -141,7 +141,7 @@ async def test_who_lies_gets_one_answer_or_an_end_and_never_a_servers_error(vict
     assert statuses(answered[list(told).index("a whole one, and half closed")]) == [200]
 
 
-async def test_who_stalls_is_let_go(victim: Victim) -> None:
+async def test_a_stalled_client_is_disconnected(victim: Victim) -> None:
     """Each in turn says nothing, half a head, a head that trickles, half a body, a body that trickles."""
     file = post(victim, path=b"/councils/blaby/referrals", length=b"100000").replace(b"fhir+json", b"csv")
     file = file.replace(b"application/csv", b"text/csv").replace(
@@ -157,7 +157,7 @@ async def test_who_stalls_is_let_go(victim: Victim) -> None:
         ([post(victim, length=b"100"), *[b" "] * 90], [408]),
         ([file, b"a,b"], [408]),
     ]
-    async with unharmed(victim):
+    async with assert_unharmed(victim):
         answered = await asyncio.gather(
             *(said(victim.port, *parts, pause=0.05 if len(parts) < 40 else 0.1) for parts, _ in ways)
         )
@@ -165,8 +165,8 @@ async def test_who_stalls_is_let_go(victim: Victim) -> None:
     assert not any(answer.endswith(HUNG) for answer in answered)
 
 
-async def test_many_who_say_nothing_keep_nobody_out(victim: Victim, many: int) -> None:
-    async with unharmed(victim) as others:
+async def test_many_idle_clients_do_not_block_others(victim: Victim, many: int) -> None:
+    async with assert_unharmed(victim) as others:
         silent = [await asyncio.open_connection("127.0.0.1", victim.port) for _ in range(many)]
         for _, writer in silent[::3]:
             writer.write(b"POST /fhir/$process-message HTTP/1.1\r\nContent-")
@@ -179,10 +179,10 @@ async def test_many_who_say_nothing_keep_nobody_out(victim: Victim, many: int) -
             writer.transport.abort()
 
 
-async def test_requests_behind_each_other_are_answered_in_order_and_not_without_end(victim: Victim) -> None:
+async def test_pipelined_requests_are_answered_in_order_and_up_to_a_limit(victim: Victim) -> None:
     one = b"GET /health/live HTTP/1.1\r\n\r\n"
     whole = post(victim, body=as_bytes(a_bars_message()))
-    async with unharmed(victim):
+    async with assert_unharmed(victim):
         few = await said(victim.port, one * 3 + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         endless = await said(victim.port, *[one * 2_000] * 20, pause=0)
         before_garbage = await said(victim.port, whole + b"GARBAGE\r\n\r\n")
@@ -192,10 +192,10 @@ async def test_requests_behind_each_other_are_answered_in_order_and_not_without_
     assert statuses(before_garbage) == [200]
 
 
-async def test_who_takes_no_answers_is_not_answered_without_end(victim: Victim) -> None:
+async def test_a_client_that_reads_no_answers_is_answered_up_to_a_limit(victim: Victim) -> None:
     one = b"GET /fhir/metadata HTTP/1.1\r\n\r\n"
     sent = 0
-    async with unharmed(victim):
+    async with assert_unharmed(victim):
         deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
         deaf.setblocking(False)
@@ -209,9 +209,9 @@ async def test_who_takes_no_answers_is_not_answered_without_end(victim: Victim) 
     assert sent < 200_000
 
 
-async def test_large_bodies_at_once_are_taken_or_told_to_come_again(victim: Victim, many: int) -> None:
+async def test_concurrent_large_bodies_are_accepted_or_get_retry_after(victim: Victim, many: int) -> None:
     body = b'{"resourceType": "Bundle", "x": "' + b"x" * 1_000_000 + b'"}'
-    async with unharmed(victim):
+    async with assert_unharmed(victim):
         answered = await asyncio.gather(*(said(victim.port, post(victim, CLOSE, body=body)) for _ in range(many // 10)))
     assert {status for answer in answered for status in statuses(answer)} <= {400, 408, 503}
     assert all(len(statuses(answer)) == 1 for answer in answered)

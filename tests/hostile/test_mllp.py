@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
+from tests.builders.hl7v2 import a_ref_i12
 from tests.hostile.conftest import MANY
-from tests.hostile.test_http import SECONDS
-from tests.hostile.victim import Victim, unharmed
-from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, framed
+from tests.hostile.victim import SECONDS, Victim, assert_unharmed
+from tests.intake.fake_hl7_engine import Engine, acknowledged, framed
 
 
 async def heard(victim: Victim, sent: bytes, *, ends: bool = False) -> bytes:
@@ -34,11 +34,11 @@ async def until_closed(engine: Engine) -> bytes:
             engine.writer.transport.abort()
 
 
-async def test_what_is_no_frame_gets_no_answer_and_an_end(victim: Victim) -> None:
-    whole = framed(a_referral())
+async def test_bytes_that_are_not_a_frame_get_no_answer_and_a_close(victim: Victim) -> None:
+    whole = framed(a_ref_i12())
     halves = [b"\x0b", b"\x0bMSH|", whole[:-2], whole[:-2] + b"x", b"\x0b" * 50_000, b"\x0b" + b"x" * 3_000_000]
     strangers = [b"GET / HTTP/1.1\r\n" * 100, b"\x16\x03\x01" * 500, b"x" * 2_000_000, b"\r\n" * 5_000]
-    async with unharmed(victim):
+    async with assert_unharmed(victim):
         answered = await asyncio.gather(*(heard(victim, sent) for sent in [*halves, *strangers]))
         cut = await asyncio.gather(*(heard(victim, sent, ends=True) for sent in halves))
         last = await heard(victim, whole, ends=True)
@@ -47,8 +47,8 @@ async def test_what_is_no_frame_gets_no_answer_and_an_end(victim: Victim) -> Non
     assert last.count(b"\x1c\r") == 1
 
 
-async def test_many_who_say_nothing_keep_nobody_out(victim: Victim, many: int) -> None:
-    async with unharmed(victim) as others:
+async def test_many_idle_clients_do_not_block_others(victim: Victim, many: int) -> None:
+    async with assert_unharmed(victim) as others:
         silent = [await victim.connect("uhl") for _ in range(many)]
         for engine in silent[::3]:
             engine.writer.write(b"\x0bMSH|^~")
@@ -62,15 +62,15 @@ async def test_many_who_say_nothing_keep_nobody_out(victim: Victim, many: int) -
 
 
 @pytest.mark.skipif(not MANY, reason="half a minute; tests/intake/test_mllp.py has it in small")
-async def test_who_sends_and_never_listens_is_not_read_without_end(victim: Victim) -> None:
+async def test_a_client_that_reads_no_answers_is_read_up_to_a_limit(victim: Victim) -> None:
     """Its answers fill the wire; then nothing more is read of it, and after a while it is given up."""
-    async with unharmed(victim):
+    async with assert_unharmed(victim):
         deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
         deaf.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(deaf, ("127.0.0.1", victim.ports["lpt"]))
-        sent, one = 0, framed(a_referral(id="i" * 6_000)) * 5
+        sent, one = 0, framed(a_ref_i12(id="i" * 6_000)) * 5
         async with asyncio.timeout(SECONDS):
             with contextlib.suppress(ConnectionError):  # it was given up
                 while sent < 64 * 2**20:
@@ -82,9 +82,9 @@ async def test_who_sends_and_never_listens_is_not_read_without_end(victim: Victi
 
 async def test_the_largest_messages_at_once_get_one_answer_each(victim: Victim) -> None:
     note = b"NTE|1||" + b"x" * 1_000 + b"\r"
-    large = framed(a_referral() + note * ((1_048_000 - 1_000) // len(note)))
-    too_large = framed(a_referral() + note * 1_500)
-    async with unharmed(victim):
+    large = framed(a_ref_i12() + note * ((1_048_000 - 1_000) // len(note)))
+    too_large = framed(a_ref_i12() + note * 1_500)
+    async with assert_unharmed(victim):
         engines = [await victim.connect("lpt") for _ in range(8)]
         for number, engine in enumerate(engines):
             await engine.write(too_large if number % 2 else large)
@@ -96,12 +96,12 @@ async def test_the_largest_messages_at_once_get_one_answer_each(victim: Victim) 
     assert {acknowledged(answer)[0] for answer in answers[::2]} <= {"AE", "AR"}
 
 
-async def test_handshakes_that_stall_keep_nobody_out(victim: Victim) -> None:
-    async with unharmed(victim):
+async def test_stalled_handshakes_do_not_block_others(victim: Victim) -> None:
+    async with assert_unharmed(victim):
         stalled = [await victim.connect("tls") for _ in range(60)]
         for engine in stalled[::2]:
             engine.writer.write(b"\x16\x03\x01\x02\x00\x01")
         one = await victim.connect_tls()
-        assert acknowledged(await one.send(a_referral()))[0] == "AA"
+        assert acknowledged(await one.send(a_ref_i12()))[0] == "AA"
         one.writer.transport.abort()
         assert {await until_closed(engine) for engine in stalled} == {b""}

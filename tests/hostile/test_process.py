@@ -15,9 +15,9 @@ from tests.hostile.victim import SECONDS, Victim, files_are_back
 from tests.intake.running import CHECKOUT
 
 
-async def test_where_no_files_are_left_it_lives_rests_and_serves_again(victim: Victim) -> None:
+async def test_without_free_file_descriptors_it_survives_pauses_and_serves_again(victim: Victim) -> None:
     """Others may be turned away meanwhile; nothing spins, and nothing dies."""
-    await victim.serves()
+    await victim.assert_serves()
     before = victim.process.num_fds()
     soft, hard = victim.process.rlimit(psutil.RLIMIT_NOFILE)
     victim.process.rlimit(psutil.RLIMIT_NOFILE, (before + 5, hard))
@@ -36,7 +36,7 @@ async def test_where_no_files_are_left_it_lives_rests_and_serves_again(victim: V
     async with asyncio.timeout(SECONDS):
         while True:
             try:
-                await victim.serves()
+                await victim.assert_serves()
                 break
             except (OSError, EOFError, AssertionError):
                 await asyncio.sleep(0.1)
@@ -53,7 +53,7 @@ async def _connected(port: int) -> asyncio.StreamWriter | None:
         return None
 
 
-def test_it_may_open_more_files_than_it_takes_connections(victim: Victim) -> None:
+def test_it_may_open_more_files_than_it_accepts_connections(victim: Victim) -> None:
     soft, hard = victim.process.rlimit(psutil.RLIMIT_NOFILE)
     assert soft == min(hard, 65_536)
 
@@ -76,9 +76,7 @@ os.kill(os.getpid(), signal.SIGABRT)
 
 
 @pytest.mark.parametrize("confined", [True, False])
-def test_a_process_that_dies_of_a_fault_leaves_its_image_only_where_nobody_forbade_it(
-    tmp_path: Path, confined: bool
-) -> None:
+def test_a_process_that_crashes_leaves_a_core_file_unless_this_is_disabled(tmp_path: Path, confined: bool) -> None:
     if not confined and resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 and os.geteuid() != 0:
         pytest.skip("this machine keeps no core files at all")
     largest = (resource.RLIM_INFINITY,) * 2 if os.geteuid() == 0 else (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2

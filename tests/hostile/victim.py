@@ -12,10 +12,11 @@ from typing import Any
 import psutil
 
 from services.intake import limits
-from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, give
-from tests.intake.messages import a_bars_message
+from tests.builders.bars import a_bars_message
+from tests.builders.hl7v2 import a_ref_i12
+from tests.intake.certificates import Keys
+from tests.intake.fake_hl7_engine import Engine, acknowledged, give
 from tests.intake.running import CHECKOUT, Installation, Processes
-from tests.intake.test_mllp_tls import Keys
 
 SECONDS = 30.0
 """Nothing that is asked of it takes so long, unless it hangs; a loaded machine is slow."""
@@ -70,12 +71,12 @@ class Victim(Processes):
         has = self.process.net_connections("tcp")
         return len([one for one in has if one.laddr.port == self.port and one.status == psutil.CONN_ESTABLISHED])
 
-    async def serves(self) -> None:
+    async def assert_serves(self) -> None:
         """One good message each way, on connections of their own."""
         reply = await self.bars(a_bars_message())
         assert reply.status == 200, reply.status
         connection = await self.connect("uhl")
-        assert acknowledged(await connection.send(a_referral()))[0] == "AA"
+        assert acknowledged(await connection.send(a_ref_i12()))[0] == "AA"
         connection.close()
 
     async def connect(self, port: str, **more: Any) -> Engine:
@@ -94,9 +95,9 @@ class Meanwhile:
 
 
 @asynccontextmanager
-async def unharmed(victim: Victim) -> AsyncIterator[Meanwhile]:
+async def assert_unharmed(victim: Victim) -> AsyncIterator[Meanwhile]:
     """Others are served while this lasts and after it; then memory and files are as before, and it is the same process."""
-    await victim.serves()
+    await victim.assert_serves()
     memory, files = victim.process.memory_info().rss, victim.process.num_fds()
     seen, over = Meanwhile(), asyncio.Event()
     others = asyncio.create_task(_others(victim, seen, over))
@@ -105,7 +106,7 @@ async def unharmed(victim: Victim) -> AsyncIterator[Meanwhile]:
     finally:
         over.set()
         await others
-    await victim.serves()
+    await victim.assert_serves()
     assert not seen.failed, seen.failed[:3]
     assert seen.served >= 1
     await files_are_back(victim, files)
@@ -119,7 +120,7 @@ async def _others(victim: Victim, seen: Meanwhile, over: asyncio.Event) -> None:
     while not over.is_set() or not seen.served:
         try:
             async with asyncio.timeout(SECONDS):
-                await victim.serves()
+                await victim.assert_serves()
             seen.served += 1
         except Exception as error:
             seen.failed.append(f"{type(error).__name__} {error}")

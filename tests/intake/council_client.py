@@ -6,7 +6,7 @@ import io
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from tests.intake.council_files import COUNCILS
+from tests.builders.csv import COUNCILS
 from tests.intake.running import InProcess, Reply
 
 

@@ -20,18 +20,18 @@ def operation(document: Document, method: str, path: str) -> tuple[str, Mapping[
     raise AssertionError(f"the document has no {path}")
 
 
-def hold(document: Document, method: str, path: str, reply: Reply) -> str:
+def assert_described(document: Document, method: str, path: str, reply: Reply) -> str:
     """Raises AssertionError where the answer is not as described. What is told of it is never a value of the answer. The address."""
     address, said = operation(document, method, path)
     assert str(reply.status) in said["responses"], f"{method} {address}: {reply.status} is not described"
     response = said["responses"][str(reply.status)]
     must = {"Retry-After", "WWW-Authenticate"} & response.get("headers", {}).keys()
     assert all(name.lower() in reply.headers for name in must), f"{address}: {reply.status} lacks one of {must}"
-    _hold_body(document, f"{method} {address} {reply.status}", response.get("content", {}), reply)
+    _assert_body_described(document, f"{method} {address} {reply.status}", response.get("content", {}), reply)
     return address
 
 
-def _hold_body(document: Document, where: str, content: Mapping[str, Any], reply: Reply) -> None:
+def _assert_body_described(document: Document, where: str, content: Mapping[str, Any], reply: Reply) -> None:
     if not content:
         assert reply.body == b"", f"{where}: no body is described"
         return

@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import yaml
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,44 +12,10 @@ from services.intake.mllp.server import Mllp
 from services.intake.translators.hl7v2 import PartnerProfile, translator
 from services.intake.translators.inbound_message import Translator
 from services.runtime.settings import Settings
-from tests.intake.messages import an_nhs_number
-from tests.intake.running import InProcess, Installation
+from tests.intake.running import InProcess, Installation, rows
 
 SECONDS = 15.0
 """Nothing here takes so long, unless it hangs."""
-
-
-def a_referral(**changes: str) -> bytes:
-    """REF^I12 for somebody who is staying: anybody, unless `changes` says who. Also by the reviewed file of uhl."""
-    said = {
-        "trigger": "I12",
-        "id": uuid4().hex[:16],
-        "referral": uuid4().hex[:12],
-        "accept": "",
-        "application": "",
-        "version": "2.4",
-        "number": an_nhs_number(),
-        "family": "VANCE",
-        "made_at": "20261105093000",
-        "note": "no longer safe on the stairs",
-        "status": "A",
-    } | changes
-    separator = "|"
-    asked = f"{said['accept']}{separator}{said['application']}"
-    msh = (
-        f"MSH|^~\\&|UHL_TIE|TRUST|HUB|COUNTY|{said['made_at']}||REF^{said['trigger']}|{said['id']}|P|{said['version']}"
-    )
-    segments = [
-        f"{msh}|||{asked}|GBR",
-        f"EVN|{said['trigger']}|{said['made_at']}",
-        f"RF1|{said['status']}|R|MOVE|||{said['referral']}|20261105",
-        f"PID|1||{said['number']}^^^^NHS||{said['family']}^ADA^^^MRS||19440229|F|||1 ANY LANE^^LOUGHBOROUGH^^LE11 5AA^^HOME",
-        "PV1|1|I|WARD 7^^^LRI",
-        f"NTE|1||{said['note']}",
-    ]
-    return "".join(
-        f"{segment}\r" for segment in segments if not segment.startswith(f"{changes.get('without')}|")
-    ).encode()
 
 
 MAPPING = PartnerProfile.model_validate(
@@ -161,3 +126,10 @@ def acknowledged(message: str) -> tuple[str, str]:
     """MSA-1 and MSA-3 of an answer."""
     msa = next(line for line in message.split("\r") if line.startswith("MSA")).split("|")
     return msa[1], msa[3] if len(msa) > 3 else ""
+
+
+async def until_in_hand(engine: AsyncEngine) -> None:
+    """Until a message waits for its commit behind a lock of the test's."""
+    async with asyncio.timeout(SECONDS):
+        while not await rows(engine, "select 1 from pg_locks where not granted"):
+            await asyncio.sleep(0.02)

@@ -14,7 +14,8 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
-from tests.intake.messages import a_bars_message, an_nhs_number
+from tests.builders.bars import a_bars_message
+from tests.builders.referrals import an_nhs_number
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -54,7 +55,7 @@ async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned
     assert reply.headers["content-type"] == "application/fhir+json"
 
 
-async def test_our_encounter_is_the_second_where_the_sender_has_one_of_its_own(intake: InProcess) -> None:
+async def test_our_encounter_comes_second_if_the_sender_has_one(intake: InProcess) -> None:
     message = json.loads((EXAMPLES / "mrs-v.json").read_text())
     own = next(e["resource"] for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")
     reply = await intake.bars(message)
@@ -66,7 +67,7 @@ async def test_our_encounter_is_the_second_where_the_sender_has_one_of_its_own(i
     assert second["identifier"][0]["value"] == reference_of(reply)
 
 
-async def test_the_original_bytes_are_kept_as_they_came(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_the_original_bytes_are_stored_unchanged(intake: InProcess, engine: AsyncEngine) -> None:
     body = json.dumps(a_bars_message(), indent=3).encode() + b"\n  "
     await intake.bars(body)
     (kept,) = await rows(engine, "select body from intake.message")
@@ -77,7 +78,7 @@ async def test_the_original_bytes_are_kept_as_they_came(intake: InProcess, engin
 
 
 @pytest.mark.parametrize("sender", [None, "not-a-token", "Basic abc"])
-async def test_without_a_valid_credential_nothing_is_parsed_or_kept(
+async def test_without_a_valid_credential_nothing_is_parsed_or_stored(
     intake: InProcess, engine: AsyncEngine, sender: str | None
 ) -> None:
     reply = await intake.bars(b"{ this is no JSON", sender=sender)
@@ -93,13 +94,13 @@ async def test_a_partner_without_this_format_is_forbidden_before_any_parser_runs
     assert await rows(engine, "select 1 from intake.message") == []
 
 
-async def test_a_practice_may_not_speak_for_another(intake: InProcess) -> None:
+async def test_a_practice_must_not_act_for_another(intake: InProcess) -> None:
     reply = await intake.bars(a_bars_message(ods="C82992"))
     assert issue(reply) == (403, "forbidden", "REC_FORBIDDEN")
     assert "C82992" not in reply.body.decode()
 
 
-async def test_first_contact_may_speak_for_a_practice_and_the_practice_is_the_referrer(
+async def test_first_contact_may_act_for_a_practice_and_the_practice_is_the_referrer(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     reply = await intake.bars(a_bars_message(ods="C82992"), sender="first-contact")
@@ -109,7 +110,7 @@ async def test_first_contact_may_speak_for_a_practice_and_the_practice_is_the_re
     assert event["referral"]["referred_by"]["organisation"]["ods"] == "C82992"
 
 
-async def test_a_message_cannot_say_where_feedback_goes(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_a_message_cannot_change_the_address_of_feedback(intake: InProcess, engine: AsyncEngine) -> None:
     elsewhere = "https://elsewhere.example.com/feedback"
     message = a_bars_message(doctor_telecom=[{"system": "url", "value": elsewhere}])
     message["entry"][0]["resource"]["source"]["endpoint"] = elsewhere
@@ -147,7 +148,7 @@ async def test_a_message_cannot_say_where_feedback_goes(intake: InProcess, engin
         ({"nhsd_end_user_organisation": base64.b64encode(b"[1]").decode()}, 400),
     ],
 )
-async def test_a_header_that_is_wrong_is_refused_in_an_operation_outcome(
+async def test_an_invalid_header_is_rejected_with_an_operation_outcome(
     intake: InProcess, headers: dict[str, str], status: int
 ) -> None:
     reply = await intake.bars(a_bars_message(), **headers)
@@ -169,13 +170,15 @@ async def test_headers_of_real_senders_are_accepted(intake: InProcess, headers: 
     assert (await intake.bars(a_bars_message(), **headers)).status == 200
 
 
-async def test_a_body_above_the_cap_is_refused_without_reading_it_whole(installation: Any, engine: AsyncEngine) -> None:
+async def test_a_body_above_the_limit_is_rejected_without_reading_it_whole(
+    installation: Any, engine: AsyncEngine
+) -> None:
     async with InProcess(installation, engine, max_body_bytes=2_000) as intake:
         reply = await intake.bars(a_bars_message())
     assert reply.status == 413
 
 
-async def test_a_body_that_never_ends_is_given_up(
+async def test_a_body_that_never_ends_times_out(
     intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.1)
@@ -185,13 +188,13 @@ async def test_a_body_that_never_ends_is_given_up(
     assert await rows(engine, "select 1 from intake.message") == []
 
 
-async def test_a_body_that_breaks_off_is_no_message(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_an_incomplete_body_is_not_a_message(intake: InProcess, engine: AsyncEngine) -> None:
     reply = await intake.bars(b"", _body_breaks_off=True)
     assert reply.status == 400
     assert await rows(engine, "select 1 from intake.message") == []
 
 
-async def test_metadata_claims_messages_and_no_read(intake: InProcess) -> None:
+async def test_metadata_declares_messages_and_no_read(intake: InProcess) -> None:
     reply = await intake.get("/fhir/metadata")
     statement = CapabilityStatement.model_validate(reply.json())
     assert statement.rest[0].resource is None
@@ -214,7 +217,7 @@ async def test_the_same_message_again_is_a_duplicate_that_names_the_reference(
 
 @pytest.mark.parametrize("known", ["bundle id", "request id"])
 @pytest.mark.parametrize("content", ["same", "other"])
-async def test_either_id_seen_before_makes_it_a_repeat_by_content(
+async def test_either_known_id_makes_it_a_duplicate_or_a_conflict_by_content(
     intake: InProcess, engine: AsyncEngine, known: str, content: str
 ) -> None:
     bundle_id, request_id, seed = str(uuid4()), str(uuid4()), str(uuid4())
@@ -235,7 +238,7 @@ async def test_a_new_referral_under_a_known_id_with_other_content_is_a_conflict(
     assert issue(reply) == (409, "conflict", "REC_CONFLICT")
 
 
-async def test_the_same_ids_of_another_partner_are_another_referral(intake: InProcess) -> None:
+async def test_the_same_ids_from_another_partner_are_another_referral(intake: InProcess) -> None:
     bundle_id = str(uuid4())
     first = await intake.bars(a_bars_message(referral_id="r-1", bundle_id=bundle_id))
     other = a_bars_message(referral_id="r-1", bundle_id=bundle_id, ods="C82993")
@@ -244,7 +247,7 @@ async def test_the_same_ids_of_another_partner_are_another_referral(intake: InPr
     assert reference_of(second) != reference_of(first)
 
 
-async def test_a_retry_of_a_refused_message_is_judged_afresh(intake: InProcess) -> None:
+async def test_a_retry_of_a_rejected_message_is_decided_again(intake: InProcess) -> None:
     bundle_id, seed = str(uuid4()), str(uuid4())
     refused = await intake.bars(a_bars_message(seed=seed, bundle_id=bundle_id, nhs_number="9990000019"))
     assert refused.status == 400
@@ -268,7 +271,7 @@ async def test_an_update_is_the_next_version_of_the_same_referral_and_person(
     assert one["key"] == two["key"]
 
 
-async def test_a_whole_update_of_an_unknown_referral_is_new(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_an_update_of_an_unknown_referral_is_new(intake: InProcess, engine: AsyncEngine) -> None:
     reply = await intake.bars(a_bars_message(reason="update"))
     (event,) = await events(engine, reference_of(reply))
     assert event["ce_type"] == "uk.lightbulb.referral.received.v1"
@@ -278,7 +281,7 @@ async def test_a_whole_update_of_an_unknown_referral_is_new(intake: InProcess, e
 @pytest.mark.parametrize(
     ("status", "why"), [("revoked", "cancelled-by-referrer"), ("entered-in-error", "referred-in-error")]
 )
-async def test_a_cancel_is_told_by_the_status_whatever_the_reason_code(
+async def test_the_status_makes_a_cancellation_with_any_reason_code(
     intake: InProcess, engine: AsyncEngine, reason: str, status: str, why: str
 ) -> None:
     first = await intake.bars(a_bars_message(referral_id="r-1"))
@@ -288,7 +291,7 @@ async def test_a_cancel_is_told_by_the_status_whatever_the_reason_code(
     assert (cancelled["ce_type"], cancelled["reason"]) == ("uk.lightbulb.referral.cancelled.v1", why)
 
 
-async def test_a_cancel_of_an_unknown_referral_is_not_found_and_leaves_no_referral(
+async def test_a_cancellation_of_an_unknown_referral_is_not_found_and_stores_no_referral(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     reply = await intake.bars(a_bars_message(status="revoked", reason="update"))
@@ -298,7 +301,7 @@ async def test_a_cancel_of_an_unknown_referral_is_not_found_and_leaves_no_referr
     assert kept.verdict == "unknown"
 
 
-async def test_a_message_older_than_the_one_held_is_recorded_and_not_applied(
+async def test_a_message_older_than_the_stored_one_is_recorded_and_not_applied(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     first = await intake.bars(a_bars_message(referral_id="r-1", sent_at="2026-11-05T10:00:00Z"))
@@ -312,22 +315,20 @@ async def test_a_message_older_than_the_one_held_is_recorded_and_not_applied(
     ]
 
 
-async def test_consent_that_is_no_is_refused_with_what_to_do_instead(intake: InProcess) -> None:
+async def test_a_refused_consent_is_rejected_with_what_to_do_instead(intake: InProcess) -> None:
     reply = await intake.bars(a_bars_message(consents={"referral": "deny"}))
     assert issue(reply) == (422, "business-rule", "REC_UNPROCESSABLE_ENTITY")
     assert "do not refer" in reply.json()["issue"][0]["diagnostics"]
 
 
-async def test_consent_that_is_withdrawn_by_an_update_takes_the_referral_back(
-    intake: InProcess, engine: AsyncEngine
-) -> None:
+async def test_a_consent_withdrawn_by_an_update_cancels_the_referral(intake: InProcess, engine: AsyncEngine) -> None:
     first = await intake.bars(a_bars_message(referral_id="r-1"))
     await intake.bars(a_bars_message(referral_id="r-1", reason="update", consents={"referral": "deny"}))
     _, cancelled = await events(engine, reference_of(first))
     assert cancelled["reason"] == "consent-withdrawn"
 
 
-async def test_consent_that_nobody_recorded_is_accepted(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_an_unrecorded_consent_is_accepted(intake: InProcess, engine: AsyncEngine) -> None:
     reply = await intake.bars(a_bars_message(consents={}))
     (event,) = await events(engine, reference_of(reply))
     assert event["referral"]["consents"]["referral"] == {"answer": "not-recorded"}
@@ -375,7 +376,7 @@ async def test_an_update_with_the_same_attachment_names_it_by_the_same_reference
 # ---- together -------------------------------------------------------------------------------------------------------
 
 
-async def test_thirty_good_and_one_bad_at_once_share_transactions_and_only_the_bad_one_is_refused(
+async def test_thirty_good_and_one_bad_at_once_share_transactions_and_only_the_bad_one_is_rejected(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     good = [intake.bars(a_bars_message()) for _ in range(30)]
@@ -387,7 +388,7 @@ async def test_thirty_good_and_one_bad_at_once_share_transactions_and_only_the_b
 
 
 @pytest.mark.own_database
-async def test_one_message_whose_data_break_the_shared_commit_is_refused_alone(
+async def test_one_message_whose_data_break_the_shared_commit_is_rejected_alone(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     """The database is made to refuse one family name, as it might a value that nobody thought of."""
@@ -404,7 +405,7 @@ async def test_one_message_whose_data_break_the_shared_commit_is_refused_alone(
     assert kept.response_status == 422
 
 
-async def test_versions_follow_without_gap_when_updates_arrive_together(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_versions_have_no_gap_when_updates_arrive_concurrently(intake: InProcess, engine: AsyncEngine) -> None:
     updates = [a_bars_message(referral_id="r-1", reason="update", family=f"Name{number}") for number in range(20)]
     replies = await asyncio.gather(*(intake.bars(message) for message in updates))
     found = await events(engine, reference_of(replies[0]))

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
 from services.runtime import database
+from tests.builders.csv import COUNCILS, a_file, a_row, header_of, row_of
 from tests.contract.translators.mutations_csv import spoiled
 from tests.intake.council_client import counts, in_pieces, upload
-from tests.intake.council_files import COUNCILS, a_file, a_row, header_of, row_of
 from tests.intake.proxy import Wire
 from tests.intake.running import InProcess, Installation, Reply, rows
 
@@ -32,7 +32,7 @@ def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_small_windows")
-async def test_database_away_in_the_middle_leaves_the_rest_not_processed_and_says_so_and_sending_again_is_safe(
+async def test_a_database_outage_in_the_middle_leaves_the_rest_not_processed_and_sending_again_is_safe(
     installation: Installation, database_url: str, engine: AsyncEngine
 ) -> None:
     async with Wire(database_url) as wire:
@@ -61,7 +61,7 @@ async def test_database_away_in_the_middle_leaves_the_rest_not_processed_and_say
 
 
 @pytest.mark.usefixtures("_small_windows")
-async def test_database_away_in_the_middle_is_told_in_every_line_of_the_report_as_csv(
+async def test_a_database_outage_in_the_middle_is_on_every_line_of_the_csv_report(
     installation: Installation, database_url: str
 ) -> None:
     async with Wire(database_url) as wire:
@@ -79,7 +79,7 @@ async def test_database_away_in_the_middle_is_told_in_every_line_of_the_report_a
 
 
 @pytest.mark.usefixtures("_small_windows")
-async def test_a_stop_does_not_wait_for_a_long_file_and_says_which_rows_were_not_processed(
+async def test_a_stop_does_not_wait_for_a_long_file_and_reports_the_rows_not_processed(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     async with InProcess(installation, engine) as intake:
@@ -94,7 +94,7 @@ async def test_a_stop_does_not_wait_for_a_long_file_and_says_which_rows_were_not
         assert (await upload(intake, "blaby", three_windows())).status == 503
 
 
-async def test_database_away_before_the_first_byte_is_503_and_nothing_is_kept(
+async def test_a_database_outage_before_the_first_byte_is_503_and_nothing_is_stored(
     installation: Installation, database_url: str, engine: AsyncEngine
 ) -> None:
     async with Wire(database_url) as wire:
@@ -164,7 +164,7 @@ places = st.dictionaries(st.sampled_from(list(COUNCILS["blaby"].headers.values()
 
 @given(changes=st.lists(places, min_size=1, max_size=12))
 @quickly
-def test_any_cells_in_good_rows_get_one_outcome_each_and_no_fault_repeats_one(
+def test_any_cells_in_good_rows_get_one_outcome_each_and_no_error_repeats_one(
     installation: Installation, changes: list[dict[str, str]]
 ) -> None:
     mapping = COUNCILS["blaby"]

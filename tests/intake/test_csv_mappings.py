@@ -7,7 +7,7 @@ import pytest
 
 from services.intake.translators import council_csv
 from services.reference.yaml_files import ConfigError
-from tests.intake.council_files import COUNCILS, DIRECTORY, SERVICES, a_file
+from tests.builders.csv import COUNCILS, DIRECTORY, SERVICES, a_file
 
 GOOD = """\
 council: rutland
@@ -32,7 +32,7 @@ def faults(folder: Path, text: str, name: str = "rutland") -> list[str]:
     return [str(fault).removeprefix(f"{folder}/") for fault in faulty.value.issues]
 
 
-def test_the_seven_files_are_right_and_truly_different() -> None:
+def test_the_seven_files_are_valid_and_different() -> None:
     assert len(COUNCILS) == 7
     assert {mapping.file.delimiter for mapping in COUNCILS.values()} == {"comma", "semicolon", "tab", "pipe"}
     assert len({mapping.file.encoding for mapping in COUNCILS.values()}) == 3
@@ -40,7 +40,7 @@ def test_the_seven_files_are_right_and_truly_different() -> None:
     assert {mapping.column_to("changed_on") is None for mapping in COUNCILS.values()} == {True, False}
 
 
-def test_the_good_file_is_right(tmp_path: Path) -> None:
+def test_the_good_file_is_valid(tmp_path: Path) -> None:
     (tmp_path / "rutland.yaml").write_text(GOOD)
     assert list(council_csv.load(tmp_path, SERVICES)) == ["rutland"]
 
@@ -79,13 +79,13 @@ def test_the_good_file_is_right(tmp_path: Path) -> None:
         ("title: Rutland list", "titel: Rutland list", "rutland.yaml:"),
     ],
 )  # fmt: skip
-def test_a_fault_is_named_by_file_line_and_place(tmp_path: Path, was: str, becomes: str, fault: str) -> None:
+def test_an_error_is_reported_with_file_line_and_path(tmp_path: Path, was: str, becomes: str, fault: str) -> None:
     assert was in GOOD
     found = faults(tmp_path, GOOD.replace(was, becomes, 1))
     assert any(fault in one for one in found), found
 
 
-def test_two_councils_with_one_header_could_be_taken_for_each_other(tmp_path: Path) -> None:
+def test_two_councils_with_one_header_are_reported_as_ambiguous(tmp_path: Path) -> None:
     (tmp_path / "rutland.yaml").write_text(GOOD)
     other = GOOD.replace("rutland", "stamford").replace("Key:", "KEY:").replace("pipe", "comma")
     (found,) = faults(tmp_path, other, "stamford")
@@ -99,7 +99,7 @@ def test_a_partner_has_one_mapping(tmp_path: Path) -> None:
     assert found.startswith("rutland.yaml:2: partner: already has a mapping in melton.yaml")
 
 
-def test_a_file_is_known_by_its_header_whoever_brings_it() -> None:
+def test_a_file_is_recognised_by_its_header_from_any_sender() -> None:
     for council in COUNCILS:
         found = council_csv.whose(COUNCILS.values(), a_file(council))
         assert found is COUNCILS[council]

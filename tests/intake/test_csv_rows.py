@@ -13,7 +13,7 @@ from services.intake.translators.council_csv.dates import moment, read
 from services.intake.translators.council_csv.mapping import ColumnMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter
 from services.intake.translators.form.fields import ParseError
-from tests.intake.council_files import COUNCILS, a_file, a_row, as_line
+from tests.builders.csv import COUNCILS, a_file, a_row, as_line
 
 BLABY = COUNCILS["blaby"].file
 HINCKLEY = COUNCILS["hinckley-bosworth"].file
@@ -30,7 +30,7 @@ def split(body: bytes, *ends: int) -> list[CsvRecord]:
     return found + list(splitter.feed(body[begin:], last=True))
 
 
-def test_a_quoted_line_end_is_kept_across_a_border_at_every_byte() -> None:
+def test_a_quoted_line_end_is_kept_across_a_chunk_border_at_every_byte() -> None:
     whole = split(QUOTED)
     assert [record.line for record in whole] == [1, 3, 4, 6]
     assert [record.ends for record in whole] == [True, True, True, False]
@@ -67,7 +67,7 @@ def test_what_the_csv_module_writes_is_split_as_it_was_written(
 
 @given(body=st.binary(max_size=60), borders=st.lists(st.integers(0, 60), max_size=3))
 @settings(max_examples=80, deadline=None)
-def test_any_bytes_are_split_the_same_whatever_the_borders_and_none_is_lost(body: bytes, borders: list[int]) -> None:
+def test_any_bytes_are_split_the_same_for_all_chunk_borders_and_none_is_lost(body: bytes, borders: list[int]) -> None:
     found = split(body, *sorted(borders))
     assert found == split(body)
     assert b"".join(record.body for record in found) == body
@@ -79,7 +79,7 @@ def test_a_file_of_old_line_ends_and_one_without_quotes_are_split() -> None:
     assert [record_splitter.read(record.body, HINCKLEY) for record in unquoted] == [["a", '2 "The Limes'], ["b", '"c']]
 
 
-def test_a_record_that_is_too_long_is_told_by_its_line() -> None:
+def test_a_record_that_is_too_long_is_reported_with_its_line() -> None:
     with pytest.raises(record_splitter.TooLong, match="line 2"):
         list(Splitter(BLABY, longest=20).feed(b'a,b\n"never closed' + b"\nx" * 40))
 
@@ -122,7 +122,7 @@ def test_a_cell_is_cleaned(cell: str, text: str) -> None:
         ("a\x0bb", "control character"),
     ],
 )
-def test_what_is_no_value_is_wrong_in_every_column_and_says_what_to_do(cell: str, says: str) -> None:
+def test_an_error_value_is_rejected_in_every_column_with_what_to_do(cell: str, says: str) -> None:
     found = clean(cell)
     assert isinstance(found, ParseError)
     assert says in found.explanation
@@ -130,7 +130,7 @@ def test_what_is_no_value_is_wrong_in_every_column_and_says_what_to_do(cell: str
 
 @given(cell=st.text(max_size=12))
 @settings(max_examples=100, deadline=None)
-def test_what_is_written_is_never_executed(cell: str) -> None:
+def test_a_written_cell_is_never_executed(cell: str) -> None:
     written = neutral(cell)
     assert written.endswith(cell)
     assert written.lstrip(' \u00a0\u200b\ufeff"')[:1] not in {"=", "+", "-", "@", "\t", "\r"}
@@ -157,12 +157,12 @@ def test_what_is_written_is_never_executed(cell: str) -> None:
         ("prose", "two\r\nlines", "two\nlines"),
     ],
 )
-def test_a_value_is_read_as_it_was_meant(kind: str, cell: str, value: object) -> None:
+def test_a_value_is_read_with_its_intended_meaning(kind: str, cell: str, value: object) -> None:
     assert OF_KIND[kind](cell, ColumnMapping(to="reference"), BLABY) == value  # type: ignore[index]
 
 
 @pytest.mark.parametrize("kind", ["nhs-number", "phone", "uprn", "reference"])
-def test_a_rounded_number_says_how_it_is_exported_well(kind: str) -> None:
+def test_a_rounded_number_is_rejected_with_how_to_export_it(kind: str) -> None:
     found = OF_KIND[kind]("9.99E+09", ColumnMapping(to="reference"), BLABY)  # type: ignore[index]
     assert "format the column as text and export again" in found.explanation
 
@@ -178,7 +178,7 @@ def test_a_rounded_number_says_how_it_is_exported_well(kind: str) -> None:
         ("surname-last", "Surname", ("Surname", [], None)),
     ],
 )
-def test_a_whole_name_is_taken_apart(order: str, name: str, parts: tuple[str, list[str], str | None]) -> None:
+def test_a_full_name_is_split(order: str, name: str, parts: tuple[str, list[str], str | None]) -> None:
     column = ColumnMapping(to="name", order=order)  # type: ignore[arg-type]
     found = OF_KIND["name"](name, column, BLABY)
     assert (found["family_name"], found["given_names"], found["title"]) == parts
@@ -209,7 +209,7 @@ def test_a_whole_name_is_taken_apart(order: str, name: str, parts: tuple[str, li
         ("10" * 3000, "excel-serial", None),
     ],
 )
-def test_a_date_is_read_only_as_the_file_writes_it(text: str, written: str, found: date | None) -> None:
+def test_a_date_is_read_only_in_the_format_of_the_file(text: str, written: str, found: date | None) -> None:
     local = read(text, (written,), 1930)  # type: ignore[arg-type]
     assert (local.date() if local else None) == found
 
@@ -227,7 +227,7 @@ def test_a_date_is_read_only_as_the_file_writes_it(text: str, written: str, foun
         ("2026-10-25 02:00", datetime(2026, 10, 25, 2, 0, tzinfo=UTC)),
     ],
 )
-def test_a_time_without_an_offset_is_that_of_british_clocks(text: str, found: datetime) -> None:
+def test_a_time_without_an_offset_is_london_time(text: str, found: datetime) -> None:
     assert moment(text, ("yyyy-mm-dd",), None) == found
 
 
@@ -236,6 +236,7 @@ def test_headers_and_codes_are_compared_without_case_and_blanks() -> None:
 
 
 def test_builders_make_files_that_their_mappings_read() -> None:
+    assert COUNCILS
     for council, mapping in COUNCILS.items():
         *above, row = Splitter(mapping.file).feed(a_file(council, [a_row(council)]), last=True)
         assert len(above) == mapping.file.lines_above + 1

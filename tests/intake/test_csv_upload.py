@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits
+from tests.builders.csv import COUNCILS, DIRECTORY, GOOD, a_file, a_row, as_line, header_of, row_of
 from tests.intake.conftest import a_database
 from tests.intake.council_client import counts, in_pieces, outcomes, table, upload
-from tests.intake.council_files import COUNCILS, DIRECTORY, GOOD, a_file, a_row, as_line, header_of, row_of
 from tests.intake.running import InProcess, events, install, rows
 
 
@@ -49,9 +49,10 @@ async def types(engine: AsyncEngine) -> list[str]:
 # ---- rows -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_good_row_of_every_council_is_received_and_an_event_says_what_it_says(
+async def test_a_good_row_of_every_council_is_received_and_its_event_holds_its_values(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
+    assert COUNCILS
     for council in COUNCILS:
         reply = await upload(intake, council, a_file(council))
         (row,) = reply.json()["rows"]
@@ -61,7 +62,7 @@ async def test_a_good_row_of_every_council_is_received_and_an_event_says_what_it
         assert event["referral"]["sent_by"]["partner"] == COUNCILS[council].partner
 
 
-async def test_each_row_is_accepted_or_refused_on_its_own_by_its_line_and_columns(intake: InProcess) -> None:
+async def test_each_row_is_accepted_or_rejected_separately_with_its_line_and_columns(intake: InProcess) -> None:
     good, bad = GOOD["blaby"], a_row("blaby", Case_Ref="BDC/2", NHS_No="999 000 0019", Sex="woman")
     reply = await upload(intake, "blaby", a_file("blaby", [good, bad, good | {"Case Ref": "BDC/3"}]))
     assert [row["row"] for row in reply.json()["rows"]] == [2, 4, 6]
@@ -72,7 +73,7 @@ async def test_each_row_is_accepted_or_refused_on_its_own_by_its_line_and_column
     assert counts(reply) == {"rows": 3, "received": 2, "refused": 1}
 
 
-async def test_a_row_is_kept_with_the_header_byte_for_byte_and_the_file_as_it_came(
+async def test_a_row_is_stored_with_the_header_byte_for_byte_and_the_file_unchanged(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     for council in ("charnwood", "harborough", "hinckley-bosworth"):
@@ -93,9 +94,7 @@ async def test_a_row_is_kept_with_the_header_byte_for_byte_and_the_file_as_it_ca
         assert whole.state == "reported"
 
 
-async def test_the_same_file_again_makes_nothing_new_and_keeps_no_row_twice(
-    intake: InProcess, engine: AsyncEngine
-) -> None:
+async def test_the_same_file_again_stores_nothing_new_and_no_row_twice(intake: InProcess, engine: AsyncEngine) -> None:
     file = a_file("blaby", blaby_rows(3))
     first, again = await upload(intake, "blaby", file), await upload(intake, "blaby", file)
     assert counts(again) == {"rows": 3, "already-held": 3}
@@ -106,7 +105,7 @@ async def test_the_same_file_again_makes_nothing_new_and_keeps_no_row_twice(
     assert len(await rows(engine, "select 1 from intake.upload where state = 'reported'")) == 2
 
 
-async def test_a_changed_row_is_an_update_and_a_row_that_vanished_cancels_nothing(
+async def test_a_changed_row_is_an_update_and_a_missing_row_cancels_nothing(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     one, two, three = blaby_rows(3)
@@ -131,9 +130,7 @@ async def test_without_a_changed_on_column_the_last_file_counts(intake: InProces
     assert counts(reply) == {"rows": 1, "updated": 1}
 
 
-async def test_a_status_that_means_cancelled_takes_the_referral_back_once(
-    intake: InProcess, engine: AsyncEngine
-) -> None:
+async def test_a_status_that_means_cancelled_cancels_the_referral_once(intake: InProcess, engine: AsyncEngine) -> None:
     await upload(intake, "blaby", a_file("blaby"))
     withdrawn = a_file("blaby", [a_row("blaby", Case_Status="Withdrawn", Last_Changed="04/11/2026 10:00")])
     assert counts(await upload(intake, "blaby", withdrawn)) == {"rows": 1, "cancelled": 1}
@@ -148,7 +145,7 @@ async def test_a_cancelled_row_that_was_never_sent_is_not_held(intake: InProcess
     assert await types(engine) == []
 
 
-async def test_consent_that_is_no_is_refused_by_its_column_with_what_to_do_or_takes_the_referral_back(
+async def test_a_refused_consent_is_rejected_by_its_column_or_cancels_the_referral(
     intake: InProcess,
 ) -> None:
     refused = await upload(intake, "blaby", a_file("blaby", [a_row("blaby", Consent_Share="N")]))
@@ -160,7 +157,7 @@ async def test_consent_that_is_no_is_refused_by_its_column_with_what_to_do_or_ta
     assert counts(await upload(intake, "blaby", a_file("blaby", [later]))) == {"rows": 1, "cancelled": 1}
 
 
-async def test_a_reference_twice_with_the_same_content_is_one_row_and_with_other_content_is_refused_both_times(
+async def test_a_reference_twice_is_one_row_with_equal_content_and_rejected_twice_with_other_content(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     one, two, three = blaby_rows(3)
@@ -177,7 +174,7 @@ async def test_a_reference_twice_with_the_same_content_is_one_row_and_with_other
     assert await types(engine) == ["received", "received"]
 
 
-async def test_rows_are_reported_in_the_order_of_the_file_across_windows_and_blank_ones_are_passed_over(
+async def test_rows_are_reported_in_file_order_across_windows_and_blank_rows_are_skipped(
     intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "WINDOW_ROWS", 3)
@@ -195,7 +192,7 @@ async def test_rows_are_reported_in_the_order_of_the_file_across_windows_and_bla
 # ---- the report as CSV ----------------------------------------------------------------------------------------------
 
 
-async def test_the_report_as_csv_is_the_councils_own_columns_and_two_more(intake: InProcess) -> None:
+async def test_the_csv_report_has_the_councils_own_columns_and_two_more(intake: InProcess) -> None:
     for council in ("blaby", "charnwood", "harborough"):
         reply = await upload(intake, council, a_file(council), accept="text/csv, application/json;q=0.5")
         assert reply.headers["content-type"].startswith("text/csv; charset=")
@@ -208,7 +205,7 @@ async def test_the_report_as_csv_is_the_councils_own_columns_and_two_more(intake
         assert own["lightbulb_outcome"] == "received"
 
 
-async def test_a_refused_row_says_why_in_the_report_as_csv(intake: InProcess) -> None:
+async def test_a_rejected_row_has_its_reason_in_the_csv_report(intake: InProcess) -> None:
     reply = await upload(intake, "blaby", a_file("blaby", [a_row("blaby", Sex="woman")]), accept="text/csv")
     assert table("blaby", reply)[1][-2:] == ["", "refused: Sex: must be one of M, F, X, NK"]
 
@@ -260,7 +257,7 @@ UNREADABLE = {
 }
 
 
-async def test_a_file_that_is_not_this_councils_gets_one_refusal_that_says_what_was_expected(
+async def test_a_file_of_another_format_gets_one_rejection_that_names_the_expected_format(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     for what, (body, says) in UNREADABLE.items():
@@ -276,7 +273,7 @@ async def test_a_file_that_is_not_this_councils_gets_one_refusal_that_says_what_
     assert all(record.state == "refused" and len(record.issues) == 1 for record in records)
 
 
-async def test_utf_8_where_windows_1252_is_expected_is_told_also_though_every_byte_could_be_read(
+async def test_utf_8_instead_of_windows_1252_is_reported_even_if_every_byte_can_be_decoded(
     intake: InProcess,
 ) -> None:
     file = a_file("melton", [a_row("melton", Applicant="Miss Zoë Marsh", Remarks="")])
@@ -293,7 +290,7 @@ STRANGERS = [
 ]
 
 
-async def test_only_the_councils_own_credential_is_taken(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_only_the_councils_own_credential_is_accepted(intake: InProcess, engine: AsyncEngine) -> None:
     for council, sender, status in STRANGERS:
         reply = await upload(intake, council, a_file("blaby"), sender=sender)
         assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
@@ -310,7 +307,7 @@ UNSERVED = [
 ]
 
 
-async def test_a_request_that_cannot_be_served_is_refused_before_the_file(
+async def test_a_request_that_cannot_be_served_is_rejected_before_the_file(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     for headers, status in UNSERVED:
@@ -318,7 +315,7 @@ async def test_a_request_that_cannot_be_served_is_refused_before_the_file(
     assert await rows(engine, "select 1 from intake.upload") == []
 
 
-async def test_more_bytes_or_rows_than_are_taken_are_told_so(
+async def test_more_bytes_or_rows_than_the_limit_are_rejected(
     intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = a_file("blaby", blaby_rows(4))
@@ -335,14 +332,14 @@ async def test_more_bytes_or_rows_than_are_taken_are_told_so(
 # ---- a client's manners ---------------------------------------------------------------------------------------------
 
 
-async def test_a_file_that_breaks_off_is_nobodys(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_an_incomplete_file_is_rejected_and_not_stored(intake: InProcess, engine: AsyncEngine) -> None:
     reply = await in_pieces(intake, "blaby", [a_file("blaby")[:400]], breaks_off=True)
     assert reply is not None
     assert reply.status == 400
     assert await rows(engine, "select 1 from intake.upload") == []
 
 
-async def test_a_file_that_stands_still_is_not_waited_for(
+async def test_a_stalled_file_times_out(
     intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "PART_SECONDS", 0.05)
@@ -351,7 +348,7 @@ async def test_a_file_that_stands_still_is_not_waited_for(
     assert await rows(engine, "select 1 from intake.upload") == []
 
 
-async def test_a_client_that_goes_away_keeps_what_was_committed_and_may_send_again(
+async def test_after_a_disconnect_committed_rows_stay_and_the_file_can_be_sent_again(
     intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "WINDOW_ROWS", 4)

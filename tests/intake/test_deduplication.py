@@ -56,13 +56,15 @@ LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
         (a_message("new", "b", sent_at=LATER), replace(HELD, first_intent="update"), Verdict.CONFLICT),
     ],
 )
-def test_a_message_is_judged_by_what_is_held(incoming: Translated, held: StoredReferral, verdict: Verdict) -> None:
+def test_a_message_is_classified_by_the_stored_referral(
+    incoming: Translated, held: StoredReferral, verdict: Verdict
+) -> None:
     assert classify(incoming, held, ()) is verdict
 
 
 @pytest.mark.parametrize("intent", ["new", "update", "cancel", "either"])
 @pytest.mark.parametrize("held", [NOTHING, HELD])
-def test_an_id_that_was_seen_decides_before_anything_else(intent: Intent, held: StoredReferral) -> None:
+def test_a_known_message_id_decides_before_anything_else(intent: Intent, held: StoredReferral) -> None:
     message = a_message(intent, "a", ids=("m-1", "m-2"))
     assert classify(message, held, [accepted("a")]) is Verdict.REPEAT
     assert classify(message, held, [accepted("b")]) is Verdict.CONFLICT
@@ -75,7 +77,8 @@ def test_an_id_that_was_seen_decides_before_anything_else(intent: Intent, held: 
             st.sampled_from(["new", "update", "cancel", "either"]),
             st.sampled_from("abc"),
             st.integers(-3, 3) | st.none(),
-        )
+        ),
+        min_size=1,
     )
 )
 def test_the_version_grows_by_one_with_each_event_and_never_otherwise(

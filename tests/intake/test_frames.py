@@ -33,13 +33,13 @@ def framed(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("at", range(len(framed(GOOD)) + 1))
-def test_a_frame_is_whole_wherever_the_network_cuts_it(at: int) -> None:
+def test_a_frame_is_complete_for_all_packet_borders(at: int) -> None:
     sent = framed(GOOD)
     assert taken(sent[:at], sent[at:]) == [GOOD]
     assert taken(sent[:at]) == ([GOOD] if at == len(sent) else [])
 
 
-def test_two_messages_in_one_piece_are_two() -> None:
+def test_two_messages_in_one_packet_are_two() -> None:
     assert taken(framed(GOOD) + framed(b"two")) == [GOOD, b"two"]
 
 
@@ -68,7 +68,7 @@ def test_two_messages_in_one_piece_are_two() -> None:
         "an empty one",
     ],
 )
-def test_what_senders_do(pieces: list[bytes], messages: list[bytes]) -> None:
+def test_the_variants_of_real_senders_are_parsed(pieces: list[bytes], messages: list[bytes]) -> None:
     assert taken(*pieces) == messages
 
 
@@ -79,7 +79,7 @@ def test_at_the_end_only_the_last_cr_may_be_missing(sent: bytes, messages: list[
     assert taken(sent, at_the_end=True) == messages
 
 
-def test_of_a_message_that_is_too_large_only_the_beginning_is_kept_and_the_next_is_read() -> None:
+def test_only_the_beginning_of_an_oversized_message_is_kept_and_the_next_is_read() -> None:
     large = GOOD + b"x" * 3 * limits.HEADER_BYTES
     sent = framed(large) + framed(GOOD)
     pieces = [sent[at : at + 1_000] for at in range(0, len(sent), 1_000)]
@@ -91,14 +91,14 @@ def test_of_a_message_that_is_too_large_only_the_beginning_is_kept_and_the_next_
     assert good == Frame(GOOD, is_too_large=False)
 
 
-def test_the_largest_message_that_is_taken_is_as_large_as_the_limit() -> None:
+def test_the_largest_accepted_message_is_as_large_as_the_limit() -> None:
     assert [frame.is_too_large for frame in all_taken(framed(b"x" * LARGEST), framed(b"x" * (LARGEST + 1)))] == [
         False,
         True,
     ]
 
 
-def test_a_sender_of_too_much_outside_frames_does_not_speak_mllp() -> None:
+def test_too_many_bytes_outside_frames_are_not_mllp() -> None:
     allowed = b"x" * limits.BYTES_OUTSIDE
     assert taken(allowed + framed(GOOD) + allowed + framed(GOOD)) == [GOOD, GOOD]
     with pytest.raises(NotMllp):
@@ -109,7 +109,7 @@ def test_a_sender_of_too_much_outside_frames_does_not_speak_mllp() -> None:
 
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\x0b", b"\x1c", b"\r", framed(GOOD)]), max_size=12))
 @settings(max_examples=100, deadline=None)
-def test_any_bytes_are_the_same_frames_however_they_come(pieces: list[bytes]) -> None:
+def test_any_bytes_give_the_same_frames_for_all_packet_borders(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
     assert taken(*pieces) == taken(whole) == taken(*(whole[at : at + 1] for at in range(len(whole))))
     assert all(message in whole and b"\x0b" not in message for message in taken(whole))

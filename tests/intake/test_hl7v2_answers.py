@@ -89,7 +89,7 @@ MODES = [
 
 
 @pytest.mark.parametrize(("accept", "application", "agreed", "accepted", "refused"), MODES)
-def test_which_acknowledgements_a_message_gets(
+def test_a_message_gets_the_acknowledgements_that_it_requests(
     accept: str, application: str, agreed: str, accepted: list[str], refused: list[str]
 ) -> None:
     body = a_message(accept, application)
@@ -113,7 +113,9 @@ def test_an_acknowledgement_is_never_acknowledged(kind: str) -> None:
         ("NE", "NE", "CA", "CE"),
     ],
 )
-def test_over_http_there_is_always_one(accept: str, application: str, accepted: str, refused: str) -> None:
+def test_over_http_there_is_always_one_acknowledgement(
+    accept: str, application: str, accepted: str, refused: str
+) -> None:
     delivery = a_delivery(a_message(accept, application))
     good = over_http(delivery, UNDERSTOOD, MessageDecision(Verdict.RECEIVED, AT, REFERENCE, 1))
     bad = over_http(delivery, REFUSAL, MessageDecision(REFUSED, AT, issues=REFUSAL.issues))
@@ -135,7 +137,7 @@ def test_over_http_there_is_always_one(accept: str, application: str, accepted: 
         (Verdict.UNKNOWN, 404, "AE", "RF1^1^6^204&Unknown key identifier&HL70357"),
     ],
 )
-def test_what_each_verdict_is_answered(verdict: Verdict, status: int, letter: str, error: str | None) -> None:
+def test_each_verdict_has_its_answer(verdict: Verdict, status: int, letter: str, error: str | None) -> None:
     answer = over_mllp(a_delivery(a_message()), UNDERSTOOD, MessageDecision(verdict, AT, REFERENCE, 1))
     (message,) = frames(answer.body)
     assert answer.status == status
@@ -144,13 +146,13 @@ def test_what_each_verdict_is_answered(verdict: Verdict, status: int, letter: st
     assert ([segment(message, "ERR")[1]] if "ERR" in message else []) == ([error] if error else [])
 
 
-def test_a_repeat_is_told_the_same_again_of_the_message_in_hand() -> None:
+def test_a_repeat_gets_the_same_answer_for_the_current_message() -> None:
     first, again = told(a_message(id="1")), told(a_message(id="2"), Verdict.REPEAT)
     assert segment(first[0], "MSA") == ["MSA", "AA", "1", REFERENCE]
     assert segment(again[0], "MSA") == ["MSA", "AA", "2", REFERENCE]
 
 
-def test_what_came_too_late_is_accepted_and_says_so() -> None:
+def test_a_stale_message_is_accepted_and_marked_as_superseded() -> None:
     assert segment(told(a_message(), Verdict.STALE)[0], "MSA")[3] == f"{REFERENCE} superseded by a later message"
 
 
@@ -174,7 +176,7 @@ def test_what_came_too_late_is_accepted_and_says_so() -> None:
         ("consent", "business-rule", "207", False),
     ],
 )
-def test_faults_are_table_0357_and_only_the_kind_of_message_is_rejected(
+def test_errors_use_table_0357_and_only_an_unsupported_message_is_ar(
     place: str, kind: Any, number: str, rejected: bool
 ) -> None:
     fault = Issue(place, kind, "explained")
@@ -184,7 +186,7 @@ def test_faults_are_table_0357_and_only_the_kind_of_message_is_rejected(
 
 
 @pytest.mark.parametrize("body", [b"", b"MSH", b"FHS|^~\\&|", b"\xff\x00", b"PID|1\rMSH|^~\\&|A"])
-def test_without_a_header_that_can_be_read_it_is_a_rejection_of_nothing_in_particular(body: bytes) -> None:
+def test_without_a_readable_header_the_answer_is_ar_without_a_control_id(body: bytes) -> None:
     fault = Issue("MSH", "invalid", "no header")
     (message,) = told(body, REFUSED, outcome=Rejection((fault,)))
     assert segment(message, "MSA") == ["MSA", "AR", "", "MSH: no header"]
@@ -205,7 +207,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("place", "before", "after"), PLACES)
-def test_err_names_the_place_in_the_form_of_the_version(place: str, before: str, after: str) -> None:
+def test_err_holds_the_location_in_the_form_of_the_version(place: str, before: str, after: str) -> None:
     refusal = Rejection((Issue(place, "required", "say who it is: name | number"),))
     old, new = (told(a_message(version=one), REFUSED, outcome=refusal)[0] for one in ("2.4", "2.5.1"))
     assert segment(old, "ERR") == ["ERR", before]
@@ -213,7 +215,7 @@ def test_err_names_the_place_in_the_form_of_the_version(place: str, before: str,
     assert segment(new, "ERR") == ["ERR", "", after, coded, "E", "", "", "", "say who it is: name \\F\\ number"]
 
 
-def test_every_fault_is_listed() -> None:
+def test_every_error_is_listed() -> None:
     refusal = Rejection((Issue("PID-5", "required", "one"), Issue("PID-8", "value", "two")))
     old, new = (told(a_message(version=one), REFUSED, outcome=refusal)[0] for one in ("2.3", "2.6"))
     assert [one.split("^")[3][:3] for one in segment(old, "ERR")[1].split("~")] == ["101", "103"]
@@ -221,7 +223,7 @@ def test_every_fault_is_listed() -> None:
     assert segment(old, "MSA")[3] == "PID-5: one (and 1 more)"
 
 
-def test_of_very_many_faults_the_first_are_listed() -> None:
+def test_only_the_first_of_very_many_errors_are_listed() -> None:
     refusal = Rejection(tuple(Issue(f"NTE[{number}]-3", "too-long", "cut it") for number in range(1, 501)))
     (message,) = told(a_message(), REFUSED, outcome=refusal)
     assert len(segment(message, "ERR")[1].split("~")) == hl7v2.REPORTED_ERRORS
@@ -231,7 +233,7 @@ def test_of_very_many_faults_the_first_are_listed() -> None:
 # ---- MSH ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_header_is_the_senders_turned_round() -> None:
+def test_the_header_of_the_answer_swaps_sender_and_receiver() -> None:
     msh = segment(told(a_message(set="8859/1", processing="T"))[0], "MSH")
     assert msh[1:6] == ["^~\\&", "HUB", "COUNTY", "TRUST_PAS", "TRUST"]
     assert (msh[6], msh[8], msh[10], msh[11], msh[17]) == ("20261105093000+0000", "ACK^I12", "T", "2.4", "8859/1")
@@ -248,7 +250,7 @@ def test_the_header_is_the_senders_turned_round() -> None:
         ("", "2.4", "ACK^I12"),
     ],
 )
-def test_version_and_type_are_those_of_the_sender_where_they_can_be(version: str, said: str, kind: str) -> None:
+def test_version_and_type_are_those_of_the_sender_if_supported(version: str, said: str, kind: str) -> None:
     msh = segment(told(a_message(version=version))[0], "MSH")
     assert (msh[8], msh[11]) == (kind, said)
 
@@ -263,12 +265,12 @@ def test_version_and_type_are_those_of_the_sender_where_they_can_be(version: str
         ({"set": "KLINGON"}, 17, None),
     ],
 )
-def test_what_is_no_code_is_not_repeated(header_says: dict[str, str], field: int, answered: str | None) -> None:
+def test_an_invalid_code_is_not_repeated(header_says: dict[str, str], field: int, answered: str | None) -> None:
     msh = segment(told(a_message(**header_says), REFUSED, outcome=REFUSAL)[0], "MSH")
     assert (msh[field] if field < len(msh) else None) == answered
 
 
-def test_our_ids_are_unique_for_each_answer_and_the_same_for_the_same() -> None:
+def test_answer_ids_are_unique_for_each_answer_and_stable_for_a_repeat() -> None:
     body = a_message("AL", "AL")
     one, two = told(body)
     assert told(body) == [one, two]
@@ -279,7 +281,7 @@ def test_our_ids_are_unique_for_each_answer_and_the_same_for_the_same() -> None:
 
 
 @pytest.mark.parametrize("separators", ["^~\\&", "^~\\&#", "!@/$", "%*?;"])
-def test_it_is_written_in_the_senders_separators(separators: str) -> None:
+def test_the_answer_uses_the_senders_separators(separators: str) -> None:
     component, repetition, escape, sub = separators[:4]
     kind = f"REF{component}I12"
     refusal = Rejection((Issue("PID-5", "required", f"a {sub} b {repetition} c"), Issue("PID-7", "value", "two")))
@@ -292,12 +294,12 @@ def test_it_is_written_in_the_senders_separators(separators: str) -> None:
 
 
 @pytest.mark.parametrize("separators", ["", "^", "^~\\", "^^^^", "abcd", "^~\\|", "^~ &"])
-def test_separators_that_structure_nothing_are_not_used(separators: str) -> None:
+def test_ambiguous_separators_are_not_used(separators: str) -> None:
     (message,) = told(a_message(separators=separators), REFUSED, outcome=REFUSAL)
     assert message.startswith("MSH|^~\\&|")
 
 
-def test_what_is_repeated_cannot_be_taken_for_structure_of_the_answer() -> None:
+def test_a_repeated_value_cannot_become_structure_of_the_answer() -> None:
     (message,) = told(a_message(separators="^~\\", id="4^2"), REFUSED, outcome=REFUSAL)
     assert segment(message, "MSA")[2] == "4\\S\\2"
 
@@ -306,7 +308,7 @@ def test_what_is_repeated_cannot_be_taken_for_structure_of_the_answer() -> None:
     ("written_in", "named"),
     [("utf-8", ""), ("windows-1252", ""), ("utf-8", "UNICODE UTF-8"), ("iso8859-15", "8859/15")],
 )
-def test_what_comes_back_is_in_the_character_set_that_it_came_in(written_in: str, named: str) -> None:
+def test_the_answer_uses_the_character_set_of_the_message(written_in: str, named: str) -> None:
     body = a_message(set=named, id="Zoë€").decode().encode(written_in)
     (frame,) = over_mllp(a_delivery(body), UNDERSTOOD, MessageDecision(Verdict.RECEIVED, AT, REFERENCE)).body.split(
         b"\x1c\r"
@@ -344,7 +346,7 @@ def test_an_rri_is_the_applications_answer(accept: str, application: str, kinds:
     assert [segment(message, "MSH")[8][:3] for message in told(a_message(accept, application), rri=True)] == kinds
 
 
-def test_a_refusal_is_an_ack_for_everybody_and_others_get_no_rri() -> None:
+def test_a_rejection_is_always_an_ack_and_other_partners_get_no_rri() -> None:
     assert segment(told(a_message(), REFUSED, outcome=REFUSAL, rri=True)[0], "MSH")[8] == "ACK^I12"
     assert segment(told(a_message(), Verdict.CONFLICT, rri=True)[0], "MSH")[8] == "ACK^I12"
     assert segment(told(a_message(version="2.5"), rri=True)[0], "MSH")[8] == "RRI^I12^RRI_I12"
@@ -365,7 +367,7 @@ headers = st.lists(texts, max_size=19).map(lambda fields: "|".join(["MSH", *fiel
 
 @given(body=st.binary(max_size=60) | headers, text=texts, place=texts)
 @settings(max_examples=150, deadline=None)
-def test_any_header_gets_whole_messages_in_whole_frames(body: bytes, text: str, place: str) -> None:
+def test_any_header_gets_complete_messages_in_complete_frames(body: bytes, text: str, place: str) -> None:
     refusal = Rejection((Issue(place, "value", text),))
     for outcome, verdict in ((UNDERSTOOD, Verdict.RECEIVED), (refusal, REFUSED)):
         decision = MessageDecision(verdict, AT, REFERENCE, 1, refusal.issues)

@@ -9,15 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import limits
 from services.intake.group_commit import Unavailable
 from services.intake.memory_budget import MemoryBudget
-from tests.intake.council_files import a_file
-from tests.intake.fake_hl7_engine import a_referral
-from tests.intake.messages import a_bars_message, a_form, as_bytes
+from tests.builders.bars import a_bars_message, as_bytes
+from tests.builders.csv import a_file
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.running import InProcess, Reply, rows
 
 LARGE = 10 * 1024 * 1024
 
 
-def test_bodies_have_so_much_room_together_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_bodies_share_a_memory_budget_and_release_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODIES_BYTES", 100)
     room = MemoryBudget()
     with room.reserve_body() as first:
@@ -30,7 +31,7 @@ def test_bodies_have_so_much_room_together_and_give_it_back(monkeypatch: pytest.
     assert room.bytes_left == 100
 
 
-async def test_a_body_without_room_is_told_to_come_again_and_has_its_turn_then(
+async def test_a_body_over_the_budget_gets_retry_after_and_is_accepted_later(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     body = as_bytes(a_bars_message())
@@ -44,7 +45,7 @@ async def test_a_body_without_room_is_told_to_come_again_and_has_its_turn_then(
     assert len(await rows(engine, "select 1 from intake.message")) == 1
 
 
-async def test_more_files_at_once_than_there_is_room_for_are_told_to_come_again(intake: InProcess) -> None:
+async def test_concurrent_files_over_the_budget_get_retry_after(intake: InProcess) -> None:
     intake.intake.memory_budget.files_left = 1
     sent = {"content-type": "text/csv", "-body-ends": ""}
     path, partner = "/councils/blaby/referrals", intake.intake.councils["blaby"].partner
@@ -60,9 +61,7 @@ async def test_more_files_at_once_than_there_is_room_for_are_told_to_come_again(
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "unheard-of"])
-async def test_what_is_compressed_is_not_taken_whatever_it_would_unpack_to(
-    intake: InProcess, engine: AsyncEngine, coding: str
-) -> None:
+async def test_a_compressed_body_is_rejected(intake: InProcess, engine: AsyncEngine, coding: str) -> None:
     bomb = gzip.compress(b"{" + b" " * LARGE)
     ways = [
         ("/fhir/$process-message", "gp-alder-lane", "application/fhir+json"),
@@ -76,11 +75,11 @@ async def test_what_is_compressed_is_not_taken_whatever_it_would_unpack_to(
     assert not await rows(engine, "select 1 from intake.message union all select 1 from intake.upload")
 
 
-async def test_what_says_that_it_is_not_compressed_is_taken(intake: InProcess) -> None:
+async def test_a_body_with_identity_encoding_is_accepted(intake: InProcess) -> None:
     async def send(path: str, body: bytes, partner: str, media_type: str) -> Reply:
         headers = {"content-type": media_type, "content-encoding": "Identity"}
         return await intake.call("POST", path, body, partner, headers)
 
     form = await send("/forms/first-contact-plus", as_bytes(a_form()), "first-contact", "application/json")
     assert form.status == 202
-    assert (await send("/hl7v2", a_referral(), "uhl", "application/hl7-v2")).status < 500
+    assert (await send("/hl7v2", a_ref_i12(), "uhl", "application/hl7-v2")).status < 500

@@ -14,7 +14,8 @@ from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from services.runtime import database, metrics
 from services.runtime.process import CannotListen
-from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, a_referral, acknowledged, framed
+from tests.builders.hl7v2 import a_ref_i12
+from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, acknowledged, framed, until_in_hand
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
 
@@ -32,21 +33,21 @@ async def kept(engine: AsyncEngine) -> list[tuple[str, bytes]]:
 
 
 async def is_usable(connection: Engine) -> bool:
-    return acknowledged(await connection.send(a_referral()))[0] == "AA"
+    return acknowledged(await connection.send(a_ref_i12()))[0] == "AA"
 
 
 def open_now() -> float | None:
     return metrics.REGISTRY.get_sample_value("lightbulb_mllp_connections", {"partner": "uhl"})
 
 
-async def test_connections_that_are_open_are_measured_however_they_end(wards: Wards) -> None:
+async def test_open_connections_are_counted_until_they_end_in_any_way(wards: Wards) -> None:
     before = open_now() or 0
     well, badly = await wards.connect(), await wards.connect()
     assert await is_usable(well)
     assert await is_usable(badly)
     assert open_now() == before + 2
     well.close()
-    await badly.write(framed(a_referral())[:-3])
+    await badly.write(framed(a_ref_i12())[:-3])
     badly.writer.write_eof()
     async with asyncio.timeout(SECONDS):
         while open_now() != before:
@@ -56,10 +57,10 @@ async def test_connections_that_are_open_are_measured_however_they_end(wards: Wa
 # ---- frames ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
+async def test_a_referral_is_stored_byte_for_byte_and_answered_with_its_reference(
     wards: Wards, engine: AsyncEngine
 ) -> None:
-    message = a_referral(id="42")
+    message = a_ref_i12(id="42")
     answer = await (await wards.connect()).send(message)
     (row,) = await rows(
         engine, "select partner, format, body, reference, response_status, response_body from intake.message"
@@ -70,8 +71,8 @@ async def test_a_referral_is_kept_byte_for_byte_and_answered_with_its_reference(
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 
-async def test_a_frame_that_comes_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
+async def test_a_frame_that_arrives_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_ref_i12()
     connection.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in framed(message):
         await connection.write(bytes([byte]))
@@ -82,46 +83,39 @@ async def test_a_frame_that_comes_byte_by_byte_is_one_message(wards: Wards, engi
 
 async def test_many_messages_in_one_packet_are_answered_in_order(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect()
-    messages = [a_referral(id=f"m{number}") for number in range(20)]
+    messages = [a_ref_i12(id=f"m{number}") for number in range(20)]
     await connection.write(b"".join(map(framed, messages)))
     answers = [await connection.answer() for _ in messages]
     assert [answer.split("MSA|AA|")[1].split("|")[0] for answer in answers] == [f"m{number}" for number in range(20)]
     assert [body for _, body in await kept(engine)] == messages
 
 
-async def test_the_next_message_is_read_only_when_the_answer_to_the_first_is_written(
+async def test_the_next_message_is_read_only_when_the_first_answer_is_written(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-        await connection.write(framed(a_referral()) + framed(a_referral()))
+        await connection.write(framed(a_ref_i12()) + framed(a_ref_i12()))
         await until_in_hand(engine)
         assert await rows(engine, "select 1 from intake.message") == []
         assert wards.batching._waiting == []
     assert [acknowledged(await connection.answer())[0] for _ in range(2)] == ["AA", "AA"]
 
 
-async def until_in_hand(engine: AsyncEngine) -> None:
-    """Until a message waits for its commit behind a lock of the test's."""
-    async with asyncio.timeout(SECONDS):
-        while not await rows(engine, "select 1 from pg_locks where not granted"):
-            await asyncio.sleep(0.02)
-
-
-async def test_a_frame_that_begins_anew_discards_what_came_before(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
-    await connection.write(b"\x0b" + a_referral()[:60] + framed(message))
+async def test_a_new_start_of_frame_discards_the_bytes_before_it(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_ref_i12()
+    await connection.write(b"\x0b" + a_ref_i12()[:60] + framed(message))
     assert acknowledged(await connection.answer())[0] == "AA"
     assert await kept(engine) == [("received", message)]
 
 
-async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine) -> None:
+async def test_an_incomplete_frame_is_never_accepted(wards: Wards, engine: AsyncEngine) -> None:
     told = {"partner": "uhl", "outcome": "incomplete_frame"}
     before = metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) or 0
     for lacks in (2, 3, 100):
         connection = await wards.connect()
-        await connection.write(framed(a_referral())[:-lacks])
+        await connection.write(framed(a_ref_i12())[:-lacks])
         connection.writer.write_eof()
         assert await connection.rest() == b""
     assert await kept(engine) == []
@@ -129,29 +123,29 @@ async def test_half_a_frame_is_never_accepted(wards: Wards, engine: AsyncEngine)
     assert metrics.REGISTRY.get_sample_value("lightbulb_mllp_messages_total", told) == before + 3
 
 
-async def test_a_sender_that_says_no_more_still_gets_its_answers(wards: Wards) -> None:
+async def test_a_half_closed_sender_still_gets_its_answers(wards: Wards) -> None:
     connection = await wards.connect()
-    await connection.write(framed(a_referral(id="1")) + framed(a_referral(id="2"))[:-1])
+    await connection.write(framed(a_ref_i12(id="1")) + framed(a_ref_i12(id="2"))[:-1])
     connection.writer.write_eof()
     answered = await connection.rest()
     assert (answered.count(b"MSA|AA|1|"), answered.count(b"MSA|AA|2|")) == (1, 1)
 
 
-async def test_a_sender_that_leaves_the_last_cr_out_and_waits_is_answered(
+async def test_a_sender_that_omits_the_last_cr_and_waits_is_answered(
     wards: Wards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RETURN_SECONDS", 0.05)
     connection = await wards.connect()
     for _ in range(2):
-        await connection.write(framed(a_referral())[:-1])
+        await connection.write(framed(a_ref_i12())[:-1])
         assert acknowledged(await connection.answer())[0] == "AA"
 
 
-async def test_a_message_above_the_cap_is_rejected_by_its_own_id_and_the_connection_stays(
+async def test_a_message_above_the_limit_is_rejected_with_its_own_id_and_the_connection_stays_open(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
-    answer = await connection.send(a_referral(id="large", note="x" * 200_000, version="2.5"))
+    answer = await connection.send(a_ref_i12(id="large", note="x" * 200_000, version="2.5"))
     assert acknowledged(answer) == ("AR", "larger than 20000 bytes")
     assert "MSA|AR|large|" in answer
     assert "ERR|||207^" in answer
@@ -159,7 +153,7 @@ async def test_a_message_above_the_cap_is_rejected_by_its_own_id_and_the_connect
     assert [verdict for verdict, _ in await kept(engine)] == ["received"]
 
 
-async def test_bytes_outside_frames_are_passed_over_up_to_a_limit(wards: Wards, engine: AsyncEngine) -> None:
+async def test_bytes_outside_frames_are_skipped_up_to_a_limit(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect()
     await connection.write(b"\r\n" + b"x" * 1_000)
     assert await is_usable(connection)
@@ -171,7 +165,7 @@ async def test_bytes_outside_frames_are_passed_over_up_to_a_limit(wards: Wards, 
 # ---- limits ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_frame_that_takes_too_long_is_given_up_however_often_it_begins(
+async def test_a_frame_that_takes_too_long_times_out_even_if_it_restarts(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "FRAME_SECONDS", SHORT)
@@ -206,7 +200,7 @@ async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch:
     assert wards.happened("idle_timeout") == 2
 
 
-async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
+async def test_an_internal_error_is_rejected_with_a_text_that_promises_nothing(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(_: object) -> None:
@@ -215,13 +209,13 @@ async def test_an_internal_error_is_rejected_in_words_that_promise_nothing(
     connection = await wards.connect()
     with monkeypatch.context() as patched:
         patched.setattr(wards.intake.group_commit, "submit", fails)
-        answer = await connection.send(a_referral(id="42"))
+        answer = await connection.send(a_ref_i12(id="42"))
     assert "MSA|AR|42|internal error; the message was not accepted, retry later" in answer
     assert await kept(engine) == []
     assert await is_usable(connection)
 
 
-async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes_room(
+async def test_at_the_connection_limit_the_longest_idle_connection_is_closed(
     wards: Wards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS", 2)
@@ -237,7 +231,7 @@ async def test_where_all_connections_are_taken_the_one_that_waited_longest_makes
     assert wards.happened("evicted_idle") == 1
 
 
-async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
+async def test_at_the_connection_limit_a_new_connection_is_closed_if_all_are_in_use(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS", 2)
@@ -245,7 +239,7 @@ async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.message in access exclusive mode")
         for one in taken:
-            await one.write(framed(a_referral()))
+            await one.write(framed(a_ref_i12()))
         async with asyncio.timeout(SECONDS):
             while sum(connection.is_in_flight for connection in wards.mllp._connections) < 2:
                 await asyncio.sleep(0.01)
@@ -254,13 +248,13 @@ async def test_where_all_connections_are_being_answered_a_further_one_is_closed(
     assert wards.happened("too_many_connections") == 1
 
 
-async def test_a_sender_that_takes_no_answers_is_given_up(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sender_that_reads_no_answers_times_out(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WRITE_SECONDS", SHORT)
     taker = socket.socket()
     taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     taker.setblocking(False)
     await asyncio.get_running_loop().sock_connect(taker, ("127.0.0.1", wards.ports["uhl"]))
-    large = framed(a_referral(id="i" * 6_000, note="x" * 20_000))
+    large = framed(a_ref_i12(id="i" * 6_000, note="x" * 20_000))
     sending = asyncio.create_task(_send_on(taker, large))
     async with asyncio.timeout(SECONDS):
         while not wards.happened("client_disconnected"):
@@ -268,6 +262,7 @@ async def test_a_sender_that_takes_no_answers_is_given_up(wards: Wards, monkeypa
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     taker.close()
+    assert wards.happened("client_disconnected")
 
 
 async def _send_on(taker: socket.socket, message: bytes) -> None:
@@ -278,7 +273,7 @@ async def _send_on(taker: socket.socket, message: bytes) -> None:
 # ---- acknowledgements -----------------------------------------------------------------------------------------------
 
 
-async def test_the_frames_that_come_back_are_those_that_were_asked_for(wards: Wards, engine: AsyncEngine) -> None:
+async def test_the_requested_acknowledgements_come_back(wards: Wards, engine: AsyncEngine) -> None:
     """test_hl7v2_answers.py has the whole table."""
     connection = await wards.connect()
     for accept, application, good, bad in (
@@ -288,8 +283,8 @@ async def test_the_frames_that_come_back_are_those_that_were_asked_for(wards: Wa
         ("ER", "NE", [], ["CE"]),
     ):
         for without, codes in (("", good), ("PID", bad)):
-            message = a_referral(accept=accept, application=application, without=without)
-            await connection.write(framed(message) + framed(a_referral(id="next")))
+            message = a_ref_i12(accept=accept, application=application, without=without)
+            await connection.write(framed(message) + framed(a_ref_i12(id="next")))
             answers = [await connection.answer() for _ in [*codes, "next"]]
             assert [acknowledged(answer)[0] for answer in answers] == [*codes, "AA"]
             assert "MSA|AA|next|" in answers[-1]
@@ -298,23 +293,23 @@ async def test_the_frames_that_come_back_are_those_that_were_asked_for(wards: Wa
 
 async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
     connection = await wards.connect("lpt")
-    answer = await connection.send(a_referral(referral="REF001"))
+    answer = await connection.send(a_ref_i12(referral_id="REF001"))
     assert "|RRI^I12|" in answer
     assert f"RF1|P|||||REF001|||||{acknowledged(answer)[1]}^LIGHTBULB\r" in answer
 
 
 REFUSED = [
-    (a_referral().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
-    (a_referral(trigger="I15"), "AR", "MSH^1^9^201&"),
-    (a_referral(version="2.8"), "AR", "203^"),
-    (a_referral(without="PID"), "AE", "PID^1^^101&"),
-    (a_referral(without="MSH"), "AR", "MSH^1^^102&"),
+    (a_ref_i12().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
+    (a_ref_i12(trigger="I15"), "AR", "MSH^1^9^201&"),
+    (a_ref_i12(version="2.8"), "AR", "203^"),
+    (a_ref_i12(without="PID"), "AE", "PID^1^^101&"),
+    (a_ref_i12(without="MSH"), "AR", "MSH^1^^102&"),
     (b"", "AR", "MSH^1^^102&"),
     (b"\x00\xff\xfe", "AR", "MSH^1^^102&"),
 ]
 
 
-async def test_what_is_refused_is_kept_and_named_and_the_connection_stays(wards: Wards, engine: AsyncEngine) -> None:
+async def test_a_rejected_message_is_recorded_and_the_connection_stays_open(wards: Wards, engine: AsyncEngine) -> None:
     connection = await wards.connect()
     for body, code, error in REFUSED:
         answer = await connection.send(body)
@@ -325,25 +320,25 @@ async def test_what_is_refused_is_kept_and_named_and_the_connection_stays(wards:
 
 
 async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
+    connection, message = await wards.connect(), a_ref_i12()
     first, again = await connection.send(message), await connection.send(message)
     assert acknowledged(first) == acknowledged(again)
     assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
     assert len(await rows(engine, "select 1 from intake.outbox")) == 1
 
 
-async def test_a_referral_is_updated_and_cancelled_and_one_that_nobody_knows_is_not(
+async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_not(
     wards: Wards, engine: AsyncEngine
 ) -> None:
     connection = await wards.connect()
-    who = {"referral": "r-1", "number": "9990000018"}
+    who = {"referral_id": "r-1", "number": "9990000018"}
     sent = [
-        a_referral(**who),
-        a_referral(**who, note="another story"),
-        a_referral(**who, trigger="I13", note="another story", made_at="20261105110000"),
-        a_referral(**who, trigger="I13", note="an older story", made_at="20261105100000"),
-        a_referral(referral="r-1", trigger="I14", status="R", made_at="20261105120000"),
-        a_referral(referral="r-2", trigger="I14", status="R"),
+        a_ref_i12(**who),
+        a_ref_i12(**who, note="another story"),
+        a_ref_i12(**who, trigger="I13", note="another story", made_at="20261105110000"),
+        a_ref_i12(**who, trigger="I13", note="an older story", made_at="20261105100000"),
+        a_ref_i12(referral_id="r-1", trigger="I14", status="R", made_at="20261105120000"),
+        a_ref_i12(referral_id="r-2", trigger="I14", status="R"),
     ]
     answers = [await connection.send(message) for message in sent]
     reference = acknowledged(answers[0])[1]
@@ -355,8 +350,8 @@ async def test_a_referral_is_updated_and_cancelled_and_one_that_nobody_knows_is_
     assert verdicts == ["received", "conflict", "updated", "stale", "cancelled", "unknown"]
 
 
-async def test_one_partner_is_not_another(wards: Wards) -> None:
-    message = a_referral(referral="r-1")
+async def test_partners_do_not_share_referrals(wards: Wards) -> None:
+    message = a_ref_i12(referral_id="r-1")
     one = await (await wards.connect("uhl")).send(message)
     other = await (await wards.connect("lpt")).send(message)
     assert acknowledged(one)[1] != acknowledged(other)[1]
@@ -365,14 +360,14 @@ async def test_one_partner_is_not_another(wards: Wards) -> None:
 # ---- what may go wrong ----------------------------------------------------------------------------------------------
 
 
-async def test_database_away_closes_without_an_answer_and_the_retry_is_taken_once(
+async def test_a_database_outage_closes_without_an_answer_and_the_retry_is_accepted_once(
     installation: Installation, database_url: str, engine: AsyncEngine
 ) -> None:
     async with Wire(database_url) as wire:
         through = database.connect(wire.url)
         async with Wards(installation, through) as wards:
             await wire.cut()
-            connection, message = await wards.connect(), a_referral()
+            connection, message = await wards.connect(), a_ref_i12()
             await connection.write(framed(message))
             assert await connection.rest() == b""
             assert wards.happened("unavailable") == 1
@@ -401,7 +396,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_i
         through = database.connect(wire.url)
         async with Wards(installation, through) as wards:
             wire.drops_the_answer_to_commit = True
-            connection, message = await wards.connect(), a_referral()
+            connection, message = await wards.connect(), a_ref_i12()
             await connection.write(framed(message))
             assert await connection.rest() == b""
             assert wire.dropped == 1
@@ -412,19 +407,19 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_i
         await through.dispose()
 
 
-async def test_a_database_that_stands_still_is_not_waited_for_beyond_the_limit(
+async def test_a_blocked_database_times_out_at_the_limit(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MLLP_ANSWER_SECONDS", SHORT)
     connection = await wards.connect()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-        await connection.write(framed(a_referral()))
+        await connection.write(framed(a_ref_i12()))
         assert await connection.rest() == b""
 
 
-async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, engine: AsyncEngine) -> None:
-    connection, message = await wards.connect(), a_referral()
+async def test_a_sender_that_disconnects_before_its_answer_affects_no_other(wards: Wards, engine: AsyncEngine) -> None:
+    connection, message = await wards.connect(), a_ref_i12()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
         await connection.write(framed(message))
@@ -434,7 +429,7 @@ async def test_a_sender_that_goes_before_its_answer_harms_nobody(wards: Wards, e
     assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
 
 
-async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
+async def test_an_internal_error_is_a_rejection_and_the_next_message_is_accepted(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     def translate(delivery: InboundMessage) -> Translated | Rejection:
@@ -444,21 +439,21 @@ async def test_a_fault_of_ours_is_a_rejection_and_the_next_message_is_taken(
 
     async with Wards(installation, engine, translate) as wards:
         connection = await wards.connect()
-        answer = await connection.send(a_referral(id="bad"))
+        answer = await connection.send(a_ref_i12(id="bad"))
         assert acknowledged(answer)[0] == "AR"
         assert "207&" in answer
         assert await is_usable(connection)
 
 
-async def test_a_stop_answers_what_is_in_hand_and_closes_what_waits(
+async def test_a_stop_answers_messages_in_flight_and_closes_idle_connections(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     async with Wards(installation, engine) as wards:
         idle, busy, half = [await wards.connect() for _ in range(3)]
-        await half.write(framed(a_referral())[:40])
+        await half.write(framed(a_ref_i12())[:40])
         async with engine.begin() as holder:
             await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-            await busy.write(framed(a_referral(id="1")) + framed(a_referral(id="2")))
+            await busy.write(framed(a_ref_i12(id="1")) + framed(a_ref_i12(id="2")))
             await until_in_hand(engine)
             stopping = asyncio.create_task(wards.mllp.stop())
             assert await idle.rest() == b""
@@ -471,7 +466,7 @@ async def test_a_stop_answers_what_is_in_hand_and_closes_what_waits(
     assert len(await kept(engine)) == 1
 
 
-async def test_a_stop_waits_for_so_long_only(
+async def test_a_stop_waits_up_to_its_limit(
     installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "STOP_SECONDS", SHORT)
@@ -479,7 +474,7 @@ async def test_a_stop_waits_for_so_long_only(
         connection = await wards.connect()
         async with engine.begin() as holder:
             await holder.exec_driver_sql("lock table intake.referral in access exclusive mode")
-            await connection.write(framed(a_referral()))
+            await connection.write(framed(a_ref_i12()))
             await until_in_hand(engine)
             async with asyncio.timeout(SECONDS):
                 await wards.mllp.stop()
@@ -489,19 +484,19 @@ async def test_a_stop_waits_for_so_long_only(
 # ---- who connects ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_port_is_closed_to_other_networks_and_nothing_of_them_is_read(
+async def test_a_port_is_closed_to_other_networks_and_reads_none_of_their_bytes(
     installation: Installation, engine: AsyncEngine
 ) -> None:
     async with Wards(installation, engine, access={"uhl": {"mllp_from": ["192.0.2.0/24"]}}) as wards:
         connection = await wards.connect()
-        await connection.write(framed(a_referral()))
+        await connection.write(framed(a_ref_i12()))
         assert await connection.rest() == b""
         assert wards.happened("no_credential", "unknown") == 1
         assert await is_usable(await wards.connect("lpt"))
     assert len(await kept(engine)) == 1
 
 
-async def test_a_port_that_is_taken_is_named(installation: Installation, engine: AsyncEngine) -> None:
+async def test_a_port_in_use_is_named(installation: Installation, engine: AsyncEngine) -> None:
     wards = Wards(installation, engine)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", wards.ports["lpt"]))
@@ -516,9 +511,7 @@ async def test_a_port_that_is_taken_is_named(installation: Installation, engine:
 pieces = st.lists(
     st.binary(max_size=80)
     | st.binary(max_size=80).map(framed)
-    | st.sampled_from(
-        [framed(a_referral())[:100], framed(a_referral()), b"\x0b", b"\x1c\r", framed(b"MSH|^~\\&|" * 9)]
-    ),
+    | st.sampled_from([framed(a_ref_i12())[:100], framed(a_ref_i12()), b"\x0b", b"\x1c\r", framed(b"MSH|^~\\&|" * 9)]),
     max_size=8,
 )
 
@@ -527,7 +520,7 @@ pieces = st.lists(
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is_taken(
+def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is_accepted(
     installation: Installation, sent: list[list[bytes]]
 ) -> None:
     async def each() -> None:
@@ -540,7 +533,7 @@ def test_any_bytes_are_answered_or_the_connection_closed_and_the_next_message_is
 
     async def one(wards: Wards, data: bytes) -> None:
         connection = await wards.connect()
-        await connection.write(data + framed(a_referral(id="last")))
+        await connection.write(data + framed(a_ref_i12(id="last")))
         connection.writer.write_eof()
         answered = (await connection.rest()).split(b"\x1c\r")
         assert answered[-1] == b""

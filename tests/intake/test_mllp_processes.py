@@ -11,9 +11,9 @@ from infra.local.embedded import ports_and_secrets
 from infra.partner_simulators import mllp_client
 from schemas import topics
 from services.messaging import broker
-from tests.intake.fake_hl7_engine import Engine, a_referral, acknowledged, framed, give
+from tests.builders.hl7v2 import a_ref_i12
+from tests.intake.fake_hl7_engine import Engine, acknowledged, framed, give, until_in_hand
 from tests.intake.running import Installation, Processes, install, rows
-from tests.intake.test_mllp import until_in_hand
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def with_kafka(database_url: str, tmp_path: Path, kafka: str) -> Installat
     return install(database_url, tmp_path, kafka=kafka)
 
 
-async def test_processes_share_a_port_and_where_they_are_stopped_answer_what_they_have_in_hand(
+async def test_processes_share_a_port_and_answer_messages_in_flight_when_stopped(
     with_kafka: Installation, engine: AsyncEngine, processes: list[Processes]
 ) -> None:
     (port,) = ports_and_secrets.free_ports(1)
@@ -32,17 +32,17 @@ async def test_processes_share_a_port_and_where_they_are_stopped_answer_what_the
     await both.until_ready()
     for accept, application, number in (("", "", 1), ("AL", "AL", 2), ("NE", "NE", 0)):
         answered_to = await mllp_client.exchange(
-            "127.0.0.1", port, a_referral(accept=accept, application=application), 20
+            "127.0.0.1", port, a_ref_i12(accept=accept, application=application), 20
         )
         assert len(answered_to) == number
     connections = [Engine(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(12)]
-    answers = await asyncio.gather(*(one.send(a_referral()) for one in connections))
+    answers = await asyncio.gather(*(one.send(a_ref_i12()) for one in connections))
     assert {acknowledged(answer)[0] for answer in answers} == {"AA"}
     assert both.log.read_text().count('"mllp_listening"') == 2
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.message in access exclusive mode")
         for one in connections:
-            await one.write(framed(a_referral()))
+            await one.write(framed(a_ref_i12()))
         await until_in_hand(engine)
         for process in both.started:
             process.send_signal(signal.SIGTERM)

@@ -15,10 +15,11 @@ from services.intake.csv_upload import upload_store
 from services.intake.group_commit import Unavailable
 from services.intake.translators import form
 from services.runtime import database
-from tests.intake.council_files import COUNCILS, a_file, a_row
-from tests.intake.described import hold
-from tests.intake.fake_hl7_engine import a_referral
-from tests.intake.messages import a_bars_message, a_form
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import COUNCILS, a_file, a_row
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
+from tests.intake.described import assert_described
 from tests.intake.running import InProcess, Installation, Reply, rows
 
 
@@ -30,17 +31,17 @@ async def document(intake: InProcess) -> Any:
 # ---- how it is served -----------------------------------------------------------------------------------------------
 
 
-async def test_it_is_served_to_everybody_and_once_until_it_changes(intake: InProcess) -> None:
+async def test_the_document_is_public_and_not_sent_again_until_it_changes(intake: InProcess) -> None:
     reply = await intake.get("/openapi.json")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/vnd.oai.openapi+json;version=3.1")
     assert "max-age" in reply.headers["cache-control"]
     again = await intake.call("GET", "/openapi.json", b"", None, {"if-none-match": reply.headers["etag"]})
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", reply.headers["etag"])
-    hold(reply.json(), "GET", "/openapi.json", reply)
-    hold(reply.json(), "GET", "/openapi.json", again)
+    assert_described(reply.json(), "GET", "/openapi.json", reply)
+    assert_described(reply.json(), "GET", "/openapi.json", again)
 
 
-async def test_it_is_a_valid_document_that_refers_to_what_it_holds_and_to_all_of_it(document: Any) -> None:
+async def test_the_document_is_valid_and_its_references_are_complete(document: Any) -> None:
     schemathesis.openapi.from_dict(document).validate()
     said = json.dumps(document)
     named = {f"#/components/{kind}/{name}" for kind, held in document["components"].items() for name in held}
@@ -61,7 +62,7 @@ def _refs(here: Any) -> Any:
 # ---- the same as the code -------------------------------------------------------------------------------------------
 
 
-async def test_it_describes_every_route_and_nothing_else(intake: InProcess, document: Any) -> None:
+async def test_the_document_describes_every_route_and_nothing_else(intake: InProcess, document: Any) -> None:
     described = {
         (path, method) for path, item in document["paths"].items() for method in item if method != "parameters"
     }
@@ -79,7 +80,9 @@ def _route(intake: InProcess, path: str, method: str) -> Route | None:
     return next((route for route in found if isinstance(route, Route)), None)
 
 
-async def test_forms_and_files_are_described_as_they_stand(intake: InProcess, document: Any) -> None:
+async def test_the_document_describes_forms_and_files_as_published(intake: InProcess, document: Any) -> None:
+    assert intake.intake.forms
+    assert COUNCILS
     for name, asked in intake.intake.forms.items():
         served = (await intake.get(f"/forms/{name}/schema")).json()
         described = document["components"]["schemas"][f"form-{name}"]
@@ -92,7 +95,7 @@ async def test_forms_and_files_are_described_as_they_stand(intake: InProcess, do
         )
 
 
-async def test_it_states_the_limits(document: Any) -> None:
+async def test_the_document_states_the_limits(document: Any) -> None:
     bars = document["paths"]["/fhir/$process-message"]["post"]["description"]
     assert all(f"{number:,}" in bars for number in (1_048_576, limits.JSON_VALUES, limits.JSON_LIST, limits.JSON_DEPTH))
     assert f"{limits.HL7_SEGMENTS:,}" in document["paths"]["/hl7v2"]["post"]["description"]
@@ -100,7 +103,7 @@ async def test_it_states_the_limits(document: Any) -> None:
     assert f"{limits.IN_FLIGHT}" in document["info"]["description"]
 
 
-async def test_it_names_nobody(document: Any) -> None:
+async def test_the_document_names_no_person(document: Any) -> None:
     assert not any(word in json.dumps(document) for word in ("CANARY", "999000", "999 000"))
 
 
@@ -133,7 +136,7 @@ def _doors() -> list[Door]:
     bars, told = _bars(), a_form()
     cancel = a_bars_message(status="revoked", reason="update")
     withdrawn = {"referral": "no", "feedback": "no", "on": "2026-11-04", "by": "somebody"}
-    conflict = (a_referral(referral="1", number=""), a_referral(referral="1", number="", note="other words"))
+    conflict = (a_ref_i12(referral_id="1", number=""), a_ref_i12(referral_id="1", number="", note="other words"))
     return [
         Door(
             "/fhir/$process-message",
@@ -157,21 +160,21 @@ def _doors() -> list[Door]:
             "/hl7v2",
             "uhl",
             "application/hl7-v2",
-            a_referral,
-            {409: conflict, 404: (a_referral(trigger="I14", status="R"),)},
+            a_ref_i12,
+            {409: conflict, 404: (a_ref_i12(trigger="I14", status="R"),)},
         ),
         Door("/councils/blaby/referrals", "council-blaby", "text/csv", lambda: a_file("blaby", [a_row("blaby")])),
     ]
 
 
 @pytest.mark.parametrize("door", _doors(), ids=lambda door: door.path)
-async def test_each_status_that_is_described_comes_and_no_other(
+async def test_each_described_status_occurs_and_no_other(
     intake: InProcess, document: Any, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = [*await _refused_at_the_door(intake, door), *await _judged(intake, door)]
     replies += await _our_fault(intake, door, monkeypatch)
     replies += await _late_or_too_fast(intake, door, monkeypatch)
-    assert {hold(document, "POST", door.path, reply) for reply in replies} == {door.path}
+    assert {assert_described(document, "POST", door.path, reply) for reply in replies} == {door.path}
     described = document["paths"][door.path]["post"]["responses"]
     assert {str(reply.status) for reply in replies} == described.keys()
 
@@ -229,7 +232,7 @@ async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPa
     return replies
 
 
-async def test_so_does_each_status_of_what_is_read(
+async def test_each_described_status_of_a_read_occurs_and_no_other(
     intake: InProcess, document: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = [{"attachment": {"contentType": "text/plain", "data": "YQ=="}}]
@@ -249,7 +252,9 @@ async def test_so_does_each_status_of_what_is_read(
         with monkeypatch.context() as patched:
             patched.setattr(*patch)
             replies.append(await intake.get(f"/attachments/{reference}", "hub-blaby"))
-    assert {hold(document, "GET", "/attachments/x", reply) for reply in replies} == {"/attachments/{reference}"}
+    assert {assert_described(document, "GET", "/attachments/x", reply) for reply in replies} == {
+        "/attachments/{reference}"
+    }
     described = document["paths"]["/attachments/{reference}"]["get"]["responses"]
     assert {str(reply.status) for reply in replies} == described.keys()
 
@@ -257,15 +262,15 @@ async def test_so_does_each_status_of_what_is_read(
 @pytest.mark.parametrize(
     "path", ["/fhir/metadata", "/health/live", "/health/ready", "/metrics", "/forms/self/schema", "/openapi.json"]
 )
-async def test_what_anybody_may_read_is_as_described(intake: InProcess, document: Any, path: str) -> None:
+async def test_public_resources_are_as_described(intake: InProcess, document: Any, path: str) -> None:
     reply = await intake.get(path)
-    assert (reply.status, hold(document, "GET", path, reply)) == (200, path)
+    assert (reply.status, assert_described(document, "GET", path, reply)) == (200, path)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def test_no_other_fhir_interaction_is_taken(intake: InProcess, document: Any, method: str) -> None:
+async def test_no_other_fhir_interaction_is_accepted(intake: InProcess, document: Any, method: str) -> None:
     reply = await intake.call(method, "/fhir/Task", b"", "gp-alder-lane", {})
-    assert (reply.status, hold(document, method, "/fhir/Task", reply)) == (404, "/fhir/{interaction}")
+    assert (reply.status, assert_described(document, method, "/fhir/Task", reply)) == (404, "/fhir/{interaction}")
 
 
 async def test_not_ready_is_as_described(installation: Installation, document: Any) -> None:
@@ -274,8 +279,11 @@ async def test_not_ready_is_as_described(installation: Installation, document: A
         reply = await intake.get("/health/ready")
         attachment = await intake.get("/attachments/x", "hub-blaby")
     await away.dispose()
-    assert (reply.status, hold(document, "GET", "/health/ready", reply)) == (503, "/health/ready")
-    assert (attachment.status, hold(document, "GET", "/attachments/x", attachment)) == (503, "/attachments/{reference}")
+    assert (reply.status, assert_described(document, "GET", "/health/ready", reply)) == (503, "/health/ready")
+    assert (attachment.status, assert_described(document, "GET", "/attachments/x", attachment)) == (
+        503,
+        "/attachments/{reference}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,7 +296,7 @@ async def test_not_ready_is_as_described(installation: Installation, document: A
         ("POST", "/forms/unheard-of", 401, "application/problem+json"),
     ],
 )
-async def test_what_no_route_takes_is_answered_in_kind(
+async def test_unknown_routes_are_answered_in_the_format_of_their_kind(
     intake: InProcess, method: str, path: str, status: int, media_type: str
 ) -> None:
     reply = await intake.call(method, path, b"", None, {})

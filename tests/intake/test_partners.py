@@ -35,12 +35,12 @@ def test_a_token_is_recognised_by_its_hash_and_only_the_hash_is_in_a_file(tmp_pa
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic abc", "Bearer \udcff", "x" * 9000]
 )
-def test_any_other_header_is_nobody(tmp_path: Path, header: str | None) -> None:
+def test_any_other_header_is_not_authenticated(tmp_path: Path, header: str | None) -> None:
     folder, deployment = written(tmp_path, [GP], {"gp-any": {"token_sha256": [partners.new_token()[1]]}})
     assert partners.load(folder, deployment).authenticate(header) is None
 
 
-def test_two_tokens_may_be_valid_while_one_is_replaced(tmp_path: Path) -> None:
+def test_two_tokens_may_be_valid_during_a_rotation(tmp_path: Path) -> None:
     (old, first), (new, second) = partners.new_token(), partners.new_token()
     folder, deployment = written(tmp_path, [GP], {"gp-any": {"token_sha256": [first, second]}})
     known = partners.load(folder, deployment)
@@ -69,7 +69,7 @@ def test_a_certificate_is_recognised_by_the_sha256_of_its_der(tmp_path: Path) ->
         (["192.0.2.0/28", "2001:db8::/64"], "127.0.0.1", False),
     ],
 )
-def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_is_named(
+def test_a_partners_port_allows_its_networks_only_and_this_machine_by_default(
     tmp_path: Path, networks: list[str] | None, address: str, enters: bool
 ) -> None:
     access = {"mllp_port": 2575} | ({"mllp_from": networks} if networks else {})
@@ -106,14 +106,14 @@ def test_a_partners_port_lets_in_its_networks_only_and_this_machine_where_none_i
         ),
     ],
 )
-def test_what_is_wrong_in_the_files_is_named(
+def test_errors_in_the_files_are_named(
     tmp_path: Path, entries: list[dict[str, Any]], access: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(yaml_files.ConfigError, match=named):
         partners.load(*written(tmp_path, entries, access))
 
 
-def test_the_reviewed_file_holds_who_the_county_needs() -> None:
+def test_the_reviewed_file_holds_the_partners_of_the_county() -> None:
     known = partners.load(DIRECTORY, None)
     kinds = [partner.kind for partner in known]
     assert kinds.count("gp") == 3
@@ -122,16 +122,16 @@ def test_the_reviewed_file_holds_who_the_county_needs() -> None:
     assert {known.by_ods("RWE").id, known.by_ods("RT5").id} == {"uhl", "lpt"}  # type: ignore[union-attr]
 
 
-def test_every_hub_of_the_directory_has_a_credential_of_its_own_to_read_attachments() -> None:
+def test_every_hub_of_the_directory_has_its_own_credential_to_read_attachments() -> None:
     hubs = {hub["id"] for hub in yaml.safe_load((DIRECTORY / "hubs.yaml").read_text())["hubs"]}
     assert {partner.hub for partner in partners.load(DIRECTORY, None) if partner.hub} == hubs
 
 
-def test_every_partner_checks_the_whole_message_unless_its_entry_says_otherwise() -> None:
+def test_every_partner_has_full_conformance_unless_its_entry_states_otherwise() -> None:
     assert {partner.conformance for partner in partners.load(DIRECTORY, None)} == {"full"}
 
 
-def test_a_practice_speaks_for_itself_only_and_first_contact_for_anybody() -> None:
+def test_a_practice_acts_for_itself_only_and_first_contact_for_any_practice() -> None:
     known = partners.load(DIRECTORY, None)
     gp, front_door = known.by_id("gp-alder-lane"), known.by_id("first-contact")
     assert gp is not None

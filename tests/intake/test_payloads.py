@@ -25,7 +25,7 @@ def issues(reply: Reply) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["REFREQ03", "SERVREQ01", "SERVREQ02"])
-async def test_the_number_that_fails_its_check_is_refused_by_its_place(intake: InProcess, name: str) -> None:
+async def test_a_number_that_fails_its_check_is_rejected_with_its_path(intake: InProcess, name: str) -> None:
     reply = await intake.bars(sample(name))
     assert reply.status == 400
     ((code, place),) = issues(reply)
@@ -44,7 +44,7 @@ async def test_the_fullest_referral_is_accepted_with_a_synthetic_number(intake: 
 
 
 @pytest.mark.parametrize(("name", "why"), [("SERVREQ01", "cancelled-by-referrer"), ("SERVREQ02", "referred-in-error")])
-async def test_the_cancels_end_the_referral_that_their_id_names(
+async def test_a_cancellation_ends_the_referral_that_its_id_names(
     intake: InProcess, engine: AsyncEngine, name: str, why: str
 ) -> None:
     cancel = sample(name).replace(FAILING, SYNTHETIC)
@@ -64,6 +64,6 @@ async def test_other_bars_events_are_not_supported(intake: InProcess, name: str)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name[:30])
-async def test_every_sample_gets_an_answer_that_is_no_server_error(intake: InProcess, path: Path) -> None:
+async def test_every_sample_gets_an_answer_that_is_not_a_server_error(intake: InProcess, path: Path) -> None:
     reply = await intake.bars(await asyncio.to_thread(path.read_bytes), x_request_id=str(uuid4()))
     assert reply.status in (200, 400, 404)

@@ -12,10 +12,12 @@ from services.intake.rate_limiter import RateLimited, RateLimiter
 from services.reference import partners
 from services.reference.partners import Partner
 from services.runtime import metrics
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import a_file, a_row
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.council_client import upload
-from tests.intake.council_files import a_file, a_row
-from tests.intake.fake_hl7_engine import SECONDS, Wards, a_referral, acknowledged, framed
-from tests.intake.messages import a_bars_message, a_form
+from tests.intake.fake_hl7_engine import SECONDS, Wards, acknowledged, framed
 from tests.intake.running import DIRECTORY, InProcess, Installation, Reply, rows
 
 
@@ -54,7 +56,7 @@ def told_too_fast(partner: str, what: str) -> float:
 # ---- the bucket -----------------------------------------------------------------------------------------------------
 
 
-def test_who_was_quiet_may_send_ten_seconds_worth_at_once_and_then_its_rate() -> None:
+def test_an_idle_partner_may_send_a_burst_of_ten_seconds_and_then_its_rate() -> None:
     clock = Clock()
     rates = RateLimiter(200, clock)
     assert taken(rates, a_partner()) == 2_000
@@ -70,7 +72,7 @@ def test_a_partner_may_have_its_own_rate_and_takes_nothing_from_another() -> Non
     assert taken(rates, a_partner("lpt")) == 2_000
 
 
-def test_so_many_are_in_hand_at_once_however_slowly_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_in_flight_are_limited_at_any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "IN_FLIGHT", 1)
     rates = RateLimiter(200, Clock())
     with rates.in_flight(a_partner(), "hl7v2"):
@@ -82,7 +84,7 @@ def test_so_many_are_in_hand_at_once_however_slowly_they_came(monkeypatch: pytes
         pass
 
 
-def test_connections_that_read_out_of_turn_wait_for_all_that_was_read() -> None:
+def test_connections_that_read_ahead_wait_for_all_that_was_read() -> None:
     clock = Clock()
     rates = RateLimiter(10, clock)
     assert rates.pause(a_partner()) == 0
@@ -93,7 +95,7 @@ def test_connections_that_read_out_of_turn_wait_for_all_that_was_read() -> None:
     assert rates.pause(a_partner()) == 0
 
 
-def test_the_log_says_it_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_reports_it_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     said = []
     monkeypatch.setattr("services.intake.rate_limiter.log.warning", lambda event, **more: said.append((event, more)))
     clock = Clock()
@@ -122,7 +124,7 @@ def exhausted(intake: InProcess) -> InProcess:
     return intake
 
 
-async def test_a_bars_sender_is_told_to_come_again(exhausted: InProcess, engine: AsyncEngine) -> None:
+async def test_a_bars_sender_over_its_rate_gets_retry_after(exhausted: InProcess, engine: AsyncEngine) -> None:
     before = told_too_fast("gp-alder-lane", "bars-fhir")
     assert (await exhausted.bars(a_bars_message())).status == 200
     reply = await exhausted.bars(a_bars_message())
@@ -141,7 +143,7 @@ async def _forms(intake: InProcess) -> Reply:
 
 
 async def _hl7(intake: InProcess) -> Reply:
-    return await intake.call("POST", "/hl7v2", a_referral(), "uhl", {"content-type": "application/hl7-v2"})
+    return await intake.call("POST", "/hl7v2", a_ref_i12(), "uhl", {"content-type": "application/hl7-v2"})
 
 
 async def _file(intake: InProcess) -> Reply:
@@ -149,7 +151,9 @@ async def _file(intake: InProcess) -> Reply:
 
 
 @pytest.mark.parametrize("send", [_forms, _hl7, _file])
-async def test_the_others_get_problem_details_and_nothing_is_kept(exhausted: InProcess, send: object) -> None:
+async def test_other_senders_over_their_rate_get_problem_details_and_nothing_is_stored(
+    exhausted: InProcess, send: object
+) -> None:
     assert callable(send)
     assert (await send(exhausted)).status < 300
     before = await rows(exhausted.engine, "select count(*) from intake.message")
@@ -170,7 +174,7 @@ async def slowed_down(wards: Wards) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused(
+async def test_the_next_frame_is_read_only_at_the_rate_and_nothing_is_rejected(
     installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BURST_SECONDS", 0.03)
@@ -178,7 +182,7 @@ async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused
         clock = Clock()
         wards.mllp.intake = dataclasses.replace(wards.intake, rate_limiter=RateLimiter(100, clock))
         connection = await wards.connect()
-        await connection.write(b"".join(framed(a_referral(id=str(number))) for number in range(5)))
+        await connection.write(b"".join(framed(a_ref_i12(id=str(number))) for number in range(5)))
         assert [acknowledged(await connection.answer())[0] for _ in range(3)] == ["AA"] * 3
         await slowed_down(wards)
         assert len(await rows(engine, "select 1 from intake.message")) == 3
@@ -186,14 +190,14 @@ async def test_the_next_frame_is_not_read_before_its_turn_and_nothing_is_refused
         assert [acknowledged(await connection.answer())[0] for _ in range(2)] == ["AA"] * 2
 
 
-async def test_a_stop_does_not_wait_for_who_waits_for_its_turn(installation: Installation, engine: AsyncEngine) -> None:
+async def test_a_stop_does_not_wait_for_a_rate_limited_sender(installation: Installation, engine: AsyncEngine) -> None:
     async with Wards(installation, engine) as wards:
         rates = RateLimiter(1, Clock())
         for _ in range(1_000):
             rates.read(a_partner())
         wards.mllp.intake = dataclasses.replace(wards.intake, rate_limiter=rates)
         connection = await wards.connect()
-        await connection.write(framed(a_referral()))
+        await connection.write(framed(a_ref_i12()))
         await slowed_down(wards)
         await wards.mllp.stop()
         assert await connection.rest() == b""

@@ -9,7 +9,7 @@ from services.intake import group_commit, limits, store
 from services.runtime import watchdog
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.watchdog import Stalled, Watchdog
-from tests.intake.messages import a_bars_message
+from tests.builders.bars import a_bars_message
 from tests.intake.running import InProcess
 
 WELL = BacklogSnapshot(database=True, kafka=True)
@@ -31,7 +31,7 @@ async def never(*_: object) -> None:
     await asyncio.Event().wait()
 
 
-async def test_commits_that_end_without_a_word_again_and_again_end_the_process(
+async def test_repeated_commits_without_a_result_end_the_process(
     intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "record", never)
@@ -42,16 +42,18 @@ async def test_commits_that_end_without_a_word_again_and_again_end_the_process(
         dog.check(WELL, 60)
 
 
-async def test_a_few_failures_and_then_quiet_end_nothing(intake: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_few_failures_long_ago_do_not_end_the_process(
+    intake: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "record", never)
     monkeypatch.setattr(group_commit, "RECENTLY", 0.0)
     for _ in range(group_commit.FAILING):
-        await intake.bars(a_bars_message())
+        assert (await intake.bars(a_bars_message())).status == 503
     dog = watching(intake)
     dog.check(WELL, 600)
 
 
-async def test_a_commit_that_never_ends_is_work_in_hand(intake: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_that_never_ends_is_work_in_progress(intake: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "record", never)
     monkeypatch.setattr(limits, "COMMIT_SECONDS", 3600.0)
     sending = asyncio.create_task(intake.bars(a_bars_message()))
@@ -66,7 +68,7 @@ async def test_a_commit_that_never_ends_is_work_in_hand(intake: InProcess, monke
     intake._task = asyncio.create_task(asyncio.sleep(0))
 
 
-async def test_a_database_that_refuses_every_commit_ends_nothing(
+async def test_a_database_that_rejects_every_commit_does_not_end_the_process(
     intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def disk_is_full(*_: object) -> None:

@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake.group_commit import GroupCommit
 from tests import traced
+from tests.builders.bars import a_bars_message
+from tests.builders.csv import a_file, a_row
+from tests.builders.hl7v2 import a_ref_i12
+from tests.builders.referrals import an_nhs_number
 from tests.intake.council_client import upload
-from tests.intake.council_files import a_file, a_row
-from tests.intake.fake_hl7_engine import Wards, a_referral
-from tests.intake.messages import a_bars_message, an_nhs_number
+from tests.intake.fake_hl7_engine import Wards
 from tests.intake.running import InProcess, Installation, rows
 from tests.traced import SENT, SPAN, TRACE, Traces
 
@@ -26,7 +28,7 @@ async def carried(engine: AsyncEngine) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("sent", "kept"), [(SENT, SENT), (SENT + "-9990000018", None), ("CANARYSON", None)])
-async def test_where_traces_are_off_a_senders_context_goes_on_with_the_event(
+async def test_without_tracing_a_senders_context_continues_with_the_event(
     intake: InProcess, engine: AsyncEngine, sent: str, kept: str | None
 ) -> None:
     foreign = {"tracestate": "canary=CANARYSON", "baggage": "number=9990000018"}
@@ -37,7 +39,7 @@ async def test_where_traces_are_off_a_senders_context_goes_on_with_the_event(
     assert "9990000018" not in row.headers
 
 
-async def test_a_referral_goes_on_with_its_senders_trace_and_its_event_with_ours(
+async def test_a_referral_continues_its_senders_trace_and_its_event_continues_ours(
     intake: InProcess, engine: AsyncEngine, traces: Traces
 ) -> None:
     message = a_bars_message(nhs_number=an_nhs_number(), **CANARY)
@@ -55,7 +57,7 @@ async def test_a_referral_goes_on_with_its_senders_trace_and_its_event_with_ours
     assert event.person_key not in traces.written()
 
 
-async def test_what_is_refused_is_told_without_a_word_of_it_and_a_stranger_leaves_nothing(
+async def test_a_rejection_is_traced_without_its_content_and_an_unknown_client_leaves_no_trace(
     intake: InProcess, traces: Traces
 ) -> None:
     await intake.bars(a_bars_message(nhs_number="9990000019", **CANARY))
@@ -78,7 +80,7 @@ async def test_messages_that_share_a_transaction_keep_their_own_traces(
         assert traced.parent(committed) == traced.ids(by_trace[trace])[1]
 
 
-async def test_a_commit_that_fails_ends_the_trace_with_its_kind(
+async def test_a_commit_that_fails_ends_the_trace_with_its_error_type(
     intake: InProcess, traces: Traces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: Any) -> None:
@@ -91,7 +93,7 @@ async def test_a_commit_that_fails_ends_the_trace_with_its_kind(
     assert traced.told(traces.one("receive"))["outcome"] == "failed"
 
 
-async def test_each_row_of_a_file_begins_a_trace_that_names_the_files(
+async def test_each_row_of_a_file_begins_a_trace_that_names_the_trace_of_the_file(
     intake: InProcess, engine: AsyncEngine, traces: Traces
 ) -> None:
     people = [a_row("blaby", Case_Ref=f"BDC/{at}", NHS_No="", Surname="CANARYSON") for at in (1, 2)]
@@ -108,7 +110,7 @@ async def test_a_message_over_mllp_begins_a_trace(
     installation: Installation, engine: AsyncEngine, traces: Traces
 ) -> None:
     async with Wards(installation, engine) as wards:
-        await (await wards.connect()).send(a_referral())
+        await (await wards.connect()).send(a_ref_i12())
     received = traces.one("receive hl7v2")
     assert traced.parent(received) is None
     assert [str(context).split("-")[1:3] for context in await carried(engine)] == [[*traced.ids(received)]]

@@ -1,10 +1,13 @@
-"""Small programs and questions about processes, for the tests of what keeps them."""
+"""Small programs, questions about processes, and a download that fails."""
 
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
+
+from infra.local.embedded.jars import Jar
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 IGNORES_SIGTERM = [
@@ -29,3 +32,7 @@ def comes_true(what: Callable[[], bool], *, within: float) -> bool:
             return True
         time.sleep(0.05)
     return what()
+
+
+def unreachable(jar: Jar, folder: Path) -> Path:
+    raise OSError("no network")

@@ -6,10 +6,7 @@ import pytest
 
 from infra.local.embedded import jars
 from infra.local.embedded.jars import Jar, JarRefused, JarsMissing
-
-
-def unreachable(jar: Jar, folder: Path) -> Path:
-    raise OSError("no network")
+from tests.local.programs import unreachable
 
 
 def forged(jar: Jar, folder: Path) -> Path:
@@ -24,7 +21,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_jar_that_the_lock_file_names_is_on_the_class_path_and_no_other(cache: Path) -> None:
+def test_the_class_path_has_exactly_the_jars_of_the_lock_file(cache: Path) -> None:
     (cache / "jars" / "stray.jar").touch()
     names = [file.name for file in jars.class_path(cache, unreachable)]
     assert names == [jar.file_name for jar in jars.locked()]
@@ -32,7 +29,7 @@ def test_every_jar_that_the_lock_file_names_is_on_the_class_path_and_no_other(ca
     assert "kafka_2.13-4.3.0.jar" in names
 
 
-def test_a_falsified_jar_is_refused_by_name(cache: Path) -> None:
+def test_a_modified_jar_is_refused_by_name(cache: Path) -> None:
     victim = cache / "jars" / "kafka-clients-4.3.0.jar"
     content = victim.read_bytes()
     victim.unlink()  # it shares its content with the real cache
@@ -41,19 +38,19 @@ def test_a_falsified_jar_is_refused_by_name(cache: Path) -> None:
         jars.class_path(cache, unreachable)
 
 
-def test_a_jar_that_arrives_falsified_never_enters_the_cache(tmp_path: Path) -> None:
+def test_a_downloaded_jar_with_a_wrong_hash_is_not_cached(tmp_path: Path) -> None:
     with pytest.raises(JarRefused, match="Nothing was started"):
         jars.class_path(tmp_path, forged)
     assert list((tmp_path / "jars").glob("*")) == []
 
 
-def test_a_jar_that_can_not_be_had_is_named_with_what_to_do(cache: Path) -> None:
+def test_a_jar_that_cannot_be_downloaded_is_named_with_the_next_step(cache: Path) -> None:
     (cache / "jars" / "snakeyaml-2.5.jar").unlink()
     with pytest.raises(JarsMissing, match=r"org\.yaml:snakeyaml:2\.5, one of 1 missing .* set LIGHTBULB_CACHE"):
         jars.class_path(cache, unreachable)
 
 
-def test_only_what_is_missing_is_fetched(cache: Path, tmp_path: Path) -> None:
+def test_only_missing_jars_are_downloaded(cache: Path, tmp_path: Path) -> None:
     kept = (cache / "jars" / "snakeyaml-2.5.jar").rename(tmp_path / "kept")
     asked: list[str] = []
 

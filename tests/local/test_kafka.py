@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from infra.local.embedded import kafka
 from infra.local.embedded.jars import JarsMissing
 from infra.local.embedded.kafka import ClusterMismatch, Kafka
-from tests.local.test_jars import unreachable
+from tests.local.programs import unreachable
 
 TOPIC = "tried"
 
@@ -40,7 +40,7 @@ async def read(cluster: Kafka, count: int) -> list[bytes]:
     return values
 
 
-async def test_records_are_there_after_a_restart_at_the_same_address(tmp_path: Path) -> None:
+async def test_records_survive_a_restart_at_the_same_address(tmp_path: Path) -> None:
     first = kafka.start(tmp_path)
     try:
         assert first.provider == "Apache Kafka 4.3.0, embedded"
@@ -58,7 +58,7 @@ async def test_records_are_there_after_a_restart_at_the_same_address(tmp_path: P
         kafka.start(tmp_path, brokers=3)
 
 
-async def test_three_brokers_survive_the_kill_of_one_and_take_it_back(tmp_path: Path) -> None:
+async def test_three_brokers_survive_the_kill_of_one_and_its_return(tmp_path: Path) -> None:
     cluster = kafka.start(tmp_path, brokers=3)
     try:
         await create_topic(cluster)
@@ -79,7 +79,7 @@ def instead(tmp_path: Path) -> Iterator[Kafka]:
     cluster.stop()
 
 
-async def test_where_the_jars_can_not_be_had_tansu_stands_in_and_says_so(instead: Kafka) -> None:
+async def test_tansu_replaces_kafka_with_a_warning_if_the_jars_cannot_be_downloaded(instead: Kafka) -> None:
     assert instead.is_tansu
     assert instead.provider.startswith("Tansu")
     assert instead.notice is not None
@@ -91,7 +91,7 @@ async def test_where_the_jars_can_not_be_had_tansu_stands_in_and_says_so(instead
 
 
 @pytest.mark.parametrize(("ephemeral", "brokers"), [(False, 1), (True, 3)])
-def test_tansu_never_stands_in_for_what_is_to_be_kept(tmp_path: Path, ephemeral: bool, brokers: int) -> None:
+def test_tansu_never_replaces_kafka_if_records_are_to_be_kept(tmp_path: Path, ephemeral: bool, brokers: int) -> None:
     with pytest.raises(JarsMissing, match=r"one of 47 missing jars.*only `--ephemeral` with one broker"):
         kafka.start(tmp_path, brokers=brokers, ephemeral=ephemeral, cache=tmp_path / "empty", fetch=unreachable)
 

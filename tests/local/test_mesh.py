@@ -17,7 +17,7 @@ def client(server: MeshSandbox, mailbox: str, shared_key: str | None = None) -> 
     return MeshClient(server.url, mailbox, server.password, shared_key=key, max_retries=0)
 
 
-def test_a_message_is_there_to_be_read_after_a_restart_at_the_same_address(tmp_path: Path) -> None:
+def test_a_message_survives_a_restart_at_the_same_address(tmp_path: Path) -> None:
     first = mesh.start(tmp_path, [SENDER, RECIPIENT])
     try:
         with client(first, SENDER) as sender:
@@ -39,7 +39,7 @@ def test_a_message_is_there_to_be_read_after_a_restart_at_the_same_address(tmp_p
         second.stop()
 
 
-def test_what_comes_at_once_to_a_fresh_sandbox_is_all_kept(tmp_path: Path) -> None:
+def test_concurrent_messages_to_a_new_sandbox_are_all_stored(tmp_path: Path) -> None:
     a_full_mailbox(tmp_path, 300)
     server = mesh.start(tmp_path, [SENDER, OTHER])
 
@@ -67,7 +67,7 @@ def a_full_mailbox(folder: Path, messages: int) -> None:
         (inbox / f"{number:032}.json").write_text((inbox / f"{sent}.json").read_text().replace(sent, f"{number:032}"))
 
 
-def test_nobody_reads_without_the_shared_key_and_unknown_mailboxes_are_refused(tmp_path: Path) -> None:
+def test_requests_without_the_shared_key_or_to_unknown_mailboxes_are_refused(tmp_path: Path) -> None:
     server = mesh.start(tmp_path, [SENDER])
     try:
         with client(server, SENDER, "another key") as stranger, pytest.raises(HTTPError, match="403"):
@@ -79,7 +79,7 @@ def test_nobody_reads_without_the_shared_key_and_unknown_mailboxes_are_refused(t
 
 
 @pytest.mark.parametrize("name", ["lower", "", "A/B", "..", "A B"])
-def test_a_name_that_is_no_mailbox_is_refused_before_it_becomes_a_folder(tmp_path: Path, name: str) -> None:
+def test_an_invalid_mailbox_name_is_refused_before_a_folder_is_created(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is not a mailbox"):
         mesh.start(tmp_path, [name])
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ async def ask(url: str, question: str) -> Any:
         await connection.close()
 
 
-async def test_what_was_committed_is_there_after_a_restart_at_the_same_address(tmp_path: Path) -> None:
+async def test_committed_rows_survive_a_restart_at_the_same_address(tmp_path: Path) -> None:
     first = postgres.start(tmp_path)
     try:
         await ask(first.url, "create table referral as select 'kept' as fate")
@@ -33,7 +33,7 @@ async def test_what_was_committed_is_there_after_a_restart_at_the_same_address(t
         second.stop()
 
 
-async def test_the_server_is_set_up_for_durability_privacy_and_locks_given_up_early(tmp_path: Path) -> None:
+async def test_the_server_is_configured_for_durability_privacy_and_lock_timeouts(tmp_path: Path) -> None:
     server = postgres.start(tmp_path)
     try:
         shown = {name: await ask(server.url, f"show {name}") for name in EXPECTED}
@@ -60,7 +60,7 @@ EXPECTED = {
 }
 
 
-async def test_a_port_that_somebody_else_took_is_replaced(tmp_path: Path) -> None:
+async def test_a_port_that_is_in_use_is_replaced(tmp_path: Path) -> None:
     with socket.create_server((ports_and_secrets.HOST, 0)) as somebody:
         taken = somebody.getsockname()[1]
         (tmp_path / "postgres").mkdir()

@@ -41,7 +41,7 @@ def test_everything_stops_when_the_owner_is_killed(tmp_path: Path) -> None:
     assert comes_true(lambda: not any(lives(process.pid) for process in started), within=20)
 
 
-def test_no_server_hears_the_terminal_of_its_owner(tmp_path: Path) -> None:
+def test_servers_get_no_signals_of_the_owners_terminal(tmp_path: Path) -> None:
     child = Child(tmp_path, "server", ProcessCommand(SLEEPS))
     try:
         assert os.getsid(child.pid) != os.getsid(0)
@@ -49,7 +49,7 @@ def test_no_server_hears_the_terminal_of_its_owner(tmp_path: Path) -> None:
         child.stop()
 
 
-def test_a_server_that_does_not_stop_is_killed_after_its_grace(tmp_path: Path) -> None:
+def test_a_server_that_does_not_stop_is_killed_after_its_grace_period(tmp_path: Path) -> None:
     child = Child(tmp_path, "stubborn", ProcessCommand(IGNORES_SIGTERM, grace=0.3))
     child.wait_until(lambda: "ready" in child.output())
 
@@ -59,7 +59,7 @@ def test_a_server_that_does_not_stop_is_killed_after_its_grace(tmp_path: Path) -
     assert child.wait() == 128 + signal.SIGKILL
 
 
-def test_what_a_server_started_goes_with_it(tmp_path: Path) -> None:
+def test_child_processes_of_a_server_stop_with_it(tmp_path: Path) -> None:
     script = f"import subprocess; print(subprocess.Popen({SLEEPS!r}).pid, flush=True)"
     child = Child(tmp_path, "parent", ProcessCommand([sys.executable, "-c", script]))
     child.wait()
@@ -67,18 +67,18 @@ def test_what_a_server_started_goes_with_it(tmp_path: Path) -> None:
     assert comes_true(lambda: not lives(int(child.output())), within=5)
 
 
-def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="/no/such/program: No such file"):
         Child(tmp_path, "server", ProcessCommand(["/no/such/program"]))
 
 
-def test_a_server_that_ends_before_it_is_ready_says_what_it_wrote(tmp_path: Path) -> None:
+def test_the_error_for_a_server_that_ends_before_it_is_ready_contains_its_output(tmp_path: Path) -> None:
     child = Child(tmp_path, "server", ProcessCommand([sys.executable, "-c", "raise SystemExit('no disk')"]))
     with pytest.raises(StartFailed, match="no disk"):
         child.wait_until(lambda: False)
 
 
-def test_the_next_owner_stops_what_an_earlier_one_left(tmp_path: Path) -> None:
+def test_the_next_owner_stops_servers_that_an_earlier_one_left(tmp_path: Path) -> None:
     left = Child(tmp_path, "server", ProcessCommand(SLEEPS))
     os.kill(json.loads((tmp_path / "server.pid").read_text())["watcher"]["pid"], signal.SIGKILL)
     assert lives(left.pid), "without its watcher nobody stops it"
@@ -89,7 +89,7 @@ def test_the_next_owner_stops_what_an_earlier_one_left(tmp_path: Path) -> None:
     assert not (tmp_path / "server.pid").exists()
 
 
-def test_a_process_that_only_has_the_number_of_an_earlier_server_is_left_alone(tmp_path: Path) -> None:
+def test_a_process_that_reuses_the_pid_of_an_earlier_server_is_not_stopped(tmp_path: Path) -> None:
     with subprocess.Popen(SLEEPS) as unrelated:
         earlier = {
             "pid": unrelated.pid,
@@ -105,13 +105,13 @@ def test_a_process_that_only_has_the_number_of_an_earlier_server_is_left_alone(t
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[]", '{"server": {}}', '{"server": 1, "watcher": 2}'])
-def test_a_damaged_pid_file_stops_nobody_and_does_not_hinder(tmp_path: Path, content: str) -> None:
+def test_a_damaged_pid_file_stops_no_process_and_does_not_prevent_the_start(tmp_path: Path, content: str) -> None:
     (tmp_path / "server.pid").write_text(content)
     FolderLock(tmp_path).release()
     assert not (tmp_path / "server.pid").exists()
 
 
-def test_a_folder_in_use_is_refused_and_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_in_use_is_refused_by_name(tmp_path: Path) -> None:
     claim = FolderLock(tmp_path)
     with pytest.raises(FolderInUse, match=str(tmp_path)):
         FolderLock(tmp_path)

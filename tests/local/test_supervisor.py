@@ -33,7 +33,7 @@ def supervising(folder: Path, told: Told) -> Iterator[Supervisor]:
         supervisor.stop()
 
 
-def test_a_process_that_ends_is_started_again_after_growing_pauses(tmp_path: Path) -> None:
+def test_a_process_that_ends_is_restarted_after_growing_delays(tmp_path: Path) -> None:
     told = Told()
     with supervising(tmp_path, told) as supervisor:
         supervisor.add("weak", ENDS, os.environ)
@@ -61,7 +61,7 @@ def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
     assert not lives(second)
 
 
-def test_stopping_leaves_no_process_however_stubborn(tmp_path: Path) -> None:
+def test_stopping_ends_every_process_even_one_that_ignores_sigterm(tmp_path: Path) -> None:
     told = Told()
     threads = threading.active_count()
     supervisor = Supervisor(tmp_path, told)
@@ -78,7 +78,7 @@ def test_stopping_leaves_no_process_however_stubborn(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.pid")) == []
 
 
-def test_what_cannot_be_started_is_reported_and_tried_again(tmp_path: Path) -> None:
+def test_a_process_that_cannot_be_started_is_reported_and_retried(tmp_path: Path) -> None:
     told = Told()
     with supervising(tmp_path, told) as supervisor:
         supervisor.add("absent", ["/no/such/program"], os.environ)
@@ -87,7 +87,7 @@ def test_what_cannot_be_started_is_reported_and_tried_again(tmp_path: Path) -> N
     assert "could not be started: /no/such/program: No such file" in str(told.ends()[0])
 
 
-def test_a_process_gets_exactly_the_environment_that_it_was_given(tmp_path: Path) -> None:
+def test_a_process_gets_exactly_its_given_environment(tmp_path: Path) -> None:
     says = [
         sys.executable,
         "-I",

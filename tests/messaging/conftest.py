@@ -2,18 +2,14 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.database.migrations import parts
-from schemas.events import Event, ReferralCancelled
-from schemas.model import PersonKey, Reference
 from schemas.topics import Topic
 from services.messaging import broker
 from services.runtime.database import connect
@@ -40,37 +36,6 @@ async def topic(bootstrap: str) -> str:
     name = f"tried.{uuid.uuid4().hex[:8]}"
     await broker.create_topics(bootstrap, [Topic(name, 3)], replication=1)
     return name
-
-
-def an_event(key: str = "a" * 32, number: int = 1, id: str | None = None) -> Event:
-    return Event(
-        id=id or uuid.uuid4().hex,
-        source="/lightbulb/tests",
-        time=datetime(2026, 11, 1, 12, tzinfo=UTC),
-        person_key=PersonKey(key),
-        correlation_id="c1",
-        sequence=number,
-        data=ReferralCancelled(reference=Reference("LB-0000-0000-0000"), version=number),
-    )
-
-
-async def everything_on(bootstrap: str, topic: str, *, at_least: int = 0) -> Sequence[tuple[str, int]]:
-    """(key, sequence) of every record of a topic, partition by partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(topic, number) for number in range(3)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        total, records = sum(ends.values()), []
-        while len(records) < total:
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                records += batch
-    finally:
-        await consumer.stop()
-    assert len(records) >= at_least
-    return [(record.key.decode(), int(dict(record.headers)["ce_sequence"])) for record in records]
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from faststream import AckPolicy
 
 from schemas.topics import Topic
 from services.messaging import broker
 from services.messaging.cloudevents import KafkaRecord
 from services.runtime.settings import Settings
+from tests.messaging.running import Seen, publish
 
 
 @pytest.fixture
@@ -34,25 +34,6 @@ async def subscribed(
         await kafka.stop()
 
 
-async def publish(
-    bootstrap: str, topic: str, values: Sequence[bytes], headers: Sequence[tuple[str, bytes]] = ()
-) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type="lz4")
-    await producer.start()
-    for value in values:
-        await producer.send_and_wait(topic, value, key=b"person", headers=list(headers))
-    await producer.stop()
-
-
-class Seen(list[bytes]):
-    """Collects values; `until(n)` waits for so many."""
-
-    async def until(self, count: int) -> None:
-        async with asyncio.timeout(30):
-            while len(self) < count:
-                await asyncio.sleep(0.02)
-
-
 async def test_what_was_published_before_the_first_start_is_read(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1", b"2", b"3"])
     seen = Seen()
@@ -65,7 +46,7 @@ async def test_what_was_published_before_the_first_start_is_read(settings: Setti
     assert seen == [b"1", b"2", b"3"]
 
 
-async def test_several_bootstrap_servers_may_be_named(settings: Settings, topic: str) -> None:
+async def test_several_bootstrap_servers_may_be_set(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1"])
     seen = Seen()
 
@@ -75,11 +56,10 @@ async def test_several_bootstrap_servers_may_be_named(settings: Settings, topic:
     several = settings.model_copy(update={"kafka": f"{settings.kafka},{settings.kafka},127.0.0.1:1"})
     async with subscribed(several, topic, receive):
         await seen.until(1)
+    assert seen == [b"1"]
 
 
-async def test_a_batch_that_fails_is_tried_again_with_growing_pauses_and_then_goes_on(
-    settings: Settings, topic: str
-) -> None:
+async def test_a_failed_batch_is_retried_with_growing_delays_until_it_succeeds(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1", b"2"])
     seen, failures = Seen(), []
 
@@ -95,7 +75,7 @@ async def test_a_batch_that_fails_is_tried_again_with_growing_pauses_and_then_go
     assert failures[2] - failures[1] > failures[1] - failures[0] > 0.09
 
 
-async def test_a_batch_that_is_too_much_for_one_transaction_gets_through_in_parts_and_in_order(
+async def test_a_batch_too_large_for_one_transaction_is_processed_in_parts_and_in_order(
     settings: Settings, topic: str
 ) -> None:
     await publish(settings.kafka, topic, [b"%d" % number for number in range(9)])
@@ -111,7 +91,7 @@ async def test_a_batch_that_is_too_much_for_one_transaction_gets_through_in_part
     assert seen == [b"%d" % number for number in range(9)]
 
 
-async def test_a_batch_cut_off_by_a_stop_is_delivered_again(settings: Settings, topic: str) -> None:
+async def test_a_batch_interrupted_by_a_stop_is_redelivered(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1"])
     entered = asyncio.Event()
 
@@ -128,10 +108,11 @@ async def test_a_batch_cut_off_by_a_stop_is_delivered_again(settings: Settings, 
 
     async with subscribed(settings, topic, receive):
         await seen.until(1)
+    assert seen == [b"1"]
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"1", b'{"a": NaN}'])
-async def test_bytes_that_are_no_event_reach_us_as_they_came(settings: Settings, topic: str, value: bytes) -> None:
+async def test_undecodable_bytes_are_received_unchanged(settings: Settings, topic: str, value: bytes) -> None:
     await publish(settings.kafka, topic, [value], headers=[("ce_id", b"\xff"), ("content-type", b"application/json")])
     seen = Seen()
 
@@ -144,7 +125,7 @@ async def test_bytes_that_are_no_event_reach_us_as_they_came(settings: Settings,
     assert seen == [value]
 
 
-async def test_a_second_member_waits_for_the_batch_in_hand(settings: Settings, topic: str) -> None:
+async def test_a_rebalance_waits_for_the_current_batch(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1"])
     first, second = Seen(), Seen()
 
@@ -162,7 +143,7 @@ async def test_a_second_member_waits_for_the_batch_in_hand(settings: Settings, t
     assert (first, second) == ([b"1"], [])
 
 
-def test_every_subscriber_acknowledges_after_the_work(settings: Settings) -> None:
+def test_every_subscriber_acknowledges_after_processing(settings: Settings) -> None:
     kafka = broker.create(settings, name="tests")
 
     async def receive(records: Sequence[KafkaRecord]) -> None: ...
@@ -171,7 +152,7 @@ def test_every_subscriber_acknowledges_after_the_work(settings: Settings) -> Non
     assert [subscriber.ack_policy for subscriber in kafka.subscribers] == [AckPolicy.NACK_ON_ERROR]
 
 
-async def test_topics_that_are_not_as_declared_are_named(bootstrap: str, topic: str) -> None:
+async def test_topics_that_differ_from_their_declaration_are_named(bootstrap: str, topic: str) -> None:
     await broker.check_topics(bootstrap, [Topic(topic, 3)], replication=1)
     with pytest.raises(broker.TopicsDiffer) as refused:
         await broker.check_topics(bootstrap, [Topic(topic, 12), Topic("not.there", 1)], replication=1)
@@ -188,7 +169,7 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-async def test_told_to_stop_the_batch_in_hand_is_finished_and_committed(
+async def test_a_stop_waits_until_the_current_batch_is_processed_and_committed(
     settings: Settings, topic: str, signals: None
 ) -> None:
     await publish(settings.kafka, topic, [b"1"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schemas.events import CASE_EVENTS, REFERRAL_EVENTS
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, headers_of, value_of
-from tests.messaging.conftest import an_event
+from tests.messaging.running import an_event
 
 EVENT = an_event()
 
@@ -16,11 +16,11 @@ def record(value: bytes = value_of(EVENT), **headers: str) -> KafkaRecord:
     return KafkaRecord("referral.event", 0, 0, EVENT.person_key.encode(), value, tuple(told.items()))
 
 
-def test_an_event_comes_back_as_it_went() -> None:
+def test_an_event_is_decoded_as_it_was_encoded() -> None:
     assert decode(record(), REFERRAL_EVENTS) == EVENT
 
 
-def test_an_event_of_a_newer_version_of_us_is_read_without_what_it_adds() -> None:
+def test_unknown_fields_of_a_newer_version_are_ignored() -> None:
     assert decode(record(value_of(EVENT)[:-1] + b',"added":{"later":1}}'), REFERRAL_EVENTS) == EVENT
 
 
@@ -35,7 +35,7 @@ def test_any_bytes_are_an_event_or_undecodable(value: bytes) -> None:
         decode(record(value), REFERRAL_EVENTS)
 
 
-def test_the_refusal_names_the_place_and_the_kind_and_not_the_value() -> None:
+def test_the_reason_names_the_place_and_kind_of_the_error_but_not_the_value() -> None:
     with pytest.raises(Undecodable) as refused:
         decode(record(b'{"reference":["CANARYSON"],"version":"CANARYSON"}'), REFERRAL_EVENTS)
     assert "version: int_parsing" in refused.value.reason

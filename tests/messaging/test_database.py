@@ -25,14 +25,16 @@ async def failing(engine: AsyncEngine, statement: str) -> BaseException:
         ("select pg_terminate_backend(pg_backend_pid())", True, "sqlstate 08003"),
     ],
 )
-async def test_faults_are_told_apart(engine: AsyncEngine, statement: str, passes: bool, reason: str) -> None:
+async def test_transient_and_permanent_database_errors_are_distinguished(
+    engine: AsyncEngine, statement: str, passes: bool, reason: str
+) -> None:
     error = await failing(engine, statement)
     assert "CANARYSON" not in database.reason_class(error)
     assert database.is_transient(error) is passes
     assert database.reason_class(error) == reason
 
 
-async def test_a_violated_constraint_is_named_without_its_values(engine: AsyncEngine) -> None:
+async def test_the_error_of_a_violated_constraint_names_it_without_values(engine: AsyncEngine) -> None:
     async with engine.begin() as tx:
         await tx.execute(text("create table tried.person (name text constraint only_once unique)"))
         await tx.execute(text("insert into tried.person values ('CANARYSON')"))
@@ -40,7 +42,7 @@ async def test_a_violated_constraint_is_named_without_its_values(engine: AsyncEn
     assert database.reason_class(error) == "sqlstate 23505 only_once"
 
 
-async def test_a_database_that_is_away_passes() -> None:
+async def test_an_unavailable_database_is_a_transient_fault() -> None:
     engine = database.connect("postgresql+asyncpg://nobody:none@127.0.0.1:9/none")
     with pytest.raises(Exception) as failed:  # noqa: PT011 - what it is called is what is tried
         async with engine.begin():
@@ -49,7 +51,7 @@ async def test_a_database_that_is_away_passes() -> None:
 
 
 @pytest.mark.parametrize("culprits", [set(), {0}, {6}, {2, 3}, set(range(7))])
-async def test_only_the_culprits_are_refused_and_order_is_kept(culprits: set[int]) -> None:
+async def test_only_the_failing_items_are_refused_and_order_is_kept(culprits: set[int]) -> None:
     done: list[int] = []
     refused: list[int] = []
 
@@ -67,7 +69,7 @@ async def test_only_the_culprits_are_refused_and_order_is_kept(culprits: set[int
     assert refused == sorted(culprits)
 
 
-async def test_a_passing_fault_refuses_nobody() -> None:
+async def test_a_transient_fault_refuses_no_item() -> None:
     async def act(records: Sequence[int]) -> None:
         raise ConnectionError
 

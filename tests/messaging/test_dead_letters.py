@@ -50,7 +50,7 @@ def offsets(rows: Sequence[ReleasableLetter]) -> list[int]:
     return [row.record.offset for row in rows]
 
 
-async def test_a_parked_record_is_kept_once_with_its_bytes_and_its_chain_waits(engine: AsyncEngine) -> None:
+async def test_a_dead_letter_is_stored_once_with_its_bytes_and_its_group_waits(engine: AsyncEngine) -> None:
     one = parked(7, record=a_record(7))
     await park(engine, one, one)
     await park(engine, one)
@@ -61,26 +61,26 @@ async def test_a_parked_record_is_kept_once_with_its_bytes_and_its_chain_waits(e
     assert [tuple(row) for row in rows] == [(b"\xff\x00", 2, "e")]
 
 
-async def test_null_and_broken_headers_come_back_as_they_were(engine: AsyncEngine) -> None:
+async def test_null_and_invalid_headers_are_restored_unchanged(engine: AsyncEngine) -> None:
     record = KafkaRecord("t", 0, 1, None, b"", (("a", None), ("b", b"\xff\x00"), ("c", b"")))  # type: ignore[arg-type]
     await park(engine, parked(1, record=record))
     await ask(engine, 1)
     assert (await ready(engine))[0].record == record
 
 
-async def test_another_record_at_the_same_place_is_another_one(engine: AsyncEngine) -> None:
+async def test_another_record_at_the_same_offset_is_a_separate_dead_letter(engine: AsyncEngine) -> None:
     """A topic that was made anew begins again at offset 0."""
     await park(engine, parked(1), parked(1, record=a_record(1, b"another")))
     async with engine.connect() as connection:
         assert await connection.scalar(text("select count(*) from tried.dead_letter")) == 2
 
 
-async def test_nothing_goes_back_unasked(engine: AsyncEngine) -> None:
+async def test_no_dead_letter_is_resubmitted_without_a_request(engine: AsyncEngine) -> None:
     await park(engine, parked(1), parked(2, waiting=True))
     assert await ready(engine) == []
 
 
-async def test_what_waits_goes_one_by_one_after_the_first_of_its_chain(engine: AsyncEngine) -> None:
+async def test_waiting_records_follow_the_first_of_their_group_one_by_one(engine: AsyncEngine) -> None:
     await park(engine, parked(1), parked(2, waiting=True), parked(3, waiting=True), parked(4, "LB-2"))
     await ask(engine, 1)
     seen = []
@@ -90,7 +90,7 @@ async def test_what_waits_goes_one_by_one_after_the_first_of_its_chain(engine: A
     assert seen == [[1], [2], [3]]
 
 
-async def test_one_record_may_hold_up_several_chains(engine: AsyncEngine) -> None:
+async def test_one_dead_letter_can_block_several_groups(engine: AsyncEngine) -> None:
     await park(
         engine,
         parked(1, "LB-1", "LB-2"),
@@ -106,7 +106,9 @@ async def test_one_record_may_hold_up_several_chains(engine: AsyncEngine) -> Non
     assert offsets(await ready(engine)) == [2, 3, 4]
 
 
-async def test_what_fails_again_stays_with_its_new_reason_until_somebody_asks_anew(engine: AsyncEngine) -> None:
+async def test_a_dead_letter_that_fails_again_has_the_new_reason_and_waits_for_the_next_resubmit(
+    engine: AsyncEngine,
+) -> None:
     await park(engine, parked(1), parked(2, waiting=True))
     await ask(engine, 1)
     [row] = await ready(engine)
@@ -118,7 +120,7 @@ async def test_what_fails_again_stays_with_its_new_reason_until_somebody_asks_an
     assert found == ("another", 2)
 
 
-async def test_the_latest_edit_goes_in_place_of_the_original(engine: AsyncEngine) -> None:
+async def test_the_latest_edit_is_applied_instead_of_the_original(engine: AsyncEngine) -> None:
     await park(engine, parked(1))
     await ask(engine, 1)
     async with engine.begin() as tx:
@@ -131,7 +133,7 @@ async def test_the_latest_edit_goes_in_place_of_the_original(engine: AsyncEngine
     assert (await ready(engine))[0].record == KafkaRecord("t", 1, 1, b"k", b"second", (("ce_id", b"x"),))
 
 
-async def test_of_two_processes_one_takes_a_row(engine: AsyncEngine) -> None:
+async def test_a_dead_letter_is_taken_by_one_of_two_processes(engine: AsyncEngine) -> None:
     await park(engine, *(parked(number, f"LB-{number}") for number in range(20)))
     await ask(engine, *range(20))
     rows = await ready(engine)
@@ -145,7 +147,7 @@ async def test_of_two_processes_one_takes_a_row(engine: AsyncEngine) -> None:
     assert sorted(await asyncio.gather(take(), take(), take())) == [0, 0, 20]
 
 
-async def test_a_resolved_record_that_kafka_brings_again_is_settled(engine: AsyncEngine) -> None:
+async def test_a_redelivered_record_that_was_resolved_needs_no_work(engine: AsyncEngine) -> None:
     """And every repeat of a discarded one, wherever it stands; another person's event of the same id is not."""
     await park(engine, parked(1), parked(2, "LB-2", record=a_record(2, id=b"gone")), parked(3, "LB-3"))
     await ask(engine, 1, 2)
@@ -159,7 +161,7 @@ async def test_a_resolved_record_that_kafka_brings_again_is_settled(engine: Asyn
     assert not standing.is_closed("q", brought[1])
 
 
-async def test_putting_back_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_resubmission_continues_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resubmit, "RESUBMIT_SECONDS", 0.001)
     answers = iter([ConnectionError(), 0, TimeoutError()])
     tried = asyncio.Event()
@@ -174,4 +176,5 @@ async def test_putting_back_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatc
 
     going_on = asyncio.create_task(resubmit.run_resubmitter(release))
     await asyncio.wait_for(tried.wait(), 10)
+    assert not going_on.done()
     going_on.cancel()

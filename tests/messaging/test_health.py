@@ -3,62 +3,35 @@
 import asyncio
 import json
 import re
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
 from services.messaging import dead_letters
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter
 from services.messaging.outbox import OutboxMessage, Relay
-from services.runtime import backlog, health, metrics
+from services.runtime import backlog
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.settings import Settings
-from tests.messaging.conftest import an_event
-from tests.messaging.test_broker import publish
-from tests.messaging.test_outbox import drained, put, running
+from tests.messaging.running import an_event, answer, drained, publish, put, running, value
 
 
-def value(name: str, **labels: str) -> float | None:
-    return metrics.REGISTRY.get_sample_value(name, labels)
-
-
-async def answer(path: str, engine: AsyncEngine, lacks: tuple[str, ...] = ()) -> tuple[int, str]:
-    """(status, body) of a GET, without a socket."""
-    app = Starlette(
-        routes=health.routes(engine, lambda: lacks), middleware=[Middleware(health.StatusCounterMiddleware)]
-    )
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asked = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "root_path": ""}
-    await app(asked, receive, send)
-    return sent[0]["status"], b"".join(part["body"] for part in sent[1:]).decode()
-
-
-async def test_ready_names_what_is_lacking(engine: AsyncEngine) -> None:
+async def test_ready_names_the_unavailable_server(engine: AsyncEngine) -> None:
     assert (await answer("/health/live", engine))[0] == 200
     assert (await answer("/health/ready", engine))[0] == 200
     status, body = await answer("/health/ready", engine, ("kafka",))
     assert (status, json.loads(body)["unavailable"]) == (503, ["kafka"])
 
 
-async def test_answers_are_counted_by_status(engine: AsyncEngine) -> None:
+async def test_http_responses_are_counted_by_status(engine: AsyncEngine) -> None:
     before = value("lightbulb_http_responses_total", status="503") or 0
     await answer("/health/ready", engine, ("kafka",))
     assert value("lightbulb_http_responses_total", status="503") == before + 1
 
 
-async def test_one_look_tells_lag_outbox_and_quarantine(
+async def test_one_measurement_has_lag_outbox_and_dead_letters(
     engine: AsyncEngine, database: str, bootstrap: str, topic: str
 ) -> None:
     settings = Settings(database=database, kafka=bootstrap, secret_file="/dev/null")
@@ -88,7 +61,7 @@ async def test_one_look_tells_lag_outbox_and_quarantine(
     )
 
 
-async def test_what_is_away_is_told_and_the_next_look_sees_it_come_back(
+async def test_an_unavailable_server_is_reported_and_so_is_its_return(
     engine: AsyncEngine, database: str, bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "POLL_TIMEOUT_SECONDS", 2.0)
@@ -103,7 +76,7 @@ async def test_what_is_away_is_told_and_the_next_look_sees_it_come_back(
     await looking.close()
 
 
-async def test_the_relay_counts_what_kafka_took(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+async def test_the_relay_counts_acknowledged_records(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     before = value("lightbulb_outbox_published_total") or 0
     await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 4)))
     async with running(Relay(engine, "tried", bootstrap)):
@@ -111,7 +84,7 @@ async def test_the_relay_counts_what_kafka_took(engine: AsyncEngine, bootstrap: 
     assert value("lightbulb_outbox_published_total") == before + 3
 
 
-async def test_every_metric_is_ours_by_name_and_no_label_is_a_key_or_a_reference(engine: AsyncEngine) -> None:
+async def test_every_metric_has_our_prefix_and_no_label_is_a_key_or_a_reference(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         assert await connection.scalar(text("select 1")) == 1
     _, page = await answer("/metrics", engine)
@@ -132,5 +105,5 @@ async def test_every_metric_is_ours_by_name_and_no_label_is_a_key_or_a_reference
         ("RecursionError", "other"),
     ],
 )
-def test_reasons_of_quarantine_have_few_kinds(reason: str, kind: str) -> None:
+def test_reasons_of_dead_letters_have_few_classes(reason: str, kind: str) -> None:
     assert backlog.kind_of(reason) == kind

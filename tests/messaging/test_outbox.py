@@ -1,56 +1,18 @@
 """The relay publishes every row, in order for each person and topic, whatever happens in between."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import outbox
 from services.messaging.outbox import OutboxMessage, Relay
-from tests.messaging.conftest import an_event, everything_on
+from tests.messaging.running import an_event, drained, everything_on, put, running, unpublished, until
 
 
-@contextlib.asynccontextmanager
-async def running(*relays: Relay) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(relay.run()) for relay in relays]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def put(engine: AsyncEngine, *messages: OutboxMessage) -> None:
-    async with engine.begin() as tx:
-        await outbox.add(tx, "tried", messages)
-
-
-async def unpublished(engine: AsyncEngine) -> int:
-    async with engine.begin() as tx:
-        return int(
-            (await tx.execute(text("select count(*) from tried.outbox where published_at is null"))).scalar_one()
-        )
-
-
-async def until(claim: Callable[[], "asyncio.Future[bool]"] | object, seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await claim():  # type: ignore[operator]
-            await asyncio.sleep(0.02)
-
-
-async def drained(engine: AsyncEngine, seconds: float = 15.0) -> None:
-    async def nothing_left() -> bool:
-        return await unpublished(engine) == 0
-
-    await until(nothing_left, seconds)
-
-
-async def test_a_row_that_commits_late_is_published_too(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+async def test_a_row_that_is_committed_late_is_published(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     async with running(Relay(engine, "tried", bootstrap)):
         async with engine.begin() as late:
             await outbox.add(late, "tried", [OutboxMessage(topic, an_event("late", 1))])
@@ -76,7 +38,7 @@ async def test_two_relays_keep_the_order_of_every_person(engine: AsyncEngine, bo
         assert [number for key, number in seen if key == f"person{person}"] == list(range(1, 31))
 
 
-async def test_a_relay_killed_between_publish_and_mark_repeats_but_loses_nothing(
+async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses_none(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
     class DiesBeforeMarking(Relay):
@@ -94,7 +56,7 @@ async def test_a_relay_killed_between_publish_and_mark_repeats_but_loses_nothing
     assert list(dict.fromkeys(seen)) == [1, 2, 3, 4, 5]
 
 
-async def test_a_topic_that_fails_holds_up_itself_only(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+async def test_a_failing_topic_does_not_delay_others(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     await put(engine, *(OutboxMessage("no.such.topic", an_event("person", number)) for number in range(1, 4)))
     await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 101)))
     async with running(Relay(engine, "tried", bootstrap)):
@@ -106,7 +68,7 @@ async def test_a_topic_that_fails_holds_up_itself_only(engine: AsyncEngine, boot
     assert [number for _, number in await everything_on(bootstrap, topic)] == list(range(1, 101))
 
 
-async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
+async def test_a_failing_record_delays_only_later_records_of_the_person(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
     class FailsOnce(Relay):
@@ -125,14 +87,14 @@ async def test_a_record_that_fails_keeps_back_the_later_ones_of_its_person(
     assert [number for key, number in seen if key == "unlucky"] == [1, 2, 3, 4, 5]
 
 
-async def test_an_event_that_no_topic_takes_is_refused_before_it_is_written(engine: AsyncEngine, topic: str) -> None:
+async def test_an_event_too_large_for_its_topic_is_refused_before_it_is_stored(engine: AsyncEngine, topic: str) -> None:
     large = an_event().data.model_copy(update={"reference": "x" * 1_000_000})
     with pytest.raises(outbox.TooLarge, match="bytes"):
         await put(engine, OutboxMessage(topic, an_event().model_copy(update={"data": large})))
     assert await unpublished(engine) == 0
 
 
-async def test_a_slow_kafka_ends_the_round_before_its_transaction_idles_too_long(
+async def test_a_slow_kafka_ends_the_round_before_the_idle_timeout_of_its_transaction(
     engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(Relay):
@@ -150,7 +112,7 @@ async def test_a_slow_kafka_ends_the_round_before_its_transaction_idles_too_long
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_producer_that_answers_nothing_is_replaced_and_leaves_nothing_behind(
+async def test_a_producer_that_does_not_respond_is_replaced_and_closed(
     engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class WedgedOnce(Relay):
@@ -176,7 +138,7 @@ async def test_a_producer_that_answers_nothing_is_replaced_and_leaves_nothing_be
     assert not [name for name in left if "Sender" in name or "Accumulator" in name]
 
 
-async def test_a_relay_that_is_told_to_stop_finishes_its_round_and_publishes_what_was_committed_last(
+async def test_a_relay_that_is_stopped_finishes_its_round_and_publishes_the_last_commits(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
     entered = asyncio.Event()

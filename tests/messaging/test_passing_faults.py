@@ -15,9 +15,7 @@ from services.messaging.outbox import OutboxMessage, Relay
 from services.runtime import backlog, database
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.settings import Settings
-from tests.messaging.conftest import an_event
-from tests.messaging.test_health import answer, value
-from tests.messaging.test_outbox import put, running, unpublished
+from tests.messaging.running import an_event, answer, put, running, unpublished, value
 
 NOWHERE = "postgresql+asyncpg://nobody:none@127.0.0.1:1/none"
 
@@ -49,7 +47,7 @@ def kind_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [*STATEMENTS, *ERRORS, "database away"])
-async def test_a_batch_is_tried_until_the_fault_has_passed_and_the_fault_is_counted(
+async def test_a_batch_is_retried_until_a_transient_fault_ends_and_the_fault_is_counted(
     engine: AsyncEngine, name: str
 ) -> None:
     """Through what a service does with a batch: in halves for what is wrong with a record, again for what passes."""
@@ -72,7 +70,7 @@ async def test_a_batch_is_tried_until_the_fault_has_passed_and_the_fault_is_coun
     assert value("lightbulb_batch_retries_total", error=kind_of(name)) == before + 1
 
 
-async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_resubmission_counts_transient_faults_and_continues_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resubmit, "RESUBMIT_SECONDS", 0.001)
     before = value("lightbulb_batch_retries_total", error="network") or 0
     faults, done = iter([ConnectionResetError()]), asyncio.Event()
@@ -89,7 +87,7 @@ async def test_putting_back_counts_what_it_waits_for_and_goes_on(monkeypatch: py
     assert value("lightbulb_batch_retries_total", error="network") == before + 1
 
 
-async def test_while_kafka_is_away_a_row_waits_and_the_relay_says_so(engine: AsyncEngine) -> None:
+async def test_while_kafka_is_unavailable_rows_wait_and_the_relay_logs_it(engine: AsyncEngine) -> None:
     before = value("lightbulb_outbox_publish_failures_total", error="kafka") or 0
     await put(engine, OutboxMessage("any", an_event()))
     async with running(Relay(engine, "tried", "127.0.0.1:1")), asyncio.timeout(30):
@@ -98,7 +96,7 @@ async def test_while_kafka_is_away_a_row_waits_and_the_relay_says_so(engine: Asy
     assert await unpublished(engine) == 1
 
 
-async def test_a_database_that_is_away_is_told_by_health_and_metrics(
+async def test_health_and_metrics_report_an_unavailable_database(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "POLL_TIMEOUT_SECONDS", 2.0)

@@ -38,7 +38,7 @@ from services.runtime.otel import AllowListExporter
 from services.runtime.settings import CHECKOUT
 from services.runtime.tracing import CannotTrace, RecordSpans
 from tests import canaries, traced
-from tests.messaging.conftest import an_event
+from tests.messaging.running import an_event
 from tests.traced import SENT, SPAN, TRACE, Traces
 
 NUMBER = "9990000018"
@@ -66,12 +66,12 @@ def traces_off_afterwards() -> Iterator[None]:
         "00-Edith Canaryson, LE8 6AA, 999 000 0018, of 1 Any Street",
     ],
 )
-def test_only_a_context_is_taken_for_one_and_no_number_of_somebody(text: str) -> None:
+def test_only_a_valid_traceparent_is_accepted_and_not_an_nhs_number(text: str) -> None:
     assert tracing.valid(text) is None
     assert tracing.valid(SENT) == SENT
 
 
-def test_a_records_context_is_its_only_one() -> None:
+def test_a_record_with_two_trace_contexts_has_none() -> None:
     assert tracing.extract((("ce_id", b"1"), ("traceparent", SENT.encode()))) == SENT
     assert tracing.extract((("traceparent", SENT.encode()), ("traceparent", SENT.encode()))) is None
     assert tracing.extract((("traceparent", None),)) is None
@@ -85,7 +85,7 @@ def a_record(*headers: tuple[str, bytes]) -> KafkaRecord:
     return KafkaRecord("tried", 1, 7, b"a" * 32, b"{}", headers)
 
 
-def test_where_traces_are_off_the_context_that_came_is_passed_on() -> None:
+def test_without_tracing_the_incoming_trace_context_is_passed_on() -> None:
     record = a_record(("traceparent", SENT.encode()))
     span = tracing.begin("receive", SENT)
     with tracing.ending(span), RecordSpans("apply", [record]) as taken:
@@ -95,7 +95,7 @@ def test_where_traces_are_off_the_context_that_came_is_passed_on() -> None:
     assert RecordSpans("apply", []).context_of(a_record()) is None
 
 
-def test_without_traces_no_sdk_of_opentelemetry_is_imported() -> None:
+def test_without_tracing_the_opentelemetry_sdk_is_not_imported() -> None:
     program = (
         "import sys, services.router.app;"
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
@@ -104,7 +104,9 @@ def test_without_traces_no_sdk_of_opentelemetry_is_imported() -> None:
     assert ran.stdout == "[]\n"
 
 
-def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_tracing_extra_the_setting_is_refused_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delitem(sys.modules, "services.runtime.otel")
     monkeypatch.delattr("services.runtime.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
@@ -113,7 +115,7 @@ def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypat
     assert not tracing.is_on()
 
 
-def test_a_service_that_cannot_trace_as_it_is_told_says_so_and_does_not_start(environment: dict[str, str]) -> None:
+def test_a_service_with_an_unusable_tracing_setting_does_not_start(environment: dict[str, str]) -> None:
     told = environment | {"LIGHTBULB_TRACES": "file:/no/such/folder/traces"}
     ran = subprocess.run(
         [sys.executable, "-m", "services.router.app"], env=told, capture_output=True, text=True, cwd=CHECKOUT
@@ -124,7 +126,7 @@ def test_a_service_that_cannot_trace_as_it_is_told_says_so_and_does_not_start(en
 # ---- what is told -----------------------------------------------------------------------------------------------------
 
 
-def test_a_step_is_a_child_of_what_came_and_what_follows_is_a_child_of_it(traces: Traces) -> None:
+def test_a_span_is_a_child_of_the_incoming_context_and_the_parent_of_what_follows(traces: Traces) -> None:
     first = tracing.begin("receive", SENT, SpanKind.SERVER)
     second = tracing.begin("commit", tracing.traceparent(first))
     with tracing.ending(second, first):
@@ -135,14 +137,14 @@ def test_a_step_is_a_child_of_what_came_and_what_follows_is_a_child_of_it(traces
     assert tracing.valid(tracing.traceparent(second))
 
 
-def test_what_nobody_traced_begins_a_trace_whatever_flag_another_had(traces: Traces) -> None:
+def test_a_message_without_context_begins_a_trace_and_an_unsampled_flag_is_ignored(traces: Traces) -> None:
     tracing.end(tracing.begin("receive", None))
     tracing.end(tracing.begin("receive", SENT[:-2] + "00"))
     assert traced.parent(traces.ended[0]) is None
     assert len(traces.ended) == 2
 
 
-def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> None:
+def test_a_span_has_the_type_of_an_error_and_never_its_text(traces: Traces) -> None:
     span = tracing.begin("apply", None)
     with pytest.raises(ValueError, match=NUMBER), tracing.ending(span), RecordSpans("apply", [a_record()]):
         raise ValueError(f"{NUMBER} CANARYSON")
@@ -150,14 +152,14 @@ def test_an_error_is_told_by_its_kind_and_never_by_its_text(traces: Traces) -> N
     assert [(span.events, span.status.description) for span in traces.ended] == [((), None)] * 2
 
 
-def test_only_what_is_on_the_list_is_told_and_a_conversation_only_by_its_uuid(traces: Traces) -> None:
+def test_only_listed_attributes_are_exported_and_a_correlation_id_only_if_it_is_a_uuid(traces: Traces) -> None:
     step = tracing.begin("apply", None, correlation_id=f"{NUMBER} CANARYSON", outcome="applied")
     tracing.set_attributes(step, person_key="a" * 32, url=f"/referrals?number={NUMBER}")  # type: ignore[call-arg]
     tracing.end(step)
     assert traced.told(traces.one("apply")) == {"outcome": "applied"}
 
 
-def test_a_records_step_says_where_it_was_read_and_not_its_key_or_headers(traces: Traces) -> None:
+def test_the_span_of_a_record_has_its_offset_but_not_its_key_or_headers(traces: Traces) -> None:
     record = a_record(("traceparent", SENT.encode()), ("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
     with RecordSpans("apply", [record]) as taken:
         assert taken.context_of(record) != SENT
@@ -172,7 +174,7 @@ def test_a_records_step_says_where_it_was_read_and_not_its_key_or_headers(traces
     assert "a" * 32 not in traces.written()
 
 
-def test_the_exporter_drops_what_is_not_on_the_list_even_if_it_was_set_directly() -> None:
+def test_the_exporter_drops_unlisted_attributes_even_if_they_were_set_directly() -> None:
     memory = InMemorySpanExporter()
     provider = otel.provider("tests", SimpleSpanProcessor(AllowListExporter(memory)))
     ids = int(TRACE, 16), int(SPAN, 16)
@@ -197,7 +199,7 @@ def test_the_exporter_drops_what_is_not_on_the_list_even_if_it_was_set_directly(
 # ---- sending ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_gets_a_line_for_each_span_and_is_for_its_owner_only(tmp_path: Path) -> None:
+def test_the_span_file_has_a_line_for_each_span_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     file = tmp_path / "these.traces"
     for service in ("intake", "router"):
         process.configure_tracing(service, f"file:{file}")
@@ -224,7 +226,7 @@ class Collector(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_collector_gets_every_span_before_the_process_ends() -> None:
+def test_the_collector_receives_every_span_before_the_process_exits() -> None:
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         process.configure_tracing("router", f"http://127.0.0.1:{server.server_port}/v1/traces")
@@ -239,7 +241,7 @@ def test_a_collector_gets_every_span_before_the_process_ends() -> None:
     assert ("service.name", "lightbulb-router") in [(a.key, a.value.string_value) for a in resource.resource.attributes]
 
 
-def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_that_does_not_respond_delays_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """More spans than the queue holds go to a collector that takes connections and never answers; stopping does not wait for it."""
     monkeypatch.setattr(tracing, "STOP_SECONDS", 0.2)
     with socket.socket() as silent:
@@ -274,7 +276,7 @@ async def published(engine: AsyncEngine, bootstrap: str, topic: str, *messages: 
     return sorted(found, key=lambda one: int(one["ce_sequence"]))
 
 
-async def test_the_relay_passes_a_context_on_where_traces_are_off(
+async def test_without_tracing_the_relay_passes_the_trace_context_on(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
     with_context, without = OutboxMessage(topic, an_event("one", 1), SENT), OutboxMessage(topic, an_event("two", 2))
@@ -283,7 +285,7 @@ async def test_the_relay_passes_a_context_on_where_traces_are_off(
     assert "traceparent" not in second
 
 
-async def test_a_reader_goes_on_from_the_publishing_and_old_rows_begin_a_trace(
+async def test_a_consumer_continues_the_trace_of_the_publish_span_and_old_rows_begin_a_trace(
     engine: AsyncEngine, bootstrap: str, topic: str, traces: Traces
 ) -> None:
     with_context, old = OutboxMessage(topic, an_event("one", 1), SENT), OutboxMessage(topic, an_event("two", 2))
@@ -298,7 +300,7 @@ async def test_a_reader_goes_on_from_the_publishing_and_old_rows_begin_a_trace(
     assert json.loads(str(kept))["traceparent"] == SENT, "what is kept is the cause, however often it is published"
 
 
-async def test_what_kafka_refuses_ends_with_the_kind_of_its_refusal(
+async def test_the_span_of_a_refused_record_has_the_type_of_the_error(
     engine: AsyncEngine, bootstrap: str, traces: Traces
 ) -> None:
     async with engine.begin() as tx:

@@ -20,10 +20,8 @@ from services.runtime import watchdog
 from services.runtime.backlog import BacklogMonitor, BacklogSnapshot, Lag
 from services.runtime.settings import Settings
 from services.runtime.watchdog import StallDetector, Stalled, Watchdog, WatchedTask, _LoopHeartbeat
-from tests.messaging.conftest import an_event
-from tests.messaging.test_broker import Seen as Values
-from tests.messaging.test_broker import publish
-from tests.messaging.test_outbox import put, running, unpublished
+from tests.messaging.running import Seen as Values
+from tests.messaging.running import an_event, publish, put, running, unpublished
 
 WELL = BacklogSnapshot(database=True, kafka=True)
 
@@ -39,24 +37,24 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # ---- judging, by values -----------------------------------------------------------------------------------------------
 
 
-def test_a_lane_that_moves_is_never_still() -> None:
+def test_a_task_that_makes_progress_is_never_stalled() -> None:
     still = StallDetector()
     assert [still.update(now, {"a": now}) for now in (0.0, 100.0, 200.0)] == [(0, 0)] * 3
 
 
-def test_without_work_nothing_is_still() -> None:
+def test_a_task_without_work_is_not_stalled() -> None:
     still = StallDetector()
     assert [still.update(now, {}) for now in (0.0, 100.0)] == [(0, 0)] * 2
     assert still.update(200.0, {"a": 1}) == (0, 0)
 
 
-def test_work_that_comes_to_a_loop_that_stands_still_does_not_excuse_it() -> None:
+def test_new_work_does_not_reset_the_time_of_a_stalled_loop() -> None:
     still = StallDetector()
     lanes = [still.update(10.0 * n, {f"lane {lane}": 1 for lane in range(n + 1)}) for n in range(4)]
     assert lanes == [(0, 0), (10, 10), (20, 20), (30, 30)]
 
 
-def test_one_lane_that_stands_still_among_others_is_given_ten_times_longer() -> None:
+def test_one_stalled_task_among_others_has_ten_times_longer() -> None:
     dog = Watchdog(None, [WatchedTask("tried", lambda _: {"still": 1, "moving": next(turns)})], seconds=60)  # type: ignore[arg-type]
     turns = iter(range(100))
     for now in range(0, 600, 10):
@@ -66,7 +64,7 @@ def test_one_lane_that_stands_still_among_others_is_given_ten_times_longer() -> 
 
 
 @pytest.mark.parametrize("away", [BacklogSnapshot(kafka=True), BacklogSnapshot(database=True), BacklogSnapshot()])
-def test_whoever_waits_for_a_server_that_is_away_is_left_alone_and_judged_anew_when_it_is_back(
+def test_a_process_that_waits_for_a_server_is_not_stopped_and_its_time_starts_again_on_return(
     away: BacklogSnapshot, ends: list[float]
 ) -> None:
     dog = Watchdog(None, [WatchedTask("tried", lambda _: {"a": 1})], seconds=60)  # type: ignore[arg-type]
@@ -80,14 +78,14 @@ def test_whoever_waits_for_a_server_that_is_away_is_left_alone_and_judged_anew_w
     assert ends == [watchdog.LAST_SECONDS]
 
 
-def test_an_event_loop_is_blocked_where_only_it_was_silent() -> None:
+def test_an_event_loop_is_blocked_if_only_its_heartbeat_stopped() -> None:
     pulse = _LoopHeartbeat(60)
     start = pulse._last
     assert not any(pulse.blocked_for(start + second) for second in range(60))
     assert pulse.blocked_for(start + 61) == 61
 
 
-def test_a_process_that_was_stopped_as_a_whole_gets_its_time_again() -> None:
+def test_a_suspended_process_gets_its_full_time_again() -> None:
     pulse = _LoopHeartbeat(60)
     start = pulse._last
     assert pulse.blocked_for(start + 1_000) == 0
@@ -123,7 +121,7 @@ async def watched(
         await kafka.stop()
 
 
-async def test_a_consumer_that_is_stuck_on_its_batch_is_ended(
+async def test_a_consumer_that_is_stuck_on_its_batch_is_stopped(
     settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(records: Sequence[KafkaRecord]) -> None:
@@ -136,7 +134,7 @@ async def test_a_consumer_that_is_stuck_on_its_batch_is_ended(
             await asyncio.wait_for(watching, 20)
 
 
-async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
+async def test_a_consumer_that_no_longer_fetches_is_stopped(
     settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Values()
@@ -161,7 +159,7 @@ async def test_a_consumer_that_fetches_nothing_any_more_is_ended(
             await asyncio.wait_for(watching, 20)
 
 
-async def test_a_consumer_that_is_slow_is_left_alone(
+async def test_a_slow_consumer_is_not_stopped(
     settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Values()
@@ -177,7 +175,7 @@ async def test_a_consumer_that_is_slow_is_left_alone(
         assert not watching.done()
 
 
-async def test_a_refusal_of_the_database_counts_as_progress_and_a_connection_that_fails_does_not(
+async def test_an_error_of_the_database_is_progress_and_a_failed_connection_is_not(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def disk_is_full() -> None:
@@ -205,7 +203,7 @@ async def test_a_refusal_of_the_database_counts_as_progress_and_a_connection_tha
     assert of_all.progress_by_key(behind) == {}
 
 
-async def test_a_member_without_partitions_stands_still_with_its_whole_group_only() -> None:
+async def test_a_member_without_partitions_is_stalled_only_if_its_whole_group_is() -> None:
     async def receive(records: Sequence[KafkaRecord]) -> None: ...
 
     partition = TopicPartition("tried", 0)
@@ -222,7 +220,7 @@ def a_member(*partitions: TopicPartition) -> SimpleNamespace:
     return SimpleNamespace(consumer=SimpleNamespace(assignment=lambda: frozenset(partitions)))
 
 
-async def test_a_relay_that_is_stuck_is_ended(
+async def test_a_relay_that_is_stuck_is_stopped(
     settings: Settings, engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stuck(Relay):
@@ -239,7 +237,7 @@ async def test_a_relay_that_is_stuck_is_ended(
             await asyncio.wait_for(dog.run(), 20)
 
 
-async def test_a_relay_whose_topic_is_missing_is_left_alone(settings: Settings, engine: AsyncEngine) -> None:
+async def test_a_relay_whose_topic_is_missing_is_not_stopped(settings: Settings, engine: AsyncEngine) -> None:
     await put(engine, OutboxMessage("no.such.topic", an_event("person", 1)))
     relay = Relay(engine, "tried", settings.kafka)
     sight = BacklogMonitor(settings, "tried")
@@ -278,7 +276,7 @@ async def ran(code: str, environment: dict[str, str]) -> tuple[int | None, str]:
     return child.returncode, said.decode()
 
 
-async def test_a_process_whose_event_loop_is_blocked_ends_itself(environment: dict[str, str]) -> None:
+async def test_a_process_whose_event_loop_is_blocked_exits(environment: dict[str, str]) -> None:
     told = environment | {"LIGHTBULB_STALL_SECONDS": "0.5"}
     (code, said), (held, dumped) = await asyncio.gather(
         ran(BLOCKS.format(blocks=BLOCKED), told), ran(BLOCKS.format(blocks=HOLDS_THE_INTERPRETER), told)
@@ -327,13 +325,13 @@ async def stopped_twice(last: str, environment: dict[str, str]) -> tuple[int | N
     return child.returncode, said.decode()
 
 
-async def test_a_second_signal_ends_the_process_at_once_whatever_it_still_does(environment: dict[str, str]) -> None:
+async def test_a_second_signal_ends_the_process_at_once(environment: dict[str, str]) -> None:
     code, said = await stopped_twice("await asyncio.sleep(3600)", environment)
     assert code == -signal.SIGTERM
     assert "Traceback" not in said
 
 
-def test_a_process_that_cannot_stop_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_stop_exits_after_its_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
     monkeypatch.undo()
     monkeypatch.setattr(watchdog.os, "_exit", codes.append)

@@ -1,30 +1,56 @@
-"""Anything that a test of the notifier does not care about: `a_concern()`, `an_event()`."""
+"""Anything that a test of the notifier does not care about: `a_concern()`, `a_case_event()`."""
 
-import itertools
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
-from schemas.case import BusinessStatus, CasePosition, CaseStatus, Ended, Finding, Intervention, Pathway, RoutingReason
-from schemas.events import CaseAssigned, CaseCompleted, CaseEvent, CaseOpened, Event, PersonBrief, ReferralContext
-from schemas.model import CaseId, PersonKey, Reference
-from schemas.referral import Consent, Organisation, Referrer, Sender, ServiceCode
-from services.messaging.cloudevents import KafkaRecord, headers_of, value_of
+from schemas.case import (
+    BusinessStatus,
+    CasePosition,
+    CaseStatus,
+    Ended,
+    EndReason,
+    Finding,
+    HoldReason,
+    Intervention,
+    Pathway,
+    RoutingReason,
+)
+from schemas.events import (
+    CancellationRefused,
+    CaseAccepted,
+    CaseAssessed,
+    CaseAssigned,
+    CaseCancelled,
+    CaseCompleted,
+    CaseEvent,
+    CaseHeld,
+    CaseOpened,
+    CaseRejected,
+    Event,
+    PersonBrief,
+    ReferralContext,
+    UpdateRefused,
+)
+from schemas.model import CaseId, Reference
+from schemas.referral import Organisation, Referrer, Sender, ServiceCode
+from schemas.topics import CASE_EVENT
+from services.messaging.cloudevents import KafkaRecord
 from services.notifier import templates
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
-from services.reference import directory, partners
+from services.reference import partners
+from tests.builders import events
+from tests.builders.events import in_record
+from tests.builders.reference_data import DIRECTORY, FOLDER
+from tests.builders.referrals import YES
 
-FOLDER = Path(__file__).parents[2] / "infra" / "reference_data"
 GP, GP_MESH, GP_MAILBOX = "gp-alder-lane", "gp-brook-street", "gp-castle-view"
 ODS = {GP: "C82991", GP_MESH: "C82992", GP_MAILBOX: "C82993", "uhl": "RWE", "lpt": "RT5"}
 AT = datetime(2026, 11, 3, 10, 0, tzinfo=UTC)
-YES = Consent(answer="yes")
-_offsets = itertools.count()
 
 
 def the_words() -> TemplateTexts:
-    return templates.load(FOLDER, directory.load(FOLDER))
+    return templates.load(FOLDER, DIRECTORY)
 
 
 def the_recipients(
@@ -118,7 +144,7 @@ def a_position(**changed: object) -> CasePosition:
     return position.model_copy(update=changed)
 
 
-def an_event(
+def a_case_event(
     kind: type[CaseEvent] = CaseAssigned,
     *concerns: ReferralContext,
     id: str = "event-1",
@@ -135,13 +161,9 @@ def an_event(
             **said,
         }
     )
-    return Event(
-        id=id,
-        source="/lightbulb/router",
-        time=at,
-        person_key=PersonKey(person_key),
-        correlation_id=concerns[0].correlation_id if concerns else "c",
-        data=data,
+    correlation_id = concerns[0].correlation_id if concerns else "c"
+    return events.an_event(
+        data, id=id, key=person_key, source="/lightbulb/router", time=at, correlation_id=correlation_id
     )
 
 
@@ -170,9 +192,9 @@ def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) ->
     done = (an_intervention(concern.reference),)
     last = concern.model_copy(update={"status": "completed", "open_needs": (), "interventions": done})
     return [
-        an_event(CaseOpened, concern, id=f"{prefix}-1", person_key=person_key),
-        an_event(CaseAssigned, concern, id=f"{prefix}-2", person_key=person_key, at=AT + timedelta(hours=1)),
-        an_event(
+        a_case_event(CaseOpened, concern, id=f"{prefix}-1", person_key=person_key),
+        a_case_event(CaseAssigned, concern, id=f"{prefix}-2", person_key=person_key, at=AT + timedelta(hours=1)),
+        a_case_event(
             CaseCompleted,
             last,
             id=f"{prefix}-3",
@@ -183,15 +205,23 @@ def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) ->
     ]
 
 
-def as_records(events: Sequence[Event], topic: str = "case.event") -> list[KafkaRecord]:
-    return [
-        KafkaRecord(
-            topic=topic,
-            partition=0,
-            offset=next(_offsets),
-            key=event.person_key.encode(),
-            value=value_of(event),
-            headers=tuple((name, value.encode()) for name, value in headers_of(event).items()),
-        )
-        for event in events
-    ]
+def every_event(concern: ReferralContext) -> dict[str, Event]:
+    """One event of each kind that the table has a row for, about one referral."""
+    ends = {"ended": ended(concern)}
+    kinds: dict[str, tuple[type[CaseEvent], dict[str, object]]] = {
+        "received": (CaseOpened, {}),
+        "home-hub": (CaseAssigned, {}),
+        "accepted": (CaseAccepted, {}),
+        "on-hold": (CaseHeld, {"reason": HoldReason.WAITING_LIST}),
+        "assessed": (CaseAssessed, {"findings": (a_finding(concern),)}),
+        "completed": (CaseCompleted, ends),
+        "rejected": (CaseRejected, {**ends, "reason": EndReason.NOT_ELIGIBLE}),
+        "cancelled": (CaseCancelled, {**ends, "reason": EndReason.PERSON_DECLINED}),
+        "cancellation-refused": (CancellationRefused, {"refused": concern.reference}),
+        "update-refused": (UpdateRefused, {"refused": concern.reference}),
+    }
+    return {name: a_case_event(kind, concern, **said) for name, (kind, said) in kinds.items()}
+
+
+def as_records(events: Sequence[Event], topic: str = CASE_EVENT) -> list[KafkaRecord]:
+    return [in_record(event, topic) for event in events]

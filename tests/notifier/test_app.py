@@ -84,7 +84,7 @@ async def publish(bootstrap: str, events: Sequence[Event]) -> None:
     await producer.stop()
 
 
-async def test_a_running_notifier_tells_what_was_asked_for(
+async def test_a_running_notifier_delivers_feedback_about_a_resubmitted_event(
     environment: dict[str, str], engine: AsyncEngine, gp: GpSystem
 ) -> None:
     [_, assigned, *_] = as_records(a_life(by_gp(reference=f"LB-{uuid.uuid4().hex[:6]}"), "asked-for", uuid.uuid4().hex))
@@ -95,10 +95,11 @@ async def test_a_running_notifier_tells_what_was_asked_for(
         await tx.execute(text("update notifier.dead_letter set resubmit_at = now()"))
     async with a_process(environment):
         await until_rows(engine, "select * from notifier.dead_letter where resolution = 'applied'", 1, 60)
-        await until_rows(engine, "select * from notifier.feedback where state = 'accepted'", 1, 60)
+        accepted = await until_rows(engine, "select * from notifier.feedback where state = 'accepted'", 1, 60)
+    assert len(accepted) == 1
 
 
-async def test_two_processes_one_killed_tell_everything_once_and_in_order(
+async def test_two_processes_of_which_one_is_killed_deliver_all_feedback_once_and_in_order(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine, gp: GpSystem
 ) -> None:
     run = uuid.uuid4().hex[:6]
@@ -131,7 +132,7 @@ def _told_by_referral(gp: GpSystem, run: str) -> dict[str, list[str]]:
     return told
 
 
-async def test_what_is_kept_can_be_fetched_from_either_process_on_one_port(
+async def test_stored_feedback_can_be_fetched_from_either_process_on_one_port(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine
 ) -> None:
     reference = f"LB-{uuid.uuid4().hex[:8]}"
@@ -145,7 +146,7 @@ async def test_what_is_kept_can_be_fetched_from_either_process_on_one_port(
         await until_rows(engine, "select * from notifier.outbox where published_at is not null limit 2", 2, 60)
 
 
-async def test_what_it_logs_names_nobody(
+async def test_notifier_logs_contain_no_personal_data(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine, gp: GpSystem
 ) -> None:
     run = uuid.uuid4().hex[:6]
@@ -172,7 +173,7 @@ async def test_what_it_logs_names_nobody(
         ({"LIGHTBULB_DIRECTORY": "/nowhere"}, "hubs.yaml"),
     ],
 )
-async def test_it_says_what_is_missing_and_ends_with_1(
+async def test_notifier_exits_with_1_and_names_the_missing_setting(
     environment: dict[str, str], changed: dict[str, str], names: str
 ) -> None:
     process = await asyncio.create_subprocess_exec(

@@ -16,17 +16,17 @@ from services.notifier.channels.bars_message import bundle_id, message
 from services.notifier.compose import Feedback, compose
 from tests.notifier.builders import (
     GP,
+    a_case_event,
     a_finding,
     a_person,
-    an_event,
     an_intervention,
     by_first_contact_for_gp,
     by_gp,
     ended,
+    every_event,
     the_recipients,
     the_words,
 )
-from tests.notifier.test_recipients import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 SAMPLE = (
@@ -56,20 +56,27 @@ def completed() -> Feedback:
         open_needs=(),
         interventions=(an_intervention(), an_intervention(action="unlisted words", provider="nobody we know")),
     )
-    return to_gp(an_event(CaseCompleted, concern, ended=ended(concern)))
+    return to_gp(a_case_event(CaseCompleted, concern, ended=ended(concern)))
+
+
+def assert_valid(message: dict[str, Any]) -> None:
+    """Raise pydantic.ValidationError if the message is not valid FHIR R4."""
+    Bundle.model_validate(message)
 
 
 @pytest.mark.parametrize("changed", [{}, {"person": a_person(provisional=True)}, {"home_hub": None}])
 @pytest.mark.parametrize("told", [name for name in every_event(by_gp()) if name != "received"])
 def test_every_message_is_valid_fhir(told: str, changed: dict[str, Any]) -> None:
     concern = by_gp(interventions=(an_intervention(),), **changed)
-    for feedback in compose(every_event(concern)[told], RECIPIENTS, WORDS):
-        Bundle.model_validate(bundle(feedback))
+    composed = compose(every_event(concern)[told], RECIPIENTS, WORDS)
+    assert composed
+    for feedback in composed:
+        assert_valid(bundle(feedback))
 
 
 @pytest.mark.parametrize("status", CaseStatus)
-def test_every_status_is_told_in_the_three_vocabularies(status: CaseStatus) -> None:
-    feedback = to_gp(an_event(CaseAssigned, by_gp(status=status.value)))
+def test_every_status_is_coded_in_the_three_vocabularies(status: CaseStatus) -> None:
+    feedback = to_gp(a_case_event(CaseAssigned, by_gp(status=status.value)))
     told = bundle(feedback)
     Bundle.model_validate(told)
     assert resource(feedback, "Task")["status"] == status.value
@@ -86,22 +93,22 @@ def test_each_status_has_its_bars_service_request_and_encounter_status() -> None
         "cancelled": ("revoked", "cancelled"),
     }
     for status, (service_request, encounter) in table.items():
-        feedback = to_gp(an_event(CaseAssigned, by_gp(status=status)))
+        feedback = to_gp(a_case_event(CaseAssigned, by_gp(status=status)))
         assert resource(feedback, "ServiceRequest")["status"] == service_request
         assert resource(feedback, "Encounter")["status"] == encounter
 
 
-def test_it_answers_the_original_message() -> None:
-    header = resource(to_gp(an_event(CaseAssigned, by_gp())), "MessageHeader")
+def test_the_response_refers_to_the_original_message() -> None:
+    header = resource(to_gp(a_case_event(CaseAssigned, by_gp())), "MessageHeader")
     assert header["response"] == {"identifier": "79120f41-a431-4f08-bcc5-1e67006fcae0", "code": "ok"}
     assert header["eventCoding"]["code"] == "servicerequest-response"
     assert header["reason"]["coding"][0]["code"] == "new"
     assert header["destination"][0]["endpoint"] == "https://fhir.nhs.uk/Id/ods-organization-code|C82991"
 
 
-def test_a_message_about_a_form_refers_to_an_id_that_fhir_takes() -> None:
+def test_a_message_about_a_form_refers_to_a_valid_fhir_id() -> None:
     concern = by_first_contact_for_gp(message_id="FC/2026 no 12")
-    Bundle.model_validate(bundle(to_gp(an_event(CaseAssigned, concern))))
+    assert_valid(bundle(to_gp(a_case_event(CaseAssigned, concern))))
 
 
 def test_our_reference_and_the_senders_id_identify_the_referral() -> None:
@@ -109,7 +116,7 @@ def test_our_reference_and_the_senders_id_identify_the_referral() -> None:
     assert [one["value"] for one in identifiers] == ["LB-7K3M-9Q2X-4TDW", "sender-1234"]
 
 
-def test_what_was_done_is_a_procedure_each_that_the_task_names() -> None:
+def test_each_intervention_is_a_procedure_that_the_task_references() -> None:
     feedback = completed()
     told = bundle(feedback)
     procedures = {e["fullUrl"]: e["resource"] for e in told["entry"] if e["resource"]["resourceType"] == "Procedure"}
@@ -123,38 +130,38 @@ def test_what_was_done_is_a_procedure_each_that_the_task_names() -> None:
     assert "performer" not in second
 
 
-def test_what_was_found_is_an_output_for_each_need() -> None:
+def test_each_finding_is_an_output_of_the_task() -> None:
     concern = by_gp(status="in-progress")
-    feedback = to_gp(an_event(CaseAssessed, concern, findings=(a_finding(concern),)))
+    feedback = to_gp(a_case_event(CaseAssessed, concern, findings=(a_finding(concern),)))
     [output] = resource(feedback, "Task")["output"]
     assert output["type"]["coding"][0]["code"] == "minor-adaptations"
     assert output["valueCodeableConcept"]["coding"][0]["code"] == "need-confirmed"
 
 
-def test_a_return_has_a_bars_reason_and_ours() -> None:
+def test_a_rejection_has_a_bars_reason_and_our_reason() -> None:
     concern = by_gp(status="rejected")
-    feedback = to_gp(an_event(CaseRejected, concern, ended=ended(concern), reason="no-capacity"))
+    feedback = to_gp(a_case_event(CaseRejected, concern, ended=ended(concern), reason="no-capacity"))
     codings = resource(feedback, "Encounter")["reasonCode"][0]["coding"]
     assert [coding["code"] for coding in codings] == ["22", "no-capacity"]
     assert resource(feedback, "Task")["statusReason"]["text"]
 
 
-def test_a_wait_says_why_and_until_when() -> None:
-    held = an_event(CaseHeld, by_gp(status="on-hold"), reason="awaiting-works", until="2026-12-24")
+def test_a_hold_states_its_reason_and_end_date() -> None:
+    held = a_case_event(CaseHeld, by_gp(status="on-hold"), reason="awaiting-works", until="2026-12-24")
     task = resource(to_gp(held), "Task")
     assert task["statusReason"]["coding"][0]["code"] == "awaiting-works"
     assert task["restriction"]["period"]["end"] == "2026-12-24"
 
 
-def test_every_reference_points_into_the_bundle() -> None:
+def test_every_reference_resolves_within_the_bundle() -> None:
     told = bundle(completed())
     urls = {entry["fullUrl"] for entry in told["entry"]}
     assert _references(told) <= urls
     assert len(urls) == len(told["entry"])
 
 
-def test_the_same_feedback_is_the_same_bytes_and_another_has_other_ids() -> None:
-    one, again, other = completed(), completed(), to_gp(an_event(CaseAssigned, by_gp(), id="another"))
+def test_the_same_feedback_gives_the_same_bytes_and_another_gives_other_ids() -> None:
+    one, again, other = completed(), completed(), to_gp(a_case_event(CaseAssigned, by_gp(), id="another"))
     assert message(one, WORDS.sender_details) == message(again, WORDS.sender_details)
     assert bundle_id(one) != bundle_id(other)
 
@@ -165,7 +172,7 @@ def test_derived_ids_are_uuid_version_5() -> None:
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the public samples are not on this machine")
-def test_its_header_has_what_the_published_response_has() -> None:
+def test_the_message_header_has_the_elements_of_the_published_response() -> None:
     published = json.loads(SAMPLE.read_text())
     ours = bundle(completed())
     [theirs] = [e["resource"] for e in published["entry"] if e["resource"]["resourceType"] == "MessageHeader"]

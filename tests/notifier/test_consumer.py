@@ -13,9 +13,9 @@ from services.notifier import compose as decisions
 from services.notifier.compose import Feedback, FeedbackTexts, Recipients
 from tests.notifier.builders import (
     GP_MAILBOX,
+    a_case_event,
     a_life,
     a_person,
-    an_event,
     as_records,
     by_first_contact_for_gp,
     by_gp,
@@ -27,7 +27,7 @@ FEEDBACK = "select * from notifier.feedback order by reference, recipient, ordin
 PARKED = "select * from notifier.dead_letter order by id"
 
 
-async def test_a_repeated_event_is_told_once(engine: AsyncEngine) -> None:
+async def test_a_repeated_event_gives_one_feedback(engine: AsyncEngine) -> None:
     life = a_life(by_gp(GP_MAILBOX), "life")
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.hears(*life, *life)
@@ -48,14 +48,14 @@ async def test_each_feedback_is_one_row_for_referral_event_and_recipient_in_orde
     ]
 
 
-async def test_numbers_go_on_over_batches(engine: AsyncEngine) -> None:
+async def test_sequence_numbers_continue_over_batches(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         for event in a_life(by_gp(GP_MAILBOX), "life"):
             await notifier.hears(event)
     assert [row.ordinal for row in await rows(engine, FEEDBACK)] == [1, 2]
 
 
-async def test_what_is_kept_to_be_fetched_is_accepted_at_once_and_said_so(engine: AsyncEngine) -> None:
+async def test_mailbox_feedback_is_accepted_at_once_with_a_feedback_sent_event(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.hears(*a_life(by_gp(GP_MAILBOX), "life"))
     assert {row.state for row in await rows(engine, FEEDBACK)} == {"accepted"}
@@ -63,7 +63,7 @@ async def test_what_is_kept_to_be_fetched_is_accepted_at_once_and_said_so(engine
     assert await rows(engine, "select * from notifier.conversation where due_at is not null") == []
 
 
-async def test_an_undecodable_record_is_parked_and_the_rest_goes_on(engine: AsyncEngine) -> None:
+async def test_an_undecodable_event_becomes_a_dead_letter_and_the_rest_is_processed(engine: AsyncEngine) -> None:
     good = as_records(a_life(by_gp(GP_MAILBOX), "life"))
     [other, *_] = as_records(a_life(by_gp(GP_MAILBOX, reference="LB-0THR-0THR-0THR"), "other"))
     bad = [
@@ -96,7 +96,7 @@ def one_cannot_be_composed(monkeypatch: pytest.MonkeyPatch) -> str:
     return reference
 
 
-async def test_what_cannot_be_composed_is_parked_with_its_referrals_later_events(
+async def test_an_event_that_cannot_be_composed_and_its_referrals_later_events_become_dead_letters(
     engine: AsyncEngine, one_cannot_be_composed: str
 ) -> None:
     poor = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
@@ -115,12 +115,12 @@ async def test_what_cannot_be_composed_is_parked_with_its_referrals_later_events
     assert not {"poor-2", "poor-3"} & marked
 
 
-async def test_a_parked_event_is_told_when_it_is_resubmitted(
+async def test_a_resubmitted_event_gives_its_feedback(
     engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And another referral on the same event, which had been told before, is not told again."""
     poor, fine = by_gp(GP_MAILBOX, reference=one_cannot_be_composed), by_gp(GP_MAILBOX)
-    both = as_records([an_event(CaseAssigned, poor, fine, id="poor-2")])
+    both = as_records([a_case_event(CaseAssigned, poor, fine, id="poor-2")])
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive(both)
         assert [row.reference for row in await rows(engine, FEEDBACK)] == [fine.reference]
@@ -137,7 +137,7 @@ async def ask_for_everything(engine: AsyncEngine) -> None:
         await tx.execute(text("update notifier.dead_letter set resubmit_at = now() where not waiting"))
 
 
-async def test_what_waited_is_told_in_order_after_a_resubmit_and_new_events_wait_meanwhile(
+async def test_after_a_resubmit_waiting_events_give_feedback_in_order_before_new_events(
     engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     life = a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor")
@@ -153,7 +153,7 @@ async def test_what_waited_is_told_in_order_after_a_resubmit_and_new_events_wait
     assert {row.resolution for row in await rows(engine, PARKED)} == {"applied"}
 
 
-async def test_what_still_cannot_be_composed_stays_and_is_not_tried_again_unasked(
+async def test_an_event_that_still_cannot_be_composed_is_not_retried_without_a_resubmit(
     engine: AsyncEngine, one_cannot_be_composed: str
 ) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
@@ -163,7 +163,7 @@ async def test_what_still_cannot_be_composed_stays_and_is_not_tried_again_unaske
     assert [(row.waiting, row.attempts) for row in await rows(engine, PARKED)] == [(False, 2), (True, 1)]
 
 
-async def test_every_referral_that_an_event_cannot_be_told_about_waits_behind_it(
+async def test_every_referral_of_an_event_that_cannot_be_composed_waits_for_it(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one event about two, both faulty, the second's later events wait too; those of a third do not."""
@@ -179,8 +179,8 @@ async def test_every_referral_that_an_event_cannot_be_told_about_waits_behind_it
     monkeypatch.setattr(decisions, "compose_for", composing)
     one, two, three = (by_gp(GP_MAILBOX, reference=f"LB-{n}") for n in (1, 2, 3))
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.hears(an_event(CaseAssigned, one, two, id="both"))
-        await notifier.hears(an_event(CaseAssigned, two, three, id="later"))
+        await notifier.hears(a_case_event(CaseAssigned, one, two, id="both"))
+        await notifier.hears(a_case_event(CaseAssigned, two, three, id="later"))
         assert [row.reference for row in await rows(engine, FEEDBACK)] == [three.reference]
         monkeypatch.undo()
         await ask_for_everything(engine)
@@ -189,7 +189,7 @@ async def test_every_referral_that_an_event_cannot_be_told_about_waits_behind_it
     assert told == [("LB-1", "both", 1), ("LB-2", "both", 1), ("LB-2", "later", 2), ("LB-3", "later", 1)]
 
 
-async def test_later_events_of_a_referral_wait_behind_one_of_an_unknown_version(engine: AsyncEngine) -> None:
+async def test_later_events_of_a_referral_wait_for_an_event_of_an_unknown_version(engine: AsyncEngine) -> None:
     life = as_records(a_life(by_gp(GP_MAILBOX), "life"))
     unknown = dataclasses.replace(life[0], offset=9001, headers=(("ce_type", b"uk.lightbulb.case.opened.v9"),))
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
@@ -204,7 +204,7 @@ async def test_later_events_of_a_referral_wait_behind_one_of_an_unknown_version(
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
-async def test_a_discarded_event_is_never_told_however_often_it_comes(
+async def test_a_discarded_event_gives_no_feedback_even_if_it_is_redelivered(
     engine: AsyncEngine, one_cannot_be_composed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     life = as_records(a_life(by_gp(GP_MAILBOX, reference=one_cannot_be_composed), "poor"))
@@ -219,11 +219,11 @@ async def test_a_discarded_event_is_never_told_however_often_it_comes(
     assert "poor-2" not in {row.event_id for row in await rows(engine, "select event_id from notifier.input")}
 
 
-async def test_data_that_postgresql_refuses_parks_its_own_event_only(engine: AsyncEngine) -> None:
+async def test_data_that_postgresql_refuses_makes_a_dead_letter_of_its_event_only(engine: AsyncEngine) -> None:
     """A NUL passes JSON and pydantic, but no text of PostgreSQL can hold it."""
     nul = by_gp(GP_MAILBOX, reference="LB-NULL-NULL-NULL", person=a_person(family_name="Van\x00tongeren"))
-    events = [an_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(7)]
-    events.insert(3, an_event(CaseAssigned, nul, id="nul"))
+    events = [a_case_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(7)]
+    events.insert(3, a_case_event(CaseAssigned, nul, id="nul"))
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.hears(*events)
     assert len(await rows(engine, FEEDBACK)) == 7
@@ -232,18 +232,20 @@ async def test_data_that_postgresql_refuses_parks_its_own_event_only(engine: Asy
     assert parked.reason.startswith("sqlstate")
 
 
-async def test_a_nul_in_a_key_reference_or_correlation_id_is_parked_too(engine: AsyncEngine) -> None:
+async def test_an_event_with_nul_in_key_reference_or_correlation_id_becomes_a_dead_letter(engine: AsyncEngine) -> None:
     """Nothing that a record holds may stop its partition."""
-    [nul_key] = as_records([an_event(CaseAssigned, by_gp(GP_MAILBOX), id="key")])
+    [nul_key] = as_records([a_case_event(CaseAssigned, by_gp(GP_MAILBOX), id="key")])
     poor = by_gp(GP_MAILBOX, reference="LB-\x00", correlation_id="c\x00")
-    records = [dataclasses.replace(nul_key, key=b"a\x00b"), *as_records([an_event(CaseAssigned, poor, id="poor")])]
+    records = [dataclasses.replace(nul_key, key=b"a\x00b"), *as_records([a_case_event(CaseAssigned, poor, id="poor")])]
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive([*records, *as_records(a_life(by_gp(GP_MAILBOX), "fine"))])
     assert len(await rows(engine, PARKED)) == 2
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
-async def test_a_database_that_is_away_parks_nothing(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_database_makes_no_dead_letter(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
 
         async def away(records: Sequence[KafkaRecord]) -> None:
@@ -258,7 +260,7 @@ async def test_a_database_that_is_away_parks_nothing(engine: AsyncEngine, monkey
     assert await rows(engine, PARKED) == []
 
 
-async def test_a_passing_fault_while_composing_parks_nothing(
+async def test_a_transient_fault_while_composing_makes_no_dead_letter(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> list[Feedback]:

@@ -20,7 +20,7 @@ FAILED = "select * from notifier.feedback where state = 'failed'"
 EVENTS = "select headers::jsonb ->> 'ce_type' as type, convert_from(value, 'utf8')::jsonb as data from notifier.outbox order by id"
 
 
-async def test_an_assigned_case_is_told_to_the_gps_system(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_the_gps_system_receives_feedback_about_an_assigned_case(engine: AsyncEngine, gp: GpSystem) -> None:
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
         await notifier.hears(*a_life(by_gp(), "life"))
         accepted = await until_rows(engine, ACCEPTED, 2)
@@ -32,7 +32,7 @@ async def test_an_assigned_case_is_told_to_the_gps_system(engine: AsyncEngine, g
     assert events[0].data["recipient"] == GP
 
 
-async def test_the_next_waits_until_the_former_is_accepted(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_feedback_waits_until_the_previous_one_is_accepted(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(*[Answer(503)] * 3)
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
         await notifier.hears(*a_life(by_gp(), "life"))
@@ -55,7 +55,7 @@ async def test_retry_after_is_honoured(engine: AsyncEngine, gp: GpSystem) -> Non
         assert 1.9 < asyncio.get_running_loop().time() - before < 3.5
 
 
-async def test_only_a_duplicate_409_is_success(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_only_a_409_for_a_duplicate_is_success(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(Answer(409, outcome("duplicate")), Answer(409, outcome("conflict")))
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
         await notifier.hears(*a_life(by_gp(), "life"))
@@ -65,7 +65,7 @@ async def test_only_a_duplicate_409_is_success(engine: AsyncEngine, gp: GpSystem
     assert failed.reason == "http 409 conflict"
 
 
-async def test_a_final_failure_is_visible_and_the_next_states_the_whole_position(
+async def test_a_final_failure_is_recorded_and_the_next_feedback_states_the_whole_position(
     engine: AsyncEngine, gp: GpSystem
 ) -> None:
     gp.first(Answer(422, outcome("invalid")))
@@ -82,7 +82,7 @@ async def test_a_final_failure_is_visible_and_the_next_states_the_whole_position
     assert types == ["uk.lightbulb.feedback.failed.v1", "uk.lightbulb.feedback.sent.v1"]
 
 
-async def test_what_was_found_and_lost_is_told_by_the_next(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_findings_of_a_failed_feedback_are_in_the_next_one(engine: AsyncEngine, gp: GpSystem) -> None:
     """A lost home-hub message takes its reasons along into the one that restates."""
     gp.first(Answer(400, outcome("invalid")))
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
@@ -91,7 +91,7 @@ async def test_what_was_found_and_lost_is_told_by_the_next(engine: AsyncEngine, 
     assert "the home address is in its area" in gp.received[-1][1].decode()
 
 
-async def test_one_recipients_trouble_does_not_hold_up_another(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_failures_of_one_recipient_do_not_delay_another(engine: AsyncEngine, gp: GpSystem) -> None:
     """First Contact's receipt is kept at once, while the GP's system is away."""
     gp.first(*[Answer(503)] * 50)
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
@@ -104,7 +104,7 @@ class CutOff(Exception):
     """The process is gone between the POST and the record of its answer."""
 
 
-async def test_killed_between_post_and_record_the_same_bytes_go_again_and_count_once(
+async def test_after_a_kill_between_post_and_record_the_same_bytes_are_sent_again_and_counted_once(
     engine: AsyncEngine, gp: GpSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_notifier(engine, the_recipients({GP: gp.url}), lease_seconds=1.0) as dying:
@@ -126,7 +126,7 @@ async def test_killed_between_post_and_record_the_same_bytes_go_again_and_count_
     assert [row.outcome for row in await rows(engine, "select outcome from notifier.attempt")] == ["duplicate"]
 
 
-async def test_a_database_that_is_away_while_recording_leads_to_a_duplicate_that_counts_once(
+async def test_a_database_failure_while_recording_leads_to_a_duplicate_that_is_counted_once(
     engine: AsyncEngine, gp: GpSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_notifier(engine, the_recipients({GP: gp.url}), lease_seconds=0.4) as notifier:
@@ -146,7 +146,7 @@ async def test_a_database_that_is_away_while_recording_leads_to_a_duplicate_that
     assert gp.faults == []
 
 
-async def test_two_processes_deliver_each_once_and_in_order(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_two_processes_deliver_every_feedback_once_and_in_order(engine: AsyncEngine, gp: GpSystem) -> None:
     recipients = the_recipients({GP: gp.url})
     async with a_notifier(engine, recipients) as one, a_notifier(engine, recipients) as two:
         for number in range(40):
@@ -163,7 +163,7 @@ async def test_two_processes_deliver_each_once_and_in_order(engine: AsyncEngine,
     assert all(order == ["home-hub", "completed"] for order in by_referral.values())
 
 
-async def test_a_lease_that_went_to_another_process_records_nothing(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_a_process_that_lost_its_lease_records_nothing(engine: AsyncEngine, gp: GpSystem) -> None:
     gp.first(Answer(503))
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
         await notifier.hears(a_life(by_gp(), "life")[1])
@@ -176,7 +176,7 @@ async def test_a_lease_that_went_to_another_process_records_nothing(engine: Asyn
     assert await rows(engine, EVENTS) == []
 
 
-async def test_a_slow_recipient_leaves_room_for_others(
+async def test_a_slow_recipient_does_not_delay_others(
     engine: AsyncEngine, gp: GpSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "EACH", 2)
@@ -189,7 +189,7 @@ async def test_a_slow_recipient_leaves_room_for_others(
         assert len(gp.received) == 2
 
 
-async def test_a_channel_that_raises_is_tried_again(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_delivery_is_retried_after_an_exception_of_the_channel(engine: AsyncEngine, gp: GpSystem) -> None:
     class Broken:
         def __init__(self) -> None:
             self.endpoint = FhirEndpoint(the_recipients({GP: gp.url}).fhir_address, WORDS.sender_details)
@@ -211,7 +211,7 @@ async def test_a_channel_that_raises_is_tried_again(engine: AsyncEngine, gp: GpS
     await broken.endpoint.close()
 
 
-def test_pauses_grow_to_five_minutes_and_vary() -> None:
+def test_retry_delays_grow_to_five_minutes_with_jitter() -> None:
     first, late = [pause_before(2, None) for _ in range(50)], [pause_before(40, None) for _ in range(50)]
     assert max(first) <= 0.5
     assert max(late) <= LONGEST_PAUSE
@@ -220,7 +220,7 @@ def test_pauses_grow_to_five_minutes_and_vary() -> None:
     assert 7.0 <= pause_before(2, 7.0) < 8.0
 
 
-async def test_an_update_of_the_words_does_not_change_what_was_composed(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_changed_texts_do_not_change_composed_feedback(engine: AsyncEngine, gp: GpSystem) -> None:
     """Composed once: the bytes that go out are those that were kept."""
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
         await notifier.hears(a_life(by_gp(), "life")[1])

@@ -24,19 +24,19 @@ from services.notifier.compose import Feedback, compose
 from tests.notifier.builders import (
     AT,
     GP,
+    a_case_event,
     a_finding,
     a_person,
     a_position,
-    an_event,
     an_intervention,
     by_first_contact_for_gp,
     by_gp,
     ended,
+    every_event,
     from_ward,
     the_recipients,
     the_words,
 )
-from tests.notifier.test_recipients import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 ALL_STATUS_ONLY = [
@@ -64,11 +64,13 @@ def everything_said(feedback: Feedback) -> str:
 
 def told_of(concern: ReferralContext) -> list[Feedback]:
     concern = concern.model_copy(update={"interventions": (an_intervention(concern.reference),)})
-    return [f for event in every_event(concern).values() for f in compose(event, RECIPIENTS, WORDS)]
+    composed = [f for event in every_event(concern).values() for f in compose(event, RECIPIENTS, WORDS)]
+    assert composed
+    return composed
 
 
 @pytest.mark.parametrize("changed", ALL_STATUS_ONLY)
-def test_without_a_yes_a_referrer_reads_status_date_reference_and_the_hubs_contact_only(
+def test_without_consent_feedback_contains_only_status_date_reference_and_the_hubs_contact(
     changed: dict[str, object],
 ) -> None:
     told = told_of(by_first_contact_for_gp(**changed))
@@ -90,33 +92,33 @@ def test_without_a_yes_a_referrer_reads_status_date_reference_and_the_hubs_conta
 
 
 @pytest.mark.parametrize("changed", ALL_STATUS_ONLY)
-def test_a_status_only_message_to_a_system_and_a_mailbox_names_nobody(changed: dict[str, object]) -> None:
+def test_status_only_feedback_to_a_system_and_a_mailbox_contains_no_personal_data(changed: dict[str, object]) -> None:
     for feedback in told_of(by_gp(**changed)):
         said = bars_message.message(feedback, WORDS.sender_details).decode() + json.dumps(mailbox.as_fetched(feedback))
         for identity in ("Vantongeren", "Edith", "9990000018", "1946"):
             assert identity not in said
 
 
-def test_nothing_names_a_provisional_person_not_even_a_letter() -> None:
+def test_no_feedback_not_even_a_letter_names_a_provisional_person() -> None:
     for feedback in told_of(by_gp(person=a_person(provisional=True))):
         for identity in ("Vantongeren", "Edith", "9990000018", "999 000 0018", "1946"):
             assert identity not in everything_said(feedback)
 
 
-def test_a_hubs_own_words_are_never_repeated() -> None:
+def test_free_text_of_a_hub_is_never_in_feedback() -> None:
     """An action or provider that is not on the reviewed list is told as the service's label."""
     loose = an_intervention(action="rails in, ask Bobbington on 07700 900123", provider="Bobbington from next door")
     concern = by_gp(interventions=(loose,), status="completed")
-    [feedback] = compose(an_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
+    [feedback] = compose(a_case_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
     assert "Bobbington" not in everything_said(feedback)
     assert "07700 900123" not in everything_said(feedback)
     assert "Minor adaptations and equipment" in everything_said(feedback)
 
 
-def test_a_stay_is_told_to_the_hospital_and_to_others_as_not_available() -> None:
+def test_only_the_hospital_receives_the_stay_and_others_receive_not_available() -> None:
     held = {"reason": HoldReason.IN_HOSPITAL}
-    [to_gp] = compose(an_event(CaseHeld, by_gp(status="on-hold"), **held), RECIPIENTS, WORDS)
-    [to_ward] = compose(an_event(CaseHeld, from_ward(status="on-hold"), **held), RECIPIENTS, WORDS)
+    [to_gp] = compose(a_case_event(CaseHeld, by_gp(status="on-hold"), **held), RECIPIENTS, WORDS)
+    [to_ward] = compose(a_case_event(CaseHeld, from_ward(status="on-hold"), **held), RECIPIENTS, WORDS)
     assert "hospital" not in everything_said(to_gp).lower()
     assert to_gp.reason is not None
     assert to_gp.reason.code == "person-unavailable"
@@ -124,13 +126,13 @@ def test_a_stay_is_told_to_the_hospital_and_to_others_as_not_available() -> None
     assert to_ward.reason.code == "in-hospital"
 
 
-def test_routing_reasons_of_a_stay_are_told_to_nobody_else() -> None:
+def test_routing_reasons_of_a_stay_are_sent_only_to_the_hospital() -> None:
     reasons = tuple(RoutingReason)
-    [feedback] = compose(an_event(CaseAssigned, by_gp(reasons=reasons)), RECIPIENTS, WORDS)
+    [feedback] = compose(a_case_event(CaseAssigned, by_gp(reasons=reasons)), RECIPIENTS, WORDS)
     assert "hospital" not in everything_said(feedback).lower()
 
 
-def test_the_cases_own_reasons_and_position_are_never_read() -> None:
+def test_feedback_never_contains_the_reasons_and_position_of_the_case() -> None:
     """They are the case's: with a ward's referral on it they would speak of the stay."""
     other = a_position(
         business_status=BusinessStatus.NO_CONTACT,
@@ -138,8 +140,8 @@ def test_the_cases_own_reasons_and_position_are_never_read() -> None:
         reasons=(RoutingReason.INPATIENT,),
         district="E07000130",
     )
-    plain = an_event(CaseAssigned, by_gp())
-    with_stay = an_event(CaseAssigned, by_gp(), case=other)
+    plain = a_case_event(CaseAssigned, by_gp())
+    with_stay = a_case_event(CaseAssigned, by_gp(), case=other)
     assert compose(plain, RECIPIENTS, WORDS) == compose(with_stay, RECIPIENTS, WORDS)
 
 
@@ -167,12 +169,12 @@ def _gp_life(with_ward: bool) -> list[Event]:
         (CaseCompleted, last, {"ended": ends}),
     ]
     return [
-        an_event(kind, concern, *ward, id=f"event-{number}", at=AT + timedelta(days=number), case=position, **said)
+        a_case_event(kind, concern, *ward, id=f"event-{number}", at=AT + timedelta(days=number), case=position, **said)
         for number, (kind, concern, said) in enumerate(steps)
     ]
 
 
-def test_nothing_that_the_gp_gets_differs_from_the_run_without_the_ward() -> None:
+def test_feedback_to_the_gp_is_the_same_as_without_the_hospitals_referral() -> None:
     def to_gp(with_ward: bool) -> list[str]:
         told = (compose(event, RECIPIENTS, WORDS) for event in _gp_life(with_ward))
         return [everything_said(f) for f in itertools.chain.from_iterable(told) if f.recipient.id == GP]
@@ -181,9 +183,9 @@ def test_nothing_that_the_gp_gets_differs_from_the_run_without_the_ward() -> Non
     assert to_gp(True) == to_gp(False)
 
 
-def test_the_letters_attachment_says_what_the_bundle_says() -> None:
+def test_the_attached_letter_has_the_content_of_the_bundle() -> None:
     concern = by_gp()
-    [feedback] = compose(an_event(CaseAssessed, concern, findings=(a_finding(concern),)), RECIPIENTS, WORDS)
+    [feedback] = compose(a_case_event(CaseAssessed, concern, findings=(a_finding(concern),)), RECIPIENTS, WORDS)
     bundle = itk3.bundle(feedback, WORDS.sender_details, "OURS")
     document = bundle["entry"][2]["resource"]
     [binary] = [e["resource"] for e in document["entry"] if e["resource"]["resourceType"] == "Binary"]
@@ -192,13 +194,13 @@ def test_the_letters_attachment_says_what_the_bundle_says() -> None:
         assert words in page
 
 
-def test_markup_in_a_name_stays_a_name() -> None:
+def test_markup_in_a_name_is_escaped() -> None:
     person = a_person(family_name="<script>alert(1)</script>", given_names=("A & B",))
-    [feedback] = compose(an_event(CaseAssigned, by_gp(person=person)), RECIPIENTS, WORDS)
+    [feedback] = compose(a_case_event(CaseAssigned, by_gp(person=person)), RECIPIENTS, WORDS)
     assert "<script>" not in letter.page(feedback, WORDS.sender_details)
     assert "<script>" not in itk3.as_xml(itk3.bundle(feedback, WORDS.sender_details, "OURS")).decode()
 
 
-def test_why_it_was_cancelled_is_a_reviewed_word() -> None:
+def test_the_reason_of_a_cancellation_is_a_reviewed_text() -> None:
     for reason in EndReason:
         assert WORDS.end(reason).text

@@ -16,15 +16,15 @@ from services.notifier.channels import itk3, letter, mesh
 from services.notifier.compose import Feedback, compose
 from tests.notifier.builders import (
     GP_MESH,
+    a_case_event,
     a_person,
-    an_event,
     an_intervention,
     by_gp,
     ended,
+    every_event,
     the_recipients,
     the_words,
 )
-from tests.notifier.test_recipients import every_event
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 FHIR = "{http://hl7.org/fhir}"
@@ -42,7 +42,7 @@ PERSONS = {
 
 def completed(**changed: Any) -> Feedback:
     concern = by_gp(GP_MESH, status="completed", open_needs=(), interventions=(an_intervention(),), **changed)
-    [feedback] = compose(an_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
+    [feedback] = compose(a_case_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
     return feedback
 
 
@@ -57,20 +57,22 @@ def inner(feedback: Feedback, kind: str) -> Any:
 
 @pytest.mark.parametrize("person", PERSONS.values(), ids=PERSONS)
 @pytest.mark.parametrize("told", [name for name in every_event(by_gp()) if name != "received"])
-def test_every_message_is_valid_stu3_in_the_order_of_its_elements(told: str, person: Any) -> None:
+def test_every_message_is_valid_stu3_with_elements_in_the_defined_order(told: str, person: Any) -> None:
     concern = by_gp(GP_MESH, person=person, interventions=(an_intervention(),))
-    for feedback in compose(every_event(concern)[told], RECIPIENTS, WORDS):
+    composed = compose(every_event(concern)[told], RECIPIENTS, WORDS)
+    assert composed
+    for feedback in composed:
         message = bundle(feedback)
         Bundle.model_validate(message)
-        _in_order(message)
+        assert_in_order(message)
         ElementTree.fromstring(itk3.as_xml(message))
 
 
-def _in_order(value: Any) -> None:
-    """XML wants the elements of a resource in the order of its definition."""
+def assert_in_order(value: Any) -> None:
+    """Assert that the elements of each resource are in the order of its definition, as XML requires."""
     if isinstance(value, list):
         for one in value:
-            _in_order(one)
+            assert_in_order(one)
     elif isinstance(value, dict):
         if kind := value.get("resourceType"):
             model = getattr(import_module(f"fhir.resources.STU3.{kind.lower()}"), kind)
@@ -78,10 +80,10 @@ def _in_order(value: Any) -> None:
             places = [order.index(name) for name in value if name != "resourceType"]
             assert places == sorted(places), kind
         for one in value.values():
-            _in_order(one)
+            assert_in_order(one)
 
 
-def test_the_xml_says_what_the_resource_says() -> None:
+def test_the_xml_has_the_content_of_the_resource() -> None:
     message = bundle(completed())
     tree = ElementTree.fromstring(itk3.as_xml(message))
     assert tree.tag == f"{FHIR}Bundle"
@@ -98,7 +100,7 @@ def _strings(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
-def test_the_header_asks_for_both_acknowledgements() -> None:
+def test_the_message_header_requests_both_acknowledgements() -> None:
     header = bundle(completed())["entry"][0]["resource"]
     handling = {one["url"]: one for one in header["extension"][0]["extension"]}
     assert handling["BusAckRequested"]["valueBoolean"] is True
@@ -109,7 +111,7 @@ def test_the_header_asks_for_both_acknowledgements() -> None:
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the public samples are not on this machine")
-def test_it_has_the_elements_of_the_published_example() -> None:
+def test_the_message_has_the_elements_of_the_published_example() -> None:
     theirs, ours = ElementTree.parse(SAMPLE).getroot(), ElementTree.fromstring(itk3.as_xml(bundle(completed())))
     for part in ("MessageHeader", "Binary", "Composition", "Patient", "Organization", "Practitioner"):
         wanted = {child.tag for child in next(theirs.iter(FHIR + part))} - NOT_OURS.get(part, set())
@@ -121,7 +123,7 @@ def test_it_has_the_elements_of_the_published_example() -> None:
     assert systems(theirs) - {"https://fhir.nhs.uk/Id/sds-user-id"} <= systems(ours)
 
 
-def test_the_letter_has_who_what_by_whom_and_when_what_to_do_and_whom_to_call() -> None:
+def test_the_letter_states_person_service_provider_date_next_step_and_contact() -> None:
     feedback = completed()
     page = base64.b64decode(inner(feedback, "Binary")["content"]).decode()
     for words in (
@@ -141,11 +143,11 @@ def test_the_letter_has_who_what_by_whom_and_when_what_to_do_and_whom_to_call() 
     assert inner(feedback, "Binary")["contentType"] == "text/html"
 
 
-def test_a_letter_with_eight_interventions_fits_a_page() -> None:
+def test_a_letter_with_eight_interventions_fits_on_one_page() -> None:
     """Mrs V: about 60 lines fit on a page of A4 at 12 points."""
     done = tuple(an_intervention(action=action) for action in _EIGHT)
     concern = by_gp(GP_MESH, interventions=done, status="completed", open_needs=())
-    [feedback] = compose(an_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
+    [feedback] = compose(a_case_event(CaseCompleted, concern, ended=ended(concern)), RECIPIENTS, WORDS)
     page = letter.page(feedback, WORDS.sender_details)
     assert all(action in page for action in _EIGHT)
     assert sum(page.count(tag) for tag in ("<p", "<br", "<tr", "<h1", "<h2")) < 50
@@ -163,13 +165,13 @@ _EIGHT = (
 )
 
 
-def test_the_actions_of_the_services_own_stories_may_be_quoted() -> None:
+def test_the_actions_of_the_published_case_studies_are_reviewed_texts() -> None:
     assert [WORDS.action(action) for action in _EIGHT] == list(_EIGHT)
     assert WORDS.action("benefits claimed") == "benefits claimed"
     assert WORDS.action("ask her son") is None
 
 
-def test_the_subject_is_as_send_document_wants_and_fits_a_header() -> None:
+def test_the_subject_follows_send_document_and_fits_in_a_header() -> None:
     assert mesh.subject(completed(), WORDS.sender_details) == (
         "Housing support feedback for Edith Vantongeren, NHS Number: 9990000018, seen at Lightbulb, LIGHTBULB, Version: 1"
     )
@@ -179,17 +181,17 @@ def test_the_subject_is_as_send_document_wants_and_fits_a_header() -> None:
     assert "Vantongeren" not in mesh.subject(completed(person=PERSONS["provisional"]), WORDS.sender_details)
 
 
-def test_the_same_feedback_is_the_same_bytes() -> None:
+def test_the_same_feedback_gives_the_same_letter() -> None:
     assert itk3.as_xml(bundle(completed())) == itk3.as_xml(bundle(completed()))
 
 
-def test_dates_are_those_of_england() -> None:
+def test_dates_are_in_english_local_time() -> None:
     late = {
         datetime(2026, 7, 1, 23, 30, tzinfo=UTC): "2 July 2026",
         datetime(2026, 12, 1, 23, 30, tzinfo=UTC): "1 December 2026",
     }
     for at, words in late.items():
-        [feedback] = compose(an_event(CaseAssigned, by_gp(GP_MESH), at=at), RECIPIENTS, WORDS)
+        [feedback] = compose(a_case_event(CaseAssigned, by_gp(GP_MESH), at=at), RECIPIENTS, WORDS)
         assert words in letter.page(feedback, WORDS.sender_details)
 
 

@@ -72,7 +72,7 @@ async def lives(engine: AsyncEngine) -> tuple[str, str, str]:
     return own.reference, ward.reference, through.reference
 
 
-async def test_a_partner_fetches_what_was_composed_for_it_in_order(caller: Caller, lives: tuple[str, str, str]) -> None:
+async def test_a_partner_fetches_its_feedback_in_order(caller: Caller, lives: tuple[str, str, str]) -> None:
     status, body = await caller.get("LB-OWN", GP_MAILBOX)
     assert status == 200
     assert [one["feedback_type"] for one in body] == ["home-hub", "completed"]
@@ -88,7 +88,7 @@ async def test_a_partner_fetches_what_was_composed_for_it_in_order(caller: Calle
     assert set(body[0]["steps"]) == {"composed", "accepted", "collected"}
 
 
-async def test_fetching_is_recorded_once_as_collected(
+async def test_fetched_feedback_is_recorded_once_as_collected(
     caller: Caller, lives: tuple[str, str, str], engine: AsyncEngine
 ) -> None:
     query = "select steps -> 'collected' as at from notifier.feedback where reference = 'LB-OWN'"
@@ -100,7 +100,9 @@ async def test_fetching_is_recorded_once_as_collected(
     assert [row.at for row in await rows(engine, query)] == first
 
 
-async def test_referrer_and_sender_each_see_their_own(caller: Caller, lives: tuple[str, str, str]) -> None:
+async def test_referrer_and_sender_each_fetch_only_their_own_feedback(
+    caller: Caller, lives: tuple[str, str, str]
+) -> None:
     _, to_gp = await caller.get("LB-THROUGH", GP_MAILBOX)
     _, to_first_contact = await caller.get("LB-THROUGH", "first-contact")
     assert [one["feedback_type"] for one in to_gp] == ["received", "home-hub", "completed"]
@@ -108,7 +110,7 @@ async def test_referrer_and_sender_each_see_their_own(caller: Caller, lives: tup
     assert "grab rails" not in str(to_first_contact)
 
 
-async def test_anybody_elses_reference_is_answered_like_one_that_does_not_exist(
+async def test_the_response_to_another_partners_reference_is_the_same_as_to_an_unknown_one(
     caller: Caller, lives: tuple[str, str, str]
 ) -> None:
     unknown = await caller.get("LB-NO-SUCH", GP_MAILBOX)
@@ -121,7 +123,7 @@ async def test_anybody_elses_reference_is_answered_like_one_that_does_not_exist(
 
 
 @pytest.mark.parametrize("header", [None, "Basic x", "Bearer", "Bearer wrong", "bearer  "])
-async def test_without_a_valid_token_nobody_reads_anything(
+async def test_a_request_without_a_valid_token_is_refused(
     caller: Caller, lives: tuple[str, str, str], header: str | None
 ) -> None:
     status, body = await caller.get("LB-OWN", None, **({"Authorization": header} if header else {}))
@@ -129,7 +131,7 @@ async def test_without_a_valid_token_nobody_reads_anything(
     assert "LB-OWN" not in str(body)
 
 
-async def test_what_was_kept_for_an_organisation_is_found_by_it_once_it_is_a_partner(
+async def test_a_new_partner_can_fetch_feedback_that_was_stored_before_it_became_one(
     caller: Caller, engine: AsyncEngine
 ) -> None:
     outside = by_first_contact_for_gp(
@@ -143,7 +145,7 @@ async def test_what_was_kept_for_an_organisation_is_found_by_it_once_it_is_a_par
     assert recipients_of(partner.model_copy(update={"ods": "Y00001"})) == [GP_MAILBOX, "ods:Y00001"]
 
 
-async def test_health_is_answered(caller: Caller) -> None:
+async def test_health_endpoints_respond(caller: Caller) -> None:
     for path in ("live", "ready"):
         async with caller._session.get(f"{caller._url}/health/{path}") as answer:
             assert answer.status == 200

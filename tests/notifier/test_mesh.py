@@ -19,10 +19,10 @@ from services.notifier.compose import compose
 from tests.notifier.between import Between, Trouble
 from tests.notifier.builders import (
     GP_MESH,
+    a_case_event,
     a_life,
     a_person,
     a_referrer,
-    an_event,
     by_first_contact_for_gp,
     by_gp,
     the_recipients,
@@ -41,7 +41,9 @@ async def box(sandbox: Sandbox) -> Box:
     return box
 
 
-async def test_a_practice_reads_its_letters_in_its_inbox(engine: AsyncEngine, sandbox: Sandbox, box: Box) -> None:
+async def test_a_practice_receives_its_letters_in_its_mesh_inbox(
+    engine: AsyncEngine, sandbox: Sandbox, box: Box
+) -> None:
     channel = a_mesh(sandbox)
     async with a_notifier(engine, the_recipients(), more={"mesh": channel}) as notifier:
         await notifier.hears(*a_life(by_gp(GP_MESH), "mesh-life"))
@@ -55,7 +57,7 @@ async def test_a_practice_reads_its_letters_in_its_inbox(engine: AsyncEngine, sa
     assert all(row.receipt for row in accepted)
 
 
-async def test_an_accepted_letter_is_never_shown_as_delivered_or_collected(
+async def test_a_letter_that_mesh_accepted_is_not_reported_as_delivered_or_collected(
     engine: AsyncEngine, sandbox: Sandbox, box: Box
 ) -> None:
     channel = a_mesh(sandbox)
@@ -67,7 +69,9 @@ async def test_an_accepted_letter_is_never_shown_as_delivered_or_collected(
     assert set(accepted.steps) == {"composed", "first_attempt", "sent", "accepted"}
 
 
-async def test_a_lost_reply_does_not_send_a_letter_twice(engine: AsyncEngine, sandbox: Sandbox, box: Box) -> None:
+async def test_a_lost_response_does_not_lead_to_a_second_letter(
+    engine: AsyncEngine, sandbox: Sandbox, box: Box
+) -> None:
     async with Between(sandbox.url) as between:
         between.trouble(Trouble(lost=True))
         channel = a_mesh(sandbox, between.url)
@@ -83,9 +87,7 @@ async def test_a_lost_reply_does_not_send_a_letter_twice(engine: AsyncEngine, sa
     assert [row.outcome for row in attempts] == ["retry", "duplicate"]
 
 
-async def test_a_letter_that_never_left_is_sent_again_after_mesh_was_asked(
-    engine: AsyncEngine, sandbox: Sandbox, box: Box
-) -> None:
+async def test_a_letter_that_mesh_does_not_have_is_sent_again(engine: AsyncEngine, sandbox: Sandbox, box: Box) -> None:
     async with Between(sandbox.url) as between:
         between.trouble(Trouble(cut=True))
         channel = a_mesh(sandbox, between.url)
@@ -98,7 +100,7 @@ async def test_a_letter_that_never_left_is_sent_again_after_mesh_was_asked(
     assert len(await box.letters()) == 1
 
 
-async def test_a_mailbox_that_mesh_does_not_know_fails_for_good(engine: AsyncEngine, sandbox: Sandbox) -> None:
+async def test_an_unknown_mailbox_is_a_final_failure(engine: AsyncEngine, sandbox: Sandbox) -> None:
     channel = mesh.MeshChannel(
         lambda: mesh.connect(sandbox.url, OURS, sandbox.password, sandbox.shared_key),
         OURS,
@@ -133,7 +135,7 @@ def a_practice_outside() -> ReferralContext:
     )
 
 
-async def test_a_practice_that_is_no_partner_is_found_by_automatic_routing(
+async def test_a_letter_to_a_practice_that_is_not_a_partner_uses_automatic_routing(
     engine: AsyncEngine, sandbox: Sandbox
 ) -> None:
     box = Box(sandbox, ROUTED)
@@ -151,7 +153,9 @@ async def test_a_practice_that_is_no_partner_is_found_by_automatic_routing(
     assert letter.body == row.body
 
 
-async def test_routing_that_finds_nobody_accepts_first_and_reports_later(engine: AsyncEngine, sandbox: Sandbox) -> None:
+async def test_a_letter_that_automatic_routing_cannot_deliver_is_accepted_first_and_fails_later(
+    engine: AsyncEngine, sandbox: Sandbox
+) -> None:
     """As real MESH: the answer to the POST says nothing about it. The report is for a later issue to read."""
     async with a_standin(sandbox, {}) as address:
         channel = a_mesh(sandbox, address)
@@ -166,7 +170,7 @@ async def test_routing_that_finds_nobody_accepts_first_and_reports_later(engine:
         report.acknowledge()
 
 
-async def test_the_standin_says_what_it_is(sandbox: Sandbox) -> None:
+async def test_the_mesh_simulator_identifies_itself(sandbox: Sandbox) -> None:
     async with (
         a_standin(sandbox, {}) as address,
         ClientSession() as session,
@@ -176,10 +180,10 @@ async def test_the_standin_says_what_it_is(sandbox: Sandbox) -> None:
         assert answer.headers["Server"] == NAME
 
 
-def test_an_address_for_routing_is_what_mesh_can_read() -> None:
+def test_the_address_for_automatic_routing_has_the_format_of_mesh() -> None:
     person = a_person(family_name="O’Łaski-Zoë")
     concern = a_practice_outside().model_copy(update={"person": person})
-    sent = compose(an_event(CaseAssigned, concern), the_recipients(), the_words())
+    sent = compose(a_case_event(CaseAssigned, concern), the_recipients(), the_words())
     [routed] = [feedback for feedback in sent if feedback.recipient.routed]
     assert mesh.automatic(routed).isascii()
     assert mesh.automatic(routed).startswith("GPPROVIDER_9990000018_19460201_O")

@@ -4,19 +4,15 @@ from datetime import date
 
 import pytest
 
-from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
+from schemas.case import CaseStatus, EndReason, RoutingReason
 from schemas.events import (
-    CancellationRefused,
     CaseAccepted,
     CaseAssessed,
     CaseAssigned,
     CaseBooked,
-    CaseCancelled,
     CaseCompleted,
     CaseEvent,
-    CaseHeld,
     CaseJoined,
-    CaseOpened,
     CaseRecorded,
     CaseRejected,
     CaseStarted,
@@ -24,7 +20,6 @@ from schemas.events import (
     CaseUpdated,
     Event,
     ReferralContext,
-    UpdateRefused,
 )
 from schemas.referral import Organisation, Sender
 from services.notifier.compose import Feedback, compose
@@ -34,15 +29,16 @@ from tests.notifier.builders import (
     GP,
     GP_MAILBOX,
     ODS,
+    a_case_event,
     a_concern,
     a_finding,
     a_person,
     a_referrer,
-    an_event,
     an_intervention,
     by_first_contact_for_gp,
     by_gp,
     ended,
+    every_event,
     from_ward,
     the_recipients,
     the_words,
@@ -60,29 +56,11 @@ def feedbacks(event: Event) -> list[Feedback]:
     return compose(event, RECIPIENTS, WORDS)
 
 
-def test_a_service_that_is_not_in_the_catalogue_is_not_put_into_words() -> None:
+def test_a_service_that_is_not_in_the_catalogue_has_no_text() -> None:
     concern = by_gp()
     findings = (a_finding(concern, service="stairs"),)
     with pytest.raises(UnknownService):
-        feedbacks(an_event(CaseAssessed, concern, findings=findings))
-
-
-def every_event(concern: ReferralContext) -> dict[str, Event]:
-    """One event of each kind that the table has a row for, about one referral."""
-    ends = {"ended": ended(concern)}
-    kinds: dict[str, tuple[type[CaseEvent], dict[str, object]]] = {
-        "received": (CaseOpened, {}),
-        "home-hub": (CaseAssigned, {}),
-        "accepted": (CaseAccepted, {}),
-        "on-hold": (CaseHeld, {"reason": HoldReason.WAITING_LIST}),
-        "assessed": (CaseAssessed, {"findings": (a_finding(concern),)}),
-        "completed": (CaseCompleted, ends),
-        "rejected": (CaseRejected, {**ends, "reason": EndReason.NOT_ELIGIBLE}),
-        "cancelled": (CaseCancelled, {**ends, "reason": EndReason.PERSON_DECLINED}),
-        "cancellation-refused": (CancellationRefused, {"refused": concern.reference}),
-        "update-refused": (UpdateRefused, {"refused": concern.reference}),
-    }
-    return {name: an_event(kind, concern, **said) for name, (kind, said) in kinds.items()}
+        feedbacks(a_case_event(CaseAssessed, concern, findings=findings))
 
 
 EVERYTHING = set(every_event(a_concern()))
@@ -117,87 +95,88 @@ ANSWERED = {"received"}
         (by_first_contact_for_gp(referred_by=a_referrer("other", "Z9999")), "ods:Z9999", BUT_NOT_THE_WORK),
     ],
 )
-def test_each_column_of_the_table_hears_its_rows(concern: ReferralContext, recipient: str, hears: set[str]) -> None:
+def test_each_recipient_receives_the_rows_of_its_column(
+    concern: ReferralContext, recipient: str, hears: set[str]
+) -> None:
     heard = {name for name, event in every_event(concern).items() if (recipient, name) in told(event)}
     assert heard == hears
 
 
 @pytest.mark.parametrize("sender", ["first-contact", "customer-service", "lightbulb-website"])
 @pytest.mark.parametrize("kind", ["carer", "family", "self"])
-def test_a_carer_family_and_the_person_have_no_electronic_channel_but_the_sender_hears(kind: str, sender: str) -> None:
+def test_the_sender_receives_feedback_on_referrals_of_carers_family_and_the_person(kind: str, sender: str) -> None:
     sent_by = Sender(partner=sender, organisation=Organisation(name="Any"))
     concern = by_first_contact_for_gp(referred_by=a_referrer(kind, None), sent_by=sent_by)
     heard = {pair for event in every_event(concern).values() for pair in told(event)}
     assert heard == {(sender, name) for name in BUT_NOT_THE_WORK - ANSWERED}
 
 
-def test_a_social_prescriber_hears_through_the_neighbourhood_teams() -> None:
+def test_a_social_prescriber_receives_feedback_by_the_mailbox_of_the_neighbourhood_teams() -> None:
     sent_by = Sender(partner="neighbourhood-teams", organisation=Organisation(name="Neighbourhood teams"))
     concern = by_first_contact_for_gp(referred_by=a_referrer("coordinator", None), sent_by=sent_by)
     heard = {pair for event in every_event(concern).values() for pair in told(event)}
     assert heard == {("neighbourhood-teams", name) for name in EVERYTHING - ANSWERED}
 
 
-def test_a_referrer_who_sent_it_itself_hears_each_thing_once() -> None:
-    for event in every_event(by_gp()).values():
-        assert len(feedbacks(event)) <= 1
+def test_a_referrer_that_is_also_the_sender_receives_each_feedback_once() -> None:
+    assert max(len(feedbacks(event)) for event in every_event(by_gp()).values()) == 1
 
 
 @pytest.mark.parametrize("kind", [CaseUpdated, CaseBooked, CaseStarted, CaseRecorded])
-def test_what_has_no_row_in_the_table_is_not_told(kind: type[CaseEvent]) -> None:
+def test_an_event_without_a_row_in_the_table_gives_no_feedback(kind: type[CaseEvent]) -> None:
     said = {"visit_at": AT} if kind is CaseBooked else {}
-    assert told(an_event(kind, by_gp(), **said)) == []
+    assert told(a_case_event(kind, by_gp(), **said)) == []
 
 
-def test_only_the_referral_that_joined_is_told_received() -> None:
+def test_only_the_referral_that_joined_gets_received_feedback() -> None:
     first, second = by_gp(), by_first_contact_for_gp(reference="LB-2222-2222-2222")
-    event = an_event(CaseJoined, first, second, joined="LB-2222-2222-2222")
+    event = a_case_event(CaseJoined, first, second, joined="LB-2222-2222-2222")
     assert told(event) == [(GP, "received")]
     assert feedbacks(event)[0].reference == "LB-2222-2222-2222"
 
 
-def test_a_triage_case_without_home_hub_tells_no_hub() -> None:
-    assert told(an_event(CaseAssigned, by_gp(home_hub=None))) == []
+def test_a_triage_case_without_home_hub_gives_no_home_hub_feedback() -> None:
+    assert told(a_case_event(CaseAssigned, by_gp(home_hub=None))) == []
 
 
-def test_a_referral_without_home_hub_is_told_to_call_central_triage() -> None:
-    [feedback] = feedbacks(an_event(CaseAccepted, by_gp(home_hub=None)))
+def test_feedback_on_a_referral_without_home_hub_has_the_contact_of_central_triage() -> None:
+    [feedback] = feedbacks(a_case_event(CaseAccepted, by_gp(home_hub=None)))
     assert feedback.hub is not None
     assert feedback.hub.id == "triage"
     assert any("was accepted on" in line for line in feedback.text)
 
 
-def test_a_transfer_tells_the_new_home_hub() -> None:
+def test_feedback_on_a_transfer_names_the_new_home_hub() -> None:
     concern = by_gp(home_hub="melton", reasons=(RoutingReason.TRANSFERRED,))
-    event = an_event(CaseTransferred, concern, from_hub="charnwood", to_hub="melton")
+    event = a_case_event(CaseTransferred, concern, from_hub="charnwood", to_hub="melton")
     assert told(event) == [(GP, "home-hub")]
     assert feedbacks(event)[0].hub.id == "melton"
 
 
-def test_a_hand_over_at_discharge_is_no_news_to_a_gp() -> None:
-    event = an_event(CaseTransferred, by_gp(), from_hub="hospital-housing", to_hub="charnwood")
+def test_a_transfer_at_discharge_gives_a_gp_no_feedback() -> None:
+    event = a_case_event(CaseTransferred, by_gp(), from_hub="hospital-housing", to_hub="charnwood")
     assert told(event) == []
 
 
-def test_a_transfer_of_the_case_does_not_concern_a_referral_whose_home_hub_stays() -> None:
-    event = an_event(CaseTransferred, by_gp(), from_hub="charnwood", to_hub="melton")
+def test_a_transfer_gives_no_feedback_to_a_referral_whose_home_hub_stays() -> None:
+    event = a_case_event(CaseTransferred, by_gp(), from_hub="charnwood", to_hub="melton")
     assert told(event) == []
 
 
-def test_an_assessment_is_told_only_to_the_referral_whose_needs_it_answers() -> None:
+def test_an_assessment_gives_feedback_only_to_the_referral_of_its_needs() -> None:
     mine, other = by_gp(), from_ward()
-    event = an_event(CaseAssessed, mine, other, findings=(a_finding(other),))
+    event = a_case_event(CaseAssessed, mine, other, findings=(a_finding(other),))
     assert told(event) == [("uhl", "assessed")]
 
 
-def test_an_end_is_told_only_to_the_referral_that_ends() -> None:
+def test_an_end_gives_feedback_only_to_the_referral_that_ends() -> None:
     mine, other = by_gp(), from_ward()
-    assert told(an_event(CaseCompleted, mine, other, ended=ended(mine))) == [(GP, "completed")]
+    assert told(a_case_event(CaseCompleted, mine, other, ended=ended(mine))) == [(GP, "completed")]
 
 
 def test_completed_lists_service_action_provider_and_date() -> None:
     concern = by_gp(status="completed", open_needs=(), interventions=(an_intervention(),))
-    [feedback] = feedbacks(an_event(CaseCompleted, concern, ended=ended(concern)))
+    [feedback] = feedbacks(a_case_event(CaseCompleted, concern, ended=ended(concern)))
     [done] = feedback.completed_actions
     assert (done.service.code, done.action, done.provider, done.on) == (
         "minor-adaptations",
@@ -207,9 +186,9 @@ def test_completed_lists_service_action_provider_and_date() -> None:
     )
 
 
-def test_first_contact_hears_of_completed_work_the_services_only() -> None:
+def test_feedback_to_first_contact_lists_only_the_services_of_completed_work() -> None:
     concern = by_first_contact_for_gp(interventions=(an_intervention(), an_intervention(action="half steps fitted")))
-    sent = {f.recipient.id: f for f in feedbacks(an_event(CaseCompleted, concern, ended=ended(concern)))}
+    sent = {f.recipient.id: f for f in feedbacks(a_case_event(CaseCompleted, concern, ended=ended(concern)))}
     assert len(sent[GP].completed_actions) == 2
     [done] = sent["first-contact"].completed_actions
     assert (done.service.code, done.action, done.provider, done.on) == ("minor-adaptations", None, None, None)
@@ -218,15 +197,15 @@ def test_first_contact_hears_of_completed_work_the_services_only() -> None:
 def test_a_need_that_stays_open_is_named() -> None:
     concern = by_gp(status="in-progress", open_needs=("warm-homes",))
     ends = ended(concern, "minor-adaptations")
-    [feedback] = feedbacks(an_event(CaseCompleted, concern, ended=ends))
+    [feedback] = feedbacks(a_case_event(CaseCompleted, concern, ended=ends))
     assert [need.code for need in feedback.needs] == ["minor-adaptations"]
     assert [need.code for need in feedback.open_needs] == ["warm-homes"]
     assert any("Still open" in line for line in feedback.text)
 
 
-def test_a_return_says_why_and_what_to_do_instead() -> None:
+def test_feedback_on_a_rejection_has_the_reason_and_the_next_step() -> None:
     concern = by_gp(status="rejected", home_hub=None)
-    event = an_event(
+    event = a_case_event(
         CaseRejected, concern, ended=ended(concern), reason=EndReason.OUTSIDE_COUNTY, refer_to="leicester-city"
     )
     [feedback] = feedbacks(event)
@@ -236,14 +215,14 @@ def test_a_return_says_why_and_what_to_do_instead() -> None:
     assert any("What to do instead" in line and "Leicester" in line for line in feedback.text)
 
 
-def test_a_referrer_is_told_which_hub_why_and_whom_to_call() -> None:
-    [feedback] = feedbacks(an_event(CaseAssigned, by_gp()))
+def test_home_hub_feedback_has_the_hub_the_reason_and_a_contact() -> None:
+    [feedback] = feedbacks(a_case_event(CaseAssigned, by_gp()))
     assert feedback.hub is not None
     assert feedback.hub.phone in " ".join(feedback.text)
     assert "the home address is in its area" in " ".join(feedback.text)
 
 
-def test_a_practice_that_is_no_partner_is_found_by_mesh_only_if_it_asked_and_has_the_person_registered() -> None:
+def test_automatic_routing_is_used_only_for_a_practice_that_referred_and_has_the_person_registered() -> None:
     registered = Organisation(ods="Y00001")
     through = by_first_contact_for_gp(referred_by=a_referrer(ods="Y00001"))
     cases = {
@@ -258,7 +237,7 @@ def test_a_practice_that_is_no_partner_is_found_by_mesh_only_if_it_asked_and_has
     }
     channels = {
         name: next(
-            f.recipient.channel for f in feedbacks(an_event(CaseAssigned, concern)) if f.recipient.ods == "Y00001"
+            f.recipient.channel for f in feedbacks(a_case_event(CaseAssigned, concern)) if f.recipient.ods == "Y00001"
         )
         for name, concern in cases.items()
     }
@@ -270,33 +249,33 @@ def test_a_practice_that_is_no_partner_is_found_by_mesh_only_if_it_asked_and_has
     }
 
 
-def test_without_mesh_nobody_is_routed() -> None:
+def test_without_mesh_automatic_routing_is_not_used() -> None:
     concern = by_first_contact_for_gp(
         referred_by=a_referrer(ods="Y00001"), registered_practice=Organisation(ods="Y00001")
     )
-    sent = compose(an_event(CaseAssigned, concern), the_recipients(mesh=False), WORDS)
+    sent = compose(a_case_event(CaseAssigned, concern), the_recipients(mesh=False), WORDS)
     assert {f.recipient.channel for f in sent} == {"mailbox"}
 
 
-def test_a_message_cannot_say_where_its_feedback_goes() -> None:
+def test_a_message_cannot_choose_the_address_of_its_feedback() -> None:
     """Whatever organisation a message names, the channel is the directory's."""
     concern = by_first_contact_for_gp(
         GP_MAILBOX, referred_by=a_referrer(ods=ODS[GP_MAILBOX], name="http://evil.example")
     )
-    [to_gp] = [f for f in feedbacks(an_event(CaseAssigned, concern)) if f.recipient.ods == ODS[GP_MAILBOX]]
+    [to_gp] = [f for f in feedbacks(a_case_event(CaseAssigned, concern)) if f.recipient.ods == ODS[GP_MAILBOX]]
     assert (to_gp.recipient.id, to_gp.recipient.channel) == (GP_MAILBOX, "mailbox")
 
 
-def test_ids_are_the_same_at_every_composition_and_differ_for_each_recipient() -> None:
-    event = an_event(CaseAssigned, by_first_contact_for_gp())
+def test_ids_of_feedback_are_the_same_when_composed_again_and_differ_by_recipient() -> None:
+    event = a_case_event(CaseAssigned, by_first_contact_for_gp())
     assert feedbacks(event) == feedbacks(event)
     assert len({f.id for f in feedbacks(event)}) == 2
 
 
-def test_every_status_of_a_referral_has_words() -> None:
+def test_every_status_of_a_referral_has_a_text() -> None:
     for status in CaseStatus:
         [feedback] = feedbacks(
-            an_event(CaseAssigned, by_gp(status=status.value, feedback_consent=a_sender_consent("no")))
+            a_case_event(CaseAssigned, by_gp(status=status.value, feedback_consent=a_sender_consent("no")))
         )
         assert feedback.text
 

@@ -13,7 +13,7 @@ from services.runtime import watchdog
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.watchdog import Stalled, Watchdog
 from tests.notifier.builders import GP, a_life, by_gp, the_recipients
-from tests.notifier.running import WORDS, a_notifier, until_rows
+from tests.notifier.running import WORDS, a_notifier, rows, until_rows
 
 ACCEPTED = "select * from notifier.feedback where state = 'accepted'"
 
@@ -57,7 +57,7 @@ async def composed(engine: AsyncEngine, referrals: int) -> None:
 
 
 async def delivered_by(engine: AsyncEngine, carrier: Carrier, seconds: float, wanted: int) -> None:
-    """Deliver until so many are accepted; raises Stalled."""
+    """Deliver until `wanted` feedbacks are accepted; raise Stalled if the watchdog stops the process."""
     delivery = Deliverer(engine, {"fhir": carrier}, WORDS, lease_seconds=20)
     dog = Watchdog(DatabaseOnly(engine), [delivery.loop()], seconds=seconds)  # type: ignore[arg-type]
     running = [asyncio.create_task(delivery.run()), asyncio.create_task(dog.run())]
@@ -72,7 +72,9 @@ async def delivered_by(engine: AsyncEngine, carrier: Carrier, seconds: float, wa
         task.result()
 
 
-async def test_one_whose_attempts_never_end_is_ended(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_notifier_whose_attempts_never_end_is_stopped(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def not_at_all(_: object) -> None: ...
 
     monkeypatch.setattr(Deliverer, "_finish", not_at_all)
@@ -81,7 +83,9 @@ async def test_one_whose_attempts_never_end_is_ended(engine: AsyncEngine, monkey
         await delivered_by(engine, Carrier(3600), 0.5, wanted=1)
 
 
-async def test_one_that_claims_nothing_any_more_is_ended(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_notifier_that_no_longer_leases_feedback_is_stopped(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
@@ -91,7 +95,10 @@ async def test_one_that_claims_nothing_any_more_is_ended(engine: AsyncEngine, mo
         await delivered_by(engine, Carrier(0), 0.5, wanted=1)
 
 
-async def test_one_whose_carrier_is_slow_is_left_alone(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_notifier_with_a_slow_channel_is_not_stopped(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("services.notifier.delivery.EACH", 1)  # one after the other
     await composed(engine, 3)
     await delivered_by(engine, Carrier(0.7), 2.5, wanted=6)
+    assert len(await rows(engine, ACCEPTED)) == 6

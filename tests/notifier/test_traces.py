@@ -28,7 +28,9 @@ async def sent_events(engine: AsyncEngine) -> list[str | None]:
     ]
 
 
-async def test_where_traces_are_off_the_endpoint_gets_the_context_that_came(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_without_tracing_the_endpoint_gets_the_trace_context_of_the_event(
+    engine: AsyncEngine, gp: GpSystem
+) -> None:
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
         await notifier.receiver.receive(heard(SENT))
         await until_rows(engine, ACCEPTED, 1)
@@ -36,7 +38,7 @@ async def test_where_traces_are_off_the_endpoint_gets_the_context_that_came(engi
     assert await sent_events(engine) == [SENT]
 
 
-async def test_feedback_that_carries_no_context_is_delivered_without_one(engine: AsyncEngine, gp: GpSystem) -> None:
+async def test_feedback_without_a_trace_context_is_delivered_without_one(engine: AsyncEngine, gp: GpSystem) -> None:
     """Also what was composed before contexts were kept."""
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
         await notifier.receiver.receive(heard(None))
@@ -45,7 +47,7 @@ async def test_feedback_that_carries_no_context_is_delivered_without_one(engine:
     assert await sent_events(engine) == [None]
 
 
-async def test_every_attempt_is_a_step_of_the_trace_and_the_endpoint_sees_which(
+async def test_every_attempt_is_a_span_which_the_endpoint_receives_as_parent(
     engine: AsyncEngine, gp: GpSystem, traces: Traces
 ) -> None:
     gp.first(Answer(503))
@@ -66,7 +68,7 @@ async def test_every_attempt_is_a_step_of_the_trace_and_the_endpoint_sees_which(
     assert feedback.person_key not in traces.written()
 
 
-async def test_a_parked_event_says_so(engine: AsyncEngine, traces: Traces) -> None:
+async def test_the_span_of_a_dead_letter_is_marked_as_such(engine: AsyncEngine, traces: Traces) -> None:
     [record] = heard(SENT)
     async with a_notifier(engine, the_recipients({}), delivering=False) as notifier:
         await notifier.receiver.receive([dataclasses.replace(record, value=b'{"CANARYSON": 1}')])

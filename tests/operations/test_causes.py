@@ -12,12 +12,11 @@ from schemas.events import CaseAssigned, CaseOpened
 from schemas.model import Reference
 from services.messaging.cloudevents import KafkaRecord
 from services.notifier import compose as decisions
-from tests.notifier.builders import GP_MAILBOX, an_event, as_records, by_gp, the_recipients
+from tests.builders.events import a_record, broken, cancelled, received, updated, with_header
+from tests.builders.referrals import GP, WARD, a_form, a_huge_referral, a_referral, keys
+from tests.notifier.builders import GP_MAILBOX, a_case_event, as_records, by_gp, the_recipients
 from tests.notifier.running import a_notifier
-from tests.operations.test_dead_letters import a_router, rows, with_header
-from tests.router.builders import GP, WARD, a_form, a_referral, cancelled, received, updated
-from tests.router.records import a_record, broken
-from tests.router.test_consumer import a_huge_referral, keys
+from tests.router.stored import a_router, rows
 
 OTHER = keys(1)[0]
 
@@ -36,7 +35,7 @@ ROUTER = {
     "undecodable": (_unreadable(GOOD), "version: int_parsing; referral: missing", False),
     "unknown version": (
         _with_type(GOOD, b"uk.lightbulb.referral.received.v9"),
-        "ce_type: missing, or not an event type",
+        "ce_type: missing, or not an event type of this topic",
         False,
     ),
     "decision fails": (a_record(cancelled(GP)), "decision: UnknownReferral", False),
@@ -45,7 +44,7 @@ ROUTER = {
 
 
 @pytest.mark.parametrize(("culprit", "reason", "on_a_large_case"), ROUTER.values(), ids=ROUTER)
-async def test_what_the_router_cannot_apply(
+async def test_a_record_that_the_router_cannot_apply_becomes_a_dead_letter_with_its_reason(
     engine: AsyncEngine, culprit: KafkaRecord, reason: str, on_a_large_case: bool
 ) -> None:
     router, first = a_router(engine), received(Reference("LB-HUGE"), a_huge_referral())
@@ -57,24 +56,27 @@ async def test_what_the_router_cannot_apply(
     for _ in range(2):  # the second time as Kafka brings it again
         await router.receive(batch)
 
-    await _is_kept(engine, culprit, reason, later, attempts=2)
+    await assert_dead_letter(engine, culprit, reason, later, attempts=2)
     found = await rows(engine, "select reference from router.referral where reference <> 'LB-HUGE' order by 1")
     assert found == [("LB-OTHER",), (WARD,)]
 
 
 CANNOT_BE_TOLD = by_gp(GP_MAILBOX, reference=GP)
-POOR, LATER, LAST = as_records([an_event(kind, CANNOT_BE_TOLD, id=kind.__name__) for kind in (CaseOpened, CaseAssigned)] + [
-    an_event(CaseAssigned, CANNOT_BE_TOLD, id="last")
+POOR, LATER, LAST = as_records([a_case_event(kind, CANNOT_BE_TOLD, id=kind.__name__) for kind in (CaseOpened, CaseAssigned)] + [
+    a_case_event(CaseAssigned, CANNOT_BE_TOLD, id="last")
 ])  # fmt: skip
 NOTIFIER = {
     "undecodable": (broken(POOR, b'{"referral_contexts": [{"reference": "LB-GP00-0000-0001"}]}'), "case_id: missing"),
-    "unknown version": (_with_type(POOR, b"uk.lightbulb.case.opened.v9"), "ce_type: missing, or not an event type"),
+    "unknown version": (
+        _with_type(POOR, b"uk.lightbulb.case.opened.v9"),
+        "ce_type: missing, or not an event type of this topic",
+    ),
     "cannot be composed": (POOR, "compose: KeyError"),
 }
 
 
 @pytest.mark.parametrize(("culprit", "reason"), NOTIFIER.values(), ids=NOTIFIER)
-async def test_what_the_notifier_cannot_tell(
+async def test_an_event_that_the_notifier_cannot_process_becomes_a_dead_letter_with_its_reason(
     engine: AsyncEngine, culprit: KafkaRecord, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compose = decisions.compose_for
@@ -86,7 +88,7 @@ async def test_what_the_notifier_cannot_tell(
 
     monkeypatch.setattr(decisions, "compose_for", composing)
     same, other = (
-        an_event(CaseAssigned, by_gp(GP_MAILBOX, reference=reference), id=reference, person_key=key)
+        a_case_event(CaseAssigned, by_gp(GP_MAILBOX, reference=reference), id=reference, person_key=key)
         for reference, key in ((WARD, "a" * 32), ("LB-OTHER", OTHER))
     )
     goes_on = as_records([same, other])
@@ -94,14 +96,14 @@ async def test_what_the_notifier_cannot_tell(
         for _ in range(2):
             await notifier.receiver.receive([goes_on[0], culprit, LATER, goes_on[1], LAST])
 
-    await _is_kept(engine, culprit, reason, [LATER, LAST], attempts=2)
+    await assert_dead_letter(engine, culprit, reason, [LATER, LAST], attempts=2)
     assert await rows(engine, "select reference from notifier.feedback order by 1") == [("LB-OTHER",), (WARD,)]
 
 
-async def _is_kept(
+async def assert_dead_letter(
     engine: AsyncEngine, culprit: KafkaRecord, reason: str, later: Sequence[KafkaRecord], *, attempts: int
 ) -> None:
-    """With its bytes, place, reason, attempts, times and conversation; and in their order those that wait behind it."""
+    """It has its bytes, offset, reason, attempts, times and correlation id; later records wait behind it in their order."""
     head, *waiting = await queries.find(engine, Filters(message_group=GP))
     assert head.record == culprit
     assert head.reason.startswith(reason)

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from typer.testing import CliRunner, Result
 
-from infra.cli.main import app
-from infra.cli.terminal import CommandError, console
+from infra.cli.terminal import CommandError
 from infra.database.migrations import migrate
 from infra.operations import dead_letters
 from infra.operations.replay import ReplayTarget, replay_schema
 from services.router.consumer import Batches
 from services.runtime import database as databases
+from tests.builders.events import KEY, NOW, a_record, cancelled, received, updated
+from tests.builders.reference_data import DIRECTORY
+from tests.builders.referrals import GP, WARD, a_form, a_referral
 from tests.conftest import execute
-from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
+from tests.operations.command_line import lightbulb, run
 from tests.router.conftest import emptied
-from tests.router.records import NOW, a_record
 
 GOOD = a_record(received(GP, a_referral()))
 
@@ -46,16 +46,7 @@ async def _park(url: str) -> int:
     return int(first or 0)
 
 
-def lightbulb(*words: str) -> Result:
-    return run("quarantine", *words)
-
-
-def run(*words: str) -> Result:
-    console.width = 200
-    return CliRunner().invoke(app, words)
-
-
-def test_list_show_dry_run_and_discard(parked: str) -> None:
+def test_dead_letters_can_be_listed_shown_planned_and_discarded(parked: str) -> None:
     listed = json.loads(lightbulb("list", "--json", "--group", GP).stdout)
     assert [(row["id"] == parked, row["state"]) for row in listed] == [(True, "open"), (False, "waiting")]
     assert "decision: UnknownReferral" in lightbulb("list").stdout
@@ -70,7 +61,7 @@ def test_list_show_dry_run_and_discard(parked: str) -> None:
     assert [row["state"] for row in json.loads(lightbulb("list", "--json").stdout)] == ["waiting"]
 
 
-def test_resubmit_with_an_edit_says_that_nobody_took_it_yet(parked: str, tmp_path: Path) -> None:
+def test_resubmit_with_an_edit_reports_that_no_service_has_tried_it_yet(parked: str, tmp_path: Path) -> None:
     (tmp_path / "edit.json").write_bytes(GOOD.value)
     header = ("--header", "ce_type=uk.lightbulb.referral.received.v1")
     told = lightbulb(
@@ -102,25 +93,25 @@ def test_resubmit_with_an_edit_says_that_nobody_took_it_yet(parked: str, tmp_pat
         ("resubmit", "--all", "--since", "2026-11-23", "--until", "2026-11-22"),
     ],
 )
-def test_wrong_usage_exits_with_2(words: tuple[str, ...]) -> None:
+def test_wrong_usage_of_quarantine_commands_exits_with_2(words: tuple[str, ...]) -> None:
     assert lightbulb(*words).exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["router:0", f"router:{10**20}", "intake:1", "17"])
 @pytest.mark.parametrize("command", [("show",), ("resubmit",), ("discard", "--who", "A", "--why", "b")])
-def test_an_id_that_names_nothing_is_refused_in_a_sentence(parked: str, command: tuple[str, ...], name: str) -> None:
+def test_an_unknown_id_is_refused_with_an_error_message(parked: str, command: tuple[str, ...], name: str) -> None:
     told = lightbulb(*command, name)
     assert isinstance(told.exception, CommandError)
     assert f"{name} is" in str(told.exception)
     assert "lightbulb quarantine list" in str(told.exception)
 
 
-def test_one_unknown_id_among_others_leaves_all_untouched(parked: str) -> None:
+def test_one_unknown_id_among_others_prevents_every_change(parked: str) -> None:
     assert isinstance(lightbulb("resubmit", parked, "router:0").exception, CommandError)
     assert states() == ["open", "waiting"]
 
 
-def test_a_user_without_a_name_is_asked_for_one(parked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_must_give_one(parked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown() -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
@@ -134,14 +125,14 @@ def states() -> list[str]:
 
 
 @pytest.mark.parametrize("words", [("list",), ("resubmit", "--all"), ("discard", "--all", "--who", "A", "--why", "b")])
-def test_where_nothing_is_found_that_is_said_and_the_exit_code_is_0(parked: str, words: tuple[str, ...]) -> None:
+def test_an_empty_result_is_reported_with_exit_code_0(parked: str, words: tuple[str, ...]) -> None:
     told = lightbulb(*words, "--reason", "no such reason")
     assert (told.exit_code, "No matching dead letters" in told.stdout) == (0, True)
     told = lightbulb(*words, "--reason", "no such reason", "--json")
     assert json.loads(told.stdout) in ([], {"dry_run": False, "planned": [], "now": []})
 
 
-def test_a_dry_run_of_an_edit_keeps_nothing(parked: str, tmp_path: Path, database: str) -> None:
+def test_a_dry_run_of_an_edit_stores_nothing(parked: str, tmp_path: Path, database: str) -> None:
     (tmp_path / "edit.json").write_bytes(GOOD.value)
     edit = ("--edit", str(tmp_path / "edit.json"), "--header", "ce_type=uk.lightbulb.referral.received.v1")
     before = dump(database)
@@ -180,7 +171,7 @@ ASKING = [
 
 
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
-def test_a_database_that_is_away_is_said_with_what_to_do(
+def test_an_unavailable_database_is_reported_with_the_next_step(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIGHTBULB_DATABASE", "postgresql+asyncpg://nobody:none@127.0.0.1:1/none")
@@ -189,7 +180,7 @@ def test_a_database_that_is_away_is_said_with_what_to_do(
     assert "The database is not reachable (ConnectionRefusedError). Start it" in str(told.exception)
 
 
-def test_a_database_without_our_tables_asks_for_a_migration(
+def test_the_error_for_a_database_without_tables_names_the_migrate_command(
     new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIGHTBULB_DATABASE", new_database())
@@ -199,12 +190,12 @@ def test_a_database_without_our_tables_asks_for_a_migration(
         assert "run `lightbulb migrate`" in str(told.exception)
 
 
-def test_an_address_that_is_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_database_address_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTBULB_DATABASE", "mysql://nowhere")
     assert "LIGHTBULB_DATABASE: postgresql+asyncpg://" in str(lightbulb("list").exception)
 
 
-def test_while_kafka_is_away_everything_but_the_publishing_is_done(
+def test_while_kafka_is_unavailable_only_publishing_is_delayed(
     parked: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands need the database alone; what they ask for waits there until a service can do it."""
@@ -217,7 +208,7 @@ def test_while_kafka_is_away_everything_but_the_publishing_is_done(
 
 
 @pytest.mark.parametrize("fault", [ConnectionResetError(), TimeoutError()])
-def test_a_database_that_goes_away_in_the_middle_leaves_nothing_half_done(
+def test_a_database_failure_during_a_command_leaves_no_partial_change(
     parked: str, database: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """The rows are marked already when the record of who did it fails."""
@@ -237,7 +228,7 @@ def test_a_database_that_goes_away_in_the_middle_leaves_nothing_half_done(
 # ---- replays that stand in each other's way -------------------------------------------------------------------------
 
 
-def test_a_second_replay_at_once_is_refused_and_the_first_is_not_disturbed(parked: str, database: str) -> None:
+def test_a_concurrent_second_replay_is_refused_and_does_not_disturb_the_first(parked: str, database: str) -> None:
     async def while_one_runs() -> Any:
         place = ReplayTarget(database, "router", "replay_router", ("input",))
         async with replay_schema(place) as (source, _):
@@ -251,7 +242,7 @@ def test_a_second_replay_at_once_is_refused_and_the_first_is_not_disturbed(parke
     assert run("replay", "router").exit_code == 0
 
 
-def test_what_a_replay_was_told_to_keep_is_replaced_only_where_that_is_asked_for(parked: str, database: str) -> None:
+def test_kept_tables_of_a_replay_are_replaced_only_on_request(parked: str, database: str) -> None:
     assert run("replay", "router", "--keep").exit_code == 0
     refused = run("replay", "router")
     assert isinstance(refused.exception, CommandError)
@@ -261,14 +252,12 @@ def test_what_a_replay_was_told_to_keep_is_replaced_only_where_that_is_asked_for
     assert run("replay", "router").exit_code == 0
 
 
-def test_what_a_killed_replay_left_is_no_hindrance(parked: str, database: str) -> None:
+def test_tables_that_a_killed_replay_left_do_not_prevent_the_next(parked: str, database: str) -> None:
     execute(database, "create schema replay_router")
     assert run("replay", "router").exit_code == 0
 
 
-def test_replay_says_how_fast_and_whether_it_is_equal_and_exits_with_1_where_it_is_not(
-    parked: str, database: str
-) -> None:
+def test_replay_reports_rate_and_equality_and_exits_with_1_on_a_difference(parked: str, database: str) -> None:
     asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
     told = run("replay", "router")
     assert (told.exit_code, "1 inputs replayed" in told.stdout, "Equal." in told.stdout) == (0, True, True)
@@ -279,13 +268,13 @@ def test_replay_says_how_fast_and_whether_it_is_equal_and_exits_with_1_where_it_
     assert json.loads(told.stdout)["differing"] == [[KEY, ["person"]]]
 
 
-def test_republish_of_nothing_says_so_and_does_nothing(parked: str, database: str) -> None:
+def test_republish_without_events_reports_that_and_changes_nothing(parked: str, database: str) -> None:
     told = run("republish", "--hub", "blaby", "--since", "2126-01-01")
     assert (told.exit_code, "There are no events for blaby since 2126-01-01 00:00 (UTC)" in told.stdout) == (0, True)
     assert not [row for row in dump(database) if "republish" in row]
 
 
-def test_republish_says_what_would_go_again_and_then_does_it(parked: str, database: str) -> None:
+def test_a_dry_run_of_republish_reports_the_events_that_republish_then_sends(parked: str, database: str) -> None:
     asyncio.run(_on(database, Batches.receive, [a_record(received(WARD, a_referral()))]))
     words = ("republish", "--hub", "blaby", "--since", "2026-01-01")
     assert "1 events about 1 persons would be published to hub.blaby.case again" in run(*words, "--dry-run").stdout
@@ -301,7 +290,7 @@ def test_republish_says_what_would_go_again_and_then_does_it(parked: str, databa
         ("--hub", "blaby"),
     ],
 )
-def test_republish_refuses_a_hub_or_a_time_that_is_none(words: tuple[str, ...]) -> None:
+def test_republish_refuses_an_unknown_hub_and_an_invalid_time(words: tuple[str, ...]) -> None:
     assert run("republish", *words).exit_code == 2
 
 

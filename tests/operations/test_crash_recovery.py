@@ -12,17 +12,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import corrections, queries, republish
-from infra.operations.audit_log import Operator
 from infra.operations.queries import Filters
 from schemas.model import Reference
 from services.runtime.settings import CHECKOUT
-from tests.operations.test_dead_letters import a_router, parked, resubmit, rows
-from tests.operations.test_republish import SINCE
-from tests.router.builders import GP, a_form, a_referral, cancelled, received, updated
-from tests.router.records import a_record, broken
-from tests.router.test_consumer import events, keys
-
-BY = Operator("A. Operator", "because")
+from tests.builders.events import a_record, broken, cancelled, received, updated
+from tests.builders.referrals import GP, a_form, a_referral, keys
+from tests.operations.operator_actions import BY, SINCE, parked, resubmit
+from tests.router.stored import a_router, events, rows
 
 NURSERY = """
 import asyncio, json, os, signal, sys, textwrap
@@ -34,8 +30,8 @@ from services.messaging import resubmit
 from services.runtime import database
 from services.router.consumer import Batches
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.router.builders import DIRECTORY
-from tests.router.records import NOW
+from tests.builders.reference_data import DIRECTORY
+from tests.builders.events import NOW
 
 def killed_after(module, name, time=1):
     before, calls = getattr(module, name), []
@@ -103,7 +99,7 @@ async def asked_for(engine: AsyncEngine) -> None:
         await resubmit(engine, [await corrections.edit(engine, head, good.value, {}, BY)])
 
 
-async def is_done_once(engine: AsyncEngine) -> None:
+async def assert_done_once(engine: AsyncEngine) -> None:
     assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
     for key in keys(2):
         assert await events(engine, key) == ["opened", "assigned", "updated", "cancelled"]
@@ -114,7 +110,9 @@ async def is_done_once(engine: AsyncEngine) -> None:
 @pytest.mark.parametrize(
     ("place", "time"), [("take", 1), ("take", 3), ("resolve", 1), ("resolve", 2), ("resubmit_ready", 1)], ids=str
 )
-async def test_of_putting_back(engine: AsyncEngine, killed: Killed, place: str, time: int) -> None:
+async def test_a_killed_resubmit_is_completed_by_the_next_release(
+    engine: AsyncEngine, killed: Killed, place: str, time: int
+) -> None:
     """Before anything is applied, when all is applied but not committed, and at the end of it; in the first, second, third round."""
     await asked_for(engine)
     await killed(f"""
@@ -123,13 +121,13 @@ await Batches(engine, DIRECTORY, clock=lambda: NOW).release()
 """)
     await a_router(engine).release()
 
-    await is_done_once(engine)
+    await assert_done_once(engine)
 
 
 @pytest.mark.parametrize(
     "place", ["corrections, '_keep'", "corrections, 'edit'", "acting, 'record_action'", "acting, 'act'"]
 )
-async def test_of_asking_for_it(engine: AsyncEngine, killed: Killed, place: str) -> None:
+async def test_a_killed_resubmit_command_can_be_repeated(engine: AsyncEngine, killed: Killed, place: str) -> None:
     """Before the edit is committed, after it, before the row is committed as asked for, after it."""
     good = a_record(received(GP, a_referral()), id="first")
     await parked(engine, broken(good, b'{"reference": "LB-GP00-0000-0001"}'), a_record(updated(GP, a_form())))
@@ -149,7 +147,7 @@ await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
     assert await rows(engine, "select value from router.input where id = 'first'") == [(good.value,)]
 
 
-async def test_of_publishing_again(engine: AsyncEngine, killed: Killed) -> None:
+async def test_a_killed_republish_is_recorded_and_can_be_repeated(engine: AsyncEngine, killed: Killed) -> None:
     """It is known who asked for it; once more publishes repeats only."""
     people = keys(3)
     await a_router(engine).receive(

@@ -7,50 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import corrections, dead_letters, queries, trace
 from infra.operations.audit_log import Operator
 from infra.operations.corrections import EditRefused
-from infra.operations.queries import DeadLetterRow, Filters, NoSuchRow
+from infra.operations.queries import Filters, NoSuchRow
 from schemas.events import Accept, CaseAssigned
 from services.messaging import resubmit as resubmission
-from services.messaging.cloudevents import KafkaRecord
-from services.router.consumer import Batches
-from tests.notifier.builders import GP_MAILBOX, a_life, an_event, as_records, by_gp, the_recipients
+from tests.builders.events import KEY, a_command, a_record, broken, cancelled, received, updated, with_header
+from tests.builders.referrals import GP, WARD, a_form, a_referral, keys
+from tests.notifier.builders import GP_MAILBOX, a_case_event, a_life, as_records, by_gp, the_recipients
 from tests.notifier.running import a_notifier
-from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
-from tests.router.records import NOW, a_command, a_record, broken
-from tests.router.test_consumer import keys
-
-BY = Operator("A. Operator", "because")
-
-
-def a_router(engine: AsyncEngine) -> Batches:
-    return Batches(engine, DIRECTORY, clock=lambda: NOW)
-
-
-async def rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:
-    async with engine.connect() as connection:
-        return [tuple(row) for row in await connection.execute(text(query))]
-
-
-async def parked(engine: AsyncEngine, *records: KafkaRecord, **given: Any) -> list[DeadLetterRow]:
-    await a_router(engine).receive(records)
-    return await queries.find(engine, Filters(**given))
-
-
-async def resubmit(engine: AsyncEngine, found: list[DeadLetterRow], by: Operator = BY) -> list[DeadLetterRow]:
-    return await dead_letters.act(engine, await dead_letters.plan_resubmit(engine, found), by)
-
-
-async def discard(engine: AsyncEngine, found: list[DeadLetterRow]) -> list[DeadLetterRow]:
-    return await dead_letters.act(engine, await dead_letters.plan_discard(engine, found), BY)
-
-
-async def actions(engine: AsyncEngine) -> list[tuple[Any, ...]]:
-    return await rows(engine, "select action, operator, reason, details from router.operator_action order by id")
+from tests.operations.operator_actions import BY, actions, discard, parked, resubmit
+from tests.router.stored import a_router, rows
 
 
 def said(planned: list[dead_letters.PlannedAction]) -> list[tuple[str, str]]:
@@ -60,7 +30,7 @@ def said(planned: list[dead_letters.PlannedAction]) -> list[tuple[str, str]]:
 # ---- found ----------------------------------------------------------------------------------------------------------
 
 
-async def test_both_services_rows_are_found_by_what_they_are(engine: AsyncEngine) -> None:
+async def test_dead_letters_of_both_services_are_found_by_every_filter(engine: AsyncEngine) -> None:
     unknown = dataclasses.replace(as_records(a_life(by_gp(GP_MAILBOX), "life"))[0], headers=())
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive([unknown])
@@ -82,7 +52,7 @@ async def test_both_services_rows_are_found_by_what_they_are(engine: AsyncEngine
     assert await count(since=now - timedelta(hours=1), until=now + timedelta(hours=1)) == 4
 
 
-async def test_resolved_rows_are_shown_where_they_are_asked_for(engine: AsyncEngine) -> None:
+async def test_resolved_dead_letters_are_listed_only_on_request(engine: AsyncEngine) -> None:
     await discard(engine, await parked(engine, a_record(cancelled(GP))))
 
     assert await queries.find(engine, Filters()) == []
@@ -90,12 +60,12 @@ async def test_resolved_rows_are_shown_where_they_are_asked_for(engine: AsyncEng
 
 
 @pytest.mark.parametrize("name", ["router:1", "notifier:0", "intake:1", "17", "router:x"])
-async def test_an_id_that_names_nothing_is_said_so(engine: AsyncEngine, name: str) -> None:
+async def test_an_unknown_id_raises_an_error_that_names_it(engine: AsyncEngine, name: str) -> None:
     with pytest.raises(NoSuchRow, match=name):
         await queries.named(engine, [name])
 
 
-async def test_a_record_that_cannot_be_read_keeps_the_conversation_that_its_headers_name(engine: AsyncEngine) -> None:
+async def test_an_undecodable_record_keeps_the_correlation_id_of_its_headers(engine: AsyncEngine) -> None:
     """Where that looks like an id: another text is somebody's own, and is neither kept nor shown."""
     good = a_record(received(GP, a_referral()))
     named = with_header(broken(good, b"\xff"), "ce_correlationid", b"79120f41-a431-4f08-bcc5-1e67006fcae0")
@@ -114,10 +84,6 @@ async def test_a_record_that_cannot_be_read_keeps_the_conversation_that_its_head
     ]
 
 
-def with_header(record: KafkaRecord, name: str, value: bytes) -> KafkaRecord:
-    return dataclasses.replace(record, headers=tuple((n, value if n == name else v) for n, v in record.headers))
-
-
 async def test_a_correlation_id_that_looks_like_a_name_is_masked(engine: AsyncEngine) -> None:
     [row] = await parked(engine, with_header(a_record(cancelled(GP)), "ce_correlationid", b"Violet Vickers 1946"))
 
@@ -129,7 +95,7 @@ async def test_a_correlation_id_that_looks_like_a_name_is_masked(engine: AsyncEn
 PERSONAL = ("Vickers", "Violet", "9990000026", "1946", "Any Street", "LE8", "Dr Any Body", "Alder Lane")
 
 
-async def test_a_record_is_shown_with_its_structure_and_without_a_name(engine: AsyncEngine) -> None:
+async def test_a_record_is_shown_with_its_structure_and_without_personal_data(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()))
     [row] = await parked(
         engine,
@@ -154,7 +120,7 @@ BROKEN = (
 )
 
 
-async def test_whatever_a_broken_record_holds_it_is_shown_without_a_name(engine: AsyncEngine) -> None:
+async def test_an_undecodable_record_is_shown_without_personal_data(engine: AsyncEngine) -> None:
     found = await parked(engine, *(broken(a_record(received(GP, a_referral())), value) for value in BROKEN))
     shown = json.dumps([await dead_letters.show(engine, row, None) for row in found])
 
@@ -162,7 +128,9 @@ async def test_whatever_a_broken_record_holds_it_is_shown_without_a_name(engine:
     assert not [word for word in PERSONAL if word in shown]
 
 
-async def test_personal_data_is_shown_to_a_name_with_a_reason_and_the_asking_is_recorded(engine: AsyncEngine) -> None:
+async def test_personal_data_is_shown_only_with_name_and_reason_and_the_request_is_recorded(
+    engine: AsyncEngine,
+) -> None:
     [row] = await parked(engine, broken(a_record(received(GP, a_referral())), b'{"family_name": "Vickers"}'))
     shown = await dead_letters.show(engine, row, BY)
 
@@ -174,7 +142,7 @@ async def test_personal_data_is_shown_to_a_name_with_a_reason_and_the_asking_is_
 # ---- put back -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_plan_names_what_is_touched_what_follows_and_what_stays_and_touches_nothing(
+async def test_a_plan_lists_what_is_resubmitted_follows_and_stays_and_changes_nothing(
     engine: AsyncEngine,
 ) -> None:
     found = await parked(engine, a_record(cancelled(GP)), a_record(updated(GP, a_form())), a_record(cancelled(WARD)))
@@ -188,7 +156,7 @@ async def test_a_plan_names_what_is_touched_what_follows_and_what_stays_and_touc
     assert await rows(engine, "select * from router.dead_letter order by id") == before
 
 
-async def test_a_row_that_waits_goes_only_with_what_it_waits_behind_and_the_plan_says_so(engine: AsyncEngine) -> None:
+async def test_a_waiting_record_is_resubmitted_only_with_its_blocker_as_the_plan_states(engine: AsyncEngine) -> None:
     head, second, third = await parked(engine, *(a_record(cancelled(GP, version=n)) for n in (1, 2, 3)))
     [alone] = await dead_letters.plan_resubmit(engine, [third])
 
@@ -206,7 +174,7 @@ async def test_a_row_that_waits_goes_only_with_what_it_waits_behind_and_the_plan
     ]
 
 
-async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(engine: AsyncEngine) -> None:
+async def test_the_plan_for_a_requested_record_names_the_record_that_blocks_it(engine: AsyncEngine) -> None:
     """What cannot be read is parked with a reason of its own, wherever it stands in its message group."""
     head, unreadable = await parked(
         engine, a_record(cancelled(GP)), broken(a_record(updated(GP, a_form())), b'{"reference": "LB-GP00-0000-0001"}')
@@ -224,13 +192,13 @@ async def test_a_row_that_is_asked_for_behind_another_is_said_to_wait_for_it(eng
     assert [one.what for one in await dead_letters.plan_resubmit(engine, [head])] == ["resubmit", "follows"]
 
 
-async def test_what_waits_behind_two_goes_when_both_do(engine: AsyncEngine) -> None:
+async def test_a_record_blocked_by_two_dead_letters_is_applied_when_both_are_resolved(engine: AsyncEngine) -> None:
     one, two = (by_gp(GP_MAILBOX, reference=f"LB-{n}") for n in (1, 2))
     first, second, both = as_records(
         [
-            an_event(CaseAssigned, one, id="1"),
-            an_event(CaseAssigned, two, id="2"),
-            an_event(CaseAssigned, one, two, id="b"),
+            a_case_event(CaseAssigned, one, id="1"),
+            a_case_event(CaseAssigned, two, id="2"),
+            a_case_event(CaseAssigned, one, two, id="b"),
         ]
     )
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
@@ -247,7 +215,7 @@ async def test_what_waits_behind_two_goes_when_both_do(engine: AsyncEngine) -> N
     ]
 
 
-async def test_of_two_operators_at_once_each_row_is_asked_for_by_one(engine: AsyncEngine) -> None:
+async def test_each_record_is_resubmitted_by_only_one_of_two_concurrent_operators(engine: AsyncEngine) -> None:
     people = keys(30)
     found = await parked(engine, *(a_record(cancelled(GP), key=key) for key in people))
     planned = await dead_letters.plan_resubmit(engine, found)
@@ -258,7 +226,7 @@ async def test_of_two_operators_at_once_each_row_is_asked_for_by_one(engine: Asy
     assert sorted(number for (number,) in recorded) == [row.id for row in found]
 
 
-async def test_an_edit_that_is_kept_while_the_row_is_taken_is_not_passed_over(engine: AsyncEngine) -> None:
+async def test_an_edit_that_is_stored_while_the_record_is_taken_is_not_ignored(engine: AsyncEngine) -> None:
     """One operator asked for the original, another corrects it, and a service is about to apply it."""
     good = a_record(received(GP, a_referral()))
     [row] = await parked(engine, broken(good, b'{"reference": "LB-GP00-0000-0001"}'))
@@ -273,7 +241,7 @@ async def test_an_edit_that_is_kept_while_the_row_is_taken_is_not_passed_over(en
     assert await rows(engine, "select resolution from router.dead_letter") == [("applied",)]
 
 
-async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> None:
+async def test_a_repeated_bulk_resubmit_has_no_further_effect(engine: AsyncEngine) -> None:
     found = await parked(engine, a_record(cancelled(GP)), a_record(cancelled(WARD)), reason="decision")
     assert len(await resubmit(engine, found)) == 2
     assert await resubmit(engine, found) == []
@@ -283,14 +251,14 @@ async def test_a_bulk_resubmit_twice_does_nothing_twice(engine: AsyncEngine) -> 
     assert await actions(engine) == [("resubmit", "A. Operator", "because", {"ids": [row.id for row in found]})]
 
 
-async def test_what_came_of_it_is_told(engine: AsyncEngine) -> None:
+async def test_the_result_of_a_resubmit_is_reported(engine: AsyncEngine) -> None:
     touched = await resubmit(engine, await parked(engine, a_record(cancelled(GP))))
     assert [row.state for row in await dead_letters.outcome(engine, touched, 0)] == ["resubmitting"]
     await a_router(engine).release()
     assert [(row.state, row.attempts) for row in await dead_letters.outcome(engine, touched, 5)] == [("open", 2)]
 
 
-async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engine: AsyncEngine) -> None:
+async def test_an_edit_is_stored_with_the_original_and_applied_instead_of_it(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()))
     bad = broken(good, b'{"reference": "LB-GP00-0000-0001"}')
     [row] = await parked(engine, bad)
@@ -309,7 +277,7 @@ async def test_an_edit_is_kept_beside_the_original_and_applied_in_its_place(engi
     assert not [word for word in PERSONAL if word in json.dumps(shown)]
 
 
-async def test_the_repeats_of_a_record_that_was_corrected_are_dropped_and_what_waits_goes_on(
+async def test_duplicates_of_a_corrected_record_are_dropped_and_waiting_records_are_applied(
     engine: AsyncEngine,
 ) -> None:
     """A relay sends again what it does not know to have arrived: the same poison at another place, before and after it is mended."""
@@ -351,14 +319,14 @@ async def test_a_header_can_be_edited(engine: AsyncEngine) -> None:
     assert await rows(engine, "select reference from router.referral") == [(GP,)]
 
 
-async def test_an_edit_that_cannot_be_read_is_refused_by_its_place_and_nothing_is_kept(engine: AsyncEngine) -> None:
+async def test_an_undecodable_edit_is_refused_with_the_place_of_the_error_and_not_stored(engine: AsyncEngine) -> None:
     [row] = await parked(engine, broken(a_record(received(GP, a_referral())), b"{}"))
     with pytest.raises(EditRefused, match="version: missing"):
         await corrections.edit(engine, row, b'{"reference": "Vickers"}', {}, BY)
     assert await rows(engine, "select count(*) from router.dead_letter_edit") == [(0,)]
 
 
-async def test_an_edit_stays_with_its_person_but_may_name_one_where_nobody_was_named(engine: AsyncEngine) -> None:
+async def test_an_edit_cannot_change_the_person_but_may_correct_an_invalid_person_key(engine: AsyncEngine) -> None:
     await a_router(engine).receive([a_record(received(GP, a_referral()))])
     [(case,)] = await rows(engine, 'select case_id from router."case"')
     to_nobody, good = a_command("blaby", Accept, case, key="nobody"), a_command("blaby", Accept, case)
@@ -374,7 +342,9 @@ async def test_an_edit_stays_with_its_person_but_may_name_one_where_nobody_was_n
     assert await rows(engine, "select status from router.referral") == [("accepted",)]
 
 
-async def test_a_command_under_a_wrong_record_key_goes_under_the_person_key_that_it_names(engine: AsyncEngine) -> None:
+async def test_a_command_with_a_wrong_record_key_is_applied_under_the_person_key_in_its_data(
+    engine: AsyncEngine,
+) -> None:
     await a_router(engine).receive([a_record(received(GP, a_referral()))])
     [(case,)] = await rows(engine, 'select case_id from router."case"')
     good = a_command("blaby", Accept, case)
@@ -390,14 +360,14 @@ async def test_a_command_under_a_wrong_record_key_goes_under_the_person_key_that
     ) == [("Mrs Vickërs".encode(), KEY.encode())]
 
 
-async def test_a_record_of_ours_under_a_wrong_key_is_refused_with_what_to_do(engine: AsyncEngine) -> None:
+async def test_our_record_with_a_wrong_record_key_is_refused_with_the_next_step(engine: AsyncEngine) -> None:
     records = [dataclasses.replace(a_record(received(GP, a_referral())), key=key) for key in (b"\xff", b"no key")]
     for row, record in zip(await parked(engine, *records), records, strict=True):
         with pytest.raises(EditRefused, match=r"key.*Discard it\.$"):
             await corrections.edit(engine, row, record.value, {}, BY)
 
 
-async def test_a_record_that_named_nobody_is_not_parked_anew_when_kafka_brings_it_again(engine: AsyncEngine) -> None:
+async def test_a_redelivered_record_without_a_valid_person_key_makes_no_second_dead_letter(engine: AsyncEngine) -> None:
     """Neither while its edit waits, nor when it was applied: it stands under the person that the edit names."""
     good = a_record(received(GP, a_referral()))
     nobodys = dataclasses.replace(broken(good, b"\xff"), key=b"no key")
@@ -416,7 +386,7 @@ async def test_a_record_that_named_nobody_is_not_parked_anew_when_kafka_brings_i
         await a_router(engine).release()
 
 
-async def test_an_edit_of_what_was_resolved_meanwhile_is_refused(engine: AsyncEngine) -> None:
+async def test_an_edit_of_a_dead_letter_that_was_resolved_is_refused(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()))
     [row] = await parked(engine, broken(good, b"{}"))
     await discard(engine, [row])
@@ -430,7 +400,7 @@ async def test_an_edit_of_what_was_resolved_meanwhile_is_refused(engine: AsyncEn
 # ---- given up -------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_discarded_is_kept_recorded_and_lets_the_others_go(engine: AsyncEngine) -> None:
+async def test_a_discarded_record_is_kept_and_recorded_and_no_longer_blocks_others(engine: AsyncEngine) -> None:
     found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
     assert len(await discard(engine, found[:1])) == 1
     assert await discard(engine, found[:1]) == []
@@ -440,7 +410,7 @@ async def test_what_is_discarded_is_kept_recorded_and_lets_the_others_go(engine:
     assert await actions(engine) == [("discard", "A. Operator", "because", {"ids": [found[0].id]})]
 
 
-async def test_the_repeats_of_a_discarded_record_go_with_it(engine: AsyncEngine) -> None:
+async def test_duplicates_of_a_discarded_record_are_discarded_with_it(engine: AsyncEngine) -> None:
     doomed = a_record(received(GP, a_referral()), id="doomed")
     again = dataclasses.replace(doomed, offset=doomed.offset + 100_000)
     await parked(engine, a_record(cancelled(GP)), doomed)
@@ -454,7 +424,7 @@ async def test_the_repeats_of_a_discarded_record_go_with_it(engine: AsyncEngine)
     ]
 
 
-async def test_trace_names_the_rows_and_what_became_of_them(engine: AsyncEngine) -> None:
+async def test_trace_lists_dead_letters_and_their_resolution(engine: AsyncEngine) -> None:
     found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
     await discard(engine, found[:1])
     steps = await trace.path(engine.url.render_as_string(hide_password=False), GP)

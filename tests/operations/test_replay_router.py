@@ -1,7 +1,6 @@
 """A replay rebuilds what stands, whatever made it: batches, two processes, edits, clocks, directories, postcodes; and says what differs."""
 
 import asyncio
-import random
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -14,88 +13,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations import corrections, queries, replay_router
 from infra.operations.audit_log import Operator
 from infra.operations.queries import Filters
-from infra.operations.replay import CannotReplay, Proof
-from schemas.events import Accept
+from infra.operations.replay import CannotReplay
 from schemas.model import Reference
-from services.messaging.cloudevents import KafkaRecord
 from services.reference import directory as directories
-from services.reference.directory import Directory
 from services.router import directory_versions
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
-from services.router.decide.transition import case_id_of
-from services.runtime.settings import CHECKOUT
-from tests.operations.test_dead_letters import resubmit
-from tests.router.builders import (
-    AT_CHARNWOOD,
-    DIRECTORY,
-    GP,
-    a_form,
-    a_referral,
-    a_ward_referral,
-    cancelled,
-    received,
-    updated,
-)
-from tests.router.records import NOW, a_command, a_record, broken
-from tests.router.test_consumer import keys
-
-FOLDER = CHECKOUT / "infra" / "reference_data"
+from tests.builders.events import NOW, a_record, broken, cancelled, received, updated
+from tests.builders.reference_data import DIRECTORY, FOLDER
+from tests.builders.referrals import GP, a_form, a_referral, keys
+from tests.operations.operator_actions import resubmit
+from tests.operations.replays import Router, proof, some_records, work
 
 
-async def proof(engine: AsyncEngine, folder: Path = FOLDER, **given: Any) -> Proof:
-    url = engine.url.render_as_string(hide_password=False)
-    return await replay_router.run(url, folder, lambda done, of: None, **given)
-
-
-class Router:
-    """A router whose clock goes on with each batch, by chance also backwards."""
-
-    def __init__(self, engine: AsyncEngine, directory: Directory = DIRECTORY, seed: int = 1) -> None:
-        self._random = random.Random(seed)
-        self._batches = Batches(engine, directory, clock=self._clock)
-        self._now = NOW
-        self.release = self._batches.release
-
-    def _clock(self) -> Any:
-        self._now += timedelta(seconds=self._random.uniform(-30, 60))
-        return self._now
-
-    async def apply(self, *records: KafkaRecord) -> None:
-        await self._batches.receive(records)
-
-
-def some_records(count: int) -> list[list[KafkaRecord]]:
-    """For each of `count` people: referrals, updates, cancels and commands, in an order in which they could come."""
-    found = []
-    for number, key in enumerate(keys(count)):
-        one, two = Reference(f"LB-A-{number}"), Reference(f"LB-B-{number}")
-        case = case_id_of(key, one)  # type: ignore[arg-type]
-        found.append(
-            [
-                a_record(received(one, a_referral()), key=key),
-                a_record(received(two, a_ward_referral() if number % 3 else a_form()), key=key),
-                a_record(updated(one, a_referral(postcode=AT_CHARNWOOD)), key=key),
-                a_command("blaby", Accept, case, key=key, expected_version=number % 4 + 1),
-                a_command("charnwood", Accept, case, key=key, expected_version=1),
-                a_record(cancelled(two), key=key),
-            ][: 3 + number % 4]
-        )
-    return found
-
-
-async def work(router: Router, people: list[list[KafkaRecord]], seed: int) -> None:
-    """Batches of any size, in any mixture that keeps each person's order; some of them twice."""
-    chance = random.Random(seed)
-    left = [list(records) for records in people]
-    while left := [records for records in left if records]:
-        batch = [records.pop(0) for records in chance.choices(left, k=chance.randint(1, 20)) if records]
-        await router.apply(*batch)
-        if chance.random() < 0.2:
-            await router.apply(*batch)
-
-
-async def test_what_two_processes_applied_is_rebuilt_the_same(engine: AsyncEngine) -> None:
+async def test_a_replay_rebuilds_what_two_processes_stored(engine: AsyncEngine) -> None:
     people = some_records(16)
     await asyncio.gather(*(work(Router(engine, seed=seed), people, seed) for seed in (1, 2)))
     found = await proof(engine)
@@ -107,7 +38,7 @@ async def test_what_two_processes_applied_is_rebuilt_the_same(engine: AsyncEngin
     assert (found.inputs, found.keys, left) == (applied, 16, 0)
 
 
-async def test_edits_and_what_went_back_later_are_replayed_as_they_were_applied(engine: AsyncEngine) -> None:
+async def test_edited_and_resubmitted_records_are_replayed_as_they_were_applied(engine: AsyncEngine) -> None:
     router, good = Router(engine), a_record(received(GP, a_referral()))
     await router.apply(broken(good, b'{"reference": "LB-GP00-0000-0001"}'), a_record(updated(GP, a_form())))
     [row, _] = await queries.find(engine, Filters())
@@ -129,7 +60,7 @@ CHANGES = {
 }
 
 
-async def test_a_key_that_differs_is_named_with_its_table(engine: AsyncEngine) -> None:
+async def test_a_difference_is_reported_with_its_key_and_table(engine: AsyncEngine) -> None:
     people = keys(len(CHANGES) + 2)
     await Router(engine).apply(*(a_record(received(Reference(f"LB-{key}"), a_referral()), key=key) for key in people))
     async with engine.begin() as tx:
@@ -150,7 +81,7 @@ def other_folder(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_each_input_is_decided_with_the_directory_of_its_time(engine: AsyncEngine, other_folder: Path) -> None:
+async def test_each_input_is_replayed_with_the_directory_of_its_time(engine: AsyncEngine, other_folder: Path) -> None:
     other = directories.load(other_folder)
     one, two = keys(2)
     await directory_versions.store_directory(engine, other_folder, other.version)
@@ -163,9 +94,7 @@ async def test_each_input_is_decided_with_the_directory_of_its_time(engine: Asyn
     assert (await proof(engine)).is_equal
 
 
-async def test_a_directory_that_is_not_kept_is_asked_for_by_its_version(
-    engine: AsyncEngine, other_folder: Path
-) -> None:
+async def test_the_error_for_a_missing_directory_names_its_version(engine: AsyncEngine, other_folder: Path) -> None:
     other = directories.load(other_folder)
     await Router(engine, other).apply(a_record(received(GP, a_referral())))
     with pytest.raises(CannotReplay, match=other.version):
@@ -173,12 +102,14 @@ async def test_a_directory_that_is_not_kept_is_asked_for_by_its_version(
     assert (await proof(engine, other_folder)).is_equal
 
 
-async def test_files_that_changed_since_are_not_kept_under_the_version(engine: AsyncEngine, other_folder: Path) -> None:
+async def test_files_that_have_changed_are_not_stored_under_the_old_version(
+    engine: AsyncEngine, other_folder: Path
+) -> None:
     with pytest.raises(directory_versions.DirectoryVersionMissing):
         await directory_versions.store_directory(engine, other_folder, DIRECTORY.version)
 
 
-async def test_a_postcode_that_changed_its_district_counts_as_it_was(engine: AsyncEngine) -> None:
+async def test_a_postcode_whose_district_changed_is_replayed_with_its_former_district(engine: AsyncEngine) -> None:
     await Router(engine).apply(a_record(received(GP, a_referral())))
     async with engine.begin() as tx:
         await tx.execute(text("update router.postcode set district = 'E07000130' where postcode = 'LE86AA'"))
@@ -195,7 +126,9 @@ async def test_a_postcode_that_changed_its_district_counts_as_it_was(engine: Asy
     assert (await proof(engine)).is_equal
 
 
-async def test_what_comes_meanwhile_is_replayed_too(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_inputs_that_arrive_during_a_replay_are_replayed(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = keys(2)
     await Router(engine).apply(a_record(received(Reference("LB-1"), a_referral()), key=first))
     groups, late = replay_router.batches, [a_record(received(Reference("LB-2"), a_referral()), key=second)]
@@ -212,7 +145,7 @@ async def test_what_comes_meanwhile_is_replayed_too(engine: AsyncEngine, monkeyp
     assert (found.is_equal, found.inputs, found.keys, found.left_out) == (True, 3, 2, 0)
 
 
-async def test_a_batch_is_never_split_by_what_another_process_applied_meanwhile(engine: AsyncEngine) -> None:
+async def test_a_replay_never_splits_a_batch_at_a_concurrent_one(engine: AsyncEngine) -> None:
     """Two batches whose inputs lie between each other's, as one statement of each makes them."""
     one, two = keys(30)[:15], keys(30)[15:]
     for people in (one, two):
@@ -240,7 +173,7 @@ async def _ready(tx: Any) -> Any:
     return tx
 
 
-async def test_what_cannot_be_decided_in_the_replay_is_a_difference(
+async def test_an_input_that_the_replay_cannot_decide_is_a_difference(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await Router(engine).apply(a_record(received(GP, a_referral())))

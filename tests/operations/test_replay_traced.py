@@ -5,14 +5,13 @@ import json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.operations.test_replay_router import Router, proof
-from tests.router.builders import GP, a_form, a_referral, received, updated
-from tests.router.records import a_record
-from tests.router.test_traces import with_context
-from tests.traced import SENT, Traces
+from tests.builders.events import a_record, received, updated
+from tests.builders.referrals import GP, a_form, a_referral
+from tests.operations.replays import Router, proof
+from tests.traced import SENT, Traces, with_context
 
 
-async def test_what_a_traced_router_published_equals_its_replay(engine: AsyncEngine, traces: Traces) -> None:
+async def test_the_output_of_a_traced_router_equals_its_replay(engine: AsyncEngine, traces: Traces) -> None:
     await Router(engine).apply(with_context(a_record(received(GP, a_referral()))))
     traces.off()
     await Router(engine).apply(with_context(a_record(updated(GP, a_form()))))
@@ -26,7 +25,7 @@ async def test_what_a_traced_router_published_equals_its_replay(engine: AsyncEng
     assert contexts[-1] == SENT, "both were there to differ"
 
 
-async def test_another_header_is_still_a_difference(engine: AsyncEngine) -> None:
+async def test_a_different_header_is_a_difference(engine: AsyncEngine) -> None:
     await Router(engine).apply(with_context(a_record(received(GP, a_referral()))))
     async with engine.begin() as tx:
         await tx.execute(

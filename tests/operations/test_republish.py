@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import republish
 from infra.operations.audit_log import Operator
-from tests.operations.test_dead_letters import actions, rows
-from tests.operations.test_replay_router import Router, proof, some_records, work
+from tests.operations.operator_actions import SINCE, actions
+from tests.operations.replays import Router, proof, some_records, work
+from tests.router.stored import rows
 
 BY = Operator("A. Operator", "blaby was away")
-SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 ORIGINALS = "select id, person_key, headers, value from router.outbox where target = 'hub.blaby.case' and republished_from is null order by id"  # noqa: E501
 COPIES = "select republished_from, person_key, headers, value from router.outbox where republished_from is not null order by id"
 
@@ -22,7 +22,7 @@ def by_person(found: list[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
     return {key: [row for row in found if row[1] == key] for key in {row[1] for row in found}}
 
 
-async def test_every_event_of_the_hub_goes_again_as_it_was_and_of_no_other_hub(engine: AsyncEngine) -> None:
+async def test_every_event_of_the_hub_is_republished_unchanged_and_no_event_of_other_hubs(engine: AsyncEngine) -> None:
     await work(Router(engine), some_records(4), seed=5)
     async with engine.begin() as tx:
         await tx.execute(text("update router.outbox set published_at = now()"))
@@ -39,7 +39,9 @@ async def test_every_event_of_the_hub_goes_again_as_it_was_and_of_no_other_hub(e
     ]
 
 
-async def test_only_what_happened_since_goes_again_and_a_dry_run_touches_nothing(engine: AsyncEngine) -> None:
+async def test_only_events_since_the_given_time_are_republished_and_a_dry_run_changes_nothing(
+    engine: AsyncEngine,
+) -> None:
     await work(Router(engine), some_records(2), seed=5)
     later = datetime.now(UTC) + timedelta(hours=1)
     assert (await republish.plan(engine, "blaby", later)).events == 0
@@ -48,7 +50,7 @@ async def test_only_what_happened_since_goes_again_and_a_dry_run_touches_nothing
     assert await rows(engine, COPIES) == []
 
 
-async def test_a_repeat_copies_the_originals_only_and_a_replay_is_not_disturbed(engine: AsyncEngine) -> None:
+async def test_a_repeated_republish_copies_only_originals_and_a_replay_is_still_equal(engine: AsyncEngine) -> None:
     await work(Router(engine), some_records(3), seed=5)
     counts = [(await republish.run(engine, "blaby", SINCE, BY)).events for _ in range(2)]
 
@@ -57,7 +59,7 @@ async def test_a_repeat_copies_the_originals_only_and_a_replay_is_not_disturbed(
     assert (await proof(engine)).is_equal
 
 
-async def test_nothing_of_a_person_is_copied_while_something_happens_to_them(engine: AsyncEngine) -> None:
+async def test_republish_waits_for_concurrent_transactions_of_the_person(engine: AsyncEngine) -> None:
     """So that what happens meanwhile is either copied in its order, or comes after the copies."""
     await work(Router(engine), some_records(1), seed=5)
     async with engine.begin() as tx:

@@ -18,11 +18,12 @@ from schemas.model import Reference
 from schemas.topics import CASE_EVENT, declared, hub_case
 from services.messaging import broker
 from services.router.app import GROUP
-from tests.operations.test_commands import run
-from tests.operations.test_dead_letters import rows
-from tests.router.builders import AT_CHARNWOOD, AT_MELTON, DIRECTORY, a_form, a_referral, cancelled, received, updated
-from tests.router.records import a_record, broken
-from tests.router.test_app import a_process, publish, until
+from tests.builders.events import a_record, broken, cancelled, received, updated
+from tests.builders.reference_data import AT_CHARNWOOD, AT_MELTON, DIRECTORY
+from tests.builders.referrals import a_form, a_referral
+from tests.operations.command_line import run
+from tests.router.running import a_process, publish, until
+from tests.router.stored import rows
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ async def all_is_published(engine: AsyncEngine) -> None:
     await until(engine, "select count(*) from router.outbox where published_at is null", 0)
 
 
-async def test_a_poison_record_is_corrected_and_what_waited_follows_in_order_and_the_hub_hears_it_once(
+async def test_a_corrected_poison_record_and_waiting_records_reach_the_hub_once_and_in_order(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine, tmp_path: Path
 ) -> None:
     key, other = uuid.uuid4().hex, uuid.uuid4().hex
@@ -153,7 +154,7 @@ async def test_a_poison_record_is_corrected_and_what_waited_follows_in_order_and
     assert list(dict.fromkeys(versions)) == list(range(1, max(versions) + 1))
 
 
-async def test_a_hub_whose_records_are_gone_gets_them_again_and_nobody_else_gets_anything(
+async def test_events_deleted_from_a_hubs_topic_are_republished_to_that_hub_only(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine
 ) -> None:
     here, there = [uuid.uuid4().hex for _ in range(3)], uuid.uuid4().hex

@@ -7,8 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.runtime import database as databases
+from tests.builders.reference_data import POSTCODES
 from tests.conftest import emptying
-from tests.router.builders import POSTCODES
 
 
 @pytest.fixture

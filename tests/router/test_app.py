@@ -7,12 +7,10 @@ import signal
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,8 +21,10 @@ from services.messaging import broker
 from services.messaging.cloudevents import KafkaRecord
 from services.router.decide.transition import case_id_of
 from services.runtime.watchdog import STALLED
-from tests.router.builders import DIRECTORY, a_form, a_referral, received
-from tests.router.records import a_command, a_record
+from tests.builders.events import a_command, a_record, received
+from tests.builders.reference_data import DIRECTORY
+from tests.builders.referrals import a_form, a_referral
+from tests.router.running import a_process, publish, until
 
 PEOPLE = 150
 
@@ -47,36 +47,6 @@ def environment(bootstrap: str, migrated: str, tmp_path: Path) -> dict[str, str]
     }
 
 
-@asynccontextmanager
-async def a_process(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.router.app", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.communicate(), 30)
-
-
-async def publish(bootstrap: str, records: Sequence[KafkaRecord]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
-    await producer.start()
-    for record in records:
-        await producer.send(record.topic, record.value, key=record.key, headers=list(record.headers))
-    await producer.stop()
-
-
-async def until(engine: AsyncEngine, query: str, count: int, seconds: float = 120) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            async with engine.connect() as connection:
-                if await connection.scalar(text(query)) == count:
-                    return
-            await asyncio.sleep(0.1)
-
-
 async def everything_on(bootstrap: str, topic: str) -> list[tuple[str, dict[str, bytes], dict[str, object]]]:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
@@ -95,7 +65,7 @@ async def everything_on(bootstrap: str, topic: str) -> list[tuple[str, dict[str,
         await consumer.stop()
 
 
-async def test_two_processes_one_killed_apply_everything_once_and_number_it_without_gap(
+async def test_two_processes_of_which_one_is_killed_apply_all_records_once_and_number_events_without_gap(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine
 ) -> None:
     run = uuid.uuid4().hex[:8]
@@ -129,11 +99,11 @@ async def test_two_processes_one_killed_apply_everything_once_and_number_it_with
             )
             == 0
         )
-    await _hub_topic_is_sound(bootstrap, set(keys))
+    await assert_versions_without_gap(bootstrap, set(keys))
 
 
-async def _hub_topic_is_sound(bootstrap: str, keys: set[str]) -> None:
-    """Repeats are allowed (the relay sends at least once); a gap, or an order that goes back to something new, is not."""
+async def assert_versions_without_gap(bootstrap: str, keys: set[str]) -> None:
+    """Repeats are allowed (the relay sends at least once), but no gap and no new version out of order."""
     versions: dict[str, list[int]] = defaultdict(list)
     for key, headers, data in await everything_on(bootstrap, hub_case("blaby")):
         if key in keys and b"command-refused" not in headers["ce_type"]:
@@ -178,7 +148,7 @@ store.append_history = die
 @pytest.mark.parametrize(
     ("patch", "kept"), [(AFTER_THE_COMMIT, 1), (IN_THE_MIDDLE, 0)], ids=["committed", "in the middle"]
 )
-async def test_killed_before_it_published_the_next_process_publishes_everything_once(
+async def test_events_of_a_process_killed_before_publishing_are_published_once_by_the_next(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine, patch: str, kept: int
 ) -> None:
     key = uuid.uuid4().hex
@@ -207,7 +177,7 @@ async def test_killed_before_it_published_the_next_process_publishes_everything_
     assert sequences == [1, 2]
 
 
-async def test_a_running_router_puts_back_what_was_asked_for_and_keeps_its_directory(
+async def test_a_running_router_applies_resubmitted_records_and_stores_its_directory(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine
 ) -> None:
     key = uuid.uuid4().hex
@@ -230,7 +200,9 @@ async def test_a_running_router_puts_back_what_was_asked_for_and_keeps_its_direc
     assert DIRECTORY.version in kept
 
 
-async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap: str, engine: AsyncEngine) -> None:
+async def test_router_logs_contain_no_personal_data(
+    environment: dict[str, str], bootstrap: str, engine: AsyncEngine
+) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.router.app", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE
     )
@@ -256,7 +228,7 @@ async def test_what_it_logs_names_nobody(environment: dict[str, str], bootstrap:
         ({"LIGHTBULB_REPLICATION": "3"}, "replication is 1, declared 3"),
     ],
 )
-async def test_it_says_what_is_wrong_and_ends_with_1(
+async def test_router_exits_with_1_and_names_the_wrong_setting(
     environment: dict[str, str], changed: dict[str, str], names: str
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -288,7 +260,7 @@ process.run("router", app.main)
 """
 
 
-async def test_one_that_stands_still_ends_itself_and_says_which_loop_it_was(
+async def test_a_stalled_router_exits_and_logs_which_loop_stalled(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine
 ) -> None:
     key = uuid.uuid4().hex

@@ -41,24 +41,10 @@ from services.router.consumer import read_record
 from services.router.decide import lifecycle
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedRejection
 from services.router.store import Input
-from tests.router.builders import (
-    DIRECTORY,
-    FORM,
-    GP,
-    POSTCODES,
-    TODAY,
-    WARD,
-    Story,
-    a_form,
-    a_referral,
-    a_ward_referral,
-    cancelled,
-    everything,
-    given,
-    received,
-    updated,
-)
-from tests.router.records import a_command, broken
+from tests.builders.events import TODAY, a_command, broken, cancelled, received, updated
+from tests.builders.reference_data import DIRECTORY, POSTCODES
+from tests.builders.referrals import FORM, GP, WARD, a_form, a_referral, a_ward_referral
+from tests.router.story import Story, everything, given
 from tests.schemas.documents import CANARY, Place, places
 from tests.schemas.documents import at as object_at
 
@@ -118,7 +104,7 @@ def test_a_case_from_acceptance_to_completion() -> None:
     ]
 
 
-def test_the_referrer_hears_of_completion_with_all_that_was_done_so_far() -> None:
+def test_the_completion_for_a_referrer_lists_every_intervention_so_far() -> None:
     story = accepted(NEED, OTHER).commanded("blaby", Record, interventions=(RAILS,))
     sorted_out = RAILS.model_copy(update={"service": OTHER, "action": "hoarding cleared"})
     story.commanded("blaby", Complete, ended=everything({GP: [NEED, OTHER]}), interventions=(sorted_out,))
@@ -128,7 +114,7 @@ def test_the_referrer_hears_of_completion_with_all_that_was_done_so_far() -> Non
     assert (concern.status, concern.open_needs, concern.home_hub) == ("completed", (), "blaby")
 
 
-def test_every_event_names_the_command_that_led_to_it_and_who_gave_it() -> None:
+def test_every_event_contains_the_command_that_caused_it_and_its_hub() -> None:
     told = accepted().event("accepted")
 
     assert (told.decided_by, told.command_id) == ("blaby", "command-1")
@@ -142,21 +128,21 @@ def test_a_need_that_is_not_named_stays_open() -> None:
     assert story.concerns(GP)[0][1].open_needs == (OTHER,)
 
 
-def test_a_referral_counts_as_completed_where_any_need_was() -> None:
+def test_a_referral_is_completed_if_any_of_its_needs_was_completed() -> None:
     story = accepted(NEED, OTHER).commanded("blaby", Complete, ended=everything({GP: [NEED]}))
     story.commanded("blaby", Cancel, ended=everything({GP: [OTHER]}), reason=EndReason.PERSON_DECLINED)
 
     assert (story.referral(GP).status, story.case.ended) == (CaseStatus.COMPLETED, CaseStatus.COMPLETED)
 
 
-def test_the_case_counts_as_rejected_where_nothing_was_completed_and_something_rejected() -> None:
+def test_a_case_is_rejected_if_no_need_was_completed_and_one_was_rejected() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form()), cancelled(FORM))
     story.commanded("blaby", Reject, ended=everything({GP: [NEED]}), reason=EndReason.NOT_ELIGIBLE)
 
     assert story.case.ended is CaseStatus.REJECTED
 
 
-def test_rejecting_tells_the_referrer_why_and_where_to_go() -> None:
+def test_a_rejection_gives_the_referrer_the_reason_and_the_authority_to_refer_to() -> None:
     story = given(received(GP, a_referral()))
     story.commanded(
         "blaby", Reject, ended=everything({GP: [NEED]}), reason=EndReason.SERVED_ELSEWHERE, refer_to="rutland"
@@ -168,7 +154,7 @@ def test_rejecting_tells_the_referrer_why_and_where_to_go() -> None:
     assert story.concerns(GP)[0][1].status == "rejected"
 
 
-def test_only_the_referrals_that_a_completion_names_hear_of_it() -> None:
+def test_a_completion_concerns_only_the_referrals_that_it_names() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form())).commanded("blaby", Accept)
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
 
@@ -176,7 +162,7 @@ def test_only_the_referrals_that_a_completion_names_hear_of_it() -> None:
     assert story.referral(FORM).is_open
 
 
-def test_findings_reach_only_the_referrers_whose_needs_they_answer() -> None:
+def test_findings_are_sent_only_to_the_referrers_of_those_needs() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form())).commanded("blaby", Accept)
     story.commanded("blaby", Assess, findings=(FOUND,))
 
@@ -184,7 +170,7 @@ def test_findings_reach_only_the_referrers_whose_needs_they_answer() -> None:
     assert (len(story.concerns(GP)), story.concerns(FORM)) == (1, [])
 
 
-def test_a_hold_says_why_and_until_when_and_is_ended_by_accepting() -> None:
+def test_a_hold_has_a_reason_and_a_date_and_accepting_ends_it() -> None:
     story = accepted().commanded("blaby", Hold, reason=HoldReason.WAITING_LIST, until=date(2027, 1, 31))
     assert (story.case.home.status, story.case.home.business_status) == (
         CaseStatus.ON_HOLD,
@@ -205,7 +191,7 @@ def test_a_hold_says_why_and_until_when_and_is_ended_by_accepting() -> None:
         ("completion", BusinessStatus.DFG_COMPLETION),
     ],
 )
-def test_a_grants_stage_is_the_business_status(stage: Any, status: BusinessStatus) -> None:
+def test_the_stage_of_a_grant_is_the_business_status(stage: Any, status: BusinessStatus) -> None:
     story = accepted("disabled-facilities-grant")
     story.commanded("blaby", Record, dfg=DfgStep(stage=stage, on=date(2026, 12, 1), category="A"))
 
@@ -222,7 +208,7 @@ def test_no_contact_can_be_recorded_before_the_hub_accepts() -> None:
     )
 
 
-def test_a_referral_that_joins_an_accepted_case_is_accepted_by_itself() -> None:
+def test_a_referral_that_joins_an_accepted_case_is_accepted_automatically() -> None:
     story = accepted().when(received(FORM, a_form()))
     assert story.referral(FORM).status is CaseStatus.REQUESTED
 
@@ -231,7 +217,7 @@ def test_a_referral_that_joins_an_accepted_case_is_accepted_by_itself() -> None:
     assert story.commanded("blaby", Accept).refused.reason == "impossible"  # type: ignore[union-attr]
 
 
-def test_accepting_tells_each_referrer_of_the_hub_that_really_has_the_case() -> None:
+def test_an_acceptance_names_the_holding_hub_to_each_referrer() -> None:
     story = given(received(GP, a_referral(postcode="LE13 1AA")), received(FORM, a_form(referred_on=date(2026, 1, 1))))
     assert [c.home_hub for _, c in story.concerns(GP, ever=True)] == ["melton", "melton"]
 
@@ -263,14 +249,14 @@ def test_a_transferred_case_is_not_moved_back_by_an_update() -> None:
     assert story.when(updated(GP, a_referral(postcode="LE11 5AA"))).case.home.hub == "melton"
 
 
-def test_the_hub_that_had_the_case_may_do_no_more() -> None:
+def test_the_previous_holder_of_a_case_may_not_command_it() -> None:
     story = accepted().commanded("blaby", Transfer, to_hub="melton").commanded("blaby", Start)
 
     assert story.refused is not None
     assert story.refused.reason == "not-permitted"
 
 
-def test_triage_assigns_and_hears_no_more() -> None:
+def test_triage_receives_no_events_after_it_assigned_the_case() -> None:
     story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="charnwood")
 
     assert (story.told, story.case.home.hub) == (["assigned"], "charnwood")
@@ -279,7 +265,7 @@ def test_triage_assigns_and_hears_no_more() -> None:
     assert story.commanded("charnwood", Accept).refused is None
 
 
-def test_triage_sends_somebody_outside_the_county_on() -> None:
+def test_triage_refers_a_person_outside_the_county_to_that_authority() -> None:
     story = given(received(GP, a_referral("blue-badge"))).commanded("triage", Assign, to_hub="rutland")
 
     assert (story.told, story.case.ended) == (["rejected"], CaseStatus.REJECTED)
@@ -307,7 +293,9 @@ def test_the_hospital_team_assigns_the_home_hub_that_follows_on() -> None:
 
 
 @pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
-def test_a_hub_that_was_never_given_the_case_knows_nothing_of_it(command: type[Command], data: dict[str, Any]) -> None:
+def test_a_command_by_a_hub_that_never_had_the_case_is_refused_as_unknown_case(
+    command: type[Command], data: dict[str, Any]
+) -> None:
     story = accepted().commanded("melton", command, **data)
 
     assert story.refused is not None
@@ -324,7 +312,7 @@ def test_a_command_older_than_the_last_join_is_stale(command: type[Command], dat
 
 
 @pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
-def test_nothing_can_be_done_to_a_case_that_has_ended(command: type[Command], data: dict[str, Any]) -> None:
+def test_every_command_on_an_ended_case_is_refused(command: type[Command], data: dict[str, Any]) -> None:
     story = accepted().when(cancelled(GP)).commanded("blaby", command, **data)
 
     assert story.refused is not None
@@ -336,7 +324,9 @@ def test_nothing_can_be_done_to_a_case_that_has_ended(command: type[Command], da
     [one for one in ALL if one[0] in (Book, Start, Assess, Record, Complete)],
     ids=lambda x: str(x)[:9],
 )
-def test_before_it_accepts_a_hub_can_do_no_work(command: type[Command], data: dict[str, Any]) -> None:
+def test_commands_to_work_on_a_case_are_refused_before_the_hub_accepts_it(
+    command: type[Command], data: dict[str, Any]
+) -> None:
     story = given(received(GP, a_referral())).commanded("blaby", command, **data)
 
     assert story.refused is not None
@@ -388,7 +378,7 @@ REFUSALS: list[tuple[str, type[Command], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("what", "command", "data", "why"), REFUSALS, ids=[what for what, *_ in REFUSALS])
-def test_what_is_impossible_is_refused_and_changes_nothing(
+def test_an_impossible_command_is_refused_and_changes_nothing(
     what: str, command: type[Command], data: dict[str, Any], why: str
 ) -> None:
     story = accepted()
@@ -417,7 +407,7 @@ def test_what_is_impossible_is_refused_and_changes_nothing(
     ],
     ids=lambda one: one if isinstance(one, str) else str(one)[:9],
 )
-def test_a_service_that_is_not_in_the_catalogue_is_refused_by_its_place(
+def test_a_service_that_is_not_in_the_catalogue_is_refused_with_the_place_of_the_field(
     command: type[Command], data: dict[str, Any], place: str
 ) -> None:
     story = accepted()
@@ -464,7 +454,7 @@ def decided(story: Story, record: KafkaRecord) -> CaseDecision:
 
 
 @pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
-def test_a_field_that_a_command_does_not_have_is_refused_by_name(command: type[Command], data: dict[str, Any]) -> None:
+def test_an_unknown_field_of_a_command_is_refused_by_name(command: type[Command], data: dict[str, Any]) -> None:
     story = accepted()
     record = a_command("blaby", command, story.case.case_id, expected_version=2, **data)
     for place in objects_in(record):
@@ -477,7 +467,7 @@ def test_a_field_that_a_command_does_not_have_is_refused_by_name(command: type[C
         assert decision.state is story.state
 
 
-def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
+def test_a_command_without_unknown_fields_is_not_refused_for_them() -> None:
     story = accepted()
     for command, data in ALL:
         (happening, *_) = decided(
@@ -487,7 +477,7 @@ def test_a_command_without_further_fields_is_not_refused_for_them() -> None:
 
 
 @pytest.mark.parametrize("name", [CANARY, "x" * 41, "", "two words", "9990000000"])
-def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: str) -> None:
+def test_an_unknown_field_whose_name_may_be_personal_data_is_refused_without_its_name(name: str) -> None:
     story = accepted()
     record = a_command("blaby", Complete, story.case.case_id, expected_version=2, ended=everything({GP: [NEED]}))
     (refusal,) = decided(story, with_field(record, ("ended", 0), name)).emitted
@@ -496,7 +486,7 @@ def test_a_field_whose_name_could_be_anything_is_refused_without_its_name(name: 
     assert refusal.data.explanation == "Not a field of this command: ended.0.(another name)."
 
 
-def test_of_many_unknown_fields_the_first_are_named() -> None:
+def test_a_refusal_names_only_the_first_of_many_unknown_fields() -> None:
     story = accepted()
     record = a_command("blaby", Start, story.case.case_id, expected_version=2)
     for letter in "abcdefghi":
@@ -507,7 +497,7 @@ def test_of_many_unknown_fields_the_first_are_named() -> None:
     assert refusal.data.explanation.endswith(f"{'x' * 38}_d and 5 more.")
 
 
-def test_a_command_of_an_unknown_case_is_refused_for_that_first() -> None:
+def test_an_unknown_case_is_refused_before_unknown_fields() -> None:
     story = accepted()
     (refusal,) = decided(story, with_field(a_command("blaby", Start, "another"), (), "expected_by")).emitted
 
@@ -515,7 +505,7 @@ def test_a_command_of_an_unknown_case_is_refused_for_that_first() -> None:
     assert refusal.data.reason == "unknown-case"
 
 
-def test_rejecting_work_that_has_begun_is_refused() -> None:
+def test_rejecting_a_case_whose_work_has_begun_is_refused() -> None:
     story = accepted().commanded("blaby", Start)
     story.commanded("blaby", Reject, ended=everything({GP: [NEED]}), reason=EndReason.NOT_ELIGIBLE)
 

@@ -1,63 +1,32 @@
 """Batches on real PostgreSQL: applied once, numbered without gap, and what is poisoned is parked while the rest goes on."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept
 from schemas.model import Reference
-from schemas.referral import HousingNeed, Referral, RiskFlag, VerificationStatus
-from services.messaging.cloudevents import KafkaRecord
-from services.router.consumer import Batches
-from tests.router.builders import (
-    DIRECTORY,
+from schemas.referral import VerificationStatus
+from tests.builders.events import a_command, a_record, broken, cancelled, received, updated
+from tests.builders.referrals import (
     GP,
-    KEY,
     WARD,
     a_bradgate_referral,
     a_form,
+    a_huge_referral,
     a_person,
     a_referral,
     a_ward_referral,
-    cancelled,
-    received,
-    updated,
+    keys,
+    reference,
 )
-from tests.router.records import NOW, a_command, a_record, broken
+from tests.router.stored import apply, case_id, events, rows
 
 PARKED_COUNT = "select count(*) from router.dead_letter"
 
 
-async def apply(engine: AsyncEngine, *records: KafkaRecord) -> None:
-    await Batches(engine, DIRECTORY, clock=lambda: NOW).receive(records)
-
-
-async def rows(engine: AsyncEngine, query: str, **given: Any) -> list[tuple[Any, ...]]:
-    async with engine.connect() as connection:
-        return [tuple(row) for row in await connection.execute(text(query), given)]
-
-
-async def events(engine: AsyncEngine, key: str = KEY) -> list[str]:
-    found = await rows(engine, "select type from router.case_event where person_key = :key order by sequence", key=key)
-    return [kind.split(".")[3] for (kind,) in found]
-
-
-async def case_id(engine: AsyncEngine, key: str = KEY) -> str:
-    return str((await rows(engine, 'select case_id from router."case" where person_key = :key', key=key))[0][0])
-
-
-def keys(count: int) -> Sequence[str]:
-    return [f"{number:032x}" for number in range(1, count + 1)]
-
-
-def reference(number: int) -> Reference:
-    return Reference(f"LB-0000-0000-{number:04}")
-
-
-async def test_a_referral_becomes_a_case_and_its_hub_hears_of_it(engine: AsyncEngine) -> None:
+async def test_a_referral_opens_a_case_and_its_hub_gets_an_event(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
 
     assert await rows(engine, 'select status, home_hub, holder, district from router."case"') == [
@@ -70,7 +39,7 @@ async def test_a_referral_becomes_a_case_and_its_hub_hears_of_it(engine: AsyncEn
     ]
 
 
-async def test_a_command_is_applied_to_what_was_stored(engine: AsyncEngine) -> None:
+async def test_a_command_is_applied_to_the_stored_case(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     await apply(engine, a_command("blaby", Accept, await case_id(engine)))
 
@@ -78,7 +47,7 @@ async def test_a_command_is_applied_to_what_was_stored(engine: AsyncEngine) -> N
     assert await events(engine) == ["opened", "assigned", "accepted"]
 
 
-async def test_a_stay_at_the_restricted_unit_that_nobody_can_place_at_home_is_worked_on(engine: AsyncEngine) -> None:
+async def test_a_stay_at_the_restricted_unit_without_a_home_hub_can_be_accepted(engine: AsyncEngine) -> None:
     """Its case has no home hub, not even triage. `make chaos` found that such a case could be kept and not be read again."""
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
     await apply(engine, a_record(received(WARD, a_bradgate_referral(person=failed))))
@@ -90,7 +59,7 @@ async def test_a_stay_at_the_restricted_unit_that_nobody_can_place_at_home_is_wo
     assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
 
 
-async def test_a_duplicate_is_dropped_and_takes_no_number(engine: AsyncEngine) -> None:
+async def test_a_duplicate_is_dropped_and_gets_no_sequence_number(engine: AsyncEngine) -> None:
     record = a_record(received(GP, a_referral()))
     await apply(engine, record, record)
     await apply(engine, record)
@@ -121,7 +90,7 @@ async def test_the_same_command_id_from_two_hubs_is_two_commands(engine: AsyncEn
     assert len(await rows(engine, "select 1 from router.outbox where headers like '%command-refused%'")) == 1
 
 
-async def test_a_refused_command_takes_no_number_and_goes_to_its_hub_only(engine: AsyncEngine) -> None:
+async def test_a_refusal_gets_no_sequence_number_and_is_sent_only_to_the_commanding_hub(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     await apply(engine, a_command("charnwood", Accept, await case_id(engine)))
 
@@ -131,7 +100,7 @@ async def test_a_refused_command_takes_no_number_and_goes_to_its_hub_only(engine
     assert await rows(engine, "select last_sequence from router.person_key") == [(2,)]
 
 
-async def test_two_routers_over_the_same_keys_apply_everything_once(engine: AsyncEngine) -> None:
+async def test_two_routers_with_the_same_keys_apply_every_record_once(engine: AsyncEngine) -> None:
     people = keys(30)
     first = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
     second = [a_record(received(reference(n + 100), a_form()), key=key) for n, key in enumerate(people)]
@@ -149,7 +118,7 @@ async def test_two_routers_over_the_same_keys_apply_everything_once(engine: Asyn
     assert gaps == []
 
 
-async def test_a_record_that_is_no_event_is_parked_and_the_rest_goes_on(engine: AsyncEngine) -> None:
+async def test_an_undecodable_record_becomes_a_dead_letter_and_the_rest_is_applied(engine: AsyncEngine) -> None:
     good, other = keys(2)
     await apply(
         engine,
@@ -162,7 +131,7 @@ async def test_a_record_that_is_no_event_is_parked_and_the_rest_goes_on(engine: 
     assert await rows(engine, "select person_key, waiting from router.dead_letter") == [(other, False)]
 
 
-async def test_later_messages_of_a_parked_referral_wait_and_the_persons_other_referrals_go_on(
+async def test_later_messages_of_a_dead_lettered_referral_wait_and_the_persons_other_referrals_do_not(
     engine: AsyncEngine,
 ) -> None:
     poisoned = broken(a_record(received(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001", "version": "one"}')
@@ -175,7 +144,7 @@ async def test_later_messages_of_a_parked_referral_wait_and_the_persons_other_re
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
 
 
-async def test_what_came_before_a_poisoned_record_does_not_wait_for_it(engine: AsyncEngine) -> None:
+async def test_records_before_a_poison_record_do_not_wait_for_it(engine: AsyncEngine) -> None:
     first, last = a_record(received(GP, a_referral())), a_record(updated(GP, a_referral(), version=3))
     await apply(engine, first, broken(a_record(updated(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}'), last)
 
@@ -184,7 +153,7 @@ async def test_what_came_before_a_poisoned_record_does_not_wait_for_it(engine: A
     assert parked == [(False,), (True,)]
 
 
-async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEngine) -> None:
+async def test_a_record_that_only_the_transaction_refuses_becomes_a_dead_letter_alone(engine: AsyncEngine) -> None:
     people = keys(8)
     batch = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
     huge = [a_record(received(Reference(f"LB-HUGE-{n}"), a_huge_referral()), key=people[3]) for n in (1, 2)]
@@ -196,23 +165,14 @@ async def test_what_only_the_transaction_refuses_is_parked_alone(engine: AsyncEn
     assert [(message_group, waiting) for message_group, _, waiting in parked[1:]] == [("LB-HUGE-2", True)]
 
 
-def a_huge_referral() -> Referral:
-    """As large as the catalogue allows: one fits on a topic, two on one case do not."""
-    services = [offer.service for offer in DIRECTORY.services]
-    return a_referral(
-        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
-        risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(30)),
-    )
-
-
-async def test_a_value_with_nul_is_parked(engine: AsyncEngine) -> None:
+async def test_a_value_with_a_nul_character_becomes_a_dead_letter(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral(person=a_person(family_name="Nul\x00l")))))
 
     parked = await rows(engine, "select message_group, reason from router.dead_letter")
     assert parked == [(GP, "value: contains NUL, which the database cannot store")]
 
 
-async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEngine) -> None:
+async def test_a_cancel_of_an_unknown_referral_becomes_a_dead_letter(engine: AsyncEngine) -> None:
     await apply(engine, a_record(cancelled(GP)))
 
     assert await rows(engine, "select message_group, reason from router.dead_letter") == [
@@ -221,7 +181,7 @@ async def test_a_cancel_of_a_referral_that_never_came_is_parked(engine: AsyncEng
     assert await rows(engine, "select count(*) from router.input") == [(0,)]
 
 
-async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engine: AsyncEngine) -> None:
+async def test_records_after_an_undecidable_record_of_the_same_referral_wait(engine: AsyncEngine) -> None:
     await apply(
         engine,
         a_record(cancelled(GP)),
@@ -235,7 +195,7 @@ async def test_what_follows_a_record_that_no_decision_can_be_made_on_waits(engin
     assert await rows(engine, "select count(*) from router.input") == [(1,)]
 
 
-async def test_a_command_with_an_unknown_field_is_refused_and_nothing_is_parked(engine: AsyncEngine) -> None:
+async def test_a_command_with_an_unknown_field_is_refused_without_a_dead_letter(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     command = a_command("blaby", Accept, await case_id(engine))
     await apply(engine, broken(command, command.value[:-1] + b',"expected_by":"2026-12-01"}'))
@@ -246,7 +206,7 @@ async def test_a_command_with_an_unknown_field_is_refused_and_nothing_is_parked(
     assert await rows(engine, PARKED_COUNT) == [(0,)]
 
 
-async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(engine: AsyncEngine) -> None:
+async def test_an_undecodable_command_with_an_unknown_field_becomes_a_dead_letter(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     command = a_command("blaby", Accept, await case_id(engine))
     await apply(
@@ -257,7 +217,7 @@ async def test_a_command_with_an_unknown_field_that_cannot_be_read_is_parked(eng
     assert await rows(engine, PARKED_COUNT) == [(1,)]
 
 
-async def test_commands_with_an_unusable_person_key_are_parked(engine: AsyncEngine) -> None:
+async def test_commands_with_an_unusable_person_key_become_dead_letters(engine: AsyncEngine) -> None:
     await apply(engine, a_command("blaby", Accept, "case\x00", key="no key"))
 
     assert await rows(engine, "select person_key, message_group from router.dead_letter") == [("unknown", "case?")]

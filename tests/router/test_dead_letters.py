@@ -16,9 +16,10 @@ from services.messaging.dead_letters import DeadLetter, encode_headers
 from services.router import store
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
-from tests.router.builders import DIRECTORY, GP, KEY, WARD, a_form, a_referral, cancelled, received, updated
-from tests.router.records import NOW, a_command, a_record, broken
-from tests.router.test_consumer import apply, case_id, events, keys, reference, rows
+from tests.builders.events import KEY, NOW, a_command, a_record, broken, cancelled, received, updated
+from tests.builders.reference_data import DIRECTORY
+from tests.builders.referrals import GP, WARD, a_form, a_referral, keys, reference
+from tests.router.stored import apply, case_id, events, rows
 
 PARKED = 'select message_group, waiting, resolution, attempts from router.dead_letter order by "offset"'
 
@@ -43,7 +44,7 @@ async def release(engine: AsyncEngine) -> int:
     return await Batches(engine, DIRECTORY, clock=lambda: NOW).release()
 
 
-async def test_an_edited_record_goes_first_and_what_waited_follows_in_order(engine: AsyncEngine) -> None:
+async def test_an_edited_record_is_applied_first_and_waiting_records_follow_in_order(engine: AsyncEngine) -> None:
     good = a_record(received(GP, a_referral()), id="the-same")
     await apply(engine, broken(good, b'{"reference": "LB-GP00-0000-0001", "version": "one"}'))
     await apply(engine, a_record(updated(GP, a_form())), a_record(cancelled(GP, version=3)))
@@ -57,7 +58,7 @@ async def test_an_edited_record_goes_first_and_what_waited_follows_in_order(engi
     assert kept[0] == (good.value,)
 
 
-async def test_a_new_record_waits_while_an_earlier_one_is_asked_for(engine: AsyncEngine) -> None:
+async def test_a_new_record_waits_while_an_earlier_one_is_to_be_resubmitted(engine: AsyncEngine) -> None:
     await apply(engine, a_record(cancelled(GP)))
     await ask(engine)
     await apply(engine, a_record(received(GP, a_referral())))
@@ -65,7 +66,9 @@ async def test_a_new_record_waits_while_an_earlier_one_is_asked_for(engine: Asyn
     assert await rows(engine, "select count(*) from router.referral") == [(0,)]
 
 
-async def test_what_fails_again_stays_and_holds_up_what_waits(engine: AsyncEngine) -> None:
+async def test_a_resubmitted_record_that_fails_again_remains_a_dead_letter_and_the_others_wait(
+    engine: AsyncEngine,
+) -> None:
     await apply(engine, a_record(cancelled(GP)), a_record(updated(GP, a_referral())))
     await ask(engine)
 
@@ -73,7 +76,7 @@ async def test_what_fails_again_stays_and_holds_up_what_waits(engine: AsyncEngin
     assert await rows(engine, PARKED) == [(GP, False, None, 2), (GP, True, None, 1)]
 
 
-async def test_after_a_discard_what_waited_goes_on_and_the_discarded_one_never_does(engine: AsyncEngine) -> None:
+async def test_after_a_discard_waiting_records_are_applied_and_the_discarded_one_is_not(engine: AsyncEngine) -> None:
     doomed = a_record(cancelled(GP), id="doomed")
     await apply(engine, doomed, a_record(received(GP, a_referral())))
     async with engine.begin() as tx:
@@ -86,7 +89,7 @@ async def test_after_a_discard_what_waited_goes_on_and_the_discarded_one_never_d
     assert await events(engine) == ["opened", "assigned"]
 
 
-async def test_two_processes_put_back_everything_once(engine: AsyncEngine) -> None:
+async def test_two_processes_apply_every_resubmitted_record_once(engine: AsyncEngine) -> None:
     people = keys(30)
     unknown = [of_type(record, b"no.such.type") for record in _received(people)]
     await apply(engine, *unknown, *(a_record(updated(reference(n), a_form()), key=k) for n, k in enumerate(people)))
@@ -123,7 +126,7 @@ def _kept(record: KafkaRecord) -> str:
     return encode_headers(record.headers)
 
 
-async def test_a_record_that_only_its_transaction_refuses_fails_alone_when_it_is_put_back(
+async def test_a_resubmitted_record_that_only_its_transaction_refuses_fails_alone(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = keys(4)
@@ -152,7 +155,7 @@ async def test_a_record_that_only_its_transaction_refuses_fails_alone_when_it_is
     assert await rows(engine, "select count(*) from router.referral") == [(3,)]
 
 
-async def test_killed_in_the_middle_of_putting_back_nothing_is_done_and_the_next_does_it(
+async def test_a_resubmit_that_is_killed_has_no_effect_and_the_next_process_completes_it(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _one_that_can_go(engine)
@@ -169,7 +172,7 @@ async def test_killed_in_the_middle_of_putting_back_nothing_is_done_and_the_next
     assert await events(engine) == ["opened", "assigned"]
 
 
-async def test_a_passing_fault_while_putting_back_changes_nothing(
+async def test_a_transient_fault_during_a_resubmit_changes_nothing(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _one_that_can_go(engine)
@@ -192,7 +195,9 @@ async def _one_that_can_go(engine: AsyncEngine) -> None:
     await ask(engine)
 
 
-async def test_a_passing_fault_is_never_parked(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_transient_fault_never_makes_a_dead_letter(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not in the transaction, and not in a decision."""
     with monkeypatch.context() as patched:
         patched.setattr(store, "append_history", _serialization_failure)
@@ -209,7 +214,9 @@ def _out_of_memory(*_: Any) -> None:
     raise MemoryError
 
 
-async def test_an_event_of_an_unknown_version_is_parked_with_its_referrals_later_ones(engine: AsyncEngine) -> None:
+async def test_an_event_of_an_unknown_version_and_the_referrals_later_events_become_dead_letters(
+    engine: AsyncEngine,
+) -> None:
     unknown = of_type(a_record(received(GP, a_referral())), b"uk.lightbulb.referral.received.v9")
     await apply(engine, unknown, a_record(updated(GP, a_referral())), a_record(received(WARD, a_form())))
 
@@ -218,7 +225,7 @@ async def test_an_event_of_an_unknown_version_is_parked_with_its_referrals_later
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
 
 
-async def test_later_commands_of_a_case_wait_and_its_referrals_go_on(engine: AsyncEngine) -> None:
+async def test_later_commands_of_a_case_wait_and_its_referrals_do_not(engine: AsyncEngine) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     case = await case_id(engine)
     bad = a_command("blaby", Hold, case, reason="other", expected_version=2)
@@ -232,7 +239,7 @@ async def test_later_commands_of_a_case_wait_and_its_referrals_go_on(engine: Asy
     assert await events(engine) == ["opened", "assigned", "joined", "assigned", "held", "accepted"]
 
 
-async def test_a_record_that_reads_otherwise_than_when_it_was_parked_waits_where_it_belongs(
+async def test_a_dead_letter_that_is_decoded_differently_than_before_waits_in_its_new_group(
     engine: AsyncEngine,
 ) -> None:
     """Another release of ours may read what this one could not: its referral's earlier record is still parked."""
@@ -246,7 +253,7 @@ async def test_a_record_that_reads_otherwise_than_when_it_was_parked_waits_where
     assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 2)]
 
 
-async def test_records_are_parked_in_their_order_whatever_was_wrong_with_them(engine: AsyncEngine) -> None:
+async def test_dead_letters_keep_the_order_of_their_records_for_every_reason(engine: AsyncEngine) -> None:
     """A decision fails after reading has: the table keeps the order of the topic all the same."""
     records = [
         a_record(cancelled(GP)),
@@ -259,7 +266,7 @@ async def test_records_are_parked_in_their_order_whatever_was_wrong_with_them(en
     assert [offset for (offset,) in found] == [record.offset for record in records]
 
 
-async def test_a_record_with_a_null_header_is_parked(engine: AsyncEngine) -> None:
+async def test_a_record_with_a_null_header_becomes_a_dead_letter(engine: AsyncEngine) -> None:
     known = a_record(received(GP, a_referral()))
     await apply(engine, dataclasses.replace(known, headers=(("ce_type", None),)))  # type: ignore[arg-type]
 

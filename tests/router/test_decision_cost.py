@@ -9,7 +9,9 @@ import pytest
 
 from schemas.events import ReferralReceived
 from schemas.model import Reference
-from tests.router.builders import Story, a_person, a_referral, received
+from tests.builders.events import received
+from tests.builders.referrals import a_person, a_referral
+from tests.router.story import Story
 
 PERSONS = 60
 

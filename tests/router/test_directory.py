@@ -10,7 +10,8 @@ import yaml
 from services.reference import directory as directories
 from services.reference.directory import FILES
 from services.reference.yaml_files import ConfigError
-from tests.router.builders import BLABY, CHARNWOOD, DIRECTORY, LEICESTER, TODAY
+from tests.builders.events import TODAY
+from tests.builders.reference_data import BLABY, CHARNWOOD, DIRECTORY, LEICESTER
 
 SOURCE = Path(__file__).parents[2] / "infra" / "reference_data"
 
@@ -37,7 +38,7 @@ def faults(folder: Path) -> list[str]:
     return []
 
 
-def test_the_directory_of_leicestershire_has_no_fault() -> None:
+def test_the_directory_of_leicestershire_passes_its_check() -> None:
     assert faults(SOURCE) == []
     assert {hub.id for hub in DIRECTORY.hubs if hub.kind == "locality"} == {
         "blaby",
@@ -66,7 +67,7 @@ def test_the_version_changes_with_any_file(folder: Path) -> None:
     assert directories.load(folder).version != before
 
 
-def test_a_hub_serves_its_district_from_its_first_day() -> None:
+def test_a_hub_serves_its_district_from_its_start_date() -> None:
     hub = DIRECTORY.hub_for_district(CHARNWOOD, date(2017, 10, 1))
 
     assert hub is not None
@@ -109,7 +110,7 @@ def test_hub_and_authority_have_a_public_contact() -> None:
         (None, None, ["RWE", None], "hospital-housing", None),
     ],
 )
-def test_a_stay_belongs_to_its_sites_team(
+def test_a_hospital_stay_is_assigned_to_the_team_of_its_site(
     site: str | None, ward: str | None, trusts: list[str | None], hub: str, worklist: str | None
 ) -> None:
     found, list_ = DIRECTORY.hospital(site, ward, trusts)
@@ -162,13 +163,13 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("file", "change", "told"), FAULTS, ids=[told for _, _, told in FAULTS])
-def test_a_fault_is_named_by_file_and_place(folder: Path, file: str, change: object, told: str) -> None:
+def test_a_fault_is_reported_with_its_file_and_place(folder: Path, file: str, change: object, told: str) -> None:
     found = changed(folder, file, change)
 
     assert any(told in fault for fault in found), found
 
 
-def test_a_missing_file_and_broken_yaml_are_named(folder: Path) -> None:
+def test_a_missing_file_and_invalid_yaml_are_reported_by_name(folder: Path) -> None:
     (folder / "services.yaml").unlink()
     (folder / "capacity.yaml").write_text("full: [")
 

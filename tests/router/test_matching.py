@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
 from services.router.decide.matching import Candidate, Description, fold_name, match, same_person
-from tests.router.builders import a_person
+from tests.builders.referrals import a_person
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
 
@@ -27,14 +27,14 @@ def candidate(person: Person, number: int = 1) -> Candidate:
 
 
 @given(people, people)
-def test_being_the_same_person_is_symmetric(one: Person, other: Person) -> None:
+def test_matching_is_symmetric(one: Person, other: Person) -> None:
     assert same_person(Description.of(one), Description.of(other)) == same_person(
         Description.of(other), Description.of(one)
     )
 
 
 @given(people, people)
-def test_who_is_provisional_does_not_depend_on_who_came_first(one: Person, other: Person) -> None:
+def test_which_person_is_provisional_does_not_depend_on_the_order_of_arrival(one: Person, other: Person) -> None:
     """Of two with one number: (is one provisional, is the other) comes out the same in both orders."""
     if one.nhs_number is None or other.nhs_number is None or one.nhs_number != other.nhs_number:
         return
@@ -56,15 +56,15 @@ def test_who_is_provisional_does_not_depend_on_who_came_first(one: Person, other
         ("Weiß", "WEISS"),
     ],
 )
-def test_surnames_are_compared_without_accents_case_hyphens_and_blanks(one: str, other: str) -> None:
+def test_surnames_are_compared_without_accents_case_hyphens_and_spaces(one: str, other: str) -> None:
     assert fold_name(one) == fold_name(other)
 
 
-def test_a_surname_that_is_not_latin_is_not_folded_away() -> None:
+def test_a_surname_in_another_script_is_not_reduced_to_an_empty_text() -> None:
     assert fold_name("Иванов") != fold_name("Петров")
 
 
-def test_two_verified_numbers_need_no_surname() -> None:
+def test_two_verified_numbers_match_without_a_surname() -> None:
     married = a_person(family_name="Carter")
 
     assert match(married, [candidate(a_person())]).person_no == 1
@@ -73,13 +73,13 @@ def test_two_verified_numbers_need_no_surname() -> None:
 @pytest.mark.parametrize(
     "other", [a_person(birth_date=date(1964, 4, 3)), a_person(birth_date=None)], ids=["another", "none"]
 )
-def test_two_verified_numbers_with_other_birth_dates_are_two_uncertain_persons(other: Person) -> None:
+def test_verified_numbers_with_different_birth_dates_are_two_provisional_persons(other: Person) -> None:
     found = match(other, [candidate(a_person())])
 
     assert (found.person_no, found.provisional, found.doubted) == (None, True, (1,))
 
 
-def test_an_unverified_number_with_birth_date_and_surname_agreeing_is_the_person() -> None:
+def test_an_unverified_number_with_the_same_birth_date_and_surname_matches() -> None:
     assert match(a_person(nhs_number_status=NOT_TRACED), [candidate(a_person())]).person_no == 1
 
 
@@ -107,11 +107,11 @@ def test_two_unverified_numbers_that_disagree_are_both_provisional() -> None:
     assert (found.provisional, found.doubted) == (True, (1,))
 
 
-def test_a_number_that_is_not_traced_is_not_provisional_by_itself() -> None:
+def test_a_person_with_an_untraced_number_is_not_provisional_for_that_reason() -> None:
     assert not match(a_person(nhs_number_status=NOT_TRACED), []).provisional
 
 
-def test_nobody_without_a_number_is_ever_joined() -> None:
+def test_a_referral_without_a_number_joins_no_case() -> None:
     nobody = a_person(nhs_number=None, nhs_number_status=VerificationStatus.NOT_PRESENT)
 
     found = match(nobody, [candidate(nobody)])
@@ -119,7 +119,7 @@ def test_nobody_without_a_number_is_ever_joined() -> None:
     assert (found.person_no, found.tracing_reasons) == (None, ("no-number",))
 
 
-def test_a_number_that_failed_its_check_is_provisional() -> None:
+def test_a_person_whose_number_failed_its_check_is_provisional() -> None:
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
 
     assert match(failed, []).tracing_reasons == ("number-failed-check",)

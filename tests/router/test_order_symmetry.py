@@ -25,29 +25,22 @@ from schemas.nhs_number import VerificationStatus
 from schemas.referral import Consents, HospitalStay, Referral
 from services.router import store
 from services.router.decide.model import PersonAggregate
-from tests.router.builders import (
-    AT_BLABY,
-    AT_CHARNWOOD,
-    CHARNWOOD,
+from tests.builders.events import TODAY, cancelled, received, updated
+from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, CHARNWOOD, IN_THE_CITY
+from tests.builders.referrals import (
     FORM,
     GP,
-    IN_THE_CITY,
     NO,
-    TODAY,
     WARD,
     YES,
-    Story,
     a_bradgate_referral,
     a_form,
     a_person,
     a_referral,
     a_ward_referral,
     an_address,
-    cancelled,
-    everything,
-    received,
-    updated,
 )
+from tests.router.story import Story, everything
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
 SERVICES = ["minor-adaptations", "blue-badge", "homelessness"]
@@ -100,7 +93,7 @@ def settled(state: PersonAggregate) -> Any:
 
 @settings(max_examples=250, deadline=None)
 @given(gps, wards)
-def test_a_gps_and_a_wards_referral_end_in_one_state_in_both_orders(gp: Referral, ward: Referral) -> None:
+def test_a_gps_and_a_hospitals_referral_give_the_same_state_in_both_orders(gp: Referral, ward: Referral) -> None:
     one = Story().when(received(GP, gp), received(WARD, ward))
     other = Story().when(received(WARD, ward), received(GP, gp))
 
@@ -109,7 +102,7 @@ def test_a_gps_and_a_wards_referral_end_in_one_state_in_both_orders(gp: Referral
 
 @settings(max_examples=150, deadline=None)
 @given(gps, forms)
-def test_two_referrals_from_the_community_end_in_one_state_in_both_orders(gp: Referral, form: Referral) -> None:
+def test_two_community_referrals_give_the_same_state_in_both_orders(gp: Referral, form: Referral) -> None:
     one = Story().when(received(GP, gp), received(FORM, form))
     other = Story().when(received(FORM, form), received(GP, gp))
 
@@ -120,7 +113,7 @@ def test_two_referrals_from_the_community_end_in_one_state_in_both_orders(gp: Re
 @given(
     gps, wards, st.booleans(), st.lists(st.sampled_from(["update", "ward-update", "hospital", "assess"]), max_size=4)
 )
-def test_what_a_gp_hears_does_not_depend_on_the_wards_referral(
+def test_feedback_to_a_gp_does_not_depend_on_the_hospitals_referral(
     gp: Referral, ward: Referral, ward_first: bool, then: list[str]
 ) -> None:
     """Whatever the ward and the hospital team do: every concern of the GP's referral is as it would be without them.
@@ -227,23 +220,23 @@ def play(story: Story, one: Any) -> None:
 
 @settings(max_examples=250, deadline=None)
 @given(inputs)
-def test_whatever_comes_versions_have_no_gap_and_what_ended_stays_ended(given_inputs: list[Any]) -> None:
+def test_any_sequence_of_inputs_gives_versions_without_gap_and_ended_cases_stay_ended(given_inputs: list[Any]) -> None:
     story = Story()
     versions: dict[tuple[str, str], int] = defaultdict(int)
     for one in given_inputs:
         before = story.state
         play(story, one)
-        _nothing_reopened(before, story.state)
+        assert_nothing_reopened(before, story.state)
         for happening in story.happenings:
             for hub, data in getattr(happening, "hubs", ()):
                 versions[hub, data.case_id] += 1
                 assert data.hub_version == versions[hub, data.case_id]
                 assert data.referral_contexts == ()
-    _sound(story.state)
-    _is_read_as_it_was_kept(story.state)
+    assert_consistent(story.state)
+    assert_survives_json(story.state)
 
 
-def _nothing_reopened(before: PersonAggregate, after: PersonAggregate) -> None:
+def assert_nothing_reopened(before: PersonAggregate, after: PersonAggregate) -> None:
     for reference, known in before.referrals.items():
         assert set(known.ended_needs) <= set(after.referrals[reference].ended_needs)
         assert known.is_open or not after.referrals[reference].is_open
@@ -251,13 +244,13 @@ def _nothing_reopened(before: PersonAggregate, after: PersonAggregate) -> None:
         assert case.ended is None or after.cases[case_id].ended is case.ended
 
 
-def _is_read_as_it_was_kept(state: PersonAggregate) -> None:
+def assert_survives_json(state: PersonAggregate) -> None:
     for model in (*state.persons.values(), *state.cases.values(), *state.referrals.values()):
         assert type(model).model_validate_json(store.to_json(model)) == model
 
 
-def _sound(state: PersonAggregate) -> None:
-    """Every open referral is on an open case that somebody holds; one open case a person; an ended case has nothing open."""
+def assert_consistent(state: PersonAggregate) -> None:
+    """Each open referral is on an open case with a holder; a person has one open case; an ended case has nothing open."""
     for known in state.referrals.values():
         case = state.cases[known.case_id]
         if known.is_open:
@@ -277,7 +270,7 @@ def _sound(state: PersonAggregate) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(inputs)
-def test_a_home_hub_never_reads_a_word_of_the_hospitals_referral_during_a_stay(given_inputs: list[Any]) -> None:
+def test_a_home_hub_receives_no_text_of_the_hospitals_referral_during_a_stay(given_inputs: list[Any]) -> None:
     story = Story()
     for one in given_inputs:
         play(story, one)

@@ -7,12 +7,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.database import postcodes
-from tests.router.builders import DIRECTORY
+from tests.builders.reference_data import DIRECTORY
 
 ALL_LETTERS = "ABCDEFGHIJKLMNOPRSTUWYZ"
 
 
-async def test_the_countys_and_the_neighbours_postcodes_are_loaded_once(engine: AsyncEngine, migrated: str) -> None:
+async def test_postcodes_of_the_county_and_its_neighbours_are_loaded_once(engine: AsyncEngine, migrated: str) -> None:
     async with engine.begin() as tx:
         await tx.execute(text("comment on table router.postcode is null"))
     begun = time.perf_counter()
@@ -32,7 +32,7 @@ async def test_the_countys_and_the_neighbours_postcodes_are_loaded_once(engine: 
     assert placed == "E06000016"
 
 
-async def test_what_changes_with_a_release_is_remembered_as_it_was(
+async def test_a_new_release_keeps_the_former_districts_of_postcodes(
     engine: AsyncEngine, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postcodes, "rows", lambda districts: iter([("LE86AA", "E07000130"), ("LE99ZZ", "E07000129")]))
@@ -48,7 +48,7 @@ async def test_what_changes_with_a_release_is_remembered_as_it_was(
     assert [tuple(row) for row in before] == [("LE115AA", "E07000130"), ("LE86AA", "E07000129"), ("LE99ZZ", None)]
 
 
-def test_no_other_letter_holds_a_postcode_of_these_districts() -> None:
+def test_postcodes_of_these_districts_begin_with_the_loaded_areas_only() -> None:
     others = "".join(letter for letter in ALL_LETTERS if letter not in postcodes.LETTERS)
 
     assert list(postcodes.rows(frozenset(DIRECTORY.districts), others)) == []

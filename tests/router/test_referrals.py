@@ -10,30 +10,10 @@ from schemas.events import Accept, Assign, Complete
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Consents, GrantProgress, HousingNeed
 from services.reference.directory import Full, UnknownService
-from tests.router.builders import (
-    AT_BLABY,
-    AT_CHARNWOOD,
-    AT_MELTON,
-    CHARNWOOD,
-    DIRECTORY,
-    FORM,
-    GP,
-    IN_THE_CITY,
-    NO,
-    RUTLAND,
-    TODAY,
-    WARD,
-    YES,
-    a_form,
-    a_person,
-    a_referral,
-    a_ward_referral,
-    cancelled,
-    everything,
-    given,
-    received,
-    updated,
-)
+from tests.builders.events import TODAY, cancelled, received, updated
+from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, AT_MELTON, CHARNWOOD, DIRECTORY, IN_THE_CITY, RUTLAND
+from tests.builders.referrals import FORM, GP, NO, WARD, YES, a_form, a_person, a_referral, a_ward_referral
+from tests.router.story import everything, given
 
 NOT_TRACED = VerificationStatus.NOT_TRACED
 NEED = "minor-adaptations"
@@ -43,7 +23,7 @@ NEED = "minor-adaptations"
 
 
 @pytest.mark.parametrize("message", [received, updated])
-def test_a_service_that_is_not_in_the_catalogue_is_not_decided_on(message: Any) -> None:
+def test_a_referral_for_a_service_that_is_not_in_the_catalogue_is_undecidable(message: Any) -> None:
     with pytest.raises(UnknownService):
         given(message(GP, a_referral(NEED, "stairs")))
 
@@ -51,7 +31,7 @@ def test_a_service_that_is_not_in_the_catalogue_is_not_decided_on(message: Any) 
 # ---- new referrals --------------------------------------------------------------------------------------------------
 
 
-def test_a_first_referral_opens_a_case_and_its_hub_gets_it() -> None:
+def test_a_first_referral_opens_a_case_which_its_hub_receives() -> None:
     story = given(received(GP, a_referral()))
 
     assert story.told == ["opened", "assigned"]
@@ -60,7 +40,7 @@ def test_a_first_referral_opens_a_case_and_its_hub_gets_it() -> None:
     assert event.referral_contexts == ()
 
 
-def test_a_referrer_hears_that_it_was_received_and_which_hub_and_why() -> None:
+def test_events_give_the_referrer_the_receipt_the_hub_and_the_reason() -> None:
     story = given(received(GP, a_referral()))
 
     assert [(told, c.home_hub, c.reasons, c.status) for told, c in story.concerns(GP)] == [
@@ -69,7 +49,7 @@ def test_a_referrer_hears_that_it_was_received_and_which_hub_and_why() -> None:
     ]
 
 
-def test_a_second_referral_joins_the_open_case_and_each_referrer_hears_about_its_own() -> None:
+def test_a_second_referral_joins_the_open_case_and_each_referrer_receives_its_own_status() -> None:
     story = given(received(GP, a_referral())).when(received(FORM, a_form()))
 
     assert story.told == ["joined", "assigned"]
@@ -87,7 +67,7 @@ def test_after_a_case_has_ended_a_new_referral_opens_a_new_one() -> None:
     assert story.referral(FORM).case_id != story.referral(GP).case_id
 
 
-def test_a_referral_that_comes_again_changes_nothing() -> None:
+def test_a_repeated_referral_changes_nothing() -> None:
     story = given(received(GP, a_referral()))
     before = story.state
 
@@ -95,11 +75,11 @@ def test_a_referral_that_comes_again_changes_nothing() -> None:
     assert story.state == before
 
 
-def test_an_update_of_a_referral_that_never_came_is_taken_as_new() -> None:
+def test_an_update_of_an_unknown_referral_is_applied_as_a_new_referral() -> None:
     assert given(updated(GP, a_referral(), version=4)).told == ["opened", "assigned"]
 
 
-def test_until_a_hub_accepts_the_set_of_referrals_decides_and_the_hub_that_loses_the_case_hears_so() -> None:
+def test_before_acceptance_a_further_referral_can_move_the_case_and_the_former_hub_gets_an_event() -> None:
     story = given(received(GP, a_referral(postcode=AT_BLABY)))
     story.when(received(FORM, a_form(postcode=AT_MELTON, referred_on=date(2026, 1, 1))))
 
@@ -109,7 +89,7 @@ def test_until_a_hub_accepts_the_set_of_referrals_decides_and_the_hub_that_loses
     assert story.heard_by("blaby")[0].referrals == ()
 
 
-def test_a_case_that_a_hub_accepted_stays_there_and_the_new_referrer_is_told_of_that_hub() -> None:
+def test_an_accepted_case_stays_with_its_hub_which_the_new_referrer_receives() -> None:
     story = given(received(GP, a_referral(postcode=AT_BLABY))).commanded("blaby", Accept)
     story.when(received(FORM, a_form(postcode=AT_MELTON, referred_on=date(2026, 1, 1))))
 
@@ -119,7 +99,7 @@ def test_a_case_that_a_hub_accepted_stays_there_and_the_new_referrer_is_told_of_
     assert all(RoutingReason.ALREADY_OPEN not in c.reasons for _, c in story.concerns(FORM))
 
 
-def test_the_authority_that_the_person_names_takes_over_a_case_that_another_hub_accepted() -> None:
+def test_the_authority_that_the_person_names_gets_a_case_that_another_hub_accepted() -> None:
     story = given(received(GP, a_referral(postcode=AT_BLABY))).commanded("blaby", Accept)
     story.when(received(FORM, a_form(named_authority=CHARNWOOD)))
 
@@ -130,14 +110,14 @@ def test_the_authority_that_the_person_names_takes_over_a_case_that_another_hub_
     assert [(told, c.home_hub) for told, c in story.concerns(GP)] == [("transferred", "charnwood")]
 
 
-def test_without_consent_a_named_authority_does_not_take_over() -> None:
+def test_without_consent_a_named_authority_does_not_get_the_case() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(received(FORM, a_form(named_authority=CHARNWOOD, consents=Consents())))
 
     assert (story.told, story.case.home.hub) == (["joined", "assigned"], "blaby")
 
 
-def test_outside_the_county_a_case_is_opened_and_rejected_with_where_to_go() -> None:
+def test_a_case_outside_the_county_is_opened_and_rejected_with_the_authority_to_refer_to() -> None:
     story = given(received(GP, a_referral(postcode=IN_THE_CITY)))
 
     assert story.told == ["opened", "rejected"]
@@ -151,20 +131,20 @@ def test_outside_the_county_a_case_is_opened_and_rejected_with_where_to_go() -> 
     assert all(not one.hubs for one in story.happenings)  # type: ignore[union-attr]
 
 
-def test_a_referral_from_outside_does_not_touch_the_persons_other_case() -> None:
+def test_a_referral_from_outside_the_county_does_not_change_the_persons_other_case() -> None:
     story = given(received(FORM, a_form())).when(received(GP, a_referral(postcode=IN_THE_CITY)))
 
     assert story.told == ["opened", "rejected"]
     assert not story.state.cases[story.referral(FORM).case_id].ended
 
 
-def test_a_hub_that_has_the_person_gets_a_referral_from_outside_too() -> None:
+def test_a_hub_that_has_the_persons_case_also_gets_a_referral_from_outside_the_county() -> None:
     story = given(received(FORM, a_form())).commanded("blaby", Accept)
 
     assert story.when(received(GP, a_referral(postcode=IN_THE_CITY))).told == ["joined", "assigned"]
 
 
-def test_only_onward_services_go_to_triage_and_no_hub_is_home_yet() -> None:
+def test_a_referral_for_onward_services_only_goes_to_triage_without_a_home_hub() -> None:
     story = given(received(GP, a_referral("blue-badge")))
 
     (event,) = story.heard_by("triage")
@@ -173,7 +153,7 @@ def test_only_onward_services_go_to_triage_and_no_hub_is_home_yet() -> None:
     assert story.concerns(GP)[-1][1].home_hub == "triage"
 
 
-def test_a_waiting_list_is_stated() -> None:
+def test_an_event_states_a_waiting_list() -> None:
     declared = (Full.model_validate({"hub": "charnwood", "from": TODAY}),)
     full = DIRECTORY.model_copy(update={"full": declared})
     story = given(received(GP, a_referral(postcode=AT_CHARNWOOD)), directory=full)
@@ -183,7 +163,7 @@ def test_a_waiting_list_is_stated() -> None:
     assert RoutingReason.HUB_FULL_WAITING_LIST in story.concerns(GP)[-1][1].reasons
 
 
-def test_a_referral_without_needs_has_advice_as_its_open_need() -> None:
+def test_the_open_need_of_a_referral_without_needs_is_advice() -> None:
     story = given(received(GP, a_referral(needs=())))
 
     (concern,) = [c for told, c in story.concerns(GP) if told == "assigned"]
@@ -197,7 +177,7 @@ def test_a_referral_without_consent_is_shown_to_no_hub() -> None:
     assert all(not one.hubs for one in story.happenings)  # type: ignore[union-attr]
 
 
-def test_a_grant_stands_where_the_council_says() -> None:
+def test_the_stage_of_a_grant_is_the_one_that_the_council_reported() -> None:
     progress = GrantProgress(category="A", ot_assessment_on=date(2026, 9, 1), ss127_on=date(2026, 10, 1))
     story = given(received(FORM, a_form("disabled-facilities-grant", grant=progress)))
 
@@ -207,7 +187,7 @@ def test_a_grant_stands_where_the_council_says() -> None:
 # ---- who it is ------------------------------------------------------------------------------------------------------
 
 
-def test_two_people_with_one_number_are_two_persons_with_two_cases() -> None:
+def test_two_persons_with_the_same_number_have_two_cases() -> None:
     other = a_person(family_name="Carter", nhs_number_status=NOT_TRACED)
     story = given(received(GP, a_referral())).when(received(FORM, a_form(person=other)))
 
@@ -217,7 +197,7 @@ def test_two_people_with_one_number_are_two_persons_with_two_cases() -> None:
     assert not story.state.persons[1].provisional
 
 
-def test_a_known_person_who_becomes_doubtful_is_shown_so_to_its_hub_and_in_later_feedback() -> None:
+def test_a_person_who_becomes_provisional_is_marked_so_for_the_hub_and_in_later_feedback() -> None:
     unverified = a_referral(person=a_person(nhs_number_status=NOT_TRACED, family_name="Carter"))
     story = given(received(GP, unverified)).when(received(FORM, a_form()))
 
@@ -230,7 +210,7 @@ def test_a_known_person_who_becomes_doubtful_is_shown_so_to_its_hub_and_in_later
     assert story.concerns(GP)[-1][1].person.provisional
 
 
-def test_somebody_without_a_number_is_provisional() -> None:
+def test_a_person_without_a_number_is_provisional() -> None:
     nobody = a_person(nhs_number=None, nhs_number_status=VerificationStatus.NOT_PRESENT)
     story = given(received(GP, a_referral(person=nobody)))
 
@@ -238,7 +218,7 @@ def test_somebody_without_a_number_is_provisional() -> None:
     assert story.case.home.hub == "blaby"
 
 
-def test_a_number_that_failed_its_check_is_provisional_and_with_triage() -> None:
+def test_a_person_whose_number_failed_its_check_is_provisional_and_assigned_to_triage() -> None:
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
     story = given(received(WARD, a_ward_referral(person=failed)))
 
@@ -248,7 +228,7 @@ def test_a_number_that_failed_its_check_is_provisional_and_with_triage() -> None
     assert event.referrals[0].referral.hospital is None, "where the person lies is for the hospital team"
 
 
-def test_triage_hands_a_doubtful_inpatient_to_the_hospital_team() -> None:
+def test_triage_transfers_a_provisional_inpatient_to_the_hospital_team() -> None:
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
     story = given(received(WARD, a_ward_referral(person=failed)))
     story.commanded("triage", Assign, to_hub="hospital-housing")
@@ -257,20 +237,20 @@ def test_triage_hands_a_doubtful_inpatient_to_the_hospital_team() -> None:
     assert story.heard_by("hospital-housing")[0].referrals[0].referral.hospital is not None
 
 
-def test_an_untraced_number_is_routed_normally() -> None:
+def test_a_referral_with_an_untraced_number_is_routed_normally() -> None:
     story = given(received(GP, a_referral(person=a_person(nhs_number_status=NOT_TRACED))))
 
     assert (story.case.home.hub, story.state.persons[1].provisional) == ("blaby", False)
 
 
-def test_a_changed_number_goes_to_the_tracing_queue_and_nothing_moves() -> None:
+def test_a_changed_number_is_listed_for_tracing_and_the_case_stays() -> None:
     story = given(received(GP, a_referral())).when(updated(GP, a_referral(person=a_person(nhs_number="9990000034"))))
 
     assert story.state.persons[1].tracing_reasons == ("number-changed",)
     assert list(story.state.cases) == [story.referral(GP).case_id]
 
 
-def test_an_update_that_no_longer_agrees_with_the_others_makes_the_person_doubtful() -> None:
+def test_an_update_that_disagrees_with_the_other_referrals_makes_the_person_provisional() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form()))
     story.when(updated(FORM, a_form(person=a_person(birth_date=date(1999, 1, 1)))))
 
@@ -280,7 +260,7 @@ def test_an_update_that_no_longer_agrees_with_the_others_makes_the_person_doubtf
 # ---- updates --------------------------------------------------------------------------------------------------------
 
 
-def test_an_update_that_moves_the_address_moves_a_case_that_nobody_accepted() -> None:
+def test_an_update_of_the_address_moves_a_case_that_is_not_accepted() -> None:
     story = given(received(GP, a_referral())).when(updated(GP, a_referral(postcode=AT_CHARNWOOD)))
 
     assert story.told == ["updated", "assigned"]
@@ -289,7 +269,7 @@ def test_an_update_that_moves_the_address_moves_a_case_that_nobody_accepted() ->
     assert [event.role for event in story.heard_by("blaby")] == ["holder", "former"]
 
 
-def test_an_update_of_what_the_rules_do_not_read_moves_nothing() -> None:
+def test_an_update_of_a_field_that_the_rules_ignore_does_not_move_the_case() -> None:
     full = DIRECTORY.model_copy(update={"full": (Full.model_validate({"hub": "blaby", "from": date(2026, 11, 24)}),)})
     story = given(received(GP, a_referral()), directory=full)
     story.grounds = type(story.grounds)(full, story.grounds.postcodes, date(2026, 11, 25))
@@ -305,7 +285,7 @@ def test_an_update_after_acceptance_does_not_move_the_case() -> None:
     assert (story.told, story.case.home.hub) == (["updated"], "blaby")
 
 
-def test_an_update_adds_needs_and_never_opens_an_ended_one_again() -> None:
+def test_an_update_adds_needs_and_does_not_reopen_ended_ones() -> None:
     story = given(received(GP, a_referral(NEED, "hoarding"))).commanded("blaby", Accept)
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
     story.when(updated(GP, a_referral(NEED, "hoarding", "fire-safety")))
@@ -314,7 +294,7 @@ def test_an_update_adds_needs_and_never_opens_an_ended_one_again() -> None:
     assert story.referral(GP).ended_needs == {NEED: CaseStatus.COMPLETED}
 
 
-def test_an_update_that_asks_for_nothing_that_is_open_ends_the_referral() -> None:
+def test_an_update_without_open_needs_ends_the_referral() -> None:
     story = given(received(GP, a_referral(NEED, "hoarding"))).commanded("blaby", Accept)
     story.commanded("blaby", Complete, ended=everything({GP: [NEED]}))
     story.when(updated(GP, a_referral(NEED)))
@@ -323,7 +303,7 @@ def test_an_update_that_asks_for_nothing_that_is_open_ends_the_referral() -> Non
     assert story.case.ended is CaseStatus.COMPLETED
 
 
-def test_an_update_out_of_the_county_returns_that_referral_only() -> None:
+def test_an_update_to_an_address_outside_the_county_returns_only_that_referral() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form()))
     story.when(updated(GP, a_referral(postcode="LE15 6AA")))
 
@@ -333,7 +313,7 @@ def test_an_update_out_of_the_county_returns_that_referral_only() -> None:
     assert DIRECTORY.authority("rutland").code == RUTLAND  # type: ignore[union-attr]
 
 
-def test_an_update_of_an_ended_referral_is_kept_and_refused() -> None:
+def test_an_update_of_an_ended_referral_is_stored_and_refused() -> None:
     story = given(received(GP, a_referral()), cancelled(GP))
     new = a_referral(needs=(HousingNeed(service="hoarding", text="new"),))
     story.when(updated(GP, new, version=3))
@@ -345,7 +325,7 @@ def test_an_update_of_an_ended_referral_is_kept_and_refused() -> None:
     assert [told for told, _ in story.concerns(GP)] == ["update-refused"]
 
 
-def test_consent_withdrawn_by_an_update_cancels_the_referral_and_hub_and_referrer_hear() -> None:
+def test_consent_withdrawn_by_an_update_cancels_the_referral_with_events_for_hub_and_referrer() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(updated(GP, a_referral(consents=Consents(referral=NO, feedback=YES))))
 
@@ -363,7 +343,7 @@ def test_an_older_version_changes_nothing() -> None:
 # ---- cancels --------------------------------------------------------------------------------------------------------
 
 
-def test_a_cancel_ends_its_referral_and_the_case_goes_on_with_the_others() -> None:
+def test_a_cancel_ends_its_referral_and_the_case_continues_with_the_others() -> None:
     story = given(received(GP, a_referral()), received(FORM, a_form())).when(cancelled(GP))
 
     assert story.told == ["cancelled"]
@@ -379,14 +359,14 @@ def test_the_case_ends_with_its_last_referral() -> None:
     assert story.event("cancelled").case.status is CaseStatus.CANCELLED
 
 
-def test_a_cancel_that_comes_too_late_is_refused_to_its_referrer() -> None:
+def test_a_cancel_of_an_ended_referral_is_refused_to_its_referrer() -> None:
     story = given(received(GP, a_referral()), cancelled(GP)).when(cancelled(GP, version=3))
 
     assert story.told == ["cancellation-refused"]
     assert [told for told, _ in story.concerns(GP)] == ["cancellation-refused"]
 
 
-def test_a_cancel_can_move_a_case_that_nobody_accepted_to_where_the_others_belong() -> None:
+def test_a_cancel_can_move_a_case_that_is_not_accepted_to_the_hub_of_the_other_referrals() -> None:
     story = given(
         received(GP, a_referral(postcode=AT_BLABY, referred_on=date(2026, 1, 1))),
         received(FORM, a_form(postcode=AT_CHARNWOOD)),

@@ -14,29 +14,11 @@ from schemas.referral import Consents, Referral, ServiceCode
 from services.notifier import compose
 from services.router.decide.lifecycle import EmittedEvent
 from services.router.decide.model import CaseRecord
+from tests.builders.events import KEY, TODAY, cancelled, received, updated
+from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, AT_MELTON, CHARNWOOD, IN_THE_CITY, MELTON
+from tests.builders.referrals import GP, WARD, YES, a_bradgate_referral, a_person, a_referral, an_address
 from tests.notifier.builders import the_recipients, the_words
-from tests.router.builders import (
-    AT_BLABY,
-    AT_CHARNWOOD,
-    AT_MELTON,
-    CHARNWOOD,
-    GP,
-    IN_THE_CITY,
-    KEY,
-    MELTON,
-    TODAY,
-    WARD,
-    YES,
-    Story,
-    a_bradgate_referral,
-    a_person,
-    a_referral,
-    an_address,
-    cancelled,
-    everything,
-    received,
-    updated,
-)
+from tests.router.story import Story, everything
 
 SCHEDULES, SEED = 1200, 2
 RESTRICTED = "hospital-housing-bradgate"
@@ -69,7 +51,7 @@ KNOWN_DISCLOSURES = {
 mended: whoever mends one removes it here, and no other may come."""
 
 
-def test_a_practice_reads_more_because_of_a_stay_in_the_known_ways_only() -> None:
+def test_a_stay_adds_only_the_known_disclosures_to_feedback_for_a_practice() -> None:
     rng = random.Random(SEED)
     more = [played(rng).first_only_because_of_the_stay() for _ in range(SCHEDULES)]
     found = Counter((one.kind, one.reasons) for one in more if one)

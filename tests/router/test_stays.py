@@ -8,13 +8,11 @@ import pytest
 from schemas.case import CaseStatus, EndReason, Finding, HoldReason, Intervention, Pathway, RoutingReason
 from schemas.events import Accept, Assess, Assign, Cancel, Complete, Hold, Record, Reject, Start, Transfer
 from schemas.referral import Attachment, HospitalStay
-from tests.router.builders import (
-    AT_CHARNWOOD,
-    CHARNWOOD,
+from tests.builders.events import TODAY, cancelled, received, updated
+from tests.builders.reference_data import AT_CHARNWOOD, CHARNWOOD, IN_THE_CITY
+from tests.builders.referrals import (
     FORM,
     GP,
-    IN_THE_CITY,
-    TODAY,
     WARD,
     a_bradgate_referral,
     a_form,
@@ -22,12 +20,8 @@ from tests.router.builders import (
     a_referral,
     a_ward_referral,
     an_address,
-    cancelled,
-    everything,
-    given,
-    received,
-    updated,
 )
+from tests.router.story import everything, given
 
 HOSPITAL, BRADGATE = "hospital-housing", "hospital-housing-bradgate"
 NEED, WARD_NEED = "minor-adaptations", "homelessness"
@@ -51,7 +45,7 @@ def test_the_hospital_team_holds_the_case_and_the_home_hub_follows_on() -> None:
     assert (follow_on.role, follow_on.case.holder) == ("follow-on", "elsewhere")
 
 
-def test_a_stay_takes_over_a_case_that_a_hub_has_accepted_and_gives_it_back_as_it_was() -> None:
+def test_a_stay_moves_an_accepted_case_to_the_hospital_team_and_discharge_returns_it_unchanged() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept).commanded("blaby", Start)
     story.when(received(WARD, a_ward_referral()))
     assert (story.case.holding.hub, story.case.home.hub) == (HOSPITAL, "blaby")
@@ -60,7 +54,7 @@ def test_a_stay_takes_over_a_case_that_a_hub_has_accepted_and_gives_it_back_as_i
     assert (story.case.holding.hub, story.case.home.status) == ("blaby", CaseStatus.IN_PROGRESS)
 
 
-def test_the_follow_on_may_assess_and_record_and_its_referrers_hear_of_it() -> None:
+def test_the_following_hub_may_assess_and_record_with_events_for_its_referrers() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral()))
 
     story.commanded("blaby", Assess, findings=(FOUND,))
@@ -83,7 +77,7 @@ def test_the_follow_on_may_assess_and_record_and_its_referrers_hear_of_it() -> N
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )
-def test_the_follow_on_may_neither_move_nor_end_the_case(command: Any, data: dict[str, Any]) -> None:
+def test_the_following_hub_may_neither_move_nor_end_the_case(command: Any, data: dict[str, Any]) -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral())).commanded("blaby", command, **data)
 
     assert story.refused is not None
@@ -101,7 +95,7 @@ def test_the_hospital_team_ends_only_the_hospitals_referral() -> None:
     assert (story.case.holding.hub, story.referral(GP).is_open) == ("blaby", True)
 
 
-def test_a_move_to_another_hospital_moves_the_case_although_the_first_team_accepted() -> None:
+def test_a_move_to_another_hospital_moves_the_case_even_if_the_first_team_accepted_it() -> None:
     story = given(received(WARD, a_ward_referral())).commanded(HOSPITAL, Accept)
     story.when(updated(WARD, a_ward_referral(hospital=HospitalStay(site="Bradgate Unit"))))
 
@@ -134,14 +128,14 @@ def test_at_discharge_the_home_hub_gets_the_case_with_the_hospitals_needs_and_wi
     assert RoutingReason.HANDED_OVER in story.concerns(WARD)[-1][1].reasons
 
 
-def test_the_home_hub_accepts_after_the_hand_over_and_the_hospital_team_hears() -> None:
+def test_the_hospital_team_gets_an_event_when_the_home_hub_accepts_after_the_transfer() -> None:
     story = given(received(WARD, a_ward_referral())).commanded(HOSPITAL, Accept).when(discharged())
     story.commanded("blaby", Accept)
 
     assert [(told, c.home_hub, c.status) for told, c in story.concerns(WARD)] == [("accepted", "blaby", "accepted")]
 
 
-def test_a_cancel_by_the_hospital_gives_the_case_to_the_home_hub() -> None:
+def test_a_cancel_by_the_hospital_returns_the_case_to_the_home_hub() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral()))
     story.when(cancelled(WARD, discharged_on=TODAY))
 
@@ -152,7 +146,7 @@ def test_a_cancel_by_the_hospital_gives_the_case_to_the_home_hub() -> None:
     assert [one.role for one in story.heard_by(HOSPITAL)] == ["holder", "former"]
 
 
-def test_a_cancelled_stay_alone_ends_the_case_and_the_follow_on_learns_only_that() -> None:
+def test_cancelling_the_only_referral_ends_the_case_and_the_following_hub_receives_only_the_end() -> None:
     story = given(received(WARD, a_ward_referral())).when(cancelled(WARD))
 
     (event,) = story.heard_by("blaby")
@@ -160,28 +154,28 @@ def test_a_cancelled_stay_alone_ends_the_case_and_the_follow_on_learns_only_that
     assert (event.ended, event.reason) == ((), EndReason.OTHER)  # type: ignore[attr-defined]
 
 
-def test_no_fixed_abode_undecided_at_discharge_goes_to_triage() -> None:
+def test_a_person_of_no_fixed_abode_without_a_home_hub_at_discharge_goes_to_triage() -> None:
     nowhere = a_person(address=an_address(None, no_fixed_abode=True))
     story = given(received(WARD, a_ward_referral(person=nowhere))).when(discharged(person=nowhere))
 
     assert (story.case.holding.hub, story.case.home.pathway) == ("triage", Pathway.TRIAGE)
 
 
-def test_a_patient_from_the_city_whom_nobody_took_on_is_returned_at_discharge() -> None:
+def test_the_referral_of_a_city_inpatient_that_was_not_accepted_is_returned_at_discharge() -> None:
     story = given(received(WARD, a_ward_referral(postcode=IN_THE_CITY))).when(discharged(postcode=IN_THE_CITY))
 
     assert story.told == ["updated", "rejected"]
     assert story.event("rejected").refer_to == "leicester-city"  # type: ignore[attr-defined]
 
 
-def test_a_patient_from_the_city_whom_the_hospital_team_accepted_stays_with_it() -> None:
+def test_a_city_inpatient_whom_the_hospital_team_accepted_stays_with_it() -> None:
     story = given(received(WARD, a_ward_referral(postcode=IN_THE_CITY))).commanded(HOSPITAL, Accept)
     story.when(discharged(postcode=IN_THE_CITY))
 
     assert (story.case.holding.hub, story.case.ended) == (HOSPITAL, None)
 
 
-def test_the_hospital_team_may_hand_over_before_the_discharge_is_told() -> None:
+def test_the_hospital_team_may_transfer_the_case_before_the_discharge_message() -> None:
     story = given(received(WARD, a_ward_referral())).commanded(HOSPITAL, Transfer, to_hub="charnwood")
     assert (story.case.stay, story.case.home.hub) == (None, "charnwood")
     (event,) = story.heard_by("charnwood")
@@ -191,7 +185,7 @@ def test_the_hospital_team_may_hand_over_before_the_discharge_is_told() -> None:
     assert story.when(updated(WARD, a_ward_referral(priority="urgent"))).case.holding.hub == "charnwood"
 
 
-def test_a_person_who_names_an_authority_in_hospital_moves_the_accepted_case_and_the_gp_hears_later() -> None:
+def test_an_authority_named_in_hospital_gets_the_accepted_case_and_the_gp_is_informed_after_discharge() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(received(WARD, a_ward_referral(named_authority=CHARNWOOD)))
     assert (story.told, story.case.home.hub, story.concerns(GP)) == (["joined", "transferred"], "charnwood", [])
@@ -203,7 +197,7 @@ def test_a_person_who_names_an_authority_in_hospital_moves_the_accepted_case_and
 # ---- disclosure to hubs ---------------------------------------------------------------------------------------------
 
 
-def test_during_a_stay_the_follow_on_sees_the_communitys_referrals_only() -> None:
+def test_during_a_stay_the_following_hub_receives_only_community_referrals() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral()))
     story.commanded(HOSPITAL, Accept)
     assert story.heard_by("blaby") == []
@@ -211,14 +205,16 @@ def test_during_a_stay_the_follow_on_sees_the_communitys_referrals_only() -> Non
     assert story.heard_by("blaby") == []
     story.when(received(FORM, a_form()))
 
-    for event in story.heard_by("blaby", ever=True)[1:]:
+    later = story.heard_by("blaby", ever=True)[1:]
+    assert later
+    for event in later:
         text = event.model_dump_json()
         assert WARD not in text
         for secret in ("Ward 23", "Infirmary", "Glenfield", HOSPITAL, "inpatient", '"hospital"', "uhl", "RWE", "Nurse"):
             assert secret.replace('"hospital"', "hospital-housing") not in text, secret
 
 
-def test_attachments_go_to_the_holder_only() -> None:
+def test_attachments_are_sent_only_to_the_holder() -> None:
     story = given(received(GP, a_referral(attachments=INAT)))
     assert story.heard_by("blaby")[0].referrals[0].referral.attachments == INAT
 
@@ -228,7 +224,7 @@ def test_attachments_go_to_the_holder_only() -> None:
     assert [one.referral.attachments for one in holder.referrals] == [INAT, INAT]
 
 
-def test_nobody_outside_ever_learns_of_the_restricted_unit() -> None:
+def test_no_event_outside_the_restricted_team_mentions_the_restricted_unit() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_bradgate_referral()))
     story.commanded(BRADGATE, Accept)
     story.when(received(FORM, a_form()))
@@ -246,7 +242,7 @@ def test_nobody_outside_ever_learns_of_the_restricted_unit() -> None:
     assert story.heard_by(HOSPITAL, ever=True) == []
 
 
-def test_of_a_restricted_unit_the_home_hub_gets_the_needs_and_no_more() -> None:
+def test_the_home_hub_receives_only_the_needs_of_a_restricted_stay() -> None:
     story = given(received(WARD, a_bradgate_referral()))
     story.when(updated(WARD, a_bradgate_referral(discharged_on=TODAY)))
 
@@ -257,7 +253,7 @@ def test_of_a_restricted_unit_the_home_hub_gets_the_needs_and_no_more() -> None:
     assert (one.referral.hospital, one.referral.attachments, one.referral.discharged_on) == (None, (), None)
 
 
-def test_the_general_hospital_team_does_not_see_a_stay_in_the_restricted_unit() -> None:
+def test_the_general_hospital_team_receives_no_event_of_a_stay_in_the_restricted_unit() -> None:
     earlier = a_bradgate_referral(hospital=HospitalStay(site="Bradgate Unit", admitted_on=date(2026, 11, 1)))
     later = a_ward_referral(hospital=HospitalStay(site="LRI", admitted_on=date(2026, 11, 9)))
     story = given(received(FORM, earlier)).when(received(WARD, later))
@@ -267,7 +263,7 @@ def test_the_general_hospital_team_does_not_see_a_stay_in_the_restricted_unit() 
     assert "bradgate" not in event.model_dump_json().lower()
 
 
-def test_the_follow_on_can_work_on_nothing_that_it_does_not_see() -> None:
+def test_the_following_hub_can_command_only_referrals_that_it_received() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral()))
     story.commanded("blaby", Assess, findings=(FOUND.model_copy(update={"reference": WARD}),))
 
@@ -278,7 +274,7 @@ def test_the_follow_on_can_work_on_nothing_that_it_does_not_see() -> None:
 # ---- disclosure to referrers ----------------------------------------------------------------------------------------
 
 
-def test_the_gp_hears_nothing_of_what_the_hospital_team_does() -> None:
+def test_the_gp_gets_no_feedback_about_the_work_of_the_hospital_team() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral(postcode=AT_CHARNWOOD)))
     for command, data in (
         (Accept, {}),
@@ -292,7 +288,7 @@ def test_the_gp_hears_nothing_of_what_the_hospital_team_does() -> None:
         assert story.concerns(GP) == []
 
 
-def test_the_gp_hears_of_its_own_home_hub_although_the_case_follows_on_to_another() -> None:
+def test_the_gp_is_informed_of_the_home_hub_of_its_referral_even_if_the_case_has_another() -> None:
     story = given(received(WARD, a_ward_referral(named_authority=CHARNWOOD))).when(received(GP, a_referral()))
 
     assert story.case.home.hub == "charnwood"

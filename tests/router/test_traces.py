@@ -8,18 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept
-from services.messaging.cloudevents import KafkaRecord
 from services.router.consumer import Batches
 from tests import traced
-from tests.router.builders import DIRECTORY, GP, KEY, a_form, a_person, a_referral, received, updated
-from tests.router.records import NOW, a_command, a_record, broken
-from tests.router.test_consumer import apply, case_id, keys, reference, rows
-from tests.traced import SENT, SPAN, TRACE, Traces
-
-
-def with_context(record: KafkaRecord, context: str = SENT) -> KafkaRecord:
-    foreign = (("tracestate", b"a=CANARYSON"), ("baggage", b"n=9990000018"))
-    return dataclasses.replace(record, headers=(*record.headers, ("traceparent", context.encode()), *foreign))
+from tests.builders.events import KEY, NOW, a_command, a_record, broken, received, updated
+from tests.builders.reference_data import DIRECTORY
+from tests.builders.referrals import GP, a_form, a_person, a_referral, keys, reference
+from tests.router.stored import apply, case_id, rows
+from tests.traced import SENT, SPAN, TRACE, Traces, with_context
 
 
 async def carried(engine: AsyncEngine, key: str = KEY) -> set[str]:
@@ -29,7 +24,7 @@ async def carried(engine: AsyncEngine, key: str = KEY) -> set[str]:
     return {json.loads(headers).get("traceparent") for (headers,) in found}
 
 
-async def test_where_traces_are_off_everything_that_follows_carries_what_came(engine: AsyncEngine) -> None:
+async def test_without_tracing_every_output_has_the_trace_context_of_its_input(engine: AsyncEngine) -> None:
     await apply(engine, with_context(a_record(received(GP, a_referral()))))
     assert await carried(engine) == {SENT}
     await apply(engine, with_context(a_record(updated(GP, a_form())), "CANARYSON"))
@@ -41,7 +36,7 @@ async def test_where_traces_are_off_everything_that_follows_carries_what_came(en
     assert not [name for headers in kept for name in headers if name in ("tracestate", "baggage")]
 
 
-async def test_each_output_of_a_batch_is_in_the_trace_of_its_own_cause(engine: AsyncEngine, traces: Traces) -> None:
+async def test_each_output_of_a_batch_is_in_the_trace_of_its_cause(engine: AsyncEngine, traces: Traces) -> None:
     canary = a_referral(person=a_person(family_name="CANARYSON"))
     people, contexts = keys(3), [SENT, SENT.replace(TRACE, "ab" * 16), None]
     records = [a_record(received(reference(at), canary), key=key) for at, key in enumerate(people)]
@@ -59,7 +54,7 @@ async def test_each_output_of_a_batch_is_in_the_trace_of_its_own_cause(engine: A
         assert key not in traces.written()
 
 
-async def test_a_repeat_and_a_parked_record_say_so(engine: AsyncEngine, traces: Traces) -> None:
+async def test_spans_mark_a_duplicate_and_a_dead_letter(engine: AsyncEngine, traces: Traces) -> None:
     good = a_record(received(GP, a_referral()))
     await apply(engine, good)
     await apply(
@@ -74,7 +69,7 @@ async def test_a_repeat_and_a_parked_record_say_so(engine: AsyncEngine, traces: 
     ]
 
 
-async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_was_applied(
+async def test_spans_of_a_failed_batch_have_the_error_type_and_are_not_marked_as_applied(
     engine: AsyncEngine, traces: Traces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
@@ -88,7 +83,7 @@ async def test_a_batch_that_fails_ends_its_steps_with_the_kind_and_says_nothing_
     assert traces.one("apply").status.status_code.name == "ERROR"
 
 
-async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: AsyncEngine, traces: Traces) -> None:
+async def test_a_correlation_id_that_is_free_text_is_not_exported(engine: AsyncEngine, traces: Traces) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     command = a_command("blaby", Accept, await case_id(engine), id="9990000018 CANARYSON", expected_version=1)
     words = tuple((name, b"CANARYSON" if name == "ce_correlationid" else value) for name, value in command.headers)
@@ -96,7 +91,7 @@ async def test_a_hubs_own_words_for_a_conversation_are_told_nobody(engine: Async
     assert traced.told(traces.one("apply hub.blaby.command"))["outcome"] == "applied"
 
 
-async def test_what_is_put_back_goes_on_with_its_own_trace(engine: AsyncEngine, traces: Traces) -> None:
+async def test_a_resubmitted_record_continues_its_own_trace(engine: AsyncEngine, traces: Traces) -> None:
     good = with_context(a_record(received(GP, a_referral())))
     await apply(engine, broken(good, b"{}"))
     await rows_changed(engine, "update router.dead_letter set resubmit_at = now(), value = :value", value=good.value)

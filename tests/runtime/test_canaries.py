@@ -14,12 +14,14 @@ from tests import canaries
 
 
 @pytest.mark.parametrize("planted", ["number 9990000018", "999 000 0018 called", "name=CANARYSON", "ward Canaryward"])
-def test_a_planted_person_is_found_by_place(tmp_path: Path, planted: str) -> None:
+def test_planted_personal_data_is_found_with_its_place(tmp_path: Path, planted: str) -> None:
     (tmp_path / "a.txt").write_text(f"all is well\n{planted}\n")
     assert canaries.found_in([tmp_path / "a.txt"]) == [f"{tmp_path / 'a.txt'}:2"]
 
 
-def test_this_run_is_logged_at_debug_and_client_libraries_say_only_where(pytestconfig: pytest.Config) -> None:
+def test_this_run_is_logged_at_debug_and_client_libraries_log_only_the_code_location(
+    pytestconfig: pytest.Config,
+) -> None:
     log.debug("this_run_is_logged")
     logging.getLogger("aiokafka").warning("key=%s", "CANARY" + "SON")
     [file] = [value for value in pytestconfig.stash._storage.values() if isinstance(value, Path)]
@@ -28,7 +30,7 @@ def test_this_run_is_logged_at_debug_and_client_libraries_say_only_where(pytestc
     assert "client library: test_canaries." in written
 
 
-async def test_a_person_in_a_column_that_is_not_for_people_is_found_by_its_name(migrated: str) -> None:
+async def test_personal_data_in_another_column_is_found_with_the_columns_name(migrated: str) -> None:
     engine = database.connect(migrated)
     async with engine.connect() as connection:
         assert await canaries.in_columns(connection) == []
@@ -42,7 +44,7 @@ async def test_a_person_in_a_column_that_is_not_for_people_is_found_by_its_name(
     await engine.dispose()
 
 
-async def test_what_may_hold_people_are_columns_that_there_are(migrated: str) -> None:
+async def test_every_column_listed_for_personal_data_exists(migrated: str) -> None:
     engine = database.connect(migrated)
     async with engine.connect() as connection:
         columns = {name for name, _ in await connection.exec_driver_sql(canaries.COLUMNS)}
@@ -50,7 +52,7 @@ async def test_what_may_hold_people_are_columns_that_there_are(migrated: str) ->
     assert columns >= canaries.MAY_HOLD
 
 
-def test_a_person_in_a_command_line_is_found_by_the_processs_number() -> None:
+def test_personal_data_in_a_command_line_is_found_with_the_process_id() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()", "CANARY" + "SON"], stdin=subprocess.PIPE) as planted:
         processes = [psutil.Process(), psutil.Process(planted.pid)]
         assert canaries.in_processes(processes) == [str(planted.pid)]

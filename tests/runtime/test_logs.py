@@ -52,7 +52,7 @@ def run(code: str, tmp_path: Path, **environment: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_no_client_library_says_anything_personal_even_at_debug(tmp_path: Path, log_format: str) -> None:
+def test_no_client_library_logs_personal_data_even_at_debug(tmp_path: Path, log_format: str) -> None:
     ran = run(SPEAKS, tmp_path, LIGHTBULB_LOG_FORMAT=log_format)
     assert ran.returncode == 0, ran.stderr
     assert "CANARYSON" not in ran.stderr + ran.stdout
@@ -61,13 +61,13 @@ def test_no_client_library_says_anything_personal_even_at_debug(tmp_path: Path, 
     assert "c-1" in ran.stderr
 
 
-def test_what_a_client_library_warns_of_is_kept_by_place(tmp_path: Path) -> None:
+def test_a_warning_of_a_client_library_is_logged_by_its_code_location(tmp_path: Path) -> None:
     ran = run(SPEAKS, tmp_path)
     lines = [json.loads(line) for line in ran.stderr.splitlines()]
     assert any(line["event"].startswith("client library: ") and line["level"] == "warning" for line in lines)
 
 
-def test_the_same_place_speaks_once_in_ten_seconds() -> None:
+def test_a_code_location_logs_at_most_once_in_ten_seconds() -> None:
     kept = logs.ClientLibraryFilter()
 
     def record() -> logging.LogRecord:
@@ -76,7 +76,7 @@ def test_the_same_place_speaks_once_in_ten_seconds() -> None:
     assert [kept.filter(record()) for _ in range(3)] == [True, False, False]
 
 
-def test_a_missing_and_a_wrong_setting_are_named_at_start(tmp_path: Path) -> None:
+def test_a_missing_and_an_invalid_setting_are_named_at_start(tmp_path: Path) -> None:
     ran = run(
         "from services.runtime.settings import load; load()",
         tmp_path,

@@ -8,7 +8,7 @@ from services.runtime import process
 from services.runtime.settings import Settings
 
 
-def test_a_port_that_somebody_has_is_named() -> None:
+def test_a_port_that_is_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -27,7 +27,7 @@ any_data = st.sampled_from(list(ALL_TYPES.values())).flatmap(any_of)
 @every_type
 @a_few
 @given(st.data())
-def test_any_event_is_valid_by_its_contract_and_crosses_kafka_whole(
+def test_any_event_is_valid_by_its_contract_and_is_unchanged_by_kafka(
     data_type: type[EventData], data: st.DataObject
 ) -> None:
     event = data.draw(any_event(data_type))
@@ -39,7 +39,7 @@ def test_any_event_is_valid_by_its_contract_and_crosses_kafka_whole(
 
 @some
 @given(any_data)
-def test_an_event_with_every_null_written_out_is_the_same_event(happened: EventData) -> None:
+def test_an_event_with_every_null_written_is_the_same_event(happened: EventData) -> None:
     text = happened.model_dump_json()
     assert faults(happened.TYPE, json.loads(text)) == []
     assert type(happened).model_validate_json(text) == happened
@@ -55,7 +55,7 @@ def test_fields_that_a_newer_version_adds_are_ignored_at_any_depth(happened: Eve
 
 @some
 @given(any_data, st.data())
-def test_a_refusal_never_repeats_what_was_wrong(happened: EventData, data: st.DataObject) -> None:
+def test_an_error_never_repeats_the_invalid_value(happened: EventData, data: st.DataObject) -> None:
     spoilt = with_canary(json.loads(happened.model_dump_json()), data)
     assert CANARY not in refusal(type(happened), spoilt)
 
@@ -72,23 +72,23 @@ def _leaves(parent: type[EventData]) -> list[type[EventData]]:
 
 
 @every_type
-def test_a_type_is_named_after_what_happened_and_carries_its_version(data_type: type[EventData]) -> None:
+def test_a_type_is_named_after_its_event_and_carries_its_version(data_type: type[EventData]) -> None:
     assert re.fullmatch(r"uk\.lightbulb\.(referral|case|feedback)\.[a-z]+(-[a-z]+)*\.v[1-9][0-9]*", data_type.TYPE)
     assert (data_type.__doc__ or "").strip()
 
 
-def test_no_type_is_both_asked_for_and_told() -> None:
+def test_no_type_is_both_a_command_and_an_event() -> None:
     kinds = [REFERRAL_EVENTS, CASE_EVENTS, FEEDBACK_EVENTS, COMMANDS]
     assert [one.keys() & other.keys() for one, other in combinations(kinds, 2)] == [set()] * 6
     assert not HUB_EVENTS.keys() & COMMANDS.keys()
 
 
 @every_type
-def test_every_field_says_what_it_is(data_type: type[EventData]) -> None:
+def test_every_field_has_a_description(data_type: type[EventData]) -> None:
     assert [name for name, field in data_type.model_fields.items() if not field.description] == []
 
 
-def test_the_commands_of_a_hub_name_no_hub_that_commands() -> None:
+def test_the_commands_of_a_hub_do_not_name_the_commanding_hub() -> None:
     """Who commands is the topic: a field could be forged."""
     shared = set.intersection(*(set(command.model_fields) for command in COMMANDS.values()))
     assert not {name for name in shared if "hub" in name}

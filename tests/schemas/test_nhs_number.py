@@ -21,12 +21,12 @@ a_valid_number = st.sampled_from(NOBODYS).flatmap(an_nhs_number)
 
 
 @given(ten_digits)
-def test_the_package_and_our_own_sum_agree(number: str) -> None:
+def test_the_package_and_our_check_digit_agree(number: str) -> None:
     assert is_valid(number) == (str(check_digit(number[:9])) == number[9])
 
 
 @given(a_valid_number)
-def test_a_valid_number_is_taken_as_it_is(number: str) -> None:
+def test_a_valid_number_is_accepted_unchanged(number: str) -> None:
     assert NUMBER.validate_python(number) == number
 
 
@@ -37,14 +37,14 @@ def test_one_wrong_digit_is_always_found(number: str, place: int, more: int) -> 
 
 
 @given(a_valid_number, st.integers(0, 8))
-def test_two_neighbours_changed_about_are_always_found(number: str, place: int) -> None:
+def test_two_swapped_digits_are_always_found(number: str, place: int) -> None:
     assume(number[place] != number[place + 1])
     wrong = number[:place] + number[place + 1] + number[place] + number[place + 2 :]
     assert not is_valid(wrong)
 
 
 @given(a_valid_number, st.lists(st.tuples(st.integers(0, 10), st.sampled_from(" -")), max_size=5))
-def test_blanks_and_hyphens_anywhere_are_taken_away(number: str, marks: list[tuple[int, str]]) -> None:
+def test_spaces_and_hyphens_are_removed(number: str, marks: list[tuple[int, str]]) -> None:
     written = number
     for place, mark in marks:
         written = written[:place] + mark + written[place:]
@@ -52,24 +52,24 @@ def test_blanks_and_hyphens_anywhere_are_taken_away(number: str, marks: list[tup
 
 
 @given(st.text(WRITABLE, max_size=15))
-def test_what_is_not_ten_plain_digits_is_never_valid(text: str) -> None:
+def test_text_that_is_not_ten_ascii_digits_is_never_valid(text: str) -> None:
     assume(not (len(text) == 10 and text.isascii() and text.isdigit()))
     assert not is_valid(text)
 
 
 @pytest.mark.parametrize("number", ["", "999", "99900000020", "٩٩٩٠٠٠٠٠٠٢", "999000000２", "999 000 000", "+999000002"])
-def test_other_digits_signs_and_lengths_are_refused(number: str) -> None:
+def test_other_digits_signs_and_lengths_are_rejected(number: str) -> None:
     with pytest.raises(ValidationError):
         NUMBER.validate_python(number)
 
 
 @given(ten_digits)
-def test_no_refusal_repeats_the_number(number: str) -> None:
+def test_no_error_repeats_the_number(number: str) -> None:
     assume(not is_valid(number))
     with pytest.raises(ValidationError, match="ten digits") as refused:
         Person(nhs_number=number)
     assert number not in str(refused.value)
 
 
-def test_nothing_is_verified_unless_its_sender_said_so() -> None:
+def test_a_number_is_verified_only_if_its_sender_states_it() -> None:
     assert Person().nhs_number_status is VerificationStatus.NOT_STATED

@@ -12,7 +12,7 @@ hubs = st.lists(a_hub, unique=True, max_size=10)
 
 
 @given(a_hub)
-def test_a_command_topic_tells_which_hub_commands(hub: str) -> None:
+def test_a_command_topic_identifies_the_commanding_hub(hub: str) -> None:
     assert commanding_hub(hub_command(hub)) == hub
 
 
@@ -31,8 +31,10 @@ def test_every_topic_is_declared_once_and_every_hub_has_two(hubs: list[str]) -> 
 
 
 @given(hubs)
-def test_every_topic_keeps_thirty_days_and_has_a_name_that_kafka_takes(hubs: list[str]) -> None:
-    for topic in declared(hubs):
+def test_every_topic_has_thirty_days_of_retention_and_a_valid_kafka_name(hubs: list[str]) -> None:
+    topics = declared(hubs)
+    assert topics
+    for topic in topics:
         assert topic.retention_ms >= 30 * DAY_MS
         assert topic.partitions >= 1
         assert re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic.name)

@@ -15,7 +15,7 @@ from services.notifier.channels.fhir_endpoint import EndpointAddress, FhirEndpoi
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.compose import Feedback, compose
 from tests.notifier.between import Between, Trouble
-from tests.notifier.builders import GP, GP_MESH, an_event, an_intervention, by_gp, ended, the_recipients, the_words
+from tests.notifier.builders import GP, GP_MESH, a_case_event, an_intervention, by_gp, ended, the_recipients, the_words
 from tests.notifier.gp_system import GpSystem, outcome
 from tests.notifier.mesh_box import Box, a_mesh
 from tests.notifier.sandbox import sandbox
@@ -58,7 +58,9 @@ class Carrier:
 
 def a_feedback(partner: str, event_id: str = "event") -> Feedback:
     concern = by_gp(partner, status="completed", open_needs=(), interventions=(an_intervention(),))
-    [feedback] = compose(an_event(CaseCompleted, concern, id=event_id, ended=ended(concern)), the_recipients(), WORDS)
+    [feedback] = compose(
+        a_case_event(CaseCompleted, concern, id=event_id, ended=ended(concern)), the_recipients(), WORDS
+    )
     return feedback
 
 

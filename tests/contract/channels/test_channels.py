@@ -15,7 +15,7 @@ Renders = Callable[[Feedback], tuple[bytes, dict[str, str]]]
 
 
 @pytest.mark.parametrize("partner", [GP, GP_MESH, GP_MAILBOX])
-def test_a_feedback_is_the_same_bytes_and_ids_each_time(renders: Renders, partner: str) -> None:
+def test_a_feedback_is_rendered_with_the_same_bytes_and_ids_each_time(renders: Renders, partner: str) -> None:
     assert renders(a_feedback(partner)) == renders(a_feedback(partner))
 
 
@@ -29,12 +29,12 @@ def _subject(ids: dict[str, str]) -> str:
     return ids.get("subject", "")
 
 
-async def test_what_is_delivered_arrives_as_it_was_rendered(carrier: Carrier) -> None:
+async def test_a_delivered_message_arrives_as_it_was_rendered(carrier: Carrier) -> None:
     assert isinstance(await carrier.channel.deliver(carrier.parcel()), Delivered)
     assert await carrier.arrived() == [carrier.parcel().body]
 
 
-async def test_a_repeat_is_success_and_arrives_once(carrier: Carrier) -> None:
+async def test_a_repeated_delivery_succeeds_and_arrives_once(carrier: Carrier) -> None:
     await carrier.channel.deliver(carrier.parcel())
     again = await carrier.channel.deliver(carrier.parcel(attempt=2))
     assert isinstance(again, Delivered)
@@ -42,7 +42,7 @@ async def test_a_repeat_is_success_and_arrives_once(carrier: Carrier) -> None:
     assert len(await carrier.arrived()) == 1
 
 
-async def test_a_refusal_is_final(carrier: Carrier) -> None:
+async def test_a_rejection_by_the_recipient_is_final(carrier: Carrier) -> None:
     carrier.refuses()
     outcome = await carrier.channel.deliver(carrier.parcel())
     assert isinstance(outcome, Failed)
@@ -50,7 +50,7 @@ async def test_a_refusal_is_final(carrier: Carrier) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_being_away_is_not_final(carrier: Carrier, status: int) -> None:
+async def test_an_unavailable_recipient_is_not_a_final_failure(carrier: Carrier, status: int) -> None:
     carrier.between.trouble(Trouble(status=status))
     assert await carrier.channel.deliver(carrier.parcel()) == Retry(f"http {status}")
     assert isinstance(await carrier.channel.deliver(carrier.parcel(2)), Delivered)
@@ -58,7 +58,9 @@ async def test_being_away_is_not_final(carrier: Carrier, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_token_that_is_not_taken_is_visible_and_waits_for_somebody(carrier: Carrier, status: int) -> None:
+async def test_a_rejected_token_is_reported_and_the_delivery_waits_for_an_operator(
+    carrier: Carrier, status: int
+) -> None:
     carrier.between.trouble(Trouble(status=status))
     outcome = await carrier.channel.deliver(carrier.parcel())
     assert isinstance(outcome, Retry)
@@ -66,7 +68,7 @@ async def test_a_token_that_is_not_taken_is_visible_and_waits_for_somebody(carri
     assert (outcome.after or 0) >= 60
 
 
-async def test_retry_after_is_handed_on(carrier: Carrier) -> None:
+async def test_retry_after_is_returned(carrier: Carrier) -> None:
     carrier.between.trouble(
         Trouble(status=503, headers={"Retry-After": "7"}),
         Trouble(status=429, headers={"Retry-After": "Fri, 31 Dec 2099 23:59:59 GMT"}),
@@ -79,14 +81,14 @@ async def test_retry_after_is_handed_on(carrier: Carrier) -> None:
     assert third == Retry("http 503")
 
 
-async def test_one_that_is_slow_is_given_up_for_now(carrier: Carrier) -> None:
+async def test_a_slow_recipient_times_out_and_is_retried(carrier: Carrier) -> None:
     carrier.between.trouble(Trouble(slow=3.0, cut=True))
     before = time.monotonic()
     assert await carrier.channel.deliver(carrier.parcel()) == Retry("time-out")
     assert time.monotonic() - before < 2.5
 
 
-async def test_one_that_takes_it_and_closes_gets_it_once(carrier: Carrier) -> None:
+async def test_a_recipient_that_accepts_and_closes_gets_the_message_once(carrier: Carrier) -> None:
     """The reply is lost after the effect: the most important fault of all."""
     carrier.between.trouble(Trouble(lost=True))
     first = await carrier.channel.deliver(carrier.parcel())
@@ -98,21 +100,21 @@ async def test_one_that_takes_it_and_closes_gets_it_once(carrier: Carrier) -> No
     assert await carrier.arrived() == [carrier.parcel().body]
 
 
-async def test_one_that_closes_without_taking_it_gets_it_later(carrier: Carrier) -> None:
+async def test_a_recipient_that_closes_without_accepting_gets_the_message_later(carrier: Carrier) -> None:
     carrier.between.trouble(Trouble(cut=True))
     assert isinstance(await carrier.channel.deliver(carrier.parcel()), Retry)
     assert isinstance(await carrier.channel.deliver(carrier.parcel(2)), Delivered)
     assert len(await carrier.arrived()) == 1
 
 
-async def test_one_that_cannot_be_reached_is_away(carrier: Carrier) -> None:
+async def test_an_unreachable_recipient_is_unavailable(carrier: Carrier) -> None:
     await carrier.between._runner.cleanup()
     outcome = await carrier.channel.deliver(carrier.parcel())
     assert isinstance(outcome, Retry)
     assert outcome.reason.startswith("away")
 
 
-async def test_an_answer_that_makes_no_sense_is_never_taken_for_success_by_accident(carrier: Carrier) -> None:
+async def test_an_invalid_answer_is_never_success(carrier: Carrier) -> None:
     """A conflict without a reason, and a proxy's page: neither says that it arrived."""
     carrier.between.trouble(
         Trouble(status=409, body=b"\xff<html>"), Trouble(status=302), Trouble(status=404, body=b"[]")
@@ -122,7 +124,7 @@ async def test_an_answer_that_makes_no_sense_is_never_taken_for_success_by_accid
     assert await carrier.arrived() == []
 
 
-async def test_reasons_hold_no_personal_data(carrier: Carrier) -> None:
+async def test_failure_reasons_hold_no_personal_data(carrier: Carrier) -> None:
     troubles = [
         Trouble(status=s, body=b'{"detail": [{"code": "9990000018 Vantongeren, Edith of Nowhere"}]}')
         for s in (417, 500)

@@ -9,11 +9,12 @@ from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.reference import directory, partners
 from services.reference.partners import Partner
+from tests.builders.bars import a_bars_message, as_bytes
+from tests.builders.csv import COUNCILS, a_file
+from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_uhl_message, an_lpt_message
 from tests.contract.translators.mutations import HL7, JSON, Mutations
 from tests.contract.translators.mutations_csv import Csv
-from tests.intake.council_files import COUNCILS, a_file
-from tests.intake.hl7 import a_uhl_message, an_lpt_message
-from tests.intake.messages import a_bars_message, a_form, as_bytes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIRECTORY = CHECKOUT / "infra" / "reference_data"

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import hl7
 
+from services.intake.translators import hl7v2
 from services.intake.translators.hl7v2 import field_paths, header, segments
-from tests.contract.translators.adapters import ADAPTERS
-from tests.contract.translators.test_hl7v2 import MAPPINGS
-from tests.intake.hl7 import a_uhl_message, segment
+from tests.builders.hl7v2 import a_uhl_message, segment
+from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, SERVICES
 
 RUNS = 400
+MAPPINGS = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)
 UHL = next(one for one in ADAPTERS if one.name == "hl7v2-uhl")
 BODY = a_uhl_message(
     more=[

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 
 from services.intake.translators.council_csv import record_splitter
+from tests.builders.csv import COUNCILS, as_line, header_of
 from tests.contract.translators.mutations import Mutations, tempting
-from tests.intake.council_files import COUNCILS, as_line, header_of
 
 spoiled = [
     "=1+1",

@@ -17,7 +17,7 @@ from services.intake.translators import bars_fhir
 from services.intake.translators.bars_fhir import bundle_index, validation
 from services.intake.translators.bars_fhir.models import READ, Bundle
 from services.intake.translators.translator import Rejection
-from tests.intake.messages import a_bars_message
+from tests.builders.bars import a_bars_message
 
 GOOD = a_bars_message(
     more=[
@@ -58,7 +58,7 @@ def theirs(raw: Any) -> bool:
     return not validation.find_issues(raw)
 
 
-def test_both_take_the_good_message() -> None:
+def test_both_validators_accept_the_good_message() -> None:
     assert ours(GOOD)
     assert theirs(GOOD)
 
@@ -100,7 +100,7 @@ wrong_shapes = st.sampled_from([5, True, "", [], {}, None, [5], [{}], "2026-13-4
 
 @given(place=st.sampled_from(PLACES), value=wrong_shapes)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_wrong_shape_or_a_missing_element_is_refused_by_both_or_by_neither(
+def test_a_wrong_shape_or_a_missing_element_is_rejected_by_both_or_by_neither(
     place: tuple[Any, ...], value: Any
 ) -> None:
     raw = _with(place, value)
@@ -159,7 +159,7 @@ good_values = st.sampled_from(
 
 @given(place=st.sampled_from(PLACES), good=good_values)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_is_well_formed_is_taken_by_both(place: tuple[Any, ...], good: tuple[str, Any]) -> None:
+def test_a_well_formed_element_is_accepted_by_both(place: tuple[Any, ...], good: tuple[str, Any]) -> None:
     if place[-1] == good[0] and place[:2] != ("entry", 0) and not isinstance(_at(place), dict | list):
         raw = _with(place, good[1])
         assert theirs(raw)
@@ -175,7 +175,7 @@ def _at(place: tuple[Any, ...]) -> Any:
 
 @given(place=st.sampled_from(PLACES), value=wrong_shapes)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_each_resource_by_its_own_class_is_the_same_check_as_the_whole_bundle(
+def test_checking_each_resource_by_its_class_equals_checking_the_whole_bundle(
     place: tuple[Any, ...], value: Any
 ) -> None:
     raw = _with(place, value)
@@ -191,7 +191,7 @@ def _whole_bundle_is_valid(raw: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["Nope", "", 5, None, [], "Address", "Element", "../bundle", "__init__"])
-def test_a_resource_of_no_kind_is_a_fault_and_no_exception(kind: Any) -> None:
+def test_a_resource_without_a_type_is_an_issue_and_not_an_exception(kind: Any) -> None:
     raw = copy.deepcopy(GOOD)
     raw["entry"].append({"resource": {"resourceType": kind}})
     assert not theirs(raw)
@@ -201,7 +201,7 @@ def test_a_resource_of_no_kind_is_a_fault_and_no_exception(kind: Any) -> None:
     ("resource", "element"),
     [("ServiceRequest", "status"), ("ServiceRequest", "priority"), ("Patient", "gender"), ("Consent", "status")],
 )
-def test_a_code_that_R4_does_not_have_is_refused_by_our_models_only(resource: str, element: str) -> None:
+def test_a_code_outside_R4_is_rejected_only_by_our_models(resource: str, element: str) -> None:
     raw = copy.deepcopy(GOOD)
     next(e["resource"] for e in raw["entry"] if e["resource"]["resourceType"] == resource)[element] = "banana"
     assert theirs(raw)

@@ -12,7 +12,7 @@ each = pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def refusal(adapter: Adapter, body: bytes) -> Rejection:
+def assert_rejected(adapter: Adapter, body: bytes) -> Rejection:
     outcome = adapter.translate(adapter.delivery(body))
     assert isinstance(outcome, Rejection)
     assert outcome.issues
@@ -29,7 +29,7 @@ def test_a_good_message_is_translated(adapter: Adapter) -> None:
 
 
 @each
-def test_the_same_bytes_always_give_the_same(adapter: Adapter) -> None:
+def test_the_same_bytes_always_give_the_same_result(adapter: Adapter) -> None:
     body = adapter.good()
     assert adapter.translate(adapter.delivery(body)) == adapter.translate(adapter.delivery(body))
 
@@ -58,12 +58,12 @@ def test_the_same_bytes_always_give_the_same(adapter: Adapter) -> None:
     ],
     ids=lambda body: repr(body[:12]),
 )
-def test_what_is_empty_or_of_another_format_is_refused(adapter: Adapter, body: bytes) -> None:
-    refusal(adapter, body)
+def test_an_empty_body_or_another_format_is_rejected(adapter: Adapter, body: bytes) -> None:
+    assert_rejected(adapter, body)
 
 
 @each
-def test_a_message_that_breaks_off_anywhere_is_refused(adapter: Adapter) -> None:
+def test_a_message_that_ends_early_is_rejected(adapter: Adapter) -> None:
     """Where a format cannot tell, its transport does (an MLLP frame, Content-Length); an answer there is all the same."""
     body = adapter.good()
     for end in {*range(0, len(body) - 1, max(1, len(body) // 60)), len(body) - 1}:
@@ -74,7 +74,7 @@ def test_a_message_that_breaks_off_anywhere_is_refused(adapter: Adapter) -> None
 
 
 @each
-def test_a_huge_message_is_judged_and_does_not_raise(adapter: Adapter) -> None:
+def test_a_huge_message_is_decided_and_does_not_raise(adapter: Adapter) -> None:
     outcome = adapter.translate(adapter.delivery(adapter.mutations.huge(adapter.good())))
     assert isinstance(outcome, Translated | Rejection)
 
@@ -89,7 +89,7 @@ def test_any_bytes_get_an_answer(adapter: Adapter, body: bytes) -> None:
 @each
 @given(data=st.data())
 @quickly
-def test_anything_of_its_syntax_gets_an_answer(adapter: Adapter, data: st.DataObject) -> None:
+def test_any_value_of_its_syntax_gets_an_answer(adapter: Adapter, data: st.DataObject) -> None:
     body = data.draw(adapter.mutations.anything())
     assert isinstance(adapter.translate(adapter.delivery(body)), Translated | Rejection)
 
@@ -97,7 +97,7 @@ def test_anything_of_its_syntax_gets_an_answer(adapter: Adapter, data: st.DataOb
 @each
 @given(data=st.data())
 @quickly
-def test_a_good_message_with_anything_anywhere_gets_an_answer(adapter: Adapter, data: st.DataObject) -> None:
+def test_a_good_message_with_any_value_at_any_path_gets_an_answer(adapter: Adapter, data: st.DataObject) -> None:
     body = adapter.good()
     for _ in range(data.draw(st.integers(1, 3))):
         body = adapter.mutations.with_anything(body, data)
@@ -105,15 +105,15 @@ def test_a_good_message_with_anything_anywhere_gets_an_answer(adapter: Adapter, 
 
 
 @each
-def test_what_no_text_may_hold_is_refused_wherever_it_is(adapter: Adapter) -> None:
+def test_characters_that_text_must_not_hold_are_rejected_at_any_path(adapter: Adapter) -> None:
     bodies = list(adapter.mutations.unkept(adapter.good()))
     assert bodies
     for body in bodies:
-        refusal(adapter, body)
+        assert_rejected(adapter, body)
 
 
 @pytest.mark.parametrize("adapter", [one for one in ADAPTERS if one.mutations is JSON], ids=str)
-def test_an_escaped_backslash_before_u0000_is_no_nul(adapter: Adapter) -> None:
+def test_an_escaped_backslash_before_u0000_is_not_a_nul(adapter: Adapter) -> None:
     body = adapter.good().replace(b"Ngozi", b"C:\\\\u0000")
     assert isinstance(adapter.translate(adapter.delivery(body)), Translated)
 
@@ -124,7 +124,7 @@ CANARY = "Verdigris7"
 @each
 @given(data=st.data())
 @quickly
-def test_a_refusal_never_repeats_a_value(adapter: Adapter, data: st.DataObject) -> None:
+def test_a_rejection_never_repeats_a_value(adapter: Adapter, data: st.DataObject) -> None:
     body = adapter.mutations.with_text(adapter.good(), CANARY, data)
     outcome = adapter.translate(adapter.delivery(body))
     if isinstance(outcome, Rejection):

@@ -14,7 +14,7 @@ from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.translator import Translated
 from services.reference import directory
 from tests.contract.translators.adapters import DIRECTORY, FORMS, PARTNERS
-from tests.contract.translators.test_golden import FULL, GOLDEN
+from tests.contract.translators.golden_pairs import FULL, GOLDEN
 
 every_form = pytest.mark.parametrize("asked", FORMS.values(), ids=FORMS.keys())
 
@@ -44,7 +44,7 @@ def test_every_field_need_and_consent_of_a_form_is_used_by_a_golden_pair(asked: 
 
 
 @every_form
-def test_the_published_schema_says_of_every_change_what_the_translator_does(asked: Form) -> None:
+def test_the_published_schema_and_the_translator_agree_on_every_change(asked: Form) -> None:
     schema = form.json_schema(asked)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
@@ -123,13 +123,14 @@ def test_each_hospital_site_that_the_form_offers_belongs_to_one_team() -> None:
     }
 
 
-def test_only_hospital_teams_may_tell_of_a_stay() -> None:
+def test_only_hospital_teams_may_send_a_stay() -> None:
+    assert FORMS
     for name, asked in FORMS.items():
         senders = {partner.kind for partner in PARTNERS if partner.may_send(f"form:{name}")}
         assert (senders == {"hospital-team"}) is asked.covers_hospital_stay, name
 
 
-def test_a_person_may_leave_out_all_but_a_name_a_way_to_be_reached_and_their_yes() -> None:
+def test_a_person_may_leave_out_all_but_a_name_a_contact_and_their_consent() -> None:
     asked = FORMS["self"]
     least = {"reference": "W-1", "referred_by": "self", "family_name": "Any", "email": "any@example.org"}
     agreed = least | {"needs": {"warm": True}, "consents": {"referral": "yes"}}

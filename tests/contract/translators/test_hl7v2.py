@@ -15,9 +15,9 @@ from services.intake.translators.hl7v2 import dates, field_paths, header, segmen
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.translator import Rejection, Translated
+from tests.builders.hl7v2 import a_uhl_message, an_lpt_message
 from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, SERVICES, Adapter
-from tests.contract.translators.test_golden import GOLDEN
-from tests.intake.hl7 import a_uhl_message, an_lpt_message
+from tests.contract.translators.golden_pairs import GOLDEN
 
 MAPPINGS = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)
 UHL, LPT = (next(one for one in ADAPTERS if one.name == f"hl7v2-{name}") for name in ("uhl", "lpt"))
@@ -56,7 +56,7 @@ def text_of(adapter: Adapter, body: bytes) -> str:
 @both
 @given(data=st.data())
 @few
-def test_line_ends_blank_lines_and_trailing_bars_say_nothing(adapter: Adapter, data: st.DataObject) -> None:
+def test_line_ends_blank_lines_and_trailing_bars_change_nothing(adapter: Adapter, data: st.DataObject) -> None:
     body = adapter.good()
     ends, bars = st.sampled_from([b"\r", b"\n", b"\r\n", b"\r\n\r\n"]), st.sampled_from([b"", b"|", b"||||"])
     lines = [line + data.draw(bars) + data.draw(ends) for line in body.splitlines()]
@@ -71,7 +71,7 @@ _MARKS = sorted(set("!#$%&'()*+,/:;<=>?@[]^`{|}~\\\"_-"))
 @both
 @given(marks=st.permutations(_MARKS))
 @few
-def test_any_five_characters_may_separate(adapter: Adapter, marks: list[str]) -> None:
+def test_any_five_characters_may_be_the_separators(adapter: Adapter, marks: list[str]) -> None:
     plain = adapter.good().decode().replace("UNICODE UTF-8", "")
 
     assert content(adapter, _separated(plain, marks[:5]).encode()) == content(adapter, plain.encode())
@@ -110,7 +110,7 @@ def test_any_text_can_be_escaped(said: list[tuple[str, bool]]) -> None:
         ("B&Q and a^b", "B&Q and a^b"),
     ],
 )
-def test_escapes_mean_what_the_standard_says(written: str, read: str) -> None:
+def test_escapes_are_decoded_as_the_standard_defines(written: str, read: str) -> None:
     assert text_of(UHL, a_uhl_message(more=[f"NTE|1||{written}"])).endswith(read)
 
 
@@ -131,7 +131,7 @@ def test_escapes_mean_what_the_standard_says(written: str, read: str) -> None:
         "\\f\\",
     ],
 )
-def test_a_bad_escape_is_refused_by_its_place(bad: str) -> None:
+def test_an_invalid_escape_is_rejected_with_its_path(bad: str) -> None:
     body = a_uhl_message(fields={"PID-11": f"1 Any {bad} Lane"}, more=["NTE|1||fine", f"NTE|2||{bad}"])
 
     assert refused(UHL, body) == {"PID-11.1": "invalid", "NTE[2]-3": "invalid"}
@@ -170,7 +170,7 @@ def taken_apart(adapter: Adapter, body: bytes, wanted: segments.FieldSelection |
 
 
 @both
-def test_every_segment_is_read_or_known_to_be_left(adapter: Adapter) -> None:
+def test_every_segment_is_read_or_listed_as_ignored(adapter: Adapter) -> None:
     body = EVERYTHING[adapter.sender]
     names = sorted(line[:3].decode() for line in body.splitlines())
     message = taken_apart(adapter, body)
@@ -182,7 +182,7 @@ def test_every_segment_is_read_or_known_to_be_left(adapter: Adapter) -> None:
 @both
 @given(data=st.data())
 @few
-def test_segments_are_read_wherever_they_stand(adapter: Adapter, data: st.DataObject) -> None:
+def test_segments_are_read_in_any_position(adapter: Adapter, data: st.DataObject) -> None:
     first, *others = EVERYTHING[adapter.sender].splitlines()
     shuffled = data.draw(st.permutations(others))
 
@@ -201,21 +201,24 @@ def _unordered(value: Any) -> Any:
 
 
 @both
-def test_a_segment_that_is_dropped_is_noticed_and_one_that_is_left_disturbs_nothing(adapter: Adapter) -> None:
+def test_dropping_a_segment_changes_the_result_unless_it_is_ignored(adapter: Adapter) -> None:
     lines = EVERYTHING[adapter.sender].splitlines()
     left = set(taken_apart(adapter, b"\n".join(lines)).left)
     whole = outcome = adapter.translate(adapter.delivery(b"\n".join(lines)))
-    for name in {line[:3] for line in lines[1:]}:
+    names = {line[:3] for line in lines[1:]}
+    assert names
+    for name in names:
         outcome = adapter.translate(adapter.delivery(b"\n".join(line for line in lines if line[:3] != name)))
         assert (outcome == whole) is (name.decode() in left), name
 
 
 @both
-def test_every_field_that_is_read_decides_something_in_a_golden_pair(adapter: Adapter) -> None:
+def test_every_field_that_is_read_decides_a_golden_pair(adapter: Adapter) -> None:
     """A planted fault: each field in turn is not read, and some case of this partner must then end otherwise."""
     bodies = [path.read_bytes() for path in sorted((GOLDEN / adapter.name).glob("*.in"))]
     wholes = [adapter.translate(adapter.delivery(body)) for body in bodies]
     wanted = field_paths.select_fields(MAPPINGS[adapter.sender])
+    assert wanted
     for name, number in ((name, number) for name, numbers in wanted.items() for number in numbers):
         without = {**wanted, name: tuple(one for one in wanted[name] if one != number)}
         blind = ((body, whole) for body, whole in zip(bodies, wholes, strict=True))
@@ -244,7 +247,7 @@ UNUSED = {
 
 
 @both
-def test_every_entry_of_a_partners_file_stands_in_a_golden_pair(adapter: Adapter) -> None:
+def test_every_entry_of_a_partners_file_is_used_by_a_golden_pair(adapter: Adapter) -> None:
     mapping = MAPPINGS[adapter.sender]
     said = [
         line
@@ -263,7 +266,7 @@ def test_every_entry_of_a_partners_file_stands_in_a_golden_pair(adapter: Adapter
 # ---- what it means ---------------------------------------------------------------------------------------------------
 
 
-def test_two_quotes_mean_that_nothing_is_given() -> None:
+def test_two_quotes_mean_that_no_value_is_given() -> None:
     fields = {"PID-11": '""', "PID-13": '""', "PID-8": '""', "PV1-3": '""', "PD1-3": '""'}
     said = content(UHL, a_uhl_message(fields=fields))
 
@@ -276,14 +279,14 @@ def test_two_quotes_mean_that_nothing_is_given() -> None:
 
 @pytest.mark.parametrize(("written", "read"), [("1944", None), ("194402", None), ("19440229", "1944-02-29"), ("194402291530", "1944-02-29"),
                                                ("19440229153000.1234+0100", "1944-02-29")])  # fmt: skip
-def test_a_date_has_four_to_fourteen_digits_and_perhaps_an_offset(written: str, read: str | None) -> None:
+def test_a_date_has_four_to_fourteen_digits_and_an_optional_offset(written: str, read: str | None) -> None:
     assert content(UHL, a_uhl_message(fields={"PID-7": written}))["person"]["birth_date"] == read
 
 
 @pytest.mark.parametrize(
     "written", ["19440230", "0", "19441301", "1944-02-29", "20270101", "00000000", "194402291", "１９４４"]
 )
-def test_a_birth_date_that_cannot_be_is_refused(written: str) -> None:
+def test_an_impossible_birth_date_is_rejected(written: str) -> None:
     assert refused(UHL, a_uhl_message(fields={"PID-7": written})) == {"PID-7": "value"}
 
 
@@ -306,7 +309,7 @@ def test_a_birth_date_that_cannot_be_is_refused(written: str) -> None:
         ("", None),
     ],
 )
-def test_the_senders_time_is_londons_unless_it_says_otherwise(written: str, read: str | None) -> None:
+def test_the_senders_time_is_london_time_unless_it_has_an_offset(written: str, read: str | None) -> None:
     found = dates.parse_instant(written)
     assert (found and found.isoformat()) == read
 
@@ -321,7 +324,7 @@ def test_the_same_control_id_about_another_referral_is_another_message() -> None
     assert one.sent_at == datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 
 
-def test_another_organisation_refers_only_where_the_partner_speaks_for_it() -> None:
+def test_another_organisation_refers_only_if_the_partner_may_act_for_it() -> None:
     body = a_uhl_message(PRD="PRD|RP|Bell^Una||^^^rt5")
     spoken_for = UHL.delivery(body).partner.model_copy(update={"acts_for": ("RT5",)})
     own = UHL.translate(UHL.delivery(body))
@@ -330,18 +333,18 @@ def test_another_organisation_refers_only_where_the_partner_speaks_for_it() -> N
     assert [one.referral.referred_by.organisation.ods for one in (own, other)] == ["RWE", "RT5"]  # type: ignore[union-attr]
 
 
-def test_a_phone_of_work_counts_where_there_is_no_other() -> None:
+def test_a_work_phone_is_used_only_if_there_is_no_other() -> None:
     said = content(UHL, a_uhl_message(fields={"PID-13": "^NET^Internet^any@example.org", "PID-14": "0116 496 0009"}))
     assert (said["person"]["phone"], said["person"]["email"]) == ("0116 496 0009", "any@example.org")
 
 
-def test_rf1_1_may_say_why_a_referral_is_taken_back() -> None:
+def test_rf1_1_may_give_the_reason_of_a_cancellation() -> None:
     body = b"MSH|^~\\&|UHL_EPR|RWE|||20261105093000||REF^I14|9|P|2.5\rRF1|WITHDRAWN|||||UHL-R-1"
     assert translated(UHL, body).cancel_reason == "consent-withdrawn"
 
 
 @pytest.mark.parametrize(("trigger", "answer"), [("I14", "Y"), ("I14", "N"), ("I13", "N")])
-def test_what_else_is_wrong_keeps_no_referral_going(trigger: str, answer: str) -> None:
+def test_other_errors_do_not_prevent_a_cancellation(trigger: str, answer: str) -> None:
     wrong = ["OBX|2|CE|LB-PATHWAY||P9", "OBX|3|DT|LB-RFT||soon", "NTE|1||\\Q\\"]
     found = translated(UHL, a_uhl_message(trigger=trigger, fields={"OBX-5": answer, "PID-7": "?"}, more=wrong))
 
@@ -350,18 +353,18 @@ def test_what_else_is_wrong_keeps_no_referral_going(trigger: str, answer: str) -
 
 
 @pytest.mark.parametrize(("kind", "attached"), [("ED", True), ("RP", None)])
-def test_an_assessment_is_attached_only_where_it_is_in_the_message(kind: str, attached: bool | None) -> None:
+def test_an_assessment_is_attached_only_if_the_message_holds_it(kind: str, attached: bool | None) -> None:
     said = content(UHL, a_uhl_message(more=[f"OBX|2|{kind}|LB-INAT^Assessment||^AP^PDF^Base64^JVBERi0="]))
 
     assert said["hospital"]["needs_assessment_attached"] is attached
     assert len(said["attachments"]) == (attached is True)
 
 
-def test_a_message_in_parts_is_refused() -> None:
+def test_a_message_in_parts_is_rejected() -> None:
     assert refused(UHL, a_uhl_message(fields={"MSH-14": "2"})) == {"MSH-14": "processing"}
 
 
-def test_a_partner_without_a_file_is_refused() -> None:
+def test_a_partner_without_a_file_is_rejected() -> None:
     assert refused(dataclasses.replace(UHL, sender="gp-alder-lane"), a_uhl_message()) == {"MSH": "forbidden"}
 
 
@@ -378,21 +381,21 @@ def test_a_partner_without_a_file_is_refused() -> None:
         (["|" * 100_000], "segment 9"),
     ],
 )
-def test_more_than_is_taken_is_refused(more: list[str], place: str | None) -> None:
+def test_a_message_over_a_limit_is_rejected(more: list[str], place: str | None) -> None:
     body = a_uhl_message(more=more)
     assert place is None or place in refused(UHL, body)
     assert place or translated(UHL, body)
 
 
 @pytest.mark.parametrize("place", ["MSH-3", "MSH-4", "MSH-10", "RF1-6"])
-def test_what_becomes_a_key_is_not_long(place: str) -> None:
+def test_a_value_that_becomes_a_key_is_short(place: str) -> None:
     for trigger in ("I12", "I14"):
         outcome = UHL.translate(UHL.delivery(a_uhl_message(trigger=trigger, fields={place: "é" * 201})))
         assert isinstance(outcome, Rejection)
         assert (place, "too-long") in {(fault.place, fault.kind) for fault in outcome.issues}
 
 
-def test_a_header_that_is_too_long_is_refused() -> None:
+def test_a_header_that_is_too_long_is_rejected() -> None:
     assert refused(UHL, a_uhl_message(fields={"MSH-8": "x" * header.LONGEST}))["MSH"] == "too-long"
 
 
@@ -408,7 +411,7 @@ def test_the_header_is_part_of_a_translation_and_of_a_rejection(adapter: Adapter
 
 @given(body=st.binary(max_size=80) | st.binary(max_size=60).map(lambda tail: b"MSH|" + tail))
 @few
-def test_a_header_is_read_as_far_as_it_can_be(body: bytes) -> None:
+def test_an_invalid_header_is_read_as_far_as_possible(body: bytes) -> None:
     found = header.read(body, "windows-1252")
     assert found is None or all(isinstance(getattr(found, field.name), str) for field in dataclasses.fields(found))
 
@@ -438,13 +441,13 @@ def test_the_uk_sample_is_accepted_with_a_number_that_failed_its_check() -> None
     assert [need.service for need in outcome.referral.needs] == ["information-advice"]
 
 
-def test_the_uk_samples_sender_is_to_be_agreed() -> None:
+def test_the_uk_samples_sender_must_be_agreed() -> None:
     outcome = sample("uk-pas", senders=[{"facility": "RWE"}], referral_id="RF1-6.3")
     assert isinstance(outcome, Rejection)
     assert [fault.place for fault in outcome.issues] == ["MSH-3"]
 
 
-def test_the_hapi_sample_is_refused_by_place() -> None:
+def test_the_hapi_sample_is_rejected_with_paths() -> None:
     outcome = sample("hapi")
     assert isinstance(outcome, Rejection)
     assert {fault.place: fault.kind for fault in outcome.issues} == {"MSH-10": "required", "MSH-11": "required"}

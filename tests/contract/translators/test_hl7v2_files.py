@@ -89,7 +89,7 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
         ("  codes: {LRI: ", "  codes: {LRI: Glenfield, LRI: ", "site.codes.LRI: is a duplicate key"),
     ],
 )
-def test_a_planted_fault_is_named_by_its_line(tmp_path: Path, was: str, planted: str, what: str) -> None:
+def test_a_planted_error_is_reported_with_its_line(tmp_path: Path, was: str, planted: str, what: str) -> None:
     assert was in UHL
     found = faults(tmp_path, UHL.replace(was, planted, 1))
 
@@ -101,7 +101,7 @@ def test_the_file_has_its_partners_name(tmp_path: Path) -> None:
     assert faults(tmp_path, UHL, "other") == [("partner: uhl", "partner: must be the name of the file")]
 
 
-def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:
+def test_every_error_of_every_file_is_reported_in_one_run(tmp_path: Path) -> None:
     text = UHL.replace("LB-DOG: {label: A dog at the property, flag: dog}", "LB-DOG: {label: Dog, to: dog}").replace(
         "    FALLS: falls", "    FALLS: falls\n    falls: falls"
     )
@@ -113,8 +113,11 @@ def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:
 
 def test_the_sites_are_those_of_the_hubs() -> None:
     hubs = directory.load(DIRECTORY)
-    for mapping in hl7v2.load(DIRECTORY / "hl7v2", SERVICES).values():
+    mappings = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)
+    assert mappings
+    for mapping in mappings.values():
         assert mapping.site is not None
+        assert mapping.site.codes
         for site in mapping.site.codes.values():
             hub, worklist = hubs.hospital(site, None, [])
             assert (hub.restricted, worklist) == (mapping.partner == "lpt", site)

@@ -23,7 +23,7 @@ def why(value: Any) -> str | None:
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {}, nested(limits.JSON_DEPTH), [0] * limits.JSON_LIST])
-def test_what_is_within_the_limits_is_read(value: Any) -> None:
+def test_json_within_the_limits_is_parsed(value: Any) -> None:
     assert json_text.read(json.dumps(value).encode(), "form") == value
 
 
@@ -43,5 +43,5 @@ def test_what_is_within_the_limits_is_read(value: Any) -> None:
         (b"", "is not JSON in UTF-8, or is nested too deeply"),
     ],
 )
-def test_what_is_beyond_them_is_refused_by_name(value: Any, said: str) -> None:
+def test_json_beyond_a_limit_is_rejected_by_the_limits_name(value: Any, said: str) -> None:
     assert why(value) == said

@@ -1,30 +1,19 @@
-"""Builders of what senders send: BaRS messages and forms, with synthetic people (999 numbers only)."""
+"""Build BaRS messages of synthetic people (999 numbers only)."""
 
 import copy
 import json
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from schemas.referral import Referral
+
 OURS = "https://lightbulb.example.org/"
 SPACE = UUID("3b5f6d0c-0d8c-5f0e-8f36-1d2c9f0a4b11")
 
 
-def an_nhs_number() -> str:
-    """Any synthetic number: its first three digits are 999, which belong to nobody."""
-    return _synthetic(uuid4().int)
-
-
-def _synthetic(seed: int) -> str:
-    while True:
-        digits = f"999{seed % 1_000_000:06d}"
-        check = 11 - sum(int(d) * w for d, w in zip(digits, range(10, 1, -1), strict=True)) % 11
-        if check != 10:
-            return digits + str(0 if check == 11 else check)
-        seed += 1
-
-
-def a_bars_message(**changes: Any) -> dict[str, Any]:
-    """A whole referral of a practice for somebody with a need or two. `changes`: see the keywords used below."""
+def a_bars_message(referral: Referral | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a practice's message for one person, that of `referral` if given. `changes`: see the keywords used below."""
+    changes = (_of(referral) if referral else {}) | changes
     ids = {name: str(uuid5(SPACE, f"{changes.get('seed', uuid4())} {name}")) for name in _PARTS}
     if "referral_id" in changes:
         ids["request"] = str(uuid5(SPACE, changes["referral_id"]))
@@ -52,6 +41,21 @@ def a_bars_message(**changes: Any) -> dict[str, Any]:
         "entry": [
             {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in copy.deepcopy(resources)
         ],
+    }
+
+
+def _of(referral: Referral) -> dict[str, Any]:
+    person = referral.person
+    address = {"use": "home", "line": list(person.address.lines), "postalCode": person.address.postcode}
+    return {
+        "referral_id": referral.message.referral_id,
+        "nhs_number": person.nhs_number,
+        "needs": {need.service: need.text for need in referral.needs},
+        "patient": {
+            "name": [{"use": "official", "family": person.family_name, "given": list(person.given_names)}],
+            "birthDate": str(person.birth_date),
+            "address": [address],
+        },
     }
 
 
@@ -173,29 +177,6 @@ def _consent(ids: dict[str, str], question: str, provision: str) -> dict[str, An
         "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
         "provision": {"type": provision},
     }
-
-
-def a_form(**changes: Any) -> dict[str, Any]:
-    """A First Contact checklist, filled in for somebody whom a practice referred."""
-    filled: dict[str, Any] = {
-        "reference": f"FC-{uuid4()}",
-        "referred_by": "gp",
-        "practice_ods": "C82991",
-        "referrer_name": "Dr Ngozi Okafor",
-        "nhs_number": "999 000 0026",
-        "nhs_number_status": "verified",
-        "given_names": ["Carl"],
-        "family_name": "Castle",
-        "birth_date": "1950-06-01",
-        "address": ["2 Any Street", "Hinckley"],
-        "postcode": "le10 0aa",
-        "phone": "0116 496 0003",
-        "needs": {"grab_rails": True, "bathing": "shower cannot be reached", "benefits": True},
-        "consents": {"referral": "yes", "feedback": "yes", "on": "2026-11-04", "by": "First Contact adviser"},
-        "referred_on": "2026-11-04",
-    }
-    changed = filled | changes
-    return {name: value for name, value in changed.items() if value is not None}
 
 
 def as_bytes(message: Any) -> bytes:

@@ -1,10 +1,11 @@
-"""Builders of what district councils send: rows by their mapping's columns, and files in each council's own dialect."""
+"""Build rows by the columns of a council's mapping, and files in each council's own CSV dialect."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from schemas.referral import Referral
 from services.intake.translators import council_csv
 from services.intake.translators.council_csv import CouncilMapping
 from services.reference import directory
@@ -167,10 +168,27 @@ GOOD: Mapping[str, Row] = {
 """A good row of each council; columns that are left out are empty."""
 
 
-def a_row(council: str, **changes: str) -> Row:
-    """A good row, with changes. In a column's name, _ may stand for a blank."""
+def a_row(council: str, referral: Referral | None = None, **changes: str) -> Row:
+    """Return a good row of a council with changes; an underscore in a column's name means a space.
+
+    The person of `referral` needs separate columns for names and address: the columns are those of Blaby.
+    """
+    changes = (_of(referral) if referral else {}) | changes
     known = {header.replace(" ", "_"): header for header in COUNCILS[council].headers.values()}
     return GOOD[council] | {known.get(name, name): value for name, value in changes.items()}
+
+
+def _of(referral: Referral) -> Row:
+    person = referral.person
+    return {
+        "Case Ref": referral.message.referral_id,
+        "NHS No": person.nhs_number or "",
+        "Surname": person.family_name,
+        "First Names": " ".join(person.given_names),
+        "DOB": f"{person.birth_date:%d/%m/%Y}",
+        **dict(zip(("Address 1", "Address 2", "Address 4"), (*person.address.lines, "", ""), strict=False)),
+        "Postcode": person.address.postcode or "",
+    }
 
 
 def header_of(mapping: CouncilMapping, line_end: str = "\r\n") -> bytes:

@@ -1,11 +1,65 @@
-"""Builders of what hospitals send: REF messages of both trusts, with synthetic people (999 numbers only)."""
+"""Build HL7 v2 REF messages of both trusts and of any trust, with synthetic people (999 numbers only)."""
 
 from typing import Any
+from uuid import uuid4
+
+from schemas.referral import Referral
+from tests.builders.referrals import an_nhs_number
 
 
 def segment(name: str, fields: dict[int, str]) -> str:
     """A segment by its numbered fields: segment("PV1", {2: "I"}) is PV1||I."""
     return "|".join([name, *(fields.get(number, "") for number in range(1, max(fields, default=0) + 1))])
+
+
+def a_ref_i12(referral: Referral | None = None, **changes: str) -> bytes:
+    """Return a REF^I12 of an inpatient, the person of `referral` if given; also valid by the reviewed file of uhl.
+
+    `changes`: see the keywords used below.
+    """
+    changes = (_of(referral) if referral else {}) | changes
+    said = {
+        "trigger": "I12",
+        "id": uuid4().hex[:16],
+        "referral_id": uuid4().hex[:12],
+        "accept": "",
+        "application": "",
+        "version": "2.4",
+        "number": an_nhs_number(),
+        "name": "VANCE^ADA^^^MRS",
+        "born": "19440229",
+        "address": "1 ANY LANE^^LOUGHBOROUGH^^LE11 5AA^^HOME",
+        "made_at": "20261105093000",
+        "note": "no longer safe on the stairs",
+        "status": "A",
+    } | changes
+    separator = "|"
+    asked = f"{said['accept']}{separator}{said['application']}"
+    msh = (
+        f"MSH|^~\\&|UHL_TIE|TRUST|HUB|COUNTY|{said['made_at']}||REF^{said['trigger']}|{said['id']}|P|{said['version']}"
+    )
+    segments = [
+        f"{msh}|||{asked}|GBR",
+        f"EVN|{said['trigger']}|{said['made_at']}",
+        f"RF1|{said['status']}|R|MOVE|||{said['referral_id']}|20261105",
+        f"PID|1||{said['number']}^^^^NHS||{said['name']}||{said['born']}|F|||{said['address']}",
+        "PV1|1|I|WARD 7^^^LRI",
+        f"NTE|1||{said['note']}",
+    ]
+    return "".join(
+        f"{segment}\r" for segment in segments if not segment.startswith(f"{changes.get('without')}|")
+    ).encode()
+
+
+def _of(referral: Referral) -> dict[str, str]:
+    person = referral.person
+    return {
+        "referral_id": referral.message.referral_id,
+        "number": person.nhs_number or "",
+        "name": "^".join((person.family_name, *person.given_names)),
+        "born": f"{person.birth_date:%Y%m%d}",
+        "address": f"{person.address.lines[0]}^^^^{person.address.postcode}^^HOME",
+    }
 
 
 def a_uhl_message(**changes: Any) -> bytes:

@@ -1,0 +1,72 @@
+"""Routers at work on the same records, and a replay of what they stored."""
+
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations import replay_router
+from infra.operations.replay import Proof
+from schemas.events import Accept
+from schemas.model import Reference
+from services.messaging.cloudevents import KafkaRecord
+from services.reference.directory import Directory
+from services.router.consumer import Batches
+from services.router.decide.transition import case_id_of
+from tests.builders.events import NOW, a_command, a_record, cancelled, received, updated
+from tests.builders.reference_data import AT_CHARNWOOD, DIRECTORY, FOLDER
+from tests.builders.referrals import a_form, a_referral, a_ward_referral, keys
+
+
+async def proof(engine: AsyncEngine, folder: Path = FOLDER, **given: Any) -> Proof:
+    url = engine.url.render_as_string(hide_password=False)
+    return await replay_router.run(url, folder, lambda done, of: None, **given)
+
+
+class Router:
+    """A router whose clock goes on with each batch, by chance also backwards."""
+
+    def __init__(self, engine: AsyncEngine, directory: Directory = DIRECTORY, seed: int = 1) -> None:
+        self._random = random.Random(seed)
+        self._batches = Batches(engine, directory, clock=self._clock)
+        self._now = NOW
+        self.release = self._batches.release
+
+    def _clock(self) -> Any:
+        self._now += timedelta(seconds=self._random.uniform(-30, 60))
+        return self._now
+
+    async def apply(self, *records: KafkaRecord) -> None:
+        await self._batches.receive(records)
+
+
+def some_records(count: int) -> list[list[KafkaRecord]]:
+    """For each of `count` people: referrals, updates, cancels and commands, in an order in which they could come."""
+    found = []
+    for number, key in enumerate(keys(count)):
+        one, two = Reference(f"LB-A-{number}"), Reference(f"LB-B-{number}")
+        case = case_id_of(key, one)  # type: ignore[arg-type]
+        found.append(
+            [
+                a_record(received(one, a_referral()), key=key),
+                a_record(received(two, a_ward_referral() if number % 3 else a_form()), key=key),
+                a_record(updated(one, a_referral(postcode=AT_CHARNWOOD)), key=key),
+                a_command("blaby", Accept, case, key=key, expected_version=number % 4 + 1),
+                a_command("charnwood", Accept, case, key=key, expected_version=1),
+                a_record(cancelled(two), key=key),
+            ][: 3 + number % 4]
+        )
+    return found
+
+
+async def work(router: Router, people: list[list[KafkaRecord]], seed: int) -> None:
+    """Batches of any size, in any mixture that keeps each person's order; some of them twice."""
+    chance = random.Random(seed)
+    left = [list(records) for records in people]
+    while left := [records for records in left if records]:
+        batch = [records.pop(0) for records in chance.choices(left, k=chance.randint(1, 20)) if records]
+        await router.apply(*batch)
+        if chance.random() < 0.2:
+            await router.apply(*batch)
