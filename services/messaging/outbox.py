@@ -83,16 +83,14 @@ async def add(tx: Transaction, schema: str, messages: Sequence[OutboxMessage]) -
     values = [value_of(message.event) for message in messages]
     if max(map(len, values)) > MAX_VALUE_BYTES:
         raise TooLarge(f"event of {max(map(len, values))} bytes exceeds the limit of {MAX_VALUE_BYTES} bytes")
-    await tx.execute(_insert(schema), _columns(messages) | {"values": values})
-
-
-def _columns(messages: Sequence[OutboxMessage]) -> dict[str, list[Any]]:
-    return {
+    columns = {
         "shards": [shard_of(message.event.person_key) for message in messages],
         "keys": [message.event.person_key for message in messages],
         "targets": [message.target for message in messages],
         "headers": [json.dumps(_headers(message)) for message in messages],
+        "values": values,
     }
+    await tx.execute(_insert(schema), columns)
 
 
 def _headers(message: OutboxMessage) -> dict[str, str]:
@@ -236,7 +234,9 @@ class Relay:
         if published or not rows:
             self._progress.record()
         if rows:
-            _observe_round(len(rows), len(published), time.monotonic() - began)
+            metrics.PUBLISHED.inc(len(published))
+            metrics.ROUND_ROWS.observe(len(rows))
+            metrics.ROUND_SECONDS.observe(time.monotonic() - began)
         return len(rows), len(shards) == SHARDS
 
     def _paused_targets(self) -> list[str]:
@@ -369,12 +369,6 @@ async def _finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         raise
-
-
-def _observe_round(read: int, published: int, seconds: float) -> None:
-    metrics.PUBLISHED.inc(published)
-    metrics.ROUND_ROWS.observe(read)
-    metrics.ROUND_SECONDS.observe(seconds)
 
 
 def _publishing(row: OutboxRow) -> tuple[Span, OutboxRow]:

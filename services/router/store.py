@@ -21,6 +21,10 @@ from services.runtime.database import Transaction
 SCHEMA = "router"
 
 
+InputIdentity = tuple[str, str, str]
+"""Person key, topic and event id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter."""
@@ -32,7 +36,7 @@ class Input:
     unknown_fields: tuple[str, ...] = ()
 
     @property
-    def identity(self) -> tuple[str, str, str]:
+    def identity(self) -> InputIdentity:
         """Identity of the input for the Idempotent Receiver; the topic identifies a commanding hub."""
         return self.person_key, self.record.topic, self.event.id
 
@@ -83,19 +87,11 @@ _UPDATE_SEQUENCES = text("""
 # ---- inputs ---------------------------------------------------------------------------------------------------------
 
 
-async def record_inputs(
-    tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str
-) -> set[tuple[str, str, str]]:
+async def record_inputs(tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str) -> set[InputIdentity]:
     """Store these inputs in order; returns the identities of those that are new, without duplicates."""
     if not inputs:
         return set()
-    columns = _input_columns(inputs)
-    rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
-    return {(row.person_key, row.topic, row.id) for row in rows}
-
-
-def _input_columns(inputs: Sequence[Input]) -> dict[str, list[Any]]:
-    return {
+    columns = {
         "keys": [one.person_key for one in inputs],
         "topics": [one.record.topic for one in inputs],
         "ids": [one.event.id for one in inputs],
@@ -104,6 +100,8 @@ def _input_columns(inputs: Sequence[Input]) -> dict[str, list[Any]]:
         "headers": [_headers(one.record) for one in inputs],
         "values": [one.record.value for one in inputs],
     }
+    rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
+    return {(row.person_key, row.topic, row.id) for row in rows}
 
 
 _INSERT_INPUTS = text("""

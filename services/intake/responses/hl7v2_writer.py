@@ -136,7 +136,10 @@ def _written(to: ReplyContext, segments: Sequence[str]) -> bytes:
 def _msh(to: ReplyContext, kind: str, structure: str, purpose: str) -> str:
     one = to.separators
     fields = [
-        *_sender_and_receiver(to),
+        to.mirrored("receiving_application") or LIGHTBULB_APPLICATION,
+        to.mirrored("receiving_facility"),
+        to.mirrored("sending_application"),
+        to.mirrored("sending_facility"),
         to.at.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000"),
         "",
         one.components(kind, _trigger(to), structure if to.is_v25 else ""),
@@ -147,16 +150,6 @@ def _msh(to: ReplyContext, kind: str, structure: str, purpose: str) -> str:
         one.text(_character_set(to)),
     ]
     return one.field.join(["MSH" + one.field + one.encoding, *fields]).rstrip(one.field)
-
-
-def _sender_and_receiver(to: ReplyContext) -> list[str]:
-    """Return MSH-3 to MSH-6: those of the message, exchanged."""
-    return [
-        to.mirrored("receiving_application") or LIGHTBULB_APPLICATION,
-        to.mirrored("receiving_facility"),
-        to.mirrored("sending_application"),
-        to.mirrored("sending_facility"),
-    ]
 
 
 def _trigger(to: ReplyContext) -> str:

@@ -120,7 +120,8 @@ def _local_ids(patient: Patient) -> list[dict[str, Any]]:
 
 
 def _address(addresses: list[FhirAddress], homeless: bool) -> dict[str, Any] | None:
-    chosen = _home_address(addresses)
+    current = [address for address in addresses if address.use not in ("old", "billing", "work")]
+    chosen = next((address for address in current if address.use == "home"), current[0] if current else None)
     if chosen is None:
         return {"no_fixed_abode": True} if homeless else None
     code = postcode(chosen.postalCode)
@@ -134,11 +135,6 @@ def _address(addresses: list[FhirAddress], homeless: bool) -> dict[str, Any] | N
             "uprn": _uprn(chosen),
         }
     )
-
-
-def _home_address(addresses: list[FhirAddress]) -> FhirAddress | None:
-    current = [address for address in addresses if address.use not in ("old", "billing", "work")]
-    return next((address for address in current if address.use == "home"), current[0] if current else None)
 
 
 def _uprn(address: FhirAddress) -> str | None:
@@ -190,18 +186,18 @@ def extension_text(extension: Extension | PlainExtension) -> str | None:
 
 def contacts(patient: Patient) -> list[dict[str, Any]]:
     """Return next of kin and carers, without the contact that BaRS uses for the person's own telephone numbers."""
-    entries = [_contact(contact) for contact in patient.contact if not _is_self(contact)]
+    entries = [
+        drop_empty(
+            {
+                "name": full_name([contact.name] if contact.name else []),
+                "relationship": _relationship(contact.relationship),
+                "phone": reach(contact.telecom, "phone"),
+            }
+        )
+        for contact in patient.contact
+        if not _is_self(contact)
+    ]
     return [entry for entry in entries if entry]
-
-
-def _contact(contact: PatientContact) -> dict[str, Any]:
-    return drop_empty(
-        {
-            "name": full_name([contact.name] if contact.name else []),
-            "relationship": _relationship(contact.relationship),
-            "phone": reach(contact.telecom, "phone"),
-        }
-    )
 
 
 def _is_self(contact: PatientContact) -> bool:

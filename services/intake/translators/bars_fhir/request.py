@@ -97,7 +97,12 @@ def _planned(message: BundleIndex, plan: CarePlan) -> Iterator[RequestedConcept]
 
 def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
     """Return the reason: our category, the sender's texts (also of notes and conditions), SNOMED CT codes."""
-    category = _reason_category(message, request)
+    category = None
+    for index, concept in enumerate(request.reasonCode):
+        for code in codes(concept, REASON):
+            if code not in _REASONS:
+                message.add_issue(request, ("reasonCode", index), "value", "is not a code of " + REASON)
+            category = category or code
     concepts = [*request.reasonCode, *_conditions(message, request)]
     texts = [concept.text or (display_text(concept) if snomed(concept) else None) for concept in concepts]
     return drop_empty(
@@ -107,17 +112,6 @@ def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
             "snomed": _distinct([coding for concept in concepts for coding in snomed(concept)]),
         }
     )
-
-
-def _reason_category(message: BundleIndex, request: ServiceRequest) -> str | None:
-    """Return the first code of our categories; add an issue for each unknown one."""
-    category = None
-    for index, concept in enumerate(request.reasonCode):
-        for code in codes(concept, REASON):
-            if code not in _REASONS:
-                message.add_issue(request, ("reasonCode", index), "value", "is not a code of " + REASON)
-            category = category or code
-    return category
 
 
 def _conditions(message: BundleIndex, request: ServiceRequest) -> Iterator[CodeableConcept]:

@@ -30,18 +30,14 @@ def _issues(raw: Any) -> Iterator[Issue]:
         return
     envelope = raw | {"entry": [{name: entry[name] for name in entry if name != "resource"} for entry in entries]}
     yield from _issues_in(Bundle.model_validate, envelope, ())
-    for index, entry in enumerate(entries):
-        if entry.get("resource") is not None:
-            yield from _issues_in_resource(index, entry["resource"])
-
-
-def _issues_in_resource(index: int, resource: Any) -> Iterator[Issue]:
-    try:
-        model = _class_of(resource["resourceType"])
-    except (KeyError, TypeError, ValueError, LookupError, ImportError, AttributeError):
-        yield _no_resource(index)
-        return
-    yield from _issues_in(model.model_validate, resource, ("entry", index, "resource"))
+    resources = [(index, entry["resource"]) for index, entry in enumerate(entries) if entry.get("resource") is not None]
+    for index, resource in resources:
+        try:
+            model = _class_of(resource["resourceType"])
+        except (KeyError, TypeError, ValueError, LookupError, ImportError, AttributeError):
+            yield _no_resource(index)
+            continue
+        yield from _issues_in(model.model_validate, resource, ("entry", index, "resource"))
 
 
 @lru_cache(maxsize=200)
