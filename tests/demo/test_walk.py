@@ -22,7 +22,9 @@ def test_every_example_matches_its_expected_file_and_only_a_planted_difference_i
     page = io.StringIO()
     code = run.run(keep=False, details=True, console=Console(file=page, width=200), folder=folder)
     said = page.getvalue()
-    after = said.partition("matches")[2]
+    header = re.search(r"^who +.* matches *$", said, re.M)
+    assert header, said
+    after = said[header.end() :]
     wrong = [line for line in after.splitlines() if re.match(r"[a-z0-9-]+: ", line)]
     assert code == 1, said
     assert wrong == [

@@ -1,5 +1,6 @@
 """Check the subjects of commits: imperative, at most 72 characters. `python -m tests.house.commit_subjects`, part of `make check`."""
 
+import re
 import subprocess
 import sys
 
@@ -11,10 +12,12 @@ AFTER = "3f0614c"
 
 LONGEST = 72
 
+_AREA = re.compile(r"^[a-z][\w/.-]*: ")
+
 
 def faults_of(subject: str, verbs: frozenset[str]) -> list[str]:
     """Return what is wrong with a subject; an area and a colon may stand before the verb."""
-    words = subject.rpartition(": ")[2].split() or [""]
+    words = _AREA.sub("", subject).split() or [""]
     faults = [] if len(subject) <= LONGEST else [f"has {len(subject)} characters, at most {LONGEST} are allowed"]
     return faults if words[0].lower() in verbs else [*faults, f"begins with {words[0]!r}, which is not in verbs.txt"]
 

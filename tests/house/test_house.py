@@ -136,7 +136,14 @@ def test_prose_is_found_in_docstrings_and_comments_only() -> None:
 
 @pytest.mark.parametrize(
     ("subject", "faults"),
-    [("Add a check", 0), ("outbox: parse headers once", 0), ("A check is added", 1), ("Add " + "x" * 80, 1), ("", 1)],
+    [
+        ("Add a check", 0),
+        ("outbox: parse headers once", 0),
+        ("Add one: two", 0),
+        ("A check is added", 1),
+        ("Add " + "x" * 80, 1),
+        ("", 1),
+    ],
 )
 def test_a_commit_subject_is_imperative_and_short(subject: str, faults: int) -> None:
     assert len(commit_subjects.faults_of(subject, measure.verbs())) == faults
