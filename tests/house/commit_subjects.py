@@ -7,7 +7,7 @@ import sys
 from services.runtime.settings import CHECKOUT
 from tests.house import measure
 
-AFTER = "3f0614c"
+AFTER = "f09d409"
 """The last commit that is not checked."""
 
 LONGEST = 72
