@@ -75,7 +75,7 @@ def between(since: str | None, until: str | None) -> tuple[datetime | None, date
     """Return both times. Raise BadParameter if the second is not later."""
     first, last = at(since, "--since"), at(until, "--until")
     if first and last and first >= last:
-        raise typer.BadParameter("the time of --until is later than that of --since", param_hint="--until")
+        raise typer.BadParameter("must be later than the time of --since", param_hint="--until")
     return first, last
 
 

@@ -178,7 +178,7 @@ def _filters(
     resolved: bool = False,
 ) -> Filters:
     if service is not None and service not in queries.SERVICES:
-        raise typer.BadParameter("router or notifier", param_hint="--service")
+        raise typer.BadParameter("expected router or notifier", param_hint="--service")
     return Filters(service, reason, topic, *between(since, until), message_group, resolved)
 
 
@@ -186,7 +186,7 @@ def _chosen(ids: Sequence[str] | None, all_of_them: bool, filters: Filters) -> F
     """Return the filters of --all; None if rows are named."""
     narrowed = any(value for value in asdict(filters).values())
     if bool(ids) == all_of_them or (ids and narrowed):
-        raise typer.BadParameter("name rows, or give --all with filters; not both", param_hint="ID...")
+        raise typer.BadParameter("give row ids, or --all (filters narrow it), not both", param_hint="ID...")
     return filters if all_of_them else None
 
 
@@ -245,7 +245,7 @@ def _named(who: str | None, justification: str | None, what: str) -> Operator:
 def _header(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise typer.BadParameter("NAME=VALUE", param_hint="--header")
+        raise typer.BadParameter("expected NAME=VALUE", param_hint="--header")
     return name, value
 
 

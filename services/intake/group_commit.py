@@ -23,7 +23,7 @@ FAILING, RECENTLY = 3, 15.0
 
 
 class Unavailable(Exception):
-    """The message may not be stored; the sender may retry.
+    """It is not certain that the message was stored; the sender may retry.
 
     The database is unreachable or too slow, the queue or the memory budget is full, or the outcome of the commit is unknown.
     """

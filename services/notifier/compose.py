@@ -94,7 +94,7 @@ STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingRea
 """Routing reasons that reveal a stay in hospital: sent to the hospital's own team only."""
 
 ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
-"""Formats whose response to the sender contains our reference (an HL7 acknowledgement does not)."""
+"""Formats whose response to the sender shows our reference to people (HL7 v2: in MSA-3, for the integration engine)."""
 
 
 def in_england(at: datetime) -> date:
@@ -445,7 +445,8 @@ def _write(
 ) -> Feedback:
     """Write one feedback.
 
-    Without consent, or for a provisional person, it holds status, date, reference and the home hub's public contact only.
+    Without consent, or for a provisional person, it holds status, date, reference and the home hub's public
+    contact only. `person` is set unless provisional: only letters show it then.
     """
     full = context.feedback_consent.answer == "yes" and not context.person.provisional
     feedback = Feedback(

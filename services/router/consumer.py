@@ -2,7 +2,8 @@
 
 Lock, drop duplicates, read, decide in memory, number, write, and add to the outbox.
 
-A record that can never succeed becomes a dead letter in the same transaction; later records of the same referral, or later commands
+A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
+transaction of its own. Later records of the same referral, or later commands
 for the same case, wait behind it. Other records are not affected.
 """
 

@@ -147,7 +147,7 @@ def acknowledge(decision: MessageDecision) -> Acknowledgement:
             return Acknowledgement("A", f"{reference} superseded by a later message", reference=reference)
         case Verdict.CONFLICT:
             return _error(
-                Error("RF1-6", "205", f"{reference} already has this referral id, with different content"), 409
+                Error("RF1-6", "205", f"this referral id was accepted before as {reference} with other content"), 409
             )
         case Verdict.UNKNOWN if decision.withdraws:
             return _error(Error("RF1-6", "207", CONSENT_REFUSED), 400)

@@ -161,7 +161,7 @@ def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 
 def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignment:
-    """Choose by named authority, else a council's district, else the home postcode, else the ward's (rule 3)."""
+    """Choose by named authority, else a council's district, else a community referral's postcode, else a hospital's (rule 3)."""
     districts = list(_districts(inputs))
     residence = next((code for reason, code in districts if reason is not RoutingReason.NAMED_AUTHORITY), None)
     assignment = assignment._replace(district=residence or next((code for _, code in districts), None))
