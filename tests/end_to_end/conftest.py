@@ -64,16 +64,16 @@ class Walk:
         return self.feedback_of(correlation_id)
 
     async def fetched(
-        self, session: aiohttp.ClientSession, partner: str, reference: str, often: int = 0, seconds: float = 60
+        self, session: aiohttp.ClientSession, partner: str, reference: str, often: int = 0, *, or_none: bool = False
     ) -> list[dict[str, Any]]:
-        """Return the feedback stored for a partner about a referral once it has the wanted length; [] if it may not fetch it."""
+        """Return the feedback stored for a partner about a referral once it has the wanted length; `or_none`: or none is found."""
         headers = {"Authorization": f"Bearer {self.token(partner)}"}
         url = f"{self.running.addresses['notifier']}/referrals/{reference}/feedback"
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(60):
             while True:
                 async with session.get(url, headers=headers) as answer:
                     kept: list[dict[str, Any]] = await answer.json() if answer.status == 200 else []
-                if answer.status == 404 or len(kept) >= often:
+                if len(kept) >= often or (or_none and answer.status == 404):
                     return kept
                 await asyncio.sleep(0.2)
 
