@@ -6,7 +6,6 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-
 .PHONY: help demo up test lint commits check contracts-check bench replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
@@ -30,7 +29,7 @@ lint: $(READY) ## Check formatting, lint rules, types and import rules
 commits: $(READY) ## Check the subjects of commits
 	@$(RUN)/python -m tests.house.commit_subjects
 
-check: lint commits test ## Run lint, then the tests
+check: lint commits test ## Run lint, check the commit subjects, then run the tests
 
 CONTRACTS := .cache/contracts-check
 

@@ -68,7 +68,7 @@ class PendingMessage:
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction reads and writes. `repeats`: by place in `arrivals`, the message that is repeated there."""
+    """What one transaction reads and writes. `repeats`: by position in `messages`, the id of the message that is repeated there."""
 
     messages: Sequence[PendingMessage]
     referrals: dict[tuple[str, str], StoredReferral]

@@ -38,14 +38,14 @@ async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingM
 
 
 async def prepare(
-    tx: Transaction, secret: bytes, arrivals: Sequence[PendingMessage]
+    tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]
 ) -> tuple[Batch, list[ProtocolResponse]]:
     """Decide on these messages and compose their responses, without writing anything."""
-    book = await _read(tx, secret, arrivals)
-    for arrival in arrivals:
-        batch.decide(book, secret, arrival)
-    await _read_earlier_answers(tx, book)
-    return book, [batch.answer(book, at) for at in range(len(arrivals))]
+    message_batch = await _read(tx, secret, messages)
+    for message in messages:
+        batch.decide(message_batch, secret, message)
+    await _read_earlier_answers(tx, message_batch)
+    return message_batch, [batch.answer(message_batch, at) for at in range(len(messages))]
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------

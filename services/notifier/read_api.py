@@ -54,7 +54,7 @@ def _fetched(stored: StoredFeedback) -> dict[str, Any]:
 
 
 def _unable(error: Exception) -> Response:
-    """Return 503 for a transient error, else 404: PostgreSQL rejects a reference with a NUL, which cannot exist."""
+    """Return 503 for a transient error, which the caller should retry, else 404."""
     if database.is_transient(error):
         return _json(503, UNAVAILABLE, {"Retry-After": "5"})
     log.warning("feedback_fetch_rejected", reason=database.reason_class(error))

@@ -17,7 +17,8 @@ import asyncpg
 from tests.field import kafka
 from tests.field.case import Unplayed, Wrong, case
 from tests.field.clients import REFERRALS, Installation, until
-from tests.field.referrals import BLABY_EXPORT, HINCKLEY, first_contact_form, letters, nhs_number
+from tests.field.fresh import nhs_number
+from tests.field.referrals import BLABY_EXPORT, HINCKLEY, first_contact_form, letters
 
 WAIT_SECONDS = 60.0
 """How long others may wait: on a machine at rest it is a second."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.field.fresh import nhs_number
+
 RANDOM = random.SystemRandom()
 BARS, LIGHTBULB = "https://fhir.nhs.uk", "https://lightbulb.example.org"
 UK_CORE = "https://fhir.hl7.org.uk"
@@ -30,15 +32,6 @@ def letters(count: int) -> str:
 def digits(count: int) -> str:
     """A number of this many digits that does not begin with 0."""
     return str(RANDOM.randrange(10 ** (count - 1), 10**count))
-
-
-def nhs_number() -> str:
-    """A synthetic number (999...) with a valid check digit."""
-    while True:
-        nine = f"999{RANDOM.randrange(10**6):06d}"
-        check = 11 - sum(int(digit) * (10 - place) for place, digit in enumerate(nine)) % 11
-        if check != 10:
-            return nine + str(check % 11)
 
 
 def now() -> str:

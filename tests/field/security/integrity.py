@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 from tests.field import clients, kafka
 from tests.field.case import Unplayed, Wrong, case
 from tests.field.clients import BROOK_STREET_MAILBOX, RECEIVED, REFERRALS, RESTRICTED, Installation
-from tests.field.referrals import HINCKLEY_COUNCIL, MELTON, Person, bars, hl7, letters, nhs_number, self_form
+from tests.field.fresh import nhs_number
+from tests.field.referrals import HINCKLEY_COUNCIL, MELTON, Person, bars, hl7, letters, self_form
 
 PRACTICE = "gp-castle-view"
 
