@@ -15,9 +15,8 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from services.intake.translators import bars_fhir
-from services.intake.translators.bars_fhir import validation
+from services.intake.translators.bars_fhir import decode, validation
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex
-from services.intake.translators.bars_fhir.decode import decode
 from services.intake.translators.bars_fhir.models import READ, Bundle
 from services.intake.translators.translator import Rejection
 from tests.builders.bars import a_bars_message
@@ -52,7 +51,7 @@ GOOD = a_bars_message(
 
 def ours(raw: Any) -> bool:
     """Whether our models take it, and find a referral in it."""
-    found = decode(json.dumps(raw).encode())
+    found = decode.read(json.dumps(raw).encode())
     if isinstance(found, Rejection):
         return False
     return not isinstance(bars_fhir.request_in(BundleIndex(found.bundle, found.resources)), Rejection)

@@ -28,7 +28,7 @@ class DecodedBundle:
     tree: dict[str, Any]
 
 
-def decode(body: bytes) -> DecodedBundle | Rejection:
+def read(body: bytes) -> DecodedBundle | Rejection:
     """Return the message, or a rejection if it is not JSON, not a Bundle, or an element that we read is invalid."""
     tree = json_text.read(body, "Bundle")
     if isinstance(tree, Rejection):
