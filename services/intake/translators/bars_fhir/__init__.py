@@ -126,7 +126,7 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
+    return reject(*message.issues or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
