@@ -137,7 +137,7 @@ RESOURCES: dict[str, Json] = {
         "subject": to("patient"),
         "encounter": to("stay"),
         "requester": to("doctor"),
-        "performer": [to("council")],
+        "performer": [to("council"), to("housing")],
         "reasonReference": [to("condition")],
     },
     "patient": {
