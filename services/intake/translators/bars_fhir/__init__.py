@@ -68,14 +68,14 @@ def translator(services: Catalogue) -> Translator:
 
 def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
 
-    decoded = decode.read(delivery.body)
+    decoded = decode.read(delivery.body, whole=(whole := delivery.partner.conformance == "full"))
     if isinstance(decoded, Rejection):
         return decoded
     message, raw = BundleIndex(decoded.bundle, decoded.resources), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
-    if delivery.partner.conformance == "full" and (faults := validation.find_issues(raw)):
+    if whole and not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):

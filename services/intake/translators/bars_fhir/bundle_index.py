@@ -27,14 +27,14 @@ class BundleIndex:
         self.issues: list[Issue] = []
         self._place = {id(resource): index for index, resource in resources}
         self._named: dict[str, Resource] = {}
-        self._kinds: dict[type[Resource], list[Resource]] = {}
+        self._kinds: dict[str, list[Resource]] = {}
         for index, resource in resources:
-            kind = type(resource)
+            kind = resource_type(type(resource))
             self._kinds.setdefault(kind, []).append(resource)
             if full_url := bundle.entry[index].fullUrl:
                 self._named.setdefault(full_url, resource)
             if resource.id:
-                self._named.setdefault(f"{resource_type(kind)}/{resource.id}", resource)
+                self._named.setdefault(f"{kind}/{resource.id}", resource)
                 self._named.setdefault(f"urn:uuid:{resource.id}", resource)
 
     def find(self, reference: Reference | None, kind: type[R]) -> R | None:
@@ -48,7 +48,7 @@ class BundleIndex:
 
     def all(self, kind: type[R]) -> Iterator[R]:
         """Iterate over all resources of this type, in order."""
-        return iter(cast(list[R], self._kinds.get(kind, [])))
+        return iter(cast(list[R], self._kinds.get(resource_type(kind), [])))
 
     def full_url(self, resource: Resource) -> str | None:
         """Return the fullUrl of a resource's entry."""
