@@ -94,7 +94,7 @@ class HumanName(Fhir):
     prefix: list[String] = Field(default_factory=list)
 
 
-class ContactPoint(Fhir):
+class FhirContactPoint(Fhir):
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
     value: String | None = None
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
@@ -165,7 +165,7 @@ class ServiceRequest(Resource):
 class PatientContact(Fhir):
     relationship: list[CodeableConcept] = Field(default_factory=list)
     name: HumanName | None = None
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[FhirContactPoint] = Field(default_factory=list)
 
 
 class Communication(Fhir):
@@ -178,7 +178,7 @@ class Patient(Resource):
     extension: list[Extension] = Field(default_factory=list)
     identifier: list[NhsIdentifier] = Field(default_factory=list)
     name: list[HumanName] = Field(default_factory=list)
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[FhirContactPoint] = Field(default_factory=list)
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
     address: list[FhirAddress] = Field(default_factory=list)
@@ -255,28 +255,28 @@ class Practitioner(Resource):
     resourceType: Literal["Practitioner"]
     identifier: list[FhirIdentifier] = Field(default_factory=list)
     name: list[HumanName] = Field(default_factory=list)
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[FhirContactPoint] = Field(default_factory=list)
 
 
 class PractitionerRole(Resource):
     resourceType: Literal["PractitionerRole"]
     practitioner: Reference | None = None
     organization: Reference | None = None
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[FhirContactPoint] = Field(default_factory=list)
 
 
 class Organization(Resource):
     resourceType: Literal["Organization"]
     identifier: list[FhirIdentifier] = Field(default_factory=list)
     name: String | None = None
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[FhirContactPoint] = Field(default_factory=list)
 
 
 class RelatedPerson(Resource):
     resourceType: Literal["RelatedPerson"]
     relationship: list[CodeableConcept] = Field(default_factory=list)
     name: list[HumanName] = Field(default_factory=list)
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[FhirContactPoint] = Field(default_factory=list)
 
 
 class Provision(Fhir):
