@@ -209,7 +209,7 @@ def _content(
         "sent_by": inbound.partner.sender,
         "referred_by": referred_by(message, request, header, inbound.partner),
         "registered_practice": registered_practice(message, patient),
-        "person": person(message, patient, homeless=homeless),
+        "person": person(message, patient, homeless=homeless) | {"vouched_by": inbound.partner.vouches},
         "contacts": contacts(patient),
         "needs": needs(message, request, services),
         "reason": coded_reason,

@@ -204,7 +204,8 @@ class _Row:
         }
         if self._flags:
             more["risk_flags"] = [{"code": code, "text": texts} for code, texts in self._flags.items()]
-        return {"consents": {}, "person": {}, **self._content, **more}
+        person = {**self._content.get("person", {}), "vouched_by": partner.vouches}
+        return {"consents": {}, **self._content, "person": person, **more}
 
     def _complete_address(self) -> None:
         """Close gaps in the lines, check the postcode, set `no_fixed_abode` for ZZ99 and the council's own district."""

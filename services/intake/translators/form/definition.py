@@ -36,6 +36,8 @@ Question = Literal["referral", "feedback", "evaluation"]
 def _target(path: str) -> str:
     if not field_at(Referral, path):
         raise ValueError(f"the referral has no {path}")
+    if path == "person.vouched_by":
+        raise ValueError("who vouches for the identity is in partners.yaml, not in a form")
     return path
 
 

@@ -126,7 +126,7 @@ class _Submission:
             self._add_issue("form", "value", f"must be {self._form.form}")
         if self._answers.get("cancelled") not in (None, False):
             self._add_issue("cancelled", "invalid", "must be true or false")
-        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {}}
+        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {"vouched_by": inbound.partner.vouches}}
         for name, field in self._form.fields.items():
             self._read(content, name, field)
         self._issues += required_fields.missing(self._form, self._answers)

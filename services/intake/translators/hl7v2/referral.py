@@ -176,7 +176,8 @@ def _content(
         "sent_by": inbound.partner.sender,
         "referred_by": referred_by(message, profile, inbound.partner),
         "registered_practice": registered_practice(message, profile),
-        "person": person(message, profile, inbound.received_at, homeless=homeless)
+        "person": {"vouched_by": inbound.partner.vouches}
+        | person(message, profile, inbound.received_at, homeless=homeless)
         | drop_empty({"communication_needs": request.communication_needs(message, profile, local_values)}),
         "contacts": contacts(message, profile),
         "needs": needs,
