@@ -164,7 +164,8 @@ class Person(Immutable):
         None, description="Home address; the temporary one if only that was given; none if not given"
     )
     temporary_address: Address | None = Field(
-        None, description="Where the person lives at present, beside the home (FHIR address use temp, HL7 PID-11.7 C)"
+        None,
+        description="Where the person lives at present, if a home was given too (FHIR address use temp, HL7 PID-11.7 C)",
     )
     phone: ShortText | None = Field(None, description="Telephone number as given")
     email: ShortText | None = Field(None, description="E-mail address as given")

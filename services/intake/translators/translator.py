@@ -89,7 +89,7 @@ class Translated:
 # ---- shared by the translators --------------------------------------------------------------------------------------
 
 
-_MESSAGE = {"message": True, "sent_by": True, "person": {"vouched_by"}}
+_MESSAGE: dict[str, Any] = {"message": True, "sent_by": True, "person": {"vouched_by"}}
 """Fields that come from the message or from the partner's entry, not from what the sender says about the person."""
 
 

@@ -48,10 +48,16 @@ class CodeableConcept(Fhir):
     text: String | None = None
 
 
+class Period(Fhir):
+    start: DateTime | None = None
+    end: DateTime | None = None
+
+
 class FhirIdentifier(Fhir):
     use: Code | None = None
     system: Uri | None = None
     value: String | None = None
+    period: Period | None = None
 
 
 class Reference(Fhir):
@@ -60,9 +66,15 @@ class Reference(Fhir):
     display: String | None = None
 
 
-class Period(Fhir):
-    start: DateTime | None = None
-    end: DateTime | None = None
+class TimingRepeat(Fhir):
+    dayOfWeek: list[Code] = Field(default_factory=list)
+    timeOfDay: list[String] = Field(default_factory=list)
+    when: list[Code] = Field(default_factory=list)
+
+
+class Timing(Fhir):
+    repeat: TimingRepeat | None = None
+    code: CodeableConcept | None = None
 
 
 class PlainExtension(Fhir):
@@ -72,10 +84,12 @@ class PlainExtension(Fhir):
     valueString: String | None = None
     valueBoolean: bool | None = None
     valueInteger: int | None = None
+    valuePositiveInt: Annotated[int, Field(gt=0)] | None = None
     valueDate: Date | None = None
     valueCode: Code | None = None
     valueCoding: FhirCoding | None = None
     valueCodeableConcept: CodeableConcept | None = None
+    valueTiming: Timing | None = None
 
 
 class Extension(PlainExtension):
@@ -92,28 +106,45 @@ class HumanName(Fhir):
     family: String | None = None
     given: list[String] = Field(default_factory=list)
     prefix: list[String] = Field(default_factory=list)
+    period: Period | None = None
+
+
+class ElementExtensions(Fhir):
+    """The extensions of a primitive element, such as `_system` of `system`."""
+
+    extension: list[PlainExtension] = Field(default_factory=list)
 
 
 class FhirContactPoint(Fhir):
+    extension: list[PlainExtension] = Field(default_factory=list)
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
+    system_: ElementExtensions | None = Field(None, alias="_system")
     value: String | None = None
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
     rank: Annotated[int, Field(gt=0)] | None = None
+    period: Period | None = None
 
 
 class FhirAddress(Fhir):
     extension: list[Extension] = Field(default_factory=list)
     use: Literal["home", "work", "temp", "old", "billing"] | None = None
+    type: Literal["postal", "physical", "both"] | None = None
     text: String | None = None
     line: list[String] = Field(default_factory=list)
     city: String | None = None
     district: String | None = None
     state: String | None = None
     postalCode: String | None = None
+    period: Period | None = None
 
 
 class Annotation(Fhir):
     text: String
+
+
+class Meta(Fhir):
+    lastUpdated: Instant | None = None
+    security: list[FhirCoding] = Field(default_factory=list)
 
 
 class Resource(Fhir):
@@ -163,9 +194,11 @@ class ServiceRequest(Resource):
 
 
 class PatientContact(Fhir):
+    extension: list[PlainExtension] = Field(default_factory=list)
     relationship: list[CodeableConcept] = Field(default_factory=list)
     name: HumanName | None = None
     telecom: list[FhirContactPoint] = Field(default_factory=list)
+    period: Period | None = None
 
 
 class Communication(Fhir):
@@ -175,12 +208,15 @@ class Communication(Fhir):
 
 class Patient(Resource):
     resourceType: Literal["Patient"]
+    meta: Meta | None = None
     extension: list[Extension] = Field(default_factory=list)
     identifier: list[NhsIdentifier] = Field(default_factory=list)
     name: list[HumanName] = Field(default_factory=list)
     telecom: list[FhirContactPoint] = Field(default_factory=list)
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
+    deceasedBoolean: bool | None = None
+    deceasedDateTime: DateTime | None = None
     address: list[FhirAddress] = Field(default_factory=list)
     contact: list[PatientContact] = Field(default_factory=list)
     communication: list[Communication] = Field(default_factory=list)
@@ -322,10 +358,6 @@ class Binary(Resource):
     resourceType: Literal["Binary"]
     contentType: Code
     data: String | None = None
-
-
-class Meta(Fhir):
-    lastUpdated: Instant | None = None
 
 
 class Entry(Fhir):
