@@ -203,12 +203,17 @@ def postcode(value: str | None) -> str | None:
 
 
 def set_path(content: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name']."""
+    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name'].
+
+    A yes to 'person.death_reported' is a report without a date.
+    """
     parts = path.split(".")
     here: Any = content
     for part, after in pairwise(parts):
         here = _child(here, part, after)
-    if isinstance(here, list):
+    if path == "person.death_reported":
+        here.update({parts[-1]: here.get(parts[-1], {})} if value else {})
+    elif isinstance(here, list):
         here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
         here[int(parts[-1])] = value
     else:
