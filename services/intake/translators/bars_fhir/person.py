@@ -25,7 +25,14 @@ from services.intake.translators.bars_fhir.models import (
     Patient,
     PlainExtension,
 )
-from services.intake.translators.translator import LONDON, drop_empty, parse_date, unique
+from services.intake.translators.translator import (
+    IMPLAUSIBLE_BIRTH,
+    LONDON,
+    drop_empty,
+    is_plausible_birth,
+    parse_date,
+    unique,
+)
 
 NHS_NUMBERS = (
     "https://fhir.nhs.uk/Id/nhs-number",
@@ -37,9 +44,6 @@ NHS_NUMBERS = (
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
 COMMUNICATION_NEED = "https://lightbulb.example.org/StructureDefinition/communication-need"
 NO_FIXED_ABODE = "224226001"
-
-OLDEST = 130
-"""Greatest age in years that is plausible."""
 
 
 def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[str, Any]:
@@ -151,8 +155,8 @@ def _birth_date(message: BundleIndex, patient: Patient) -> date | None:
     born, today = parse_date(patient.birthDate), _today(message)
     if patient.birthDate and born is None:
         message.add_issue(patient, ("birthDate",), "value", "must be a whole date, or be left out")
-    elif born and (born > today or today.year - born.year > OLDEST):
-        message.add_issue(patient, ("birthDate",), "value", "must not be in the future or more than 130 years ago")
+    elif born and not is_plausible_birth(born, today):
+        message.add_issue(patient, ("birthDate",), "value", IMPLAUSIBLE_BIRTH)
     return born
 
 
