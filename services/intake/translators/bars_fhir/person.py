@@ -7,7 +7,7 @@ from typing import Any
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
 from services.intake.translators.bars_fhir import uk_core
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_system, line
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_nhs_number, is_system, line
 from services.intake.translators.bars_fhir.contact_details import (
     NAME_USES,
     addresses,
@@ -33,13 +33,6 @@ from services.intake.translators.translator import (
     parse_date,
     unique,
 )
-
-NHS_NUMBERS = (
-    "https://fhir.nhs.uk/Id/nhs-number",
-    "https://fhir.nhs.net/Id/nhs-number",
-    "urn:oid:2.16.840.1.113883.2.1.4.1",
-)
-"""The system of an NHS number: UK Core's, the one before it, and the object identifier of HL7 v3."""
 
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
 COMMUNICATION_NEED = "https://lightbulb.example.org/StructureDefinition/communication-need"
@@ -75,16 +68,12 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
 # ---- identifiers ----------------------------------------------------------------------------------------------------
 
 
-def _is_nhs_number(identifier: NhsIdentifier) -> bool:
-    return any(is_system(identifier.system, system) for system in NHS_NUMBERS)
-
-
 def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | None, VerificationStatus]:
     """Return the NHS number in force and the verification status of the identifier that holds it.
 
     An invalid check digit, two numbers in force, and an unknown or second status are faults.
     """
-    current = [one for one in in_force(patient.identifier, message.time) if _is_nhs_number(one)]
+    current = [one for one in in_force(patient.identifier, message.time) if is_nhs_number(one)]
     holders = [one for one in current if one.value] or current
     numbers = unique([nhs_number.normalise(one.value) for one in holders if one.value])
     if len(numbers) > 1:
@@ -127,7 +116,7 @@ def _local_ids(message: BundleIndex, patient: Patient) -> list[dict[str, Any]]:
     return [
         drop_empty({"system": one.system, "value": line(one.value)})
         for one in in_force(patient.identifier, message.time)
-        if line(one.value) and not _is_nhs_number(one)
+        if line(one.value) and not is_nhs_number(one)
     ]
 
 
