@@ -80,17 +80,22 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
 
 
 def _bars_message() -> dict[str, Schema]:
-    """Return the schemas of the envelope, from its models; docs/partners/bars-fhir.md describes the resources."""
-    _, described = msgspec.json.schema_components([models.Bundle], ref_template="#/components/schemas/bars-{name}")
+    """Return the schemas of the envelope, from its structs; docs/partners/bars-fhir.md describes the resources."""
+    _, described = msgspec.json.schema_components(
+        [models.Bundle], schema_hook=_resource, ref_template="#/components/schemas/bars-{name}"
+    )
     parts: dict[str, Schema] = {f"bars-{name}": _with_plain_patterns(part) for name, part in described.items()}
-    bundle = parts.pop("bars-Bundle")
-    parts["bars-Entry"]["properties"]["resource"] = {
+    return {"bars-message": parts.pop("bars-Bundle"), **parts}
+
+
+def _resource(_: type[Any]) -> Schema:
+    described = f"Read: {', '.join(models.READ)}; others are ignored"
+    return {
         "type": "object",
-        "description": f"Read: {', '.join(models.READ)}; others are ignored",
+        "description": described,
         "properties": {"resourceType": _TEXT},
         "required": ["resourceType"],
     }
-    return {"bars-message": bundle, **parts}
 
 
 def _with_plain_patterns(schema: Any) -> Any:

@@ -83,14 +83,14 @@ def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Transl
 
 
 def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Collection[str]) -> Translated | Rejection:
-    decoded = decode.read(delivery.body)
+    decoded = decode.read(delivery.body, whole=(whole := delivery.partner.conformance == "full"))
     if isinstance(decoded, Rejection):
         return decoded
     message, raw = BundleIndex(decoded, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
-    if delivery.partner.conformance == "full" and (faults := validation.find_issues(raw)):
+    if whole and not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
@@ -136,7 +136,7 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
+    return reject(*message.issues or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:

@@ -5,7 +5,7 @@ these structs and fhir.resources (R4B) agree. Elements that we do not read are i
 """
 
 from abc import ABC
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta as Limits
 from msgspec import Struct, field
@@ -31,7 +31,7 @@ Instant = Annotated[
         r"T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))\Z"
     ),
 ]
-PositiveInt = Annotated[int, Limits(gt=0)]
+PositiveInt = Annotated[int, Limits(ge=1)]
 
 
 class Fhir(Struct, gc=False):
@@ -151,10 +151,6 @@ class Annotation(Fhir):
     text: String
 
 
-class AnyResource(ABC):  # noqa: B024 - a virtual base class: msgspec gives its values to a hook
-    """The type of resources inside another one: a Resource of any type, by its resourceType."""
-
-
 class Meta(Fhir):
     lastUpdated: Instant | None = None
     security: list[FhirCoding] = []
@@ -167,7 +163,14 @@ class Resource(Fhir, tag_field="resourceType"):
     meta: Meta | None = None
 
 
-AnyResource.register(Resource)
+if TYPE_CHECKING:
+    AnyResource = Resource
+else:
+
+    class AnyResource(ABC):  # noqa: B024 - a virtual base class: msgspec gives its values to a hook
+        """The type of an element that is a resource: any struct, by its resourceType."""
+
+    AnyResource.register(Resource)
 
 
 class DomainResource(Resource):
@@ -473,8 +476,9 @@ class Binary(Resource, tag="Binary", kw_only=True):
     data: String | None = None
 
 
-class Entry(Fhir):
+class Entry(Fhir, kw_only=True):
     fullUrl: Uri | None = None
+    resource: AnyResource
 
 
 class Bundle(Fhir, tag_field="resourceType", tag="Bundle", kw_only=True):
