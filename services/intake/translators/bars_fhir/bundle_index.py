@@ -12,6 +12,7 @@ from services.intake.translators.bars_fhir.models import (
     READ,
     CodeableConcept,
     FhirCoding,
+    FhirIdentifier,
     Flag,
     Location,
     Patient,
@@ -25,7 +26,12 @@ from services.intake.translators.translator import Issue, fhir_path
 R = TypeVar("R", bound=Resource)
 
 SNOMED = "http://snomed.info/sct"
-NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
+NHS_NUMBERS = (
+    "https://fhir.nhs.uk/Id/nhs-number",
+    "https://fhir.nhs.net/Id/nhs-number",
+    "urn:oid:2.16.840.1.113883.2.1.4.1",
+)
+"""The system of an NHS number: UK Core's, the one before it, and the object identifier of HL7 v3."""
 
 
 class BundleIndex:
@@ -133,11 +139,9 @@ class BundleIndex:
     def _is_other(self, subject: Reference) -> bool:
         """Return whether a reference by identifier only names an NHS number that the patient does not have."""
         identifier = subject.identifier
-        if identifier is None or not identifier.value or not is_system(identifier.system, NHS_NUMBER):
+        if identifier is None or not identifier.value or not is_nhs_number(identifier):
             return False
-        own = [
-            one.value for one in (self.patient.identifier if self.patient else []) if is_system(one.system, NHS_NUMBER)
-        ]
+        own = [one.value for one in (self.patient.identifier if self.patient else []) if is_nhs_number(one)]
         return "".join(identifier.value.split()) not in ["".join(value.split()) for value in own if value]
 
     def full_url(self, resource: Resource) -> str | None:
@@ -194,6 +198,11 @@ def _with_contained(resources: list[tuple[int, Resource]]) -> Iterator[Resource]
 def is_system(actual: str | None, expected: str) -> bool:
     """Return whether a system URI is the published one or a variant that senders use (http or https, Id or id)."""
     return actual is not None and _plain(actual) == _plain(expected)
+
+
+def is_nhs_number(identifier: FhirIdentifier) -> bool:
+    """Return whether the system of an identifier is one of NHS numbers."""
+    return any(is_system(identifier.system, system) for system in NHS_NUMBERS)
 
 
 @lru_cache(maxsize=500)

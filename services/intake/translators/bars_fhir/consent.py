@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, line
-from services.intake.translators.bars_fhir.in_force import holds, in_force
+from services.intake.translators.bars_fhir.contact_details import full_name
+from services.intake.translators.bars_fhir.in_force import holds
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     FhirConsent,
@@ -32,7 +33,6 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import full_name
 from services.intake.translators.bars_fhir.references import Place
 from services.intake.translators.translator import drop_empty, parse_date, unique
 
@@ -135,8 +135,8 @@ def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
     for reference in performers:
         practitioner = message.find(reference, Practitioner)
         organisation = message.find(reference, Organization)
-        names = in_force(practitioner.name, message.time) if practitioner else []
-        named = full_name(names) if practitioner else organisation.name if organisation else None
+        name = full_name(practitioner.name, message.time) if practitioner else None
+        named = name if practitioner else organisation.name if organisation else None
         if line(named) or line(reference.display):
             return line(named) or line(reference.display)
     return None
