@@ -230,6 +230,23 @@ def test_an_encounter_that_has_not_begun_or_did_not_take_place_is_no_stay(status
     assert stay_of(status=status).hospital is None
 
 
+@pytest.mark.parametrize("code", ["AMB", "EMER", "FLD", "HH", "OBSENC", "PRENC", "VR"])
+def test_an_encounter_outside_a_hospital_is_no_stay(code):
+    assert stay_of(class_={**RESOURCES["stay"]["class"], "code": code}).hospital is None
+
+
+def test_an_encounter_of_an_unknown_class_could_be_a_stay_and_is_refused():
+    assert faults(changed("stay", class_={"system": "https://example.org/any", "code": "BED"})) == {
+        place("stay", "class"): "value"
+    }
+
+
+def test_who_recorded_a_consent_may_have_left_since_then():
+    former = {"resourceType": "Practitioner", "active": False, "name": [{"text": "Dr Former"}]}
+    message = add(changed("consent", performer=[to("former")]), "former", former)
+    assert accepted(message).referral.consents.referral.by == "Dr Former"
+
+
 @pytest.mark.parametrize("status", ["arrived", "triaged", "in-progress", "onleave"])
 def test_an_encounter_that_goes_on_is_a_stay(status):
     assert stay_of(status=status).hospital.ward == "Ward 7"
