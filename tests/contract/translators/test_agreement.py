@@ -18,6 +18,7 @@ from services.intake.translators.bars_fhir import bundle_index, validation
 from services.intake.translators.bars_fhir.models import READ, Bundle
 from services.intake.translators.translator import Rejection
 from tests.builders.bars import a_bars_message
+from tests.contract.translators.adapters import RECEIVED_AT
 
 GOOD = a_bars_message(
     more=[
@@ -49,7 +50,7 @@ GOOD = a_bars_message(
 
 def ours(raw: Any) -> bool:
     """Whether our models take it, and find a referral in it."""
-    found = bundle_index.read(json.dumps(raw).encode())
+    found = bundle_index.read(json.dumps(raw).encode(), RECEIVED_AT)
     return not isinstance(found, Rejection) and not isinstance(bars_fhir.request_in(found[0]), Rejection)
 
 

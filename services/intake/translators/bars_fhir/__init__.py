@@ -68,7 +68,7 @@ def translator(services: Catalogue) -> Translator:
 
 def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
 
-    found = read(delivery.body)
+    found = read(delivery.body, delivery.received_at)
     if isinstance(found, Rejection):
         return found
     message, raw = found

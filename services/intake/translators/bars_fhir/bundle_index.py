@@ -1,12 +1,14 @@
 """The resources of a BaRS message: their positions and the references between them."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from services.intake.translators import json_text
+from services.intake.translators.bars_fhir.in_force import time_of_message
 from services.intake.translators.bars_fhir.models import (
     READ,
     Bundle,
@@ -24,10 +26,14 @@ SNOMED = "http://snomed.info/sct"
 
 
 class BundleIndex:
-    """The resources of a Bundle, found by type or by reference. `issues` collects their faults."""
+    """The resources of a Bundle, found by type or by reference. `issues` collects their faults.
 
-    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]]) -> None:
+    `time`: when the message was made, at which everything in it is judged.
+    """
+
+    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]], received_at: datetime) -> None:
         self.bundle = bundle
+        self.time = time_of_message(bundle, received_at)
         self.issues: list[Issue] = []
         self._place = {id(resource): index for index, resource in resources}
         self._named: dict[str, Resource] = {}
@@ -71,7 +77,7 @@ class BundleIndex:
         self.issues.append(Issue(self.at(resource, *loc), kind, explanation))
 
 
-def read(body: bytes) -> tuple[BundleIndex, Any] | Rejection:
+def read(body: bytes, received_at: datetime) -> tuple[BundleIndex, Any] | Rejection:
     """Return the message and its JSON, or a rejection if it is not a valid Bundle."""
     raw = json_text.read(body, "Bundle")
     if isinstance(raw, Rejection):
@@ -82,10 +88,10 @@ def read(body: bytes) -> tuple[BundleIndex, Any] | Rejection:
         bundle = Bundle.model_validate(raw)
     except ValidationError as error:
         return Rejection(issues_of(error, lambda loc: fhir_path("Bundle", loc)))
-    return _resources(bundle, raw)
+    return _resources(bundle, raw, received_at)
 
 
-def _resources(bundle: Bundle, raw: Any) -> tuple[BundleIndex, Any] | Rejection:
+def _resources(bundle: Bundle, raw: Any, received_at: datetime) -> tuple[BundleIndex, Any] | Rejection:
     resources: list[tuple[int, Resource]] = []
     issues: list[Issue] = []
     for index, entry in enumerate(raw["entry"]):
@@ -99,7 +105,7 @@ def _resources(bundle: Bundle, raw: Any) -> tuple[BundleIndex, Any] | Rejection:
             issues.append(Issue(place, "required", "is required in the resource of each entry"))
         elif resource is not _PASSED_OVER:
             resources.append((index, resource))
-    return Rejection(tuple(issues[:50])) if issues else (BundleIndex(bundle, resources), raw)
+    return Rejection(tuple(issues[:50])) if issues else (BundleIndex(bundle, resources, received_at), raw)
 
 
 _PASSED_OVER = Resource()
