@@ -1,6 +1,7 @@
 """Text: what PostgreSQL can store of it, and how it is compared."""
 
 import re
+import unicodedata
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -23,3 +24,19 @@ def is_storable_json(body: bytes) -> bool:
 def fold(text: str) -> str:
     """Return the text as codes and phrases are compared: case folded, runs of blanks reduced to one."""
     return " ".join(text.split()).casefold()
+
+
+def fold_name(name: str | None) -> str:
+    """Return a surname without accents, case, hyphens, apostrophes and blanks, which people write differently."""
+    if name is None:
+        return ""
+    if name.isascii():
+        return "".join(filter(str.isalnum, name.lower()))
+    spread = unicodedata.normalize("NFKD", name.translate(_LETTERS)).casefold()
+    return "".join(letter for letter in unicodedata.normalize("NFKD", spread) if letter.isalnum())
+
+
+_LETTERS = str.maketrans(
+    {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE"}
+)
+"""Letters that Unicode does not decompose into a letter and a combining mark."""

@@ -124,8 +124,13 @@ class MessageSource(Fhir):
     endpoint: Uri
 
 
+class MessageDestination(Fhir):
+    endpoint: Uri
+
+
 class MessageHeader(Resource):
     resourceType: Literal["MessageHeader"]
+    destination: list[MessageDestination] = Field(default_factory=list)
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
@@ -135,6 +140,7 @@ class MessageHeader(Resource):
 
 class ServiceRequest(Resource):
     resourceType: Literal["ServiceRequest"]
+    identifier: list[FhirIdentifier] = Field(default_factory=list)
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
@@ -325,6 +331,7 @@ class Binary(Resource):
 
 
 class Meta(Fhir):
+    versionId: Id | None = None
     lastUpdated: Instant | None = None
 
 
