@@ -1,6 +1,9 @@
-"""Text: what PostgreSQL can store of it, and how it is compared."""
+"""Text: what PostgreSQL can store of it, how it is compared, and how it is spelled in ASCII."""
 
 import re
+import unicodedata
+
+from anyascii import anyascii
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -23,3 +26,17 @@ def is_storable_json(body: bytes) -> bool:
 def fold(text: str) -> str:
     """Return the text as codes and phrases are compared: case folded, runs of blanks reduced to one."""
     return " ".join(text.split()).casefold()
+
+
+def ascii_spelling(text: str) -> str | None:
+    """Return the text in printable ASCII: Łucja is Lucja, Щербакова is Shcherbakova.
+
+    Return None if nothing is left, or if one of its letters has no spelling: a name is never shortened.
+    """
+    spelled = []
+    for character in unicodedata.normalize("NFC", text):
+        ascii_only = " " if character.isspace() else "".join(filter(str.isprintable, anyascii(character)))
+        if character.isalpha() and not ascii_only:
+            return None
+        spelled.append(ascii_only)
+    return " ".join("".join(spelled).split()) or None

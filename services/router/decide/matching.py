@@ -105,11 +105,13 @@ def fold_name(name: str | None) -> str:
         return ""
     if name.isascii():
         return "".join(filter(str.isalnum, name.lower()))
-    spread = unicodedata.normalize("NFKD", name.translate(_LETTERS)).casefold()
-    return "".join(letter for letter in unicodedata.normalize("NFKD", spread) if letter.isalnum())
+    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    return "".join(letter for letter in spread.translate(_LETTERS) if letter.isalnum())
 
 
-_LETTERS = str.maketrans(
-    {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE"}
-)
-"""Letters that Unicode does not decompose into a letter and a combining mark."""
+_SPELLED = "æ=ae ð=d đ=d ħ=h ı=i ĸ=q ł=l ŋ=ng ø=o œ=oe þ=th ŧ=t ʼ="
+_LETTERS = str.maketrans(dict(pair.split("=") for pair in _SPELLED.split()))
+"""Letters that Unicode does not decompose into a letter and a combining mark, spelled as in the headers of MESH.
+
+The table is ours and not a library's, so that no update of a library changes a decision.
+"""
