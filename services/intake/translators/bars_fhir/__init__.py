@@ -28,8 +28,8 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.intake.translators.bars_fhir import identity, supporting_info, validation
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, read
+from services.intake.translators.bars_fhir import decode, identity, supporting_info, validation
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system
 from services.intake.translators.bars_fhir.models import (
     Encounter,
     MessageHeader,
@@ -77,10 +77,10 @@ def translator(services: Catalogue) -> Translator:
 
 def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
 
-    found = read(delivery.body, delivery.received_at)
-    if isinstance(found, Rejection):
-        return found
-    message, raw = found
+    decoded = decode.read(delivery.body)
+    if isinstance(decoded, Rejection):
+        return decoded
+    message, raw = BundleIndex(decoded.bundle, decoded.resources, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
