@@ -156,15 +156,16 @@ class MessageDestination(Fhir):
 
 
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
+    destination: list[MessageDestination] = []
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
     focus: list[Reference] = []
-    destination: list[MessageDestination] = []
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
+    identifier: list[FhirIdentifier] = []
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
@@ -440,6 +441,7 @@ class Binary(Resource, tag="Binary", kw_only=True):
 
 
 class Meta(Fhir):
+    versionId: Id | None = None
     lastUpdated: Instant | None = None
 
 
