@@ -71,7 +71,7 @@ def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Re
     decoded = decode.read(delivery.body)
     if isinstance(decoded, Rejection):
         return decoded
-    message, raw = BundleIndex(decoded.bundle, decoded.resources), decoded.tree
+    message, raw = BundleIndex(decoded.bundle, decoded.resources, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked

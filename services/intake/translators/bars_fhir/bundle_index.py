@@ -1,9 +1,11 @@
 """The resources of a BaRS message: their positions and the references between them."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+from services.intake.translators.bars_fhir.in_force import time_of_message
 from services.intake.translators.bars_fhir.models import (
     Bundle,
     CodeableConcept,
@@ -20,10 +22,14 @@ SNOMED = "http://snomed.info/sct"
 
 
 class BundleIndex:
-    """The resources of a Bundle, found by type or by reference. `issues` collects their faults."""
+    """The resources of a Bundle, found by type or by reference. `issues` collects their faults.
 
-    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]]) -> None:
+    `time`: when the message was made, at which everything in it is judged.
+    """
+
+    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]], received_at: datetime) -> None:
         self.bundle = bundle
+        self.time = time_of_message(bundle, received_at)
         self.issues: list[Issue] = []
         self._place = {id(resource): index for index, resource in resources}
         self._named: dict[str, Resource] = {}
