@@ -67,6 +67,17 @@ class ReferralCancelled(EventData):
     discharged_on: date | None = Field(None, description="Date of discharge, if a hospital cancels at discharge")
 
 
+class ReferralCancellationNotApplied(EventData):
+    """A cancel that is older than an applied update is stored but not applied: a person at the holder decides."""
+
+    TYPE = "uk.lightbulb.referral.cancellation-not-applied.v1"
+    reference: Reference = Field(description="Our reference of the referral")
+    version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
+    reason: Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN] = Field(
+        EndReason.CANCELLED_BY_REFERRER, description="Reason that the cancel gives"
+    )
+
+
 # ---- case.event and hub.<id>.case: what happens to cases -------------------------------------------------------------
 
 
@@ -410,7 +421,7 @@ class Transfer(Command):
 
 # ---- the envelope ---------------------------------------------------------------------------------------------------
 
-ReferralEvent = ReferralReceived | ReferralUpdated | ReferralCancelled
+ReferralEvent = ReferralReceived | ReferralUpdated | ReferralCancelled | ReferralCancellationNotApplied
 HubCommand = Assign | Accept | Reject | Hold | Book | Start | Assess | Record | Complete | Cancel | Transfer
 CaseEventData = (
     CaseOpened

@@ -40,3 +40,21 @@ def ascii_spelling(text: str) -> str | None:
             return None
         spelled.append(ascii_only)
     return " ".join("".join(spelled).split()) or None
+
+
+def fold_name(name: str | None) -> str:
+    """Return a surname without accents, case, hyphens, apostrophes and blanks, which people write differently."""
+    if name is None:
+        return ""
+    if name.isascii():
+        return "".join(filter(str.isalnum, name.lower()))
+    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    return "".join(letter for letter in spread.translate(_LETTERS) if letter.isalnum())
+
+
+_SPELLED = "æ=ae ð=d đ=d ħ=h ı=i ĸ=q ł=l ŋ=ng ø=o œ=oe þ=th ŧ=t ʼ="
+_LETTERS = str.maketrans(dict(pair.split("=") for pair in _SPELLED.split()))
+"""Letters that Unicode does not decompose into a letter and a combining mark, spelled as in the headers of MESH.
+
+The table is ours and not a library's, so that no update of a library changes a decision.
+"""

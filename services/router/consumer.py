@@ -28,6 +28,7 @@ from schemas.events import (
     Command,
     Event,
     HubCommand,
+    ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralReceived,
     ReferralUpdated,
@@ -138,7 +139,12 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
     match event.data:
         case Command(person_key=key, case_id=group):
             unknown = unknown_fields(record, type(event.data))
-        case ReferralReceived(reference=group) | ReferralUpdated(reference=group) | ReferralCancelled(reference=group):
+        case (
+            ReferralReceived(reference=group)
+            | ReferralUpdated(reference=group)
+            | ReferralCancelled(reference=group)
+            | ReferralCancellationNotApplied(reference=group)
+        ):
             key = event.person_key
         case _:
             return _unreadable(record, "ce_type: not a type for the router")
@@ -361,7 +367,7 @@ def _message_group(one: Input) -> MessageGroup:
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:
     data = one.event.data
-    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled):
+    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled | ReferralCancellationNotApplied):
         return lifecycle.apply(state, data, one.event.correlation_id, context)
     assert isinstance(data, get_args(HubCommand))
     return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
-from schemas.text import ascii_spelling
-from services.router.decide.matching import Candidate, Description, fold_name, match, same_person
+from schemas.text import ascii_spelling, fold_name
+from services.router.decide.matching import Candidate, Description, match, same_person
 from tests.builders.referrals import a_person
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED

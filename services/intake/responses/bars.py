@@ -100,7 +100,7 @@ def _issue(status: int, kind: str, explanation: str, place: str | None = None) -
 
 def _response(translated: Translated, decision: MessageDecision) -> bytes:
     """Return the response message. Its second Encounter (the first is the sender's) has our reference."""
-    original = translated.message_ids[0].removeprefix("bundle:")
+    original = str(translated.reply["message_id"])
     now = decision.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     ids = _ids(f"{decision.reference} {decision.version} {original}")
     return orjson.dumps(

@@ -4,7 +4,6 @@ The result does not depend on the order of arrival. On disagreement there are tw
 provisional.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,6 +11,7 @@ from typing import Literal
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
+from schemas.text import fold_name
 
 Doubt = Literal["no-number", "number-failed-check", "does-not-match", "number-changed", "no-longer-matches"]
 """Why a person must be traced: an entry of the tracing queue."""
@@ -97,21 +97,3 @@ def same_person(one: Description, other: Description) -> bool:
     if one.verified and other.verified:
         return True
     return bool(one.surname) and one.surname == other.surname
-
-
-def fold_name(name: str | None) -> str:
-    """Return a surname without accents, case, hyphens, apostrophes and blanks, which people write differently."""
-    if name is None:
-        return ""
-    if name.isascii():
-        return "".join(filter(str.isalnum, name.lower()))
-    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
-    return "".join(letter for letter in spread.translate(_LETTERS) if letter.isalnum())
-
-
-_SPELLED = "æ=ae ð=d đ=d ħ=h ı=i ĸ=q ł=l ŋ=ng ø=o œ=oe þ=th ŧ=t ʼ="
-_LETTERS = str.maketrans(dict(pair.split("=") for pair in _SPELLED.split()))
-"""Letters that Unicode does not decompose into a letter and a combining mark, spelled as in the headers of MESH.
-
-The table is ours and not a library's, so that no update of a library changes a decision.
-"""

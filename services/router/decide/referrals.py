@@ -10,6 +10,7 @@ from schemas.events import (
     CaseOpened,
     CaseTransferred,
     CaseUpdated,
+    ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralEvent,
     ReferralReceived,
@@ -59,6 +60,11 @@ def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
                 raise UnknownReferral
             if event.version > record.version:
                 _cancel_referral(transition, record.model_copy(update={"version": event.version}), event.reason)
+        case ReferralCancellationNotApplied():
+            if record is None:
+                raise UnknownReferral
+            if event.version > record.version:
+                transition.keep(record.model_copy(update={"version": event.version}))
         case _:
             assert_never(event)
 

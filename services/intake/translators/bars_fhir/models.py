@@ -140,7 +140,12 @@ class MessageSource(Fhir):
     endpoint: Uri
 
 
+class MessageDestination(Fhir):
+    endpoint: Uri
+
+
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
+    destination: list[MessageDestination] = []
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
@@ -149,6 +154,7 @@ class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
+    identifier: list[FhirIdentifier] = []
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
@@ -325,6 +331,7 @@ class Binary(Resource, tag="Binary", kw_only=True):
 
 
 class Meta(Fhir):
+    versionId: Id | None = None
     lastUpdated: Instant | None = None
 
 
