@@ -111,7 +111,9 @@ class InProcess:
         forms = form.load(installation.directory / "forms", services)
         spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2", services))
         councils = council_csv.load(installation.directory / "councils", services)
-        self.intake = accept.Intake(known, self.batching, SECRET, max_body_bytes, bars, forms, spoken, councils)
+        self.intake = accept.Intake(
+            known, self.batching, SECRET, max_body_bytes, bars, forms, spoken, councils, services
+        )
         self.app: Starlette = app.create(self.intake, engine)
 
     async def __aenter__(self) -> "InProcess":

@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, get_args
 
-import msgspec
-
 from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.deduplication import Verdict
+from services.intake.http.openapi import bars_bodies
 from services.intake.responses import bars
 from services.intake.responses.csv_report import OUTCOMES
 from services.intake.translators import form
-from services.intake.translators.bars_fhir import models
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.translator import IssueKind
 
@@ -43,7 +41,7 @@ def ref(name: str) -> Schema:
 def schemas(intake: Intake) -> dict[str, Schema]:
     """Return every schema that the document refers to."""
     return {
-        **_bars_message(),
+        **bars_bodies.schemas(intake.services),
         **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
         **{f"file-{name}": _file(mapping) for name, mapping in intake.councils.items()},
         "hl7v2-message": {
@@ -77,30 +75,6 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------
-
-
-def _bars_message() -> dict[str, Schema]:
-    """Return the schemas of the envelope, from its models; docs/partners/bars-fhir.md describes the resources."""
-    _, described = msgspec.json.schema_components([models.Bundle], ref_template="#/components/schemas/bars-{name}")
-    parts: dict[str, Schema] = {f"bars-{name}": _with_plain_patterns(part) for name, part in described.items()}
-    bundle = parts.pop("bars-Bundle")
-    parts["bars-Entry"]["properties"]["resource"] = {
-        "type": "object",
-        "description": f"Read: {', '.join(models.READ)}; others are ignored",
-        "properties": {"resourceType": _TEXT},
-        "required": ["resourceType"],
-    }
-    return {"bars-message": bundle, **parts}
-
-
-def _with_plain_patterns(schema: Any) -> Any:
-    """Return the schema with patterns of ECMA 262, which ends a text by $ and not by \\Z."""
-    if isinstance(schema, dict):
-        return {
-            name: value.replace(r"\Z", "$") if name == "pattern" else _with_plain_patterns(value)
-            for name, value in schema.items()
-        }
-    return [_with_plain_patterns(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def _form_schema(form_definition: form.Form) -> Schema:
