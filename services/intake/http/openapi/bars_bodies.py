@@ -61,14 +61,18 @@ def _read_resources() -> Iterable[Schema]:
 def _with_entries(message: Schema) -> Schema:
     """Return the schema of the Bundle, which begins with its MessageHeader and holds a ServiceRequest and its Patient."""
     entry = message["properties"]["entry"]
-    kinds = ("MessageHeader", "ServiceRequest", "Patient")
-    entry["allOf"] = [{"prefixItems": [_entry_of(kinds[0])]}, *({"contains": _entry_of(kind)} for kind in kinds[1:])]
+    referred_to = [{"contains": _entry_of(kind) | _NAMED} for kind in ("ServiceRequest", "Patient")]
+    entry["allOf"] = [{"prefixItems": [_entry_of("MessageHeader")]}, *referred_to]
     return message
 
 
 def _entry_of(kind: str) -> Schema:
     resource = {"properties": {"resourceType": {"const": kind}}, "required": ["resourceType"]}
     return {"properties": {"resource": resource}, "required": ["resource"]}
+
+
+_NAMED: Schema = {"anyOf": [{"required": ["fullUrl"]}, {"properties": {"resource": {"required": ["id"]}}}]}
+"""An entry to which others refer has a fullUrl, or its resource has an id."""
 
 
 def _with(schema: Schema, required: Mapping[str, Schema]) -> Schema:

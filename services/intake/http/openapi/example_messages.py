@@ -31,7 +31,10 @@ _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 
 
 def new_referral(service: str, destination: str) -> Message:
-    """Return a new referral. `service`: a code of the catalogue; `destination`: the endpoint of this server's service."""
+    """Return a new referral. `service`: a code of the catalogue; `destination`: the endpoint of this server's service.
+
+    Its ServiceRequest has no id: that is given by the response (BaRS Core 1.5, payload tables).
+    """
     resources = [
         _header(destination),
         _request(service),
@@ -53,7 +56,10 @@ def new_referral(service: str, destination: str) -> Message:
         },
         "type": "message",
         "timestamp": _SENT_AT,
-        "entry": [{"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in resources],
+        "entry": [
+            {"fullUrl": f"urn:uuid:{resource.get('id', _id('request'))}", "resource": resource}
+            for resource in resources
+        ],
     }
 
 
@@ -112,7 +118,7 @@ def _request(service: str) -> dict[str, Any]:
     }
     housing = {"system": f"{LOCAL}/CodeSystem/usecase", "code": "housing", "display": "Housing support"}
     return {
-        **_named("ServiceRequest", "request"),
+        "resourceType": "ServiceRequest",
         "status": "active",
         "intent": "plan",
         "priority": "routine",
