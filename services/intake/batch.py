@@ -49,6 +49,9 @@ class MessageDecision:
     version: int | None = None
     issues: tuple[Issue, ...] = ()
     withdraws: bool = False
+    cancelled: bool = False
+    """True if the referral is cancelled now."""
+
     after_cancel: bool = False
     """True for an update of a cancelled referral."""
 
@@ -160,6 +163,7 @@ def _decision(
         named if exists else None,
         referral.version if exists else None,
         withdraws=withdraws,
+        cancelled=referral.cancelled,
     )
 
 

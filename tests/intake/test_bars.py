@@ -42,12 +42,17 @@ async def test_a_new_referral_is_answered_with_its_reference_and_becomes_one_eve
     assert (kept.verdict, kept.response_status, kept.reference) == ("received", 200, event["reference"])
 
 
+def resources(reply: Reply, kind: str) -> list[dict[str, Any]]:
+    """Return the resources of this type in a response message, which is valid FHIR."""
+    Bundle.model_validate(reply.json())
+    return [entry["resource"] for entry in reply.json()["entry"] if entry["resource"]["resourceType"] == kind]
+
+
 async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned(intake: InProcess) -> None:
     message = a_bars_message()
     request_id = str(uuid4()).upper()
     reply = await intake.bars(message, x_request_id=request_id)
-    Bundle.model_validate(reply.json())
-    header, encounter = (entry["resource"] for entry in reply.json()["entry"])
+    (header,), (encounter,) = resources(reply, "MessageHeader"), resources(reply, "Encounter")
     assert header["eventCoding"]["code"] == "servicerequest-response"
     assert header["response"] == {"identifier": message["id"], "code": "ok"}
     assert encounter["status"] == "planned"
@@ -55,16 +60,59 @@ async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned
     assert reply.headers["content-type"] == "application/fhir+json"
 
 
-async def test_our_encounter_comes_second_if_the_sender_has_one(intake: InProcess) -> None:
-    message = json.loads((EXAMPLES / "mrs-v.json").read_text())
-    own = next(e["resource"] for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")
+async def test_the_answer_goes_to_the_endpoint_that_the_message_came_from(intake: InProcess) -> None:
+    message = a_bars_message()
     reply = await intake.bars(message)
-    Bundle.model_validate(reply.json())
-    _, first, second = (entry["resource"] for entry in reply.json()["entry"])
-    assert (first["resourceType"], first["id"], first["status"]) == ("Encounter", own["id"], own["status"])
+    (header,) = resources(reply, "MessageHeader")
+    assert header["destination"][0]["endpoint"] == message["entry"][0]["resource"]["source"]["endpoint"]
+    assert header["source"]["endpoint"] == message["entry"][0]["resource"]["destination"][0]["endpoint"]
+    names = {entry["fullUrl"]: entry["resource"].get("name") for entry in reply.json()["entry"]}
+    assert names[header["sender"]["reference"]] == "Lightbulb"
+    assert names[header["destination"][0]["receiver"]["reference"]] == "Alder Lane Surgery"
+
+
+async def test_the_answer_holds_the_request_under_our_reference_with_the_identifiers_of_both(intake: InProcess) -> None:
+    theirs = {"system": "https://fhir.nhs.uk/Id/UBRN", "value": "000049735000"}
+    reply = await intake.bars(a_bars_message(request={"identifier": [theirs]}))
+    (request,), (header,) = resources(reply, "ServiceRequest"), resources(reply, "MessageHeader")
+    assert (request["id"], request["status"], request["meta"]["versionId"]) == (reference_of(reply), "active", "1")
+    assert [one["value"] for one in request["identifier"]] == [reference_of(reply), theirs["value"]]
+    (url,) = [entry["fullUrl"] for entry in reply.json()["entry"] if entry["resource"] == request]
+    assert header["focus"] == [{"reference": url}]
+
+
+async def test_the_answer_to_a_cancel_holds_a_revoked_request(intake: InProcess) -> None:
+    await intake.bars(a_bars_message(referral_id="r-1"))
+    reply = await intake.bars(a_bars_message(referral_id="r-1", reason="update", status="revoked"))
+    (request,) = resources(reply, "ServiceRequest")
+    assert (request["status"], request["meta"]["versionId"]) == ("revoked", "2")
+
+
+async def test_the_resources_of_a_referral_keep_their_ids_and_those_of_the_message_do_not(intake: InProcess) -> None:
+    one = await intake.bars(a_bars_message(referral_id="r-1"))
+    two = await intake.bars(a_bars_message(referral_id="r-1", reason="update", family="Vance-Cole"))
+    for kind, is_kept in {
+        "Encounter": True,
+        "Organization": True,
+        "ServiceRequest": True,
+        "MessageHeader": False,
+    }.items():
+        ids = [[resource["id"] for resource in resources(reply, kind)] for reply in (one, two)]
+        assert (ids[0] == ids[1]) is is_kept
+    assert one.json()["id"] != two.json()["id"]
+
+
+async def test_our_encounter_comes_last_if_the_sender_has_one(intake: InProcess) -> None:
+    message = json.loads((EXAMPLES / "mrs-v.json").read_text())
+    own = next(e for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")
+    reply = await intake.bars(message)
+    first, second = resources(reply, "Encounter")
+    assert (first["id"], first["status"]) == (own["resource"]["id"], own["resource"]["status"])
     assert "subject" not in first
     assert second["status"] == "planned"
     assert second["identifier"][0]["value"] == reference_of(reply)
+    assert reply.json()["entry"][-1]["resource"] == second
+    assert own["fullUrl"] in [entry["fullUrl"] for entry in reply.json()["entry"]]
 
 
 async def test_the_original_bytes_are_stored_unchanged(intake: InProcess, engine: AsyncEngine) -> None:

@@ -97,6 +97,7 @@ class Translated:
     `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of the content without the
     message's own ids. `referral` is None in a cancel. `encounter`: summary of the sender's Encounter for responses;
     `reply`: what else a BaRS response repeats.
+    `passed_over`: places (FHIRPath) that were not read and cannot change the meaning.
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
     another person must be refused.
     """
@@ -112,6 +113,7 @@ class Translated:
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
     encounter: Mapping[str, Any] | None = None
+    passed_over: tuple[str, ...] = ()
     reply: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[ReferralName, ...] = ()
     subject: Subject | None = None

@@ -138,6 +138,7 @@ def _translated(
 ) -> Translated | Rejection:
     referrer = referred_by(message, request, header, inbound.partner)
     found = identity.names(message, request, _authority(message, header, referrer, inbound))
+    _check_version(message)
     cancels = request.status in ("revoked", "entered-in-error")
     intent: Intent = "new" if codes(header.reason, REASONS)[0] == "new" else "update"
     _check_request(message, header, request, cancels)
@@ -162,6 +163,13 @@ def _translated(
         return translated
     documents_sent = tuple(document for _, document in documents)
     return replace(translated, documents=documents_sent, reply=identity.reply(message, header, request))
+
+
+def _check_version(message: BundleIndex) -> None:
+    meta = message.bundle.meta
+    if meta and not identity.is_supported_version(meta.versionId):
+        explanation = "unsupported version of BaRS: only 1 is supported"
+        message.issues.append(Issue(identity.VERSION_PLACE, "not-supported", explanation))
 
 
 def _authority(message: BundleIndex, header: MessageHeader, referrer: dict[str, Any], inbound: InboundMessage) -> str:

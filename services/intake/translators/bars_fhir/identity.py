@@ -8,20 +8,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from schemas.fhir import REFERENCE_SYSTEM
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, is_system, line
 from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
+    Encounter,
     FhirIdentifier,
     MessageHeader,
-    Organization,
     Patient,
     ServiceRequest,
 )
 from services.intake.translators.bars_fhir.person import number_and_status
 from services.intake.translators.translator import ReferralName, Subject, drop_empty, parse_date
-
-REFERENCE_SYSTEM = "https://lightbulb.example.org/Id/referral-reference"
-"""Identifier system of our references."""
 
 _REFERENCE = re.compile(r"^LB(-[0-9A-HJKMNP-TV-Z]{4}){3}$")
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -84,9 +82,9 @@ def subject(message: BundleIndex, patient: Patient | None) -> Subject | None:
 
 
 def reply(message: BundleIndex, header: MessageHeader, request: ServiceRequest) -> dict[str, Any]:
-    """Return what the response repeats of the message, as plain FHIR: ids, endpoints, and who sent it."""
+    """Return what the response repeats of the message, as plain FHIR: ids, identifiers and endpoints."""
     destination = next(iter(header.destination), None)
-    sender = message.find(header.sender, Organization)
+    encounter = message.find(request.encounter, Encounter)
     return drop_empty(
         {
             "message_id": message.bundle.id,
@@ -94,12 +92,21 @@ def reply(message: BundleIndex, header: MessageHeader, request: ServiceRequest) 
             "source": header.source.endpoint,
             "destination": destination.endpoint if destination else None,
             "subject": drop_empty({"reference": request.subject.reference}),
+            "encounter_url": message.full_url(encounter) if encounter else None,
             "identifier": [_plain(one) for one in request.identifier if not is_system(one.system, REFERENCE_SYSTEM)],
-            "sender": {"identifier": [_plain(one) for one in sender.identifier], "name": sender.name}
-            if sender
-            else None,
         }
     )
+
+
+VERSION_PLACE = "Bundle.meta.versionId"
+
+_VERSION = re.compile(r"^(\d+)\.\d+\.\d+")
+
+
+def is_supported_version(version: str | None) -> bool:
+    """Return whether a BaRS version can be read: major version 1, or no version; other texts are no version of BaRS."""
+    stated = _VERSION.match(version or "")
+    return stated is None or stated[1] == "1"
 
 
 def _plain(identifier: FhirIdentifier) -> dict[str, Any]:
