@@ -61,12 +61,13 @@ def _read_resources() -> Iterable[Schema]:
 def _with_entries(message: Schema) -> Schema:
     """Return the schema of the Bundle, which begins with its MessageHeader and holds a ServiceRequest and its Patient."""
     entry = message["properties"]["entry"]
-    referred_to = [{"contains": _entry_of(kind) | _NAMED} for kind in ("ServiceRequest", "Patient")]
-    entry["allOf"] = [{"prefixItems": [_entry_of("MessageHeader")]}, *referred_to]
+    referred_to = [{"contains": entry_of(kind) | _NAMED} for kind in ("ServiceRequest", "Patient")]
+    entry["allOf"] = [{"prefixItems": [entry_of("MessageHeader")]}, *referred_to]
     return message
 
 
-def _entry_of(kind: str) -> Schema:
+def entry_of(kind: str) -> Schema:
+    """Return the schema of an entry whose resource is of this type."""
     resource = {"properties": {"resourceType": {"const": kind}}, "required": ["resourceType"]}
     return {"properties": {"resource": resource}, "required": ["resource"]}
 

@@ -92,7 +92,8 @@ def _file(mapping: CouncilMapping) -> Schema:
 
 
 def _bars_response() -> Schema:
-    resource = _object({"resourceType": _TEXT, "id": _TEXT}, more=True)
+    resource = _object({"resourceType": _TEXT}, {"id": _TEXT}, more=True)
+    first = (bars_bodies.entry_of(kind) for kind in ("MessageHeader", "ServiceRequest", "Organization", "Organization"))
     entry = _object({"fullUrl": {"type": "string", "pattern": "^urn:uuid:"}, "resource": resource})
     return _object(
         {
@@ -104,9 +105,11 @@ def _bars_response() -> Schema:
             "entry": {
                 "type": "array",
                 "items": entry,
-                "minItems": 2,
-                "maxItems": 3,
-                "description": "MessageHeader; the sender's Encounter, if it sent one; our Encounter, with our reference",
+                "allOf": [{"prefixItems": list(first)}, {"contains": bars_bodies.entry_of("Encounter")}],
+                "minItems": 5,
+                "maxItems": 7,
+                "description": "MessageHeader; ServiceRequest, whose id is our reference; the organisations; an OperationOutcome, if there "
+                "is something to know; the sender's Encounter, if it sent one; our Encounter",
             },
         }
     )
@@ -116,12 +119,11 @@ def _operation_outcome() -> Schema:
     coding = _object({"system": {"const": bars.ERROR_CODES}, "code": {"enum": sorted(set(bars.CODES.values()))}})
     issue = _object(
         {
-            "severity": {"const": "error"},
+            "severity": {"enum": ["error", "warning", "information"]},
             "code": {"type": "string", "description": "FHIR issue type"},
-            "details": _object({"coding": _list(coding)}),
             "diagnostics": _TEXT,
         },
-        {"expression": _list(_TEXT)},
+        {"details": _object({"coding": _list(coding)}), "expression": _list(_TEXT)},
     )
     return _object({"resourceType": {"const": "OperationOutcome"}, "meta": {"type": "object"}, "issue": _list(issue)})
 

@@ -33,6 +33,7 @@ REQUESTS = ("new", "update", "cancel")
 
 RESPONSES: Mapping[int, tuple[str, ...]] = {
     200: ("accepted",),
+    202: ("not-applied",),
     400: ("refused",),
     409: ("duplicate", "conflict"),
 }
@@ -64,6 +65,10 @@ def _responses(intake: Intake, new: Message) -> dict[str, tuple[str, Any]]:
         "accepted": (
             "Accepted: the reference is the id of the ServiceRequest",
             _response(intake, new, Verdict.RECEIVED),
+        ),
+        "not-applied": (
+            "Stored, but not applied: the cancel is older than an update",
+            _response(intake, example_messages.cancel(new, EXAMPLE_REFERENCE), Verdict.NOT_APPLIED),
         ),
         "refused": ("Not valid: every fault with its place", _response(intake, _faulty(new), REFUSED)),
         "duplicate": ("Accepted before: nothing to do", _response(intake, new, Verdict.REPEAT)),

@@ -104,8 +104,8 @@ def paths(intake: Intake) -> dict[str, PathItem]:
 
 
 def _bars(intake: Intake) -> PathItem:
-    errors = {status: {bars.MEDIA_TYPE: ref("operation-outcome")} for status in (*AROUND, 404, 409, 422)}
-    answers = {200: {bars.MEDIA_TYPE: ref("bars-response")}, **errors}
+    outcomes = {status: {bars.MEDIA_TYPE: ref("operation-outcome")} for status in (202, *AROUND, 404, 409, 422)}
+    answers = {200: {bars.MEDIA_TYPE: ref("bars-response")}, **outcomes}
     body = {"schema": ref("bars-message"), "examples": examples.references(examples.REQUESTS)}
     content = dict.fromkeys(messages.BARS_MEDIA_TYPES, body)
     summary = "BaRS: a new, changed or cancelled referral"
