@@ -10,7 +10,7 @@ from services.intake.http import headers as sent
 from services.intake.http import messages
 from services.intake.http.openapi import examples
 from services.intake.http.openapi.bodies import Schema, ref
-from services.intake.http.openapi.example_messages import CORRELATION_ID, REQUEST_ID
+from services.intake.http.openapi.example_messages import CORRELATION_ID, REQUEST_ID, YOUR_ODS_CODE
 from services.intake.responses import bars, problems
 from services.intake.responses import csv_report as reports
 from services.runtime import metrics, tracing
@@ -109,11 +109,18 @@ def _bars(intake: Intake) -> PathItem:
     body = {"schema": ref("bars-message"), "examples": examples.references(examples.REQUESTS)}
     content = dict.fromkeys(messages.BARS_MEDIA_TYPES, body)
     summary = "BaRS: a new, changed or cancelled referral"
-    operation = _message("processMessage", summary, f"{_size(intake)} {_json()}", content, answers)
+    operation = _message("processMessage", summary, f"{_TO_START} {_size(intake)} {_json()}", content, answers)
     operation["parameters"] = _parameters("bars-request-id", "bars-correlation-id", "traceparent", *sent.ENCODED)
     for status, names in examples.RESPONSES.items():
         operation["responses"][str(status)]["content"][bars.MEDIA_TYPE]["examples"] = examples.references(names)
     return {"post": operation}
+
+
+_TO_START = (
+    f"To start, send the example `new` with your ODS code in place of {YOUR_ODS_CODE}, and new ids. The id of the ServiceRequest in the "
+    "response is our reference of the referral: an update or a cancel has it as ServiceRequest.id, and keeps Bundle.id and "
+    "X-Correlation-Id. Every request has an X-Request-Id of its own; only a retry has the same."
+)
 
 
 def _form(intake: Intake, name: str) -> PathItem:
