@@ -28,7 +28,7 @@ def schemas(services: Collection[str]) -> dict[str, Schema]:
     _, described = msgspec.json.schema_components(
         kinds, schema_hook=lambda _: _resource("Any resource"), ref_template="#/components/schemas/bars-{name}"
     )
-    text = json.dumps({f"bars-{name}": schema for name, schema in described.items()})
+    text = json.dumps({f"bars-{name}": _plain(schema) for name, schema in described.items()})
     parts: dict[str, Schema] = json.loads(text.replace("bars-Fhir", "bars-").replace(r"\\Z", "$"))
     for name, required in _REQUIRED.items():
         parts[f"bars-{name}"] = _with(parts[f"bars-{name}"], required)
@@ -38,6 +38,19 @@ def schemas(services: Collection[str]) -> dict[str, Schema]:
         f"Read: {', '.join(models.READ)}; others are passed over", _read_resources()
     )
     return {"bars-message": _with_entries(message), **parts, **_code_lists(services)}
+
+
+def _plain(schema: Any) -> Any:
+    """Return the schema without null and defaults: an element of FHIR is absent instead."""
+    match schema:
+        case {"anyOf": [kind, {"type": "null"}]}:
+            return _plain(kind)
+        case dict():
+            return {name: _plain(value) for name, value in schema.items() if name != "default"}
+        case list():
+            return [_plain(one) for one in schema]
+        case _:
+            return schema
 
 
 def _resource(description: str, rules: Iterable[Schema] = ()) -> Schema:
