@@ -104,6 +104,19 @@ def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[
     return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
 
 
+def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
+    """Return the ServiceRequest of an accepted message as it was sent; None if this version cannot read the message."""
+    decoded = decode.read(body)
+    if isinstance(decoded, Rejection):
+        return None
+    message = BundleIndex(decoded.bundle, decoded.resources, received_at)
+    asked = request_in(message)
+    if isinstance(asked, Rejection):
+        return None
+    resource: dict[str, Any] = decoded.tree["entry"][message.index(asked[1])]["resource"]
+    return resource
+
+
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
     """Return the header and its ServiceRequest, or a rejection if the message is not a referral request."""
     header = next(message.all(MessageHeader), None)

@@ -5,7 +5,7 @@ response, Bundle.id is retained in subsequent messages, fullUrl is transient. do
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from schemas.fhir import REFERENCE_SYSTEM
@@ -37,10 +37,7 @@ def _names(message: BundleIndex, request: ServiceRequest, authority: str) -> Ite
     if request.id is not None:
         yield of_id(request.id, authority)
     for identifier in request.identifier:
-        value = line(identifier.value)
-        if value and is_system(identifier.system, REFERENCE_SYSTEM):
-            yield ReferralName("reference", value.upper())
-        elif value:
+        if value := line(identifier.value):
             yield of_identifier(identifier.system or "", value, authority)
     yield ReferralName("message", uuid_folded(message.bundle.id), authority)
     if url := message.full_url(request):
@@ -55,7 +52,9 @@ def of_id(resource_id: str, authority: str) -> ReferralName:
 
 
 def of_identifier(system: str, value: str, authority: str) -> ReferralName:
-    """Return the name in a ServiceRequest.identifier of the sender."""
+    """Return the name in a ServiceRequest.identifier: our reference, or an identifier of the sender."""
+    if is_system(system, REFERENCE_SYSTEM):
+        return ReferralName("reference", value.upper())
     return ReferralName("identifier", f"{system}|{value}", authority)
 
 
@@ -107,6 +106,13 @@ def is_supported_version(version: str | None) -> bool:
     """Return whether a BaRS version can be read: major version 1, or no version; other texts are no version of BaRS."""
     stated = _VERSION.match(version or "")
     return stated is None or stated[1] == "1"
+
+
+def is_ours(identifier: str, service_ids: Collection[str]) -> bool:
+    """Return whether an identifier, as `system|value`, is one of the installation's service ids."""
+    system, _, value = identifier.rpartition("|")
+    ours = (service_id.rpartition("|") for service_id in service_ids)
+    return any(is_system(system, own) and value.strip().upper() == wanted.upper() for own, _, wanted in ours)
 
 
 def _plain(identifier: FhirIdentifier) -> dict[str, Any]:
