@@ -135,6 +135,12 @@ def _bars(**changes: Any) -> bytes:
 def _doors() -> list[Door]:
     bars, told = _bars(), a_form()
     cancel = a_bars_message(status="revoked", reason="update")
+    one: dict[str, Any] = {"seed": "one", "referral_id": "one"}
+    not_applied = (
+        _bars(**one, sent_at="2026-11-05T09:00:00+00:00"),
+        _bars(**one, sent_at="2026-11-05T11:00:00+00:00", reason="update", family="Vane"),
+        _bars(**one, sent_at="2026-11-05T10:00:00+00:00", reason="update", family="Vane", status="revoked"),
+    )
     withdrawn = {"referral": "no", "feedback": "no", "on": "2026-11-04", "by": "somebody"}
     conflict = (a_ref_i12(referral_id="1", number=""), a_ref_i12(referral_id="1", number="", note="other words"))
     return [
@@ -143,7 +149,7 @@ def _doors() -> list[Door]:
             "gp-alder-lane",
             "application/fhir+json",
             _bars,
-            {409: (bars, bars), 404: (_json(cancel),), 422: (_bars(consents={"referral": "deny"}),)},
+            {202: not_applied, 409: (bars, bars), 404: (_json(cancel),), 422: (_bars(consents={"referral": "deny"}),)},
         ),
         Door(
             "/forms/first-contact-plus",

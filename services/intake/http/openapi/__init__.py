@@ -13,7 +13,7 @@ import orjson
 
 from services.intake import limits
 from services.intake.accept import Intake
-from services.intake.http.openapi import bodies, operations
+from services.intake.http.openapi import bodies, examples, operations
 from services.runtime import metrics
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
@@ -53,6 +53,7 @@ def document(intake: Intake, served: Collection[str]) -> dict[str, Any]:
             "parameters": operations.PARAMETERS,
             "headers": bodies.HEADERS,
             "schemas": bodies.schemas(intake),
+            "examples": examples.components(intake),
         },
     }
 
