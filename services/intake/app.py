@@ -122,7 +122,7 @@ def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accep
         group_commit=group_commit,
         secret=secret,
         max_body_bytes=chosen.max_body_bytes,
-        bars=bars_fhir.translator(services),
+        bars=bars_fhir.translator(services, chosen.service_ids),
         forms=form.load(chosen.directory / "forms", services),
         hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2", services)),
         councils=council_csv.load(chosen.directory / "councils", services),

@@ -110,7 +110,7 @@ class InProcess:
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
         services = directory.catalogue(installation.directory)
-        bars = bars_fhir.translator(services)
+        bars = bars_fhir.translator(services, (SERVICE,))
         forms = form.load(installation.directory / "forms", services)
         spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2", services))
         councils = council_csv.load(installation.directory / "councils", services)

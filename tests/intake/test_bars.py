@@ -163,7 +163,6 @@ async def test_a_message_cannot_change_the_address_of_feedback(intake: InProcess
     elsewhere = "https://elsewhere.example.com/feedback"
     message = a_bars_message(doctor_telecom=[{"system": "url", "value": elsewhere}])
     message["entry"][0]["resource"]["source"]["endpoint"] = elsewhere
-    message["entry"][0]["resource"]["destination"] = [{"endpoint": elsewhere}]
     message["entry"].append(
         {
             "fullUrl": f"urn:uuid:{uuid4()}",

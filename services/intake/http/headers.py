@@ -10,7 +10,8 @@ import orjson
 from starlette.requests import Request
 
 from services.intake.translators.bars_fhir.bundle_index import is_system
-from services.intake.translators.bars_fhir.identity import is_ours, is_supported_version
+from services.intake.translators.bars_fhir.for_us import is_ours
+from services.intake.translators.bars_fhir.identity import is_supported_version
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.translator import Issue
 

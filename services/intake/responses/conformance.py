@@ -13,7 +13,7 @@ import orjson
 from schemas.case import BusinessStatus, EndReason, HoldReason, RoutingReason
 from schemas.fhir import LOCAL
 from schemas.referral import ReasonCode
-from services.intake.translators.bars_fhir.identity import is_ours
+from services.intake.translators.bars_fhir.for_us import is_ours
 from services.runtime import metrics
 
 CodeSystems = Mapping[str, Mapping[str, str | None]]

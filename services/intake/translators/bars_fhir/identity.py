@@ -5,7 +5,7 @@ response, Bundle.id is retained in subsequent messages, fullUrl is transient. do
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from schemas.fhir import REFERENCE_SYSTEM
@@ -16,6 +16,7 @@ from services.intake.translators.bars_fhir.models import (
     FhirIdentifier,
     MessageHeader,
     Patient,
+    Resource,
     ServiceRequest,
 )
 from services.intake.translators.bars_fhir.person import number_and_status
@@ -40,8 +41,13 @@ def _names(message: BundleIndex, request: ServiceRequest, authority: str) -> Ite
         if value := line(identifier.value):
             yield of_identifier(identifier.system or "", value, authority)
     yield ReferralName("message", uuid_folded(message.bundle.id), authority)
-    if url := message.full_url(request):
+    if url := _url(message, request):
         yield ReferralName("location", uuid_folded(url.removeprefix("urn:uuid:")), authority)
+
+
+def _url(message: BundleIndex, resource: Resource) -> str | None:
+    """Return the fullUrl of a resource; None for one inside another resource, which has none."""
+    return message.full_url(resource) if len(message.location(resource)) == 3 else None
 
 
 def of_id(resource_id: str, authority: str) -> ReferralName:
@@ -91,7 +97,7 @@ def reply(message: BundleIndex, header: MessageHeader, request: ServiceRequest) 
             "source": header.source.endpoint,
             "destination": destination.endpoint if destination else None,
             "subject": drop_empty({"reference": request.subject.reference}),
-            "encounter_url": message.full_url(encounter) if encounter else None,
+            "encounter_url": _url(message, encounter) if encounter else None,
             "identifier": [_plain(one) for one in request.identifier if not is_system(one.system, REFERENCE_SYSTEM)],
         }
     )
@@ -106,13 +112,6 @@ def is_supported_version(version: str | None) -> bool:
     """Return whether a BaRS version can be read: major version 1, or no version; other texts are no version of BaRS."""
     stated = _VERSION.match(version or "")
     return stated is None or stated[1] == "1"
-
-
-def is_ours(identifier: str, service_ids: Collection[str]) -> bool:
-    """Return whether an identifier, as `system|value`, is one of the installation's service ids."""
-    system, _, value = identifier.rpartition("|")
-    ours = (service_id.rpartition("|") for service_id in service_ids)
-    return any(is_system(system, own) and value.strip().upper() == wanted.upper() for own, _, wanted in ours)
 
 
 def _plain(identifier: FhirIdentifier) -> dict[str, Any]:

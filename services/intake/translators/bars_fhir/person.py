@@ -4,7 +4,14 @@ from typing import Any
 
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, display_text, is_system, line
+from services.intake.translators.bars_fhir.bundle_index import (
+    NHS_NUMBER,
+    BundleIndex,
+    codes,
+    display_text,
+    is_system,
+    line,
+)
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     ContactPoint,
@@ -18,7 +25,6 @@ from services.intake.translators.bars_fhir.models import (
 )
 from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
 
-NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
 VERIFICATION = UK_CORE + "NHSNumberVerificationStatus"
 ADDRESS_KEY = UK_CORE + "AddressKey"
