@@ -97,7 +97,7 @@ class HumanName(Fhir):
     period: Period | None = None
 
 
-class ContactPoint(Fhir):
+class FhirContactPoint(Fhir):
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
     value: String | None = None
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
@@ -197,7 +197,7 @@ class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
 class PatientContact(Fhir):
     relationship: list[CodeableConcept] = []
     name: HumanName | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
 
 
 class Communication(Fhir):
@@ -213,7 +213,7 @@ class Patient(DomainResource, tag="Patient"):
     extension: list[Extension] = []
     identifier: list[NhsIdentifier] = []
     name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
     address: list[FhirAddress] = []
@@ -340,14 +340,14 @@ class Condition(DomainResource, tag="Condition", kw_only=True):
 class Practitioner(DomainResource, tag="Practitioner"):
     identifier: list[FhirIdentifier] = []
     name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
     active: bool | None = None
 
 
 class PractitionerRole(DomainResource, tag="PractitionerRole"):
     practitioner: Reference | None = None
     organization: Reference | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
     active: bool | None = None
     period: Period | None = None
 
@@ -355,7 +355,7 @@ class PractitionerRole(DomainResource, tag="PractitionerRole"):
 class Organization(DomainResource, tag="Organization"):
     identifier: list[FhirIdentifier] = []
     name: String | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
     active: bool | None = None
 
 
@@ -368,7 +368,7 @@ class HealthcareService(DomainResource, tag="HealthcareService"):
 class RelatedPerson(DomainResource, tag="RelatedPerson", kw_only=True):
     relationship: list[CodeableConcept] = []
     name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
     active: bool | None = None
     patient: Reference
     period: Period | None = None

@@ -14,9 +14,9 @@ from services.intake.translators.bars_fhir.bundle_index import (
 )
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
-    ContactPoint,
     Extension,
     FhirAddress,
+    FhirContactPoint,
     HumanName,
     NhsIdentifier,
     Patient,
@@ -153,7 +153,7 @@ def _uprn(address: FhirAddress) -> str | None:
     return None
 
 
-def reach(points: list[ContactPoint], system: str) -> str | None:
+def reach(points: list[FhirContactPoint], system: str) -> str | None:
     """Return the preferred current contact point of this system: a telephone number or an email address."""
     usable = [point for point in points if point.system == system and point.use != "old" and line(point.value)]
     usable.sort(key=lambda point: point.rank or 99)
