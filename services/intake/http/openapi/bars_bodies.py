@@ -13,8 +13,9 @@ import msgspec
 from schemas.fhir import LOCAL
 from schemas.referral import ReasonCode
 from services.intake.translators.bars_fhir import EVENTS, REASONS, models
+from services.intake.translators.bars_fhir.consent import CONSENT, QUESTIONS
 from services.intake.translators.bars_fhir.request import REASON, SERVICE
-from services.intake.translators.bars_fhir.supporting_info import CONSENT, FLAGS, QUESTIONS
+from services.intake.translators.bars_fhir.supporting_info import FLAGS
 
 Schema = dict[str, Any]
 

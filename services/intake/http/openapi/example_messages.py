@@ -9,9 +9,9 @@ from uuid import UUID, uuid5
 
 from schemas.fhir import LOCAL
 from schemas.referral import ReasonCode
+from services.intake.translators.bars_fhir.consent import CONSENT, QUESTIONS
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import REASON, SERVICE
-from services.intake.translators.bars_fhir.supporting_info import CONSENT, QUESTIONS
 
 Message = dict[str, Any]
 
