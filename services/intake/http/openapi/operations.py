@@ -8,7 +8,7 @@ from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.http import headers as sent
 from services.intake.http import messages
-from services.intake.http.openapi import examples
+from services.intake.http.openapi import examples, fhir_reads
 from services.intake.http.openapi.bodies import Schema, ref
 from services.intake.http.openapi.example_messages import CORRELATION_ID, REQUEST_ID, YOUR_ODS_CODE
 from services.intake.responses import bars, problems
@@ -80,6 +80,7 @@ def paths(intake: Intake) -> dict[str, PathItem]:
         "/fhir/metadata": {
             "get": _reads("readMetadata", "Capabilities of the FHIR server", bars.MEDIA_TYPE, "capability-statement")
         },
+        **fhir_reads.paths(),
         "/fhir/{interaction}": _no_interaction(),
         "/hl7v2": _hl7v2(intake),
         **{f"/councils/{name}/referrals": _council(name) for name in intake.councils},
@@ -191,8 +192,8 @@ def _reads(operation_id: str, summary: str, media_type: str, schema: str) -> Sch
 
 def _no_interaction() -> PathItem:
     named = {"name": "interaction", "in": "path", "required": True, "schema": {"type": "string"}}
-    answers = _responses({404: {bars.MEDIA_TYPE: ref("operation-outcome")}})
-    operation = {"summary": "No other FHIR interaction: this server accepts messages only", "responses": answers}
+    outcome = {bars.MEDIA_TYPE: ref("operation-outcome")}
+    operation = {"summary": "No other FHIR interaction", "responses": _responses({404: outcome, 501: outcome})}
     methods = ("get", "post", "put", "patch", "delete")
     return {"parameters": [named], **{method: {"operationId": f"refuse-{method}", **operation} for method in methods}}
 
