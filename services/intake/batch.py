@@ -4,8 +4,8 @@ No I/O: store.py reads and locks the rows before, and writes the results after.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -33,10 +33,11 @@ REFUSED = "refused"
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResponse:
-    """The response to the sender: a status of its protocol and a body."""
+    """The response to the sender: a status of its protocol, a body, and headers of HTTP that belong to the body."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ memory, write. No message is answered before the commit; a message that could no
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
+from schemas.model import Reference
 from services.intake import batch, identifiers
 from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
@@ -347,6 +349,37 @@ _INSERT_DOCUMENTS = text("""
 
 
 # ---- other ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReferral:
+    """A referral with its last applied message, as it was delivered."""
+
+    reference: Reference
+    version: int
+    cancelled: bool
+    last_at: datetime
+    format: str
+    body: bytes
+
+
+async def referral(engine: AsyncEngine, partner: str, name: ReferralName) -> HeldReferral | None:
+    """Return the referral of this partner that has this name, or None."""
+    reference = name.value if name.kind == "reference" else None
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            _HELD, {"partner": partner, "reference": reference, "name": None if reference else name.key}
+        )
+        row = rows.first()
+    return HeldReferral(**row._mapping) if row else None
+
+
+_HELD = text("""
+    select referral.reference, referral.version, referral.cancelled, referral.last_at, message.format, message.body
+    from intake.referral join intake.message on message.partner = referral.partner and message.id = referral.message_id
+    where referral.partner = :partner and referral.reference = coalesce(cast(:reference as text), (
+        select known.reference from intake.referral_name as known
+        where known.partner = :partner and known.name = cast(:name as text)))""")
 
 
 async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, bytes] | None:

@@ -505,12 +505,6 @@ def _write(
     return feedback.with_text(texts.paragraphs(feedback))
 
 
-def _contact(context: ReferralContext, texts: FeedbackTexts) -> dict[str, Any]:
-    if context.restricted_access:
-        return {"restricted_access": True, "hub": texts.service_as_a_whole()}
-    return {"hub": texts.hub(context.home_hub) or texts.central()}
-
-
 def _identity(context: ReferralContext) -> dict[str, Any]:
     """Return the ids of the referral, and who made it when."""
     return {
@@ -522,6 +516,12 @@ def _identity(context: ReferralContext) -> dict[str, Any]:
         "referred_by": context.referred_by.name,
         "referred_on": context.referred_on,
     }
+
+
+def _contact(context: ReferralContext, texts: FeedbackTexts) -> dict[str, Any]:
+    if context.restricted_access:
+        return {"restricted_access": True, "hub": texts.service_as_a_whole()}
+    return {"hub": texts.hub(context.home_hub) or texts.central()}
 
 
 def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, texts: FeedbackTexts) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from schemas.events import (
 )
 from schemas.fhir import derived_id
 from services.notifier.channels.bars_message import bundle_id, message
-from services.notifier.compose import Feedback, compose
+from services.notifier.compose import Feedback, compose, restate
 from tests.notifier.builders import (
     GP,
     a_case_event,
@@ -170,6 +170,14 @@ def test_every_reference_resolves_within_the_bundle() -> None:
     assert {one for one in _references(told) if not one.startswith("EpisodeOfCare/")} <= set(urls)
     assert len(urls) == len(set(urls))
     assert all(str(UUID(url.removeprefix("urn:uuid:"))) == url.removeprefix("urn:uuid:") for url in urls)
+
+
+def test_the_page_shows_how_a_message_begins_after_one_that_could_not_be_delivered() -> None:
+    lost = to_gp(a_case_event(CaseAssigned, by_gp()))
+    told = restate(to_gp(a_case_event(CaseAccepted, by_gp(status="accepted"), id="next")), [lost], WORDS)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "connect" / "fhir.md").read_text()
+    shown = page.split("`Task.note` begins like this:")[1].split("```")[1].removeprefix("text\n")
+    assert resource(told, "Task")["note"][0]["text"].startswith(shown.rstrip())
 
 
 # ---- ids ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import orjson
 from schemas.fhir import LOCAL, REFERENCE_SYSTEM, resource_id
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
+from services.intake.store import HeldReferral
+from services.intake.translators import bars_fhir
 from services.intake.translators.bars_fhir.identity import VERSION_PLACE
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
@@ -38,6 +40,7 @@ CODES = {
     422: "REC_UNPROCESSABLE_ENTITY",
     429: "REC_TOO_MANY_REQUESTS",
     500: "REC_SERVER_ERROR",
+    501: "REC_NOT_IMPLEMENTED",
     503: "REC_UNAVAILABLE",
 }
 
@@ -153,7 +156,7 @@ class _ResponseWriter:
         self._partner = inbound.partner
         self._translated = translated
         self._decision = decision
-        self._at = decision.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._at = _instant(decision.received_at)
         self._message = f"{decision.version} {translated.reply['message_id']} {inbound.request_id}"
 
     def bundle(self) -> dict[str, Any]:
@@ -271,33 +274,28 @@ def _entry(resource: dict[str, Any]) -> dict[str, Any]:
     return {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource}
 
 
-def capability(base_url: str, started_at: datetime) -> bytes:
-    """Return the CapabilityStatement. It declares no read of a ServiceRequest, so a cancel needs no read before it."""
-    return orjson.dumps(
-        {
-            "resourceType": "CapabilityStatement",
-            "status": "active",
-            "date": started_at.date().isoformat(),
-            "publisher": "Lightbulb",
-            "kind": "instance",
-            "software": {"name": "Lightbulb referral hub"},
-            "implementation": {
-                "description": "Referrals to Lightbulb. BaRS-shaped: no BaRS use case exists for housing.",
-                "url": base_url,
-            },
-            "fhirVersion": "4.0.1",
-            "format": ["json"],
-            "rest": [
-                {
-                    "mode": "server",
-                    "security": {"description": "A bearer token for each partner"},
-                    "operation": [{"name": "process-message", "definition": _PROCESS_MESSAGE}],
-                }
-            ],
-            "messaging": [{"supportedMessage": [{"mode": "receiver", "definition": _REFERRAL_MESSAGE}]}],
-        }
-    )
+# ---- reads -----------------------------------------------------------------------------------------------------------
 
 
-_PROCESS_MESSAGE = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message"
-_REFERRAL_MESSAGE = "https://fhir.nhs.uk/MessageDefinition/bars-message-servicerequest-request-referral"
+def referral(held: HeldReferral) -> dict[str, Any]:
+    """Return the sender's own last ServiceRequest, with our reference as its id and its status as we hold it."""
+    request = bars_fhir.sent_request(held.body, held.last_at) or UNREAD
+    theirs = [one for one in request.get("identifier", ()) if one.get("system") != REFERENCE_SYSTEM]
+    ours = {"system": REFERENCE_SYSTEM, "value": held.reference}
+    meta = {"versionId": str(held.version), "lastUpdated": _instant(held.last_at)}
+    ended = request["status"] if request.get("status") in CANCELLED else "revoked"
+    return request | {
+        "id": held.reference,
+        "meta": {**request.get("meta", {}), **meta},
+        "identifier": [ours, *theirs],
+        "status": ended if held.cancelled else "active",
+    }
+
+
+CANCELLED = ("revoked", "entered-in-error")
+UNREAD: dict[str, Any] = {"resourceType": "ServiceRequest", "intent": "plan", "subject": {"type": "Patient"}}
+"""What stands for a stored message that this version cannot read."""
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -122,8 +122,25 @@ def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[
     encounter = message.find(request.encounter, Encounter)
     if encounter is None:
         return None
-    resource = reduce(getitem, message.location(encounter), raw)
+    resource = _as_sent(message, encounter, raw)
     return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
+
+
+def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
+    """Return the ServiceRequest of an accepted message as it was sent; None if this version cannot read the message."""
+    decoded = decode.read(body)
+    if isinstance(decoded, Rejection):
+        return None
+    message = BundleIndex(decoded, received_at)
+    asked = request_in(message)
+    if isinstance(asked, Rejection):
+        return None
+    resource: dict[str, Any] = _as_sent(message, asked[1], decoded.tree)
+    return resource
+
+
+def _as_sent(message: BundleIndex, resource: Resource, raw: Any) -> Any:
+    return reduce(getitem, message.location(resource), raw)
 
 
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
@@ -143,7 +160,7 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
+    return reject(*message.issues or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
@@ -233,10 +250,10 @@ def _cancel(
 ) -> Translated | Rejection:
     subject = identity.subject(message, message.patient)
     sent_at = _sent_at(message, inbound)
-    cancel_reason = _cancel_reason(request, withdrawn)
     discharged_on = stay(message, request).get("discharged_on")
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
+    cancel_reason = _cancel_reason(request, withdrawn)
     return Translated(
         message_ids=_message_ids(inbound),
         referral_id=_referral_id(found),

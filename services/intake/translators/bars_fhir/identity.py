@@ -16,6 +16,7 @@ from services.intake.translators.bars_fhir.models import (
     FhirIdentifier,
     MessageHeader,
     Patient,
+    Resource,
     ServiceRequest,
 )
 from services.intake.translators.bars_fhir.person import number_and_status
@@ -37,14 +38,16 @@ def _names(message: BundleIndex, request: ServiceRequest, authority: str) -> Ite
     if request.id is not None:
         yield of_id(request.id, authority)
     for identifier in request.identifier:
-        value = line(identifier.value)
-        if value and is_system(identifier.system, REFERENCE_SYSTEM):
-            yield ReferralName("reference", value.upper())
-        elif value:
+        if value := line(identifier.value):
             yield of_identifier(identifier.system or "", value, authority)
     yield ReferralName("message", uuid_folded(message.bundle.id), authority)
-    if url := message.full_url(request):
+    if url := _url(message, request):
         yield ReferralName("location", uuid_folded(url.removeprefix("urn:uuid:")), authority)
+
+
+def _url(message: BundleIndex, resource: Resource) -> str | None:
+    """Return the fullUrl of a resource; None for one inside another resource, which has none."""
+    return message.full_url(resource) if len(message.location(resource)) == 3 else None
 
 
 def of_id(resource_id: str, authority: str) -> ReferralName:
@@ -55,7 +58,9 @@ def of_id(resource_id: str, authority: str) -> ReferralName:
 
 
 def of_identifier(system: str, value: str, authority: str) -> ReferralName:
-    """Return the name in a ServiceRequest.identifier of the sender."""
+    """Return the name in a ServiceRequest.identifier: our reference, or an identifier of the sender."""
+    if is_system(system, REFERENCE_SYSTEM):
+        return ReferralName("reference", value.upper())
     return ReferralName("identifier", f"{system}|{value}", authority)
 
 
@@ -92,7 +97,7 @@ def reply(message: BundleIndex, header: MessageHeader, request: ServiceRequest) 
             "source": header.source.endpoint,
             "destination": destination.endpoint if destination else None,
             "subject": drop_empty({"reference": request.subject.reference}),
-            "encounter_url": message.full_url(encounter) if encounter else None,
+            "encounter_url": _url(message, encounter) if encounter else None,
             "identifier": [_plain(one) for one in request.identifier if not is_system(one.system, REFERENCE_SYSTEM)],
         }
     )

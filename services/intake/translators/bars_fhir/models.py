@@ -156,7 +156,6 @@ class MessageDestination(Fhir):
 
 
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
-    destination: list[MessageDestination] = []
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None

@@ -84,8 +84,13 @@ def _parts(
 
 
 def _held(message: BundleIndex, request: ServiceRequest, practitioner: Practitioner) -> Reference | None:
-    """Return the organisation of the requester's role; report roles that are in force at several organisations."""
-    references = [role.organization for role in _roles_of(message, practitioner) if role.organization]
+    """Return the organisation of the requester's role in force; report several organisations, and ended roles only."""
+    roles = _roles_of(message, practitioner)
+    current = in_force(roles, message.time)
+    references = [role.organization for role in current if role.organization]
+    if roles and not current:
+        explanation = "must have a role that is in force: those in the message have ended, or have not begun"
+        message.add_issue(request, ("requester",), "not-supported", explanation)
     if len({_identity(message, one) for one in references}) > 1:
         explanation = "must refer to the PractitionerRole: the Practitioner has roles at several organisations"
         message.add_issue(request, ("requester",), "invariant", explanation)
@@ -93,8 +98,7 @@ def _held(message: BundleIndex, request: ServiceRequest, practitioner: Practitio
 
 
 def _roles_of(message: BundleIndex, practitioner: Resource) -> list[PractitionerRole]:
-    roles = [role for role in message.all(PractitionerRole) if message.peek(role.practitioner) is practitioner]
-    return in_force(roles, message.time)
+    return [role for role in message.all(PractitionerRole) if message.peek(role.practitioner) is practitioner]
 
 
 def _identity(message: BundleIndex, reference: Reference) -> tuple[int, str | None, str | None]:
