@@ -152,6 +152,7 @@ class Annotation(Fhir):
 
 
 class Meta(Fhir):
+    versionId: Id | None = None
     lastUpdated: Instant | None = None
     security: list[FhirCoding] = []
 
@@ -189,15 +190,16 @@ class MessageDestination(Fhir):
 
 
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
+    destination: list[MessageDestination] = []
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
     focus: list[Reference] = []
-    destination: list[MessageDestination] = []
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
+    identifier: list[FhirIdentifier] = []
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
