@@ -20,6 +20,7 @@ from services.intake.translators.bars_fhir.bundle_index import BundleIndex
 from services.intake.translators.bars_fhir.models import READ, Bundle
 from services.intake.translators.translator import Rejection
 from tests.builders.bars import a_bars_message
+from tests.contract.translators.adapters import RECEIVED_AT
 
 GOOD = a_bars_message(
     more=[
@@ -54,7 +55,7 @@ def ours(raw: Any) -> bool:
     found = decode.read(json.dumps(raw).encode(), whole=False)
     if isinstance(found, Rejection):
         return False
-    return not isinstance(bars_fhir.request_in(BundleIndex(found.bundle, found.resources)), Rejection)
+    return not isinstance(bars_fhir.request_in(BundleIndex(found, RECEIVED_AT)), Rejection)
 
 
 def theirs(raw: Any) -> bool:

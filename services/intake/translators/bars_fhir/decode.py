@@ -22,13 +22,14 @@ Location = tuple[int | str, ...]
 class DecodedBundle:
     """A message: the envelope, the resources that we read by the index of their entry, and the whole JSON.
 
-    `conforms`: the structs that it was decoded into have every element of FHIR, so fhir.resources accepts it, too.
-    Otherwise they have what we read, and `validation.find_issues` tells whether it conforms.
+    `others`: type and id of the resources that we do not read, such as `Device/1`.
+    `conforms`: the whole message conforms, or only what we read is to be checked. Otherwise fhir.resources decides it.
     """
 
     bundle: Bundle
     resources: list[tuple[int, Resource]]
     tree: dict[str, Any]
+    others: frozenset[str]
     conforms: bool
 
 
@@ -46,12 +47,10 @@ def read(body: bytes, *, whole: bool = True) -> DecodedBundle | Rejection:
     bundle = conforming or _converted(tree if b"null" not in body else _without_placeholders(tree))
     if bundle is None:
         return Rejection(_all_faults(tree, whole=whole))
-    resources = [
-        (index, one.resource)
-        for index, one in enumerate(bundle.entry)
-        if tree["entry"][index]["resource"]["resourceType"] in READ
-    ]
-    return DecodedBundle(bundle, resources, tree, conforming is not None)
+    raw = [entry["resource"] for entry in tree["entry"]]
+    resources = [(i, one.resource) for i, one in enumerate(bundle.entry) if raw[i]["resourceType"] in READ]
+    others = {f"{one['resourceType']}/{one.get('id')}" for one in raw if one["resourceType"] not in READ}
+    return DecodedBundle(bundle, resources, tree, frozenset(others), conforms=not whole or conforming is not None)
 
 
 def _conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
@@ -71,12 +70,12 @@ def _converted(tree: dict[str, Any]) -> Bundle | None:
 
 
 def _inside(_: type[Any], value: Any) -> Resource:
-    """Return the resource of an entry, or one inside another; an empty one of a type that we do not read."""
+    """Return the resource of an entry, or one inside another; of a type that we do not read, its id."""
     kind = _type_of(value)
     if kind is None:
         raise ValueError
     model = READ.get(kind)
-    return msgspec.convert(value, model, dec_hook=_inside) if model else Resource()
+    return msgspec.convert(value, model, dec_hook=_inside) if model else Resource(id=value.get("id"))
 
 
 def _type_of(resource: Any) -> str | None:
