@@ -6,11 +6,11 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 |---|---|
 | message id, referral id | Bundle.id and X-Request-Id; ServiceRequest.id, else its fullUrl's uuid |
 | cancel | ServiceRequest.status revoked or entered-in-error, with any reason code |
-| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code: one need `information-advice` with all texts and SNOMED CT codes |
-| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions |
+| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code, and with our use case or destination: one need `information-advice` with all texts and SNOMED CT codes |
+| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions (with their status, if it is in doubt or over); SNOMED CT codes of reasonCode and of present Conditions |
 | priority, referred_on | ServiceRequest.priority, authoredOn |
 | referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
-| registered_practice | Patient.generalPractitioner |
+| registered_practice | Patient.generalPractitioner: an Organization, or that of a PractitionerRole or Practitioner in force |
 | named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
 | person | Patient, at the time of the message: entries of use old, ended and future ones do not count. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
 | person: NHS number, status | the identifier of system `https://fhir.nhs.uk/Id/nhs-number` (or `https://fhir.nhs.net/Id/nhs-number`) that is in force, and its NHSNumberVerificationStatus, by either kind of code; a code that UK Core does not have, two numbers and two statuses are refused |
@@ -23,8 +23,8 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date |
 | contacts | Patient.contact in force, by ContactRank |
 | hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
-| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation), permitted or denied; BaRS' DRC counts for the referral if it is explicit |
-| risk_flags | active Flags: BaRS flag category and text |
+| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation): policyRule and the provisions nested in it; BaRS' DRC counts for the referral if it is explicit |
+| risk_flags | active Flags whose period holds: BaRS flag category and text |
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 

@@ -9,6 +9,7 @@ Structs are made when a type is first used, once for each process.
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from operator import attrgetter
 from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Optional, Union, cast, get_args, get_origin
@@ -129,29 +130,31 @@ def resource(kind: str) -> type[Resource]:
     if not model.has_resource_base():
         raise LookupError
     domain = any(base.__name__ == "DomainResource" for base in model.__mro__)
-    return cast(type[Resource], _complete(model, READ.get(kind, DomainResource if domain else Resource)))
+    return cast(type[Resource], struct_of(model, READ.get(kind, DomainResource if domain else Resource)))
 
 
 def whole(tree: dict[str, Any]) -> Bundle:
     """Return the message as structs of every element. Raises msgspec.ValidationError, whose text may hold values."""
-    return cast(Bundle, msgspec.convert(tree, _complete(get_fhir_model_class("Bundle"), Bundle), dec_hook=_inside))
+    return cast(Bundle, msgspec.convert(tree, struct_of(get_fhir_model_class("Bundle"), Bundle), dec_hook=inside))
 
 
-def _inside(_: type[Any], value: Any) -> Resource:
+def inside(_: type[Any], value: Any) -> Resource:
+    """Return the resource of an entry, or one inside another, for msgspec. Raises TypeError, LookupError."""
     if not isinstance(value, dict):
         raise TypeError
-    return msgspec.convert(value, resource(value["resourceType"]), dec_hook=_inside)
+    return msgspec.convert(value, resource(value["resourceType"]), dec_hook=inside)
 
 
 # ---- structs --------------------------------------------------------------------------------------------------------
 
 _made: dict[tuple[Any, type[Struct]], Any] = {}
+_numbers = count()
 
 
-def _complete(model: Any, read: type[Struct]) -> Any:
-    """Return the struct of a model of fhir.resources that extends what we read of it; its name while it is made."""
+def struct_of(model: Any, read: type[Struct]) -> Any:
+    """Return the struct of a model of fhir.resources, which extends what we read of it; its name while it is made."""
     if (model, read) not in _made:
-        name = f"_{read.__name__}{len(_made)}"
+        name = f"_{model.__name__}{next(_numbers)}"
         _made[model, read] = ForwardRef(name)
         made = _struct(name, model, read)
         globals()[name] = _made[model, read] = made
@@ -160,14 +163,14 @@ def _complete(model: Any, read: type[Struct]) -> Any:
 
 def _struct(of: str, model: Any, read: type[Struct]) -> type[Struct]:
     ours = {one.encode_name: one for one in fields(read)}
-    required = {element for element, _ in model.model_construct().get_required_fields()}
+    required = _required(model)
     elements: list[Any] = []
     attributes: dict[str, str] = {}
     for attribute, theirs in model.model_fields.items():
         name, own = theirs.alias or attribute, ours.get(theirs.alias or attribute)
         attributes[attribute] = own.name if own else attribute
         kind = _type(theirs.annotation, own.type if own else None)
-        if theirs.is_required() or name in required or (own and own.required):
+        if name in required or (own and own.required):
             elements.append((attributes[attribute], kind))
         elif own and own.default_factory is list:
             elements.append((own.name, kind, msgspec.field(default_factory=list)))
@@ -185,6 +188,12 @@ def _struct(of: str, model: Any, read: type[Struct]) -> type[Struct]:
         rename={attributes[one]: theirs.alias or one for one, theirs in model.model_fields.items()},
         **({"tag": model.__name__} if model.has_resource_base() else {}),
     )
+
+
+def _required(model: Any) -> set[str]:
+    """Return the required elements. fhir.resources accepts an extension in place of a primitive; it may decide that."""
+    primitives = {element for element, _ in model.model_construct().get_required_fields()}
+    return primitives | {one.alias or name for name, one in model.model_fields.items() if one.is_required()}
 
 
 def _type(theirs: Any, ours: Any) -> Any:
@@ -215,10 +224,10 @@ def _limits(ours: Any) -> tuple[Any, Meta | None]:
 def _item(theirs: Any, ours: Any) -> Any:
     if isinstance(theirs, type) and issubclass(theirs, FhirBase):
         model = theirs.get_model_klass()
-        return AnyResource if model.__name__ == "Resource" else _complete(model, ours or Fhir)
+        return AnyResource if model.__name__ == "Resource" else struct_of(model, ours or Fhir)
     if get_origin(theirs) is Union:  # fhir_comments
         return theirs
-    kind = "boolean" if theirs is bool else next(filter(None, map(_name, reversed(get_args(theirs)))), "uuid")
+    kind = primitive(theirs)
     if get_origin(ours) is Literal and kind == "code":
         return ours
     if ours not in (None, _OURS.get(kind)):
@@ -226,8 +235,10 @@ def _item(theirs: Any, ours: Any) -> Any:
     return ours if ours is not None and _PRIMITIVES[kind] is str else _PRIMITIVES[kind]
 
 
-def _name(constraint: Any) -> str | None:
-    return getattr(constraint, "__visit_name__", None)
+def primitive(kind: Any) -> str:
+    """Return FHIR's name of a primitive type of fhir.resources."""
+    names = [getattr(one, "__visit_name__", None) for one in reversed(get_args(kind))]
+    return "boolean" if kind is bool else next(filter(None, names), "uuid")
 
 
 # ---- rules of more than one element ---------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """The answers to the three consent questions, read from FHIR Consents as trees of provisions.
 
 A Consent answers a question if its category is that of the question. Its answer is that of its policy (`OPTIN`,
-`OPTOUT`), changed by its provisions: R4 nests exceptions. A provision is understood if it has no condition, or only
-conditions that this table knows; any other consent to one of our questions is refused by the place of what is not
+`OPTOUT`), changed by its provisions: R4 nests exceptions. A provision is understood if it is without conditions, or has only
+conditions of this table; any other consent to one of our questions is refused by the place of what is not
 understood, so that neither a yes nor a withdrawal is concluded from it.
 
 | condition | holds for us | does not concern us |
 |---|---|---|
-| period | includes the time of the message | has ended, or has not begun |
+| period | includes the time of the message | has ended, or is in the future |
 | actor | receives (PRCP, IRCP), and is the performer or the destination of the message | - |
 | action | `access` or `disclose`, and `use` | - |
 | purpose | one for care (evaluation: for quality) | only research, marketing, payment, public health |

@@ -102,7 +102,7 @@ def _roles_of(message: BundleIndex, practitioner: Resource) -> list[Practitioner
 
 
 def _identity(message: BundleIndex, reference: Reference) -> tuple[int, str | None, str | None]:
-    """Return what tells an organisation from another: its resource, else its ODS code or name."""
+    """Return what identifies an organisation: its resource, else its ODS code or name."""
     resource, named = message.peek(reference), _by_identifier(message, reference)
     return (id(resource), None, None) if resource else (0, named.get("ods"), named.get("name"))
 
