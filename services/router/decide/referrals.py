@@ -102,10 +102,12 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
-    """Apply the report of a death in a new referral; raise a task if the person's death was confirmed before."""
+    """Apply the report of a death in a new referral; raise a task for a new case of a person who was reported dead before."""
+    held = transition.persons[record.person_no].check_before_contact
     if record.referral.person.death_reported is not None:
         deaths.note_report(transition, record.person_no, record.reference)
-    if transition.persons[record.person_no].death_confirmed and record.is_open:
+    opened = record.case_id == case_id_of(transition.person_key, record.reference)
+    if held and opened and record.is_open:
         tasks.check_before_contact(transition, transition.cases[record.case_id])
 
 
