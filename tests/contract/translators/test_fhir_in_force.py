@@ -87,7 +87,6 @@ def test_what_is_old_inactive_ended_or_not_begun_is_left_out():
 
 
 def test_a_message_is_judged_at_its_timestamp_else_at_its_receipt():
-    bundle = {"resourceType": "Bundle", "id": "1", "type": "message", "entry": [{}]}
-    assert time_of_message(Bundle.model_validate(bundle), AT) == AT
-    earlier = Bundle.model_validate(bundle | {"timestamp": "2025-01-01T00:00:00+01:00"})
+    assert time_of_message(Bundle(id="1", type="message", entry=[]), AT) == AT
+    earlier = Bundle(id="1", type="message", entry=[], timestamp="2025-01-01T00:00:00+01:00")
     assert time_of_message(earlier, AT) == datetime(2024, 12, 31, 23, tzinfo=UTC)

@@ -12,7 +12,16 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
 | registered_practice | Patient.generalPractitioner |
 | named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
-| person | Patient, with UK Core's NHSNumberVerificationStatus (both code systems), AddressKey (UPRN), patient-interpreterRequired |
+| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
+| person: NHS number, status | the identifier of system `https://fhir.nhs.uk/Id/nhs-number` (or `https://fhir.nhs.net/Id/nhs-number`) that is in force, and its NHSNumberVerificationStatus, by either kind of code; a code that UK Core does not have, two numbers and two statuses are refused |
+| person: name | of several the official one, then usual, then one without use, temp, anonymous; never old, maiden or nickname. Without a family name in force: refused |
+| person: birth_date | birthDate, a whole date not in the future and at most 130 years ago; otherwise refused |
+| person: address, temporary_address | of several the home, then one without use, then temp; never work, billing or of type postal. If there is a home, a temp one is the temporary address; UPRN by AddressKey |
+| person: phone, email, other_contact_points | telecom, and a contact with relationship ONESELF: by rank, then use. Every further one is carried: sms, pager, fax, textphone (OtherContactSystem) |
+| person: language, interpreter, preferred_contact | communication, NHSCommunication, patient-interpreterRequired, ContactPreference |
+| person: restricted_access | meta.security: Confidentiality R, V or any label stricter than N |
+| person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date |
+| contacts | Patient.contact in force, by ContactRank |
 | hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
 | consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation), permitted or denied; BaRS' DRC counts for the referral if it is explicit |
 | risk_flags | active Flags: BaRS flag category and text |
@@ -27,10 +36,11 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.intake.translators.bars_fhir import supporting_info, validation
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, read
+from services.intake.translators.bars_fhir import decode, supporting_info, validation
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system
+from services.intake.translators.bars_fhir.contact_details import contacts
 from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
-from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
+from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
 from services.intake.translators.inbound_message import InboundMessage, Translator
@@ -68,10 +78,10 @@ def translator(services: Catalogue) -> Translator:
 
 def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
 
-    found = read(delivery.body, delivery.received_at)
-    if isinstance(found, Rejection):
-        return found
-    message, raw = found
+    decoded = decode.read(delivery.body)
+    if isinstance(decoded, Rejection):
+        return decoded
+    message, raw = BundleIndex(decoded.bundle, decoded.resources, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
@@ -209,8 +219,8 @@ def _content(
         "sent_by": inbound.partner.sender,
         "referred_by": referred_by(message, request, header, inbound.partner),
         "registered_practice": registered_practice(message, patient),
-        "person": person(message, patient, homeless=homeless),
-        "contacts": contacts(patient),
+        "person": person(message, patient, homeless=homeless) | {"vouched_by": inbound.partner.vouches},
+        "contacts": contacts(patient, message.time),
         "needs": needs(message, request, services),
         "reason": coded_reason,
         "priority": request.priority or "routine",

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_system, line
+from services.intake.translators.bars_fhir.contact_details import PRIVATE_USES, WORK_USES, full_name, reach
 from services.intake.translators.bars_fhir.models import (
     FhirIdentifier,
     MessageHeader,
@@ -16,7 +17,6 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import full_name, reach
 from services.intake.translators.translator import drop_empty
 from services.reference.partners import Partner
 
@@ -45,9 +45,9 @@ def referred_by(
         {
             "kind": _kind(requester, organisation.get("ods"), partner),
             "organisation": organisation,
-            "name": _name(requester, practitioner, request.requester),
+            "name": _name(message, requester, practitioner, request.requester),
             "identifier": _identifier(practitioner),
-            "phone": _phone(requester, practitioner),
+            "phone": _phone(message, requester, practitioner),
         }
     )
 
@@ -119,11 +119,13 @@ def _kind(requester: Resource | None, ods: str | None, partner: Partner) -> str:
             return partner.kind
 
 
-def _name(requester: Resource | None, practitioner: Practitioner | None, reference: Reference | None) -> str | None:
+def _name(
+    message: BundleIndex, requester: Resource | None, practitioner: Practitioner | None, reference: Reference | None
+) -> str | None:
     if practitioner is not None:
-        return full_name(practitioner.name)
+        return full_name(practitioner.name, message.time)
     if isinstance(requester, RelatedPerson | Patient):
-        return full_name(requester.name)
+        return full_name(requester.name, message.time)
     return line(reference.display) if reference and requester is None else None
 
 
@@ -134,10 +136,11 @@ def _identifier(practitioner: Practitioner | None) -> dict[str, Any] | None:
     )
 
 
-def _phone(requester: Resource | None, practitioner: Practitioner | None) -> str | None:
+def _phone(message: BundleIndex, requester: Resource | None, practitioner: Practitioner | None) -> str | None:
     sources = [requester, practitioner]
     points = [point for source in sources if source is not None for point in getattr(source, "telecom", [])]
-    return reach(points, "phone")
+    uses = PRIVATE_USES if isinstance(requester, RelatedPerson | Patient) else WORK_USES
+    return reach(points, "phone", message.time, uses)
 
 
 def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any] | None:

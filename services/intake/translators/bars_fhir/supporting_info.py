@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, display_text, line
+from services.intake.translators.bars_fhir.contact_details import full_name
 from services.intake.translators.bars_fhir.models import (
     Binary,
     DocumentReference,
@@ -16,7 +17,6 @@ from services.intake.translators.bars_fhir.models import (
     Practitioner,
     Reference,
 )
-from services.intake.translators.bars_fhir.person import full_name
 from services.intake.translators.inbound_message import InboundMessage, document
 from services.intake.translators.translator import AttachmentContent, drop_empty, parse_date
 
@@ -78,7 +78,9 @@ def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
     for reference in performers:
         practitioner = message.find(reference, Practitioner)
         organisation = message.find(reference, Organization)
-        named = full_name(practitioner.name) if practitioner else organisation.name if organisation else None
+        named = (
+            full_name(practitioner.name, message.time) if practitioner else organisation.name if organisation else None
+        )
         if line(named) or line(reference.display):
             return line(named) or line(reference.display)
     return None
