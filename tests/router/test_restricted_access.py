@@ -154,6 +154,12 @@ def test_only_the_referral_that_restricted_the_data_lifts_the_restriction() -> N
     assert not story.state.persons[1].restricted_access
 
 
+def test_a_hospitals_update_without_the_restriction_does_not_lift_it() -> None:
+    story = given(received(WARD, hidden(a_ward_referral)), updated(WARD, hidden(a_ward_referral, restricted=False)))
+
+    assert story.state.persons[1].restricted_access
+
+
 def test_each_of_two_restrictions_has_to_be_lifted() -> None:
     story = given(received(GP, hidden()), received(FORM, hidden(a_form)), updated(GP, hidden(restricted=False)))
     assert story.state.persons[1].restricted_access

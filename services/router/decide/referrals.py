@@ -111,13 +111,19 @@ def _check_before_contact(transition: Transition, record: ReferralRecord) -> Non
         tasks.check_before_contact(transition, transition.cases[record.case_id])
 
 
+WHOLE_STATE = frozenset({"bars-fhir", "form"})
+"""Formats whose message is the whole new state of the referral. Other formats lift no restriction: silence is not a statement."""
+
+
 def _note_restriction(transition: Transition, person_no: int, reference: Reference, referral: Referral) -> None:
     """Store whether a referral's last message restricts the person's data; other referrals' restrictions stay."""
-    person = transition.persons[person_no]
-    if referral.person.restricted_access is (reference in person.restricted_by):
+    person, restricted = transition.persons[person_no], referral.person.restricted_access
+    if restricted is (reference in person.restricted_by):
+        return
+    if not restricted and referral.message.format not in WHOLE_STATE:
         return
     others = tuple(other for other in person.restricted_by if other != reference)
-    restricted_by = (*others, reference) if referral.person.restricted_access else others
+    restricted_by = (*others, reference) if restricted else others
     transition.keep(person.model_copy(update={"restricted_by": restricted_by}))
 
 
