@@ -161,7 +161,6 @@ class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
     sender: Reference | None = None
     source: MessageSource
     focus: list[Reference] = []
-    destination: list[MessageDestination] = []
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
