@@ -81,6 +81,7 @@ from services.intake.translators.translator import (
     parse_date,
     parse_instant,
     reject,
+    unique,
 )
 from services.reference.directory import Catalogue
 
@@ -114,7 +115,8 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):
         return translated
-    return replace(translated, encounter=_encounter(message, asked[1], raw))
+    encounter = _encounter(message, asked[1], raw)
+    return replace(translated, encounter=encounter, passed_over=tuple(unique(message.left_out)))
 
 
 def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:

@@ -159,6 +159,7 @@ def _answer(reading: _Reading) -> ConsentAnswer:
     if root is None:
         return policy
     if not _concerns_us(reading, root, ("provision",)):
+        reading.message.left_out.append(reading.message.at(consent, "provision"))
         lasts = holds(root.period, reading.message.time)
         return policy if root.type == "deny" and lasts else "not-recorded"
     if policy == "no" and root.type == "permit":
