@@ -30,7 +30,7 @@ def guid(value: str | None) -> str | None:
 
 
 def first_values(request: Request) -> Headers:
-    """Return the headers by lower-case name; of a repeated header the first value, but all of Accept (RFC 9110, 5.3)."""
+    """Return the headers by lower-case name; of a repeated header the first value, of Accept all (RFC 9110, 5.3)."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
     accepted = [value for name, value in pairs if name == "accept"]
     return dict(reversed(pairs)) | ({"accept": ", ".join(accepted)} if accepted else {})
@@ -101,10 +101,21 @@ def is_encoded(headers: Headers) -> bool:
 
 
 def accepts(headers: Headers, *answered: str) -> bool:
-    """Return True if the client accepts one of these media types. An empty Accept accepts all; q=0 refuses a type."""
-    ranges = [one for one in headers.get("accept", "").split(",") if one.strip()] or ["*/*"]
-    accepted_types = {essence(one) for one in ranges if not _REFUSED.search(one)}
-    return bool(accepted_types & {"*/*", "application/*", *answered})
+    """Return True if the client accepts one of these media types: any type, unless it names some (RFC 9110, 12.5.1)."""
+    weights: dict[str, float] = {}
+    for media_range in filter(str.strip, headers.get("accept", "").split(",")):
+        name, weight = essence(media_range), _WEIGHT.search(media_range)
+        weights[name] = max(weights.get(name, 0.0), float(weight[1]) if weight else 1.0)
+    return not weights or any(_weight(weights, media_type) for media_type in answered)
+
+
+def _weight(weights: Mapping[str, float], media_type: str) -> float:
+    """Return the weight of the most specific range that has this media type; 0: not acceptable."""
+    ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+    return next((weights[one] for one in ranges if one in weights), 0.0)
+
+
+_WEIGHT = re.compile(r";\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 
 
 def is_readable_version(media_types: str) -> bool:
@@ -113,5 +124,4 @@ def is_readable_version(media_types: str) -> bool:
     return any(stated is None or is_supported_version(stated[1]) for stated in versions)
 
 
-_REFUSED = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 _VERSION = re.compile(r';\s*version\s*=\s*"?([^";,\s]+)', re.IGNORECASE)

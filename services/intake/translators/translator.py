@@ -123,8 +123,13 @@ class Translated:
 # ---- shared by the translators --------------------------------------------------------------------------------------
 
 
-_MESSAGE: dict[str, Any] = {"message": True, "sent_by": True, "attachments": {"__all__": {"reference"}}}
-"""What is not content: the envelope, and the references of attachments, which derive from the names that a message uses."""
+_MESSAGE: dict[str, Any] = {
+    "message": True,
+    "sent_by": True,
+    "person": {"vouched_by"},
+    "attachments": {"__all__": {"reference"}},
+}
+"""What is not content: the envelope, the partner's entry, and references of attachments, which derive from the referral's names."""
 
 
 def content_hash(referral: Referral) -> str:
@@ -230,6 +235,18 @@ def reject(*issues: Issue) -> Rejection:
     return Rejection(issues)
 
 
+OLDEST = 130
+"""Greatest age in years that is plausible."""
+
+
+def is_plausible_birth(born: date, today: date) -> bool:
+    """Return whether a living person can have this birth date: not in the future or more than 130 years ago."""
+    return born <= today and today.year - born.year <= OLDEST
+
+
+IMPLAUSIBLE_BIRTH = "must not be in the future or more than 130 years ago"
+
+
 def postcode(value: str | None) -> str | None:
     """Return a postcode in capitals, with one blank before its last three characters."""
     plain = "".join((value or "").split()).upper()
@@ -237,12 +254,17 @@ def postcode(value: str | None) -> str | None:
 
 
 def set_path(content: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name']."""
+    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name'].
+
+    A yes to 'person.death_reported' is a report without a date.
+    """
     parts = path.split(".")
     here: Any = content
     for part, after in pairwise(parts):
         here = _child(here, part, after)
-    if isinstance(here, list):
+    if path == "person.death_reported":
+        here.update({parts[-1]: here.get(parts[-1], {})} if value else {})
+    elif isinstance(here, list):
         here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
         here[int(parts[-1])] = value
     else:

@@ -21,6 +21,7 @@ NEEDS = (
 )
 """The needs, one after the other with each change. The last, alone, makes the referral go to central triage."""
 
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 ELSEWHERE = "http://127.0.0.1:9/elsewhere"
 STRANGERS = 32
 """The number of the first person of a run whom only messages about another person's referral name; plans have fewer persons."""
@@ -155,6 +156,8 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
     patient["address"][0]["postalCode"] = person.postcode
     if is_stranger:
         patient["birthDate"] = "1961-06-01"
+    if referral.restricted:
+        patient["meta"] = {"security": [{"system": CONFIDENTIALITY, "code": "R", "display": "restricted"}]}
     return json.dumps(bundle_of_referral).encode()
 
 

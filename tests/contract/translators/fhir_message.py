@@ -62,15 +62,16 @@ def changed(name: str, **elements: Any) -> Json:
     return message
 
 
-def translated(message: Json, conformance: str = "subset", sender: str = "gp-alder-lane") -> Translated | Rejection:
+def translated(message: Json, conformance: str = "full", sender: str = "gp-alder-lane") -> Translated | Rejection:
     body = json.dumps(message).encode()
     return BARS(InboundMessage(a_partner(sender, conformance), body, RECEIVED_AT, ATTACHMENT_KEY))
 
 
-def accepted(message: Json, **how: Any) -> Translated:
-    """Return the translation of a message that must be accepted."""
-    outcome = translated(message, **how)
+def accepted(message: Json) -> Translated:
+    """Return the translation of a message that must be accepted, and be the same at either conformance."""
+    outcome = translated(message, "full")
     assert isinstance(outcome, Translated), outcome
+    assert outcome == translated(message, "subset")
     return outcome
 
 
@@ -137,7 +138,7 @@ RESOURCES: dict[str, Json] = {
         "subject": to("patient"),
         "encounter": to("stay"),
         "requester": to("doctor"),
-        "performer": [to("council")],
+        "performer": [to("council"), to("housing")],
         "reasonReference": [to("condition")],
     },
     "patient": {

@@ -46,20 +46,14 @@ def new_referral(service: str, destination: str) -> Message:
         _flag(),
         _letter(),
     ]
+    profile = f"{_BARS}/StructureDefinition/BARSBundleMessage"
     return {
         "resourceType": "Bundle",
         "id": _id("bundle"),
-        "meta": {
-            "versionId": "1.0.0",
-            "lastUpdated": _SENT_AT,
-            "profile": [f"{_BARS}/StructureDefinition/BARSBundleMessage"],
-        },
+        "meta": {"versionId": "1.0.0", "lastUpdated": _SENT_AT, "profile": [profile]},
         "type": "message",
         "timestamp": _SENT_AT,
-        "entry": [
-            {"fullUrl": f"urn:uuid:{resource.get('id', _id('request'))}", "resource": resource}
-            for resource in resources
-        ],
+        "entry": [{"fullUrl": f"urn:uuid:{one.get('id', _id('request'))}", "resource": one} for one in resources],
     }
 
 

@@ -6,16 +6,25 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 |---|---|
 | message id, referral id | X-Request-Id; our reference, ServiceRequest.id, ServiceRequest.identifier, Bundle.id, then fullUrl, of the organisation that asks |
 | cancel | ServiceRequest.status revoked or entered-in-error, with any reason code |
-| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code: one need `information-advice` with all texts and SNOMED CT codes |
-| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions |
+| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code, and with our use case or destination: one need `information-advice` with all texts and SNOMED CT codes |
+| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions (with their status, if it is in doubt or over); SNOMED CT codes of reasonCode and of present Conditions |
 | priority, referred_on | ServiceRequest.priority, authoredOn |
 | referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
-| registered_practice | Patient.generalPractitioner |
+| registered_practice | Patient.generalPractitioner: an Organization, or that of a PractitionerRole or Practitioner in force |
 | named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
-| person | Patient, with UK Core's NHSNumberVerificationStatus (both code systems), AddressKey (UPRN), patient-interpreterRequired |
+| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
+| person: NHS number, status | the identifier of system `https://fhir.nhs.uk/Id/nhs-number` (or `https://fhir.nhs.net/Id/nhs-number`) that is in force, and its NHSNumberVerificationStatus, by either kind of code; a code that UK Core does not have, two numbers and two statuses are refused |
+| person: name | of several the official one, then usual, then one without use, temp, anonymous; never old, maiden or nickname. Without a family name in force: refused |
+| person: birth_date | birthDate, a whole date not in the future and at most 130 years ago; otherwise refused |
+| person: address, temporary_address | of several the home, then one without use, then temp; never work, billing or of type postal. If there is a home, a temp one is the temporary address; UPRN by AddressKey |
+| person: phone, email, other_contact_points | telecom, and a contact with relationship ONESELF: by rank, then use. Every further one is carried: sms, pager, fax, textphone (OtherContactSystem) |
+| person: language, interpreter, preferred_contact | communication, NHSCommunication, patient-interpreterRequired, ContactPreference |
+| person: restricted_access | meta.security: Confidentiality R, V or any label stricter than N |
+| person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date |
+| contacts | Patient.contact in force, by ContactRank |
 | hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
-| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation), permitted or denied; BaRS' DRC counts for the referral if it is explicit |
-| risk_flags | active Flags: BaRS flag category and text |
+| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation): policyRule and the provisions nested in it; BaRS' DRC counts for the referral if it is explicit |
+| risk_flags | active Flags whose period holds: BaRS flag category and text |
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 
@@ -42,6 +51,7 @@ from services.intake.translators.bars_fhir import (
     validation,
 )
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
+from services.intake.translators.bars_fhir.contact_details import contacts
 from services.intake.translators.bars_fhir.models import (
     Encounter,
     MessageHeader,
@@ -50,7 +60,7 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, person
+from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, person
 from services.intake.translators.bars_fhir.referrer import organisation, referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
 from services.intake.translators.inbound_message import InboundMessage, Translator
@@ -90,14 +100,14 @@ def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Transl
 
 
 def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Collection[str]) -> Translated | Rejection:
-    decoded = decode.read(delivery.body)
+    decoded = decode.read(delivery.body, whole=(whole := delivery.partner.conformance == "full"))
     if isinstance(decoded, Rejection):
         return decoded
     message, raw = BundleIndex(decoded, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
-    if delivery.partner.conformance == "full" and (faults := validation.find_issues(raw)):
+    if whole and not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
@@ -288,8 +298,8 @@ def _content(
     return {
         "sent_by": inbound.partner.sender,
         "registered_practice": registered_practice(message, patient),
-        "person": person(message, patient, homeless=homeless),
-        "contacts": contacts(patient),
+        "person": person(message, patient, homeless=homeless) | {"vouched_by": inbound.partner.vouches},
+        "contacts": contacts(patient, message.time),
         "needs": needs(message, request, services),
         "reason": coded_reason,
         "priority": request.priority or "routine",
