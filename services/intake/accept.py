@@ -18,6 +18,7 @@ from services.intake.batch import MessageDecision, PendingMessage, ProtocolRespo
 from services.intake.group_commit import GroupCommit
 from services.intake.memory_budget import MemoryBudget
 from services.intake.rate_limiter import RateLimiter
+from services.intake.responses.conformance import CodeSystems
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.inbound_message import InboundMessage, Translator
@@ -44,6 +45,10 @@ class Intake:
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     memory_budget: MemoryBudget = field(default_factory=MemoryBudget)
     windows: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(limits.WINDOWS_AT_ONCE))
+    service_ids: tuple[str, ...] = ()
+    """Identifiers of this service as `system|value`: a message for another one is refused."""
+
+    code_systems: CodeSystems = field(default_factory=dict)
     attachment_key: bytes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from tests.chaos.harness.feedback_invariants import feedback_is_delivered
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import CASE_EVENT, first_occurrences, first_occurrences_of, of, type_of
 
-APPLIED = ("received", "updated", "cancelled")
+APPLIED = ("received", "updated", "cancelled", "not-applied")
 
 
 @dataclass(frozen=True)

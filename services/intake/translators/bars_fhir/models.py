@@ -5,7 +5,7 @@ these structs and fhir.resources (R4B) agree. Elements that we do not read are i
 """
 
 from abc import ABC
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta as Limits
 from msgspec import Struct, field
@@ -31,7 +31,7 @@ Instant = Annotated[
         r"T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))\Z"
     ),
 ]
-PositiveInt = Annotated[int, Limits(gt=0)]
+PositiveInt = Annotated[int, Limits(ge=1)]
 
 
 class Fhir(Struct, gc=False):
@@ -139,15 +139,20 @@ class FhirAddress(Fhir):
     period: Period | None = None
 
 
+class Age(Fhir):
+    """An age, of which only its presence is read."""
+
+
+class Range(Fhir):
+    """A range, of which only its presence is read."""
+
+
 class Annotation(Fhir):
     text: String
 
 
-class AnyResource(ABC):  # noqa: B024 - a virtual base class: msgspec gives its values to a hook
-    """The type of resources inside another one: a Resource of any type, by its resourceType."""
-
-
 class Meta(Fhir):
+    versionId: Id | None = None
     lastUpdated: Instant | None = None
     security: list[FhirCoding] = []
 
@@ -159,7 +164,14 @@ class Resource(Fhir, tag_field="resourceType"):
     meta: Meta | None = None
 
 
-AnyResource.register(Resource)
+if TYPE_CHECKING:
+    AnyResource = Resource
+else:
+
+    class AnyResource(ABC):  # noqa: B024 - a virtual base class: msgspec gives its values to a hook
+        """The type of an element that is a resource: any struct, by its resourceType."""
+
+    AnyResource.register(Resource)
 
 
 class DomainResource(Resource):
@@ -172,7 +184,13 @@ class MessageSource(Fhir):
     endpoint: Uri
 
 
+class MessageDestination(Fhir):
+    endpoint: Uri
+    receiver: Reference | None = None
+
+
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
+    destination: list[MessageDestination] = []
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
@@ -181,6 +199,7 @@ class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
+    identifier: list[FhirIdentifier] = []
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
@@ -206,6 +225,7 @@ class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
     reasonCode: list[CodeableConcept] = []
     reasonReference: list[Reference] = []
     note: list[Annotation] = []
+    doNotPerform: bool | None = None
 
 
 class PatientContact(Fhir):
@@ -221,6 +241,10 @@ class Communication(Fhir):
     preferred: bool | None = None
 
 
+class PatientLink(Fhir):
+    type: Literal["replaced-by", "replaces", "refer", "seealso"]
+
+
 class Patient(DomainResource, tag="Patient"):
     extension: list[Extension] = []
     identifier: list[NhsIdentifier] = []
@@ -234,6 +258,8 @@ class Patient(DomainResource, tag="Patient"):
     contact: list[PatientContact] = []
     communication: list[Communication] = []
     generalPractitioner: list[Reference] = []
+    active: bool | None = None
+    link: list[PatientLink] = []
 
 
 class Hospitalization(Fhir):
@@ -242,6 +268,8 @@ class Hospitalization(Fhir):
 
 class EncounterLocation(Fhir):
     location: Reference
+    status: Literal["planned", "active", "reserved", "completed"] | None = None
+    period: Period | None = None
 
 
 class Encounter(DomainResource, tag="Encounter", kw_only=True):
@@ -261,6 +289,7 @@ class Encounter(DomainResource, tag="Encounter", kw_only=True):
     period: Period | None = None
     location: list[EncounterLocation] = []
     serviceProvider: Reference | None = None
+    subject: Reference | None = None
 
 
 class Location(DomainResource, tag="Location"):
@@ -268,11 +297,24 @@ class Location(DomainResource, tag="Location"):
     name: String | None = None
     physicalType: CodeableConcept | None = None
     partOf: Reference | None = None
+    status: Literal["active", "suspended", "inactive"] | None = None
 
 
-class ActivityDetail(Fhir):
+class ActivityDetail(Fhir, kw_only=True):
     code: CodeableConcept | None = None
     description: String | None = None
+    status: Literal[
+        "not-started",
+        "scheduled",
+        "in-progress",
+        "on-hold",
+        "completed",
+        "cancelled",
+        "stopped",
+        "unknown",
+        "entered-in-error",
+    ]
+    doNotPerform: bool | None = None
 
 
 class Activity(Fhir):
@@ -281,46 +323,116 @@ class Activity(Fhir):
     detail: ActivityDetail | None = None
 
 
-class CarePlan(DomainResource, tag="CarePlan"):
+class CarePlan(DomainResource, tag="CarePlan", kw_only=True):
     addresses: list[Reference] = []
     activity: list[Activity] = []
+    status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
+    intent: Literal["proposal", "plan", "order", "option"]
+    subject: Reference
+    period: Period | None = None
 
 
-class Task(DomainResource, tag="Task"):
+class Task(DomainResource, tag="Task", kw_only=True):
     code: CodeableConcept | None = None
     description: String | None = None
+    status: Literal[
+        "draft",
+        "requested",
+        "received",
+        "accepted",
+        "rejected",
+        "ready",
+        "cancelled",
+        "in-progress",
+        "on-hold",
+        "failed",
+        "completed",
+        "entered-in-error",
+    ]
+    intent: Literal[
+        "unknown",
+        "proposal",
+        "plan",
+        "order",
+        "original-order",
+        "reflex-order",
+        "filler-order",
+        "instance-order",
+        "option",
+    ]
+    for_: Reference | None = field(name="for", default=None)
 
 
-class Condition(DomainResource, tag="Condition"):
+class Condition(DomainResource, tag="Condition", kw_only=True):
     code: CodeableConcept | None = None
+    clinicalStatus: CodeableConcept | None = None
+    verificationStatus: CodeableConcept | None = None
+    subject: Reference
+    abatementDateTime: DateTime | None = None
+    abatementAge: Age | None = None
+    abatementPeriod: Period | None = None
+    abatementRange: Range | None = None
+    abatementString: String | None = None
 
 
 class Practitioner(DomainResource, tag="Practitioner"):
     identifier: list[FhirIdentifier] = []
     name: list[HumanName] = []
     telecom: list[FhirContactPoint] = []
+    active: bool | None = None
 
 
 class PractitionerRole(DomainResource, tag="PractitionerRole"):
     practitioner: Reference | None = None
     organization: Reference | None = None
     telecom: list[FhirContactPoint] = []
+    active: bool | None = None
+    period: Period | None = None
 
 
 class Organization(DomainResource, tag="Organization"):
     identifier: list[FhirIdentifier] = []
     name: String | None = None
     telecom: list[FhirContactPoint] = []
+    active: bool | None = None
 
 
-class RelatedPerson(DomainResource, tag="RelatedPerson"):
+class HealthcareService(DomainResource, tag="HealthcareService"):
+    active: bool | None = None
+    identifier: list[FhirIdentifier] = []
+    name: String | None = None
+
+
+class RelatedPerson(DomainResource, tag="RelatedPerson", kw_only=True):
     relationship: list[CodeableConcept] = []
     name: list[HumanName] = []
     telecom: list[FhirContactPoint] = []
+    active: bool | None = None
+    patient: Reference
+    period: Period | None = None
+
+
+class ProvisionActor(Fhir):
+    role: CodeableConcept
+    reference: Reference
+
+
+class ProvisionData(Fhir):
+    reference: Reference
 
 
 class Provision(Fhir):
     type: Literal["deny", "permit"] | None = None
+    period: Period | None = None
+    actor: list[ProvisionActor] = []
+    action: list[CodeableConcept] = []
+    securityLabel: list[FhirCoding] = []
+    purpose: list[FhirCoding] = []
+    class_: list[FhirCoding] = field(name="class", default_factory=list)
+    code: list[CodeableConcept] = []
+    dataPeriod: Period | None = None
+    data: list[ProvisionData] = []
+    provision: list["Provision"] = []
 
 
 class FhirConsent(DomainResource, tag="Consent", kw_only=True):
@@ -330,12 +442,16 @@ class FhirConsent(DomainResource, tag="Consent", kw_only=True):
     performer: list[Reference] = []
     policyRule: CodeableConcept | None = None
     provision: Provision | None = None
+    scope: CodeableConcept
+    patient: Reference | None = None
 
 
 class Flag(DomainResource, tag="Flag", kw_only=True):
     status: Literal["active", "inactive", "entered-in-error"]
     category: list[CodeableConcept] = []
     code: CodeableConcept
+    subject: Reference
+    period: Period | None = None
 
 
 class FhirAttachment(Fhir):
@@ -353,6 +469,8 @@ class DocumentReference(DomainResource, tag="DocumentReference", kw_only=True):
     status: Literal["current", "superseded", "entered-in-error"]
     description: String | None = None
     content: list[DocumentContent]
+    docStatus: Literal["preliminary", "final", "amended", "entered-in-error"] | None = None
+    subject: Reference | None = None
 
 
 class Binary(Resource, tag="Binary", kw_only=True):
@@ -360,8 +478,9 @@ class Binary(Resource, tag="Binary", kw_only=True):
     data: String | None = None
 
 
-class Entry(Fhir):
+class Entry(Fhir, kw_only=True):
     fullUrl: Uri | None = None
+    resource: AnyResource
 
 
 class Bundle(Fhir, tag_field="resourceType", tag="Bundle", kw_only=True):
@@ -393,6 +512,7 @@ READ: dict[str, type[Resource]] = {
         Practitioner,
         PractitionerRole,
         Organization,
+        HealthcareService,
         RelatedPerson,
         FhirConsent,
         Flag,
