@@ -21,6 +21,7 @@ NEEDS = (
 )
 """The needs, one after the other with each change. The last, alone, makes the referral go to central triage."""
 
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 ELSEWHERE = "http://127.0.0.1:9/elsewhere"
 SLOT = 512
 """NHS numbers reserved for one run: for its persons, and for the other rows of a council's file."""
@@ -148,6 +149,8 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
     )
     patient = next(e["resource"] for e in bundle_of_referral["entry"] if e["resource"]["resourceType"] == "Patient")
     patient["address"][0]["postalCode"] = person.postcode
+    if referral.restricted:
+        patient["meta"] = {"security": [{"system": CONFIDENTIALITY, "code": "R", "display": "restricted"}]}
     return json.dumps(bundle_of_referral).encode()
 
 
