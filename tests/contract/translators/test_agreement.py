@@ -11,13 +11,16 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle as WholeBundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from msgspec import Struct
+from msgspec.structs import fields
 
 from services.intake.translators import bars_fhir
-from services.intake.translators.bars_fhir import bundle_index, validation
+from services.intake.translators.bars_fhir import decode, validation
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex
 from services.intake.translators.bars_fhir.models import READ, Bundle
 from services.intake.translators.translator import Rejection
 from tests.builders.bars import a_bars_message
+from tests.contract.translators.adapters import RECEIVED_AT
 
 GOOD = a_bars_message(
     more=[
@@ -49,8 +52,10 @@ GOOD = a_bars_message(
 
 def ours(raw: Any) -> bool:
     """Whether our models take it, and find a referral in it."""
-    found = bundle_index.read(json.dumps(raw).encode())
-    return not isinstance(found, Rejection) and not isinstance(bars_fhir.request_in(found[0]), Rejection)
+    found = decode.read(json.dumps(raw).encode())
+    if isinstance(found, Rejection):
+        return False
+    return not isinstance(bars_fhir.request_in(BundleIndex(found.bundle, found.resources, RECEIVED_AT)), Rejection)
 
 
 def theirs(raw: Any) -> bool:
@@ -63,15 +68,15 @@ def test_both_validators_accept_the_good_message() -> None:
     assert theirs(GOOD)
 
 
-def _covered(raw: Any, model: type[BaseModel] | None, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def _covered(raw: Any, model: type[Struct] | None, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """The places of a message that our models read."""
     found: list[tuple[Any, ...]] = []
-    for name, info in model.model_fields.items() if model else ():
-        element = info.alias or name
-        if not isinstance(raw, dict) or element not in raw or element == "resourceType":
+    for info in fields(model) if model else ():
+        element = info.encode_name
+        if not isinstance(raw, dict) or element not in raw:
             continue
         found.append((*path, element))
-        inner = _model_in(info.annotation)
+        inner = _model_in(info.type)
         values = raw[element] if isinstance(raw[element], list) else [raw[element]]
         for index, value in enumerate(values):
             at = (*path, element, index) if isinstance(raw[element], list) else (*path, element)
@@ -79,8 +84,8 @@ def _covered(raw: Any, model: type[BaseModel] | None, path: tuple[Any, ...]) -> 
     return found
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _model_in(annotation: Any) -> type[Struct] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
         return annotation
     return next((found for one in getattr(annotation, "__args__", ()) if (found := _model_in(one))), None)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, get_args
 
+import msgspec
+
 from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.deduplication import Verdict
@@ -79,8 +81,9 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
 
 def _bars_message() -> dict[str, Schema]:
     """Return the schemas of the envelope, from its models; docs/partners/bars-fhir.md describes the resources."""
-    bundle = models.Bundle.model_json_schema(ref_template="#/components/schemas/bars-{model}")
-    parts: dict[str, Schema] = {f"bars-{name}": part for name, part in bundle.pop("$defs").items()}
+    _, described = msgspec.json.schema_components([models.Bundle], ref_template="#/components/schemas/bars-{name}")
+    parts: dict[str, Schema] = {f"bars-{name}": _with_plain_patterns(part) for name, part in described.items()}
+    bundle = parts.pop("bars-Bundle")
     parts["bars-Entry"]["properties"]["resource"] = {
         "type": "object",
         "description": f"Read: {', '.join(models.READ)}; others are ignored",
@@ -88,6 +91,16 @@ def _bars_message() -> dict[str, Schema]:
         "required": ["resourceType"],
     }
     return {"bars-message": bundle, **parts}
+
+
+def _with_plain_patterns(schema: Any) -> Any:
+    """Return the schema with patterns of ECMA 262, which ends a text by $ and not by \\Z."""
+    if isinstance(schema, dict):
+        return {
+            name: value.replace(r"\Z", "$") if name == "pattern" else _with_plain_patterns(value)
+            for name, value in schema.items()
+        }
+    return [_with_plain_patterns(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def _form_schema(form_definition: form.Form) -> Schema:

@@ -27,8 +27,8 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.intake.translators.bars_fhir import supporting_info, validation
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, read
+from services.intake.translators.bars_fhir import decode, supporting_info, validation
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system
 from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
@@ -68,10 +68,10 @@ def translator(services: Catalogue) -> Translator:
 
 def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
 
-    found = read(delivery.body)
-    if isinstance(found, Rejection):
-        return found
-    message, raw = found
+    decoded = decode.read(delivery.body)
+    if isinstance(decoded, Rejection):
+        return decoded
+    message, raw = BundleIndex(decoded.bundle, decoded.resources, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked

@@ -1,14 +1,12 @@
 """The resources of a BaRS message: their positions and the references between them."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
-
-from services.intake.translators import json_text
+from services.intake.translators.bars_fhir.in_force import time_of_message
 from services.intake.translators.bars_fhir.models import (
-    READ,
     Bundle,
     CodeableConcept,
     FhirCoding,
@@ -16,7 +14,7 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     resource_type,
 )
-from services.intake.translators.translator import Issue, Rejection, fhir_path, issues_of, reject
+from services.intake.translators.translator import Issue, fhir_path
 
 R = TypeVar("R", bound=Resource)
 
@@ -24,10 +22,14 @@ SNOMED = "http://snomed.info/sct"
 
 
 class BundleIndex:
-    """The resources of a Bundle, found by type or by reference. `issues` collects their faults."""
+    """The resources of a Bundle, found by type or by reference. `issues` collects their faults.
 
-    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]]) -> None:
+    `time`: when the message was made, at which everything in it is judged.
+    """
+
+    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]], received_at: datetime) -> None:
         self.bundle = bundle
+        self.time = time_of_message(bundle, received_at)
         self.issues: list[Issue] = []
         self._place = {id(resource): index for index, resource in resources}
         self._named: dict[str, Resource] = {}
@@ -69,48 +71,6 @@ class BundleIndex:
     def add_issue(self, resource: Resource, loc: tuple[int | str, ...], kind: Any, explanation: str) -> None:
         """Add a fault at a place in a resource."""
         self.issues.append(Issue(self.at(resource, *loc), kind, explanation))
-
-
-def read(body: bytes) -> tuple[BundleIndex, Any] | Rejection:
-    """Return the message and its JSON, or a rejection if it is not a valid Bundle."""
-    raw = json_text.read(body, "Bundle")
-    if isinstance(raw, Rejection):
-        return raw
-    if not isinstance(raw, dict) or raw.get("resourceType") != "Bundle":
-        return reject(Issue("Bundle", "invalid", "must be a FHIR Bundle of type message"))
-    try:
-        bundle = Bundle.model_validate(raw)
-    except ValidationError as error:
-        return Rejection(issues_of(error, lambda loc: fhir_path("Bundle", loc)))
-    return _resources(bundle, raw)
-
-
-def _resources(bundle: Bundle, raw: Any) -> tuple[BundleIndex, Any] | Rejection:
-    resources: list[tuple[int, Resource]] = []
-    issues: list[Issue] = []
-    for index, entry in enumerate(raw["entry"]):
-        try:
-            resource = _resource(entry.get("resource"))
-        except ValidationError as error:
-            issues += issues_of(error, lambda loc, at=index: fhir_path("Bundle", ("entry", at, "resource", *loc)))  # type: ignore[misc]  # a lambda's default
-            continue
-        if resource is None:
-            place = fhir_path("Bundle", ("entry", index, "resource", "resourceType"))
-            issues.append(Issue(place, "required", "is required in the resource of each entry"))
-        elif resource is not _PASSED_OVER:
-            resources.append((index, resource))
-    return Rejection(tuple(issues[:50])) if issues else (BundleIndex(bundle, resources), raw)
-
-
-_PASSED_OVER = Resource()
-
-
-def _resource(raw: Any) -> Resource | None:
-    kind = raw.get("resourceType") if isinstance(raw, dict) else None
-    if not isinstance(kind, str) or not kind:
-        return None
-    model = READ.get(kind)
-    return model.model_validate(raw) if model else _PASSED_OVER
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------

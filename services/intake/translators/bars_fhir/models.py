@@ -1,40 +1,41 @@
-"""The elements of FHIR R4 (4.0.1) that we read, as strict models; codes that decide something are Literals.
+"""The elements of FHIR R4 (4.0.1) that we read, as typed structs; codes that decide something are Literals.
 
-Types follow http://hl7.org/fhir/R4/datatypes.html. Elements that R4 requires are required here, so that these models
-and fhir.resources (R4B) agree. Elements that we do not read are ignored here and checked by fhir.resources.
+Types follow http://hl7.org/fhir/R4/datatypes.html, names are FHIR's. Elements that R4 requires are required here, so that
+these structs and fhir.resources (R4B) agree. Elements that we do not read are ignored here and checked by fhir.resources.
 """
 
-from typing import Annotated, Literal, get_args
+from abc import ABC
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from msgspec import Meta as Limits
+from msgspec import Struct, field
 
 from services.intake import limits
 
-String = Annotated[str, StringConstraints(min_length=1)]
-Code = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+( [^\s]+)*$")]
-Uri = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-.]{1,64}$")]
-Date = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$")]
+String = Annotated[str, Limits(min_length=1)]
+Code = Annotated[str, Limits(min_length=1, pattern=r"^[^\s]+( [^\s]+)*\Z")]
+Uri = Annotated[str, Limits(min_length=1, pattern=r"^\S+\Z")]
+Id = Annotated[str, Limits(pattern=r"^[A-Za-z0-9\-.]{1,64}\Z")]
+Date = Annotated[str, Limits(pattern=r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?\Z")]
 DateTime = Annotated[
     str,
-    StringConstraints(
+    Limits(
         pattern=r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])"
-        r"(T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)))?)?)?$"
+        r"(T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)))?)?)?\Z"
     ),
 ]
 Instant = Annotated[
     str,
-    StringConstraints(
+    Limits(
         pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-        r"T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))$"
+        r"T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))\Z"
     ),
 ]
+PositiveInt = Annotated[int, Limits(gt=0)]
 
 
-class Fhir(BaseModel):
-    """Strict base model: no type conversion; elements that we do not read are ignored."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+class Fhir(Struct, gc=False):
+    """An element. No type is converted; elements that we do not read are ignored."""
 
 
 class FhirCoding(Fhir):
@@ -44,7 +45,7 @@ class FhirCoding(Fhir):
 
 
 class CodeableConcept(Fhir):
-    coding: list[FhirCoding] = Field(default_factory=list)
+    coding: list[FhirCoding] = []
     text: String | None = None
 
 
@@ -79,33 +80,33 @@ class PlainExtension(Fhir):
 
 
 class Extension(PlainExtension):
-    extension: list[PlainExtension] = Field(default_factory=list)
+    extension: list[PlainExtension] = []
 
 
 class NhsIdentifier(FhirIdentifier):
-    extension: list[Extension] = Field(default_factory=list)
+    extension: list[Extension] = []
 
 
 class HumanName(Fhir):
     use: Literal["usual", "official", "temp", "nickname", "anonymous", "old", "maiden"] | None = None
     text: String | None = None
     family: String | None = None
-    given: list[String] = Field(default_factory=list)
-    prefix: list[String] = Field(default_factory=list)
+    given: list[String] = []
+    prefix: list[String] = []
 
 
 class ContactPoint(Fhir):
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
     value: String | None = None
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
-    rank: Annotated[int, Field(gt=0)] | None = None
+    rank: PositiveInt | None = None
 
 
 class FhirAddress(Fhir):
-    extension: list[Extension] = Field(default_factory=list)
+    extension: list[Extension] = []
     use: Literal["home", "work", "temp", "old", "billing"] | None = None
     text: String | None = None
-    line: list[String] = Field(default_factory=list)
+    line: list[String] = []
     city: String | None = None
     district: String | None = None
     state: String | None = None
@@ -116,25 +117,38 @@ class Annotation(Fhir):
     text: String
 
 
-class Resource(Fhir):
+class AnyResource(ABC):  # noqa: B024 - a virtual base class: msgspec gives its values to a hook
+    """The type of resources inside another one: a Resource of any type, by its resourceType."""
+
+
+class Resource(Fhir, tag_field="resourceType"):
+    """The elements of every resource; itself a resource of a type that we do not read."""
+
     id: Id | None = None
+
+
+AnyResource.register(Resource)
+
+
+class DomainResource(Resource):
+    """A resource that can contain others."""
+
+    contained: list[AnyResource] = []
 
 
 class MessageSource(Fhir):
     endpoint: Uri
 
 
-class MessageHeader(Resource):
-    resourceType: Literal["MessageHeader"]
+class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
-    focus: list[Reference] = Field(default_factory=list)
+    focus: list[Reference] = []
 
 
-class ServiceRequest(Resource):
-    resourceType: Literal["ServiceRequest"]
+class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
@@ -148,24 +162,24 @@ class ServiceRequest(Resource):
         "option",
     ]
     priority: Literal["routine", "urgent", "asap", "stat"] | None = None
-    basedOn: list[Reference] = Field(default_factory=list)
-    category: list[CodeableConcept] = Field(default_factory=list)
+    basedOn: list[Reference] = []
+    category: list[CodeableConcept] = []
     code: CodeableConcept | None = None
-    orderDetail: list[CodeableConcept] = Field(default_factory=list)
+    orderDetail: list[CodeableConcept] = []
     subject: Reference
     encounter: Reference | None = None
     authoredOn: DateTime | None = None
     requester: Reference | None = None
-    performer: list[Reference] = Field(default_factory=list)
-    reasonCode: list[CodeableConcept] = Field(default_factory=list)
-    reasonReference: list[Reference] = Field(default_factory=list)
-    note: list[Annotation] = Field(default_factory=list)
+    performer: list[Reference] = []
+    reasonCode: list[CodeableConcept] = []
+    reasonReference: list[Reference] = []
+    note: list[Annotation] = []
 
 
 class PatientContact(Fhir):
-    relationship: list[CodeableConcept] = Field(default_factory=list)
+    relationship: list[CodeableConcept] = []
     name: HumanName | None = None
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[ContactPoint] = []
 
 
 class Communication(Fhir):
@@ -173,18 +187,17 @@ class Communication(Fhir):
     preferred: bool | None = None
 
 
-class Patient(Resource):
-    resourceType: Literal["Patient"]
-    extension: list[Extension] = Field(default_factory=list)
-    identifier: list[NhsIdentifier] = Field(default_factory=list)
-    name: list[HumanName] = Field(default_factory=list)
-    telecom: list[ContactPoint] = Field(default_factory=list)
+class Patient(DomainResource, tag="Patient"):
+    extension: list[Extension] = []
+    identifier: list[NhsIdentifier] = []
+    name: list[HumanName] = []
+    telecom: list[ContactPoint] = []
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
-    address: list[FhirAddress] = Field(default_factory=list)
-    contact: list[PatientContact] = Field(default_factory=list)
-    communication: list[Communication] = Field(default_factory=list)
-    generalPractitioner: list[Reference] = Field(default_factory=list)
+    address: list[FhirAddress] = []
+    contact: list[PatientContact] = []
+    communication: list[Communication] = []
+    generalPractitioner: list[Reference] = []
 
 
 class Hospitalization(Fhir):
@@ -195,9 +208,8 @@ class EncounterLocation(Fhir):
     location: Reference
 
 
-class Encounter(Resource):
-    resourceType: Literal["Encounter"]
-    extension: list[Extension] = Field(default_factory=list)
+class Encounter(DomainResource, tag="Encounter", kw_only=True):
+    extension: list[Extension] = []
     status: Literal[
         "planned",
         "arrived",
@@ -209,15 +221,14 @@ class Encounter(Resource):
         "entered-in-error",
         "unknown",
     ]
-    class_: FhirCoding = Field(alias="class")
+    class_: FhirCoding = field(name="class")
     period: Period | None = None
-    location: list[EncounterLocation] = Field(default_factory=list)
+    location: list[EncounterLocation] = []
     serviceProvider: Reference | None = None
 
 
-class Location(Resource):
-    resourceType: Literal["Location"]
-    identifier: list[FhirIdentifier] = Field(default_factory=list)
+class Location(DomainResource, tag="Location"):
+    identifier: list[FhirIdentifier] = []
     name: String | None = None
     physicalType: CodeableConcept | None = None
     partOf: Reference | None = None
@@ -229,74 +240,65 @@ class ActivityDetail(Fhir):
 
 
 class Activity(Fhir):
-    outcomeCodeableConcept: list[CodeableConcept] = Field(default_factory=list)
+    outcomeCodeableConcept: list[CodeableConcept] = []
     reference: Reference | None = None
     detail: ActivityDetail | None = None
 
 
-class CarePlan(Resource):
-    resourceType: Literal["CarePlan"]
-    addresses: list[Reference] = Field(default_factory=list)
-    activity: list[Activity] = Field(default_factory=list)
+class CarePlan(DomainResource, tag="CarePlan"):
+    addresses: list[Reference] = []
+    activity: list[Activity] = []
 
 
-class Task(Resource):
-    resourceType: Literal["Task"]
+class Task(DomainResource, tag="Task"):
     code: CodeableConcept | None = None
     description: String | None = None
 
 
-class Condition(Resource):
-    resourceType: Literal["Condition"]
+class Condition(DomainResource, tag="Condition"):
     code: CodeableConcept | None = None
 
 
-class Practitioner(Resource):
-    resourceType: Literal["Practitioner"]
-    identifier: list[FhirIdentifier] = Field(default_factory=list)
-    name: list[HumanName] = Field(default_factory=list)
-    telecom: list[ContactPoint] = Field(default_factory=list)
+class Practitioner(DomainResource, tag="Practitioner"):
+    identifier: list[FhirIdentifier] = []
+    name: list[HumanName] = []
+    telecom: list[ContactPoint] = []
 
 
-class PractitionerRole(Resource):
-    resourceType: Literal["PractitionerRole"]
+class PractitionerRole(DomainResource, tag="PractitionerRole"):
     practitioner: Reference | None = None
     organization: Reference | None = None
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[ContactPoint] = []
 
 
-class Organization(Resource):
-    resourceType: Literal["Organization"]
-    identifier: list[FhirIdentifier] = Field(default_factory=list)
+class Organization(DomainResource, tag="Organization"):
+    identifier: list[FhirIdentifier] = []
     name: String | None = None
-    telecom: list[ContactPoint] = Field(default_factory=list)
+    telecom: list[ContactPoint] = []
 
 
-class RelatedPerson(Resource):
-    resourceType: Literal["RelatedPerson"]
-    relationship: list[CodeableConcept] = Field(default_factory=list)
-    name: list[HumanName] = Field(default_factory=list)
-    telecom: list[ContactPoint] = Field(default_factory=list)
+class RelatedPerson(DomainResource, tag="RelatedPerson"):
+    relationship: list[CodeableConcept] = []
+    name: list[HumanName] = []
+    telecom: list[ContactPoint] = []
 
 
 class Provision(Fhir):
     type: Literal["deny", "permit"] | None = None
 
 
-class FhirConsent(Resource):
-    resourceType: Literal["Consent"]
+class FhirConsent(DomainResource, tag="Consent", kw_only=True):
     status: Literal["draft", "proposed", "active", "rejected", "inactive", "entered-in-error"]
     category: list[CodeableConcept]
     dateTime: DateTime | None = None
-    performer: list[Reference] = Field(default_factory=list)
+    performer: list[Reference] = []
     policyRule: CodeableConcept | None = None
     provision: Provision | None = None
 
 
-class Flag(Resource):
-    resourceType: Literal["Flag"]
+class Flag(DomainResource, tag="Flag", kw_only=True):
     status: Literal["active", "inactive", "entered-in-error"]
-    category: list[CodeableConcept] = Field(default_factory=list)
+    category: list[CodeableConcept] = []
     code: CodeableConcept
 
 
@@ -311,15 +313,13 @@ class DocumentContent(Fhir):
     attachment: FhirAttachment
 
 
-class DocumentReference(Resource):
-    resourceType: Literal["DocumentReference"]
+class DocumentReference(DomainResource, tag="DocumentReference", kw_only=True):
     status: Literal["current", "superseded", "entered-in-error"]
     description: String | None = None
     content: list[DocumentContent]
 
 
-class Binary(Resource):
-    resourceType: Literal["Binary"]
+class Binary(Resource, tag="Binary", kw_only=True):
     contentType: Code
     data: String | None = None
 
@@ -332,20 +332,19 @@ class Entry(Fhir):
     fullUrl: Uri | None = None
 
 
-class Bundle(Fhir):
-    """The envelope. The entries' resources are validated one by one, by their type."""
+class Bundle(Fhir, tag_field="resourceType", tag="Bundle", kw_only=True):
+    """The envelope. The entries' resources are decoded one by one, by their type."""
 
-    resourceType: Literal["Bundle"]
     id: Id
     meta: Meta | None = None
     type: Literal["message"]
     timestamp: Instant | None = None
-    entry: Annotated[list[Entry], Field(min_length=1, max_length=limits.BUNDLE_ENTRIES)]
+    entry: Annotated[list[Entry], Limits(min_length=1, max_length=limits.BUNDLE_ENTRIES)]
 
 
 def resource_type(model: type[Resource]) -> str:
-    """Return the FHIR resource type that a model reads, such as `Patient`."""
-    return str(get_args(model.model_fields["resourceType"].annotation)[0])
+    """Return the FHIR resource type that a struct reads, such as `Patient`."""
+    return str(model.__struct_config__.tag)
 
 
 READ: dict[str, type[Resource]] = {
@@ -369,4 +368,4 @@ READ: dict[str, type[Resource]] = {
         Binary,
     )
 }
-"""The models of the resource types that we read; other resources in a message are ignored."""
+"""The structs of the resource types that we read; other resources in a message are ignored."""
