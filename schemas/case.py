@@ -2,6 +2,7 @@
 
 from datetime import date
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -73,6 +74,7 @@ class RoutingReason(StrEnum):
     NOT_DECIDABLE = "not-decidable"
     TRANSFERRED = "transferred"
     ALREADY_OPEN = "already-open"
+    TO_BE_CHECKED = "to-be-checked"
 
 
 class EndReason(StrEnum):
@@ -101,6 +103,13 @@ class HoldReason(StrEnum):
     PERSON_UNAVAILABLE = "person-unavailable"
     IN_HOSPITAL = "in-hospital"
     OTHER = "other"
+
+
+class TaskKind(StrEnum):
+    """What a person at the hub has to decide."""
+
+    CHECK_CANCELLATION = "check-cancellation"
+    CHECK_BEFORE_CONTACT = "check-before-contact"
 
 
 class OutcomeDomain(StrEnum):
@@ -183,3 +192,8 @@ class CasePosition(Immutable):
         description="Worklist of the holder: the hospital site of a stay, or the triage desk; sent to the holder only",
     )
     directory_version: ShortText = Field(description="Version of the directory that the decision used")
+    check_before_contact: bool = Field(
+        False,
+        exclude_if=not_,
+        description="True while a reported death is not withdrawn: no visit, no letter to the person, and no clock runs",
+    )

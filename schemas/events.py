@@ -6,6 +6,7 @@ mode: the attributes of `Event` as `ce_` headers, the JSON of `data` as the valu
 
 from collections.abc import Mapping
 from datetime import date
+from operator import not_
 from types import MappingProxyType, UnionType
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -21,6 +22,7 @@ from schemas.case import (
     Intervention,
     OutcomeScore,
     RoutingReason,
+    TaskKind,
 )
 from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference, ShortText
 from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, ServiceCode
@@ -67,6 +69,17 @@ class ReferralCancelled(EventData):
     discharged_on: date | None = Field(None, description="Date of discharge, if a hospital cancels at discharge")
 
 
+class ReferralCancellationNotApplied(EventData):
+    """A cancel that is older than an applied update is stored but not applied: a person at the holder decides."""
+
+    TYPE = "uk.lightbulb.referral.cancellation-not-applied.v1"
+    reference: Reference = Field(description="Our reference of the referral")
+    version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
+    reason: Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN] = Field(
+        EndReason.CANCELLED_BY_REFERRER, description="Reason that the cancel gives"
+    )
+
+
 # ---- case.event and hub.<id>.case: what happens to cases -------------------------------------------------------------
 
 
@@ -109,6 +122,11 @@ class ReferralContext(Immutable):
     )
     status: ShortText = Field(description="Status of this referral after the event (CaseStatus)")
     interventions: tuple[Intervention, ...] = Field((), description="What was done for this referral so far")
+    restricted_access: bool = Field(
+        False,
+        exclude_if=not_,
+        description="True if the person's data are restricted: no hub and no reason is given, and feedback must not name a place",
+    )
 
 
 class HubReferral(Immutable):
@@ -247,7 +265,31 @@ class CaseTransferred(CaseEvent):
 
     TYPE = "uk.lightbulb.case.transferred.v1"
     from_hub: HubId | None = Field(None, description="Previous holder; none for a reader that may not see it")
-    to_hub: HubId = Field(description="New holder")
+    to_hub: HubId | None = Field(
+        None,
+        description="New holder; none for a former holder that may not see where a person with restricted data went",
+    )
+
+
+class ContactHeld(CaseEvent):
+    """A death was reported. Visits, letters to the person and clocks wait until the holder confirms or withdraws it."""
+
+    TYPE = "uk.lightbulb.case.contact-held.v1"
+
+
+class ContactHoldEnded(CaseEvent):
+    """The report of a death was withdrawn: contact is possible again."""
+
+    TYPE = "uk.lightbulb.case.contact-hold-ended.v1"
+
+
+class TaskRaised(CaseEvent):
+    """A person at the hub has to decide something that no rule decides."""
+
+    TYPE = "uk.lightbulb.case.task-raised.v1"
+    kind: TaskKind = Field(description="What has to be decided")
+    due: date = Field(description="Last day for the decision")
+    about: Reference | None = Field(None, description="Referral that the task is about; none if it is about the person")
 
 
 class CancellationRefused(CaseEvent):
@@ -407,10 +449,43 @@ class Transfer(Command):
     to_hub: HubId = Field(description="New holder")
 
 
+class ReportDeath(Command):
+    """The hub reports that the person has died: contact is on hold at every hub that has an open referral."""
+
+    TYPE = "uk.lightbulb.case.report-death.v1"
+
+
+class ConfirmDeath(Command):
+    """The holder confirms a reported death: every open referral of the person ends."""
+
+    TYPE = "uk.lightbulb.case.confirm-death.v1"
+
+
+class WithdrawDeathReport(Command):
+    """The person has not died: the hold ends. From the holder, or from the only hub that reported it."""
+
+    TYPE = "uk.lightbulb.case.withdraw-death-report.v1"
+
+
 # ---- the envelope ---------------------------------------------------------------------------------------------------
 
-ReferralEvent = ReferralReceived | ReferralUpdated | ReferralCancelled
-HubCommand = Assign | Accept | Reject | Hold | Book | Start | Assess | Record | Complete | Cancel | Transfer
+ReferralEvent = ReferralReceived | ReferralUpdated | ReferralCancelled | ReferralCancellationNotApplied
+HubCommand = (
+    Assign
+    | Accept
+    | Reject
+    | Hold
+    | Book
+    | Start
+    | Assess
+    | Record
+    | Complete
+    | Cancel
+    | Transfer
+    | ReportDeath
+    | ConfirmDeath
+    | WithdrawDeathReport
+)
 CaseEventData = (
     CaseOpened
     | CaseJoined
@@ -426,6 +501,9 @@ CaseEventData = (
     | CaseRejected
     | CaseCancelled
     | CaseTransferred
+    | ContactHeld
+    | ContactHoldEnded
+    | TaskRaised
     | CancellationRefused
     | UpdateRefused
 )

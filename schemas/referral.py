@@ -100,7 +100,7 @@ class Referrer(Immutable):
 
 
 class Address(Immutable):
-    """Home address of the person."""
+    """An address of the person: home or temporary."""
 
     lines: tuple[ShortText, ...] = Field((), max_length=10, description="Address lines without the postcode")
     postcode: ShortText | None = Field(
@@ -113,6 +113,32 @@ class Address(Immutable):
         None, description="Unique Property Reference Number as given; passed on, not looked up"
     )
     district: OnsCode | None = Field(None, description="ONS district code as a council gave it")
+    since: date | None = Field(None, description="First day at the address, if a whole date was stated (FHIR period)")
+    until: date | None = Field(None, description="Last day at the address, if a whole date was stated (FHIR period)")
+
+
+class ContactPoint(Immutable):
+    """A way to reach the person other than telephone and e-mail (FHIR ContactPoint)."""
+
+    system: Literal["sms", "textphone", "pager", "fax", "other"] = Field(
+        description="What it is: `textphone` stands for minicom too (UK Core OtherContactSystem, HL7 XTN-3 TDD)"
+    )
+    value: ShortText = Field(description="Number or address as given")
+    use: Literal["home", "work", "temp", "mobile"] | None = Field(None, description="FHIR ContactPointUse, if stated")
+
+
+class ContactPreference(Immutable):
+    """How the person wants to be contacted (UK Core ContactPreference, DCB1605 Accessible Information)."""
+
+    method: ShortText | None = Field(None, description="Preferred method, such as `letter` or `no telephone contact`")
+    times: ShortText | None = Field(None, description="When, in the sender's words, such as `not before 11`")
+    written_format: ShortText | None = Field(None, description="Format of written texts, such as `large print`")
+
+
+class DeathReport(Immutable):
+    """A sender's statement that the person has died. It is reported, not confirmed."""
+
+    died_on: date | None = Field(None, description="Date of death; none if it was not stated as a whole date")
 
 
 class Person(Immutable):
@@ -135,12 +161,29 @@ class Person(Immutable):
         None, description="Administrative gender (FHIR AdministrativeGender)"
     )
     address: Address | None = Field(None, description="Home address; none if not given")
+    temporary_address: Address | None = Field(
+        None, description="Where the person lives at present, if not at home (FHIR address use temp, HL7 PID-11.7 C)"
+    )
     phone: ShortText | None = Field(None, description="Telephone number as given")
     email: ShortText | None = Field(None, description="E-mail address as given")
+    other_contact_points: tuple[ContactPoint, ...] = Field(
+        (), max_length=20, description="Other ways to reach the person, the preferred one first"
+    )
+    preferred_contact: ContactPreference | None = Field(None, description="How the person wants to be contacted")
     language: ShortText | None = Field(None, description="Language they speak (BCP 47, or the sender's words)")
     interpreter_needed: bool | None = Field(None, description="Whether an interpreter is needed; none if not stated")
     communication_needs: tuple[ShortText, ...] = Field(
         (), max_length=20, description="Such as 'hard of hearing' (DCB1605 Accessible Information)"
+    )
+    restricted_access: bool = Field(
+        False,
+        description="True if the person's data are restricted: only the holder's hub may see address and telephone "
+        "(FHIR meta.security R or V, HL7 PD1-12 or ARV)",
+    )
+    death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
+    vouched_by: Literal["sender", "nobody"] = Field(
+        "sender",
+        description="Who vouches for the identity: `nobody` for a public form (`vouches` in partners.yaml)",
     )
 
 
@@ -150,6 +193,9 @@ class Contact(Immutable):
     name: ShortText | None = Field(None, description="Their name")
     relationship: ShortText | None = Field(None, description="Relationship to the person")
     phone: ShortText | None = Field(None, description="Their telephone number")
+    rank: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Order of preference, 1 first, if stated (UK Core ContactRank)"
+    )
 
 
 class HousingNeed(Immutable):

@@ -3,7 +3,8 @@
 The notifier stores no cases: all content of a feedback comes from one `ReferralContext` and the event that carries it, so it cannot
 depend on another person's or referrer's referral. Free text of a hub is never repeated: reasons are codes with reviewed texts. The
 action and provider of an intervention are named only if they are on the reviewed lists of
-infra/reference_data/templates/actions.yaml; otherwise only the service's label is. Risk flags never reach this module.
+infra/reference_data/templates/actions.yaml; otherwise only the service's label is. Risk flags never reach this module. Feedback about
+a person with restricted data names no hub, authority, provider or reason that could disclose where the person lives.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -186,7 +187,11 @@ class Feedback(Immutable):
     person: PersonBrief | None = Field(
         None, description="None if the person is provisional: the feedback does not name them"
     )
-    hub: HubContact | None = Field(None, description="Home hub of the referral; central triage until one is assigned")
+    hub: HubContact | None = Field(
+        None,
+        description="Home hub of the referral; central triage until one is assigned; the service as a whole if restricted",
+    )
+    restricted_access: bool = Field(False, description="True if the person's data are restricted: no place is named")
     routing_reasons: tuple[Coded, ...] = ()
     reason: Coded | None = None
     until: date | None = None
@@ -224,6 +229,8 @@ class FeedbackTexts(Protocol):
     def service(self, service: ServiceCode) -> Coded: ...
     def hub(self, hub: HubId | None) -> HubContact | None: ...
     def central(self) -> HubContact: ...
+    def service_as_a_whole(self) -> HubContact: ...
+    def without_place(self) -> Coded: ...
     def action(self, action: str) -> str | None: ...
     def provider(self, provider: str) -> str | None: ...
     def paragraphs(self, feedback: Feedback) -> tuple[str, ...]: ...
@@ -285,13 +292,15 @@ def restate(feedback: Feedback, undelivered: Sequence[Feedback], texts: Feedback
             "is_restatement": True,
             "findings": _latest_findings([*lost, feedback]),
             "completed_actions": feedback.all_completed_actions,
-            "routing_reasons": feedback.routing_reasons or _last_routing_reasons(lost),
+            "routing_reasons": feedback.routing_reasons or _last_routing_reasons(feedback, lost),
         }
     )
     return whole.with_text(texts.restated(whole))
 
 
-def _last_routing_reasons(earlier: Sequence[Feedback]) -> tuple[Coded, ...]:
+def _last_routing_reasons(feedback: Feedback, earlier: Sequence[Feedback]) -> tuple[Coded, ...]:
+    if feedback.restricted_access:
+        return ()
     return next((one.routing_reasons for one in reversed(earlier) if one.routing_reasons), ())
 
 
@@ -309,7 +318,7 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
         case CaseJoined():
             return _Outcome(FeedbackType.RECEIVED) if data.joined == context.reference else None
         case CaseAssigned():
-            return _Outcome(FeedbackType.HOME_HUB) if context.home_hub is not None else None
+            return _Outcome(FeedbackType.HOME_HUB) if context.home_hub or context.restricted_access else None
         case CaseTransferred():
             return _Outcome(FeedbackType.HOME_HUB) if _home_hub_moved(data, context) else None
         case CaseAccepted():
@@ -322,7 +331,7 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
         case CaseCompleted():
             return _ended(FeedbackType.COMPLETED, data.ended, context)
         case CaseRejected():
-            return _ended(FeedbackType.REJECTED, data.ended, context, texts.end(data.reason), texts.hub(data.refer_to))
+            return _rejected(data, context, texts)
         case CaseCancelled():
             return _ended(FeedbackType.CANCELLED, data.ended, context, texts.end(data.reason))
         case CancellationRefused():
@@ -334,7 +343,12 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
 
 
 def _home_hub_moved(data: CaseTransferred, context: ReferralContext) -> bool:
-    """Return whether a transfer changed the home hub: a transfer command does, a hand-over at discharge does not."""
+    """Return whether a transfer changed the home hub: a transfer command does, a hand-over at discharge does not.
+
+    If the person's data are restricted, only a referral that has just arrived is among the contexts of a transfer.
+    """
+    if context.restricted_access:
+        return True
     return context.home_hub == data.to_hub and RoutingReason.TRANSFERRED in (context.reasons or data.case.reasons)
 
 
@@ -349,6 +363,14 @@ def _assessed(data: CaseAssessed, context: ReferralContext) -> _Outcome | None:
     findings = tuple(finding for finding in data.findings if finding.reference == context.reference)
     needs = tuple(finding.service for finding in findings)
     return _Outcome(FeedbackType.ASSESSED, findings=findings, needs=needs) if findings else None
+
+
+def _rejected(data: CaseRejected, context: ReferralContext, texts: FeedbackTexts) -> _Outcome | None:
+    """Return the reason and where to refer to instead; neither may disclose where a person with restricted data lives."""
+    reason, refer_to = texts.end(data.reason), texts.hub(data.refer_to)
+    if context.restricted_access:
+        reason, refer_to = texts.without_place() if data.reason is EndReason.OUTSIDE_COUNTY else reason, None
+    return _ended(FeedbackType.REJECTED, data.ended, context, reason, refer_to)
 
 
 def _ended(
@@ -405,7 +427,10 @@ def _referrers_recipient(context: ReferralContext, recipients: Recipients) -> Re
 
 
 def _may_be_routed(context: ReferralContext) -> bool:
-    """Return whether MESH may find the practice by the person: it is the registered one, and the person is certain."""
+    """Return whether MESH may find the practice by the person.
+
+    It is the registered one, the person is certain, and the person's data are not restricted.
+    """
     person, practice = context.person, context.registered_practice
     return (
         context.referred_by.kind == "gp"
@@ -415,6 +440,7 @@ def _may_be_routed(context: ReferralContext) -> bool:
         and person.nhs_number is not None
         and person.nhs_number_status == VerificationStatus.VERIFIED
         and not person.provisional
+        and not context.restricted_access
         and person.birth_date is not None
         and person.family_name is not None
     )
@@ -465,18 +491,26 @@ def _write(
         at=event.time,
         full=full,
         person=None if context.person.provisional else context.person,
-        hub=texts.hub(context.home_hub) or texts.central(),
+        **_contact(context, texts),
         practice_todo=texts.practice_todo(outcome.feedback_type, full=full),
         **(_content(context, outcome, addressee.column, texts) if full else {}),
     )
     return feedback.with_text(texts.paragraphs(feedback))
 
 
+def _contact(context: ReferralContext, texts: FeedbackTexts) -> dict[str, Any]:
+    if context.restricted_access:
+        return {"restricted_access": True, "hub": texts.service_as_a_whole()}
+    return {"hub": texts.hub(context.home_hub) or texts.central()}
+
+
 def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, texts: FeedbackTexts) -> dict[str, Any]:
     """Return the content beyond the status that this audience may read."""
     reasons = [r for r in context.reasons if audience is Audience.HOSPITAL or r not in STAY]
     done = tuple(
-        _completed_action(i, audience, texts) for i in context.interventions if i.reference == context.reference
+        _completed_action(i, audience, context, texts)
+        for i in context.interventions
+        if i.reference == context.reference
     )
     findings = [(texts.service(f.service), texts.finding(f.finding)) for f in outcome.findings]
     return {
@@ -494,14 +528,16 @@ def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, te
     }
 
 
-def _completed_action(intervention: Intervention, audience: Audience, texts: FeedbackTexts) -> CompletedAction:
+def _completed_action(
+    intervention: Intervention, audience: Audience, context: ReferralContext, texts: FeedbackTexts
+) -> CompletedAction:
     service = texts.service(intervention.service)
     if audience is Audience.FRONT_DOOR:
         return CompletedAction(service=service)
     return CompletedAction(
         service=service,
         action=texts.action(intervention.action),
-        provider=texts.provider(intervention.provider),
+        provider=None if context.restricted_access else texts.provider(intervention.provider),
         on=intervention.on,
     )
 

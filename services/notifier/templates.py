@@ -37,6 +37,14 @@ class EndTexts(StrictInput):
     instead: ShortText
 
 
+class RestrictedTexts(StrictInput):
+    """Texts for persons with restricted data: they name no hub and no place."""
+
+    name: ShortText
+    reason: ShortText
+    instead: ShortText
+
+
 class Templates(StrictInput):
     """The file templates/feedback.yaml."""
 
@@ -49,6 +57,7 @@ class Templates(StrictInput):
     status: dict[CaseStatus, ShortText]
     routing_reasons: dict[RoutingReason, ShortText]
     end_reasons: dict[EndReason, EndTexts]
+    restricted: RestrictedTexts
     hold_reasons: dict[HoldReason, ShortText]
     findings: dict[str, ShortText]
 
@@ -102,6 +111,14 @@ class TemplateTexts:
         """Return the contact for a referral that does not have a home hub yet."""
         return _public(self._directory.triage)
 
+    def service_as_a_whole(self) -> HubContact:
+        """Return the central contact in the name of the service, for a person with restricted data."""
+        return self.central().model_copy(update={"name": self._templates.restricted.name})
+
+    def without_place(self) -> Coded:
+        """Return a reason in place of one that would disclose where the person lives."""
+        return Coded(code=EndReason.OTHER.value, text=self._templates.restricted.reason)
+
     def action(self, action: str) -> str | None:
         """Return the action as reviewed, or None if it is not on the list."""
         return self._actions.get(fold(action))
@@ -151,6 +168,8 @@ class TemplateTexts:
             return f"please refer to {feedback.refer_to.name}{': ' + contact if contact else ''}."
         if feedback.reason is None or feedback.feedback_type is not FeedbackType.REJECTED:
             return ""
+        if feedback.restricted_access and feedback.reason.code == EndReason.OTHER:
+            return self._templates.restricted.instead
         return self._templates.end_reasons[EndReason(feedback.reason.code)].instead
 
 

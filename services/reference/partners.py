@@ -77,6 +77,9 @@ class Partner(StrictInput):
     acts_for: tuple[OdsCode, ...] | Literal["any"] = Field(
         (), description="Other organisations that may be the referrer of its referrals"
     )
+    vouches: Literal["sender", "nobody"] = Field(
+        "sender", description="Who vouches for the person's identity: nobody for a public form"
+    )
     conformance: Literal["full", "subset"] = Field(
         "full", description="full: the whole FHIR message is validated; subset: only the parts that are used"
     )

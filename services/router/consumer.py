@@ -28,6 +28,7 @@ from schemas.events import (
     Command,
     Event,
     HubCommand,
+    ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralReceived,
     ReferralUpdated,
@@ -138,7 +139,12 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
     match event.data:
         case Command(person_key=key, case_id=group):
             unknown = unknown_fields(record, type(event.data))
-        case ReferralReceived(reference=group) | ReferralUpdated(reference=group) | ReferralCancelled(reference=group):
+        case (
+            ReferralReceived(reference=group)
+            | ReferralUpdated(reference=group)
+            | ReferralCancelled(reference=group)
+            | ReferralCancellationNotApplied(reference=group)
+        ):
             key = event.person_key
         case _:
             return _unreadable(record, "ce_type: not a type for the router")
@@ -304,26 +310,28 @@ class _Batch:
         self.spans.set_attributes(one.record, outcome="applied", type=one.event.data.TYPE, correlation_id=conversation)
 
     def _publish_event(self, one: Input, emitted: EmittedEvent, index: int, sequence: int, context: str | None) -> None:
-        event = self._event(one, emitted, index, CASE_EVENT, emitted.data, sequence)
+        event = self._event(one, emitted.correlation_id, index, CASE_EVENT, emitted.data, sequence)
         self.messages.append(OutboxMessage(CASE_EVENT, event, context))
         self.history.append((event, _references(emitted.data), [hub for hub, _ in emitted.hubs]))
         for hub, data in emitted.hubs:
-            target = hub_case(hub)
+            target, conversation = hub_case(hub), emitted.conversations.get(hub, emitted.correlation_id)
             self.messages.append(
-                OutboxMessage(target, self._event(one, emitted, index, target, data, sequence), context)
+                OutboxMessage(target, self._event(one, conversation, index, target, data, sequence), context)
             )
 
     def _publish_rejection(self, one: Input, rejection: EmittedRejection, index: int, context: str | None) -> None:
         """Publish a refusal; it is not an event of the case, so it has no sequence number."""
         target = hub_case(rejection.hub)
         self.messages.append(
-            OutboxMessage(target, self._event(one, rejection, index, target, rejection.data, None), context)
+            OutboxMessage(
+                target, self._event(one, rejection.correlation_id, index, target, rejection.data, None), context
+            )
         )
 
     def _event(
         self,
         one: Input,
-        emitted: EmittedEvent | EmittedRejection,
+        correlation_id: str,
         index: int,
         target: str,
         data: Any,
@@ -335,7 +343,7 @@ class _Batch:
             source=SOURCE,
             time=self.now,
             person_key=one.person_key,
-            correlation_id=emitted.correlation_id,
+            correlation_id=correlation_id,
             causation_id=one.event.id,
             sequence=sequence,
             district=data.case.district if isinstance(data, CaseEvent) else None,
@@ -361,7 +369,7 @@ def _message_group(one: Input) -> MessageGroup:
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:
     data = one.event.data
-    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled):
+    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled | ReferralCancellationNotApplied):
         return lifecycle.apply(state, data, one.event.correlation_id, context)
     assert isinstance(data, get_args(HubCommand))
     return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)
@@ -380,4 +388,4 @@ def _references(data: CaseEvent) -> list[str]:
 @cache
 def _reference_fields(event: type[CaseEvent]) -> tuple[str, ...]:
     """Return the fields of an event that hold the reference of one referral."""
-    return tuple(field for field in ("joined", "updated", "refused") if field in event.model_fields)
+    return tuple(field for field in ("joined", "updated", "refused", "about") if field in event.model_fields)

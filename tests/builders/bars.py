@@ -89,7 +89,7 @@ def _request(ids: dict[str, str], changes: dict[str, Any]) -> dict[str, Any]:
             {
                 "coding": [
                     {"system": "https://fhir.nhs.uk/CodeSystem/message-category-servicerequest", "code": "referral"},
-                    {"system": OURS + "CodeSystem/usecase", "code": "gp-to-housing"},
+                    {"system": OURS + "CodeSystem/usecase", "code": "housing"},
                 ]
             }
         ],

@@ -48,9 +48,11 @@ def placed(
     directory: Directory = DIRECTORY,
     rules: Sequence[Rule] = RULES,
     already: HubId | None = None,
+    death_confirmed: bool = False,
 ) -> Assignment:
     requests = [Request.of(reference, referral) for reference, referral in referrals]
-    return assign(requests, directory, POSTCODES, TODAY, assigned_hub=already, rules=rules)
+    given: dict[str, Any] = {"assigned_hub": already, "death_confirmed": death_confirmed}
+    return assign(requests, directory, POSTCODES, TODAY, **given, rules=rules)
 
 
 def full(*hubs: str) -> Directory:
@@ -71,6 +73,7 @@ class Example:
     belongs: Callable[[Assignment], bool]
     directory: Directory = DIRECTORY
     already: HubId | None = None
+    death_confirmed: bool = False
 
 
 EXAMPLES = [
@@ -89,6 +92,12 @@ EXAMPLES = [
         assignment.housing_authority,
         ((GP, a_referral(postcode=AT_MELTON)),),
         lambda a: (a.holder, a.district) == ("melton", MELTON),
+    ),
+    Example(
+        assignment.death_confirmed,
+        ((GP, a_referral(postcode=IN_THE_CITY)),),
+        lambda a: (a.holder, a.reasons) == ("triage", (RoutingReason.TO_BE_CHECKED,)),
+        death_confirmed=True,
     ),
     Example(
         assignment.outside_county,
@@ -118,6 +127,7 @@ EXAMPLES = [
 def test_each_rule_decides_its_example_and_without_the_rule_the_result_differs(example: Example) -> None:
     others = [rule for rule in RULES if rule is not example.rule]
     given: dict[str, Any] = {"directory": example.directory, "already": example.already}
+    given["death_confirmed"] = example.death_confirmed
 
     assert example.belongs(placed(*example.referrals, **given))
     assert not example.belongs(placed(*example.referrals, rules=others, **given))

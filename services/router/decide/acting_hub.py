@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.case import CaseStatus
-from schemas.events import Assess, CaseEvent, HubCommand, Record
+from schemas.events import Assess, CaseEvent, HubCommand, Record, ReportDeath, WithdrawDeathReport
 from schemas.model import HubId, Reference
 from services.reference.directory.model import Hub
 from services.router.decide import disclosure
@@ -89,7 +89,7 @@ def _reason_to_reject(
         )
     if case.ended:
         return CommandRejection("impossible", "The case has ended. Send a new referral for a new need.", version)
-    if command.expected_version < min_expected_version:
+    if command.expected_version < min_expected_version and not isinstance(command, ReportDeath):
         return CommandRejection(
             "stale",
             "The case has changed since expected_version. Read the latest event of the case, then send a new command.",
@@ -101,10 +101,10 @@ def _reason_to_reject(
             "expected_version is higher than the hub_version of the latest event sent to this hub.",
             version,
         )
-    if role == "follow-on" and not isinstance(command, Assess | Record):
+    if role == "follow-on" and not isinstance(command, Assess | Record | ReportDeath | WithdrawDeathReport):
         return CommandRejection(
             "not-permitted",
-            "Another hub holds the case. Until this hub is the holder, it can only assess and record.",
+            "Another hub holds the case. Until this hub is the holder, it can only assess, record, and report a death.",
             version,
         )
     return None

@@ -55,7 +55,10 @@ class Assignment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoutingInput:
-    """Input of the rules. `assigned_hub`, `assigned_stay_hub`: hubs that a person chose; no rule changes them."""
+    """Input of the rules. `assigned_hub`, `assigned_stay_hub`: hubs that a person chose; no rule changes them.
+
+    `death_confirmed`: the person's death was confirmed before these referrals came.
+    """
 
     requests: Sequence[Request]
     directory: Directory
@@ -63,6 +66,7 @@ class RoutingInput:
     on: date
     assigned_hub: HubId | None = None
     assigned_stay_hub: HubId | None = None
+    death_confirmed: bool = False
 
     @property
     def stays(self) -> list[Request]:
@@ -88,11 +92,12 @@ def assign(
     *,
     assigned_hub: HubId | None = None,
     assigned_stay_hub: HubId | None = None,
+    death_confirmed: bool = False,
     rules: Sequence[Rule] | None = None,
 ) -> Assignment:
     """Apply the rules to the open referrals of a case on a day; their order of arrival does not matter."""
     ordered = sorted(requests, key=lambda request: request.order)
-    inputs = RoutingInput(ordered, directory, postcodes, on, assigned_hub, assigned_stay_hub)
+    inputs = RoutingInput(ordered, directory, postcodes, on, assigned_hub, assigned_stay_hub, death_confirmed)
     assignment = Assignment()
     for rule in RULES if rules is None else rules:
         assignment = rule(assignment, inputs)
@@ -174,6 +179,13 @@ def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignmen
     return assignment
 
 
+def death_confirmed(assignment: Assignment, inputs: RoutingInput) -> Assignment:
+    """Choose central triage for a new referral of a person whose death was confirmed, except during a stay (rule 7)."""
+    if not inputs.death_confirmed or inputs.assigned_hub is not None or assignment.holder is not None:
+        return assignment
+    return _to_triage(assignment._replace(reasons=()), inputs, RoutingReason.TO_BE_CHECKED)
+
+
 def outside_county(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     """Return a case outside the seven districts, and not in hospital, with the authority to refer to (rule 4)."""
     if assignment.holder is not None or inputs.directory.authority(assignment.home_hub) is None:
@@ -219,6 +231,7 @@ RULES: tuple[Rule, ...] = (
     inpatient,
     already_open,
     housing_authority,
+    death_confirmed,
     outside_county,
     needs,
     hub_full,

@@ -15,16 +15,19 @@ from schemas.events import (
     CaseEvent,
     CaseRejected,
     Complete,
+    ConfirmDeath,
     Hold,
     HubCommand,
     Record,
     Reject,
+    ReportDeath,
     Start,
     Transfer,
+    WithdrawDeathReport,
 )
 from schemas.model import Reference
 from schemas.referral import ServiceCode
-from services.router.decide import closures, progress, transfers
+from services.router.decide import closures, deaths, progress, transfers
 from services.router.decide.acting_hub import (
     ActingHub,
     CommandRejection,
@@ -69,6 +72,8 @@ def _apply(transition: Transition, acting: ActingHub, command: HubCommand) -> Co
             return _cancel(transition, acting, command)
         case Transfer():
             return transfers.transfer(transition, acting, command)
+        case ReportDeath() | ConfirmDeath() | WithdrawDeathReport():
+            return deaths.apply(transition, acting, command)
         case _:
             assert_never(command)
 
@@ -131,7 +136,9 @@ def _complete(transition: Transition, acting: ActingHub, command: Complete) -> C
 
 
 def _reject(transition: Transition, acting: ActingHub, command: Reject) -> CommandRejection | None:
-    rejection = _reject_if_not_open(transition, acting, command.ended)
+    rejection = deaths.reject_unconfirmed(acting, command.reason) or _reject_if_not_open(
+        transition, acting, command.ended
+    )
     if rejection is None and command.refer_to and transition.context.directory.contact(command.refer_to) is None:
         rejection = reject(
             acting,
@@ -155,7 +162,9 @@ def _is_at_work(transition: Transition, ended: Ended) -> bool:
 
 
 def _cancel(transition: Transition, acting: ActingHub, command: Cancel) -> CommandRejection | None:
-    rejection = _reject_if_not_open(transition, acting, command.ended)
+    rejection = deaths.reject_unconfirmed(acting, command.reason) or _reject_if_not_open(
+        transition, acting, command.ended
+    )
     if rejection is None:
         _end(transition, acting, CaseCancelled, command.ended, CaseStatus.CANCELLED, reason=command.reason)
     return rejection

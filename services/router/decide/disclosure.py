@@ -2,7 +2,8 @@
 
 During a stay the follow-on hub sees the referrals without a stay, and the holder as "elsewhere"; not the hospital's referral, holder,
 site or ward. After the hand-over the home hub receives the needs without the stay and, for a restricted unit, without the sender and
-the referrer. The context for a referrer's feedback comes from that one referral alone.
+the referrer. If the person's data are restricted, only the holder sees where the person lives and how to reach the person. The context
+for a referrer's feedback comes from that one referral alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,12 @@ from schemas.events import (
     CaseJoined,
     CaseTransferred,
     CaseUpdated,
+    ContactHeld,
+    ContactHoldEnded,
     HubReferral,
     PersonBrief,
     ReferralContext,
+    TaskRaised,
 )
 from schemas.model import HubId, Reference
 from schemas.referral import (
@@ -25,6 +29,7 @@ from schemas.referral import (
     Consents,
     MessageIdentity,
     Organisation,
+    Person,
     Reason,
     ReasonCode,
     Referral,
@@ -55,15 +60,23 @@ def roles(case: CaseRecord, directory: Directory) -> dict[HubId, Role]:
     return roles_by_hub
 
 
-def whole_position(case: CaseRecord, directory: Directory) -> CasePosition:
+def whole_position(case: CaseRecord, person: PersonRecord, directory: Directory) -> CasePosition:
     """Return the position of the case for the internal topic and the holder."""
     responsibility = case.holding
     holder = responsibility.hub if directory.hub(responsibility.hub) else None
-    return _position(case, responsibility, directory, holder=holder, reasons=responsibility.reasons, district=True)
+    whole = _position(case, responsibility, directory, holder=holder, reasons=responsibility.reasons, district=True)
+    return whole.model_copy(update={"check_before_contact": True}) if person.check_before_contact else whole
 
 
 def position_for(
-    case: CaseRecord, whole: CasePosition, role: Role, directory: Directory, *, visible: bool, restricted: bool
+    case: CaseRecord,
+    whole: CasePosition,
+    role: Role,
+    person: PersonRecord,
+    directory: Directory,
+    *,
+    visible: bool,
+    restricted: bool,
 ) -> CasePosition:
     """Return the part of the position `whole` that a hub with this role may see.
 
@@ -74,8 +87,12 @@ def position_for(
         return whole.model_copy(update={"reasons": reasons}) if restricted else whole
     holder: str | None = "elsewhere" if case.stay else (case.home.hub if directory.hub(case.home.hub) else None)
     reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
-    shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=visible)
-    return shown.model_copy(update={"worklist": None})
+    district = visible and not person.restricted_access
+    shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=district)
+    update: dict[str, object] = {"worklist": None, "check_before_contact": visible and whole.check_before_contact}
+    if person.restricted_access and role == "former":
+        update |= {"home_hub": None, "holder": "elsewhere", "reasons": ()}
+    return shown.model_copy(update=update)
 
 
 def _position(
@@ -114,16 +131,37 @@ def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) ->
     return role == "holder" and not record.restricted
 
 
-def referral_for(record: ReferralRecord, hub: HubId, role: Role, directory: Directory) -> Referral:
-    """Return the referral without what this hub may not see; attachments go to the holder only."""
+def visible(records: Sequence[ReferralRecord], case: CaseRecord, hub: HubId, role: Role) -> list[ReferralRecord]:
+    """Return the referrals of a case that a hub may see."""
+    return [record for record in records if may_see(case, record, hub, role)]
+
+
+def referral_for(
+    record: ReferralRecord, person: PersonRecord, hub: HubId, role: Role, directory: Directory
+) -> Referral:
+    """Return the referral without what this hub may not see; attachments and restricted data go to the holder only."""
     referral = record.referral
+    if role != "holder" and person.restricted_access:
+        referral = _without_whereabouts(referral)
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
             return _without_origin(referral)
-        referral = referral.model_copy(update={"hospital": None})
+        referral = referral.model_copy(update={"hospital": None, "person": _without_death_report(referral.person)})
     if role != "holder" and referral.attachments:
         referral = referral.model_copy(update={"attachments": ()})
     return referral
+
+
+def _without_whereabouts(referral: Referral) -> Referral:
+    """Remove where the person lives and how to reach the person."""
+    hidden = {"address": None, "temporary_address": None, "phone": None, "email": None, "other_contact_points": ()}
+    person = referral.person.model_copy(update=hidden)
+    return referral.model_copy(update={"person": person, "contacts": (), "named_authority": None})
+
+
+def _without_death_report(person: Person) -> Person:
+    """Remove what a hospital said of a death: other hubs learn that contact is on hold, not who reported it, or when it was."""
+    return person.model_copy(update={"death_reported": None}) if person.death_reported else person
 
 
 def _without_origin(referral: Referral) -> Referral:
@@ -139,7 +177,9 @@ def _without_origin(referral: Referral) -> Referral:
             "message": MessageIdentity(format=message.format, message_id=WITHHELD, referral_id=WITHHELD),
             "sent_by": Sender(partner=WITHHELD, organisation=no_organisation),
             "referred_by": Referrer(kind="other"),
-            "person": referral.person.model_copy(update={"local_ids": ()}),
+            "person": referral.person.model_copy(
+                update={"local_ids": (), "temporary_address": None, "death_reported": None}
+            ),
             "needs": tuple(need.model_copy(update={"text": None, "snomed": ()}) for need in referral.needs),
             "reason": Reason(code=reason),
             "hospital": None,
@@ -187,21 +227,38 @@ def hub_event(
 ) -> E:
     """Return an event of the case with what `hub` may see."""
     restricted = any(_is_restricted_stay(record, hub) for record in referrals)
-    visible = [record for record in referrals if may_see(case, record, hub, role)]
-    references = {record.reference for record in visible}
+    seen = visible(referrals, case, hub, role)
+    references = {record.reference for record in seen}
+    person = persons[case.person_no]
     update: dict[str, object] = {
-        "case": position_for(case, data.case, role, directory, visible=bool(visible), restricted=restricted),
+        "case": position_for(case, data.case, role, person, directory, visible=bool(seen), restricted=restricted),
         "referral_contexts": (),
         "hub_version": version,
         "role": role,
-        "referrals": tuple(_hub_referral(record, hub, role, persons, directory) for record in visible),
+        "referrals": tuple(_hub_referral(record, hub, role, persons, directory) for record in seen),
         **_named(data, references),
+        **_hidden_hubs(data, hub, directory),
     }
-    if _is_hidden_from(hub, data.decided_by, directory):
-        update |= {"decided_by": None, "command_id": None}
-    if isinstance(data, CaseTransferred) and _is_hidden_from(hub, data.from_hub, directory):
-        update["from_hub"] = None
+    if person.restricted_access and role != "holder":
+        update |= _hidden_destinations(data, hub)
     return data.model_copy(update=update)
+
+
+def _hidden_hubs(data: CaseEvent, hub: HubId, directory: Directory) -> dict[str, object]:
+    """Return the fields that would name a hospital team, or who reported a death, without it."""
+    fields: dict[str, object] = {}
+    reported = isinstance(data, ContactHeld | ContactHoldEnded) and data.decided_by != hub
+    if reported or _is_hidden_from(hub, data.decided_by, directory):
+        fields |= {"decided_by": None, "command_id": None}
+    if isinstance(data, CaseTransferred) and _is_hidden_from(hub, data.from_hub, directory):
+        fields["from_hub"] = None
+    return fields
+
+
+def _hidden_destinations(data: CaseEvent, hub: HubId) -> dict[str, object]:
+    """Return the fields that would disclose where a person with restricted data lives; a hub's own decision stays."""
+    fields = ("to_hub", "refer_to") if data.decided_by != hub else ()
+    return {field: None for field in fields if field in type(data).model_fields}
 
 
 def _is_restricted_stay(record: ReferralRecord, hub: HubId) -> bool:
@@ -222,7 +279,7 @@ def _hub_referral(
         status=record.status,
         open_needs=record.open_needs,
         provisional=persons[record.person_no].provisional,
-        referral=referral_for(record, hub, role, directory),
+        referral=referral_for(record, persons[record.person_no], hub, role, directory),
     )
 
 
@@ -244,6 +301,8 @@ def _named(data: CaseEvent, references: set[Reference]) -> dict[str, object]:
         fields["joined"] = None
     if isinstance(data, CaseUpdated) and data.updated not in references:
         fields["updated"] = None
+    if isinstance(data, TaskRaised) and data.about not in references:
+        fields["about"] = None
     return fields
 
 
@@ -270,10 +329,11 @@ def referral_context(record: ReferralRecord, person: PersonRecord) -> ReferralCo
         feedback_consent=referral.consents.feedback,
         needs=tuple(need.service for need in referral.needs),
         open_needs=record.open_needs,
-        home_hub=record.home_hub,
-        reasons=record.reasons,
+        home_hub=None if person.restricted_access else record.home_hub,
+        reasons=() if person.restricted_access else record.reasons,
         status=record.status,
         interventions=record.interventions,
+        restricted_access=person.restricted_access,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import not_
 from typing import Literal
 
 from pydantic import Field
@@ -94,11 +95,27 @@ class ReferralRecord(Immutable):
 
 
 class PersonRecord(Immutable):
-    """Whether a person is certain; `tracing_reasons`: why the person must be traced."""
+    """Whether a person is certain, and has restricted data or a reported death."""
 
     person_no: int
     provisional: bool = False
     tracing_reasons: tuple[Doubt, ...] = ()
+    """Why the person must be traced."""
+    restricted_by: tuple[Reference, ...] = Field((), exclude_if=not_)
+    """Referrals that restricted the person's data. Only an update of the same referral lifts it, also after its end."""
+    death_reported_by: tuple[str, ...] = Field((), exclude_if=not_)
+    """Referrals and hubs that reported a death; empty after a withdrawal."""
+    death_confirmed: bool = Field(False, exclude_if=not_)
+
+    @property
+    def restricted_access(self) -> bool:
+        """True if only the holder may read where the person lives and how to reach the person."""
+        return bool(self.restricted_by)
+
+    @property
+    def check_before_contact(self) -> bool:
+        """True if a death was reported or confirmed, and the report was not withdrawn."""
+        return bool(self.death_reported_by) or self.death_confirmed
 
 
 @dataclass(frozen=True, slots=True)

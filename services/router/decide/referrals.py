@@ -10,6 +10,7 @@ from schemas.events import (
     CaseOpened,
     CaseTransferred,
     CaseUpdated,
+    ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralEvent,
     ReferralReceived,
@@ -19,7 +20,7 @@ from schemas.events import (
 from schemas.model import HubId, Reference
 from schemas.referral import INFORMATION_ADVICE, GrantProgress, Referral, ServiceCode
 from services.reference.directory.model import UnknownService
-from services.router.decide import closures, matching
+from services.router.decide import closures, deaths, matching, tasks
 from services.router.decide.assignment import Assignment, Request, hospital_of, what_is_read
 from services.router.decide.disclosure import is_restricted
 from services.router.decide.matching import Candidate, Description, Doubt, Match
@@ -59,6 +60,11 @@ def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
                 raise UnknownReferral
             if event.version > record.version:
                 _cancel_referral(transition, record.model_copy(update={"version": event.version}), event.reason)
+        case ReferralCancellationNotApplied():
+            if record is None:
+                raise UnknownReferral
+            if event.version > record.version:
+                _note_cancellation(transition, record.model_copy(update={"version": event.version}))
         case _:
             assert_never(event)
 
@@ -79,8 +85,9 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         transition.keep(
             PersonRecord(person_no=person_no, provisional=matched.provisional, tracing_reasons=matched.tracing_reasons)
         )
-    case = next((case for case in transition.cases.values() if case.person_no == person_no and not case.ended), None)
-    own_assignment = assign_one(transition, Request.of(event.reference, event.referral))
+    _note_restriction(transition, person_no, event.reference, event.referral)
+    case = next(iter(transition.open_cases(person_no)), None)
+    own_assignment = assign_one(transition, person_no, Request.of(event.reference, event.referral))
     record = _new_record(transition, event, person_no, own_assignment)
     if event.referral.consents.referral.answer == "no":
         _cancel_without_consent(transition, record, own_assignment)
@@ -91,6 +98,25 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
     else:
         _join(transition, case, record)
     _raise_doubts(transition, matched)
+    _check_before_contact(transition, transition.referrals[event.reference])
+
+
+def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
+    """Apply the report of a death in a new referral; raise a task if the person's death was confirmed before."""
+    if record.referral.person.death_reported is not None:
+        deaths.note_report(transition, record.person_no, record.reference)
+    if transition.persons[record.person_no].death_confirmed and record.is_open:
+        tasks.check_before_contact(transition, transition.cases[record.case_id])
+
+
+def _note_restriction(transition: Transition, person_no: int, reference: Reference, referral: Referral) -> None:
+    """Store whether a referral's last message restricts the person's data; other referrals' restrictions stay."""
+    person = transition.persons[person_no]
+    if referral.person.restricted_access is (reference in person.restricted_by):
+        return
+    others = tuple(other for other in person.restricted_by if other != reference)
+    restricted_by = (*others, reference) if referral.person.restricted_access else others
+    transition.keep(person.model_copy(update={"restricted_by": restricted_by}))
 
 
 def _candidates(transition: Transition) -> list[Candidate]:
@@ -291,7 +317,7 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
     transition.keep(
         person.model_copy(update={"provisional": True, "tracing_reasons": (*person.tracing_reasons, doubt)})
     )
-    for case in [case for case in transition.cases.values() if case.person_no == person_no and not case.ended]:
+    for case in transition.open_cases(person_no):
         transition.emit(CaseUpdated, case, (), transition.roles(case), invalidates_pending_commands=True)
 
 
@@ -299,8 +325,11 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
 
 
 def _update(transition: Transition, record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> None:
-    case = transition.cases[record.case_id]
     new = record.model_copy(update={"version": event.version, "referral": event.referral})
+    _note_restriction(transition, record.person_no, record.reference, event.referral)
+    if event.referral.person.death_reported not in (None, record.referral.person.death_reported):
+        deaths.note_report(transition, record.person_no, record.reference)
+    case = transition.cases[record.case_id]
     if not record.is_open:
         _refuse_update(transition, case, new)
     elif event.referral.consents.referral.answer == "no":
@@ -427,6 +456,13 @@ def _cancel_referral(transition: Transition, record: ReferralRecord, reason: End
         closures.cancel(transition, case, record, reason)
     else:
         transition.emit(CancellationRefused, case, [record], refused=record.reference)
+
+
+def _note_cancellation(transition: Transition, record: ReferralRecord) -> None:
+    """Store that an older cancel came and was not applied; the hub that works on an open referral decides."""
+    transition.keep(record)
+    if record.is_open:
+        tasks.check_cancellation(transition, transition.cases[record.case_id], record)
 
 
 # ---- a grant that a council reports ---------------------------------------------------------------------------------

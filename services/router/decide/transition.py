@@ -2,12 +2,12 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from schemas.case import BusinessStatus, CasePosition, Pathway, RoutingReason
-from schemas.events import CaseEvent, CommandRefused, ReferralContext
+from schemas.events import CaseAssigned, CaseEvent, CaseTransferred, CommandRefused, ReferralContext
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.reference.directory.model import Directory
 from services.router.decide import disclosure
@@ -46,11 +46,15 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class EmittedEvent:
-    """One event of a case: `data` for the internal topic; `hubs`: what each hub receives of it."""
+    """One event of a case: `data` for the internal topic; `hubs`: what each hub receives of it.
+
+    `conversations`: correlation ids for hubs that may not learn in which conversation the event was caused.
+    """
 
     data: CaseEvent
     correlation_id: str
     hubs: tuple[tuple[HubId, CaseEvent], ...] = ()
+    conversations: Mapping[HubId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ class Transition:
         self.cases: dict[CaseId, CaseRecord] = dict(state.cases)
         self.referrals: dict[Reference, ReferralRecord] = dict(state.referrals)
         self.emitted: list[EmittedEvent | EmittedRejection] = []
-        self._positions: dict[CaseId, tuple[CaseRecord, CasePosition]] = {}
+        self._earlier = state.referrals
+        self._positions: dict[CaseId, tuple[CaseRecord, PersonRecord, CasePosition]] = {}
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
 
     def decision(self) -> CaseDecision:
@@ -121,11 +126,13 @@ class Transition:
         hubs: Mapping[HubId, Role] | None = None,
         *,
         invalidates_pending_commands: bool = False,
+        conversations: Mapping[HubId, str] | None = None,
         **data: Any,
     ) -> CaseRecord:
         """Emit an event of `case` about `records` to `hubs`; store the case and return it with its new versions.
 
         `invalidates_pending_commands`: commands of these hubs that expect an earlier version become stale.
+        `conversations`: correlation ids for single hubs, in place of the trigger's.
         """
         event_data = event(
             case_id=case.case_id,
@@ -133,23 +140,28 @@ class Transition:
             case=self._position(case),
             decided_by=self.trigger.hub,
             command_id=self.trigger.command_id,
-            referral_contexts=tuple(map(self._referral_context, records)),
+            referral_contexts=tuple(self._referral_context(one) for one in records if self._may_hear(event, one)),
             **data,
         )
         case = _advance_cursors(case, hubs or {}, invalidates_pending_commands)
         self.keep(case)
-        self.emitted.append(
-            EmittedEvent(event_data, self.trigger.correlation_id, self._for_hubs(event_data, case, hubs or {}))
-        )
+        of_hubs = self._for_hubs(event_data, case, hubs or {})
+        self.emitted.append(EmittedEvent(event_data, self.trigger.correlation_id, of_hubs, conversations or {}))
         return case
+
+    def _may_hear(self, event: type[CaseEvent], record: ReferralRecord) -> bool:
+        """Return False for a later move of the case if the person's data are restricted: it discloses that the person moved."""
+        moves = event in (CaseAssigned, CaseTransferred) and record.reference in self._earlier
+        return not (moves and self.persons[record.person_no].restricted_access)
 
     def _position(self, case: CaseRecord) -> CasePosition:
         """Return the position of the case; reuse the last one if it is the same."""
+        person = self.persons[case.person_no]
         cached = self._positions.get(case.case_id)
-        if cached is not None and _same_position(cached[0], case):
-            return cached[1]
-        new = disclosure.whole_position(case, self.context.directory)
-        self._positions[case.case_id] = (case, new)
+        if cached is not None and cached[1] is person and _same_position(cached[0], case):
+            return cached[2]
+        new = disclosure.whole_position(case, person, self.context.directory)
+        self._positions[case.case_id] = (case, person, new)
         return new
 
     def _referral_context(self, record: ReferralRecord) -> ReferralContext:
@@ -179,6 +191,10 @@ class Transition:
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
         """Return the hubs that receive events of the case, with their roles."""
         return disclosure.roles(case, self.context.directory)
+
+    def open_cases(self, person_no: int) -> list[CaseRecord]:
+        """Return the open cases of a person."""
+        return [case for case in self.cases.values() if case.person_no == person_no and not case.ended]
 
     def visible_to(self, case: CaseRecord, record: ReferralRecord) -> dict[HubId, Role]:
         """Return the hubs that may see one referral of the case, with their roles."""
@@ -216,13 +232,13 @@ def request_of(record: ReferralRecord) -> Request:
 
 def assign_separately(transition: Transition, record: ReferralRecord) -> Assignment:
     """Assign a referral as if it were alone on its case: feedback names that hub until a home hub has accepted."""
-    return assign_one(transition, request_of(record))
+    return assign_one(transition, record.person_no, request_of(record))
 
 
-def assign_one(transition: Transition, request: Request) -> Assignment:
-    """Assign one request as if it were alone on its case."""
-    context = transition.context
-    return assign([request], context.directory, context.postcodes, context.on)
+def assign_one(transition: Transition, person_no: int, request: Request) -> Assignment:
+    """Assign one request of a person as if it were alone on its case."""
+    context, death_confirmed = transition.context, transition.persons[person_no].death_confirmed
+    return assign([request], context.directory, context.postcodes, context.on, death_confirmed=death_confirmed)
 
 
 def with_own_assignment(record: ReferralRecord, own_assignment: Assignment) -> ReferralRecord:
@@ -245,6 +261,7 @@ def assign_case(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, A
         context.on,
         assigned_hub=assigned_hub,
         assigned_stay_hub=assigned_stay_hub,
+        death_confirmed=transition.persons[case.person_no].death_confirmed,
     )
     return with_assignment(transition, case, assignment), assignment
 

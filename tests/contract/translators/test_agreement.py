@@ -55,7 +55,7 @@ def ours(raw: Any) -> bool:
     found = decode.read(json.dumps(raw).encode())
     if isinstance(found, Rejection):
         return False
-    return not isinstance(bars_fhir.request_in(BundleIndex(found.bundle, found.resources, RECEIVED_AT)), Rejection)
+    return not isinstance(bars_fhir.request_in(BundleIndex(found, RECEIVED_AT)), Rejection)
 
 
 def theirs(raw: Any) -> bool:

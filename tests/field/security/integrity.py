@@ -151,7 +151,7 @@ def _publish_by(settings: dict[str, Any], topic: str, key: str, headers: dict[st
 def _cancels(settings: dict[str, Any], hub: Installation, home: clients.HubCase, reference: str) -> bool:
     ended = [{"reference": reference, "needs": ["minor-adaptations"]}]
     headers = kafka.event_headers(clients.command_type("cancel"), home.key, "/hub/blaby")
-    body = clients.command_body(home, ended=ended, reason="died")
+    body = clients.command_body(home, ended=ended, reason="other")
     if not _publish_by(settings, "hub.blaby.command", home.key, headers, body):
         return False
     return any(one.status == "cancelled" for one in hub.feedback(PRACTICE, reference))

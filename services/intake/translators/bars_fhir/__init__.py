@@ -19,7 +19,11 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from functools import reduce
+from itertools import islice
+from operator import getitem
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -27,8 +31,8 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.intake.translators.bars_fhir import decode, supporting_info, validation
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system
+from services.intake.translators.bars_fhir import consent, decode, for_us, modifiers, supporting_info, validation
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
 from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
 from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
@@ -55,32 +59,42 @@ from services.reference.directory import Catalogue
 
 EVENTS = "https://fhir.nhs.uk/CodeSystem/message-events-bars"
 REASONS = "https://fhir.nhs.uk/CodeSystem/message-reason-bars"
-CATEGORIES = "https://fhir.nhs.uk/CodeSystem/message-category-servicerequest"
 
 CONVERSATION = UUID("6f1c2d5e-6d1b-5b44-9a44-3c1d3f0a7e11")
 """Namespace of the correlation ids that we make for messages without one."""
 
 
-def translator(services: Catalogue) -> Translator:
-    """Return the translator of BaRS messages, whose needs are codes of the service catalogue."""
-    return lambda delivery: _translate(delivery, services)
+def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Translator:
+    """Return the translator of BaRS messages, whose needs are codes of the service catalogue.
+
+    `service_ids`: the identifiers of the installation as a destination, as `system|value`; see for_us.py.
+    """
+    return lambda delivery: _translate(delivery, services, service_ids)
 
 
-def _translate(delivery: InboundMessage, services: Catalogue) -> Translated | Rejection:
-
+def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Collection[str]) -> Translated | Rejection:
     decoded = decode.read(delivery.body)
     if isinstance(decoded, Rejection):
         return decoded
-    message, raw = BundleIndex(decoded.bundle, decoded.resources, delivery.received_at), decoded.tree
+    message, raw = BundleIndex(decoded, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
     if delivery.partner.conformance == "full" and (faults := validation.find_issues(raw)):
         return Rejection(faults)
+    message.issues += _unread_modifiers(delivery.body, raw)
+    message.issues += for_us.issues(message, *asked, service_ids)
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):
         return translated
     return replace(translated, encounter=_encounter(message, asked[1], raw))
+
+
+def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
+    if modifiers.may_be_refused_everywhere(body):
+        explanation = "can change the meaning of what it stands in, and is not supported"
+        for place in islice(modifiers.refused_everywhere(raw), 50):
+            yield Issue(fhir_path("Bundle", place), "not-supported", explanation)
 
 
 ENCOUNTER_IN_BRIEF = ("resourceType", "id", "meta", "identifier", "status", "class")
@@ -91,22 +105,28 @@ def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[
     encounter = message.find(request.encounter, Encounter)
     if encounter is None:
         return None
-    resource = raw["entry"][message.index(encounter)]["resource"]
+    resource = reduce(getitem, message.location(encounter), raw)
     return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
 
 
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
     """Return the header and its ServiceRequest, or a rejection if the message is not a referral request."""
-    header = next(message.all(MessageHeader), None)
-    if header is None or not message.at(header).startswith("Bundle.entry[0]."):
+    header, *others = [*message.all(MessageHeader), None]
+    if header is None or message.location(header) != ("entry", 0, "resource"):
         return reject(Issue("Bundle.entry[0].resource", "invariant", "the first entry must be the MessageHeader"))
+    if others[0] is not None:
+        return reject(Issue(message.at(others[0]), "invariant", "a message has one MessageHeader"))
     if issue := _event_issue(message, header):
         return reject(issue)
-    request = next(message.find_all(header.focus, ServiceRequest), None)
-    if request is None:
-        place = message.at(header, "focus")
-        return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
-    return header, request
+    requests = {id(one): one for one in message.find_all(header.focus, ServiceRequest)}
+    if len(requests) == 1:
+        request = next(iter(requests.values()))
+        message.patient = message.find(request.subject, Patient)
+        return header, request
+    place = message.at(header, "focus")
+    if requests:
+        return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
+    return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
@@ -128,21 +148,18 @@ def _translated(
     message: BundleIndex, header: MessageHeader, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
 ) -> Translated | Rejection:
     referral_id = _referral_id(message, request)
-    cancels = request.status in ("revoked", "entered-in-error")
+    cancels = request.status in for_us.CANCELS
     intent: Intent = "new" if codes(header.reason, REASONS)[0] == "new" else "update"
     _check_request(message, header, request, cancels)
-    if cancels:
-        return _cancel(message, request, inbound, referral_id)
-    consents = supporting_info.consents(message)
-    if consents.get("referral", {}).get("answer") == "no":
-        if intent == "new":
-            return reject(
-                *message.issues, Issue(supporting_info.consent_denial_place(message), "business-rule", CONSENT_REFUSED)
-            )
-        return _cancel(message, request, inbound, referral_id)
+    consents = consent.answers(message, header, request)
+    refused_at = consent.refusal_place(consents)
+    if refused_at and intent == "new" and not cancels:
+        return reject(*message.issues, Issue(refused_at, "business-rule", CONSENT_REFUSED))
+    if cancels or refused_at:
+        return _cancel(message, request, inbound, referral_id, withdrawn=refused_at is not None)
     documents = supporting_info.documents(message, inbound, referral_id)
     content = _content(message, header, request, inbound, services) | {
-        "consents": consents,
+        "consents": consent.canonical(consents),
         "attachments": [named for named, _ in documents],
         "message": _identity(message, inbound, referral_id),
     }
@@ -157,27 +174,25 @@ def _referral_id(message: BundleIndex, request: ServiceRequest) -> str:
 
 
 def _check_request(message: BundleIndex, header: MessageHeader, request: ServiceRequest, cancels: bool) -> None:
-    """Check how status, reason and category go together; the models check each code."""
+    """Check how status and reason go together; the models check each code."""
     if not cancels and request.status != "active":
         message.add_issue(
             request, ("status",), "not-supported", "must be active, or revoked or entered-in-error to cancel"
         )
     if not cancels and codes(header.reason, REASONS)[0] == "delete":
         message.add_issue(request, ("status",), "invariant", "must be revoked or entered-in-error for a delete")
-    if not cancels and code_in(request.category, CATEGORIES) not in (None, "referral"):
-        message.add_issue(request, ("category",), "not-supported", "unsupported category: only referral is supported")
 
 
 def _cancel(
-    message: BundleIndex, request: ServiceRequest, inbound: InboundMessage, referral_id: str
+    message: BundleIndex, request: ServiceRequest, inbound: InboundMessage, referral_id: str, *, withdrawn: bool
 ) -> Translated | Rejection:
-    patient = message.find(request.subject, Patient)
+    patient = message.patient
     if patient:
         number_and_status(message, patient)
-    if message.issues:
-        return Rejection(tuple(message.issues))
-    cancel_reason = _cancel_reason(message, request)
     discharged_on = stay(message, request).get("discharged_on")
+    if message.issues:
+        return Rejection(tuple(message.issues[:50]))
+    cancel_reason = _cancel_reason(request, withdrawn)
     return Translated(
         message_ids=_message_ids(message, inbound),
         referral_id=referral_id,
@@ -190,8 +205,8 @@ def _cancel(
     )
 
 
-def _cancel_reason(message: BundleIndex, request: ServiceRequest) -> CancelReason:
-    if supporting_info.consents(message).get("referral", {}).get("answer") == "no":
+def _cancel_reason(request: ServiceRequest, withdrawn: bool) -> CancelReason:
+    if withdrawn:
         return EndReason.CONSENT_WITHDRAWN
     return EndReason.REFERRED_IN_ERROR if request.status == "entered-in-error" else EndReason.CANCELLED_BY_REFERRER
 
@@ -199,7 +214,7 @@ def _cancel_reason(message: BundleIndex, request: ServiceRequest) -> CancelReaso
 def _content(
     message: BundleIndex, header: MessageHeader, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
 ) -> dict[str, Any]:
-    patient = message.find(request.subject, Patient)
+    patient = message.patient
     if patient is None:
         message.add_issue(request, ("subject",), "required", "must refer to a Patient in the message")
         return {}

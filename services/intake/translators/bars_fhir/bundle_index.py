@@ -5,72 +5,193 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+from services.intake.translators.bars_fhir import modifiers
+from services.intake.translators.bars_fhir.decode import DecodedBundle
 from services.intake.translators.bars_fhir.in_force import time_of_message
 from services.intake.translators.bars_fhir.models import (
-    Bundle,
+    READ,
+    CarePlan,
     CodeableConcept,
+    Condition,
+    DocumentReference,
+    Encounter,
     FhirCoding,
+    FhirConsent,
+    Flag,
+    Location,
+    Patient,
     Reference,
+    RelatedPerson,
     Resource,
+    Task,
     resource_type,
 )
+from services.intake.translators.bars_fhir.references import Place, References
 from services.intake.translators.translator import Issue, fhir_path
 
 R = TypeVar("R", bound=Resource)
 
 SNOMED = "http://snomed.info/sct"
+NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 
 
 class BundleIndex:
     """The resources of a Bundle, found by type or by reference. `issues` collects their faults.
 
-    `time`: when the message was made, at which everything in it is judged.
+    A resource is judged when it is used first: by its modifier elements (modifiers.py) and its subject.
+
+    `time`: when the message was made, at which everything in it is judged. `patient`: whom it is about, once known.
+    `names_us`: whether it names our use case or destination, once known (for_us.py).
+    `left_out`: the places of what was asked for or stated once and does not count any more.
     """
 
-    def __init__(self, bundle: Bundle, resources: list[tuple[int, Resource]], received_at: datetime) -> None:
-        self.bundle = bundle
-        self.time = time_of_message(bundle, received_at)
+    def __init__(self, decoded: DecodedBundle, received_at: datetime) -> None:
+        self.bundle, resources = decoded.bundle, decoded.resources
+        self.time = time_of_message(self.bundle, received_at)
+        self.patient: Patient | None = None
+        self.names_us = False
         self.issues: list[Issue] = []
-        self._place = {id(resource): index for index, resource in resources}
-        self._named: dict[str, Resource] = {}
+        self.left_out: list[str] = []
+        self._references = References([entry.fullUrl for entry in self.bundle.entry], resources, decoded.others)
+        self._place = dict(_places(resources))
         self._kinds: dict[type[Resource], list[Resource]] = {}
-        for index, resource in resources:
-            kind = type(resource)
-            self._kinds.setdefault(kind, []).append(resource)
-            if full_url := bundle.entry[index].fullUrl:
-                self._named.setdefault(full_url, resource)
-            if resource.id:
-                self._named.setdefault(f"{resource_type(kind)}/{resource.id}", resource)
-                self._named.setdefault(f"urn:uuid:{resource.id}", resource)
+        for resource in _with_contained(resources):
+            self._kinds.setdefault(READ[resource_type(type(resource))], []).append(resource)
+        self._verdicts: dict[int, bool] = {}
+        self._dangling: set[int] = set()
+        for index, element in self._references.ambiguous():
+            self._add_ambiguity(index, element)
+
+    def _add_ambiguity(self, index: int, element: str) -> None:
+        loc = ("entry", index, element) if element == "fullUrl" else ("entry", index, "resource", element)
+        self.issues.append(Issue(fhir_path("Bundle", loc), "invariant", f"another entry has the same {element}"))
 
     def find(self, reference: Reference | None, kind: type[R]) -> R | None:
-        """Return the resource of this type that a reference names, or None."""
-        resource = self._named.get(reference.reference) if reference and reference.reference else None
-        return resource if isinstance(resource, kind) else None
+        """Return the resource of this type that a reference names; None if there is none or it does not count.
+
+        A reference that names nothing in the message is a fault at its place.
+        """
+        resource = self.peek(reference)
+        return resource if isinstance(resource, kind) and self.counts(resource) else None
 
     def find_all(self, references: list[Reference], kind: type[R]) -> Iterator[R]:
         """Yield the resources of this type that the references name."""
         return (resource for reference in references if (resource := self.find(reference, kind)) is not None)
 
+    def find_url(self, url: str, kind: type[R]) -> R | None:
+        """Return the resource of this type with a URL that is not a Reference, such as that of an attachment."""
+        resource = self._references.named(url)
+        return resource if isinstance(resource, kind) else None
+
+    def peek(self, reference: Reference | None) -> Resource | None:
+        """Return the resource that a reference names, without judging whether it counts."""
+        if reference is None or not reference.reference:
+            return None
+        target = self._references.target(reference)
+        if target is None and id(reference) not in self._dangling:
+            self._dangling.add(id(reference))
+            place = fhir_path("Bundle", (*self._references.place(reference)[1], "reference"))
+            self.issues.append(Issue(place, "invariant", "must refer to a resource in the message"))
+        return target if isinstance(target, Resource) else None
+
     def all(self, kind: type[R]) -> Iterator[R]:
-        """Iterate over all resources of this type, in order."""
+        """Iterate over all resources of this type, in order, whether they count or not."""
         return iter(cast(list[R], self._kinds.get(kind, [])))
+
+    def all_that_count(self, kind: type[R]) -> Iterator[R]:
+        """Iterate over the resources of this type that count, in order."""
+        return (resource for resource in self.all(kind) if self.counts(resource))
+
+    def is_used(self, resource: Resource) -> bool:
+        """Return whether anything asked for this resource so far."""
+        return id(resource) in self._verdicts
+
+    def counts(self, resource: Resource) -> bool:
+        """Return whether a resource counts; report what cannot be read, and what is about another person."""
+        key = id(resource)
+        if key not in self._verdicts:
+            self._verdicts[key] = True  # a subject may refer back to it
+            self._verdicts[key] = self.is_read(resource, (), resource_type(type(resource)), resource)
+            if self._verdicts[key]:
+                self._check_subject(resource)
+        return self._verdicts[key]
+
+    def is_read(self, resource: Resource, loc: Place, kind: str, item: Any) -> bool:
+        """Return whether an item at a place in a resource counts by its modifier elements; report what is refused."""
+        for below, verdict, explanation in modifiers.judge(kind, item):
+            if verdict == "left out":
+                self.left_out.append(self.at(resource, *loc))
+                return False
+            self.add_issue(resource, (*loc, *below), "not-supported", explanation)
+        return True
+
+    def _check_subject(self, resource: Resource) -> None:
+        element = SUBJECTS.get(READ[resource_type(type(resource))])
+        subject: Reference | None = getattr(resource, element) if element else None
+        if element is None or subject is None or self.patient is None:
+            return
+        named = self.peek(subject)
+        about_a_place = isinstance(resource, Flag) and isinstance(named, Location)
+        other = named is not self.patient and not about_a_place if subject.reference else self._is_other(subject)
+        if other and id(subject) not in self._dangling:
+            place = (element.rstrip("_"),)
+            self.add_issue(resource, place, "not-supported", "must be the patient whom the request is about")
+
+    def _is_other(self, subject: Reference) -> bool:
+        """Return whether a reference by identifier only names an NHS number that the patient does not have."""
+        identifier = subject.identifier
+        if identifier is None or not identifier.value or not is_system(identifier.system, NHS_NUMBER):
+            return False
+        own = [
+            one.value for one in (self.patient.identifier if self.patient else []) if is_system(one.system, NHS_NUMBER)
+        ]
+        return "".join(identifier.value.split()) not in ["".join(value.split()) for value in own if value]
 
     def full_url(self, resource: Resource) -> str | None:
         """Return the fullUrl of a resource's entry."""
-        return self.bundle.entry[self._place[id(resource)]].fullUrl
+        return self.bundle.entry[self.index(resource)].fullUrl
 
     def index(self, resource: Resource) -> int:
         """Return the index of a resource's entry in the Bundle."""
+        return cast(int, self._place[id(resource)][1])
+
+    def location(self, resource: Resource) -> Place:
+        """Return the place of a resource in the Bundle, such as ("entry", 3, "resource")."""
         return self._place[id(resource)]
 
     def at(self, resource: Resource, *loc: int | str) -> str:
         """Return the FHIRPath of a place in a resource, such as Bundle.entry[3].resource.identifier[0].value."""
-        return fhir_path("Bundle", ("entry", self._place[id(resource)], "resource", *loc))
+        return fhir_path("Bundle", (*self._place[id(resource)], *loc))
 
     def add_issue(self, resource: Resource, loc: tuple[int | str, ...], kind: Any, explanation: str) -> None:
         """Add a fault at a place in a resource."""
         self.issues.append(Issue(self.at(resource, *loc), kind, explanation))
+
+
+SUBJECTS: dict[type[Resource], str] = {
+    CarePlan: "subject",
+    Condition: "subject",
+    DocumentReference: "subject",
+    Encounter: "subject",
+    FhirConsent: "patient",
+    Flag: "subject",
+    RelatedPerson: "patient",
+    Task: "for_",
+}
+"""The element that says whom a resource is about."""
+
+
+def _places(resources: list[tuple[int, Resource]]) -> Iterator[tuple[int, Place]]:
+    for index, resource in resources:
+        yield id(resource), ("entry", index, "resource")
+        for number, inner in enumerate(getattr(resource, "contained", ())):
+            yield id(inner), ("entry", index, "resource", "contained", number)
+
+
+def _with_contained(resources: list[tuple[int, Resource]]) -> Iterator[Resource]:
+    """Yield the resources that we read, and those that they contain."""
+    for _, resource in resources:
+        yield from (one for one in (resource, *getattr(resource, "contained", ())) if type(one) is not Resource)
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------

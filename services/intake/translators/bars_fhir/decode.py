@@ -21,11 +21,15 @@ Location = tuple[int | str, ...]
 
 @dataclass(frozen=True, slots=True)
 class DecodedBundle:
-    """A message: the envelope, the resources that we read by the index of their entry, and the whole JSON."""
+    """A message: the envelope, the resources that we read by the index of their entry, and the whole JSON.
+
+    `others`: type and id of the resources that we do not read, such as `Device/1`.
+    """
 
     bundle: Bundle
     resources: list[tuple[int, Resource]]
     tree: dict[str, Any]
+    others: frozenset[str]
 
 
 def read(body: bytes) -> DecodedBundle | Rejection:
@@ -42,6 +46,7 @@ def read(body: bytes) -> DecodedBundle | Rejection:
 def _with_resources(bundle: Bundle, tree: dict[str, Any]) -> DecodedBundle | Rejection:
     resources: list[tuple[int, Resource]] = []
     issues: list[Issue] = []
+    others: list[str] = []
     for index, entry in enumerate(tree["entry"]):
         resource = entry.get("resource")
         kind = _type_of(resource)
@@ -54,7 +59,9 @@ def _with_resources(bundle: Bundle, tree: dict[str, Any]) -> DecodedBundle | Rej
                 issues += made.issues
             else:
                 resources.append((index, made))
-    return Rejection(tuple(issues[:50])) if issues else DecodedBundle(bundle, resources, tree)
+        else:
+            others.append(f"{kind}/{resource.get('id')}")
+    return Rejection(tuple(issues[:50])) if issues else DecodedBundle(bundle, resources, tree, frozenset(others))
 
 
 def _type_of(resource: Any) -> str | None:
@@ -77,7 +84,7 @@ def _contained(_: type[Any], value: Any) -> Resource:
     if kind is None:
         raise ValueError
     model = READ.get(kind)
-    return msgspec.convert(value, model, dec_hook=_contained) if model else Resource()
+    return msgspec.convert(value, model, dec_hook=_contained) if model else Resource(id=value.get("id"))
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------

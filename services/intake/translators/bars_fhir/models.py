@@ -49,21 +49,22 @@ class CodeableConcept(Fhir):
     text: String | None = None
 
 
+class Period(Fhir):
+    start: DateTime | None = None
+    end: DateTime | None = None
+
+
 class FhirIdentifier(Fhir):
     use: Code | None = None
     system: Uri | None = None
     value: String | None = None
+    period: Period | None = None
 
 
 class Reference(Fhir):
     reference: String | None = None
     identifier: FhirIdentifier | None = None
     display: String | None = None
-
-
-class Period(Fhir):
-    start: DateTime | None = None
-    end: DateTime | None = None
 
 
 class PlainExtension(Fhir):
@@ -93,9 +94,10 @@ class HumanName(Fhir):
     family: String | None = None
     given: list[String] = []
     prefix: list[String] = []
+    period: Period | None = None
 
 
-class ContactPoint(Fhir):
+class FhirContactPoint(Fhir):
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
     value: String | None = None
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
@@ -111,6 +113,14 @@ class FhirAddress(Fhir):
     district: String | None = None
     state: String | None = None
     postalCode: String | None = None
+
+
+class Age(Fhir):
+    """An age, of which only its presence is read."""
+
+
+class Range(Fhir):
+    """A range, of which only its presence is read."""
 
 
 class Annotation(Fhir):
@@ -140,12 +150,18 @@ class MessageSource(Fhir):
     endpoint: Uri
 
 
+class MessageDestination(Fhir):
+    endpoint: Uri
+    receiver: Reference | None = None
+
+
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
     focus: list[Reference] = []
+    destination: list[MessageDestination] = []
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
@@ -174,12 +190,13 @@ class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
     reasonCode: list[CodeableConcept] = []
     reasonReference: list[Reference] = []
     note: list[Annotation] = []
+    doNotPerform: bool | None = None
 
 
 class PatientContact(Fhir):
     relationship: list[CodeableConcept] = []
     name: HumanName | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
 
 
 class Communication(Fhir):
@@ -187,17 +204,23 @@ class Communication(Fhir):
     preferred: bool | None = None
 
 
+class PatientLink(Fhir):
+    type: Literal["replaced-by", "replaces", "refer", "seealso"]
+
+
 class Patient(DomainResource, tag="Patient"):
     extension: list[Extension] = []
     identifier: list[NhsIdentifier] = []
     name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
     address: list[FhirAddress] = []
     contact: list[PatientContact] = []
     communication: list[Communication] = []
     generalPractitioner: list[Reference] = []
+    active: bool | None = None
+    link: list[PatientLink] = []
 
 
 class Hospitalization(Fhir):
@@ -206,6 +229,8 @@ class Hospitalization(Fhir):
 
 class EncounterLocation(Fhir):
     location: Reference
+    status: Literal["planned", "active", "reserved", "completed"] | None = None
+    period: Period | None = None
 
 
 class Encounter(DomainResource, tag="Encounter", kw_only=True):
@@ -225,6 +250,7 @@ class Encounter(DomainResource, tag="Encounter", kw_only=True):
     period: Period | None = None
     location: list[EncounterLocation] = []
     serviceProvider: Reference | None = None
+    subject: Reference | None = None
 
 
 class Location(DomainResource, tag="Location"):
@@ -232,11 +258,24 @@ class Location(DomainResource, tag="Location"):
     name: String | None = None
     physicalType: CodeableConcept | None = None
     partOf: Reference | None = None
+    status: Literal["active", "suspended", "inactive"] | None = None
 
 
-class ActivityDetail(Fhir):
+class ActivityDetail(Fhir, kw_only=True):
     code: CodeableConcept | None = None
     description: String | None = None
+    status: Literal[
+        "not-started",
+        "scheduled",
+        "in-progress",
+        "on-hold",
+        "completed",
+        "cancelled",
+        "stopped",
+        "unknown",
+        "entered-in-error",
+    ]
+    doNotPerform: bool | None = None
 
 
 class Activity(Fhir):
@@ -245,46 +284,116 @@ class Activity(Fhir):
     detail: ActivityDetail | None = None
 
 
-class CarePlan(DomainResource, tag="CarePlan"):
+class CarePlan(DomainResource, tag="CarePlan", kw_only=True):
     addresses: list[Reference] = []
     activity: list[Activity] = []
+    status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
+    intent: Literal["proposal", "plan", "order", "option"]
+    subject: Reference
+    period: Period | None = None
 
 
-class Task(DomainResource, tag="Task"):
+class Task(DomainResource, tag="Task", kw_only=True):
     code: CodeableConcept | None = None
     description: String | None = None
+    status: Literal[
+        "draft",
+        "requested",
+        "received",
+        "accepted",
+        "rejected",
+        "ready",
+        "cancelled",
+        "in-progress",
+        "on-hold",
+        "failed",
+        "completed",
+        "entered-in-error",
+    ]
+    intent: Literal[
+        "unknown",
+        "proposal",
+        "plan",
+        "order",
+        "original-order",
+        "reflex-order",
+        "filler-order",
+        "instance-order",
+        "option",
+    ]
+    for_: Reference | None = field(name="for", default=None)
 
 
-class Condition(DomainResource, tag="Condition"):
+class Condition(DomainResource, tag="Condition", kw_only=True):
     code: CodeableConcept | None = None
+    clinicalStatus: CodeableConcept | None = None
+    verificationStatus: CodeableConcept | None = None
+    subject: Reference
+    abatementDateTime: DateTime | None = None
+    abatementAge: Age | None = None
+    abatementPeriod: Period | None = None
+    abatementRange: Range | None = None
+    abatementString: String | None = None
 
 
 class Practitioner(DomainResource, tag="Practitioner"):
     identifier: list[FhirIdentifier] = []
     name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
+    active: bool | None = None
 
 
 class PractitionerRole(DomainResource, tag="PractitionerRole"):
     practitioner: Reference | None = None
     organization: Reference | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
+    active: bool | None = None
+    period: Period | None = None
 
 
 class Organization(DomainResource, tag="Organization"):
     identifier: list[FhirIdentifier] = []
     name: String | None = None
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
+    active: bool | None = None
 
 
-class RelatedPerson(DomainResource, tag="RelatedPerson"):
+class HealthcareService(DomainResource, tag="HealthcareService"):
+    active: bool | None = None
+    identifier: list[FhirIdentifier] = []
+    name: String | None = None
+
+
+class RelatedPerson(DomainResource, tag="RelatedPerson", kw_only=True):
     relationship: list[CodeableConcept] = []
     name: list[HumanName] = []
-    telecom: list[ContactPoint] = []
+    telecom: list[FhirContactPoint] = []
+    active: bool | None = None
+    patient: Reference
+    period: Period | None = None
+
+
+class ProvisionActor(Fhir):
+    role: CodeableConcept
+    reference: Reference
+
+
+class ProvisionData(Fhir):
+    reference: Reference
 
 
 class Provision(Fhir):
     type: Literal["deny", "permit"] | None = None
+    period: Period | None = None
+    actor: list[ProvisionActor] = []
+    action: list[CodeableConcept] = []
+    securityLabel: list[FhirCoding] = []
+    purpose: list[FhirCoding] = []
+    class_: list[FhirCoding] = field(name="class", default_factory=list)
+    code: list[CodeableConcept] = []
+    dataPeriod: Period | None = None
+    data: list[ProvisionData] = []
+    provision: list["Provision"] = []
 
 
 class FhirConsent(DomainResource, tag="Consent", kw_only=True):
@@ -294,12 +403,16 @@ class FhirConsent(DomainResource, tag="Consent", kw_only=True):
     performer: list[Reference] = []
     policyRule: CodeableConcept | None = None
     provision: Provision | None = None
+    scope: CodeableConcept
+    patient: Reference | None = None
 
 
 class Flag(DomainResource, tag="Flag", kw_only=True):
     status: Literal["active", "inactive", "entered-in-error"]
     category: list[CodeableConcept] = []
     code: CodeableConcept
+    subject: Reference
+    period: Period | None = None
 
 
 class FhirAttachment(Fhir):
@@ -317,6 +430,8 @@ class DocumentReference(DomainResource, tag="DocumentReference", kw_only=True):
     status: Literal["current", "superseded", "entered-in-error"]
     description: String | None = None
     content: list[DocumentContent]
+    docStatus: Literal["preliminary", "final", "amended", "entered-in-error"] | None = None
+    subject: Reference | None = None
 
 
 class Binary(Resource, tag="Binary", kw_only=True):
@@ -361,6 +476,7 @@ READ: dict[str, type[Resource]] = {
         Practitioner,
         PractitionerRole,
         Organization,
+        HealthcareService,
         RelatedPerson,
         FhirConsent,
         Flag,

@@ -4,12 +4,19 @@ from typing import Any
 
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, display_text, is_system, line
+from services.intake.translators.bars_fhir.bundle_index import (
+    NHS_NUMBER,
+    BundleIndex,
+    codes,
+    display_text,
+    is_system,
+    line,
+)
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
-    ContactPoint,
     Extension,
     FhirAddress,
+    FhirContactPoint,
     HumanName,
     NhsIdentifier,
     Patient,
@@ -18,7 +25,6 @@ from services.intake.translators.bars_fhir.models import (
 )
 from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
 
-NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
 VERIFICATION = UK_CORE + "NHSNumberVerificationStatus"
 ADDRESS_KEY = UK_CORE + "AddressKey"
@@ -147,7 +153,7 @@ def _uprn(address: FhirAddress) -> str | None:
     return None
 
 
-def reach(points: list[ContactPoint], system: str) -> str | None:
+def reach(points: list[FhirContactPoint], system: str) -> str | None:
     """Return the preferred current contact point of this system: a telephone number or an email address."""
     usable = [point for point in points if point.system == system and point.use != "old" and line(point.value)]
     usable.sort(key=lambda point: point.rank or 99)

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_system, line
+from services.intake.translators.bars_fhir.in_force import holds, in_force
 from services.intake.translators.bars_fhir.models import (
     FhirIdentifier,
     MessageHeader,
@@ -17,7 +18,7 @@ from services.intake.translators.bars_fhir.models import (
     ServiceRequest,
 )
 from services.intake.translators.bars_fhir.person import full_name, reach
-from services.intake.translators.translator import drop_empty
+from services.intake.translators.translator import drop_empty, unique
 from services.reference.partners import Partner
 
 ODS = ("https://fhir.nhs.uk/Id/ods-organization-code", "https://fhir.nhs.uk/Id/ods-organisation-code")
@@ -34,7 +35,7 @@ def referred_by(
 ) -> dict[str, Any]:
     """Return the referrer. Without an ODS code in the message, a partner that acts for itself is the organisation."""
     requester = _requester(message, request.requester)
-    practitioner, organisation, holder = _parts(message, request.requester, requester)
+    practitioner, organisation, holder = _parts(message, request, requester)
     own = partner.acts_for != "any" and not isinstance(requester, Patient | RelatedPerson)
     if organisation.get("ods") is None and own:
         organisation = partner.organisation.model_dump(exclude_none=True)
@@ -45,8 +46,8 @@ def referred_by(
         {
             "kind": _kind(requester, organisation.get("ods"), partner),
             "organisation": organisation,
-            "name": _name(requester, practitioner, request.requester),
-            "identifier": _identifier(practitioner),
+            "name": _name(message, requester, practitioner, request.requester),
+            "identifier": _identifier(message, practitioner),
             "phone": _phone(requester, practitioner),
         }
     )
@@ -54,53 +55,75 @@ def referred_by(
 
 def _requester(message: BundleIndex, reference: Reference | None) -> Resource | None:
     kinds: tuple[type[Resource], ...] = (PractitionerRole, Practitioner, Organization, RelatedPerson, Patient)
-    return next((resource for kind in kinds if (resource := message.find(reference, kind))), None)
+    requester = next((resource for kind in kinds if (resource := message.find(reference, kind))), None)
+    if isinstance(requester, Patient) and requester is not message.patient:
+        message.add_issue(requester, (), "not-supported", "must not request something for another patient")
+    if isinstance(requester, PractitionerRole | RelatedPerson) and not holds(requester.period, message.time):
+        message.add_issue(requester, ("period",), "not-supported", "must include the time of the message")
+    return requester
 
 
 def _parts(
-    message: BundleIndex, reference: Reference | None, requester: Resource | None
+    message: BundleIndex, request: ServiceRequest, requester: Resource | None
 ) -> tuple[Practitioner | None, dict[str, Any], Organization | None]:
     """Return the practitioner, the organisation and its resource, by whichever resource the requester is."""
-    role: PractitionerRole | None
+    held: Reference | None
     practitioner: Practitioner | None
     match requester:
         case PractitionerRole():
-            role, practitioner = requester, message.find(requester.practitioner, Practitioner)
+            practitioner, held = message.find(requester.practitioner, Practitioner), requester.organization
         case Practitioner():
-            role, practitioner = _role_of(message, requester), requester
+            practitioner, held = requester, _held(message, request, requester)
         case Organization():
-            return None, organisation(requester), requester
+            return None, organisation(message, requester), requester
         case _:
-            return None, _by_identifier(reference), None
-    held = role.organization if role else None
+            return None, _by_identifier(message, request.requester), None
     resource = message.find(held, Organization)
-    return practitioner, organisation(resource) if resource else _by_identifier(held), resource
+    named = organisation(message, resource) if resource else _by_identifier(message, held)
+    return practitioner, named, resource
 
 
-def _role_of(message: BundleIndex, practitioner: Practitioner) -> PractitionerRole | None:
-    roles = message.all(PractitionerRole)
-    return next((role for role in roles if message.find(role.practitioner, Practitioner) is practitioner), None)
+def _held(message: BundleIndex, request: ServiceRequest, practitioner: Practitioner) -> Reference | None:
+    """Return the organisation of the requester's role; report roles that are in force at several organisations."""
+    references = [role.organization for role in _roles_of(message, practitioner) if role.organization]
+    if len({_identity(message, one) for one in references}) > 1:
+        explanation = "must refer to the PractitionerRole: the Practitioner has roles at several organisations"
+        message.add_issue(request, ("requester",), "invariant", explanation)
+    return references[0] if references else None
 
 
-def organisation(resource: Organization) -> dict[str, Any]:
-    """Return the canonical organisation of an Organization resource."""
-    return drop_empty({"ods": _ods(resource.identifier), "name": line(resource.name)})
+def _roles_of(message: BundleIndex, practitioner: Resource) -> list[PractitionerRole]:
+    roles = [role for role in message.all(PractitionerRole) if message.peek(role.practitioner) is practitioner]
+    return in_force(roles, message.time)
 
 
-def _by_identifier(reference: Reference | None) -> dict[str, Any]:
+def _identity(message: BundleIndex, reference: Reference) -> tuple[int, str | None, str | None]:
+    """Return what tells an organisation from another: its resource, else its ODS code or name."""
+    resource, named = message.peek(reference), _by_identifier(message, reference)
+    return (id(resource), None, None) if resource else (0, named.get("ods"), named.get("name"))
+
+
+def organisation(message: BundleIndex, resource: Organization) -> dict[str, Any]:
+    """Return the canonical organisation of an Organization resource; report several ODS codes that are in force."""
+    found = _ods(message, resource.identifier)
+    if len(found) > 1:
+        message.add_issue(resource, ("identifier",), "invariant", "has two different ODS codes")
+    return drop_empty({"ods": found[0] if found else None, "name": line(resource.name)})
+
+
+def _by_identifier(message: BundleIndex, reference: Reference | None) -> dict[str, Any]:
     """Return an organisation that a reference names by identifier or display, without a resource."""
     if reference is None:
         return {}
-    return drop_empty(
-        {"ods": _ods([reference.identifier] if reference.identifier else []), "name": line(reference.display)}
-    )
+    found = _ods(message, [reference.identifier] if reference.identifier else [])
+    return drop_empty({"ods": found[0] if found else None, "name": line(reference.display)})
 
 
-def _ods(identifiers: list[FhirIdentifier]) -> str | None:
-    for one in identifiers:
-        if one.value and any(is_system(one.system, system) for system in ODS):
-            return one.value.strip().upper() or None
-    return None
+def _ods(message: BundleIndex, identifiers: list[FhirIdentifier]) -> list[str]:
+    """Return the different ODS codes that are in force."""
+    current = in_force(identifiers, message.time)
+    named = [one.value.strip().upper() for one in current if one.value and any(is_system(one.system, s) for s in ODS)]
+    return unique([code for code in named if code])
 
 
 def _kind(requester: Resource | None, ods: str | None, partner: Partner) -> str:
@@ -119,16 +142,18 @@ def _kind(requester: Resource | None, ods: str | None, partner: Partner) -> str:
             return partner.kind
 
 
-def _name(requester: Resource | None, practitioner: Practitioner | None, reference: Reference | None) -> str | None:
+def _name(
+    message: BundleIndex, requester: Resource | None, practitioner: Practitioner | None, reference: Reference | None
+) -> str | None:
     if practitioner is not None:
-        return full_name(practitioner.name)
+        return full_name(in_force(practitioner.name, message.time))
     if isinstance(requester, RelatedPerson | Patient):
-        return full_name(requester.name)
+        return full_name(in_force(requester.name, message.time))
     return line(reference.display) if reference and requester is None else None
 
 
-def _identifier(practitioner: Practitioner | None) -> dict[str, Any] | None:
-    identifiers = practitioner.identifier if practitioner else []
+def _identifier(message: BundleIndex, practitioner: Practitioner | None) -> dict[str, Any] | None:
+    identifiers = in_force(practitioner.identifier, message.time) if practitioner else []
     return next(
         (drop_empty({"system": one.system, "value": line(one.value)}) for one in identifiers if line(one.value)), None
     )
@@ -141,12 +166,33 @@ def _phone(requester: Resource | None, practitioner: Practitioner | None) -> str
 
 
 def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any] | None:
-    """Return the practice in generalPractitioner, by organisation, role or identifier."""
-    for reference in patient.generalPractitioner:
-        role = message.find(reference, PractitionerRole)
-        held = role.organization if role else reference
-        resource = message.find(held, Organization)
-        practice = organisation(resource) if resource else _by_identifier(held)
-        if practice:
-            return practice
-    return None
+    """Return the practice in generalPractitioner, by organisation, role or identifier; report two practices."""
+    practices = [
+        practice
+        for reference in patient.generalPractitioner
+        for held in _organisations_of(message, reference)
+        if (practice := _practice(message, held))
+    ]
+    surgeries = unique([one["ods"] for one in practices if _PRACTICE.match(one.get("ods", ""))])
+    if len(surgeries) > 1:
+        message.add_issue(patient, ("generalPractitioner",), "invariant", "has two different practices")
+    practices.sort(key=lambda practice: (practice.get("ods") not in surgeries, "ods" not in practice))
+    return practices[0] if practices else None
+
+
+def _organisations_of(message: BundleIndex, reference: Reference) -> list[Reference]:
+    """Return the organisations for which a general practitioner works; none if that has ended."""
+    named = message.peek(reference)
+    if isinstance(named, PractitionerRole | Practitioner):
+        roles = [named] if isinstance(named, PractitionerRole) else _roles_of(message, named)
+        return [role.organization for role in in_force(roles, message.time) if role.organization]
+    return [reference]
+
+
+def _practice(message: BundleIndex, reference: Reference) -> dict[str, Any]:
+    named = message.peek(reference)
+    if isinstance(named, Organization) and not in_force([named], message.time):
+        message.left_out.append(message.at(named))
+        return {}
+    resource = message.find(reference, Organization)
+    return organisation(message, resource) if resource else _by_identifier(message, reference)

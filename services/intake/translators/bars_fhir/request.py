@@ -1,7 +1,7 @@
 """Needs, reason, named housing authority and hospital stay of a BaRS message."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
@@ -14,15 +14,17 @@ from services.intake.translators.bars_fhir.bundle_index import (
     line,
     snomed,
 )
+from services.intake.translators.bars_fhir.in_force import has_ended, holds, in_force, interval
 from services.intake.translators.bars_fhir.models import (
     CarePlan,
     CodeableConcept,
     Condition,
     Encounter,
+    EncounterLocation,
     Extension,
-    FhirIdentifier,
     Location,
     Organization,
+    Reference,
     Resource,
     ServiceRequest,
     Task,
@@ -48,6 +50,7 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
 
     Without any, return one need for information and advice, with all texts and SNOMED CT codes for the triage desk.
     """
+    before = len(message.left_out)
     requested = list(_requested_concepts(message, request))
     by_service: dict[str, dict[str, Any]] = {}
     for resource, loc, concept, extra_text in requested:
@@ -56,7 +59,12 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
                 message.add_issue(resource, loc, "value", "is not a code of " + SERVICE)
                 continue
             _add(by_service.setdefault(code, {"service": code, "text": [], "snomed": []}), concept, extra_text)
+    _check_unreached(message)
     if not by_service:
+        if len(message.left_out) > before:
+            message.add_issue(request, (), "business-rule", NOTHING_LEFT)
+        elif not message.names_us and not has_service(concept for _, _, concept, _ in requested):
+            message.add_issue(request, ("category",), "not-supported", NOT_FOR_US)
         advice = by_service[INFORMATION_ADVICE] = {"service": INFORMATION_ADVICE, "text": [], "snomed": []}
         for _, _, concept, extra_text in requested:
             _add(advice, concept, extra_text)
@@ -64,6 +72,38 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
         drop_empty({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])})
         for need in by_service.values()
     ]
+
+
+NOT_FOR_US = f"must be the use case housing if no code of {SERVICE} says what is requested"
+NOTHING_LEFT = "all that was requested has been cancelled or done: set the request's status to revoked or completed"
+
+
+def has_service(concepts: Iterable[CodeableConcept | None]) -> bool:
+    """Return whether one of the concepts has a code of the service catalogue's system."""
+    return any(codes(concept, SERVICE) for concept in concepts)
+
+
+def _check_unreached(message: BundleIndex) -> None:
+    """Refuse services that are requested where nothing leads from the request: they would be lost."""
+    for resource, concepts in _possible_requests(message):
+        if not message.is_used(resource) and resource.status not in _NOT_REQUESTED and has_service(concepts):
+            explanation = "requests a service, but the ServiceRequest in focus does not lead to it"
+            message.add_issue(resource, (), "not-supported", explanation)
+
+
+_NOT_REQUESTED = ("revoked", "cancelled", "completed", "entered-in-error")
+
+
+def _possible_requests(
+    message: BundleIndex,
+) -> Iterator[tuple[ServiceRequest | CarePlan | Task, list[CodeableConcept | None]]]:
+    for request in message.all(ServiceRequest):
+        yield request, [request.code, *request.orderDetail]
+    for plan in message.all(CarePlan):
+        details = [activity.detail.code for activity in plan.activity if activity.detail]
+        yield plan, [*details, *(one for activity in plan.activity for one in activity.outcomeCodeableConcept)]
+    for task in message.all(Task):
+        yield task, [task.code]
 
 
 _REASONS = {reason.value for reason in ReasonCode}
@@ -84,10 +124,15 @@ def _requested_concepts(message: BundleIndex, request: ServiceRequest) -> Iterat
 
 
 def _planned(message: BundleIndex, plan: CarePlan) -> Iterator[RequestedConcept]:
+    if plan.status == "active" and not holds(plan.period, message.time):
+        message.add_issue(plan, ("period",), "not-supported", "must include the time of the message")
     for index, activity in enumerate(plan.activity):
+        place = ("activity", index, "detail")
         detail = activity.detail
+        if detail and not message.is_read(plan, place, "CarePlan.activity.detail", detail):
+            continue
         if detail:
-            yield plan, ("activity", index, "detail", "code"), detail.code or CodeableConcept(), detail.description
+            yield plan, (*place, "code"), detail.code or CodeableConcept(), detail.description
         for concept in activity.outcomeCodeableConcept:
             yield plan, ("activity", index, "outcomeCodeableConcept"), concept, None
         task = message.find(activity.reference, Task)
@@ -103,22 +148,56 @@ def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
             if code not in _REASONS:
                 message.add_issue(request, ("reasonCode", index), "value", "is not a code of " + REASON)
             category = category or code
-    concepts = [*request.reasonCode, *_conditions(message, request)]
-    texts = [concept.text or (display_text(concept) if snomed(concept) else None) for concept in concepts]
+    conditions = list(_conditions(message, request))
+    texts = [concept.text or (display_text(concept) if snomed(concept) else None) for concept in request.reasonCode]
+    certain = [condition.code for condition in conditions if condition.code and not _status(message, condition)]
     return drop_empty(
         {
             "code": category,
-            "text": joined([*texts, *(note.text for note in request.note)]),
-            "snomed": _distinct([coding for concept in concepts for coding in snomed(concept)]),
+            "text": joined(
+                [*texts, *(_told(message, one) for one in conditions), *(note.text for note in request.note)]
+            ),
+            "snomed": _distinct([coding for concept in [*request.reasonCode, *certain] for coding in snomed(concept)]),
         }
     )
 
 
-def _conditions(message: BundleIndex, request: ServiceRequest) -> Iterator[CodeableConcept]:
+def _conditions(message: BundleIndex, request: ServiceRequest) -> Iterator[Condition]:
     addressed = [one for plan in message.find_all(request.basedOn, CarePlan) for one in plan.addresses]
-    for condition in message.find_all([*request.reasonReference, *addressed], Condition):
-        if condition.code:
-            yield condition.code
+    return message.find_all([*request.reasonReference, *addressed], Condition)
+
+
+def _told(message: BundleIndex, condition: Condition) -> str | None:
+    """Return a condition's text, with its status if that is anything but present."""
+    text = line(condition.code.text) if condition.code else None
+    status = _status(message, condition)
+    if condition.code and text is None and (status or snomed(condition.code)):
+        text = display_text(condition.code)
+    return f"{text} ({status})" if text and status else text
+
+
+_IN_DOUBT = ("unconfirmed", "differential")
+_OVER = ("inactive", "remission", "resolved")
+
+
+def _status(message: BundleIndex, condition: Condition) -> str | None:
+    """Return the word for a condition that is in doubt or over, whose code must not stand alone; None if present."""
+    stated = {
+        coding.code
+        for concept in (condition.verificationStatus, condition.clinicalStatus)
+        for coding in (concept.coding if concept else [])
+    }
+    word = next((code for code in (*_IN_DOUBT, *_OVER) if code in stated), None)
+    return word or ("resolved" if _has_abated(message, condition) else None)
+
+
+def _has_abated(message: BundleIndex, condition: Condition) -> bool:
+    started = condition.abatementDateTime or (condition.abatementPeriod and condition.abatementPeriod.start)
+    if started:
+        found = interval(started)
+        return found is None or found[0] <= message.time
+    kinds = (condition.abatementPeriod, condition.abatementAge, condition.abatementRange, condition.abatementString)
+    return any(value is not None for value in kinds)
 
 
 def joined(texts: list[str | None]) -> str | None:
@@ -132,16 +211,19 @@ def _distinct(codings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def named_authority(message: BundleIndex, request: ServiceRequest) -> str | None:
     """Return the housing authority that the person chose: a performer with an ONS code."""
-    for reference in request.performer:
-        resource = message.find(reference, Organization)
-        named: list[FhirIdentifier] = [
-            *(resource.identifier if resource else []),
-            *([reference.identifier] if reference.identifier else []),
-        ]
-        for identifier in named:
-            if is_system(identifier.system, AUTHORITY) and line(identifier.value):
-                return line(identifier.value)
-    return None
+    named = unique([code for reference in request.performer for code in _authorities(message, reference)])
+    if len(named) > 1:
+        message.add_issue(request, ("performer",), "invariant", "must name one housing authority")
+    return named[0] if named else None
+
+
+def _authorities(message: BundleIndex, reference: Reference) -> Iterator[str]:
+    resource = message.find(reference, Organization)
+    named = [*(resource.identifier if resource else []), *([reference.identifier] if reference.identifier else [])]
+    for identifier in in_force(named, message.time):
+        code = line(identifier.value)
+        if code and is_system(identifier.system, AUTHORITY):
+            yield code
 
 
 # ---- hospital -------------------------------------------------------------------------------------------------------
@@ -150,11 +232,7 @@ def named_authority(message: BundleIndex, request: ServiceRequest) -> str | None
 def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
     """Return the hospital's part of a referral; empty unless the request's encounter is an inpatient stay."""
     encounter = message.find(request.encounter, Encounter)
-    if (
-        encounter is None
-        or encounter.class_.code not in INPATIENT
-        or encounter.status in ("cancelled", "entered-in-error")
-    ):
+    if encounter is None or encounter.class_.code not in INPATIENT or not _is_stay(message, encounter):
         return {}
     extensions = _extensions(encounter)
     ended = encounter.period.end if encounter.period and encounter.status == "finished" else None
@@ -172,6 +250,25 @@ def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
             "discharged_on": parse_date(ended),
         }
     )
+
+
+NO_STAY = ("planned", "cancelled", "entered-in-error")
+"""Encounter statuses of a stay that has not begun or did not take place."""
+
+
+def _is_stay(message: BundleIndex, encounter: Encounter) -> bool:
+    """Return whether the person is or was in hospital; report a status that does not say it, or that contradicts."""
+    if encounter.status in NO_STAY:
+        message.left_out.append(message.at(encounter))
+        return False
+    over = has_ended(encounter.period, message.time)
+    if encounter.status == "unknown":
+        message.add_issue(encounter, ("status",), "not-supported", "must say whether the person is in hospital")
+    elif encounter.status == "finished" and not (encounter.period and encounter.period.end):
+        message.add_issue(encounter, ("period",), "required", "must have an end: the stay is finished")
+    elif encounter.status != "finished" and over:
+        message.add_issue(encounter, ("status",), "invariant", "must be finished: the stay's period has ended")
+    return True
 
 
 def _extensions(encounter: Encounter) -> dict[str, Extension]:
@@ -193,7 +290,7 @@ _PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 
 def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
     where: dict[str, str] = {}
-    for one in encounter.location:
+    for one in _locations(message, encounter):
         location, depth = message.find(one.location, Location), 0
         if location is None and line(one.location.display):
             where.setdefault("ward", one.location.display or "")
@@ -201,8 +298,17 @@ def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
             part = _PARTS.get(
                 code_in([location.physicalType] if location.physicalType else [], _PHYSICAL) or "", "ward"
             )
-            name = line(location.name) or next((i.value for i in location.identifier if i.value), None)
+            identifiers = in_force(location.identifier, message.time)
+            name = line(location.name) or next((i.value for i in identifiers if i.value), None)
             if name:
                 where.setdefault(part, name)
             location, depth = message.find(location.partOf, Location), depth + 1
     return where
+
+
+def _locations(message: BundleIndex, encounter: Encounter) -> list[EncounterLocation]:
+    """Return where the person is at the time of the message, or was at the end of a finished stay."""
+    left = interval(encounter.period.end) if encounter.period and encounter.status == "finished" else None
+    at = left[0] if left else message.time
+    elsewhere = ("planned", "reserved") if left else ("planned", "reserved", "completed")
+    return [one for one in encounter.location if one.status not in elsewhere and holds(one.period, at)]

@@ -1,0 +1,224 @@
+"""The answers to the three consent questions, read from FHIR Consents as trees of provisions.
+
+A Consent answers a question if its category is that of the question. Its answer is that of its policy (`OPTIN`,
+`OPTOUT`), changed by its provisions: R4 nests exceptions. A provision is understood if it has no condition, or only
+conditions that this table knows; any other consent to one of our questions is refused by the place of what is not
+understood, so that neither a yes nor a withdrawal is concluded from it.
+
+| condition | holds for us | does not concern us |
+|---|---|---|
+| period | includes the time of the message | has ended, or has not begun |
+| actor | receives (PRCP, IRCP), and is the performer or the destination of the message | - |
+| action | `access` or `disclose`, and `use` | - |
+| purpose | one for care (evaluation: for quality) | only research, marketing, payment, public health |
+| securityLabel, class, code, data, dataPeriod | - | - |
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, line
+from services.intake.translators.bars_fhir.in_force import holds, in_force
+from services.intake.translators.bars_fhir.models import (
+    CodeableConcept,
+    FhirConsent,
+    MessageHeader,
+    Organization,
+    Practitioner,
+    Provision,
+    ProvisionActor,
+    Reference,
+    Resource,
+    ServiceRequest,
+)
+from services.intake.translators.bars_fhir.person import full_name
+from services.intake.translators.bars_fhir.references import Place
+from services.intake.translators.translator import drop_empty, parse_date, unique
+
+CONSENT = "https://lightbulb.example.org/CodeSystem/consent"
+DIRECT_CARE = "https://fhir.nhs.uk/CodeSystem/consent-categories-bars"
+TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
+QUESTIONS = ("referral", "feedback", "evaluation")
+
+ConsentAnswer = Literal["yes", "no", "not-recorded"]
+
+POLICIES: dict[str, ConsentAnswer] = {
+    "OPTIN": "yes",
+    "OPTINR": "yes",
+    "OPTOUT": "no",
+    "OPTOUTE": "no",
+    "IMPLIED": "not-recorded",
+    "IMPLIEDD": "not-recorded",
+}
+"""The codes of v3-ActCode (ActConsentType) that are understood, by what they answer."""
+
+INCOMPLETE = ("OPTINR", "OPTOUTE")
+"""Policies with restrictions or exceptions, which are understood only if provisions say which."""
+
+SCOPES = ("patient-privacy", "treatment")
+RECEIVES = ("PRCP", "IRCP")
+CARE = ("TREAT", "CAREMGT", "COC")
+QUALITY = ("HQUALIMP", "HOUTCOMS")
+NEVER_OURS = ("HRESCH", "CLINTRCH", "BIORCH", "HMARKT", "HPAYMT", "PUBHLTH", "DONAT")
+"""Purposes of v3-PurposeOfUse that no question is about."""
+
+UNSUPPORTED = ("securityLabel", "class_", "code", "data", "dataPeriod")
+"""Conditions that are refused with any value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One Consent to one question, and the resources and places that are the housing service in this message."""
+
+    message: BundleIndex
+    consent: FhirConsent
+    question: str
+    receivers: tuple[Resource, ...]
+
+    def refuse(self, loc: Place, explanation: str) -> None:
+        self.message.add_issue(self.consent, loc, "not-supported", explanation)
+
+
+def answers(message: BundleIndex, header: MessageHeader, request: ServiceRequest) -> dict[str, Any]:
+    """Return the answers to the three consent questions; none is inferred from another.
+
+    Of two answers to one question the later counts, and 'no' if both are of the same day. BaRS' Direct Care consent
+    (DRC) counts for the referral only if it is explicit: implied consent does not cover a housing authority.
+    """
+    references = [*request.performer, *(one.receiver for one in header.destination)]
+    receivers = tuple(filter(None, map(message.peek, references)))
+    by_question: dict[str, dict[str, Any]] = {}
+    for consent, question in _asked(message):
+        if question not in QUESTIONS:
+            message.add_issue(consent, ("category",), "value", "is not a code of " + CONSENT)
+            continue
+        answer = _said(_Reading(message, consent, question, receivers))
+        if question not in by_question or _rank(answer) > _rank(by_question[question]):
+            by_question[question] = answer
+    return by_question
+
+
+def refusal_place(found: dict[str, Any]) -> str | None:
+    """Return the place of the Consent that refuses the referral; None if it is not refused."""
+    answer = found.get("referral", {})
+    return str(answer["at"]) if answer.get("answer") == "no" else None
+
+
+def canonical(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the answers as the referral has them, without their places."""
+    return {question: {name: said[name] for name in said if name != "at"} for question, said in found.items()}
+
+
+def _asked(message: BundleIndex) -> Iterator[tuple[FhirConsent, str]]:
+    """Yield each Consent that counts with each of our questions that it answers."""
+    for consent in message.all(FhirConsent):
+        questions = [code for concept in consent.category for code in codes(concept, CONSENT)]
+        if not questions and any("DRC" in codes(concept, DIRECT_CARE) for concept in consent.category):
+            questions = ["referral"]
+        if questions and message.counts(consent):
+            yield from ((consent, question) for question in unique(questions))
+
+
+def _said(reading: _Reading) -> dict[str, Any]:
+    by = _by(reading.message, reading.consent.performer)
+    return drop_empty({"answer": _answer(reading), "on": parse_date(reading.consent.dateTime), "by": by}) | {
+        "at": reading.message.at(reading.consent)
+    }
+
+
+def _rank(answer: dict[str, Any]) -> tuple[bool, str, bool]:
+    return answer["answer"] != "not-recorded", str(answer.get("on", "")), answer["answer"] == "no"
+
+
+def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
+    for reference in performers:
+        practitioner = message.find(reference, Practitioner)
+        organisation = message.find(reference, Organization)
+        names = in_force(practitioner.name, message.time) if practitioner else []
+        named = full_name(names) if practitioner else organisation.name if organisation else None
+        if line(named) or line(reference.display):
+            return line(named) or line(reference.display)
+    return None
+
+
+# ---- the tree -------------------------------------------------------------------------------------------------------
+
+
+def _answer(reading: _Reading) -> ConsentAnswer:
+    """Return what a Consent says of our use; report what is not understood."""
+    consent, root = reading.consent, reading.consent.provision
+    if code_in([consent.scope], TERMINOLOGY + "consentscope") not in SCOPES:
+        reading.refuse(("scope",), f"a consent to this question must have the scope {' or '.join(SCOPES)}")
+    if consent.status == "rejected":
+        return "no"
+    policy = _policy(reading)
+    if root is None:
+        return policy
+    if not _concerns_us(reading, root, ("provision",)):
+        lasts = holds(root.period, reading.message.time)
+        return policy if root.type == "deny" and lasts else "not-recorded"
+    if policy == "no" and root.type == "permit":
+        reading.refuse(("provision", "type"), "contradicts the policy: nest the exceptions in a provision")
+    said: ConsentAnswer = {"permit": "yes", "deny": "no", None: policy}[root.type]
+    return _with_exceptions(reading, root, ("provision",), said)
+
+
+def _policy(reading: _Reading) -> ConsentAnswer:
+    rule, root = reading.consent.policyRule, reading.consent.provision
+    code = code_in([rule] if rule else [], TERMINOLOGY + "v3-ActCode")
+    if code is None:
+        return "not-recorded"
+    if code not in POLICIES or (code in INCOMPLETE and not (root and (root.provision or root.type))):
+        reading.refuse(("policyRule",), f"only {', '.join(POLICIES)} are understood; say exceptions as provisions")
+    return POLICIES.get(code, "not-recorded")
+
+
+def _with_exceptions(reading: _Reading, rule: Provision, at: Place, said: ConsentAnswer) -> ConsentAnswer:
+    """Return what a rule says with the exceptions inside it: the one that concerns us, else the rule itself."""
+    found: set[ConsentAnswer] = set()
+    for index, inner in enumerate(rule.provision):
+        place = (*at, "provision", index)
+        if inner.type is None:
+            reading.refuse((*place, "type"), "is required in a nested provision: permit or deny")
+        elif _concerns_us(reading, inner, place):
+            found.add(_with_exceptions(reading, inner, place, "yes" if inner.type == "permit" else "no"))
+    if len(found) > 1:
+        reading.refuse((*at, "provision"), "has provisions that contradict each other")
+    return found.pop() if len(found) == 1 else said
+
+
+def _concerns_us(reading: _Reading, rule: Provision, at: Place) -> bool:
+    """Return whether the conditions of a rule hold for our use; report a condition that is not understood."""
+    for name in UNSUPPORTED:
+        if getattr(rule, name):
+            reading.refuse((*at, name.rstrip("_")), "is a condition that is not supported")
+    for index, actor in enumerate(rule.actor):
+        if not _is_us(reading, actor):
+            explanation = "must be the performer or the destination of the request, as recipient"
+            reading.refuse((*at, "actor", index), explanation)
+    if rule.action and not _covers_our_actions(rule.action):
+        reading.refuse((*at, "action"), "must be access or disclose, and use")
+    return holds(rule.period, reading.message.time) and _has_our_purpose(reading, rule, at)
+
+
+def _is_us(reading: _Reading, actor: ProvisionActor) -> bool:
+    roles = {
+        coding.code for coding in actor.role.coding if is_system(coding.system, TERMINOLOGY + "v3-ParticipationType")
+    }
+    named = reading.message.peek(actor.reference)
+    return bool(roles.intersection(RECEIVES)) and any(named is one for one in reading.receivers)
+
+
+def _covers_our_actions(actions: list[CodeableConcept]) -> bool:
+    given = {code_in([action], TERMINOLOGY + "consentaction") for action in actions}
+    return "use" in given and bool(given & {"access", "disclose"})
+
+
+def _has_our_purpose(reading: _Reading, rule: Provision, at: Place) -> bool:
+    ours = QUALITY if reading.question == "evaluation" else CARE
+    given = [one.code if is_system(one.system, TERMINOLOGY + "v3-ActReason") else None for one in rule.purpose]
+    for index, purpose in enumerate(given):
+        if purpose not in (*CARE, *QUALITY, *NEVER_OURS):
+            reading.refuse((*at, "purpose", index), "is a purpose that is not supported")
+    return not given or any(purpose in ours for purpose in given)

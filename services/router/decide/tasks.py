@@ -1,0 +1,34 @@
+"""Tasks: what a person at a hub has to decide, because no rule may."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+from schemas.case import TaskKind
+from schemas.events import TaskRaised
+from schemas.model import HubId, Reference
+from services.router.decide.model import CaseRecord, ReferralRecord, Role
+from services.router.decide.transition import Transition
+
+
+def check_before_contact(transition: Transition, case: CaseRecord) -> CaseRecord:
+    """Ask the holder to confirm or to withdraw a reported death."""
+    holder = {hub: role for hub, role in transition.roles(case).items() if role == "holder"}
+    return _raise(transition, case, TaskKind.CHECK_BEFORE_CONTACT, holder)
+
+
+def check_cancellation(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
+    """Ask the hub that works on a referral to decide on a cancel that was not applied."""
+    part = case.stay if case.stay and record.in_stay else case.home
+    working = {hub: role for hub, role in transition.visible_to(case, record).items() if hub == part.hub}
+    return _raise(transition, case, TaskKind.CHECK_CANCELLATION, working, record.reference)
+
+
+def _raise(
+    transition: Transition, case: CaseRecord, kind: TaskKind, hubs: Mapping[HubId, Role], about: Reference | None = None
+) -> CaseRecord:
+    return transition.emit(TaskRaised, case, (), hubs, kind=kind, due=next_weekday(transition.context.on), about=about)
+
+
+def next_weekday(day: date) -> date:
+    """Return the next day from Monday to Friday after `day`; public holidays are not known."""
+    return day + timedelta(days={4: 3, 5: 2}.get(day.weekday(), 1))
