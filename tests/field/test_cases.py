@@ -125,6 +125,10 @@ def seen(*answers: Answer, events: Any = (), hubs: Any = ()) -> Seen:
     return Seen(answers or [Answer(200, ONE)], list(events), list(hubs))
 
 
+def seen_after(**more: Any) -> Seen:
+    return Seen([Answer(200, ONE)], **more)
+
+
 def acknowledged(code: str, control_id: str, reference: str = ONE) -> Answer:
     return Answer(code, f"MSH|^~\\&|\nMSA|{code}|{control_id}|{reference}\n")
 
@@ -184,6 +188,13 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
             seen(Answer("AA", ONE)),
         ],
     ),
+    "mirrored": (
+        {"x-request-id": "a"},
+        seen(Answer(200, "", {"x-request-id": "a", "date": "b"})),
+        [seen(Answer(200, "", {"x-request-id": "b"})), seen(Answer(200, ""))],
+    ),
+    "feedback": ({"has": ["received"]}, seen_after(feedback=["received"]), [seen(), seen_after(feedback=["rejected"])]),
+    "letter": ({"mentions": ["lucja"]}, seen_after(letters=["for Lucja"]), [seen(), seen_after(letters=["for ucja"])]),
     "nowhere": (
         ["HIV"],
         seen(events=[an_event(reason="falls")], hubs=[at_hub(reason="falls")]),

@@ -104,10 +104,11 @@ def bars_new_without_id(draw: Draw) -> Made:
     talk = Conversation(draw, first)
     talk.send(first, "new", 200)
     update = first.later(2)
-    _named(first, _with_id(update), draw.each(["our id", "our reference", "Bundle.id", "its fullUrl"]))
+    naming = draw.each(["our id", "our reference", "Bundle.id", "its fullUrl"])
+    _named(first, _with_id(update), naming)
     phone = draw.phone()
     update.patient["telecom"][0]["value"] = phone
-    talk.send(update, "update", 200)
+    talk.send(update, f"update by {naming}", 200)
     return talk.made(references="same", event={"referral.person.phone": {"is": [phone]}, "version": {"is": [2]}})
 
 
@@ -135,15 +136,19 @@ def conflict(draw: Draw) -> Made:
 
 @kind("two-patients-one-url")
 def two_patients_one_url(draw: Draw) -> Made:
-    """Two referrals without ids under one constant fullUrl, as all samples have, are two."""
+    """Two referrals under one constant fullUrl, as all samples have, are two."""
     constant = f"urn:uuid:{draw.uuid()}"
+    has_id, has_identifier = draw.each([(a, b) for a in (True, False) for b in (True, False)])
     talk = Conversation(draw, Message(draw))
     for step in ("new", "new of another person"):
         message = Message(draw)
-        message.request.pop("id")
+        if not has_id:
+            message.request.pop("id")
+        if has_identifier:
+            message.request["identifier"] = [{"system": "https://a-gp-system.example.com/r", "value": draw.uuid()}]
         message.focus_at(constant)
-        talk.send(message, step, 200)
-    return talk.made(references="different")
+        talk.send(message, f"{step}, id {has_id}, identifier {has_identifier}", 200)
+    return talk.made(references="different", event={"version": {"is": [1]}})
 
 
 # ---- 3: another patient ---------------------------------------------------------------------------------------------------

@@ -1,14 +1,27 @@
-"""Judge what was seen of a variant, by as much of its expectation as could be seen."""
+"""Play variants against a running installation, and judge what was seen of them, by as much as could be seen."""
 
-from collections.abc import Collection, Iterable, Mapping
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from tests.field import expectation
-from tests.field.expectation import Seen
-from tests.field.variants import Variant
+from infra.demo import letter
+from tests.field import clients, expectation, installation
+from tests.field.expectation import Answer, Seen
+from tests.field.installation import FHIR_JSON, Installation, until
+from tests.field.variants import KINDS, Right, Variant, variants
 
 IN_PROCESS = ("answers", "answer", "references", "event", "published", "nowhere", "mirrored")
 """What a test that runs intake alone can see."""
+
+SETTLE_SECONDS, LETTER_SECONDS = 600.0, 120.0
+PRACTICES = ("gp-alder-lane", "gp-castle-view", "gp-brook-street", "first-contact")
+MAILBOX = "X26ABC2"
+
+Record = tuple[str, Mapping[str, Any], str]
+"""Type of event or name of hub, data, and the data as text."""
 
 
 def problem(variant: Variant, seen: Seen, kinds: Collection[str] = tuple(expectation.KINDS)) -> str | None:
@@ -18,9 +31,97 @@ def problem(variant: Variant, seen: Seen, kinds: Collection[str] = tuple(expecta
     return f"{variant}: {found}" if found else None
 
 
-def about(
-    variant: Variant, answers: Iterable[Any], records: Iterable[tuple[str, Mapping[str, Any], str]]
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the records (type or hub, data, text) that hold one of the variant's ids, or a reference in its answers."""
+def about(variant: Variant, answers: Iterable[Answer], records: Iterable[Record]) -> list[tuple[str, Any]]:
+    """Return the records that hold one of the variant's ids, or a reference in its answers."""
     ids = {*variant.ids, *(answer.reference for answer in answers if answer.reference)}
     return [(name, data) for name, data, text in records if any(one in text for one in ids)]
+
+
+# ---- against a running installation -------------------------------------------------------------------------------------
+
+
+def in_installation(addresses: dict[str, Any], count: int, seed: int | None, words: Collection[str]) -> Iterator[str]:
+    """Play `count` variants of each kind whose name holds a word; yield a line for each kind, and for each that ends wrong."""
+    seed = random.SystemRandom().randrange(2**31) if seed is None else seed
+    yield f"variants of seed {seed}"
+    names = [name for name in sorted(KINDS) if not words or any(word in name for word in words)]
+    now = datetime.now(UTC)
+    played = [one for name in names for one in variants(name, count, seed, now)]
+    seen = _play(addresses, played)
+    for name in names:
+        of_kind = [(one, what) for one, what in zip(played, seen, strict=True) if one.kind == name]
+        wrong = [found for one, what in of_kind if (found := problem(_with_effects(one), what))]
+        yield from (f"wrong: {one}" for one in wrong)
+        yield f"variants/{name}: {len(of_kind) - len(wrong)} of {len(of_kind)} hold"
+
+
+def _play(addresses: dict[str, Any], played: list[Variant]) -> list[Seen]:
+    hub, client = installation.of(addresses), clients.Installation(addresses)
+    begin = len(hub.entries())
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(partial(_answers, hub), played))
+    client.settle(SETTLE_SECONDS)
+    hub.settle()
+    entries = [(one.topic, one.headers, one.data, one.value.decode()) for one in hub.entries()[begin:]]
+    events = [(_short(headers), data, text) for topic, headers, data, text in entries if topic == "referral.event"]
+    hubs = [(topic.split(".")[1], data, text) for topic, _, data, text in entries if "referrals" in data]
+    return [
+        Seen(
+            given,
+            about(one, given, events),
+            about(one, given, hubs),
+            _feedback(client, given),
+            _letters(hub, one, given),
+        )
+        for one, given in zip(played, answers, strict=True)
+    ]
+
+
+def _short(headers: Mapping[str, str]) -> str:
+    return headers["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1")
+
+
+def _answers(hub: Installation, variant: Variant) -> list[Answer]:
+    answers: list[Answer] = []
+    for sent in variant.sent:
+        headers = {name: value for name, value in sent.headers.items() if value is not None}
+        body = sent.to(answers[0].reference if answers else None)
+        path = "/fhir/$process-message"
+        answers.append(hub.post(path, body, sent.sender, {"Content-Type": FHIR_JSON, **headers}))
+    return answers
+
+
+def _feedback(client: clients.Installation, answers: list[Answer]) -> list[str]:
+    reference = answers[0].reference
+    if reference is None:
+        return []
+    return [one.kind for partner in PRACTICES for one in client.feedback_now(partner, reference)]
+
+
+def _letters(hub: Installation, variant: Variant, answers: list[Answer]) -> list[str]:
+    """Return the subjects of the letters about the referral, once there is one, if it is a practice's that gets letters."""
+    reference = answers[0].reference
+    if reference is None or variant.sent[0].sender != "gp-brook-street":
+        return []
+    return list(until(lambda: _subjects(hub, reference), LETTER_SECONDS) or [])
+
+
+def _subjects(hub: Installation, reference: str) -> list[str]:
+    return [subject for subject, body in hub.letters(MAILBOX) if letter.read(body).reference == reference]
+
+
+def _with_effects(variant: Variant) -> Variant:
+    """Return the variant with what must be seen at the hub and in the feedback, too, wherever its referral is taken."""
+    return Variant(variant.kind, variant.what, variant.sent, [*map(_effects, variant.right)], variant.ids)
+
+
+def _effects(right: Right) -> Right:
+    published = right.get("published")
+    if published == "nothing":
+        return {**right, "feedback": {"is": [None]}}
+    types: Mapping[str, Any] = published or {}
+    cancelled = "referral.cancelled" in types.get("has", ())
+    at_hub = {path: check for path, check in right.get("event", {}).items() if path.startswith("referral")}
+    at_hub["status"] = {"is": ["cancelled"] if cancelled else ["requested"]}
+    feedback = {"has": ["received", *(["cancelled"] if cancelled else [])], "lacks": [] if cancelled else ["cancelled"]}
+    return {**right, "hub": at_hub, "feedback": feedback}

@@ -116,14 +116,19 @@ def for_us_in_other_words(draw: Draw) -> Made:
     """Our codes spread over concepts, in any order and with further codes, are for us."""
     message = Message(draw)
     codings = _categories(message)[0]["coding"]
+    as_one, plain = draw.each([(a, b) for a in (True, False) for b in (True, False)])
     further = {"system": "https://a-gp-system.example.com/request-type", "code": "social"}
     spread = [{"coding": [one]} for one in [*codings, further]]
     whole = [{"coding": draw.shuffled([*codings, further]), "text": "Housing"}]
-    message.request["category"] = draw.shuffled(spread) if draw.chance() else whole
-    if draw.chance():
+    message.request["category"] = whole if as_one else draw.shuffled(spread)
+    if plain:
         codings[0]["system"] = codings[0]["system"].replace("https", "http")
     message.shuffle()
-    return "our codes in another order", [message.sent()], [read_as(message)]
+    return (
+        f"our codes in {'one concept' if as_one else 'several'}, {'http' if plain else 'https'}",
+        [message.sent()],
+        [read_as(message)],
+    )
 
 
 # ---- 5: modifier elements -----------------------------------------------------------------------------------------------
@@ -331,10 +336,11 @@ def consent_no_with_exceptions_in_update(draw: Draw) -> Made:
     told = message.later()
     consent = told.get("Consent")
     consent["policyRule"] = concept(ACT_CODE, draw.one_of(["OPTOUT", "OPTOUTE"]))
-    consent["provision"] = _nested(draw, {"type": "permit", "actor": _actor(message, "lightbulb")})
+    consent["provision"] = _nested(draw, _exceptions(draw, message, "permit"))
     stays = {"published": {"has": ["referral.received"], "lacks": ["referral.cancelled"]}}
     answers = [200, [200, *REFUSED]]
-    return "OPTOUT except us, in an update", [message.sent(), told.sent()], [{"answers": answers, **stays}]
+    what = f"OPTOUT except {json.dumps(consent['provision'])[:60]}, in an update"
+    return what, [message.sent(), told.sent()], [{"answers": answers, **stays}]
 
 
 @kind("consent-plain")

@@ -79,17 +79,33 @@ def large_number(draw: Draw) -> Made:
 
 # ---- 14: texts in other scripts -----------------------------------------------------------------------------------------
 
-NAMES = ["Łukaszewicz", "Đorđević", "Müller-Lüdenscheidt", "O’Brien", "Þórsdóttir", "Æbelø", "Ğüneş", "Щербакова", "王"]
-NAMES += ["Ñuñez", "Şahin", "Œuvrard", "ßtraßer", "Νικολάου", "ਸਿੰਘ", "محمد", "D'Árcy", "Nguyễn", "Hawaiʻi"]
+NAMES = {
+    "Łukaszewicz": ["Lukaszewicz"],
+    "Đorđević": ["Dordevic", "Djordjevic"],
+    "Müller-Lüdenscheidt": ["Muller-Ludenscheidt", "Mueller-Luedenscheidt"],
+    "O’Brien": ["O'Brien"],
+    "D'Árcy": ["D'Arcy"],
+    "Þórsdóttir": ["Thorsdottir"],
+    "Æbelø": ["Aebelo", "Aebeloe"],
+    "Güneş": ["Gunes"],
+    "Ñuñez": ["Nunez"],
+    "Œuvrard": ["Oeuvrard"],
+    "Straßer": ["Strasser"],
+    "Nguyễn": ["Nguyen"],
+    "Щербакова": ["Shcherbakova"],
+    "Νικολάου": ["Nikolaou", "Nikolaoy"],
+    "王": ["Wang"],
+}
+"""Names, and how they are spelled in ASCII."""
 
 
 @kind("name-in-any-script")
 def name_in_any_script(draw: Draw) -> Made:
     """A name of any script reaches the hub letter by letter, and a letter's subject in full."""
     message = Message(draw, "gp-brook-street")
-    family = draw.each(NAMES)
+    family = draw.each(list(NAMES))
     message.patient["name"][0]["family"] = family
-    right = taken({"referral.person.family_name": {"is": [family]}})
+    right = taken({"referral.person.family_name": {"is": [family]}}, letter={"mentions": NAMES[family]})
     return family, [message.sent()], [right]
 
 
