@@ -10,6 +10,7 @@ from tests.field.variants.draw import Draw
 from tests.field.variants.message import (
     ACT_CODE,
     CAN_BE_LEFT_OUT,
+    CONFIDENTIALITY,
     NHS,
     NHS_NUMBER,
     ODS,
@@ -266,48 +267,50 @@ def deceased(draw: Draw) -> Made:
 
 # ---- 6: consent as a tree -----------------------------------------------------------------------------------------------
 
-US = {"role": concept("http://terminology.hl7.org/CodeSystem/v3-RoleClass", "PRCP")}
+RECIPIENT = {"role": concept("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "PRCP")}
+FOR_RESEARCH = [{"system": ACT_CODE.replace("ActCode", "ActReason"), "code": "HRESCH"}]
 
 
-def _actor(message: Message, to: str) -> list[dict[str, Any]]:
-    return [US | {"reference": message.to(to)}]
-
-
-def _exceptions(draw: Draw, message: Message, kind_of: str) -> dict[str, Any]:
-    """Return a provision with this type that is narrowed in one of the ways that R4 has."""
-    narrowed: list[dict[str, Any]] = [
-        {"period": draw.period_over()},
-        {"period": draw.period_to_come()},
-        {"actor": _actor(message, "lightbulb")},
-        {"purpose": [{"system": ACT_CODE.replace("ActCode", "ActReason"), "code": "HRESCH"}]},
-        {"securityLabel": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]},
-        {"class": [{"system": "urn:ietf:bcp:13", "code": "application/pdf"}]},
-        {"code": [concept(SNOMED, "396275006")]},
-        {"dataPeriod": {"start": "2001-01-01", "end": "2002-01-01"}},
-        {"data": [{"meaning": "instance", "reference": message.to("condition")}]},
-        {"action": [concept("http://terminology.hl7.org/CodeSystem/consentaction", "collect")]},
-        {},
+def _conditions(draw: Draw, message: Message) -> list[tuple[bool, dict[str, Any]]]:
+    """Return conditions of a provision, each with whether it may concern our use now."""
+    return [
+        (False, {"period": draw.period_over()}),
+        (False, {"period": draw.period_to_come()}),
+        (False, {"purpose": FOR_RESEARCH}),
+        (True, {"actor": [RECIPIENT | {"reference": message.to("lightbulb")}]}),
+        (True, {"actor": [RECIPIENT | {"reference": message.to("practice")}]}),
+        (True, {"securityLabel": [{"system": CONFIDENTIALITY, "code": "R"}]}),
+        (True, {"class": [{"system": "urn:ietf:bcp:13", "code": "application/pdf"}]}),
+        (True, {"code": [concept(SNOMED, "396275006")]}),
+        (True, {"dataPeriod": {"start": "2001-01-01", "end": "2002-01-01"}}),
+        (True, {"data": [{"meaning": "instance", "reference": message.to("condition")}]}),
+        (True, {"action": [concept("http://terminology.hl7.org/CodeSystem/consentaction", "collect")]}),
+        (True, {}),
     ]
-    return {"type": kind_of, **draw.each(narrowed)}
 
 
-def _nested(draw: Draw, provision: dict[str, Any]) -> dict[str, Any]:
-    """Return a provision that stands one or two levels below the root, perhaps after another."""
-    first = [{"type": provision["type"]}] if draw.chance() else []
-    nested = [*first, provision]
-    return {"provision": [{"provision": nested}] if draw.chance() else nested}
+def _exceptions(draw: Draw, message: Message, kind_of: str) -> tuple[bool, dict[str, Any]]:
+    """Return a root provision with an exception of this type inside, and whether it may concern our use now."""
+    concerns, condition = draw.each(_conditions(draw, message))
+    nested = [{"type": kind_of, **condition}]
+    if draw.chance():
+        nested, concerns = [{"type": kind_of}, *nested], True
+    if draw.chance():
+        nested, concerns = [{"provision": nested}], True
+    return concerns, {"provision": nested}
 
 
 @kind("consent-with-exceptions")
 def consent_with_exceptions(draw: Draw) -> Made:
-    """A yes with an exception is never a plain yes: it is refused, or recorded as no answer or no."""
+    """A yes with an exception that may concern us is never a yes: it is refused, or recorded as no answer."""
     message = Message(draw)
     consent = message.get("Consent")
     consent["policyRule"] = concept(ACT_CODE, draw.one_of(["OPTIN", "OPTINR"]))
-    consent["provision"] = _nested(draw, _exceptions(draw, message, "deny"))
+    concerns, consent["provision"] = _exceptions(draw, message, "deny")
     if draw.chance():
         consent["provision"]["type"] = "permit"
-    answer: Right = {"referral.consents.referral.answer": {"is": ["not-recorded", None]}}
+    answers = ["not-recorded", None] if concerns else ["yes"]
+    answer: Right = {"referral.consents.referral.answer": {"is": answers}}
     return f"OPTIN except {json.dumps(consent['provision'])[:60]}", [message.sent()], refused(taken(answer))
 
 
@@ -320,8 +323,8 @@ def consent_narrowed(draw: Draw) -> Made:
     narrow: list[dict[str, Any]] = [
         {"period": draw.period_over()},
         {"period": draw.period_to_come()},
-        {"purpose": [{"system": ACT_CODE.replace("ActCode", "ActReason"), "code": "HRESCH"}]},
-        {"actor": _actor(message, "practice")},
+        {"purpose": FOR_RESEARCH},
+        {"actor": [RECIPIENT | {"reference": message.to("practice")}]},
         {"data": [{"meaning": "instance", "reference": message.to("condition")}]},
     ]
     consent["provision"] = {"type": "permit", **draw.each(narrow)}
@@ -331,16 +334,18 @@ def consent_narrowed(draw: Draw) -> Made:
 
 @kind("consent-no-with-exceptions-in-update")
 def consent_no_with_exceptions_in_update(draw: Draw) -> Made:
-    """A no with an exception, in an update, never cancels the referral."""
+    """A no with an exception that may concern us, in an update, never cancels the referral."""
     message = Message(draw)
     told = message.later()
     consent = told.get("Consent")
     consent["policyRule"] = concept(ACT_CODE, draw.one_of(["OPTOUT", "OPTOUTE"]))
-    consent["provision"] = _nested(draw, _exceptions(draw, message, "permit"))
-    stays = {"published": {"has": ["referral.received"], "lacks": ["referral.cancelled"]}}
-    answers = [200, [200, *REFUSED]]
+    concerns, consent["provision"] = _exceptions(draw, message, "permit")
     what = f"OPTOUT except {json.dumps(consent['provision'])[:60]}, in an update"
-    return what, [message.sent(), told.sent()], [{"answers": answers, **stays}]
+    stays = {"published": {"has": ["referral.received"], "lacks": ["referral.cancelled"]}}
+    right: list[Right] = [{"answers": [200, [200, *REFUSED]], **stays}]
+    if not concerns:
+        right.append({"answers": [200, 200], "published": {"has": ["referral.cancelled"]}})
+    return what, [message.sent(), told.sent()], right
 
 
 @kind("consent-plain")
@@ -566,15 +571,13 @@ def _verification(draw: Draw, message: Message) -> dict[str, Any]:
 
 def _restricted(draw: Draw, message: Message) -> dict[str, Any]:
     code = draw.one_of(["R", "V"])
-    system = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
-    labels = [{"system": system, "code": code}, {"system": "https://example.org/labels", "code": "any"}]
+    labels = [{"system": CONFIDENTIALITY, "code": code}, {"system": "https://example.org/labels", "code": "any"}]
     message.patient["meta"] = {"security": draw.shuffled(labels)}
     return {"referral.person.restricted_access": {"is": [True]}}
 
 
 def _unrestricted(draw: Draw, message: Message) -> dict[str, Any]:
-    system = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
-    message.patient["meta"] = {"security": [{"system": system, "code": draw.one_of(["U", "N"])}]}
+    message.patient["meta"] = {"security": [{"system": CONFIDENTIALITY, "code": draw.one_of(["U", "N"])}]}
     return {"referral.person.restricted_access": {"is": [False, None]}}
 
 
