@@ -107,6 +107,19 @@ class Seen:
         return {data["case_id"] for _, data in self.hubs for one in data["referrals"] if one["reference"] in references}
 
 
+def with_effects(right: Data) -> Data:
+    """Return an alternative with what must follow from it at the hub and in the feedback, where it says nothing of them."""
+    if right.get("published") == "nothing":
+        return {"feedback": {"is": [None]}, **right}
+    types: Data = right.get("published", {})
+    cancelled = "referral.cancelled" in types.get("has", ())
+    at_hub = {path: check for path, check in right.get("event", {}).items() if path.startswith("referral")}
+    status = {"is": ["cancelled"] if cancelled else ["requested"]}
+    kinds = ["received", "cancelled"] if cancelled else ["received"]
+    feedback = {"has": kinds, "lacks": [] if cancelled else ["cancelled"]}
+    return {"hub": {"status": status, **at_hub}, "feedback": feedback, **right}
+
+
 def wrong(alternatives: Sequence[Data], seen: Seen) -> str | None:
     """Return None if one alternative holds, else what is wrong with each."""
     found = []

@@ -222,6 +222,17 @@ def test_nothing_published_fails_for_an_event_and_for_a_hub_that_was_sent_someth
     assert expectation.wrong([{"published": "nothing"}], seen(Answer(422, ""), hubs=[at_hub()]))
 
 
+def test_what_follows_from_an_answer_is_asserted_at_the_hub_and_in_the_feedback() -> None:
+    taken = expectation.with_effects({"answers": [200], "event": {"referral.a": {"is": ["b"]}, "version": {"is": [1]}}})
+    assert taken["hub"] == {"referral.a": {"is": ["b"]}, "status": {"is": ["requested"]}}
+    assert taken["feedback"] == {"has": ["received"], "lacks": ["cancelled"]}
+    cancelled = expectation.with_effects({"answers": [200, 200], "published": {"has": ["referral.cancelled"]}})
+    assert cancelled["hub"] == {"status": {"is": ["cancelled"]}}
+    assert cancelled["feedback"]["has"] == ["received", "cancelled"]
+    assert expectation.with_effects({"answers": [400], "published": "nothing"})["feedback"] == {"is": [None]}
+    assert expectation.with_effects({"hub": {}, "feedback": {}}) == {"hub": {}, "feedback": {}}
+
+
 @pytest.mark.parametrize(
     ("check", "right", "wrongs"),
     [

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -11,13 +12,12 @@ from infra.demo import letter
 from tests.field import clients, expectation, installation
 from tests.field.expectation import Answer, Seen
 from tests.field.installation import FHIR_JSON, Installation, until
-from tests.field.variants import KINDS, Right, Variant, variants
+from tests.field.variants import KINDS, Variant, variants
 
 IN_PROCESS = ("answers", "answer", "references", "event", "published", "nowhere", "mirrored")
 """What a test that runs intake alone can see."""
 
 SETTLE_SECONDS, LETTER_SECONDS = 600.0, 120.0
-PRACTICES = ("gp-alder-lane", "gp-castle-view", "gp-brook-street", "first-contact")
 MAILBOX = "X26ABC2"
 
 Record = tuple[str, Mapping[str, Any], str]
@@ -70,7 +70,7 @@ def _play(addresses: dict[str, Any], played: list[Variant]) -> list[Seen]:
             given,
             about(one, given, events),
             about(one, given, hubs),
-            _feedback(client, given),
+            client.feedback_kinds(given[0].reference),
             _letters(hub, one, given),
         )
         for one, given in zip(played, answers, strict=True)
@@ -91,13 +91,6 @@ def _answers(hub: Installation, variant: Variant) -> list[Answer]:
     return answers
 
 
-def _feedback(client: clients.Installation, answers: list[Answer]) -> list[str]:
-    reference = answers[0].reference
-    if reference is None:
-        return []
-    return [one.kind for partner in PRACTICES for one in client.feedback_now(partner, reference)]
-
-
 def _letters(hub: Installation, variant: Variant, answers: list[Answer]) -> list[str]:
     """Return the subjects of the letters about the referral, once there is one, if it is a practice's that gets letters."""
     reference = answers[0].reference
@@ -111,17 +104,5 @@ def _subjects(hub: Installation, reference: str) -> list[str]:
 
 
 def _with_effects(variant: Variant) -> Variant:
-    """Return the variant with what must be seen at the hub and in the feedback, too, wherever its referral is taken."""
-    return Variant(variant.kind, variant.what, variant.sent, [*map(_effects, variant.right)], variant.ids)
-
-
-def _effects(right: Right) -> Right:
-    published = right.get("published")
-    if published == "nothing":
-        return {**right, "feedback": {"is": [None]}}
-    types: Mapping[str, Any] = published or {}
-    cancelled = "referral.cancelled" in types.get("has", ())
-    at_hub = {path: check for path, check in right.get("event", {}).items() if path.startswith("referral")}
-    at_hub["status"] = {"is": ["cancelled"] if cancelled else ["requested"]}
-    feedback = {"has": ["received", *(["cancelled"] if cancelled else [])], "lacks": [] if cancelled else ["cancelled"]}
-    return {**right, "hub": at_hub, "feedback": feedback}
+    """Return the variant with what must be seen at the hub and in the feedback, too."""
+    return replace(variant, right=[*map(expectation.with_effects, variant.right)])
