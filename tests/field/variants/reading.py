@@ -177,10 +177,37 @@ _MODIFYING = [
 def modifier_element(draw: Draw) -> Made:
     """What a modifier element negates or ends is refused, or is not in the referral."""
     message = Message(draw)
+    what, resource = negated(draw, message)
+    left_out = [without(message, CAN_BE_LEFT_OUT[resource])] if resource in CAN_BE_LEFT_OUT else []
+    return what, [message.sent()], refused(*left_out)
+
+
+def negated(draw: Draw, message: Message) -> tuple[str, str]:
+    """Negate, end or weaken something in the message; return what, and the type of the resource that it stands in."""
     resource, path, value = draw.each(_MODIFYING)
     _set(message.get(resource), path, value)
-    left_out = [without(message, CAN_BE_LEFT_OUT[resource])] if resource in CAN_BE_LEFT_OUT else []
-    return f"{resource}.{path} {json.dumps(value)[:40]}", [message.sent()], refused(*left_out)
+    return f"{resource}.{path} {json.dumps(value)[:40]}", resource
+
+
+@kind("refused-update")
+def refused_update(draw: Draw) -> Made:
+    """An update that is refused leaves the referral as it was; the next good one is applied."""
+    first = Message(draw)
+    bad, good = first.later(1), first.later(2)
+    bad.patient["telecom"][0]["value"] = draw.phone() + "5"
+    phone = good.patient["telecom"][0]["value"] = draw.phone() + "6"
+    what = draw.each(["modifier", "modifierExtension", "lost reference", "another service"])
+    if what == "modifier":
+        bad.request["doNotPerform"] = True
+    elif what == "modifierExtension":
+        bad.patient["modifierExtension"] = [{"url": "https://example.org/not", "valueBoolean": True}]
+    elif what == "lost reference":
+        bad.remove(bad.get("CarePlan"))
+    else:
+        _use_case_instead(draw, bad)
+    event = {"version": {"is": [2]}, "referral.person.phone": {"is": [phone]}}
+    right: Right = {"answers": [200, REFUSED, 200], "event": event, "references": "same"}
+    return f"update refused for its {what}", [first.sent(), bad.sent(), good.sent()], [right]
 
 
 def _set(resource: Resource, path: str, value: Any) -> None:
@@ -492,6 +519,48 @@ def _codes_of_practice(draw: Draw, message: Message) -> list[str]:
     return ["C82991", "Y99998"]
 
 
+def _doctors_names(draw: Draw, message: Message) -> list[str]:
+    items, words = _only_one_holds(draw, lambda word: {"family": word, "prefix": ["Dr"]})
+    message.get("Practitioner")["name"] = items
+    return words
+
+
+def _doctors_numbers(draw: Draw, message: Message) -> list[str]:
+    system = "https://fhir.hl7.org.uk/Id/gmp-number"
+    items, words = _only_one_holds(draw, lambda word: {"system": system, "value": word})
+    message.get("Practitioner")["identifier"] = items
+    return words
+
+
+def _doctors_telephones(draw: Draw, message: Message) -> list[str]:
+    items, words = _only_one_holds(draw, lambda word: {"system": "phone", "value": word})
+    message.get(draw.one_of(["Practitioner", "PractitionerRole"]))["telecom"] = items
+    return words
+
+
+def _contacts_telephones(draw: Draw, message: Message) -> list[str]:
+    items, words = _only_one_holds(draw, lambda word: {"system": "phone", "value": word})
+    relation = [concept("http://terminology.hl7.org/CodeSystem/v2-0131", "N", "Next of kin")]
+    message.patient["contact"] = [{"relationship": relation, "name": {"family": "Marta"}, "telecom": items}]
+    return words
+
+
+def _relatives(draw: Draw, message: Message) -> list[str]:
+    """A relative asks, whose own names and telephones have periods."""
+    names, words = _only_one_holds(draw, lambda word: {"family": word})
+    daughter = [{"text": "Daughter"}]
+    message.request["requester"] = message.add(
+        "RelatedPerson", patient=message.to("patient"), name=names, relationship=daughter
+    )
+    return words
+
+
+def _local_numbers(draw: Draw, message: Message) -> list[str]:
+    items, words = _only_one_holds(draw, lambda word: {"system": "https://a-gp-system.example.com/p", "value": word})
+    message.patient["identifier"] += items
+    return words
+
+
 VALIDITY: Sequence[tuple[str, str, Callable[[Draw, Message], list[str]]]] = [
     ("names with periods", "referral.person", _names),
     ("names of other uses", "referral.person.family_name", _maiden_name),
@@ -503,6 +572,12 @@ VALIDITY: Sequence[tuple[str, str, Callable[[Draw, Message], list[str]]]] = [
     ("flags with periods", "referral.risk_flags", _flags),
     ("roles of the doctor", "referral.referred_by", _roles),
     ("codes of the practice", "referral.referred_by", _codes_of_practice),
+    ("names of the doctor", "referral.referred_by", _doctors_names),
+    ("numbers of the doctor", "referral.referred_by", _doctors_numbers),
+    ("telephones of the doctor", "referral.referred_by", _doctors_telephones),
+    ("telephones of a contact", "referral.contacts", _contacts_telephones),
+    ("names of a relative who asks", "referral.referred_by", _relatives),
+    ("local numbers", "referral.person.local_ids", _local_numbers),
 ]
 
 

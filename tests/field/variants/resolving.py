@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.field.variants import Made, kind, refused, taken
 from tests.field.variants.draw import Draw
-from tests.field.variants.message import OURS, Message, Resource, concept, references
-from tests.field.variants.reading import read_as
+from tests.field.variants.message import CAN_BE_LEFT_OUT, OURS, Message, Resource, concept, references
+from tests.field.variants.reading import read_as, without
 
 TARGETS = ("role", "doctor", "practice", "plan", "task", "condition", "encounter", "patient", "request")
 """Names of resources that others refer to, and whose content the referral has."""
@@ -93,6 +93,35 @@ def _contain(message: Message, container: str, name: str, inner: Resource | None
     holder["contained"] = [*holder.get("contained", []), moved]
     if all(one["reference"] != f"urn:uuid:{resource['id']}" for one in references(message.resources)):
         message.remove(resource)
+
+
+@kind("negated-and-contained")
+def negated_and_contained(draw: Draw) -> Made:
+    """What a modifier element negates is not in the referral either if it is contained, or shared by two references."""
+    message = Message(draw)
+    name, resource_type, element, value = draw.each(NEGATED)
+    holder, held = next(pair for pair in CONTAINABLE if pair[1] == name)
+    _contain(message, holder, held)
+    container = next(one for one in message.resources if one["id"] == message.id_of(holder))
+    container["contained"][-1][element] = value
+    message.shuffle()
+    left_out = [without(message, CAN_BE_LEFT_OUT[resource_type])] if resource_type in CAN_BE_LEFT_OUT else []
+    return f"contained {resource_type}.{element} {value}", [message.sent()], refused(*left_out)
+
+
+VERIFICATION = "http://terminology.hl7.org/CodeSystem/condition-ver-status"
+NEGATED: Sequence[tuple[str, str, str, Any]] = [
+    ("plan", "CarePlan", "status", "revoked"),
+    ("plan", "CarePlan", "intent", "option"),
+    ("plan", "CarePlan", "modifierExtension", [{"url": "https://example.org/not", "valueBoolean": True}]),
+    ("task", "Task", "status", "cancelled"),
+    ("task", "Task", "status", "rejected"),
+    ("task", "Task", "implicitRules", "https://example.org/rules"),
+    ("condition", "Condition", "verificationStatus", concept(VERIFICATION, "refuted")),
+    ("condition", "Condition", "verificationStatus", concept(VERIFICATION, "entered-in-error")),
+    ("role", "PractitionerRole", "active", False),
+    ("doctor", "Practitioner", "active", False),
+]
 
 
 @kind("reference-to-nothing")
