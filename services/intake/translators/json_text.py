@@ -1,12 +1,28 @@
-"""Parse a sender's JSON once; reject it early if it has too many values, too long lists or too deep nesting."""
+"""Parse a sender's JSON once; reject it early if it has too many values, too long lists, too deep nesting or a name twice.
 
+Which of two values of one name counts is not defined (RFC 8259, 4), and FHIR forbids it (R4 json.html).
+"""
+
+import json
+from collections.abc import Iterator
 from typing import Any
 
-from pydantic_core import from_json
+import orjson
 
 from schemas.text import is_storable_json
 from services.intake import limits
-from services.intake.translators.translator import CONTAINS_NUL, Issue, IssueKind, Rejection, reject
+from services.intake.translators.translator import (
+    CONTAINS_NUL,
+    PLAIN_NAME,
+    Issue,
+    IssueKind,
+    Rejection,
+    fhir_path,
+    reject,
+)
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Ignored before the text, as RFC 8259 8.1 allows."""
 
 
 def read(body: bytes, root: str) -> Any | Rejection:
@@ -15,20 +31,21 @@ def read(body: bytes, root: str) -> Any | Rejection:
         return _refused(root, "invalid", CONTAINS_NUL)
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.JSON_VALUES:
         return _refused(root, "too-long", f"has more than {limits.JSON_VALUES} values")
+    text = body.removeprefix(BYTE_ORDER_MARK)
     try:
-        raw = from_json(body, allow_inf_nan=False)
-    except (ValueError, RecursionError):
+        raw = orjson.loads(text)
+    except ValueError:
         return _refused(root, "invalid", "is not JSON in UTF-8, or is nested too deeply")
-    return _too_much(raw, root) or raw
+    return _too_much(raw, text, root) or raw
 
 
-def _refused(root: str, kind: IssueKind, explanation: str) -> Rejection:
-    return reject(Issue(root, kind, explanation))
+def _refused(place: str, kind: IssueKind, explanation: str) -> Rejection:
+    return reject(Issue(place, kind, explanation))
 
 
-def _too_much(raw: Any, root: str) -> Rejection | None:
-    """Return a rejection if a list is too long or the nesting too deep; go level by level, without recursion."""
-    level, depth = [raw] if type(raw) in (dict, list) else [], 0
+def _too_much(raw: Any, text: bytes, root: str) -> Rejection | None:
+    """Return a rejection if a list is too long, the nesting too deep or a name is there twice; go level by level."""
+    level, depth, members = [raw] if type(raw) in (dict, list) else [], 0, 0
     while level:
         depth += 1
         if depth > limits.JSON_DEPTH:
@@ -36,10 +53,53 @@ def _too_much(raw: Any, root: str) -> Rejection | None:
         below: list[Any] = []
         for value in level:
             if type(value) is dict:
+                members += len(value)
                 below += value.values()
             elif len(value) > limits.JSON_LIST:
                 return _refused(root, "too-long", f"has a list of more than {limits.JSON_LIST} entries")
             else:
                 below += value
         level = [value for value in below if type(value) is dict or type(value) is list]
-    return None
+    return _name_twice(text, root) if _may_have_a_name_twice(text, members) else None
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+def _may_have_a_name_twice(text: bytes, members: int) -> bool:
+    """Return False if no object has a name twice. `members`: of all objects together, once parsed.
+
+    Without white space, `":` follows each name in the text, while of two equal names in an object one is parsed.
+    A text may have `":` inside, too, so that a larger count decides nothing.
+    """
+    return text.translate(None, b" \t\n\r").count(b'":') != members
+
+
+class _Twice(dict[str, Any]):
+    """An object that has a name twice."""
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    return found if len(found) == len(members) else _Twice(found)
+
+
+def _name_twice(text: bytes, root: str) -> Rejection | None:
+    try:
+        raw = json.loads(text, object_pairs_hook=_object, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return _refused(root, "invalid", "is not JSON in UTF-8, or is nested too deeply")
+    issues = [
+        Issue(fhir_path(root, place), "invalid", "has an element twice; each may be there once")
+        for place in _twice(raw, ())
+    ]
+    return Rejection(tuple(issues[:50])) if issues else None
+
+
+def _twice(value: Any, place: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
+    """Yield the place of each object with a name twice, no further than to a name that may be personal data."""
+    if isinstance(value, _Twice):
+        yield place
+    for step, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        inside = _twice(one, (*place, step))
+        yield from inside if isinstance(step, int) or PLAIN_NAME.match(step) else (place for _ in inside)

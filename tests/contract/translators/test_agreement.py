@@ -52,7 +52,7 @@ GOOD = a_bars_message(
 
 def ours(raw: Any) -> bool:
     """Whether our models take it, and find a referral in it."""
-    found = decode.read(json.dumps(raw).encode())
+    found = decode.read(json.dumps(raw).encode(), whole=False)
     if isinstance(found, Rejection):
         return False
     return not isinstance(bars_fhir.request_in(BundleIndex(found, RECEIVED_AT)), Rejection)
@@ -73,7 +73,7 @@ def _covered(raw: Any, model: type[Struct] | None, path: tuple[Any, ...]) -> lis
     found: list[tuple[Any, ...]] = []
     for info in fields(model) if model else ():
         element = info.encode_name
-        if not isinstance(raw, dict) or element not in raw:
+        if not isinstance(raw, dict) or element not in raw or element == "resource":
             continue
         found.append((*path, element))
         inner = _model_in(info.type)

@@ -1,19 +1,18 @@
 """Decode the body of a BaRS message: bytes to the Bundle and the resources that we read, or a rejection."""
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import inspect
 
 from services.intake.translators import json_text
+from services.intake.translators.bars_fhir import compiled, validation
 from services.intake.translators.bars_fhir.models import READ, Bundle, Resource
 from services.intake.translators.translator import Issue, Rejection, fhir_path, issue_for, reject
-
-T = TypeVar("T")
 
 Location = tuple[int | str, ...]
 """A place in JSON, such as ("entry", 3, "resource")."""
@@ -24,44 +23,60 @@ class DecodedBundle:
     """A message: the envelope, the resources that we read by the index of their entry, and the whole JSON.
 
     `others`: type and id of the resources that we do not read, such as `Device/1`.
+    `conforms`: the structs that it was decoded into have every element of FHIR, so fhir.resources accepts it, too.
+    Otherwise they have what we read, and `validation.find_issues` tells whether it conforms.
     """
 
     bundle: Bundle
     resources: list[tuple[int, Resource]]
     tree: dict[str, Any]
     others: frozenset[str]
+    conforms: bool
 
 
-def read(body: bytes) -> DecodedBundle | Rejection:
-    """Return the message, or a rejection if it is not JSON, not a Bundle, or an element that we read is invalid."""
+def read(body: bytes, *, whole: bool = True) -> DecodedBundle | Rejection:
+    """Return the message, or a rejection if it is not JSON, not a Bundle, or an element that we read is invalid.
+
+    `whole`: try the structs of every element first, and reject with all faults of the message, not only of what we read.
+    """
     tree = json_text.read(body, "Bundle")
     if isinstance(tree, Rejection):
         return tree
     if not isinstance(tree, dict) or tree.get("resourceType") != "Bundle":
         return reject(Issue("Bundle", "invalid", "must be a FHIR Bundle of type message"))
-    bundle = _converted(tree, Bundle, ())
-    return bundle if isinstance(bundle, Rejection) else _with_resources(bundle, tree)
+    conforming = _conforming(body, tree) if whole else None
+    bundle = conforming or _converted(tree if b"null" not in body else _without_placeholders(tree))
+    if bundle is None:
+        return Rejection(_all_faults(tree, whole=whole))
+    kinds = [entry["resource"]["resourceType"] for entry in tree["entry"]]
+    resources = [(index, one.resource) for index, one in enumerate(bundle.entry) if kinds[index] in READ]
+    others = [f"{kind}/{bundle.entry[index].resource.id}" for index, kind in enumerate(kinds) if kind not in READ]
+    return DecodedBundle(bundle, resources, tree, frozenset(others), conforming is not None)
 
 
-def _with_resources(bundle: Bundle, tree: dict[str, Any]) -> DecodedBundle | Rejection:
-    resources: list[tuple[int, Resource]] = []
-    issues: list[Issue] = []
-    others: list[str] = []
-    for index, entry in enumerate(tree["entry"]):
-        resource = entry.get("resource")
-        kind = _type_of(resource)
-        if kind is None:
-            place = fhir_path("Bundle", ("entry", index, "resource", "resourceType"))
-            issues.append(Issue(place, "required", "is required in the resource of each entry"))
-        elif kind in READ:
-            made = _converted(resource, READ[kind], ("entry", index, "resource"))
-            if isinstance(made, Rejection):
-                issues += made.issues
-            else:
-                resources.append((index, made))
-        else:
-            others.append(f"{kind}/{resource.get('id')}")
-    return Rejection(tuple(issues[:50])) if issues else DecodedBundle(bundle, resources, tree, frozenset(others))
+def _conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
+    """Return the message in structs of every element; None if fhir.resources must decide whether it conforms."""
+    try:
+        return compiled.whole(tree) if compiled.is_plain(body) else None
+    except (msgspec.ValidationError, LookupError, RecursionError):
+        return None
+
+
+def _converted(tree: dict[str, Any]) -> Bundle | None:
+    """Return the message in structs of what we read; None if an element is invalid."""
+    try:
+        return msgspec.convert(tree, Bundle, dec_hook=_inside)
+    except (msgspec.ValidationError, RecursionError):  # its text may hold values, and names the first fault only
+        return None
+
+
+def _inside(_: type[Any], value: Any) -> Resource:
+    """Return the resource of an entry, or one inside another; one of a type that we do not read has its id only."""
+    kind = _type_of(value)
+    if kind is None:
+        raise ValueError
+    model = READ.get(kind)
+    return msgspec.convert(value, model, dec_hook=_inside) if model else Resource(id=value.get("id"))
 
 
 def _type_of(resource: Any) -> str | None:
@@ -69,34 +84,50 @@ def _type_of(resource: Any) -> str | None:
     return kind if isinstance(kind, str) and kind else None
 
 
-def _converted(value: Any, kind: type[T], at: Location) -> T | Rejection:
-    """Return the value as this struct. msgspec's own messages may repeat the value, and name the first fault only."""
-    try:
-        return msgspec.convert(value, kind, dec_hook=_contained)
-    except (msgspec.ValidationError, RecursionError):
-        found = tuple(_faults(value, _shape(kind), at))[:50]  # type: ignore[arg-type]  # a class is hashable
-        return Rejection(found or (issue_for(fhir_path("Bundle", at), "wrong_format"),))
+def _without_placeholders(value: Any) -> Any:
+    """Return JSON without the nulls that stand in a list for a value of which only an extension is given.
+
+    `"given": ["Iris", null], "_given": [null, {"extension": [...]}]` has one given name (http://hl7.org/fhir/R4/json.html).
+    """
+    if isinstance(value, list):
+        return [_without_placeholders(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: [
+            _without_placeholders(item)
+            for index, item in enumerate(one)
+            if not _is_placeholder(item, value.get(f"_{name}"), index)
+        ]
+        if isinstance(one, list)
+        else _without_placeholders(one)
+        for name, one in value.items()
+    }
 
 
-def _contained(_: type[Any], value: Any) -> Resource:
-    """Return a resource inside another one; one of a type that we do not read has its id only."""
-    kind = _type_of(value)
-    if kind is None:
-        raise ValueError
-    model = READ.get(kind)
-    return msgspec.convert(value, model, dec_hook=_contained) if model else Resource(id=value.get("id"))
+def _is_placeholder(item: Any, twin: Any, index: int) -> bool:
+    """Return whether an item of a list is null because only its extension is given, in the list of the `_` name."""
+    return item is None and isinstance(twin, list) and index < len(twin) and isinstance(twin[index], dict)
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=500)
-def _shape(kind: Hashable) -> inspect.Type:
+def _all_faults(tree: dict[str, Any], *, whole: bool) -> tuple[Issue, ...]:
+    """Return the faults of what we read, and those that fhir.resources finds elsewhere; at most 50."""
+    ours = [*_faults(tree, _shape(Bundle), ())] or [Issue("Bundle", "invalid", "has the wrong format")]
+    places = {issue.place for issue in ours}
+    theirs = validation.find_issues(tree) if whole else ()
+    return (*ours, *(issue for issue in theirs if issue.place not in places))[:50]
+
+
+@lru_cache(maxsize=100)
+def _shape(kind: Any) -> inspect.Type:
     return inspect.type_info(kind)
 
 
-def _faults(value: Any, kind: inspect.Type, at: Location) -> Iterator[Issue]:
-    """Yield each fault of a value by place and kind, in the order of the struct's fields."""
+def _faults(value: Any, kind: inspect.Type, at: Location, twin: Any = None) -> Iterator[Issue]:
+    """Yield each fault of a value by place and kind, in the order of the struct's fields. `twin`: of the `_` name."""
     match kind:
         case inspect.UnionType():  # an element that may be absent, or null
             if value is not None:
@@ -104,7 +135,7 @@ def _faults(value: Any, kind: inspect.Type, at: Location) -> Iterator[Issue]:
         case inspect.StructType():
             yield from _faults_of_object(value, kind, at)
         case inspect.ListType():
-            yield from _faults_of_list(value, kind, at)
+            yield from _faults_of_list(value, kind, at, twin)
         case inspect.CustomType():
             yield from _faults_inside(value, at)
         case _:
@@ -118,12 +149,14 @@ def _faults_of_object(value: Any, kind: inspect.StructType, at: Location) -> Ite
         return
     for one in kind.fields:
         if one.encode_name in value:
-            yield from _faults(value[one.encode_name], one.type, (*at, one.encode_name))
+            yield from _faults(
+                value[one.encode_name], one.type, (*at, one.encode_name), value.get(f"_{one.encode_name}")
+            )
         elif one.required:
             yield issue_for(fhir_path("Bundle", (*at, one.encode_name)), "missing")
 
 
-def _faults_of_list(value: Any, kind: inspect.ListType, at: Location) -> Iterator[Issue]:
+def _faults_of_list(value: Any, kind: inspect.ListType, at: Location, twin: Any) -> Iterator[Issue]:
     if not isinstance(value, list):
         yield issue_for(fhir_path("Bundle", at), "list_type")
     elif len(value) < (kind.min_length or 0):
@@ -132,7 +165,8 @@ def _faults_of_list(value: Any, kind: inspect.ListType, at: Location) -> Iterato
         yield issue_for(fhir_path("Bundle", at), "too_long")
     else:
         for index, one in enumerate(value):
-            yield from _faults(one, kind.item_type, (*at, index))
+            if not _is_placeholder(one, twin, index):
+                yield from _faults(one, kind.item_type, (*at, index))
 
 
 def _faults_inside(value: Any, at: Location) -> Iterator[Issue]:
@@ -147,12 +181,11 @@ def _fault_of_primitive(value: Any, kind: inspect.Type) -> str | None:
     """Return the kind of fault, as pydantic names it, that makes msgspec refuse a primitive."""
     match kind:
         case inspect.LiteralType():
-            return None if value in kind.values else "literal_error"
+            return None if type(value) is str and value in kind.values else "literal_error"
         case inspect.BoolType():
             return None if type(value) is bool else "bool_type"
         case inspect.IntType():
-            bad = type(value) is not int or (kind.gt is not None and value <= kind.gt)
-            return "int_type" if bad else None
+            return None if type(value) is int and (kind.ge is None or value >= kind.ge) else "int_type"
         case inspect.StrType():
             if type(value) is not str:
                 return "string_type"
