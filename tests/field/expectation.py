@@ -14,6 +14,7 @@ An expectation is a list of alternatives; the case holds if all assertions of on
     cases: 2                       number of cases that the hubs see for the referrals
     nowhere: [WORDS]               words that no record about the case holds, on any topic
     feedback: CHECK                kinds of all feedback that the referrer was sent about the first referral
+    said: CHECK                    the texts of that feedback
     letter: CHECK                  subjects of the letters about it
 
 A PATH names a place of the published contract: `referral.needs[].service`. A CHECK is one or more of
@@ -72,8 +73,8 @@ class Seen:
     """(type, data) of `referral.event`; the type is short: referral.received."""
     hubs: Sequence[tuple[str, Data]] = ()
     """(hub, data) of the hubs' topics."""
-    feedback: Sequence[str] = ()
-    """Kinds of the feedback on the referral in the first answer."""
+    feedback: Sequence[tuple[str, str]] = ()
+    """Kind and text of the feedback on the referral in the first answer."""
     letters: Sequence[str] = ()
     """Subjects of the letters about it."""
 
@@ -115,9 +116,9 @@ def with_effects(right: Data) -> Data:
     cancelled = "referral.cancelled" in types.get("has", ())
     at_hub = {path: check for path, check in right.get("event", {}).items() if path.startswith("referral")}
     status = {"is": ["cancelled"] if cancelled else ["requested"]}
-    kinds = ["received", "cancelled"] if cancelled else ["received"]
-    feedback = {"has": kinds, "lacks": [] if cancelled else ["cancelled"]}
-    return {"hub": {"status": status, **at_hub}, "feedback": feedback, **right}
+    ends = {"has": ["cancelled"]} if cancelled else {"lacks": ["cancelled"]}
+    feedback = {"mentions": ["received", "home-hub"], **ends}
+    return {"feedback": feedback, **right, "hub": {"status": status, **at_hub, **right.get("hub", {})}}
 
 
 def wrong(alternatives: Sequence[Data], seen: Seen) -> str | None:
@@ -209,7 +210,11 @@ def _nowhere(expected: Sequence[str], seen: Seen) -> str | None:
 
 
 def _feedback(expected: Data, seen: Seen) -> str | None:
-    return _check(expected, seen.feedback, "feedback")
+    return _check(expected, [kind for kind, _ in seen.feedback], "feedback")
+
+
+def _said(expected: Data, seen: Seen) -> str | None:
+    return _check(expected, [text for _, text in seen.feedback], "text of the feedback")
 
 
 def _letter(expected: Data, seen: Seen) -> str | None:
@@ -229,6 +234,7 @@ KINDS: dict[str, Callable[[Any, Seen], str | None]] = {
     "cases": _cases,
     "nowhere": _nowhere,
     "feedback": _feedback,
+    "said": _said,
     "letter": _letter,
 }
 

@@ -81,7 +81,7 @@ def judge_effects(script: Script, send: Send, addresses: Mapping[str, Any]) -> N
     client = clients.Installation(dict(addresses))
     client.settle()
     right = [expectation.with_effects(one) for one in script.right]
-    _judge(right, replace(seen, feedback=client.feedback_kinds(seen.reference)))
+    _judge(right, replace(seen, feedback=client.feedback_of_any(seen.reference)))
 
 
 def _judge(right: Sequence[Mapping[str, Any]], seen: Seen) -> None:

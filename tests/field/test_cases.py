@@ -193,7 +193,16 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
         seen(Answer(200, "", {"x-request-id": "a", "date": "b"})),
         [seen(Answer(200, "", {"x-request-id": "b"})), seen(Answer(200, ""))],
     ),
-    "feedback": ({"has": ["received"]}, seen_after(feedback=["received"]), [seen(), seen_after(feedback=["rejected"])]),
+    "feedback": (
+        {"has": ["received"]},
+        seen_after(feedback=[("received", "a text")]),
+        [seen(), seen_after(feedback=[("rejected", "received")])],
+    ),
+    "said": (
+        {"lacks": ["Charnwood"]},
+        seen_after(feedback=[("received", "by Lightbulb")]),
+        [seen_after(feedback=[("received", "by Charnwood")])],
+    ),
     "letter": ({"mentions": ["lucja"]}, seen_after(letters=["for Lucja"]), [seen(), seen_after(letters=["for ucja"])]),
     "nowhere": (
         ["HIV"],
@@ -225,12 +234,13 @@ def test_nothing_published_fails_for_an_event_and_for_a_hub_that_was_sent_someth
 def test_what_follows_from_an_answer_is_asserted_at_the_hub_and_in_the_feedback() -> None:
     taken = expectation.with_effects({"answers": [200], "event": {"referral.a": {"is": ["b"]}, "version": {"is": [1]}}})
     assert taken["hub"] == {"referral.a": {"is": ["b"]}, "status": {"is": ["requested"]}}
-    assert taken["feedback"] == {"has": ["received"], "lacks": ["cancelled"]}
+    assert taken["feedback"] == {"mentions": ["received", "home-hub"], "lacks": ["cancelled"]}
     cancelled = expectation.with_effects({"answers": [200, 200], "published": {"has": ["referral.cancelled"]}})
     assert cancelled["hub"] == {"status": {"is": ["cancelled"]}}
-    assert cancelled["feedback"]["has"] == ["received", "cancelled"]
+    assert cancelled["feedback"]["has"] == ["cancelled"]
     assert expectation.with_effects({"answers": [400], "published": "nothing"})["feedback"] == {"is": [None]}
-    assert expectation.with_effects({"hub": {}, "feedback": {}}) == {"hub": {}, "feedback": {}}
+    own = expectation.with_effects({"hub": {"status": {}, "case.a": {}}, "feedback": {}})
+    assert own == {"hub": {"status": {}, "case.a": {}}, "feedback": {}}
 
 
 @pytest.mark.parametrize(

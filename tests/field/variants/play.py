@@ -70,7 +70,7 @@ def _play(addresses: dict[str, Any], played: list[Variant]) -> list[Seen]:
             given,
             about(one, given, events),
             about(one, given, hubs),
-            client.feedback_kinds(given[0].reference),
+            client.feedback_of_any(given[0].reference),
             _letters(hub, one, given),
         )
         for one, given in zip(played, answers, strict=True)

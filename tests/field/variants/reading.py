@@ -289,7 +289,10 @@ def deceased(draw: Draw) -> Made:
     event = {"referral.person.death_reported.died_on": {"is": [died]}, "referral.person": {"has": ["death_reported"]}}
     if died is None:
         event = {"referral.person.death_reported": {"is": [{"died_on": None}, {}]}}
-    return f"{name} {value}", [*first, told.sent()], [{"answers": [200] * (len(first) + 1), "event": event}]
+    answers = [200] * (len(first) + 1)
+    hub = {"case.check_before_contact": {"is": [True]}}
+    right: Right = {"answers": answers, "event": event, "hub": hub, "said": {"lacks": ["died", "death", day[:10]]}}
+    return f"{name} {value}", [*first, told.sent()], [right]
 
 
 # ---- 6: consent as a tree -----------------------------------------------------------------------------------------------
@@ -629,7 +632,9 @@ def demographics(draw: Draw) -> Made:
     message = Message(draw)
     what, change = draw.each(DEMOGRAPHICS)
     event = change(draw, message)
-    return what, [message.sent()], [taken(event)]
+    hidden = ["Charnwood", "LE11", message.patient["telecom"][0]["value"], "Lantern"]
+    more = {"said": {"lacks": hidden}} if what == "restricted" else {}
+    return what, [message.sent()], [taken(event, **more)]
 
 
 def _verification(draw: Draw, message: Message) -> dict[str, Any]:
