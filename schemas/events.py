@@ -109,6 +109,7 @@ class ReferralContext(Immutable):
     format: ShortText = Field(description="Format of the sender's message")
     sent_by: Sender = Field(description="Partner whose system delivered it")
     referred_by: Referrer = Field(description="Professional or person who made the referral")
+    referred_on: date | None = Field(None, description="Date when they made the referral")
     registered_practice: Organisation | None = Field(
         None, description="Registered GP practice of the person, by this referral"
     )

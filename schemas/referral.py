@@ -118,9 +118,9 @@ class Address(Immutable):
 
 
 class ContactPoint(Immutable):
-    """A way to reach the person other than telephone and e-mail (FHIR ContactPoint)."""
+    """A further way to reach the person (FHIR ContactPoint)."""
 
-    system: Literal["sms", "textphone", "pager", "fax", "other"] = Field(
+    system: Literal["phone", "email", "sms", "textphone", "pager", "fax", "other"] = Field(
         description="What it is: `textphone` stands for minicom too (UK Core OtherContactSystem, HL7 XTN-3 TDD)"
     )
     value: ShortText = Field(description="Number or address as given")
@@ -160,14 +160,17 @@ class Person(Immutable):
     gender: Literal["male", "female", "other", "unknown"] | None = Field(
         None, description="Administrative gender (FHIR AdministrativeGender)"
     )
-    address: Address | None = Field(None, description="Home address; none if not given")
+    address: Address | None = Field(
+        None, description="Home address; the temporary one if only that was given; none if not given"
+    )
     temporary_address: Address | None = Field(
-        None, description="Where the person lives at present, if not at home (FHIR address use temp, HL7 PID-11.7 C)"
+        None,
+        description="Where the person lives at present, if a home was given too (FHIR address use temp, HL7 PID-11.7 C)",
     )
     phone: ShortText | None = Field(None, description="Telephone number as given")
     email: ShortText | None = Field(None, description="E-mail address as given")
     other_contact_points: tuple[ContactPoint, ...] = Field(
-        (), max_length=20, description="Other ways to reach the person, the preferred one first"
+        (), max_length=20, description="Every other way to reach the person, the preferred one first"
     )
     preferred_contact: ContactPreference | None = Field(None, description="How the person wants to be contacted")
     language: ShortText | None = Field(None, description="Language they speak (BCP 47, or the sender's words)")

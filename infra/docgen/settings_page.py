@@ -28,4 +28,6 @@ def _rows() -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        default = " ".join(default)
     return "" if default is None else f"`{str(default).replace(str(CHECKOUT) + '/', '')}`"

@@ -18,10 +18,12 @@ from services.intake.batch import MessageDecision, PendingMessage, ProtocolRespo
 from services.intake.group_commit import GroupCommit
 from services.intake.memory_budget import MemoryBudget
 from services.intake.rate_limiter import RateLimiter
+from services.intake.responses.conformance import CodeSystems
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import Issue, Rejection, Translated
+from services.reference.directory import Catalogue
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 
@@ -40,10 +42,15 @@ class Intake:
     forms: Mapping[str, form.Form]
     hl7v2: Translator
     councils: Mapping[str, CouncilMapping] = field(default_factory=dict)
+    services: Catalogue = frozenset()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     memory_budget: MemoryBudget = field(default_factory=MemoryBudget)
     windows: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(limits.WINDOWS_AT_ONCE))
+    service_ids: tuple[str, ...] = ()
+    """Identifiers of this service as `system|value`: a message for another one is refused."""
+
+    code_systems: CodeSystems = field(default_factory=dict)
     attachment_key: bytes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,10 +16,11 @@ from schemas import topics
 from services.intake import accept, store
 from services.intake.csv_upload import endpoint
 from services.intake.group_commit import GroupCommit
-from services.intake.http import messages, openapi, read_api
+from services.intake.http import fhir_api, messages, openapi, read_api
 from services.intake.mllp.access import HTTP_LIMITS
 from services.intake.mllp.server import Mllp
 from services.intake.rate_limiter import RateLimiter
+from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker
 from services.messaging.outbox import Relay
@@ -31,8 +32,14 @@ from services.runtime.watchdog import Watchdog
 
 ROUTES = [
     Route("/fhir/$process-message", messages.bars_message, methods=["POST"]),
-    Route("/fhir/metadata", read_api.metadata, methods=["GET"]),
-    Route("/fhir/{rest:path}", read_api.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    Route("/fhir/metadata", fhir_api.metadata, methods=["GET"]),
+    Route("/fhir/ServiceRequest", fhir_api.service_requests, methods=["GET"]),
+    Route("/fhir/ServiceRequest/{id}", fhir_api.service_request, methods=["GET"]),
+    Route("/fhir/MessageDefinition", fhir_api.message_definitions, methods=["GET"]),
+    Route("/fhir/MessageDefinition/{id}", fhir_api.message_definition, methods=["GET"]),
+    Route("/fhir/CodeSystem", fhir_api.code_systems, methods=["GET"]),
+    Route("/fhir/CodeSystem/{id}", fhir_api.code_system, methods=["GET"]),
+    Route("/fhir/{rest:path}", fhir_api.no_such_interaction, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     Route("/hl7v2", messages.hl7v2_message, methods=["POST"]),
     Route("/councils/{council}/referrals", endpoint.referrals, methods=["POST"]),
     Route("/forms/{form}", messages.form_submission, methods=["POST"]),
@@ -115,11 +122,14 @@ def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accep
         group_commit=group_commit,
         secret=secret,
         max_body_bytes=chosen.max_body_bytes,
-        bars=bars_fhir.translator(services),
+        bars=bars_fhir.translator(services, chosen.service_ids),
         forms=form.load(chosen.directory / "forms", services),
         hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2", services)),
         councils=council_csv.load(chosen.directory / "councils", services),
+        services=services,
         rate_limiter=RateLimiter(chosen.messages_per_second),
+        service_ids=chosen.service_ids,
+        code_systems=conformance.code_systems(directory.labels(chosen.directory)),
     )
 
 

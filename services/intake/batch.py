@@ -4,18 +4,25 @@ No I/O: store.py reads and locks the rows before, and writes the results after.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from schemas.case import EndReason
-from schemas.events import Event, ReferralCancelled, ReferralEvent, ReferralReceived, ReferralUpdated
+from schemas.events import (
+    Event,
+    ReferralCancellationNotApplied,
+    ReferralCancelled,
+    ReferralEvent,
+    ReferralReceived,
+    ReferralUpdated,
+)
 from schemas.model import PersonKey, Reference
 from services.intake import deduplication, identifiers
-from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
+from services.intake.deduplication import AcceptedMessage, FoundReferral, StoredReferral, Verdict
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import AttachmentContent, Issue, Rejection, Translated
 
@@ -26,10 +33,11 @@ REFUSED = "refused"
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResponse:
-    """The response to the sender: a status of its protocol and a body."""
+    """The response to the sender: a status of its protocol, a body, and headers of HTTP that belong to the body."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,12 @@ class MessageDecision:
     version: int | None = None
     issues: tuple[Issue, ...] = ()
     withdraws: bool = False
+    cancelled: bool = False
+    """True if the referral is cancelled now."""
+
+    after_cancel: bool = False
+    """True for an update of a cancelled referral."""
+
     answered_before: ProtocolResponse | None = None
 
 
@@ -68,15 +82,21 @@ class PendingMessage:
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction reads and writes. `repeats`: by position in `messages`, the id of the message that is repeated there."""
+    """What one transaction reads and writes.
+
+    `names`: by partner and key of a name, the id of its referral, or None if several referrals have the name. `repeats`: by position in
+    `messages`, the id of the message that is repeated there.
+    """
 
     messages: Sequence[PendingMessage]
     referrals: dict[tuple[str, str], StoredReferral]
     accepted: dict[tuple[str, str], AcceptedMessage]
+    names: dict[tuple[str, str], str | None] = dataclasses.field(default_factory=dict)
     answers: dict[UUID, ProtocolResponse] = dataclasses.field(default_factory=dict)
     repeats: dict[int, UUID | None] = dataclasses.field(default_factory=dict)
     decisions: list[MessageDecision] = dataclasses.field(default_factory=list)
     new_ids: dict[tuple[str, str], AcceptedMessage] = dataclasses.field(default_factory=dict)
+    new_names: dict[tuple[str, str], Reference | None] = dataclasses.field(default_factory=dict)
     events: list[Event] = dataclasses.field(default_factory=list)
     documents: list[tuple[PendingMessage, Reference, AttachmentContent]] = dataclasses.field(default_factory=list)
 
@@ -87,18 +107,44 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     if isinstance(outcome, Rejection):
         batch.decisions.append(MessageDecision(REFUSED, at, issues=outcome.issues))
         return
-    referral = batch.referrals[message.partner, outcome.referral_id]
+    found = _find(batch, secret, message, outcome)
     originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
-    verdict = deduplication.classify(outcome, referral, originals)
+    verdict = deduplication.classify(outcome, found, originals)
     earlier = originals[0] if originals else None
-    deduplication.apply_verdict(outcome, referral, verdict)
+    was_cancelled = found.referral.cancelled
+    deduplication.apply_verdict(outcome, found, verdict)
     if verdict.makes_event:
-        _add_event(batch, secret, message, outcome, referral)
-    if verdict.makes_event or verdict is Verdict.STALE:
-        _register_ids(batch, message, outcome, referral)
+        _add_event(batch, secret, message, outcome, found.referral, verdict)
+    if verdict.is_stored:
+        _register(batch, message, outcome, found.referral)
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
-        batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else referral.message_id
-    batch.decisions.append(_decision(message, outcome, verdict, referral, earlier))
+        batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else found.referral.message_id
+    decision = _decision(message, outcome, verdict, found.referral, earlier)
+    batch.decisions.append(dataclasses.replace(decision, after_cancel=was_cancelled and verdict is Verdict.UPDATED))
+
+
+def _find(batch: Batch, secret: bytes, message: PendingMessage, translated: Translated) -> FoundReferral:
+    """Return the referral that a message is about, among those that this transaction has locked."""
+    subject = identifiers.subject_hashes(secret, translated.subject)
+    keys = [(message.partner, name.key) for name in translated.names]
+    named = [_referral_with(batch, message.partner, batch.names.get(key)) for key in keys]
+    own = _referral_with(batch, message.partner, translated.referral_id)
+    referral = deduplication.find(translated, subject, named, own)
+    assert referral is not None
+    used = (one is referral for one, name in zip(named, translated.names, strict=True) if name.kind == "message")
+    return FoundReferral(referral, subject, any(used), _lost(batch, message.partner, translated))
+
+
+def _referral_with(batch: Batch, partner: str, referral_id: str | None) -> StoredReferral | None:
+    return batch.referrals.get((partner, referral_id)) if referral_id is not None else None
+
+
+def _lost(batch: Batch, partner: str, translated: Translated) -> Verdict | None:
+    """Return how a message is refused if no name leads to a referral: it gives an unknown reference or a name of several."""
+    if any(name.kind == "reference" for name in translated.names):
+        return Verdict.UNKNOWN
+    shared = any(batch.names.get((partner, name.key), "") is None for name in translated.names)
+    return Verdict.AMBIGUOUS if shared and translated.intent != "new" else None
 
 
 def _decision(
@@ -110,7 +156,7 @@ def _decision(
 ) -> MessageDecision:
     """Return the decision. A repeat or conflict by message id refers to the referral of the earlier message."""
     named = earlier.reference if earlier else referral.reference
-    exists = verdict is not Verdict.UNKNOWN
+    exists = verdict not in (Verdict.UNKNOWN, Verdict.AMBIGUOUS, Verdict.OTHER_PERSON)
     withdraws = translated.intent == "cancel" and translated.cancel_reason is EndReason.CONSENT_WITHDRAWN
     return MessageDecision(
         verdict,
@@ -118,15 +164,22 @@ def _decision(
         named if exists else None,
         referral.version if exists else None,
         withdraws=withdraws,
+        cancelled=referral.cancelled,
     )
 
 
 def _add_event(
-    batch: Batch, secret: bytes, message: PendingMessage, translated: Translated, referral: StoredReferral
+    batch: Batch,
+    secret: bytes,
+    message: PendingMessage,
+    translated: Translated,
+    referral: StoredReferral,
+    verdict: Verdict,
 ) -> None:
     if referral.version == 1:
-        referral.person_key = _person_key(secret, message, translated)
-    referral.message_id = message.id
+        referral.person_key = _person_key(secret, translated, referral)
+    if verdict is not Verdict.NOT_APPLIED:
+        referral.message_id = message.id
     referral.last_at = message.inbound.received_at
     batch.events.append(
         Event(
@@ -136,19 +189,21 @@ def _add_event(
             person_key=referral.person_key,
             correlation_id=translated.correlation_id or str(message.id),
             causation_id=str(message.id),
-            data=_data(translated, referral.reference, referral.version),
+            data=_data(translated, referral.reference, referral.version, verdict),
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]
 
 
-def _person_key(secret: bytes, message: PendingMessage, translated: Translated) -> PersonKey:
+def _person_key(secret: bytes, translated: Translated, referral: StoredReferral) -> PersonKey:
     """Return the key of the person. It is fixed at the first version, even if the NHS number changes later."""
     number = translated.referral.person.nhs_number if translated.referral else None
-    return identifiers.person_key(secret, number, message.partner, translated.referral_id)
+    return identifiers.person_key(secret, number, referral.partner, referral.referral_id)
 
 
-def _data(translated: Translated, reference: Reference, version: int) -> ReferralEvent:
+def _data(translated: Translated, reference: Reference, version: int, verdict: Verdict) -> ReferralEvent:
+    if verdict is Verdict.NOT_APPLIED:
+        return ReferralCancellationNotApplied(reference=reference, version=version, reason=translated.cancel_reason)
     if translated.referral is None:
         return ReferralCancelled(
             reference=reference,
@@ -160,10 +215,24 @@ def _data(translated: Translated, reference: Reference, version: int) -> Referra
     return kind(reference=reference, version=version, referral=translated.referral)
 
 
-def _register_ids(batch: Batch, message: PendingMessage, translated: Translated, referral: StoredReferral) -> None:
+def _register(batch: Batch, message: PendingMessage, translated: Translated, referral: StoredReferral) -> None:
+    """Store the ids of an accepted message, and the names that it gives the referral; ours is known by itself."""
     key = AcceptedMessage(translated.content_hash, message.id, referral.reference)
-    for name in translated.message_ids:
-        batch.accepted[message.partner, name] = batch.new_ids[message.partner, name] = key
+    for message_id in translated.message_ids:
+        batch.accepted[message.partner, message_id] = batch.new_ids[message.partner, message_id] = key
+    has_id = any(name.kind == "id" for name in translated.names)
+    for name in translated.names:
+        if name.kind == "reference" or (name.kind == "location" and has_id):
+            continue
+        _register_name(batch, (message.partner, name.key), referral, is_transient=name.kind == "location")
+
+
+def _register_name(batch: Batch, key: tuple[str, str], referral: StoredReferral, *, is_transient: bool) -> None:
+    """Give the referral a name. Another referral keeps its name, but a transient one finds neither from then on."""
+    if key not in batch.names:
+        batch.names[key], batch.new_names[key] = referral.referral_id, referral.reference
+    elif is_transient and batch.names[key] != referral.referral_id:
+        batch.names[key] = batch.new_names[key] = None
 
 
 def answer(batch: Batch, at: int) -> ProtocolResponse:

@@ -1,38 +1,50 @@
 """Classify a message as new, update, cancel, duplicate, stale or conflict (Idempotent Receiver). No I/O, no clock.
 
-Sources: BaRS Core 1.5, error handling (409 duplicate and conflict); for HL7 v2 and files:
-docs/decisions/0009-identify-messages-by-id-and-content.md.
+Sources: BaRS Core 1.5, error handling (409 duplicate and conflict), payload tables (Bundle.id is retained) and Cancellation; for
+HL7 v2 and files: docs/decisions/0009-identify-messages-by-id-and-content.md.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from schemas.case import EndReason
 from schemas.model import PersonKey, Reference
 from services.intake.translators.translator import Intent, Translated
 
 
 class Verdict(StrEnum):
-    """The classification of a translated message. The first three publish an event; the last two are refused."""
+    """The classification of a translated message. The first four publish an event; the last four are refused."""
 
     RECEIVED = "received"
     UPDATED = "updated"
     CANCELLED = "cancelled"
+    NOT_APPLIED = "not-applied"
     REPEAT = "duplicate"
     STALE = "stale"
     CONFLICT = "conflict"
     UNKNOWN = "unknown"
+    AMBIGUOUS = "ambiguous"
+    OTHER_PERSON = "other-person"
 
     @property
     def makes_event(self) -> bool:
-        return self in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED)
+        return self in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED, Verdict.NOT_APPLIED)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the message is ours: its ids are stored, so that a retry is a duplicate."""
+        return self.makes_event or self is Verdict.STALE
 
 
 @dataclass(slots=True)
 class StoredReferral:
-    """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied."""
+    """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied.
+
+    `subject`: keyed hashes of the person's number, birth date and family name; empty if the format is not compared.
+    """
 
     partner: str
     referral_id: str
@@ -41,7 +53,9 @@ class StoredReferral:
     version: int
     first_intent: Intent
     content_hash: str
+    subject: str
     cancelled: bool
+    first_sent_at: datetime | None
     sent_at: datetime | None
     message_id: UUID | None
     last_at: datetime
@@ -58,43 +72,118 @@ class AcceptedMessage:
     reference: Reference
 
 
-def classify(message: Translated, stored: StoredReferral, originals: Collection[AcceptedMessage]) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class FoundReferral:
+    """The referral that a message is about.
+
+    `subject`: hashes of the person in the message. `by_message_id`: its Bundle.id was used for this referral before. `lost`: no
+    referral was found, and the message can be no first one: it has a reference of ours, or a name of several referrals.
+    """
+
+    referral: StoredReferral
+    subject: str = ""
+    by_message_id: bool = False
+    lost: Verdict | None = None
+
+
+def find(
+    message: Translated, subject: str, named: Iterable[StoredReferral | None], own: StoredReferral | None
+) -> StoredReferral | None:
+    """Return the referral that a message is about: that of its best name, unless the person contradicts it.
+
+    `named`: for each name of the message the referral that has it, if one has. `own`: that of `referral_id`, if none was found.
+    """
+    pairs = zip(message.names, named, strict=True)
+    found = [one for name, one in pairs if one is not None and not _is_another(message, name.kind, one)]
+    agreeing = (one for one in found if not contradicts(one.subject, subject))
+    return next(agreeing, found[0] if found else own)
+
+
+def _is_another(message: Translated, kind: str, stored: StoredReferral) -> bool:
+    """Return whether a new message with other content has only the transient URL in common with a stored referral."""
+    return kind == "location" and message.intent == "new" and message.content_hash != stored.content_hash
+
+
+def contradicts(held: str, said: str) -> bool:
+    """Return whether a message's person is another than the stored one, by their keyed hashes.
+
+    The numbers differ, and birth date or family name too; or there are no two numbers, and both others differ.
+    """
+    if not held or not said:
+        return False
+    number, birth, family = map(_differ, held.split(" "), said.split(" "))
+    if number is None:
+        return birth is True and family is True
+    return number and (birth is True or family is True)
+
+
+def _differ(one: str, other: str) -> bool | None:
+    return None if "-" in (one, other) else one != other
+
+
+def classify(message: Translated, found: FoundReferral, originals: Collection[AcceptedMessage]) -> Verdict:
     """Return the verdict on a message. `originals` are the accepted messages that have one of its ids.
 
-    A known message id decides first. Then the state of the referral: a cancel of an unknown referral is refused, a complete
-    update of an unknown referral is new, and a message older than the last applied one is stored but not applied.
+    A known message id decides first, then the person. Then the state of the referral: a cancel of an unknown referral is refused, a
+    complete update of an unknown referral is new, and a message older than the last applied one is stored but not applied.
     """
+    stored = found.referral
     if originals:
         return _repeated(all(one.content_hash == message.content_hash for one in originals))
     if stored.version == 0:
-        return Verdict.UNKNOWN if message.intent == "cancel" else Verdict.RECEIVED
+        return found.lost or (Verdict.UNKNOWN if message.intent == "cancel" else Verdict.RECEIVED)
+    if message.intent in ("update", "cancel") and contradicts(stored.subject, found.subject):
+        return Verdict.OTHER_PERSON
     same = message.content_hash == stored.content_hash
     match message.intent:
         case "new" if stored.first_intent == "new" or same:
             return _repeated(same)
         case "either" | "cancel" if same:
             return Verdict.REPEAT
+        case "update" if same and found.by_message_id:
+            return Verdict.REPEAT
+        case "cancel":
+            return _cancelled(message, stored)
         case _ if _is_older(message.sent_at, stored.sent_at):
             return Verdict.STALE
         case "new":
             return Verdict.CONFLICT
-        case "cancel":
-            return Verdict.CANCELLED
         case _:
             return Verdict.UPDATED
 
 
-def apply_verdict(message: Translated, stored: StoredReferral, verdict: Verdict) -> None:
-    """Update the stored referral to the message, if the verdict makes an event."""
+def _cancelled(message: Translated, stored: StoredReferral) -> Verdict:
+    """Decide on a cancel: one that is older than an applied update, by a clock that is not slow, is left to a person."""
+    in_order = not _is_older(message.sent_at, stored.sent_at)
+    has_slow_clock = stored.first_intent != "update" and _is_older(message.sent_at, stored.first_sent_at)
+    if in_order or has_slow_clock or message.cancel_reason is EndReason.CONSENT_WITHDRAWN:
+        return Verdict.CANCELLED
+    return Verdict.STALE if stored.cancelled else Verdict.NOT_APPLIED
+
+
+def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -> None:
+    """Update the stored referral to the message, if the verdict makes an event.
+
+    A message that is not applied takes a version only. A repeated update confirms the content: what is older than it is stale.
+    """
+    stored = found.referral
+    if verdict is Verdict.REPEAT and message.intent == "update" and message.content_hash == stored.content_hash:
+        stored.changed = stored.changed or _is_older(stored.sent_at, message.sent_at)
+        stored.sent_at = _later(stored.sent_at, message.sent_at)
     if not verdict.makes_event:
         return
-    if stored.version == 0:
-        stored.first_intent = message.intent
     stored.version += 1
-    stored.content_hash = message.content_hash
-    stored.sent_at = message.sent_at or stored.sent_at
-    stored.cancelled = message.intent == "cancel"
     stored.changed = True
+    if verdict is Verdict.NOT_APPLIED:
+        return
+    if stored.version == 1:
+        stored.first_intent = message.intent
+        stored.first_sent_at = message.sent_at
+    stored.content_hash = message.content_hash
+    stored.sent_at = _later(stored.sent_at, message.sent_at)
+    stored.cancelled = message.intent == "cancel"
+    if not stored.cancelled:
+        stored.subject = found.subject or stored.subject
 
 
 def _repeated(same_content: bool) -> Verdict:
@@ -103,3 +192,7 @@ def _repeated(same_content: bool) -> Verdict:
 
 def _is_older(sent_at: datetime | None, than: datetime | None) -> bool:
     return sent_at is not None and than is not None and sent_at < than
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(filter(None, (one, other)), default=None)

@@ -5,6 +5,8 @@ import hmac
 from uuid import UUID, uuid5
 
 from schemas.model import PersonKey, Reference
+from schemas.text import fold_name
+from services.intake.translators.translator import Subject
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: no I, L, O or U, so that a reference can be read out on the telephone."""
@@ -24,6 +26,15 @@ def reference(secret: bytes, partner: str, referral_id: str) -> Reference:
     bits = int.from_bytes(_keyed(secret, f"reference:{partner}:{referral_id}")[:8], "big") >> 4
     letters = "".join(CROCKFORD[bits >> shift & 31] for shift in range(55, -1, -5))
     return Reference(f"LB-{letters[:4]}-{letters[4:8]}-{letters[8:]}")
+
+
+def subject_hashes(secret: bytes, subject: Subject | None) -> str:
+    """Return keyed hashes of NHS number, birth date and family name, to compare; "-" for what is not given."""
+    if subject is None:
+        return ""
+    parts = (subject.nhs_number, subject.birth_date, fold_name(subject.family_name))
+    named = zip(("number", "birth", "family"), parts, strict=True)
+    return " ".join(_keyed(secret, f"subject-{name}:{part}").hex()[:16] if part else "-" for name, part in named)
 
 
 def attachment_key(secret: bytes) -> bytes:

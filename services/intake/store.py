@@ -6,7 +6,8 @@ memory, write. No message is answered before the commit; a message that could no
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,10 +15,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
+from schemas.model import Reference
 from services.intake import batch, identifiers
 from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
-from services.intake.translators.translator import Translated
+from services.intake.translators.translator import ReferralName, Translated
 from services.messaging import outbox
 from services.runtime import metrics, tracing
 from services.runtime.database import Transaction
@@ -53,11 +55,53 @@ async def prepare(
 
 async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]) -> Batch:
     understood = [(a, a.outcome) for a in messages if isinstance(a.outcome, Translated)]
-    named = {(a.partner, t.referral_id): a.inbound.received_at for a, t in understood}
+    asked = {(a.partner, name.key): name for a, t in understood for name in t.names}
+    names = await _referral_names(tx, asked) if asked else {}
+    named = {key: a.inbound.received_at for a, t in understood for key in _candidates(a.partner, t, names)}
     ids = sorted({(a.partner, name) for a, t in understood for name in t.message_ids})
     referrals = await _lock(tx, secret, named) if named else {}
     accepted = await _accepted_messages(tx, ids) if ids else {}
-    return Batch(messages, referrals, accepted)
+    return Batch(messages, referrals, accepted, names)
+
+
+def _candidates(
+    partner: str, translated: Translated, names: dict[tuple[str, str], str | None]
+) -> Iterator[tuple[str, str]]:
+    """Yield the keys of the referrals that a message may be about: those that its names lead to, else its own."""
+    is_new = True
+    for name in translated.names:
+        if (referral_id := names.get((partner, name.key))) is not None:
+            yield partner, referral_id
+            is_new = is_new and name.kind == "location"
+    if is_new:
+        yield partner, translated.referral_id
+
+
+async def _referral_names(
+    tx: Transaction, asked: Mapping[tuple[str, str], ReferralName]
+) -> dict[tuple[str, str], str | None]:
+    """Return which names are known, with the id of the referral, or None if a name is of several referrals."""
+    rows = await tx.execute(
+        _NAMES,
+        {
+            "partners": [partner for partner, _ in asked],
+            "names": [key for _, key in asked],
+            "refs": [name.value if name.kind == "reference" else None for name in asked.values()],
+        },
+    )
+    return {(row.partner, row.name): row.referral_id for row in rows}
+
+
+_NAMES = text("""
+    with asked as (
+        select * from unnest(cast(:partners as text[]), cast(:names as text[]), cast(:refs as text[]))
+            as asked (partner, name, reference))
+    select asked.partner, asked.name, referral.referral_id
+    from asked join intake.referral_name as known using (partner, name)
+    left join intake.referral as referral on referral.partner = known.partner and referral.reference = known.reference
+    union all
+    select asked.partner, asked.name, referral.referral_id
+    from asked join intake.referral as referral using (partner, reference)""")
 
 
 async def _lock(
@@ -79,8 +123,8 @@ _LOCK = text("""
          as named (partner, referral_id, reference, at)
     order by partner, referral_id
     on conflict (partner, referral_id) do update set partner = referral.partner
-    returning partner, referral_id, reference, person_key, version, first_intent, content_hash, cancelled, sent_at,
-              message_id, last_at""")
+    returning partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled,
+              first_sent_at, sent_at, message_id, last_at""")
 
 
 async def _accepted_messages(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, str], AcceptedMessage]:
@@ -191,26 +235,40 @@ def _message_row(message: PendingMessage, decision: MessageDecision, answer: Pro
 
 
 async def keep_claims(tx: Transaction, book: Batch) -> None:
-    """Insert the message ids. Raises ConcurrentUpdate if another process has inserted one of them."""
-    if not book.new_ids:
+    """Insert the message ids and names. Raises ConcurrentUpdate if another process has inserted one of them."""
+    if not book.new_ids and not book.new_names:
         return
     claims = sorted(book.new_ids.items())
+    names = sorted(book.new_names.items())
     kept = await tx.execute(
-        text("""
-            insert into intake.message_key (partner, key, content_hash, reference, message_id)
-            select * from unnest(cast(:partners as text[]), cast(:keys as text[]), cast(:hashes as text[]),
-                                 cast(:refs as text[]), cast(:ids as uuid[]))
-            on conflict do nothing"""),
+        _CLAIM,
         {
             "partners": [partner for (partner, _), _ in claims],
             "keys": [key for (_, key), _ in claims],
             "hashes": [claim.content_hash for _, claim in claims],
             "refs": [claim.reference for _, claim in claims],
             "ids": [claim.message_id for _, claim in claims],
+            "of": [partner for (partner, _), _ in names],
+            "names": [name for (_, name), _ in names],
+            "named": [reference for _, reference in names],
         },
     )
-    if kept.rowcount != len(claims):
+    if kept.scalar_one() != len(claims) + len(names):
         raise ConcurrentUpdate
+
+
+_CLAIM = text("""
+    with key as (
+        insert into intake.message_key (partner, key, content_hash, reference, message_id)
+        select * from unnest(cast(:partners as text[]), cast(:keys as text[]), cast(:hashes as text[]),
+                             cast(:refs as text[]), cast(:ids as uuid[]))
+        on conflict do nothing returning 1),
+    name as (
+        insert into intake.referral_name as held (partner, name, reference)
+        select * from unnest(cast(:of as text[]), cast(:names as text[]), cast(:named as text[]))
+        on conflict (partner, name) do update set reference = excluded.reference
+        where excluded.reference is null or excluded.reference = held.reference returning 1)
+    select (select count(*) from key) + (select count(*) from name)""")
 
 
 async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
@@ -220,12 +278,14 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
         text("""
             update intake.referral as referral
             set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
-                cancelled = now.cancelled, sent_at = now.sent_at, message_id = now.message_id, last_at = now.last_at
+                subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
+                message_id = now.message_id, last_at = now.last_at
             from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
-                        cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:cancelled as boolean[]),
-                        cast(:sent as timestamptz[]), cast(:ids as uuid[]), cast(:times as timestamptz[]))
-                 as now (partner, referral_id, person_key, version, first_intent, content_hash, cancelled, sent_at,
-                         message_id, last_at)
+                        cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
+                        cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
+                        cast(:ids as uuid[]), cast(:times as timestamptz[]))
+                 as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
+                         first_sent_at, sent_at, message_id, last_at)
             where referral.partner = now.partner and referral.referral_id = now.referral_id"""),
         {
             "partners": [row.partner for row in rows],
@@ -234,7 +294,9 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "versions": [row.version for row in rows],
             "intents": [row.first_intent for row in rows],
             "hashes": [row.content_hash for row in rows],
+            "subjects": [row.subject for row in rows],
             "cancelled": [row.cancelled for row in rows],
+            "first_sent": [row.first_sent_at for row in rows],
             "sent": [row.sent_at for row in rows],
             "ids": [row.message_id for row in rows],
             "times": [row.last_at for row in rows],
@@ -287,6 +349,37 @@ _INSERT_DOCUMENTS = text("""
 
 
 # ---- other ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReferral:
+    """A referral with its last applied message, as it was delivered."""
+
+    reference: Reference
+    version: int
+    cancelled: bool
+    last_at: datetime
+    format: str
+    body: bytes
+
+
+async def referral(engine: AsyncEngine, partner: str, name: ReferralName) -> HeldReferral | None:
+    """Return the referral of this partner that has this name, or None."""
+    reference = name.value if name.kind == "reference" else None
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            _HELD, {"partner": partner, "reference": reference, "name": None if reference else name.key}
+        )
+        row = rows.first()
+    return HeldReferral(**row._mapping) if row else None
+
+
+_HELD = text("""
+    select referral.reference, referral.version, referral.cancelled, referral.last_at, message.format, message.body
+    from intake.referral join intake.message on message.partner = referral.partner and message.id = referral.message_id
+    where referral.partner = :partner and referral.reference = coalesce(cast(:reference as text), (
+        select known.reference from intake.referral_name as known
+        where known.partner = :partner and known.name = cast(:name as text)))""")
 
 
 async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, bytes] | None:

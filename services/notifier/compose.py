@@ -39,6 +39,7 @@ from schemas.events import (
 from schemas.model import HubId, Immutable, PersonKey, Reference
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import ServiceCode
+from schemas.text import ascii_spelling
 
 FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 """Namespace of feedback ids (RFC 9562 UUID version 5)."""
@@ -96,6 +97,10 @@ STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingRea
 
 ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
 """Formats whose response to the sender shows our reference to people (HL7 v2: in MSA-3, for the integration engine)."""
+
+
+ROUTED_SURNAME = 69
+"""Longest surname in an address of automatic routing: Mex-To holds 100 characters, and what precedes the surname has 31."""
 
 
 def in_england(at: datetime) -> date:
@@ -180,6 +185,7 @@ class Feedback(Immutable):
     referral_id: str = Field(description="The sender's id of the referral")
     format: str = Field(description="The format that it came in")
     referred_by: str | None = Field(None, description="Name of the professional who referred")
+    referred_on: date | None = Field(None, description="Date when they made the referral")
     feedback_type: FeedbackType
     status: CaseStatus
     at: datetime
@@ -442,8 +448,14 @@ def _may_be_routed(context: ReferralContext) -> bool:
         and not person.provisional
         and not context.restricted_access
         and person.birth_date is not None
-        and person.family_name is not None
+        and _is_routable(person.family_name)
     )
+
+
+def _is_routable(family_name: str | None) -> bool:
+    """Return whether MESH's address can hold the surname whole: its header is ASCII, and limited in length."""
+    spelled = ascii_spelling(family_name or "")
+    return spelled is not None and len(spelled) <= ROUTED_SURNAME
 
 
 def _same_organisation(context: ReferralContext) -> bool:
@@ -478,14 +490,9 @@ def _write(
     feedback = Feedback(
         id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}")),
         person_key=event.person_key,
-        reference=context.reference,
         caused_by=event.id,
-        correlation_id=context.correlation_id,
         recipient=addressee.recipient,
-        message_id=context.message_id,
-        referral_id=context.referral_id,
-        format=context.format,
-        referred_by=context.referred_by.name,
+        **_identity(context),
         feedback_type=outcome.feedback_type,
         status=CaseStatus(context.status),
         at=event.time,
@@ -496,6 +503,19 @@ def _write(
         **(_content(context, outcome, addressee.column, texts) if full else {}),
     )
     return feedback.with_text(texts.paragraphs(feedback))
+
+
+def _identity(context: ReferralContext) -> dict[str, Any]:
+    """Return the ids of the referral, and who made it when."""
+    return {
+        "reference": context.reference,
+        "correlation_id": context.correlation_id,
+        "message_id": context.message_id,
+        "referral_id": context.referral_id,
+        "format": context.format,
+        "referred_by": context.referred_by.name,
+        "referred_on": context.referred_on,
+    }
 
 
 def _contact(context: ReferralContext, texts: FeedbackTexts) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Settings of a service process, from its environment; report what is missing or not valid."""
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
     kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")
+    service_ids: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("https://fhir.nhs.uk/Id/dos-service-id|2000099999",),
+        description="Identifiers of this service as system|value, separated by blanks: a FHIR message whose destination or"
+        " NHSD-Target-Identifier names another one is refused. The default is that of the demonstration",
+    )
     messages_per_second: int = Field(
         200,
         ge=1,
@@ -92,6 +98,18 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
     log_format: Literal["json", "console"] = Field("json", description="Log format: json or console")
+
+    @field_validator("service_ids", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value
+
+    @field_validator("service_ids")
+    @classmethod
+    def _has_identifiers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(re.fullmatch(r"[^|\s]+\|[^|\s]+", one) for one in value):
+            raise ValueError("must be one or more of system|value, separated by blanks")
+        return value
 
     def secret(self) -> bytes:
         """Return the bytes of `secret_file`. Raise ValueError if there are too few, OSError if it cannot be read."""

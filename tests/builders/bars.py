@@ -8,6 +8,9 @@ from uuid import UUID, uuid4, uuid5
 from schemas.referral import Referral
 
 OURS = "https://lightbulb.example.org/"
+SERVICE = "https://fhir.nhs.uk/Id/dos-service-id|2000099999"
+"""The service id of the installation that the tests and the demonstration run."""
+
 SPACE = UUID("3b5f6d0c-0d8c-5f0e-8f36-1d2c9f0a4b11")
 
 
@@ -70,6 +73,7 @@ def _header(ids: dict[str, str], reason: str, sent_at: str) -> dict[str, Any]:
             "system": "https://fhir.nhs.uk/CodeSystem/message-events-bars",
             "code": "servicerequest-request",
         },
+        "destination": [{"endpoint": SERVICE}],
         "source": {"name": "A practice system", "endpoint": "https://fhir.nhs.uk/Id/dos-service-id|2222222222"},
         "sender": {"reference": f"urn:uuid:{ids['practice']}"},
         "reason": {"coding": [{"system": "https://fhir.nhs.uk/CodeSystem/message-reason-bars", "code": reason}]},

@@ -60,6 +60,7 @@ PLANTED = {
     "code that is no code of a service": ("services.yaml", "{service: hoarding", "{service: Hoarding", "Hoarding.service"),
     # a target that the referral does not have
     "target of a field": (SELF, "to: registered_practice.name", "to: practice.name", "the referral has no practice.name"),
+    "who vouches in a form": (SELF, "to: person.email", "to: person.vouched_by", "who vouches for the identity is in partners.yaml"),
     "target of a column": (BLABY, "{to: enquired_on}", "{to: enquiry_on}", "columns.Enquiry Date.to"),
     "target of an observation": (UHL, "to: ready_for_transfer_on", "to: ready_on", "observations.LB-RFT.to"),
     # a code that means two things, or none

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import yaml
@@ -21,10 +22,12 @@ from starlette.applications import Starlette
 
 from services.intake import accept, app
 from services.intake.group_commit import GroupCommit
+from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import Translator
 from services.messaging.outbox import Relay
 from services.reference import directory, partners
+from tests.builders.bars import SERVICE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIRECTORY = CHECKOUT / "infra" / "reference_data"
@@ -107,11 +110,23 @@ class InProcess:
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
         services = directory.catalogue(installation.directory)
-        bars = bars_fhir.translator(services)
+        bars = bars_fhir.translator(services, (SERVICE,))
         forms = form.load(installation.directory / "forms", services)
         spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2", services))
         councils = council_csv.load(installation.directory / "councils", services)
-        self.intake = accept.Intake(known, self.batching, SECRET, max_body_bytes, bars, forms, spoken, councils)
+        self.intake = accept.Intake(
+            known,
+            self.batching,
+            SECRET,
+            max_body_bytes,
+            bars,
+            forms,
+            spoken,
+            councils,
+            services,
+            service_ids=(SERVICE,),
+            code_systems=conformance.code_systems(directory.labels(installation.directory)),
+        )
         self.app: Starlette = app.create(self.intake, engine)
 
     async def __aenter__(self) -> "InProcess":
@@ -123,7 +138,10 @@ class InProcess:
         await self._task
 
     async def bars(self, message: Any, *, sender: str | None = "gp-alder-lane", **headers: Any) -> Reply:
-        return await self.post("/fhir/$process-message", message, sender, "application/fhir+json", headers)
+        """Post a message with ids of its own, unless `headers` gives others or None for none."""
+        given = {"x_request_id": str(uuid4()), "x_correlation_id": str(uuid4())} | headers
+        kept = {name: value for name, value in given.items() if value is not None}
+        return await self.post("/fhir/$process-message", message, sender, "application/fhir+json", kept)
 
     async def form(
         self, filled: Any, *, sender: str | None = "first-contact", name: str = "first-contact-plus", **headers: str
@@ -144,7 +162,11 @@ class InProcess:
     async def get(self, path: str, sender: str | None = None) -> Reply:
         return await self.call("GET", path, b"", sender, {})
 
+    async def search(self, path: str, query: str, sender: str | None = None) -> Reply:
+        return await self.call("GET", f"{path}?{query}", b"", sender, {})
+
     async def call(self, method: str, path: str, body: bytes, sender: str | None, headers: Mapping[str, str]) -> Reply:
+        """Make a request; the query, if there is one, is part of the path."""
         sent = dict(headers)
         if sender is not None:
             sent["authorization"] = f"Bearer {self.installation.tokens.get(sender, sender)}"
@@ -172,9 +194,9 @@ async def _asgi(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
+        "path": path.partition("?")[0],
+        "raw_path": path.partition("?")[0].encode(),
+        "query_string": path.partition("?")[2].encode(),
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
         "server": ("intake.test", 80),
@@ -241,7 +263,8 @@ class Processes:
             return False
 
     async def bars(self, message: Any, *, sender: str = "gp-alder-lane", **headers: str) -> Reply:
-        sent = {"Content-Type": "application/fhir+json", **_named(headers)}
+        ids = {"x-request-id": str(uuid4()), "x-correlation-id": str(uuid4())}
+        sent = {"Content-Type": "application/fhir+json"} | ids | _named(headers)
         return await self.post("/fhir/$process-message", message, sender, sent)
 
     async def form(self, filled: Any, *, sender: str = "first-contact", name: str = "first-contact-plus") -> Reply:

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
-from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
 
 from services.intake import limits
+from services.intake.http.headers import accepts, first_values
 from tests.builders.bars import a_bars_message
 from tests.builders.referrals import an_nhs_number
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
@@ -42,12 +43,17 @@ async def test_a_new_referral_is_answered_with_its_reference_and_becomes_one_eve
     assert (kept.verdict, kept.response_status, kept.reference) == ("received", 200, event["reference"])
 
 
+def resources(reply: Reply, kind: str) -> list[dict[str, Any]]:
+    """Return the resources of this type in a response message, which is valid FHIR."""
+    Bundle.model_validate(reply.json())
+    return [entry["resource"] for entry in reply.json()["entry"] if entry["resource"]["resourceType"] == kind]
+
+
 async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned(intake: InProcess) -> None:
     message = a_bars_message()
     request_id = str(uuid4()).upper()
     reply = await intake.bars(message, x_request_id=request_id)
-    Bundle.model_validate(reply.json())
-    header, encounter = (entry["resource"] for entry in reply.json()["entry"])
+    (header,), (encounter,) = resources(reply, "MessageHeader"), resources(reply, "Encounter")
     assert header["eventCoding"]["code"] == "servicerequest-response"
     assert header["response"] == {"identifier": message["id"], "code": "ok"}
     assert encounter["status"] == "planned"
@@ -55,16 +61,59 @@ async def test_the_answer_is_a_valid_response_message_whose_encounter_is_planned
     assert reply.headers["content-type"] == "application/fhir+json"
 
 
-async def test_our_encounter_comes_second_if_the_sender_has_one(intake: InProcess) -> None:
-    message = json.loads((EXAMPLES / "mrs-v.json").read_text())
-    own = next(e["resource"] for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")
+async def test_the_answer_goes_to_the_endpoint_that_the_message_came_from(intake: InProcess) -> None:
+    message = a_bars_message()
     reply = await intake.bars(message)
-    Bundle.model_validate(reply.json())
-    _, first, second = (entry["resource"] for entry in reply.json()["entry"])
-    assert (first["resourceType"], first["id"], first["status"]) == ("Encounter", own["id"], own["status"])
+    (header,) = resources(reply, "MessageHeader")
+    assert header["destination"][0]["endpoint"] == message["entry"][0]["resource"]["source"]["endpoint"]
+    assert header["source"]["endpoint"] == message["entry"][0]["resource"]["destination"][0]["endpoint"]
+    names = {entry["fullUrl"]: entry["resource"].get("name") for entry in reply.json()["entry"]}
+    assert names[header["sender"]["reference"]] == "Lightbulb"
+    assert names[header["destination"][0]["receiver"]["reference"]] == "Alder Lane Surgery"
+
+
+async def test_the_answer_holds_the_request_under_our_reference_with_the_identifiers_of_both(intake: InProcess) -> None:
+    theirs = {"system": "https://fhir.nhs.uk/Id/UBRN", "value": "000049735000"}
+    reply = await intake.bars(a_bars_message(request={"identifier": [theirs]}))
+    (request,), (header,) = resources(reply, "ServiceRequest"), resources(reply, "MessageHeader")
+    assert (request["id"], request["status"], request["meta"]["versionId"]) == (reference_of(reply), "active", "1")
+    assert [one["value"] for one in request["identifier"]] == [reference_of(reply), theirs["value"]]
+    (url,) = [entry["fullUrl"] for entry in reply.json()["entry"] if entry["resource"] == request]
+    assert header["focus"] == [{"reference": url}]
+
+
+async def test_the_answer_to_a_cancel_holds_a_revoked_request(intake: InProcess) -> None:
+    await intake.bars(a_bars_message(referral_id="r-1"))
+    reply = await intake.bars(a_bars_message(referral_id="r-1", reason="update", status="revoked"))
+    (request,) = resources(reply, "ServiceRequest")
+    assert (request["status"], request["meta"]["versionId"]) == ("revoked", "2")
+
+
+async def test_the_resources_of_a_referral_keep_their_ids_and_those_of_the_message_do_not(intake: InProcess) -> None:
+    one = await intake.bars(a_bars_message(referral_id="r-1"))
+    two = await intake.bars(a_bars_message(referral_id="r-1", reason="update", family="Vance-Cole"))
+    for kind, is_kept in {
+        "Encounter": True,
+        "Organization": True,
+        "ServiceRequest": True,
+        "MessageHeader": False,
+    }.items():
+        ids = [[resource["id"] for resource in resources(reply, kind)] for reply in (one, two)]
+        assert (ids[0] == ids[1]) is is_kept
+    assert one.json()["id"] != two.json()["id"]
+
+
+async def test_our_encounter_comes_last_if_the_sender_has_one(intake: InProcess) -> None:
+    message = json.loads((EXAMPLES / "mrs-v.json").read_text())
+    own = next(e for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")
+    reply = await intake.bars(message)
+    first, second = resources(reply, "Encounter")
+    assert (first["id"], first["status"]) == (own["resource"]["id"], own["resource"]["status"])
     assert "subject" not in first
     assert second["status"] == "planned"
     assert second["identifier"][0]["value"] == reference_of(reply)
+    assert reply.json()["entry"][-1]["resource"] == second
+    assert own["fullUrl"] in [entry["fullUrl"] for entry in reply.json()["entry"]]
 
 
 async def test_the_original_bytes_are_stored_unchanged(intake: InProcess, engine: AsyncEngine) -> None:
@@ -114,7 +163,6 @@ async def test_a_message_cannot_change_the_address_of_feedback(intake: InProcess
     elsewhere = "https://elsewhere.example.com/feedback"
     message = a_bars_message(doctor_telecom=[{"system": "url", "value": elsewhere}])
     message["entry"][0]["resource"]["source"]["endpoint"] = elsewhere
-    message["entry"][0]["resource"]["destination"] = [{"endpoint": elsewhere}]
     message["entry"].append(
         {
             "fullUrl": f"urn:uuid:{uuid4()}",
@@ -133,6 +181,11 @@ async def test_a_message_cannot_change_the_address_of_feedback(intake: InProcess
     assert "elsewhere" not in json.dumps(event)
 
 
+def target(system: str, value: str) -> str:
+    """Return NHSD-Target-Identifier."""
+    return base64.b64encode(json.dumps({"system": system, "value": value}).encode()).decode()
+
+
 # ---- the exchange ---------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +199,12 @@ async def test_a_message_cannot_change_the_address_of_feedback(intake: InProcess
         ({"x_correlation_id": "9990000018"}, 400),
         ({"nhsd_target_identifier": "not base64!"}, 400),
         ({"nhsd_end_user_organisation": base64.b64encode(b"[1]").decode()}, 400),
+        ({"x_request_id": None}, 400),
+        ({"x_correlation_id": None}, 400),
+        ({"nhsd_target_identifier": target("https://fhir.nhs.uk/Id/dos-service-id", "111111111")}, 400),
+        ({"accept": "application/fhir+json; version=9.0.0"}, 406),
+        ({"accept": "application/fhir+json; q=0, text/html"}, 406),
+        ({"content_type": "application/fhir+json; version=9.0.0"}, 415),
     ],
 )
 async def test_an_invalid_header_is_rejected_with_an_operation_outcome(
@@ -162,12 +221,38 @@ async def test_an_invalid_header_is_rejected_with_an_operation_outcome(
     [
         {"accept": "application/fhir+json; version=1.0.0"},
         {"content_type": "application/fhir+json; charset=utf-8"},
-        {"nhsd_target_identifier": base64.b64encode(b'{"system":"x","value":"y"}').decode()},
+        {"accept": "application/fhir+json; version=1.2.1"},
+        {"accept": ""},
+        {"nhsd_target_identifier": target("http://fhir.nhs.uk/id/dos-service-id", "2000099999")},
         {"use_context": "a4t2|validation|servicerequest-response|new", "x_unheard_of": "anything"},
     ],
 )
 async def test_headers_of_real_senders_are_accepted(intake: InProcess, headers: dict[str, str]) -> None:
     assert (await intake.bars(a_bars_message(), **headers)).status == 200
+
+
+async def test_what_is_missing_in_the_headers_is_named(intake: InProcess) -> None:
+    reply = await intake.bars(a_bars_message(), x_request_id=None, x_correlation_id=None)
+    assert issue(reply) == (400, "required", "REC_BAD_REQUEST")
+    said = [one["diagnostics"] for one in reply.json()["issue"]]
+    assert said == ["header x-request-id: is required: a GUID", "header x-correlation-id: is required: a GUID"]
+
+
+@pytest.mark.parametrize(("version", "status"), [("1.0.0-beta", 200), ("1.1.0", 200), ("3", 200), ("9.0.0", 422)])
+async def test_an_unknown_major_version_of_bars_is_refused(intake: InProcess, version: str, status: int) -> None:
+    message = a_bars_message()
+    message["meta"]["versionId"] = version
+    reply = await intake.bars(message)
+    assert reply.status == status
+    if status == 200:
+        assert reply.json()["meta"]["versionId"] == version
+    else:
+        assert reply.json()["issue"][0]["expression"] == ["Bundle.meta.versionId"]
+
+
+async def test_two_lines_of_accept_are_read_as_one(intake: InProcess) -> None:
+    scope = {"type": "http", "headers": [(b"accept", b"text/html"), (b"accept", b"application/fhir+json")]}
+    assert accepts(first_values(Request(scope)), "application/fhir+json")
 
 
 async def test_a_body_above_the_limit_is_rejected_without_reading_it_whole(
@@ -192,13 +277,6 @@ async def test_an_incomplete_body_is_not_a_message(intake: InProcess, engine: As
     reply = await intake.bars(b"", _body_breaks_off=True)
     assert reply.status == 400
     assert await rows(engine, "select 1 from intake.message") == []
-
-
-async def test_metadata_declares_messages_and_no_read(intake: InProcess) -> None:
-    reply = await intake.get("/fhir/metadata")
-    statement = CapabilityStatement.model_validate(reply.json())
-    assert statement.rest[0].resource is None
-    assert (await intake.get("/fhir/ServiceRequest/1", "gp-alder-lane")).status == 404
 
 
 # ---- duplicates and conflicts ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tests.builders.csv import COUNCILS, a_file, a_row
 from tests.builders.forms import a_form
 from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.described import assert_described
-from tests.intake.running import InProcess, Installation, Reply, rows
+from tests.intake.running import InProcess, Installation, Reply, reference_of, rows
 
 
 @pytest.fixture
@@ -135,6 +135,12 @@ def _bars(**changes: Any) -> bytes:
 def _doors() -> list[Door]:
     bars, told = _bars(), a_form()
     cancel = a_bars_message(status="revoked", reason="update")
+    one: dict[str, Any] = {"seed": "one", "referral_id": "one"}
+    not_applied = (
+        _bars(**one, sent_at="2026-11-05T09:00:00+00:00"),
+        _bars(**one, sent_at="2026-11-05T11:00:00+00:00", reason="update", family="Vane"),
+        _bars(**one, sent_at="2026-11-05T10:00:00+00:00", reason="update", family="Vane", status="revoked"),
+    )
     withdrawn = {"referral": "no", "feedback": "no", "on": "2026-11-04", "by": "somebody"}
     conflict = (a_ref_i12(referral_id="1", number=""), a_ref_i12(referral_id="1", number="", note="other words"))
     return [
@@ -143,7 +149,7 @@ def _doors() -> list[Door]:
             "gp-alder-lane",
             "application/fhir+json",
             _bars,
-            {409: (bars, bars), 404: (_json(cancel),), 422: (_bars(consents={"referral": "deny"}),)},
+            {202: not_applied, 409: (bars, bars), 404: (_json(cancel),), 422: (_bars(consents={"referral": "deny"}),)},
         ),
         Door(
             "/forms/first-contact-plus",
@@ -180,7 +186,8 @@ async def test_each_described_status_occurs_and_no_other(
 
 
 async def _send(intake: InProcess, door: Door, body: bytes, sender: str | None = "", **headers: str) -> Reply:
-    named = {"content-type": door.media_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    ids = {"x-request-id": str(uuid4()), "x-correlation-id": str(uuid4())}
+    named = {"content-type": door.media_type, **ids} | {name.replace("_", "-"): v for name, v in headers.items()}
     return await intake.call("POST", door.path, body, door.sender if sender == "" else sender, named)
 
 
@@ -230,6 +237,27 @@ async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPa
     assert [reply.status for reply in replies] == [503, 500]
     assert b"internal error; " in replies[1].body
     return replies
+
+
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [("ServiceRequest/{}", True), ("MessageDefinition/bars-message-{}", False), ("CodeSystem/{}", False)],
+)
+async def test_fhir_reads_are_as_described(intake: InProcess, document: Any, path: str, served: bool) -> None:
+    reference = reference_of(await intake.bars(a_bars_message()))
+    known = {"ServiceRequest/{}": reference, "CodeSystem/{}": "service"}.get(path, "servicerequest-request-referral")
+    kind = path.partition("/")[0]
+    asked = [
+        (f"/fhir/{path.format(known)}", "gp-alder-lane", 200),
+        (f"/fhir/{path.format('none')}", "gp-alder-lane", 404),
+        (f"/fhir/{path.format(known)}", None, 401),
+        (f"/fhir/{path.format(known)}", "hub-blaby", 403),
+        (f"/fhir/{kind}", "gp-alder-lane", 501 if served else 200),
+    ]
+    for address, sender, status in asked:
+        reply = await intake.get(address, sender)
+        assert reply.status == status
+        assert_described(document, "GET", address, reply)
 
 
 async def test_each_described_status_of_a_read_occurs_and_no_other(

@@ -101,6 +101,7 @@ def a_concern(reference: str = "LB-7K3M-9Q2X-4TDW", **changed: object) -> Referr
         format="bars-fhir",
         sent_by=a_sender(),
         referred_by=a_referrer(),
+        referred_on=date(2026, 11, 2),
         registered_practice=Organisation(ods=ODS[GP]),
         person=a_person(),
         feedback_consent=YES,

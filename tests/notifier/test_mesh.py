@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 from aiohttp import ClientSession
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.local.embedded.mesh import MeshSandbox as Sandbox
@@ -15,7 +17,7 @@ from infra.local.embedded.mesh_routing_standin import NAME, application
 from schemas.events import CaseAssigned, ReferralContext
 from schemas.referral import Organisation
 from services.notifier.channels import mesh
-from services.notifier.compose import compose
+from services.notifier.compose import ROUTED_SURNAME, Feedback, compose
 from tests.notifier.between import Between, Trouble
 from tests.notifier.builders import (
     GP_MESH,
@@ -180,10 +182,64 @@ async def test_the_mesh_simulator_identifies_itself(sandbox: Sandbox) -> None:
         assert answer.headers["Server"] == NAME
 
 
-def test_the_address_for_automatic_routing_has_the_format_of_mesh() -> None:
-    person = a_person(family_name="O’Łaski-Zoë")
+# ---- names in headers -----------------------------------------------------------------------------------------------
+
+
+def told(family_name: str, *given_names: str) -> Feedback:
+    """Return the feedback to a practice outside the directory about a person of this name."""
+    person = a_person(family_name=family_name, given_names=given_names or ("Edith",))
     concern = a_practice_outside().model_copy(update={"person": person})
-    sent = compose(a_case_event(CaseAssigned, concern), the_recipients(), the_words())
-    [routed] = [feedback for feedback in sent if feedback.recipient.routed]
-    assert mesh.automatic(routed).isascii()
-    assert mesh.automatic(routed).startswith("GPPROVIDER_9990000018_19460201_O")
+    composed = compose(a_case_event(CaseAssigned, concern), the_recipients(), the_words())
+    [feedback] = [feedback for feedback in composed if feedback.recipient.id == "ods:Y00009"]
+    return feedback
+
+
+@pytest.mark.parametrize(
+    ("given", "family", "name", "surname"),
+    [
+        ("Łucja", "Łukaszewicz", "Lucja Lukaszewicz", "Lukaszewicz"),
+        ("Zoë", "O’Łaski-Sørensen", "Zoe O'Laski-Sorensen", "O'Laski-Sorensen"),
+        ("Þóra", "Guðmundsdóttir", "Thora Gudmundsdottir", "Gudmundsdottir"),
+        ("Ġużeppi", "Ħaż-Żebbuġ", "Guzeppi Haz-Zebbug", "Haz-Zebbug"),
+        ("Ирина", "Щербакова", "Irina Shcherbakova", "Shcherbakova"),
+        ("Ελένη", "Παπαδόπουλος", "Eleni Papadopoylos", "Papadopoylos"),
+        ("小龍", "李", "XiaoLong Li", "Li"),
+        ("I\u0308da", "Weiß\x0b", "Ida Weiss", "Weiss"),
+    ],
+)
+def test_names_are_spelled_in_ascii_and_never_shortened(given: str, family: str, name: str, surname: str) -> None:
+    feedback = told(family, given)
+    assert mesh.automatic(feedback) == f"GPPROVIDER_9990000018_19460201_{surname}"
+    assert mesh.subject(feedback, the_words().sender_details).startswith(
+        f"Housing support feedback for {name}, NHS Number: 9990000018, seen at"
+    )
+
+
+@pytest.mark.parametrize("family_name", ["\U0001208a", "Smith-\U0001208a", "W" * 70, "Щ" * 18, "\x0b"])
+def test_a_surname_that_no_address_can_hold_is_not_routed_by_mesh(family_name: str) -> None:
+    """The practice fetches the feedback, as when MESH may not be used: a shortened name might be another person's."""
+    feedback = told(family_name)
+    assert (feedback.recipient.channel, feedback.recipient.routed) == ("mailbox", False)
+
+
+@pytest.mark.parametrize("name", ["\U0001208a", "W" * 500])
+def test_a_subject_that_cannot_hold_the_name_gives_our_reference(name: str) -> None:
+    feedback = told(name)
+    assert mesh.subject(feedback, the_words().sender_details).startswith(
+        f"Housing support feedback for reference {feedback.reference}, NHS Number: 9990000018, seen at"
+    )
+
+
+@given(family=st.text(min_size=1, max_size=300), given_names=st.lists(st.text(min_size=1, max_size=300), max_size=10))
+def test_no_name_gives_a_header_that_mesh_does_not_take(family: str, given_names: list[str]) -> None:
+    feedback = told(family, *given_names)
+    headers = {mesh.subject(feedback, the_words().sender_details): 500}
+    if feedback.recipient.routed:
+        headers[mesh.automatic(feedback)] = 100
+    assert all(0 < len(header) <= most for header, most in headers.items())
+    assert all(header.isascii() and header.isprintable() for header in headers)
+    assert any(header.endswith("LIGHTBULB, Version: 1") for header in headers)
+
+
+def test_the_longest_routed_surname_fills_the_address() -> None:
+    assert len(mesh.automatic(told("W" * ROUTED_SURNAME))) == 100

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
-from services.router.decide.matching import Candidate, Description, fold_name, match, same_person
+from schemas.text import ascii_spelling, fold_name
+from services.router.decide.matching import Candidate, Description, match, same_person
 from tests.builders.referrals import a_person
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
@@ -54,10 +55,21 @@ def test_which_person_is_provisional_does_not_depend_on_the_order_of_arrival(one
         ("Łukasz", "lukasz"),
         ("Søndergård", "Sondergard"),
         ("Weiß", "WEISS"),
+        ("Þórðarson", "Thordarson"),
+        ("Ħaż-Żebbuġ", "Haz Zebbug"),
+        ("ǾRSTED", "Orsted"),
     ],
 )
 def test_surnames_are_compared_without_accents_case_hyphens_and_spaces(one: str, other: str) -> None:
     assert fold_name(one) == fold_name(other)
+
+
+@pytest.mark.parametrize("letter", [char for char in map(chr, range(0x180)) if char.isalpha() and char != "\u00b5"])
+def test_the_letters_of_european_names_are_compared_as_mesh_headers_spell_them(letter: str) -> None:
+    """Latin-1, without its micro sign, and Latin Extended-A: the table of decisions and the library of letters agree."""
+    spelled = ascii_spelling(letter)
+    assert spelled
+    assert fold_name(letter) == fold_name(spelled)
 
 
 def test_a_surname_in_another_script_is_not_reduced_to_an_empty_text() -> None:

@@ -22,6 +22,7 @@ KINDS = {
     "ons": "an ONS district code",
     "uprn": "a number of at most 12 digits",
     "list": "text",
+    "textphone": "a textphone number",
 }
 DISTRICTS = {
     "own": "The person lives in this council's own district.",

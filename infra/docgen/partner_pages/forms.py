@@ -22,6 +22,7 @@ TYPES = {
     "ods": "an ODS code such as `B81001`",
     "ons": "an ONS district code such as `E07000130`",
     "uprn": "a number of at most 12 digits",
+    "textphone": "a textphone number, at most 200 characters",
 }
 
 

@@ -3,23 +3,25 @@
 import base64
 import re
 from binascii import Error as NotBase64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import orjson
 from starlette.requests import Request
 
+from services.intake.translators.bars_fhir.bundle_index import is_system
+from services.intake.translators.bars_fhir.for_us import is_ours
+from services.intake.translators.bars_fhir.identity import is_supported_version
+from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.translator import Issue
 
 Headers = Mapping[str, str]
 """Headers of a request by lower-case name."""
 
 GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
-ENCODED = (
-    "nhsd-target-identifier",
-    "nhsd-end-user-organisation",
-    "nhsd-requesting-software",
-    "nhsd-requesting-practitioner",
-)
+TARGET = "nhsd-target-identifier"
+ENCODED = (TARGET, "nhsd-end-user-organisation", "nhsd-requesting-software", "nhsd-requesting-practitioner")
+IDS = ("X-Request-Id", "X-Correlation-Id")
 
 
 def guid(value: str | None) -> str | None:
@@ -36,28 +38,56 @@ def first_values(request: Request) -> Headers:
 
 def mirrored(headers: Headers) -> dict[str, str]:
     """Return both ids as they were sent (BaRS). Only GUIDs are echoed: other text might be an NHS number."""
-    names = ("X-Request-Id", "X-Correlation-Id")
-    return {name: value for name in names if (value := headers.get(name.lower())) and guid(value)}
+    return {name: value for name in IDS if (value := headers.get(name.lower())) and guid(value)}
 
 
 def header_issues(headers: Headers) -> tuple[Issue, ...]:
     """Return an issue for each id that is not a GUID, and each BaRS header that is not base64 of a JSON object."""
     issues = [
         Issue(f"header {name}", "value", "must be a GUID")
-        for name in ("x-request-id", "x-correlation-id")
+        for name in map(str.lower, IDS)
         if name in headers and guid(headers[name]) is None
     ]
     for name in ENCODED:
-        if name in headers and not _is_encoded_json(headers[name]):
+        if name in headers and decoded(headers[name]) is None:
             issues.append(Issue(f"header {name}", "value", "must be base64 of a JSON object"))
     return tuple(issues)
 
 
-def _is_encoded_json(value: str) -> bool:
+def bars_issues(headers: Headers, service_ids: Collection[str]) -> tuple[Issue, ...]:
+    """Return the issues of a BaRS message's headers: both ids are required, and a target must be one of `service_ids`.
+
+    Source: BaRS Core 1.5, Transactional integrity: a message without the ids is rejected with 400 REC_BAD_REQUEST.
+    """
+    missing = [
+        Issue(f"header {name}", "required", "is required: a GUID")
+        for name in map(str.lower, IDS)
+        if name not in headers
+    ]
+    target = decoded(headers[TARGET]) if TARGET in headers else None
+    if target is not None and not is_ours(f"{target.get('system')}|{target.get('value')}", service_ids):
+        missing.append(Issue(f"header {TARGET}", "not-supported", "the target is another service"))
+    return (*missing, *header_issues(headers))
+
+
+def decoded(value: str) -> dict[str, Any] | None:
+    """Return the JSON object in a base64 header, or None if it is not one."""
     try:
-        return isinstance(orjson.loads(base64.b64decode(value, validate=True)), dict)
+        content = orjson.loads(base64.b64decode(value, validate=True))
     except (NotBase64, ValueError):
-        return False
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def organisation_code(headers: Headers) -> str | None:
+    """Return the ODS code of the Organization in NHSD-End-User-Organisation, or None."""
+    organisation = decoded(headers.get("nhsd-end-user-organisation", "")) or {}
+    identifiers = organisation.get("identifier")
+    for one in identifiers if isinstance(identifiers, list) else ():
+        system, value = (one.get("system"), one.get("value")) if isinstance(one, dict) else (None, None)
+        if isinstance(value, str) and isinstance(system, str) and any(is_system(system, ods) for ods in ODS):
+            return value.strip().upper() or None
+    return None
 
 
 def essence(media_type: str) -> str:
@@ -86,3 +116,12 @@ def _weight(weights: Mapping[str, float], media_type: str) -> float:
 
 
 _WEIGHT = re.compile(r";\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
+
+
+def is_readable_version(media_types: str) -> bool:
+    """Return whether one of the media types of a header has no `version`, or a version of BaRS that is supported."""
+    versions = [_VERSION.search(one) for one in media_types.split(",")]
+    return any(stated is None or is_supported_version(stated[1]) for stated in versions)
+
+
+_VERSION = re.compile(r';\s*version\s*=\s*"?([^";,\s]+)', re.IGNORECASE)

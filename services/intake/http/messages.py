@@ -6,6 +6,7 @@ The sender is authenticated before any parser runs.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,6 +22,7 @@ from services.intake.rate_limiter import RateLimited
 from services.intake.responses import bars, hl7v2, problems
 from services.intake.translators import form
 from services.intake.translators.inbound_message import Translator
+from services.intake.translators.translator import Issue
 from services.reference.partners import Partner
 from services.runtime import tracing
 from services.runtime.logs import log
@@ -33,6 +35,10 @@ class OverHttp(Protocol):
     accepts: tuple[str, ...]
     error: Callable[[int, str, str], ProtocolResponse]
     media_type: Callable[[ProtocolResponse], str]
+    header_issues: Callable[[Headers], tuple[Issue, ...]] = sent.header_issues
+    is_readable_version: Callable[[str], bool] = lambda _: True
+    """Return whether the version in a media type can be read and written."""
+
     unwrapped: Callable[[bytes], bytes] = bytes
     """Return the message in a body, without its frame."""
 
@@ -40,8 +46,8 @@ class OverHttp(Protocol):
 BARS_MEDIA_TYPES = ("application/fhir+json", "application/json")
 
 
-def of_bars(translate: Translator) -> OverHttp:
-    """Return the protocol of BaRS (FHIR messaging)."""
+def of_bars(translate: Translator, service_ids: tuple[str, ...]) -> OverHttp:
+    """Return the protocol of BaRS (FHIR messaging), for messages to one of these services."""
     return OverHttp(
         "bars-fhir",
         translate,
@@ -49,6 +55,8 @@ def of_bars(translate: Translator) -> OverHttp:
         accepts=BARS_MEDIA_TYPES,
         error=bars.error,
         media_type=lambda _: bars.MEDIA_TYPE,
+        header_issues=partial(sent.bars_issues, service_ids=service_ids),
+        is_readable_version=sent.is_readable_version,
     )
 
 
@@ -83,7 +91,7 @@ def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
 async def bars_message(request: Request) -> Response:
     """Handle POST /fhir/$process-message."""
     intake: Intake = request.app.state.intake
-    return await message(request, of_bars(intake.bars))
+    return await message(request, of_bars(intake.bars, intake.service_ids))
 
 
 async def form_submission(request: Request) -> Response:
@@ -104,6 +112,7 @@ async def hl7v2_message(request: Request) -> Response:
 
 
 NO_CREDENTIAL = "a valid bearer token of a partner is required"
+VERSION = "unsupported version of BaRS: only 1 is supported"
 RATE_LIMITED = "Rate limit exceeded. The message was not accepted; retry after the time in Retry-After."
 
 
@@ -158,7 +167,9 @@ async def _accept_body(
     inbound = intake.inbound_message(partner, protocol.unwrapped(body), *ids, context)
     media_type = headers.get("content-type", "")[:200] or None
     async with asyncio.timeout(limits.HTTP_ANSWER_SECONDS):
-        return await accept.accept(intake, protocol, inbound, media_type=media_type, issues=sent.header_issues(headers))
+        return await accept.accept(
+            intake, protocol, inbound, media_type=media_type, issues=protocol.header_issues(headers)
+        )
 
 
 def _media_types(headers: Headers, protocol: OverHttp) -> ProtocolResponse | None:
@@ -167,6 +178,10 @@ def _media_types(headers: Headers, protocol: OverHttp) -> ProtocolResponse | Non
         return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
     if sent.is_encoded(headers):
         return protocol.error(415, "not-supported", "send the message uncompressed")
+    if not protocol.is_readable_version(headers.get("content-type", "")):
+        return protocol.error(415, "not-supported", VERSION)
+    if not protocol.is_readable_version(headers.get("accept", "")):
+        return protocol.error(406, "not-supported", VERSION)
     if not sent.accepts(headers, problems.PROBLEM, *protocol.accepts):
         return protocol.error(406, "not-supported", f"the response is available as {protocol.accepts[0]} only")
     return None
@@ -198,7 +213,7 @@ async def whole_body(request: Request, headers: Headers, most: int, reserve: Cal
 
 def respond(answer: ProtocolResponse, media_type: str, headers: dict[str, str]) -> Response:
     """Return the HTTP response, with the headers that its status needs."""
-    more = dict(headers)
+    more = {**headers, **answer.headers}
     if answer.status in (408, 503):
         more["Retry-After"] = str(limits.RETRY_SECONDS)
     if answer.status == 429:

@@ -1,4 +1,4 @@
-"""Serve the OpenAPI document, schemas of forms, attachments for hubs, and the FHIR CapabilityStatement."""
+"""Serve the OpenAPI document, schemas of forms, and attachments for hubs."""
 
 import re
 
@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from services.intake import store
 from services.intake.accept import Intake
+from services.intake.http import headers as sent
 from services.intake.http import openapi
 from services.intake.http.messages import NO_CREDENTIAL, RATE_LIMITED, respond
 from services.intake.rate_limiter import RateLimited
@@ -68,23 +69,12 @@ def _as_download(media_type: str | None) -> dict[str, str]:
     }
 
 
-async def metadata(request: Request) -> Response:
-    """Handle GET /fhir/metadata."""
-    base = str(request.base_url).rstrip("/") + "/fhir"
-    return Response(bars.capability(base, request.app.state.started_at), media_type=bars.MEDIA_TYPE)
-
-
-async def no_such_interaction(request: Request) -> Response:
-    """Handle any other FHIR address with 404: this server accepts messages only."""
-    outcome = bars.error(404, "not-supported", "this server accepts messages only: POST /fhir/$process-message")
-    return respond(outcome, bars.MEDIA_TYPE, {})
-
-
 async def no_such_address(request: Request, error: Exception) -> Response:
     """Respond 404, or 405 with Allow: below /fhir with an OperationOutcome, elsewhere with problem details."""
     assert isinstance(error, HTTPException)
     allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
     detail = "address not found" if error.status_code == 404 else "method not allowed for this address"
     if request.url.path.startswith("/fhir"):
-        return respond(bars.error(error.status_code, "not-supported", detail), bars.MEDIA_TYPE, allowed)
+        ids = sent.mirrored(sent.first_values(request))
+        return respond(bars.error(error.status_code, "not-supported", detail), bars.MEDIA_TYPE, allowed | ids)
     return respond(problems.problem(error.status_code, f"{detail}; see /openapi.json"), problems.PROBLEM, allowed)

@@ -21,7 +21,15 @@ from services.intake.translators.translator import Issue, Rejection
 JSON, CSV = "application/json", "text/csv"
 
 RowOutcome = Literal[
-    "received", "updated", "already-held", "superseded", "cancelled", "not-held", "refused", "not-processed"
+    "received",
+    "updated",
+    "already-held",
+    "superseded",
+    "cancelled",
+    "not-applied",
+    "not-held",
+    "refused",
+    "not-processed",
 ]
 OUTCOMES: tuple[RowOutcome, ...] = (
     "received",
@@ -29,6 +37,7 @@ OUTCOMES: tuple[RowOutcome, ...] = (
     "already-held",
     "superseded",
     "cancelled",
+    "not-applied",
     "not-held",
     "refused",
     "not-processed",
@@ -40,6 +49,7 @@ _OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
     Verdict.REPEAT: (200, "already-held"),
     Verdict.STALE: (200, "superseded"),
     Verdict.CANCELLED: (200, "cancelled"),
+    Verdict.NOT_APPLIED: (202, "not-applied"),
     Verdict.UNKNOWN: (404, "not-held"),
 }
 

@@ -26,6 +26,8 @@ Level = Literal["accept", "application"]
 REJECTED = {"200", "201", "202", "203"}
 """Codes of table 0357 for an unsupported kind of message: answered AR (rejected), all others AE (error)."""
 
+NOT_APPLIED = "cancellation stored and not applied: it is older than an update that was accepted"
+
 REPORTED_ERRORS = 20
 """Issues that an acknowledgement lists at most."""
 
@@ -145,6 +147,8 @@ def acknowledge(decision: MessageDecision) -> Acknowledgement:
             return Acknowledgement("A", reference, reference=reference)
         case Verdict.STALE:
             return Acknowledgement("A", f"{reference} superseded by a later message", reference=reference)
+        case Verdict.NOT_APPLIED:
+            return Acknowledgement("A", f"{reference} {NOT_APPLIED}", reference=reference)
         case Verdict.CONFLICT:
             return _error(
                 Error("RF1-6", "205", f"this referral id was accepted before as {reference} with other content"), 409

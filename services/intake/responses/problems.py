@@ -21,7 +21,7 @@ def answer(_: InboundMessage, outcome: Translated | Rejection, decision: Message
     match decision.verdict:
         case Verdict.REPEAT if decision.answered_before is not None:
             return decision.answered_before
-        case Verdict.RECEIVED:
+        case Verdict.RECEIVED | Verdict.NOT_APPLIED:
             return _accepted(202, decision)
         case Verdict.UPDATED | Verdict.CANCELLED | Verdict.STALE | Verdict.REPEAT:
             return _accepted(200, decision)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
@@ -60,6 +60,32 @@ class AttachmentContent:
 Intent = Literal["new", "update", "cancel", "either"]
 """What the sender requests: `either` if its format does not distinguish new from changed (forms, rows)."""
 
+NameKind = Literal["reference", "id", "identifier", "message", "location"]
+"""Kinds of names of a referral: our reference, the sender's id, its identifier, its message's id, a transient URL."""
+
+
+class ReferralName(NamedTuple):
+    """A name by which a referral is found. `authority`: the organisation within which it is unique; empty for the partner."""
+
+    kind: NameKind
+    value: str
+    authority: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name as one text, for a key that is unique for each partner; a long one is hashed."""
+        text = f"{self.authority}/{self.kind}:{self.value}"
+        return text if len(text) <= 200 else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Subject(NamedTuple):
+    """The person as a message identifies them; a part that it does not give is None."""
+
+    nhs_number: str | None = None
+    birth_date: date | None = None
+    family_name: str | None = None
+
+
 CancelReason = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN]
 
 
@@ -69,7 +95,11 @@ class Translated:
 
     `message_ids`: if one was accepted before, the message is a duplicate (same content) or a conflict (other content).
     `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of the content without the
-    message's own ids. `referral` is None in a cancel. `encounter`: summary of the sender's Encounter for responses.
+    message's own ids. `referral` is None in a cancel. `encounter`: summary of the sender's Encounter for responses;
+    `reply`: what else a BaRS response repeats.
+    `passed_over`: places (FHIRPath) that were not read and cannot change the meaning.
+    `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
+    another person must be refused.
     """
 
     message_ids: tuple[str, ...]
@@ -83,13 +113,23 @@ class Translated:
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
     encounter: Mapping[str, Any] | None = None
+    passed_over: tuple[str, ...] = ()
+    reply: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[ReferralName, ...] = ()
+    subject: Subject | None = None
     header: object | None = field(default=None, repr=False, compare=False)
 
 
 # ---- shared by the translators --------------------------------------------------------------------------------------
 
 
-_MESSAGE = {"message", "sent_by"}
+_MESSAGE: dict[str, Any] = {
+    "message": True,
+    "sent_by": True,
+    "person": {"vouched_by"},
+    "attachments": {"__all__": {"reference"}},
+}
+"""What is not content: the envelope, the partner's entry, and references of attachments, which derive from the referral's names."""
 
 
 def content_hash(referral: Referral) -> str:
@@ -195,6 +235,18 @@ def reject(*issues: Issue) -> Rejection:
     return Rejection(issues)
 
 
+OLDEST = 130
+"""Greatest age in years that is plausible."""
+
+
+def is_plausible_birth(born: date, today: date) -> bool:
+    """Return whether a living person can have this birth date: not in the future or more than 130 years ago."""
+    return born <= today and today.year - born.year <= OLDEST
+
+
+IMPLAUSIBLE_BIRTH = "must not be in the future or more than 130 years ago"
+
+
 def postcode(value: str | None) -> str | None:
     """Return a postcode in capitals, with one blank before its last three characters."""
     plain = "".join((value or "").split()).upper()
@@ -202,12 +254,17 @@ def postcode(value: str | None) -> str | None:
 
 
 def set_path(content: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name']."""
+    """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name'].
+
+    A yes to 'person.death_reported' is a report without a date.
+    """
     parts = path.split(".")
     here: Any = content
     for part, after in pairwise(parts):
         here = _child(here, part, after)
-    if isinstance(here, list):
+    if path == "person.death_reported":
+        here.update({parts[-1]: here.get(parts[-1], {})} if value else {})
+    elif isinstance(here, list):
         here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
         here[int(parts[-1])] = value
     else:

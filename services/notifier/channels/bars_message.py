@@ -1,12 +1,14 @@
 """Renders a feedback as a BaRS-shaped message (FHIR R4): `servicerequest-response` in a Bundle.
 
 BaRS-shaped, not BaRS: no BaRS use case exists for housing. Sources: NHS England BaRS Core 1.5.0, and SDOH
-Clinical Care 3.0 for the Task that carries findings and completed actions. Ids derive from the feedback's id and times are the
-event's, so the same feedback always gives the same bytes. Plain dictionaries for speed; tests validate them.
+Clinical Care 3.0 for the Task that carries findings and completed actions. Resources keep their ids over all messages of a referral
+(schemas.fhir); the ids of the Bundle and its MessageHeader derive from the feedback's id, and times are the event's, so the same
+feedback always gives the same bytes. Plain dictionaries for speed; tests validate them.
 """
 
-import hashlib
 import re
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -14,12 +16,12 @@ import orjson
 
 from schemas.case import CaseStatus
 from schemas.events import PersonBrief
+from schemas.fhir import LOCAL, REFERENCE_SYSTEM, derived_id, resource_id
+from schemas.nhs_number import VerificationStatus
 from services.notifier.compose import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
 from services.notifier.templates import SenderDetails
+from services.runtime import metrics
 
-LOCAL = "https://lightbulb.example.org"
-REFERENCE_SYSTEM = f"{LOCAL}/Id/referral-reference"
-SERVICES = f"{LOCAL}/CodeSystem/service"
 ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 BARS = "https://fhir.nhs.uk/CodeSystem"
@@ -58,6 +60,17 @@ DOS_REJECTED = {
 
 VERIFICATION = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-NHSNumberVerificationStatus"
 VERIFICATION_CODES = "https://fhir.hl7.org.uk/CodeSystem/UKCore-NHSNumberVerificationStatusEngland"
+VERIFICATION_DISPLAYS: Mapping[str, str] = {
+    VerificationStatus.VERIFIED: "Number present and verified",
+    VerificationStatus.NOT_TRACED: "Number present but not traced",
+    VerificationStatus.TRACE_REQUIRED: "Trace required",
+    VerificationStatus.NO_OR_MANY_MATCHES: "Trace attempted - No match or multiple match found",
+    VerificationStatus.TO_BE_RESOLVED: "Trace needs to be resolved - (NHS Number or patient detail conflict)",
+    VerificationStatus.TRACE_IN_PROGRESS: "Trace in progress",
+    VerificationStatus.NOT_PRESENT: "Number not present and trace not required",
+    VerificationStatus.POSTPONED: "Trace postponed (baby under six weeks old)",
+}
+SOFTWARE_VERSION = metrics.version()
 FHIR_ID = re.compile(r"^[A-Za-z0-9.-]{1,64}$")
 
 Resource = dict[str, Any]
@@ -70,18 +83,21 @@ def message(feedback: Feedback, sender_details: SenderDetails) -> bytes:
 
 def bundle_id(feedback: Feedback) -> str:
     """Return the Bundle.id of the message for this feedback."""
-    return str(uuid5(UUID(feedback.id), "bundle"))
+    return derived_id(UUID(feedback.id), "bundle")
 
 
 class _BundleWriter:
-    """Writer of one message; its resources refer to each other by derived urn:uuid."""
+    """Writer of one message; its resources refer to each other by their fullUrl."""
 
     def __init__(self, feedback: Feedback, sender_details: SenderDetails) -> None:
         self._feedback = feedback
         self._sender_details = sender_details
-        self._namespace = UUID(feedback.id).bytes
         self._at = feedback.at.isoformat()
-        self._ids: dict[str, str] = {}
+        recipient = feedback.recipient
+        self._sender = f"Organization {sender_details.ods}"
+        self._receiver = f"Organization {recipient.ods or recipient.id}"
+        self._performer = _organization_of(feedback.hub) if feedback.hub else self._sender
+        self._ids: dict[str, str] = {"MessageHeader": derived_id(UUID(feedback.id), "header")}
 
     def bundle(self) -> Resource:
         resources = [
@@ -90,10 +106,10 @@ class _BundleWriter:
             self._encounter(),
             self._task(),
             self._patient(),
-            self._organization("sender", self._sender_details.name, self._sender_details.ods, None),
-            self._organization("receiver", self._feedback.recipient.name, self._feedback.recipient.ods, None),
-            *self._hub(),
-            *(self._procedure(number, done) for number, done in self._quoted()),
+            self._organization(self._sender, self._sender_details.name, self._sender_details.ods, None),
+            self._organization(self._receiver, self._feedback.recipient.name, self._feedback.recipient.ods, None),
+            *self._hubs(),
+            *(self._procedure(part, actions) for part, actions in self._procedures().items()),
         ]
         return {
             "resourceType": "Bundle",
@@ -105,42 +121,52 @@ class _BundleWriter:
             },
             "type": "message",
             "timestamp": self._at,
-            "entry": [{"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in resources],
+            "entry": [self._entry(resource) for resource in resources],
+        }
+
+    def _entry(self, resource: Resource) -> Resource:
+        """Return the entry. Its fullUrl is the resource's UUID; the ServiceRequest's id is our reference instead."""
+        is_request = resource["resourceType"] == "ServiceRequest"
+        return {
+            "fullUrl": f"urn:uuid:{self._id('ServiceRequest') if is_request else resource['id']}",
+            "resource": resource | {"id": self._feedback.reference} if is_request else resource,
         }
 
     def _id(self, part: str) -> str:
         if part not in self._ids:
-            self._ids[part] = _derived(self._namespace, part)
+            self._ids[part] = resource_id(self._feedback.reference, part)
         return self._ids[part]
 
     def _refer(self, part: str) -> Resource:
         return {"reference": "urn:uuid:" + self._id(part)}
 
-    def _resource(self, kind: str, part: str, profile: str | None, **elements: Any) -> Resource:
+    def _resource(self, part: str, profile: str | None, **elements: Any) -> Resource:
+        """Return a resource. `part` begins with its type."""
         meta: Resource = {"lastUpdated": self._at}
         if profile:
             meta["profile"] = [profile]
         present = {name: value for name, value in elements.items() if value not in (None, [], {})}
-        return {"resourceType": kind, "id": self._id(part), "meta": meta, **present}
+        return {"resourceType": part.partition(" ")[0], "id": self._id(part), "meta": meta, **present}
 
     def _header(self) -> Resource:
         recipient = self._feedback.recipient
         endpoint = f"{ODS}|{recipient.ods}" if recipient.ods else f"{LOCAL}/Id/partner|{recipient.id}"
         return self._resource(
             "MessageHeader",
-            "header",
             "https://fhir.nhs.uk/StructureDefinition/BARSMessageHeader-servicerequest-response",
             eventCoding={"system": f"{BARS}/message-events-bars", "code": "servicerequest-response"},
-            destination=[{"endpoint": endpoint, "receiver": self._refer("receiver")}],
-            sender=self._refer("sender"),
+            destination=[{"endpoint": endpoint, "receiver": self._refer(self._receiver)}],
+            sender=self._refer(self._sender),
             source={
                 "name": self._sender_details.short_name,
                 "software": "Lightbulb referral hub",
+                "version": SOFTWARE_VERSION,
+                "contact": _phone(self._feedback.hub),
                 "endpoint": f"{ODS}|{self._sender_details.ods}",
             },
             reason={"coding": [{"system": f"{BARS}/message-reason-bars", "code": "new"}]},
             response={"identifier": _original_id(self._feedback), "code": "ok"},
-            focus=[self._refer("service-request")],
+            focus=[self._refer("ServiceRequest")],
             definition="https://fhir.nhs.uk/MessageDefinition/bars-message-servicerequest-response-referral",
         )
 
@@ -153,7 +179,6 @@ class _BundleWriter:
     def _service_request(self) -> Resource:
         return self._resource(
             "ServiceRequest",
-            "service-request",
             "https://fhir.nhs.uk/StructureDefinition/BARSServiceRequest-request-referral",
             identifier=self._identifiers(),
             status=SERVICE_REQUEST[self._feedback.status],
@@ -170,23 +195,31 @@ class _BundleWriter:
                     ]
                 }
             ],
-            subject=self._refer("patient"),
-            encounter=self._refer("encounter"),
-            requester=self._refer("receiver"),
-            performer=[self._refer("hub" if self._feedback.hub else "sender")],
+            subject=self._refer("Patient"),
+            encounter=self._refer("Encounter"),
+            authoredOn=_day(self._feedback.referred_on),
+            requester=self._refer(self._receiver),
+            performer=[self._refer(self._performer)],
         )
 
     def _encounter(self) -> Resource:
         return self._resource(
             "Encounter",
-            "encounter",
             "https://fhir.hl7.org.uk/StructureDefinition/UKCore-Encounter",
             identifier=self._identifiers()[:1],
             status=ENCOUNTER[self._feedback.status],
-            **{"class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HH"}},
-            subject=self._refer("patient"),
+            **{
+                "class": {
+                    "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+                    "code": "HH",
+                    "display": "home health",
+                }
+            },
+            subject=self._refer("Patient"),
+            episodeOfCare=[{"reference": f"EpisodeOfCare/{self._id('EpisodeOfCare')}"}],
+            period={"start": _day(self._feedback.referred_on)} if self._feedback.referred_on else None,
             reasonCode=self._rejected(),
-            serviceProvider=self._refer("sender"),
+            serviceProvider=self._refer(self._sender),
         )
 
     def _rejected(self) -> list[Resource]:
@@ -201,7 +234,6 @@ class _BundleWriter:
         feedback = self._feedback
         return self._resource(
             "Task",
-            "task",
             "https://fhir.hl7.org.uk/StructureDefinition/UKCore-Task",
             identifier=self._identifiers()[:1],
             status=feedback.status.value,
@@ -209,14 +241,14 @@ class _BundleWriter:
             businessStatus=self._business_status(),
             intent="order",
             code={"coding": [{"system": "http://hl7.org/fhir/CodeSystem/task-code", "code": "fulfill"}]},
-            focus=self._refer("service-request"),
-            **{"for": self._refer("patient")},
-            authoredOn=self._at,
+            focus=self._refer("ServiceRequest"),
+            **{"for": self._refer("Patient")},
+            authoredOn=_day(feedback.referred_on),
             lastModified=self._at,
-            requester=self._refer("receiver"),
-            owner=self._refer("hub" if feedback.hub else "sender"),
+            requester=self._refer(self._receiver),
+            owner=self._refer(self._performer),
             note=[{"time": self._at, "text": "\n".join(feedback.text)}],
-            restriction={"period": {"end": feedback.until.isoformat()}} if feedback.until else None,
+            restriction={"period": {"end": _day(feedback.until)}} if feedback.until else None,
             output=[*map(_finding, feedback.findings), *self._done()],
         )
 
@@ -238,32 +270,37 @@ class _BundleWriter:
         coding = {"system": f"{LOCAL}/CodeSystem/feedback-type", "code": self._feedback.feedback_type.value}
         return {"coding": [coding], "text": self._feedback.text[0]}
 
-    def _quoted(self) -> list[tuple[int, CompletedAction]]:
-        """Return the numbered actions that have a date: each becomes a Procedure, the others only Task.output."""
-        return [(number, done) for number, done in enumerate(self._feedback.completed_actions) if done.on is not None]
+    def _procedures(self) -> dict[str, list[CompletedAction]]:
+        """Return the actions that have a date by the Procedure that each becomes; the others are in Task.output only.
+
+        The same action of a service on one day is one Procedure, with each provider as a performer, in any order of the list.
+        """
+        procedures: dict[str, list[CompletedAction]] = {}
+        for done in self._feedback.completed_actions:
+            if done.on is not None:
+                procedures.setdefault(_procedure_of(done), []).append(done)
+        return procedures
 
     def _done(self) -> list[Resource]:
         kind = {"coding": [{"system": f"{LOCAL}/CodeSystem/output", "code": "done"}], "text": "Done"}
+        undated = (done for done in self._feedback.completed_actions if done.on is None)
         return [
-            {"type": kind, "valueReference": self._refer(f"procedure {number}")}
-            if done.on is not None
-            else {"type": kind, "valueCodeableConcept": _concept("service", done.service)}
-            for number, done in enumerate(self._feedback.completed_actions)
+            *({"type": kind, "valueReference": self._refer(part)} for part in self._procedures()),
+            *({"type": kind, "valueCodeableConcept": _concept("service", done.service)} for done in undated),
         ]
 
-    def _procedure(self, number: int, done: CompletedAction) -> Resource:
-        assert done.on is not None
+    def _procedure(self, part: str, actions: list[CompletedAction]) -> Resource:
+        done = actions[0]
         return self._resource(
-            "Procedure",
-            f"procedure {number}",
+            part,
             None,
-            basedOn=[self._refer("service-request")],
+            basedOn=[self._refer("ServiceRequest")],
             status="completed",
             category=_concept("service", done.service),
             code={"text": done.action or done.service.text},
-            subject=self._refer("patient"),
-            performedDateTime=done.on.isoformat(),
-            performer=[{"actor": {"display": done.provider}}] if done.provider else None,
+            subject=self._refer("Patient"),
+            performedDateTime=_day(done.on),
+            performer=[{"actor": {"display": action.provider}} for action in actions if action.provider],
         )
 
     def _patient(self) -> Resource:
@@ -272,14 +309,12 @@ class _BundleWriter:
         person = feedback.person if feedback.full else None
         return self._resource(
             "Patient",
-            "patient",
             "https://fhir.hl7.org.uk/StructureDefinition/UKCore-Patient",
             **(_demographics(person) if person else {}),
         )
 
     def _organization(self, part: str, name: str | None, ods: str | None, hub: HubContact | None) -> Resource:
         return self._resource(
-            "Organization",
             part,
             "https://fhir.hl7.org.uk/StructureDefinition/UKCore-Organization",
             identifier=[{"system": ODS, "value": ods}] if ods else [],
@@ -287,19 +322,23 @@ class _BundleWriter:
             telecom=_telecom(hub),
         )
 
-    def _hub(self) -> list[Resource]:
-        feedback = self._feedback
-        hubs = [("hub", feedback.hub), ("refer-to", feedback.refer_to)]
-        return [self._organization(part, hub.name, None, hub) for part, hub in hubs if hub is not None]
+    def _hubs(self) -> list[Resource]:
+        contacts = (self._feedback.hub, self._feedback.refer_to)
+        hubs = {_organization_of(hub): hub for hub in contacts if hub is not None}
+        return [self._organization(part, hub.name, None, hub) for part, hub in hubs.items()]
 
 
-def _derived(namespace: bytes, name: str) -> str:
-    """Return str(uuid5(namespace, name)) in a third of the time; a message has a dozen of them."""
-    digest = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def _organization_of(hub: HubContact) -> str:
+    return f"Organization {hub.id}"
+
+
+def _procedure_of(done: CompletedAction) -> str:
+    """Return the identity of an action: service, reviewed action and date, all of which the message shows."""
+    return f"Procedure {done.service.code} {done.action or ''} {done.on}"
+
+
+def _day(day: date | None) -> str | None:
+    return day.isoformat() if day else None
 
 
 def _original_id(feedback: Feedback) -> str:
@@ -321,6 +360,10 @@ def _finding(finding: ReportedFinding) -> Resource:
     return {"type": _concept("service", finding.service), "valueCodeableConcept": _concept("finding", finding.finding)}
 
 
+def _phone(hub: HubContact | None) -> Resource | None:
+    return {"system": "phone", "value": hub.phone} if hub and hub.phone else None
+
+
 def _telecom(hub: HubContact | None) -> list[Resource]:
     if hub is None:
         return []
@@ -329,18 +372,19 @@ def _telecom(hub: HubContact | None) -> list[Resource]:
 
 
 def _demographics(person: PersonBrief) -> Resource:
-    names = {"use": "official", "family": person.family_name, "given": list(person.given_names)}
-    name = {key: value for key, value in names.items() if value}
+    text = " ".join((*person.given_names, person.family_name or "")).strip()
+    names = {"use": "official", "text": text, "family": person.family_name, "given": list(person.given_names)}
     return {
         "identifier": [_nhs_number(person)] if person.nhs_number else [],
-        "name": [name] if len(name) > 1 else [],
-        "birthDate": person.birth_date.isoformat() if person.birth_date else None,
+        "name": [{key: value for key, value in names.items() if value}] if text else [],
+        "birthDate": _day(person.birth_date),
     }
 
 
 def _nhs_number(person: PersonBrief) -> Resource:
     number: Resource = {"system": NHS_NUMBER, "value": person.nhs_number}
-    if person.nhs_number_status.isdigit():
-        coding = {"system": VERIFICATION_CODES, "code": person.nhs_number_status}
+    if person.nhs_number_status in VERIFICATION_DISPLAYS:
+        status = person.nhs_number_status
+        coding = {"system": VERIFICATION_CODES, "code": status, "display": VERIFICATION_DISPLAYS[status]}
         number["extension"] = [{"url": VERIFICATION, "valueCodeableConcept": {"coding": [coding]}}]
     return number

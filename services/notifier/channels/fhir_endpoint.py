@@ -13,8 +13,9 @@ from uuid import UUID, uuid5
 import aiohttp
 import orjson
 
+from schemas.fhir import LOCAL
 from services.notifier.channels import Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry, retry_after_seconds
-from services.notifier.channels.bars_message import LOCAL, ODS, bundle_id, message
+from services.notifier.channels.bars_message import ODS, bundle_id, message
 from services.notifier.compose import Feedback
 from services.notifier.templates import SenderDetails
 from services.runtime import tracing

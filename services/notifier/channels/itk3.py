@@ -1,7 +1,8 @@
 """Renders a feedback as a GP Connect Send Document message: an ITK3 Bundle (FHIR STU3, XML) with the letter.
 
 XML because the published example is XML and every receiver must accept it (GP Connect Send Document 1.3.2, which also allows
-text/html attachments). Element order follows STU3, unlike parts of the published example. Ids derive from the feedback's id.
+text/html attachments). Element order follows STU3, unlike parts of the published example. Patient, author and organisations keep their
+ids over all letters of a referral (schemas.fhir); all other ids derive from the feedback's id.
 """
 
 import base64
@@ -11,6 +12,7 @@ from uuid import UUID, uuid5
 from xml.sax.saxutils import quoteattr
 
 from schemas.events import PersonBrief
+from schemas.fhir import resource_id
 from services.notifier.channels import letter
 from services.notifier.compose import Feedback
 from services.notifier.templates import SenderDetails
@@ -23,6 +25,10 @@ ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
 UUIDS = "https://tools.ietf.org/html/rfc4122"
 VERIFICATION_CODES = "https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-NHSNumberVerificationStatus-1"
+AUTHOR = "author"
+LASTING = frozenset({"patient", AUTHOR, "custodian", "header-sender"})
+"""Resources that keep their ids over all letters of a referral; the author is a hub's team, so its id is one for each hub."""
+
 NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -98,6 +104,9 @@ class _LetterWriter:
         }
 
     def _id(self, part: str) -> str:
+        if part in LASTING:
+            hub = self._feedback.hub
+            return resource_id(self._feedback.reference, f"itk3 {part} {hub.id if hub and part == AUTHOR else ''}")
         return str(uuid5(UUID(self._feedback.id), f"itk3 {part}"))
 
     def _refer(self, part: str) -> Resource:
@@ -170,7 +179,7 @@ class _LetterWriter:
             },
             subject=self._refer("patient"),
             date=self._at,
-            author=[self._refer("author")],
+            author=[self._refer(AUTHOR)],
             title=letter.TITLE,
             confidentiality="N",
             custodian=self._refer("custodian"),
@@ -192,7 +201,7 @@ class _LetterWriter:
         hub = self._feedback.hub
         return self._resource(
             "Practitioner",
-            "author",
+            AUTHOR,
             f"{CARE_CONNECT}/CareConnect-Practitioner-1",
             name=[{"text": f"Housing support coordinators, {hub.name if hub else self._sender_details.name}"}],
             telecom=self._telecom(),

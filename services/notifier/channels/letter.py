@@ -1,6 +1,5 @@
 """The letter that a practice files: one XHTML page with person, findings, actions, what to do, and contact."""
 
-import unicodedata
 from collections.abc import Iterable
 from html import escape
 
@@ -47,12 +46,6 @@ def name_of(person: PersonBrief) -> str:
 def spaced(nhs_number: str) -> str:
     """Return an NHS number with spaces, such as 999 000 0018."""
     return f"{nhs_number[:3]} {nhs_number[3:6]} {nhs_number[6:]}"
-
-
-def plain(text: str) -> str:
-    """Return the text as printable ASCII for a header: accents removed, other non-ASCII characters left out."""
-    stripped = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in stripped if letter.isascii() and letter.isprintable())
 
 
 def _who(feedback: Feedback) -> str:

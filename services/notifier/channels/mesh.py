@@ -17,6 +17,7 @@ from urllib.parse import quote
 import requests
 from mesh_client import MeshClient
 
+from schemas.text import ascii_spelling
 from services.notifier.channels import (
     Delivered,
     DeliveryRequest,
@@ -45,6 +46,8 @@ CODE = re.compile("(EPL-)?[0-9]{1,3}[A-Z]?")
 
 PASSING = frozenset({408, 425, 429})
 VERSION = "1"
+SUBJECT_LENGTH = 500
+"""Longest Mex-Subject (MESH API, message headers)."""
 
 
 class MeshNotSet(Exception):
@@ -214,12 +217,25 @@ def _json(response: requests.Response) -> dict[str, Any]:
 
 
 def subject(feedback: Feedback, sender_details: SenderDetails) -> str:
-    """Return the subject as GP Connect Send Document 1.3.2 requires; it does not name a provisional person."""
-    whose, person = f"reference {feedback.reference}", feedback.person
-    if person is not None:
-        whose = f"{letter.name_of(person)}, NHS Number: {person.nhs_number or 'not given'}"
-    line = f"{letter.TITLE} for {whose}, seen at {sender_details.short_name}, {sender_details.ods}, Version: {VERSION}"
-    return letter.plain(line)
+    """Return the subject as GP Connect Send Document 1.3.2 requires, in ASCII; it does not name a provisional person.
+
+    A name is never shortened: one with a letter that has no ASCII spelling, or that does not fit into MESH's header, is replaced
+    by our reference.
+    """
+    seen_at = f"seen at {sender_details.short_name}, {sender_details.ods}, Version: {VERSION}"
+    reference, person = f"reference {feedback.reference}", feedback.person
+    if person is None:
+        return _as_header(f"{letter.TITLE} for {reference}, {seen_at}") or letter.TITLE
+    number = f"NHS Number: {person.nhs_number or 'not given'}"
+    lines = (
+        _as_header(f"{letter.TITLE} for {whose}, {number}, {seen_at}") for whose in (letter.name_of(person), reference)
+    )
+    return next(filter(None, lines), letter.TITLE)
+
+
+def _as_header(line: str) -> str | None:
+    spelled = ascii_spelling(line)
+    return spelled if spelled and len(spelled) <= SUBJECT_LENGTH else None
 
 
 def automatic(feedback: Feedback) -> str:
@@ -227,5 +243,6 @@ def automatic(feedback: Feedback) -> str:
     person = feedback.person
     assert person is not None
     assert person.birth_date is not None
-    surname = letter.plain(person.family_name or "")
+    surname = ascii_spelling(person.family_name or "")
+    assert surname is not None
     return f"GPPROVIDER_{person.nhs_number}_{person.birth_date:%Y%m%d}_{surname}"

@@ -34,6 +34,7 @@ __all__ = [
     "OfferedService",
     "UnknownService",
     "catalogue",
+    "labels",
     "load",
 ]
 
@@ -67,6 +68,12 @@ def catalogue(folder: Path) -> Catalogue:
     """Load the codes of services.yaml alone. Raise ConfigError."""
     file = yaml_files.load(folder / "services.yaml", ServicesFile)
     return frozenset(offer.service for offer in file.value.services)
+
+
+def labels(folder: Path) -> Mapping[str, str]:
+    """Return the labels that people read, by code of services.yaml. Raise ConfigError."""
+    file = yaml_files.load(folder / "services.yaml", ServicesFile)
+    return {offer.service: offer.label for offer in file.value.services}
 
 
 def _version(folder: Path) -> str:

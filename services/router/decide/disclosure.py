@@ -324,6 +324,7 @@ def referral_context(record: ReferralRecord, person: PersonRecord) -> ReferralCo
         format=referral.message.format,
         sent_by=referral.sent_by,
         referred_by=referral.referred_by,
+        referred_on=referral.referred_on,
         registered_practice=referral.registered_practice,
         person=_brief(referral, person),
         feedback_consent=referral.consents.feedback,

@@ -4,7 +4,6 @@ The result does not depend on the order of arrival. On disagreement there are tw
 provisional.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,6 +11,7 @@ from typing import Literal
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
+from schemas.text import fold_name
 
 Doubt = Literal["no-number", "number-failed-check", "does-not-match", "number-changed", "no-longer-matches"]
 """Why a person must be traced: an entry of the tracing queue."""
@@ -97,19 +97,3 @@ def same_person(one: Description, other: Description) -> bool:
     if one.verified and other.verified:
         return True
     return bool(one.surname) and one.surname == other.surname
-
-
-def fold_name(name: str | None) -> str:
-    """Return a surname without accents, case, hyphens, apostrophes and blanks, which people write differently."""
-    if name is None:
-        return ""
-    if name.isascii():
-        return "".join(filter(str.isalnum, name.lower()))
-    spread = unicodedata.normalize("NFKD", name.translate(_LETTERS)).casefold()
-    return "".join(letter for letter in unicodedata.normalize("NFKD", spread) if letter.isalnum())
-
-
-_LETTERS = str.maketrans(
-    {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE"}
-)
-"""Letters that Unicode does not decompose into a letter and a combining mark."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
 
     from schemas.events import Event, ReferralContext
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
-    from services.intake.deduplication import AcceptedMessage, StoredReferral
+    from services.intake.deduplication import AcceptedMessage, FoundReferral
     from services.intake.translators.translator import Translated
     from services.messaging.broker import Subscription
     from services.messaging.cloudevents import KafkaRecord
@@ -206,10 +206,10 @@ def no_repeat_guard() -> None:
     from services.intake import deduplication, store
 
     def classify(
-        message: "Translated", stored: "StoredReferral", originals: "Collection[AcceptedMessage]"
+        message: "Translated", found: "FoundReferral", originals: "Collection[AcceptedMessage]"
     ) -> deduplication.Verdict:
-        if stored.version == 0 or message.intent == "cancel":
-            return before(message, stored, ())
+        if found.referral.version == 0 or message.intent == "cancel":
+            return before(message, found, ())
         return deduplication.Verdict.UPDATED
 
     async def keep_claims(tx: "Transaction", book: "Batch") -> None:

@@ -89,6 +89,7 @@ WRONG: dict[str, Any] = {
     "ods": "C-1",
     "ons": "Charnwood",
     "uprn": "none",
+    "textphone": "x" * 201,
     "choice": "another",
     "flags": ["another"],
     "lines": ["x" * 301],

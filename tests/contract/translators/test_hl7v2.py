@@ -241,7 +241,8 @@ UNUSED = {
         ("ROL", 4),
         ("DG1", 3),
     }
-    | {("NK1", 6), ("OBX", 11), ("PV1", 2)},
+    | {("NK1", 6), ("OBX", 11), ("PV1", 2)}
+    | {("PID", 29), ("PID", 30), ("PID", 40), ("PD1", 12), ("ARV", 2), ("ARV", 3), ("PV1", 36), ("PV1", 37)},
 }
 """What one partner's cases do not need, because the other's do, or because a test below does."""
 

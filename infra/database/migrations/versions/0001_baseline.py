@@ -54,7 +54,9 @@ INTAKE = (
             version integer not null default 0,
             first_intent text not null default 'new',
             content_hash text not null default '',
+            subject text not null default '',
             cancelled boolean not null default false,
+            first_sent_at timestamptz,
             sent_at timestamptz,
             message_id uuid,
             first_at timestamptz not null,
@@ -62,6 +64,14 @@ INTAKE = (
             primary key (partner, referral_id)
         )""",
     "create unique index referral_of_reference on intake.referral (reference, partner)",
+    # Names by which a message finds its referral; `reference` is null for a transient name of several referrals.
+    """
+        create table intake.referral_name (
+            partner text not null,
+            name text not null,
+            reference text,
+            primary key (partner, name)
+        )""",
     """
         create table intake.message_key (
             partner text not null,

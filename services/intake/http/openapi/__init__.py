@@ -13,7 +13,7 @@ import orjson
 
 from services.intake import limits
 from services.intake.accept import Intake
-from services.intake.http.openapi import bodies, operations
+from services.intake.http.openapi import bodies, examples, fhir_reads, operations
 from services.runtime import metrics
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
@@ -52,7 +52,8 @@ def document(intake: Intake, served: Collection[str]) -> dict[str, Any]:
             "securitySchemes": {"partner": {"type": "http", "scheme": "bearer", "description": "A partner's token"}},
             "parameters": operations.PARAMETERS,
             "headers": bodies.HEADERS,
-            "schemas": bodies.schemas(intake),
+            "schemas": bodies.schemas(intake) | fhir_reads.schemas(),
+            "examples": examples.components(intake),
         },
     }
 

@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, get_args
 
-import msgspec
-
 from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.deduplication import Verdict
+from services.intake.http.openapi import bars_bodies
 from services.intake.responses import bars
 from services.intake.responses.csv_report import OUTCOMES
 from services.intake.translators import form
-from services.intake.translators.bars_fhir import models
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.translator import IssueKind
 
@@ -43,7 +41,7 @@ def ref(name: str) -> Schema:
 def schemas(intake: Intake) -> dict[str, Schema]:
     """Return every schema that the document refers to."""
     return {
-        **_bars_message(),
+        **bars_bodies.schemas(intake.services),
         **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
         **{f"file-{name}": _file(mapping) for name, mapping in intake.councils.items()},
         "hl7v2-message": {
@@ -79,35 +77,6 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
 # ---- requests -------------------------------------------------------------------------------------------------------
 
 
-def _bars_message() -> dict[str, Schema]:
-    """Return the schemas of the envelope, from its structs; docs/partners/bars-fhir.md describes the resources."""
-    _, described = msgspec.json.schema_components(
-        [models.Bundle], schema_hook=_resource, ref_template="#/components/schemas/bars-{name}"
-    )
-    parts: dict[str, Schema] = {f"bars-{name}": _with_plain_patterns(part) for name, part in described.items()}
-    return {"bars-message": parts.pop("bars-Bundle"), **parts}
-
-
-def _resource(_: type[Any]) -> Schema:
-    described = f"Read: {', '.join(models.READ)}; others are ignored"
-    return {
-        "type": "object",
-        "description": described,
-        "properties": {"resourceType": _TEXT},
-        "required": ["resourceType"],
-    }
-
-
-def _with_plain_patterns(schema: Any) -> Any:
-    """Return the schema with patterns of ECMA 262, which ends a text by $ and not by \\Z."""
-    if isinstance(schema, dict):
-        return {
-            name: value.replace(r"\Z", "$") if name == "pattern" else _with_plain_patterns(value)
-            for name, value in schema.items()
-        }
-    return [_with_plain_patterns(one) for one in schema] if isinstance(schema, list) else schema
-
-
 def _form_schema(form_definition: form.Form) -> Schema:
     """Return the schema that is served at the form's address, without $schema and $id."""
     return {name: value for name, value in form.json_schema(form_definition).items() if not name.startswith("$")}
@@ -123,7 +92,8 @@ def _file(mapping: CouncilMapping) -> Schema:
 
 
 def _bars_response() -> Schema:
-    resource = _object({"resourceType": _TEXT, "id": _TEXT}, more=True)
+    resource = _object({"resourceType": _TEXT}, {"id": _TEXT}, more=True)
+    first = (bars_bodies.entry_of(kind) for kind in ("MessageHeader", "ServiceRequest", "Organization", "Organization"))
     entry = _object({"fullUrl": {"type": "string", "pattern": "^urn:uuid:"}, "resource": resource})
     return _object(
         {
@@ -135,9 +105,11 @@ def _bars_response() -> Schema:
             "entry": {
                 "type": "array",
                 "items": entry,
-                "minItems": 2,
-                "maxItems": 3,
-                "description": "MessageHeader; the sender's Encounter, if it sent one; our Encounter, with our reference",
+                "allOf": [{"prefixItems": list(first)}, {"contains": bars_bodies.entry_of("Encounter")}],
+                "minItems": 5,
+                "maxItems": 7,
+                "description": "MessageHeader; ServiceRequest, whose id is our reference; the organisations; an OperationOutcome, if there "
+                "is something to know; the sender's Encounter, if it sent one; our Encounter",
             },
         }
     )
@@ -147,12 +119,11 @@ def _operation_outcome() -> Schema:
     coding = _object({"system": {"const": bars.ERROR_CODES}, "code": {"enum": sorted(set(bars.CODES.values()))}})
     issue = _object(
         {
-            "severity": {"const": "error"},
+            "severity": {"enum": ["error", "warning", "information"]},
             "code": {"type": "string", "description": "FHIR issue type"},
-            "details": _object({"coding": _list(coding)}),
             "diagnostics": _TEXT,
         },
-        {"expression": _list(_TEXT)},
+        {"details": _object({"coding": _list(coding)}), "expression": _list(_TEXT)},
     )
     return _object({"resourceType": {"const": "OperationOutcome"}, "meta": {"type": "object"}, "issue": _list(issue)})
 

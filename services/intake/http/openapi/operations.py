@@ -8,7 +8,9 @@ from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.http import headers as sent
 from services.intake.http import messages
+from services.intake.http.openapi import examples, fhir_reads
 from services.intake.http.openapi.bodies import Schema, ref
+from services.intake.http.openapi.example_messages import CORRELATION_ID, REQUEST_ID, YOUR_ODS_CODE
 from services.intake.responses import bars, problems
 from services.intake.responses import csv_report as reports
 from services.runtime import metrics, tracing
@@ -20,18 +22,38 @@ AROUND = (400, 401, 403, 406, 408, 413, 415, 429, 500, 503)
 
 SCHEMA = "application/schema+json"
 
+REQUIRED_BY_BARS = {"bars-": True, "": False}
+"""Whether the ids are required, by the prefix of the parameter's name."""
+
+ENCODED_HEADERS = {
+    "nhsd-target-identifier": "Identifier of the service that the message is for",
+    "nhsd-end-user-organisation": "Organization of the person who sends",
+    "nhsd-requesting-software": "Device that describes the sending system",
+    "nhsd-requesting-practitioner": "PractitionerRole of the person who sends",
+}
+
 PARAMETERS: dict[str, Schema] = {
-    "request-id": {
-        "name": "X-Request-Id",
-        "in": "header",
-        "description": "Identifies the request: the same id with the same content again is a duplicate (BaRS)",
-        "schema": {"type": "string", "pattern": sent.GUID.pattern},
+    **{
+        f"{kind}request-id": {
+            "name": "X-Request-Id",
+            "in": "header",
+            "required": required,
+            "description": "Identifies the request: the same id with the same content again is a duplicate (BaRS)",
+            "schema": {"type": "string", "pattern": sent.GUID.pattern},
+            "example": REQUEST_ID,
+        }
+        for kind, required in REQUIRED_BY_BARS.items()
     },
-    "correlation-id": {
-        "name": "X-Correlation-Id",
-        "in": "header",
-        "description": "Identifies the conversation, up to the feedback",
-        "schema": {"type": "string", "pattern": sent.GUID.pattern},
+    **{
+        f"{kind}correlation-id": {
+            "name": "X-Correlation-Id",
+            "in": "header",
+            "required": required,
+            "description": "Identifies the conversation, up to the feedback: a new referral, its updates and its cancel have one",
+            "schema": {"type": "string", "pattern": sent.GUID.pattern},
+            "example": CORRELATION_ID,
+        }
+        for kind, required in REQUIRED_BY_BARS.items()
     },
     "traceparent": {
         "name": tracing.HEADER,
@@ -43,7 +65,7 @@ PARAMETERS: dict[str, Schema] = {
         name: {
             "name": name,
             "in": "header",
-            "description": "BaRS: base64 of a JSON object",
+            "description": f"{ENCODED_HEADERS[name]}: a JSON object in base64 (BaRS)",
             "schema": {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]+={0,2}$"},
         }
         for name in sent.ENCODED
@@ -55,20 +77,27 @@ def paths(intake: Intake) -> dict[str, PathItem]:
     """Return every path with its operations. Each form and each council has a path, since their bodies differ."""
     return {
         "/fhir/$process-message": _bars(intake),
-        "/fhir/metadata": {"get": _reads("Capabilities of the FHIR server", bars.MEDIA_TYPE, "capability-statement")},
+        "/fhir/metadata": {
+            "get": _reads("readMetadata", "Capabilities of the FHIR server", bars.MEDIA_TYPE, "capability-statement")
+        },
+        **fhir_reads.paths(),
         "/fhir/{interaction}": _no_interaction(),
         "/hl7v2": _hl7v2(intake),
         **{f"/councils/{name}/referrals": _council(name) for name in intake.councils},
         **{f"/forms/{name}": _form(intake, name) for name in intake.forms},
         **{
-            f"/forms/{name}/schema": {"get": _reads(f"JSON Schema of {form_definition.title}", SCHEMA, "json-schema")}
+            f"/forms/{name}/schema": {
+                "get": _reads(
+                    f"readFormSchema-{name}", f"JSON Schema of {form_definition.title}", SCHEMA, "json-schema"
+                )
+            }
             for name, form_definition in intake.forms.items()
         },
         "/attachments/{reference}": _attachment(),
         "/openapi.json": _document(),
-        "/health/live": {"get": _reads("Whether this process answers", "application/json", "health")},
+        "/health/live": {"get": _reads("readLiveness", "Whether this process answers", "application/json", "health")},
         "/health/ready": _ready(),
-        "/metrics": {"get": _reads("Metrics", metrics.MEDIA_TYPE, "metrics")},
+        "/metrics": {"get": _reads("readMetrics", "Metrics", metrics.MEDIA_TYPE, "metrics")},
     }
 
 
@@ -76,18 +105,31 @@ def paths(intake: Intake) -> dict[str, PathItem]:
 
 
 def _bars(intake: Intake) -> PathItem:
-    errors = {status: {bars.MEDIA_TYPE: ref("operation-outcome")} for status in (*AROUND, 404, 409, 422)}
-    answers = {200: {bars.MEDIA_TYPE: ref("bars-response")}, **errors}
-    content = {media_type: {"schema": ref("bars-message")} for media_type in messages.BARS_MEDIA_TYPES}
-    limited = f"{_size(intake)} {_json()}"
-    return {"post": _message("BaRS: a new, changed or cancelled referral", limited, content, answers)}
+    outcomes = {status: {bars.MEDIA_TYPE: ref("operation-outcome")} for status in (202, *AROUND, 404, 409, 422)}
+    answers = {200: {bars.MEDIA_TYPE: ref("bars-response")}, **outcomes}
+    body = {"schema": ref("bars-message"), "examples": examples.references(examples.REQUESTS)}
+    content = dict.fromkeys(messages.BARS_MEDIA_TYPES, body)
+    summary = "BaRS: a new, changed or cancelled referral"
+    operation = _message("processMessage", summary, f"{_TO_START} {_size(intake)} {_json()}", content, answers)
+    operation["parameters"] = _parameters("bars-request-id", "bars-correlation-id", "traceparent", *sent.ENCODED)
+    for status, names in examples.RESPONSES.items():
+        operation["responses"][str(status)]["content"][bars.MEDIA_TYPE]["examples"] = examples.references(names)
+    return {"post": operation}
+
+
+_TO_START = (
+    f"To start, send the example `new` with your ODS code in place of {YOUR_ODS_CODE}, and new ids. The id of the ServiceRequest in the "
+    "response is our reference of the referral: an update or a cancel has it as ServiceRequest.id, and keeps Bundle.id and "
+    "X-Correlation-Id. Every request has an X-Request-Id of its own; only a retry has the same."
+)
 
 
 def _form(intake: Intake, name: str) -> PathItem:
     accepted = {problems.MEDIA_TYPE: ref("accepted")}
     answers = {200: accepted, 202: accepted, **_problems(*AROUND, 404, 422)}
     content = {"application/json": {"schema": ref(f"form-{name}")}}
-    return {"post": _message(intake.forms[name].title, f"{_size(intake)} {_json()}", content, answers)}
+    title = intake.forms[name].title
+    return {"post": _message(f"sendForm-{name}", title, f"{_size(intake)} {_json()}", content, answers)}
 
 
 def _hl7v2(intake: Intake) -> PathItem:
@@ -97,7 +139,9 @@ def _hl7v2(intake: Intake) -> PathItem:
     answers = {200: ack_content, **_problems(*AROUND), **rejections}
     content = {media_type: {"schema": ref("hl7v2-message")} for media_type in spoken}
     limited = f"{_size(intake)} At most {limits.HL7_SEGMENTS:,} segments, and {limits.HL7_PARTS:,} parts of fields."
-    return {"post": _message("HL7 v2 over HTTP, answered by its acknowledgement", limited, content, answers)}
+    return {
+        "post": _message("sendHl7v2", "HL7 v2 over HTTP, answered by its acknowledgement", limited, content, answers)
+    }
 
 
 def _council(name: str) -> PathItem:
@@ -107,16 +151,20 @@ def _council(name: str) -> PathItem:
         "200 after the first rows are stored; the report has an entry for each row."
     )
     content = {reports.CSV: {"schema": ref(f"file-{name}")}}
-    operation = _message(f"The whole export of {name}", limited, content, {200: report, **_problems(*AROUND)})
+    answers = {200: report, **_problems(*AROUND)}
+    operation = _message(f"sendFile-{name}", f"The whole export of {name}", limited, content, answers)
     return {"post": operation | {"parameters": _parameters("request-id", "correlation-id", "traceparent")}}
 
 
-def _message(summary: str, description: str, content: Schema, answers: Mapping[int, Schema]) -> Schema:
+def _message(
+    operation_id: str, summary: str, description: str, content: Schema, answers: Mapping[int, Schema]
+) -> Schema:
     return {
+        "operationId": operation_id,
         "summary": summary,
         "description": description,
         "security": [{"partner": []}],
-        "parameters": _parameters(*PARAMETERS),
+        "parameters": _parameters("request-id", "correlation-id", "traceparent", *sent.ENCODED),
         "requestBody": {"required": True, "content": content},
         "responses": _responses(answers, "X-Request-Id", "X-Correlation-Id"),
     }
@@ -138,15 +186,16 @@ def _json() -> str:
 # ---- reads ----------------------------------------------------------------------------------------------------------
 
 
-def _reads(summary: str, media_type: str, schema: str) -> Schema:
-    return {"summary": summary, "responses": _responses({200: {media_type: ref(schema)}})}
+def _reads(operation_id: str, summary: str, media_type: str, schema: str) -> Schema:
+    return {"operationId": operation_id, "summary": summary, "responses": _responses({200: {media_type: ref(schema)}})}
 
 
 def _no_interaction() -> PathItem:
     named = {"name": "interaction", "in": "path", "required": True, "schema": {"type": "string"}}
-    answers = _responses({404: {bars.MEDIA_TYPE: ref("operation-outcome")}})
-    operation = {"summary": "No other FHIR interaction: this server accepts messages only", "responses": answers}
-    return {"parameters": [named], **dict.fromkeys(("get", "post", "put", "patch", "delete"), operation)}
+    outcome = {bars.MEDIA_TYPE: ref("operation-outcome")}
+    operation = {"summary": "No other FHIR interaction", "responses": _responses({404: outcome, 501: outcome})}
+    methods = ("get", "post", "put", "patch", "delete")
+    return {"parameters": [named], **{method: {"operationId": f"refuse-{method}", **operation} for method in methods}}
 
 
 def _attachment() -> PathItem:
@@ -154,6 +203,7 @@ def _attachment() -> PathItem:
     answers = {200: {"*/*": {}}, **_problems(401, 403, 404, 429, 503)}
     return {
         "get": {
+            "operationId": "readAttachment",
             "summary": "An attachment, for the hub that received its reference",
             "security": [{"partner": []}],
             "parameters": [named],
@@ -163,7 +213,7 @@ def _attachment() -> PathItem:
 
 
 def _document() -> PathItem:
-    operation = _reads("This document", "application/vnd.oai.openapi+json", "document")
+    operation = _reads("readOpenApi", "This document", "application/vnd.oai.openapi+json", "document")
     operation["responses"] = _responses({200: {"application/vnd.oai.openapi+json": ref("document")}, 304: {}}, "ETag")
     return {"get": operation}
 
@@ -172,6 +222,7 @@ def _ready() -> PathItem:
     content = {"application/json": ref("health")}
     return {
         "get": {
+            "operationId": "readReadiness",
             "summary": "Whether its dependencies are available",
             "responses": _responses({200: content, 503: content}),
         }

@@ -4,23 +4,33 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 
 | canonical | source |
 |---|---|
-| message id, referral id | Bundle.id and X-Request-Id; ServiceRequest.id, else its fullUrl's uuid |
+| message id, referral id | X-Request-Id; our reference, ServiceRequest.id, ServiceRequest.identifier, Bundle.id, then fullUrl, of the organisation that asks |
 | cancel | ServiceRequest.status revoked or entered-in-error, with any reason code |
-| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code: one need `information-advice` with all texts and SNOMED CT codes |
-| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions |
+| needs | codes of `https://lightbulb.example.org/CodeSystem/service` in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan.activity (detail.code, outcomeCodeableConcept) and Task.code; text and SNOMED CT of the same concept go with the need. Without such a code, and with our use case or destination: one need `information-advice` with all texts and SNOMED CT codes |
+| reason | codes of `https://lightbulb.example.org/CodeSystem/reason` in reasonCode; texts of reasonCode, note and Conditions (with their status, if it is in doubt or over); SNOMED CT codes of reasonCode and of present Conditions |
 | priority, referred_on | ServiceRequest.priority, authoredOn |
 | referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
-| registered_practice | Patient.generalPractitioner |
+| registered_practice | Patient.generalPractitioner: an Organization, or that of a PractitionerRole or Practitioner in force |
 | named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
-| person | Patient, with UK Core's NHSNumberVerificationStatus (both code systems), AddressKey (UPRN), patient-interpreterRequired |
+| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
+| person: NHS number, status | the identifier of system `https://fhir.nhs.uk/Id/nhs-number` (or `https://fhir.nhs.net/Id/nhs-number`) that is in force, and its NHSNumberVerificationStatus, by either kind of code; a code that UK Core does not have, two numbers and two statuses are refused |
+| person: name | of several the official one, then usual, then one without use, temp, anonymous; never old, maiden or nickname. Without a family name in force: refused |
+| person: birth_date | birthDate, a whole date not in the future and at most 130 years ago; otherwise refused |
+| person: address, temporary_address | of several the home, then one without use, then temp; never work, billing or of type postal. If there is a home, a temp one is the temporary address; UPRN by AddressKey |
+| person: phone, email, other_contact_points | telecom, and a contact with relationship ONESELF: by rank, then use. Every further one is carried: sms, pager, fax, textphone (OtherContactSystem) |
+| person: language, interpreter, preferred_contact | communication, NHSCommunication, patient-interpreterRequired, ContactPreference |
+| person: restricted_access | meta.security: Confidentiality R, V or any label stricter than N |
+| person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date |
+| contacts | Patient.contact in force, by ContactRank |
 | hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
-| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation), permitted or denied; BaRS' DRC counts for the referral if it is explicit |
-| risk_flags | active Flags: BaRS flag category and text |
+| consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation): policyRule and the provisions nested in it; BaRS' DRC counts for the referral if it is explicit |
+| risk_flags | active Flags whose period holds: BaRS flag category and text |
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import reduce
 from itertools import islice
 from operator import getitem
@@ -31,20 +41,37 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.intake.translators.bars_fhir import consent, decode, for_us, modifiers, supporting_info, validation
+from services.intake.translators.bars_fhir import (
+    consent,
+    decode,
+    for_us,
+    identity,
+    modifiers,
+    supporting_info,
+    validation,
+)
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
-from services.intake.translators.bars_fhir.models import Encounter, MessageHeader, Patient, Resource, ServiceRequest
-from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, contacts, number_and_status, person
-from services.intake.translators.bars_fhir.referrer import referred_by, registered_practice
+from services.intake.translators.bars_fhir.contact_details import contacts
+from services.intake.translators.bars_fhir.models import (
+    Encounter,
+    MessageHeader,
+    Organization,
+    Patient,
+    Resource,
+    ServiceRequest,
+)
+from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, person
+from services.intake.translators.bars_fhir.referrer import organisation, referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
-    AttachmentContent,
     CancelReason,
     Intent,
     Issue,
+    ReferralName,
     Rejection,
+    Subject,
     Translated,
     cancel_hash,
     content_hash,
@@ -105,8 +132,25 @@ def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[
     encounter = message.find(request.encounter, Encounter)
     if encounter is None:
         return None
-    resource = reduce(getitem, message.location(encounter), raw)
+    resource = _as_sent(message, encounter, raw)
     return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
+
+
+def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
+    """Return the ServiceRequest of an accepted message as it was sent; None if this version cannot read the message."""
+    decoded = decode.read(body)
+    if isinstance(decoded, Rejection):
+        return None
+    message = BundleIndex(decoded, received_at)
+    asked = request_in(message)
+    if isinstance(asked, Rejection):
+        return None
+    resource: dict[str, Any] = _as_sent(message, asked[1], decoded.tree)
+    return resource
+
+
+def _as_sent(message: BundleIndex, resource: Resource, raw: Any) -> Any:
+    return reduce(getitem, message.location(resource), raw)
 
 
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
@@ -126,7 +170,7 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(Issue(place, "required", "must refer to a ServiceRequest in the message"))
+    return reject(*message.issues or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
@@ -147,7 +191,9 @@ def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
 def _translated(
     message: BundleIndex, header: MessageHeader, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
 ) -> Translated | Rejection:
-    referral_id = _referral_id(message, request)
+    referrer = referred_by(message, request, header, inbound.partner)
+    found = identity.names(message, request, _authority(message, header, referrer, inbound))
+    _check_version(message)
     cancels = request.status in for_us.CANCELS
     intent: Intent = "new" if codes(header.reason, REASONS)[0] == "new" else "update"
     _check_request(message, header, request, cancels)
@@ -156,21 +202,41 @@ def _translated(
     if refused_at and intent == "new" and not cancels:
         return reject(*message.issues, Issue(refused_at, "business-rule", CONSENT_REFUSED))
     if cancels or refused_at:
-        return _cancel(message, request, inbound, referral_id, withdrawn=refused_at is not None)
-    documents = supporting_info.documents(message, inbound, referral_id)
-    content = _content(message, header, request, inbound, services) | {
+        return _cancel(message, header, request, inbound, found, withdrawn=refused_at is not None)
+    documents = supporting_info.documents(message, inbound, _referral_id(found))
+    content = _content(message, request, inbound, services) | {
+        "referred_by": referrer,
         "consents": consent.canonical(consents),
         "attachments": [named for named, _ in documents],
-        "message": _identity(message, inbound, referral_id),
+        "message": _identity(message, found),
     }
-    return _accepted(message, content, intent, inbound, [document for _, document in documents])
+    translated = _accepted(message, content, intent, inbound, found)
+    if isinstance(translated, Rejection):
+        return translated
+    documents_sent = tuple(document for _, document in documents)
+    return replace(translated, documents=documents_sent, reply=identity.reply(message, header, request))
 
 
-def _referral_id(message: BundleIndex, request: ServiceRequest) -> str:
-    url = (message.full_url(request) or "").removeprefix("urn:uuid:")
-    if request.id is None and not url:
-        message.add_issue(request, ("id",), "required", "is required: an id of the resource, or the entry's fullUrl")
-    return (request.id or url)[:300]
+def _check_version(message: BundleIndex) -> None:
+    meta = message.bundle.meta
+    if meta and not identity.is_supported_version(meta.versionId):
+        explanation = "unsupported version of BaRS: only 1 is supported"
+        message.issues.append(Issue(identity.VERSION_PLACE, "not-supported", explanation))
+
+
+def _authority(message: BundleIndex, header: MessageHeader, referrer: dict[str, Any], inbound: InboundMessage) -> str:
+    """Return the ODS code within which the sender's ids are unique; empty if that is the partner itself.
+
+    It is that of the referrer, else of the sender: a partner may send for many organisations, and each numbers its own.
+    """
+    sender = message.find(header.sender, Organization)
+    ods = referrer.get("organisation", {}).get("ods") or (organisation(message, sender).get("ods") if sender else None)
+    return "" if ods is None or ods == inbound.partner.ods else str(ods)
+
+
+def _referral_id(found: tuple[ReferralName, ...]) -> str:
+    """Return the key of the best name that the sender made: the identity of the referral if no name is known."""
+    return next(name.key for name in found if name.kind != "reference")
 
 
 def _check_request(message: BundleIndex, header: MessageHeader, request: ServiceRequest, cancels: bool) -> None:
@@ -184,24 +250,32 @@ def _check_request(message: BundleIndex, header: MessageHeader, request: Service
 
 
 def _cancel(
-    message: BundleIndex, request: ServiceRequest, inbound: InboundMessage, referral_id: str, *, withdrawn: bool
+    message: BundleIndex,
+    header: MessageHeader,
+    request: ServiceRequest,
+    inbound: InboundMessage,
+    found: tuple[ReferralName, ...],
+    *,
+    withdrawn: bool,
 ) -> Translated | Rejection:
-    patient = message.patient
-    if patient:
-        number_and_status(message, patient)
+    subject = identity.subject(message, message.patient)
+    sent_at = _sent_at(message, inbound)
     discharged_on = stay(message, request).get("discharged_on")
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     cancel_reason = _cancel_reason(request, withdrawn)
     return Translated(
-        message_ids=_message_ids(message, inbound),
-        referral_id=referral_id,
+        message_ids=_message_ids(inbound),
+        referral_id=_referral_id(found),
         intent="cancel",
         content_hash=cancel_hash(cancel_reason, discharged_on),
         cancel_reason=cancel_reason,
         discharged_on=discharged_on,
-        sent_at=_sent_at(message),
+        sent_at=sent_at,
         correlation_id=_correlation_id(message, inbound),
+        names=found,
+        subject=subject,
+        reply=identity.reply(message, header, request),
     )
 
 
@@ -212,7 +286,7 @@ def _cancel_reason(request: ServiceRequest, withdrawn: bool) -> CancelReason:
 
 
 def _content(
-    message: BundleIndex, header: MessageHeader, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
+    message: BundleIndex, request: ServiceRequest, inbound: InboundMessage, services: Catalogue
 ) -> dict[str, Any]:
     patient = message.patient
     if patient is None:
@@ -222,10 +296,9 @@ def _content(
     homeless = any(coding["code"] == NO_FIXED_ABODE for coding in coded_reason.get("snomed", ()))
     return {
         "sent_by": inbound.partner.sender,
-        "referred_by": referred_by(message, request, header, inbound.partner),
         "registered_practice": registered_practice(message, patient),
-        "person": person(message, patient, homeless=homeless),
-        "contacts": contacts(patient),
+        "person": person(message, patient, homeless=homeless) | {"vouched_by": inbound.partner.vouches},
+        "contacts": contacts(patient, message.time),
         "needs": needs(message, request, services),
         "reason": coded_reason,
         "priority": request.priority or "routine",
@@ -236,13 +309,13 @@ def _content(
     }
 
 
-def _identity(message: BundleIndex, inbound: InboundMessage, referral_id: str) -> dict[str, Any]:
+def _identity(message: BundleIndex, found: tuple[ReferralName, ...]) -> dict[str, Any]:
     return drop_empty(
         {
             "format": "bars-fhir",
             "message_id": message.bundle.id,
-            "referral_id": referral_id,
-            "sent_at": _sent_at(message),
+            "referral_id": identity.given_id(found)[:300],
+            "sent_at": _stated_time(message),
         }
     )
 
@@ -252,23 +325,26 @@ def _accepted(
     content: dict[str, Any],
     intent: Intent,
     inbound: InboundMessage,
-    documents: list[AttachmentContent],
+    found: tuple[ReferralName, ...],
 ) -> Translated | Rejection:
+    sent_at = _sent_at(message, inbound)
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     try:
         referral = Referral.model_validate(content)
     except ValidationError as error:
         return Rejection(issues_of(error, lambda loc: _canonical_place(message, loc)))
+    person = referral.person
     return Translated(
-        message_ids=_message_ids(message, inbound),
-        referral_id=referral.message.referral_id,
+        message_ids=_message_ids(inbound),
+        referral_id=_referral_id(found),
         intent=intent,
         content_hash=content_hash(referral),
         referral=referral,
-        sent_at=_sent_at(message),
+        sent_at=sent_at,
         correlation_id=_correlation_id(message, inbound),
-        documents=tuple(documents),
+        names=found,
+        subject=Subject(person.nhs_number, person.birth_date, person.family_name),
     )
 
 
@@ -285,12 +361,24 @@ def _canonical_place(message: BundleIndex, loc: tuple[int | str, ...]) -> str:
     return (message.at(resource) if resource else "Bundle") + below
 
 
-def _message_ids(message: BundleIndex, inbound: InboundMessage) -> tuple[str, ...]:
-    bundle = f"bundle:{message.bundle.id}"
-    return (bundle, f"request:{inbound.request_id}") if inbound.request_id else (bundle,)
+def _message_ids(inbound: InboundMessage) -> tuple[str, ...]:
+    """Return what decides repeats: X-Request-Id (BaRS Core 1.5, Transactional integrity). Bundle.id is a name of the referral."""
+    return (f"request:{inbound.request_id}",) if inbound.request_id else ()
 
 
-def _sent_at(message: BundleIndex) -> Any:
+def _sent_at(message: BundleIndex, inbound: InboundMessage) -> datetime | None:
+    """Return when the message was made; more than FUTURE ahead of our clock is a fault."""
+    sent_at = _stated_time(message)
+    if sent_at is not None and sent_at > inbound.received_at + FUTURE:
+        message.issues.append(Issue("Bundle.timestamp", "value", "is more than five minutes in the future"))
+    return sent_at
+
+
+FUTURE = timedelta(minutes=5)
+"""How far a sender's clock may be ahead: what is later would make all its corrections look old."""
+
+
+def _stated_time(message: BundleIndex) -> datetime | None:
     meta = message.bundle.meta
     return parse_instant(message.bundle.timestamp) or parse_instant(meta.lastUpdated if meta else None)
 

@@ -10,20 +10,14 @@ from services.intake.translators.bars_fhir.decode import DecodedBundle
 from services.intake.translators.bars_fhir.in_force import time_of_message
 from services.intake.translators.bars_fhir.models import (
     READ,
-    CarePlan,
     CodeableConcept,
-    Condition,
-    DocumentReference,
-    Encounter,
     FhirCoding,
-    FhirConsent,
+    FhirIdentifier,
     Flag,
     Location,
     Patient,
     Reference,
-    RelatedPerson,
     Resource,
-    Task,
     resource_type,
 )
 from services.intake.translators.bars_fhir.references import Place, References
@@ -32,7 +26,12 @@ from services.intake.translators.translator import Issue, fhir_path
 R = TypeVar("R", bound=Resource)
 
 SNOMED = "http://snomed.info/sct"
-NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
+NHS_NUMBERS = (
+    "https://fhir.nhs.uk/Id/nhs-number",
+    "https://fhir.nhs.net/Id/nhs-number",
+    "urn:oid:2.16.840.1.113883.2.1.4.1",
+)
+"""The system of an NHS number: UK Core's, the one before it, and the object identifier of HL7 v3."""
 
 
 class BundleIndex:
@@ -54,9 +53,9 @@ class BundleIndex:
         self.left_out: list[str] = []
         self._references = References([entry.fullUrl for entry in self.bundle.entry], resources, decoded.others)
         self._place = dict(_places(resources))
-        self._kinds: dict[type[Resource], list[Resource]] = {}
+        self._kinds: dict[str, list[Resource]] = {}
         for resource in _with_contained(resources):
-            self._kinds.setdefault(READ[resource_type(type(resource))], []).append(resource)
+            self._kinds.setdefault(resource_type(type(resource)), []).append(resource)
         self._verdicts: dict[int, bool] = {}
         self._dangling: set[int] = set()
         for index, element in self._references.ambiguous():
@@ -96,7 +95,7 @@ class BundleIndex:
 
     def all(self, kind: type[R]) -> Iterator[R]:
         """Iterate over all resources of this type, in order, whether they count or not."""
-        return iter(cast(list[R], self._kinds.get(kind, [])))
+        return iter(cast(list[R], self._kinds.get(resource_type(kind), [])))
 
     def all_that_count(self, kind: type[R]) -> Iterator[R]:
         """Iterate over the resources of this type that count, in order."""
@@ -126,7 +125,7 @@ class BundleIndex:
         return True
 
     def _check_subject(self, resource: Resource) -> None:
-        element = SUBJECTS.get(READ[resource_type(type(resource))])
+        element = SUBJECTS.get(resource_type(type(resource)))
         subject: Reference | None = getattr(resource, element) if element else None
         if element is None or subject is None or self.patient is None:
             return
@@ -140,11 +139,9 @@ class BundleIndex:
     def _is_other(self, subject: Reference) -> bool:
         """Return whether a reference by identifier only names an NHS number that the patient does not have."""
         identifier = subject.identifier
-        if identifier is None or not identifier.value or not is_system(identifier.system, NHS_NUMBER):
+        if identifier is None or not identifier.value or not is_nhs_number(identifier):
             return False
-        own = [
-            one.value for one in (self.patient.identifier if self.patient else []) if is_system(one.system, NHS_NUMBER)
-        ]
+        own = [one.value for one in (self.patient.identifier if self.patient else []) if is_nhs_number(one)]
         return "".join(identifier.value.split()) not in ["".join(value.split()) for value in own if value]
 
     def full_url(self, resource: Resource) -> str | None:
@@ -168,15 +165,15 @@ class BundleIndex:
         self.issues.append(Issue(self.at(resource, *loc), kind, explanation))
 
 
-SUBJECTS: dict[type[Resource], str] = {
-    CarePlan: "subject",
-    Condition: "subject",
-    DocumentReference: "subject",
-    Encounter: "subject",
-    FhirConsent: "patient",
-    Flag: "subject",
-    RelatedPerson: "patient",
-    Task: "for_",
+SUBJECTS = {
+    "CarePlan": "subject",
+    "Condition": "subject",
+    "Consent": "patient",
+    "DocumentReference": "subject",
+    "Encounter": "subject",
+    "Flag": "subject",
+    "RelatedPerson": "patient",
+    "Task": "for_",
 }
 """The element that says whom a resource is about."""
 
@@ -191,7 +188,8 @@ def _places(resources: list[tuple[int, Resource]]) -> Iterator[tuple[int, Place]
 def _with_contained(resources: list[tuple[int, Resource]]) -> Iterator[Resource]:
     """Yield the resources that we read, and those that they contain."""
     for _, resource in resources:
-        yield from (one for one in (resource, *getattr(resource, "contained", ())) if type(one) is not Resource)
+        inside = getattr(resource, "contained", ())
+        yield from (one for one in (resource, *inside) if resource_type(type(one)) in READ)
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------
@@ -200,6 +198,11 @@ def _with_contained(resources: list[tuple[int, Resource]]) -> Iterator[Resource]
 def is_system(actual: str | None, expected: str) -> bool:
     """Return whether a system URI is the published one or a variant that senders use (http or https, Id or id)."""
     return actual is not None and _plain(actual) == _plain(expected)
+
+
+def is_nhs_number(identifier: FhirIdentifier) -> bool:
+    """Return whether the system of an identifier is one of NHS numbers."""
+    return any(is_system(identifier.system, system) for system in NHS_NUMBERS)
 
 
 @lru_cache(maxsize=500)

@@ -90,6 +90,7 @@ _OURS: dict[str, Any] = {
     "date": Date,
     "dateTime": DateTime,
     "instant": Instant,
+    "time": String,
     "boolean": bool,
     "integer": int,
     "positiveInt": PositiveInt,

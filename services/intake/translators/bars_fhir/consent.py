@@ -1,13 +1,13 @@
 """The answers to the three consent questions, read from FHIR Consents as trees of provisions.
 
 A Consent answers a question if its category is that of the question. Its answer is that of its policy (`OPTIN`,
-`OPTOUT`), changed by its provisions: R4 nests exceptions. A provision is understood if it has no condition, or only
-conditions that this table knows; any other consent to one of our questions is refused by the place of what is not
+`OPTOUT`), changed by its provisions: R4 nests exceptions. A provision is understood if it is without conditions, or has only
+conditions of this table; any other consent to one of our questions is refused by the place of what is not
 understood, so that neither a yes nor a withdrawal is concluded from it.
 
 | condition | holds for us | does not concern us |
 |---|---|---|
-| period | includes the time of the message | has ended, or has not begun |
+| period | includes the time of the message | has ended, or is in the future |
 | actor | receives (PRCP, IRCP), and is the performer or the destination of the message | - |
 | action | `access` or `disclose`, and `use` | - |
 | purpose | one for care (evaluation: for quality) | only research, marketing, payment, public health |
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, line
-from services.intake.translators.bars_fhir.in_force import holds, in_force
+from services.intake.translators.bars_fhir.contact_details import full_name
+from services.intake.translators.bars_fhir.in_force import holds
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     FhirConsent,
@@ -32,7 +33,6 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import full_name
 from services.intake.translators.bars_fhir.references import Place
 from services.intake.translators.translator import drop_empty, parse_date, unique
 
@@ -135,8 +135,8 @@ def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
     for reference in performers:
         practitioner = message.find(reference, Practitioner)
         organisation = message.find(reference, Organization)
-        names = in_force(practitioner.name, message.time) if practitioner else []
-        named = full_name(names) if practitioner else organisation.name if organisation else None
+        name = full_name(practitioner.name, message.time) if practitioner else None
+        named = name if practitioner else organisation.name if organisation else None
         if line(named) or line(reference.display):
             return line(named) or line(reference.display)
     return None

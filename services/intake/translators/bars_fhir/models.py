@@ -67,6 +67,17 @@ class Reference(Fhir):
     display: String | None = None
 
 
+class TimingRepeat(Fhir):
+    dayOfWeek: list[Code] = []
+    timeOfDay: list[String] = []
+    when: list[Code] = []
+
+
+class Timing(Fhir):
+    repeat: TimingRepeat | None = None
+    code: CodeableConcept | None = None
+
+
 class PlainExtension(Fhir):
     """An extension without nested extensions, with the types of value that we read."""
 
@@ -74,10 +85,12 @@ class PlainExtension(Fhir):
     valueString: String | None = None
     valueBoolean: bool | None = None
     valueInteger: int | None = None
+    valuePositiveInt: PositiveInt | None = None
     valueDate: Date | None = None
     valueCode: Code | None = None
     valueCoding: FhirCoding | None = None
     valueCodeableConcept: CodeableConcept | None = None
+    valueTiming: Timing | None = None
 
 
 class Extension(PlainExtension):
@@ -97,22 +110,33 @@ class HumanName(Fhir):
     period: Period | None = None
 
 
+class ElementExtensions(Fhir):
+    """The extensions of a primitive element, such as `_system` of `system`."""
+
+    extension: list[PlainExtension] = []
+
+
 class FhirContactPoint(Fhir):
+    extension: list[PlainExtension] = []
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
+    system_: ElementExtensions | None = field(name="_system", default=None)
     value: String | None = None
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
     rank: PositiveInt | None = None
+    period: Period | None = None
 
 
 class FhirAddress(Fhir):
     extension: list[Extension] = []
     use: Literal["home", "work", "temp", "old", "billing"] | None = None
+    type: Literal["postal", "physical", "both"] | None = None
     text: String | None = None
     line: list[String] = []
     city: String | None = None
     district: String | None = None
     state: String | None = None
     postalCode: String | None = None
+    period: Period | None = None
 
 
 class Age(Fhir):
@@ -127,10 +151,17 @@ class Annotation(Fhir):
     text: String
 
 
+class Meta(Fhir):
+    versionId: Id | None = None
+    lastUpdated: Instant | None = None
+    security: list[FhirCoding] = []
+
+
 class Resource(Fhir, tag_field="resourceType"):
     """The elements of every resource; itself a resource of a type that we do not read."""
 
     id: Id | None = None
+    meta: Meta | None = None
 
 
 if TYPE_CHECKING:
@@ -159,15 +190,16 @@ class MessageDestination(Fhir):
 
 
 class MessageHeader(DomainResource, tag="MessageHeader", kw_only=True):
+    destination: list[MessageDestination] = []
     eventCoding: FhirCoding | None = None
     reason: CodeableConcept | None = None
     sender: Reference | None = None
     source: MessageSource
     focus: list[Reference] = []
-    destination: list[MessageDestination] = []
 
 
 class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
+    identifier: list[FhirIdentifier] = []
     status: Literal["draft", "active", "on-hold", "revoked", "completed", "entered-in-error", "unknown"]
     intent: Literal[
         "proposal",
@@ -197,9 +229,11 @@ class ServiceRequest(DomainResource, tag="ServiceRequest", kw_only=True):
 
 
 class PatientContact(Fhir):
+    extension: list[PlainExtension] = []
     relationship: list[CodeableConcept] = []
     name: HumanName | None = None
     telecom: list[FhirContactPoint] = []
+    period: Period | None = None
 
 
 class Communication(Fhir):
@@ -218,6 +252,8 @@ class Patient(DomainResource, tag="Patient"):
     telecom: list[FhirContactPoint] = []
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birthDate: Date | None = None
+    deceasedBoolean: bool | None = None
+    deceasedDateTime: DateTime | None = None
     address: list[FhirAddress] = []
     contact: list[PatientContact] = []
     communication: list[Communication] = []
@@ -440,10 +476,6 @@ class DocumentReference(DomainResource, tag="DocumentReference", kw_only=True):
 class Binary(Resource, tag="Binary", kw_only=True):
     contentType: Code
     data: String | None = None
-
-
-class Meta(Fhir):
-    lastUpdated: Instant | None = None
 
 
 class Entry(Fhir, kw_only=True):

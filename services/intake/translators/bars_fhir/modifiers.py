@@ -7,10 +7,13 @@ Any other value is refused. `modifierExtension` and `implicitRules` are refused 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Literal
 
 from services.intake.translators.bars_fhir.models import READ, CodeableConcept
 from services.intake.translators.bars_fhir.references import Place
+from services.intake.translators.bars_fhir.tree import location, walk
+from services.intake.translators.translator import PLAIN_NAME
 
 EVERYWHERE = ("modifierExtension", "implicitRules")
 """Elements that are refused with any value, in every resource, backbone element and data type that we read."""
@@ -74,6 +77,7 @@ DECIDED: Mapping[str, str] = {
     "HumanName.use": "in_force: old does not count; person: official and usual before the others",
     "Address.use": "in_force: old does not count; person: only where the person lives",
     "ContactPoint.use": "in_force: old does not count",
+    "Age.comparator": "request: of Condition.abatementAge only the presence is read",
 }
 """Modifier elements that other modules decide, and how."""
 
@@ -128,21 +132,19 @@ def may_be_refused_everywhere(body: bytes) -> bool:
 
 def refused_everywhere(tree: dict[str, Any]) -> Iterator[Place]:
     """Yield the place of each modifierExtension and implicitRules in the envelope and in what we read of a Bundle."""
-    yield from _places({name: value for name, value in tree.items() if name != "entry"}, ())
-    for index, entry in enumerate(tree["entry"]):
-        resource = entry.get("resource")
-        envelope = {name: value for name, value in entry.items() if name != "resource"}
-        yield from _places(envelope, ("entry", index))
-        if isinstance(resource, dict) and resource.get("resourceType") in READ:
-            yield from _places(resource, ("entry", index, "resource"))
+    for place, element in walk(tree):
+        for name in EVERYWHERE:
+            if element.get(name) and _is_read(tree, found := location(place, name)):
+                yield _without_unknown_names(found)
 
 
-def _places(value: Any, at: Place) -> Iterator[Place]:
-    pending: list[tuple[Any, Place]] = [(value, at)]
-    while pending:
-        one, place = pending.pop()
-        if isinstance(one, dict):
-            yield from ((*place, name) for name in EVERYWHERE if one.get(name))
-            pending += [(inner, (*place, name)) for name, inner in one.items() if isinstance(inner, dict | list)]
-        elif isinstance(one, list):
-            pending += [(inner, (*place, index)) for index, inner in enumerate(one) if isinstance(inner, dict | list)]
+def _is_read(tree: dict[str, Any], place: Place) -> bool:
+    """Return whether a place is in the envelope or in a resource of a type that we read."""
+    in_resource = place[0] == "entry" and len(place) > 2 and place[2] == "resource"
+    return not in_resource or tree["entry"][place[1]]["resource"].get("resourceType") in READ
+
+
+def _without_unknown_names(place: Place) -> Place:
+    """Return a place up to the first name that cannot be an element: the sender chose it, it may be personal data."""
+    plain = takewhile(lambda part: isinstance(part, int) or PLAIN_NAME.match(part), place)
+    return tuple(plain)

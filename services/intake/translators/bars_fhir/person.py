@@ -1,177 +1,218 @@
-"""The person of a BaRS message: from a UK Core Patient."""
+"""The person of a BaRS message: from a UK Core Patient as PDS and GP systems write it, as in force at the time."""
 
+import re
+from datetime import date
 from typing import Any
 
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators.bars_fhir.bundle_index import (
-    NHS_NUMBER,
-    BundleIndex,
-    codes,
-    display_text,
-    is_system,
-    line,
+from services.intake.translators.bars_fhir import uk_core
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_nhs_number, is_system, line
+from services.intake.translators.bars_fhir.contact_details import (
+    NAME_USES,
+    addresses,
+    own_points,
+    preferred_contact,
+    ranked,
 )
+from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     Extension,
-    FhirAddress,
-    FhirContactPoint,
+    FhirCoding,
     HumanName,
     NhsIdentifier,
     Patient,
-    PatientContact,
     PlainExtension,
 )
-from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
+from services.intake.translators.translator import (
+    IMPLAUSIBLE_BIRTH,
+    LONDON,
+    drop_empty,
+    is_plausible_birth,
+    parse_date,
+    unique,
+)
 
-UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
-VERIFICATION = UK_CORE + "NHSNumberVerificationStatus"
-ADDRESS_KEY = UK_CORE + "AddressKey"
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
 COMMUNICATION_NEED = "https://lightbulb.example.org/StructureDefinition/communication-need"
 NO_FIXED_ABODE = "224226001"
-
-STATUS_ENGLAND = "https://fhir.hl7.org.uk/CodeSystem/UKCore-NHSNumberVerificationStatusEngland"
-STATUS_OLDER = "https://fhir.hl7.org.uk/CodeSystem/UKCore-NHSNumberVerificationStatus"
-OLDER = {
-    "number-present-and-verified": VerificationStatus.VERIFIED,
-    "number-present-but-not-traced": VerificationStatus.NOT_TRACED,
-    "trace-required": VerificationStatus.TRACE_REQUIRED,
-    "trace-attempted": VerificationStatus.NO_OR_MANY_MATCHES,
-    "trace-needs-to-be-resolved": VerificationStatus.TO_BE_RESOLVED,
-    "trace-in-progress": VerificationStatus.TRACE_IN_PROGRESS,
-    "number-not-present-and-trace-not-required": VerificationStatus.NOT_PRESENT,
-    "trace-postponed": VerificationStatus.POSTPONED,
-}
-"""Codes of UKCore-NHSNumberVerificationStatus, which BaRS samples still use, by their England equivalents."""
 
 
 def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[str, Any]:
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
     name = _name(message, patient)
     number, status = number_and_status(message, patient)
-    telecom = [
-        *patient.telecom,
-        *(point for contact in patient.contact if _is_self(contact) for point in contact.telecom),
-    ]
+    language, interpreter = _language_and_interpreter(patient)
     return drop_empty(
         {
             "nhs_number": number,
             "nhs_number_status": status,
-            "local_ids": _local_ids(patient),
+            "local_ids": _local_ids(message, patient),
             "family_name": line(name.family),
             "given_names": [forename for forename in map(line, name.given) if forename],
             "title": line(" ".join(name.prefix)),
-            "birth_date": parse_date(patient.birthDate),
+            "birth_date": _birth_date(message, patient),
             "gender": patient.gender,
-            "address": _address(patient.address, homeless),
-            "phone": reach(telecom, "phone"),
-            "email": reach(telecom, "email"),
-            "language": _language(patient),
-            "interpreter_needed": _interpreter(patient),
+            **addresses(patient.address, message.time, homeless=homeless),
+            **own_points(patient, message.time),
+            "preferred_contact": preferred_contact(patient),
+            "language": language,
+            "interpreter_needed": interpreter,
             "communication_needs": _communication_needs(patient),
+            "restricted_access": _is_restricted(message, patient) or None,
         }
-    )
+    ) | ({"death_reported": _death(message, patient)} if _is_reported_dead(patient) else {})
+
+
+# ---- identifiers ----------------------------------------------------------------------------------------------------
 
 
 def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | None, VerificationStatus]:
-    """Return the NHS number and its verification status; an invalid check digit is a fault."""
-    nhs_identifiers = [
-        (index, identifier)
-        for index, identifier in enumerate(patient.identifier)
-        if is_system(identifier.system, NHS_NUMBER) and identifier.use != "old"
-    ]
-    numbers = unique([nhs_number.normalise(one.value) for _, one in nhs_identifiers if one.value])
+    """Return the NHS number in force and the verification status of the identifier that holds it.
+
+    An invalid check digit, two numbers in force, and an unknown or second status are faults.
+    """
+    current = [one for one in in_force(patient.identifier, message.time) if is_nhs_number(one)]
+    holders = [one for one in current if one.value] or current
+    numbers = unique([nhs_number.normalise(one.value) for one in holders if one.value])
     if len(numbers) > 1:
         message.add_issue(patient, ("identifier",), "invariant", "has two different NHS numbers")
-    for index, identifier in nhs_identifiers:
-        if identifier.value and not nhs_number.is_valid(nhs_number.normalise(identifier.value)):
-            place = ("identifier", index, "value")
-            message.add_issue(
-                patient, place, "value", "is not a valid NHS number: ten digits with a modulus 11 check digit"
-            )
-    status = next((_status(identifier) for _, identifier in nhs_identifiers), VerificationStatus.NOT_STATED)
-    return (numbers[0] if numbers else None), status
+    for one in holders:
+        if one.value and not nhs_number.is_valid(nhs_number.normalise(one.value)):
+            place = ("identifier", _index(patient.identifier, one), "value")
+            explanation = "is not a valid NHS number: ten digits with a modulus 11 check digit"
+            message.add_issue(patient, place, "value", explanation)
+    return (numbers[0] if numbers else None), _status(message, patient, holders)
 
 
-def _status(identifier: NhsIdentifier) -> VerificationStatus:
-    for extension in identifier.extension:
-        if is_system(extension.url, VERIFICATION):
-            for code in codes(extension.valueCodeableConcept, STATUS_ENGLAND):
-                return VerificationStatus(code) if code in _CURRENT else VerificationStatus.NOT_STATED
-            for code in codes(extension.valueCodeableConcept, STATUS_OLDER):
-                return OLDER.get(code, VerificationStatus.NOT_STATED)
-    return VerificationStatus.NOT_STATED
+def _index(items: list[Any], wanted: Any) -> int:
+    return next(index for index, item in enumerate(items) if item is wanted)
 
 
-_CURRENT = {status.value for status in VerificationStatus if len(status.value) == 2}
+def _status(message: BundleIndex, patient: Patient, holders: list[NhsIdentifier]) -> VerificationStatus:
+    """Return the stated status: a code of another code system states nothing, an unknown one of UK Core is a fault."""
+    found = set[VerificationStatus]()
+    for one in holders:
+        codes = [coding.code or "" for coding in _status_codings(one)]
+        found |= {uk_core.VERIFICATION_STATUSES[code] for code in codes if code in uk_core.VERIFICATION_STATUSES}
+        if not uk_core.VERIFICATION_STATUSES.keys() >= set(codes):
+            place = ("identifier", _index(patient.identifier, one), "extension")
+            message.add_issue(patient, place, "value", "has a code that is not one of UKCore-" + STATUS)
+    if len(found) > 1:
+        message.add_issue(patient, ("identifier",), "invariant", "has two different verification statuses")
+    return next(iter(found), VerificationStatus.NOT_STATED)
+
+
+def _status_codings(identifier: NhsIdentifier) -> list[FhirCoding]:
+    stated = uk_core.extensions(identifier.extension, STATUS)
+    return [coding for one in stated for coding in uk_core.codings(one.valueCodeableConcept, STATUS)]
+
+
+STATUS = "NHSNumberVerificationStatus"
+
+
+def _local_ids(message: BundleIndex, patient: Patient) -> list[dict[str, Any]]:
+    return [
+        drop_empty({"system": one.system, "value": line(one.value)})
+        for one in in_force(patient.identifier, message.time)
+        if line(one.value) and not is_nhs_number(one)
+    ]
+
+
+# ---- name, birth, death, restriction --------------------------------------------------------------------------------
 
 
 def _name(message: BundleIndex, patient: Patient) -> HumanName:
-    current = [name for name in patient.name if name.use != "old" and line(name.family)]
-    official = [name for name in current if name.use in ("official", "usual")]
-    if not current:
-        message.add_issue(patient, ("name",), "required", "is required: a name with a family name")
-        return HumanName()
-    return (official or current)[0]
+    named = [name for name in patient.name if line(name.family)]
+    current = ranked(named, message.time, NAME_USES)
+    if current:
+        return current[0]
+    explanation = "is required: a name with a family name"
+    if named:
+        explanation += " that is in force: each one has ended, has not begun, or is an old or maiden name or a nickname"
+    message.add_issue(patient, ("name",), "required", explanation)
+    return HumanName()
 
 
-def _local_ids(patient: Patient) -> list[dict[str, Any]]:
-    return [
-        drop_empty({"system": one.system, "value": line(one.value)})
-        for one in patient.identifier
-        if line(one.value) and not is_system(one.system, NHS_NUMBER)
+def _today(message: BundleIndex) -> date:
+    return message.time.astimezone(LONDON).date()
+
+
+def _birth_date(message: BundleIndex, patient: Patient) -> date | None:
+    """Return the birth date; a part of one, and one that cannot be right, is a fault."""
+    born, today = parse_date(patient.birthDate), _today(message)
+    if patient.birthDate and born is None:
+        message.add_issue(patient, ("birthDate",), "value", "must be a whole date, or be left out")
+    elif born and not is_plausible_birth(born, today):
+        message.add_issue(patient, ("birthDate",), "value", IMPLAUSIBLE_BIRTH)
+    return born
+
+
+def _is_reported_dead(patient: Patient) -> bool:
+    """Return whether deceased[x] or a DeathNotificationStatus other than U (removed) states a death."""
+    notices = [
+        coding.code
+        for notice in uk_core.extensions(patient.extension, "DeathNotificationStatus")
+        for part in uk_core.parts(notice, "deathNotificationStatus")
+        for coding in uk_core.codings(part.valueCodeableConcept, "DeathNotificationStatus")
     ]
+    stated = patient.deceasedBoolean is True or patient.deceasedDateTime is not None
+    return stated or any(code != "U" for code in notices)
 
 
-def _address(addresses: list[FhirAddress], homeless: bool) -> dict[str, Any] | None:
-    current = [address for address in addresses if address.use not in ("old", "billing", "work")]
-    chosen = next((address for address in current if address.use == "home"), current[0] if current else None)
-    if chosen is None:
-        return {"no_fixed_abode": True} if homeless else None
-    code = postcode(chosen.postalCode)
-    lines = [text for text in map(line, [*chosen.line, chosen.city, chosen.district, chosen.state]) if text]
-    no_fixed_abode = any(text.casefold() in ("no fixed abode", "nfa", "no fixed address") for text in lines)
-    return drop_empty(
-        {
-            "lines": lines or ([line(chosen.text)] if line(chosen.text) else None),
-            "postcode": code,
-            "no_fixed_abode": no_fixed_abode or (code or "").startswith("ZZ99") or (homeless and code is None) or None,
-            "uprn": _uprn(chosen),
-        }
-    )
+def _death(message: BundleIndex, patient: Patient) -> dict[str, date]:
+    """Return the report with the date of death, if it is a whole date that has come."""
+    died_on = parse_date(patient.deceasedDateTime)
+    return {"died_on": died_on} if died_on and died_on <= _today(message) else {}
 
 
-def _uprn(address: FhirAddress) -> str | None:
-    for extension in address.extension:
-        parts = {part.url: part for part in extension.extension}
-        kind = parts["type"].valueCoding if "type" in parts else None
-        value = line(parts["value"].valueString) if "value" in parts else None
-        if is_system(extension.url, ADDRESS_KEY) and kind and kind.code == "UPRN" and value and value.isdigit():
-            return value
-    return None
+_CONFIDENTIALITY = re.compile(r".*(?:confidentiality|security-labels(?:\.html)?|v3-actcode)/?", re.IGNORECASE)
+"""Code systems of security labels, as PDS and others name them: Confidentiality, and ActCode's sensitivities."""
+
+_OPEN = ("U", "L", "M", "N")
+"""Codes of Confidentiality up to normal: http://terminology.hl7.org/CodeSystem/v3-Confidentiality."""
 
 
-def reach(points: list[FhirContactPoint], system: str) -> str | None:
-    """Return the preferred current contact point of this system: a telephone number or an email address."""
-    usable = [point for point in points if point.system == system and point.use != "old" and line(point.value)]
-    usable.sort(key=lambda point: point.rank or 99)
-    return line(usable[0].value) if usable else None
+def _is_restricted(message: BundleIndex, patient: Patient) -> bool:
+    """Return whether a security label is stricter than normal: R and V are the S-flag of PDS."""
+    labels = patient.meta.security if patient.meta else []
+    codes = {one.code for one in labels if one.code and _CONFIDENTIALITY.fullmatch(one.system or "confidentiality")}
+    if "REDACTED" in codes:
+        explanation = "states that PDS has invalidated this record: send the person's current record"
+        message.add_issue(patient, ("meta", "security"), "business-rule", explanation)
+    return not codes <= set(_OPEN)
 
 
-def _language(patient: Patient) -> str | None:
-    spoken = sorted(patient.communication, key=lambda one: not one.preferred)
-    concept = spoken[0].language if spoken else None
-    return (
-        next((coding.code for coding in concept.coding if coding.code), None) or display_text(concept)
-        if concept
-        else None
-    )
+# ---- communication --------------------------------------------------------------------------------------------------
 
 
-def _interpreter(patient: Patient) -> bool | None:
-    return next((e.valueBoolean for e in patient.extension if is_system(e.url, INTERPRETER)), None)
+def _language_and_interpreter(patient: Patient) -> tuple[str | None, bool | None]:
+    """Return the language and whether an interpreter is needed, if stated.
+
+    Of several languages the preferred one counts, then that of NHSCommunication, which is PDS's only one.
+    """
+    spoken = [(one.preferred or False, False, one.language) for one in patient.communication]
+    interpreters = [one.valueBoolean for one in patient.extension if is_system(one.url, INTERPRETER)]
+    for extension in uk_core.extensions(patient.extension, "NHSCommunication"):
+        preferred = any(part.valueBoolean for part in uk_core.parts(extension, "preferred"))
+        languages = [part.valueCodeableConcept for part in uk_core.parts(extension, "language")]
+        spoken += [(preferred, True, language) for language in languages if language]
+        interpreters += [part.valueBoolean for part in uk_core.parts(extension, "interpreterRequired")]
+    best = max(spoken, key=lambda one: one[:2], default=None)
+    stated = [answer for answer in interpreters if answer is not None]
+    return (_language(best[2]) if best else None), (any(stated) if stated else None)
+
+
+def _language(concept: CodeableConcept) -> str | None:
+    """Return a BCP 47 tag, else the sender's words, else its code."""
+    tags = [one.code for one in concept.coding if one.code and (one.system is None or is_system(one.system, BCP_47))]
+    tags += [one.code for one in uk_core.codings(concept, "HumanLanguage") if one.code]
+    codes = [one.code for one in concept.coding if one.code]
+    return next(iter(tags), None) or display_text(concept) or next(iter(codes), None)
+
+
+BCP_47 = "urn:ietf:bcp:47"
 
 
 def _communication_needs(patient: Patient) -> list[str]:
@@ -185,39 +226,3 @@ def _communication_needs(patient: Patient) -> list[str]:
 def extension_text(extension: Extension | PlainExtension) -> str | None:
     """Return the text of an extension."""
     return line(extension.valueString) or display_text(extension.valueCodeableConcept)
-
-
-# ---- contacts -------------------------------------------------------------------------------------------------------
-
-
-def contacts(patient: Patient) -> list[dict[str, Any]]:
-    """Return next of kin and carers, without the contact that BaRS uses for the person's own telephone numbers."""
-    entries = [
-        drop_empty(
-            {
-                "name": full_name([contact.name] if contact.name else []),
-                "relationship": _relationship(contact.relationship),
-                "phone": reach(contact.telecom, "phone"),
-            }
-        )
-        for contact in patient.contact
-        if not _is_self(contact)
-    ]
-    return [entry for entry in entries if entry]
-
-
-def _is_self(contact: PatientContact) -> bool:
-    relationship_codes = {coding.code for concept in contact.relationship for coding in concept.coding}
-    return "ONESELF" in relationship_codes or (contact.name is None and not contact.relationship)
-
-
-def _relationship(concepts: list[CodeableConcept]) -> str | None:
-    return next((text for concept in concepts if (text := display_text(concept))), None)
-
-
-def full_name(names: list[HumanName]) -> str | None:
-    """Return the first name on one line."""
-    if not names:
-        return None
-    name = names[0]
-    return line(" ".join([*name.prefix, *name.given, name.family or ""])) or line(name.text)

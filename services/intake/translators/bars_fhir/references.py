@@ -66,7 +66,7 @@ class References:
         return name if name in self._others else None
 
     def named(self, url: str) -> Resource | None:
-        """Return the resource with this fullUrl, id or type and id, whatever refers to it; None if there is none."""
+        """Return the resource with this fullUrl, id or type and id, for a URL that is not a Reference; None if there is none."""
         name = plain(url)
         index = next((found[name] for found in (self._by_url, self._aliases, self._by_id) if name in found), None)
         return None if index is None else self._entries.get(index)

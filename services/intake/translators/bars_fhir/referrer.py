@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_system, line
+from services.intake.translators.bars_fhir.contact_details import PRIVATE_USES, WORK_USES, full_name, reach
 from services.intake.translators.bars_fhir.in_force import holds, in_force
 from services.intake.translators.bars_fhir.models import (
     FhirIdentifier,
@@ -17,7 +18,6 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import full_name, reach
 from services.intake.translators.translator import drop_empty, unique
 from services.reference.partners import Partner
 
@@ -48,7 +48,7 @@ def referred_by(
             "organisation": organisation,
             "name": _name(message, requester, practitioner, request.requester),
             "identifier": _identifier(message, practitioner),
-            "phone": _phone(requester, practitioner),
+            "phone": _phone(message, requester, practitioner),
         }
     )
 
@@ -84,8 +84,13 @@ def _parts(
 
 
 def _held(message: BundleIndex, request: ServiceRequest, practitioner: Practitioner) -> Reference | None:
-    """Return the organisation of the requester's role; report roles that are in force at several organisations."""
-    references = [role.organization for role in _roles_of(message, practitioner) if role.organization]
+    """Return the organisation of the requester's role in force; report several organisations, and ended roles only."""
+    roles = _roles_of(message, practitioner)
+    current = in_force(roles, message.time)
+    references = [role.organization for role in current if role.organization]
+    if roles and not current:
+        explanation = "must have a role that is in force: those in the message have ended, or have not begun"
+        message.add_issue(request, ("requester",), "not-supported", explanation)
     if len({_identity(message, one) for one in references}) > 1:
         explanation = "must refer to the PractitionerRole: the Practitioner has roles at several organisations"
         message.add_issue(request, ("requester",), "invariant", explanation)
@@ -93,12 +98,11 @@ def _held(message: BundleIndex, request: ServiceRequest, practitioner: Practitio
 
 
 def _roles_of(message: BundleIndex, practitioner: Resource) -> list[PractitionerRole]:
-    roles = [role for role in message.all(PractitionerRole) if message.peek(role.practitioner) is practitioner]
-    return in_force(roles, message.time)
+    return [role for role in message.all(PractitionerRole) if message.peek(role.practitioner) is practitioner]
 
 
 def _identity(message: BundleIndex, reference: Reference) -> tuple[int, str | None, str | None]:
-    """Return what tells an organisation from another: its resource, else its ODS code or name."""
+    """Return what identifies an organisation: its resource, else its ODS code or name."""
     resource, named = message.peek(reference), _by_identifier(message, reference)
     return (id(resource), None, None) if resource else (0, named.get("ods"), named.get("name"))
 
@@ -146,9 +150,9 @@ def _name(
     message: BundleIndex, requester: Resource | None, practitioner: Practitioner | None, reference: Reference | None
 ) -> str | None:
     if practitioner is not None:
-        return full_name(in_force(practitioner.name, message.time))
+        return full_name(practitioner.name, message.time)
     if isinstance(requester, RelatedPerson | Patient):
-        return full_name(in_force(requester.name, message.time))
+        return full_name(requester.name, message.time)
     return line(reference.display) if reference and requester is None else None
 
 
@@ -159,10 +163,11 @@ def _identifier(message: BundleIndex, practitioner: Practitioner | None) -> dict
     )
 
 
-def _phone(requester: Resource | None, practitioner: Practitioner | None) -> str | None:
+def _phone(message: BundleIndex, requester: Resource | None, practitioner: Practitioner | None) -> str | None:
     sources = [requester, practitioner]
     points = [point for source in sources if source is not None for point in getattr(source, "telecom", [])]
-    return reach(points, "phone")
+    uses = PRIVATE_USES if isinstance(requester, RelatedPerson | Patient) else WORK_USES
+    return reach(points, "phone", message.time, uses)
 
 
 def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any] | None:

@@ -84,7 +84,7 @@ def has_service(concepts: Iterable[CodeableConcept | None]) -> bool:
 
 
 def _check_unreached(message: BundleIndex) -> None:
-    """Refuse services that are requested where nothing leads from the request: they would be lost."""
+    """Refuse services that are requested in a resource to which the request does not lead."""
     for resource, concepts in _possible_requests(message):
         if not message.is_used(resource) and resource.status not in _NOT_REQUESTED and has_service(concepts):
             explanation = "requests a service, but the ServiceRequest in focus does not lead to it"
@@ -253,7 +253,7 @@ def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
 
 
 NO_STAY = ("planned", "cancelled", "entered-in-error")
-"""Encounter statuses of a stay that has not begun or did not take place."""
+"""Encounter statuses of a stay that is planned or did not take place."""
 
 
 def _is_stay(message: BundleIndex, encounter: Encounter) -> bool:

@@ -74,6 +74,11 @@ def _phone(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return READERS["line"](plain, ANY)
 
 
+def _textphone(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    number = _phone(text, column, file)
+    return number if isinstance(number, ParseError) else READERS["textphone"](number, ANY)
+
+
 def _passed_on(kind: str) -> Reader:
     return lambda text, column, file: READERS[kind](text, ANY)
 
@@ -209,6 +214,7 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "nhs-number": _number("nhs-number"),
     "postcode": _passed_on("postcode"),
     "phone": _phone,
+    "textphone": _textphone,
     "uprn": _uprn,
     "ods": _passed_on("ods"),
     "ons": _ons,

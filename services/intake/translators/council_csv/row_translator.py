@@ -15,6 +15,7 @@ from services.intake.translators.form.fields import ParseError
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
+    IMPLAUSIBLE_BIRTH,
     CancelReason,
     Issue,
     IssueKind,
@@ -23,6 +24,7 @@ from services.intake.translators.translator import (
     cancel_hash,
     content_hash,
     fhir_path,
+    is_plausible_birth,
     issues_of,
     set_path,
 )
@@ -98,8 +100,8 @@ class _Row:
 
     def _keep_in_place(self, header: str, column: ColumnMapping, value: Any) -> None:
         place = column.to
-        if place == "person.birth_date" and value > self._inbound.received_at.date():
-            self._add_issue(header, "value", "is in the future")
+        if place == "person.birth_date" and not is_plausible_birth(value, self._inbound.received_at.date()):
+            self._add_issue(header, "value", IMPLAUSIBLE_BIRTH)
         elif place.startswith("person.address.lines.") and fold(value) in self._mapping.file.nowhere:
             set_path(self._content, "person.address.no_fixed_abode", True)
         else:
@@ -204,13 +206,16 @@ class _Row:
         }
         if self._flags:
             more["risk_flags"] = [{"code": code, "text": texts} for code, texts in self._flags.items()]
-        return {"consents": {}, "person": {}, **self._content, **more}
+        person = {**self._content.get("person", {}), "vouched_by": partner.vouches}
+        return {"consents": {}, **self._content, "person": person, **more}
 
     def _complete_address(self) -> None:
         """Close gaps in the lines, check the postcode, set `no_fixed_abode` for ZZ99 and the council's own district."""
-        address = self._content.get("person", {}).get("address", {})
-        if "lines" in address:
-            address["lines"] = [line for line in address["lines"] if line]
+        person = self._content.get("person", {})
+        address = person.get("address", {})
+        for each in (address, person.get("temporary_address", {})):
+            if "lines" in each:
+                each["lines"] = [line for line in each["lines"] if line]
         if self._postcode:
             header, postcode = self._postcode
             if address.setdefault("postcode", postcode) != postcode:

@@ -27,15 +27,21 @@ FieldType = Literal[
     "ods",
     "ons",
     "uprn",
+    "textphone",
     "choice",
     "flags",
 ]
 Question = Literal["referral", "feedback", "evaluation"]
 
 
+_REPORTS = ("person.death_reported", "person.restricted_access")
+
+
 def _target(path: str) -> str:
     if not field_at(Referral, path):
         raise ValueError(f"the referral has no {path}")
+    if path == "person.vouched_by":
+        raise ValueError("who vouches for the identity is in partners.yaml, not in a form")
     return path
 
 
@@ -61,6 +67,10 @@ class FieldOf(StrictInput):
             raise ValueError("choices are required with type choice or flags, and allowed only there")
         if self.most is not None and self.type != "number":
             raise ValueError("most is allowed only with type number")
+        if (self.type == "textphone") != (self.to == "person.other_contact_points"):
+            raise ValueError("person.other_contact_points and type textphone require each other")
+        if self.to in _REPORTS and self.type != "yes-no":
+            raise ValueError(f"{self.to} requires type yes-no")
         return self
 
 

@@ -97,6 +97,11 @@ def largest(field: FieldOf) -> int:
     return 999_999 if field.most is None else field.most
 
 
+def _textphone(value: Any, field: FieldOf) -> Any:
+    read = _text(200)(value, field)
+    return read if isinstance(read, ParseError) else [{"system": "textphone", "value": read}]
+
+
 def _choice(value: Any, field: FieldOf) -> Any:
     meaning = field.choices.get(value) if isinstance(value, str) else None
     return meaning or ParseError("value", f"must be one of {', '.join(field.choices)}")
@@ -121,6 +126,7 @@ READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
     "ods": _matching(r"[A-Z0-9]{3,10}", "must be an ODS code such as B81001"),
     "ons": _matching(r"[EWSN][0-9]{8}", "must be an ONS district code such as E07000130"),
     "uprn": _matching(r"[0-9]{1,12}", "must be a UPRN of at most 12 digits"),
+    "textphone": _textphone,
     "choice": _choice,
     "flags": _flags,
 }
@@ -153,4 +159,5 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     "ods": {"type": "string", "pattern": "^[A-Za-z0-9]{3,10}$"},
     "ons": {"type": "string", "pattern": "^[EWSN][0-9]{8}$"},
     "uprn": {"type": "string", "pattern": "^[0-9]{1,12}$"},
+    "textphone": {**_SOME_TEXT, "maxLength": 200},
 }

@@ -1,5 +1,6 @@
 """Translate a submitted form into a canonical referral by the form's definition. All faults are found at once."""
 
+from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form,
 from services.intake.translators.form.fields import ANY, READERS, ParseError
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
+    IMPLAUSIBLE_BIRTH,
     PLAIN_NAME,
     CancelReason,
     Issue,
@@ -21,6 +23,7 @@ from services.intake.translators.translator import (
     cancel_hash,
     content_hash,
     fhir_path,
+    is_plausible_birth,
     issues_of,
     parse_instant,
     reject,
@@ -126,9 +129,9 @@ class _Submission:
             self._add_issue("form", "value", f"must be {self._form.form}")
         if self._answers.get("cancelled") not in (None, False):
             self._add_issue("cancelled", "invalid", "must be true or false")
-        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {}}
+        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {"vouched_by": inbound.partner.vouches}}
         for name, field in self._form.fields.items():
-            self._read(content, name, field)
+            self._read(content, name, field, inbound.received_at.date())
         self._issues += required_fields.missing(self._form, self._answers)
         self._address(content)
         self._referrer(content, inbound)
@@ -136,13 +139,15 @@ class _Submission:
 
     # -- fields
 
-    def _read(self, content: dict[str, Any], name: str, field: FieldOf) -> None:
+    def _read(self, content: dict[str, Any], name: str, field: FieldOf, today: date) -> None:
         value = self._answers.get(name)
         if not required_fields.is_answered(value):
             return
         read = READERS[field.type](value.strip() if isinstance(value, str) else value, field)
         if isinstance(read, ParseError):
             self._add_issue(name, read.kind, read.explanation)
+        elif field.to == "person.birth_date" and isinstance(read, date) and not is_plausible_birth(read, today):
+            self._add_issue(name, "value", IMPLAUSIBLE_BIRTH)
         else:
             set_path(content, field.to, read)
 

@@ -1,14 +1,14 @@
 """The person of a message, from PID and PD1; their registered practice and contacts."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from schemas import nhs_number
 from schemas.nhs_number import VerificationStatus
 from services.intake.translators.hl7v2 import field_paths
-from services.intake.translators.hl7v2.dates import read_date
+from services.intake.translators.hl7v2.dates import parse_timestamp, read_date
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
 from services.intake.translators.translator import Issue, drop_empty, postcode, unique
@@ -22,19 +22,19 @@ Content = dict[str, Any]
 
 def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, *, homeless: bool) -> Content:
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
-    telecom = [*message.repetitions("PID", 13), *message.repetitions("PID", 14)]
-    return drop_empty(
+    content = drop_empty(
         {
             **_ids(message, profile),
             **_name(message),
             "birth_date": _birth_date(message, received_at),
             "gender": _sex(message, profile),
-            "address": _address(message, profile, homeless),
-            "phone": phone(telecom),
-            "email": _email(telecom),
+            **_addresses(message, profile, homeless),
+            **_points(one for number in (13, 14, 40) for one in message.repetitions("PID", number)),
             "language": _language(message, profile),
+            "restricted_access": _is_restricted(message) or None,
         }
     )
+    return content | ({"death_reported": _death(message, received_at)} if _is_reported_dead(message) else {})
 
 
 # ---- identifiers ----------------------------------------------------------------------------------------------------
@@ -126,6 +126,33 @@ def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
     return (profile.language_codes.get(fold(code)) if code else None) or (repetition and repetition.text(2)) or code
 
 
+# ---- death and restriction ------------------------------------------------------------------------------------------
+
+
+_DIED = "79"
+"""Discharge destination of the NHS Data Dictionary: not applicable, the patient died."""
+
+
+def _is_reported_dead(message: Hl7Message) -> bool:
+    """Return whether PID-30, a time in PID-29, or the discharge in PV1-36 or PV1-37 states a death."""
+    discharges = (one.text() for number in (36, 37) for one in message.repetitions("PV1", number))
+    return message.text("PID", 30) == "Y" or message.text("PID", 29) is not None or _DIED in discharges
+
+
+def _death(message: Hl7Message, received_at: datetime) -> Content:
+    """Return the report with the day of PID-29, if it is a whole date that has come; no fault refuses a death."""
+    text = message.text("PID", 29) or ""
+    died_at = parse_timestamp(text) if text[:8].isdigit() and len(text) >= 8 else None
+    has_come = died_at is not None and died_at.date() <= received_at.date()
+    return {"died_on": died_at.date()} if died_at and has_come else {}
+
+
+def _is_restricted(message: Hl7Message) -> bool:
+    """Return whether PD1-12 protects the person's data, or an ARV adds a restriction of access (table 0717)."""
+    values = (one.text(3) for one in message.all("ARV") if one.text(2) != "D")
+    return message.text("PD1", 12) == "Y" or any(value and fold(value) != "no" for value in values)
+
+
 # ---- address and telephone ------------------------------------------------------------------------------------------
 
 
@@ -133,14 +160,19 @@ _NO_HOMES = ("B", "O", "BA", "N", "BDL", "F", "BR", "RH", "BI")
 """Address types (table 0190) that are not a current residence."""
 
 
-def _address(message: Hl7Message, profile: PartnerProfile, homeless: bool) -> Content | None:
-    """Return the home address, else one without a type, else a temporary one."""
-    addresses = [one for one in message.repetitions("PID", 11) if not profile.is_one(_NO_HOMES, one.text(7))]
-    addresses.sort(key=lambda one: _rank(one, profile))
-    return next(
-        (read for one in addresses if (read := _read_address(one, homeless))),
-        {"no_fixed_abode": True} if homeless else None,
+def _addresses(message: Hl7Message, profile: PartnerProfile, homeless: bool) -> Content:
+    """Return the home address, else one without a type, else a temporary one; and a temporary one next to another."""
+    lived_at = [one for one in message.repetitions("PID", 11) if not profile.is_one(_NO_HOMES, one.text(7))]
+    given = [one for one in sorted(lived_at, key=lambda one: _rank(one, profile)) if _read_address(one, homeless=False)]
+    if not given:
+        return {"address": {"no_fixed_abode": True}} if homeless else {}
+    temporary = [one for one in given[1:] if _rank(one, profile) == _TEMPORARY > _rank(given[0], profile)]
+    return {"address": _read_address(given[0], homeless)} | (
+        {"temporary_address": _read_address(temporary[0], homeless=False)} if temporary else {}
     )
+
+
+_TEMPORARY = 2
 
 
 def _rank(one: Repetition, profile: PartnerProfile) -> int:
@@ -148,7 +180,7 @@ def _rank(one: Repetition, profile: PartnerProfile) -> int:
     return (
         0
         if profile.is_one(profile.home_addresses, kind)
-        else 2
+        else _TEMPORARY
         if profile.is_one(profile.temporary_addresses, kind)
         else 1
     )
@@ -162,21 +194,46 @@ def _read_address(one: Repetition, homeless: bool) -> Content:
     return drop_empty({"lines": lines, "postcode": code, "no_fixed_abode": none or None})
 
 
+_SYSTEMS = {"FX": "fax", "BP": "pager", "TDD": "textphone", "TTY": "textphone"}
+"""Systems of contact points by equipment type (XTN-3, table 0202); other equipment is a telephone."""
+
+_USES = {"PRN": "home", "WPN": "work"}
+"""Uses of contact points by telecommunication use (XTN-2, table 0201)."""
+
+
 def phone(telecom: Iterable[Repetition]) -> str | None:
-    """Return the first telephone number (XTN), as a text or in parts; not a fax, pager or email address."""
-    for one in telecom:
-        if one.text(3) in ("FX", "BP", "Internet", "X.400") or one.text(2) == "NET":
-            continue
-        parts = " ".join(part for part in (one.text(6), one.text(7)) if part)
-        for number in (one.text(1), one.text(12), parts):
-            if number and "@" not in number and re.search(r"[0-9]{3}", number):
-                return number
-    return None
+    """Return the first telephone number (XTN), as a text or in parts; not a fax, pager, textphone or email address."""
+    points = (point for one in telecom for point in _points_of(one))
+    return next((point["value"] for point in points if point["system"] == "phone"), None)
 
 
-def _email(telecom: Iterable[Repetition]) -> str | None:
-    values = (value for one in telecom for n in (4, 1) if (value := one.text(n)))
-    return next((value for value in values if "@" in value), None)
+def _points(telecom: Iterable[Repetition]) -> Content:
+    """Return the first telephone number, the first email address, and the other contact points, each one once."""
+    left = [point for one in telecom for point in _points_of(one)]
+    found: Content = {}
+    for system in ("phone", "email"):
+        value = next((one["value"] for one in left if one["system"] == system), None)
+        found[system] = value
+        left = [one for one in left if (one["system"], one["value"]) != (system, value)]
+    by_value = {(one["system"], one["value"]): one for one in reversed(left)}
+    return found | {"other_contact_points": list(reversed(by_value.values()))}
+
+
+def _points_of(one: Repetition) -> Iterator[Content]:
+    """Yield the number and the email address of a repetition, if it has them."""
+    number = _number(one)
+    if number and one.text(3) not in ("Internet", "X.400") and one.text(2) != "NET":
+        use = "mobile" if one.text(3) == "CP" else _USES.get(one.text(2) or "")
+        yield drop_empty({"system": _SYSTEMS.get(one.text(3) or "", "phone"), "value": number, "use": use})
+    email = next((value for n in (4, 1) if (value := one.text(n)) and "@" in value), None)
+    if email:
+        yield {"system": "email", "value": email}
+
+
+def _number(one: Repetition) -> str | None:
+    parts = " ".join(part for part in (one.text(6), one.text(7)) if part)
+    numbers = (number for number in (one.text(1), one.text(12), parts) if number)
+    return next((number for number in numbers if "@" not in number and re.search(r"[0-9]{3}", number)), None)
 
 
 # ---- practice and contacts ------------------------------------------------------------------------------------------

@@ -176,7 +176,8 @@ def _content(
         "sent_by": inbound.partner.sender,
         "referred_by": referred_by(message, profile, inbound.partner),
         "registered_practice": registered_practice(message, profile),
-        "person": person(message, profile, inbound.received_at, homeless=homeless)
+        "person": {"vouched_by": inbound.partner.vouches}
+        | person(message, profile, inbound.received_at, homeless=homeless)
         | drop_empty({"communication_needs": request.communication_needs(message, profile, local_values)}),
         "contacts": contacts(message, profile),
         "needs": needs,
@@ -226,8 +227,10 @@ _SOURCES = {
     "person.given_names": "PID-5",
     "person.title": "PID-5",
     "person.address": "PID-11",
+    "person.temporary_address": "PID-11",
     "person.phone": "PID-13",
     "person.email": "PID-13",
+    "person.other_contact_points": "PID-13",
     "person.language": "PID-15",
     "person.communication_needs": "NTE-3",
     "person": "PID",

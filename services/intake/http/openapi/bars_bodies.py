@@ -1,0 +1,180 @@
+"""Schemas of a BaRS message for the OpenAPI document: every element that is read, what is required of it, and the code lists.
+
+The elements come from the structs that decode a message. `_REQUIRED` adds what R4 and the rules of reading require;
+tests/intake/test_openapi_messages.py compares it with the translator, element by element.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.fhir import LOCAL
+from schemas.referral import ReasonCode
+from services.intake.translators.bars_fhir import EVENTS, REASONS, models
+from services.intake.translators.bars_fhir.consent import CONSENT, QUESTIONS
+from services.intake.translators.bars_fhir.request import REASON, SERVICE
+from services.intake.translators.bars_fhir.supporting_info import FLAGS
+
+Schema = dict[str, Any]
+
+_FLAG_CATEGORIES = ("RS", "SG", "SS", "RA", "IR", "RC", "RT", "AC", "API", "CW")
+"""Codes of flag-categories-bars (BaRS Core 1.5)."""
+
+
+def schemas(services: Collection[str]) -> dict[str, Schema]:
+    """Return the schemas of a message and its parts. `services`: the codes of the catalogue."""
+    kinds = [models.Bundle, *models.READ.values()]
+    _, described = msgspec.json.schema_components(
+        kinds, schema_hook=lambda _: _resource("Any resource"), ref_template="#/components/schemas/bars-{name}"
+    )
+    text = json.dumps({f"bars-{name}": _plain(schema) for name, schema in described.items()})
+    parts: dict[str, Schema] = json.loads(text.replace("bars-Fhir", "bars-").replace(r"\\Z", "$"))
+    for name, required in _REQUIRED.items():
+        parts[f"bars-{name}"] = _with(parts[f"bars-{name}"], required)
+    parts["bars-Coding"]["allOf"] = [_if(system, _code(name)) for name, system in _SYSTEMS.items()]
+    message = parts.pop("bars-Bundle")
+    parts["bars-Entry"]["properties"]["resource"] = _resource(
+        f"Read: {', '.join(models.READ)}; others are passed over", _read_resources()
+    )
+    return {"bars-message": _with_entries(message), **parts, **_code_lists(services)}
+
+
+def _plain(schema: Any) -> Any:
+    """Return the schema without null and defaults: an element of FHIR is absent instead."""
+    match schema:
+        case {"anyOf": [kind, {"type": "null"}]}:
+            return _plain(kind)
+        case dict():
+            return {name: _plain(value) for name, value in schema.items() if name != "default"}
+        case list():
+            return [_plain(one) for one in schema]
+        case _:
+            return schema
+
+
+def _resource(description: str, rules: Iterable[Schema] = ()) -> Schema:
+    rules = list(rules)
+    return {
+        "type": "object",
+        "description": description,
+        "properties": {"resourceType": {"type": "string"}},
+        "required": ["resourceType"],
+        **({"allOf": rules} if rules else {}),
+    }
+
+
+def _read_resources() -> Iterable[Schema]:
+    for kind, struct in models.READ.items():
+        name = struct.__name__.removeprefix("Fhir")
+        then = {"$ref": f"#/components/schemas/bars-{name}"}
+        yield {"if": {"properties": {"resourceType": {"const": kind}}}, "then": then}
+
+
+def _with_entries(message: Schema) -> Schema:
+    """Return the schema of the Bundle, which begins with its MessageHeader and holds a ServiceRequest and its Patient."""
+    entry = message["properties"]["entry"]
+    referred_to = [{"contains": entry_of(kind) | _NAMED} for kind in ("ServiceRequest", "Patient")]
+    entry["allOf"] = [{"prefixItems": [entry_of("MessageHeader")]}, *referred_to]
+    return message
+
+
+def entry_of(kind: str) -> Schema:
+    """Return the schema of an entry whose resource is of this type."""
+    resource = {"properties": {"resourceType": {"const": kind}}, "required": ["resourceType"]}
+    return {"properties": {"resource": resource}, "required": ["resource"]}
+
+
+_NAMED: Schema = {"anyOf": [{"required": ["fullUrl"]}, {"properties": {"resource": {"required": ["id"]}}}]}
+"""An entry to which others refer has a fullUrl, or its resource has an id."""
+
+
+def _with(schema: Schema, required: Mapping[str, Schema]) -> Schema:
+    """Return the schema with more required elements, and what is required inside each."""
+    properties = schema["properties"]
+    more = {
+        name: {"allOf": [properties[name], inside]} if name in properties else inside
+        for name, inside in required.items()
+    }
+    return schema | {
+        "properties": properties | more,
+        "required": sorted({*schema.get("required", ()), *required}),
+    }
+
+
+# ---- what is required -----------------------------------------------------------------------------------------------
+
+
+_ANY: Schema = {}
+_TO_A_RESOURCE: Schema = {"required": ["reference"]}
+
+
+def _listed(inside: Schema) -> Schema:
+    """Return a list that has at least one item, and one such item."""
+    return {"type": "array", "minItems": 1, "contains": inside}
+
+
+def _coded(system: str) -> Schema:
+    """Return a concept with a code of `system`; bars-Coding lists the codes."""
+    coding = {"properties": {"system": {"const": system}}, "required": ["system", "code"]}
+    return {"properties": {"coding": _listed(coding)}, "required": ["coding"]}
+
+
+_REQUIRED: dict[str, dict[str, Schema]] = {
+    "Entry": {"resource": _ANY},
+    "MessageHeader": {
+        "eventCoding": {
+            "properties": {"system": {"const": EVENTS}, "code": {"const": "servicerequest-request"}},
+            "required": ["system", "code"],
+        },
+        "reason": _coded(REASONS),
+        "focus": _listed(_TO_A_RESOURCE),
+    },
+    "ServiceRequest": {"subject": _TO_A_RESOURCE},
+    "Patient": {"name": _listed({"required": ["family"]})},
+    "Consent": {"scope": _ANY},
+    "Flag": {"subject": _ANY},
+    "Attachment": {"data": _ANY},
+}
+"""The required elements of each type, and what is required inside them, beyond what the structs require."""
+
+
+# ---- code lists -----------------------------------------------------------------------------------------------------
+
+
+_SYSTEMS = {
+    "message-reason": REASONS,
+    "service": SERVICE,
+    "reason": REASON,
+    "consent": CONSENT,
+    "usecase": f"{LOCAL}/CodeSystem/usecase",
+    "flag": FLAGS,
+}
+"""The code systems whose codes are listed, by the name of their list."""
+
+
+def _code_lists(services: Collection[str]) -> dict[str, Schema]:
+    return {
+        "code-message-reason": {"enum": ["new", "update", "delete"]},
+        "code-service": {
+            "enum": sorted(services),
+            "description": "A need: in ServiceRequest.code, orderDetail, CarePlan or Task",
+        },
+        "code-reason": {"enum": [reason.value for reason in ReasonCode], "description": "In ServiceRequest.reasonCode"},
+        "code-consent": {"enum": list(QUESTIONS), "description": "What a Consent is about, in its category"},
+        "code-usecase": {"enum": ["housing"], "description": "Our use case, in ServiceRequest.category"},
+        "code-flag": {
+            "type": "string",
+            "examples": list(_FLAG_CATEGORIES),
+            "description": "A warning for staff who visit, in Flag.category; any code is passed on",
+        },
+    }
+
+
+def _code(name: str) -> Schema:
+    return {"properties": {"code": {"$ref": f"#/components/schemas/code-{name}"}}}
+
+
+def _if(system: str, then: Schema) -> Schema:
+    return {"if": {"properties": {"system": {"const": system}}, "required": ["system"]}, "then": then}
