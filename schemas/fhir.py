@@ -15,6 +15,9 @@ LOCAL = "https://lightbulb.example.org"
 REFERENCE_SYSTEM = f"{LOCAL}/Id/referral-reference"
 """Identifier system of our references."""
 
+HOME_VISIT = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HH", "display": "home health"}
+"""Class of the Encounter that stands for our work for the person."""
+
 RESOURCES = UUID("0d2a1c0e-8a5b-5f64-9a1e-6c1f0b7d3e52")
 """Namespace of the ids of a referral's resources (RFC 9562 UUID version 5)."""
 
@@ -25,6 +28,15 @@ def resource_id(reference: Reference, part: str) -> str:
     The id reveals nothing but `reference` and `part`, so `part` holds only what the receiver of the message may read.
     """
     return derived_id(RESOURCES, f"{reference} {part}")
+
+
+def organization_part(identity: str) -> str:
+    """Return the part of an Organization, by its ODS code, or the id of a partner or hub."""
+    return f"Organization {identity}"
+
+
+OURS = organization_part("Lightbulb")
+"""The part of our own Organization."""
 
 
 def derived_id(namespace: UUID, name: str) -> str:

@@ -27,6 +27,9 @@ MODULES = {"intake": intake.__name__, "router": router.__name__, "notifier": not
 PRACTICE = "gp-alder-lane"
 TOKEN = "0123456789abcdef0123456789abcdef0123456789a"  # noqa: S105 - of this benchmark only; headers.txt shows it
 PREFIX = str(Settings.model_config["env_prefix"])
+SERVICE_IDS = tuple(f"https://fhir.nhs.uk/Id/dos-service-id|{number}" for number in ("2000099999", "2000099001"))
+"""The destination in referral.json, and the target that the load generator puts into headers.txt."""
+
 STOP_SECONDS = 15.0
 
 Processes = dict[str, "subprocess.Popen[bytes]"]
@@ -93,6 +96,7 @@ def settings(files: PeerFiles, benchmark: Benchmark, *, http_port: int, metrics_
         replication=1,
         log_level="WARNING",
         messages_per_second=100_000,
+        service_ids=SERVICE_IDS,
         http_host=ports_and_secrets.HOST,
         http_port=http_port,
         metrics_port=metrics_port,
@@ -101,8 +105,10 @@ def settings(files: PeerFiles, benchmark: Benchmark, *, http_port: int, metrics_
 
 def environment(config: Settings) -> dict[str, str]:
     """Return the environment in which a service reads these settings."""
+    given = {name: getattr(config, name) for name in config.model_fields_set}
     return dict(os.environ) | {
-        f"{PREFIX}{name.upper()}": str(getattr(config, name)) for name in config.model_fields_set
+        f"{PREFIX}{name.upper()}": " ".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in given.items()
     }
 
 

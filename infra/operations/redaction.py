@@ -10,15 +10,16 @@ from typing import Any
 # fmt: off
 SHOWN = frozenset({
     "reference", "version", "case_id", "person_key", "hub_version", "expected_version", "status", "business_status",
-    "pathway", "district", "home_hub", "holder", "role", "to_hub", "from_hub", "refer_to", "reason", "reasons", "feedback_type", "service",
+    "pathway", "home_hub", "holder", "role", "to_hub", "from_hub", "refer_to", "reason", "reasons", "feedback_type", "service",
     "needs", "open_needs", "directory_version", "code", "kind", "format", "channel", "stage", "category", "finding", "command",
-    "joined", "updated", "refused", "feedback_id", "partner", "answer", "decided_by", "size", "nhs_number_status", "domain", "score",
+    "joined", "updated", "refused", "about", "due", "feedback_id", "partner", "answer", "decided_by", "size", "nhs_number_status",
+    "domain", "score",
 })
-"""Fields whose values are codes, numbers of the hub, or references."""
+"""Fields whose values are codes, numbers of the hub, or references; not the district: it may be hidden (restricted access)."""
 
 HEADERS = frozenset({
     "ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_partitionkey", "ce_correlationid", "ce_causationid",
-    "ce_sequence", "ce_district", "content-type",
+    "ce_sequence", "content-type",
 })
 # fmt: on
 

@@ -5,8 +5,9 @@
 For each hub it reads `hub.<id>.case` from the beginning, checks that the versions of each case come without gaps (1,
 2, 3, ...), and works on the cases that it holds, one step at a time: accept, book, start, assess, record, complete.
 Each step is a command on `hub.<id>.command` with the version on which it was decided. Further steps: `assign=HUB`,
-`hold=REASON`, `reject=REASON`, `transfer=HUB`. A hub whose script ends early leaves its cases there. It imports no
-other module of the project: use it as a starting point for connecting a hub.
+`hold=REASON`, `reject=REASON`, `transfer=HUB`, `report-death`, `confirm-death`, `withdraw-death-report`. While a reported
+death is not checked, no visit is booked and no work begun. A hub whose script ends early leaves its cases there. It
+imports no other module of the project: use it as a starting point for connecting a hub.
 """
 
 import argparse
@@ -74,6 +75,11 @@ class SimulatedCase:
     def is_held(self) -> bool:
         return self.role == "holder" and self.position.get("status") in OPEN
 
+    @property
+    def may_contact(self) -> bool:
+        """False while a reported death is not confirmed or withdrawn."""
+        return not self.position.get("check_before_contact", False)
+
     def open_needs(self) -> list[tuple[str, str]]:
         """Return (reference, service) of every open need."""
         return [(one["reference"], need) for one in self.referrals for need in one.get("open_needs", [])]
@@ -106,13 +112,16 @@ def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool
 # ---- decisions, without I/O -----------------------------------------------------------------------------------------------
 
 PAST = {"accept": "accepted", "book": "booked", "start": "started", "hold": "held", "reject": "rejected"}
+PAST |= {"report-death": "contact-held", "withdraw-death-report": "contact-hold-ended"}
+PLANS_CONTACT = {"book", "start"}
 
 
 def next_step(case: SimulatedCase, script: Sequence[ScriptStep]) -> ScriptStep | None:
-    """Return the first open step of the script; None if the hub is not the holder, or waits for an outcome."""
+    """Return the first open step of the script; None if the hub is not the holder, or waits for an outcome or a check."""
     if not case.is_held or case.awaiting:
         return None
-    return next((step for step in script if _is_to_do(case, step)), None)
+    step = next((step for step in script if _is_to_do(case, step)), None)
+    return step if step is None or case.may_contact or step.name not in PLANS_CONTACT else None
 
 
 def _is_to_do(case: SimulatedCase, step: ScriptStep) -> bool:
@@ -127,6 +136,8 @@ def _is_to_do(case: SimulatedCase, step: ScriptStep) -> bool:
             return bool(set(case.open_needs()) - case.ending)
         case "transfer":
             return True
+        case "confirm-death":
+            return not case.may_contact
         case name:
             return PAST[name] not in case.done
 
@@ -174,17 +185,24 @@ def _visit(_case: SimulatedCase, _argument: str, _visits: Visits) -> dict[str, A
     return {"visit_at": (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0).isoformat()}
 
 
+def _nothing(_case: SimulatedCase, _argument: str, _visits: Visits) -> dict[str, Any]:
+    return {}
+
+
 COMMAND_DATA: dict[str, Callable[[SimulatedCase, str, Visits], dict[str, Any]]] = {
     "assign": lambda _case, hub, _visits: {"to_hub": hub},
-    "accept": lambda _case, _argument, _visits: {},
+    "accept": _nothing,
     "book": _visit,
-    "start": lambda _case, _argument, _visits: {},
+    "start": _nothing,
     "assess": _findings,
     "record": _interventions,
     "complete": _ended,
     "hold": lambda _case, reason, _visits: {"reason": reason or "waiting-list"},
     "reject": lambda case, reason, _visits: {"reason": reason or "not-eligible"} | _ended(case),
     "transfer": lambda _case, hub, _visits: {"to_hub": hub},
+    "report-death": _nothing,
+    "confirm-death": _nothing,
+    "withdraw-death-report": _nothing,
 }
 
 

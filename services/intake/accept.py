@@ -23,7 +23,6 @@ from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import Issue, Rejection, Translated
-from services.reference.directory import Catalogue
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 
@@ -42,7 +41,6 @@ class Intake:
     forms: Mapping[str, form.Form]
     hl7v2: Translator
     councils: Mapping[str, CouncilMapping] = field(default_factory=dict)
-    services: Catalogue = frozenset()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     memory_budget: MemoryBudget = field(default_factory=MemoryBudget)

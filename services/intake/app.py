@@ -126,7 +126,6 @@ def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accep
         forms=form.load(chosen.directory / "forms", services),
         hl7v2=hl7v2.translator(hl7v2.load(chosen.directory / "hl7v2", services)),
         councils=council_csv.load(chosen.directory / "councils", services),
-        services=services,
         rate_limiter=RateLimiter(chosen.messages_per_second),
         service_ids=chosen.service_ids,
         code_systems=conformance.code_systems(directory.labels(chosen.directory)),

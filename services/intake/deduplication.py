@@ -76,8 +76,8 @@ class AcceptedMessage:
 class FoundReferral:
     """The referral that a message is about.
 
-    `subject`: hashes of the person in the message. `by_message_id`: its Bundle.id was used for this referral before. `lost`: no
-    referral was found, and the message can be no first one: it has a reference of ours, or a name of several referrals.
+    `subject`: hashes of the person in the message. `by_message_id`: its Bundle.id was used for this referral before. `lost`: why the
+    message is refused if no referral was found: it gives an unknown reference, or a name of several referrals.
     """
 
     referral: StoredReferral

@@ -275,18 +275,7 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
     if not rows:
         return
     await tx.execute(
-        text("""
-            update intake.referral as referral
-            set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
-                subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
-                message_id = now.message_id, last_at = now.last_at
-            from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
-                        cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
-                        cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
-                        cast(:ids as uuid[]), cast(:times as timestamptz[]))
-                 as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
-                         first_sent_at, sent_at, message_id, last_at)
-            where referral.partner = now.partner and referral.referral_id = now.referral_id"""),
+        _UPDATE,
         {
             "partners": [row.partner for row in rows],
             "referral_ids": [row.referral_id for row in rows],
@@ -302,6 +291,20 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "times": [row.last_at for row in rows],
         },
     )
+
+
+_UPDATE = text("""
+    update intake.referral as referral
+    set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
+        subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
+        message_id = now.message_id, last_at = now.last_at
+    from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
+                cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
+                cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
+                cast(:ids as uuid[]), cast(:times as timestamptz[]))
+         as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
+                 first_sent_at, sent_at, message_id, last_at)
+    where referral.partner = now.partner and referral.referral_id = now.referral_id""")
 
 
 async def _delete_unused(tx: Transaction, rows: Sequence[StoredReferral]) -> None:

@@ -74,6 +74,23 @@ def test_every_step_of_a_script_is_done_in_order() -> None:
     assert done == ["accept", "book", "start", "assess", "record", "complete"]
 
 
+def test_no_visit_is_booked_until_a_reported_death_is_withdrawn() -> None:
+    held = an_event(2, case={"status": "accepted", "check_before_contact": True})
+    case = a_case(("accepted", an_event(1)), ("contact-held", held))
+    assert next_step(case, SCRIPT) is None
+    apply_event(case, "contact-hold-ended", an_event(3, status="accepted"))
+    assert next_step(case, SCRIPT) == ScriptStep("book")
+
+
+def test_a_hub_reports_a_death_and_confirms_it() -> None:
+    script, case = scripts(["blaby:report-death,confirm-death"], "")["blaby"], a_case()
+    assert next_step(case, script) == ScriptStep("report-death")
+    apply_event(case, "contact-held", an_event(2, case={"status": "requested", "check_before_contact": True}))
+    step = next_step(case, script)
+    assert step == ScriptStep("confirm-death")
+    assert command(case, step, {}).data["expected_version"] == 2
+
+
 def test_an_added_need_is_also_assessed() -> None:
     case = a_case(
         ("assigned", an_event(1)), ("assessed", an_event(2, findings=[{"reference": "LB-1", "service": NEEDS[0]}]))

@@ -10,6 +10,7 @@ import os
 import uuid
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import psutil
@@ -56,7 +57,8 @@ async def refused(
     walk: Walk, session: aiohttp.ClientSession, path: str, partner: str, media_type: str, body: bytes
 ) -> str:
     """Return the text of a refusal, or '' if the message was accepted."""
-    headers = {"Authorization": f"Bearer {walk.token(partner)}", "Content-Type": media_type}
+    ids = {"X-Request-Id": str(uuid4()), "X-Correlation-Id": str(uuid4())}
+    headers = {"Authorization": f"Bearer {walk.token(partner)}", "Content-Type": media_type, **ids}
     async with session.post(walk.running.addresses["intake"] + path, data=body, headers=headers) as answer:
         assert answer.status < 500, path
         said = await answer.text()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -82,7 +83,8 @@ class Fuzzing:
 
     def send(self, way: Way, body: bytes, headers: Mapping[str, str] = {}) -> None:
         """One body by its own partner, where `headers` say nothing else."""
-        headers = {"Content-Type": way.media_type, **self.served.authorization(way.sender), **headers}
+        ids = {"X-Request-Id": str(uuid4()), "X-Correlation-Id": str(uuid4())}
+        headers = {"Content-Type": way.media_type, **ids, **self.served.authorization(way.sender), **headers}
         self.last = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n" + body
         before, counted = self.served.kept(), _counted(way.sender)
         reply = self.served.call("POST", way.path, body, headers)

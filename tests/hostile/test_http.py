@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import re
 import socket
+from uuid import uuid4
 
 from services.intake import limits
 from tests.builders.bars import a_bars_message, as_bytes
@@ -56,6 +57,8 @@ def post(victim: Victim, *more: bytes, body: bytes = b"", length: bytes | None =
         b"Host: hub.example",
         b"Authorization: Bearer " + token,
         b"Content-Type: application/fhir+json",
+        b"X-Request-Id: %s" % str(uuid4()).encode(),
+        b"X-Correlation-Id: %s" % str(uuid4()).encode(),
         *([] if length == b"" else [b"Content-Length: " + (length or b"%d" % len(body))]),
         *more,
     ]

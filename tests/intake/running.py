@@ -123,7 +123,6 @@ class InProcess:
             forms,
             spoken,
             councils,
-            services,
             service_ids=(SERVICE,),
             code_systems=conformance.code_systems(directory.labels(installation.directory)),
         )

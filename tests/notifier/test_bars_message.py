@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -22,8 +23,12 @@ from schemas.events import (
     ReferralContext,
 )
 from schemas.fhir import derived_id
+from services.intake.http.openapi import examples
+from services.intake.responses import conformance
+from services.intake.translators import bars_fhir
 from services.notifier.channels.bars_message import bundle_id, message
 from services.notifier.compose import Feedback, compose, restate
+from services.reference import directory
 from tests.notifier.builders import (
     GP,
     a_case_event,
@@ -221,6 +226,24 @@ def test_no_resource_of_two_referrals_has_the_same_id() -> None:
         to_gp(a_case_event(CaseAssigned, by_gp(reference=r))) for r in ("LB-AAAA-AAAA-AAAA", "LB-BBBB-BBBB-BBBB")
     )
     assert ids(one).isdisjoint(ids(other))
+
+
+def test_feedback_has_the_resources_of_the_response_to_the_referral() -> None:
+    """The OpenAPI document's example is a response to a referral with the same reference, composed by intake."""
+    reference_data = Path(__file__).resolve().parents[2] / "infra" / "reference_data"
+    intake = SimpleNamespace(
+        service_ids=(),
+        code_systems=conformance.code_systems(directory.labels(reference_data)),
+        bars=bars_fhir.translator(directory.catalogue(reference_data), ()),
+    )
+    answer = examples.components(intake)["accepted"]["value"]  # type: ignore[arg-type]
+    told = bundle(completed())
+    answered, sent = ({e["fullUrl"]: e["resource"] for e in one["entry"]} for one in (answer, told))
+    common = {url: (answered[url]["resourceType"], answered[url]["id"]) for url in answered.keys() & sent.keys()}
+    assert {kind for kind, _ in common.values()} == {"ServiceRequest", "Encounter", "Organization"}
+    assert all(sent[url]["id"] == own_id for url, (_, own_id) in common.items())
+    [encounter] = [url for url, (kind, _) in common.items() if kind == "Encounter"]
+    assert answered[encounter]["class"] == sent[encounter]["class"]
 
 
 def test_the_id_of_the_service_request_is_our_reference() -> None:

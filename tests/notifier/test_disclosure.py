@@ -15,12 +15,14 @@ from schemas.events import (
     CaseCompleted,
     CaseEvent,
     CaseHeld,
+    CaseRejected,
     Event,
     ReferralContext,
 )
 from schemas.referral import Consent
 from services.notifier.channels import bars_message, itk3, letter, mailbox, mesh
 from services.notifier.compose import Feedback, compose
+from tests.builders.reference_data import DIRECTORY
 from tests.notifier.builders import (
     AT,
     GP,
@@ -113,6 +115,28 @@ def test_free_text_of_a_hub_is_never_in_feedback() -> None:
     assert "Bobbington" not in everything_said(feedback)
     assert "07700 900123" not in everything_said(feedback)
     assert "Minor adaptations and equipment" in everything_said(feedback)
+
+
+PLACES = [
+    word
+    for party in (*(hub for hub in DIRECTORY.hubs if hub.kind == "locality"), *DIRECTORY.authorities)
+    for word in (party.name, party.contact.phone, party.contact.email)
+    if word is not None
+]
+
+
+@pytest.mark.parametrize("consent", ["yes", "no"])
+def test_no_channel_names_a_hub_or_a_place_of_a_restricted_person(consent: str) -> None:
+    hidden = {"restricted_access": True, "home_hub": None, "reasons": (), "feedback_consent": Consent(answer=consent)}
+    concern = by_gp(**hidden, interventions=(an_intervention(),), status="rejected")
+    outside = {"ended": ended(concern), "reason": EndReason.OUTSIDE_COUNTY, "refer_to": "leicester-city"}
+    composed = [*told_of(concern), *compose(a_case_event(CaseRejected, concern, **outside), RECIPIENTS, WORDS)]
+    for feedback in composed:
+        said = everything_said(feedback)
+        assert [place for place in PLACES if place in said] == []
+        assert "outside" not in said
+        assert DIRECTORY.triage.contact.phone in said
+        assert said.count("Lightbulb central triage") == 0
 
 
 def test_only_the_hospital_receives_the_stay_and_others_receive_not_available() -> None:

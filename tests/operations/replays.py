@@ -9,15 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import replay_router
 from infra.operations.replay import Proof
-from schemas.events import Accept
+from schemas.events import (
+    Accept,
+    Command,
+    ConfirmDeath,
+    ReferralCancellationNotApplied,
+    ReportDeath,
+    WithdrawDeathReport,
+)
 from schemas.model import Reference
+from schemas.referral import DeathReport
 from services.messaging.cloudevents import KafkaRecord
 from services.reference.directory import Directory
 from services.router.consumer import Batches
 from services.router.decide.transition import case_id_of
 from tests.builders.events import NOW, a_command, a_record, cancelled, received, updated
 from tests.builders.reference_data import AT_CHARNWOOD, DIRECTORY, FOLDER
-from tests.builders.referrals import a_form, a_referral, a_ward_referral, keys
+from tests.builders.referrals import a_form, a_person, a_referral, a_ward_referral, keys
 
 
 async def proof(engine: AsyncEngine, folder: Path = FOLDER, **given: Any) -> Proof:
@@ -57,8 +65,29 @@ def some_records(count: int) -> list[list[KafkaRecord]]:
                 a_command("charnwood", Accept, case, key=key, expected_version=1),
                 a_record(cancelled(two), key=key),
             ][: 3 + number % 4]
+            + _afterwards(one, key, number)
         )
     return found
+
+
+def _afterwards(one: Reference, key: str, number: int) -> list[KafkaRecord]:
+    """Return a restriction, a report of a death and a cancel that is not applied, and the commands of home hubs on them."""
+    person = a_person(restricted_access=True, death_reported=DeathReport())
+    not_applied = ReferralCancellationNotApplied(reference=one, version=9)
+    case: Any = case_id_of(key, one)  # type: ignore[arg-type]
+    return [
+        a_record(updated(one, a_referral(person=person), version=8), key=key),
+        a_record(not_applied, key=key),
+        *(
+            a_command(hub, command, case, key=key, expected_version=version)
+            for command in DEATHS[number % 3]
+            for hub in ("blaby", "charnwood")
+            for version in range(3, 9)
+        ),
+    ]
+
+
+DEATHS: list[list[type[Command]]] = [[WithdrawDeathReport, ReportDeath], [ConfirmDeath], [ReportDeath, ConfirmDeath]]
 
 
 async def work(router: Router, people: list[list[KafkaRecord]], seed: int) -> None:

@@ -35,7 +35,11 @@ async def test_a_replay_rebuilds_what_two_processes_stored(engine: AsyncEngine) 
     async with engine.connect() as connection:
         applied = await connection.scalar(text("select count(*) from router.input"))
         left = await connection.scalar(text("select count(*) from pg_namespace where nspname = 'replay_router'"))
+        types = (
+            await connection.scalars(text("select distinct split_part(type, '.', 4) from router.case_event"))
+        ).all()
     assert (found.inputs, found.keys, left) == (applied, 16, 0)
+    assert {"contact-held", "contact-hold-ended", "task-raised", "accepted", "cancelled"} <= set(types)
 
 
 async def test_edited_and_resubmitted_records_are_replayed_as_they_were_applied(engine: AsyncEngine) -> None:

@@ -5,10 +5,10 @@ import asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.events import Accept
+from schemas.events import Accept, Book, ConfirmDeath, ReferralCancellationNotApplied, ReportDeath
 from schemas.model import Reference
-from schemas.referral import VerificationStatus
-from tests.builders.events import a_command, a_record, broken, cancelled, received, updated
+from schemas.referral import DeathReport, VerificationStatus
+from tests.builders.events import NOW, a_command, a_record, broken, cancelled, received, updated
 from tests.builders.referrals import (
     GP,
     WARD,
@@ -57,6 +57,51 @@ async def test_a_stay_at_the_restricted_unit_without_a_home_hub_can_be_accepted(
         (None, "hospital-housing-bradgate", "accepted")
     ]
     assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+
+
+async def test_a_hub_that_follows_on_gets_a_hold_in_its_own_conversation_and_no_district_of_a_restricted_person(
+    engine: AsyncEngine,
+) -> None:
+    person = a_person(restricted_access=True)
+    at_home = a_record(received(GP, a_referral(person=person)))
+    on_ward = a_record(received(WARD, a_ward_referral(person=person)))
+    dead = a_record(updated(WARD, a_ward_referral(person=a_person(death_reported=DeathReport()))))
+    await apply(engine, at_home, on_ward, dead)
+
+    said = "select target, headers::jsonb ->> 'ce_correlationid', headers::jsonb ->> 'ce_district' from router.outbox"
+    held = await rows(engine, f"{said} where headers::jsonb ->> 'ce_type' like '%contact-held%' order by id")
+    own, reported = (dict(record.headers)["ce_correlationid"].decode() for record in (at_home, dead))
+    assert held == [
+        ("case.event", reported, "E07000129"),
+        ("hub.blaby.case", own, None),
+        ("hub.hospital-housing.case", own, "E07000129"),
+    ]
+
+
+async def test_a_death_is_reported_and_confirmed_by_commands(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    for command in (ReportDeath, Book, ConfirmDeath):
+        data = {"visit_at": NOW} if command is Book else {}
+        await apply(engine, a_command("blaby", command, await case_id(engine), **data))
+
+    assert await events(engine) == ["opened", "assigned", "contact-held", "task-raised", "cancelled"]
+    refused = "select count(*) from router.outbox where headers::jsonb ->> 'ce_type' like '%command-refused%'"
+    assert await rows(engine, refused) == [(1,)]
+
+
+async def test_a_cancellation_that_is_not_applied_waits_for_its_referral_and_becomes_a_task(
+    engine: AsyncEngine,
+) -> None:
+    data = {"reference": GP, "version": 2}
+    await apply(engine, a_record(ReferralCancellationNotApplied.model_validate(data)))
+    assert await rows(engine, PARKED_COUNT) == [(1,)]
+
+    await apply(engine, a_record(received(WARD, a_ward_referral())))
+    await apply(engine, a_record(ReferralCancellationNotApplied.model_validate(data | {"reference": WARD})))
+    assert (await events(engine))[-1] == "task-raised"
+    assert await rows(engine, 'select "references" from router.case_event order by sequence desc limit 1') == [
+        ([WARD],)
+    ]
 
 
 async def test_a_duplicate_is_dropped_and_gets_no_sequence_number(engine: AsyncEngine) -> None:

@@ -177,6 +177,14 @@ def test_a_new_referral_of_a_person_with_a_hold_is_held_too() -> None:
     assert is_held(story, "blaby") == [True]
 
 
+def test_a_new_case_of_a_person_who_was_reported_dead_has_a_task() -> None:
+    story = given(received(GP, a_referral()), cancelled(GP), updated(GP, a_referral(person=dead()), version=3))
+    story.when(received(FORM, a_form()))
+
+    assert story.event_names == ["opened", "assigned", "task-raised"]
+    assert is_held(story, "blaby") == [True, True]
+
+
 def test_the_same_statement_in_a_later_update_is_not_a_new_report() -> None:
     story = held().commanded("blaby", WithdrawDeathReport)
     story.when(updated(GP, a_referral("hoarding", person=dead()), version=3))

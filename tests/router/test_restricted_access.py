@@ -131,7 +131,17 @@ def test_a_restriction_hides_the_address_in_other_referrals_of_the_person() -> N
     assert revealed(story.sent_to("blaby", ever=True)[-1].model_dump_json()) != []
 
     story.when(received(FORM, a_form(person=a_hidden_person())))
-    assert [revealed(event.model_dump_json()) for event in story.sent_to("blaby")] == [[]]
+    (event,) = story.sent_to("blaby")
+    assert revealed(event.model_dump_json()) == []
+    assert {one.referral.person.restricted_access for one in event.referrals} == {True}
+
+
+def test_every_referral_of_a_restricted_person_is_marked_for_the_holder() -> None:
+    story = given(received(GP, hidden(restricted=False))).when(received(FORM, a_form(person=a_hidden_person())))
+
+    (event,) = story.sent_to("blaby")
+    assert {one.reference: one.referral.person.restricted_access for one in event.referrals} == {GP: True, FORM: True}
+    assert LINE in revealed(event.model_dump_json())
 
 
 def test_only_the_referral_that_restricted_the_data_lifts_the_restriction() -> None:
@@ -142,6 +152,12 @@ def test_only_the_referral_that_restricted_the_data_lifts_the_restriction() -> N
 
     story.when(updated(GP, hidden(restricted=False), version=3))
     assert not story.state.persons[1].restricted_access
+
+
+def test_a_hospitals_update_without_the_restriction_does_not_lift_it() -> None:
+    story = given(received(WARD, hidden(a_ward_referral)), updated(WARD, hidden(a_ward_referral, restricted=False)))
+
+    assert story.state.persons[1].restricted_access
 
 
 def test_each_of_two_restrictions_has_to_be_lifted() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from schemas.fhir import LOCAL, REFERENCE_SYSTEM, resource_id
+from schemas.fhir import HOME_VISIT, LOCAL, OURS, REFERENCE_SYSTEM, organization_part, resource_id
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
 from services.intake.store import HeldReferral
@@ -154,6 +154,7 @@ class _ResponseWriter:
         assert decision.reference is not None
         self._reference = decision.reference
         self._partner = inbound.partner
+        self._sender = organization_part(inbound.partner.ods or inbound.partner.id)
         self._translated = translated
         self._decision = decision
         self._at = _instant(decision.received_at)
@@ -176,7 +177,7 @@ class _ResponseWriter:
                 _entry(self._header(bool(notes))),
                 {"fullUrl": self._url("ServiceRequest"), "resource": self._request()},
                 _entry(self._organisation(OURS, None, "Lightbulb")),
-                _entry(self._organisation("sender", self._partner.ods, self._partner.name)),
+                _entry(self._organisation(self._sender, self._partner.ods, self._partner.name)),
                 *(
                     [_entry(_operation_outcome(notes) | {"id": self._message_part("OperationOutcome")})]
                     if notes
@@ -216,8 +217,8 @@ class _ResponseWriter:
             self._message_part("MessageHeader"),
             "https://fhir.nhs.uk/StructureDefinition/BARSMessageHeader-servicerequest-response",
             eventCoding={"system": EVENTS, "code": "servicerequest-response"},
-            destination=[{"endpoint": reply["source"], "receiver": {"reference": self._url("Organization sender")}}],
-            sender={"reference": self._url(f"Organization {OURS}")},
+            destination=[{"endpoint": reply["source"], "receiver": {"reference": self._url(self._sender)}}],
+            sender={"reference": self._url(OURS)},
             source={"name": "Lightbulb referral hub", "endpoint": reply.get("destination", f"{LOCAL}/fhir")},
             reason={"coding": [{"system": "https://fhir.nhs.uk/CodeSystem/message-reason-bars", "code": "new"}]},
             response={"identifier": reply["message_id"], "code": "ok", **details},
@@ -243,7 +244,7 @@ class _ResponseWriter:
 
     def _organisation(self, part: str, ods: str | None, name: str) -> dict[str, Any]:
         identifier = {"identifier": [{"system": ODS_SYSTEM, "value": ods}]} if ods else {}
-        own_id = resource_id(self._reference, f"Organization {part}")
+        own_id = resource_id(self._reference, part)
         return self._resource("Organization", own_id, PROFILES + "Organization", **identifier, name=name)
 
     def _senders_encounter(self) -> list[dict[str, Any]]:
@@ -255,19 +256,15 @@ class _ResponseWriter:
         return [{"fullUrl": url, "resource": encounter}]
 
     def _encounter(self) -> dict[str, Any]:
-        field_visit = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "FLD", "display": "field"}
         return self._resource(
             "Encounter",
             resource_id(self._reference, "Encounter"),
             PROFILES + "Encounter",
             identifier=[{"system": REFERENCE_SYSTEM, "value": self._reference}],
             status="planned",
-            **{"class": field_visit},
+            **{"class": HOME_VISIT},
             basedOn=[{"reference": self._url("ServiceRequest")}],
         )
-
-
-OURS = "Lightbulb"
 
 
 def _entry(resource: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Sources: FHIR R4 (http://hl7.org/fhir/R4/capabilitystatement.html, messagedefini
 and `GET /MessageDefinition?context=`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -76,26 +76,15 @@ RECEIVED = {
 
 
 def _message_definition(name: str, title: str, service_ids: Collection[str]) -> dict[str, Any]:
-    kinds = "http://terminology.hl7.org/CodeSystem/usage-context-type"
-    venues = (one.rpartition("|") for one in service_ids)
     return {
         "resourceType": "MessageDefinition",
         "id": name,
-        "url": f"https://fhir.nhs.uk/MessageDefinition/{name}",
+        "url": _url(name),
         "title": title,
         "status": "active",
         "date": PUBLISHED,
         "publisher": "Lightbulb",
-        "useContext": [
-            {"code": {"system": kinds, "code": "workflow"}, "valueCodeableConcept": {"coding": [USE_CASE]}},
-            *(
-                {
-                    "code": {"system": kinds, "code": "venue"},
-                    "valueReference": {"identifier": {"system": system, "value": value}},
-                }
-                for system, _, value in venues
-            ),
-        ],
+        "useContext": [_context("workflow", valueCodeableConcept={"coding": [USE_CASE]}), *_venues(service_ids)],
         "eventCoding": {
             "system": "https://fhir.nhs.uk/CodeSystem/message-events-bars",
             "code": "servicerequest-request",
@@ -103,10 +92,21 @@ def _message_definition(name: str, title: str, service_ids: Collection[str]) -> 
         "category": "consequence",
         "focus": [{"code": "ServiceRequest", "min": 1, "max": "1"}],
         "responseRequired": "always",
-        "allowedResponse": [
-            {"message": "https://fhir.nhs.uk/MessageDefinition/bars-message-servicerequest-response-referral"}
-        ],
+        "allowedResponse": [{"message": _url("bars-message-servicerequest-response-referral")}],
     }
+
+
+def _url(name: str) -> str:
+    return f"https://fhir.nhs.uk/MessageDefinition/{name}"
+
+
+def _venues(service_ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    for system, _, value in (one.rpartition("|") for one in service_ids):
+        yield _context("venue", valueReference={"identifier": {"system": system, "value": value}})
+
+
+def _context(code: str, **value: Any) -> dict[str, Any]:
+    return {"code": {"system": "http://terminology.hl7.org/CodeSystem/usage-context-type", "code": code}, **value}
 
 
 def searchset(base_url: str, found: Iterable[dict[str, Any]]) -> bytes:
@@ -142,49 +142,37 @@ def capability(base_url: str, started_at: datetime) -> bytes:
             "fhirVersion": "4.0.1",
             "format": ["json"],
             "implementationGuide": [GUIDE],
-            "rest": [
-                {
-                    "mode": "server",
-                    "security": {"description": "A bearer token for each partner"},
-                    "resource": [
-                        _resource(
-                            "ServiceRequest",
-                            "Own referrals, by our reference or by the sender's id",
-                            "versioned",
-                            identifier="As system|value: our reference, or an identifier of the sender",
-                            _id="As in a read",
-                        ),
-                        _resource(
-                            "MessageDefinition", "Messages that are received", "no-version", context="As system|value"
-                        ),
-                        _resource("CodeSystem", "Lightbulb's codes", "no-version", url="Canonical URL"),
-                    ],
-                    "operation": [{"name": "process-message", "definition": _PROCESS_MESSAGE}],
-                }
-            ],
-            "messaging": [
-                {
-                    "supportedMessage": [
-                        {"mode": "receiver", "definition": f"https://fhir.nhs.uk/MessageDefinition/{name}"}
-                        for name in RECEIVED
-                    ]
-                }
-            ],
+            "rest": [_rest()],
+            "messaging": [{"supportedMessage": [{"mode": "receiver", "definition": _url(name)} for name in RECEIVED]}],
         }
     )
+
+
+def _rest() -> dict[str, Any]:
+    referral = {"identifier": "As system|value: our reference, or an identifier of the sender", "_id": "As in a read"}
+    return {
+        "mode": "server",
+        "security": {"description": "A bearer token for each partner"},
+        "resource": [
+            _resource("ServiceRequest", "Own referrals, by our reference or by the sender's id", "versioned", referral),
+            _resource("MessageDefinition", "Messages that are received", "no-version", {"context": "As system|value"}),
+            _resource("CodeSystem", "Lightbulb's codes", "no-version", {"url": "Canonical URL"}),
+        ],
+        "operation": [{"name": "process-message", "definition": _PROCESS_MESSAGE}],
+    }
 
 
 _PROCESS_MESSAGE = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message"
 
 
-def _resource(kind: str, documentation: str, versioning: str, **parameters: str) -> dict[str, Any]:
-    types = {"url": "uri"}
+def _resource(kind: str, documentation: str, versioning: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     return {
         "type": kind,
         "documentation": documentation,
         "interaction": [{"code": "read"}, {"code": "search-type"}],
         "versioning": versioning,
         "searchParam": [
-            {"name": name, "type": types.get(name, "token"), "documentation": text} for name, text in parameters.items()
+            {"name": name, "type": "uri" if name == "url" else "token", "documentation": text}
+            for name, text in parameters.items()
         ],
     }

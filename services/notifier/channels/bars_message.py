@@ -16,7 +16,7 @@ import orjson
 
 from schemas.case import CaseStatus
 from schemas.events import PersonBrief
-from schemas.fhir import LOCAL, REFERENCE_SYSTEM, derived_id, resource_id
+from schemas.fhir import HOME_VISIT, LOCAL, OURS, REFERENCE_SYSTEM, derived_id, organization_part, resource_id
 from schemas.nhs_number import VerificationStatus
 from services.notifier.compose import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
 from services.notifier.templates import SenderDetails
@@ -94,9 +94,8 @@ class _BundleWriter:
         self._sender_details = sender_details
         self._at = feedback.at.isoformat()
         recipient = feedback.recipient
-        self._sender = f"Organization {sender_details.ods}"
-        self._receiver = f"Organization {recipient.ods or recipient.id}"
-        self._performer = _organization_of(feedback.hub) if feedback.hub else self._sender
+        self._receiver = organization_part(recipient.ods or recipient.id)
+        self._performer = organization_part(feedback.hub.id) if feedback.hub else OURS
         self._ids: dict[str, str] = {"MessageHeader": derived_id(UUID(feedback.id), "header")}
 
     def bundle(self) -> Resource:
@@ -106,7 +105,7 @@ class _BundleWriter:
             self._encounter(),
             self._task(),
             self._patient(),
-            self._organization(self._sender, self._sender_details.name, self._sender_details.ods, None),
+            self._organization(OURS, self._sender_details.name, self._sender_details.ods, None),
             self._organization(self._receiver, self._feedback.recipient.name, self._feedback.recipient.ods, None),
             *self._hubs(),
             *(self._procedure(part, actions) for part, actions in self._procedures().items()),
@@ -156,7 +155,7 @@ class _BundleWriter:
             "https://fhir.nhs.uk/StructureDefinition/BARSMessageHeader-servicerequest-response",
             eventCoding={"system": f"{BARS}/message-events-bars", "code": "servicerequest-response"},
             destination=[{"endpoint": endpoint, "receiver": self._refer(self._receiver)}],
-            sender=self._refer(self._sender),
+            sender=self._refer(OURS),
             source={
                 "name": self._sender_details.short_name,
                 "software": "Lightbulb referral hub",
@@ -208,18 +207,12 @@ class _BundleWriter:
             "https://fhir.hl7.org.uk/StructureDefinition/UKCore-Encounter",
             identifier=self._identifiers()[:1],
             status=ENCOUNTER[self._feedback.status],
-            **{
-                "class": {
-                    "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
-                    "code": "HH",
-                    "display": "home health",
-                }
-            },
+            **{"class": HOME_VISIT},
             subject=self._refer("Patient"),
             episodeOfCare=[{"reference": f"EpisodeOfCare/{self._id('EpisodeOfCare')}"}],
             period={"start": _day(self._feedback.referred_on)} if self._feedback.referred_on else None,
             reasonCode=self._rejected(),
-            serviceProvider=self._refer(self._sender),
+            serviceProvider=self._refer(OURS),
         )
 
     def _rejected(self) -> list[Resource]:
@@ -324,12 +317,8 @@ class _BundleWriter:
 
     def _hubs(self) -> list[Resource]:
         contacts = (self._feedback.hub, self._feedback.refer_to)
-        hubs = {_organization_of(hub): hub for hub in contacts if hub is not None}
+        hubs = {organization_part(hub.id): hub for hub in contacts if hub is not None}
         return [self._organization(part, hub.name, None, hub) for part, hub in hubs.items()]
-
-
-def _organization_of(hub: HubContact) -> str:
-    return f"Organization {hub.id}"
 
 
 def _procedure_of(done: CompletedAction) -> str:

@@ -141,8 +141,8 @@ def referral_for(
 ) -> Referral:
     """Return the referral without what this hub may not see; attachments and restricted data go to the holder only."""
     referral = record.referral
-    if role != "holder" and person.restricted_access:
-        referral = _without_whereabouts(referral)
+    if person.restricted_access:
+        referral = _marked_as_restricted(referral) if role == "holder" else _without_whereabouts(referral)
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
             return _without_origin(referral)
@@ -152,10 +152,18 @@ def referral_for(
     return referral
 
 
+def _marked_as_restricted(referral: Referral) -> Referral:
+    """Mark the person's data as restricted, also if another referral says so."""
+    person = referral.person
+    if person.restricted_access:
+        return referral
+    return referral.model_copy(update={"person": person.model_copy(update={"restricted_access": True})})
+
+
 def _without_whereabouts(referral: Referral) -> Referral:
     """Remove where the person lives and how to reach the person."""
     hidden = {"address": None, "temporary_address": None, "phone": None, "email": None, "other_contact_points": ()}
-    person = referral.person.model_copy(update=hidden)
+    person = referral.person.model_copy(update={**hidden, "restricted_access": True})
     return referral.model_copy(update={"person": person, "contacts": (), "named_authority": None})
 
 

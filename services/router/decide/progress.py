@@ -18,6 +18,7 @@ from schemas.events import (
 )
 from schemas.model import HubId
 from schemas.referral import DISABLED_FACILITIES_GRANT
+from services.router.decide import deaths
 from services.router.decide.acting_hub import (
     ActingHub,
     CommandRejection,
@@ -29,7 +30,6 @@ from services.router.decide.acting_hub import (
     served_by,
     with_status,
 )
-from services.router.decide.deaths import reject_while_held
 from services.router.decide.model import CaseRecord, ReferralRecord
 from services.router.decide.transition import Transition
 
@@ -71,7 +71,7 @@ def hold(transition: Transition, acting: ActingHub, command: Hold) -> CommandRej
 
 def book(transition: Transition, acting: ActingHub, command: Book) -> CommandRejection | None:
     """Book a Housing MOT visit."""
-    rejection = not_accepted(acting) or reject_while_held(transition, acting)
+    rejection = not_accepted(acting) or deaths.reject_while_held(transition, acting)
     if rejection is None:
         case = _working(acting, BusinessStatus.MOT_BOOKED)
         emit_to(transition, acting, CaseBooked, case, _at_work(transition, acting), visit_at=command.visit_at)
@@ -80,7 +80,7 @@ def book(transition: Transition, acting: ActingHub, command: Book) -> CommandRej
 
 def start(transition: Transition, acting: ActingHub) -> CommandRejection | None:
     """Start the work."""
-    rejection = not_accepted(acting) or reject_while_held(transition, acting)
+    rejection = not_accepted(acting) or deaths.reject_while_held(transition, acting)
     begun = (
         acting.responsibility.status is CaseStatus.IN_PROGRESS
         and acting.responsibility.business_status not in _BEFORE_WORK

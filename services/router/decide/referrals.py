@@ -102,20 +102,28 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
-    """Apply the report of a death in a new referral; raise a task if the person's death was confirmed before."""
+    """Apply the report of a death in a new referral; raise a task for a new case of a person who was reported dead before."""
+    held = transition.persons[record.person_no].check_before_contact
     if record.referral.person.death_reported is not None:
         deaths.note_report(transition, record.person_no, record.reference)
-    if transition.persons[record.person_no].death_confirmed and record.is_open:
+    opened = record.case_id == case_id_of(transition.person_key, record.reference)
+    if held and opened and record.is_open:
         tasks.check_before_contact(transition, transition.cases[record.case_id])
+
+
+WHOLE_STATE = frozenset({"bars-fhir", "form"})
+"""Formats whose message is the whole new state of the referral. Other formats lift no restriction: silence is not a statement."""
 
 
 def _note_restriction(transition: Transition, person_no: int, reference: Reference, referral: Referral) -> None:
     """Store whether a referral's last message restricts the person's data; other referrals' restrictions stay."""
-    person = transition.persons[person_no]
-    if referral.person.restricted_access is (reference in person.restricted_by):
+    person, restricted = transition.persons[person_no], referral.person.restricted_access
+    if restricted is (reference in person.restricted_by):
+        return
+    if not restricted and referral.message.format not in WHOLE_STATE:
         return
     others = tuple(other for other in person.restricted_by if other != reference)
-    restricted_by = (*others, reference) if referral.person.restricted_access else others
+    restricted_by = (*others, reference) if restricted else others
     transition.keep(person.model_copy(update={"restricted_by": restricted_by}))
 
 

@@ -13,7 +13,7 @@ from tests.chaos.harness.feedback_invariants import feedback_is_delivered
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import CASE_EVENT, first_occurrences, first_occurrences_of, of, type_of
 
-APPLIED = ("received", "updated", "cancelled")
+APPLIED = ("received", "updated", "cancelled", "not-applied")
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def outbox_is_published(e: Evidence) -> Iterator[str]:
 
 
 def stored_data_are_consistent(e: Evidence) -> Iterator[str]:
-    """Check that the router holds only referrals of intake, and that each version has its message."""
+    """Check that the router holds only referrals of intake, that each version has its message, and that holds are kept."""
     held = {row["reference"]: row for row in e.intake}
     for row in e.referrals:
         if row["reference"] not in held:
@@ -241,6 +241,9 @@ def stored_data_are_consistent(e: Evidence) -> Iterator[str]:
     for one in e.inputs:
         if one["topic"] == "referral.event" and one["correlation_id"] not in applied:
             yield f"the router applied {one['id']}, which no message led to"
+    for entry in first_occurrences(e):
+        if type_of(entry) in ("booked", "started") and entry.data.get("case", {}).get("check_before_contact"):
+            yield f"case {entry.data['case_id']} was {type_of(entry)} while a reported death was not checked"
 
 
 FILES_LIMIT, CONNECTIONS_LIMIT, MEGABYTES_LIMIT = 150, 90, 450

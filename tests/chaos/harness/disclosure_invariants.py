@@ -1,4 +1,4 @@
-"""I5: what must not be disclosed: a stay in hospital, and the restricted unit."""
+"""I5: what must not be disclosed: a stay in hospital, the restricted unit, and where a person with restricted data lives."""
 
 import re
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ def stays_are_not_disclosed(e: Evidence) -> Iterator[str]:
     yield from _events_of_hospital_teams(e)
     yield from _restricted_unit_at_other_hubs(e)
     yield from _stays_at_other_hubs(e)
+    yield from _hidden_whereabouts_at_other_hubs(e)
 
 
 def _words_in_feedback(e: Evidence) -> Iterator[str]:
@@ -55,6 +56,19 @@ def _stays_at_other_hubs(e: Evidence) -> Iterator[str]:
         other = entry.topic.endswith(".case") and not entry.topic.startswith(f"hub.{HOSPITAL}")
         if other and (found := HOSPITAL_SITES.search(entry.value)):
             yield f"{entry.topic} mentions a stay ({type_of(entry)}): {found[0].decode()}"
+
+
+WHEREABOUTS = ("address", "temporary_address", "phone", "email", "other_contact_points")
+
+
+def _hidden_whereabouts_at_other_hubs(e: Evidence) -> Iterator[str]:
+    """Check that only a holder reads where a person with restricted data lives."""
+    for entry in e.records:
+        if entry.topic.endswith(".case") and entry.data.get("role") != "holder":
+            for one in entry.data.get("referrals", ()):
+                person = one["referral"]["person"]
+                if person.get("restricted_access") and (found := [name for name in WHEREABOUTS if person.get(name)]):
+                    yield f"{entry.topic} has {found} of a person with restricted data ({type_of(entry)})"
 
 
 def _persons_without_a_stay(e: Evidence) -> set[str]:

@@ -89,8 +89,10 @@ def _feedback_type(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any
         case "joined":
             return "received" if data.get("joined") == reference else None
         case "assigned":
-            return "home-hub" if concern.get("home_hub") else None
+            return "home-hub" if concern.get("home_hub") or concern.get("restricted_access") else None
         case "transferred":
+            if concern.get("restricted_access"):
+                return "home-hub"
             moved = "transferred" in (concern.get("reasons") or data["case"].get("reasons", []))
             return "home-hub" if moved and concern.get("home_hub") == data["to_hub"] else None
         case "accepted":

@@ -22,6 +22,8 @@ from infra.partner_simulators.hub import (
 
 SCRIPT = [ScriptStep(word) for word in FULL.split(",")]
 TRIAGE = [ScriptStep("assign", "charnwood"), *SCRIPT]
+AS_THEY_ARE = {"book", "report-death"}
+"""Variants of a command that name its step; all others but `next` send accept."""
 
 
 class Hubs:
@@ -85,7 +87,9 @@ class Hubs:
         case = self.holding(reference)
         if case is None:
             return None
-        step = next_step(case, TRIAGE if case.hub == "triage" else SCRIPT) if how == "next" else ScriptStep("accept")
+        step: ScriptStep | None = ScriptStep(how if how in AS_THEY_ARE else "accept")
+        if how == "next":
+            step = next_step(case, TRIAGE if case.hub == "triage" else SCRIPT)
         if step is None:
             return None
         return self._changed(reference, how, case, command(case, step, {}))

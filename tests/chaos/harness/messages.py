@@ -21,6 +21,7 @@ NEEDS = (
 )
 """The needs, one after the other with each change. The last, alone, makes the referral go to central triage."""
 
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 ELSEWHERE = "http://127.0.0.1:9/elsewhere"
 SLOT = 512
 """NHS numbers reserved for one run: for its persons, and for the other rows of a council's file."""
@@ -68,7 +69,7 @@ def message(identity: Identity, person: Person, operation: SendMessage, place: i
         kind=operation.kind,
         partner=referral.partner,
         path=_path(referral),
-        request_id=identity.id(*about, "request"),
+        request_id=identity.id(person.number, operation.referral, _request_name(operation), "request"),
         correlation_id=identity.id(*about, "correlation"),
         body=MAKE[referral.format](identity, person, operation),
         mark=_mark(identity, person, operation).encode(),
@@ -96,6 +97,11 @@ def _mark(identity: Identity, person: Person, operation: SendMessage) -> str:
 def _message_name(operation: SendMessage) -> str:
     """Return the name of a message: messages with the same name are the same message sent again."""
     return f"{'content' if operation.kind in ('new', 'update', 'repeat') else operation.kind} {operation.content}"
+
+
+def _request_name(operation: SendMessage) -> str:
+    """Return the name that X-Request-Id derives from: a conflict has the id of an accepted message, and other content."""
+    return f"content {operation.content}" if operation.kind == "conflict" else _message_name(operation)
 
 
 def _time(operation: SendMessage) -> str:
@@ -143,6 +149,8 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
     )
     patient = next(e["resource"] for e in bundle_of_referral["entry"] if e["resource"]["resourceType"] == "Patient")
     patient["address"][0]["postalCode"] = person.postcode
+    if referral.restricted:
+        patient["meta"] = {"security": [{"system": CONFIDENTIALITY, "code": "R", "display": "restricted"}]}
     return json.dumps(bundle_of_referral).encode()
 
 

@@ -35,7 +35,7 @@ OUTSIDE = "LE5 5HN"
 MessageKind = Literal["new", "update", "late", "cancel", "repeat", "conflict", "bad", "unknown-cancel"]
 """`late`: older than the stored one, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format."""
 
-CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold"]
+CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold", "book", "report-death"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class SendMessage:
 
 @dataclass(frozen=True)
 class InjectCommand:
-    """Inject a command of the hub that holds the referral's case: `next` is the next valid step; the others are invalid or repeated."""
+    """Inject a command of the hub that holds the referral's case.
+
+    `next` is the next valid step; `book` and `report-death` are sent as they are; the others are invalid or repeated.
+    """
 
     referral: int
     how: CommandVariant
@@ -71,6 +74,8 @@ class Referral:
     asker: str = ""
     """The referrer in the form's words."""
     over_http: bool = False
+    restricted: bool = False
+    """The person's data are restricted (BaRS only)."""
     verified: bool = True
     day: int = 5
     """The day of the referral in November. Two referrals of a person have different days, so that their order is certain."""

@@ -104,7 +104,7 @@ def _of_message(status: int, text: str) -> Reply:
 
 # ---- files ------------------------------------------------------------------------------------------------------------
 
-TAKEN = ("received", "updated", "already-held", "superseded", "cancelled")
+TAKEN = ("received", "updated", "already-held", "superseded", "cancelled", "not-applied")
 
 
 def _of_row(status: int, text: str, sent: Message) -> Reply:

@@ -282,6 +282,18 @@ DONE_AND_REFUSED = [
     entry("case.event", 7, "case.accepted", "e3", 3, case_id="c", referral_contexts=[], command_id="i1"),
     entry("hub.blaby.case", 7, "case.command-refused", "r1", case_id="c", command_id="i1"),
 ]
+PERSON = {"restricted_access": True, "address": {"postcode": "LE19 2GX"}}
+HIDDEN = entry(
+    "hub.blaby.case",
+    1,
+    "case.joined",
+    "h2",
+    case_id="c",
+    hub_version=2,
+    role="follow-on",
+    referrals=[{"referral": {"person": PERSON}}],
+)
+VISIT = entry("case.event", 2, "case.booked", "e3", 3, case_id="c", case={"check_before_contact": True})
 WITH_FAILURE = [dict(RUN.feedback[0]) | {"state": "failed"}]
 DEAD_LETTER = {
     "schema": "router",
@@ -324,6 +336,8 @@ DEAD_LETTER = {
         ("I5", broken(misdirected=1)),
         ("I5", broken(feedback=[dict(RUN.feedback[0]) | {"body": "The person is in hospital."}])),
         ("I5", broken(records=[*RUN.records, NAMES_OF_THE_UNIT])),
+        ("I5", broken(records=[*RUN.records, HIDDEN])),
+        ("I6", broken(records=[*RUN.records, VISIT], keys={KEY: 3})),
         (
             "I5",
             broken(history=dataclasses.replace(RUN.history, commands=[ON_THE_WARD]), records=[*RUN.records, ACCEPTED]),

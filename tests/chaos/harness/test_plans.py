@@ -8,13 +8,21 @@ from uuid import uuid4
 
 import pytest
 
-from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict, apply_verdict, classify
+from services.intake.deduplication import (
+    AcceptedMessage,
+    FoundReferral,
+    StoredReferral,
+    Verdict,
+    apply_verdict,
+    classify,
+)
 from services.intake.translators.council_csv import translator as council_translator
 from services.intake.translators.form import translator as form_translator
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from tests.builders import csv
 from tests.chaos.harness.command import CI
+from tests.chaos.harness.history import Message
 from tests.chaos.harness.messages import Identity, message
 from tests.chaos.harness.plan import Person, Plan, Referral, SendMessage, generate_plan
 from tests.chaos.harness.workload import SENDERS, SOURCE_PAIRS, council
@@ -94,9 +102,10 @@ COUNCIL = {name: council_translator(mapping) for name, mapping in csv.COUNCILS.i
 FORM = {name: form_translator(form) for name, form in FORMS.items()}
 
 
-def translated(one: Referral, body: bytes) -> list[Translated | Rejection]:
+def translated(one: Referral, sent: Message) -> list[Translated | Rejection]:
     """Return one outcome for each row of a file."""
-    delivery = InboundMessage(a_partner(one.partner), body, NOW, b"a key of these tests")
+    body = sent.body
+    delivery = InboundMessage(a_partner(one.partner), body, NOW, b"a key of these tests", sent.request_id)
     match one.format:
         case "bars":
             return [BARS(delivery)]
@@ -132,7 +141,7 @@ def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
         if not isinstance(given, SendMessage):
             continue
         sent = message(IDENTITY, person, given, place)
-        outcomes = translated(person.referrals[given.referral], sent.body)
+        outcomes = translated(person.referrals[given.referral], sent)
         other_rows = {row for _, row in sent.other_rows}
         own = [one for one in outcomes if isinstance(one, Rejection) or one.referral_id not in other_rows]
         assert len(outcomes) == len(own) + len(sent.other_rows)
@@ -141,9 +150,10 @@ def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
             continue
         [one] = own
         stored = held.setdefault(one.referral_id, a_stored_referral())
-        verdict = classify(one, stored, [seen[name] for name in one.message_ids if name in seen])
-        apply_verdict(one, stored, verdict)
-        if verdict.makes_event or verdict is Verdict.STALE:
+        found = FoundReferral(stored)
+        verdict = classify(one, found, [seen[name] for name in one.message_ids if name in seen])
+        apply_verdict(one, found, verdict)
+        if verdict.is_stored:
             seen |= dict.fromkeys(one.message_ids, AcceptedMessage(one.content_hash, uuid4(), stored.reference))
         yield given, verdict
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from schemas.events import Event, ReferralContext
+    from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
     from services.intake.deduplication import AcceptedMessage, FoundReferral
     from services.intake.translators.translator import Translated
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
     from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+    from services.reference.directory.model import Directory
+    from services.router.decide.acting_hub import ActingHub
+    from services.router.decide.model import PersonRecord, ReferralRecord, Role
+    from services.router.decide.transition import Transition
     from services.router.store import Input
     from services.runtime.database import Transaction
 
@@ -139,6 +144,29 @@ def default_ack_policy() -> None:
 
     broker.BATCH_RETRY_SECONDS = changed(broker.BATCH_RETRY_SECONDS, 0.0)
     broker.ACK_POLICY = changed(broker.ACK_POLICY, AckPolicy.ACK_FIRST)
+
+
+def whereabouts_for_every_hub() -> None:
+    """Send every hub the referral as if the person's data were not restricted."""
+    from services.router.decide import disclosure
+
+    def referral_for(
+        record: "ReferralRecord", person: "PersonRecord", hub: str, role: "Role", directory: "Directory"
+    ) -> "Referral":
+        return before(record, person.model_copy(update={"restricted_by": ()}), hub, role, directory)
+
+    before = disclosure.referral_for
+    disclosure.referral_for = referral_for
+
+
+def visit_during_a_hold() -> None:
+    """Let a hub book a visit while a reported death is not checked."""
+    from services.router.decide import deaths
+
+    def reject_while_held(transition: "Transition", acting: "ActingHub") -> None:
+        return None
+
+    deaths.reject_while_held = changed(deaths.reject_while_held, reject_while_held)
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -283,6 +311,12 @@ MUTANTS = {
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
+    "whereabouts-for-every-hub": Mutant(
+        "router", "only the holder reads where a person with restricted data lives", whereabouts_for_every_hub
+    ),
+    "visit-during-a-hold": Mutant(
+        "router", "no visit is booked while a reported death is not checked", visit_during_a_hold
+    ),
     "answer-before-commit": Mutant("intake", "a sender is answered after the commit", answer_before_commit),
     "resend-with-another-id": Mutant(
         "notifier", "every retry has the ids of the first attempt", resend_with_another_id

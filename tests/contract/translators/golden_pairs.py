@@ -35,6 +35,7 @@ def _plain(translated: Translated) -> dict[str, Any]:
         "intent": translated.intent,
         "message_ids": list(translated.message_ids),
         "referral_id": translated.referral_id,
+        "names": [f"{name.kind} {name.authority} {name.value}" for name in translated.names],
         "sent_at": translated.sent_at and translated.sent_at.isoformat(),
         "cancel_reason": translated.cancel_reason if referral is None else None,
         "discharged_on": translated.discharged_on and translated.discharged_on.isoformat(),

@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Address, Contact, ContactPoint, ContactPreference, DeathReport, Person, Referral
+from services.intake.translators.bars_fhir import decode
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex
+from services.intake.translators.bars_fhir.models import Patient
+from services.intake.translators.bars_fhir.person import person
 from services.intake.translators.translator import Rejection, Translated
 from tests.builders.bars import a_bars_message, as_bytes
-from tests.contract.translators.adapters import ADAPTERS, CHECKOUT
+from tests.contract.translators.adapters import ADAPTERS, CHECKOUT, RECEIVED_AT
 
 FULL, SUBSET = (one for one in ADAPTERS if one.name == "bars_fhir")
 FIELD = CHECKOUT / "tests" / "field" / "fhir"
@@ -569,6 +573,34 @@ def test_the_persons_own_telephone_in_a_contact_that_has_ended_is_not_theirs_any
     current = {"relationship": oneself, "telecom": [{"system": "phone", "value": "0116 2"}]}
     referral = referral_of(outcome({"telecom": [], "contact": [ended, current]}, SUBSET))
     assert (referral.person.phone, referral.contacts) == ("0116 2", ())
+
+
+def test_the_places_of_what_does_not_count_are_noted() -> None:
+    patient = {
+        "name": [
+            {"use": "maiden", "family": "Before"},
+            {"family": "Now"},
+            {"family": "Past", "period": {"end": "2019"}},
+        ],
+        "address": [{"type": "postal", "line": ["PO Box 1"]}, {"use": "home", "line": ["1 Any Lane"]}, {"use": "work"}],
+        "telecom": [{"system": "phone", "value": "0116 1", "use": "old"}, {"system": "phone", "value": "0116 2"}],
+        "contact": [a_contact("Vance", period={"start": "2027"}), a_contact("Okafor")],
+        "identifier": [an_identifier(SYNTHETIC[0], period={"end": "2019"}), an_identifier(SYNTHETIC[1])],
+    }
+    decoded = decode.read(as_bytes(a_bars_message(sent_at=MADE, patient=patient)))
+    assert not isinstance(decoded, Rejection)
+    message = BundleIndex(decoded, RECEIVED_AT)
+    person(message, next(message.all(Patient)), homeless=False)
+    assert {place.partition(".resource.")[2] for place in message.left_out} == {
+        "identifier[0]",
+        "name[0]",
+        "name[2]",
+        "telecom[0]",
+        "address[0]",
+        "address[2]",
+        "contact[0]",
+    }
+    assert len(message.left_out) == 7
 
 
 # ---- messages from the field ----------------------------------------------------------------------------------------

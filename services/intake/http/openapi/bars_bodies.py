@@ -5,26 +5,27 @@ tests/intake/test_openapi_messages.py compares it with the translator, element b
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from schemas.fhir import LOCAL
-from schemas.referral import ReasonCode
+from services.intake.responses.conformance import CodeSystems
 from services.intake.translators.bars_fhir import EVENTS, REASONS, models
-from services.intake.translators.bars_fhir.consent import CONSENT, QUESTIONS
+from services.intake.translators.bars_fhir.consent import CONSENT, SCOPES, TERMINOLOGY
 from services.intake.translators.bars_fhir.request import REASON, SERVICE
 from services.intake.translators.bars_fhir.supporting_info import FLAGS
 
 Schema = dict[str, Any]
 
+SCOPE = f"{TERMINOLOGY}consentscope"
 _FLAG_CATEGORIES = ("RS", "SG", "SS", "RA", "IR", "RC", "RT", "AC", "API", "CW")
 """Codes of flag-categories-bars (BaRS Core 1.5)."""
 
 
-def schemas(services: Collection[str]) -> dict[str, Schema]:
-    """Return the schemas of a message and its parts. `services`: the codes of the catalogue."""
+def schemas(code_systems: CodeSystems) -> dict[str, Schema]:
+    """Return the schemas of a message and its parts, with the codes of our code systems."""
     kinds = [models.Bundle, *models.READ.values()]
     _, described = msgspec.json.schema_components(
         kinds, schema_hook=lambda _: _resource("Any resource"), ref_template="#/components/schemas/bars-{name}"
@@ -38,7 +39,7 @@ def schemas(services: Collection[str]) -> dict[str, Schema]:
     parts["bars-Entry"]["properties"]["resource"] = _resource(
         f"Read: {', '.join(models.READ)}; others are passed over", _read_resources()
     )
-    return {"bars-message": _with_entries(message), **parts, **_code_lists(services)}
+    return {"bars-message": _with_entries(message), **parts, **_code_lists(code_systems)}
 
 
 def _plain(schema: Any) -> Any:
@@ -115,9 +116,10 @@ def _listed(inside: Schema) -> Schema:
     return {"type": "array", "minItems": 1, "contains": inside}
 
 
-def _coded(system: str) -> Schema:
-    """Return a concept with a code of `system`; bars-Coding lists the codes."""
-    coding = {"properties": {"system": {"const": system}}, "required": ["system", "code"]}
+def _coded(system: str, codes: Iterable[str] = ()) -> Schema:
+    """Return a concept with one of these codes of `system`; without `codes`, bars-Coding lists them."""
+    code = {"code": {"enum": list(codes)}} if codes else {}
+    coding = {"properties": {"system": {"const": system}, **code}, "required": ["system", "code"]}
     return {"properties": {"coding": _listed(coding)}, "required": ["coding"]}
 
 
@@ -133,7 +135,7 @@ _REQUIRED: dict[str, dict[str, Schema]] = {
     },
     "ServiceRequest": {"subject": _TO_A_RESOURCE},
     "Patient": {"name": _listed({"required": ["family"]})},
-    "Consent": {"scope": _ANY},
+    "Consent": {"scope": _coded(SCOPE, SCOPES)},
     "Flag": {"subject": _ANY},
     "Attachment": {"data": _ANY},
 }
@@ -154,22 +156,30 @@ _SYSTEMS = {
 """The code systems whose codes are listed, by the name of their list."""
 
 
-def _code_lists(services: Collection[str]) -> dict[str, Schema]:
+def _code_lists(code_systems: CodeSystems) -> dict[str, Schema]:
+    """Return the list of each system's codes; for each code of ours its display, if it has one."""
+    ours = {
+        name: {"oneOf": [{"const": code} | ({"title": text} if text else {}) for code, text in codes.items()]}
+        for name, codes in code_systems.items()
+        if name in _SYSTEMS
+    }
     return {
+        **{f"code-{name}": listed | {"description": _USED_IN[name]} for name, listed in ours.items()},
         "code-message-reason": {"enum": ["new", "update", "delete"]},
-        "code-service": {
-            "enum": sorted(services),
-            "description": "A need: in ServiceRequest.code, orderDetail, CarePlan or Task",
-        },
-        "code-reason": {"enum": [reason.value for reason in ReasonCode], "description": "In ServiceRequest.reasonCode"},
-        "code-consent": {"enum": list(QUESTIONS), "description": "What a Consent is about, in its category"},
-        "code-usecase": {"enum": ["housing"], "description": "Our use case, in ServiceRequest.category"},
         "code-flag": {
             "type": "string",
             "examples": list(_FLAG_CATEGORIES),
             "description": "A warning for staff who visit, in Flag.category; any code is passed on",
         },
     }
+
+
+_USED_IN = {
+    "service": "A need: in ServiceRequest.code, ServiceRequest.orderDetail, CarePlan or Task",
+    "reason": "In ServiceRequest.reasonCode",
+    "consent": "The question that a Consent answers, in its category",
+    "usecase": "Our use case, in ServiceRequest.category",
+}
 
 
 def _code(name: str) -> Schema:

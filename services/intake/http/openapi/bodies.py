@@ -41,7 +41,7 @@ def ref(name: str) -> Schema:
 def schemas(intake: Intake) -> dict[str, Schema]:
     """Return every schema that the document refers to."""
     return {
-        **bars_bodies.schemas(intake.services),
+        **bars_bodies.schemas(intake.code_systems),
         **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
         **{f"file-{name}": _file(mapping) for name, mapping in intake.councils.items()},
         "hl7v2-message": {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from schemas.fhir import LOCAL
 from schemas.model import Reference
 from services.intake.accept import Intake
 from services.intake.batch import REFUSED, MessageDecision
@@ -18,7 +19,8 @@ from services.intake.http.openapi.example_messages import (
     YOUR_ODS_CODE,
     Message,
 )
-from services.intake.responses import bars
+from services.intake.responses import bars, conformance
+from services.intake.store import HeldReferral
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection
 from services.reference.partners import Partner
@@ -42,13 +44,14 @@ RESPONSES: Mapping[int, tuple[str, ...]] = {
 
 def components(intake: Intake) -> dict[str, Example]:
     """Return every example of a BaRS message and its responses by name."""
-    new = example_messages.new_referral(min(intake.services), "https://fhir.nhs.uk/Id/dos-service-id|2000099999")
+    destination = next(iter(intake.service_ids), f"{LOCAL}/fhir")
+    new = example_messages.new_referral(min(intake.code_systems["service"]), destination)
     messages = {
         "new": (f"A new referral; replace {YOUR_ODS_CODE} by your ODS code", new),
         "update": ("The same referral with another telephone number", example_messages.update(new, EXAMPLE_REFERENCE)),
         "cancel": ("The same referral, cancelled", example_messages.cancel(new, EXAMPLE_REFERENCE)),
     }
-    return _as_examples(messages) | _as_examples(_responses(intake, new))
+    return _as_examples(messages) | _as_examples(_responses(intake, new)) | _as_examples(_resources(intake, new))
 
 
 def _as_examples(texts: Mapping[str, tuple[str, Any]]) -> dict[str, Example]:
@@ -73,6 +76,26 @@ def _responses(intake: Intake, new: Message) -> dict[str, tuple[str, Any]]:
         "refused": ("Not valid: every fault with its place", _response(intake, _faulty(new), REFUSED)),
         "duplicate": ("Accepted before: nothing to do", _response(intake, new, Verdict.REPEAT)),
         "conflict": ("An id was used for other content", _response(intake, new, Verdict.CONFLICT)),
+    }
+
+
+READS: Mapping[str, str] = {
+    "ServiceRequest": "service-request",
+    "MessageDefinition": "message-definition",
+    "CodeSystem": "code-system",
+}
+"""Names of the examples of what is read, by resource type."""
+
+
+def _resources(intake: Intake, new: Message) -> dict[str, tuple[str, Any]]:
+    held = HeldReferral(Reference(EXAMPLE_REFERENCE), 1, False, _RECEIVED_AT, "bars-fhir", json.dumps(new).encode())
+    [definition, *_] = conformance.message_definitions(intake.service_ids, None)
+    codes = conformance.code_system("usecase", intake.code_systems["usecase"])
+    return {
+        READS["ServiceRequest"]: ("The referral as it is held: read it before a cancel", bars.referral(held)),
+        READS["MessageDefinition"]: ("A message that is received", definition),
+        READS["CodeSystem"]: ("The codes of our use case", codes),
+        "capabilities": ("What the server can do", json.loads(conformance.capability(f"{LOCAL}/fhir", _RECEIVED_AT))),
     }
 
 

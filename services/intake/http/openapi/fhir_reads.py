@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.intake.http.openapi import examples
 from services.intake.http.openapi.bodies import Schema, ref
 from services.intake.responses import bars
 
@@ -36,7 +37,11 @@ def paths() -> dict[str, dict[str, Any]]:
         ]
         found[f"/fhir/{kind}"] = {"get": _operation(f"search{kind}", summary, search, "fhir-searchset", ())}
         headers = ("ETag",) if kind == "ServiceRequest" else ()
-        found[f"/fhir/{kind}/{{id}}"] = {"get": _operation(f"read{kind}", summary, [read], "fhir-resource", headers)}
+        operation = _operation(f"read{kind}", summary, [read], "fhir-resource", headers)
+        operation["responses"]["200"]["content"][bars.MEDIA_TYPE]["examples"] = examples.references(
+            [examples.READS[kind]]
+        )
+        found[f"/fhir/{kind}/{{id}}"] = {"get": operation}
     return found
 
 

@@ -77,9 +77,7 @@ def paths(intake: Intake) -> dict[str, PathItem]:
     """Return every path with its operations. Each form and each council has a path, since their bodies differ."""
     return {
         "/fhir/$process-message": _bars(intake),
-        "/fhir/metadata": {
-            "get": _reads("readMetadata", "Capabilities of the FHIR server", bars.MEDIA_TYPE, "capability-statement")
-        },
+        "/fhir/metadata": _metadata(),
         **fhir_reads.paths(),
         "/fhir/{interaction}": _no_interaction(),
         "/hl7v2": _hl7v2(intake),
@@ -188,6 +186,12 @@ def _json() -> str:
 
 def _reads(operation_id: str, summary: str, media_type: str, schema: str) -> Schema:
     return {"operationId": operation_id, "summary": summary, "responses": _responses({200: {media_type: ref(schema)}})}
+
+
+def _metadata() -> PathItem:
+    operation = _reads("readMetadata", "Capabilities of the FHIR server", bars.MEDIA_TYPE, "capability-statement")
+    operation["responses"]["200"]["content"][bars.MEDIA_TYPE]["examples"] = examples.references(["capabilities"])
+    return {"get": operation}
 
 
 def _no_interaction() -> PathItem:

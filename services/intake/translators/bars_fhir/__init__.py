@@ -229,8 +229,9 @@ def _authority(message: BundleIndex, header: MessageHeader, referrer: dict[str, 
 
     It is that of the referrer, else of the sender: a partner may send for many organisations, and each numbers its own.
     """
-    sender = message.find(header.sender, Organization)
-    ods = referrer.get("organisation", {}).get("ods") or (organisation(message, sender).get("ods") if sender else None)
+    ods = referrer.get("organisation", {}).get("ods")
+    if ods is None and (sender := message.find(header.sender, Organization)):
+        ods = organisation(message, sender).get("ods")
     return "" if ods is None or ods == inbound.partner.ods else str(ods)
 
 

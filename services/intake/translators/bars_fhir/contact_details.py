@@ -136,7 +136,8 @@ def own_points(patient: Patient, at: datetime) -> dict[str, Any]:
         if best:
             found[system] = best["value"]
             left = [one for one in left if (one["system"], one["value"]) != (system, best["value"])]
-    return found | drop_empty({"other_contact_points": [one for n, one in enumerate(left) if one not in left[:n]]})
+    by_value = {(one["system"], one["value"]): one for one in reversed(left)}
+    return found | drop_empty({"other_contact_points": list(reversed(by_value.values()))})
 
 
 def _points(points: list[FhirContactPoint], at: datetime, uses: Sequence[str | None]) -> list[dict[str, Any]]:

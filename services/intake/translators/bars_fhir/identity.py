@@ -109,7 +109,7 @@ _VERSION = re.compile(r"^(\d+)\.\d+\.\d+")
 
 
 def is_supported_version(version: str | None) -> bool:
-    """Return whether a BaRS version can be read: major version 1, or no version; other texts are no version of BaRS."""
+    """Return whether a BaRS version can be read: major version 1, or a text that states no version."""
     stated = _VERSION.match(version or "")
     return stated is None or stated[1] == "1"
 

@@ -9,6 +9,7 @@ from schemas.nhs_number import VerificationStatus
 from services.intake.translators.bars_fhir import uk_core
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_nhs_number, is_system, line
 from services.intake.translators.bars_fhir.contact_details import (
+    HOME_USES,
     NAME_USES,
     addresses,
     own_points,
@@ -19,6 +20,7 @@ from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     Extension,
+    FhirAddress,
     FhirCoding,
     HumanName,
     NhsIdentifier,
@@ -31,7 +33,6 @@ from services.intake.translators.translator import (
     drop_empty,
     is_plausible_birth,
     parse_date,
-    unique,
 )
 
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
@@ -41,6 +42,7 @@ NO_FIXED_ABODE = "224226001"
 
 def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[str, Any]:
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
+    _note_what_does_not_count(message, patient)
     name = _name(message, patient)
     number, status = number_and_status(message, patient)
     language, interpreter = _language_and_interpreter(patient)
@@ -65,6 +67,20 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
     ) | ({"death_reported": _death(message, patient)} if _is_reported_dead(patient) else {})
 
 
+_LISTS = ("identifier", "name", "telecom", "address", "contact")
+_USES: dict[type, tuple[str | None, ...]] = {HumanName: NAME_USES, FhirAddress: HOME_USES}
+
+
+def _note_what_does_not_count(message: BundleIndex, patient: Patient) -> None:
+    """Note the places of what has ended or not begun, and of names and addresses of uses that do not count."""
+    for element in _LISTS:
+        for index, item in enumerate(getattr(patient, element)):
+            uses = next((uses for kind, uses in _USES.items() if isinstance(item, kind)), None)
+            is_used = uses is None or item.use in uses
+            if not is_used or getattr(item, "type", None) == "postal" or not in_force([item], message.time):
+                message.left_out.append(message.at(patient, element, index))
+
+
 # ---- identifiers ----------------------------------------------------------------------------------------------------
 
 
@@ -73,32 +89,28 @@ def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | Non
 
     An invalid check digit, two numbers in force, and an unknown or second status are faults.
     """
-    current = [one for one in in_force(patient.identifier, message.time) if is_nhs_number(one)]
-    holders = [one for one in current if one.value] or current
-    numbers = unique([nhs_number.normalise(one.value) for one in holders if one.value])
-    if len(numbers) > 1:
+    identifiers = enumerate(patient.identifier)
+    current = {n: one for n, one in identifiers if is_nhs_number(one) and in_force([one], message.time)}
+    holders = {index: one for index, one in current.items() if one.value} or current
+    numbers = {index: nhs_number.normalise(one.value) for index, one in holders.items() if one.value}
+    if len(set(numbers.values())) > 1:
         message.add_issue(patient, ("identifier",), "invariant", "has two different NHS numbers")
-    for one in holders:
-        if one.value and not nhs_number.is_valid(nhs_number.normalise(one.value)):
-            place = ("identifier", _index(patient.identifier, one), "value")
+    for index, number in numbers.items():
+        if not nhs_number.is_valid(number):
             explanation = "is not a valid NHS number: ten digits with a modulus 11 check digit"
-            message.add_issue(patient, place, "value", explanation)
-    return (numbers[0] if numbers else None), _status(message, patient, holders)
+            message.add_issue(patient, ("identifier", index, "value"), "value", explanation)
+    return next(iter(numbers.values()), None), _status(message, patient, holders)
 
 
-def _index(items: list[Any], wanted: Any) -> int:
-    return next(index for index, item in enumerate(items) if item is wanted)
-
-
-def _status(message: BundleIndex, patient: Patient, holders: list[NhsIdentifier]) -> VerificationStatus:
+def _status(message: BundleIndex, patient: Patient, holders: dict[int, NhsIdentifier]) -> VerificationStatus:
     """Return the stated status: a code of another code system states nothing, an unknown one of UK Core is a fault."""
     found = set[VerificationStatus]()
-    for one in holders:
-        codes = [coding.code or "" for coding in _status_codings(one)]
+    for index, one in holders.items():
+        codes = {coding.code or "" for coding in _status_codings(one)}
         found |= {uk_core.VERIFICATION_STATUSES[code] for code in codes if code in uk_core.VERIFICATION_STATUSES}
-        if not uk_core.VERIFICATION_STATUSES.keys() >= set(codes):
-            place = ("identifier", _index(patient.identifier, one), "extension")
-            message.add_issue(patient, place, "value", "has a code that is not one of UKCore-" + STATUS)
+        if not uk_core.VERIFICATION_STATUSES.keys() >= codes:
+            explanation = "has a code that is not one of UKCore-" + STATUS
+            message.add_issue(patient, ("identifier", index, "extension"), "value", explanation)
     if len(found) > 1:
         message.add_issue(patient, ("identifier",), "invariant", "has two different verification statuses")
     return next(iter(found), VerificationStatus.NOT_STATED)
