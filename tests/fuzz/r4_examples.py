@@ -99,10 +99,11 @@ def _value(element: Element, depth: int) -> Any:
         return PRIMITIVES[element.type]
     if element.type.__name__ == "Resource":
         return {"resourceType": "Basic", "code": {"text": "some words"}}
-    return _structure(element.type, depth)
+    return smallest(element.type, depth)
 
 
-def _structure(model: Any, depth: int) -> dict[str, Any]:
+def smallest(model: Any, depth: int = 0) -> dict[str, Any]:
+    """Return a structure with the elements that R4 requires; with one if it requires none."""
     found = elements(model)
     needed = [one for one in found.values() if one.required]
     required_choices = {

@@ -100,14 +100,14 @@ def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Transl
 
 
 def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Collection[str]) -> Translated | Rejection:
-    decoded = decode.read(delivery.body, whole=(whole := delivery.partner.conformance == "full"))
+    decoded = decode.read(delivery.body, whole=delivery.partner.conformance == "full")
     if isinstance(decoded, Rejection):
         return decoded
     message, raw = BundleIndex(decoded, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
-    if whole and not decoded.conforms and (faults := validation.find_issues(raw)):
+    if not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
