@@ -49,6 +49,7 @@ from services.intake.translators.bars_fhir import (
     modifiers,
     passed_over,
     supporting_info,
+    unused,
     validation,
 )
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
@@ -116,6 +117,7 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
     if isinstance(translated, Rejection):
         return translated
     encounter = _encounter(message, asked[1], delivery.body)
+    message.left_out += unused.places(message)
     return replace(translated, encounter=encounter, passed_over=passed_over.places(raw, message, asked[0]))
 
 

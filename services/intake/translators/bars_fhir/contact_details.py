@@ -69,14 +69,18 @@ def addresses(given: list[FhirAddress], at: datetime, *, homeless: bool) -> dict
 
     `homeless`: the message has the code for no fixed abode.
     """
+    chosen = chosen_addresses(given, at)
+    if not chosen:
+        return {"address": {"no_fixed_abode": True}} if homeless else {}
+    temporary = [_address(one, homeless=False) for one in chosen[1:]]
+    return {"address": _address(chosen[0], homeless)} | ({"temporary_address": temporary[0]} if temporary else {})
+
+
+def chosen_addresses(given: list[FhirAddress], at: datetime) -> list[FhirAddress]:
+    """Return the home, else a temporary address, and a temporary address if there is a home too."""
     lived_at = [one for one in ranked(given, at, HOME_USES) if one.type != "postal"]
     filled = [one for one in lived_at if _is_filled(one)]
-    if not filled:
-        return {"address": {"no_fixed_abode": True}} if homeless else {}
-    temporary = next((one for one in filled if one.use == "temp" != filled[0].use), None)
-    return {"address": _address(filled[0], homeless)} | (
-        {"temporary_address": _address(temporary, homeless=False)} if temporary else {}
-    )
+    return filled[:1] + [one for one in filled if one.use == "temp" != filled[0].use][:1]
 
 
 def _lines(address: FhirAddress) -> list[str]:
@@ -204,6 +208,10 @@ def _times(timing: Timing | None) -> str | None:
 # ---- contacts -------------------------------------------------------------------------------------------------------
 
 
+CONTACT_SYSTEMS = ("phone", "sms", "textphone")
+"""Ways to reach a contact, the best first."""
+
+
 def contacts(patient: Patient, at: datetime) -> list[dict[str, Any]]:
     """Return next of kin and carers in force by rank, without the contact for the person's own telephones."""
     entries = [
@@ -211,7 +219,7 @@ def contacts(patient: Patient, at: datetime) -> list[dict[str, Any]]:
             {
                 "name": full_name([contact.name] if contact.name else [], at),
                 "relationship": _relationship(contact.relationship),
-                "phone": _first(reach(contact.telecom, system, at) for system in ("phone", "sms", "textphone")),
+                "phone": _first(reach(contact.telecom, system, at) for system in CONTACT_SYSTEMS),
                 "rank": _rank(contact),
             }
         )

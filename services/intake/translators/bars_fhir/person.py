@@ -204,16 +204,23 @@ def _language_and_interpreter(patient: Patient) -> tuple[str | None, bool | None
 
     Of several languages the preferred one counts, then that of NHSCommunication, which is PDS's only one.
     """
-    spoken = [(one.preferred or False, False, one.language) for one in patient.communication]
     interpreters = [one.valueBoolean for one in patient.extension if is_system(one.url, INTERPRETER)]
+    for extension in uk_core.extensions(patient.extension, "NHSCommunication"):
+        interpreters += [part.valueBoolean for part in uk_core.parts(extension, "interpreterRequired")]
+    best = best_language(patient)
+    stated = [answer for answer in interpreters if answer is not None]
+    return (_language(best) if best else None), (any(stated) if stated else None)
+
+
+def best_language(patient: Patient) -> CodeableConcept | None:
+    """Return the preferred language, else that of NHSCommunication, else the first."""
+    spoken = [(one.preferred or False, False, one.language) for one in patient.communication]
     for extension in uk_core.extensions(patient.extension, "NHSCommunication"):
         preferred = any(part.valueBoolean for part in uk_core.parts(extension, "preferred"))
         languages = [part.valueCodeableConcept for part in uk_core.parts(extension, "language")]
         spoken += [(preferred, True, language) for language in languages if language]
-        interpreters += [part.valueBoolean for part in uk_core.parts(extension, "interpreterRequired")]
     best = max(spoken, key=lambda one: one[:2], default=None)
-    stated = [answer for answer in interpreters if answer is not None]
-    return (_language(best[2]) if best else None), (any(stated) if stated else None)
+    return best[2] if best else None
 
 
 def _language(concept: CodeableConcept) -> str | None:
