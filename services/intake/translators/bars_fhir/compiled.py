@@ -133,8 +133,19 @@ def resource(kind: str) -> type[Resource]:
     return cast(type[Resource], struct_of(model, READ.get(kind, DomainResource if domain else Resource)))
 
 
+def conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
+    """Return the message of a body in structs of every element; None if fhir.resources must decide whether it conforms.
+
+    `tree`: the JSON of the body. msgspec's errors may hold values, so they stay here.
+    """
+    try:
+        return whole(tree) if is_plain(body) else None
+    except (msgspec.ValidationError, LookupError, RecursionError):
+        return None
+
+
 def whole(tree: dict[str, Any]) -> Bundle:
-    """Return the message as structs of every element. Raises msgspec.ValidationError, whose text may hold values."""
+    """Return a message as structs of every element. Raises msgspec.ValidationError, LookupError, RecursionError."""
     return cast(Bundle, msgspec.convert(tree, struct_of(get_fhir_model_class("Bundle"), Bundle), dec_hook=inside))
 
 
