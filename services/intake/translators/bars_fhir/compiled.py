@@ -3,7 +3,7 @@
 A struct here extends the struct of models.py that reads its type, if there is one, by every other element, and forbids
 unknown elements. **What it accepts, fhir.resources and models.py accept.** What it does not accept may still conform: it
 is stricter where a rule would cost time (leap seconds, nulls, numbers in texts, unusual URLs, absent required values).
-Structs are made when a type is first used, once for each process.
+Structs are made when a type is first used, once for each process; `prepare` makes those of every referral.
 """
 
 import re
@@ -131,6 +131,24 @@ def resource(kind: str) -> type[Resource]:
         raise LookupError
     domain = any(base.__name__ == "DomainResource" for base in model.__mro__)
     return cast(type[Resource], struct_of(model, READ.get(kind, DomainResource if domain else Resource)))
+
+
+EVERYDAY = (
+    "MessageHeader",
+    "ServiceRequest",
+    "CarePlan",
+    "Patient",
+    "PractitionerRole",
+    "Practitioner",
+    "Organization",
+    "Consent",
+)
+
+
+def prepare() -> None:
+    """Make the structs of the resource types that every referral has, so that the first message need not wait."""
+    for kind in (struct_of(get_fhir_model_class("Bundle"), Bundle), *map(resource, EVERYDAY)):
+        msgspec.json.Decoder(kind, dec_hook=inside)  # msgspec reads a struct's annotations when it is used first
 
 
 def conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
