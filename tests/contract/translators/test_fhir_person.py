@@ -19,9 +19,6 @@ from services.intake.translators.translator import Rejection, Translated
 from tests.builders.bars import a_bars_message, as_bytes
 from tests.contract.translators.adapters import ADAPTERS, CHECKOUT, RECEIVED_AT
 
-FIELD_TIME = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-"""When the messages from the field are received: after they were made."""
-
 FULL, SUBSET = (one for one in ADAPTERS if one.name == "bars_fhir")
 FIELD = CHECKOUT / "tests" / "field" / "fhir"
 BASE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
@@ -56,8 +53,14 @@ def faults(patient: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def from_field(name: str) -> Translated | Rejection:
-    inbound = FULL.delivery((FIELD / f"{name}.json").read_bytes())
-    result = FULL.translate(replace(inbound, request_id="r-1", correlation_id="c-1", received_at=FIELD_TIME))
+    return received_later((FIELD / f"{name}.json").read_bytes())
+
+
+def received_later(body: bytes) -> Translated | Rejection:
+    """Return the outcome of a message of the field, all of which were made after those of these tests."""
+    inbound = FULL.delivery(body)
+    received_at = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    result = FULL.translate(replace(inbound, received_at=received_at, request_id="r-1", correlation_id="c-1"))
     assert isinstance(result, Translated | Rejection)
     return result
 
@@ -642,5 +645,5 @@ def test_a_birth_year_alone_is_refused_at_its_place() -> None:
 def test_a_number_under_the_older_system_is_the_same_number() -> None:
     message = json.loads((FIELD / "control.json").read_text())
     body = json.dumps(message).replace("https://fhir.nhs.uk/Id/nhs-number", "http://fhir.nhs.net/Id/nhs-number")
-    result = referral_of(FULL.translate(replace(FULL.delivery(body.encode()), received_at=FIELD_TIME)))
+    result = referral_of(received_later(body.encode()))
     assert (result.person.nhs_number is not None, result.person.local_ids) == (True, ())
