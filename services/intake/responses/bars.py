@@ -250,10 +250,10 @@ class _ResponseWriter:
     def _senders_encounter(self) -> list[dict[str, Any]]:
         """Return the sender's Encounter under the fullUrl that it has there."""
         encounter = self._translated.encounter
-        if not encounter or not {"status", "class"} <= encounter.keys():
+        if encounter is None:
             return []
         url = self._translated.reply.get("encounter_url") or self._url("Encounter sender")
-        return [{"fullUrl": url, "resource": encounter}]
+        return [{"fullUrl": url, "resource": orjson.Fragment(encounter)}]
 
     def _encounter(self) -> dict[str, Any]:
         return self._resource(

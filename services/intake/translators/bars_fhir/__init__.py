@@ -31,22 +31,23 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import reduce
 from itertools import islice
-from operator import getitem
 from typing import Any
 from uuid import UUID, uuid5
 
+import orjson
 from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
+from services.intake.translators import json_text
 from services.intake.translators.bars_fhir import (
     consent,
     decode,
     for_us,
     identity,
     modifiers,
+    passed_over,
     supporting_info,
     validation,
 )
@@ -115,8 +116,9 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):
         return translated
-    encounter = _encounter(message, asked[1], raw)
-    return replace(translated, encounter=encounter, passed_over=tuple(unique(message.left_out)))
+    encounter = _encounter(message, asked[1], delivery.body)
+    places = unique([*message.left_out, *passed_over.places(raw, message, asked[0])])
+    return replace(translated, encounter=encounter, passed_over=tuple(places))
 
 
 def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
@@ -129,17 +131,20 @@ def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
 ENCOUNTER_IN_BRIEF = ("resourceType", "id", "meta", "identifier", "status", "class")
 
 
-def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[str, Any] | None:
+def _encounter(message: BundleIndex, request: ServiceRequest, body: bytes) -> bytes | None:
     """Return the sender's Encounter without its references; BaRS responses repeat it as the first Encounter."""
     encounter = message.find(request.encounter, Encounter)
     if encounter is None:
         return None
-    resource = _as_sent(message, encounter, raw)
-    return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
+    resource = json_text.as_sent(body, message.location(encounter))
+    return orjson.dumps({name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource})
 
 
 def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
-    """Return the ServiceRequest of an accepted message as it was sent; None if this version cannot read the message."""
+    """Return the ServiceRequest of an accepted message as it was sent (see json_text.as_sent).
+
+    Return None if this version cannot read the message.
+    """
     decoded = decode.read(body)
     if isinstance(decoded, Rejection):
         return None
@@ -147,12 +152,8 @@ def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return None
-    resource: dict[str, Any] = _as_sent(message, asked[1], decoded.tree)
+    resource: dict[str, Any] = json_text.as_sent(body, message.location(asked[1]))
     return resource
-
-
-def _as_sent(message: BundleIndex, resource: Resource, raw: Any) -> Any:
-    return reduce(getitem, message.location(resource), raw)
 
 
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
