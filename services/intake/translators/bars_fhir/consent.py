@@ -121,9 +121,13 @@ def _asked(message: BundleIndex) -> Iterator[tuple[FhirConsent, str]]:
 
 
 def _said(reading: _Reading) -> dict[str, Any]:
-    by = _by(reading.message, reading.consent.performer)
-    return drop_empty({"answer": _answer(reading), "on": parse_date(reading.consent.dateTime), "by": by}) | {
-        "at": reading.message.at(reading.consent)
+    message, consent = reading.message, reading.consent
+    before = len(message.issues)
+    answer = _answer(reading)
+    understood = answer if len(message.issues) == before else "not-recorded"
+    by = _by(message, consent.performer)
+    return drop_empty({"answer": understood, "on": parse_date(consent.dateTime), "by": by}) | {
+        "at": message.at(consent)
     }
 
 
