@@ -301,7 +301,7 @@ async def test_an_update_after_a_cancel_is_answered_as_such(intake: InProcess, e
 
 
 async def test_a_message_of_the_future_is_refused_by_place(intake: InProcess) -> None:
-    reply = await sent(intake, named(sent_at="2199-01-01T00:00:00Z"))
+    reply = await sent(intake, named(sent_at="2031-01-01T00:00:00Z"))
     assert fault(reply) == (400, "value")
     assert reply.json()["issue"][0]["expression"] == ["Bundle.timestamp"]
 
