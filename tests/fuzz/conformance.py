@@ -130,7 +130,9 @@ def _elements(model: Any, seen: set[Any]) -> Iterator[dict[str, Any]]:
         kind, listed = _item(field.annotation)
         below = kind.get_model_klass() if isinstance(kind, type) and issubclass(kind, FhirBase) else None
         values = (
-            [sample(kind)] if below in seen or below is None or below.__name__ == "Resource" else _elements(below, seen)
+            [sample(field)]
+            if below in seen or below is None or below.__name__ == "Resource"
+            else _elements(below, seen)
         )
         for value in values:
             changed = {other: kept for other, kept in base.items() if not _same_choice(model, name, other)}
@@ -146,8 +148,8 @@ def smallest(model: Any) -> dict[str, Any]:
         name, extra = field.alias or attribute, field.json_schema_extra or {}
         first_of_choice = extra.get("one_of_many_required") and not any(_same_choice(model, name, one) for one in found)
         if field.is_required() or name in required or first_of_choice:
-            one, listed = _item(field.annotation)
-            found[name] = [sample(one)] if listed else sample(one)
+            _, listed = _item(field.annotation)
+            found[name] = [sample(field)] if listed else sample(field)
     return found or ({"extension": [{"url": "urn:x", "valueCode": "a"}]} if model.__name__[0:4] == "FHIR" else {})
 
 
@@ -193,12 +195,14 @@ _SAMPLES: dict[str, Any] = {
 }
 
 
-def sample(kind: Any) -> Any:
-    """Return a value of a type of fhir.resources."""
+def sample(field: Any) -> Any:
+    """Return a value of an element of fhir.resources; of a code, one that FHIR defines."""
+    kind, _ = _item(field.annotation)
     if isinstance(kind, type) and issubclass(kind, FhirBase):
         model = kind.get_model_klass()
         return {"resourceType": "Basic", "code": {}} if model.__name__ == "Resource" else smallest(model)
-    return "a text" if kind is str else _SAMPLES[compiled.primitive(kind)]
+    codes = (field.json_schema_extra or {}).get("enum_values")
+    return codes[0] if codes else "a text" if kind is str else _SAMPLES[compiled.primitive(kind)]
 
 
 # ---- mutants --------------------------------------------------------------------------------------------------------

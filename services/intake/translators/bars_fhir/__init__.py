@@ -81,6 +81,7 @@ from services.intake.translators.translator import (
     parse_date,
     parse_instant,
     reject,
+    unique,
 )
 from services.reference.directory import Catalogue
 
@@ -100,21 +101,22 @@ def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Transl
 
 
 def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Collection[str]) -> Translated | Rejection:
-    decoded = decode.read(delivery.body, whole=(whole := delivery.partner.conformance == "full"))
+    decoded = decode.read(delivery.body, whole=delivery.partner.conformance == "full")
     if isinstance(decoded, Rejection):
         return decoded
     message, raw = BundleIndex(decoded, delivery.received_at), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
-    if whole and not decoded.conforms and (faults := validation.find_issues(raw)):
+    if not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):
         return translated
-    return replace(translated, encounter=_encounter(message, asked[1], raw))
+    encounter = _encounter(message, asked[1], raw)
+    return replace(translated, encounter=encounter, passed_over=tuple(unique(message.left_out)))
 
 
 def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
@@ -170,7 +172,7 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(*message.issues or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
+    return reject(*message.issues[:50] or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
@@ -200,7 +202,7 @@ def _translated(
     consents = consent.answers(message, header, request)
     refused_at = consent.refusal_place(consents)
     if refused_at and intent == "new" and not cancels:
-        return reject(*message.issues, Issue(refused_at, "business-rule", CONSENT_REFUSED))
+        return reject(*message.issues[:49], Issue(refused_at, "business-rule", CONSENT_REFUSED))
     if cancels or refused_at:
         return _cancel(message, header, request, inbound, found, withdrawn=refused_at is not None)
     documents = supporting_info.documents(message, inbound, _referral_id(found))

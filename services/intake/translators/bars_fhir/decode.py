@@ -23,8 +23,7 @@ class DecodedBundle:
     """A message: the envelope, the resources that we read by the index of their entry, and the whole JSON.
 
     `others`: type and id of the resources that we do not read, such as `Device/1`.
-    `conforms`: the structs that it was decoded into have every element of FHIR, so fhir.resources accepts it, too.
-    Otherwise they have what we read, and `validation.find_issues` tells whether it conforms.
+    `conforms`: the whole message conforms, or only what we read is to be checked. Otherwise fhir.resources decides it.
     """
 
     bundle: Bundle
@@ -48,10 +47,10 @@ def read(body: bytes, *, whole: bool = True) -> DecodedBundle | Rejection:
     bundle = conforming or _converted(tree if b"null" not in body else _without_placeholders(tree))
     if bundle is None:
         return Rejection(_all_faults(tree, whole=whole))
-    kinds = [entry["resource"]["resourceType"] for entry in tree["entry"]]
-    resources = [(index, one.resource) for index, one in enumerate(bundle.entry) if kinds[index] in READ]
-    others = [f"{kind}/{bundle.entry[index].resource.id}" for index, kind in enumerate(kinds) if kind not in READ]
-    return DecodedBundle(bundle, resources, tree, frozenset(others), conforming is not None)
+    raw = [entry["resource"] for entry in tree["entry"]]
+    resources = [(i, one.resource) for i, one in enumerate(bundle.entry) if raw[i]["resourceType"] in READ]
+    others = {f"{one['resourceType']}/{one.get('id')}" for one in raw if one["resourceType"] not in READ}
+    return DecodedBundle(bundle, resources, tree, frozenset(others), conforms=not whole or conforming is not None)
 
 
 def _conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
@@ -71,7 +70,7 @@ def _converted(tree: dict[str, Any]) -> Bundle | None:
 
 
 def _inside(_: type[Any], value: Any) -> Resource:
-    """Return the resource of an entry, or one inside another; one of a type that we do not read has its id only."""
+    """Return the resource of an entry, or one inside another; of a type that we do not read, its id."""
     kind = _type_of(value)
     if kind is None:
         raise ValueError

@@ -190,7 +190,9 @@ def _organisations_of(message: BundleIndex, reference: Reference) -> list[Refere
     named = message.peek(reference)
     if isinstance(named, PractitionerRole | Practitioner):
         roles = [named] if isinstance(named, PractitionerRole) else _roles_of(message, named)
-        return [role.organization for role in in_force(roles, message.time) if role.organization]
+        current = in_force(roles, message.time)
+        message.left_out += [message.at(role) for role in roles if role not in current]
+        return [role.organization for role in current if role.organization]
     return [reference]
 
 
