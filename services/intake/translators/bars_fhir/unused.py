@@ -16,14 +16,12 @@ from typing import Any
 
 import msgspec
 
-from services.intake.translators.bars_fhir import contact_details, models, uk_core
+from services.intake.translators.bars_fhir import models, uk_core
 from services.intake.translators.bars_fhir.bundle_index import SNOMED, BundleIndex, codes, display_text, is_system, line
 from services.intake.translators.bars_fhir.contact_details import (
-    CONTACT_SYSTEMS,
     NAME_USES,
     PRIVATE_USES,
     WORK_USES,
-    is_self,
     ranked,
     reach,
 )
@@ -48,7 +46,6 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     resource_type,
 )
-from services.intake.translators.bars_fhir.person import best_language
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
 
@@ -184,7 +181,7 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             sender = message.peek(resource.sender)
             yield from [("sender",)] if resource.sender and not (sender and message.is_used(sender)) else []
         case Patient():
-            yield from _of_patient(message, resource)
+            yield from _of_patient(resource)
         case Practitioner() | RelatedPerson():
             yield from _others("name", resource.name, _names(message, resource.name))
             yield from _words_of_names(resource.name, ())
@@ -205,11 +202,9 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from _of_document(resource)
 
 
-def _of_patient(message: BundleIndex, patient: Patient) -> Iterator[Loc]:
-    named = [name for name in _names(message, patient.name) if line(name.family)]
-    yield from _others("name", patient.name, named)
+def _of_patient(patient: Patient) -> Iterator[Loc]:
+    """Yield what person.py does not list: death notices of a death that is stated, labels without a code, texts of names."""
     yield from _words_of_names(patient.name, ())
-    yield from _others("address", patient.address, contact_details.chosen_addresses(patient.address, message.time))
     if patient.deceasedBoolean or patient.deceasedDateTime:
         notices = list(uk_core.extensions(patient.extension, "DeathNotificationStatus"))
         yield from (("extension", n) for n, one in enumerate(patient.extension) if one in notices)
@@ -218,14 +213,8 @@ def _of_patient(message: BundleIndex, patient: Patient) -> Iterator[Loc]:
     for index, address in enumerate(patient.address):
         if address.text and (address.line or address.city):
             yield ("address", index, "text")
-    best = best_language(patient)
-    yield from (("communication", n) for n, one in enumerate(patient.communication) if one.language is not best)
     for index, contact in enumerate(patient.contact):
-        yield from (("contact", index, "relationship", later + 1) for later in range(len(contact.relationship) - 1))
         yield from _words_of_names([contact.name] if contact.name else [], ("contact", index))
-        phone = next(filter(None, (reach(contact.telecom, one, message.time) for one in CONTACT_SYSTEMS)), None)
-        if not is_self(contact):
-            yield from _other_points(contact.telecom, phone, ("contact", index))
 
 
 def _other_points(points: list[FhirContactPoint], read: str | None, loc: Loc = ()) -> Iterator[Loc]:
