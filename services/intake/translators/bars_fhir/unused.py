@@ -10,7 +10,7 @@
 What is not read at all, resources that nothing asked for, and what has ended are listed elsewhere (`passed_over`, `left_out`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,7 @@ from services.intake.translators.bars_fhir.models import (
     DocumentReference,
     Encounter,
     FhirCoding,
+    FhirConsent,
     FhirContactPoint,
     FhirIdentifier,
     Flag,
@@ -64,9 +65,12 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("CarePlan.activity.detail.code", "CarePlan.activity.outcomeCodeableConcept"), (SERVICE, SNOMED)),
     "ServiceRequest.reasonCode": (REASON, SNOMED),
     "Condition.code": (SNOMED,),
+    "Condition.clinicalStatus": (f"{TERMINOLOGY}condition-clinical",),
+    "Condition.verificationStatus": (f"{TERMINOLOGY}condition-ver-status",),
     "Consent.category": (f"{LIGHTBULB}consent", f"{BARS}consent-categories-bars"),
     "Consent.scope": (f"{TERMINOLOGY}consentscope",),
     "Consent.policyRule": (f"{TERMINOLOGY}v3-ActCode",),
+    "Consent.provision.actor.role": (f"{TERMINOLOGY}v3-ParticipationType",),
     "Flag.category": (f"{BARS}flag-categories-bars",),
     "Location.physicalType": (f"{TERMINOLOGY}location-physical-type",),
 }
@@ -74,7 +78,8 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
 
 CODES = (
     *("MessageHeader.reason", "ServiceRequest.category", "Consent.category", "Consent.scope", "Consent.policyRule"),
-    *("Flag.category", "Location.physicalType"),
+    *("Flag.category", "Location.physicalType", "Condition.clinicalStatus", "Condition.verificationStatus"),
+    "Consent.provision.actor.role",
 )
 """Concepts of which only codes are read."""
 
@@ -139,6 +144,7 @@ def _of_reference(reference: Reference, loc: Loc, path: str) -> Iterator[Loc]:
 
 
 def _of_concept(concept: CodeableConcept, loc: Loc, path: str) -> Iterator[Loc]:
+    path = path.replace(".provision.provision", ".provision")
     if path in SYSTEMS:
         yield from _other_codings(concept, loc, lambda coding: _is_read(coding, path))
     elif path in WORDS:
@@ -179,11 +185,13 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
     match resource:
         case MessageHeader():
             sender = message.peek(resource.sender)
+            yield from (("destination", later + 1) for later in range(len(resource.destination) - 1))
             yield from [("sender",)] if resource.sender and not (sender and message.is_used(sender)) else []
         case Patient():
             yield from _of_patient(resource)
         case Practitioner() | RelatedPerson():
-            yield from _others("name", resource.name, _names(message, resource.name))
+            best = ranked(resource.name, message.time, NAME_USES)[:1]
+            yield from (("name", index) for index, one in enumerate(resource.name) if one not in best)
             yield from _words_of_names(resource.name, ())
             uses = WORK_USES if isinstance(resource, Practitioner) else PRIVATE_USES
             yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, uses))
@@ -192,6 +200,8 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
         case Organization():
             yield from [("telecom",)] if resource.telecom else []
             yield from _of_identifiers(resource.identifier)
+        case FhirConsent():
+            yield from (("performer", later + 1) for later in range(len(resource.performer) - 1))
         case Flag() if any(codes(concept, f"{BARS}flag-categories-bars") for concept in resource.category):
             yield from (("code", "coding", index) for index, one in enumerate(resource.code.coding))
         case Encounter() if resource.class_.code not in INPATIENT:
@@ -228,25 +238,12 @@ def _words_of_names(names: list[HumanName], loc: Loc) -> Iterator[Loc]:
             yield (*loc, "name", "text") if loc else ("name", index, "text")
 
 
-def _names(message: BundleIndex, names: list[HumanName]) -> list[HumanName]:
-    return ranked(names, message.time, NAME_USES)
-
-
-def _others(element: str, given: Iterable[Any], chosen: list[Any]) -> Iterator[Loc]:
-    """Yield the places of all but the first that was chosen of each kind; those out of force are listed elsewhere."""
-    best = chosen[:1] if element == "name" else chosen
-    return ((element, index) for index, one in enumerate(given) if not any(one is other for other in best))
-
-
 def _of_identifiers(identifiers: list[FhirIdentifier]) -> Iterator[Loc]:
     """Yield the identifiers of an organisation that are not its code in a system that is read, or say it again."""
     known: set[str] = set()
     for index, one in enumerate(identifiers):
-        if (
-            not one.value
-            or one.value in known
-            or not any(is_system(one.system, system) for system in (*ODS, AUTHORITY))
-        ):
+        is_read = any(is_system(one.system, system) for system in (*ODS, AUTHORITY))
+        if not is_read or not one.value or one.value in known:
             yield ("identifier", index)
         known.add(one.value or "")
 
