@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
@@ -24,6 +25,7 @@ from services.intake.translators.bars_fhir.models import (
     Extension,
     Location,
     Organization,
+    Period,
     Reference,
     Resource,
     ServiceRequest,
@@ -154,6 +156,8 @@ def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
         for code in codes(concept, REASON):
             if code not in _REASONS:
                 message.add_issue(request, ("reasonCode", index), "value", "is not a code of " + REASON)
+            if category not in (None, code):
+                message.left_out.append(message.at(request, "reasonCode", index, "coding"))
             category = category or code
     conditions = list(_conditions(message, request))
     texts = [concept.text or (display_text(concept) if snomed(concept) else None) for concept in request.reasonCode]
@@ -279,9 +283,16 @@ def _is_stay(message: BundleIndex, encounter: Encounter) -> bool:
         message.add_issue(encounter, ("status",), "not-supported", "must say whether the person is in hospital")
     elif encounter.status == "finished" and not (encounter.period and encounter.period.end):
         message.add_issue(encounter, ("period",), "required", "must have an end: the stay is finished")
+    elif encounter.period and not _has_begun(encounter.period, message.time):
+        message.add_issue(encounter, ("status",), "invariant", "must be planned: the stay's period has not begun")
     elif encounter.status != "finished" and over:
         message.add_issue(encounter, ("status",), "invariant", "must be finished: the stay's period has ended")
     return True
+
+
+def _has_begun(period: Period, at: datetime) -> bool:
+    begins = interval(period.start)
+    return begins is None or begins[0] <= at
 
 
 def _extensions(encounter: Encounter) -> dict[str, Extension]:

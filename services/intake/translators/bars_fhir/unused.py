@@ -22,6 +22,7 @@ from services.intake.translators.bars_fhir.contact_details import (
     NAME_USES,
     PRIVATE_USES,
     WORK_USES,
+    address_lines,
     ranked,
     reach,
 )
@@ -96,12 +97,13 @@ Loc = tuple[int | str, ...]
 
 
 def places(message: BundleIndex) -> Iterator[str]:
-    """Yield the FHIRPath of what was not used in the resources that were."""
+    """Yield the FHIRPath of what was not used in the resources that were, but for what was left out as a whole."""
+    whole = tuple(f"{one}{end}" for one in message.left_out for end in ".[")
     for kind in READ.values():
         for resource in message.all(kind):
             if message.is_used(resource) or isinstance(resource, MessageHeader):
                 found = [*_below(resource, (), resource_type(kind)), *_not_chosen(message, resource)]
-                yield from (message.at(resource, *loc) for loc in found)
+                yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ def _of_patient(patient: Patient) -> Iterator[Loc]:
     labels = patient.meta.security if patient.meta else []
     yield from (("meta", "security", index) for index, one in enumerate(labels) if one.code is None)
     for index, address in enumerate(patient.address):
-        if address.text and (address.line or address.city):
+        if line(address.text) not in (None, *address_lines(address)):
             yield ("address", index, "text")
     for index, contact in enumerate(patient.contact):
         yield from _words_of_names([contact.name] if contact.name else [], ("contact", index))
