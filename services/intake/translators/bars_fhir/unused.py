@@ -26,6 +26,7 @@ from services.intake.translators.bars_fhir.contact_details import (
     ranked,
     reach,
 )
+from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     READ,
     CodeableConcept,
@@ -192,11 +193,7 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
         case Patient():
             yield from _of_patient(resource)
         case Practitioner() | RelatedPerson():
-            best = ranked(resource.name, message.time, NAME_USES)[:1]
-            yield from (("name", index) for index, one in enumerate(resource.name) if one not in best)
-            yield from _words_of_names(resource.name, ())
-            uses = WORK_USES if isinstance(resource, Practitioner) else PRIVATE_USES
-            yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, uses))
+            yield from _of_referrer(message, resource)
         case PractitionerRole():
             yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, WORK_USES))
         case Organization():
@@ -212,6 +209,18 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield ("identifier",)
         case DocumentReference():
             yield from _of_document(resource)
+
+
+def _of_referrer(message: BundleIndex, person: Practitioner | RelatedPerson) -> Iterator[Loc]:
+    """Yield all but the best name and telephone, and the first identifier of a professional."""
+    best = ranked(person.name, message.time, NAME_USES)[:1]
+    yield from (("name", index) for index, one in enumerate(person.name) if one not in best)
+    yield from _words_of_names(person.name, ())
+    uses = WORK_USES if isinstance(person, Practitioner) else PRIVATE_USES
+    yield from _other_points(person.telecom, reach(person.telecom, "phone", message.time, uses))
+    if isinstance(person, Practitioner):
+        first = [one for one in in_force(person.identifier, message.time) if line(one.value)][:1]
+        yield from (("identifier", index) for index, one in enumerate(person.identifier) if one not in first)
 
 
 def _of_patient(patient: Patient) -> Iterator[Loc]:
