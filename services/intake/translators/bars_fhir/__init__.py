@@ -110,6 +110,7 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
         return asked
     if not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
+    message.issues += _future_issues(message, delivery)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
     translated = _translated(message, asked[0], asked[1], delivery, services)
@@ -262,7 +263,7 @@ def _cancel(
     withdrawn: bool,
 ) -> Translated | Rejection:
     subject = identity.subject(message, message.patient)
-    sent_at = _sent_at(message, inbound)
+    sent_at = _stated_time(message)
     discharged_on = stay(message, request).get("discharged_on")
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
@@ -330,7 +331,7 @@ def _accepted(
     inbound: InboundMessage,
     found: tuple[ReferralName, ...],
 ) -> Translated | Rejection:
-    sent_at = _sent_at(message, inbound)
+    sent_at = _stated_time(message)
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     try:
@@ -369,12 +370,12 @@ def _message_ids(inbound: InboundMessage) -> tuple[str, ...]:
     return (f"request:{inbound.request_id}",) if inbound.request_id else ()
 
 
-def _sent_at(message: BundleIndex, inbound: InboundMessage) -> datetime | None:
-    """Return when the message was made; more than FUTURE ahead of our clock is a fault."""
+def _future_issues(message: BundleIndex, inbound: InboundMessage) -> list[Issue]:
+    """Return a fault if the message was made more than FUTURE ahead of our clock."""
     sent_at = _stated_time(message)
-    if sent_at is not None and sent_at > inbound.received_at + FUTURE:
-        message.issues.append(Issue("Bundle.timestamp", "value", "is more than five minutes in the future"))
-    return sent_at
+    if sent_at is None or sent_at <= inbound.received_at + FUTURE:
+        return []
+    return [Issue("Bundle.timestamp", "value", "is more than five minutes in the future")]
 
 
 FUTURE = timedelta(minutes=5)
