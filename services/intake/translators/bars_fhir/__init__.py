@@ -42,6 +42,7 @@ from schemas.case import EndReason
 from schemas.referral import Referral
 from services.intake.translators import json_text
 from services.intake.translators.bars_fhir import (
+    compiled,
     consent,
     decode,
     for_us,
@@ -98,6 +99,7 @@ def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Transl
 
     `service_ids`: the identifiers of the installation as a destination, as `system|value`; see for_us.py.
     """
+    compiled.prepare()
     return lambda delivery: _translate(delivery, services, service_ids)
 
 
