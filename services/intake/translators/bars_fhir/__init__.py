@@ -12,7 +12,7 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
 | registered_practice | Patient.generalPractitioner: an Organization, or that of a PractitionerRole or Practitioner in force |
 | named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
-| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
+| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. What does not count, and each further name, address and language, is listed in the answer as not read. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
 | person: NHS number, status | the identifier of system `https://fhir.nhs.uk/Id/nhs-number` (or `https://fhir.nhs.net/Id/nhs-number`) that is in force, and its NHSNumberVerificationStatus, by either kind of code; a code that UK Core does not have, two numbers and two statuses are refused |
 | person: name | of several the official one, then usual, then one without use, temp, anonymous; never old, maiden or nickname. Without a family name in force: refused |
 | person: birth_date | birthDate, a whole date not in the future and at most 130 years ago; otherwise refused |
