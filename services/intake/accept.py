@@ -15,6 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 
 from services.intake import identifiers, limits
 from services.intake.batch import MessageDecision, PendingMessage, ProtocolResponse
+from services.intake.conformance_sample import ConformanceSample
 from services.intake.group_commit import GroupCommit
 from services.intake.memory_budget import MemoryBudget
 from services.intake.rate_limiter import RateLimiter
@@ -49,6 +50,7 @@ class Intake:
     """Identifiers of this service as `system|value`: a message for another one is refused."""
 
     code_systems: CodeSystems = field(default_factory=dict)
+    conformance_sample: ConformanceSample = field(default_factory=ConformanceSample)
     attachment_key: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,8 +95,11 @@ async def accept(
     """
     span = receive_span(protocol, inbound)
     with tracing.ending(span):
-        answer = await intake.group_commit.submit(translate(protocol, inbound, media_type, issues, span=span))
+        pending = translate(protocol, inbound, media_type, issues, span=span)
+        answer = await intake.group_commit.submit(pending)
         tracing.set_attributes(span, answer=answer.status)
+    if protocol.format == "bars-fhir" and isinstance(pending.outcome, Translated):
+        intake.conformance_sample.offer(pending.id, inbound.body)
     return answer
 
 

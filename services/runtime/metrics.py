@@ -129,6 +129,12 @@ MLLP_MESSAGES = Counter(
 MLLP_CONNECTIONS = Gauge(
     "lightbulb_mllp_connections", "Connections over MLLP that are open", ["partner"], registry=REGISTRY
 )
+CONFORMANCE_DIFFERENCES = Counter(
+    "lightbulb_conformance_differences",
+    "Faults that fhir.resources found in a sample of accepted messages, by resource type",
+    ["resource_type"],
+    registry=REGISTRY,
+)
 HTTP_RESPONSES = Counter("lightbulb_http_responses", "HTTP responses by status", ["status"], registry=REGISTRY)
 HTTP_CONNECTIONS_REJECTED = Counter(
     "lightbulb_http_connections_rejected",

@@ -4,10 +4,12 @@ Which of two values of one name counts is not defined (RFC 8259, 4), and FHIR fo
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import orjson
+from msgspec import Raw
 
 from schemas.text import is_storable_json
 from services.intake import limits
@@ -37,6 +39,18 @@ def read(body: bytes, root: str) -> Any | Rejection:
     except ValueError:
         return _refused(root, "invalid", "is not JSON in UTF-8, or is nested too deeply")
     return _too_much(raw, text, root) or raw
+
+
+def as_sent(body: bytes, location: Sequence[int | str]) -> Any:
+    """Return the value at a location of a body that was read, with its numbers exactly as they were sent.
+
+    A number is an orjson.Fragment: FHIR's decimals have any number of digits, and 1.10 is not 1.1.
+    """
+    value = Raw(body.removeprefix(BYTE_ORDER_MARK))
+    for step in location:
+        kind: Any = dict[str, Raw] if isinstance(step, str) else list[Raw]
+        value = msgspec.json.decode(value, type=kind)[step]
+    return json.loads(bytes(value), parse_int=orjson.Fragment, parse_float=orjson.Fragment)
 
 
 def _refused(place: str, kind: IssueKind, explanation: str) -> Rejection:

@@ -95,7 +95,7 @@ class Translated:
 
     `message_ids`: if one was accepted before, the message is a duplicate (same content) or a conflict (other content).
     `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of the content without the
-    message's own ids. `referral` is None in a cancel. `encounter`: summary of the sender's Encounter for responses;
+    message's own ids. `referral` is None in a cancel. `encounter`: JSON of the sender's Encounter in brief, for responses;
     `reply`: what else a BaRS response repeats.
     `passed_over`: places (FHIRPath) that were not read and cannot change the meaning.
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
@@ -112,7 +112,7 @@ class Translated:
     sent_at: datetime | None = None
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
-    encounter: Mapping[str, Any] | None = None
+    encounter: bytes | None = None
     passed_over: tuple[str, ...] = ()
     reply: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[ReferralName, ...] = ()

@@ -215,6 +215,14 @@ def test_an_update_in_which_all_that_was_requested_is_cancelled_is_not_advice():
     assert faults(message) == {place("request"): "business-rule"}
 
 
+def test_words_that_are_still_requested_are_advice_though_other_words_are_cancelled():
+    message = changed("request", orderDetail=None, code={"text": "a warmer home"})
+    resource_in(message, "plan")["activity"] = [{"detail": {"status": "cancelled", "description": "a new kitchen"}}]
+    del resource_in(message, "task")["code"]
+    (need,) = accepted(message).referral.needs
+    assert (need.service, need.text) == ("information-advice", "a warmer home")
+
+
 def test_a_preliminary_document_says_so():
     attached = accepted(changed("document", docStatus="preliminary", description="A letter")).referral.attachments
     assert [one.title for one in attached] == ["A letter (preliminary)"]

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +104,13 @@ def _has_a_name_twice(value: Any) -> bool:
     if isinstance(value, tuple):
         return len({name for name, _ in value}) < len(value) or any(_has_a_name_twice(one) for _, one in value)
     return isinstance(value, list) and any(map(_has_a_name_twice, value))
+
+
+@pytest.mark.parametrize(
+    "number", ["1.10", "123456789012345678901234567890", "-0.0", "1E-400", "0.1000000000000000000001"]
+)
+def test_a_number_is_echoed_with_every_digit_that_was_sent(number: str) -> None:
+    body = f'\ufeff{{"entry": [1, {{"resource": {{"é": [{number}, "a"]}}}}]}}'.encode()
+    assert isinstance(json_text.read(body, "Bundle"), dict)
+    echoed = orjson.dumps(json_text.as_sent(body, ("entry", 1, "resource")))
+    assert echoed == f'{{"é":[{number},"a"]}}'.encode()

@@ -31,22 +31,24 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import reduce
 from itertools import islice
-from operator import getitem
 from typing import Any
 from uuid import UUID, uuid5
 
+import orjson
 from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
+from services.intake.translators import json_text
 from services.intake.translators.bars_fhir import (
+    compiled,
     consent,
     decode,
     for_us,
     identity,
     modifiers,
+    passed_over,
     supporting_info,
     validation,
 )
@@ -97,6 +99,7 @@ def translator(services: Catalogue, service_ids: Collection[str] = ()) -> Transl
 
     `service_ids`: the identifiers of the installation as a destination, as `system|value`; see for_us.py.
     """
+    compiled.prepare()
     return lambda delivery: _translate(delivery, services, service_ids)
 
 
@@ -110,13 +113,15 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
         return asked
     if not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
+    message.issues += _future_issues(message, delivery)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):
         return translated
-    encounter = _encounter(message, asked[1], raw)
-    return replace(translated, encounter=encounter, passed_over=tuple(unique(message.left_out)))
+    encounter = _encounter(message, asked[1], delivery.body)
+    places = unique([*message.left_out, *passed_over.places(raw, message, asked[0])])
+    return replace(translated, encounter=encounter, passed_over=tuple(places))
 
 
 def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
@@ -129,17 +134,20 @@ def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
 ENCOUNTER_IN_BRIEF = ("resourceType", "id", "meta", "identifier", "status", "class")
 
 
-def _encounter(message: BundleIndex, request: ServiceRequest, raw: Any) -> dict[str, Any] | None:
+def _encounter(message: BundleIndex, request: ServiceRequest, body: bytes) -> bytes | None:
     """Return the sender's Encounter without its references; BaRS responses repeat it as the first Encounter."""
     encounter = message.find(request.encounter, Encounter)
     if encounter is None:
         return None
-    resource = _as_sent(message, encounter, raw)
-    return {name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource}
+    resource = json_text.as_sent(body, message.location(encounter))
+    return orjson.dumps({name: resource[name] for name in ENCOUNTER_IN_BRIEF if name in resource})
 
 
 def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
-    """Return the ServiceRequest of an accepted message as it was sent; None if this version cannot read the message."""
+    """Return the ServiceRequest of an accepted message as it was sent (see json_text.as_sent).
+
+    Return None if this version cannot read the message.
+    """
     decoded = decode.read(body)
     if isinstance(decoded, Rejection):
         return None
@@ -147,12 +155,8 @@ def sent_request(body: bytes, received_at: datetime) -> dict[str, Any] | None:
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return None
-    resource: dict[str, Any] = _as_sent(message, asked[1], decoded.tree)
+    resource: dict[str, Any] = json_text.as_sent(body, message.location(asked[1]))
     return resource
-
-
-def _as_sent(message: BundleIndex, resource: Resource, raw: Any) -> Any:
-    return reduce(getitem, message.location(resource), raw)
 
 
 def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | Rejection:
@@ -185,8 +189,8 @@ def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
     reasons = codes(header.reason, REASONS)
     if not reasons:
         return Issue(message.at(header, "reason"), "required", "must have a code of " + REASONS)
-    if reasons[0] not in ("new", "update", "delete"):
-        return Issue(message.at(header, "reason"), "value", "must be new, update or delete")
+    if len(set(reasons)) > 1 or reasons[0] not in ("new", "update", "delete"):
+        return Issue(message.at(header, "reason"), "value", "must be one of new, update and delete")
     return None
 
 
@@ -262,7 +266,7 @@ def _cancel(
     withdrawn: bool,
 ) -> Translated | Rejection:
     subject = identity.subject(message, message.patient)
-    sent_at = _sent_at(message, inbound)
+    sent_at = _stated_time(message)
     discharged_on = stay(message, request).get("discharged_on")
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
@@ -330,7 +334,7 @@ def _accepted(
     inbound: InboundMessage,
     found: tuple[ReferralName, ...],
 ) -> Translated | Rejection:
-    sent_at = _sent_at(message, inbound)
+    sent_at = _stated_time(message)
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     try:
@@ -369,12 +373,12 @@ def _message_ids(inbound: InboundMessage) -> tuple[str, ...]:
     return (f"request:{inbound.request_id}",) if inbound.request_id else ()
 
 
-def _sent_at(message: BundleIndex, inbound: InboundMessage) -> datetime | None:
-    """Return when the message was made; more than FUTURE ahead of our clock is a fault."""
+def _future_issues(message: BundleIndex, inbound: InboundMessage) -> list[Issue]:
+    """Return a fault if the message was made more than FUTURE ahead of our clock."""
     sent_at = _stated_time(message)
-    if sent_at is not None and sent_at > inbound.received_at + FUTURE:
-        message.issues.append(Issue("Bundle.timestamp", "value", "is more than five minutes in the future"))
-    return sent_at
+    if sent_at is None or sent_at <= inbound.received_at + FUTURE:
+        return []
+    return [Issue("Bundle.timestamp", "value", "is more than five minutes in the future")]
 
 
 FUTURE = timedelta(minutes=5)

@@ -80,7 +80,7 @@ class BundleIndex:
     def find_url(self, url: str, kind: type[R]) -> R | None:
         """Return the resource of this type with a URL that is not a Reference, such as that of an attachment."""
         resource = self._references.named(url)
-        return resource if isinstance(resource, kind) else None
+        return resource if isinstance(resource, kind) and self.counts(resource) else None
 
     def peek(self, reference: Reference | None) -> Resource | None:
         """Return the resource that a reference names, without judging whether it counts."""

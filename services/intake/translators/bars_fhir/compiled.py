@@ -3,7 +3,7 @@
 A struct here extends the struct of models.py that reads its type, if there is one, by every other element, and forbids
 unknown elements. **What it accepts, fhir.resources and models.py accept.** What it does not accept may still conform: it
 is stricter where a rule would cost time (leap seconds, nulls, numbers in texts, unusual URLs, absent required values).
-Structs are made when a type is first used, once for each process.
+Structs are made when a type is first used, once for each process; `prepare` makes those of every referral.
 """
 
 import re
@@ -133,8 +133,37 @@ def resource(kind: str) -> type[Resource]:
     return cast(type[Resource], struct_of(model, READ.get(kind, DomainResource if domain else Resource)))
 
 
+EVERYDAY = (
+    "MessageHeader",
+    "ServiceRequest",
+    "CarePlan",
+    "Patient",
+    "PractitionerRole",
+    "Practitioner",
+    "Organization",
+    "Consent",
+)
+
+
+def prepare() -> None:
+    """Make the structs of the resource types that every referral has, so that the first message need not wait."""
+    for kind in (struct_of(get_fhir_model_class("Bundle"), Bundle), *map(resource, EVERYDAY)):
+        msgspec.json.Decoder(kind, dec_hook=inside)  # msgspec reads a struct's annotations when it is used first
+
+
+def conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
+    """Return the message of a body in structs of every element; None if fhir.resources must decide whether it conforms.
+
+    `tree`: the JSON of the body. msgspec's errors may hold values, so they stay here.
+    """
+    try:
+        return whole(tree) if is_plain(body) else None
+    except (msgspec.ValidationError, LookupError, RecursionError):
+        return None
+
+
 def whole(tree: dict[str, Any]) -> Bundle:
-    """Return the message as structs of every element. Raises msgspec.ValidationError, whose text may hold values."""
+    """Return a message as structs of every element. Raises msgspec.ValidationError, LookupError, RecursionError."""
     return cast(Bundle, msgspec.convert(tree, struct_of(get_fhir_model_class("Bundle"), Bundle), dec_hook=inside))
 
 

@@ -43,7 +43,7 @@ def read(body: bytes, *, whole: bool = True) -> DecodedBundle | Rejection:
         return tree
     if not isinstance(tree, dict) or tree.get("resourceType") != "Bundle":
         return reject(Issue("Bundle", "invalid", "must be a FHIR Bundle of type message"))
-    conforming = _conforming(body, tree) if whole else None
+    conforming = compiled.conforming(body, tree) if whole else None
     bundle = conforming or _converted(tree if b"null" not in body else _without_placeholders(tree))
     if bundle is None:
         return Rejection(_all_faults(tree, whole=whole))
@@ -51,14 +51,6 @@ def read(body: bytes, *, whole: bool = True) -> DecodedBundle | Rejection:
     resources = [(i, one.resource) for i, one in enumerate(bundle.entry) if raw[i]["resourceType"] in READ]
     others = {f"{one['resourceType']}/{one.get('id')}" for one in raw if one["resourceType"] not in READ}
     return DecodedBundle(bundle, resources, tree, frozenset(others), conforms=not whole or conforming is not None)
-
-
-def _conforming(body: bytes, tree: dict[str, Any]) -> Bundle | None:
-    """Return the message in structs of every element; None if fhir.resources must decide whether it conforms."""
-    try:
-        return compiled.whole(tree) if compiled.is_plain(body) else None
-    except (msgspec.ValidationError, LookupError, RecursionError):
-        return None
 
 
 def _converted(tree: dict[str, Any]) -> Bundle | None:

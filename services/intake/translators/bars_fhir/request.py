@@ -64,9 +64,10 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
             _add(by_service.setdefault(code, {"service": code, "text": [], "snomed": []}), concept, extra_text)
     _check_unreached(message)
     if not by_service:
-        if len(message.left_out) > before:
+        named = any(has_service(concepts) for _, concepts in _possible_requests(message))
+        if len(message.left_out) > before and (named or not requested):
             message.add_issue(request, (), "business-rule", NOTHING_LEFT)
-        elif not message.names_us and not has_service(concept for _, _, concept, _ in requested):
+        elif not named and not message.names_us:
             message.add_issue(request, ("category",), "not-supported", NOT_FOR_US)
         advice = by_service[INFORMATION_ADVICE] = {"service": INFORMATION_ADVICE, "text": [], "snomed": []}
         for _, _, concept, extra_text in requested:
@@ -78,7 +79,7 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
 
 
 NOT_FOR_US = f"must be the use case housing if no code of {SERVICE} says what is requested"
-NOTHING_LEFT = "all that was requested has been cancelled or done: set the request's status to revoked or completed"
+NOTHING_LEFT = "all that was requested has been cancelled or done: set the status of the ServiceRequest to revoked"
 
 
 def has_service(concepts: Iterable[CodeableConcept | None]) -> bool:

@@ -21,14 +21,15 @@ _NAME = re.compile(
 
 
 @lru_cache(maxsize=500)
-def _name(uri: str | None) -> str | None:
+def name_of(uri: str | None) -> str | None:
+    """Return the name of a UK Core extension or code system in small letters, without `England`; None of any other."""
     found = _NAME.fullmatch((uri or "").lower())
     return found[1] if found else None
 
 
 def extensions(found: Iterable[E], name: str) -> Iterator[E]:
     """Yield the extensions `Extension-UKCore-<name>`."""
-    return (one for one in found if _name(one.url) == name.lower())
+    return (one for one in found if name_of(one.url) == name.lower())
 
 
 def parts(extension: Extension, name: str) -> Iterator[PlainExtension]:
@@ -38,7 +39,7 @@ def parts(extension: Extension, name: str) -> Iterator[PlainExtension]:
 
 def codings(concept: CodeableConcept | None, name: str) -> list[FhirCoding]:
     """Return the codings of a concept in the code system `UKCore-<name>`."""
-    return [coding for coding in (concept.coding if concept else []) if _name(coding.system) == name.lower()]
+    return [coding for coding in (concept.coding if concept else []) if name_of(coding.system) == name.lower()]
 
 
 VERIFICATION_STATUSES = {
