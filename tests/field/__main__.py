@@ -30,6 +30,10 @@ verdicts
   tests/field/expected.json holds the verdicts of this commit. The command ends with 1 if any verdict differs from it, also one that
   got better: accept it together with the change that made it so.
 
+variants
+  tests/field/variants makes messages that no list has: for each kind of fault, other elements, positions, orders and sequences. They
+  have no committed verdicts: each must hold. The default tests play 20 of each kind against intake alone.
+
 where the cases are
   tests/field/fhir.yaml, hl7v2.yaml      inputs, expectations, why and source; the inputs are in the folders of the same name
   tests/field/{fhir,hl7v2,csv,security}.py   cases that are functions; case.py says what a case is
@@ -37,6 +41,7 @@ where the cases are
 examples
   make field                                         all cases, in an installation of their own
   make field ARGS="--only sparse-update"             the cases whose name holds a word
+  make field ARGS="--variants 20"                    20 variants of each kind of FHIR message that senders get wrong
   make field ARGS=--accept                           write the verdicts to expected.json
   .venv/bin/python -m tests.field --addresses ~/lightbulb/addresses.json    an installation that is running already
 """
@@ -55,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = _asked(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop what was started then too
     load()
+    if asked.variants:
+        return variants_hold(asked)
     chosen = [case for name, case in sorted(CASES.items()) if not asked.only or any(w in name for w in asked.only)]
     if not chosen:
         say(f"no case is named like {' or '.join(asked.only)}")
@@ -64,6 +71,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.accept:
         accept(verdicts, whole=not asked.only)
     return compared(verdicts, whole=not asked.only)
+
+
+def variants_hold(asked: argparse.Namespace) -> int:
+    """Play variants of the kinds of FHIR messages; return the exit code."""
+    from tests.field.variants import play  # imported only if variants are played
+
+    with running(asked.addresses) as where:
+        lines = [*map(say_and_keep, play.in_installation(where, asked.variants, asked.seed, asked.only))]
+    return 1 if any(line.startswith("wrong") for line in lines) else 0
+
+
+def say_and_keep(line: str) -> str:
+    """Print a line, and return it."""
+    say(line)
+    return line
 
 
 def compared(verdicts: Verdicts, *, whole: bool) -> int:
@@ -90,6 +112,10 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="WORD", nargs="+", default=[], help="cases whose name holds one of the words")
     parser.add_argument("--accept", action="store_true", help="write the verdicts to tests/field/expected.json")
+    parser.add_argument(
+        "--variants", metavar="N", type=int, help="play N variants of each kind of FHIR message instead"
+    )
+    parser.add_argument("--seed", type=int, help="of the variants; a new one each time if it is not given")
     parser.add_argument("--addresses", metavar="FILE", type=Path, help="addresses.json of a running installation")
     return parser.parse_args(argv)
 

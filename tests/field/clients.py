@@ -229,6 +229,11 @@ class Installation:
         answer = self.call("GET", f"{self.notifier}/referrals/{reference}/feedback", partner=partner)
         return [_feedback(one) for one in answer.json()] if answer.status == 200 else []
 
+    def feedback_of_any(self, reference: str | None) -> list[tuple[str, str]]:
+        """Kind and text of all feedback on a referral that is there already, for whichever practice or front door asked."""
+        listeners = [name for name in self.addresses["partners"] if name.startswith(("gp-", "first-contact"))]
+        return [(one.kind, one.text) for name in listeners if reference for one in self.feedback_now(name, reference)]
+
     def letters(self, mailbox: str, reference: str) -> list[tuple[str, bytes]]:
         """(subject, body) of the letters about a referral in a MESH mailbox, once none is on its way."""
         self.settle()

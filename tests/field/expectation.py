@@ -5,6 +5,7 @@ An expectation is a list of alternatives; the case holds if all assertions of on
     answers: [[AA, AE], AA]        for each message its answer, or the answers allowed: HTTP status or acknowledgement codes
     answer: CHECK                  the text of the last answer
     acknowledges: FT10260          MSA-2 of the last answer
+    mirrored: {HEADER: TEXT}       headers of the last answer
     references: same | different   the references in the first and the last answer
     event: {PATH: CHECK}           the newest referral.event of the referral in the first answer
     published: nothing | CHECK     types of all events about the case on referral.event
@@ -12,6 +13,9 @@ An expectation is a list of alternatives; the case holds if all assertions of on
     roles: {HUB: ROLE}             what these hubs are to its case
     cases: 2                       number of cases that the hubs see for the referrals
     nowhere: [WORDS]               words that no record about the case holds, on any topic
+    feedback: CHECK                kinds of all feedback that the referrer was sent about the first referral
+    said: CHECK                    the texts of that feedback
+    letter: CHECK                  subjects of the letters about it
 
 A PATH names a place of the published contract: `referral.needs[].service`. A CHECK is one or more of
 
@@ -26,7 +30,7 @@ Ids are those of the input files.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Data = Mapping[str, Any]
@@ -41,10 +45,12 @@ class Answer:
 
     code: int | str
     text: str
+    headers: Data = field(default_factory=dict)
+    """Headers of an HTTP answer, by their names in small letters."""
 
     @property
     def is_positive(self) -> bool:
-        return self.code in (200, "AA", "CA AA")
+        return self.code in (200, 202, "AA", "CA AA")
 
     @property
     def reference(self) -> str | None:
@@ -67,6 +73,10 @@ class Seen:
     """(type, data) of `referral.event`; the type is short: referral.received."""
     hubs: Sequence[tuple[str, Data]] = ()
     """(hub, data) of the hubs' topics."""
+    feedback: Sequence[tuple[str, str]] = ()
+    """Kind and text of the feedback on the referral in the first answer."""
+    letters: Sequence[str] = ()
+    """Subjects of the letters about it."""
 
     @property
     def reference(self) -> str | None:
@@ -96,6 +106,19 @@ class Seen:
     def cases_of(self, references: Sequence[str | None]) -> set[str]:
         """The cases on which the hubs see any of these referrals."""
         return {data["case_id"] for _, data in self.hubs for one in data["referrals"] if one["reference"] in references}
+
+
+def with_effects(right: Data) -> Data:
+    """Return an alternative with what must follow from it at the hub and in the feedback, where it says nothing of them."""
+    if right.get("published") == "nothing":
+        return {"feedback": {"is": [None]}, **right}
+    types: Data = right.get("published", {})
+    cancelled = "referral.cancelled" in types.get("has", ())
+    at_hub = {path: check for path, check in right.get("event", {}).items() if path.startswith("referral")}
+    status = {"is": ["cancelled"] if cancelled else ["requested"]}
+    ends = {"has": ["cancelled"]} if cancelled else {"lacks": ["cancelled"]}
+    feedback = {"mentions": ["received", "home-hub"], **ends}
+    return {"feedback": feedback, **right, "hub": {"status": status, **at_hub, **right.get("hub", {})}}
 
 
 def wrong(alternatives: Sequence[Data], seen: Seen) -> str | None:
@@ -134,6 +157,12 @@ def _answer(expected: Data, seen: Seen) -> str | None:
 def _acknowledges(expected: str, seen: Seen) -> str | None:
     ids = seen.answers[-1].control_ids
     return None if set(ids) == {expected} else f"the acknowledgement names message {_listed(ids) or 'nothing'}"
+
+
+def _mirrored(expected: Data, seen: Seen) -> str | None:
+    headers = seen.answers[-1].headers
+    missing = [name for name, value in expected.items() if headers.get(name) != value]
+    return f"the answer does not repeat {_listed(missing)}" if missing else None
 
 
 def _references(expected: str, seen: Seen) -> str | None:
@@ -180,10 +209,23 @@ def _nowhere(expected: Sequence[str], seen: Seen) -> str | None:
     return None
 
 
+def _feedback(expected: Data, seen: Seen) -> str | None:
+    return _check(expected, [kind for kind, _ in seen.feedback], "feedback")
+
+
+def _said(expected: Data, seen: Seen) -> str | None:
+    return _check(expected, [text for _, text in seen.feedback], "text of the feedback")
+
+
+def _letter(expected: Data, seen: Seen) -> str | None:
+    return _check(expected, seen.letters, "subject of the letter")
+
+
 KINDS: dict[str, Callable[[Any, Seen], str | None]] = {
     "answers": _answers,
     "answer": _answer,
     "acknowledges": _acknowledges,
+    "mirrored": _mirrored,
     "references": _references,
     "event": _event,
     "published": _published,
@@ -191,6 +233,9 @@ KINDS: dict[str, Callable[[Any, Seen], str | None]] = {
     "roles": _roles,
     "cases": _cases,
     "nowhere": _nowhere,
+    "feedback": _feedback,
+    "said": _said,
+    "letter": _letter,
 }
 
 

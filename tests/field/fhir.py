@@ -37,4 +37,4 @@ def _subject(hub: Installation, reference: str | None) -> str | None:
     return next((subject for subject, body in letters if letter.read(body).reference == reference), None)
 
 
-scripted.register("fhir", _send)
+scripted.register("fhir", _send, scripted.judge_effects)

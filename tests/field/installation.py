@@ -129,11 +129,15 @@ async def _within(work: Awaitable[Any]) -> Any:
 def _answer(request: urllib.request.Request) -> Answer:
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-            return Answer(response.status, response.read().decode(errors="replace"))
+            return Answer(response.status, response.read().decode(errors="replace"), _by_name(response.headers))
     except urllib.error.HTTPError as error:
-        return Answer(error.code, error.read().decode(errors="replace"))
+        return Answer(error.code, error.read().decode(errors="replace"), _by_name(error.headers))
     except (OSError, http.client.HTTPException) as error:
         raise Unplayed(f"no answer from intake: {error}") from error
+
+
+def _by_name(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _unless_later(answer: Answer) -> Answer | None:

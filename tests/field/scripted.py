@@ -12,7 +12,7 @@ A file of such cases (fhir.yaml, hl7v2.yaml) names for each
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from tests.chaos.harness.sinks import Entry
-from tests.field import expectation, installation
+from tests.field import clients, expectation, installation
 from tests.field.case import CASES, Wrong, case
 from tests.field.expectation import Answer, Seen
 from tests.field.fresh import Fresh
@@ -63,16 +63,29 @@ def inputs_of(folder: Path, slug: str) -> list[Path]:
     return single or sorted(file for file in folder.iterdir() if file.stem[:-2] == slug and file.stem[-1].isdigit())
 
 
-def register(kind: str, send: Send) -> None:
+def register(kind: str, send: Send, judge: Callable[..., None] | None = None) -> None:
     """Register the cases of a file that are not functions of their own."""
     for script in scripts(kind):
         if script.name not in CASES:
-            case(script.name)(partial(judge, script, send))
+            case(script.name)(partial(judge or judge_topics, script, send))
 
 
-def judge(script: Script, send: Send, addresses: Mapping[str, Any]) -> None:
-    """Play a case; raise Wrong if no alternative of its expectation holds."""
-    problem = expectation.wrong(script.right, play(script, send, installation.of(addresses)))
+def judge_topics(script: Script, send: Send, addresses: Mapping[str, Any]) -> None:
+    """Play a case; raise Wrong if no alternative of its expectation holds of the answers and topics."""
+    _judge(script.right, play(script, send, installation.of(addresses)))
+
+
+def judge_effects(script: Script, send: Send, addresses: Mapping[str, Any]) -> None:
+    """Play a case; raise Wrong if no alternative holds of the answers, topics and feedback."""
+    seen = play(script, send, installation.of(addresses))
+    client = clients.Installation(dict(addresses))
+    client.settle()
+    right = [expectation.with_effects(one) for one in script.right]
+    _judge(right, replace(seen, feedback=client.feedback_of_any(seen.reference)))
+
+
+def _judge(right: Sequence[Mapping[str, Any]], seen: Seen) -> None:
+    problem = expectation.wrong(right, seen)
     if problem:
         raise Wrong(problem)
 

@@ -125,6 +125,10 @@ def seen(*answers: Answer, events: Any = (), hubs: Any = ()) -> Seen:
     return Seen(answers or [Answer(200, ONE)], list(events), list(hubs))
 
 
+def seen_after(**more: Any) -> Seen:
+    return Seen([Answer(200, ONE)], **more)
+
+
 def acknowledged(code: str, control_id: str, reference: str = ONE) -> Answer:
     return Answer(code, f"MSH|^~\\&|\nMSA|{code}|{control_id}|{reference}\n")
 
@@ -184,6 +188,22 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
             seen(Answer("AA", ONE)),
         ],
     ),
+    "mirrored": (
+        {"x-request-id": "a"},
+        seen(Answer(200, "", {"x-request-id": "a", "date": "b"})),
+        [seen(Answer(200, "", {"x-request-id": "b"})), seen(Answer(200, ""))],
+    ),
+    "feedback": (
+        {"has": ["received"]},
+        seen_after(feedback=[("received", "a text")]),
+        [seen(), seen_after(feedback=[("rejected", "received")])],
+    ),
+    "said": (
+        {"lacks": ["Charnwood"]},
+        seen_after(feedback=[("received", "by Lightbulb")]),
+        [seen_after(feedback=[("received", "by Charnwood")])],
+    ),
+    "letter": ({"mentions": ["lucja"]}, seen_after(letters=["for Lucja"]), [seen(), seen_after(letters=["for ucja"])]),
     "nowhere": (
         ["HIV"],
         seen(events=[an_event(reason="falls")], hubs=[at_hub(reason="falls")]),
@@ -209,6 +229,18 @@ def test_nothing_published_fails_for_an_event_and_for_a_hub_that_was_sent_someth
     assert expectation.wrong([{"published": "nothing"}], seen(Answer(422, ""))) is None
     assert expectation.wrong([{"published": "nothing"}], seen(Answer(422, ""), events=[an_event()]))
     assert expectation.wrong([{"published": "nothing"}], seen(Answer(422, ""), hubs=[at_hub()]))
+
+
+def test_what_follows_from_an_answer_is_asserted_at_the_hub_and_in_the_feedback() -> None:
+    taken = expectation.with_effects({"answers": [200], "event": {"referral.a": {"is": ["b"]}, "version": {"is": [1]}}})
+    assert taken["hub"] == {"referral.a": {"is": ["b"]}, "status": {"is": ["requested"]}}
+    assert taken["feedback"] == {"mentions": ["received", "home-hub"], "lacks": ["cancelled"]}
+    cancelled = expectation.with_effects({"answers": [200, 200], "published": {"has": ["referral.cancelled"]}})
+    assert cancelled["hub"] == {"status": {"is": ["cancelled"]}}
+    assert cancelled["feedback"]["has"] == ["cancelled"]
+    assert expectation.with_effects({"answers": [400], "published": "nothing"})["feedback"] == {"is": [None]}
+    own = expectation.with_effects({"hub": {"status": {}, "case.a": {}}, "feedback": {}})
+    assert own == {"hub": {"status": {}, "case.a": {}}, "feedback": {}}
 
 
 @pytest.mark.parametrize(

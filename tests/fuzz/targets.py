@@ -1,6 +1,6 @@
 """What is fuzzed: each way in that reads bytes, with seeds, a mutator that knows its syntax, and what must hold.
 
-The first byte of an input chooses among a target's variants (trust, council, form); the rest is the message.
+The first byte of an input chooses among a target's variants (trust, council, form); the rest is the message, but for `meaning`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from tests.builders.csv import COUNCILS, a_file
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
-from tests.fuzz import files, frames, judge, mutate
+from tests.fuzz import files, frames, judge, meaning, mutate
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAYLOADS = CHECKOUT.parent / "shared" / "payloads"
@@ -113,6 +113,17 @@ BARS = _of_translators(
 )
 
 
+MEANING = Target(
+    "meaning",
+    lambda data: meaning.assert_any_visible(_named("bars_fhir"), GOLDEN, data),
+    lambda: [bytes([number]) for number in range(16)],
+    lambda _, draw: draw.randbytes(8),
+    runs=400,
+    longest=8,
+)
+"""The bytes choose a golden message and changes of what its elements mean."""
+
+
 def _council_files() -> Sequence[bytes]:
     """Whole files, each behind the byte of its council and one for the size of its pieces."""
     found = []
@@ -130,6 +141,7 @@ TARGETS: Mapping[str, Target] = {
         Target("files", files.assert_holds, _council_files, mutate.behind_first_byte(mutate.csv_text), 800),
         FORMS,
         BARS,
+        MEANING,
         Target("frames", frames.assert_holds, frames.seeds, mutate.frame_bytes, 3_000, longest=4_096),
     )
 }

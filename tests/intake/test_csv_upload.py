@@ -138,6 +138,16 @@ async def test_a_status_that_means_cancelled_cancels_the_referral_once(intake: I
     assert await types(engine) == ["received", "cancelled"]
 
 
+async def test_a_row_that_cancels_and_is_older_than_a_change_is_left_to_a_person(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    for day, more in ((3, {}), (5, {"Tel": "0116 496 0199"}), (4, {"Case_Status": "Withdrawn"})):
+        row = a_row("blaby", Last_Changed=f"0{day}/11/2026 09:00", **more)
+        reply = await upload(intake, "blaby", a_file("blaby", [row]))
+    assert counts(reply) == {"rows": 1, "not-applied": 1}
+    assert await types(engine) == ["received", "updated", "cancellation-not-applied"]
+
+
 async def test_a_cancelled_row_that_was_never_sent_is_not_held(intake: InProcess, engine: AsyncEngine) -> None:
     reply = await upload(intake, "blaby", a_file("blaby", [a_row("blaby", Case_Status="Withdrawn")]))
     assert counts(reply) == {"rows": 1, "not-held": 1}

@@ -69,6 +69,22 @@ async def test_a_cancelled_form_cancels_the_referral(intake: InProcess, engine: 
     assert cancelled["reason"] == "referred-in-error"
 
 
+async def test_a_cancellation_that_is_older_than_a_change_is_left_to_a_person(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    form = a_form(completed_at="2026-11-05T09:00:00Z")
+    first = await intake.form(form)
+    await intake.form(form | {"phone": "0116 496 0099", "completed_at": "2026-11-05T11:00:00Z"})
+    cancel = {"reference": form["reference"], "cancelled": True, "completed_at": "2026-11-05T10:00:00Z"}
+    reply = await intake.form(cancel)
+    assert (reply.status, reply.json()["status"]) == (202, "not-applied")
+    assert [event["ce_type"].split(".")[3] for event in await events(engine, reference_of(first))] == [
+        "received",
+        "updated",
+        "cancellation-not-applied",
+    ]
+
+
 async def test_a_cancellation_of_an_unknown_form_is_not_found(intake: InProcess) -> None:
     reply = await intake.form({"reference": "never sent", "cancelled": True})
     assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")

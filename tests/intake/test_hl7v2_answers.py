@@ -133,6 +133,7 @@ def test_over_http_there_is_always_one_acknowledgement(
         (Verdict.CANCELLED, 200, "AA", None),
         (Verdict.REPEAT, 200, "AA", None),
         (Verdict.STALE, 200, "AA", None),
+        (Verdict.NOT_APPLIED, 200, "AA", None),
         (Verdict.CONFLICT, 409, "AE", "RF1^1^6^205&Duplicate key identifier&HL70357"),
         (Verdict.UNKNOWN, 404, "AE", "RF1^1^6^204&Unknown key identifier&HL70357"),
     ],
@@ -154,6 +155,10 @@ def test_a_repeat_gets_the_same_answer_for_the_current_message() -> None:
 
 def test_a_stale_message_is_accepted_and_marked_as_superseded() -> None:
     assert segment(told(a_message(), Verdict.STALE)[0], "MSA")[3] == f"{REFERENCE} superseded by a later message"
+
+
+def test_a_cancel_that_is_not_applied_is_accepted_and_marked_as_such() -> None:
+    assert "stored and not applied" in segment(told(a_message(), Verdict.NOT_APPLIED)[0], "MSA")[3]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A FHIR message: the request to `/fhir/$process-message`, with the HTTP headers of NHS England's BaRS API.
 
-The X-Request-Id is derived from the Bundle's id, so sending a file again repeats the same request.
+The X-Request-Id is derived from the whole message, so sending a file again repeats the same request; Bundle.id is kept by updates.
 """
 
 import base64
@@ -73,12 +73,12 @@ def _headers(content: Mapping[str, Any], body: bytes, partner: Partner) -> dict[
     reason = _first((header.get("reason") or {}).get("coding")).get("code", "new")
     organisation = {"resourceType": "Organization", "identifier": [{"system": ODS, "value": partner.ods}]}
     software = {"resourceType": "Device", "deviceName": [{"name": "lightbulb send", "type": "manufacturer-name"}]}
-    return {
+    target = {"NHSD-Target-Identifier": _base64({"system": system, "value": value})} if value else {}
+    return target | {
         "Content-Type": FHIR_JSON,
         "Accept": FHIR_JSON,
-        "X-Request-Id": derived("request", str(content.get("id") or body).encode()),
+        "X-Request-Id": derived("request", body),
         "X-Correlation-Id": derived("conversation", str(request.get("id") or body).encode()),
-        "NHSD-Target-Identifier": _base64({"system": system, "value": value}),
         "NHSD-End-User-Organisation": _base64(organisation | {"name": partner.name}),
         "NHSD-Requesting-Software": _base64(software),
         "use-context": f"housing|referral|servicerequest-request|{reason}",

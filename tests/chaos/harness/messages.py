@@ -23,6 +23,9 @@ NEEDS = (
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 ELSEWHERE = "http://127.0.0.1:9/elsewhere"
+STRANGERS = 32
+"""The number of the first person of a run whom only messages about another person's referral name; plans have fewer persons."""
+
 SLOT = 512
 """NHS numbers reserved for one run: for its persons, and for the other rows of a council's file."""
 
@@ -132,7 +135,8 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
     referral = person.referrals[operation.referral]
     of_referral = (person.number, operation.referral)
     bundle = f"content {operation.content}" if operation.kind == "conflict" else _message_name(operation)
-    number = identity.nhs_number(person.number)
+    is_stranger = operation.kind == "stranger"
+    number = identity.nhs_number(person.number + STRANGERS * is_stranger)
     bundle_of_referral = a_bars_message(
         seed=identity.id(*of_referral, bundle),
         referral_id=identity.id(*of_referral),
@@ -141,6 +145,7 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
         reason="new" if operation.content == 0 and operation.kind in ("new", "repeat", "conflict", "bad") else "update",
         status="revoked" if _cancels(operation) else "active",
         nhs_number=failing(number) if operation.kind == "bad" else number if person.has_nhs_number else None,
+        family="Stranger" if is_stranger else "Vance",
         ods=referral.practice,
         needs=NEEDS[_need(person, operation) % len(NEEDS)],
         consents={"referral": "permit", "feedback": "permit" if referral.consents else "deny"},
@@ -149,6 +154,8 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
     )
     patient = next(e["resource"] for e in bundle_of_referral["entry"] if e["resource"]["resourceType"] == "Patient")
     patient["address"][0]["postalCode"] = person.postcode
+    if is_stranger:
+        patient["birthDate"] = "1961-06-01"
     if referral.restricted:
         patient["meta"] = {"security": [{"system": CONFIDENTIALITY, "code": "R", "display": "restricted"}]}
     return json.dumps(bundle_of_referral).encode()

@@ -32,8 +32,9 @@ POSTCODES = ("LE19 2GX", "LE11 3HH", "LE16 7DR", "LE10 1DU", "LE13 0JJ", "LE67 3
 OUTSIDE = "LE5 5HN"
 """In the city: rejected by a rule."""
 
-MessageKind = Literal["new", "update", "late", "cancel", "repeat", "conflict", "bad", "unknown-cancel"]
-"""`late`: older than the stored one, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format."""
+MessageKind = Literal["new", "update", "late", "cancel", "repeat", "conflict", "bad", "stranger", "unknown-cancel"]
+"""`late`: older than the stored one, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format.
+`stranger`: an update that names another person (FHIR only)."""
 
 CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold", "book", "report-death"]
 
@@ -234,6 +235,8 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
         content += kind == "update"
         if message := _more(random, at, referral, kind, content):
             yield message
+    if referral.format == "bars" and not races and referral.day % 3 == 0:
+        yield SendMessage(at, "stranger", content)
     if cancels and changes and random.random() < 0.18:
         yield from [SendMessage(at, "cancel", content + 1)] * random.choice((1, 1, 2))
         if random.random() < 0.25:

@@ -43,8 +43,8 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | rows in an outbox when the faults end are published within 10 s; after the drain, all rows are |
-| I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit |
-| I6 | unacknowledged messages that were stored are consistent |
+| I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit; only a holder reads where a person with restricted data lives |
+| I6 | unacknowledged messages that were stored are consistent; no visit is booked while a reported death is not checked |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds without a race) |
 """  # noqa: E501 - rows of a table

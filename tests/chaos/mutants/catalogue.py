@@ -248,6 +248,16 @@ def no_repeat_guard() -> None:
     store.keep_claims = changed(store.keep_claims, keep_claims)
 
 
+def any_person() -> None:
+    """Apply a message to a referral whoever its person is."""
+    from services.intake import deduplication
+
+    def contradicts(held: str, said: str) -> bool:
+        return False
+
+    deduplication.contradicts = changed(deduplication.contradicts, contradicts)
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +312,7 @@ def address_from_the_message() -> None:
 MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
+    "any-person": Mutant("intake", "a message about another person than the referral's is refused", any_person),
     "offset-before-transaction": Mutant(
         "router", "the offset is committed after the transaction", offset_before_transaction
     ),

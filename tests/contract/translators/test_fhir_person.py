@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -53,8 +53,14 @@ def faults(patient: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def from_field(name: str) -> Translated | Rejection:
-    inbound = FULL.delivery((FIELD / f"{name}.json").read_bytes())
-    result = FULL.translate(replace(inbound, request_id="r-1", correlation_id="c-1"))
+    return received_later((FIELD / f"{name}.json").read_bytes())
+
+
+def received_later(body: bytes) -> Translated | Rejection:
+    """Return the outcome of a message of the field, all of which were made after those of these tests."""
+    inbound = FULL.delivery(body)
+    received_at = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    result = FULL.translate(replace(inbound, received_at=received_at, request_id="r-1", correlation_id="c-1"))
     assert isinstance(result, Translated | Rejection)
     return result
 
@@ -639,5 +645,5 @@ def test_a_birth_year_alone_is_refused_at_its_place() -> None:
 def test_a_number_under_the_older_system_is_the_same_number() -> None:
     message = json.loads((FIELD / "control.json").read_text())
     body = json.dumps(message).replace("https://fhir.nhs.uk/Id/nhs-number", "http://fhir.nhs.net/Id/nhs-number")
-    result = referral_of(FULL.translate(FULL.delivery(body.encode())))
+    result = referral_of(received_later(body.encode()))
     assert (result.person.nhs_number is not None, result.person.local_ids) == (True, ())

@@ -14,6 +14,7 @@ from services.intake.translators.translator import Rejection, Translated
 from tests.contract.translators.adapters import ATTACHMENT_KEY, RECEIVED_AT, SERVICES, a_partner
 from tests.contract.translators.fhir_message import (
     DOS,
+    NOT_READ,
     ODS,
     OURS,
     RESOURCES,
@@ -140,7 +141,9 @@ def test_a_requester_whose_only_role_is_not_in_force_is_refused(period, requeste
 def test_a_practice_of_a_role_that_has_ended_is_not_the_registered_practice(period):
     message = add(a_full_message(), "old", a_role("practice", period=period))
     resource_in(message, "patient")["generalPractitioner"] = [to("old")]
-    assert accepted(message).referral.registered_practice is None
+    outcome = accepted(message)
+    assert outcome.referral.registered_practice is None
+    assert outcome.passed_over == (f"Bundle.entry[{LAST}].resource", *NOT_READ)
 
 
 def test_a_general_practitioner_by_practitioner_is_the_practice_of_the_role():
@@ -196,7 +199,9 @@ def test_a_former_name_of_the_referrer_does_not_count():
 
 @pytest.mark.parametrize(("period", "count"), [(PAST, 0), (FUTURE, 0), (NOW, 1), (None, 1)])
 def test_a_flag_counts_in_its_period(period, count):
-    assert len(accepted(changed("flag", period=period)).referral.risk_flags) == count
+    outcome = accepted(changed("flag", period=period))
+    assert len(outcome.referral.risk_flags) == count
+    assert outcome.passed_over == (*(() if count else (place("flag"),)), *NOT_READ)
 
 
 def test_a_flag_of_one_moment_counts_for_that_is_when_the_concern_was_raised():
@@ -228,6 +233,23 @@ def stay_of(**elements: Any) -> Any:
 @pytest.mark.parametrize("status", ["planned", "cancelled", "entered-in-error"])
 def test_an_encounter_that_has_not_begun_or_did_not_take_place_is_no_stay(status):
     assert stay_of(status=status).hospital is None
+
+
+@pytest.mark.parametrize("code", ["AMB", "EMER", "FLD", "HH", "OBSENC", "PRENC", "VR"])
+def test_an_encounter_outside_a_hospital_is_no_stay(code):
+    assert stay_of(class_={**RESOURCES["stay"]["class"], "code": code}).hospital is None
+
+
+def test_an_encounter_of_an_unknown_class_could_be_a_stay_and_is_refused():
+    assert faults(changed("stay", class_={"system": "https://example.org/any", "code": "BED"})) == {
+        place("stay", "class"): "value"
+    }
+
+
+def test_who_recorded_a_consent_may_have_left_since_then():
+    former = {"resourceType": "Practitioner", "active": False, "name": [{"text": "Dr Former"}]}
+    message = add(changed("consent", performer=[to("former")]), "former", former)
+    assert accepted(message).referral.consents.referral.by == "Dr Former"
 
 
 @pytest.mark.parametrize("status", ["arrived", "triaged", "in-progress", "onleave"])

@@ -35,6 +35,7 @@ def schemas(code_systems: CodeSystems) -> dict[str, Schema]:
     for name, required in _REQUIRED.items():
         parts[f"bars-{name}"] = _with(parts[f"bars-{name}"], required)
     parts["bars-Coding"]["allOf"] = [_if(system, _code(name)) for name, system in _SYSTEMS.items()]
+    parts["bars-Extension"]["allOf"] = [_verification_status()]
     message = parts.pop("bars-Bundle")
     parts["bars-Entry"]["properties"]["resource"] = _resource(
         f"Read: {', '.join(models.READ)}; others are passed over", _read_resources()
@@ -123,6 +124,15 @@ def _coded(system: str, codes: Iterable[str] = ()) -> Schema:
     return {"properties": {"coding": _listed(coding)}, "required": ["coding"]}
 
 
+def _verification_status() -> Schema:
+    """Return the rule that the extension for the verification status of an NHS number has a code in each coding."""
+    coded = {"properties": {"coding": {"items": {"required": ["code"]}}}}
+    return {
+        "if": {"properties": {"url": {"pattern": "UKCore-NHSNumberVerificationStatus$"}}, "required": ["url"]},
+        "then": {"properties": {"valueCodeableConcept": coded}},
+    }
+
+
 _REQUIRED: dict[str, dict[str, Schema]] = {
     "Entry": {"resource": _ANY},
     "MessageHeader": {
@@ -157,7 +167,7 @@ _SYSTEMS = {
 
 
 def _code_lists(code_systems: CodeSystems) -> dict[str, Schema]:
-    """Return the list of each system's codes; for each code of ours its display, if it has one."""
+    """Return the list of codes of each system, each of our codes with its display if it has one."""
     ours = {
         name: {"oneOf": [{"const": code} | ({"title": text} if text else {}) for code, text in codes.items()]}
         for name, codes in code_systems.items()

@@ -173,7 +173,7 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(*message.issues or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
+    return reject(*message.issues[:50] or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
@@ -203,7 +203,7 @@ def _translated(
     consents = consent.answers(message, header, request)
     refused_at = consent.refusal_place(consents)
     if refused_at and intent == "new" and not cancels:
-        return reject(*message.issues, Issue(refused_at, "business-rule", CONSENT_REFUSED))
+        return reject(*message.issues[:49], Issue(refused_at, "business-rule", CONSENT_REFUSED))
     if cancels or refused_at:
         return _cancel(message, header, request, inbound, found, withdrawn=refused_at is not None)
     documents = supporting_info.documents(message, inbound, _referral_id(found))

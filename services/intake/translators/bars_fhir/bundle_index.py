@@ -41,7 +41,7 @@ class BundleIndex:
 
     `time`: when the message was made, at which everything in it is judged. `patient`: whom it is about, once known.
     `names_us`: whether it names our use case or destination, once known (for_us.py).
-    `left_out`: the places of what was asked for or stated once and does not count any more.
+    `left_out`: the places of what we read and left out: it has ended, is in the future, or its status says so.
     """
 
     def __init__(self, decoded: DecodedBundle, received_at: datetime) -> None:

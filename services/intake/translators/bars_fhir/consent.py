@@ -133,12 +133,15 @@ def _rank(answer: dict[str, Any]) -> tuple[bool, str, bool]:
 
 def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
     for reference in performers:
-        practitioner = message.find(reference, Practitioner)
-        organisation = message.find(reference, Organization)
-        name = full_name(practitioner.name, message.time) if practitioner else None
-        named = name if practitioner else organisation.name if organisation else None
-        if line(named) or line(reference.display):
-            return line(named) or line(reference.display)
+        match message.peek(reference):  # who has left since then gave the consent, too
+            case Practitioner() as practitioner:
+                named = full_name(practitioner.name, message.time)
+            case Organization() as organisation:
+                named = line(organisation.name)
+            case _:
+                named = None
+        if named or line(reference.display):
+            return named or line(reference.display)
     return None
 
 
@@ -156,6 +159,7 @@ def _answer(reading: _Reading) -> ConsentAnswer:
     if root is None:
         return policy
     if not _concerns_us(reading, root, ("provision",)):
+        reading.message.left_out.append(reading.message.at(consent, "provision"))
         lasts = holds(root.period, reading.message.time)
         return policy if root.type == "deny" and lasts else "not-recorded"
     if policy == "no" and root.type == "permit":

@@ -62,7 +62,7 @@ def _converted(tree: dict[str, Any]) -> Bundle | None:
 
 
 def _inside(_: type[Any], value: Any) -> Resource:
-    """Return the resource of an entry, or one inside another; one of a type that we do not read has its id only."""
+    """Return the resource of an entry, or one inside another; of a type that we do not read, its id."""
     kind = _type_of(value)
     if kind is None:
         raise ValueError

@@ -41,6 +41,9 @@ AUTHORITY = "https://statistics.data.gov.uk/id/statistical-geography"
 INPATIENT = ("IMP", "ACUTE", "NONAC", "SS")
 """Encounter classes (v3 ActCode) of a hospital stay."""
 
+ELSEWHERE = ("AMB", "EMER", "FLD", "HH", "OBSENC", "PRENC", "VR")
+"""The other codes of v3-ActEncounterCode. Any further code could be a stay, and is refused."""
+
 RequestedConcept = tuple[Resource, tuple[int | str, ...], CodeableConcept, str | None]
 """A concept that requests something: the resource, the place in it, the concept, and a further text."""
 
@@ -232,6 +235,8 @@ def _authorities(message: BundleIndex, reference: Reference) -> Iterator[str]:
 def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
     """Return the hospital's part of a referral; empty unless the request's encounter is an inpatient stay."""
     encounter = message.find(request.encounter, Encounter)
+    if encounter and encounter.class_.code not in (*INPATIENT, *ELSEWHERE):
+        message.add_issue(encounter, ("class",), "value", "is not a code of v3-ActEncounterCode")
     if encounter is None or encounter.class_.code not in INPATIENT or not _is_stay(message, encounter):
         return {}
     extensions = _extensions(encounter)

@@ -1,0 +1,40 @@
+"""Variants of every kind of FHIR message that senders were seen to get wrong, through the whole of intake."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.field.expectation import Answer, Seen
+from tests.field.variants import KINDS, Variant, play, variants
+from tests.intake.running import InProcess, rows
+
+SEED, COUNT = 20_261_129, 20
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_every_variant_of_a_kind_ends_as_it_should(intake: InProcess, engine: AsyncEngine, kind: str) -> None:
+    played = list(variants(kind, COUNT, SEED, datetime.now(UTC)))
+    answers = await asyncio.gather(*(answered(intake, one) for one in played))
+    records = [
+        (json.loads(row.headers)["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1"), json.loads(row.value))
+        for row in await rows(engine, "select headers, value from intake.outbox order by id")
+    ]
+    known = [(name, data, json.dumps(data)) for name, data in records]
+    seen = [Seen(given, play.about(one, given, known)) for one, given in zip(played, answers, strict=True)]
+    verdicts = [play.problem(one, what, play.IN_PROCESS) for one, what in zip(played, seen, strict=True)]
+    assert len(verdicts) == COUNT
+    wrong = [one for one in verdicts if one]
+    assert not wrong, "\n".join(wrong)
+
+
+async def answered(intake: InProcess, variant: Variant) -> list[Answer]:
+    answers: list[Answer] = []
+    for sent in variant.sent:
+        headers = {"content-type": "application/fhir+json", **{k: v for k, v in sent.headers.items() if v is not None}}
+        body = sent.to(answers[0].reference if answers else None)
+        reply = await intake.call("POST", "/fhir/$process-message", body, sent.sender, headers)
+        answers.append(Answer(reply.status, reply.body.decode(), {k.lower(): v for k, v in reply.headers.items()}))
+    return answers
