@@ -83,7 +83,6 @@ from services.intake.translators.translator import (
     parse_date,
     parse_instant,
     reject,
-    unique,
 )
 from services.reference.directory import Catalogue
 
