@@ -50,6 +50,7 @@ from services.intake.translators.bars_fhir import (
     modifiers,
     passed_over,
     supporting_info,
+    unused,
     validation,
 )
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
@@ -119,8 +120,8 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
     if isinstance(translated, Rejection):
         return translated
     encounter = _encounter(message, asked[1], delivery.body)
-    places = unique([*message.left_out, *passed_over.places(raw, message, asked[0])])
-    return replace(translated, encounter=encounter, passed_over=tuple(places))
+    message.left_out += unused.places(message)
+    return replace(translated, encounter=encounter, passed_over=passed_over.places(raw, message, asked[0]))
 
 
 def _unread_modifiers(body: bytes, raw: Any) -> Iterator[Issue]:
