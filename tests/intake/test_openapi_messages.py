@@ -163,7 +163,8 @@ def without(message: Any, path: tuple[str | int, ...]) -> Any:
 async def test_an_element_is_required_by_the_schema_if_the_server_requires_it(intake: InProcess, document: Any) -> None:
     """For each element of the example: the message without it is refused by both or by neither.
 
-    A schema cannot require the entry to which a reference leads; the server does.
+    A schema cannot require the entry to which a reference leads, nor the class of the Encounter to which the request refers;
+    the server does.
     """
     message, described = example(document, "new"), validator(document, "bars-message")
     paths = list(parts(message))
@@ -180,7 +181,9 @@ async def test_an_element_is_required_by_the_schema_if_the_server_requires_it(in
 
 
 def is_referred_to(message: Any, path: tuple[str | int, ...]) -> bool:
-    """Return whether the path is that of an entry to which other entries refer."""
+    """Return whether the path is that of an entry to which other entries refer, or decides what the request refers to."""
+    if path[-2:] == ("class", "code"):
+        return True
     if len(path) != 2:
         return False
     url = message["entry"][path[1]]["fullUrl"]

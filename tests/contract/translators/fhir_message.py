@@ -271,3 +271,7 @@ RESOURCES: dict[str, Json] = {
     },
 }
 """The resources by name. `observation` is of a type that we do not read."""
+
+
+NOT_READ = (place("patient", "link", 0, "other"), place("observation"))
+"""What of the full message is passed over."""

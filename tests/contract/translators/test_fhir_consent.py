@@ -159,6 +159,7 @@ def test_a_condition_that_is_not_understood_is_refused_by_its_place_and_cancels_
         ({"policyRule": policy("OPTINR")}, ["policyRule"]),
         ({"policyRule": policy("OPTOUTE")}, ["policyRule"]),
         ({"policyRule": policy("EMRGONLY")}, ["policyRule"]),
+        ({"policyRule": {"coding": policy("OPTIN")["coding"] + policy("OPTOUT")["coding"]}}, ["policyRule"]),
         ({"policyRule": policy("OPTOUT"), "provision": {"type": "permit"}}, ["provision", "type"]),
         ({"policyRule": policy("OPTIN"), "provision": {"provision": [{}]}}, ["provision", "provision", 0, "type"]),
         (

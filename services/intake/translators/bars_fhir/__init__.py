@@ -189,10 +189,8 @@ def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
     reasons = codes(header.reason, REASONS)
     if not reasons:
         return Issue(message.at(header, "reason"), "required", "must have a code of " + REASONS)
-    if len(set(reasons)) > 1:
-        return Issue(message.at(header, "reason"), "invariant", "has two different reasons")
-    if reasons[0] not in ("new", "update", "delete"):
-        return Issue(message.at(header, "reason"), "value", "must be new, update or delete")
+    if len(set(reasons)) > 1 or reasons[0] not in ("new", "update", "delete"):
+        return Issue(message.at(header, "reason"), "value", "must be one of new, update and delete")
     return None
 
 

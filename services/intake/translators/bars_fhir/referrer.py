@@ -86,7 +86,7 @@ def _parts(
 def _held(message: BundleIndex, request: ServiceRequest, practitioner: Practitioner) -> Reference | None:
     """Return the organisation of the requester's role in force; report several organisations, and ended roles only."""
     roles = _roles_of(message, practitioner)
-    current = in_force(roles, message.time)
+    current = [role for role in in_force(roles, message.time) if message.counts(role)]
     references = [role.organization for role in current if role.organization]
     if roles and not current:
         explanation = "must have a role that is in force: those in the message have ended, or have not begun"
@@ -191,7 +191,7 @@ def _organisations_of(message: BundleIndex, reference: Reference) -> list[Refere
     named = message.peek(reference)
     if isinstance(named, PractitionerRole | Practitioner):
         roles = [named] if isinstance(named, PractitionerRole) else _roles_of(message, named)
-        current = in_force(roles, message.time)
+        current = [role for role in in_force(roles, message.time) if message.counts(role)]
         message.left_out += [message.at(role) for role in roles if role not in current]
         return [role.organization for role in current if role.organization]
     return [reference]
