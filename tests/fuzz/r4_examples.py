@@ -87,14 +87,18 @@ def model_of(resource_type: str) -> Any:
 
 
 def example(element: Element, depth: int = 0) -> Any:
-    """Return a value of an element: as small as its type allows."""
+    """Return a value of an element: as small as its type allows, and one that negates if the element can."""
     value = _value(element, depth)
     return [value] if element.repeats else value
 
 
 def _value(element: Element, depth: int) -> Any:
     if element.codes and element.type == "Code":
-        return element.codes[0]
+        return next(
+            (code for code in ("old", "entered-in-error", "inactive") if code in element.codes), element.codes[0]
+        )
+    if element.name == "active":
+        return False
     if isinstance(element.type, str):
         return PRIMITIVES[element.type]
     if element.type.__name__ == "Resource":

@@ -103,6 +103,24 @@ async def test_the_resources_of_a_referral_keep_their_ids_and_those_of_the_messa
     assert one.json()["id"] != two.json()["id"]
 
 
+async def test_what_was_not_read_is_listed_by_place_in_the_answer(intake: InProcess) -> None:
+    observation = {
+        "resourceType": "Observation",
+        "id": "o-1",
+        "status": "final",
+        "code": {"text": "visit in pairs"},
+    }
+    message = a_bars_message(more=[observation], request={"patientInstruction": "ring twice"})
+    reply = await intake.bars(message)
+    (outcome,), (header,) = resources(reply, "OperationOutcome"), resources(reply, "MessageHeader")
+    assert header["response"]["details"]["reference"] == f"urn:uuid:{outcome['id']}"
+    assert {issue["severity"] for issue in outcome["issue"]} == {"information"}
+    places = [place for issue in outcome["issue"] for place in issue["expression"]]
+    assert "Bundle.entry[1].resource.patientInstruction" in places
+    assert any(place.startswith(f"Bundle.entry[{len(message['entry']) - 1}]") for place in places)
+    assert "ring twice" not in reply.body.decode()
+
+
 async def test_our_encounter_comes_last_if_the_sender_has_one(intake: InProcess) -> None:
     message = json.loads((EXAMPLES / "mrs-v.json").read_text())
     own = next(e for e in message["entry"] if e["resource"]["resourceType"] == "Encounter")

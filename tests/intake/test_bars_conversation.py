@@ -1,5 +1,6 @@
 """Several BaRS messages about one referral: by which names it is found, what a repeat is, and what is older or about another person."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.builders.bars import a_bars_message
 from tests.builders.referrals import an_nhs_number
-from tests.intake.running import InProcess, Reply, events, reference_of, rows
+from tests.intake.running import InProcess, Installation, Reply, events, reference_of, rows
 
 ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 UBRN = {"system": "https://fhir.nhs.uk/Id/UBRN", "value": "000049735000"}
@@ -133,6 +134,21 @@ async def test_the_same_ids_of_two_practices_are_two_referrals_of_one_partner(
     cancel = named(id="10017", ods="C82993", reason="update", status="revoked", **other_person)
     await sent(intake, cancel, "first-contact")
     assert (await kinds(engine, one), await kinds(engine, two)) == (["received"], ["received", "cancelled"])
+
+
+async def test_messages_that_share_one_name_are_one_referral_though_two_processes_receive_them_at_once(
+    installation: Installation, engine: AsyncEngine
+) -> None:
+    """Each has an id of its own, so that both processes begin with other rows, and meet at Bundle.id only."""
+    bundle = str(uuid4())
+    updates = [named(id=f"r-{number}", bundle=bundle, reason="update", family=f"Name{number}") for number in range(12)]
+    async with InProcess(installation, engine) as one, InProcess(installation, engine) as other:
+        replies = await asyncio.gather(*(sent((one, other)[at % 2], update) for at, update in enumerate(updates)))
+    assert {reply.status for reply in replies} == {200}
+    assert len({reference_of(reply) for reply in replies}) == 1
+    assert [event["version"] for event in await events(engine, reference_of(replies[0]))] == list(range(1, 13))
+    (held,) = await rows(engine, "select version from intake.referral")
+    assert held.version == 12
 
 
 # ---- the transient fullUrl ------------------------------------------------------------------------------------------
@@ -301,7 +317,7 @@ async def test_an_update_after_a_cancel_is_answered_as_such(intake: InProcess, e
 
 
 async def test_a_message_of_the_future_is_refused_by_place(intake: InProcess) -> None:
-    reply = await sent(intake, named(sent_at="2199-01-01T00:00:00Z"))
+    reply = await sent(intake, named(sent_at="2031-01-01T00:00:00Z"))
     assert fault(reply) == (400, "value")
     assert reply.json()["issue"][0]["expression"] == ["Bundle.timestamp"]
 

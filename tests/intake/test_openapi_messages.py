@@ -40,10 +40,10 @@ def example(document: Any, name: str) -> Any:
     return json.loads(json.dumps(found["value"]).replace("EXAMPLE", ODS))
 
 
-def headers(document: Any) -> dict[str, str]:
-    """Return the required headers, with the values of their examples."""
-    parameters = (resolved(document, one) for one in document["paths"][PATH]["post"]["parameters"])
-    return {one["name"]: one["example"] for one in parameters if one.get("required")}
+def headers(document: Any, *, required: bool = True) -> dict[str, str]:
+    """Return the headers that are required, or those that are not, with the values of their examples."""
+    parameters = [resolved(document, one) for one in document["paths"][PATH]["post"]["parameters"]]
+    return {one["name"]: one["example"] for one in parameters if one["required"] is required and "example" in one}
 
 
 async def send(intake: InProcess, document: Any, message: Any) -> Reply:
@@ -77,6 +77,18 @@ async def test_a_developer_sends_a_referral_its_update_and_its_cancel_from_the_d
         assert (reply.status, resource(reply.json(), "ServiceRequest")["id"]) == (200, reference), name
         held = await intake.call("GET", f"/fhir/ServiceRequest/{reference}", b"", SENDER, headers(document))
         assert (held.status, held.json()["status"]) == (200, status)
+
+
+async def test_each_header_is_required_if_the_document_says_so(intake: InProcess, document: Any) -> None:
+    body, media_type = json.dumps(example(document, "new")).encode(), {"content-type": "application/fhir+json"}
+    all_of_them = headers(document) | headers(document, required=False) | media_type
+    assert len(all_of_them) == 7
+    for name in headers(document):
+        without_it = {one: value for one, value in all_of_them.items() if one != name}
+        refused = await intake.call("POST", PATH, body, SENDER, without_it)
+        assert (refused.status, f"header {name.lower()}" in refused.body.decode()) == (400, True)
+    assert (await intake.call("POST", PATH, body, SENDER, all_of_them)).status == 200
+    assert (await intake.call("POST", PATH, body, SENDER, headers(document) | media_type)).status == 409
 
 
 @pytest.mark.parametrize("name", examples.REQUESTS)
@@ -151,7 +163,8 @@ def without(message: Any, path: tuple[str | int, ...]) -> Any:
 async def test_an_element_is_required_by_the_schema_if_the_server_requires_it(intake: InProcess, document: Any) -> None:
     """For each element of the example: the message without it is refused by both or by neither.
 
-    A schema cannot require the entry to which a reference leads; the server does.
+    A schema cannot require the entry to which a reference leads, nor the class of the Encounter to which the request refers;
+    the server does.
     """
     message, described = example(document, "new"), validator(document, "bars-message")
     paths = list(parts(message))
@@ -168,7 +181,9 @@ async def test_an_element_is_required_by_the_schema_if_the_server_requires_it(in
 
 
 def is_referred_to(message: Any, path: tuple[str | int, ...]) -> bool:
-    """Return whether the path is that of an entry to which other entries refer."""
+    """Return whether the path is that of an entry to which other entries refer, or decides what the request refers to."""
+    if path[-2:] == ("class", "code"):
+        return True
     if len(path) != 2:
         return False
     url = message["entry"][path[1]]["fullUrl"]

@@ -117,6 +117,17 @@ def test_a_report_reaches_the_hub_that_follows_on_without_who_reported_it() -> N
     assert happening.conversations == {"blaby": f"correlation of {GP}", BRADGATE: f"correlation of {GP}"}
 
 
+def test_the_hub_that_follows_on_reads_the_same_for_every_source_at_the_hospital() -> None:
+    def at_hospital() -> Story:
+        return given(received(GP, a_referral()), received(WARD, a_bradgate_referral()))
+
+    by_ward = at_hospital().when(updated(WARD, a_bradgate_referral(person=dead())))
+    by_team = at_hospital().commanded(BRADGATE, ReportDeath)
+
+    assert by_ward.sent_to("blaby") == by_team.sent_to("blaby")
+    assert len(by_team.sent_to("blaby")) == 1
+
+
 def test_the_holder_is_not_told_which_hub_reported_a_death() -> None:
     story = given(received(GP, a_referral()), received(WARD, a_ward_referral())).commanded("blaby", ReportDeath)
 

@@ -130,13 +130,18 @@ def _issue(status: int, kind: str, explanation: str, place: str | None = None) -
         "details": {"coding": [{"system": ERROR_CODES, "code": CODES[status]}]},
         "diagnostics": explanation,
     }
+    return _at(issue, place)
+
+
+def _at(issue: dict[str, Any], place: str | None) -> dict[str, Any]:
+    """Add the place of an issue if it is a FHIRPath."""
     return issue | {"expression": [place]} if place and place.startswith("Bundle") and "(" not in place else issue
 
 
 def _note(severity: str, kind: str, explanation: str, place: str | None = None) -> dict[str, Any]:
     """Return an issue of a message that was accepted."""
     note: dict[str, Any] = {"severity": severity, "code": kind, "diagnostics": explanation}
-    return note | {"expression": [place]} if place else note
+    return _at(note, place)
 
 
 # ---- the response message --------------------------------------------------------------------------------------------

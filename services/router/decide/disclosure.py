@@ -90,8 +90,9 @@ def position_for(
     district = visible and not person.restricted_access
     shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=district)
     update: dict[str, object] = {"worklist": None, "check_before_contact": visible and whole.check_before_contact}
-    if person.restricted_access and role == "former":
-        update |= {"home_hub": None, "holder": "elsewhere", "reasons": ()}
+    if person.restricted_access:
+        update["reasons"] = ()
+        update |= {"home_hub": None, "holder": "elsewhere"} if role == "former" else {}
     return shown.model_copy(update=update)
 
 

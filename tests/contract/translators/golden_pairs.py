@@ -40,6 +40,7 @@ def _plain(translated: Translated) -> dict[str, Any]:
         "cancel_reason": translated.cancel_reason if referral is None else None,
         "discharged_on": translated.discharged_on and translated.discharged_on.isoformat(),
         "referral": referral and json.loads(referral.model_dump_json(exclude_defaults=True)),
+        "passed_over": list(translated.passed_over),
         "documents": [[kept.reference, kept.sha256, kept.media_type] for kept in translated.documents],
     }
     return {name: value for name, value in plain.items() if value}

@@ -149,9 +149,8 @@ def test_a_condition_that_is_not_understood_is_refused_by_its_place_and_cancels_
     resource_in(message, "header")["reason"]["coding"][0]["code"] = reason
     outcome = translated(message)
     assert isinstance(outcome, Rejection)
-    refused = [issue.place for issue in outcome.issues if issue.kind == "not-supported"]
-    assert refused
-    assert all(one.startswith(place("consent", *at, element)) for one in refused)
+    assert {issue.kind for issue in outcome.issues} == {"not-supported"}
+    assert all(issue.place.startswith(place("consent", *at, element)) for issue in outcome.issues)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +159,7 @@ def test_a_condition_that_is_not_understood_is_refused_by_its_place_and_cancels_
         ({"policyRule": policy("OPTINR")}, ["policyRule"]),
         ({"policyRule": policy("OPTOUTE")}, ["policyRule"]),
         ({"policyRule": policy("EMRGONLY")}, ["policyRule"]),
+        ({"policyRule": {"coding": policy("OPTIN")["coding"] + policy("OPTOUT")["coding"]}}, ["policyRule"]),
         ({"policyRule": policy("OPTOUT"), "provision": {"type": "permit"}}, ["provision", "type"]),
         ({"policyRule": policy("OPTIN"), "provision": {"provision": [{}]}}, ["provision", "provision", 0, "type"]),
         (

@@ -590,7 +590,11 @@ def test_the_places_of_what_does_not_count_are_noted() -> None:
         ],
         "address": [{"type": "postal", "line": ["PO Box 1"]}, {"use": "home", "line": ["1 Any Lane"]}, {"use": "work"}],
         "telecom": [{"system": "phone", "value": "0116 1", "use": "old"}, {"system": "phone", "value": "0116 2"}],
-        "contact": [a_contact("Vance", period={"start": "2027"}), a_contact("Okafor")],
+        "contact": [
+            a_contact("Vance", period={"start": "2027"}),
+            a_contact("Okafor", telecom=[{"system": "email", "value": "any"}, {"system": "phone", "value": "0116 3"}]),
+        ],
+        "communication": [spoken("en"), spoken("pa", preferred=True)],
         "identifier": [an_identifier(SYNTHETIC[0], period={"end": "2019"}), an_identifier(SYNTHETIC[1])],
     }
     decoded = decode.read(as_bytes(a_bars_message(sent_at=MADE, patient=patient)))
@@ -605,8 +609,36 @@ def test_the_places_of_what_does_not_count_are_noted() -> None:
         "address[0]",
         "address[2]",
         "contact[0]",
+        "contact[1].telecom[0]",
+        "communication[0]",
     }
-    assert len(message.left_out) == 7
+    assert len(message.left_out) == 9
+
+
+def test_a_further_name_or_address_that_is_in_force_is_noted() -> None:
+    names = [{"use": "usual", "family": "Other"}, {"use": "official", "family": "Now"}]
+    homes = [{"use": "home", "line": [f"{n} Any Lane"], "postalCode": "LE11 5AA"} for n in range(2)]
+    result = outcome({"name": names, "address": homes})
+    assert isinstance(result, Translated)
+    assert [place.partition(".resource.")[2] for place in result.passed_over] == ["name[0]", "address[1]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Student Accommodation", ("Student Accommodation", "1 Any Lane")),
+        ("1 ANY LANE, Loughborough, LE11 5AA", ("1 Any Lane",)),
+    ],
+)
+def test_the_text_of_an_address_is_a_line_unless_it_repeats_the_lines(text: str, lines: tuple[str, ...]) -> None:
+    address = {"use": "home", "text": text, "line": ["1 Any Lane"], "postalCode": "LE11 5AA"}
+    assert read({"address": [address]}).address == Address(lines=lines, postcode="LE11 5AA")
+
+
+def test_every_relationship_of_a_contact_is_told() -> None:
+    coded = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0131", "code": "N"}]}
+    contact = a_contact("Vance", relationship=[coded, {"text": "daughter"}, {"text": "daughter"}])
+    assert referral_of(outcome({"contact": [contact]})).contacts[0].relationship == "next of kin, daughter"
 
 
 # ---- messages from the field ----------------------------------------------------------------------------------------

@@ -219,6 +219,13 @@ def test_two_requests_in_focus_are_refused_and_one_that_is_named_twice_is_not():
     assert isinstance(accepted(changed("header", focus=[to("request"), to("request")])).referral_id, str)
 
 
+def test_two_reasons_are_refused():
+    message = a_full_message()
+    reasons = resource_in(message, "header")["reason"]["coding"]
+    reasons.append({**reasons[0], "code": "delete"})
+    assert faults(message) == {place("header", "reason"): "value"}
+
+
 # ---- needs that nothing leads to ------------------------------------------------------------------------------------
 
 

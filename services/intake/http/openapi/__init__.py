@@ -13,7 +13,7 @@ import orjson
 
 from services.intake import limits
 from services.intake.accept import Intake
-from services.intake.http.openapi import bodies, examples, fhir_reads, operations
+from services.intake.http.openapi import bodies, examples, fhir_reads, operations, parameters
 from services.runtime import metrics
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
@@ -50,7 +50,7 @@ def document(intake: Intake, served: Collection[str]) -> dict[str, Any]:
         "paths": {path: item for path, item in paths.items() if path != "/metrics" or path in served},
         "components": {
             "securitySchemes": {"partner": {"type": "http", "scheme": "bearer", "description": "A partner's token"}},
-            "parameters": operations.PARAMETERS,
+            "parameters": parameters.components(intake.service_ids),
             "headers": bodies.HEADERS,
             "schemas": bodies.schemas(intake) | fhir_reads.schemas(),
             "examples": examples.components(intake),

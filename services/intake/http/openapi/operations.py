@@ -10,10 +10,10 @@ from services.intake.http import headers as sent
 from services.intake.http import messages
 from services.intake.http.openapi import examples, fhir_reads
 from services.intake.http.openapi.bodies import Schema, ref
-from services.intake.http.openapi.example_messages import CORRELATION_ID, REQUEST_ID, YOUR_ODS_CODE
+from services.intake.http.openapi.example_messages import YOUR_ODS_CODE
 from services.intake.responses import bars, problems
 from services.intake.responses import csv_report as reports
-from services.runtime import metrics, tracing
+from services.runtime import metrics
 
 PathItem = dict[str, Any]
 
@@ -21,56 +21,6 @@ AROUND = (400, 401, 403, 406, 408, 413, 415, 429, 500, 503)
 """Errors that any message may get: credential, headers, size, time, rate, availability."""
 
 SCHEMA = "application/schema+json"
-
-REQUIRED_BY_BARS = {"bars-": True, "": False}
-"""Whether the ids are required, by the prefix of the parameter's name."""
-
-ENCODED_HEADERS = {
-    "nhsd-target-identifier": "Identifier of the service that the message is for",
-    "nhsd-end-user-organisation": "Organization of the person who sends",
-    "nhsd-requesting-software": "Device that describes the sending system",
-    "nhsd-requesting-practitioner": "PractitionerRole of the person who sends",
-}
-
-PARAMETERS: dict[str, Schema] = {
-    **{
-        f"{kind}request-id": {
-            "name": "X-Request-Id",
-            "in": "header",
-            "required": required,
-            "description": "Identifies the request: the same id with the same content again is a duplicate (BaRS)",
-            "schema": {"type": "string", "pattern": sent.GUID.pattern},
-            "example": REQUEST_ID,
-        }
-        for kind, required in REQUIRED_BY_BARS.items()
-    },
-    **{
-        f"{kind}correlation-id": {
-            "name": "X-Correlation-Id",
-            "in": "header",
-            "required": required,
-            "description": "Identifies the conversation, up to the feedback: a new referral, its updates and its cancel have one",
-            "schema": {"type": "string", "pattern": sent.GUID.pattern},
-            "example": CORRELATION_ID,
-        }
-        for kind, required in REQUIRED_BY_BARS.items()
-    },
-    "traceparent": {
-        "name": tracing.HEADER,
-        "in": "header",
-        "description": "W3C Trace Context; an invalid value is ignored",
-        "schema": {"type": "string"},
-    },
-    **{
-        name: {
-            "name": name,
-            "in": "header",
-            "description": f"{ENCODED_HEADERS[name]}: a JSON object in base64 (BaRS)",
-            "schema": {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]+={0,2}$"},
-        }
-        for name in sent.ENCODED
-    },
-}
 
 
 def paths(intake: Intake) -> dict[str, PathItem]:

@@ -12,7 +12,7 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | referred_by | requester: PractitionerRole, Practitioner (with its PractitionerRole, if any), Organization, RelatedPerson (family, carer) or Patient (self) |
 | registered_practice | Patient.generalPractitioner: an Organization, or that of a PractitionerRole or Practitioner in force |
 | named_authority | a performer with an ONS code (`https://statistics.data.gov.uk/id/statistical-geography`) |
-| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
+| person | Patient, at the time of the message: entries of use old, ended and future ones do not count. What does not count, and each further name, address and language, is listed in the answer as not read. UK Core's extensions are read under `https://fhir.hl7.org.uk` and `https://fhir.nhs.uk/R4` |
 | person: NHS number, status | the identifier of system `https://fhir.nhs.uk/Id/nhs-number` (or `https://fhir.nhs.net/Id/nhs-number`) that is in force, and its NHSNumberVerificationStatus, by either kind of code; a code that UK Core does not have, two numbers and two statuses are refused |
 | person: name | of several the official one, then usual, then one without use, temp, anonymous; never old, maiden or nickname. Without a family name in force: refused |
 | person: birth_date | birthDate, a whole date not in the future and at most 130 years ago; otherwise refused |
@@ -50,6 +50,7 @@ from services.intake.translators.bars_fhir import (
     modifiers,
     passed_over,
     supporting_info,
+    unused,
     validation,
 )
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
@@ -112,12 +113,14 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
         return asked
     if not decoded.conforms and (faults := validation.find_issues(raw)):
         return Rejection(faults)
+    message.issues += _future_issues(message, delivery)
     message.issues += _unread_modifiers(delivery.body, raw)
     message.issues += for_us.issues(message, *asked, service_ids)
     translated = _translated(message, asked[0], asked[1], delivery, services)
     if isinstance(translated, Rejection):
         return translated
     encounter = _encounter(message, asked[1], delivery.body)
+    message.left_out += unused.places(message)
     return replace(translated, encounter=encounter, passed_over=passed_over.places(raw, message, asked[0]))
 
 
@@ -186,8 +189,8 @@ def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
     reasons = codes(header.reason, REASONS)
     if not reasons:
         return Issue(message.at(header, "reason"), "required", "must have a code of " + REASONS)
-    if reasons[0] not in ("new", "update", "delete"):
-        return Issue(message.at(header, "reason"), "value", "must be new, update or delete")
+    if len(set(reasons)) > 1 or reasons[0] not in ("new", "update", "delete"):
+        return Issue(message.at(header, "reason"), "value", "must be one of new, update and delete")
     return None
 
 
@@ -263,7 +266,7 @@ def _cancel(
     withdrawn: bool,
 ) -> Translated | Rejection:
     subject = identity.subject(message, message.patient)
-    sent_at = _sent_at(message, inbound)
+    sent_at = _stated_time(message)
     discharged_on = stay(message, request).get("discharged_on")
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
@@ -331,7 +334,7 @@ def _accepted(
     inbound: InboundMessage,
     found: tuple[ReferralName, ...],
 ) -> Translated | Rejection:
-    sent_at = _sent_at(message, inbound)
+    sent_at = _stated_time(message)
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     try:
@@ -370,12 +373,12 @@ def _message_ids(inbound: InboundMessage) -> tuple[str, ...]:
     return (f"request:{inbound.request_id}",) if inbound.request_id else ()
 
 
-def _sent_at(message: BundleIndex, inbound: InboundMessage) -> datetime | None:
-    """Return when the message was made; more than FUTURE ahead of our clock is a fault."""
+def _future_issues(message: BundleIndex, inbound: InboundMessage) -> list[Issue]:
+    """Return a fault if the message was made more than FUTURE ahead of our clock."""
     sent_at = _stated_time(message)
-    if sent_at is not None and sent_at > inbound.received_at + FUTURE:
-        message.issues.append(Issue("Bundle.timestamp", "value", "is more than five minutes in the future"))
-    return sent_at
+    if sent_at is None or sent_at <= inbound.received_at + FUTURE:
+        return []
+    return [Issue("Bundle.timestamp", "value", "is more than five minutes in the future")]
 
 
 FUTURE = timedelta(minutes=5)

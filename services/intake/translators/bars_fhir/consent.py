@@ -121,9 +121,13 @@ def _asked(message: BundleIndex) -> Iterator[tuple[FhirConsent, str]]:
 
 
 def _said(reading: _Reading) -> dict[str, Any]:
-    by = _by(reading.message, reading.consent.performer)
-    return drop_empty({"answer": _answer(reading), "on": parse_date(reading.consent.dateTime), "by": by}) | {
-        "at": reading.message.at(reading.consent)
+    message, consent = reading.message, reading.consent
+    before = len(message.issues)
+    answer = _answer(reading)
+    understood = answer if len(message.issues) == before else "not-recorded"
+    by = _by(message, consent.performer)
+    return drop_empty({"answer": understood, "on": parse_date(consent.dateTime), "by": by}) | {
+        "at": message.at(consent)
     }
 
 
@@ -151,7 +155,8 @@ def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
 def _answer(reading: _Reading) -> ConsentAnswer:
     """Return what a Consent says of our use; report what is not understood."""
     consent, root = reading.consent, reading.consent.provision
-    if code_in([consent.scope], TERMINOLOGY + "consentscope") not in SCOPES:
+    scopes = codes(consent.scope, TERMINOLOGY + "consentscope")
+    if not scopes or not set(scopes) <= set(SCOPES):
         reading.refuse(("scope",), f"a consent to this question must have the scope {' or '.join(SCOPES)}")
     if consent.status == "rejected":
         return "no"
@@ -170,12 +175,13 @@ def _answer(reading: _Reading) -> ConsentAnswer:
 
 def _policy(reading: _Reading) -> ConsentAnswer:
     rule, root = reading.consent.policyRule, reading.consent.provision
-    code = code_in([rule] if rule else [], TERMINOLOGY + "v3-ActCode")
-    if code is None:
+    found = unique(codes(rule, TERMINOLOGY + "v3-ActCode"))
+    if not found:
         return "not-recorded"
-    if code not in POLICIES or (code in INCOMPLETE and not (root and (root.provision or root.type))):
-        reading.refuse(("policyRule",), f"only {', '.join(POLICIES)} are understood; say exceptions as provisions")
-    return POLICIES.get(code, "not-recorded")
+    is_incomplete = found[0] in INCOMPLETE and not (root and (root.provision or root.type))
+    if len(found) > 1 or found[0] not in POLICIES or is_incomplete:
+        reading.refuse(("policyRule",), f"must be one of {', '.join(POLICIES)}, with provisions for exceptions")
+    return POLICIES.get(found[0], "not-recorded")
 
 
 def _with_exceptions(reading: _Reading, rule: Provision, at: Place, said: ConsentAnswer) -> ConsentAnswer:

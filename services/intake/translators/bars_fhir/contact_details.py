@@ -19,7 +19,7 @@ from services.intake.translators.bars_fhir.models import (
     PatientContact,
     Timing,
 )
-from services.intake.translators.translator import drop_empty, parse_date, postcode
+from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
 
 U = TypeVar("U", HumanName, FhirContactPoint, FhirAddress)
 
@@ -69,19 +69,26 @@ def addresses(given: list[FhirAddress], at: datetime, *, homeless: bool) -> dict
 
     `homeless`: the message has the code for no fixed abode.
     """
-    lived_at = [one for one in ranked(given, at, HOME_USES) if one.type != "postal"]
-    filled = [one for one in lived_at if _is_filled(one)]
-    if not filled:
+    carried = lived_at(given, at)
+    if not carried:
         return {"address": {"no_fixed_abode": True}} if homeless else {}
-    temporary = next((one for one in filled if one.use == "temp" != filled[0].use), None)
-    return {"address": _address(filled[0], homeless)} | (
-        {"temporary_address": _address(temporary, homeless=False)} if temporary else {}
-    )
+    temporary = {"temporary_address": _address(carried[1], homeless=False)} if len(carried) > 1 else {}
+    return {"address": _address(carried[0], homeless)} | temporary
+
+
+def lived_at(given: list[FhirAddress], at: datetime) -> list[FhirAddress]:
+    """Return the addresses in force that are carried: the home, else a temporary one; and a temporary one after a home."""
+    filled = [one for one in ranked(given, at, HOME_USES) if one.type != "postal" and _is_filled(one)]
+    temporary = [one for one in filled[1:] if one.use == "temp" != filled[0].use]
+    return [*filled[:1], *temporary[:1]]
 
 
 def _lines(address: FhirAddress) -> list[str]:
+    """Return the lines; the text is one if it does not repeat them, as PDS has it: `Student Accommodation`."""
     parts = [*address.line, address.city, address.district, address.state]
-    return [text for text in map(line, parts) if text] or [text for text in [line(address.text)] if text]
+    lines = [text for text in map(line, parts) if text]
+    text = line(address.text)
+    return lines if not text or any(one.casefold() in text.casefold() for one in lines) else [text, *lines]
 
 
 def _is_filled(address: FhirAddress) -> bool:
@@ -211,7 +218,7 @@ def contacts(patient: Patient, at: datetime) -> list[dict[str, Any]]:
             {
                 "name": full_name([contact.name] if contact.name else [], at),
                 "relationship": _relationship(contact.relationship),
-                "phone": _first(reach(contact.telecom, system, at) for system in ("phone", "sms", "textphone")),
+                "phone": contact_phone(contact, at),
                 "rank": _rank(contact),
             }
         )
@@ -219,6 +226,11 @@ def contacts(patient: Patient, at: datetime) -> list[dict[str, Any]]:
         if not is_self(contact)
     ]
     return [entry for entry in entries if entry.keys() - {"rank"}]
+
+
+def contact_phone(contact: PatientContact, at: datetime) -> str | None:
+    """Return the number at which a contact is reached: by telephone, text message or textphone."""
+    return _first(reach(contact.telecom, system, at) for system in ("phone", "sms", "textphone"))
 
 
 def current_contacts(patient: Patient, at: datetime) -> list[PatientContact]:
@@ -242,5 +254,10 @@ _RELATIONSHIPS = {"C": "emergency contact", "N": "next of kin"}
 
 
 def _relationship(concepts: list[CodeableConcept]) -> str | None:
-    codes = [coding.code for concept in concepts for coding in concept.coding if coding.code]
-    return _first(map(display_text, concepts)) or _first(_RELATIONSHIPS.get(code, code) for code in codes)
+    """Return every relationship in words, such as `next of kin, daughter`."""
+    codes = ([coding.code for coding in concept.coding if coding.code] for concept in concepts)
+    spoken = (
+        display_text(concept) or _first(_RELATIONSHIPS.get(code, code) for code in found)
+        for concept, found in zip(concepts, codes, strict=True)
+    )
+    return ", ".join(unique([text for text in spoken if text])) or None

@@ -266,6 +266,14 @@ class Hospitalization(Fhir):
     dischargeDisposition: CodeableConcept | None = None
 
 
+class EncounterClass(Fhir, kw_only=True):
+    """The class of an Encounter, whose code says whether it is a stay in hospital."""
+
+    system: Uri | None = None
+    code: Code
+    display: String | None = None
+
+
 class EncounterLocation(Fhir):
     location: Reference
     status: Literal["planned", "active", "reserved", "completed"] | None = None
@@ -285,7 +293,7 @@ class Encounter(DomainResource, tag="Encounter", kw_only=True):
         "entered-in-error",
         "unknown",
     ]
-    class_: FhirCoding = field(name="class")
+    class_: EncounterClass = field(name="class")
     period: Period | None = None
     location: list[EncounterLocation] = []
     serviceProvider: Reference | None = None

@@ -57,6 +57,14 @@ UK_CORE_EXTENSIONS = frozenset(
 )
 """The names of UK Core's extensions that are read. Of others, Lightbulb's and `INTERPRETER` are."""
 
+PARTS = frozenset(
+    {
+        *("language", "preferred", "interpreterRequired", "deathNotificationStatus", "type", "value"),
+        *("PreferredContactMethod", "PreferredContactTimes", "PreferredWrittenCommunicationFormat"),
+    }
+)
+"""The extensions inside extensions that are read."""
+
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
 LIGHTBULB = "https://lightbulb.example.org/StructureDefinition/"
 
@@ -90,9 +98,8 @@ def _add_unread(found: list[Place], value: dict[str, Any], kind: Any, place: Pla
 
 
 def _add_item(found: list[Place], item: dict[str, Any], kind: Any, place: Place, whole: frozenset[str]) -> None:
-    if issubclass(kind, PlainExtension):
-        if not _is_read(item.get("url")):
-            found.append(place)
+    if issubclass(kind, PlainExtension) and not _is_read(item.get("url")):
+        found.append(place)
     elif kind is not AnyResource:
         _add_unread(found, item, kind, place, whole)
     elif item["resourceType"] not in READ:
@@ -120,7 +127,12 @@ def _unread(name: str, value: Any, place: Place) -> Iterator[Place]:
 @lru_cache(maxsize=500)
 def _is_read(url: Any) -> bool:
     plain = url if isinstance(url, str) else ""
-    return uk_core.name_of(plain) in UK_CORE_EXTENSIONS or is_system(plain, INTERPRETER) or plain.startswith(LIGHTBULB)
+    return (
+        plain in PARTS
+        or uk_core.name_of(plain) in UK_CORE_EXTENSIONS
+        or is_system(plain, INTERPRETER)
+        or plain.startswith(LIGHTBULB)
+    )
 
 
 class _Read(NamedTuple):

@@ -9,9 +9,11 @@ from schemas.nhs_number import VerificationStatus
 from services.intake.translators.bars_fhir import uk_core
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_nhs_number, is_system, line
 from services.intake.translators.bars_fhir.contact_details import (
-    HOME_USES,
     NAME_USES,
     addresses,
+    contact_phone,
+    is_self,
+    lived_at,
     own_points,
     preferred_contact,
     ranked,
@@ -20,7 +22,6 @@ from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     Extension,
-    FhirAddress,
     FhirCoding,
     HumanName,
     NhsIdentifier,
@@ -42,10 +43,9 @@ NO_FIXED_ABODE = "224226001"
 
 def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[str, Any]:
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
-    _note_what_does_not_count(message, patient)
     name = _name(message, patient)
+    _note_what_is_not_carried(message, patient, name)
     number, status = number_and_status(message, patient)
-    language, interpreter = _language_and_interpreter(patient)
     return drop_empty(
         {
             "nhs_number": number,
@@ -59,26 +59,34 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
             **addresses(patient.address, message.time, homeless=homeless),
             **own_points(patient, message.time),
             "preferred_contact": preferred_contact(patient),
-            "language": language,
-            "interpreter_needed": interpreter,
+            "language": _language(_best_language(patient)),
+            "interpreter_needed": _interpreter(patient),
             "communication_needs": _communication_needs(patient),
             "restricted_access": _is_restricted(message, patient) or None,
         }
     ) | ({"death_reported": _death(message, patient)} if _is_reported_dead(patient) else {})
 
 
-_LISTS = ("identifier", "name", "telecom", "address", "contact")
-_USES: dict[type, tuple[str | None, ...]] = {HumanName: NAME_USES, FhirAddress: HOME_USES}
-
-
-def _note_what_does_not_count(message: BundleIndex, patient: Patient) -> None:
-    """Note the places of what has ended or not begun, and of names and addresses of uses that do not count."""
-    for element in _LISTS:
-        for index, item in enumerate(getattr(patient, element)):
-            uses = next((uses for kind, uses in _USES.items() if isinstance(item, kind)), None)
-            is_used = uses is None or item.use in uses
-            if not is_used or getattr(item, "type", None) == "postal" or not in_force([item], message.time):
-                message.left_out.append(message.at(patient, element, index))
+def _note_what_is_not_carried(message: BundleIndex, patient: Patient, name: HumanName) -> None:
+    """Note the places of what has ended or not begun, and of each further name, address, language and number."""
+    at, language = message.time, _best_language(patient)
+    lists: dict[str, list[Any]] = {
+        "identifier": in_force(patient.identifier, at),
+        "name": [name],
+        "telecom": in_force(patient.telecom, at),
+        "address": lived_at(patient.address, at),
+        "contact": in_force(patient.contact, at),
+        "communication": [one for one in patient.communication if one.language is language],
+    }
+    for element, carried in lists.items():
+        ids = set(map(id, carried))
+        others = (index for index, item in enumerate(getattr(patient, element)) if id(item) not in ids)
+        message.left_out += [message.at(patient, element, index) for index in others]
+    for index, contact in enumerate(patient.contact):
+        if in_force([contact], at) and not is_self(contact):
+            phone = contact_phone(contact, at)
+            others = (n for n, point in enumerate(contact.telecom) if line(point.value) != phone)
+            message.left_out += [message.at(patient, "contact", index, "telecom", n) for n in others]
 
 
 # ---- identifiers ----------------------------------------------------------------------------------------------------
@@ -199,25 +207,30 @@ def _is_restricted(message: BundleIndex, patient: Patient) -> bool:
 # ---- communication --------------------------------------------------------------------------------------------------
 
 
-def _language_and_interpreter(patient: Patient) -> tuple[str | None, bool | None]:
-    """Return the language and whether an interpreter is needed, if stated.
-
-    Of several languages the preferred one counts, then that of NHSCommunication, which is PDS's only one.
-    """
+def _best_language(patient: Patient) -> CodeableConcept | None:
+    """Return the language of the person: the preferred one, else that of NHSCommunication, which is PDS's only one."""
     spoken = [(one.preferred or False, False, one.language) for one in patient.communication]
-    interpreters = [one.valueBoolean for one in patient.extension if is_system(one.url, INTERPRETER)]
     for extension in uk_core.extensions(patient.extension, "NHSCommunication"):
         preferred = any(part.valueBoolean for part in uk_core.parts(extension, "preferred"))
         languages = [part.valueCodeableConcept for part in uk_core.parts(extension, "language")]
         spoken += [(preferred, True, language) for language in languages if language]
-        interpreters += [part.valueBoolean for part in uk_core.parts(extension, "interpreterRequired")]
     best = max(spoken, key=lambda one: one[:2], default=None)
-    stated = [answer for answer in interpreters if answer is not None]
-    return (_language(best[2]) if best else None), (any(stated) if stated else None)
+    return best[2] if best else None
 
 
-def _language(concept: CodeableConcept) -> str | None:
+def _interpreter(patient: Patient) -> bool | None:
+    """Return whether an interpreter is needed, if stated."""
+    answers = [one.valueBoolean for one in patient.extension if is_system(one.url, INTERPRETER)]
+    for extension in uk_core.extensions(patient.extension, "NHSCommunication"):
+        answers += [part.valueBoolean for part in uk_core.parts(extension, "interpreterRequired")]
+    stated = [answer for answer in answers if answer is not None]
+    return any(stated) if stated else None
+
+
+def _language(concept: CodeableConcept | None) -> str | None:
     """Return a BCP 47 tag, else the sender's words, else its code."""
+    if concept is None:
+        return None
     tags = [one.code for one in concept.coding if one.code and (one.system is None or is_system(one.system, BCP_47))]
     tags += [one.code for one in uk_core.codings(concept, "HumanLanguage") if one.code]
     codes = [one.code for one in concept.coding if one.code]

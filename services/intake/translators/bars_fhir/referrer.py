@@ -173,8 +173,8 @@ def _phone(message: BundleIndex, requester: Resource | None, practitioner: Pract
 def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any] | None:
     """Return the practice in generalPractitioner, by organisation, role or identifier; report two practices."""
     practices = [
-        practice
-        for reference in patient.generalPractitioner
+        practice | {"at": message.at(patient, "generalPractitioner", index)}
+        for index, reference in enumerate(patient.generalPractitioner)
         for held in _organisations_of(message, reference)
         if (practice := _practice(message, held))
     ]
@@ -182,7 +182,8 @@ def registered_practice(message: BundleIndex, patient: Patient) -> dict[str, Any
     if len(surgeries) > 1:
         message.add_issue(patient, ("generalPractitioner",), "invariant", "has two different practices")
     practices.sort(key=lambda practice: (practice.get("ods") not in surgeries, "ods" not in practice))
-    return practices[0] if practices else None
+    message.left_out += [other["at"] for other in practices[1:] if other["at"] != practices[0]["at"]]
+    return {name: value for name, value in practices[0].items() if name != "at"} if practices else None
 
 
 def _organisations_of(message: BundleIndex, reference: Reference) -> list[Reference]:

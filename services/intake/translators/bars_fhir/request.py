@@ -64,13 +64,17 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
             _add(by_service.setdefault(code, {"service": code, "text": [], "snomed": []}), concept, extra_text)
     _check_unreached(message)
     if not by_service:
-        if len(message.left_out) > before:
+        named = any(has_service(concepts) for _, concepts in _possible_requests(message))
+        if len(message.left_out) > before and (named or not requested):
             message.add_issue(request, (), "business-rule", NOTHING_LEFT)
-        elif not message.names_us and not has_service(concept for _, _, concept, _ in requested):
+        elif not named and not message.names_us:
             message.add_issue(request, ("category",), "not-supported", NOT_FOR_US)
         advice = by_service[INFORMATION_ADVICE] = {"service": INFORMATION_ADVICE, "text": [], "snomed": []}
         for _, _, concept, extra_text in requested:
             _add(advice, concept, extra_text)
+    else:
+        unserved = [(resource, loc) for resource, loc, concept, _ in requested if not has_service([concept])]
+        message.left_out += [message.at(resource, *loc) for resource, loc in unserved]
     return [
         drop_empty({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])})
         for need in by_service.values()
@@ -78,7 +82,7 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
 
 
 NOT_FOR_US = f"must be the use case housing if no code of {SERVICE} says what is requested"
-NOTHING_LEFT = "all that was requested has been cancelled or done: set the request's status to revoked or completed"
+NOTHING_LEFT = "all that was requested has been cancelled or done: set the status of the ServiceRequest to revoked"
 
 
 def has_service(concepts: Iterable[CodeableConcept | None]) -> bool:
@@ -232,10 +236,14 @@ def _authorities(message: BundleIndex, reference: Reference) -> Iterator[str]:
 # ---- hospital -------------------------------------------------------------------------------------------------------
 
 
+ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+_CLASSES = (*INPATIENT, *ELSEWHERE)
+
+
 def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
     """Return the hospital's part of a referral; empty unless the request's encounter is an inpatient stay."""
     encounter = message.find(request.encounter, Encounter)
-    if encounter and encounter.class_.code not in (*INPATIENT, *ELSEWHERE):
+    if encounter and not (is_system(encounter.class_.system, ACT_CODE) and encounter.class_.code in _CLASSES):
         message.add_issue(encounter, ("class",), "value", "is not a code of v3-ActEncounterCode")
     if encounter is None or encounter.class_.code not in INPATIENT or not _is_stay(message, encounter):
         return {}
@@ -287,7 +295,7 @@ def _date_or_code(extension: Extension) -> str | None:
     return extension.valueDate or extension.valueCode
 
 
-_PARTS = {"si": "site", "bu": "site", "wa": "ward", "ro": "bed", "bd": "bed"}
+PARTS = {"si": "site", "bu": "site", "wa": "ward", "ro": "bed", "bd": "bed"}
 """Parts of a stay by code of http://terminology.hl7.org/CodeSystem/location-physical-type."""
 
 _PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
@@ -295,25 +303,27 @@ _PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 
 def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
     where: dict[str, str] = {}
-    for one in _locations(message, encounter):
+    for index, one in _locations(message, encounter):
         location, depth = message.find(one.location, Location), 0
-        if location is None and line(one.location.display):
-            where.setdefault("ward", one.location.display or "")
+        named = line(one.location.display)
+        if location is None and named and where.setdefault("ward", named) != named:
+            message.left_out.append(message.at(encounter, "location", index))
         while location is not None and depth < 5:
-            part = _PARTS.get(
-                code_in([location.physicalType] if location.physicalType else [], _PHYSICAL) or "", "ward"
-            )
+            part = PARTS.get(code_in([location.physicalType] if location.physicalType else [], _PHYSICAL) or "", "ward")
             identifiers = in_force(location.identifier, message.time)
             name = line(location.name) or next((i.value for i in identifiers if i.value), None)
-            if name:
-                where.setdefault(part, name)
+            if name and where.setdefault(part, name) != name:
+                message.left_out.append(message.at(encounter, "location", index))
             location, depth = message.find(location.partOf, Location), depth + 1
     return where
 
 
-def _locations(message: BundleIndex, encounter: Encounter) -> list[EncounterLocation]:
-    """Return where the person is at the time of the message, or was at the end of a finished stay."""
+def _locations(message: BundleIndex, encounter: Encounter) -> list[tuple[int, EncounterLocation]]:
+    """Return, with their indexes, where the person is at the time of the message, or was at the end of a finished stay."""
     left = interval(encounter.period.end) if encounter.period and encounter.status == "finished" else None
     at = left[0] if left else message.time
     elsewhere = ("planned", "reserved") if left else ("planned", "reserved", "completed")
-    return [one for one in encounter.location if one.status not in elsewhere and holds(one.period, at)]
+    listed = list(enumerate(encounter.location))
+    counting = [(n, one) for n, one in listed if one.status not in elsewhere and holds(one.period, at)]
+    message.left_out += [message.at(encounter, "location", n) for n, one in listed if (n, one) not in counting]
+    return counting

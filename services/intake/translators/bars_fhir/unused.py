@@ -1,0 +1,259 @@
+"""List what stands in what we read and was not used: it changes nothing, and its sender must know.
+
+| what | used |
+|---|---|
+| a coding | in a code system that is read at its place (`SYSTEMS`), and if no text is preferred to it (`WORDS`) |
+| the text of a concept | not where only codes are read (`CODES`) |
+| a reference | its resource; without one, identifier and display where they are read (`NAMED`) |
+| names, addresses, telephones, languages | the best one in force (contact_details.py) |
+
+What is not read at all, resources that nothing asked for, and what has ended are listed elsewhere (`passed_over`, `left_out`).
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from services.intake.translators.bars_fhir import models, uk_core
+from services.intake.translators.bars_fhir.bundle_index import SNOMED, BundleIndex, codes, display_text, is_system, line
+from services.intake.translators.bars_fhir.contact_details import (
+    NAME_USES,
+    PRIVATE_USES,
+    WORK_USES,
+    ranked,
+    reach,
+)
+from services.intake.translators.bars_fhir.models import (
+    READ,
+    CodeableConcept,
+    DocumentReference,
+    Encounter,
+    FhirCoding,
+    FhirConsent,
+    FhirContactPoint,
+    FhirIdentifier,
+    Flag,
+    HumanName,
+    Location,
+    MessageHeader,
+    Organization,
+    Patient,
+    Practitioner,
+    PractitionerRole,
+    Reference,
+    RelatedPerson,
+    Resource,
+    resource_type,
+)
+from services.intake.translators.bars_fhir.referrer import ODS
+from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
+
+LIGHTBULB = "https://lightbulb.example.org/CodeSystem/"
+BARS = "https://fhir.nhs.uk/CodeSystem/"
+TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
+
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "MessageHeader.reason": (f"{BARS}message-reason-bars",),
+    "ServiceRequest.category": (
+        f"{BARS}message-category-servicerequest",
+        f"{BARS}usecases-categories-bars",
+        f"{LIGHTBULB}usecase",
+    ),
+    **dict.fromkeys(("ServiceRequest.code", "ServiceRequest.orderDetail", "Task.code"), (SERVICE, SNOMED)),
+    **dict.fromkeys(("CarePlan.activity.detail.code", "CarePlan.activity.outcomeCodeableConcept"), (SERVICE, SNOMED)),
+    "ServiceRequest.reasonCode": (REASON, SNOMED),
+    "Condition.code": (SNOMED,),
+    "Condition.clinicalStatus": (f"{TERMINOLOGY}condition-clinical",),
+    "Condition.verificationStatus": (f"{TERMINOLOGY}condition-ver-status",),
+    "Consent.category": (f"{LIGHTBULB}consent", f"{BARS}consent-categories-bars"),
+    "Consent.scope": (f"{TERMINOLOGY}consentscope",),
+    "Consent.policyRule": (f"{TERMINOLOGY}v3-ActCode",),
+    "Consent.provision.actor.role": (f"{TERMINOLOGY}v3-ParticipationType",),
+    "Flag.category": (f"{BARS}flag-categories-bars",),
+    "Location.physicalType": (f"{TERMINOLOGY}location-physical-type",),
+}
+"""The code systems that are read at a place. At other places any coding is read, or refused if it is not understood."""
+
+CODES = (
+    *("MessageHeader.reason", "ServiceRequest.category", "Consent.category", "Consent.scope", "Consent.policyRule"),
+    *("Flag.category", "Location.physicalType", "Condition.clinicalStatus", "Condition.verificationStatus"),
+    "Consent.provision.actor.role",
+)
+"""Concepts of which only codes are read."""
+
+WORDS = ("Patient.contact.relationship", "RelatedPerson.relationship")
+"""Concepts of which the text is read, else the display of a coding, else a code."""
+
+NAMED = (
+    *("ServiceRequest.requester", "PractitionerRole.organization", "Patient.generalPractitioner"),
+    *("Consent.performer", "Encounter.location.location"),
+)
+"""References that are read without a resource, by their identifier or display."""
+
+Loc = tuple[int | str, ...]
+
+
+def places(message: BundleIndex) -> Iterator[str]:
+    """Yield the FHIRPath of what was not used in the resources that were."""
+    for kind in READ.values():
+        for resource in message.all(kind):
+            if message.is_used(resource) or isinstance(resource, MessageHeader):
+                found = [*_below(resource, (), resource_type(kind)), *_not_chosen(message, resource)]
+                yield from (message.at(resource, *loc) for loc in found)
+
+
+# ---- codes and references --------------------------------------------------------------------------------------------
+
+
+def _below(value: Any, loc: Loc, path: str) -> Iterator[Loc]:
+    match value:
+        case Reference():
+            yield from _of_reference(value, loc, path)
+        case CodeableConcept():
+            yield from _of_concept(value, loc, path)
+        case _:
+            for attribute, name in _fields(type(value)):  # type: ignore[arg-type]  # a class is hashable
+                for inside, one in _structs(getattr(value, attribute), (*loc, name)):
+                    yield from _below(one, inside, f"{path}.{name}")
+
+
+def _structs(value: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
+    items = enumerate(value) if isinstance(value, list) else ((None, value),)
+    for index, one in items:
+        if isinstance(one, msgspec.Struct) and not isinstance(one, Resource):
+            yield (loc if index is None else (*loc, index)), one
+
+
+@cache
+def _fields(kind: type[Any]) -> tuple[tuple[str, str], ...]:
+    """Return attribute and FHIR name of the elements that we read of a struct, which may have every element of FHIR."""
+    read = next(one for one in kind.__mro__ if one.__module__ == models.__name__)
+    return tuple((one.name, one.encode_name) for one in msgspec.structs.fields(read))
+
+
+def _of_reference(reference: Reference, loc: Loc, path: str) -> Iterator[Loc]:
+    identifier = reference.identifier
+    if path == "ServiceRequest.performer" and identifier and is_system(identifier.system, AUTHORITY):
+        return
+    if reference.reference is not None:
+        yield from [(*loc, "identifier")] if identifier else []
+    elif path not in NAMED:
+        yield loc
+
+
+def _of_concept(concept: CodeableConcept, loc: Loc, path: str) -> Iterator[Loc]:
+    path = path.replace(".provision.provision", ".provision")
+    if path in SYSTEMS:
+        yield from _other_codings(concept, loc, lambda coding: _is_read(coding, path))
+    elif path in WORDS:
+        read = (lambda coding: coding.code == "ONESELF") if display_text(concept) else _is_first_of(concept)
+        yield from _other_codings(concept, loc, read)
+    elif path.endswith(".valueCodeableConcept"):
+        yield from _of_extension(concept, loc)
+    if path in CODES and concept.text is not None:
+        yield (*loc, "text")
+
+
+def _of_extension(concept: CodeableConcept, loc: Loc) -> Iterator[Loc]:
+    """Yield the other codings and the text if a coding of UK Core counts, else the codings if the text does."""
+    ours = [coding for coding in concept.coding if uk_core.name_of(coding.system)]
+    if ours and concept.text:
+        yield (*loc, "text")
+    if ours or concept.text:
+        yield from _other_codings(concept, loc, lambda coding: coding in ours)
+
+
+def _other_codings(concept: CodeableConcept, loc: Loc, is_read: Callable[[FhirCoding], bool]) -> Iterator[Loc]:
+    return ((*loc, "coding", index) for index, one in enumerate(concept.coding) if not is_read(one))
+
+
+def _is_first_of(concept: CodeableConcept) -> Callable[[FhirCoding], bool]:
+    return lambda coding: coding is concept.coding[0]
+
+
+def _is_read(coding: FhirCoding, path: str) -> bool:
+    known = path != "Location.physicalType" or coding.code in PARTS
+    return known and coding.code is not None and any(is_system(coding.system, system) for system in SYSTEMS[path])
+
+
+# ---- what was not chosen ---------------------------------------------------------------------------------------------
+
+
+def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
+    match resource:
+        case MessageHeader():
+            sender = message.peek(resource.sender)
+            yield from (("destination", later + 1) for later in range(len(resource.destination) - 1))
+            yield from [("sender",)] if resource.sender and not (sender and message.is_used(sender)) else []
+        case Patient():
+            yield from _of_patient(resource)
+        case Practitioner() | RelatedPerson():
+            best = ranked(resource.name, message.time, NAME_USES)[:1]
+            yield from (("name", index) for index, one in enumerate(resource.name) if one not in best)
+            yield from _words_of_names(resource.name, ())
+            uses = WORK_USES if isinstance(resource, Practitioner) else PRIVATE_USES
+            yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, uses))
+        case PractitionerRole():
+            yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, WORK_USES))
+        case Organization():
+            yield from [("telecom",)] if resource.telecom else []
+            yield from _of_identifiers(resource.identifier)
+        case FhirConsent():
+            yield from (("performer", later + 1) for later in range(len(resource.performer) - 1))
+        case Flag() if any(codes(concept, f"{BARS}flag-categories-bars") for concept in resource.category):
+            yield from (("code", "coding", index) for index, one in enumerate(resource.code.coding))
+        case Encounter() if resource.class_.code not in INPATIENT:
+            yield from ((name,) for name in ("period", "location", "extension") if getattr(resource, name))
+        case Location() if line(resource.name) and resource.identifier:
+            yield ("identifier",)
+        case DocumentReference():
+            yield from _of_document(resource)
+
+
+def _of_patient(patient: Patient) -> Iterator[Loc]:
+    """Yield what person.py does not list: death notices of a death that is stated, labels without a code, texts of names."""
+    yield from _words_of_names(patient.name, ())
+    if patient.deceasedBoolean or patient.deceasedDateTime:
+        notices = list(uk_core.extensions(patient.extension, "DeathNotificationStatus"))
+        yield from (("extension", n) for n, one in enumerate(patient.extension) if one in notices)
+    labels = patient.meta.security if patient.meta else []
+    yield from (("meta", "security", index) for index, one in enumerate(labels) if one.code is None)
+    for index, address in enumerate(patient.address):
+        if address.text and (address.line or address.city):
+            yield ("address", index, "text")
+    for index, contact in enumerate(patient.contact):
+        yield from _words_of_names([contact.name] if contact.name else [], ("contact", index))
+
+
+def _other_points(points: list[FhirContactPoint], read: str | None, loc: Loc = ()) -> Iterator[Loc]:
+    return ((*loc, "telecom", index) for index, one in enumerate(points) if line(one.value) != read)
+
+
+def _words_of_names(names: list[HumanName], loc: Loc) -> Iterator[Loc]:
+    """Yield the texts of names that are read by their parts."""
+    for index, name in enumerate(names):
+        if name.text and (name.family or name.given):
+            yield (*loc, "name", "text") if loc else ("name", index, "text")
+
+
+def _of_identifiers(identifiers: list[FhirIdentifier]) -> Iterator[Loc]:
+    """Yield the identifiers of an organisation that are not its code in a system that is read, or say it again."""
+    known: set[str] = set()
+    for index, one in enumerate(identifiers):
+        is_read = any(is_system(one.system, system) for system in (*ODS, AUTHORITY))
+        if not is_read or not one.value or one.value in known:
+            yield ("identifier", index)
+        known.add(one.value or "")
+
+
+def _of_document(document: DocumentReference) -> Iterator[Loc]:
+    titles = [content.attachment.title for content in document.content]
+    if document.description and all(titles):
+        yield ("description",)
+    for index, content in enumerate(document.content):
+        if content.attachment.data and content.attachment.url:
+            yield ("content", index, "attachment", "url")
+        elif content.attachment.contentType and not content.attachment.data:
+            yield ("content", index, "attachment", "contentType")
