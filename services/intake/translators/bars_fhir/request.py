@@ -75,8 +75,7 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
         for _, _, concept, extra_text in requested:
             _add(advice, concept, extra_text)
     else:
-        unserved = [(resource, loc) for resource, loc, concept, _ in requested if not has_service([concept])]
-        message.left_out += [message.at(resource, *loc) for resource, loc in unserved]
+        message.left_out += [message.at(one, *loc) for one, loc, concept, _ in requested if not has_service([concept])]
     return [
         drop_empty({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])})
         for need in by_service.values()
@@ -330,7 +329,7 @@ def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
 
 
 def _locations(message: BundleIndex, encounter: Encounter) -> list[tuple[int, EncounterLocation]]:
-    """Return, with their indexes, where the person is at the time of the message, or was at the end of a finished stay."""
+    """Return the places, with indexes, at which the person is at the time of the message, or was at the end of a finished stay."""
     left = interval(encounter.period.end) if encounter.period and encounter.status == "finished" else None
     at = left[0] if left else message.time
     elsewhere = ("planned", "reserved") if left else ("planned", "reserved", "completed")
