@@ -231,13 +231,18 @@ def _language(concept: CodeableConcept | None) -> str | None:
     """Return a BCP 47 tag, else the sender's words, else its code."""
     if concept is None:
         return None
-    tags = [one.code for one in concept.coding if one.code and (one.system is None or is_system(one.system, BCP_47))]
-    tags += [one.code for one in uk_core.codings(concept, "HumanLanguage") if one.code]
+    tags = [one.code for one in concept.coding if is_tag(one)]
     codes = [one.code for one in concept.coding if one.code]
     return next(iter(tags), None) or display_text(concept) or next(iter(codes), None)
 
 
 BCP_47 = "urn:ietf:bcp:47"
+
+
+def is_tag(coding: FhirCoding) -> bool:
+    """Return whether the code of a language is a BCP 47 tag."""
+    is_known = coding.system is None or is_system(coding.system, BCP_47)
+    return coding.code is not None and (is_known or uk_core.name_of(coding.system) == "humanlanguage")
 
 
 def _communication_needs(patient: Patient) -> list[str]:

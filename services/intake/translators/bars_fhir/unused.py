@@ -25,6 +25,7 @@ from services.intake.translators.bars_fhir.contact_details import (
     address_lines,
     ranked,
     reach,
+    uprn,
 )
 from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
@@ -49,6 +50,7 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     resource_type,
 )
+from services.intake.translators.bars_fhir.person import is_tag
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
 
@@ -153,10 +155,22 @@ def _of_concept(concept: CodeableConcept, loc: Loc, path: str) -> Iterator[Loc]:
     elif path in WORDS:
         read = (lambda coding: coding.code == "ONESELF") if display_text(concept) else _is_first_of(concept)
         yield from _other_codings(concept, loc, read)
+    elif path == "Patient.communication.language":
+        yield from _of_language(concept, loc)
     elif path.endswith(".valueCodeableConcept"):
         yield from _of_extension(concept, loc)
     if path in CODES and concept.text is not None:
         yield (*loc, "text")
+
+
+def _of_language(concept: CodeableConcept, loc: Loc) -> Iterator[Loc]:
+    """Yield the text and all codings but the first tag; without a tag the codes, if there are words."""
+    tags = [coding for coding in concept.coding if is_tag(coding)]
+    if tags:
+        yield from [(*loc, "text")] if concept.text else []
+        yield from _other_codings(concept, loc, lambda coding: coding is tags[0])
+    elif display_text(concept):
+        yield from ((*loc, "coding", index, "code") for index in range(len(concept.coding)))
 
 
 def _of_extension(concept: CodeableConcept, loc: Loc) -> Iterator[Loc]:
@@ -198,6 +212,8 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, WORK_USES))
         case Organization():
             yield from [("telecom",)] if resource.telecom else []
+            is_authority = any(is_system(one.system, AUTHORITY) for one in resource.identifier)
+            yield from [("name",)] if is_authority and resource.name else []
             yield from _of_identifiers(resource.identifier)
         case FhirConsent():
             yield from (("performer", later + 1) for later in range(len(resource.performer) - 1))
@@ -232,6 +248,8 @@ def _of_patient(patient: Patient) -> Iterator[Loc]:
     labels = patient.meta.security if patient.meta else []
     yield from (("meta", "security", index) for index, one in enumerate(labels) if one.code is None)
     for index, address in enumerate(patient.address):
+        keys = [n for n, one in enumerate(address.extension) if uk_core.name_of(one.url) == "addresskey"]
+        yield from (("address", index, "extension", n) for n in keys if not uprn(address))
         if line(address.text) not in (None, *address_lines(address)):
             yield ("address", index, "text")
     for index, contact in enumerate(patient.contact):
