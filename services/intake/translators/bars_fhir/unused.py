@@ -22,9 +22,11 @@ from services.intake.translators.bars_fhir.contact_details import (
     NAME_USES,
     PRIVATE_USES,
     WORK_USES,
+    address_lines,
     ranked,
     reach,
 )
+from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     READ,
     CodeableConcept,
@@ -96,12 +98,13 @@ Loc = tuple[int | str, ...]
 
 
 def places(message: BundleIndex) -> Iterator[str]:
-    """Yield the FHIRPath of what was not used in the resources that were."""
+    """Yield the FHIRPath of what was not used in the resources that were, but for what was left out as a whole."""
+    whole = tuple(f"{one}{end}" for one in message.left_out for end in ".[")
     for kind in READ.values():
         for resource in message.all(kind):
             if message.is_used(resource) or isinstance(resource, MessageHeader):
                 found = [*_below(resource, (), resource_type(kind)), *_not_chosen(message, resource)]
-                yield from (message.at(resource, *loc) for loc in found)
+                yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
@@ -190,11 +193,7 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
         case Patient():
             yield from _of_patient(resource)
         case Practitioner() | RelatedPerson():
-            best = ranked(resource.name, message.time, NAME_USES)[:1]
-            yield from (("name", index) for index, one in enumerate(resource.name) if one not in best)
-            yield from _words_of_names(resource.name, ())
-            uses = WORK_USES if isinstance(resource, Practitioner) else PRIVATE_USES
-            yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, uses))
+            yield from _of_referrer(message, resource)
         case PractitionerRole():
             yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, WORK_USES))
         case Organization():
@@ -212,6 +211,18 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from _of_document(resource)
 
 
+def _of_referrer(message: BundleIndex, person: Practitioner | RelatedPerson) -> Iterator[Loc]:
+    """Yield all but the best name and telephone, and the first identifier of a professional."""
+    best = ranked(person.name, message.time, NAME_USES)[:1]
+    yield from (("name", index) for index, one in enumerate(person.name) if one not in best)
+    yield from _words_of_names(person.name, ())
+    uses = WORK_USES if isinstance(person, Practitioner) else PRIVATE_USES
+    yield from _other_points(person.telecom, reach(person.telecom, "phone", message.time, uses))
+    if isinstance(person, Practitioner):
+        first = [one for one in in_force(person.identifier, message.time) if line(one.value)][:1]
+        yield from (("identifier", index) for index, one in enumerate(person.identifier) if one not in first)
+
+
 def _of_patient(patient: Patient) -> Iterator[Loc]:
     """Yield what person.py does not list: death notices of a death that is stated, labels without a code, texts of names."""
     yield from _words_of_names(patient.name, ())
@@ -221,7 +232,7 @@ def _of_patient(patient: Patient) -> Iterator[Loc]:
     labels = patient.meta.security if patient.meta else []
     yield from (("meta", "security", index) for index, one in enumerate(labels) if one.code is None)
     for index, address in enumerate(patient.address):
-        if address.text and (address.line or address.city):
+        if line(address.text) not in (None, *address_lines(address)):
             yield ("address", index, "text")
     for index, contact in enumerate(patient.contact):
         yield from _words_of_names([contact.name] if contact.name else [], ("contact", index))
