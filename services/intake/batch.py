@@ -203,13 +203,19 @@ def _person_key(secret: bytes, translated: Translated, referral: StoredReferral)
 
 def _data(translated: Translated, reference: Reference, version: int, verdict: Verdict) -> ReferralEvent:
     if verdict is Verdict.NOT_APPLIED:
-        return ReferralCancellationNotApplied(reference=reference, version=version, reason=translated.cancel_reason)
+        return ReferralCancellationNotApplied(
+            reference=reference,
+            version=version,
+            reason=translated.cancel_reason,
+            death_reported=translated.death_reported,
+        )
     if translated.referral is None:
         return ReferralCancelled(
             reference=reference,
             version=version,
             reason=translated.cancel_reason,
             discharged_on=translated.discharged_on,
+            death_reported=translated.death_reported,
         )
     kind = ReferralReceived if version == 1 else ReferralUpdated
     return kind(reference=reference, version=version, referral=translated.referral)

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Referral
+from schemas.referral import DeathReport, Referral
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -95,8 +95,8 @@ class Translated:
 
     `message_ids`: if one was accepted before, the message is a duplicate (same content) or a conflict (other content).
     `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of the content without the
-    message's own ids. `referral` is None in a cancel. `encounter`: JSON of the sender's Encounter in brief, for responses;
-    `reply`: what else a BaRS response repeats.
+    message's own ids. `referral` is None in a cancel; `death_reported`: what a cancel says of the person. `encounter`:
+    JSON of the sender's Encounter in brief, for responses; `reply`: what else a BaRS response repeats.
     `passed_over`: places (FHIRPath) that were not read and cannot change the meaning.
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
     another person must be refused.
@@ -109,6 +109,7 @@ class Translated:
     referral: Referral | None = None
     cancel_reason: CancelReason = EndReason.CANCELLED_BY_REFERRER
     discharged_on: date | None = None
+    death_reported: DeathReport | None = None
     sent_at: datetime | None = None
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
@@ -141,9 +142,16 @@ def content_hash(referral: Referral) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def cancel_hash(reason: EndReason, discharged_on: date | None) -> str:
+def cancel_hash(reason: EndReason, discharged_on: date | None, death_reported: DeathReport | None) -> str:
     """Return the SHA-256 of a cancel's content."""
-    return hashlib.sha256(f"cancel {reason} {discharged_on}".encode()).hexdigest()
+    died = f" died {death_reported.died_on}" if death_reported else ""
+    return hashlib.sha256(f"cancel {reason} {discharged_on}{died}".encode()).hexdigest()
+
+
+def death_report(person: Mapping[str, Any]) -> DeathReport | None:
+    """Return the report of a death in the content of a person, for a cancel; None if none was made."""
+    reported = person.get("death_reported")
+    return None if reported is None else DeathReport.model_validate(reported)
 
 
 CONTAINS_NUL = "contains a NUL character, which is not allowed"
@@ -256,7 +264,7 @@ def postcode(value: str | None) -> str | None:
 def set_path(content: dict[str, Any], path: str, value: Any) -> None:
     """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name'].
 
-    A yes to 'person.death_reported' is a report without a date.
+    A yes to 'person.death_reported' is a report without a date. A no to 'person.restricted_access' does not replace a yes.
     """
     parts = path.split(".")
     here: Any = content
@@ -264,6 +272,8 @@ def set_path(content: dict[str, Any], path: str, value: Any) -> None:
         here = _child(here, part, after)
     if path == "person.death_reported":
         here.update({parts[-1]: here.get(parts[-1], {})} if value else {})
+    elif path == "person.restricted_access":
+        here[parts[-1]] = value or here.get(parts[-1], value)
     elif isinstance(here, list):
         here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
         here[int(parts[-1])] = value

@@ -62,9 +62,9 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
             "language": _language(_best_language(patient)),
             "interpreter_needed": _interpreter(patient),
             "communication_needs": _communication_needs(patient),
-            "restricted_access": _is_restricted(message, patient) or None,
+            "restricted_access": _is_restricted(message, patient),
         }
-    ) | ({"death_reported": _death(message, patient)} if _is_reported_dead(patient) else {})
+    ) | death(message, patient)
 
 
 def _note_what_is_not_carried(message: BundleIndex, patient: Patient, name: HumanName) -> None:
@@ -181,10 +181,12 @@ def _is_reported_dead(patient: Patient) -> bool:
     return stated or any(code != "U" for code in notices)
 
 
-def _death(message: BundleIndex, patient: Patient) -> dict[str, date]:
-    """Return the report with the date of death, if it is a whole date that has come."""
+def death(message: BundleIndex, patient: Patient) -> dict[str, Any]:
+    """Return the report of a death, if one is stated, with the date of death, if it is a whole date that has come."""
+    if not _is_reported_dead(patient):
+        return {}
     died_on = parse_date(patient.deceasedDateTime)
-    return {"died_on": died_on} if died_on and died_on <= _today(message) else {}
+    return {"death_reported": {"died_on": died_on} if died_on and died_on <= _today(message) else {}}
 
 
 _CONFIDENTIALITY = re.compile(r".*(?:confidentiality|security-labels(?:\.html)?|v3-actcode)/?", re.IGNORECASE)

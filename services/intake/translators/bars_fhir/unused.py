@@ -30,6 +30,7 @@ from services.intake.translators.bars_fhir.contact_details import (
 from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     READ,
+    AnyResource,
     CodeableConcept,
     DocumentReference,
     Encounter,
@@ -50,6 +51,7 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     resource_type,
 )
+from services.intake.translators.bars_fhir.passed_over import struct_in
 from services.intake.translators.bars_fhir.person import is_tag
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
@@ -133,9 +135,18 @@ def _structs(value: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
 
 @cache
 def _fields(kind: type[Any]) -> tuple[tuple[str, str], ...]:
-    """Return attribute and FHIR name of the elements that we read of a struct, which may have every element of FHIR."""
+    """Return attribute and FHIR name of the elements of a struct that we read and that hold a concept or a reference."""
     read = next(one for one in kind.__mro__ if one.__module__ == models.__name__)
-    return tuple((one.name, one.encode_name) for one in msgspec.structs.fields(read))
+    listed = msgspec.structs.fields(read)
+    return tuple((one.name, one.encode_name) for one in listed if _leads_to_code(struct_in(one.type), frozenset()))
+
+
+def _leads_to_code(kind: Any, within: frozenset[Any]) -> bool:
+    """Return whether a struct is a concept or a reference, or holds one; `within`: the structs that hold it."""
+    if kind is None or kind is AnyResource or kind in within:
+        return False
+    inside = (struct_in(one.type) for one in msgspec.structs.fields(kind))
+    return issubclass(kind, Reference | CodeableConcept) or any(_leads_to_code(one, within | {kind}) for one in inside)
 
 
 def _of_reference(reference: Reference, loc: Loc, path: str) -> Iterator[Loc]:
