@@ -190,6 +190,19 @@ async def test_a_full_url_names_nothing_if_the_sender_has_an_id(intake: InProces
     assert await kinds(engine, one) == ["received", "updated"]
 
 
+async def test_an_update_without_an_id_is_found_by_the_full_url_of_a_request_with_one(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    one = await sent(intake, of(0, id="r-1"))
+    assert (await sent(intake, of(0, reason="update", patient={"gender": "other"}))).status == 200
+    assert await kinds(engine, one) == ["received", "updated"]
+
+
+async def test_an_update_without_an_id_is_refused_if_requests_with_two_ids_had_its_full_url(intake: InProcess) -> None:
+    assert [(await sent(intake, of(person, id=f"r-{person}"))).status for person in (0, 1)] == [200, 200]
+    assert fault(await sent(intake, of(0, reason="update"))) == (409, "multiple-matches")
+
+
 # ---- repeats --------------------------------------------------------------------------------------------------------
 
 

@@ -60,8 +60,13 @@ class AttachmentContent:
 Intent = Literal["new", "update", "cancel", "either"]
 """What the sender requests: `either` if its format does not distinguish new from changed (forms, rows)."""
 
-NameKind = Literal["reference", "id", "identifier", "message", "location"]
-"""Kinds of names of a referral: our reference, the sender's id, its identifier, its message's id, a transient URL."""
+NameKind = Literal["reference", "id", "identifier", "message", "location", "entry"]
+"""Kinds of names of a referral: our reference, the sender's id, its identifier, its message's id, a transient URL.
+
+`location` is the URL of a request without an id, `entry` that of a request with one.
+"""
+
+TRANSIENT: tuple[NameKind, ...] = ("location", "entry")
 
 
 class ReferralName(NamedTuple):
@@ -119,6 +124,15 @@ class Translated:
     names: tuple[ReferralName, ...] = ()
     subject: Subject | None = None
     header: object | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def has_own_id(self) -> bool:
+        """True if the sender gave the referral an id."""
+        return any(name.kind == "id" for name in self.names)
+
+    def is_found_by(self, name: ReferralName) -> bool:
+        """Return whether a name may find the referral: a request with an id is not that of another id at the same URL."""
+        return name.kind != "entry" or not self.has_own_id
 
 
 # ---- shared by the translators --------------------------------------------------------------------------------------
