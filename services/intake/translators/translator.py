@@ -193,7 +193,9 @@ def parse_instant(value: str | None) -> datetime | None:
 
 
 def parse_date(value: str | None) -> date | None:
-    """Return the day of a date or date-time as written; None if it is partial or impossible."""
+    """Return the day of a date, or the day in England of a date-time; None if it is partial or impossible."""
+    if value and (instant := parse_instant(value)):
+        return instant.astimezone(LONDON).date()
     try:
         return date.fromisoformat(value[:10]) if value and value[4:8:3] == "--" else None
     except ValueError:

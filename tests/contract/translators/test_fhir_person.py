@@ -330,7 +330,7 @@ DEATHS: list[tuple[dict[str, Any], DeathReport | None]] = [
     ({"deceasedBoolean": False, "extension": [a_notice("U")]}, None),
     ({"deceasedBoolean": True}, DeathReport()),
     ({"deceasedDateTime": "2026-11-01"}, DeathReport(died_on=date(2026, 11, 1))),
-    ({"deceasedDateTime": "2026-10-22T23:30:00+00:00"}, DeathReport(died_on=date(2026, 10, 22))),
+    ({"deceasedDateTime": "2026-10-22T23:30:00+00:00"}, DeathReport(died_on=date(2026, 10, 23))),
     ({"deceasedDateTime": "2026-11"}, DeathReport()),
     ({"deceasedDateTime": "2026"}, DeathReport()),
     ({"deceasedDateTime": "2027-01-01"}, DeathReport()),

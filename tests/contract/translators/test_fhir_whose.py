@@ -2,7 +2,7 @@
 
 import copy
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -396,3 +396,34 @@ def test_an_identifier_is_ours_by_system_and_value(identifier, expected):
 def test_the_time_of_the_tests_is_that_of_the_message():
     assert datetime(2026, 11, 5, 9, 30, tzinfo=UTC) == RECEIVED_AT
     assert isinstance(translated(a_full_message(), "full"), Translated)
+
+
+# ---- words beside coded services ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("concept", "listed"),
+    [
+        ({"text": "do not fit a key safe"}, None),
+        ({"text": "do not fit a key safe", "coding": [{"system": "urn:local", "code": "k"}]}, "coding"),
+        ({"coding": [{"system": "urn:local", "code": "k"}]}, ""),
+    ],
+)
+def test_words_beside_coded_services_are_carried_and_codes_are_listed(concept, listed):
+    message = changed("request", code=concept)
+    outcome = accepted(message)
+    at = place("request") + ".code"
+    assert ("do not fit a key safe" in outcome.referral.reason.text.split("\n")) is ("text" in concept)
+    assert [one for one in outcome.passed_over if one.startswith(at)] == (
+        [] if listed is None else [f"{at}.{listed}".rstrip(".")]
+    )
+    assert {need.service for need in outcome.referral.needs} == {
+        need.service for need in accepted(changed("request")).referral.needs
+    }
+
+
+def test_a_time_is_of_the_day_in_england():
+    assert accepted(changed("request", authoredOn="2026-07-31T23:30:00Z")).referral.referred_on == date(2026, 8, 1)
+    assert accepted(changed("request", authoredOn="2026-08-01T00:30:00+02:00")).referral.referred_on == date(
+        2026, 7, 31
+    )

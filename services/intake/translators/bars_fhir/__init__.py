@@ -65,7 +65,7 @@ from services.intake.translators.bars_fhir.models import (
 )
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, death, person
 from services.intake.translators.bars_fhir.referrer import organisation, referred_by, registered_practice
-from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
+from services.intake.translators.bars_fhir.request import named_authority, needs, reason, requested_by, stay
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
@@ -302,14 +302,15 @@ def _content(
     if patient is None:
         message.add_issue(request, ("subject",), "required", "must refer to a Patient in the message")
         return {}
-    coded_reason = reason(message, request)
+    requested = requested_by(message, request)
+    coded_reason = reason(message, request, requested)
     homeless = any(coding["code"] == NO_FIXED_ABODE for coding in coded_reason.get("snomed", ()))
     return {
         "sent_by": inbound.partner.sender,
         "registered_practice": registered_practice(message, patient),
         "person": person(message, patient, homeless=homeless) | {"vouched_by": inbound.partner.vouches},
         "contacts": contacts(patient, message.time),
-        "needs": needs(message, request, services),
+        "needs": needs(message, request, requested, services),
         "reason": coded_reason,
         "priority": request.priority or "routine",
         "named_authority": named_authority(message, request),

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
 from services.intake.translators.bars_fhir.bundle_index import (
@@ -50,15 +50,29 @@ RequestedConcept = tuple[Resource, tuple[int | str, ...], CodeableConcept, str |
 """A concept that requests something: the resource, the place in it, the concept, and a further text."""
 
 
-def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) -> list[dict[str, Any]]:
+class Requested(NamedTuple):
+    """The concepts that a message requests. `some_left_out`: others have been cancelled or done."""
+
+    concepts: list[RequestedConcept]
+    some_left_out: bool
+
+
+def requested_by(message: BundleIndex, request: ServiceRequest) -> Requested:
+    """Return the concepts that a request, its care plans and their tasks request."""
+    before = len(message.left_out)
+    concepts = list(_requested_concepts(message, request))
+    return Requested(concepts, len(message.left_out) > before)
+
+
+def needs(
+    message: BundleIndex, request: ServiceRequest, requested: Requested, services: Catalogue
+) -> list[dict[str, Any]]:
     """Return one need for each requested service of the catalogue.
 
     Without any, return one need for information and advice, with all texts and SNOMED CT codes for the triage desk.
     """
-    before = len(message.left_out)
-    requested = list(_requested_concepts(message, request))
     by_service: dict[str, dict[str, Any]] = {}
-    for resource, loc, concept, extra_text in requested:
+    for resource, loc, concept, extra_text in requested.concepts:
         for code in codes(concept, SERVICE):
             if code not in services:
                 message.add_issue(resource, loc, "value", "is not a code of " + SERVICE)
@@ -67,15 +81,13 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
     _check_unreached(message)
     if not by_service:
         named = any(has_service(concepts) for _, concepts in _possible_requests(message))
-        if len(message.left_out) > before and (named or not requested):
+        if requested.some_left_out and (named or not requested.concepts):
             message.add_issue(request, (), "business-rule", NOTHING_LEFT)
         elif not named and not message.names_us:
             message.add_issue(request, ("category",), "not-supported", NOT_FOR_US)
         advice = by_service[INFORMATION_ADVICE] = {"service": INFORMATION_ADVICE, "text": [], "snomed": []}
-        for _, _, concept, extra_text in requested:
+        for _, _, concept, extra_text in requested.concepts:
             _add(advice, concept, extra_text)
-    else:
-        message.left_out += [message.at(one, *loc) for one, loc, concept, _ in requested if not has_service([concept])]
     return [
         drop_empty({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])})
         for need in by_service.values()
@@ -149,8 +161,23 @@ def _planned(message: BundleIndex, plan: CarePlan) -> Iterator[RequestedConcept]
             yield task, ("code",), task.code or CodeableConcept(), task.description
 
 
-def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
-    """Return the reason: our category, the sender's texts (also of notes and conditions), SNOMED CT codes."""
+def _words_beside_services(message: BundleIndex, requested: Requested) -> Iterator[str | None]:
+    """Yield the texts of what is requested in words only, if services are requested too; list the codes as not read."""
+    plain = [one for one in requested.concepts if not has_service([one[2]])]
+    if len(plain) == len(requested.concepts):
+        return
+    for resource, loc, concept, extra_text in plain:
+        yield from (concept.text, extra_text)
+        said = concept.text or extra_text
+        if concept.coding or not said:
+            message.left_out.append(message.at(resource, *loc, *(["coding"] if said else [])))
+
+
+def reason(message: BundleIndex, request: ServiceRequest, requested: Requested) -> dict[str, Any]:
+    """Return the reason: our category, the sender's texts, SNOMED CT codes.
+
+    The texts are also those of notes and conditions, and of what is requested in words beside coded services.
+    """
     category = None
     for index, concept in enumerate(request.reasonCode):
         for code in codes(concept, REASON):
@@ -161,6 +188,7 @@ def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
             category = category or code
     conditions = list(_conditions(message, request))
     texts = [concept.text or (display_text(concept) if snomed(concept) else None) for concept in request.reasonCode]
+    texts += _words_beside_services(message, requested)
     certain = [condition.code for condition in conditions if condition.code and not _status(message, condition)]
     return drop_empty(
         {
