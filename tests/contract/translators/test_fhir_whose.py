@@ -74,6 +74,15 @@ def test_another_nhs_number_as_subject_is_refused_and_the_patients_own_is_not(na
 
 
 @pytest.mark.parametrize(("name", "element"), SUBJECTS)
+def test_a_local_identifier_as_subject_is_the_patients_own_or_refused(name, element):
+    local = {"system": "https://practice.example.org/Id/local", "value": "P-12"}
+    message = changed(name, **{element: {"identifier": local}})
+    assert faults(message) == {place(name, element): "not-supported"}
+    resource_in(message, "patient")["identifier"].append(local)
+    accepted(message)
+
+
+@pytest.mark.parametrize(("name", "element"), SUBJECTS)
 def test_a_subject_in_words_is_the_patient(name, element):
     accepted(changed(name, **{element: {"display": "the patient"}}))
 
@@ -317,6 +326,15 @@ def test_a_use_case_of_another_service_is_refused_however_it_is_spread(category,
 def test_every_message_category_must_be_referral():
     message = changed("request", category=[{"coding": [REFERRAL]}, {"coding": [{**REFERRAL, "code": "validation"}]}])
     assert faults(message) == {place("request", "category", 1): "not-supported"}
+
+
+@pytest.mark.parametrize("name", ["request", "patient", "flag", None])
+def test_what_says_that_it_is_test_data_is_refused(name):
+    label = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}
+    message = a_full_message()
+    (resource_in(message, name) if name else message)["meta"] = label
+    at = place(name, "meta", "security") if name else "Bundle.meta.security"
+    assert faults(message) == {at: "not-supported"}
 
 
 def test_a_category_of_an_unknown_system_is_passed_over():
