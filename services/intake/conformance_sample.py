@@ -17,7 +17,7 @@ ONE_IN = 1_000
 
 
 class ConformanceSample:
-    """The comparison that is running, if any: a message that is due meanwhile is not compared."""
+    """The comparison that is running, if any: a message that is due before it ends is not compared."""
 
     def __init__(self) -> None:
         self._running: asyncio.Task[None] | None = None

@@ -225,8 +225,11 @@ class Installation:
         return self.feedback_now(partner, reference)
 
     def feedback_now(self, partner: str, reference: str) -> list[Feedback]:
-        """The feedback on a referral that is there already."""
-        answer = self.call("GET", f"{self.notifier}/referrals/{reference}/feedback", partner=partner)
+        """The feedback on a referral that is there already; asked again while the answer is 429 or 503."""
+        url = f"{self.notifier}/referrals/{reference}/feedback"
+        answer = until(lambda: self.call("GET", url, partner=partner), lambda one: one.status not in (429, 503))
+        if answer.status not in (200, 404):
+            raise Unplayed(f"the feedback on {reference} was answered {answer.status}")
         return [_feedback(one) for one in answer.json()] if answer.status == 200 else []
 
     def feedback_of_any(self, reference: str | None) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ class Conversation:
 
 # ---- 2: BaRS' own sequences -----------------------------------------------------------------------------------------------
 
-NAMINGS = ("our id", "our reference", "its id", "its identifier", "its fullUrl", "Bundle.id")
+NAMINGS = ("our id", "our reference", "its id", "its identifier", "Bundle.id")
 
 
 def _named(first: Message, later: Message, naming: str) -> None:

@@ -1,12 +1,21 @@
 """Kinds of references between resources: every form that R4 allows, those that lead nowhere, and what is ambiguous."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.field.variants import Made, kind, refused, taken
 from tests.field.variants.draw import Draw
-from tests.field.variants.message import CAN_BE_LEFT_OUT, OURS, Message, Resource, concept, references
+from tests.field.variants.message import (
+    CAN_BE_LEFT_OUT,
+    ODS,
+    OURS,
+    Message,
+    Resource,
+    concept,
+    references,
+    status_extension,
+)
 from tests.field.variants.reading import read_as, without
 
 TARGETS = ("role", "doctor", "practice", "plan", "task", "condition", "encounter", "patient", "request")
@@ -208,6 +217,79 @@ def ambiguous(draw: Draw) -> Made:
         return _two_requests(draw, message)
     message.shuffle()
     return f"{what} of {name}", [message.sent()], refused()
+
+
+@kind("contradictory")
+def contradictory(draw: Draw) -> Made:
+    """What contradicts itself is refused: two reasons, numbers, statuses, practices; a stay of the future."""
+    message = Message(draw)
+    what, change = draw.each(CONTRADICTIONS)
+    change(draw, message)
+    message.shuffle()
+    return what, [message.sent()], refused()
+
+
+def _two_reasons(draw: Draw, message: Message) -> None:
+    codings = message.header["reason"]["coding"]
+    message.header["reason"]["coding"] = draw.shuffled(
+        [*codings, {**codings[0], "code": draw.one_of(["update", "delete"])}]
+    )
+
+
+def _two_numbers(draw: Draw, message: Message) -> None:
+    other = {**message.patient["identifier"][0], "value": draw.nhs_number()}
+    message.patient["identifier"] = draw.shuffled([*message.patient["identifier"], other])
+
+
+def _two_statuses(draw: Draw, message: Message) -> None:
+    other = {**message.patient["identifier"][0], "extension": [status_extension("02")]}
+    message.patient["identifier"] = draw.shuffled([*message.patient["identifier"], other])
+
+
+def _two_practices(draw: Draw, message: Message) -> None:
+    other = message.add("Organization", identifier=[{"system": ODS, "value": "C82993"}])
+    message.patient["generalPractitioner"] = draw.shuffled([*message.patient["generalPractitioner"], other])
+
+
+def _two_roles(draw: Draw, message: Message) -> None:
+    message.request["requester"] = message.to("doctor")
+    other = message.add("Organization", name="Another place")
+    message.add("PractitionerRole", practitioner=message.to("doctor"), organization=other)
+
+
+def _two_codes(draw: Draw, message: Message) -> None:
+    practice = message.get("Organization")
+    practice["identifier"] = draw.shuffled([*practice["identifier"], {"system": ODS, "value": "C82993"}])
+
+
+def _two_authorities(draw: Draw, message: Message) -> None:
+    system = "https://statistics.data.gov.uk/id/statistical-geography"
+    codes = draw.shuffled(["E07000130", "E07000133"])
+    message.request["performer"] += [{"identifier": {"system": system, "value": code}} for code in codes]
+
+
+def _stay(**elements: Any) -> Callable[[Draw, Message], None]:
+    def change(_: Draw, message: Message) -> None:
+        encounter = message.get("Encounter")
+        encounter["class"]["code"] = "IMP"
+        encounter.update(elements)
+
+    return change
+
+
+CONTRADICTIONS: Sequence[tuple[str, Callable[[Draw, Message], None]]] = [
+    ("two reasons", _two_reasons),
+    ("two NHS numbers", _two_numbers),
+    ("two statuses of a number", _two_statuses),
+    ("two practices", _two_practices),
+    ("two roles", _two_roles),
+    ("two codes of the practice", _two_codes),
+    ("two housing authorities", _two_authorities),
+    ("a stay that has not begun", _stay(status="in-progress", period={"start": "2099-01-01"})),
+    ("a stay that goes on and has ended", _stay(status="in-progress", period={"start": "2020", "end": "2021"})),
+    ("a finished stay without an end", _stay(status="finished", period={"start": "2020"})),
+    ("a stay of unknown status", _stay(status="unknown", period={"start": "2020"})),
+]
 
 
 def _two_requests(draw: Draw, message: Message) -> Made:

@@ -144,7 +144,7 @@ _REQUIRED: dict[str, dict[str, Schema]] = {
         "focus": _listed(_TO_A_RESOURCE),
     },
     "ServiceRequest": {"subject": _TO_A_RESOURCE},
-    "Encounter": {"class": {"required": ["code"]}},
+    "Encounter": {"class": {"required": ["system", "code"]}},
     "Patient": {"name": _listed({"required": ["family"]})},
     "Consent": {"scope": _coded(SCOPE, SCOPES)},
     "Flag": {"subject": _ANY},

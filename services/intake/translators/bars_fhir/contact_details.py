@@ -85,7 +85,7 @@ def lived_at(given: list[FhirAddress], at: datetime) -> list[FhirAddress]:
     return [*filled[:1], *temporary[:1]]
 
 
-def _lines(address: FhirAddress) -> list[str]:
+def address_lines(address: FhirAddress) -> list[str]:
     """Return the lines; the text is one if it does not repeat them, as PDS has it: `Student Accommodation`."""
     parts = [*address.line, address.city, address.district, address.state]
     lines = [text for text in map(line, parts) if text]
@@ -94,11 +94,11 @@ def _lines(address: FhirAddress) -> list[str]:
 
 
 def _is_filled(address: FhirAddress) -> bool:
-    return bool(_lines(address) or postcode(address.postalCode))
+    return bool(address_lines(address) or postcode(address.postalCode))
 
 
 def _address(address: FhirAddress, homeless: bool) -> dict[str, Any]:
-    code, lines, period = postcode(address.postalCode), _lines(address), address.period
+    code, lines, period = postcode(address.postalCode), address_lines(address), address.period
     no_fixed_abode = any(text.casefold() in ("no fixed abode", "nfa", "no fixed address") for text in lines)
     return drop_empty(
         {

@@ -66,8 +66,10 @@ def _inside(_: type[Any], value: Any) -> Resource:
     kind = _type_of(value)
     if kind is None:
         raise ValueError
-    model = READ.get(kind)
-    return msgspec.convert(value, model, dec_hook=_inside) if model else Resource(id=value.get("id"))
+    model, own_id = READ.get(kind), value.get("id")
+    if model is None:
+        return Resource(id=own_id if isinstance(own_id, str) else None)
+    return msgspec.convert(value, model, dec_hook=_inside)
 
 
 def _type_of(resource: Any) -> str | None:

@@ -149,16 +149,16 @@ class _Read(NamedTuple):
 
 @cache
 def _read_by(kind: type[Struct]) -> _Read:
-    inside = {one.encode_name: _struct_in(one.type) for one in fields(kind)}
+    inside = {one.encode_name: struct_in(one.type) for one in fields(kind)}
     if issubclass(kind, Resource | Bundle):
         inside.setdefault("meta", Meta)
     harmless = (name for base in kind.__mro__ for name in HARMLESS.get(base, ()))
     return _Read(frozenset((*inside, *harmless)), [(name, one) for name, one in inside.items() if one is not None])
 
 
-def _struct_in(kind: Any) -> Any:
+def struct_in(kind: Any) -> Any:
     """Return the struct or AnyResource in an Optional, Annotated or list type; None for a primitive."""
     if isinstance(kind, type) and get_origin(kind) is None:
         return kind if kind is AnyResource or issubclass(kind, Struct) else None
     inner = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
-    return next((found for one in inner if (found := _struct_in(one)) is not None), None)
+    return next((found for one in inner if (found := struct_in(one)) is not None), None)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
@@ -24,6 +25,7 @@ from services.intake.translators.bars_fhir.models import (
     Extension,
     Location,
     Organization,
+    Period,
     Reference,
     Resource,
     ServiceRequest,
@@ -73,8 +75,7 @@ def needs(message: BundleIndex, request: ServiceRequest, services: Catalogue) ->
         for _, _, concept, extra_text in requested:
             _add(advice, concept, extra_text)
     else:
-        unserved = [(resource, loc) for resource, loc, concept, _ in requested if not has_service([concept])]
-        message.left_out += [message.at(resource, *loc) for resource, loc in unserved]
+        message.left_out += [message.at(one, *loc) for one, loc, concept, _ in requested if not has_service([concept])]
     return [
         drop_empty({**need, "text": joined(need["text"]), "snomed": _distinct(need["snomed"])})
         for need in by_service.values()
@@ -154,6 +155,8 @@ def reason(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
         for code in codes(concept, REASON):
             if code not in _REASONS:
                 message.add_issue(request, ("reasonCode", index), "value", "is not a code of " + REASON)
+            if category not in (None, code):
+                message.left_out.append(message.at(request, "reasonCode", index, "coding"))
             category = category or code
     conditions = list(_conditions(message, request))
     texts = [concept.text or (display_text(concept) if snomed(concept) else None) for concept in request.reasonCode]
@@ -279,9 +282,16 @@ def _is_stay(message: BundleIndex, encounter: Encounter) -> bool:
         message.add_issue(encounter, ("status",), "not-supported", "must say whether the person is in hospital")
     elif encounter.status == "finished" and not (encounter.period and encounter.period.end):
         message.add_issue(encounter, ("period",), "required", "must have an end: the stay is finished")
+    elif encounter.period and not _has_begun(encounter.period, message.time):
+        message.add_issue(encounter, ("status",), "invariant", "must be planned: the stay's period has not begun")
     elif encounter.status != "finished" and over:
         message.add_issue(encounter, ("status",), "invariant", "must be finished: the stay's period has ended")
     return True
+
+
+def _has_begun(period: Period, at: datetime) -> bool:
+    begins = interval(period.start)
+    return begins is None or begins[0] <= at
 
 
 def _extensions(encounter: Encounter) -> dict[str, Extension]:
@@ -319,7 +329,7 @@ def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
 
 
 def _locations(message: BundleIndex, encounter: Encounter) -> list[tuple[int, EncounterLocation]]:
-    """Return, with their indexes, where the person is at the time of the message, or was at the end of a finished stay."""
+    """Return the places, with indexes, at which the person is at the time of the message, or was at the end of a finished stay."""
     left = interval(encounter.period.end) if encounter.period and encounter.status == "finished" else None
     at = left[0] if left else message.time
     elsewhere = ("planned", "reserved") if left else ("planned", "reserved", "completed")

@@ -24,11 +24,14 @@ from services.intake.translators.bars_fhir.contact_details import (
     NAME_USES,
     PRIVATE_USES,
     WORK_USES,
+    address_lines,
     ranked,
     reach,
 )
+from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     READ,
+    AnyResource,
     CodeableConcept,
     DocumentReference,
     Encounter,
@@ -51,7 +54,7 @@ from services.intake.translators.bars_fhir.models import (
     resource_type,
 )
 from services.intake.translators.bars_fhir.passed_over import LIGHTBULB as OWN_EXTENSIONS
-from services.intake.translators.bars_fhir.passed_over import is_known
+from services.intake.translators.bars_fhir.passed_over import is_known, struct_in
 from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
@@ -130,15 +133,16 @@ Loc = tuple[int | str, ...]
 
 
 def places(message: BundleIndex) -> Iterator[str]:
-    """Yield the FHIRPath of what was not used in the resources that were, and of labels of the message."""
+    """Yield the FHIRPath of what was not used in the resources that were, but for what was left out as a whole, and of labels."""
     of_message = message.bundle.meta.security if message.bundle.meta else []
     yield from (f"Bundle.meta.security[{index}]" for index in range(len(of_message)))
+    whole = tuple(f"{one}{end}" for one in message.left_out for end in ".[")
     for kind in READ.values():
         for resource in message.all(kind):
             if message.is_used(resource) or isinstance(resource, MessageHeader):
                 below, labels = _below(resource, (), resource_type(kind)), _labels(resource)
                 found = [*below, *labels, *_not_chosen(message, resource)]
-                yield from (message.at(resource, *loc) for loc in found)
+                yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
@@ -177,9 +181,18 @@ def _structs(value: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
 
 @cache
 def _fields(kind: type[Any]) -> tuple[tuple[str, str], ...]:
-    """Return attribute and FHIR name of the elements that we read of a struct, which may have every element of FHIR."""
+    """Return attribute and FHIR name of the elements of a struct that we read and that hold a concept or a reference."""
     read = next(one for one in kind.__mro__ if one.__module__ == models.__name__)
-    return tuple((one.name, one.encode_name) for one in msgspec.structs.fields(read))
+    listed = msgspec.structs.fields(read)
+    return tuple((one.name, one.encode_name) for one in listed if _leads_to_code(struct_in(one.type), frozenset()))
+
+
+def _leads_to_code(kind: Any, within: frozenset[Any]) -> bool:
+    """Return whether a struct is a concept or a reference, or holds one; `within`: the structs that hold it."""
+    if kind is None or kind is AnyResource or kind in within:
+        return False
+    inside = (struct_in(one.type) for one in msgspec.structs.fields(kind))
+    return issubclass(kind, Reference | CodeableConcept) or any(_leads_to_code(one, within | {kind}) for one in inside)
 
 
 def _of_reference(reference: Reference, loc: Loc, path: str) -> Iterator[Loc]:
@@ -246,11 +259,7 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
         case Patient():
             yield from _of_patient(resource)
         case Practitioner() | RelatedPerson():
-            best = ranked(resource.name, message.time, NAME_USES)[:1]
-            yield from (("name", index) for index, one in enumerate(resource.name) if one not in best)
-            yield from _words_of_names(resource.name, ())
-            uses = WORK_USES if isinstance(resource, Practitioner) else PRIVATE_USES
-            yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, uses))
+            yield from _of_referrer(message, resource)
         case PractitionerRole():
             yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, WORK_USES))
         case Organization():
@@ -268,6 +277,18 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from _of_document(resource)
 
 
+def _of_referrer(message: BundleIndex, person: Practitioner | RelatedPerson) -> Iterator[Loc]:
+    """Yield all but the best name and telephone, and the first identifier of a professional."""
+    best = ranked(person.name, message.time, NAME_USES)[:1]
+    yield from (("name", index) for index, one in enumerate(person.name) if one not in best)
+    yield from _words_of_names(person.name, ())
+    uses = WORK_USES if isinstance(person, Practitioner) else PRIVATE_USES
+    yield from _other_points(person.telecom, reach(person.telecom, "phone", message.time, uses))
+    if isinstance(person, Practitioner):
+        first = [one for one in in_force(person.identifier, message.time) if line(one.value)][:1]
+        yield from (("identifier", index) for index, one in enumerate(person.identifier) if one not in first)
+
+
 def _of_patient(patient: Patient) -> Iterator[Loc]:
     """Yield what person.py does not list: death notices of a death that is stated, texts of names."""
     yield from _words_of_names(patient.name, ())
@@ -275,7 +296,7 @@ def _of_patient(patient: Patient) -> Iterator[Loc]:
         notices = list(uk_core.extensions(patient.extension, "DeathNotificationStatus"))
         yield from (("extension", n) for n, one in enumerate(patient.extension) if one in notices)
     for index, address in enumerate(patient.address):
-        if address.text and (address.line or address.city):
+        if line(address.text) not in (None, *address_lines(address)):
             yield ("address", index, "text")
     for index, contact in enumerate(patient.contact):
         yield from _words_of_names([contact.name] if contact.name else [], ("contact", index))
