@@ -280,8 +280,10 @@ def _is_stay(message: BundleIndex, encounter: Encounter) -> bool:
     over = has_ended(encounter.period, message.time)
     if encounter.status == "unknown":
         message.add_issue(encounter, ("status",), "not-supported", "must say whether the person is in hospital")
-    elif encounter.status == "finished" and not (encounter.period and encounter.period.end):
-        message.add_issue(encounter, ("period",), "required", "must have an end: the stay is finished")
+    elif encounter.status == "finished" and not (encounter.period and parse_date(encounter.period.end)):
+        message.add_issue(
+            encounter, ("period",), "required", "must have an end that is a whole date: the stay is finished"
+        )
     elif encounter.period and not _has_begun(encounter.period, message.time):
         message.add_issue(encounter, ("status",), "invariant", "must be planned: the stay's period has not begun")
     elif encounter.status != "finished" and over:

@@ -6,6 +6,7 @@
 | the text of a concept | not where only codes are read (`CODES`) |
 | a reference | its resource; without one, identifier and display where they are read (`NAMED`) |
 | names, addresses, telephones, languages | the best one in force (contact_details.py) |
+| a date | a whole date (`DATES`) |
 | an extension | where it is read, with a value of the type that is read there (`EXTENSIONS`) |
 | a security label | of the Patient, if it is one of confidentiality |
 
@@ -58,6 +59,7 @@ from services.intake.translators.bars_fhir.passed_over import is_known, struct_i
 from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
+from services.intake.translators.translator import parse_date
 
 LIGHTBULB = "https://lightbulb.example.org/CodeSystem/"
 BARS = "https://fhir.nhs.uk/CodeSystem/"
@@ -129,6 +131,14 @@ EXTENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """The extensions that are read at a place, with the types of value of which one is read."""
 
+DATES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ServiceRequest": (("authoredOn",),),
+    "Patient": (("deceasedDateTime",),),
+    "Consent": (("dateTime",),),
+    "Encounter": (("period", "start"),),
+}
+"""Elements of which the day is told: a year or a month has none."""
+
 Loc = tuple[int | str, ...]
 
 
@@ -141,7 +151,7 @@ def places(message: BundleIndex) -> Iterator[str]:
         for resource in message.all(kind):
             if message.is_used(resource) or isinstance(resource, MessageHeader):
                 below, labels = _below(resource, (), resource_type(kind)), _labels(resource)
-                found = [*below, *labels, *_not_chosen(message, resource)]
+                found = [*below, *labels, *_partial_dates(resource), *_not_chosen(message, resource)]
                 yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
 
 
@@ -169,7 +179,8 @@ def _is_read_extension(extension: PlainExtension, path: str) -> bool:
     short = extension.url.rpartition("/")[2] if extension.url.startswith(OWN_EXTENSIONS) else extension.url
     name = "interpreter" if is_system(extension.url, INTERPRETER) else uk_core.name_of(extension.url) or short
     values = EXTENSIONS.get(path, {}).get(name, ())
-    return any(getattr(extension, value, None) not in (None, []) for value in values)
+    read = [value for value in values if getattr(extension, value, None) not in (None, [])]
+    return bool(read) and (read != ["valueDate"] or parse_date(extension.valueDate) is not None)
 
 
 def _structs(value: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
@@ -245,6 +256,15 @@ def _labels(resource: Resource) -> Iterator[Loc]:
     for index, one in enumerate(resource.meta.security if resource.meta else []):
         if not isinstance(resource, Patient) or one.code is None or not is_confidentiality(one):
             yield "meta", "security", index
+
+
+def _partial_dates(resource: Resource) -> Iterator[Loc]:
+    for path in DATES.get(resource_type(type(resource)), ()):
+        value: Any = resource
+        for name in path:
+            value = getattr(value, name, None)
+        if value is not None and parse_date(value) is None:
+            yield path
 
 
 # ---- what was not chosen ---------------------------------------------------------------------------------------------
