@@ -190,7 +190,14 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
     stored.sent_at = _later(stored.sent_at, message.sent_at)
     stored.cancelled = stored.cancelled or message.intent == "cancel"
     if message.intent != "cancel":
-        stored.subject = found.subject or stored.subject
+        stored.subject = _known(stored.subject, found.subject)
+
+
+def _known(held: str, said: str) -> str:
+    """Return what is known of the person: what a message leaves out stays, so that the next one is compared with it."""
+    if not held or not said:
+        return said or held
+    return " ".join(old if new == "-" else new for old, new in zip(held.split(" "), said.split(" "), strict=True))
 
 
 def _repeated(same_content: bool) -> Verdict:

@@ -184,6 +184,15 @@ def test_an_older_new_referral_of_another_person_is_not_taken_for_a_superseded_o
     assert classify(a_message("new", "b", sent_at=EARLIER), FoundReferral(held, other), ()) is Verdict.CONFLICT
 
 
+def test_an_update_that_leaves_out_who_the_person_is_does_not_open_the_referral_to_another() -> None:
+    held = replace(HELD, subject=hashes(ADA))
+    partial = hashes(Subject(None, None, "Corrected"))
+    apply_verdict(a_message("update", "b"), FoundReferral(held, partial), Verdict.UPDATED)
+    assert held.subject == hashes(ADA._replace(family_name="Corrected"))
+    other = hashes(Subject("9990000026", date(1990, 1, 1), "Other"))
+    assert classify(a_message("update", "c"), FoundReferral(held, other), ()) is Verdict.OTHER_PERSON
+
+
 def test_hashes_of_a_person_hold_none_of_the_data() -> None:
     assert not any(part in hashes(ADA) for part in ("9990000018", "1944", "ance"))
 
