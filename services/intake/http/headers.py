@@ -32,7 +32,7 @@ def guid(value: str | None) -> str | None:
 def first_values(request: Request) -> Headers:
     """Return the headers by lower-case name; of a repeated header the first value, of `JOINED` all (RFC 9110, 5.3).
 
-    Two values of an id or of a BaRS header, joined, are no GUID and no base64: neither is taken for the one that was meant.
+    Two different values of an id or of a BaRS header, joined, fail as a GUID or as base64: neither is preferred.
     """
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
     joined = {name: ", ".join(dict.fromkeys(v for n, v in pairs if n == name)) for name, _ in pairs if name in JOINED}

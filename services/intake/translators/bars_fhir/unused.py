@@ -137,7 +137,7 @@ DATES: dict[str, tuple[tuple[str, ...], ...]] = {
     "Consent": (("dateTime",),),
     "Encounter": (("period", "start"),),
 }
-"""Elements of which the day is told: a year or a month has none."""
+"""Elements of which the day is carried: a year or a month has none."""
 
 Loc = tuple[int | str, ...]
 
