@@ -79,6 +79,16 @@ def test_a_label_of_anything_but_the_person_restricts_nothing_and_is_told() -> N
     assert _told(message) == ("Bundle.meta.security[0]", f"Bundle.entry[{REQUEST}].resource.meta.security[0]")
 
 
+def test_what_a_cancel_says_beyond_ending_the_referral_is_told() -> None:
+    message = _with("deceasedBoolean", True)
+    patient, request = (message["entry"][index]["resource"] for index in (PATIENT, REQUEST))
+    patient["meta"] = {"security": [{"code": "R"}]}
+    request |= {"status": "revoked", "note": [{"text": "any words"}]}
+    at = f"Bundle.entry[{PATIENT}].resource"
+    told = {f"Bundle.entry[{REQUEST}].resource.note", f"{at}.deceasedBoolean", f"{at}.meta.security[0]"}
+    assert told <= set(_told(message))
+
+
 def test_a_resource_of_another_type_and_one_that_nothing_refers_to_are_told_as_a_whole() -> None:
     more = [
         {"resourceType": "Basic", "id": "b-1", "code": {"text": "any"}},

@@ -121,6 +121,8 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
         return translated
     encounter = _encounter(message, asked[1], delivery.body)
     message.left_out += unused.places(message)
+    if translated.intent == "cancel":
+        message.left_out += unused.of_cancel(message, asked[1])
     return replace(translated, encounter=encounter, passed_over=passed_over.places(raw, message, asked[0]))
 
 

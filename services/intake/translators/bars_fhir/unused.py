@@ -52,6 +52,7 @@ from services.intake.translators.bars_fhir.models import (
     Reference,
     RelatedPerson,
     Resource,
+    ServiceRequest,
     resource_type,
 )
 from services.intake.translators.bars_fhir.passed_over import LIGHTBULB as OWN_EXTENSIONS
@@ -153,6 +154,22 @@ def places(message: BundleIndex) -> Iterator[str]:
                 below, labels = _below(resource, (), resource_type(kind)), _labels(resource)
                 found = [*below, *labels, *_partial_dates(resource), *_not_chosen(message, resource)]
                 yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
+
+
+def of_cancel(message: BundleIndex, request: ServiceRequest) -> Iterator[str]:
+    """Yield what a cancel says beyond ending the referral, which no event carries: a death, a restriction, notes."""
+    if request.note:
+        yield message.at(request, "note")
+    patient = message.patient
+    if patient is None:
+        return
+    stated = ("deceasedBoolean", patient.deceasedBoolean), ("deceasedDateTime", patient.deceasedDateTime)
+    yield from (message.at(patient, name) for name, value in stated if value)
+    for index, one in enumerate(patient.extension):
+        if uk_core.name_of(one.url) == "deathnotificationstatus":
+            yield message.at(patient, "extension", index)
+    for index, _ in enumerate(patient.meta.security if patient.meta else []):
+        yield message.at(patient, "meta", "security", index)
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
