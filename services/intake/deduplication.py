@@ -6,7 +6,7 @@ HL7 v2 and files: docs/decisions/0009-identify-messages-by-id-and-content.md.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -130,11 +130,11 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
     """
     stored = found.referral
     if originals:
-        return _repeated(all(one.content_hash == message.content_hash for one in originals))
+        return _repeated(all(_has_content_of(message, stored, one) for one in originals))
     if stored.version == 0:
         return found.lost or (Verdict.UNKNOWN if message.intent == "cancel" else Verdict.RECEIVED)
-    if message.intent in ("update", "cancel") and contradicts(stored.subject, found.subject):
-        return Verdict.OTHER_PERSON
+    if contradicts(stored.subject, found.subject) and message.intent != "either":
+        return Verdict.CONFLICT if message.intent == "new" else Verdict.OTHER_PERSON
     same = message.content_hash == stored.content_hash
     match message.intent:
         case "new" if stored.first_intent == "new" or same:
@@ -153,6 +153,12 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
             return Verdict.UPDATED
 
 
+def _has_content_of(message: Translated, stored: StoredReferral, original: AcceptedMessage) -> bool:
+    """Return whether a message says what an accepted one said. Cancels differ by their referral: their content does not name it."""
+    same_referral = message.intent != "cancel" or original.reference == stored.reference
+    return same_referral and original.content_hash == message.content_hash
+
+
 def _cancelled(message: Translated, stored: StoredReferral) -> Verdict:
     """Decide on a cancel: one that is older than an applied update, by a clock that is not slow, is left to a person."""
     in_order = not _is_older(message.sent_at, stored.sent_at)
@@ -166,6 +172,7 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
     """Update the stored referral to the message, if the verdict makes an event.
 
     A message that is not applied takes a version only. A repeated update confirms the content: what is older than it is stale.
+    A cancelled referral stays cancelled: an update does not reopen it.
     """
     stored = found.referral
     if verdict is Verdict.REPEAT and message.intent == "update" and message.content_hash == stored.content_hash:
@@ -182,9 +189,16 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
         stored.first_sent_at = message.sent_at
     stored.content_hash = message.content_hash
     stored.sent_at = _later(stored.sent_at, message.sent_at)
-    stored.cancelled = message.intent == "cancel"
-    if not stored.cancelled:
-        stored.subject = found.subject or stored.subject
+    stored.cancelled = stored.cancelled or message.intent == "cancel"
+    if message.intent != "cancel":
+        stored.subject = _known(stored.subject, found.subject)
+
+
+def _known(held: str, said: str) -> str:
+    """Return what is known of the person: what a message leaves out stays, so that the next one is compared with it."""
+    if not held or not said:
+        return said or held
+    return " ".join(old if new == "-" else new for old, new in zip(held.split(" "), said.split(" "), strict=True))
 
 
 def _repeated(same_content: bool) -> Verdict:
@@ -192,7 +206,10 @@ def _repeated(same_content: bool) -> Verdict:
 
 
 def _is_older(sent_at: datetime | None, than: datetime | None) -> bool:
-    return sent_at is not None and than is not None and sent_at < than
+    """Return whether a time is certainly before another one: one in whole seconds is any moment of its second."""
+    if sent_at is None or than is None:
+        return False
+    return sent_at < than if sent_at.microsecond else sent_at + timedelta(seconds=1) <= than
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

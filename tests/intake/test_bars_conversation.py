@@ -308,6 +308,16 @@ async def test_a_cancel_that_is_older_than_an_update_is_left_to_a_person(
     assert (held.version, held.cancelled) == (3, False)
 
 
+async def test_a_retry_of_a_cancel_that_was_not_applied_says_so_again(intake: InProcess) -> None:
+    await sent(intake, at(9))
+    await sent(intake, at(11, reason="update", family="Vance-Cole"))
+    cancel, request_id = at(10, reason="update", status="revoked"), str(uuid4())
+    await sent(intake, cancel, request_id=request_id)
+    again = await sent(intake, cancel, request_id=request_id)
+    assert fault(again) == (409, "duplicate")
+    assert "not applied" in again.json()["issue"][0]["diagnostics"]
+
+
 async def test_a_withdrawal_of_consent_applies_whatever_its_time(intake: InProcess, engine: AsyncEngine) -> None:
     first = await sent(intake, at(9))
     await sent(intake, at(11, reason="update", family="Vance-Cole"))
@@ -329,9 +339,18 @@ async def test_an_update_of_the_past_is_said_to_be_superseded(intake: InProcess,
 async def test_an_update_after_a_cancel_is_answered_as_such(intake: InProcess, engine: AsyncEngine) -> None:
     first = await sent(intake, at(9))
     await sent(intake, at(10, reason="update", status="revoked"))
-    reply = await sent(intake, at(11, reason="update", family="Vance-Cole"))
-    assert "cancelled before" in json.dumps(notes(reply))
-    assert await kinds(engine, first) == ["received", "cancelled", "updated"]
+    for hour, family in ((11, "Vance-Cole"), (12, "Vance")):
+        reply = await sent(intake, at(hour, reason="update", family=family))
+        assert "cancelled before" in json.dumps(notes(reply))
+        assert _part(reply, "ServiceRequest")["status"] == "revoked"
+    assert await kinds(engine, first) == ["received", "cancelled", "updated", "updated"]
+    read = await intake.get(f"/fhir/ServiceRequest/{reference_of(first)}", "gp-alder-lane")
+    assert read.json()["status"] == "revoked"
+
+
+def _part(reply: Reply, kind: str) -> dict[str, Any]:
+    found = [entry["resource"] for entry in reply.json()["entry"] if entry["resource"]["resourceType"] == kind]
+    return found[0]
 
 
 async def test_a_message_of_the_future_is_refused_by_place(intake: InProcess) -> None:

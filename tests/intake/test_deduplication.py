@@ -110,6 +110,31 @@ def test_a_cancel_that_is_not_applied_takes_a_version_and_changes_nothing_else()
     assert held == replace(CHANGED, version=3, changed=True)
 
 
+def test_an_update_after_a_cancel_leaves_the_referral_cancelled() -> None:
+    held = replace(HELD, cancelled=True)
+    message = a_message("update", "b", sent_at=LATER)
+    apply_verdict(message, FoundReferral(held), Verdict.UPDATED)
+    assert (held.version, held.cancelled) == (2, True)
+
+
+def test_one_message_id_for_the_cancels_of_two_referrals_is_a_conflict() -> None:
+    cancel, of_this = a_message("cancel", "c"), accepted("c")
+    of_another = replace(of_this, reference=Reference("LB-9999-9999-9999"))
+    assert classify(cancel, FoundReferral(HELD), [of_this]) is Verdict.REPEAT
+    assert classify(cancel, FoundReferral(HELD), [of_another]) is Verdict.CONFLICT
+
+
+@pytest.mark.parametrize(
+    ("said", "held", "verdict"),
+    [(0, 500, Verdict.UPDATED), (400, 500, Verdict.STALE), (0, 1000, Verdict.STALE), (500, 0, Verdict.UPDATED)],
+)
+def test_a_time_in_whole_seconds_is_any_moment_of_its_second(said: int, held: int, verdict: Verdict) -> None:
+    """Milliseconds after NOW: 0 and 1000 are stated in whole seconds."""
+    stored = replace(HELD, sent_at=NOW + timedelta(milliseconds=held))
+    message = a_message("update", "b", sent_at=NOW + timedelta(milliseconds=said))
+    assert classify(message, FoundReferral(stored), ()) is verdict
+
+
 # ---- the person ------------------------------------------------------------------------------------------------------
 
 SECRET = b"a secret of these tests, 32 bytes and more"
@@ -151,6 +176,21 @@ def test_a_message_about_another_person_is_refused(intent: Intent, verdict: Verd
     held = replace(HELD, subject=hashes(ADA))
     other = hashes(ADA._replace(nhs_number="9990000026", family_name="Other"))
     assert classify(a_message(intent, "b"), FoundReferral(held, other), ()) is verdict
+
+
+def test_an_older_new_referral_of_another_person_is_not_taken_for_a_superseded_one() -> None:
+    held = replace(HELD, subject=hashes(ADA), first_intent="update")
+    other = hashes(ADA._replace(nhs_number="9990000026", family_name="Other"))
+    assert classify(a_message("new", "b", sent_at=EARLIER), FoundReferral(held, other), ()) is Verdict.CONFLICT
+
+
+def test_an_update_that_leaves_out_who_the_person_is_does_not_open_the_referral_to_another() -> None:
+    held = replace(HELD, subject=hashes(ADA))
+    partial = hashes(Subject(None, None, "Corrected"))
+    apply_verdict(a_message("update", "b"), FoundReferral(held, partial), Verdict.UPDATED)
+    assert held.subject == hashes(ADA._replace(family_name="Corrected"))
+    other = hashes(Subject("9990000026", date(1990, 1, 1), "Other"))
+    assert classify(a_message("update", "c"), FoundReferral(held, other), ()) is Verdict.OTHER_PERSON
 
 
 def test_hashes_of_a_person_hold_none_of_the_data() -> None:

@@ -110,10 +110,19 @@ async def test_a_referral_is_searched_by_an_identifier(intake: InProcess, found:
     assert [entry["resource"]["id"] for entry in reply.json().get("entry", [])] == ([reference] if found else [])
 
 
-@pytest.mark.parametrize("query", ["", "patient:identifier=x|9990000018", "identifier=a|b&_count=1"])
+NOT_ONE_NAME = ("_id=a&_id=b", "_id=a,b", "identifier=049735000000", "identifier=a|b&identifier=c|d")
+
+
+@pytest.mark.parametrize("query", ["", "patient:identifier=x|9990000018", "identifier=a|b&_count=1", *NOT_ONE_NAME])
 async def test_other_searches_are_not_implemented(intake: InProcess, query: str) -> None:
     reply = await intake.search("/fhir/ServiceRequest", query, GP)
     assert (reply.status, reply.json()["issue"][0]["details"]["coding"][0]["code"]) == (501, "REC_NOT_IMPLEMENTED")
+
+
+@pytest.mark.parametrize("query", ["_id=%00", "identifier=a%7C%00"])
+async def test_a_name_that_no_referral_can_have_is_not_found(intake: InProcess, query: str) -> None:
+    reply = await intake.search("/fhir/ServiceRequest", query, GP)
+    assert (reply.status, reply.json()["total"]) == (200, 0)
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])

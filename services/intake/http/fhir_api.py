@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -125,12 +126,20 @@ async def _service_request(request: Request, partner: Partner) -> ProtocolRespon
 
 async def _service_requests(request: Request, partner: Partner) -> ProtocolResponse:
     query = request.query_params
-    if len(query) != 1 or not {"identifier", "_id"} & query.keys():
+    if not _is_supported(query):
         return bars.error(501, "not-supported", NOT_IMPLEMENTED)
     authority = _authority(sent.first_values(request), partner)
     name = identity.of_id(query["_id"], authority) if "_id" in query else _of_token(query["identifier"], authority)
     found = await _referral(request, partner, name)
     return ProtocolResponse(200, conformance.searchset(_base(request), [found] if found else []))
+
+
+def _is_supported(query: QueryParams) -> bool:
+    """Return whether a search is for one id, or for one identifier with its system: none for a part of it would mislead."""
+    asked = query.multi_items()
+    if len(asked) != 1 or "," in asked[0][1]:
+        return False
+    return asked[0][0] == "_id" or (asked[0][0] == "identifier" and "|" in asked[0][1])
 
 
 def _of_token(token: str, authority: str) -> ReferralName:
@@ -145,6 +154,8 @@ def _authority(headers: Headers, partner: Partner) -> str:
 
 
 async def _referral(request: Request, partner: Partner, name: ReferralName) -> dict[str, Any] | None:
+    if "\0" in name.value:  # no text in PostgreSQL has it
+        return None
     row = await store.referral(request.app.state.engine, partner.id, name)
     return bars.referral(row) if row and row.format == FORMAT else None
 

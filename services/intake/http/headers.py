@@ -11,7 +11,6 @@ from starlette.requests import Request
 
 from services.intake.translators.bars_fhir.bundle_index import is_system
 from services.intake.translators.bars_fhir.for_us import is_ours
-from services.intake.translators.bars_fhir.identity import is_supported_version
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.translator import Issue
 
@@ -22,6 +21,7 @@ GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 TARGET = "nhsd-target-identifier"
 ENCODED = (TARGET, "nhsd-end-user-organisation", "nhsd-requesting-software", "nhsd-requesting-practitioner")
 IDS = ("X-Request-Id", "X-Correlation-Id")
+JOINED = ("accept", *map(str.lower, IDS), *ENCODED)
 
 
 def guid(value: str | None) -> str | None:
@@ -30,10 +30,13 @@ def guid(value: str | None) -> str | None:
 
 
 def first_values(request: Request) -> Headers:
-    """Return the headers by lower-case name; of a repeated header the first value, of Accept all (RFC 9110, 5.3)."""
+    """Return the headers by lower-case name; of a repeated header the first value, of `JOINED` all (RFC 9110, 5.3).
+
+    Two different values of an id or of a BaRS header, joined, fail as a GUID or as base64: neither is preferred.
+    """
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
-    accepted = [value for name, value in pairs if name == "accept"]
-    return dict(reversed(pairs)) | ({"accept": ", ".join(accepted)} if accepted else {})
+    joined = {name: ", ".join(dict.fromkeys(v for n, v in pairs if n == name)) for name, _ in pairs if name in JOINED}
+    return dict(reversed(pairs)) | joined
 
 
 def mirrored(headers: Headers) -> dict[str, str]:
@@ -119,9 +122,15 @@ _WEIGHT = re.compile(r";\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.
 
 
 def is_readable_version(media_types: str) -> bool:
-    """Return whether one of the media types of a header has no `version`, or a version of BaRS that is supported."""
-    versions = [_VERSION.search(one) for one in media_types.split(",")]
-    return any(stated is None or is_supported_version(stated[1]) for stated in versions)
+    """Return whether one of the media types of a header has no version of BaRS and FHIR, or versions that are supported."""
+    return any(map(_is_readable, media_types.split(",")))
 
 
-_VERSION = re.compile(r';\s*version\s*=\s*"?([^";,\s]+)', re.IGNORECASE)
+def _is_readable(media_type: str) -> bool:
+    bars = all(stated in ("", "1") for stated in _VERSION.findall(media_type))
+    return bars and all(stated == "4.0" for stated in _FHIR_VERSION.findall(media_type))
+
+
+_VERSION = re.compile(r";\s*version\s*=\s*\"?v?(\d*)", re.IGNORECASE)
+_FHIR_VERSION = re.compile(r';\s*fhirVersion\s*=\s*"?(\d+\.\d+)', re.IGNORECASE)
+"""Major version of BaRS, and version of FHIR (http://hl7.org/fhir/R4/http.html#version-parameter)."""

@@ -56,6 +56,9 @@ def answer(inbound: InboundMessage, outcome: Translated | Rejection, decision: M
             return _outcome(202, [_note("warning", "business-rule", f"{reference}: {NOT_APPLIED}")])
         case Verdict.REPEAT:
             explanation = f"this message has been processed already; our reference is {reference}"
+            before = decision.answered_before
+            if before is not None and before.status == 202:
+                explanation += f"; {NOT_APPLIED}"
             return problem(409, [_issue(409, "duplicate", explanation)])
         case Verdict.CONFLICT:
             explanation = f"{reference} has one of these ids with different content: use new ids, or send an update"

@@ -166,6 +166,10 @@ def test_a_condition_that_is_not_understood_is_refused_by_its_place_and_cancels_
             {"provision": {"type": "permit", "provision": [{"type": "deny"}, {"type": "permit"}]}},
             ["provision", "provision"],
         ),
+        (
+            {"policyRule": coded("http://hl7.org/fhir/v3/ActCode", "OPTOUT"), "provision": {"type": "permit"}},
+            ["policyRule"],
+        ),
         ({"scope": {"text": "privacy"}, "policyRule": policy("OPTIN")}, ["scope"]),
         ({"scope": coded(TERMINOLOGY + "consentscope", "research"), "policyRule": policy("OPTOUT")}, ["scope"]),
     ],
@@ -213,6 +217,38 @@ def test_a_consent_that_is_not_in_force_answers_nothing_whatever_it_says(status)
 def test_a_consent_to_something_else_is_passed_over():
     message = consented(category=[{"text": "research"}], provision={"type": "deny", "data": []})
     assert accepted(message).referral.consents.referral.answer == "not-recorded"
+
+
+@pytest.mark.parametrize(
+    ("consented_on", "refused_on", "answer"),
+    [
+        ("2026-11-05", "2026-11-04", "yes"),
+        ("2026-11-05", "2026-11-05T08:00:00Z", "no"),
+        ("2026-11-05", "2026-11", "no"),
+        ("2026-11-05", None, "no"),
+        (None, "2020-01-01", "no"),
+        ("2099-01-01", "2026-11-05", "no"),
+    ],
+)
+def test_a_refusal_counts_unless_consent_was_certainly_given_on_a_later_day(consented_on, refused_on, answer):
+    category = [coded(OURS + "consent", "evaluation")]
+    message = consented(category=category, policyRule=policy("OPTIN"), dateTime=consented_on)
+    refusal = {
+        **resource_in(message, "consent"),
+        "id": "refusal",
+        "policyRule": policy("OPTOUT"),
+        "dateTime": refused_on,
+    }
+    entry = {"fullUrl": "urn:uuid:5e9ff5a4-51a3-4c0f-9f5e-6e0c0a3f8c11", "resource": without_none(refusal)}
+    message["entry"].append(entry)
+    translation = accepted(message)
+    assert translation.referral.consents.evaluation.answer == answer
+    unused = place("consent") if answer == "no" else f"Bundle.entry[{len(message['entry']) - 1}].resource"
+    assert unused in translation.passed_over
+
+
+def without_none(resource: Json) -> Json:
+    return {name: value for name, value in resource.items() if value is not None}
 
 
 def test_a_consent_answers_each_question_of_its_categories():

@@ -12,10 +12,12 @@ from services.intake.translators import bars_fhir
 from services.intake.translators.bars_fhir import passed_over
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
-from tests.builders.bars import a_bars_message
+from tests.builders.bars import OURS, a_bars_message
 from tests.contract.translators.adapters import ATTACHMENT_KEY, BARS, a_partner
 
-PATIENT = 2
+PATIENT, REQUEST = 2, 1
+CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
+INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
 AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 
 
@@ -47,6 +49,16 @@ def test_nothing_is_told_of_a_message_that_is_read_as_a_whole() -> None:
         ("contained", [{"resourceType": "Basic", "code": {}}], ["contained[0]"]),
         ("meta", {"tag": [{"code": "any"}], "versionId": "1", "profile": ["urn:any"]}, ["meta.tag"]),
         ("text", {"status": "empty", "div": "any"}, []),
+        ("text", {"status": "additional", "div": "any"}, ["text"]),
+        ("meta", {"security": [{"system": "urn:any", "code": "any"}]}, ["meta.security[0]"]),
+        ("extension", [{"url": INTERPRETER, "valueString": "yes"}], ["extension[0]"]),
+        ("extension", [{"url": OURS + "StructureDefinition/unheard-of", "valueCode": "a"}], ["extension[0]"]),
+        ("extension", [{"url": CORE + "NHSNumberVerificationStatus", "valueCode": "01"}], ["extension[0]"]),
+        (
+            "extension",
+            [{"url": CORE + "NHSCommunication", "extension": [{"url": "interpreterRequired", "valueCode": "true"}]}],
+            ["extension[0].extension[0]"],
+        ),
         ("language", "en", []),
     ],
 )
@@ -57,6 +69,24 @@ def test_an_element_that_is_not_read_is_told_by_its_place(element: str, value: A
     assert _told(changed, "subset") == places
     slowly = changed | {"timestamp": "2026-11-05T09:29:60+00:00"}  # left to fhir.resources
     assert _told(slowly) == places
+
+
+def test_a_label_of_anything_but_the_person_restricts_nothing_and_is_told() -> None:
+    labels = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}
+    message = a_bars_message()
+    message["meta"] |= labels
+    message["entry"][REQUEST]["resource"]["meta"] = labels
+    assert _told(message) == ("Bundle.meta.security[0]", f"Bundle.entry[{REQUEST}].resource.meta.security[0]")
+
+
+def test_what_a_cancel_says_beyond_ending_the_referral_is_told() -> None:
+    message = _with("deceasedBoolean", True)
+    patient, request = (message["entry"][index]["resource"] for index in (PATIENT, REQUEST))
+    patient["meta"] = {"security": [{"code": "R"}]}
+    request |= {"status": "revoked", "note": [{"text": "any words"}]}
+    at = f"Bundle.entry[{PATIENT}].resource"
+    told = {f"Bundle.entry[{REQUEST}].resource.note", f"{at}.meta.security[0]"}
+    assert told <= set(_told(message))
 
 
 def test_a_resource_of_another_type_and_one_that_nothing_refers_to_are_told_as_a_whole() -> None:

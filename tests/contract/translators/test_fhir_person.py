@@ -321,6 +321,8 @@ def a_notice(code: str, base: str = BASE, codes: str = CODES) -> dict[str, Any]:
 
 
 PDS_CODES = "https://fhir.nhs.uk/R4/CodeSystem/UKCore-"
+ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+FORMAL_NOTICE = {"url": "deathNotificationStatus", "valueCodeableConcept": {"text": "formal death notice"}}
 
 
 DEATHS: list[tuple[dict[str, Any], DeathReport | None]] = [
@@ -339,6 +341,10 @@ DEATHS: list[tuple[dict[str, Any], DeathReport | None]] = [
     ({"extension": [a_notice("new code")]}, DeathReport()),
     ({"deceasedBoolean": False, "extension": [a_notice("2")]}, DeathReport()),
     ({"deceasedDateTime": "2026-11-01", "extension": [a_notice("U")]}, DeathReport(died_on=date(2026, 11, 1))),
+    ({"_deceasedDateTime": {"extension": [{"url": ABSENT, "valueCode": "unknown"}]}}, DeathReport()),
+    ({"extension": [a_notice("2", BASE, "https://example.org/other-")]}, DeathReport()),
+    ({"extension": [a_notice("U", BASE, "https://example.org/other-")]}, None),
+    ({"extension": [{"url": BASE + "DeathNotificationStatus", "extension": [FORMAL_NOTICE]}]}, DeathReport()),
 ]
 
 
@@ -377,7 +383,9 @@ CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
         ({"system": CONFIDENTIALITY, "code": "M"}, False),
         ({"system": CONFIDENTIALITY, "code": "N"}, False),
         ({"system": "https://www.hl7.org/fhir/valueset-security-labels.html", "code": "U"}, False),
-        ({"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}, False),
+        ({"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}, False),
+        ({"system": "urn:oid:2.16.840.1.113883.5.25", "code": "R"}, True),
+        ({"system": "https://example.org/a-misspelled-system", "code": "V"}, True),
     ],
 )
 def test_a_label_stricter_than_normal_restricts_access(label: dict[str, str], restricted: bool) -> None:
@@ -498,6 +506,16 @@ MORNINGS = {"repeat": {"dayOfWeek": ["mon", "wed"], "timeOfDay": ["10:30:00"], "
 )
 def test_how_the_person_wants_to_be_contacted_is_read(parts: Any, preference: ContactPreference) -> None:
     assert read(a_preference(**parts)).preferred_contact == preference
+
+
+def test_every_wish_counts_however_the_preferences_are_spread() -> None:
+    wishes = [a_preference(**{METHOD: coded(METHOD, code)})["extension"][0] for code in ("1", "8")]
+    both = ContactPreference(method="letter; no telephone contact")
+    assert read({"extension": wishes}).preferred_contact == both
+    assert (
+        read({"extension": [{**wishes[0], "extension": [one["extension"][0] for one in wishes]}]}).preferred_contact
+        == both
+    )
 
 
 # ---- language -------------------------------------------------------------------------------------------------------

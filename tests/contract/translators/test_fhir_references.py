@@ -119,6 +119,14 @@ def test_two_contained_resources_of_one_id_are_refused():
     assert place("request", "encounter", "reference") in faults(message)
 
 
+def test_a_resource_inside_a_contained_resource_is_refused():
+    message = a_full_message()
+    flag = {**resource_in(message, "flag"), "id": "inner"}
+    practice = {**resource_in(message, "practice"), "id": "outer", "contained": [flag]}
+    resource_in(message, "request")["contained"] = [practice]
+    assert faults(message) == {place("request", "contained", 0, "contained"): "invariant"}
+
+
 def test_a_contained_organisation_that_the_sender_may_not_act_for_is_refused_as_an_entry_is():
     message = a_full_message()
     resource_in(message, "practice")["identifier"][0]["value"] = "C82993"

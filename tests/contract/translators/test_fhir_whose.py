@@ -21,6 +21,7 @@ from tests.contract.translators.fhir_message import (
     a_full_message,
     accepted,
     changed,
+    coded,
     faults,
     place,
     resource_in,
@@ -31,6 +32,7 @@ from tests.contract.translators.fhir_message import (
 
 PAST, NOW, FUTURE = {"start": "2010", "end": "2019-05"}, {"start": "2019-06", "end": "2026-11"}, {"start": "2099"}
 LAST = len(RESOURCES)
+OURS_EXTENSION = "https://lightbulb.example.org/StructureDefinition/"
 
 
 def add(message: Json, name: str, resource: Json) -> Json:
@@ -71,6 +73,15 @@ def test_another_nhs_number_as_subject_is_refused_and_the_patients_own_is_not(na
     accepted(changed(name, **{element: {"identifier": numbers}}))
     other = {"identifier": {**numbers, "value": "9990000026"}}
     assert faults(changed(name, **{element: other})) == {place(name, element): "not-supported"}
+
+
+@pytest.mark.parametrize(("name", "element"), SUBJECTS)
+def test_a_local_identifier_as_subject_is_the_patients_own_or_refused(name, element):
+    local = {"system": "https://practice.example.org/Id/local", "value": "P-12"}
+    message = changed(name, **{element: {"identifier": local}})
+    assert faults(message) == {place(name, element): "not-supported"}
+    resource_in(message, "patient")["identifier"].append(local)
+    accepted(message)
 
 
 @pytest.mark.parametrize(("name", "element"), SUBJECTS)
@@ -203,6 +214,18 @@ def test_a_flag_counts_in_its_period(period, count):
     assert (place("flag") in outcome.passed_over) is (count == 0)
 
 
+def test_a_flag_of_a_moment_to_come_does_not_count():
+    message = changed("flag", period={"start": "2031-01-01", "end": "2031-01-01"})
+    assert accepted(message).referral.risk_flags == ()
+
+
+def test_every_category_of_a_flag_is_told():
+    categories = [coded("https://fhir.nhs.uk/CodeSystem/flag-categories-bars", code) for code in ("SS", "SG")]
+    flags = accepted(changed("flag", category=categories)).referral.risk_flags
+    assert [flag.code for flag in flags] == ["SS", "SG"]
+    assert len({flag.text for flag in flags}) == 1
+
+
 def test_a_flag_of_one_moment_counts_for_that_is_when_the_concern_was_raised():
     raised = {"start": "2026-11-05T08:00:00Z", "end": "2026-11-05T08:00:00Z"}
     assert len(accepted(changed("flag", period=raised)).referral.risk_flags) == 1
@@ -261,11 +284,30 @@ def test_an_encounter_that_goes_on_is_a_stay(status):
     [
         ({"status": "unknown"}, "status", "not-supported"),
         ({"status": "finished"}, "period", "required"),
+        ({"status": "finished", "period": {"start": "2026-11-01", "end": "2026-11"}}, "period", "required"),
         ({"status": "in-progress", "period": PAST}, "status", "invariant"),
     ],
 )
 def test_a_stay_of_which_it_is_not_clear_whether_it_goes_on_is_refused(elements, at, kind):
     assert faults(changed("stay", **elements)) == {place("stay", at): kind}
+
+
+@pytest.mark.parametrize(
+    ("name", "elements", "at"),
+    [
+        ("request", {"authoredOn": "2026-11"}, ["authoredOn"]),
+        ("consent", {"dateTime": "2026"}, ["dateTime"]),
+        ("patient", {"deceasedDateTime": "2026"}, ["deceasedDateTime"]),
+        ("stay", {"period": {"start": "2026"}}, ["period", "start"]),
+        (
+            "stay",
+            {"extension": [{"url": OURS_EXTENSION + "expected-discharge", "valueDate": "2026-12"}]},
+            ["extension", 0],
+        ),
+    ],
+)
+def test_a_day_that_is_not_said_is_told_to_be_missing(name, elements, at):
+    assert place(name, *at) in accepted(changed(name, **elements)).passed_over
 
 
 def test_a_finished_stay_ends_on_its_day_at_the_ward_that_was_left_last():
@@ -317,6 +359,15 @@ def test_a_use_case_of_another_service_is_refused_however_it_is_spread(category,
 def test_every_message_category_must_be_referral():
     message = changed("request", category=[{"coding": [REFERRAL]}, {"coding": [{**REFERRAL, "code": "validation"}]}])
     assert faults(message) == {place("request", "category", 1): "not-supported"}
+
+
+@pytest.mark.parametrize("name", ["request", "patient", "flag", None])
+def test_what_says_that_it_is_test_data_is_refused(name):
+    label = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}
+    message = a_full_message()
+    (resource_in(message, name) if name else message)["meta"] = label
+    at = place(name, "meta", "security") if name else "Bundle.meta.security"
+    assert faults(message) == {at: "not-supported"}
 
 
 def test_a_category_of_an_unknown_system_is_passed_over():

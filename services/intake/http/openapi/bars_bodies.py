@@ -13,7 +13,7 @@ import msgspec
 from schemas.fhir import LOCAL
 from services.intake.responses.conformance import CodeSystems
 from services.intake.translators.bars_fhir import EVENTS, REASONS, models
-from services.intake.translators.bars_fhir.consent import CONSENT, SCOPES, TERMINOLOGY
+from services.intake.translators.bars_fhir.consent import CONSENT, POLICIES, SCOPES, TERMINOLOGY
 from services.intake.translators.bars_fhir.request import REASON, SERVICE
 from services.intake.translators.bars_fhir.supporting_info import FLAGS
 
@@ -36,6 +36,7 @@ def schemas(code_systems: CodeSystems) -> dict[str, Schema]:
         parts[f"bars-{name}"] = _with(parts[f"bars-{name}"], required)
     parts["bars-Coding"]["allOf"] = [_if(system, _code(name)) for name, system in _SYSTEMS.items()]
     parts["bars-Extension"]["allOf"] = [_verification_status()]
+    parts["bars-Consent"]["allOf"] = [{"properties": {"policyRule": _policy()}}]
     message = parts.pop("bars-Bundle")
     parts["bars-Entry"]["properties"]["resource"] = _resource(
         f"Read: {', '.join(models.READ)}; others are passed over", _read_resources()
@@ -131,6 +132,12 @@ def _verification_status() -> Schema:
         "if": {"properties": {"url": {"pattern": "UKCore-NHSNumberVerificationStatus$"}}, "required": ["url"]},
         "then": {"properties": {"valueCodeableConcept": coded}},
     }
+
+
+def _policy() -> Schema:
+    """Return the rule that a policy with codings has one that is understood; one in words only says nothing."""
+    has_codings = {"properties": {"coding": {"minItems": 1}}, "required": ["coding"]}
+    return {"if": has_codings, "then": _coded(f"{TERMINOLOGY}v3-ActCode", POLICIES)}
 
 
 _REQUIRED: dict[str, dict[str, Schema]] = {

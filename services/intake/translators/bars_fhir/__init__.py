@@ -20,11 +20,11 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | person: phone, email, other_contact_points | telecom, and a contact with relationship ONESELF: by rank, then use. Every further one is carried: sms, pager, fax, textphone (OtherContactSystem) |
 | person: language, interpreter, preferred_contact | communication, NHSCommunication, patient-interpreterRequired, ContactPreference |
 | person: restricted_access | meta.security: Confidentiality R, V or any label stricter than N; false without one |
-| person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date; read in a cancel too |
+| person: death_reported | deceased[x], a DeathNotificationStatus other than U, or a discharge disposition of death (`exp`, 79); the date of death, if it is a whole date; read in a cancel too |
 | contacts | Patient.contact in force, by ContactRank |
 | hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
 | consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation): policyRule and the provisions nested in it; BaRS' DRC counts for the referral if it is explicit |
-| risk_flags | active Flags whose period holds: BaRS flag category and text |
+| risk_flags | active Flags whose period holds: each BaRS flag category, with the text |
 | attachments | DocumentReference with data, or with a Binary in the message |
 """  # noqa: E501 - a table
 
@@ -65,7 +65,14 @@ from services.intake.translators.bars_fhir.models import (
 )
 from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, death, person
 from services.intake.translators.bars_fhir.referrer import organisation, referred_by, registered_practice
-from services.intake.translators.bars_fhir.request import named_authority, needs, reason, requested_by, stay
+from services.intake.translators.bars_fhir.request import (
+    died_in_hospital,
+    named_authority,
+    needs,
+    reason,
+    requested_by,
+    stay,
+)
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
@@ -122,6 +129,8 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
         return translated
     encounter = _encounter(message, asked[1], delivery.body)
     message.left_out += unused.places(message)
+    if translated.intent == "cancel":
+        message.left_out += unused.of_cancel(message, asked[1])
     return replace(translated, encounter=encounter, passed_over=passed_over.places(raw, message, asked[0]))
 
 
@@ -269,7 +278,7 @@ def _cancel(
     subject = identity.subject(message, message.patient)
     sent_at = _stated_time(message)
     discharged_on = stay(message, request).get("discharged_on")
-    death_reported = death_report(death(message, message.patient)) if message.patient else None
+    death_reported = death_report(_death(message, request))
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     cancel_reason = _cancel_reason(request, withdrawn)
@@ -287,6 +296,12 @@ def _cancel(
         subject=subject,
         reply=identity.reply(message, header, request),
     )
+
+
+def _death(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
+    """Return the report of a death that the Patient, or the discharge disposition of the Encounter, states."""
+    stated = death(message, message.patient) if message.patient else {}
+    return stated or ({"death_reported": {}} if died_in_hospital(message, request) else {})
 
 
 def _cancel_reason(request: ServiceRequest, withdrawn: bool) -> CancelReason:
@@ -308,7 +323,11 @@ def _content(
     return {
         "sent_by": inbound.partner.sender,
         "registered_practice": registered_practice(message, patient),
-        "person": person(message, patient, homeless=homeless) | {"vouched_by": inbound.partner.vouches},
+        "person": {
+            **person(message, patient, homeless=homeless),
+            **_death(message, request),
+            "vouched_by": inbound.partner.vouches,
+        },
         "contacts": contacts(patient, message.time),
         "needs": needs(message, request, requested, services),
         "reason": coded_reason,

@@ -60,6 +60,10 @@ class BundleIndex:
         self._dangling: set[int] = set()
         for index, element in self._references.ambiguous():
             self._add_ambiguity(index, element)
+        for place in _nested(resources):
+            self.issues.append(
+                Issue(fhir_path("Bundle", place), "invariant", "must not be inside a contained resource")
+            )
 
     def _add_ambiguity(self, index: int, element: str) -> None:
         loc = ("entry", index, element) if element == "fullUrl" else ("entry", index, "resource", element)
@@ -137,12 +141,11 @@ class BundleIndex:
             self.add_issue(resource, place, "not-supported", "must be the patient whom the request is about")
 
     def _is_other(self, subject: Reference) -> bool:
-        """Return whether a reference by identifier only names an NHS number that the patient does not have."""
+        """Return whether a reference by identifier only names one that the patient does not have."""
         identifier = subject.identifier
-        if identifier is None or not identifier.value or not is_nhs_number(identifier):
+        if identifier is None or not identifier.value:
             return False
-        own = [one.value for one in (self.patient.identifier if self.patient else []) if is_nhs_number(one)]
-        return "".join(identifier.value.split()) not in ["".join(value.split()) for value in own if value]
+        return _key(identifier) not in map(_key, self.patient.identifier if self.patient else [])
 
     def full_url(self, resource: Resource) -> str | None:
         """Return the fullUrl of a resource's entry."""
@@ -185,6 +188,14 @@ def _places(resources: list[tuple[int, Resource]]) -> Iterator[tuple[int, Place]
             yield id(inner), ("entry", index, "resource", "contained", number)
 
 
+def _nested(resources: list[tuple[int, Resource]]) -> Iterator[Place]:
+    """Yield the place of each resource inside a contained resource (dom-2)."""
+    for index, resource in resources:
+        for number, inner in enumerate(getattr(resource, "contained", ())):
+            if getattr(inner, "contained", ()):
+                yield "entry", index, "resource", "contained", number, "contained"
+
+
 def _with_contained(resources: list[tuple[int, Resource]]) -> Iterator[Resource]:
     """Yield the resources that we read, and those that they contain."""
     for _, resource in resources:
@@ -203,6 +214,12 @@ def is_system(actual: str | None, expected: str) -> bool:
 def is_nhs_number(identifier: FhirIdentifier) -> bool:
     """Return whether the system of an identifier is one of NHS numbers."""
     return any(is_system(identifier.system, system) for system in NHS_NUMBERS)
+
+
+def _key(identifier: FhirIdentifier) -> tuple[str, str]:
+    """Return system and value of an identifier, one of NHS numbers in any of its systems, without blanks."""
+    system = NHS_NUMBERS[0] if is_nhs_number(identifier) else identifier.system or ""
+    return _plain(system), "".join((identifier.value or "").split())
 
 
 @lru_cache(maxsize=500)

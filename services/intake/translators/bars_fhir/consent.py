@@ -16,11 +16,12 @@ understood, so that neither a yes nor a withdrawal is concluded from it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, line
 from services.intake.translators.bars_fhir.contact_details import full_name
-from services.intake.translators.bars_fhir.in_force import holds
+from services.intake.translators.bars_fhir.in_force import holds, interval
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
     FhirConsent,
@@ -83,20 +84,21 @@ class _Reading:
 def answers(message: BundleIndex, header: MessageHeader, request: ServiceRequest) -> dict[str, Any]:
     """Return the answers to the three consent questions; none is inferred from another.
 
-    Of two answers to one question the later counts, and 'no' if both are of the same day. BaRS' Direct Care consent
-    (DRC) counts for the referral only if it is explicit: implied consent does not cover a housing authority.
+    Of two answers to one question the later counts, and 'no' unless 'yes' is certainly of a later day. BaRS' Direct Care
+    consent (DRC) counts for the referral only if it is explicit: implied consent does not cover a housing authority.
     """
     references = [*request.performer, *(one.receiver for one in header.destination)]
     receivers = tuple(filter(None, map(message.peek, references)))
-    by_question: dict[str, dict[str, Any]] = {}
+    by_question: dict[str, list[dict[str, Any]]] = {}
     for consent, question in _asked(message):
         if question not in QUESTIONS:
             message.add_issue(consent, ("category",), "value", "is not a code of " + CONSENT)
             continue
-        answer = _said(_Reading(message, consent, question, receivers))
-        if question not in by_question or _rank(answer) > _rank(by_question[question]):
-            by_question[question] = answer
-    return by_question
+        by_question.setdefault(question, []).append(_said(_Reading(message, consent, question, receivers)))
+    chosen = {question: _chosen(said) for question, said in by_question.items()}
+    counting = {answer["at"] for answer in chosen.values()}
+    message.left_out += [one["at"] for said in by_question.values() for one in said if one["at"] not in counting]
+    return chosen
 
 
 def refusal_place(found: dict[str, Any]) -> str | None:
@@ -107,7 +109,9 @@ def refusal_place(found: dict[str, Any]) -> str | None:
 
 def canonical(found: dict[str, Any]) -> dict[str, Any]:
     """Return the answers as the referral has them, without their places."""
-    return {question: {name: said[name] for name in said if name != "at"} for question, said in found.items()}
+    return {
+        question: {name: said[name] for name in said if name not in ("at", "days")} for question, said in found.items()
+    }
 
 
 def _asked(message: BundleIndex) -> Iterator[tuple[FhirConsent, str]]:
@@ -124,15 +128,32 @@ def _said(reading: _Reading) -> dict[str, Any]:
     message, consent = reading.message, reading.consent
     before = len(message.issues)
     answer = _answer(reading)
-    understood = answer if len(message.issues) == before else "not-recorded"
+    given = interval(consent.dateTime)
+    is_future = answer == "yes" and given is not None and given[0] > message.time
+    if is_future:
+        message.left_out.append(message.at(consent))
+    understood = answer if len(message.issues) == before and not is_future else "not-recorded"
     by = _by(message, consent.performer)
-    return drop_empty({"answer": understood, "on": parse_date(consent.dateTime), "by": by}) | {
+    return drop_empty({"answer": understood, "on": parse_date(consent.dateTime), "by": by, "days": _days(given)}) | {
         "at": message.at(consent)
     }
 
 
-def _rank(answer: dict[str, Any]) -> tuple[bool, str, bool]:
-    return answer["answer"] != "not-recorded", str(answer.get("on", "")), answer["answer"] == "no"
+def _days(given: tuple[datetime, datetime] | None) -> tuple[date, date] | None:
+    """Return the first and the last day on which an answer may have been given."""
+    return given and (given[0].date(), (given[1] - timedelta(microseconds=1)).date())
+
+
+def _chosen(said: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the answer that counts: a refusal after which no consent was certainly given, else the latest."""
+    consents = [one for one in said if one["answer"] == "yes"]
+    refusals = [one for one in said if one["answer"] == "no"]
+    standing = [no for no in refusals if not any(_is_of_later_day(yes, no) for yes in consents)]
+    return max(standing or consents or said, key=lambda one: str(one.get("on", "")))
+
+
+def _is_of_later_day(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return "days" in one and "days" in other and bool(one["days"][0] > other["days"][1])
 
 
 def _by(message: BundleIndex, performers: list[Reference]) -> str | None:
@@ -177,6 +198,8 @@ def _policy(reading: _Reading) -> ConsentAnswer:
     rule, root = reading.consent.policyRule, reading.consent.provision
     found = unique(codes(rule, TERMINOLOGY + "v3-ActCode"))
     if not found:
+        if rule and rule.coding:
+            reading.refuse(("policyRule",), f"must have a code of {TERMINOLOGY}v3-ActCode")
         return "not-recorded"
     is_incomplete = found[0] in INCOMPLETE and not (root and (root.provision or root.type))
     if len(found) > 1 or found[0] not in POLICIES or is_incomplete:

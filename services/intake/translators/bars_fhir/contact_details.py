@@ -3,7 +3,7 @@
 Of several, the one in force counts: the explicit rank first, then the use, then the latest begun, then the order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,11 +12,13 @@ from services.intake.translators.bars_fhir.bundle_index import display_text, lin
 from services.intake.translators.bars_fhir.in_force import in_force, interval
 from services.intake.translators.bars_fhir.models import (
     CodeableConcept,
+    Extension,
     FhirAddress,
     FhirContactPoint,
     HumanName,
     Patient,
     PatientContact,
+    PlainExtension,
     Timing,
 )
 from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
@@ -170,20 +172,25 @@ def _system(point: FhirContactPoint) -> str:
 
 def preferred_contact(patient: Patient) -> dict[str, Any] | None:
     """Return how the person wants to be contacted, from ContactPreference."""
-    for preference in uk_core.extensions(patient.extension, "ContactPreference"):
-        methods = [part.valueCodeableConcept for part in uk_core.parts(preference, "PreferredContactMethod")]
-        formats = [part.valueCodeableConcept for part in uk_core.parts(preference, _WRITTEN)]
-        times = [line(part.valueString) or _times(part.valueTiming) for part in uk_core.parts(preference, _TIMES)]
-        found = {
-            "method": _first(
-                uk_core.meaning(one, "PreferredContactMethod", uk_core.CONTACT_METHODS) for one in methods
-            ),
-            "times": _first(times),
-            "written_format": _first(uk_core.meaning(one, _WRITTEN, uk_core.WRITTEN_FORMATS) for one in formats),
-        }
-        if read := drop_empty(found):
-            return read
-    return None
+    preferences = list(uk_core.extensions(patient.extension, "ContactPreference"))
+    methods = [part.valueCodeableConcept for part in _parts(preferences, "PreferredContactMethod")]
+    formats = [part.valueCodeableConcept for part in _parts(preferences, _WRITTEN)]
+    times = [line(part.valueString) or _times(part.valueTiming) for part in _parts(preferences, _TIMES)]
+    found = {
+        "method": _listed(uk_core.meaning(one, "PreferredContactMethod", uk_core.CONTACT_METHODS) for one in methods),
+        "times": _listed(times),
+        "written_format": _listed(uk_core.meaning(one, _WRITTEN, uk_core.WRITTEN_FORMATS) for one in formats),
+    }
+    return drop_empty(found) or None
+
+
+def _parts(preferences: list[Extension], name: str) -> Iterator[PlainExtension]:
+    return (part for preference in preferences for part in uk_core.parts(preference, name))
+
+
+def _listed(texts: Iterable[str | None]) -> str | None:
+    """Return all of several wishes: one of them may be not to be called."""
+    return "; ".join(unique([text for text in texts if text])) or None
 
 
 _WRITTEN = "PreferredWrittenCommunicationFormat"

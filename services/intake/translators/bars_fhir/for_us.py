@@ -15,11 +15,15 @@ from collections.abc import Collection, Iterator
 
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
 from services.intake.translators.bars_fhir.models import (
+    READ,
+    Bundle,
+    FhirCoding,
     FhirIdentifier,
     HealthcareService,
     MessageDestination,
     MessageHeader,
     Organization,
+    Resource,
     ServiceRequest,
 )
 from services.intake.translators.translator import Issue
@@ -44,9 +48,30 @@ def issues(
     """
     to_us = any(is_ours(name, service_ids) for one in header.destination for name in _names(message, one))
     message.names_us = to_us or any(HOUSING in codes(concept, USE_CASES) for concept in request.category)
+    yield from _test_issues(message)
     yield from _category_issues(message, request)
     if service_ids and header.destination and not to_us:
         yield Issue(message.at(header, "destination"), "not-supported", "the destination is another service")
+
+
+def _test_issues(message: BundleIndex) -> Iterator[Issue]:
+    """Yield the message, or the resources in it, that say by the label HTEST that they are test data."""
+    resources = [one for model in READ.values() for one in message.all(model)]
+    if any(label.code == TEST_DATA for label in _labels(message.bundle)):
+        yield Issue("Bundle.meta.security", "not-supported", TEST_REFUSED)
+    for resource in resources:
+        if any(label.code == TEST_DATA for label in _labels(resource)):
+            yield Issue(message.at(resource, "meta", "security"), "not-supported", TEST_REFUSED)
+
+
+def _labels(labelled: Bundle | Resource) -> list[FhirCoding]:
+    return labelled.meta.security if labelled.meta else []
+
+
+TEST_DATA = "HTEST"
+"""Label of test health data (v3-ActReason; http://hl7.org/fhir/R4/security-labels.html)."""
+
+TEST_REFUSED = "states that this is test data: it would become a case of a real hub"
 
 
 def _category_issues(message: BundleIndex, request: ServiceRequest) -> Iterator[Issue]:

@@ -254,6 +254,7 @@ class Patient(DomainResource, tag="Patient"):
     birthDate: Date | None = None
     deceasedBoolean: bool | None = None
     deceasedDateTime: DateTime | None = None
+    deceasedDateTime_: ElementExtensions | None = field(name="_deceasedDateTime", default=None)
     address: list[FhirAddress] = []
     contact: list[PatientContact] = []
     communication: list[Communication] = []
@@ -297,6 +298,7 @@ class Encounter(DomainResource, tag="Encounter", kw_only=True):
     period: Period | None = None
     location: list[EncounterLocation] = []
     serviceProvider: Reference | None = None
+    hospitalization: Hospitalization | None = None
     subject: Reference | None = None
 
 

@@ -1,7 +1,8 @@
 """The places of a message that were not read, which its response names.
 
-Not named is what says nothing about a person or a request: ids, `text` (a narrative of the same), the `language` that texts are in, the
-version of a code system, what software made the message, and `meta` but for its labels and tags.
+Not named is what says nothing about a person or a request: ids, `text` (a narrative of the same, unless its status is
+`additional`), the `language` that texts are in, the version of a code system, what software made the message, and
+`meta` but for its labels and tags.
 """
 
 from collections.abc import Iterator
@@ -84,6 +85,9 @@ def places(tree: dict[str, Any], message: BundleIndex, header: MessageHeader) ->
 def _add_unread(found: list[Place], value: dict[str, Any], kind: Any, place: Place, whole: frozenset[str]) -> None:
     """Add the places of the elements of an object that the struct of this kind does not read; not those of `whole`."""
     read = _read_by(kind)
+    narrative = value.get("text")
+    if type(narrative) is dict and narrative.get("status") == "additional":
+        found.append((place, "text"))
     if not read.names.issuperset(value):
         for name in (name for name in value if name not in read.names):
             found += _unread(name, value[name], place)
@@ -98,7 +102,7 @@ def _add_unread(found: list[Place], value: dict[str, Any], kind: Any, place: Pla
 
 
 def _add_item(found: list[Place], item: dict[str, Any], kind: Any, place: Place, whole: frozenset[str]) -> None:
-    if issubclass(kind, PlainExtension) and not _is_read(item.get("url")):
+    if issubclass(kind, PlainExtension) and not is_known(item.get("url")):
         found.append(place)
     elif kind is not AnyResource:
         _add_unread(found, item, kind, place, whole)
@@ -125,7 +129,8 @@ def _unread(name: str, value: Any, place: Place) -> Iterator[Place]:
 
 
 @lru_cache(maxsize=500)
-def _is_read(url: Any) -> bool:
+def is_known(url: Any) -> bool:
+    """Return whether an extension is read somewhere, by its URL."""
     plain = url if isinstance(url, str) else ""
     return (
         plain in PARTS

@@ -64,7 +64,7 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
             "communication_needs": _communication_needs(patient),
             "restricted_access": _is_restricted(message, patient),
         }
-    ) | death(message, patient)
+    )
 
 
 def _note_what_is_not_carried(message: BundleIndex, patient: Patient, name: HumanName) -> None:
@@ -170,15 +170,23 @@ def _birth_date(message: BundleIndex, patient: Patient) -> date | None:
 
 
 def _is_reported_dead(patient: Patient) -> bool:
-    """Return whether deceased[x] or a DeathNotificationStatus other than U (removed) states a death."""
-    notices = [
+    """Return whether deceased[x] or a DeathNotificationStatus other than U (removed) states a death.
+
+    A time of death that is not known, and a notice in another code, state one, too: a hub checks before any contact.
+    """
+    at_a_time = patient.deceasedDateTime is not None or patient.deceasedDateTime_ is not None
+    notices = uk_core.extensions(patient.extension, "DeathNotificationStatus")
+    return patient.deceasedBoolean is True or at_a_time or any(not _is_removed(notice) for notice in notices)
+
+
+def _is_removed(notice: Extension) -> bool:
+    """Return whether a death notice says that it has been taken back, and nothing else."""
+    stated = {
         coding.code
-        for notice in uk_core.extensions(patient.extension, "DeathNotificationStatus")
         for part in uk_core.parts(notice, "deathNotificationStatus")
-        for coding in uk_core.codings(part.valueCodeableConcept, "DeathNotificationStatus")
-    ]
-    stated = patient.deceasedBoolean is True or patient.deceasedDateTime is not None
-    return stated or any(code != "U" for code in notices)
+        for coding in (part.valueCodeableConcept.coding if part.valueCodeableConcept else [])
+    }
+    return stated == {"U"}
 
 
 def death(message: BundleIndex, patient: Patient) -> dict[str, Any]:
@@ -189,8 +197,14 @@ def death(message: BundleIndex, patient: Patient) -> dict[str, Any]:
     return {"death_reported": {"died_on": died_on} if died_on and died_on <= _today(message) else {}}
 
 
-_CONFIDENTIALITY = re.compile(r".*(?:confidentiality|security-labels(?:\.html)?|v3-actcode)/?", re.IGNORECASE)
+_CONFIDENTIALITY = re.compile(
+    r".*(?:confidentiality|security-labels(?:\.html)?|v3-actcode)/?|urn:oid:2\.16\.840\.1\.113883\.5\.(?:25|4)",
+    re.IGNORECASE,
+)
 """Code systems of security labels, as PDS and others name them: Confidentiality, and ActCode's sensitivities."""
+
+_S_FLAG = ("R", "V")
+"""Codes that restrict in any code system: a misspelled one must not show an address."""
 
 _OPEN = ("U", "L", "M", "N")
 """Codes of Confidentiality up to normal: http://terminology.hl7.org/CodeSystem/v3-Confidentiality."""
@@ -199,11 +213,16 @@ _OPEN = ("U", "L", "M", "N")
 def _is_restricted(message: BundleIndex, patient: Patient) -> bool:
     """Return whether a security label is stricter than normal: R and V are the S-flag of PDS."""
     labels = patient.meta.security if patient.meta else []
-    codes = {one.code for one in labels if one.code and _CONFIDENTIALITY.fullmatch(one.system or "confidentiality")}
+    codes = {one.code for one in labels if one.code and is_confidentiality(one)}
     if "REDACTED" in codes:
         explanation = "states that PDS has invalidated this record: send the person's current record"
         message.add_issue(patient, ("meta", "security"), "business-rule", explanation)
     return not codes <= set(_OPEN)
+
+
+def is_confidentiality(label: FhirCoding) -> bool:
+    """Return whether a security label is read: one of a system of confidentiality, of none, or the S-flag in any."""
+    return label.code in _S_FLAG or _CONFIDENTIALITY.fullmatch(label.system or "confidentiality") is not None
 
 
 # ---- communication --------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def _words_beside_services(message: BundleIndex, requested: Requested) -> Iterat
 def reason(message: BundleIndex, request: ServiceRequest, requested: Requested) -> dict[str, Any]:
     """Return the reason: our category, the sender's texts, SNOMED CT codes.
 
-    The texts are also those of notes and conditions, and of what is requested in words beside coded services.
+    The texts are also those of notes and conditions, and of what is requested in words next to coded services.
     """
     category = None
     for index, concept in enumerate(request.reasonCode):
@@ -297,6 +297,24 @@ def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
     )
 
 
+def died_in_hospital(message: BundleIndex, request: ServiceRequest) -> bool:
+    """Return whether the discharge disposition of the request's encounter states that the person died."""
+    encounter = message.find(request.encounter, Encounter)
+    return encounter is not None and encounter.status not in NO_STAY and states_death(encounter)
+
+
+def states_death(encounter: Encounter) -> bool:
+    """Return whether the discharge disposition of an encounter is a death."""
+    disposition = encounter.hospitalization.dischargeDisposition if encounter.hospitalization else None
+    return any(code in codes(disposition, system) for system, code in _DIED)
+
+
+_DIED = (
+    ("http://terminology.hl7.org/CodeSystem/discharge-disposition", "exp"),
+    ("https://fhir.hl7.org.uk/CodeSystem/UKCore-DischargeDestinationEngland", "79"),
+)
+"""Codes of a discharge by death: R4's, and that of the NHS Data Dictionary."""
+
 NO_STAY = ("planned", "cancelled", "entered-in-error")
 """Encounter statuses of a stay that is planned or did not take place."""
 
@@ -309,8 +327,10 @@ def _is_stay(message: BundleIndex, encounter: Encounter) -> bool:
     over = has_ended(encounter.period, message.time)
     if encounter.status == "unknown":
         message.add_issue(encounter, ("status",), "not-supported", "must say whether the person is in hospital")
-    elif encounter.status == "finished" and not (encounter.period and encounter.period.end):
-        message.add_issue(encounter, ("period",), "required", "must have an end: the stay is finished")
+    elif encounter.status == "finished" and not (encounter.period and parse_date(encounter.period.end)):
+        message.add_issue(
+            encounter, ("period",), "required", "must have an end that is a whole date: the stay is finished"
+        )
     elif encounter.period and not _has_begun(encounter.period, message.time):
         message.add_issue(encounter, ("status",), "invariant", "must be planned: the stay's period has not begun")
     elif encounter.status != "finished" and over:

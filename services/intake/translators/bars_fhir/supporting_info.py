@@ -5,38 +5,41 @@ import binascii
 from collections.abc import Iterator
 from typing import Any
 
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, display_text, line
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, display_text, line
 from services.intake.translators.bars_fhir.in_force import holds
 from services.intake.translators.bars_fhir.models import (
     Binary,
     DocumentReference,
     FhirAttachment,
     Flag,
+    Period,
 )
 from services.intake.translators.inbound_message import InboundMessage, document
-from services.intake.translators.translator import AttachmentContent, drop_empty
+from services.intake.translators.translator import AttachmentContent, drop_empty, unique
 
 FLAGS = "https://fhir.nhs.uk/CodeSystem/flag-categories-bars"
 
 
 def risk_flags(message: BundleIndex) -> list[dict[str, Any]]:
-    """Return the active flags that are in force: the BaRS category, else the flag's own code, and the sender's text."""
+    """Return the active flags that are in force: each BaRS category, else the flag's own code, and the sender's text."""
     flags = []
     for flag in message.all_that_count(Flag):
         if not _is_in_force(message, flag):
             message.left_out.append(message.at(flag))
             continue
         own = next((coding.code for coding in flag.code.coding if coding.code), None)
-        code = code_in(flag.category, FLAGS) or own or "flag"
-        flags.append(drop_empty({"code": code, "text": display_text(flag.code)}))
+        categories = unique([code for concept in flag.category for code in codes(concept, FLAGS)])
+        for code in categories or [own or "flag"]:
+            flags.append(drop_empty({"code": code, "text": display_text(flag.code)}))
     return flags
 
 
 def _is_in_force(message: BundleIndex, flag: Flag) -> bool:
     """Return whether a flag counts. A period of one moment says when the concern was raised, not until when."""
     period = flag.period
-    raised = period is not None and period.start is not None and period.start == period.end
-    return raised or holds(period, message.time)
+    if period is not None and period.start is not None and period.start == period.end:
+        period = Period(start=period.start)
+    return holds(period, message.time)
 
 
 def documents(

@@ -6,6 +6,9 @@
 | the text of a concept | not where only codes are read (`CODES`) |
 | a reference | its resource; without one, identifier and display where they are read (`NAMED`) |
 | names, addresses, telephones, languages | the best one in force (contact_details.py) |
+| a date | a whole date (`DATES`) |
+| an extension | where it is read, with a value of the type that is read there (`EXTENSIONS`) |
+| a security label | of the Patient, if it is one of confidentiality |
 
 What is not read at all, resources that nothing asked for, and what has ended are listed elsewhere (`passed_over`, `left_out`).
 """
@@ -44,17 +47,21 @@ from services.intake.translators.bars_fhir.models import (
     MessageHeader,
     Organization,
     Patient,
+    PlainExtension,
     Practitioner,
     PractitionerRole,
     Reference,
     RelatedPerson,
     Resource,
+    ServiceRequest,
     resource_type,
 )
-from services.intake.translators.bars_fhir.passed_over import struct_in
-from services.intake.translators.bars_fhir.person import is_tag
+from services.intake.translators.bars_fhir.passed_over import LIGHTBULB as OWN_EXTENSIONS
+from services.intake.translators.bars_fhir.passed_over import is_known, struct_in
+from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality, is_tag
 from services.intake.translators.bars_fhir.referrer import ODS
-from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
+from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE, states_death
+from services.intake.translators.translator import parse_date
 
 LIGHTBULB = "https://lightbulb.example.org/CodeSystem/"
 BARS = "https://fhir.nhs.uk/CodeSystem/"
@@ -98,17 +105,65 @@ NAMED = (
 )
 """References that are read without a resource, by their identifier or display."""
 
+_TEXT, _CONCEPT = ("valueString", "valueCodeableConcept"), ("valueCodeableConcept",)
+
+EXTENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "Patient.extension": {
+        "interpreter": ("valueBoolean",),
+        "communication-need": _TEXT,
+        **dict.fromkeys(("nhscommunication", "contactpreference", "deathnotificationstatus"), ("extension",)),
+    },
+    "Patient.extension.extension": {
+        **dict.fromkeys(("preferred", "interpreterRequired"), ("valueBoolean",)),
+        **dict.fromkeys(("language", "deathNotificationStatus", "PreferredContactMethod"), _CONCEPT),
+        "PreferredWrittenCommunicationFormat": _CONCEPT,
+        "PreferredContactTimes": ("valueString", "valueTiming"),
+    },
+    "Patient.identifier.extension": {"nhsnumberverificationstatus": _CONCEPT},
+    "Patient.address.extension": {"addresskey": ("extension",)},
+    "Patient.address.extension.extension": {"type": ("valueCoding",), "value": ("valueString",)},
+    "Patient.contact.extension": {"contactrank": ("valuePositiveInt",)},
+    "Encounter.extension": {
+        **dict.fromkeys(
+            ("expected-discharge", "ready-for-transfer", "delay-attributed-to"), ("valueDate", "valueCode")
+        ),
+        "discharge-pathway": ("valueInteger",),
+        "trusted-assessment-suitable": ("valueBoolean",),
+    },
+}
+"""The extensions that are read at a place, with the types of value of which one is read."""
+
+DATES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ServiceRequest": (("authoredOn",),),
+    "Patient": (("deceasedDateTime",),),
+    "Consent": (("dateTime",),),
+    "Encounter": (("period", "start"),),
+}
+"""Elements of which the day is carried: a year or a month has none."""
+
 Loc = tuple[int | str, ...]
 
 
 def places(message: BundleIndex) -> Iterator[str]:
-    """Yield the FHIRPath of what was not used in the resources that were, but for what was left out as a whole."""
+    """Yield the FHIRPath of what was not used in the resources that were, but for what was left out as a whole, and of labels."""
+    of_message = message.bundle.meta.security if message.bundle.meta else []
+    yield from (f"Bundle.meta.security[{index}]" for index in range(len(of_message)))
     whole = tuple(f"{one}{end}" for one in message.left_out for end in ".[")
     for kind in READ.values():
         for resource in message.all(kind):
             if message.is_used(resource) or isinstance(resource, MessageHeader):
-                found = [*_below(resource, (), resource_type(kind)), *_not_chosen(message, resource)]
+                below, labels = _below(resource, (), resource_type(kind)), _labels(resource)
+                found = [*below, *labels, *_partial_dates(resource), *_not_chosen(message, resource)]
                 yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
+
+
+def of_cancel(message: BundleIndex, request: ServiceRequest) -> Iterator[str]:
+    """Yield what a cancel says beyond ending the referral and a death, which no event carries: a restriction, notes."""
+    if request.note:
+        yield message.at(request, "note")
+    patient = message.patient
+    labels = patient.meta.security if patient and patient.meta else []
+    yield from (message.at(patient, "meta", "security", index) for index, _ in enumerate(labels) if patient)
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
@@ -120,10 +175,23 @@ def _below(value: Any, loc: Loc, path: str) -> Iterator[Loc]:
             yield from _of_reference(value, loc, path)
         case CodeableConcept():
             yield from _of_concept(value, loc, path)
+        case PlainExtension() if is_known(value.url) and not _is_read_extension(value, path):
+            yield loc
         case _:
             for attribute, name in _fields(type(value)):  # type: ignore[arg-type]  # a class is hashable
                 for inside, one in _structs(getattr(value, attribute), (*loc, name)):
                     yield from _below(one, inside, f"{path}.{name}")
+
+
+def _is_read_extension(extension: PlainExtension, path: str) -> bool:
+    """Return whether an extension is read at a place and has a value that is; how a telephone is used is read at each."""
+    if ".telecom." in path:
+        return uk_core.name_of(extension.url) == "othercontactsystem" and extension.valueCoding is not None
+    short = extension.url.rpartition("/")[2] if extension.url.startswith(OWN_EXTENSIONS) else extension.url
+    name = "interpreter" if is_system(extension.url, INTERPRETER) else uk_core.name_of(extension.url) or short
+    values = EXTENSIONS.get(path, {}).get(name, ())
+    read = [value for value in values if getattr(extension, value, None) not in (None, [])]
+    return bool(read) and (read != ["valueDate"] or parse_date(extension.valueDate) is not None)
 
 
 def _structs(value: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
@@ -206,10 +274,28 @@ def _is_read(coding: FhirCoding, path: str) -> bool:
     return known and coding.code is not None and any(is_system(coding.system, system) for system in SYSTEMS[path])
 
 
+def _labels(resource: Resource) -> Iterator[Loc]:
+    """Yield the security labels that restrict nothing: those of confidentiality do, of the Patient."""
+    for index, one in enumerate(resource.meta.security if resource.meta else []):
+        if not isinstance(resource, Patient) or one.code is None or not is_confidentiality(one):
+            yield "meta", "security", index
+
+
+def _partial_dates(resource: Resource) -> Iterator[Loc]:
+    for path in DATES.get(resource_type(type(resource)), ()):
+        value: Any = resource
+        for name in path:
+            value = getattr(value, name, None)
+        if value is not None and parse_date(value) is None:
+            yield path
+
+
 # ---- what was not chosen ---------------------------------------------------------------------------------------------
 
 
 def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
+    if isinstance(resource, Encounter) and resource.hospitalization and not states_death(resource):
+        yield ("hospitalization",)
     match resource:
         case MessageHeader():
             sender = message.peek(resource.sender)
@@ -251,13 +337,11 @@ def _of_referrer(message: BundleIndex, person: Practitioner | RelatedPerson) -> 
 
 
 def _of_patient(patient: Patient) -> Iterator[Loc]:
-    """Yield what person.py does not list: death notices of a death that is stated, labels without a code, texts of names."""
+    """Yield what person.py does not list: death notices of a death that is stated, texts of names."""
     yield from _words_of_names(patient.name, ())
     if patient.deceasedBoolean or patient.deceasedDateTime:
         notices = list(uk_core.extensions(patient.extension, "DeathNotificationStatus"))
         yield from (("extension", n) for n, one in enumerate(patient.extension) if one in notices)
-    labels = patient.meta.security if patient.meta else []
-    yield from (("meta", "security", index) for index, one in enumerate(labels) if one.code is None)
     for index, address in enumerate(patient.address):
         keys = [n for n, one in enumerate(address.extension) if uk_core.name_of(one.url) == "addresskey"]
         yield from (("address", index, "extension", n) for n in keys if not uprn(address))
