@@ -25,7 +25,7 @@ from schemas.case import (
     TaskKind,
 )
 from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference, ShortText
-from schemas.referral import Consent, Organisation, Referral, Referrer, Sender, ServiceCode
+from schemas.referral import Consent, DeathReport, Organisation, Referral, Referrer, Sender, ServiceCode
 
 
 class EventData(Immutable):
@@ -67,6 +67,7 @@ class ReferralCancelled(EventData):
         EndReason.CANCELLED_BY_REFERRER, description="Reason"
     )
     discharged_on: date | None = Field(None, description="Date of discharge, if a hospital cancels at discharge")
+    death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
 
 
 class ReferralCancellationNotApplied(EventData):
@@ -78,6 +79,7 @@ class ReferralCancellationNotApplied(EventData):
     reason: Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN] = Field(
         EndReason.CANCELLED_BY_REFERRER, description="Reason that the cancel gives"
     )
+    death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
 
 
 # ---- case.event and hub.<id>.case: what happens to cases -------------------------------------------------------------

@@ -178,10 +178,10 @@ class Person(Immutable):
     communication_needs: tuple[ShortText, ...] = Field(
         (), max_length=20, description="Such as 'hard of hearing' (DCB1605 Accessible Information)"
     )
-    restricted_access: bool = Field(
-        False,
+    restricted_access: bool | None = Field(
+        None,
         description="True if the person's data are restricted: only the holder's hub may see address and telephone "
-        "(FHIR meta.security R or V, HL7 PD1-12 or ARV)",
+        "(FHIR meta.security R or V, HL7 PD1-12 or ARV); false lifts the sender's own restriction; none if not stated",
     )
     death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
     vouched_by: Literal["sender", "nobody"] = Field(

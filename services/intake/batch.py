@@ -24,7 +24,7 @@ from schemas.model import PersonKey, Reference
 from services.intake import deduplication, identifiers
 from services.intake.deduplication import AcceptedMessage, FoundReferral, StoredReferral, Verdict
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import AttachmentContent, Issue, Rejection, Translated
+from services.intake.translators.translator import TRANSIENT, AttachmentContent, Issue, Rejection, Translated
 
 SOURCE = "/lightbulb/intake"
 REFUSED = "refused"
@@ -143,7 +143,8 @@ def _lost(batch: Batch, partner: str, translated: Translated) -> Verdict | None:
     """Return how a message is refused if no name leads to a referral: it gives an unknown reference or a name of several."""
     if any(name.kind == "reference" for name in translated.names):
         return Verdict.UNKNOWN
-    shared = any(batch.names.get((partner, name.key), "") is None for name in translated.names)
+    names = filter(translated.is_found_by, translated.names)
+    shared = any(batch.names.get((partner, name.key), "") is None for name in names)
     return Verdict.AMBIGUOUS if shared and translated.intent != "new" else None
 
 
@@ -203,13 +204,19 @@ def _person_key(secret: bytes, translated: Translated, referral: StoredReferral)
 
 def _data(translated: Translated, reference: Reference, version: int, verdict: Verdict) -> ReferralEvent:
     if verdict is Verdict.NOT_APPLIED:
-        return ReferralCancellationNotApplied(reference=reference, version=version, reason=translated.cancel_reason)
+        return ReferralCancellationNotApplied(
+            reference=reference,
+            version=version,
+            reason=translated.cancel_reason,
+            death_reported=translated.death_reported,
+        )
     if translated.referral is None:
         return ReferralCancelled(
             reference=reference,
             version=version,
             reason=translated.cancel_reason,
             discharged_on=translated.discharged_on,
+            death_reported=translated.death_reported,
         )
     kind = ReferralReceived if version == 1 else ReferralUpdated
     return kind(reference=reference, version=version, referral=translated.referral)
@@ -220,11 +227,10 @@ def _register(batch: Batch, message: PendingMessage, translated: Translated, ref
     key = AcceptedMessage(translated.content_hash, message.id, referral.reference)
     for message_id in translated.message_ids:
         batch.accepted[message.partner, message_id] = batch.new_ids[message.partner, message_id] = key
-    has_id = any(name.kind == "id" for name in translated.names)
+    not_given = ("reference", "location" if translated.has_own_id else "entry")
     for name in translated.names:
-        if name.kind == "reference" or (name.kind == "location" and has_id):
-            continue
-        _register_name(batch, (message.partner, name.key), referral, is_transient=name.kind == "location")
+        if name.kind not in not_given:
+            _register_name(batch, (message.partner, name.key), referral, is_transient=name.kind in TRANSIENT)
 
 
 def _register_name(batch: Batch, key: tuple[str, str], referral: StoredReferral, *, is_transient: bool) -> None:

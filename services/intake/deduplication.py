@@ -12,7 +12,7 @@ from uuid import UUID
 
 from schemas.case import EndReason
 from schemas.model import PersonKey, Reference
-from services.intake.translators.translator import Intent, Translated
+from services.intake.translators.translator import TRANSIENT, Intent, ReferralName, Translated
 
 
 class Verdict(StrEnum):
@@ -94,14 +94,15 @@ def find(
     `named`: for each name of the message the referral that has it, if one has. `own`: that of `referral_id`, if none was found.
     """
     pairs = zip(message.names, named, strict=True)
-    found = [one for name, one in pairs if one is not None and not _is_another(message, name.kind, one)]
+    found = [one for name, one in pairs if one is not None and not _is_another(message, name, one)]
     agreeing = (one for one in found if not contradicts(one.subject, subject))
     return next(agreeing, found[0] if found else own)
 
 
-def _is_another(message: Translated, kind: str, stored: StoredReferral) -> bool:
-    """Return whether a new message with other content has only the transient URL in common with a stored referral."""
-    return kind == "location" and message.intent == "new" and message.content_hash != stored.content_hash
+def _is_another(message: Translated, name: ReferralName, stored: StoredReferral) -> bool:
+    """Return whether a message with an id, or a new one with other content, has only the URL in common with a referral."""
+    is_new = message.intent == "new" and message.content_hash != stored.content_hash
+    return not message.is_found_by(name) or (name.kind in TRANSIENT and is_new)
 
 
 def contradicts(held: str, said: str) -> bool:

@@ -19,7 +19,7 @@ from schemas.model import Reference
 from services.intake import batch, identifiers
 from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
-from services.intake.translators.translator import ReferralName, Translated
+from services.intake.translators.translator import TRANSIENT, ReferralName, Translated
 from services.messaging import outbox
 from services.runtime import metrics, tracing
 from services.runtime.database import Transaction
@@ -69,10 +69,10 @@ def _candidates(
 ) -> Iterator[tuple[str, str]]:
     """Yield the keys of the referrals that a message may be about: those that its names lead to, else its own."""
     is_new = True
-    for name in translated.names:
+    for name in filter(translated.is_found_by, translated.names):
         if (referral_id := names.get((partner, name.key))) is not None:
             yield partner, referral_id
-            is_new = is_new and name.kind == "location"
+            is_new = is_new and name.kind in TRANSIENT
     if is_new:
         yield partner, translated.referral_id
 

@@ -49,6 +49,7 @@ class Stay:
     postcode: str = ""
     referral: str = field(default_factory=lambda: f"LB{uuid.uuid4().hex[:10].upper()}")
     discharged_on: str = ""
+    died: str = ""
 
     def admitted(self) -> bytes:
         """REF^I12."""
@@ -82,7 +83,7 @@ class Stay:
         family, born = name["family"].upper(), patient["birthDate"].replace("-", "")
         lives = f"{address['line'][0]}^^^^{self.postcode or address['postalCode']}^^H"
         given = f"{family}^{' '.join(name['given'])}||{born}|F|||{lives}"
-        return f"PID|1||{nhs_number(self.message)}^^^^NHS||{given}" + "|" * 21 + "NSTS01"
+        return f"PID|1||{nhs_number(self.message)}^^^^NHS||{given}" + "|" * 19 + f"{self.died}||NSTS01"
 
 
 async def by_mllp(walk: Walk, trust: str, message: bytes) -> ParsedResponse:

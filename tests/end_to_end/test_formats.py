@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -88,19 +89,31 @@ async def test_a_discharge_moves_the_case_to_the_home_hub_and_the_hospital_recei
     assert [one["status"] for one in kept] == ["requested"] * 3
 
 
-async def test_a_cancel_by_a_ward_over_mllp_returns_the_case_to_the_home_hub(
+async def test_a_cancel_by_a_ward_over_mllp_returns_the_case_to_the_home_hub_and_its_report_of_a_death_holds_contact(
     walk: Walk, session: aiohttp.ClientSession, hub: HubAtWork, a_message: Callable[[], BenchmarkMessage]
 ) -> None:
     message = a_message()
     practice = await referred(walk, session, message)
     await hub.until(lambda h: h.held(practice, "melton"))
     stay = Stay(message)
-    await referred_by_ward(walk, stay)
+    ward = await referred_by_ward(walk, stay)
     await hub.until(lambda h: h.held(practice, WARDS))
-    await told(walk, stay, stay.taken_back())
+    await told(walk, stay, replace(stay, died="Y").taken_back())
     home = await hub.until(lambda h: h.held(practice, "melton"))
     assert (home.position["holder"], home.position["status"]) == ("melton", "requested")
     await hub.until(lambda h: h.cases[WARDS, home.id].role == "former")
+    await hub.until(lambda h: "contact-held" in h.kinds["melton", home.id])
+    assert home.position["check_before_contact"]
+    await accepted(hub, home)
+    await hub.does(home, "book")
+    [refusal] = await hub.until(lambda h: [one for one in h.refusals if one["case_id"] == home.id])
+    assert "A death was reported" in refusal["explanation"]
+    await hub.does(home, "confirm-death")
+    heard = await walk.until_feedback(message.correlation_id, "cancelled")
+    assert [line["feedback_type"] for line in heard] == ["home-hub", "accepted", "cancelled"]
+    assert [line["reason"] for line in heard].count("died") == 1
+    assert not [word for word in ("hospital", "ward", "stay", WARD) if word.lower() in said([heard])]
+    assert "died" not in json.dumps(await walk.fetched(session, "uhl", ward))
 
 
 async def test_an_inpatient_from_the_city_stays_with_the_hospital_team_and_no_county_hub_gets_an_event(

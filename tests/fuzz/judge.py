@@ -169,7 +169,11 @@ def _data(made: Translated) -> Any:
     if made.referral is not None:
         return ReferralReceived(reference=REFERENCE, version=1, referral=made.referral)
     return ReferralCancelled(
-        reference=REFERENCE, version=2, reason=made.cancel_reason, discharged_on=made.discharged_on
+        reference=REFERENCE,
+        version=2,
+        reason=made.cancel_reason,
+        discharged_on=made.discharged_on,
+        death_reported=made.death_reported,
     )
 
 

@@ -41,6 +41,7 @@ HARMLESS: dict[str, str] = {
     r"leaving out at \w+\.(patient|subject|for)$": "a statement without a subject is about the patient of the request",
     r"leaving out at ServiceRequest\.category": "a service of the catalogue says whom it is for, too",
     r"leaving out at (ServiceRequest\.requester|PractitionerRole\.organization)": "a partner that acts for itself is the organisation",
+    r"adding at Condition\.abatement": "a condition of the golden messages that is resolved is over already",
     r"extension\.extension\.valueCodeableConcept\.coding\.system$": "a code of any system is read if there is none of UK Core's",
     r"leaving out at .*\.period(\.(start|end))?$": "what has no period, or an open one, holds as what is in its period does",
     r"leaving out at MessageHeader\.sender": "names whose ids they are: the partner's own if it is left out",

@@ -118,7 +118,7 @@ MEANING = Target(
     lambda data: meaning.assert_any_visible(_named("bars_fhir"), GOLDEN, data),
     lambda: [bytes([number]) for number in range(16)],
     lambda _, draw: draw.randbytes(8),
-    runs=400,
+    runs=150,
     longest=8,
 )
 """The bytes choose a golden message and changes of what its elements mean."""

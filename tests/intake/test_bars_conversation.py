@@ -190,6 +190,19 @@ async def test_a_full_url_names_nothing_if_the_sender_has_an_id(intake: InProces
     assert await kinds(engine, one) == ["received", "updated"]
 
 
+async def test_an_update_without_an_id_is_found_by_the_full_url_of_a_request_with_one(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    one = await sent(intake, of(0, id="r-1"))
+    assert (await sent(intake, of(0, reason="update", patient={"gender": "other"}))).status == 200
+    assert await kinds(engine, one) == ["received", "updated"]
+
+
+async def test_an_update_without_an_id_is_refused_if_requests_with_two_ids_had_its_full_url(intake: InProcess) -> None:
+    assert [(await sent(intake, of(person, id=f"r-{person}"))).status for person in (0, 1)] == [200, 200]
+    assert fault(await sent(intake, of(0, reason="update"))) == (409, "multiple-matches")
+
+
 # ---- repeats --------------------------------------------------------------------------------------------------------
 
 
@@ -283,12 +296,14 @@ async def test_a_cancel_that_is_older_than_an_update_is_left_to_a_person(
 ) -> None:
     first = await sent(intake, at(9))
     await sent(intake, at(11, reason="update", family="Vance-Cole"))
-    reply = await sent(intake, at(10, reason="update", status="revoked"))
+    died = {"deceasedDateTime": "2026-11-04"}
+    reply = await sent(intake, at(10, reason="update", status="revoked", patient=died))
     assert reply.status == 202
     (issue,) = reply.json()["issue"]
     assert issue["severity"] == "warning"
     assert "not applied" in issue["diagnostics"]
     assert await kinds(engine, first) == ["received", "updated", "cancellation-not-applied"]
+    assert (await events(engine, reference_of(first)))[-1]["death_reported"] == {"died_on": "2026-11-04"}
     (held,) = await rows(engine, "select version, cancelled from intake.referral")
     assert (held.version, held.cancelled) == (3, False)
 
@@ -306,8 +321,11 @@ async def test_a_retry_of_a_cancel_that_was_not_applied_says_so_again(intake: In
 async def test_a_withdrawal_of_consent_applies_whatever_its_time(intake: InProcess, engine: AsyncEngine) -> None:
     first = await sent(intake, at(9))
     await sent(intake, at(11, reason="update", family="Vance-Cole"))
-    await sent(intake, at(10, reason="update", consents={"referral": "deny"}))
+    died = {"deceasedBoolean": True}
+    await sent(intake, at(10, reason="update", consents={"referral": "deny"}, patient=died))
     assert (await kinds(engine, first))[-1] == "cancelled"
+    data = (await events(engine, reference_of(first)))[-1]
+    assert (data["reason"], data["death_reported"]) == ("consent-withdrawn", {})
 
 
 async def test_an_update_of_the_past_is_said_to_be_superseded(intake: InProcess, engine: AsyncEngine) -> None:

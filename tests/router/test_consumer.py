@@ -10,6 +10,7 @@ from schemas.model import Reference
 from schemas.referral import DeathReport, VerificationStatus
 from tests.builders.events import NOW, a_command, a_record, broken, cancelled, received, updated
 from tests.builders.referrals import (
+    FORM,
     GP,
     WARD,
     a_bradgate_referral,
@@ -87,6 +88,14 @@ async def test_a_death_is_reported_and_confirmed_by_commands(engine: AsyncEngine
     assert await events(engine) == ["opened", "assigned", "contact-held", "task-raised", "cancelled"]
     refused = "select count(*) from router.outbox where headers::jsonb ->> 'ce_type' like '%command-refused%'"
     assert await rows(engine, refused) == [(1,)]
+
+
+async def test_a_cancel_that_reports_a_death_holds_the_open_referral_and_the_next_one(engine: AsyncEngine) -> None:
+    await apply(engine, a_record(received(GP, a_referral())), a_record(received(WARD, a_ward_referral())))
+    await apply(engine, a_record(cancelled(WARD, death_reported=DeathReport())))
+    assert (await events(engine))[-4:] == ["cancelled", "assigned", "contact-held", "task-raised"]
+    await apply(engine, a_record(cancelled(GP)), a_record(received(FORM, a_form())))
+    assert (await events(engine))[-4:] == ["cancelled", "opened", "assigned", "task-raised"]
 
 
 async def test_a_cancellation_that_is_not_applied_waits_for_its_referral_and_becomes_a_task(

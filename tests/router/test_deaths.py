@@ -1,6 +1,7 @@
 """A reported death holds contact at every hub with an open referral and ends nothing; only a confirmed one ends referrals."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from schemas.events import (
     Hold,
     Record,
     ReferralCancellationNotApplied,
+    ReferralCancelled,
     Reject,
     ReportDeath,
     Start,
@@ -30,6 +32,7 @@ from schemas.events import (
     Transfer,
     WithdrawDeathReport,
 )
+from schemas.model import Reference
 from schemas.referral import DeathReport, Person, Referral
 from services.router.decide.lifecycle import EmittedEvent, UnknownReferral
 from services.router.decide.tasks import next_weekday
@@ -161,6 +164,55 @@ def test_an_update_of_an_ended_referral_reports_a_death_for_the_open_ones() -> N
     story.when(updated(GP, a_referral(person=dead()), version=3))
 
     assert is_held(story, "blaby")[0]
+
+
+def died(reference: str = GP, version: int = 2, **given_: Any) -> ReferralCancelled:
+    return cancelled(reference, version, death_reported=DeathReport(died_on=DIED_ON), **given_)
+
+
+@pytest.mark.parametrize("reason", [EndReason.CANCELLED_BY_REFERRER, EndReason.CONSENT_WITHDRAWN])
+def test_a_cancel_that_reports_a_death_holds_contact_for_the_other_open_referrals(reason: EndReason) -> None:
+    story = given(received(GP, a_referral()), received(FORM, a_form())).commanded("blaby", Accept)
+    story.when(died(FORM, reason=reason))
+
+    assert story.event_names == ["cancelled", "contact-held", "task-raised"]
+    assert is_held(story, "blaby") == [True, True, True]
+    assert (story.referral(FORM).is_open, story.referral(GP).is_open) == (False, True)
+    assert (story.concerns(GP), [name for name, _ in story.concerns(FORM)]) == ([], ["cancelled"])
+    assert story.event("cancelled").reason is reason  # type: ignore[attr-defined]  # it is a CaseCancelled
+    assert story.commanded("blaby", Book, visit_at=VISIT).refused is not None
+
+
+def test_a_cancel_of_a_stay_that_reports_a_death_gives_the_task_to_the_hub_that_now_holds_the_case() -> None:
+    story = given(received(GP, a_referral()), received(WARD, a_bradgate_referral())).when(died(WARD))
+
+    assert [data.TYPE.split(".")[-2] for data in story.sent_to("blaby")] == ["assigned", "contact-held", "task-raised"]
+    assert is_held(story, "blaby") == [True, True, True]
+    assert "2026-11-21" not in "".join(data.model_dump_json() for data in story.sent_to("blaby"))
+
+
+def test_a_cancel_that_reports_a_death_of_a_person_without_other_referrals_holds_the_next_one() -> None:
+    story = accepted().when(died())
+    assert story.event_names == ["cancelled"]
+
+    story.when(received(FORM, a_form()))
+    assert story.event_names == ["opened", "assigned", "task-raised"]
+    assert is_held(story, "blaby") == [True, True]
+
+
+def test_a_cancel_of_an_ended_referral_reports_a_death_for_the_open_ones() -> None:
+    story = given(received(GP, a_referral()), received(FORM, a_form()), cancelled(GP)).when(died(GP, 3))
+
+    assert story.event_names == ["cancellation-refused", "contact-held", "task-raised"]
+    assert is_held(story, "blaby")[-1]
+
+
+def test_a_cancel_repeats_no_report_that_was_withdrawn() -> None:
+    for first in (reported(), died()):
+        story = given(received(FORM, a_form()), received(GP, a_referral()), first)
+        assert "contact-held" in story.event_names
+        story.commanded("blaby", WithdrawDeathReport)
+        assert "contact-held" not in story.when(died(GP, 3)).event_names
 
 
 def test_a_report_about_another_person_under_the_same_key_holds_nothing() -> None:
@@ -344,8 +396,8 @@ def test_a_death_that_is_confirmed_again_ends_the_new_referral_too() -> None:
 # ---- tasks ----------------------------------------------------------------------------------------------------------
 
 
-def not_applied(reference: str, version: int = 3) -> ReferralCancellationNotApplied:
-    return ReferralCancellationNotApplied.model_validate({"reference": reference, "version": version})
+def not_applied(reference: str, version: int = 3, **given_: Any) -> ReferralCancellationNotApplied:
+    return ReferralCancellationNotApplied.model_validate({"reference": reference, "version": version, **given_})
 
 
 def test_a_cancellation_that_is_not_applied_is_a_task_for_the_holder_and_changes_nothing() -> None:
@@ -359,6 +411,15 @@ def test_a_cancellation_that_is_not_applied_is_a_task_for_the_holder_and_changes
     assert story.concerns(GP) == []
     assert story.referral(GP) == before.model_copy(update={"version": 3})
     assert story.when(not_applied(GP)).emitted == []
+
+
+def test_a_cancellation_that_is_not_applied_reports_a_death() -> None:
+    story = accepted().when(not_applied(GP, death_reported=DeathReport(died_on=DIED_ON)))
+
+    assert story.event_names == ["contact-held", "task-raised", "task-raised"]
+    assert is_held(story, "blaby") == [True, True, True]
+    assert story.referral(GP).is_open
+    assert story.concerns(GP) == []
 
 
 def test_during_a_stay_the_task_goes_to_the_hub_that_works_on_the_referral() -> None:
@@ -450,6 +511,48 @@ def test_in_any_order_nothing_ends_by_a_report_and_each_referrer_is_told_once(hi
             assert not any(person.check_before_contact for person in before.persons.values())
         assert_hubs_may_read(story)
     assert len(told) == len(set(told))
+
+
+@settings(max_examples=200, deadline=None)
+@given_any(histories, references, st.booleans())
+def test_a_death_in_a_cancel_holds_the_other_open_referrals_as_one_in_an_update(
+    history: list[Any], reference: Reference, applied: bool
+) -> None:
+    """Whatever came before, the same hubs have contact on hold as after an update that reports the death and then the cancel."""
+    story = Story()
+    for version, one in enumerate(history, start=1):
+        play(story, one, version)
+    record = story.state.referrals.get(reference)
+    if record is None or record.referral.person.death_reported is not None:
+        return
+    was_held = story.state.persons[record.person_no].check_before_contact
+    by_update = replace(story, all_emitted=list(story.all_emitted))
+    person = record.referral.person.model_copy(update={"death_reported": DeathReport(died_on=DIED_ON)})
+    by_update.when(updated(reference, record.referral.model_copy(update={"person": person}), 100))
+    if applied:
+        by_update.when(cancelled(reference, 101))
+    told = [died(reference, 101), not_applied(reference, 101, death_reported=DeathReport(died_on=DIED_ON))]
+    story.when(told[0] if applied else told[1])
+
+    assert story.state.persons == by_update.state.persons
+    assert not any(is_told_dead(one) for one in story.emitted if isinstance(one, EmittedEvent))
+    assert holds(story) == holds(by_update)
+    assert_hubs_may_read(story)
+    if not was_held:
+        informed = {hub for hub in HUBS for data in story.sent_to(hub) if isinstance(data, ContactHeld)}
+        assert {hub for hub, is_held in holds(story, record.person_no).items() if is_held} <= informed
+
+
+def holds(story: Story, person_no: int | None = None) -> dict[str, bool]:
+    """Return the hubs that see an open referral, of a person if given, with what their last event says of contact."""
+    last = {hub: story.sent_to(hub, ever=True)[-1:] for hub in HUBS}
+    return {
+        hub: data.case.check_before_contact
+        for hub, events in last.items()
+        for data in events
+        if any(CaseStatus(one.status).is_open for one in data.referrals) and data.role != "former"
+        if person_no in (None, story.state.cases[data.case_id].person_no)
+    }
 
 
 def is_command(one: Any, *kinds: type) -> bool:

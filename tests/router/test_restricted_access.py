@@ -65,7 +65,7 @@ BOTH = Consents(referral=YES, feedback=YES)
 LINE, PHONE, EMAIL, SMS, RELATIVE = "7 Hidden Row", "01509 000111", "hidden@example.org", "07700 900999", "Aunt Agnes"
 
 
-def a_hidden_person(postcode: str = AT_BLABY, *, restricted: bool = True, **given_: Any) -> Person:
+def a_hidden_person(postcode: str = AT_BLABY, *, restricted: bool | None = True, **given_: Any) -> Person:
     return a_person(
         address=an_address(postcode).model_copy(update={"lines": (LINE,), "district": district(postcode)}),
         temporary_address=an_address(AT_MELTON).model_copy(update={"lines": (LINE,)}),
@@ -154,10 +154,12 @@ def test_only_the_referral_that_restricted_the_data_lifts_the_restriction() -> N
     assert not story.state.persons[1].restricted_access
 
 
-def test_a_hospitals_update_without_the_restriction_does_not_lift_it() -> None:
-    story = given(received(WARD, hidden(a_ward_referral)), updated(WARD, hidden(a_ward_referral, restricted=False)))
-
+def test_an_update_that_does_not_mention_the_restriction_does_not_lift_it_and_one_that_denies_it_does() -> None:
+    story = given(received(WARD, hidden(a_ward_referral)), updated(WARD, hidden(a_ward_referral, restricted=None)))
     assert story.state.persons[1].restricted_access
+
+    story.when(updated(WARD, hidden(a_ward_referral, restricted=False), version=3))
+    assert not story.state.persons[1].restricted_access
 
 
 def test_each_of_two_restrictions_has_to_be_lifted() -> None:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Referral
+from schemas.referral import DeathReport, Referral
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -60,8 +60,13 @@ class AttachmentContent:
 Intent = Literal["new", "update", "cancel", "either"]
 """What the sender requests: `either` if its format does not distinguish new from changed (forms, rows)."""
 
-NameKind = Literal["reference", "id", "identifier", "message", "location"]
-"""Kinds of names of a referral: our reference, the sender's id, its identifier, its message's id, a transient URL."""
+NameKind = Literal["reference", "id", "identifier", "message", "location", "entry"]
+"""Kinds of names of a referral: our reference, the sender's id, its identifier, its message's id, a transient URL.
+
+`location` is the URL of a request without an id, `entry` that of a request with one.
+"""
+
+TRANSIENT: tuple[NameKind, ...] = ("location", "entry")
 
 
 class ReferralName(NamedTuple):
@@ -95,8 +100,8 @@ class Translated:
 
     `message_ids`: if one was accepted before, the message is a duplicate (same content) or a conflict (other content).
     `referral_id`: with the partner, the identity of the referral. `content_hash`: SHA-256 of the content without the
-    message's own ids. `referral` is None in a cancel. `encounter`: JSON of the sender's Encounter in brief, for responses;
-    `reply`: what else a BaRS response repeats.
+    message's own ids. `referral` is None in a cancel; `death_reported`: what a cancel says of the person. `encounter`:
+    JSON of the sender's Encounter in brief, for responses; `reply`: what else a BaRS response repeats.
     `passed_over`: places (FHIRPath) that were not read and cannot change the meaning.
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
     another person must be refused.
@@ -109,6 +114,7 @@ class Translated:
     referral: Referral | None = None
     cancel_reason: CancelReason = EndReason.CANCELLED_BY_REFERRER
     discharged_on: date | None = None
+    death_reported: DeathReport | None = None
     sent_at: datetime | None = None
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
@@ -118,6 +124,15 @@ class Translated:
     names: tuple[ReferralName, ...] = ()
     subject: Subject | None = None
     header: object | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def has_own_id(self) -> bool:
+        """True if the sender gave the referral an id."""
+        return any(name.kind == "id" for name in self.names)
+
+    def is_found_by(self, name: ReferralName) -> bool:
+        """Return whether a name may find the referral: a request with an id is not that of another id at the same URL."""
+        return name.kind != "entry" or not self.has_own_id
 
 
 # ---- shared by the translators --------------------------------------------------------------------------------------
@@ -141,9 +156,16 @@ def content_hash(referral: Referral) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def cancel_hash(reason: EndReason, discharged_on: date | None) -> str:
+def cancel_hash(reason: EndReason, discharged_on: date | None, death_reported: DeathReport | None) -> str:
     """Return the SHA-256 of a cancel's content."""
-    return hashlib.sha256(f"cancel {reason} {discharged_on}".encode()).hexdigest()
+    died = f" died {death_reported.died_on}" if death_reported else ""
+    return hashlib.sha256(f"cancel {reason} {discharged_on}{died}".encode()).hexdigest()
+
+
+def death_report(person: Mapping[str, Any]) -> DeathReport | None:
+    """Return the report of a death in the content of a person, for a cancel; None if none was made."""
+    reported = person.get("death_reported")
+    return None if reported is None else DeathReport.model_validate(reported)
 
 
 CONTAINS_NUL = "contains a NUL character, which is not allowed"
@@ -256,7 +278,7 @@ def postcode(value: str | None) -> str | None:
 def set_path(content: dict[str, Any], path: str, value: Any) -> None:
     """Set the value at a dotted path: 'contacts.0.name' is content['contacts'][0]['name'].
 
-    A yes to 'person.death_reported' is a report without a date.
+    A yes to 'person.death_reported' is a report without a date. A no to 'person.restricted_access' does not replace a yes.
     """
     parts = path.split(".")
     here: Any = content
@@ -264,6 +286,8 @@ def set_path(content: dict[str, Any], path: str, value: Any) -> None:
         here = _child(here, part, after)
     if path == "person.death_reported":
         here.update({parts[-1]: here.get(parts[-1], {})} if value else {})
+    elif path == "person.restricted_access":
+        here[parts[-1]] = value or here.get(parts[-1], value)
     elif isinstance(here, list):
         here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
         here[int(parts[-1])] = value

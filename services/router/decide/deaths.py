@@ -23,12 +23,20 @@ from services.router.decide.transition import Transition
 
 def note_report(transition: Transition, person_no: int, source: str) -> None:
     """Hold contact with a person because of a report by `source`, a referral or a hub; a further report adds only its source."""
+    if keep_report(transition, person_no, source):
+        announce_hold(transition, person_no)
+
+
+def keep_report(transition: Transition, person_no: int, source: str) -> bool:
+    """Store a report by `source`, and return whether it is the first one."""
     person = transition.persons[person_no]
-    if source in person.death_reported_by:
-        return
-    transition.keep(person.model_copy(update={"death_reported_by": (*person.death_reported_by, source)}))
-    if person.check_before_contact:
-        return
+    if source not in person.death_reported_by:
+        transition.keep(person.model_copy(update={"death_reported_by": (*person.death_reported_by, source)}))
+    return not person.check_before_contact
+
+
+def announce_hold(transition: Transition, person_no: int) -> None:
+    """Inform each hub that sees an open referral of the person, and ask the holders to check."""
     for case in transition.open_cases(person_no):
         tasks.check_before_contact(transition, _announce(transition, ContactHeld, case))
 

@@ -18,7 +18,7 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.model import HubId, Reference
-from schemas.referral import INFORMATION_ADVICE, GrantProgress, Referral, ServiceCode
+from schemas.referral import INFORMATION_ADVICE, DeathReport, GrantProgress, Referral, ServiceCode
 from services.reference.directory.model import UnknownService
 from services.router.decide import closures, deaths, matching, tasks
 from services.router.decide.assignment import Assignment, Request, hospital_of, what_is_read
@@ -59,12 +59,12 @@ def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
             if record is None:
                 raise UnknownReferral
             if event.version > record.version:
-                _cancel_referral(transition, record.model_copy(update={"version": event.version}), event.reason)
+                _cancel_referral(transition, record, event)
         case ReferralCancellationNotApplied():
             if record is None:
                 raise UnknownReferral
             if event.version > record.version:
-                _note_cancellation(transition, record.model_copy(update={"version": event.version}))
+                _note_cancellation(transition, record, event)
         case _:
             assert_never(event)
 
@@ -111,16 +111,10 @@ def _check_before_contact(transition: Transition, record: ReferralRecord) -> Non
         tasks.check_before_contact(transition, transition.cases[record.case_id])
 
 
-WHOLE_STATE = frozenset({"bars-fhir", "form"})
-"""Formats whose message is the whole new state of the referral. Other formats lift no restriction: silence is not a statement."""
-
-
 def _note_restriction(transition: Transition, person_no: int, reference: Reference, referral: Referral) -> None:
-    """Store whether a referral's last message restricts the person's data; other referrals' restrictions stay."""
+    """Store whether a referral's message restricts the person's data; silence, and other referrals, change nothing."""
     person, restricted = transition.persons[person_no], referral.person.restricted_access
-    if restricted is (reference in person.restricted_by):
-        return
-    if not restricted and referral.message.format not in WHOLE_STATE:
+    if restricted in (None, reference in person.restricted_by):
         return
     others = tuple(other for other in person.restricted_by if other != reference)
     restricted_by = (*others, reference) if restricted else others
@@ -335,7 +329,7 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
 def _update(transition: Transition, record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> None:
     new = record.model_copy(update={"version": event.version, "referral": event.referral})
     _note_restriction(transition, record.person_no, record.reference, event.referral)
-    if event.referral.person.death_reported not in (None, record.referral.person.death_reported):
+    if _reports_death(record, event.referral.person.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
     case = transition.cases[record.case_id]
     if not record.is_open:
@@ -457,18 +451,45 @@ def _belongs_outside(case: CaseRecord, new: ReferralRecord, own_assignment: Assi
     return own_assignment.pathway is Pathway.OUTSIDE and new.hospital_hub is None and not case.has_confirmed_home
 
 
-def _cancel_referral(transition: Transition, record: ReferralRecord, reason: EndReason) -> None:
+def _reports_death(record: ReferralRecord, reported: DeathReport | None) -> bool:
+    """Return True if a message reports a death that the referral's last message did not report."""
+    return reported not in (None, record.referral.person.death_reported)
+
+
+def _cancel_referral(transition: Transition, record: ReferralRecord, event: ReferralCancelled) -> None:
+    """End the referral. A death that the cancel reports holds contact for the person's other open referrals."""
+    new = _as_cancelled(record, event)
+    is_reported = _reports_death(record, event.death_reported)
+    held = is_reported and deaths.keep_report(transition, record.person_no, record.reference)
     case = transition.cases[record.case_id]
-    transition.keep(record)
+    transition.keep(new)
     if record.is_open:
-        closures.cancel(transition, case, record, reason)
+        closures.cancel(transition, case, new, event.reason)
     else:
-        transition.emit(CancellationRefused, case, [record], refused=record.reference)
+        transition.emit(CancellationRefused, case, [new], refused=record.reference)
+    if held:
+        deaths.announce_hold(transition, record.person_no)
 
 
-def _note_cancellation(transition: Transition, record: ReferralRecord) -> None:
-    """Store that an older cancel came and was not applied; the hub that works on an open referral decides."""
+def _as_cancelled(record: ReferralRecord, event: ReferralCancelled) -> ReferralRecord:
+    """Return the referral with what a cancel says of it: its version, and a death that it reports."""
+    referral = record.referral
+    if event.death_reported is not None:
+        person = referral.person.model_copy(update={"death_reported": event.death_reported})
+        referral = referral.model_copy(update={"person": person})
+    return record.model_copy(update={"version": event.version, "referral": referral})
+
+
+def _note_cancellation(transition: Transition, record: ReferralRecord, event: ReferralCancellationNotApplied) -> None:
+    """Store that an older cancel came and was not applied; the hub that works on an open referral decides.
+
+    A death that it reports holds contact, as in any message.
+    """
+    is_reported = _reports_death(record, event.death_reported)
+    record = record.model_copy(update={"version": event.version})
     transition.keep(record)
+    if is_reported:
+        deaths.note_report(transition, record.person_no, record.reference)
     if record.is_open:
         tasks.check_cancellation(transition, transition.cases[record.case_id], record)
 

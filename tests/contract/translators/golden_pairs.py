@@ -39,6 +39,7 @@ def _plain(translated: Translated) -> dict[str, Any]:
         "sent_at": translated.sent_at and translated.sent_at.isoformat(),
         "cancel_reason": translated.cancel_reason if referral is None else None,
         "discharged_on": translated.discharged_on and translated.discharged_on.isoformat(),
+        "death_reported": translated.death_reported and translated.death_reported.model_dump(mode="json"),
         "referral": referral and json.loads(referral.model_dump_json(exclude_defaults=True)),
         "passed_over": list(translated.passed_over),
         "documents": [[kept.reference, kept.sha256, kept.media_type] for kept in translated.documents],

@@ -325,32 +325,45 @@ ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 FORMAL_NOTICE = {"url": "deathNotificationStatus", "valueCodeableConcept": {"text": "formal death notice"}}
 
 
-@pytest.mark.parametrize(
-    ("patient", "report"),
-    [
-        ({}, None),
-        ({"deceasedBoolean": False}, None),
-        ({"extension": [a_notice("U")]}, None),
-        ({"deceasedBoolean": False, "extension": [a_notice("U")]}, None),
-        ({"deceasedBoolean": True}, DeathReport()),
-        ({"deceasedDateTime": "2026-11-01"}, DeathReport(died_on=date(2026, 11, 1))),
-        ({"deceasedDateTime": "2026-10-22T23:30:00+00:00"}, DeathReport(died_on=date(2026, 10, 22))),
-        ({"deceasedDateTime": "2026-11"}, DeathReport()),
-        ({"deceasedDateTime": "2026"}, DeathReport()),
-        ({"deceasedDateTime": "2027-01-01"}, DeathReport()),
-        ({"extension": [a_notice("1")]}, DeathReport()),
-        ({"extension": [a_notice("2", PDS, PDS_CODES)]}, DeathReport()),
-        ({"extension": [a_notice("new code")]}, DeathReport()),
-        ({"deceasedBoolean": False, "extension": [a_notice("2")]}, DeathReport()),
-        ({"deceasedDateTime": "2026-11-01", "extension": [a_notice("U")]}, DeathReport(died_on=date(2026, 11, 1))),
-        ({"_deceasedDateTime": {"extension": [{"url": ABSENT, "valueCode": "unknown"}]}}, DeathReport()),
-        ({"extension": [a_notice("2", BASE, "https://example.org/other-")]}, DeathReport()),
-        ({"extension": [a_notice("U", BASE, "https://example.org/other-")]}, None),
-        ({"extension": [{"url": BASE + "DeathNotificationStatus", "extension": [FORMAL_NOTICE]}]}, DeathReport()),
-    ],
-)
+DEATHS: list[tuple[dict[str, Any], DeathReport | None]] = [
+    ({}, None),
+    ({"deceasedBoolean": False}, None),
+    ({"extension": [a_notice("U")]}, None),
+    ({"deceasedBoolean": False, "extension": [a_notice("U")]}, None),
+    ({"deceasedBoolean": True}, DeathReport()),
+    ({"deceasedDateTime": "2026-11-01"}, DeathReport(died_on=date(2026, 11, 1))),
+    ({"deceasedDateTime": "2026-10-22T23:30:00+00:00"}, DeathReport(died_on=date(2026, 10, 22))),
+    ({"deceasedDateTime": "2026-11"}, DeathReport()),
+    ({"deceasedDateTime": "2026"}, DeathReport()),
+    ({"deceasedDateTime": "2027-01-01"}, DeathReport()),
+    ({"extension": [a_notice("1")]}, DeathReport()),
+    ({"extension": [a_notice("2", PDS, PDS_CODES)]}, DeathReport()),
+    ({"extension": [a_notice("new code")]}, DeathReport()),
+    ({"deceasedBoolean": False, "extension": [a_notice("2")]}, DeathReport()),
+    ({"deceasedDateTime": "2026-11-01", "extension": [a_notice("U")]}, DeathReport(died_on=date(2026, 11, 1))),
+    ({"_deceasedDateTime": {"extension": [{"url": ABSENT, "valueCode": "unknown"}]}}, DeathReport()),
+    ({"extension": [a_notice("2", BASE, "https://example.org/other-")]}, DeathReport()),
+    ({"extension": [a_notice("U", BASE, "https://example.org/other-")]}, None),
+    ({"extension": [{"url": BASE + "DeathNotificationStatus", "extension": [FORMAL_NOTICE]}]}, DeathReport()),
+]
+
+
+@pytest.mark.parametrize(("patient", "report"), DEATHS)
 def test_a_death_is_reported_if_anything_states_it_and_dated_by_a_whole_date(patient: Any, report: Any) -> None:
     assert read(patient).death_reported == report
+
+
+@pytest.mark.parametrize("cancelling", [{"status": "revoked"}, {"consents": {"referral": "deny"}}])
+@pytest.mark.parametrize(("patient", "report"), DEATHS)
+def test_a_cancel_reports_a_death_as_a_referral_does(patient: Any, report: Any, cancelling: dict[str, Any]) -> None:
+    given_ = {"seed": "person", "bundle_id": "person-1", "sent_at": MADE, "reason": "update", **cancelling}
+    body = as_bytes(a_bars_message(patient=patient, **given_))
+    found = FULL.translate(FULL.delivery(body))
+    assert isinstance(found, Translated), found
+    assert (found.intent, found.death_reported) == ("cancel", report)
+    plain = FULL.translate(FULL.delivery(as_bytes(a_bars_message(**given_))))
+    assert isinstance(plain, Translated), plain
+    assert (found.content_hash == plain.content_hash) is (report is None)
 
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
@@ -377,6 +390,7 @@ CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 )
 def test_a_label_stricter_than_normal_restricts_access(label: dict[str, str], restricted: bool) -> None:
     assert read({"meta": {"security": [label]}}).restricted_access is restricted
+    assert read({}).restricted_access is False
     normal = {"system": CONFIDENTIALITY, "code": "N"}
     assert read({"meta": {"security": [normal, label]}}).restricted_access is restricted
 

@@ -1,7 +1,7 @@
 """HL7 v2 as UK senders write it: any separators, any line ends, any order; nothing of a message is lost; what is wrong is a value."""
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.referral import DeathReport
 from services.intake import limits
 from services.intake.translators import hl7v2
 from services.intake.translators.hl7v2 import dates, field_paths, header, segments
@@ -351,6 +352,49 @@ def test_other_errors_do_not_prevent_a_cancellation(trigger: str, answer: str) -
 
     assert (found.intent, found.referral) == ("cancel", None)
     assert found.cancel_reason == ("consent-withdrawn" if answer == "N" else "cancelled-by-referrer")
+
+
+@pytest.mark.parametrize(("trigger", "answer"), [("I14", "Y"), ("I13", "N")])
+@pytest.mark.parametrize(
+    ("died", "report"),
+    [
+        ({"PID-30": "Y"}, DeathReport()),
+        ({"PID-29": "202611022330"}, DeathReport(died_on=date(2026, 11, 2))),
+        ({"PV1-36": "79"}, DeathReport()),
+        ({"PID-30": "N"}, None),
+        ({}, None),
+    ],
+)
+def test_a_cancel_reports_a_death_as_a_referral_does(
+    trigger: str, answer: str, died: dict[str, str], report: DeathReport | None
+) -> None:
+    found = translated(UHL, a_uhl_message(trigger=trigger, fields={"OBX-5": answer, **died}))
+    plain = translated(UHL, a_uhl_message(trigger=trigger, fields={"OBX-5": answer}))
+
+    assert (found.intent, found.death_reported) == ("cancel", report)
+    assert (found.content_hash == plain.content_hash) is (report is None)
+
+
+@pytest.mark.parametrize(
+    ("segments", "restricted"),
+    [
+        ([], None),
+        (["PD1||||||||||||Y"], True),
+        (["PD1||||||||||||N"], False),
+        (["PD1||||||||||||U"], None),
+        (["ARV|1|A|DEM"], True),
+        (["ARV|1|A|NO"], False),
+        (["ARV|1|D|DEM"], None),
+        (["ARV|1|D|DEM", "ARV|2|A|NO"], False),
+        (["PD1||||||||||||N", "ARV|1|A|LOC"], True),
+        (["PD1||||||||||||Y", "ARV|1|A|NO"], True),
+    ],
+)
+def test_a_restriction_is_stated_denied_or_not_mentioned(segments: list[str], restricted: bool | None) -> None:
+    found = translated(UHL, a_uhl_message(trigger="I13", more=segments))
+
+    assert found.referral is not None
+    assert found.referral.person.restricted_access is restricted
 
 
 @pytest.mark.parametrize(("kind", "attached"), [("ED", True), ("RP", None)])

@@ -83,6 +83,29 @@ def test_a_death_is_reported_by_a_yes_or_a_date_in_any_order(cells: dict[str, st
     assert person_of(cells).death_reported == report
 
 
+@pytest.mark.parametrize(
+    "cancelling", [{"Case Status": "Withdrawn"}, {"Case Status": "Opened in error"}, {"Consent Share": "N"}]
+)
+def test_a_row_that_cancels_reports_a_death(cancelling: dict[str, str]) -> None:
+    found = row({"Died on": "02/11/2026", "Surname": "", **cancelling})
+    assert isinstance(found, Translated), found
+    assert (found.intent, found.death_reported) == ("cancel", DeathReport(died_on=date(2026, 11, 2)))
+    plain = row(cancelling)
+    assert isinstance(plain, Translated), plain
+    assert (plain.death_reported, plain.content_hash == found.content_hash) == (None, False)
+
+
+@pytest.mark.parametrize(("cell", "restricted"), [("Y", True), ("N", False), ("", None)])
+def test_a_row_says_of_a_restriction_yes_no_or_nothing(cell: str, restricted: bool | None) -> None:
+    assert person_of({"Secret": cell}).restricted_access is restricted
+
+
+def test_a_no_does_not_replace_a_restriction_of_the_same_message() -> None:
+    content: dict[str, object] = {"person": {"restricted_access": True}}
+    set_path(content, "person.restricted_access", False)
+    assert content == {"person": {"restricted_access": True}}
+
+
 def test_a_yes_to_a_death_does_not_replace_its_date() -> None:
     content: dict[str, object] = {"person": {"death_reported": {"died_on": "2026-11-02"}}}
     set_path(content, "person.death_reported", True)

@@ -19,8 +19,8 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 | person: address, temporary_address | of several the home, then one without use, then temp; never work, billing or of type postal. If there is a home, a temp one is the temporary address; UPRN by AddressKey |
 | person: phone, email, other_contact_points | telecom, and a contact with relationship ONESELF: by rank, then use. Every further one is carried: sms, pager, fax, textphone (OtherContactSystem) |
 | person: language, interpreter, preferred_contact | communication, NHSCommunication, patient-interpreterRequired, ContactPreference |
-| person: restricted_access | meta.security: Confidentiality R, V or any label stricter than N |
-| person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date |
+| person: restricted_access | meta.security: Confidentiality R, V or any label stricter than N; false without one |
+| person: death_reported | deceased[x], or a DeathNotificationStatus other than U; the date of death, if it is a whole date; read in a cancel too |
 | contacts | Patient.contact in force, by ContactRank |
 | hospital | the request's Encounter if its class is an inpatient stay (IMP, ACUTE, NONAC, SS): period, location (ward, site), extensions `expected-discharge`, `ready-for-transfer`, `discharge-pathway`, `delay-attributed-to`, `trusted-assessment-suitable` below `https://lightbulb.example.org/StructureDefinition/` |
 | consents | Consent with a category of `https://lightbulb.example.org/CodeSystem/consent` (referral, feedback, evaluation): policyRule and the provisions nested in it; BaRS' DRC counts for the referral if it is explicit |
@@ -63,7 +63,7 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, person
+from services.intake.translators.bars_fhir.person import NO_FIXED_ABODE, death, person
 from services.intake.translators.bars_fhir.referrer import organisation, referred_by, registered_practice
 from services.intake.translators.bars_fhir.request import named_authority, needs, reason, stay
 from services.intake.translators.inbound_message import InboundMessage, Translator
@@ -78,6 +78,7 @@ from services.intake.translators.translator import (
     Translated,
     cancel_hash,
     content_hash,
+    death_report,
     drop_empty,
     fhir_path,
     issues_of,
@@ -270,6 +271,7 @@ def _cancel(
     subject = identity.subject(message, message.patient)
     sent_at = _stated_time(message)
     discharged_on = stay(message, request).get("discharged_on")
+    death_reported = death_report(death(message, message.patient)) if message.patient else None
     if message.issues:
         return Rejection(tuple(message.issues[:50]))
     cancel_reason = _cancel_reason(request, withdrawn)
@@ -277,9 +279,10 @@ def _cancel(
         message_ids=_message_ids(inbound),
         referral_id=_referral_id(found),
         intent="cancel",
-        content_hash=cancel_hash(cancel_reason, discharged_on),
+        content_hash=cancel_hash(cancel_reason, discharged_on, death_reported),
         cancel_reason=cancel_reason,
         discharged_on=discharged_on,
+        death_reported=death_reported,
         sent_at=sent_at,
         correlation_id=_correlation_id(message, inbound),
         names=found,

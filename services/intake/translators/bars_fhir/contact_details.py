@@ -105,14 +105,15 @@ def _address(address: FhirAddress, homeless: bool) -> dict[str, Any]:
             "lines": lines,
             "postcode": code,
             "no_fixed_abode": no_fixed_abode or (code or "").startswith("ZZ99") or (homeless and code is None) or None,
-            "uprn": _uprn(address),
+            "uprn": uprn(address),
             "since": parse_date(period.start) if period else None,
             "until": parse_date(period.end) if period else None,
         }
     )
 
 
-def _uprn(address: FhirAddress) -> str | None:
+def uprn(address: FhirAddress) -> str | None:
+    """Return the Unique Property Reference Number of an address; None if there is none, or a key of another kind."""
     for key in uk_core.extensions(address.extension, "AddressKey"):
         is_uprn = any(part.valueCoding and part.valueCoding.code == "UPRN" for part in uk_core.parts(key, "type"))
         value = next((line(part.valueString) for part in uk_core.parts(key, "value")), None)

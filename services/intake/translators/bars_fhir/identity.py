@@ -20,7 +20,7 @@ from services.intake.translators.bars_fhir.models import (
     ServiceRequest,
 )
 from services.intake.translators.bars_fhir.person import number_and_status
-from services.intake.translators.translator import ReferralName, Subject, drop_empty, parse_date
+from services.intake.translators.translator import TRANSIENT, ReferralName, Subject, drop_empty, parse_date
 
 _REFERENCE = re.compile(r"^LB(-[0-9A-HJKMNP-TV-Z]{4}){3}$")
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -31,7 +31,7 @@ def names(message: BundleIndex, request: ServiceRequest, authority: str) -> tupl
     return tuple(dict.fromkeys(sorted(_names(message, request, authority), key=lambda name: _ORDER.index(name.kind))))
 
 
-_ORDER = ("reference", "id", "identifier", "message", "location")
+_ORDER = ("reference", "id", "identifier", "message", *TRANSIENT)
 
 
 def _names(message: BundleIndex, request: ServiceRequest, authority: str) -> Iterator[ReferralName]:
@@ -42,7 +42,7 @@ def _names(message: BundleIndex, request: ServiceRequest, authority: str) -> Ite
             yield of_identifier(identifier.system or "", value, authority)
     yield ReferralName("message", uuid_folded(message.bundle.id), authority)
     if url := _url(message, request):
-        yield ReferralName("location", uuid_folded(url.removeprefix("urn:uuid:")), authority)
+        yield from (ReferralName(kind, uuid_folded(url.removeprefix("urn:uuid:")), authority) for kind in TRANSIENT)
 
 
 def _url(message: BundleIndex, resource: Resource) -> str | None:

@@ -62,9 +62,9 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
             "language": _language(_best_language(patient)),
             "interpreter_needed": _interpreter(patient),
             "communication_needs": _communication_needs(patient),
-            "restricted_access": _is_restricted(message, patient) or None,
+            "restricted_access": _is_restricted(message, patient),
         }
-    ) | ({"death_reported": _death(message, patient)} if _is_reported_dead(patient) else {})
+    ) | death(message, patient)
 
 
 def _note_what_is_not_carried(message: BundleIndex, patient: Patient, name: HumanName) -> None:
@@ -189,10 +189,12 @@ def _is_removed(notice: Extension) -> bool:
     return stated == {"U"}
 
 
-def _death(message: BundleIndex, patient: Patient) -> dict[str, date]:
-    """Return the report with the date of death, if it is a whole date that has come."""
+def death(message: BundleIndex, patient: Patient) -> dict[str, Any]:
+    """Return the report of a death, if one is stated, with the date of death, if it is a whole date that has come."""
+    if not _is_reported_dead(patient):
+        return {}
     died_on = parse_date(patient.deceasedDateTime)
-    return {"died_on": died_on} if died_on and died_on <= _today(message) else {}
+    return {"death_reported": {"died_on": died_on} if died_on and died_on <= _today(message) else {}}
 
 
 _CONFIDENTIALITY = re.compile(
@@ -250,13 +252,18 @@ def _language(concept: CodeableConcept | None) -> str | None:
     """Return a BCP 47 tag, else the sender's words, else its code."""
     if concept is None:
         return None
-    tags = [one.code for one in concept.coding if one.code and (one.system is None or is_system(one.system, BCP_47))]
-    tags += [one.code for one in uk_core.codings(concept, "HumanLanguage") if one.code]
+    tags = [one.code for one in concept.coding if is_tag(one)]
     codes = [one.code for one in concept.coding if one.code]
     return next(iter(tags), None) or display_text(concept) or next(iter(codes), None)
 
 
 BCP_47 = "urn:ietf:bcp:47"
+
+
+def is_tag(coding: FhirCoding) -> bool:
+    """Return whether the code of a language is a BCP 47 tag."""
+    is_known = coding.system is None or is_system(coding.system, BCP_47)
+    return coding.code is not None and (is_known or uk_core.name_of(coding.system) == "humanlanguage")
 
 
 def _communication_needs(patient: Patient) -> list[str]:

@@ -138,6 +138,7 @@ def _planned(message: BundleIndex, plan: CarePlan) -> Iterator[RequestedConcept]
         place = ("activity", index, "detail")
         detail = activity.detail
         if detail and not message.is_read(plan, place, "CarePlan.activity.detail", detail):
+            message.left_out.append(message.at(plan, "activity", index))
             continue
         if detail:
             yield plan, (*place, "code"), detail.code or CodeableConcept(), detail.description

@@ -28,6 +28,7 @@ from services.intake.translators.bars_fhir.contact_details import (
     address_lines,
     ranked,
     reach,
+    uprn,
 )
 from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
@@ -57,7 +58,7 @@ from services.intake.translators.bars_fhir.models import (
 )
 from services.intake.translators.bars_fhir.passed_over import LIGHTBULB as OWN_EXTENSIONS
 from services.intake.translators.bars_fhir.passed_over import is_known, struct_in
-from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality
+from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality, is_tag
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE
 from services.intake.translators.translator import parse_date
@@ -157,19 +158,12 @@ def places(message: BundleIndex) -> Iterator[str]:
 
 
 def of_cancel(message: BundleIndex, request: ServiceRequest) -> Iterator[str]:
-    """Yield what a cancel says beyond ending the referral, which no event carries: a death, a restriction, notes."""
+    """Yield what a cancel says beyond ending the referral and a death, which no event carries: notes, a restriction."""
     if request.note:
         yield message.at(request, "note")
-    patient = message.patient
-    if patient is None:
-        return
-    stated = ("deceasedBoolean", patient.deceasedBoolean), ("deceasedDateTime", patient.deceasedDateTime)
-    yield from (message.at(patient, name) for name, value in stated if value)
-    for index, one in enumerate(patient.extension):
-        if uk_core.name_of(one.url) == "deathnotificationstatus":
-            yield message.at(patient, "extension", index)
-    for index, _ in enumerate(patient.meta.security if patient.meta else []):
-        yield message.at(patient, "meta", "security", index)
+    if message.patient and message.patient.meta:
+        for index in range(len(message.patient.meta.security)):
+            yield message.at(message.patient, "meta", "security", index)
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
@@ -240,10 +234,22 @@ def _of_concept(concept: CodeableConcept, loc: Loc, path: str) -> Iterator[Loc]:
     elif path in WORDS:
         read = (lambda coding: coding.code == "ONESELF") if display_text(concept) else _is_first_of(concept)
         yield from _other_codings(concept, loc, read)
+    elif path == "Patient.communication.language":
+        yield from _of_language(concept, loc)
     elif path.endswith(".valueCodeableConcept"):
         yield from _of_extension(concept, loc)
     if path in CODES and concept.text is not None:
         yield (*loc, "text")
+
+
+def _of_language(concept: CodeableConcept, loc: Loc) -> Iterator[Loc]:
+    """Yield the text and all codings but the first tag; without a tag the codes, if there are words."""
+    tags = [coding for coding in concept.coding if is_tag(coding)]
+    if tags:
+        yield from [(*loc, "text")] if concept.text else []
+        yield from _other_codings(concept, loc, lambda coding: coding is tags[0])
+    elif display_text(concept):
+        yield from ((*loc, "coding", index, "code") for index in range(len(concept.coding)))
 
 
 def _of_extension(concept: CodeableConcept, loc: Loc) -> Iterator[Loc]:
@@ -301,6 +307,8 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from _other_points(resource.telecom, reach(resource.telecom, "phone", message.time, WORK_USES))
         case Organization():
             yield from [("telecom",)] if resource.telecom else []
+            is_authority = any(is_system(one.system, AUTHORITY) for one in resource.identifier)
+            yield from [("name",)] if is_authority and resource.name else []
             yield from _of_identifiers(resource.identifier)
         case FhirConsent():
             yield from (("performer", later + 1) for later in range(len(resource.performer) - 1))
@@ -333,6 +341,8 @@ def _of_patient(patient: Patient) -> Iterator[Loc]:
         notices = list(uk_core.extensions(patient.extension, "DeathNotificationStatus"))
         yield from (("extension", n) for n, one in enumerate(patient.extension) if one in notices)
     for index, address in enumerate(patient.address):
+        keys = [n for n, one in enumerate(address.extension) if uk_core.name_of(one.url) == "addresskey"]
+        yield from (("address", index, "extension", n) for n in keys if not uprn(address))
         if line(address.text) not in (None, *address_lines(address)):
             yield ("address", index, "text")
     for index, contact in enumerate(patient.contact):

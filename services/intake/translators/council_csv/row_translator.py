@@ -23,6 +23,7 @@ from services.intake.translators.translator import (
     Translated,
     cancel_hash,
     content_hash,
+    death_report,
     fhir_path,
     is_plausible_birth,
     issues_of,
@@ -169,12 +170,14 @@ class _Row:
 
     def _cancel(self, reason: CancelReason) -> Translated:
         assert self._reference is not None
+        death_reported = death_report(self._content.get("person", {}))
         return Translated(
             message_ids=(),
             referral_id=self._reference,
             intent="cancel",
-            content_hash=cancel_hash(reason, None),
+            content_hash=cancel_hash(reason, None, death_reported),
             cancel_reason=reason,
+            death_reported=death_reported,
             sent_at=self._sent_at,
             correlation_id=self._inbound.correlation_id,
         )

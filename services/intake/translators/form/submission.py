@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Referral, ServiceCode
+from schemas.referral import DeathReport, Referral, ServiceCode
 from services.intake.translators import json_text
 from services.intake.translators.form import required_fields
 from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
@@ -22,6 +22,7 @@ from services.intake.translators.translator import (
     Translated,
     cancel_hash,
     content_hash,
+    death_report,
     fhir_path,
     is_plausible_birth,
     issues_of,
@@ -69,16 +70,33 @@ class _Submission:
             self._add_issue("cancel_reason", "value", f"must be one of {', '.join(CANCELS)}")
         if self._issues or reference is None or reason is None:
             return Rejection(tuple(self._issues))
-        return self._cancelled(inbound, reference, sent_at, reason)
+        return self._cancelled(inbound, reference, sent_at, reason, self._death(inbound))
 
-    def _cancelled(self, inbound: InboundMessage, reference: str, sent_at: Any, reason: CancelReason) -> Translated:
-        digest = cancel_hash(reason, None)
+    def _death(self, inbound: InboundMessage) -> DeathReport | None:
+        """Return the report of a death; faults must not prevent a cancel."""
+        content: dict[str, Any] = {"person": {}}
+        for name, field in self._form.fields.items():
+            if field.to.startswith("person.death_reported"):
+                self._read(content, name, field, inbound.received_at.date())
+        self._issues.clear()
+        return death_report(content["person"])
+
+    def _cancelled(
+        self,
+        inbound: InboundMessage,
+        reference: str,
+        sent_at: Any,
+        reason: CancelReason,
+        death_reported: DeathReport | None,
+    ) -> Translated:
+        digest = cancel_hash(reason, None, death_reported)
         return Translated(
             message_ids=self._message_ids(reference, sent_at, digest),
             referral_id=self._referral_id(reference),
             intent="cancel",
             content_hash=digest,
             cancel_reason=reason,
+            death_reported=death_reported,
             sent_at=sent_at,
             correlation_id=inbound.correlation_id,
         )
@@ -89,7 +107,8 @@ class _Submission:
         content = self._content(inbound)
         withdrawn = content["consents"].get("referral", {}).get("answer") == "no"
         if withdrawn and reference and not self._issues:
-            return self._cancelled(inbound, reference, sent_at, EndReason.CONSENT_WITHDRAWN)
+            died = death_report(content["person"])
+            return self._cancelled(inbound, reference, sent_at, EndReason.CONSENT_WITHDRAWN, died)
         content["message"] = {
             "format": "form",
             "message_id": reference or "unknown",
@@ -129,7 +148,8 @@ class _Submission:
             self._add_issue("form", "value", f"must be {self._form.form}")
         if self._answers.get("cancelled") not in (None, False):
             self._add_issue("cancelled", "invalid", "must be true or false")
-        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": {"vouched_by": inbound.partner.vouches}}
+        person = {"vouched_by": inbound.partner.vouches, "restricted_access": False}
+        content: dict[str, Any] = {"sent_by": inbound.partner.sender, "person": person}
         for name, field in self._form.fields.items():
             self._read(content, name, field, inbound.received_at.date())
         self._issues += required_fields.missing(self._form, self._answers)

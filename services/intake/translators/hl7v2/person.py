@@ -31,10 +31,10 @@ def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, 
             **_addresses(message, profile, homeless),
             **_points(one for number in (13, 14, 40) for one in message.repetitions("PID", number)),
             "language": _language(message, profile),
-            "restricted_access": _is_restricted(message) or None,
+            "restricted_access": _restriction(message),
         }
     )
-    return content | ({"death_reported": _death(message, received_at)} if _is_reported_dead(message) else {})
+    return content | death(message, received_at)
 
 
 # ---- identifiers ----------------------------------------------------------------------------------------------------
@@ -139,18 +139,29 @@ def _is_reported_dead(message: Hl7Message) -> bool:
     return message.text("PID", 30) == "Y" or message.text("PID", 29) is not None or _DIED in discharges
 
 
-def _death(message: Hl7Message, received_at: datetime) -> Content:
-    """Return the report with the day of PID-29, if it is a whole date that has come; no fault refuses a death."""
+def death(message: Hl7Message, received_at: datetime) -> Content:
+    """Return the report of a death, if one is stated, with the day of PID-29, if it is a whole date that has come.
+
+    No fault refuses a death.
+    """
+    if not _is_reported_dead(message):
+        return {}
     text = message.text("PID", 29) or ""
     died_at = parse_timestamp(text) if text[:8].isdigit() and len(text) >= 8 else None
     has_come = died_at is not None and died_at.date() <= received_at.date()
-    return {"died_on": died_at.date()} if died_at and has_come else {}
+    return {"death_reported": {"died_on": died_at.date()} if died_at and has_come else {}}
 
 
-def _is_restricted(message: Hl7Message) -> bool:
-    """Return whether PD1-12 protects the person's data, or an ARV adds a restriction of access (table 0717)."""
-    values = (one.text(3) for one in message.all("ARV") if one.text(2) != "D")
-    return message.text("PD1", 12) == "Y" or any(value and fold(value) != "no" for value in values)
+def _restriction(message: Hl7Message) -> bool | None:
+    """Return whether PD1-12 protects the person's data, or an ARV restricts access (table 0717); None if neither says.
+
+    The deletion of a restriction does not say that none is left.
+    """
+    values = [value for one in message.all("ARV") if one.text(2) != "D" and (value := one.text(3))]
+    said = [fold(value) != "no" for value in values]
+    if (protected := message.text("PD1", 12)) in ("Y", "N"):
+        said.append(protected == "Y")
+    return any(said) if said else None
 
 
 # ---- address and telephone ------------------------------------------------------------------------------------------

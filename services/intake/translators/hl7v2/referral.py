@@ -5,14 +5,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.referral import Referral
+from schemas.referral import DeathReport, Referral
 from services.intake.translators.hl7v2 import documents, field_paths, request
 from services.intake.translators.hl7v2.dates import parse_instant, parse_timestamp, read_date
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.local_fields import LocalValues, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
-from services.intake.translators.hl7v2.person import contacts, person, registered_practice
+from services.intake.translators.hl7v2.person import contacts, death, person, registered_practice
 from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.segments import Hl7Message
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
@@ -27,6 +27,7 @@ from services.intake.translators.translator import (
     Translated,
     cancel_hash,
     content_hash,
+    death_report,
     drop_empty,
     issues_of,
     set_path,
@@ -51,7 +52,8 @@ def translated(
     if header.trigger_event == "I14" or (header.trigger_event == "I13" and disagrees):
         # Other faults must not prevent a cancel.
         del message.reading.issues[needed:]
-        return _cancelled(header, message, inbound, referral_id, request.cancel_reason(message, profile, local_values))
+        reason, died = request.cancel_reason(message, profile, local_values), _death(message, inbound, local_values)
+        return _cancelled(header, message, inbound, referral_id, reason, died)
     if disagrees:
         message.reading.issues.append(
             Issue(local_values.sources["consents.referral"], "business-rule", CONSENT_REFUSED)
@@ -86,13 +88,27 @@ def _check_person(message: Hl7Message) -> None:
 # ---- cancels ---------------------------------------------------------------------------------------------------------
 
 
+def _death(message: Hl7Message, inbound: InboundMessage, local_values: LocalValues) -> DeathReport | None:
+    """Return the report of a death that a cancel makes, as a referral would."""
+    content = {"person": death(message, inbound.received_at)}
+    for path, value in local_values.values.items():
+        if path.startswith("person.death_reported"):
+            set_path(content, path, value)
+    return death_report(content["person"])
+
+
 def _cancelled(
-    header: Header, message: Hl7Message, inbound: InboundMessage, referral_id: str, reason: CancelReason
+    header: Header,
+    message: Hl7Message,
+    inbound: InboundMessage,
+    referral_id: str,
+    reason: CancelReason,
+    death_reported: DeathReport | None,
 ) -> Translated | Rejection:
     discharged_on = read_date(message.first("PV1", 45))
     if message.reading.issues:
         return _rejection(message)
-    digest = cancel_hash(reason, discharged_on)
+    digest = cancel_hash(reason, discharged_on, death_reported)
     return Translated(
         message_ids=(_message_id(header, referral_id, digest),),
         referral_id=referral_id,
@@ -100,6 +116,7 @@ def _cancelled(
         content_hash=digest,
         cancel_reason=reason,
         discharged_on=discharged_on,
+        death_reported=death_reported,
         sent_at=parse_instant(header.made_at),
         correlation_id=inbound.correlation_id,
     )
