@@ -80,12 +80,9 @@ def test_a_label_of_anything_but_the_person_restricts_nothing_and_is_told() -> N
 
 
 def test_what_a_cancel_says_beyond_ending_the_referral_is_told() -> None:
-    message = _with("deceasedBoolean", True)
-    patient, request = (message["entry"][index]["resource"] for index in (PATIENT, REQUEST))
-    patient["meta"] = {"security": [{"code": "R"}]}
-    request |= {"status": "revoked", "note": [{"text": "any words"}]}
-    at = f"Bundle.entry[{PATIENT}].resource"
-    told = {f"Bundle.entry[{REQUEST}].resource.note", f"{at}.meta.security[0]"}
+    message = _with("meta", {"security": [{"code": "R"}]})
+    message["entry"][REQUEST]["resource"] |= {"status": "revoked", "note": [{"text": "any words"}]}
+    told = {f"Bundle.entry[{REQUEST}].resource.note", f"Bundle.entry[{PATIENT}].resource.meta.security[0]"}
     assert told <= set(_told(message))
 
 

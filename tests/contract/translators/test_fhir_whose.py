@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from schemas.referral import DeathReport
 from services.intake.translators import bars_fhir
 from services.intake.translators.bars_fhir.for_us import is_ours
 from services.intake.translators.inbound_message import InboundMessage
@@ -478,3 +479,22 @@ def test_a_time_is_of_the_day_in_england():
     assert accepted(changed("request", authoredOn="2026-08-01T00:30:00+02:00")).referral.referred_on == date(
         2026, 7, 31
     )
+
+
+DISPOSITION = "http://terminology.hl7.org/CodeSystem/discharge-disposition"
+DESTINATION = "https://fhir.hl7.org.uk/CodeSystem/UKCore-DischargeDestinationEngland"
+
+
+@pytest.mark.parametrize(
+    ("system", "code", "report"),
+    [(DISPOSITION, "exp", DeathReport()), (DESTINATION, "79", DeathReport()), (DISPOSITION, "home", None)],
+)
+@pytest.mark.parametrize("status", ["active", "revoked"])
+def test_a_discharge_by_death_reports_a_death(system: str, code: str, report: Any, status: str) -> None:
+    disposition = {"coding": [{"system": system, "code": code}]}
+    message = changed("stay", hospitalization={"dischargeDisposition": disposition})
+    resource_in(message, "request")["status"] = status
+    outcome = accepted(message)
+    found = outcome.referral.person.death_reported if outcome.referral else outcome.death_reported
+    assert found == report
+    assert (place("stay", "hospitalization") in outcome.passed_over) is (report is None)

@@ -250,13 +250,14 @@ def _distinct(codings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def named_authority(message: BundleIndex, request: ServiceRequest) -> str | None:
     """Return the housing authority that the person chose: a performer with an ONS code."""
-    named = unique([code for reference in request.performer for code in _authorities(message, reference)])
+    named = unique([code for reference in request.performer for code in authorities(message, reference)])
     if len(named) > 1:
         message.add_issue(request, ("performer",), "invariant", "must name one housing authority")
     return named[0] if named else None
 
 
-def _authorities(message: BundleIndex, reference: Reference) -> Iterator[str]:
+def authorities(message: BundleIndex, reference: Reference) -> Iterator[str]:
+    """Yield the ONS codes in force of the authority that a reference names."""
     resource = message.find(reference, Organization)
     named = [*(resource.identifier if resource else []), *([reference.identifier] if reference.identifier else [])]
     for identifier in in_force(named, message.time):

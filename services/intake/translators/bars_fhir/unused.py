@@ -60,7 +60,15 @@ from services.intake.translators.bars_fhir.passed_over import LIGHTBULB as OWN_E
 from services.intake.translators.bars_fhir.passed_over import is_known, struct_in
 from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality, is_tag
 from services.intake.translators.bars_fhir.referrer import ODS
-from services.intake.translators.bars_fhir.request import AUTHORITY, INPATIENT, PARTS, REASON, SERVICE, states_death
+from services.intake.translators.bars_fhir.request import (
+    AUTHORITY,
+    INPATIENT,
+    PARTS,
+    REASON,
+    SERVICE,
+    authorities,
+    states_death,
+)
 from services.intake.translators.translator import parse_date
 
 LIGHTBULB = "https://lightbulb.example.org/CodeSystem/"
@@ -158,12 +166,12 @@ def places(message: BundleIndex) -> Iterator[str]:
 
 
 def of_cancel(message: BundleIndex, request: ServiceRequest) -> Iterator[str]:
-    """Yield what a cancel says beyond ending the referral and a death, which no event carries: a restriction, notes."""
+    """Yield what a cancel says beyond ending the referral and a death, which no event carries: notes, a restriction."""
     if request.note:
         yield message.at(request, "note")
-    patient = message.patient
-    labels = patient.meta.security if patient and patient.meta else []
-    yield from (message.at(patient, "meta", "security", index) for index, _ in enumerate(labels) if patient)
+    if message.patient and message.patient.meta:
+        for index in range(len(message.patient.meta.security)):
+            yield message.at(message.patient, "meta", "security", index)
 
 
 # ---- codes and references --------------------------------------------------------------------------------------------
@@ -294,13 +302,13 @@ def _partial_dates(resource: Resource) -> Iterator[Loc]:
 
 
 def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
-    if isinstance(resource, Encounter) and resource.hospitalization and not states_death(resource):
-        yield ("hospitalization",)
     match resource:
         case MessageHeader():
             sender = message.peek(resource.sender)
             yield from (("destination", later + 1) for later in range(len(resource.destination) - 1))
             yield from [("sender",)] if resource.sender and not (sender and message.is_used(sender)) else []
+        case ServiceRequest():
+            yield from _of_performers(message, resource)
         case Patient():
             yield from _of_patient(resource)
         case Practitioner() | RelatedPerson():
@@ -316,12 +324,28 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from (("performer", later + 1) for later in range(len(resource.performer) - 1))
         case Flag() if any(codes(concept, f"{BARS}flag-categories-bars") for concept in resource.category):
             yield from (("code", "coding", index) for index, one in enumerate(resource.code.coding))
-        case Encounter() if resource.class_.code not in INPATIENT:
-            yield from ((name,) for name in ("period", "location", "extension") if getattr(resource, name))
+        case Encounter():
+            yield from _of_encounter(resource)
         case Location() if line(resource.name) and resource.identifier:
             yield ("identifier",)
         case DocumentReference():
             yield from _of_document(resource)
+
+
+def _of_performers(message: BundleIndex, request: ServiceRequest) -> Iterator[Loc]:
+    """Yield the organisations that are asked, other than housing authorities."""
+    for index, performer in enumerate(request.performer):
+        is_organization = isinstance(message.peek(performer), Organization) or performer.identifier is not None
+        if is_organization and not any(authorities(message, performer)):
+            yield "performer", index
+
+
+def _of_encounter(encounter: Encounter) -> Iterator[Loc]:
+    """Yield what is read of a stay only, and a discharge other than by death."""
+    if encounter.class_.code not in INPATIENT:
+        yield from ((name,) for name in ("period", "location", "extension") if getattr(encounter, name))
+    if encounter.hospitalization and not states_death(encounter):
+        yield ("hospitalization",)
 
 
 def _of_referrer(message: BundleIndex, person: Practitioner | RelatedPerson) -> Iterator[Loc]:
