@@ -19,7 +19,7 @@ def _send(hub: Installation, body: bytes, sender: str, _conversation: str | None
 def diagnosis_in_words(addresses: dict[str, Any]) -> None:
     """The words of DG1-3 are read if the partner's page promises it."""
     if re.search(r"^\| *DG1-3 .*\b(words|text)\b", PARTNERS_PAGE.read_text(), re.M):
-        scripted.judge(scripted.script("hl7v2/diagnosis-in-words"), _send, addresses)
+        scripted.judge_topics(scripted.script("hl7v2/diagnosis-in-words"), _send, addresses)
 
 
 scripted.register("hl7v2", _send)
