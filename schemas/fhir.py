@@ -12,6 +12,9 @@ from schemas.model import Reference
 LOCAL = "https://lightbulb.example.org"
 """Base of our own code systems and identifier systems."""
 
+USE_CASE = {"system": f"{LOCAL}/CodeSystem/usecase", "code": "housing", "display": "Housing support"}
+"""Our use case, in ServiceRequest.category and in what the server states of itself."""
+
 REFERENCE_SYSTEM = f"{LOCAL}/Id/referral-reference"
 """Identifier system of our references."""
 

@@ -6,6 +6,7 @@ X-Request-Id and X-Correlation-Id.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.text import is_storable
 from services.intake import store
 from services.intake.accept import Intake
 from services.intake.batch import ProtocolResponse
@@ -40,36 +42,6 @@ async def metadata(request: Request) -> Response:
     return _respond(request, ProtocolResponse(200, body))
 
 
-async def service_request(request: Request) -> Response:
-    """Handle GET /fhir/ServiceRequest/{id}: a referral that this partner sent, by our reference or its own id."""
-    return await _authenticated(request, _service_request)
-
-
-async def service_requests(request: Request) -> Response:
-    """Handle GET /fhir/ServiceRequest with `identifier` or `_id`; BaRS' other searches are not supported."""
-    return await _authenticated(request, _service_requests)
-
-
-async def message_definitions(request: Request) -> Response:
-    """Handle GET /fhir/MessageDefinition, all or by `context`."""
-    return await _authenticated(request, _message_definitions)
-
-
-async def message_definition(request: Request) -> Response:
-    """Handle GET /fhir/MessageDefinition/{id}."""
-    return await _authenticated(request, _message_definition)
-
-
-async def code_systems(request: Request) -> Response:
-    """Handle GET /fhir/CodeSystem, all or by `url`."""
-    return await _authenticated(request, _code_systems)
-
-
-async def code_system(request: Request) -> Response:
-    """Handle GET /fhir/CodeSystem/{id}."""
-    return await _authenticated(request, _code_system)
-
-
 async def no_such_interaction(request: Request) -> Response:
     """Handle any other FHIR address: 501 for another interaction of a type that is served, else 404."""
     if request.path_params["rest"].partition("/")[0] in SERVED:
@@ -80,23 +52,28 @@ async def no_such_interaction(request: Request) -> Response:
 SERVED = ("ServiceRequest", "MessageDefinition", "CodeSystem", "metadata", "$process-message")
 
 
-async def _authenticated(request: Request, read: Read) -> Response:
-    """Answer a read of a partner that may send FHIR messages, within its rate."""
-    intake: Intake = request.app.state.intake
-    partner = intake.partners.authenticate(request.headers.get("authorization"))
-    if partner is None:
-        return _respond(request, bars.error(401, "login", NO_CREDENTIAL))
-    if not partner.may_send(FORMAT):
-        return _respond(request, bars.error(403, "forbidden", "this credential is not authorised for FHIR"))
-    try:
-        with intake.rate_limiter.in_flight(partner, "fhir-read"):
-            answer = await read(request, partner)
-    except RateLimited:
-        answer = bars.error(429, "throttled", RATE_LIMITED)
-    except Exception as error:
-        log.warning("fhir_read_unavailable", error_type=type(error).__name__)
-        answer = bars.error(503, "transient", UNAVAILABLE)
-    return _respond(request, answer)
+def authenticated(read: Read) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of a read, for partners that may send FHIR messages, within their rate."""
+
+    @wraps(read)
+    async def handle(request: Request) -> Response:
+        intake: Intake = request.app.state.intake
+        partner = intake.partners.authenticate(request.headers.get("authorization"))
+        if partner is None:
+            return _respond(request, bars.error(401, "login", NO_CREDENTIAL))
+        if not partner.may_send(FORMAT):
+            return _respond(request, bars.error(403, "forbidden", "this credential is not authorised for FHIR"))
+        try:
+            with intake.rate_limiter.in_flight(partner, "fhir-read"):
+                answer = await read(request, partner)
+        except RateLimited:
+            answer = bars.error(429, "throttled", RATE_LIMITED)
+        except Exception as error:
+            log.warning("fhir_read_unavailable", error_type=type(error).__name__)
+            answer = bars.error(503, "transient", UNAVAILABLE)
+        return _respond(request, answer)
+
+    return handle
 
 
 def _respond(request: Request, answer: ProtocolResponse) -> Response:
@@ -117,14 +94,18 @@ def _json(resource: dict[str, Any] | None) -> ProtocolResponse:
 # ---- referrals ------------------------------------------------------------------------------------------------------
 
 
-async def _service_request(request: Request, partner: Partner) -> ProtocolResponse:
+@authenticated
+async def service_request(request: Request, partner: Partner) -> ProtocolResponse:
+    """Handle GET /fhir/ServiceRequest/{id}: a referral that this partner sent, by our reference or its own id."""
     authority = _authority(sent.first_values(request), partner)
     found = await _referral(request, partner, identity.of_id(request.path_params["id"], authority))
     answer = _json(found)
     return replace(answer, headers={"ETag": f'W/"{found["meta"]["versionId"]}"'}) if found else answer
 
 
-async def _service_requests(request: Request, partner: Partner) -> ProtocolResponse:
+@authenticated
+async def service_requests(request: Request, partner: Partner) -> ProtocolResponse:
+    """Handle GET /fhir/ServiceRequest with `identifier` or `_id`; BaRS' other searches are not supported."""
     query = request.query_params
     if not _is_supported(query):
         return bars.error(501, "not-supported", NOT_IMPLEMENTED)
@@ -154,7 +135,7 @@ def _authority(headers: Headers, partner: Partner) -> str:
 
 
 async def _referral(request: Request, partner: Partner, name: ReferralName) -> dict[str, Any] | None:
-    if "\0" in name.value:  # no text in PostgreSQL has it
+    if not is_storable(name.value):
         return None
     row = await store.referral(request.app.state.engine, partner.id, name)
     return bars.referral(row) if row and row.format == FORMAT else None
@@ -163,24 +144,32 @@ async def _referral(request: Request, partner: Partner, name: ReferralName) -> d
 # ---- definitions ----------------------------------------------------------------------------------------------------
 
 
-async def _message_definitions(request: Request, _: Partner) -> ProtocolResponse:
+@authenticated
+async def message_definitions(request: Request, _: Partner) -> ProtocolResponse:
+    """Handle GET /fhir/MessageDefinition, all or by `context`."""
     found = conformance.message_definitions(request.app.state.intake.service_ids, request.query_params.get("context"))
     return ProtocolResponse(200, conformance.searchset(_base(request), found))
 
 
-async def _message_definition(request: Request, _: Partner) -> ProtocolResponse:
+@authenticated
+async def message_definition(request: Request, _: Partner) -> ProtocolResponse:
+    """Handle GET /fhir/MessageDefinition/{id}."""
     found = conformance.message_definitions(request.app.state.intake.service_ids, None)
     return _json(next((one for one in found if one["id"] == request.path_params["id"]), None))
 
 
-async def _code_systems(request: Request, _: Partner) -> ProtocolResponse:
+@authenticated
+async def code_systems(request: Request, _: Partner) -> ProtocolResponse:
+    """Handle GET /fhir/CodeSystem, all or by `url`."""
     url = request.query_params.get("url")
     found = [conformance.code_system(*one) for one in request.app.state.intake.code_systems.items()]
     matching = [one for one in found if url in (None, one["url"])]
     return ProtocolResponse(200, conformance.searchset(_base(request), matching))
 
 
-async def _code_system(request: Request, _: Partner) -> ProtocolResponse:
+@authenticated
+async def code_system(request: Request, _: Partner) -> ProtocolResponse:
+    """Handle GET /fhir/CodeSystem/{id}."""
     name = request.path_params["id"]
     codes = request.app.state.intake.code_systems.get(name)
     return _json(conformance.code_system(name, codes) if codes else None)

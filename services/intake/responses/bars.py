@@ -14,14 +14,14 @@ from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
 from services.intake.store import HeldReferral
 from services.intake.translators import bars_fhir
+from services.intake.translators.bars_fhir.for_us import CANCELS, EVENTS, REASONS
 from services.intake.translators.bars_fhir.identity import VERSION_PLACE
+from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejection, Translated
 
 MEDIA_TYPE = "application/fhir+json"
 ERROR_CODES = "https://fhir.nhs.uk/CodeSystem/http-error-codes"
-EVENTS = "https://fhir.nhs.uk/CodeSystem/message-events-bars"
-ODS_SYSTEM = "https://fhir.nhs.uk/Id/ods-organization-code"
 BARS_VERSION = "1.0.0"
 """BaRS version of responses to messages that state none."""
 
@@ -53,7 +53,7 @@ def answer(inbound: InboundMessage, outcome: Translated | Rejection, decision: M
             assert isinstance(outcome, Translated)
             return ProtocolResponse(200, _response(inbound, outcome, decision))
         case Verdict.NOT_APPLIED:
-            return _outcome(202, [_note("warning", "business-rule", f"{reference}: {NOT_APPLIED}")])
+            return problem(202, [_note("warning", "business-rule", f"{reference}: {NOT_APPLIED}")])
         case Verdict.REPEAT:
             explanation = f"this message has been processed already; our reference is {reference}"
             before = decision.answered_before
@@ -110,11 +110,7 @@ def error(status: int, kind: str, explanation: str) -> ProtocolResponse:
 
 
 def problem(status: int, issues: Iterable[dict[str, Any]]) -> ProtocolResponse:
-    """Return an OperationOutcome of errors."""
-    return _outcome(status, issues)
-
-
-def _outcome(status: int, issues: Iterable[dict[str, Any]]) -> ProtocolResponse:
+    """Return an OperationOutcome."""
     return ProtocolResponse(status, orjson.dumps(_operation_outcome(issues)))
 
 
@@ -228,7 +224,7 @@ class _ResponseWriter:
             destination=[{"endpoint": reply["source"], "receiver": {"reference": self._url(self._sender)}}],
             sender={"reference": self._url(OURS)},
             source={"name": "Lightbulb referral hub", "endpoint": reply.get("destination", f"{LOCAL}/fhir")},
-            reason={"coding": [{"system": "https://fhir.nhs.uk/CodeSystem/message-reason-bars", "code": "new"}]},
+            reason={"coding": [{"system": REASONS, "code": "new"}]},
             response={"identifier": reply["message_id"], "code": "ok", **details},
             focus=[{"reference": self._url("ServiceRequest")}],
             definition="https://fhir.nhs.uk/MessageDefinition/bars-message-servicerequest-response-referral",
@@ -251,7 +247,7 @@ class _ResponseWriter:
         return request
 
     def _organisation(self, part: str, ods: str | None, name: str) -> dict[str, Any]:
-        identifier = {"identifier": [{"system": ODS_SYSTEM, "value": ods}]} if ods else {}
+        identifier = {"identifier": [{"system": ODS[0], "value": ods}]} if ods else {}
         own_id = resource_id(self._reference, part)
         return self._resource("Organization", own_id, PROFILES + "Organization", **identifier, name=name)
 
@@ -288,7 +284,7 @@ def referral(held: HeldReferral) -> dict[str, Any]:
     theirs = [one for one in request.get("identifier", ()) if one.get("system") != REFERENCE_SYSTEM]
     ours = {"system": REFERENCE_SYSTEM, "value": held.reference}
     meta = {"versionId": str(held.version), "lastUpdated": _instant(held.last_at)}
-    ended = request["status"] if request.get("status") in CANCELLED else "revoked"
+    ended = request["status"] if request.get("status") in CANCELS else "revoked"
     return request | {
         "id": held.reference,
         "meta": {**request.get("meta", {}), **meta},
@@ -297,7 +293,6 @@ def referral(held: HeldReferral) -> dict[str, Any]:
     }
 
 
-CANCELLED = ("revoked", "entered-in-error")
 UNREAD: dict[str, Any] = {"resourceType": "ServiceRequest", "intent": "plan", "subject": {"type": "Patient"}}
 """What stands for a stored message that this version cannot read."""
 

@@ -11,15 +11,14 @@ from typing import Any
 import orjson
 
 from schemas.case import BusinessStatus, EndReason, HoldReason, RoutingReason
-from schemas.fhir import LOCAL
+from schemas.fhir import LOCAL, USE_CASE
 from schemas.referral import ReasonCode
-from services.intake.translators.bars_fhir.for_us import is_ours
+from services.intake.translators.bars_fhir.for_us import EVENTS, is_ours
 from services.runtime import metrics
 
 CodeSystems = Mapping[str, Mapping[str, str | None]]
 """Our code systems by the last part of their URL: codes with their display, None if the code is its display."""
 
-USE_CASE = {"system": f"{LOCAL}/CodeSystem/usecase", "code": "housing", "display": "Housing support"}
 GUIDE = "https://simplifier.net/guide/nhsbookingandreferralstandard"
 PUBLISHED = "2026-11-29"
 """Date of the definitions here (FHIR date)."""
@@ -29,7 +28,7 @@ def code_systems(services: Mapping[str, str]) -> CodeSystems:
     """Return our code systems. `services`: the catalogue's codes with their labels."""
     return {
         "service": services,
-        "usecase": {"housing": "Housing support"},
+        "usecase": {USE_CASE["code"]: USE_CASE["display"]},
         "reason": dict.fromkeys(ReasonCode),
         "consent": {
             "referral": "Referral to Lightbulb and sharing of the data that it needs",
@@ -86,7 +85,7 @@ def _message_definition(name: str, title: str, service_ids: Collection[str]) -> 
         "publisher": "Lightbulb",
         "useContext": [_context("workflow", valueCodeableConcept={"coding": [USE_CASE]}), *_venues(service_ids)],
         "eventCoding": {
-            "system": "https://fhir.nhs.uk/CodeSystem/message-events-bars",
+            "system": EVENTS,
             "code": "servicerequest-request",
         },
         "category": "consequence",

@@ -16,7 +16,7 @@ import orjson
 
 from schemas.case import CaseStatus
 from schemas.events import PersonBrief
-from schemas.fhir import HOME_VISIT, LOCAL, OURS, REFERENCE_SYSTEM, derived_id, organization_part, resource_id
+from schemas.fhir import HOME_VISIT, LOCAL, OURS, REFERENCE_SYSTEM, USE_CASE, derived_id, organization_part, resource_id
 from schemas.nhs_number import VerificationStatus
 from services.notifier.compose import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
 from services.notifier.templates import SenderDetails
@@ -190,7 +190,7 @@ class _BundleWriter:
                             "code": "referral",
                             "display": "Transfer of Care",
                         },
-                        {"system": f"{LOCAL}/CodeSystem/usecase", "code": "housing", "display": "Housing support"},
+                        USE_CASE,
                     ]
                 }
             ],

@@ -12,8 +12,9 @@ import msgspec
 
 from schemas.fhir import LOCAL
 from services.intake.responses.conformance import CodeSystems
-from services.intake.translators.bars_fhir import EVENTS, REASONS, models
+from services.intake.translators.bars_fhir import models
 from services.intake.translators.bars_fhir.consent import CONSENT, POLICIES, SCOPES, TERMINOLOGY
+from services.intake.translators.bars_fhir.for_us import EVENTS, REASONS
 from services.intake.translators.bars_fhir.request import REASON, SERVICE
 from services.intake.translators.bars_fhir.supporting_info import FLAGS
 

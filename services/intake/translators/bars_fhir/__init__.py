@@ -55,6 +55,7 @@ from services.intake.translators.bars_fhir import (
 )
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
 from services.intake.translators.bars_fhir.contact_details import contacts
+from services.intake.translators.bars_fhir.for_us import EVENTS, REASONS
 from services.intake.translators.bars_fhir.models import (
     Encounter,
     MessageHeader,
@@ -94,9 +95,6 @@ from services.intake.translators.translator import (
     reject,
 )
 from services.reference.directory import Catalogue
-
-EVENTS = "https://fhir.nhs.uk/CodeSystem/message-events-bars"
-REASONS = "https://fhir.nhs.uk/CodeSystem/message-reason-bars"
 
 CONVERSATION = UUID("6f1c2d5e-6d1b-5b44-9a44-3c1d3f0a7e11")
 """Namespace of the correlation ids that we make for messages without one."""

@@ -97,6 +97,10 @@ class BundleIndex:
             self.issues.append(Issue(place, "invariant", "must refer to a resource in the message"))
         return target if isinstance(target, Resource) else None
 
+    def every(self) -> Iterator[Resource]:
+        """Iterate over all resources that we read, by type, whether they count or not."""
+        return (resource for kind in READ for resource in self._kinds.get(kind, ()))
+
     def all(self, kind: type[R]) -> Iterator[R]:
         """Iterate over all resources of this type, in order, whether they count or not."""
         return iter(cast(list[R], self._kinds.get(resource_type(kind), [])))

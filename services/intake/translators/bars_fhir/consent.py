@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
+from schemas.fhir import LOCAL
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, line
 from services.intake.translators.bars_fhir.contact_details import full_name
 from services.intake.translators.bars_fhir.in_force import holds, interval
@@ -37,7 +38,7 @@ from services.intake.translators.bars_fhir.models import (
 from services.intake.translators.bars_fhir.references import Place
 from services.intake.translators.translator import drop_empty, parse_date, unique
 
-CONSENT = "https://lightbulb.example.org/CodeSystem/consent"
+CONSENT = f"{LOCAL}/CodeSystem/consent"
 DIRECT_CARE = "https://fhir.nhs.uk/CodeSystem/consent-categories-bars"
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 QUESTIONS = ("referral", "feedback", "evaluation")

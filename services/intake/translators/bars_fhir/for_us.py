@@ -13,6 +13,7 @@ our destination.
 
 from collections.abc import Collection, Iterator
 
+from schemas.fhir import USE_CASE
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, is_system
 from services.intake.translators.bars_fhir.models import (
     READ,
@@ -28,8 +29,10 @@ from services.intake.translators.bars_fhir.models import (
 )
 from services.intake.translators.translator import Issue
 
+EVENTS = "https://fhir.nhs.uk/CodeSystem/message-events-bars"
+REASONS = "https://fhir.nhs.uk/CodeSystem/message-reason-bars"
 BARS_USE_CASES = "https://fhir.nhs.uk/CodeSystem/usecases-categories-bars"
-USE_CASES = "https://lightbulb.example.org/CodeSystem/usecase"
+USE_CASES = USE_CASE["system"]
 HOUSING = "housing"
 CATEGORIES = "https://fhir.nhs.uk/CodeSystem/message-category-servicerequest"
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 from msgspec import Struct
 from msgspec.structs import fields
 
+from schemas.fhir import LOCAL
 from services.intake.translators.bars_fhir import uk_core
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, is_system
 from services.intake.translators.bars_fhir.models import (
@@ -67,13 +68,12 @@ PARTS = frozenset(
 """The extensions inside extensions that are read."""
 
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
-LIGHTBULB = "https://lightbulb.example.org/StructureDefinition/"
+LIGHTBULB = f"{LOCAL}/StructureDefinition/"
 
 
 def places(tree: dict[str, Any], message: BundleIndex, header: MessageHeader) -> tuple[str, ...]:
     """Return the FHIRPaths of what was not read, of what did not count, and of resources that nothing asked for."""
-    resources = (one for kind in READ.values() for one in message.all(kind))
-    unused = [message.at(one) for one in resources if one is not header and not message.is_used(one)]
+    unused = [message.at(one) for one in message.every() if one is not header and not message.is_used(one)]
     whole = [*message.left_out, *unused]
     unread: list[Place] = []
     _add_unread(unread, tree, Bundle, None, frozenset(whole))

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from schemas import nhs_number
+from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
 from services.intake.translators.bars_fhir import uk_core
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_nhs_number, is_system, line
@@ -37,7 +38,7 @@ from services.intake.translators.translator import (
 )
 
 INTERPRETER = "http://hl7.org/fhir/StructureDefinition/patient-interpreterRequired"
-COMMUNICATION_NEED = "https://lightbulb.example.org/StructureDefinition/communication-need"
+COMMUNICATION_NEED = f"{LOCAL}/StructureDefinition/communication-need"
 NO_FIXED_ABODE = "224226001"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from schemas.fhir import LOCAL
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
 from services.intake.translators.bars_fhir.bundle_index import (
     BundleIndex,
@@ -34,9 +35,8 @@ from services.intake.translators.bars_fhir.models import (
 from services.intake.translators.translator import drop_empty, parse_date, unique
 from services.reference.directory import Catalogue
 
-LIGHTBULB_BASE = "https://lightbulb.example.org/"
-SERVICE = LIGHTBULB_BASE + "CodeSystem/service"
-REASON = LIGHTBULB_BASE + "CodeSystem/reason"
+SERVICE = f"{LOCAL}/CodeSystem/service"
+REASON = f"{LOCAL}/CodeSystem/reason"
 AUTHORITY = "https://statistics.data.gov.uk/id/statistical-geography"
 """ONS codes of local authorities (linked data of the Office for National Statistics)."""
 
@@ -346,7 +346,7 @@ def _has_begun(period: Period, at: datetime) -> bool:
 
 def _extensions(encounter: Encounter) -> dict[str, Extension]:
     """Return Lightbulb's extensions by name; one without a value for a name that is not given."""
-    base = LIGHTBULB_BASE + "StructureDefinition/"
+    base = f"{LOCAL}/StructureDefinition/"
     given = {e.url.rpartition("/")[2]: e for e in encounter.extension if e.url.startswith(base)}
     return defaultdict(lambda: Extension(url=base), given)
 
@@ -358,7 +358,7 @@ def _date_or_code(extension: Extension) -> str | None:
 PARTS = {"si": "site", "bu": "site", "wa": "ward", "ro": "bed", "bd": "bed"}
 """Parts of a stay by code of http://terminology.hl7.org/CodeSystem/location-physical-type."""
 
-_PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
+PHYSICAL_TYPES = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 
 
 def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
@@ -369,7 +369,9 @@ def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
         if location is None and named and where.setdefault("ward", named) != named:
             message.left_out.append(message.at(encounter, "location", index))
         while location is not None and depth < 5:
-            part = PARTS.get(code_in([location.physicalType] if location.physicalType else [], _PHYSICAL) or "", "ward")
+            part = PARTS.get(
+                code_in([location.physicalType] if location.physicalType else [], PHYSICAL_TYPES) or "", "ward"
+            )
             identifiers = in_force(location.identifier, message.time)
             name = line(location.name) or next((i.value for i in identifiers if i.value), None)
             if name and where.setdefault(part, name) != name:

@@ -21,6 +21,7 @@ import msgspec
 
 from services.intake.translators.bars_fhir import models, uk_core
 from services.intake.translators.bars_fhir.bundle_index import SNOMED, BundleIndex, codes, display_text, is_system, line
+from services.intake.translators.bars_fhir.consent import CONSENT, DIRECT_CARE, TERMINOLOGY
 from services.intake.translators.bars_fhir.contact_details import (
     NAME_USES,
     PRIVATE_USES,
@@ -30,9 +31,9 @@ from services.intake.translators.bars_fhir.contact_details import (
     reach,
     uprn,
 )
+from services.intake.translators.bars_fhir.for_us import BARS_USE_CASES, CATEGORIES, REASONS, USE_CASES
 from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
-    READ,
     AnyResource,
     CodeableConcept,
     DocumentReference,
@@ -61,39 +62,34 @@ from services.intake.translators.bars_fhir.passed_over import is_known, struct_i
 from services.intake.translators.bars_fhir.person import INTERPRETER, is_confidentiality, is_tag
 from services.intake.translators.bars_fhir.referrer import ODS
 from services.intake.translators.bars_fhir.request import (
+    ACT_CODE,
     AUTHORITY,
     INPATIENT,
     PARTS,
+    PHYSICAL_TYPES,
     REASON,
     SERVICE,
     authorities,
     states_death,
 )
+from services.intake.translators.bars_fhir.supporting_info import FLAGS
 from services.intake.translators.translator import parse_date
 
-LIGHTBULB = "https://lightbulb.example.org/CodeSystem/"
-BARS = "https://fhir.nhs.uk/CodeSystem/"
-TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
-
 SYSTEMS: dict[str, tuple[str, ...]] = {
-    "MessageHeader.reason": (f"{BARS}message-reason-bars",),
-    "ServiceRequest.category": (
-        f"{BARS}message-category-servicerequest",
-        f"{BARS}usecases-categories-bars",
-        f"{LIGHTBULB}usecase",
-    ),
+    "MessageHeader.reason": (REASONS,),
+    "ServiceRequest.category": (CATEGORIES, BARS_USE_CASES, USE_CASES),
     **dict.fromkeys(("ServiceRequest.code", "ServiceRequest.orderDetail", "Task.code"), (SERVICE, SNOMED)),
     **dict.fromkeys(("CarePlan.activity.detail.code", "CarePlan.activity.outcomeCodeableConcept"), (SERVICE, SNOMED)),
     "ServiceRequest.reasonCode": (REASON, SNOMED),
     "Condition.code": (SNOMED,),
     "Condition.clinicalStatus": (f"{TERMINOLOGY}condition-clinical",),
     "Condition.verificationStatus": (f"{TERMINOLOGY}condition-ver-status",),
-    "Consent.category": (f"{LIGHTBULB}consent", f"{BARS}consent-categories-bars"),
+    "Consent.category": (CONSENT, DIRECT_CARE),
     "Consent.scope": (f"{TERMINOLOGY}consentscope",),
-    "Consent.policyRule": (f"{TERMINOLOGY}v3-ActCode",),
+    "Consent.policyRule": (ACT_CODE,),
     "Consent.provision.actor.role": (f"{TERMINOLOGY}v3-ParticipationType",),
-    "Flag.category": (f"{BARS}flag-categories-bars",),
-    "Location.physicalType": (f"{TERMINOLOGY}location-physical-type",),
+    "Flag.category": (FLAGS,),
+    "Location.physicalType": (PHYSICAL_TYPES,),
 }
 """The code systems that are read at a place. At other places any coding is read, or refused if it is not understood."""
 
@@ -157,12 +153,11 @@ def places(message: BundleIndex) -> Iterator[str]:
     of_message = message.bundle.meta.security if message.bundle.meta else []
     yield from (f"Bundle.meta.security[{index}]" for index in range(len(of_message)))
     whole = tuple(f"{one}{end}" for one in message.left_out for end in ".[")
-    for kind in READ.values():
-        for resource in message.all(kind):
-            if message.is_used(resource) or isinstance(resource, MessageHeader):
-                below, labels = _below(resource, (), resource_type(kind)), _labels(resource)
-                found = [*below, *labels, *_partial_dates(resource), *_not_chosen(message, resource)]
-                yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
+    for resource in message.every():
+        if message.is_used(resource) or isinstance(resource, MessageHeader):
+            below, labels = _below(resource, (), resource_type(type(resource))), _labels(resource)
+            found = [*below, *labels, *_partial_dates(resource), *_not_chosen(message, resource)]
+            yield from (at for loc in found if not (at := message.at(resource, *loc)).startswith(whole))
 
 
 def of_cancel(message: BundleIndex, request: ServiceRequest) -> Iterator[str]:
@@ -322,7 +317,7 @@ def _not_chosen(message: BundleIndex, resource: Resource) -> Iterator[Loc]:
             yield from _of_identifiers(resource.identifier)
         case FhirConsent():
             yield from (("performer", later + 1) for later in range(len(resource.performer) - 1))
-        case Flag() if any(codes(concept, f"{BARS}flag-categories-bars") for concept in resource.category):
+        case Flag() if any(codes(concept, FLAGS) for concept in resource.category):
             yield from (("code", "coding", index) for index, one in enumerate(resource.code.coding))
         case Encounter():
             yield from _of_encounter(resource)

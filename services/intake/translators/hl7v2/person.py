@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas import nhs_number
+from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import parse_timestamp, read_date
@@ -13,8 +14,7 @@ from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fo
 from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
 from services.intake.translators.translator import Issue, drop_empty, postcode, unique
 
-LIGHTBULB_BASE = "https://lightbulb.example.org/"
-AS_SENT = LIGHTBULB_BASE + "Id/nhs-number-as-sent"
+AS_SENT = f"{LOCAL}/Id/nhs-number-as-sent"
 """System of an NHS number with an invalid check digit: rejecting it would block the trust's queue."""
 
 Content = dict[str, Any]
@@ -59,7 +59,7 @@ def _ids(message: Hl7Message, profile: PartnerProfile) -> Content:
 def _local_id(one: Repetition, value: str, profile: PartnerProfile) -> Content:
     kinds = [fold(kind) for kind in (one.text(5), one.text(4)) if kind]
     named = next((profile.id_systems[kind] for kind in kinds if kind in profile.id_systems), None)
-    return {"system": named or f"{LIGHTBULB_BASE}Id/{profile.partner}", "value": value}
+    return {"system": named or f"{LOCAL}/Id/{profile.partner}", "value": value}
 
 
 _STATUS = re.compile(r"(?:NSTS)?(0[1-8])", re.IGNORECASE)
