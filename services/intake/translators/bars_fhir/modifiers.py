@@ -71,7 +71,7 @@ DECIDED: Mapping[str, str] = {
     "ServiceRequest.status": "bars_fhir: active is a request, revoked and entered-in-error cancel it",
     "Encounter.status": "request.stay: whether the person is, was or will be in hospital",
     "Consent.scope": "consent.answers: only consents for privacy and treatment answer a question",
-    "Patient.deceased[x]": "person: the death is told, with its day",
+    "Patient.deceased[x]": "person: a reported death, with its date",
     "Patient.link": "modifiers: link.type",
     "Identifier.use": "in_force: old does not count",
     "HumanName.use": "in_force: old does not count; person: official and usual before the others",
