@@ -2,6 +2,7 @@
 
 from datetime import date
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
@@ -222,6 +223,10 @@ class Reason(Immutable):
 class HospitalStay(Immutable):
     """Hospital stay of the person. Of all hubs, only hospital teams receive it."""
 
+    visit: Identifier | None = Field(
+        None, exclude_if=not_, description="Visit number of the hospital, which identifies the stay (HL7 PV1-19)"
+    )
+
     site: ShortText | None = Field(
         None, description="Site: ODS site code or the local name in infra/reference_data/hubs.yaml"
     )
@@ -239,6 +244,16 @@ class HospitalStay(Immutable):
     )
     needs_assessment_attached: bool | None = Field(
         None, description="Whether an assessment (INAT) came with the referral"
+    )
+    admission_cancelled: bool = Field(
+        False,
+        exclude_if=not_,
+        description="True if the hospital cancelled the admission (HL7 ADT^A11): the stay is over",
+    )
+    moved_to: ShortText | None = Field(
+        None,
+        exclude_if=not_,
+        description="Another organisation's hospital that the person was discharged to: the stay goes on there",
     )
 
 
@@ -291,6 +306,14 @@ class Attachment(Immutable):
     title: ShortText | None = Field(None, description="Title of the document")
 
 
+class UnreadPart(Immutable):
+    """A part of the message that could change its meaning and that no rule understands: a person reads it."""
+
+    place: ShortText = Field(description="Place in the message, such as RF1-2")
+    kind: ShortText = Field(description="Kind of the fault (FHIR issue type), such as `value`")
+    text: LongText | None = Field(None, description="The part as the sender wrote it, if it can be shown")
+
+
 class MessageIdentity(Immutable):
     """Identity of the sender's message."""
 
@@ -325,6 +348,12 @@ class Referral(Immutable):
     grant: GrantProgress | None = Field(None, description="Disabled facilities grant, if a council reports one")
     consents: Consents = Field(Consents(), description="What the person agreed to")
     risk_flags: tuple[RiskFlag, ...] = Field((), max_length=30, description="Warnings for staff who visit")
+    to_be_read: tuple[UnreadPart, ...] = Field(
+        (),
+        max_length=50,
+        exclude_if=not_,
+        description="Parts that a person has to read before the referral is routed (HL7 v2; other formats refuse them)",
+    )
     attachments: tuple[Attachment, ...] = Field((), max_length=20, description="Documents that came with it")
     enquired_on: date | None = Field(None, description="First enquiry: DFG times count from this date")
     referred_on: date | None = Field(None, description="Date when the referrer made the referral")
@@ -340,5 +369,8 @@ class Referral(Immutable):
 
     @property
     def is_inpatient(self) -> bool:
-        """True during a hospital stay: a stay is stated, and no discharge date."""
-        return self.hospital is not None and self.discharged_on is None
+        """True during a hospital stay: one is stated, and neither a discharge, except to another hospital, nor its cancel."""
+        stay = self.hospital
+        if stay is None or stay.admission_cancelled:
+            return False
+        return self.discharged_on is None or stay.moved_to is not None

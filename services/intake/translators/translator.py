@@ -103,6 +103,8 @@ class Translated:
     message's own ids. `referral` is None in a cancel; `death_reported`: what a cancel says of the person. `encounter`:
     JSON of the sender's Encounter in brief, for responses; `reply`: what else a BaRS response repeats.
     `passed_over`: places (FHIRPath) that were not read and cannot change the meaning.
+    `sent_until`: the end of the interval that `sent_at` begins, by its precision. `warnings`: parts that were taken, and that a person
+    has to read or the sender to know of; they refuse nothing.
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
     another person must be refused.
     """
@@ -116,6 +118,8 @@ class Translated:
     discharged_on: date | None = None
     death_reported: DeathReport | None = None
     sent_at: datetime | None = None
+    sent_until: datetime | None = None
+    warnings: tuple[Issue, ...] = ()
     correlation_id: str | None = None
     documents: tuple[AttachmentContent, ...] = ()
     encounter: bytes | None = None
