@@ -50,7 +50,7 @@ def placed(
     already: HubId | None = None,
     death_confirmed: bool = False,
 ) -> Assignment:
-    requests = [Request.of(reference, referral) for reference, referral in referrals]
+    requests = [Request.of(reference, referral, directory) for reference, referral in referrals]
     given: dict[str, Any] = {"assigned_hub": already, "death_confirmed": death_confirmed}
     return assign(requests, directory, POSTCODES, TODAY, **given, rules=rules)
 
@@ -297,7 +297,7 @@ def test_a_full_overflow_hub_leads_to_its_own_overflow_or_back_to_the_waiting_li
 
 
 def test_a_hub_is_full_only_between_its_start_and_end_dates() -> None:
-    request = [Request.of(GP, a_referral(postcode=AT_BLABY))]
+    request = [Request.of(GP, a_referral(postcode=AT_BLABY), DIRECTORY)]
 
     found = assign(request, full("blaby"), POSTCODES, date(2026, 11, 24))
 

@@ -1,6 +1,6 @@
 """Models of the directory: hubs and districts, authorities outside, services, capacity; with lookups by date."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
@@ -282,12 +282,19 @@ class Directory(StrictInput):
         """
         sites = [self._sites[word] for word in map(fold, (site, ward)) if word in self._sites]
         codes = [code for code in trusts if code]
-        own = [hub for hub in self.hubs if any(code.startswith(hub.trusts) for code in codes)]
+        own = self._teams_of(codes)
         named = next(((hub, place.name) for hub, place in sites if hub.restricted), None)
         unlisted = next(((hub, None) for hub in own if hub.restricted and not self._is_listed(hub, site, ward)), None)
         if restricted := named or unlisted:
             return restricted
         return (sites[0][0], sites[0][1].name) if sites else (next(iter(own), self._hospital), None)
+
+    def restricted_team(self, trusts: Iterable[str | None]) -> Hub | None:
+        """Return the restricted hospital team of the trusts with these ODS codes, or None."""
+        return next((hub for hub in self._teams_of([code for code in trusts if code]) if hub.restricted), None)
+
+    def _teams_of(self, codes: Sequence[str]) -> list[Hub]:
+        return [hub for hub in self.hubs if any(code.startswith(hub.trusts) for code in codes)]
 
     def _is_listed(self, hub: Hub, site: str | None, ward: str | None) -> bool:
         """Return whether the list of a restricted hub has this site with this ward."""

@@ -1,5 +1,6 @@
 """State under one person key: persons, their cases, and the referrals of each case. Data without behaviour."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import not_
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
 from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference
-from schemas.referral import Referral, ServiceCode
+from schemas.referral import Referral, ServiceCode, UnreadPart
 from services.router.decide.matching import Doubt
 
 Role = Literal["holder", "follow-on", "former"]
@@ -62,6 +63,13 @@ class CaseRecord(Immutable):
         return self.home.accepted or (self.home.assigned_by_person and self.stay is None)
 
 
+class NeedsCorrection(Immutable):
+    """What a person made of the needs of a referral: those that the sender stated, and those that it has."""
+
+    stated: tuple[ServiceCode, ...]
+    needs: tuple[ServiceCode, ...]
+
+
 class ReferralRecord(Immutable):
     """A referral, and its status, open needs and place."""
 
@@ -88,10 +96,28 @@ class ReferralRecord(Immutable):
     """The hospital team transferred it to the home hub before a discharge date arrived."""
     nhs_number_checked: bool = False
     """Triage has checked an NHS number that failed its check digit."""
+    parts_read: tuple[UnreadPart, ...] = Field((), exclude_if=not_)
+    """Parts of `to_be_read` that a person has read, as `without_occurrence` names them."""
+    correction: NeedsCorrection | None = None
+    """How that person corrected the needs."""
 
     @property
     def is_open(self) -> bool:
         return self.status.is_open
+
+    @property
+    def unread(self) -> tuple[UnreadPart, ...]:
+        """Parts that nobody has read."""
+        parts = map(without_occurrence, self.referral.to_be_read)
+        return tuple(part for part in parts if part not in self.parts_read)
+
+
+def without_occurrence(part: UnreadPart) -> UnreadPart:
+    """Return a part with the name of its field alone: an update may send it in another repetition or another segment of that name."""
+    return part.model_copy(update={"place": _OCCURRENCE.sub("", part.place)})
+
+
+_OCCURRENCE = re.compile(r"\[\d+\]|\(\d+\)")
 
 
 class PersonRecord(Immutable):

@@ -1,5 +1,6 @@
 """Decide what a sender's message does: receive, update or cancel a referral."""
 
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from schemas.case import BusinessStatus, CaseStatus, EndReason, Pathway, RoutingReason
@@ -21,13 +22,29 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.model import HubId, Reference
-from schemas.referral import INFORMATION_ADVICE, DeathReport, GrantProgress, Referral, ServiceCode
+from schemas.referral import (
+    INFORMATION_ADVICE,
+    DeathReport,
+    GrantProgress,
+    HousingNeed,
+    Referral,
+    ServiceCode,
+    UnreadPart,
+)
 from services.reference.directory.model import UnknownService
 from services.router.decide import closures, deaths, matching, tasks
-from services.router.decide.assignment import Assignment, Request, hospital_of, what_is_read
+from services.router.decide.assignment import Assignment, Request, hospital_of, restricted_team, what_is_read
 from services.router.decide.disclosure import is_restricted
 from services.router.decide.matching import Candidate, Description, Doubt, Match
-from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
+from services.router.decide.model import (
+    CaseRecord,
+    NeedsCorrection,
+    PersonRecord,
+    ReferralRecord,
+    Responsibility,
+    Role,
+    without_occurrence,
+)
 from services.router.decide.transition import (
     Transition,
     assign_case,
@@ -111,7 +128,9 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         )
     _note_restriction(transition, person_no, event.reference, event.referral)
     case = next(iter(transition.open_cases(person_no)), None)
-    own_assignment = assign_one(transition, person_no, Request.of(event.reference, event.referral))
+    own_assignment = assign_one(
+        transition, person_no, Request.of(event.reference, event.referral, transition.context.directory)
+    )
     record = _new_record(transition, event, person_no, own_assignment)
     if event.referral.consents.referral.answer == "no":
         _cancel_without_consent(transition, record, own_assignment)
@@ -123,6 +142,7 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         _join(transition, case, record)
     _raise_doubts(transition, matched)
     _check_before_contact(transition, transition.referrals[event.reference])
+    _ask_to_read(transition, record.unread, event.reference)
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
@@ -163,8 +183,9 @@ def _new_record(
     transition: Transition, event: ReferralReceived | ReferralUpdated, person_no: int, own_assignment: Assignment
 ) -> ReferralRecord:
     referral = event.referral
-    hospital_hub = _hospital_hub(transition, referral)
-    return ReferralRecord(
+    unread = bool(referral.to_be_read)
+    hospital_hub = _hospital_hub(transition, referral, unread=unread)
+    record = ReferralRecord(
         reference=event.reference,
         version=event.version,
         person_no=person_no,
@@ -173,12 +194,21 @@ def _new_record(
         message_id=referral.message.message_id,
         referral=referral,
         open_needs=_requested_needs(referral),
-        home_hub=own_assignment.home_hub or own_assignment.holder,
-        reasons=own_assignment.reasons,
+        home_hub=None if unread else own_assignment.home_hub or own_assignment.holder,
+        reasons=() if unread else own_assignment.reasons,
         hospital_hub=hospital_hub,
         restricted=is_restricted(hospital_hub, transition.context.directory),
         in_stay=referral.is_inpatient,
     )
+    return _held_for_reading(transition, record)
+
+
+def _held_for_reading(transition: Transition, record: ReferralRecord) -> ReferralRecord:
+    """Return a referral that nobody has read as a stay of the restricted team, if a trust of that team sent or made it."""
+    team = restricted_team(record.referral, transition.context.directory) if record.unread else None
+    if team is None:
+        return record
+    return record.model_copy(update={"in_stay": True, "hospital_hub": team.id, "restricted": True})
 
 
 def _requested_needs(referral: Referral) -> tuple[ServiceCode, ...]:
@@ -186,8 +216,10 @@ def _requested_needs(referral: Referral) -> tuple[ServiceCode, ...]:
     return tuple(need.service for need in referral.needs) or (INFORMATION_ADVICE,)
 
 
-def _hospital_hub(transition: Transition, referral: Referral) -> HubId | None:
-    return hospital_of(referral, transition.context.directory)[0].id if referral.hospital is not None else None
+def _hospital_hub(transition: Transition, referral: Referral, *, unread: bool) -> HubId | None:
+    if referral.hospital is None:
+        return None
+    return hospital_of(referral, transition.context.directory, unread=unread)[0].id
 
 
 def _keeps_home_hub(case: CaseRecord | None, referral: Referral) -> bool:
@@ -239,7 +271,7 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
     before = case
     record = record.model_copy(update={"case_id": case.case_id})
     transition.keep(record)
-    named = _named_elsewhere(transition, case, record.referral)
+    named = None if record.unread else _named_elsewhere(transition, case, record.referral)
     if named is not None:
         reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
         case = case.model_copy(update={"home": assigned_to(transition, named, reasons)})
@@ -358,7 +390,7 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
 
 
 def _update(transition: Transition, record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> None:
-    new = record.model_copy(update={"version": event.version, "referral": event.referral})
+    new = _with_message(record, event)
     _note_restriction(transition, record.person_no, record.reference, event.referral)
     if _reports_death(record, event.referral.person.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
@@ -370,7 +402,40 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
         closures.cancel(transition, case, new, EndReason.CONSENT_WITHDRAWN)
     else:
         _check_person(transition, record, new)
-        _apply(transition, transition.cases[record.case_id], record, new)
+        apply_change(transition, record, new)
+        _ask_to_read(transition, [part for part in new.unread if part not in record.unread], record.reference)
+
+
+def _with_message(record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> ReferralRecord:
+    """Return the referral with a new message.
+
+    A person's correction of the needs lasts as long as the sender states the same needs, or a part that the person has read. Parts that
+    the message does not have any more are forgotten.
+    """
+    referral, correction = event.referral, record.correction
+    parts = [without_occurrence(part) for part in referral.to_be_read]
+    parts_read = tuple(part for part in record.parts_read if part in parts)
+    stated = tuple(need.service for need in referral.needs)
+    if correction is not None and not parts_read and set(stated) != set(correction.stated):
+        correction = None
+    if correction is not None:
+        referral = with_needs_of(referral, _corrected(stated, correction))
+    update = {"version": event.version, "referral": referral, "parts_read": parts_read, "correction": correction}
+    return record.model_copy(update=update)
+
+
+def _corrected(stated: Sequence[ServiceCode], correction: NeedsCorrection) -> list[ServiceCode]:
+    """Return the needs of a message, without those that a person removed, and with those that a person added."""
+    removed = set(correction.stated) - set(correction.needs)
+    kept = [need for need in stated if need not in removed]
+    return [*kept, *(need for need in correction.needs if need not in correction.stated and need not in kept)]
+
+
+def with_needs_of(referral: Referral, services: Iterable[ServiceCode]) -> Referral:
+    """Return the referral with needs of these services; what the sender wrote about one that it has stays."""
+    stated = {need.service: need for need in referral.needs}
+    needs = tuple(stated.get(service) or HousingNeed(service=service) for service in services)
+    return referral.model_copy(update={"needs": needs})
 
 
 def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRecord) -> None:
@@ -401,16 +466,24 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
         _raise_doubt(transition, record.person_no, "no-longer-matches")
 
 
-def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord) -> None:
+def _ask_to_read(transition: Transition, parts: Sequence[UnreadPart], reference: Reference) -> None:
+    """Ask the hub that works on a referral to read parts that nobody has read."""
+    record = transition.referrals[reference]
+    if parts and record.is_open:
+        tasks.read_message(transition, transition.cases[record.case_id], record)
+
+
+def apply_change(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> None:
+    """Replace a referral by its new state, inform the hubs that see it, and route it again if what the rules read has changed."""
+    case = transition.cases[record.case_id]
     in_stay = new.referral.is_inpatient and not record.transferred_before_discharge
     new = _in_hospital(transition, record, _with_needs(new)).model_copy(update={"in_stay": in_stay})
+    new = _held_while_unread(transition, case, record, new)
     transition.keep(new)
     own_assignment = assign_separately(transition, new)
     if record.in_stay and not in_stay and _stays_with_hospital(transition, case, new, own_assignment):
         new = new.model_copy(update={"in_stay": True})
-    new = _reported_after(
-        transition, case, new, own_assignment, moved=what_is_read(record.referral) != what_is_read(new.referral)
-    )
+    new = _reported_after(transition, case, new, own_assignment, moved=_is_routed_again(record, new))
     transition.keep(new)
     case = _with_stay_of(_with_grant(case, new.referral.grant), record, new)
     case = transition.emit(
@@ -424,10 +497,31 @@ def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new
     _after_update(transition, case, record, new, own_assignment)
 
 
+def _is_routed_again(record: ReferralRecord, new: ReferralRecord) -> bool:
+    """Return True if a change concerns what the rules read."""
+    return what_is_read(record.referral) != what_is_read(new.referral) or bool(record.unread) != bool(new.unread)
+
+
+def _held_while_unread(
+    transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord
+) -> ReferralRecord:
+    """Return a referral that nobody has read with the hospital team that reads it.
+
+    A restricted team reads, unless the case has been handed over and a home hub has accepted it. A hospital team that has accepted a
+    stay reads before it hands over.
+    """
+    if not new.unread:
+        return new
+    if record.in_stay or not case.home.assigned_by_person:
+        new = _held_for_reading(transition, new)
+    accepted = case.stay is not None and case.stay.assigned_by_person
+    return new.model_copy(update={"in_stay": True}) if record.in_stay and accepted else new
+
+
 def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
     """Return the referral with the hospital team of its new place; a restricted referral stays restricted."""
-    hub = _hospital_hub(transition, new.referral)
-    if hub is None or hub == _hospital_hub(transition, record.referral):
+    hub = _hospital_hub(transition, new.referral, unread=bool(new.unread))
+    if hub is None or hub == _hospital_hub(transition, record.referral, unread=bool(record.unread)):
         return new
     return new.model_copy(
         update={
@@ -457,7 +551,7 @@ def _stays_with_hospital(
 def _reported_after(
     transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
 ) -> ReferralRecord:
-    if not moved or case.has_confirmed_home:
+    if not moved or case.has_confirmed_home or new.unread:
         return new
     return with_own_assignment(new, own_assignment)
 
@@ -470,7 +564,7 @@ def _after_update(
     if dropped:
         closures.cancel(transition, case, new, EndReason.CANCELLED_BY_REFERRER)
         return
-    if what_is_read(record.referral) == what_is_read(new.referral):
+    if not _is_routed_again(record, new):
         return
     if _belongs_outside(case, new, own_assignment):
         closures.send_outside(transition, case, [new], own_assignment.home_hub)

@@ -28,6 +28,11 @@ def check_person(transition: Transition, case: CaseRecord, record: ReferralRecor
     return _ask_about(transition, case, record, TaskKind.CHECK_PERSON)
 
 
+def read_message(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
+    """Ask the hub that works on a referral to read what no rule understands."""
+    return _ask_about(transition, case, record, TaskKind.READ_MESSAGE)
+
+
 def discharge_overdue(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
     """Ask the hospital team whether the person is still in hospital."""
     return _ask_about(transition, case, record, TaskKind.DISCHARGE_OVERDUE)
