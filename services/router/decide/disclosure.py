@@ -107,7 +107,7 @@ def _position(
 ) -> CasePosition:
     return CasePosition(
         status=case.ended or responsibility.status,
-        business_status=responsibility.business_status,
+        business_status=responsibility.progress,
         home_hub=case.home.hub if case.home.hub != directory.triage.id else None,
         holder=holder,
         pathway=responsibility.pathway,
