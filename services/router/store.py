@@ -258,7 +258,7 @@ def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord]]) -> dict[str, li
             case.ended or responsibility.status
             for responsibility, (_, case) in zip(responsibilities, cases, strict=True)
         ],
-        "business": [responsibility.business_status for responsibility in responsibilities],
+        "business": [responsibility.progress for responsibility in responsibilities],
         "homes": [case.home.hub for _, case in cases],
         "holders": [responsibility.hub for responsibility in responsibilities],
         "pathways": [responsibility.pathway for responsibility in responsibilities],

@@ -32,6 +32,7 @@ from tests.builders.referrals import (
     FORM,
     GP,
     NO,
+    PART,
     WARD,
     YES,
     a_bradgate_referral,
@@ -50,7 +51,7 @@ def placed(
     already: HubId | None = None,
     death_confirmed: bool = False,
 ) -> Assignment:
-    requests = [Request.of(reference, referral, directory) for reference, referral in referrals]
+    requests = [Request.of(reference, referral) for reference, referral in referrals]
     given: dict[str, Any] = {"assigned_hub": already, "death_confirmed": death_confirmed}
     return assign(requests, directory, POSTCODES, TODAY, **given, rules=rules)
 
@@ -92,6 +93,11 @@ EXAMPLES = [
         assignment.housing_authority,
         ((GP, a_referral(postcode=AT_MELTON)),),
         lambda a: (a.holder, a.district) == ("melton", MELTON),
+    ),
+    Example(
+        assignment.to_be_read,
+        ((GP, a_ward_referral(hospital=None, to_be_read=(PART,))),),
+        lambda a: (a.holder, a.home_hub, a.reasons) == ("triage", None, (RoutingReason.TO_BE_READ,)),
     ),
     Example(
         assignment.death_confirmed,
@@ -297,7 +303,7 @@ def test_a_full_overflow_hub_leads_to_its_own_overflow_or_back_to_the_waiting_li
 
 
 def test_a_hub_is_full_only_between_its_start_and_end_dates() -> None:
-    request = [Request.of(GP, a_referral(postcode=AT_BLABY), DIRECTORY)]
+    request = [Request.of(GP, a_referral(postcode=AT_BLABY))]
 
     found = assign(request, full("blaby"), POSTCODES, date(2026, 11, 24))
 

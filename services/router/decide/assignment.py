@@ -28,11 +28,9 @@ class Request:
     """A person has still to read a part of it."""
 
     @classmethod
-    def of(cls, reference: Reference, referral: Referral, directory: Directory) -> "Request":
+    def of(cls, reference: Reference, referral: Referral) -> "Request":
         """Return the request of a referral that has just arrived."""
-        unread = bool(referral.to_be_read)
-        in_stay = referral.is_inpatient or (unread and restricted_team(referral, directory) is not None)
-        return cls(reference, referral, in_stay, needs_tracing(referral), unread)
+        return cls(reference, referral, referral.is_inpatient, needs_tracing(referral), bool(referral.to_be_read))
 
     @property
     def order(self) -> tuple[date, str]:
@@ -81,7 +79,7 @@ class RoutingInput:
     def stays(self) -> list[Request]:
         """Stays for which a hospital team holds the case.
 
-        A person who needs tracing, and what nobody has read of a case that no hub has taken on, goes to triage instead, except from a
+        A person who needs tracing, and an unread referral of a case that no hub has taken on, goes to triage instead, except from a
         restricted unit.
         """
         return [
@@ -95,7 +93,7 @@ class RoutingInput:
 
     @property
     def to_be_read(self) -> list[Request]:
-        """Referrals that triage has to read: all that nobody has read, except those that a hospital team works on."""
+        """Referrals that triage has to read: the unread ones, except those that a hospital team works on."""
         stays = self.stays
         return [request for request in self.requests if request.unread and not (stays and request.in_stay)]
 

@@ -37,6 +37,7 @@ from schemas.referral import (
     Sender,
 )
 from services.reference.directory.model import Directory
+from services.router.decide.assignment import restricted_team
 from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
 
 E = TypeVar("E", bound=CaseEvent)
@@ -107,7 +108,7 @@ def _position(
 ) -> CasePosition:
     return CasePosition(
         status=case.ended or responsibility.status,
-        business_status=responsibility.business_status,
+        business_status=responsibility.progress,
         home_hub=case.home.hub if case.home.hub != directory.triage.id else None,
         holder=holder,
         pathway=responsibility.pathway,
@@ -194,6 +195,7 @@ def _without_origin(referral: Referral) -> Referral:
             "hospital": None,
             "consents": _without_recorder(referral.consents),
             "risk_flags": tuple(flag.model_copy(update={"text": None}) for flag in referral.risk_flags),
+            "to_be_read": (),
             "attachments": (),
             "ready_for_transfer_on": None,
             "expected_discharge_on": None,
@@ -244,7 +246,7 @@ def hub_event(
         "referral_contexts": (),
         "hub_version": version,
         "role": role,
-        "referrals": tuple(_hub_referral(record, hub, role, persons, directory) for record in seen),
+        "referrals": tuple(_hub_referral(record, case, hub, role, persons, directory) for record in seen),
         **_named(data, references),
         **_hidden_hubs(data, hub, directory),
     }
@@ -280,16 +282,37 @@ def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bo
 
 
 def _hub_referral(
-    record: ReferralRecord, hub: HubId, role: Role, persons: Mapping[int, PersonRecord], directory: Directory
+    record: ReferralRecord,
+    case: CaseRecord,
+    hub: HubId,
+    role: Role,
+    persons: Mapping[int, PersonRecord],
+    directory: Directory,
 ) -> HubReferral:
+    referral = referral_for(record, persons[record.person_no], hub, role, directory)
+    if referral.to_be_read and not _may_read(record, case, hub, directory):
+        referral = referral.model_copy(update={"to_be_read": ()})
     return HubReferral(
         reference=record.reference,
         version=record.version,
         status=record.status,
         open_needs=record.open_needs,
         provisional=persons[record.person_no].provisional,
-        referral=referral_for(record, persons[record.person_no], hub, role, directory),
+        referral=referral,
     )
+
+
+def _may_read(record: ReferralRecord, case: CaseRecord, hub: HubId, directory: Directory) -> bool:
+    """Return True if a hub may see the parts that no rule understands: it works on the referral, and has to read them, or they were read.
+
+    What a trust with a restricted unit sent is read by the unit's team only, and never leaves the hospital teams.
+    """
+    part, team = case.part_of(record), restricted_team(record.referral, directory)
+    if part.hub != hub:
+        return False
+    if team is not None:
+        return hub == team.id or (not record.unread and _is_hospital(hub, directory))
+    return not record.unread or part is case.stay or part.assigned_by_person or hub == directory.triage.id
 
 
 @cache

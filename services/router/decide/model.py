@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from operator import not_
 from typing import Literal
 
@@ -36,8 +37,15 @@ class Responsibility(Immutable):
     reasons: tuple[RoutingReason, ...] = ()
     worklist: str | None = None
     accepted: bool = False
+    moved: bool = Field(False, exclude_if=not_)
+    """Hospital team only: the person was discharged to a hospital of another organisation, which did not refer the person yet."""
     assigned_by_person: bool = False
     """A person placed it here (accepted, assigned or transferred): the rules no longer move it."""
+
+    @property
+    def progress(self) -> BusinessStatus:
+        """Progress of the work, as its readers receive it."""
+        return BusinessStatus.MOVED if self.moved else self.business_status
 
 
 class CaseRecord(Immutable):
@@ -56,6 +64,10 @@ class CaseRecord(Immutable):
     def holding(self) -> Responsibility:
         """The holder's part: the hospital team's during a stay, otherwise the home hub's."""
         return self.stay or self.home
+
+    def part_of(self, record: "ReferralRecord") -> Responsibility:
+        """Return the part that works on a referral: the hospital team's on one of the stay, the home hub's on the others."""
+        return self.stay if self.stay and record.in_stay else self.home
 
     @property
     def has_confirmed_home(self) -> bool:
@@ -94,6 +106,8 @@ class ReferralRecord(Immutable):
     in_stay: bool = False
     transferred_before_discharge: bool = False
     """The hospital team transferred it to the home hub before a discharge date arrived."""
+    asked_about: date | None = None
+    """Expected date of discharge about which the hospital team was asked, because it had passed."""
     nhs_number_checked: bool = False
     """Triage has checked an NHS number that failed its check digit."""
     parts_read: tuple[UnreadPart, ...] = Field((), exclude_if=not_)
@@ -107,7 +121,7 @@ class ReferralRecord(Immutable):
 
     @property
     def unread(self) -> tuple[UnreadPart, ...]:
-        """Parts that nobody has read."""
+        """Parts that no person has read yet."""
         parts = map(without_occurrence, self.referral.to_be_read)
         return tuple(part for part in parts if part not in self.parts_read)
 

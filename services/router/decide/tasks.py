@@ -40,7 +40,7 @@ def discharge_overdue(transition: Transition, case: CaseRecord, record: Referral
 
 def _ask_about(transition: Transition, case: CaseRecord, record: ReferralRecord, kind: TaskKind) -> CaseRecord:
     """Ask the hub that works on a referral; other hubs are not informed."""
-    part = case.stay if case.stay and record.in_stay else case.home
+    part = case.part_of(record)
     working = {hub: role for hub, role in transition.visible_to(case, record).items() if hub == part.hub}
     return _raise(transition, case, kind, working, record.reference)
 
