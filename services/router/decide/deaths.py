@@ -93,7 +93,7 @@ def _confirm(transition: Transition, acting: ActingHub) -> CommandRejection | No
 
 
 def _withdraw(transition: Transition, acting: ActingHub) -> CommandRejection | None:
-    """End the hold: the person has not died. Referrals that have ended stay ended; a discharge that was told counts now."""
+    """End the hold: the person has not died. Referrals that have ended stay ended; a discharge that was sent before counts now."""
     if rejection := _reject_without_referral(transition, acting):
         return rejection
     person = _person(transition, acting)
