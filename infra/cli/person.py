@@ -33,7 +33,31 @@ DoubtFilter = Annotated[
 ]
 
 
-@person_commands.command()
+_HELP = """\
+List persons in doubt, the oldest doubt first, with their cases and the hubs that have them; no personal data.
+
+Only the hubs named read who the person is, in their events.
+
+\b
+Doubts:
+  no-number            the referral has no NHS number
+  number-failed-check  the number that was sent fails its check digit
+  does-not-match       another person under the same number has another birth date or surname
+  number-changed       an update has another NHS number
+  no-longer-matches    after an update the person does not match the other referrals
+  contradicted         a message described another person, and was not applied
+  merge-proposed       the hospital merged two of its patient records
+
+Exits with 0, also if there are none.
+
+\b
+Examples:
+  lightbulb person doubts
+  lightbulb person doubts --doubt contradicted --json
+"""
+
+
+@person_commands.command(help=_HELP)
 def doubts(
     doubt: DoubtFilter = None,
     ended: Annotated[bool, typer.Option("--ended", help="Include persons whose cases have all ended.")] = False,
@@ -41,27 +65,7 @@ def doubts(
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """List persons in doubt, the oldest doubt first, with their cases and the hubs that have them; no personal data.
-
-    Only the hubs named read who the person is, in their events.
-
-    \b
-    Doubts:
-      no-number            the referral has no NHS number
-      number-failed-check  the number that was sent fails its check digit
-      does-not-match       another person under the same number has another birth date or surname
-      number-changed       an update has another NHS number
-      no-longer-matches    after an update the person does not match the other referrals
-      contradicted         a message described another person, and was not applied
-      merge-proposed       the hospital merged two of its patient records
-
-    Exits with 0, also if there are none.
-
-    \b
-    Examples:
-      lightbulb person doubts
-      lightbulb person doubts --doubt contradicted --json
-    """
+    """List persons in doubt."""
     found = run(data, lambda engine: tracing_list.find(engine, limit=limit, doubt=doubt, ended=ended))
     if as_json:
         entries = [entry.as_dict() for entry in found.entries]
