@@ -292,6 +292,15 @@ def test_the_new_trusts_referral_takes_the_case_in_either_order(is_accepted: boo
     assert story.sent_to("blaby") == []
 
 
+def test_the_new_trusts_team_gets_the_case_even_if_the_first_team_accepted_after_its_referral() -> None:
+    earlier = a_bradgate_referral(hospital=HospitalStay(site="Bradgate Unit", admitted_on=date(2026, 11, 1)))
+    story = given(received(WARD, a_ward_referral()), received(SECOND, earlier)).commanded(HOSPITAL, Accept)
+    assert (story.refused, place(story)) == (None, (HOSPITAL, True))
+
+    story.when(updated(WARD, moved()))
+    assert place(story) == (BRADGATE, False)
+
+
 def test_the_first_trusts_repeated_word_of_the_move_does_not_take_the_case_back() -> None:
     story = given(received(WARD, a_ward_referral()), updated(WARD, moved()), received(SECOND, by_kettering()))
     story.when(updated(WARD, moved(priority="urgent"), version=3))
