@@ -395,6 +395,15 @@ def test_a_first_message_of_a_patient_who_died_in_hospital_stays_with_the_team()
     assert place(story.commanded(HOSPITAL, WithdrawDeathReport)) == ("blaby", False)
 
 
+def test_after_a_confirmed_death_a_discharge_is_not_held_back() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", ReportDeath).commanded("blaby", ConfirmDeath)
+    story.when(received(WARD, a_ward_referral(discharged_on=TODAY)), received(SECOND, a_ward_referral()))
+    assert (story.referral(WARD).in_stay, story.referral(SECOND).in_stay) == (False, True)
+
+    story.when(updated(SECOND, a_ward_referral(discharged_on=TODAY)))
+    assert not story.referral(SECOND).in_stay
+
+
 def test_after_the_withdrawal_a_city_patient_whom_the_team_accepted_stays_with_it() -> None:
     city = {"postcode": IN_THE_CITY}
     story = given(received(WARD, a_ward_referral(**city))).commanded(HOSPITAL, Accept).commanded(HOSPITAL, ReportDeath)
