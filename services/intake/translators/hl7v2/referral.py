@@ -10,6 +10,7 @@ from schemas.referral import DeathReport, Referral
 from services.intake.translators.hl7v2 import documents, field_paths, request
 from services.intake.translators.hl7v2.dates import parse_instant, parse_timestamp, read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message
+from services.intake.translators.hl7v2.fitting import fitted
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.local_fields import LocalValues, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
@@ -136,17 +137,11 @@ def _referred(
 ) -> Translated | Rejection:
     attachments = documents.documents(message, inbound, referral_id)
     content = _content(header, message, profile, inbound, local_values)
-    content |= {"attachments": [named for named, _ in attachments], "to_be_read": message.reading.unread}
-    content["message"] = drop_empty(
-        {
-            "format": "hl7v2",
-            "message_id": header.control_id,
-            "referral_id": referral_id,
-            "sent_at": parse_instant(header.made_at),
-        }
-    )
+    attachments = [*documents.long_reason(content, inbound, referral_id), *attachments]
+    content["attachments"] = [named for named, _ in attachments]
+    content["message"] = _identity(header, referral_id)
     try:
-        referral = Referral.model_validate(content)
+        referral = fitted(content, message.reading, lambda loc: _place(loc, local_values))
     except ValidationError as error:
         named = {issue.place for issue in message.reading.issues}
         issues = issues_of(error, lambda loc: _place(loc, local_values))
@@ -155,7 +150,15 @@ def _referred(
     if message.reading.issues:
         return _rejection(message)
     accepted = _accepted(header, inbound, referral, tuple(message.reading.warnings))
-    return dataclasses.replace(accepted, documents=tuple(document for _, document in attachments))
+    named = {one.reference for one in referral.attachments}
+    return dataclasses.replace(
+        accepted, documents=tuple(stored for _, stored in attachments if stored.reference in named)
+    )
+
+
+def _identity(header: Header, referral_id: str) -> Content:
+    identity = {"format": "hl7v2", "message_id": header.control_id, "referral_id": referral_id}
+    return drop_empty(identity | {"sent_at": parse_instant(header.made_at)})
 
 
 def _accepted(header: Header, inbound: InboundMessage, referral: Referral, warnings: tuple[Issue, ...]) -> Translated:
@@ -191,12 +194,12 @@ def _content(
     homeless = request.is_homeless(coded_reason, needs)
     content = {
         "sent_by": inbound.partner.sender,
-        "referred_by": referred_by(message, profile, inbound.partner),
+        "referred_by": referred_by(message, profile, inbound.partner, inbound.received_at),
         "registered_practice": registered_practice(message, profile),
         "person": {"vouched_by": inbound.partner.vouches}
         | person(message, profile, inbound.received_at, homeless=homeless)
         | drop_empty({"communication_needs": request.communication_needs(message, profile, local_values)}),
-        "contacts": contacts(message, profile),
+        "contacts": contacts(message, profile, inbound.received_at),
         "needs": needs,
         "reason": coded_reason,
         "priority": request.priority(message, profile),
