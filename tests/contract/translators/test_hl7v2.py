@@ -1,7 +1,7 @@
 """HL7 v2 as UK senders write it: any separators, any line ends, any order; nothing of a message is lost; what is wrong is a value."""
 
 import dataclasses
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -301,37 +301,45 @@ def test_two_quotes_mean_that_no_value_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("written", "start", "end"),
     [
-        ("20261105093000", "2026-11-05T09:30:00+00:00"),
-        ("20260705093000", "2026-07-05T08:30:00+00:00"),
-        ("20260329005959", "2026-03-29T00:59:59+00:00"),
-        ("20260329013000", "2026-03-29T00:30:00+00:00"),
-        ("20260329020000", "2026-03-29T01:00:00+00:00"),
-        ("20261025005959", "2026-10-24T23:59:59+00:00"),
-        ("20261025013000", None),
-        ("20261025013000+0100", "2026-10-25T00:30:00+00:00"),
-        ("20261025020000", "2026-10-25T02:00:00+00:00"),
-        ("20261105093000.123-0500", "2026-11-05T14:30:00+00:00"),
-        ("202611050930", None),
-        ("20261105", None),
-        ("99991231235959-1200", None),
-        ("", None),
+        ("20261105093000", "2026-11-05T09:30:00", "2026-11-05T09:30:01"),
+        ("202607050930", "2026-07-05T08:30:00", "2026-07-05T08:31:00"),
+        ("2026070509", "2026-07-05T08:00:00", "2026-07-05T09:00:00"),
+        ("20260705", "2026-07-04T23:00:00", "2026-07-05T23:00:00"),
+        ("202612", "2026-12-01T00:00:00", "2027-01-01T00:00:00"),
+        ("2026", "2026-01-01T00:00:00", "2027-01-01T00:00:00"),
+        ("20260329005959", "2026-03-29T00:59:59", "2026-03-29T01:00:00"),
+        ("20260329013000", "2026-03-29T00:30:00", "2026-03-29T01:30:01"),
+        ("20260329020000", "2026-03-29T01:00:00", "2026-03-29T01:00:01"),
+        ("202610250059", "2026-10-24T23:59:00", "2026-10-25T00:00:00"),
+        ("20261025013000", "2026-10-25T00:30:00", "2026-10-25T01:30:01"),
+        ("20261025013000+0100", "2026-10-25T00:30:00", "2026-10-25T00:30:01"),
+        ("20261025020000", "2026-10-25T02:00:00", "2026-10-25T02:00:01"),
+        ("20261105093000.123-0500", "2026-11-05T14:30:00", "2026-11-05T14:30:01"),
+        ("99991231235959-1200", None, None),
+        ("20261105256000", None, None),
+        ("", None, None),
     ],
 )
-def test_the_senders_time_is_london_time_unless_it_has_an_offset(written: str, read: str | None) -> None:
-    found = dates.parse_instant(written)
-    assert (found and found.isoformat()) == read
+def test_the_senders_time_is_every_moment_of_its_precision_in_london(
+    written: str, start: str | None, end: str | None
+) -> None:
+    found = dates.parse_interval(written)
+    assert (found and [f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in found]) == (start and [start, end])
 
 
-def test_the_same_control_id_about_another_referral_is_another_message() -> None:
-    one, again = (translated(UHL, a_uhl_message(sent_at=at)) for at in ("20261105093000", "20261106093000"))
-    other = translated(UHL, a_uhl_message(referral_id="UHL-R-2"))
-    cancels = [translated(UHL, a_uhl_message(trigger="I14", referral_id=name)) for name in ("UHL-R-1", "UHL-R-2")]
-
+def test_a_message_is_the_same_if_sender_time_trigger_control_id_referral_and_content_are() -> None:
+    one, again = (translated(UHL, a_uhl_message()) for _ in range(2))
+    others = [
+        translated(UHL, a_uhl_message(sent_at="20261105092900")),
+        translated(UHL, a_uhl_message(trigger="I13")),
+        translated(UHL, a_uhl_message(referral_id="UHL-R-2")),
+        translated(UHL, a_uhl_message(referral_id="UHL-R-1^UHL_EPR")),
+        *(translated(UHL, a_uhl_message(trigger="I14", referral_id=name)) for name in ("UHL-R-1", "UHL-R-2")),
+    ]
     assert one.message_ids == again.message_ids
-    assert len({one.message_ids, other.message_ids, *(cancel.message_ids for cancel in cancels)}) == 4
-    assert one.sent_at == datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
+    assert len({one.message_ids, *(other.message_ids for other in others)}) == 7
 
 
 def test_another_organisation_refers_only_if_the_partner_may_act_for_it() -> None:

@@ -47,5 +47,7 @@ def _translate(
     if header is None:
         return reject(Issue("MSH", "invalid", "must begin with MSH and its separators, such as MSH|^~\\&|"))
     message = message_of(inbound, header, profile, selection)
-    outcome = message if isinstance(message, Rejection) else referral.translated(header, message, profile, inbound)
+    outcome = (
+        message if isinstance(message, Rejection) else referral.translated(header, message, profile, selection, inbound)
+    )
     return dataclasses.replace(outcome, header=header)
