@@ -154,6 +154,14 @@ def test_words_never_refuse_a_message(written: str, read: str | None) -> None:
         ("", "utf-8", UHL),
         ("8859/1", "latin-1", UHL),
         ("8859/1~UNICODE", "latin-1", UHL),
+        ("8859/1", "utf-8", UHL),
+        ("", "utf-8", LPT),
+        ("WINDOWS-1252", "windows-1252", UHL),
+        ("cp1252", "windows-1252", UHL),
+        ("ISO IR100", "latin-1", UHL),
+        ("ISO IR192", "utf-8", LPT),
+        ("UTF8", "utf-8", LPT),
+        ('""', "windows-1252", LPT),
     ],
 )
 def test_the_character_set_is_the_messages_or_the_partners(character_set: str, encoding: str, partner: Adapter) -> None:
@@ -161,6 +169,62 @@ def test_the_character_set_is_the_messages_or_the_partners(character_set: str, e
     body = message(family="Zoë", fields={"MSH-18": character_set}, encoding=encoding)
 
     assert content(partner, body)["person"]["family_name"] == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("family", "encoding", "read", "warned"),
+    [
+        ("Zoë", "utf-8", "Zoë", True),
+        ("Żak", "utf-8", "Żak", True),
+        ("Łódź’s", "utf-8", "Łódź’s", True),
+        ("Zoë", "windows-1252", "Zoë", False),
+        ("CAFÉ’S", "windows-1252", "CAFÉ’S", False),
+        ("Vance", "utf-8", "Vance", False),
+    ],
+)
+def test_a_message_in_another_character_set_than_its_own_is_read_with_a_warning(
+    family: str, encoding: str, read: str, warned: bool
+) -> None:
+    found = translated(UHL, a_uhl_message(family=family, fields={"MSH-18": "8859/1"}, encoding=encoding))
+
+    assert found.referral is not None
+    assert found.referral.person.family_name == read
+    assert [warning.place for warning in found.warnings] == ["MSH-18"] * warned
+
+
+def test_bytes_that_a_single_byte_character_set_does_not_define_refuse_nothing() -> None:
+    body = a_uhl_message(fields={"MSH-18": "8859/1"}, more=["NTE|1||no\x81 rail"], encoding="latin-1")
+    found = translated(UHL, body)
+
+    assert found.referral is not None
+    assert "no\ufffd rail" in str(found.referral.reason.text)
+    assert [warning.place for warning in found.warnings] == ["MSH-18"]
+
+
+@pytest.mark.parametrize(
+    "version", ["2.2", "2.3.1", "2.5.1", "2.6", "2.7.1", "2.8.2", "2.4^AUS&Australia&ISO3166_1^2.4&&L"]
+)
+def test_a_message_of_any_version_up_to_2_8_2_is_read(version: str) -> None:
+    assert content(UHL, a_uhl_message(fields={"MSH-12": version}))["person"]["family_name"] == "Vance"
+
+
+@pytest.mark.parametrize("written", ["2.9", "2.1", "3"])
+def test_another_version_is_refused(written: str) -> None:
+    assert refused(UHL, a_uhl_message(fields={"MSH-12": written})) == {"MSH-12": "not-supported"}
+
+
+def test_a_null_is_an_empty_field_of_the_header_and_codes_count_without_case() -> None:
+    fields = {5: '""', 8: '""', 15: "al", 16: '""', 17: '""', 18: '""'}
+    found = header.read(a_uhl_message(fields={f"MSH-{number}": text for number, text in fields.items()}))
+
+    assert found is not None
+    assert (found.receiving_application, found.country, found.character_set) == ("", "", "")
+    assert (found.accept_acknowledgement, found.application_acknowledgement) == ("AL", "")
+
+
+def test_a_time_of_the_message_that_is_not_a_time_is_a_warning() -> None:
+    found = translated(UHL, a_uhl_message(sent_at="yesterday"))
+    assert [(warning.place, warning.kind) for warning in found.warnings] == [("MSH-7", "value")]
 
 
 # ---- nothing is lost -------------------------------------------------------------------------------------------------

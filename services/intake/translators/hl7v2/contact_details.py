@@ -183,7 +183,7 @@ def _points_of(one: Repetition) -> Iterator[Content]:
 def _number(one: Repetition) -> str | None:
     """Return a number: the text of XTN.1 (also as 2.2 has it), else XTN.12, else parts: area, number and extension.
 
-    The text of XTN.9 follows in brackets.
+    The words of XTN.9 follow in brackets.
     """
     numbers = (one.text(1), one.text(12), _of_parts(one, 6, 7))
     given = next((number for number in numbers if _is_number(number)), None)
@@ -191,7 +191,8 @@ def _number(one: Repetition) -> str | None:
         given, text = _of_parts(one, 9, 10), None
     else:
         text = one.text(9)
-    return (f"{given} ({text})" if text else given) if _is_number(given) else None
+    is_words = text is not None and re.search(r"[^\W\d_]{2}", text)
+    return (f"{given} ({text})" if is_words else given) if _is_number(given) else None
 
 
 def _is_number(text: str | None) -> bool:

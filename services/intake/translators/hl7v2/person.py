@@ -58,7 +58,7 @@ def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, 
             "restricted_access": _restriction(message, profile, day),
         }
     )
-    if not _is_identified(content):
+    if message.all("PID") and not _is_identified(content):
         issue = Issue("PID-5", "required", "is required: a name, or an identifier of the person in PID-3")
         message.reading.issues.append(issue)
     return content | death(message, received_at)
