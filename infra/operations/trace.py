@@ -41,7 +41,7 @@ async def _rows(connection: AsyncConnection, reference: str, query: str) -> list
 
 
 async def _delivered(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select received_at, partner, format, verdict, version, response_status from intake.message
+    query = """select received_at, partner, format, verdict, version, response_status, issues from intake.message
         where reference = :reference"""
     rows = await _rows(connection, reference, query)
     return [
@@ -49,10 +49,15 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[TraceS
             row.received_at,
             "intake",
             f"{row.format} from {row.partner}: {row.verdict}" + (f", version {row.version}" if row.version else ""),
-            f"answered {row.response_status}",
+            f"answered {row.response_status}" + _warnings(row.issues),
         )
         for row in rows
     ]
+
+
+def _warnings(issues: list[dict[str, str]]) -> str:
+    """Return the place and kind of each part that was accepted with a warning."""
+    return "; warnings: " + ", ".join(f"{one['place']} {one['kind']}" for one in issues) if issues else ""
 
 
 async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceStep]:
@@ -81,7 +86,7 @@ async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[Tra
     query = """select outbox.published_at, outbox.target, outbox.headers::jsonb ->> 'ce_type' as type
         from router.outbox
         join (select person_key, correlation_id from router.referral where reference = :reference) as told using (person_key)
-        where published_at is not null and target like 'hub.%'
+        where published_at is not null and (target like 'hub.%' or target = 'referral.event')
           and outbox.headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""
     rows = await _rows(connection, reference, query)
     return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]

@@ -292,6 +292,15 @@ def test_the_new_trusts_referral_takes_the_case_in_either_order(is_accepted: boo
     assert story.sent_to("blaby") == []
 
 
+def test_the_new_trusts_team_gets_the_case_even_if_the_first_team_accepted_after_its_referral() -> None:
+    earlier = a_bradgate_referral(hospital=HospitalStay(site="Bradgate Unit", admitted_on=date(2026, 11, 1)))
+    story = given(received(WARD, a_ward_referral()), received(SECOND, earlier)).commanded(HOSPITAL, Accept)
+    assert (story.refused, place(story)) == (None, (HOSPITAL, True))
+
+    story.when(updated(WARD, moved()))
+    assert place(story) == (BRADGATE, False)
+
+
 def test_the_first_trusts_repeated_word_of_the_move_does_not_take_the_case_back() -> None:
     story = given(received(WARD, a_ward_referral()), updated(WARD, moved()), received(SECOND, by_kettering()))
     story.when(updated(WARD, moved(priority="urgent"), version=3))
@@ -384,6 +393,15 @@ def test_a_first_message_of_a_patient_who_died_in_hospital_stays_with_the_team()
     assert place(story) == (HOSPITAL, True)
 
     assert place(story.commanded(HOSPITAL, WithdrawDeathReport)) == ("blaby", False)
+
+
+def test_after_a_confirmed_death_a_discharge_is_not_held_back() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", ReportDeath).commanded("blaby", ConfirmDeath)
+    story.when(received(WARD, a_ward_referral(discharged_on=TODAY)), received(SECOND, a_ward_referral()))
+    assert (story.referral(WARD).in_stay, story.referral(SECOND).in_stay) == (False, True)
+
+    story.when(updated(SECOND, a_ward_referral(discharged_on=TODAY)))
+    assert not story.referral(SECOND).in_stay
 
 
 def test_after_the_withdrawal_a_city_patient_whom_the_team_accepted_stays_with_it() -> None:

@@ -61,6 +61,7 @@ INTAKE = (
             message_id uuid,
             first_at timestamptz not null,
             last_at timestamptz not null,
+            fields bytea,
             primary key (partner, referral_id)
         )""",
     "create unique index referral_of_reference on intake.referral (reference, partner)",

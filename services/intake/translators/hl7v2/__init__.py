@@ -1,4 +1,4 @@
-"""Message Translator for HL7 v2 referrals of hospital discharge teams: REF^I12, I13 and I14, versions 2.2 to 2.5.1.
+"""Message Translator for HL7 v2 referrals of hospital discharge teams: REF^I12, I13 and I14, versions 2.2 to 2.8.2.
 
 I12 is new, I13 an update, I14 a cancel. The standard fixes most fields; local conventions are in the partner's reviewed
 file, infra/reference_data/hl7v2/<partner>.yaml.
@@ -21,10 +21,10 @@ from collections.abc import Mapping
 
 from services.intake.translators.hl7v2 import field_paths, referral
 from services.intake.translators.hl7v2 import header as headers
+from services.intake.translators.hl7v2.er7 import FieldSelection
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.hl7v2.profile_validation import load
-from services.intake.translators.hl7v2.segments import FieldSelection
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import Issue, Rejection, Translated, reject
 
@@ -47,5 +47,7 @@ def _translate(
     if header is None:
         return reject(Issue("MSH", "invalid", "must begin with MSH and its separators, such as MSH|^~\\&|"))
     message = message_of(inbound, header, profile, selection)
-    outcome = message if isinstance(message, Rejection) else referral.translated(header, message, profile, inbound)
+    outcome = (
+        message if isinstance(message, Rejection) else referral.translated(header, message, profile, selection, inbound)
+    )
     return dataclasses.replace(outcome, header=header)
