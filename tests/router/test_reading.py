@@ -314,6 +314,15 @@ def test_during_a_stay_triage_reads_what_is_not_of_the_stay_and_sees_nothing_of_
     assert (story.case.holding.hub, story.case.home.hub) == (BRADGATE, "blaby")
 
 
+def test_after_a_hand_over_the_holder_sees_what_it_has_to_read_and_nothing_that_was_read_during_the_stay() -> None:
+    story = given(received(WARD, of_a_ward())).commanded(TRIAGE, MarkRead, reference=WARD)
+    story.when(updated(WARD, of_a_ward(discharged_on=TODAY))).commanded("blaby", Accept)
+    assert (story.case.holding.hub, parts_sent(story, "blaby")) == ("blaby", [])
+
+    story.when(updated(WARD, of_a_ward(discharged_on=TODAY, to_be_read=(OTHER,)), version=3))
+    assert (asked(story, "blaby"), set(parts_sent(story, "blaby"))) == ([WARD], {OTHER})
+
+
 # ---- the restricted unit --------------------------------------------------------------------------------------------
 
 
@@ -328,9 +337,23 @@ def test_what_the_units_trust_sends_for_an_accepted_case_is_read_by_the_restrict
     assert "BRADGATE" not in repr(story.sent_to("blaby", ever=True)).upper()
 
 
-def test_after_the_hand_over_of_a_restricted_stay_the_home_hub_is_asked_and_sees_no_part() -> None:
-    story = given(received(WARD, a_bradgate_referral(discharged_on=None)))
-    story.when(updated(WARD, a_bradgate_referral(discharged_on=TODAY))).commanded("blaby", Accept)
+@pytest.mark.parametrize("accepted", [True, False])
+def test_after_the_hand_over_of_a_restricted_stay_its_team_reads_and_the_home_hub_is_not_asked(accepted: bool) -> None:
+    story = given(received(WARD, a_bradgate_referral()), updated(WARD, a_bradgate_referral(discharged_on=TODAY)))
+    if accepted:
+        story.commanded("blaby", Accept)
     story.when(updated(WARD, of_the_unit(discharged_on=TODAY), version=3))
 
-    assert (story.case.holding.hub, asked(story, "blaby"), parts_sent(story, "blaby")) == ("blaby", [WARD], [])
+    assert (story.case.holding.hub, asked(story, BRADGATE), asked(story, "blaby")) == (BRADGATE, [WARD], [])
+    story.commanded(BRADGATE, MarkRead, reference=WARD)
+    assert (story.case.holding.hub, story.case.home.accepted) == ("blaby", accepted)
+    assert parts_sent(story, "blaby") == []
+
+
+def test_a_stay_that_the_restricted_team_transferred_stays_transferred_when_it_has_read() -> None:
+    story = given(received(WARD, a_bradgate_referral())).commanded(BRADGATE, Transfer, to_hub="melton")
+    story.when(updated(WARD, of_the_unit()))
+    assert story.case.holding.hub == BRADGATE
+
+    story.commanded(BRADGATE, MarkRead, reference=WARD)
+    assert (story.case.holding.hub, story.case.stay) == ("melton", None)

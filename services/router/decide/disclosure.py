@@ -148,20 +148,18 @@ def referral_for(
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
             return _without_origin(referral)
-        referral = _without_stay(referral, hub, directory)
+        referral = _without_stay(referral)
     if role != "holder" and referral.attachments:
         referral = referral.model_copy(update={"attachments": ()})
     return referral
 
 
-def _without_stay(referral: Referral, hub: HubId, directory: Directory) -> Referral:
-    """Remove what a hospital says of a stay. Parts to be read, which may quote the ward, are shown to triage only.
+def _without_stay(referral: Referral) -> Referral:
+    """Remove what a hospital says of a stay.
 
     After a cancelled admission no date is left either, from which a discharge could be inferred.
     """
     update: dict[str, object] = {"hospital": None, "person": _without_death_report(referral.person)}
-    if hub != directory.triage.id:
-        update["to_be_read"] = ()
     if referral.hospital is not None and referral.hospital.admission_cancelled:
         update |= _NO_DATES_OF_STAY
     return referral.model_copy(update=update)
@@ -325,14 +323,17 @@ def _hub_referral(
 def _may_read(record: ReferralRecord, case: CaseRecord, hub: HubId, directory: Directory) -> bool:
     """Return True if a hub may see the parts that no rule understands: it works on the referral, and has to read them, or they were read.
 
-    What a trust with a restricted unit sent is read by the unit's team only, and never leaves the hospital teams.
+    What was read of a stay, which may quote the ward, stays with hospital teams and triage; what a trust with a restricted unit sent, with
+    hospital teams. Before it is read, that is the unit's team alone.
     """
     part, team = case.part_of(record), restricted_team(record.referral, directory)
+    at_hospital, at_triage = _is_hospital(hub, directory), hub == directory.triage.id
     if part.hub != hub:
         return False
     if team is not None:
-        return hub == team.id or (not record.unread and _is_hospital(hub, directory))
-    return not record.unread or part is case.stay or part.assigned_by_person or hub == directory.triage.id
+        return hub == team.id or (at_hospital and not record.unread)
+    has_to_read = bool(record.unread) and part.assigned_by_person
+    return has_to_read or at_hospital or at_triage or (not record.unread and record.hospital_hub is None)
 
 
 @cache

@@ -529,7 +529,7 @@ def _continued(
     held = transition.persons[record.person_no].death_is_unconfirmed
     in_stay = stays.goes_on(record, new.referral, death_reported=held)
     new = stays.with_stay(_in_hospital(transition, record, _with_needs(new)), in_stay=in_stay)
-    new = _held_while_unread(transition, case, record, new)
+    new = _held_until_read(case, record, _held_for_reading(transition, new))
     transition.keep(new)
     own_assignment = assign_separately(transition, new)
     if record.in_stay and not in_stay and closures.stays_with_hospital(transition, case, new, own_assignment):
@@ -554,20 +554,10 @@ def _is_routed_again(record: ReferralRecord, new: ReferralRecord) -> bool:
     return what_is_read(record.referral) != what_is_read(new.referral) or bool(record.unread) != bool(new.unread)
 
 
-def _held_while_unread(
-    transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord
-) -> ReferralRecord:
-    """Return an unread referral with the hospital team that reads it.
-
-    A restricted team reads, unless the case has been handed over and a home hub has accepted it. A hospital team that has accepted a
-    stay reads before it hands over.
-    """
-    if not new.unread:
-        return new
-    if record.in_stay or not case.home.assigned_by_person:
-        new = _held_for_reading(transition, new)
+def _held_until_read(case: CaseRecord, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
+    """Return the referral in its stay if the hospital team that has accepted it has still to read a part: it hands over afterwards."""
     accepted = case.stay is not None and case.stay.assigned_by_person
-    return new.model_copy(update={"in_stay": True}) if record.in_stay and accepted else new
+    return new.model_copy(update={"in_stay": True}) if new.unread and record.in_stay and accepted else new
 
 
 def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
