@@ -10,7 +10,6 @@ from tests.field.case import Unplayed, Wrong, case
 from tests.field.expectation import Answer
 from tests.field.fresh import Fresh
 from tests.field.installation import Installation
-from tests.field.scripted import Script
 
 PARTNERS_PAGE = scripted.HERE.parents[1] / "docs" / "partners" / "uhl.md"
 SCHEDULE_SECONDS = 120.0
