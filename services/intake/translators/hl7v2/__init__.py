@@ -21,10 +21,10 @@ from collections.abc import Mapping
 
 from services.intake.translators.hl7v2 import field_paths, referral
 from services.intake.translators.hl7v2 import header as headers
+from services.intake.translators.hl7v2.er7 import FieldSelection
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.hl7v2.profile_validation import load
-from services.intake.translators.hl7v2.segments import FieldSelection
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import Issue, Rejection, Translated, reject
 
@@ -47,5 +47,7 @@ def _translate(
     if header is None:
         return reject(Issue("MSH", "invalid", "must begin with MSH and its separators, such as MSH|^~\\&|"))
     message = message_of(inbound, header, profile, selection)
-    outcome = message if isinstance(message, Rejection) else referral.translated(header, message, profile, inbound)
+    outcome = (
+        message if isinstance(message, Rejection) else referral.translated(header, message, profile, selection, inbound)
+    )
     return dataclasses.replace(outcome, header=header)
