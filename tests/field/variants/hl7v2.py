@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.field.variants import Made, Right, kind
 from tests.field.variants.draw import Draw
-from tests.field.variants.ward import LONDON, Ward, segment
+from tests.field.variants.ward import LONDON, Ward
 
 
 def read_as(ward: Ward, event: Mapping[str, Any], **more: Any) -> list[Right]:
@@ -30,7 +30,7 @@ def _place_of_words(draw: Draw, ward: Ward, sent: str) -> tuple[str, str]:
     if place == "NTE-3":
         ward.behind.append(f"NTE|1||{sent}")
     elif place == "OBX-5":
-        ward.behind.append(f"OBX|2|ST|LB-HOME||{sent}||||||F")
+        ward.observations.append(f"OBX|2|ST|LB-HOME||{sent}||||||F")
     elif place == "RF1-10":
         ward.fields["RF1"][10] = f"FALLS^{sent}"
     elif place == "PID-11":
@@ -70,7 +70,7 @@ def words(draw: Draw) -> Made:
     return f"{name} in {place}", [ward.sent()], read_as(ward, {path: {"has": [*ends, *read]}})
 
 
-LINES = ("NFA", "DNR", "SON", "ABC|x", "see below:", "PID|1", "- rail", "")
+LINES = ("NFA", "DNR", "SON", "OBX", "see below:", "PID", "- rail", "")
 
 
 @kind("hl7v2-lines")
@@ -85,7 +85,7 @@ def lines(draw: Draw) -> Made:
     return (
         f"{brk!r} where segments end with {end!r}",
         [ward.sent(end=end)],
-        read_as(ward, {"referral.reason.text": {"has": [told[0], *told[1].split("|")[:1], *told[2:], "The end"]}}),
+        read_as(ward, {"referral.reason.text": {"has": [told[0], told[1], *told[2:], "The end"]}}),
     )
 
 
@@ -162,9 +162,9 @@ def notes(draw: Draw) -> Made:
     where, segments, is_read = draw.each(NOTES)
     text = f"{draw.word()} {draw.word()}"
     if segments[0] == "{PV1}":
-        ward.behind = [*ward.behind, segment("PV1", ward.fields.pop("PV1"))]
-        segments = segments[1:]
-    ward.behind += [one.replace("{}", text) for one in segments]
+        ward.behind += [one.replace("{}", text) for one in segments[1:]]
+    else:
+        ward.observations += [one.replace("{}", text) for one in segments]
     if is_read:
         return where, [ward.sent()], read_as(ward, {"referral.reason.text": {"has": [text]}})
     return where, [ward.sent()], read_as(ward, {}, nowhere=[text, "Reactive"])
@@ -184,13 +184,13 @@ CODED: dict[str, tuple[Callable[[Ward, str], None], str, str, dict[str, Any]]] =
         {"referral.priority": {"is": ["urgent"]}},
     ),
     "OBX-3": (
-        lambda ward, text: ward.behind.append(f"OBX|2|CE|{text}||N^No||||||F"),
+        lambda ward, text: ward.observations.append(f"OBX|2|CE|{text}||N^No||||||F"),
         "LB-CONSENT-GP",
         "",
         {"referral.consents.feedback.answer": {"is": ["no"]}},
     ),
     "OBX-5": (
-        lambda ward, text: ward.behind.append(f"OBX|2|CE|LB-CONSENT-GP||{text}||||||F"),
+        lambda ward, text: ward.observations.append(f"OBX|2|CE|LB-CONSENT-GP||{text}||||||F"),
         "N",
         "",
         {"referral.consents.feedback.answer": {"is": ["no"]}},
@@ -305,9 +305,12 @@ def _verified(number: str) -> dict[str, Any]:
 UNKNOWN: dict[str, tuple[Callable[[Ward, str], None], str]] = {
     "RF1-2": (lambda ward, code: ward.fields["RF1"].update({2: code}), "RF1-2"),
     "RF1-3": (lambda ward, code: ward.fields["RF1"].update({3: f"ADAPT~{code}^A {code}"}), "RF1-3"),
-    "OBX-5 of a consent": (lambda ward, code: ward.behind.append(f"OBX|2|CE|LB-CONSENT-GP||{code}||||||F"), "OBX"),
-    "OBX-5 of a pathway": (lambda ward, code: ward.behind.append(f"OBX|2|CE|LB-PATHWAY||{code}||||||F"), "OBX"),
-    "OBX-5 of a date": (lambda ward, code: ward.behind.append(f"OBX|2|ST|LB-RFT||{code}||||||F"), "OBX"),
+    "OBX-5 of a consent": (
+        lambda ward, code: ward.observations.append(f"OBX|2|CE|LB-CONSENT-GP||{code}||||||F"),
+        "OBX",
+    ),
+    "OBX-5 of a pathway": (lambda ward, code: ward.observations.append(f"OBX|2|CE|LB-PATHWAY||{code}||||||F"), "OBX"),
+    "OBX-5 of a date": (lambda ward, code: ward.observations.append(f"OBX|2|ST|LB-RFT||{code}||||||F"), "OBX"),
     "PV1-44": (lambda ward, code: ward.fields["PV1"].update({44: code}), "PV1-44"),
     "PID-7": (lambda ward, code: ward.fields["PID"].update({7: code}), "PID-7"),
 }
@@ -369,7 +372,7 @@ def protected(draw: Draw) -> Made:
     what = draw.each(list(PROTECTED))
     version, text, expected = PROTECTED[what]
     ward.header[12] = version
-    ward.behind.insert(0, text)
+    ward.observations.insert(0, text)
     said = {"said": {"lacks": ["Charnwood"]}} if expected else {}
     return what, [ward.sent()], read_as(ward, {"referral.person.restricted_access": {"is": [expected]}}, **said)
 

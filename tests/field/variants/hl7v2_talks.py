@@ -245,7 +245,11 @@ REFUSED: dict[str, tuple[Callable[[Ward], Any], str, str]] = {
     "a test message": (lambda ward: ward.header.update({11: "T"}), "AR", "|202^"),
     "a debugging message": (lambda ward: ward.header.update({11: "D"}), "AR", "|202^"),
     "a cancel of nothing": (lambda ward: setattr(ward, "event", "I14"), "AE", "|204^"),
-    "consent refused": (lambda ward: setattr(ward, "behind", ["OBX|1|CE|LB-CONSENT||N^No||||||F"]), "AE", "|207^"),
+    "consent refused": (
+        lambda ward: setattr(ward, "observations", ["OBX|1|CE|LB-CONSENT||N^No||||||F"]),
+        "AE",
+        "|207^",
+    ),
     "a sender that is not agreed": (lambda ward: ward.header.update({3: "SOMEBODY"}), "AE", "|"),
     "another message type": (lambda ward: setattr(ward, "event", "I15"), "AR", "|201^"),
 }

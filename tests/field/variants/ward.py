@@ -38,7 +38,11 @@ def segment(name: str, fields: Mapping[int, str]) -> str:
 
 
 class Ward:
-    """A REF^I12 about a new inpatient. `fields` has the segments that occur once; `behind` what stands at the end, in order."""
+    """A REF^I12 about a new inpatient.
+
+    `fields`: the segments that occur once; `observations`: OBX with their notes, before PV1 (HL7 v2.5 11.3.2); `behind`: what follows
+    PV1 and PV2.
+    """
 
     def __init__(self, draw: Draw, *, stays: bool = True) -> None:
         self.draw = draw
@@ -53,7 +57,7 @@ class Ward:
             "PID": self.identity,
             "PV1": {1: "1", 2: "I" if stays else "O", 3: "WARD 23^B^4^LRI", 19: self.visit, 44: "20261028"},
         }
-        self.behind = ["OBX|1|CE|LB-CONSENT||Y^Yes||||||F"]
+        self.observations, self.behind = ["OBX|1|CE|LB-CONSENT||Y^Yes||||||F"], list[str]()
 
     @property
     def identity(self) -> dict[int, str]:
@@ -73,7 +77,9 @@ class Ward:
         kind = "REF" if self.event.startswith("I") else "ADT"
         made = {7: stamp(self.draw, self.minutes_ago, self.precision), 9: f"{kind}^{self.event}", 10: self.control_id}
         header = {number - 1: text for number, text in {**self.header, **made}.items()} | {1: "^~\\&"}
-        return [segment("MSH", header), *(segment(name, said) for name, said in self.fields.items()), *self.behind]
+        written = {name: segment(name, said) for name, said in self.fields.items()}
+        stay = [written.pop(name) for name in ("PV1", "PV2") if name in written]
+        return [segment("MSH", header), *written.values(), *self.observations, *stay, *self.behind]
 
     def sent(self, end: str = "\r", encoding: str = "utf-8") -> Sent:
         return Sent("".join(one + end for one in self.segments).encode(encoding), "uhl", path="")
@@ -94,7 +100,7 @@ class Ward:
         )
         start["PID"] = {1: "1", **known}
         made.fields = {name: {**start.get(name, {}), **fields.get(name, {})} for name in [*start, *fields]}
-        made.behind = []
+        made.observations, made.behind = [], []
         return made
 
 
@@ -250,8 +256,9 @@ def say(message: Ward, texts: Mapping[str, str | None]) -> None:
             place.replace("-", " ", 1).partition(" ") if place[:3] not in ("OBX", "NTE") else place.partition(" ")
         )
         if name == "OBX":
-            message.behind.insert(0, _observation(message.draw, key, text))
+            message.observations.append(_observation(message.draw, key, text))
         elif name == "NTE":
+            message.fields.setdefault("PV1", {1: "1"})
             message.behind.append(f"NTE|1||{NULL if text is None else text}" + (f"|{key}" if key else ""))
         elif name == "NK1":
             message.fields["NK1"] = {1: "1", 2: f"{text}^JUNE", 3: "SIS^Sister"}
