@@ -238,7 +238,7 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
         for kind in (*_MORE, *(_OF_STAYS if _has_adt(referral, races) else ()))
         if changes or kind in ("repeat", "bad")
     ]
-    while random.random() < (0.7 if referral.format == "hl7" else 0.5):
+    while random.random() < (0.72 if referral.format == "hl7" else 0.5):
         kind = random.choice(more)
         content += kind == "update"
         if message := _more(random, at, referral, kind, content):
@@ -252,7 +252,7 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
 
 
 _MORE: tuple[MessageKind, ...] = ("update", "update", "update", "repeat", "repeat", "conflict", "late", "bad")
-_OF_STAYS: tuple[MessageKind, ...] = ("adt", "adt", "adt-stranger")
+_OF_STAYS: tuple[MessageKind, ...] = ("adt", "adt", "adt", "adt", "adt-stranger", "adt-stranger")
 
 
 def _has_adt(referral: Referral, races: bool) -> bool:
