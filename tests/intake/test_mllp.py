@@ -301,7 +301,7 @@ async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
 REFUSED = [
     (a_ref_i12().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
     (a_ref_i12(trigger="I15"), "AR", "MSH^1^9^201&"),
-    (a_ref_i12(version="2.8"), "AR", "203^"),
+    (a_ref_i12(version="2.9"), "AR", "203^"),
     (a_ref_i12(without="PID"), "AE", "PID^1^^101&"),
     (a_ref_i12(without="MSH"), "AR", "MSH^1^^102&"),
     (b"\x00\xff\xfe", "AR", "MSH^1^^102&"),

@@ -121,7 +121,9 @@ class Reading:
         return value
 
     def is_exact(self, raw: str) -> bool:
-        """Return whether a text has only escape sequences of the standard and no control character."""
+        """Return whether a text has only escape sequences of the standard, and no control or undefined character."""
+        if "\ufffd" in raw:
+            return False
         if raw.isprintable() and self.separators.escape not in raw:
             return True
         escapes = self.separators.escapes
