@@ -67,6 +67,8 @@ def words(draw: Draw) -> Made:
     sent, read = AWKWARD[name](draw)
     place, path = _place_of_words(draw, ward, sent)
     ends = [sent[:6], sent[-6:]]
+    if place == "PID-11" and "&" in sent:  # the first component has subcomponents (SAD): street, number
+        read = []
     return f"{name} in {place}", [ward.sent()], read_as(ward, {path: {"has": [*ends, *read]}})
 
 
@@ -214,6 +216,9 @@ def second_code(draw: Draw) -> Made:
         ways["in words"] = f"^{words_}"
     way = draw.each(list(ways))
     write(ward, ways[way])
+    if place == "RF1-3" and way == "in words":  # no rule says what the words ask for: a person reads them
+        event = {"referral.to_be_read[].text": {"has": [words_]}, "referral.reason.text": {"has": [words_]}}
+        return f"{place}: {way}", [ward.sent()], read_as(ward, event, hub={"referral.to_be_read[].text": None})
     return f"{place}: {way}", [ward.sent()], read_as(ward, event)
 
 

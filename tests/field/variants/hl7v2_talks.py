@@ -105,10 +105,10 @@ SILENT: dict[str, Callable[[Ward], None]] = {
 
 @kind("hl7v2-silence")
 def silence(draw: Draw) -> Made:
-    """A stay goes on until a discharge is said; the null takes the discharge back; silence does neither."""
+    """A stay goes on until a discharge is said; the null takes the discharge back; silence does neither, nor does another class."""
     talk = Talk(draw, Ward(draw))
     talk.open()
-    minutes, discharged = 3900, None
+    minutes, discharged, is_inpatient = 3900, None, True
     for number in range(draw.between(1, 4)):
         minutes -= draw.between(20, 300)
         what = draw.each(list(SILENT)) if number == 0 else draw.one_of([*SILENT, "discharged", "null"])
@@ -118,9 +118,19 @@ def silence(draw: Draw) -> Made:
         else:
             discharged = None if what == "null" else f"2026-11-{draw.between(10, 28)}"
             message.fields["PV1"] = {1: "1", 2: "I", 45: discharged.replace("-", "") if discharged else NULL}
+        is_inpatient = message.fields.get("PV1", {}).get(2, "I" if is_inpatient else "O") == "I"
         talk.send(message, what)
     event = {"referral.discharged_on": {"is": [discharged]}, "referral.hospital.admitted_on": {"is": ["2026-10-28"]}}
-    return talk.made(event=event, hub=_at_hub(discharged is not None, event))
+    stay = {**talk.held.reading(), **event}
+    hub = _at_hub(discharged is not None, event) or {path: stay[path] for path in ("referral.hospital.ward", *event)}
+    if is_inpatient:
+        return talk.made(event=event, hub=hub)
+    unseen: dict[str, Any] = {
+        "referral.hospital.ward": {},
+        "referral.hospital.admitted_on": {},
+        "referral.discharged_on": {},
+    }
+    return talk.made(event=unseen, hub=hub)  # a message of an outpatient: the router keeps the stay that it has
 
 
 def _at_hub(ended: bool, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def numberings(draw: Draw) -> Made:
     """RF1-6 is an id of its assigning authority: the same number of another one is another referral, of another person."""
     first, second = Ward(draw), Ward(draw)
     one, other = draw.each(
-        [("^UHL_EPR", "^UHL_TIE"), ("", "^UHL_TIE"), ("^A^1.2.3^ISO", "^A^1.2.4^ISO"), ("^UHL_EPR", "")]
+        [("^UHL_EPR", "^UHL_TIE"), ("", "^UHL_TIE"), ("^^1.2.3^ISO", "^^1.2.4^ISO"), ("^UHL_EPR", "")]
     )
     first.fields["RF1"][6], second.fields["RF1"][6] = first.referral_id + one, first.referral_id + other
     second.event = draw.one_of(["I12", "I13"])

@@ -112,7 +112,7 @@ class Unit:
     """A field, or a group of one key, that a message says, deletes or leaves unsaid.
 
     `values` draws its HL7 text and what it means; `check` is what must be read of it, if it is said, or deleted (None), or no
-    longer said (`before`: everything else that it meant earlier).
+    longer said (`before`: everything else that it meant earlier). `adds`: a value stands next to earlier ones, until all are deleted.
     """
 
     place: str
@@ -120,6 +120,7 @@ class Unit:
     path: str
     check: Callable[[Any, list[Any]], dict[str, list[Any]]]
     deletable: bool = True
+    adds: bool = False
 
 
 def _is(meaning: Any, _: list[Any]) -> dict[str, list[Any]]:
@@ -197,7 +198,7 @@ UNITS = (
     Unit("NTE", _word, "referral.reason.text", _holds),
     Unit("NTE ACC", _word, "referral.person.communication_needs[]", _holds),
     Unit("OBX LB-DOG", _one_of(Y="dog"), "referral.risk_flags[].code", _holds),
-    Unit("OBX LB-RISK", _word, "referral.risk_flags", _holds),
+    Unit("OBX LB-RISK", _word, "referral.risk_flags", _holds, adds=True),
     Unit("OBX LB-INTERP", _one_of(Y=True, N=False), "referral.person.interpreter_needed", _is),
     Unit("OBX LB-CONSENT-GP", _one_of(Y="yes", N="no"), "referral.consents.feedback.answer", _is_or("not-recorded")),
     Unit("OBX LB-PATHWAY", _one_of(P0=0, P1=1, P2=2, P3=3), "referral.hospital.pathway", _is),
@@ -215,6 +216,8 @@ class Held:
 
     said: dict[str, tuple[int, Any]] = field(default_factory=dict)
     """By place: minutes before now, and the meaning; None if it was deleted."""
+    added: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    """The same for units whose values stand next to each other: everything that was said."""
     meant: dict[str, list[Any]] = field(default_factory=dict)
     """By place: everything that was meant in any message."""
 
@@ -223,8 +226,18 @@ class Held:
         for place, meaning in units.items():
             if meaning is not None:
                 self.meant.setdefault(place, []).append(meaning)
-            if place not in self.said or self.said[place][0] >= minutes_ago:
+            if BY_PLACE[place].adds:
+                self._add(place, minutes_ago, meaning)
+            elif place not in self.said or self.said[place][0] >= minutes_ago:
                 self.said[place] = minutes_ago, meaning
+
+    def _add(self, place: str, minutes_ago: int, meaning: Any) -> None:
+        """Take a value that stands next to others; a deletion deletes those of earlier messages."""
+        told = self.added.setdefault(place, [])
+        told.append((minutes_ago, meaning))
+        deleted = min((ago for ago, one in told if one is None), default=None)
+        left = [one for ago, one in told if one is not None and (deleted is None or ago < deleted)]
+        self.said[place] = minutes_ago, left
 
     def reading(self) -> dict[str, dict[str, list[Any]]]:
         """Return what must be read, as an expectation of the newest event."""
