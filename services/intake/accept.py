@@ -63,10 +63,12 @@ class Intake:
         request_id: str | None,
         correlation_id: str | None,
         traceparent: str | None = None,
+        *,
+        adt_only: bool = False,
     ) -> InboundMessage:
         """Return a complete message that an authenticated partner sent now."""
         return InboundMessage(
-            partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent
+            partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent, adt_only
         )
 
 

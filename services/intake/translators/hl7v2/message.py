@@ -59,7 +59,9 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
     if len(headers.msh_of(inbound.body) or b"") == LONGEST:
         yield Issue("MSH", "too-long", f"is too long: at most {LONGEST - 1} bytes")
     yield from _required(header)
-    if header.message_code not in ("", "REF"):
+    if inbound.adt_only and header.message_code not in ("", "ADT"):
+        yield Issue("MSH-9.1", "not-supported", "unsupported message type: this connection is for ADT only")
+    elif header.message_code not in ("", "REF"):
         yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
     elif header.trigger_event not in ("", *TRIGGERS):
         yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
