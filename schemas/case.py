@@ -46,6 +46,7 @@ class BusinessStatus(StrEnum):
     DFG_APPROVAL = "dfg-approval"
     DFG_WORKS = "dfg-works"
     DFG_COMPLETION = "dfg-completion"
+    MOVED = "moved-to-another-hospital"
 
 
 class Pathway(StrEnum):
@@ -75,6 +76,7 @@ class RoutingReason(StrEnum):
     TRANSFERRED = "transferred"
     ALREADY_OPEN = "already-open"
     TO_BE_CHECKED = "to-be-checked"
+    TO_BE_READ = "to-be-read"
 
 
 class EndReason(StrEnum):
@@ -110,6 +112,9 @@ class TaskKind(StrEnum):
 
     CHECK_CANCELLATION = "check-cancellation"
     CHECK_BEFORE_CONTACT = "check-before-contact"
+    CHECK_PERSON = "check-person"
+    READ_MESSAGE = "read-message"
+    DISCHARGE_OVERDUE = "discharge-overdue"
 
 
 class OutcomeDomain(StrEnum):

@@ -82,6 +82,35 @@ class ReferralCancellationNotApplied(EventData):
     death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
 
 
+class ReferralUpdateNotApplied(EventData):
+    """An update contradicts what was known of the person: it is stored but not applied, and a person at the holder decides."""
+
+    TYPE = "uk.lightbulb.referral.update-not-applied.v1"
+    reference: Reference = Field(description="Our reference of the referral")
+    version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
+    reason: Literal["other-person"] = Field(description="Reason: the message describes another person")
+    death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
+
+
+class ReferralMergeProposed(EventData):
+    """The sender merged two of its patient records (HL7 ADT^A40), one of which is the referral's: only a person merges persons."""
+
+    TYPE = "uk.lightbulb.referral.merge-proposed.v1"
+    reference: Reference = Field(description="Our reference of the referral")
+    version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
+
+
+class DischargeOverdue(EventData):
+    """Two days have passed since the expected date of discharge, and the hospital did not say that the stay is over.
+
+    Published by the router itself, with an id that derives from the referral and the date.
+    """
+
+    TYPE = "uk.lightbulb.referral.discharge-overdue.v1"
+    reference: Reference = Field(description="Our reference of the referral")
+    expected_on: date = Field(description="Expected date of discharge that has passed")
+
+
 # ---- case.event and hub.<id>.case: what happens to cases -------------------------------------------------------------
 
 
@@ -470,9 +499,25 @@ class WithdrawDeathReport(Command):
     TYPE = "uk.lightbulb.case.withdraw-death-report.v1"
 
 
+class MarkRead(Command):
+    """A person has read the parts of a referral that no rule understands: the referral is routed."""
+
+    TYPE = "uk.lightbulb.case.mark-read.v1"
+    reference: Reference = Field(description="Referral that was read")
+    needs: tuple[ServiceCode, ...] = Field((), description="Needs as the reader corrected them; none if they are right")
+
+
 # ---- the envelope ---------------------------------------------------------------------------------------------------
 
-ReferralEvent = ReferralReceived | ReferralUpdated | ReferralCancelled | ReferralCancellationNotApplied
+ReferralEvent = (
+    ReferralReceived
+    | ReferralUpdated
+    | ReferralCancelled
+    | ReferralCancellationNotApplied
+    | ReferralUpdateNotApplied
+    | ReferralMergeProposed
+    | DischargeOverdue
+)
 HubCommand = (
     Assign
     | Accept
@@ -488,6 +533,7 @@ HubCommand = (
     | ReportDeath
     | ConfirmDeath
     | WithdrawDeathReport
+    | MarkRead
 )
 CaseEventData = (
     CaseOpened

@@ -28,8 +28,7 @@ from schemas.events import (
     Command,
     Event,
     HubCommand,
-    ReferralCancellationNotApplied,
-    ReferralCancelled,
+    ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
 )
@@ -135,17 +134,13 @@ def read_record(record: KafkaRecord) -> Input | Unreadable:
         event = decode(record, REFERRAL_EVENTS if record.topic == REFERRAL_EVENT else COMMANDS)
     except Undecodable as error:
         return _unreadable(record, error.reason)
+    group: str
     unknown: tuple[str, ...] = ()
     match event.data:
         case Command(person_key=key, case_id=group):
             unknown = unknown_fields(record, type(event.data))
-        case (
-            ReferralReceived(reference=group)
-            | ReferralUpdated(reference=group)
-            | ReferralCancelled(reference=group)
-            | ReferralCancellationNotApplied(reference=group)
-        ):
-            key = event.person_key
+        case data if isinstance(data, ReferralEvent):
+            key, group = event.person_key, data.reference
         case _:
             return _unreadable(record, "ce_type: not a type for the router")
     if not _PERSON_KEY.fullmatch(key):
@@ -369,7 +364,7 @@ def _message_group(one: Input) -> MessageGroup:
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:
     data = one.event.data
-    if isinstance(data, ReferralReceived | ReferralUpdated | ReferralCancelled | ReferralCancellationNotApplied):
+    if isinstance(data, ReferralEvent):
         return lifecycle.apply(state, data, one.event.correlation_id, context)
     assert isinstance(data, get_args(HubCommand))
     return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)

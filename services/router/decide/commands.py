@@ -18,6 +18,7 @@ from schemas.events import (
     ConfirmDeath,
     Hold,
     HubCommand,
+    MarkRead,
     Record,
     Reject,
     ReportDeath,
@@ -27,7 +28,7 @@ from schemas.events import (
 )
 from schemas.model import Reference
 from schemas.referral import ServiceCode
-from services.router.decide import closures, deaths, progress, transfers
+from services.router.decide import closures, deaths, progress, reading, transfers
 from services.router.decide.acting_hub import (
     ActingHub,
     CommandRejection,
@@ -72,6 +73,8 @@ def _apply(transition: Transition, acting: ActingHub, command: HubCommand) -> Co
             return _cancel(transition, acting, command)
         case Transfer():
             return transfers.transfer(transition, acting, command)
+        case MarkRead():
+            return reading.mark_read(transition, acting, command)
         case ReportDeath() | ConfirmDeath() | WithdrawDeathReport():
             return deaths.apply(transition, acting, command)
         case _:

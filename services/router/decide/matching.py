@@ -13,8 +13,17 @@ from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
 from schemas.text import fold_name
 
-Doubt = Literal["no-number", "number-failed-check", "does-not-match", "number-changed", "no-longer-matches"]
-"""Why a person must be traced: an entry of the tracing queue."""
+Doubt = Literal[
+    "no-number",
+    "number-failed-check",
+    "does-not-match",
+    "number-changed",
+    "no-longer-matches",
+    "contradicted",
+    "merge-proposed",
+]
+"""Why a person must be traced: an entry of the tracing queue. The last two do not make a person provisional: a message said it
+that was not applied, so nothing that is known of the person has changed."""
 
 
 @dataclass(frozen=True, slots=True)

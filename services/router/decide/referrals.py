@@ -10,11 +10,14 @@ from schemas.events import (
     CaseOpened,
     CaseTransferred,
     CaseUpdated,
+    DischargeOverdue,
     ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralEvent,
+    ReferralMergeProposed,
     ReferralReceived,
     ReferralUpdated,
+    ReferralUpdateNotApplied,
     UpdateRefused,
 )
 from schemas.model import HubId, Reference
@@ -37,9 +40,17 @@ from services.router.decide.transition import (
     with_own_assignment,
 )
 
+EventOfKnownReferral = (
+    ReferralCancelled
+    | ReferralCancellationNotApplied
+    | ReferralUpdateNotApplied
+    | ReferralMergeProposed
+    | DischargeOverdue
+)
+
 
 class UnknownReferral(Exception):
-    """A cancel names a referral that was never received: an earlier message is missing."""
+    """An event names a referral that was never received: an earlier message is missing."""
 
 
 def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
@@ -48,23 +59,36 @@ def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
     Raises UnknownReferral, UnknownService.
     """
     record = transition.referrals.get(event.reference)
+    if isinstance(event, ReferralReceived | ReferralUpdated):
+        _check_services(transition, event.referral)
+        if record is None:
+            _receive(transition, event)
+        elif event.version > record.version:
+            _update(transition, record, event)
+    elif record is None:
+        raise UnknownReferral
+    elif isinstance(event, DischargeOverdue) or event.version > record.version:
+        _apply_to_known(transition, record, event)
+
+
+def _apply_to_known(transition: Transition, record: ReferralRecord, event: EventOfKnownReferral) -> None:
     match event:
-        case ReferralReceived() | ReferralUpdated():
-            _check_services(transition, event.referral)
-            if record is None:
-                _receive(transition, event)
-            elif event.version > record.version:
-                _update(transition, record, event)
         case ReferralCancelled():
-            if record is None:
-                raise UnknownReferral
-            if event.version > record.version:
-                _cancel_referral(transition, record, event)
+            _cancel_referral(transition, record, event)
         case ReferralCancellationNotApplied():
-            if record is None:
-                raise UnknownReferral
-            if event.version > record.version:
-                _note_cancellation(transition, record, event)
+            _note_unapplied(transition, record, event)
+            _ask(transition, record, tasks.check_cancellation)
+        case ReferralUpdateNotApplied():
+            _note_unapplied(transition, record, event)
+            _note_doubt(transition, record.person_no, "contradicted")
+            _ask(transition, record, tasks.check_person)
+        case ReferralMergeProposed():
+            transition.keep(record.model_copy(update={"version": event.version}))
+            _note_doubt(transition, record.person_no, "merge-proposed")
+            _ask(transition, record, tasks.check_person)
+        case DischargeOverdue():
+            if record.in_stay and record.referral.expected_discharge_on == event.expected_on:
+                _ask(transition, record, tasks.discharge_overdue)
         case _:
             assert_never(event)
 
@@ -312,13 +336,20 @@ def _raise_doubts(transition: Transition, matched: Match) -> None:
         _raise_doubt(transition, number, "does-not-match")
 
 
-def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
+def _note_doubt(transition: Transition, person_no: int, doubt: Doubt) -> bool:
+    """Add a person to the tracing queue, and return whether the doubt is new; nothing that others receive changes."""
     person = transition.persons[person_no]
     if doubt in person.tracing_reasons:
+        return False
+    transition.keep(person.model_copy(update={"tracing_reasons": (*person.tracing_reasons, doubt)}))
+    return True
+
+
+def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
+    """Make a person provisional, and inform the hubs of the person's cases."""
+    if not _note_doubt(transition, person_no, doubt):
         return
-    transition.keep(
-        person.model_copy(update={"provisional": True, "tracing_reasons": (*person.tracing_reasons, doubt)})
-    )
+    transition.keep(transition.persons[person_no].model_copy(update={"provisional": True}))
     for case in transition.open_cases(person_no):
         transition.emit(CaseUpdated, case, (), transition.roles(case), invalidates_pending_commands=True)
 
@@ -480,18 +511,20 @@ def _as_cancelled(record: ReferralRecord, event: ReferralCancelled) -> ReferralR
     return record.model_copy(update={"version": event.version, "referral": referral})
 
 
-def _note_cancellation(transition: Transition, record: ReferralRecord, event: ReferralCancellationNotApplied) -> None:
-    """Store that an older cancel came and was not applied; the hub that works on an open referral decides.
-
-    A death that it reports holds contact, as in any message.
-    """
-    is_reported = _reports_death(record, event.death_reported)
-    record = record.model_copy(update={"version": event.version})
-    transition.keep(record)
-    if is_reported:
+def _note_unapplied(
+    transition: Transition, record: ReferralRecord, event: ReferralCancellationNotApplied | ReferralUpdateNotApplied
+) -> None:
+    """Store that a message came and was not applied; a death that it reports holds contact, as in any message."""
+    transition.keep(record.model_copy(update={"version": event.version}))
+    if _reports_death(record, event.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
+
+
+def _ask(transition: Transition, record: ReferralRecord, task: tasks.TaskAboutReferral) -> None:
+    """Ask the hub that works on an open referral to decide; a referral that has ended needs no decision."""
+    record = transition.referrals[record.reference]
     if record.is_open:
-        tasks.check_cancellation(transition, transition.cases[record.case_id], record)
+        task(transition, transition.cases[record.case_id], record)
 
 
 # ---- a grant that a council reports ---------------------------------------------------------------------------------

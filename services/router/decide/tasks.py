@@ -1,6 +1,6 @@
 """Tasks: what a person at a hub has to decide, because no rule may."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
 from schemas.case import TaskKind
@@ -8,6 +8,8 @@ from schemas.events import TaskRaised
 from schemas.model import HubId, Reference
 from services.router.decide.model import CaseRecord, ReferralRecord, Role
 from services.router.decide.transition import Transition
+
+TaskAboutReferral = Callable[[Transition, CaseRecord, ReferralRecord], CaseRecord]
 
 
 def check_before_contact(transition: Transition, case: CaseRecord) -> CaseRecord:
@@ -18,9 +20,24 @@ def check_before_contact(transition: Transition, case: CaseRecord) -> CaseRecord
 
 def check_cancellation(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
     """Ask the hub that works on a referral to decide on a cancel that was not applied."""
+    return _ask_about(transition, case, record, TaskKind.CHECK_CANCELLATION)
+
+
+def check_person(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
+    """Ask the hub that works on a referral who the person is: a message about it described another one, and was not applied."""
+    return _ask_about(transition, case, record, TaskKind.CHECK_PERSON)
+
+
+def discharge_overdue(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
+    """Ask the hospital team whether the person is still in hospital."""
+    return _ask_about(transition, case, record, TaskKind.DISCHARGE_OVERDUE)
+
+
+def _ask_about(transition: Transition, case: CaseRecord, record: ReferralRecord, kind: TaskKind) -> CaseRecord:
+    """Ask the hub that works on a referral; other hubs are not informed."""
     part = case.stay if case.stay and record.in_stay else case.home
     working = {hub: role for hub, role in transition.visible_to(case, record).items() if hub == part.hub}
-    return _raise(transition, case, TaskKind.CHECK_CANCELLATION, working, record.reference)
+    return _raise(transition, case, kind, working, record.reference)
 
 
 def _raise(
