@@ -42,6 +42,7 @@ def _plain(translated: Translated) -> dict[str, Any]:
         "death_reported": translated.death_reported and translated.death_reported.model_dump(mode="json"),
         "referral": referral and json.loads(referral.model_dump_json(exclude_defaults=True)),
         "passed_over": list(translated.passed_over),
+        "warnings": [dataclasses.asdict(one) for one in translated.warnings],
         "documents": [[kept.reference, kept.sha256, kept.media_type] for kept in translated.documents],
     }
     return {name: value for name, value in plain.items() if value}

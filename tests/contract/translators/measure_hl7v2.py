@@ -10,7 +10,7 @@ from collections.abc import Callable
 import hl7
 
 from services.intake.translators import hl7v2
-from services.intake.translators.hl7v2 import field_paths, header, segments
+from services.intake.translators.hl7v2 import er7, field_paths, header
 from tests.builders.hl7v2 import a_uhl_message, segment
 from tests.contract.translators.adapters import ADAPTERS, DIRECTORY, SERVICES
 
@@ -44,9 +44,9 @@ def segments_that_are_read() -> None:
 def fields_that_are_read_and_have_parts() -> None:
     found = header.read(BODY)
     assert found is not None
-    separators = segments.separators(found)
-    assert isinstance(separators, segments.Separators)
-    segments.read(TEXT, segments.Reading(separators, "utf-8"), WANTED)
+    separators = er7.separators(found)
+    assert isinstance(separators, er7.Separators)
+    er7.read(TEXT, er7.Reading(separators, "utf-8"), WANTED)
 
 
 def plain_splitting() -> None:

@@ -32,7 +32,7 @@ class Mutations(ABC):
 
     @abstractmethod
     def unkept(self, body: bytes) -> Iterable[bytes]:
-        """The body with a character, in a text that is read, that PostgreSQL or UTF-8 cannot hold: each must be refused."""
+        """The body with a character, in a text that is read, that PostgreSQL or UTF-8 cannot hold: none may be kept."""
 
 
 tempting = [

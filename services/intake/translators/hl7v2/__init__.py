@@ -21,10 +21,10 @@ from collections.abc import Mapping
 
 from services.intake.translators.hl7v2 import field_paths, referral
 from services.intake.translators.hl7v2 import header as headers
+from services.intake.translators.hl7v2.er7 import FieldSelection
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.hl7v2.profile_validation import load
-from services.intake.translators.hl7v2.segments import FieldSelection
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import Issue, Rejection, Translated, reject
 

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
-from services.intake.translators.hl7v2.segments import Reading, Repetition
+from services.intake.translators.hl7v2.er7 import Reading, Repetition
 from services.intake.translators.translator import LONDON, Issue
 
 _STAMP = re.compile(

@@ -5,8 +5,8 @@ import binascii
 import re
 from typing import Any
 
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.local_fields import observations
-from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
 from services.intake.translators.inbound_message import InboundMessage, document
 from services.intake.translators.translator import AttachmentContent, Issue, drop_empty
 
@@ -42,7 +42,7 @@ def _named(stored: AttachmentContent, title: str | None) -> dict[str, Any]:
 
 def _content(one: Repetition) -> bytes | None:
     """Decode ED.5 by its encoding in ED.4: base64, hexadecimal or plain text."""
-    data = one.reading.text(one.parts[4], f"{one.place}.5") if len(one.parts) > 4 else None
+    data = one.reading.text(one.raw(5))
     if data is None:
         one.reading.issues.append(Issue(f"{one.place}.5", "required", "the document must be in the message, in ED.5"))
         return None

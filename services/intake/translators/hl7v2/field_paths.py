@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import chain
 
+from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Repetition
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
-from services.intake.translators.hl7v2.segments import FieldSelection, Hl7Message, Repetition
 
 READ: FieldSelection = {
     "MSH": (3, 4, 14),

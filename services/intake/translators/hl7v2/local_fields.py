@@ -7,9 +7,9 @@ from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import read_date
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, fold
 from services.intake.translators.hl7v2.person import full_professional
-from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.targets import TARGETS, YES_NO
 from services.intake.translators.translator import Issue, drop_empty
 

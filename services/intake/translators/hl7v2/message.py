@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from services.intake import limits
+from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2 import header as headers
-from services.intake.translators.hl7v2 import segments
 from services.intake.translators.hl7v2.dates import parse_timestamp
+from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
-from services.intake.translators.hl7v2.segments import FieldSelection, Hl7Message, Reading
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Issue, Rejection
 
@@ -23,7 +23,7 @@ def message_of(
     inbound: InboundMessage, header: Header, profile: PartnerProfile, selection: FieldSelection
 ) -> Hl7Message | Rejection:
     """Return the segments of a message that may be read further, or a rejection with every issue of its header."""
-    separators = segments.separators(header)
+    separators = er7.separators(header)
     if isinstance(separators, Issue):
         return Rejection((separators,))
     issues = list(_header_issues(inbound, header, profile))
@@ -31,7 +31,7 @@ def message_of(
     text = _decoded(inbound.body, encoding)
     if isinstance(text, Issue):
         return Rejection((*issues, text))
-    message = segments.read(text, Reading(separators, encoding or profile.encoding), selection)
+    message = er7.read(text, Reading(separators, encoding or profile.encoding), selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
     issues += _sender_issues(message, profile)

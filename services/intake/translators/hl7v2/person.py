@@ -10,8 +10,8 @@ from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import parse_timestamp, read_date
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
-from services.intake.translators.hl7v2.segments import Hl7Message, Repetition, Segment
 from services.intake.translators.translator import Issue, drop_empty, postcode, unique
 
 AS_SENT = f"{LOCAL}/Id/nhs-number-as-sent"

@@ -1,5 +1,6 @@
 """Translate a message into a canonical referral, a cancel, or a rejection with all faults."""
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -8,18 +9,17 @@ from pydantic import ValidationError
 from schemas.referral import DeathReport, Referral
 from services.intake.translators.hl7v2 import documents, field_paths, request
 from services.intake.translators.hl7v2.dates import parse_instant, parse_timestamp, read_date
+from services.intake.translators.hl7v2.er7 import Hl7Message
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.local_fields import LocalValues, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
 from services.intake.translators.hl7v2.person import contacts, death, person, registered_practice
 from services.intake.translators.hl7v2.referrer import referred_by
-from services.intake.translators.hl7v2.segments import Hl7Message
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
-    AttachmentContent,
     CancelReason,
     Intent,
     Issue,
@@ -119,6 +119,7 @@ def _cancelled(
         death_reported=death_reported,
         sent_at=parse_instant(header.made_at),
         correlation_id=inbound.correlation_id,
+        warnings=tuple(message.reading.warnings),
     )
 
 
@@ -135,7 +136,7 @@ def _referred(
 ) -> Translated | Rejection:
     attachments = documents.documents(message, inbound, referral_id)
     content = _content(header, message, profile, inbound, local_values)
-    content["attachments"] = [named for named, _ in attachments]
+    content |= {"attachments": [named for named, _ in attachments], "to_be_read": message.reading.unread}
     content["message"] = drop_empty(
         {
             "format": "hl7v2",
@@ -153,12 +154,11 @@ def _referred(
         return _rejection(message)
     if message.reading.issues:
         return _rejection(message)
-    return _accepted(header, inbound, referral, tuple(document for _, document in attachments))
+    accepted = _accepted(header, inbound, referral, tuple(message.reading.warnings))
+    return dataclasses.replace(accepted, documents=tuple(document for _, document in attachments))
 
 
-def _accepted(
-    header: Header, inbound: InboundMessage, referral: Referral, attachments: tuple[AttachmentContent, ...]
-) -> Translated:
+def _accepted(header: Header, inbound: InboundMessage, referral: Referral, warnings: tuple[Issue, ...]) -> Translated:
     digest = content_hash(referral)
     return Translated(
         message_ids=(_message_id(header, referral.message.referral_id, digest),),
@@ -168,7 +168,7 @@ def _accepted(
         referral=referral,
         sent_at=referral.message.sent_at,
         correlation_id=inbound.correlation_id,
-        documents=attachments,
+        warnings=warnings,
     )
 
 

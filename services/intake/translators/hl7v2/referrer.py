@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
+from services.intake.translators.hl7v2.er7 import Hl7Message, Segment
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.person import full_name, phone
-from services.intake.translators.hl7v2.segments import Hl7Message, Segment
 from services.intake.translators.translator import drop_empty
 from services.reference.partners import Partner
 

@@ -6,9 +6,9 @@ from typing import Any
 from schemas.case import EndReason
 from schemas.referral import INFORMATION_ADVICE
 from services.intake.translators.hl7v2 import field_paths
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
 from services.intake.translators.hl7v2.local_fields import LocalValues, snomed
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
-from services.intake.translators.hl7v2.segments import Hl7Message, Repetition
 from services.intake.translators.translator import CancelReason, Issue, drop_empty, unique
 
 HOMELESS = "224226001"

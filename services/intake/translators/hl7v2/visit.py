@@ -4,8 +4,8 @@ from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import read_date
+from services.intake.translators.hl7v2.er7 import Hl7Message
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
-from services.intake.translators.hl7v2.segments import Hl7Message
 from services.intake.translators.translator import drop_empty
 
 OF_A_STAY = ("hospital", "expected_discharge_on", "ready_for_transfer_on", "discharged_on")

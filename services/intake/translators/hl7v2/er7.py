@@ -1,0 +1,471 @@
+"""Read a message in ER7, the encoding of HL7 v2 with separators (chapter 2): segments, fields, repetitions and components.
+
+A part is split when it is asked for, once. Words are read leniently and never refuse a message; `Repetition.code` reads
+ids and codes strictly. No segment is lost: each is either in `segments` or named in `left`, and text that does not begin
+with a segment name continues the segment before it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from schemas.referral import UnreadPart
+from services.intake import limits
+from services.intake.translators.hl7v2.header import Header
+from services.intake.translators.translator import Issue, IssueKind
+
+FieldSelection = Mapping[str, tuple[int, ...]]
+"""Numbers of the fields to read, by segment."""
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Separators:
+    """MSH-1 and MSH-2, with the standard's separators for missing ones."""
+
+    field: str
+    component: str
+    repetition: str
+    escape: str
+    subcomponent: str
+
+    @cached_property
+    def escapes(self) -> re.Pattern[str]:
+        """Match an escape sequence that has a meaning; adjacent hexadecimal data as one, because it may be one character."""
+        mark = re.escape(self.escape)
+        return re.compile(
+            rf"(?P<hexadecimal>(?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+)"
+            rf"|{mark}(?:(?P<separator>[FSTRE])|(?P<line>\.br|\.ce|\.sp(?:[+-]?[0-9]{{1,3}})?)|(?P<skip>\.sk[+-]?[0-9]{{1,3}})"
+            rf"|H|N|\.fi|\.nf|\.(?:in|ti)[+-]?[0-9]{{1,3}}){mark}"
+        )
+
+    def meaning_of(self, letter: str) -> str:
+        """Return the separator of an escape sequence: F, S, R, E or T."""
+        return getattr(self, _SEPARATORS[letter])  # type: ignore[no-any-return]
+
+
+_SEPARATORS = {"F": "field", "S": "component", "R": "repetition", "E": "escape", "T": "subcomponent"}
+_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters except tab and line ends, and lone surrogates."""
+
+_WINDOWS = {chr(code): bytes([code]).decode("windows-1252", "replace") for code in range(0x80, 0xA0)}
+"""What Windows-1252 has where Unicode has the control characters U+0080 to U+009F."""
+
+_MOST = 50
+"""Greatest number of parts to be read, as in `Referral.to_be_read`, and of warnings."""
+
+_NOT_UNDERSTOOD = "was accepted, but is not understood; a person has to read it"
+
+
+@dataclass(slots=True)
+class Reading:
+    """State of reading values: the separators, the encoding and what was found.
+
+    `issues` refuse the message. `warnings` do not; those of `unread` parts have to be read by a person.
+    """
+
+    separators: Separators
+    encoding: str
+    issues: list[Issue] = field(default_factory=list)
+    unread: list[UnreadPart] = field(default_factory=list)
+    warnings: list[Issue] = field(default_factory=list)
+    lines: dict[str, str | None] = field(default_factory=dict)
+
+    def to_read(self, place: str, kind: IssueKind, text: str | None) -> None:
+        """Record a part that could change the meaning and that no rule understands: a person reads it."""
+        shown = text.strip()[:10_000] if text else None
+        part = UnreadPart(place=place, kind=kind, text=shown or None)
+        if part not in self.unread and len(self.unread) < _MOST:
+            self.unread.append(part)
+            self.warn(Issue(place, kind, _NOT_UNDERSTOOD))
+
+    def warn(self, issue: Issue) -> None:
+        """Record a fault that refuses nothing and needs no reading."""
+        if issue not in self.warnings and len(self.warnings) < _MOST:
+            self.warnings.append(issue)
+
+    def text(self, raw: str) -> str | None:
+        r"""Return words with their line breaks, or None if there are none; `""` is none.
+
+        Unknown escape sequences and single escape characters stay as written. A control character is read as Windows-1252,
+        if that has a character there, or else as a blank.
+        """
+        if raw.isprintable() and self.separators.escape not in raw:
+            stripped = raw.strip()
+        else:
+            resolved = self.separators.escapes.sub(self._meaning, raw)
+            fit = _UNFIT.sub(_fitting, resolved)
+            stripped = fit.replace("\r\n", "\n").replace("\r", "\n").strip()
+        return None if stripped in ("", '""') else stripped
+
+    def line(self, raw: str) -> str | None:
+        """Return words on one line, or None if there are none."""
+        value = self.text(raw)
+        self.lines[raw] = value = " ".join(value.split()) if value else None
+        return value
+
+    def is_exact(self, raw: str) -> bool:
+        """Return whether a text has only escape sequences of the standard and no control character."""
+        if raw.isprintable() and self.separators.escape not in raw:
+            return True
+        escapes = self.separators.escapes
+        known = all(self._meaning(one) != one[0] for one in escapes.finditer(raw))
+        return (
+            known
+            and self.separators.escape not in escapes.sub("", raw)
+            and not _UNFIT.search(escapes.sub(self._meaning, raw))
+        )
+
+    def _meaning(self, sequence: re.Match[str]) -> str:
+        """Return what an escape sequence means; hexadecimal data that is not text in the message's encoding stays as written."""
+        match sequence.lastgroup:
+            case "separator":
+                return self.separators.meaning_of(sequence["separator"])
+            case "line":
+                return "\n"
+            case "skip":
+                return " "
+            case "hexadecimal":
+                return self._hexadecimal(sequence[0])
+        return ""
+
+    def _hexadecimal(self, written: str) -> str:
+        r"""Decode data such as `\XC3\\XA9\` in the message's encoding; `\X000D\`, with pairs of two bytes, is UTF-16."""
+        data = [one[1:] for one in written.split(self.separators.escape) if one]
+        try:
+            if all(one.startswith("00") and len(one) % 4 == 0 for one in data):
+                return "".join(bytes.fromhex(one).decode("utf-16-be") for one in data)
+            return bytes.fromhex("".join(data)).decode(self.encoding)
+        except UnicodeDecodeError:
+            return written
+
+
+def _fitting(control: re.Match[str]) -> str:
+    return _WINDOWS.get(control[0], " ").replace("\ufffd", " ")
+
+
+class Repetition:
+    """One repetition of a field. `place`: its HL7 path; `whole`: the text as sent."""
+
+    __slots__ = ("_parts", "place", "reading", "whole")
+
+    def __init__(self, place: str, whole: str, reading: Reading) -> None:
+        self.place = place
+        self.whole = whole
+        self.reading = reading
+        self._parts: list[str] | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """The components as sent."""
+        if self._parts is None:
+            self._parts = self.whole.split(self.reading.separators.component)
+        return self._parts
+
+    def raw(self, component: int = 1) -> str:
+        """Return a component as sent, "" if omitted."""
+        parts = self._parts or self.parts
+        return parts[component - 1] if component <= len(parts) else ""
+
+    def text(self, component: int = 1) -> str | None:
+        """Return a component on one line, with its subcomponents as written, or None if it is not given."""
+        try:
+            raw = (self._parts or self.parts)[component - 1]
+            return self.reading.lines[raw]
+        except IndexError:
+            return None
+        except KeyError:
+            return self.reading.line(raw)
+
+    def subcomponents(self, component: int = 1) -> tuple[str, ...]:
+        """Return the subcomponents of a component in order, each on one line; "" for one that is not given."""
+        raw = self.raw(component)
+        return tuple(self.reading.line(one) or "" for one in raw.split(self.reading.separators.subcomponent))
+
+    def code(self, component: int = 1) -> str | None:
+        """Return an id or code, or None; with an invalid escape sequence or a control character it is a part to be read."""
+        value = self.text(component)
+        if value is not None and not self.reading.is_exact(self.raw(component)):
+            self.reading.to_read(f"{self.place}.{component}", "invalid", value)
+            return None
+        return value
+
+    def prose(self) -> str | None:
+        """Return the whole repetition as multi-line text, so that an unescaped separator does not cut it off."""
+        return self.reading.text(self.whole)
+
+
+# ---- segments --------------------------------------------------------------------------------------------------------
+
+
+class Segment:
+    """A segment. `place`: its name, with a number from the second of the same name on.
+
+    `parent`: the segment that it belongs to, by the groups of REF_I12: the OBX or OBR of an NTE, the OBR of an OBX.
+    """
+
+    __slots__ = ("_raw", "_read", "_selected", "name", "parent", "place", "reading")
+
+    def __init__(
+        self, place: str, raw: list[str], selected: tuple[int, ...], parent: "Segment | None", reading: Reading
+    ) -> None:
+        self.name = place[:3]
+        self.place = place
+        self.parent = parent
+        self.reading = reading
+        self._raw = raw
+        self._selected = selected
+        self._read: dict[int, tuple[Repetition, ...]] = {}
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """Numbers of the fields that were sent and may be read, also as `""`."""
+        return tuple(number for number in self._selected if self.names_field(number))
+
+    def raw(self, number: int) -> str:
+        """Return a field as sent, "" if it is omitted."""
+        return self._raw[number] if number in self._selected and number < len(self._raw) else ""
+
+    def names_field(self, number: int) -> bool:
+        """Return whether a field was sent, also as `""`."""
+        return bool(self.raw(number).strip())
+
+    def is_null(self, number: int) -> bool:
+        """Return whether the whole field is `""`, which deletes it."""
+        return self.raw(number).strip() == '""'
+
+    @property
+    def is_selected(self) -> bool:
+        """True if any of its fields may be read."""
+        return bool(self._selected)
+
+    def all(self, number: int) -> tuple[Repetition, ...]:
+        """Return the repetitions of a field that have a value."""
+        try:
+            return self._read[number]
+        except KeyError:
+            self._read[number] = repetitions = self._repetitions(number)
+            return repetitions
+
+    def _repetitions(self, number: int) -> tuple[Repetition, ...]:
+        raw = self.raw(number)
+        if not raw or raw.strip() in ("", '""'):
+            return ()
+        place, mark = f"{self.place}-{number}", self.reading.separators.repetition
+        if mark not in raw:
+            return (Repetition(place, raw, self.reading),)
+        repeated = enumerate(raw.split(mark), 1)
+        return tuple(
+            Repetition(place if index == 1 else f"{place}({index})", one, self.reading)
+            for index, one in repeated
+            if one.strip() not in ("", '""')
+        )
+
+    def first(self, number: int) -> Repetition | None:
+        """Return the first repetition of a field that has a value, or None."""
+        repetitions = self.all(number)
+        return repetitions[0] if repetitions else None
+
+    def text(self, number: int, component: int = 1) -> str | None:
+        """Return a component of the first repetition, on one line."""
+        repetitions = self.all(number)
+        return repetitions[0].text(component) if repetitions else None
+
+
+def separators(header: Header) -> Separators | Issue:
+    """Return the separators of a message, or a fault if two are equal or one is a letter, digit or blank."""
+    encoding_characters = header.encoding_characters
+    whole = header.field_separator + (encoding_characters + "^~\\&"[len(encoding_characters) :])[:4]
+    if (
+        not 1 <= len(encoding_characters) <= 5
+        or len(set(whole)) != 5
+        or any(c.isalnum() or not "!" <= c <= "~" for c in whole)
+    ):
+        return Issue(
+            "MSH-2",
+            "invalid",
+            "the separators must be five different characters, not letters or digits, such as |^~\\&",
+        )
+    return Separators(*whole)
+
+
+@dataclass(frozen=True)
+class Hl7Message:
+    """A whole message by segments. `left`: names of the segments that were not read, in order."""
+
+    segments: tuple[Segment, ...]
+    left: tuple[str, ...]
+    reading: Reading
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Segment]]:
+        by_name: dict[str, list[Segment]] = {}
+        for segment in self.segments:
+            by_name.setdefault(segment.name, []).append(segment)
+        return by_name
+
+    def all(self, name: str) -> list[Segment]:
+        """Return the segments of this name, in order."""
+        return self._by_name.get(name, [])
+
+    def repetitions(self, name: str, number: int) -> list[Repetition]:
+        """Return the repetitions of a field that have a value, over all segments of this name."""
+        return [one for segment in self.all(name) for one in segment.all(number)]
+
+    def first(self, name: str, number: int) -> Repetition | None:
+        """Return the first repetition of a field that has a value, over all segments of this name."""
+        for segment in self.all(name):
+            if repetitions := segment.all(number):
+                return repetitions[0]
+        return None
+
+    def text(self, name: str, number: int, component: int = 1) -> str | None:
+        """Return a component of the first repetition that has a value."""
+        repetition = self.first(name, number)
+        return repetition.text(component) if repetition else None
+
+
+# ---- a message -------------------------------------------------------------------------------------------------------
+
+_OTHER_GROUPS = frozenset(
+    name
+    for names in (
+        "MSH SFT UAC EVN RF1 AUT CTD PRD PID PD1 ARV ROL NK1 GT1 IN1 IN2 IN3",
+        "ACC DG1 DRG AL1 PR1 PV1 PV2 DSC",
+    )
+    for name in names.split()
+)
+"""Segments outside the group of an observation (OBR, OBX and their NTE): they end it."""
+
+_NAMES = _OTHER_GROUPS | {"OBR", "OBX", "NTE", "ADD"}
+"""Names that are a segment also without fields. Any other, such as `DNR`, is then text; those with Z are local segments."""
+
+_WORDS = (("NTE", 3), ("OBX", 5))
+"""Fields of words, in which a line end without a segment name after it is a line break."""
+
+_NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
+
+
+def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message | Issue:
+    """Return the segments of a text that begins with MSH, or a fault if a limit is exceeded."""
+    lines = _lines(text, reading.separators.field, selection)
+    if len(lines) > limits.HL7_SEGMENTS:
+        return Issue("message", "too-long", f"has more than {limits.HL7_SEGMENTS} segments")
+    segments = _segments(lines, reading, selection)
+    if (
+        _parts(text, reading.separators) > limits.HL7_PARTS
+        and sum(_parts(segment.raw(number), reading.separators) for segment in segments for number in segment.fields)
+        > limits.HL7_PARTS
+    ):
+        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} repetitions and components")
+    read = tuple(segment for segment in segments if segment.name in selection)
+    return Hl7Message(read, tuple(one.name for one in segments if one.name not in selection), reading)
+
+
+def _parts(text: str, by: Separators) -> int:
+    return text.count(by.component) + text.count(by.repetition) + text.count(by.subcomponent)
+
+
+def _lines(text: str, separator: str, selection: FieldSelection) -> list[list[str]]:
+    """Return the pieces of each segment: its line; what an ADD adds; and, after a line feed, lines without a segment name.
+
+    If the first segment ends with a carriage return, a line feed alone ends none and belongs to the text.
+    """
+    returns, feeds = text.find("\r"), text.find("\n")
+    if feeds < 0 or 0 <= returns < feeds:
+        split = text.replace("\r\n", "\r").split("\r")
+    else:
+        split = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines: list[list[str]] = []
+    for sent in split:
+        line = sent.rstrip("\0 \t\n") if "\0" in sent else sent
+        if line.startswith("\n"):
+            line = line.lstrip("\n")
+        if line[3:4] == separator and _NAME.match(line):
+            if line.startswith("ADD") and lines:
+                lines[-1].append(line[4:])
+            else:
+                lines.append([line])
+        elif name := line.strip():
+            _without_fields(name, line, lines, selection)
+    return lines
+
+
+def _without_fields(name: str, line: str, lines: list[list[str]], selection: FieldSelection) -> None:
+    """Add a line that is only a segment name, or text that continues the segment before it."""
+    if _NAME.fullmatch(name) and (name in _NAMES or name in selection or name[0] == "Z"):
+        lines.append([name])
+        return
+    while len(lines) > 1 and len(lines[-1]) == 1 and len(lines[-1][0]) == 3:
+        line = f"{lines.pop()[0]}\n{line}"
+    lines[-1].append(f"\n{line}")
+
+
+def _segments(lines: list[list[str]], reading: Reading, selection: FieldSelection) -> list[Segment]:
+    """Return a segment for each line, with its parent."""
+    by = reading.separators.field
+    segments: list[Segment] = []
+    counts: dict[str, int] = {}
+    order: Segment | None = None
+    holder: Segment | None = None
+    for pieces in lines:
+        line = pieces[0] if len(pieces) == 1 else _joined(pieces, by)
+        raw = line.split(by)
+        if not segments:
+            # MSH-1 is the separator, so MSH-3 is the third field, as in any other segment.
+            raw.insert(1, by)
+        name = pieces[0][:3]
+        counts[name] = number = counts[name] + 1 if name in counts else 1
+        place = name if number == 1 else f"{name}[{number}]"
+        parent = holder if name == "NTE" else order if name == "OBX" else None
+        segment = Segment(place, raw, selection.get(name, ()), parent, reading)
+        segments.append(segment)
+        if len(pieces) > 1:
+            _note_continued(segment, pieces)
+        if "\n" in line:
+            _note_hidden(segment, line)
+        if name in _OTHER_GROUPS:
+            order = holder = None
+        elif name == "OBR":
+            order = holder = segment
+        elif name == "OBX":
+            holder = segment
+    return segments
+
+
+def _joined(pieces: list[str], by: str) -> str:
+    """Join a segment; further lines without a field separator only if they continue words, so that they spoil no date or code."""
+    if _is_words(pieces, by) or any(by in piece for piece in pieces if piece[0:1] == "\n"):
+        return "".join(pieces)
+    return "".join(piece for piece in pieces if piece[0:1] != "\n")
+
+
+def _is_words(pieces: list[str], by: str) -> bool:
+    return (pieces[0][:3], pieces[0].count(by)) in _WORDS
+
+
+def _note_continued(segment: Segment, pieces: list[str]) -> None:
+    """Warn of lines that were read as words of a segment; a person has to read what continues anything else."""
+    reading = segment.reading
+    text = "".join(piece for piece in pieces if piece[0:1] == "\n").strip()
+    if not text.strip(reading.separators.field):
+        return
+    if _is_words(pieces, reading.separators.field) and segment.is_selected:
+        explanation = "a line that does not begin with a segment name was read as words of the segment before it"
+        reading.warn(Issue(segment.place, "invalid", explanation))
+    else:
+        reading.to_read(segment.place, "invalid", text)
+
+
+_AFTER_FEED = re.compile(r"\n([A-Z][A-Z0-9]{2})(?=(.))")
+
+
+def _note_hidden(segment: Segment, line: str) -> None:
+    """Let a person read what may be a segment after a line feed, in a message whose segments end with carriage returns."""
+    by = segment.reading.separators.field
+    for found in _AFTER_FEED.finditer(line):
+        if found[2] == by and (found[1] in _NAMES or found[1][0] == "Z"):
+            segment.reading.to_read(segment.place, "invalid", line[found.start() :])
+            return
