@@ -19,6 +19,7 @@ from schemas.events import (
     ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
+    ReferralUpdateNotApplied,
 )
 from schemas.model import PersonKey, Reference
 from services.intake import deduplication, identifiers
@@ -103,24 +104,42 @@ class Batch:
 
 def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     """Classify one message against the stored state and apply it, so that later messages in the batch see its effect."""
-    outcome, at = message.outcome, message.inbound.received_at
+    outcome = message.outcome
     if isinstance(outcome, Rejection):
-        batch.decisions.append(MessageDecision(REFUSED, at, issues=outcome.issues))
+        _refuse(batch, message, outcome)
         return
     found = _find(batch, secret, message, outcome)
     originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
-    verdict = deduplication.classify(outcome, found, originals)
+    completed = _completed(outcome, found.referral, is_repeat=bool(originals))
+    if isinstance(completed, Rejection):
+        _refuse(batch, message, completed)
+        return
+    verdict = deduplication.classify(completed, found, originals)
     earlier = originals[0] if originals else None
     was_cancelled = found.referral.cancelled
-    deduplication.apply_verdict(outcome, found, verdict)
+    known = dataclasses.replace(found, subject=identifiers.subject_hashes(secret, completed.subject))
+    deduplication.apply_verdict(completed, known, verdict)
     if verdict.makes_event:
-        _add_event(batch, secret, message, outcome, found.referral, verdict)
+        _add_event(batch, secret, message, completed, found.referral, verdict)
     if verdict.is_stored:
         _register(batch, message, outcome, found.referral)
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
         batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else found.referral.message_id
     decision = _decision(message, outcome, verdict, found.referral, earlier)
     batch.decisions.append(dataclasses.replace(decision, after_cancel=was_cancelled and verdict is Verdict.UPDATED))
+
+
+def _refuse(batch: Batch, message: PendingMessage, rejection: Rejection) -> None:
+    batch.decisions.append(MessageDecision(REFUSED, message.inbound.received_at, issues=rejection.issues))
+
+
+def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool) -> Translated | Rejection:
+    """Return a message merged with what is held of its referral, if its format says only what has changed."""
+    if is_repeat:
+        return dataclasses.replace(message, complete=None) if message.complete else message
+    if message.complete is None or referral.fields is None or referral.cancelled:
+        return message
+    return message.complete(referral.fields)
 
 
 def _find(batch: Batch, secret: bytes, message: PendingMessage, translated: Translated) -> FoundReferral:
@@ -157,13 +176,14 @@ def _decision(
 ) -> MessageDecision:
     """Return the decision. A repeat or conflict by message id refers to the referral of the earlier message."""
     named = earlier.reference if earlier else referral.reference
-    exists = verdict not in (Verdict.UNKNOWN, Verdict.AMBIGUOUS, Verdict.OTHER_PERSON)
+    exists = verdict not in (Verdict.UNKNOWN, Verdict.AMBIGUOUS, Verdict.OTHER_PERSON) and (earlier or referral.version)
     withdraws = translated.intent == "cancel" and translated.cancel_reason is EndReason.CONSENT_WITHDRAWN
     return MessageDecision(
         verdict,
         message.inbound.received_at,
         named if exists else None,
         referral.version if exists else None,
+        translated.warnings,
         withdraws=withdraws,
         cancelled=referral.cancelled,
     )
@@ -179,9 +199,11 @@ def _add_event(
 ) -> None:
     if referral.version == 1:
         referral.person_key = _person_key(secret, translated, referral)
-    if verdict is not Verdict.NOT_APPLIED:
+    if verdict not in (Verdict.NOT_APPLIED, Verdict.CONTRADICTED):
         referral.message_id = message.id
     referral.last_at = message.inbound.received_at
+    if translated.is_test:
+        return
     batch.events.append(
         Event(
             id=identifiers.event_id(referral.reference, referral.version),
@@ -210,6 +232,8 @@ def _data(translated: Translated, reference: Reference, version: int, verdict: V
             reason=translated.cancel_reason,
             death_reported=translated.death_reported,
         )
+    if verdict is Verdict.CONTRADICTED:
+        return _contradicted(translated, reference, version)
     if translated.referral is None:
         return ReferralCancelled(
             reference=reference,
@@ -220,6 +244,11 @@ def _data(translated: Translated, reference: Reference, version: int, verdict: V
         )
     kind = ReferralReceived if version == 1 else ReferralUpdated
     return kind(reference=reference, version=version, referral=translated.referral)
+
+
+def _contradicted(translated: Translated, reference: Reference, version: int) -> ReferralUpdateNotApplied:
+    told = translated.referral.person.death_reported if translated.referral else translated.death_reported
+    return ReferralUpdateNotApplied(reference=reference, version=version, reason="other-person", death_reported=told)
 
 
 def _register(batch: Batch, message: PendingMessage, translated: Translated, referral: StoredReferral) -> None:

@@ -16,22 +16,27 @@ from services.intake.translators.translator import TRANSIENT, Intent, ReferralNa
 
 
 class Verdict(StrEnum):
-    """The classification of a translated message. The first four publish an event; the last four are refused."""
+    """The classification of a translated message. The first five publish an event; the last five are refused.
+
+    `NOT_APPLIED`: a cancel older than an update. `CONTRADICTED`: of another person, in a format in which a refusal stops a queue.
+    """
 
     RECEIVED = "received"
     UPDATED = "updated"
     CANCELLED = "cancelled"
     NOT_APPLIED = "not-applied"
+    CONTRADICTED = "contradicted"
     REPEAT = "duplicate"
     STALE = "stale"
     CONFLICT = "conflict"
     UNKNOWN = "unknown"
     AMBIGUOUS = "ambiguous"
     OTHER_PERSON = "other-person"
+    AFTER_CANCEL = "after-cancel"
 
     @property
     def makes_event(self) -> bool:
-        return self in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED, Verdict.NOT_APPLIED)
+        return self in _EVENTS
 
     @property
     def is_stored(self) -> bool:
@@ -39,11 +44,16 @@ class Verdict(StrEnum):
         return self.makes_event or self is Verdict.STALE
 
 
+_EVENTS = (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED, Verdict.NOT_APPLIED, Verdict.CONTRADICTED)
+
+
 @dataclass(slots=True)
 class StoredReferral:
     """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied.
 
-    `subject`: keyed hashes of the person's number, birth date and family name; empty if the format is not compared.
+    `subject`: keyed hashes of the person's number, birth date and family name; empty if the format is not compared. `fields`: what the
+    messages have said, for `Translated.complete`. A cancelled row of version 0 is the mark of a withdrawal of consent that came before
+    its referral; `sent_at` is then the end of the interval in which it was sent.
     """
 
     partner: str
@@ -59,6 +69,7 @@ class StoredReferral:
     sent_at: datetime | None
     message_id: UUID | None
     last_at: datetime
+    fields: bytes | None = None
     changed: bool = False
     """True if this batch changed the row."""
 
@@ -132,10 +143,14 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
     if originals:
         return _repeated(all(_has_content_of(message, stored, one) for one in originals))
     if stored.version == 0:
-        return found.lost or (Verdict.UNKNOWN if message.intent == "cancel" else Verdict.RECEIVED)
+        return found.lost or _first(message, stored)
+    if message.complete and stored.cancelled:
+        return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.AFTER_CANCEL
     if contradicts(stored.subject, found.subject) and message.intent != "either":
-        return Verdict.CONFLICT if message.intent == "new" else Verdict.OTHER_PERSON
+        return _of_another_person(message)
     same = message.content_hash == stored.content_hash
+    if message.complete:
+        return _merged(message, stored, same)
     match message.intent:
         case "new" if stored.first_intent == "new" or same:
             return _repeated(same)
@@ -145,12 +160,33 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
             return Verdict.REPEAT
         case "cancel":
             return _cancelled(message, stored)
-        case _ if _is_older(message.sent_at, stored.sent_at):
+        case _ if _is_older(message, stored.sent_at):
             return Verdict.STALE
         case "new":
             return Verdict.CONFLICT
         case _:
             return Verdict.UPDATED
+
+
+def _first(message: Translated, stored: StoredReferral) -> Verdict:
+    """Decide on a message of a referral of which none was applied. What is not certainly later than a withdrawal does not open it."""
+    if message.intent == "cancel":
+        return Verdict.UNKNOWN
+    is_later = stored.sent_at is None or (message.sent_at is not None and message.sent_at >= stored.sent_at)
+    return Verdict.RECEIVED if is_later or not stored.cancelled else Verdict.AFTER_CANCEL
+
+
+def _of_another_person(message: Translated) -> Verdict:
+    if message.is_queued:
+        return Verdict.CONTRADICTED
+    return Verdict.CONFLICT if message.intent == "new" else Verdict.OTHER_PERSON
+
+
+def _merged(message: Translated, stored: StoredReferral, same: bool) -> Verdict:
+    """Decide on a message that was merged with what is held: an older one may still fill what no later message has said."""
+    if not same:
+        return Verdict.UPDATED
+    return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.REPEAT
 
 
 def _has_content_of(message: Translated, stored: StoredReferral, original: AcceptedMessage) -> bool:
@@ -161,8 +197,8 @@ def _has_content_of(message: Translated, stored: StoredReferral, original: Accep
 
 def _cancelled(message: Translated, stored: StoredReferral) -> Verdict:
     """Decide on a cancel: one that is older than an applied update, by a clock that is not slow, is left to a person."""
-    in_order = not _is_older(message.sent_at, stored.sent_at)
-    has_slow_clock = stored.first_intent != "update" and _is_older(message.sent_at, stored.first_sent_at)
+    in_order = not _is_older(message, stored.sent_at)
+    has_slow_clock = stored.first_intent != "update" and _is_older(message, stored.first_sent_at)
     if in_order or has_slow_clock or message.cancel_reason is EndReason.CONSENT_WITHDRAWN:
         return Verdict.CANCELLED
     return Verdict.STALE if stored.cancelled else Verdict.NOT_APPLIED
@@ -172,26 +208,42 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
     """Update the stored referral to the message, if the verdict makes an event.
 
     A message that is not applied takes a version only. A repeated update confirms the content: what is older than it is stale.
-    A cancelled referral stays cancelled: an update does not reopen it.
+    A cancelled referral stays cancelled: an update does not reopen it. A withdrawal of consent before its referral leaves a mark.
     """
     stored = found.referral
-    if verdict is Verdict.REPEAT and message.intent == "update" and message.content_hash == stored.content_hash:
-        stored.changed = stored.changed or _is_older(stored.sent_at, message.sent_at)
-        stored.sent_at = _later(stored.sent_at, message.sent_at)
+    if verdict is Verdict.UNKNOWN and message.is_queued and message.cancel_reason is EndReason.CONSENT_WITHDRAWN:
+        stored.cancelled, stored.changed = True, True
+        stored.sent_at = _later(stored.sent_at, message.sent_until)
+    if verdict in (Verdict.REPEAT, Verdict.STALE) and message.intent != "cancel":
+        _confirm(message, stored, verdict)
     if not verdict.makes_event:
         return
     stored.version += 1
     stored.changed = True
-    if verdict is Verdict.NOT_APPLIED:
+    if verdict in (Verdict.NOT_APPLIED, Verdict.CONTRADICTED):
         return
     if stored.version == 1:
         stored.first_intent = message.intent
         stored.first_sent_at = message.sent_at
+        stored.cancelled, stored.sent_at = False, None
     stored.content_hash = message.content_hash
     stored.sent_at = _later(stored.sent_at, message.sent_at)
     stored.cancelled = stored.cancelled or message.intent == "cancel"
     if message.intent != "cancel":
         stored.subject = _known(stored.subject, found.subject)
+        stored.fields = message.fields
+
+
+def _confirm(message: Translated, stored: StoredReferral, verdict: Verdict) -> None:
+    """Keep when the content was said last, if a message changes nothing else."""
+    if stored.cancelled or message.content_hash != stored.content_hash:
+        return
+    if verdict is Verdict.REPEAT and (message.complete or message.intent == "update"):
+        latest = _later(stored.sent_at, message.sent_at)
+        stored.changed = stored.changed or latest != stored.sent_at
+        stored.sent_at = latest
+    if message.complete and message.fields != stored.fields:
+        stored.fields, stored.changed = message.fields, True
 
 
 def _known(held: str, said: str) -> str:
@@ -205,10 +257,13 @@ def _repeated(same_content: bool) -> Verdict:
     return Verdict.REPEAT if same_content else Verdict.CONFLICT
 
 
-def _is_older(sent_at: datetime | None, than: datetime | None) -> bool:
-    """Return whether a time is certainly before another one: one in whole seconds is any moment of its second."""
-    if sent_at is None or than is None:
+def _is_older(message: Translated, than: datetime | None) -> bool:
+    """Return whether a message was certainly sent before a time: one in whole seconds is any moment of its second."""
+    if message.sent_at is None or than is None:
         return False
+    if message.sent_until is not None:
+        return message.sent_until <= than
+    sent_at = message.sent_at
     return sent_at < than if sent_at.microsecond else sent_at + timedelta(seconds=1) <= than
 
 

@@ -96,7 +96,8 @@ ACCEPT_SECONDS = 0.2
 """Pause before the next accept if the process has no file descriptor left."""
 
 BYTES_OUTSIDE = 1_024
-"""Bytes between frames that are ignored; a sender of more does not use MLLP. Beyond: the connection is closed."""
+"""Bytes between messages that are ignored, frames without a message included; a sender of more does not use MLLP.
+Beyond: the connection is closed."""
 
 HEADER_BYTES = 8_192
 """Beginning of a frame that is too large, kept to acknowledge it."""

@@ -124,7 +124,7 @@ _LOCK = text("""
     order by partner, referral_id
     on conflict (partner, referral_id) do update set partner = referral.partner
     returning partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled,
-              first_sent_at, sent_at, message_id, last_at""")
+              first_sent_at, sent_at, message_id, last_at, fields""")
 
 
 async def _accepted_messages(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, str], AcceptedMessage]:
@@ -162,7 +162,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
     await _save_messages(tx, book, answers)
     await keep_claims(tx, book)
     await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
-    await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0])
+    await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0 and not row.cancelled])
     await _save_documents(tx, book)
     contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
     events = [
@@ -289,6 +289,7 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "sent": [row.sent_at for row in rows],
             "ids": [row.message_id for row in rows],
             "times": [row.last_at for row in rows],
+            "fields": [row.fields for row in rows],
         },
     )
 
@@ -297,13 +298,13 @@ _UPDATE = text("""
     update intake.referral as referral
     set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
         subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
-        message_id = now.message_id, last_at = now.last_at
+        message_id = now.message_id, last_at = now.last_at, fields = now.fields
     from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
                 cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
                 cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
-                cast(:ids as uuid[]), cast(:times as timestamptz[]))
+                cast(:ids as uuid[]), cast(:times as timestamptz[]), cast(:fields as bytea[]))
          as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
-                 first_sent_at, sent_at, message_id, last_at)
+                 first_sent_at, sent_at, message_id, last_at, fields)
     where referral.partner = now.partner and referral.referral_id = now.referral_id""")
 
 
@@ -316,7 +317,7 @@ async def _delete_unused(tx: Transaction, rows: Sequence[StoredReferral]) -> Non
             delete from intake.referral as referral
             using unnest(cast(:partners as text[]), cast(:referral_ids as text[])) as unknown (partner, referral_id)
             where referral.partner = unknown.partner and referral.referral_id = unknown.referral_id
-              and referral.version = 0"""),
+              and referral.version = 0 and not referral.cancelled"""),
         {"partners": [row.partner for row in rows], "referral_ids": [row.referral_id for row in rows]},
     )
 

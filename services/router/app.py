@@ -11,6 +11,7 @@ from services.messaging.outbox import Relay
 from services.reference import directory, yaml_files
 from services.router import directory_versions, store
 from services.router.consumer import Batches
+from services.router.overdue import OverdueDischarges
 from services.runtime import database, health, process
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
@@ -39,9 +40,10 @@ async def main(config: Settings) -> None:
         pages = Starlette(
             routes=health.routes(engine, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()])
         )
+        overdue = OverdueDischarges(engine, seconds=config.overdue_seconds, committed=relay.wake)
         serve = process.answer_apart if config.metrics_port else process.answer
         resubmitter = resubmit.run_resubmitter(batches.release)
-        await broker.run(listener, relay.run(), watchdog.run(), resubmitter, serve(pages, config))
+        await broker.run(listener, relay.run(), watchdog.run(), resubmitter, overdue.run(), serve(pages, config))
     finally:
         await engine.dispose()
 

@@ -6,7 +6,7 @@ Every write holds the lock of its person key; locks are taken first and in key o
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -15,6 +15,7 @@ from schemas.events import CaseEvent, Event
 from schemas.model import CaseId, OnsCode, PersonKey, Reference
 from services.messaging.cloudevents import KafkaRecord, value_of
 from services.router.decide.model import CaseRecord, PersonAggregate, PersonRecord, ReferralRecord
+from services.router.decide.stays import OVERDUE_AFTER, overdue_on
 from services.runtime import tracing
 from services.runtime.database import Transaction
 
@@ -258,7 +259,7 @@ def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord]]) -> dict[str, li
             case.ended or responsibility.status
             for responsibility, (_, case) in zip(responsibilities, cases, strict=True)
         ],
-        "business": [responsibility.business_status for responsibility in responsibilities],
+        "business": [responsibility.progress for responsibility in responsibilities],
         "homes": [case.home.hub for _, case in cases],
         "holders": [responsibility.hub for responsibility in responsibilities],
         "pathways": [responsibility.pathway for responsibility in responsibilities],
@@ -297,21 +298,63 @@ def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord]]) -> 
         "versions": [record.version for _, record in referrals],
         "homes": [record.home_hub for _, record in referrals],
         "correlations": [record.correlation_id for _, record in referrals],
+        "overdue": [overdue_on(record) for _, record in referrals],
         "states": [to_json(record) for _, record in referrals],
     }
 
 
 _WRITE_REFERRALS = text("""
     insert into router.referral (person_key, reference, case_id, person_no, status, version, home_hub, correlation_id,
-        state, received_at, updated_at)
-    select key, reference, "case", person, status, version, home, correlation, cast(state as jsonb),
+        overdue_on, state, received_at, updated_at)
+    select key, reference, "case", person, status, version, home, correlation, overdue, cast(state as jsonb),
         cast(:now as timestamptz), cast(:now as timestamptz)
     from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:cases as text[]), cast(:persons as integer[]),
                 cast(:statuses as text[]), cast(:versions as integer[]), cast(:homes as text[]),
-                cast(:correlations as text[]), cast(:states as text[]))
-        as given (key, reference, "case", person, status, version, home, correlation, state)
+                cast(:correlations as text[]), cast(:overdue as date[]), cast(:states as text[]))
+        as given (key, reference, "case", person, status, version, home, correlation, overdue, state)
     on conflict (person_key, reference) do update set case_id = excluded.case_id, status = excluded.status,
-        version = excluded.version, home_hub = excluded.home_hub, state = excluded.state, updated_at = excluded.updated_at""")
+        version = excluded.version, home_hub = excluded.home_hub, overdue_on = excluded.overdue_on, state = excluded.state,
+        updated_at = excluded.updated_at""")
+
+
+# ---- overdue discharges ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedDischarge:
+    """A referral of a stay, and the date on which the person was expected to leave hospital."""
+
+    person_key: PersonKey
+    reference: Reference
+    correlation_id: str
+    expected_on: date
+
+
+async def take_overdue(tx: Transaction, today: date, limit: int) -> list[ExpectedDischarge]:
+    """Return referrals whose discharge is overdue, lock their person keys, and mark them as taken.
+
+    Left out: person keys that another transaction has locked, and persons whose death is reported or confirmed.
+    """
+    rows = await tx.execute(_TAKE_OVERDUE, {"today": today, "limit": limit})
+    return [
+        ExpectedDischarge(row.person_key, row.reference, row.correlation_id, row.overdue_on - OVERDUE_AFTER)
+        for row in rows
+    ]
+
+
+_TAKE_OVERDUE = text("""
+    with due as (
+        select referral.person_key, referral.reference, referral.overdue_on
+        from router.referral join router.person_key as locked on locked.person_key = referral.person_key
+        where referral.overdue_on <= cast(:today as date) and not exists (
+            select from router.person where person.person_key = referral.person_key and person.person_no = referral.person_no
+                and person.state ?| array['death_reported_by', 'death_confirmed'])
+        order by referral.overdue_on limit :limit
+        for update of locked skip locked
+    )
+    update router.referral set overdue_on = null from due
+    where referral.person_key = due.person_key and referral.reference = due.reference and referral.overdue_on = due.overdue_on
+    returning due.person_key, due.reference, referral.correlation_id, due.overdue_on""")
 
 
 # ---- history --------------------------------------------------------------------------------------------------------

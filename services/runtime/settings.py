@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Messages per second that one intake process accepts from each partner, unless partners.yaml gives its own rate",
     )
+    overdue_seconds: float = Field(
+        600.0,
+        ge=0.1,
+        description="How often, in seconds, each router process looks for patients whose expected date of discharge passed two days"
+        " ago without word from the hospital",
+    )
     stall_seconds: float = Field(
         60.0,
         ge=0.5,

@@ -1,5 +1,6 @@
 """MLLP frames out of any bytes in any pieces: what comes out never depends on the pieces, and what is held is bounded."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from services.intake import limits
@@ -10,6 +11,8 @@ from tests.fuzz.judge import assert_that
 MOST = 512
 """The largest message of these frames, so that too large ones are within reach."""
 
+_BEGINS = re.compile(rb"\x0b[\r\n\t ]{0,64}MSH[!-/]")
+
 
 def assert_holds(data: bytes) -> None:
     """The first byte says in what pieces the rest comes."""
@@ -17,7 +20,8 @@ def assert_holds(data: bytes) -> None:
     whole, in_pieces = taken(stream, len(stream) or 1), taken(stream, size)
     assert_that(whole == in_pieces, "other pieces, other frames")
     for frame in whole[0]:
-        assert_that(b"\x0b" not in frame.body, "a beginning within a message")
+        assert_that(_BEGINS.search(frame.body) is None, "a beginning within a message")
+        assert_that(frame.body.strip(b"\x06\x15\0\r\n\t \x0b"), "a frame without a message")
         assert_that(frame.is_too_large or frame.body in stream, "a message that was not sent")
         assert_that(len(frame.body) <= max(MOST, limits.HEADER_BYTES), "a message larger than is taken")
         assert_that(frames.unframed(b"\x0b" + frame.body + b"\x1c\r"), "nothing left of a frame")
@@ -60,6 +64,8 @@ def seeds() -> Sequence[bytes]:
                 b"\x0bhalf" + one,
                 b"\x0ba\x1cb\x1c\x1c\r",
                 b"\x0b\x1c\r",
+                b"\x0b\x06\x1c\r" * 300 + one[:-1] + b"\0" + one,
+                one[:-4] + b"\x0b\xef\xbb\xbf\r\n \x0bMSH words" + one[-2:] + b"\x0bMSH-" + one,
                 b"\x0b" + b"x" * (MOST + 1) + b"\x1c\r" + one,
                 b"x" * (limits.BYTES_OUTSIDE + 1) + one,
                 one[:-1],

@@ -249,7 +249,19 @@ def frame_bytes(data: bytes, draw: random.Random) -> bytes:
         case 1:
             return data[:at] + data[draw.randrange(len(data) + 1) :][: draw.randrange(1, 700)] + data[at:]
         case _:
-            marks = (b"\x0b", b"\x1c", b"\r", b"\n", b"\x1c\r", b"\x1c\x0b", b"\x1c\x1c", b"\x0bM\x1c\r", b"x" * 300)
+            marks = (
+                b"\x0b",
+                b"\x1c",
+                b"\r",
+                b"\n",
+                b"\x1c\r",
+                b"\x1c\x0b",
+                b"\x1c\x1c",
+                b"\x0bM\x1c\r",
+                b"\x0bMSH|",
+                b"\0",
+                b"x" * 300,
+            )
             return data[:at] + draw.choice(marks) + data[at:]
 
 

@@ -1,5 +1,7 @@
 """Frames out of bytes as they come, however the network cuts them."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +49,12 @@ def test_two_messages_in_one_packet_are_two() -> None:
     ("pieces", "messages"),
     [
         ([b"\x0bbegun " + framed(GOOD)], [GOOD]),
+        ([b"\x0bbegun \x0b\xef\xbb\xbf\r\n " + GOOD + b"\x1c\r"], [b"\xef\xbb\xbf\r\n " + GOOD]),
+        ([b"\x0b\x0b\x0b" + framed(GOOD)], [GOOD]),
+        ([framed(GOOD + b"NTE|1||one\x0btwo")], [GOOD + b"NTE|1||one\x0btwo"]),
+        ([framed(GOOD + b"NTE|1||one\x0bMSH two")], [GOOD + b"NTE|1||one\x0bMSH two"]),
+        ([framed(GOOD + b"NTE|1||one\x0b")], [GOOD + b"NTE|1||one\x0b"]),
+        ([framed(GOOD)[:-1] + b"\0" + framed(GOOD)], [GOOD, GOOD]),
         ([b"\x0bone\x1c" + framed(GOOD)], [b"one", GOOD]),
         ([b"\x0bone\x1c\n" + framed(GOOD)], [b"one", GOOD]),
         ([b"\x0bone \x1c two\x1c\r"], [b"one \x1c two"]),
@@ -54,10 +62,17 @@ def test_two_messages_in_one_packet_are_two() -> None:
         ([b"\x0bone\x1c", b"\r", framed(GOOD)], [b"one", GOOD]),
         ([b"\x0bone\x1c"], []),
         ([b"\r\nnoise \x1c\r", framed(GOOD), b"\r\n", framed(GOOD)], [GOOD, GOOD]),
-        ([b"\x0b\x1c\r" + framed(GOOD)], [b"", GOOD]),
+        ([b"\x0b\x1c\r" + framed(GOOD)], [GOOD]),
+        ([framed(GOOD) + framed(b"\x06") + framed(b"\x15") + framed(b"\r\n \0") + framed(GOOD)], [GOOD, GOOD]),
     ],
     ids=[
-        "a VT inside begins anew",
+        "a VT inside before MSH begins anew",
+        "blanks and a byte order mark before that MSH",
+        "several VT",
+        "a VT in words",
+        "a VT in words before a word that begins as MSH",
+        "a VT at the end of words",
+        "a NUL for the CR",
         "no CR before the next",
         "a line feed for the CR",
         "an FS inside",
@@ -66,6 +81,7 @@ def test_two_messages_in_one_packet_are_two() -> None:
         "no CR, and who knows what follows",
         "bytes outside",
         "an empty one",
+        "acknowledgements of MLLP release 2",
     ],
 )
 def test_the_variants_of_real_senders_are_parsed(pieces: list[bytes], messages: list[bytes]) -> None:
@@ -105,11 +121,31 @@ def test_too_many_bytes_outside_frames_are_not_mllp() -> None:
         taken(*[allowed + framed(GOOD) + allowed, b"x"])
     with pytest.raises(NotMllp):
         taken(b"x" + allowed + framed(GOOD))
+    assert taken(framed(b"\x06") * 300 + framed(GOOD) + framed(b"\x06") * 300) == [GOOD]
+    with pytest.raises(NotMllp):
+        taken(framed(b"\x06") * 400)
 
 
-@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\x0b", b"\x1c", b"\r", framed(GOOD)]), max_size=12))
-@settings(max_examples=100, deadline=None)
+PIECES = st.sampled_from(
+    [b"\x0b", b"\x1c", b"\r", b"\0", b"\xef\xbb\xbf", b" ", b"MSH", b"M", b"|", b"\x06", framed(GOOD)]
+)
+
+
+@given(st.lists(st.binary(max_size=30) | PIECES, max_size=16))
+@settings(max_examples=200, deadline=None)
 def test_any_bytes_give_the_same_frames_for_all_packet_borders(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
     assert taken(*pieces) == taken(whole) == taken(*(whole[at : at + 1] for at in range(len(whole))))
-    assert all(message in whole and b"\x0b" not in message for message in taken(whole))
+    assert all(message in whole and message.strip(b"\r\n \0\x06\x15\x0b") for message in taken(whole))
+    assert not any(BEGINS.search(message) for message in taken(whole))
+
+
+BEGINS = re.compile(rb"\x0b(\xef\xbb\xbf)?\s{0,64}MSH[|]")
+"""What never stays within a message: the next one."""
+
+
+@given(words=st.binary(max_size=40), blanks=st.text(" \t\r\n", max_size=64), cut=st.integers(0, 20))
+@settings(max_examples=200, deadline=None)
+def test_a_message_after_a_frame_that_broke_off_is_read_whole(words: bytes, blanks: str, cut: int) -> None:
+    broken = (b"\x0b" + GOOD + words.replace(b"\x1c", b""))[:cut]
+    assert taken(broken, b"\x0b" + blanks.encode() + GOOD + b"\x1c\r")[-1].lstrip() == GOOD

@@ -321,10 +321,9 @@ async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
 REFUSED = [
     (a_ref_i12().replace(b"REF^I12", b"ORU^R01"), "AR", "MSH^1^9^200&"),
     (a_ref_i12(trigger="I15"), "AR", "MSH^1^9^201&"),
-    (a_ref_i12(version="2.8"), "AR", "203^"),
+    (a_ref_i12(version="2.9"), "AR", "203^"),
     (a_ref_i12(without="PID"), "AE", "PID^1^^101&"),
     (a_ref_i12(without="MSH"), "AR", "MSH^1^^102&"),
-    (b"", "AR", "MSH^1^^102&"),
     (b"\x00\xff\xfe", "AR", "MSH^1^^102&"),
 ]
 
@@ -337,6 +336,15 @@ async def test_a_rejected_message_is_recorded_and_the_connection_stays_open(ward
         assert error in answer
         assert await is_usable(connection)
     assert [body for verdict, body in await kept(engine) if verdict == "refused"] == [body for body, _, _ in REFUSED]
+
+
+@pytest.mark.parametrize("empty", [framed(b""), framed(b"\x06"), framed(b"\r\n"), b"\x0b\x06\x1c"])
+async def test_a_frame_without_a_message_is_not_answered(wards: Wards, engine: AsyncEngine, empty: bytes) -> None:
+    connection = await wards.connect()
+    await connection.write(empty)
+    await asyncio.sleep(2 * limits.RETURN_SECONDS)
+    assert acknowledged(await connection.send(a_ref_i12(id="next")))[0] == "AA"
+    assert [verdict for verdict, _ in await kept(engine)] == ["received"]
 
 
 async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, engine: AsyncEngine) -> None:

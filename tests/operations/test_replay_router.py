@@ -14,14 +14,16 @@ from infra.operations import corrections, queries, replay_router
 from infra.operations.audit_log import Operator
 from infra.operations.queries import Filters
 from infra.operations.replay import CannotReplay
+from schemas.events import DischargeOverdue
 from schemas.model import Reference
 from services.reference import directory as directories
 from services.router import directory_versions
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
+from services.router.overdue import OverdueDischarges
 from tests.builders.events import NOW, a_record, broken, cancelled, received, updated
 from tests.builders.reference_data import DIRECTORY, FOLDER
-from tests.builders.referrals import GP, a_form, a_referral, keys
+from tests.builders.referrals import GP, WARD, a_form, a_referral, a_ward_referral, keys
 from tests.operations.operator_actions import resubmit
 from tests.operations.replays import Router, proof, some_records, work
 
@@ -52,6 +54,23 @@ async def test_edited_and_resubmitted_records_are_replayed_as_they_were_applied(
     assert (await proof(engine)).is_equal
     async with engine.connect() as connection:
         assert await connection.scalar(text("select count(*) from router.case_event")) == 3
+
+
+async def test_a_replay_repeats_the_task_of_an_overdue_discharge_and_publishes_nothing_to_the_router(
+    engine: AsyncEngine,
+) -> None:
+    expected = NOW.date() - timedelta(days=9)
+    router, key = Router(engine), keys(1)[0]
+    await router.apply(a_record(received(WARD, a_ward_referral(expected_discharge_on=expected)), key=key))
+    assert await OverdueDischarges(engine, seconds=600, clock=lambda: NOW).publish_due() == 1
+    assert (await proof(engine)).is_equal
+
+    await router.apply(a_record(DischargeOverdue(reference=WARD, expected_on=expected), key=key))
+    found = await proof(engine)
+    assert found.is_equal, found.differing
+    async with engine.connect() as connection:
+        tasks = await connection.scalar(text("select count(*) from router.case_event where type like '%task-raised%'"))
+    assert (found.inputs, tasks) == (2, 1)
 
 
 CHANGES = {

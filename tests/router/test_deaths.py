@@ -146,13 +146,13 @@ def test_a_hub_that_sees_no_open_referral_learns_nothing_of_a_report_until_it_ho
     assert story.refused is not None
     assert story.refused.reason == "not-permitted"
 
-    story.when(updated(WARD, a_ward_referral(discharged_on=TODAY)))
+    story.commanded(HOSPITAL, Transfer, to_hub="blaby")
     assert is_held(story, "blaby") == [True]
 
 
 def test_a_home_hub_does_not_read_the_hospitals_report_in_the_referral_that_it_is_handed() -> None:
-    for ward in (a_ward_referral, a_bradgate_referral):
-        story = given(received(WARD, ward(person=dead()))).when(updated(WARD, ward(person=dead(), discharged_on=TODAY)))
+    for ward, team in ((a_ward_referral, HOSPITAL), (a_bradgate_referral, BRADGATE)):
+        story = given(received(WARD, ward(person=dead()))).commanded(team, Transfer, to_hub="blaby")
         (handed,) = story.sent_to("blaby")
         assert handed.case.check_before_contact
         assert "2026-11-21" not in handed.model_dump_json()

@@ -33,7 +33,10 @@ class Traffic:
 
 
 TRAFFIC = (
-    Traffic("referralEvent", topics.REFERRAL_EVENT, REFERRAL_EVENTS, "intake", "router", "Internal."),
+    Traffic(
+        "referralEvent", topics.REFERRAL_EVENT, REFERRAL_EVENTS, "intake", "router",
+        "Internal. The router itself sends discharge-overdue here.",
+    ),
     Traffic("caseEvent", topics.CASE_EVENT, CASE_EVENTS, "router", "notifier", "Internal."),
     Traffic("feedbackEvent", topics.FEEDBACK_EVENT, FEEDBACK_EVENTS, "notifier", None, "Internal, for operators."),
     Traffic("hubCase", topics.hub_case(HUB), HUB_EVENTS, "router", None, "The hub's own system receives here."),

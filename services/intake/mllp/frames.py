@@ -1,7 +1,9 @@
 """Extract MLLP frames from a byte stream: VT, the message, FS, CR (MLLP release 1). No I/O.
 
-Strict for safety: only the bytes between VT and FS are a message, and a VT inside a frame restarts it. Lenient as senders are: the CR
-may be missing, or be a line feed. An FS that is followed by anything else is part of the message.
+Strict for safety: only the bytes between VT and FS are a message, and a VT before MSH inside a frame restarts it. Any other VT, such as
+a line break of a word processor, is part of the message. Lenient as senders are: the CR may be missing, or be a line feed or NUL. An FS
+that is followed by anything else is part of the message. A frame without a message, such as an acknowledgement of MLLP release 2
+(VT ACK FS CR), is skipped.
 """
 
 import re
@@ -9,17 +11,24 @@ from dataclasses import dataclass
 
 from services.intake import limits
 
-_MARK = re.compile(rb"\x0b|\x1c(?:[\r\n]|(?=\x0b)|\Z)")
-"""The start of a frame, its end, or an FS at the end of the bytes received so far."""
+_MARK = re.compile(
+    rb"\x0b(?=(?:\xef\xbb\xbf)?[\r\n\t ]{0,64}MSH[!-/:-@\[-`{-~])"
+    rb"|(?P<cut>\x0b(?:\xef\xbb?|(?:\xef\xbb\xbf)?[\r\n\t ]{0,64}(?:M|MS|MSH)?)\Z|\x1c\Z)"
+    rb"|\x1c(?:[\r\n\0]|(?=\x0b))"
+)
+"""The start of a frame, its end, or what may be one of them at the end of the bytes received so far (`cut`)."""
+
+_EMPTY = b"\r\n\t \0\x06\x15\x0b"
+"""Bytes that are not a message: blanks, and the acknowledgements ACK and NAK of MLLP release 2."""
 
 
 class NotMllp(Exception):
-    """More than BYTES_OUTSIDE bytes between frames."""
+    """More than BYTES_OUTSIDE bytes between messages."""
 
 
 def unframed(body: bytes) -> bytes:
     """Return the message of a body that has one frame or none."""
-    return body.strip(b"\r\n\x0b\x1c") + b"\r" if b"\x0b" in body[:3] else body
+    return body.strip(b"\r\n\x0b\x1c\0") + b"\r" if b"\x0b" in body[:3] else body
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +72,32 @@ class Frames:
             if mark is None:
                 self._keep(len(self._unread))
                 return None
-            marked = mark[0]
+            marked, is_cut = mark[0], mark["cut"] is not None
             self._keep(mark.start())
+            if is_cut and not (nothing_follows and marked == b"\x1c"):
+                return None
             if marked == b"\x0b":
                 self._begin()
-            elif self._unread == b"\x1c" and not nothing_follows:
-                return None
-            else:
-                del self._unread[: len(marked)]
-                return self._close()
+                continue
+            del self._unread[: len(marked)]
+            if frame := self._close():
+                return frame
 
     def _begin(self) -> bool:
         """Skip the bytes before the next VT, and start a frame there; an incomplete frame is dropped."""
         at = self._unread.find(b"\x0b")
-        before = self._unread if at < 0 else self._unread[:at]
-        self._outside += len(before)
+        before = len(self._unread) if at < 0 else at
+        self._skip(before)
+        del self._unread[: before + (at >= 0)]
+        if at >= 0:
+            self._message, self._is_too_large = bytearray(), False
+        return at >= 0
+
+    def _skip(self, number: int) -> None:
+        """Count bytes that are not part of a message."""
+        self._outside += number
         if self._outside > limits.BYTES_OUTSIDE:
             raise NotMllp
-        del self._unread[: len(before) + (at >= 0)]
-        if at >= 0:
-            self._message, self._is_too_large, self._outside = bytearray(), False, 0
-        return at >= 0
 
     def _keep(self, number: int) -> None:
         """Move this number of bytes to the message; of a message that is too large, keep the beginning."""
@@ -94,8 +108,13 @@ class Frames:
             self._is_too_large = True
             del self._message[limits.HEADER_BYTES :]
 
-    def _close(self) -> Frame:
+    def _close(self) -> Frame | None:
+        """End a frame: return it, or None if it has no message."""
         assert self._message is not None
         frame = Frame(bytes(self._message), self._is_too_large)
         self._message = None
+        if not frame.is_too_large and not frame.body.strip(_EMPTY):
+            self._skip(len(frame.body) + 2)
+            return None
+        self._outside = 0
         return frame

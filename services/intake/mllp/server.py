@@ -232,9 +232,12 @@ class Connection:
         try:
             while (frame := self._frames.take()) is None:
                 data = await self._read(deadlines.deadline(self._frames))
-                if data is None or data == b"":
-                    return self._last(deadlines, is_end=data is not None)
-                self._frames.feed(data)
+                if data:
+                    self._frames.feed(data)
+                    continue
+                last = self._last(deadlines, is_end=data is not None)
+                if last is not None or data is not None:
+                    return last
         except NotMllp:
             raise Closed("not_mllp") from None
         return frame
@@ -291,6 +294,7 @@ class _FrameDeadline:
 
     def deadline(self, frames: Frames) -> float:
         if not frames.has_begun:
+            self._slow_at = None
             return self._idle_until
         if self._slow_at is None:
             self._slow_at = self._now() + limits.FRAME_SECONDS

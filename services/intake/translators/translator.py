@@ -106,7 +106,9 @@ class Translated:
     `sent_until`: the end of the interval that `sent_at` begins, by its precision. `warnings`: parts that were taken, and that a person
     has to read or the sender to know of; they refuse nothing.
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
-    another person must be refused.
+    another person must be refused. `fields`: what the message said, unit by unit, if its updates are merged (HL7 v2);
+    `complete` merges it with the `fields` that are held of the referral. `is_queued`: the sender's other messages
+    wait behind a refused one. `is_test`: it is answered as another, and has no effect.
     """
 
     message_ids: tuple[str, ...]
@@ -127,6 +129,10 @@ class Translated:
     reply: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[ReferralName, ...] = ()
     subject: Subject | None = None
+    fields: bytes | None = None
+    complete: "Callable[[bytes], Translated | Rejection] | None" = field(default=None, repr=False, compare=False)
+    is_queued: bool = False
+    is_test: bool = False
     header: object | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -147,16 +153,19 @@ _MESSAGE: dict[str, Any] = {
     "sent_by": True,
     "person": {"vouched_by"},
     "attachments": {"__all__": {"reference"}},
+    "to_be_read": {"__all__": {"place"}},
 }
-"""What is not content: the envelope, the partner's entry, and references of attachments, which derive from the referral's names."""
+"""What is not content: the envelope, the partner's entry, references of attachments, which derive from the referral's names, and
+where a part to be read stands in the message."""
 
 
-def content_hash(referral: Referral) -> str:
-    """Return the SHA-256 of a referral's content, without the message that carried it.
+def content_hash(referral: Referral, *without: str) -> str:
+    """Return the SHA-256 of a referral's content, without the message that carried it, and without these fields.
 
     Only fields that the translator set count, so that a field added by a later version does not change older hashes.
     """
-    content = referral.__pydantic_serializer__.to_json(referral, exclude=_MESSAGE, exclude_unset=True)
+    ignored = _MESSAGE | dict.fromkeys(without, True)
+    content = referral.__pydantic_serializer__.to_json(referral, exclude=ignored, exclude_unset=True)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -7,6 +7,8 @@ from schemas.case import CaseStatus, Ended, EndReason, Pathway, RoutingReason
 from schemas.events import CaseAssigned, CaseCancelled, CaseEvent, CaseRejected
 from schemas.model import HubId
 from schemas.referral import ServiceCode
+from services.router.decide import stays
+from services.router.decide.assignment import Assignment
 from services.router.decide.model import CaseRecord, ReferralRecord, Responsibility, Role
 from services.router.decide.transition import (
     Transition,
@@ -86,6 +88,17 @@ def send_outside(
     return end(transition, case, CaseRejected, ended, CaseStatus.REJECTED, reason=reason, refer_to=refer_to)
 
 
+def stays_with_hospital(
+    transition: Transition, case: CaseRecord, record: ReferralRecord, own_assignment: Assignment
+) -> bool:
+    """Return True if the case stays with the hospital team after discharge.
+
+    That is so for a person from outside the county whose only referral the team has accepted.
+    """
+    only = len(transition.open_of(case.case_id)) == 1
+    return only and own_assignment.pathway is Pathway.OUTSIDE and case.stay is not None and case.stay.accepted
+
+
 def reassign(transition: Transition, case: CaseRecord, notified: Sequence[ReferralRecord] = ()) -> CaseRecord:
     """Apply the rules again after the referrals changed, and return the case.
 
@@ -104,15 +117,30 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
     return transition.emit(CaseAssigned, case, notified, moved, invalidates_pending_commands=True)
 
 
+def end_stays_that_are_over(transition: Transition, case: CaseRecord) -> CaseRecord:
+    """Hand over what was not handed over while a death was reported, and return the case."""
+    waiting = [
+        one for one in transition.open_of(case.case_id) if one.in_stay and stays.state_of(one.referral) in stays.IS_OVER
+    ]
+    for record in waiting:
+        transition.keep(stays.with_stay(record, in_stay=False))
+    for record in waiting:
+        own = assign_separately(transition, transition.referrals[record.reference])
+        if stays_with_hospital(transition, case, record, own):
+            transition.keep(record)
+    return reassign(transition, case) if waiting else case
+
+
 def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
     """End the stay: the home hub becomes the holder, the hospital team a former one."""
     before, home = case, _home_after_stay(transition, case)
     case, assignment = assign_case(transition, case.model_copy(update={"stay": None, "home": home}))
     if assignment.pathway is Pathway.OUTSIDE:
         return _all_outside(transition, case)
-    reasons = (*case.home.reasons, RoutingReason.HANDED_OVER)
+    cancelled = stays.only_cancelled(transition.open_of(case.case_id))
+    reasons = case.home.reasons if cancelled else (*case.home.reasons, RoutingReason.HANDED_OVER)
     case = case.model_copy(update={"home": case.home.model_copy(update={"reasons": reasons})})
-    records = [_handed_over(record, case) for record in transition.open_of(case.case_id)]
+    records = [_handed_over(transition, record, case) for record in transition.open_of(case.case_id)]
     concerned = [new for new in records if new != transition.referrals[new.reference]]
     transition.keep(*concerned)
     moved = moved_hubs(transition, before, case)
@@ -127,18 +155,26 @@ def _home_after_stay(transition: Transition, case: CaseRecord) -> Responsibility
     return home
 
 
-def _handed_over(record: ReferralRecord, case: CaseRecord) -> ReferralRecord:
+def _handed_over(transition: Transition, record: ReferralRecord, case: CaseRecord) -> ReferralRecord:
     """Return a referral after the hand-over.
 
     One with a stay waits for the home hub; another changes only if its home hub does.
     """
     if record.hospital_hub is not None:
-        reasons = tuple(dict.fromkeys((*record.reasons, RoutingReason.HANDED_OVER)))
+        reasons = _reasons_after_stay(transition, record, case)
         update: Mapping[str, Any] = {"home_hub": case.home.hub, "reasons": reasons, "status": CaseStatus.REQUESTED}
         return record.model_copy(update=update)
     if record.home_hub != case.home.hub:
         return record.model_copy(update={"home_hub": case.home.hub, "reasons": ()})
     return record
+
+
+def _reasons_after_stay(transition: Transition, record: ReferralRecord, case: CaseRecord) -> tuple[RoutingReason, ...]:
+    """Return the reasons of a referral after its stay; after a cancelled admission they are as if there had been none."""
+    if stays.state_of(record.referral) is not stays.StayState.ADMISSION_CANCELLED:
+        return tuple(dict.fromkeys((*record.reasons, RoutingReason.HANDED_OVER)))
+    own_assignment = assign_separately(transition, record)
+    return own_assignment.reasons if own_assignment.home_hub == case.home.hub else ()
 
 
 def _all_outside(transition: Transition, case: CaseRecord) -> CaseRecord:

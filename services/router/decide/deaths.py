@@ -93,7 +93,7 @@ def _confirm(transition: Transition, acting: ActingHub) -> CommandRejection | No
 
 
 def _withdraw(transition: Transition, acting: ActingHub) -> CommandRejection | None:
-    """End the hold: the person has not died. Referrals that have ended stay ended."""
+    """End the hold: the person has not died. Referrals that have ended stay ended; a discharge that was sent before counts now."""
     if rejection := _reject_without_referral(transition, acting):
         return rejection
     person = _person(transition, acting)
@@ -107,7 +107,7 @@ def _withdraw(transition: Transition, acting: ActingHub) -> CommandRejection | N
         )
     transition.keep(person.model_copy(update={"death_reported_by": (), "death_confirmed": False}))
     for case in transition.open_cases(person.person_no):
-        _announce(transition, ContactHoldEnded, case)
+        closures.end_stays_that_are_over(transition, _announce(transition, ContactHoldEnded, case))
     return None
 
 

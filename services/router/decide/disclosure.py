@@ -107,7 +107,7 @@ def _position(
 ) -> CasePosition:
     return CasePosition(
         status=case.ended or responsibility.status,
-        business_status=responsibility.business_status,
+        business_status=responsibility.progress,
         home_hub=case.home.hub if case.home.hub != directory.triage.id else None,
         holder=holder,
         pathway=responsibility.pathway,
@@ -147,10 +147,30 @@ def referral_for(
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
             return _without_origin(referral)
-        referral = referral.model_copy(update={"hospital": None, "person": _without_death_report(referral.person)})
+        referral = _without_stay(referral, hub, directory)
     if role != "holder" and referral.attachments:
         referral = referral.model_copy(update={"attachments": ()})
     return referral
+
+
+def _without_stay(referral: Referral, hub: HubId, directory: Directory) -> Referral:
+    """Remove what a hospital says of a stay. Parts to be read, which may quote the ward, are shown to triage only.
+
+    After a cancelled admission no date is left either, from which a discharge could be inferred.
+    """
+    update: dict[str, object] = {"hospital": None, "person": _without_death_report(referral.person)}
+    if hub != directory.triage.id:
+        update["to_be_read"] = ()
+    if referral.hospital is not None and referral.hospital.admission_cancelled:
+        update |= _NO_DATES_OF_STAY
+    return referral.model_copy(update=update)
+
+
+_NO_DATES_OF_STAY: Mapping[str, object] = {
+    "ready_for_transfer_on": None,
+    "expected_discharge_on": None,
+    "discharged_on": None,
+}
 
 
 def _marked_as_restricted(referral: Referral) -> Referral:
@@ -165,7 +185,9 @@ def _without_whereabouts(referral: Referral) -> Referral:
     """Remove where the person lives and how to reach the person."""
     hidden = {"address": None, "temporary_address": None, "phone": None, "email": None, "other_contact_points": ()}
     person = referral.person.model_copy(update={**hidden, "restricted_access": True})
-    return referral.model_copy(update={"person": person, "contacts": (), "named_authority": None})
+    unread = tuple(part.model_copy(update={"text": None}) for part in referral.to_be_read)
+    update = {"person": person, "contacts": (), "named_authority": None, "to_be_read": unread}
+    return referral.model_copy(update=update)
 
 
 def _without_death_report(person: Person) -> Person:
@@ -194,10 +216,9 @@ def _without_origin(referral: Referral) -> Referral:
             "hospital": None,
             "consents": _without_recorder(referral.consents),
             "risk_flags": tuple(flag.model_copy(update={"text": None}) for flag in referral.risk_flags),
+            "to_be_read": (),
             "attachments": (),
-            "ready_for_transfer_on": None,
-            "expected_discharge_on": None,
-            "discharged_on": None,
+            **_NO_DATES_OF_STAY,
         }
     )
 

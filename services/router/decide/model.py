@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from operator import not_
 from typing import Literal
 
@@ -35,8 +36,15 @@ class Responsibility(Immutable):
     reasons: tuple[RoutingReason, ...] = ()
     worklist: str | None = None
     accepted: bool = False
+    moved: bool = Field(False, exclude_if=not_)
+    """Hospital team only: the person was discharged to a hospital of another organisation, which did not refer the person yet."""
     assigned_by_person: bool = False
     """A person placed it here (accepted, assigned or transferred): the rules no longer move it."""
+
+    @property
+    def progress(self) -> BusinessStatus:
+        """Progress of the work, as its readers receive it."""
+        return BusinessStatus.MOVED if self.moved else self.business_status
 
 
 class CaseRecord(Immutable):
@@ -86,6 +94,8 @@ class ReferralRecord(Immutable):
     in_stay: bool = False
     transferred_before_discharge: bool = False
     """The hospital team transferred it to the home hub before a discharge date arrived."""
+    asked_about: date | None = None
+    """Expected date of discharge about which the hospital team was asked, because it had passed."""
     nhs_number_checked: bool = False
     """Triage has checked an NHS number that failed its check digit."""
 

@@ -1,5 +1,7 @@
 """Decide what a sender's message does: receive, update or cancel a referral."""
 
+from dataclasses import replace
+from datetime import date
 from typing import assert_never
 
 from schemas.case import BusinessStatus, CaseStatus, EndReason, Pathway, RoutingReason
@@ -23,7 +25,7 @@ from schemas.events import (
 from schemas.model import HubId, Reference
 from schemas.referral import INFORMATION_ADVICE, DeathReport, GrantProgress, Referral, ServiceCode
 from services.reference.directory.model import UnknownService
-from services.router.decide import closures, deaths, matching, tasks
+from services.router.decide import closures, deaths, matching, stays, tasks
 from services.router.decide.assignment import Assignment, Request, hospital_of, what_is_read
 from services.router.decide.disclosure import is_restricted
 from services.router.decide.matching import Candidate, Description, Doubt, Match
@@ -61,6 +63,7 @@ def apply_referral_event(transition: Transition, event: ReferralEvent) -> None:
     record = transition.referrals.get(event.reference)
     if isinstance(event, ReferralReceived | ReferralUpdated):
         _check_services(transition, event.referral)
+        event = event.model_copy(update={"referral": stays.as_of(event.referral, transition.context.on)})
         if record is None:
             _receive(transition, event)
         elif event.version > record.version:
@@ -87,8 +90,7 @@ def _apply_to_known(transition: Transition, record: ReferralRecord, event: Event
             _note_doubt(transition, record.person_no, "merge-proposed")
             _ask(transition, record, tasks.check_person)
         case DischargeOverdue():
-            if record.in_stay and record.referral.expected_discharge_on == event.expected_on:
-                _ask(transition, record, tasks.discharge_overdue)
+            _ask_about_discharge(transition, record, event.expected_on)
         case _:
             assert_never(event)
 
@@ -111,8 +113,10 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         )
     _note_restriction(transition, person_no, event.reference, event.referral)
     case = next(iter(transition.open_cases(person_no)), None)
-    own_assignment = assign_one(transition, person_no, Request.of(event.reference, event.referral))
-    record = _new_record(transition, event, person_no, own_assignment)
+    in_stay = stays.begins(event.referral, death_reported=_is_reported_dead(transition, person_no, event.referral))
+    request = replace(Request.of(event.reference, event.referral), in_stay=in_stay)
+    own_assignment = assign_one(transition, person_no, request)
+    record = _new_record(transition, event, person_no, own_assignment, in_stay=in_stay)
     if event.referral.consents.referral.answer == "no":
         _cancel_without_consent(transition, record, own_assignment)
     elif own_assignment.pathway is Pathway.OUTSIDE and not _keeps_home_hub(case, event.referral):
@@ -123,6 +127,10 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         _join(transition, case, record)
     _raise_doubts(transition, matched)
     _check_before_contact(transition, transition.referrals[event.reference])
+
+
+def _is_reported_dead(transition: Transition, person_no: int, referral: Referral) -> bool:
+    return transition.persons[person_no].check_before_contact or referral.person.death_reported is not None
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
@@ -160,7 +168,12 @@ def _descriptions(
 
 
 def _new_record(
-    transition: Transition, event: ReferralReceived | ReferralUpdated, person_no: int, own_assignment: Assignment
+    transition: Transition,
+    event: ReferralReceived | ReferralUpdated,
+    person_no: int,
+    own_assignment: Assignment,
+    *,
+    in_stay: bool,
 ) -> ReferralRecord:
     referral = event.referral
     hospital_hub = _hospital_hub(transition, referral)
@@ -177,7 +190,7 @@ def _new_record(
         reasons=own_assignment.reasons,
         hospital_hub=hospital_hub,
         restricted=is_restricted(hospital_hub, transition.context.directory),
-        in_stay=referral.is_inpatient,
+        in_stay=in_stay,
     )
 
 
@@ -212,7 +225,8 @@ def _open(transition: Transition, record: ReferralRecord, own_assignment: Assign
     case = with_assignment(
         transition, _new_case(transition, record, Responsibility(hub=None), own_assignment), own_assignment
     )
-    case = transition.emit(CaseOpened, _with_grant(case, record.referral.grant), [record])
+    case = stays.with_moved(_with_grant(case, record.referral.grant), [record])
+    case = transition.emit(CaseOpened, case, [record])
     transition.emit(CaseAssigned, case, [record], transition.roles(case), invalidates_pending_commands=True)
 
 
@@ -245,7 +259,8 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
         case = case.model_copy(update={"home": assigned_to(transition, named, reasons)})
     elif case.home.assigned_by_person:
         case = _open_already(case)
-    case, _ = assign_case(transition, _with_stay_of(case, None, record))
+    case = _without_superseded_stays(transition, _with_stay_of(case, None, record))
+    case = stays.with_moved(assign_case(transition, case)[0], transition.open_of(case.case_id))
     record = _reported_when_joining(case, record, named)
     transition.keep(case, record)
     moved = moved_hubs(transition, before, case)
@@ -358,7 +373,8 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
 
 
 def _update(transition: Transition, record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> None:
-    new = record.model_copy(update={"version": event.version, "referral": event.referral})
+    referral = stays.with_stay_kept(record.referral, event.referral)
+    new = record.model_copy(update={"version": event.version, "referral": referral})
     _note_restriction(transition, record.person_no, record.reference, event.referral)
     if _reports_death(record, event.referral.person.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
@@ -371,6 +387,8 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
     else:
         _check_person(transition, record, new)
         _apply(transition, transition.cases[record.case_id], record, new)
+        if stays.ends_another_visit(record.referral, event.referral):
+            _ask(transition, new, tasks.discharge_overdue)
 
 
 def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRecord) -> None:
@@ -402,17 +420,12 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
 
 
 def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord) -> None:
-    in_stay = new.referral.is_inpatient and not record.transferred_before_discharge
-    new = _in_hospital(transition, record, _with_needs(new)).model_copy(update={"in_stay": in_stay})
-    transition.keep(new)
-    own_assignment = assign_separately(transition, new)
-    if record.in_stay and not in_stay and _stays_with_hospital(transition, case, new, own_assignment):
-        new = new.model_copy(update={"in_stay": True})
-    new = _reported_after(
-        transition, case, new, own_assignment, moved=what_is_read(record.referral) != what_is_read(new.referral)
-    )
-    transition.keep(new)
+    staying = _in_stay(transition, case)
+    new, own_assignment = _continued(transition, case, record, new)
     case = _with_stay_of(_with_grant(case, new.referral.grant), record, new)
+    case = _without_superseded_stays(transition, case)
+    if staying != _in_stay(transition, case) or stays.state_of(record.referral) != stays.state_of(new.referral):
+        case = stays.with_moved(case, transition.open_of(case.case_id))
     case = transition.emit(
         CaseUpdated,
         case,
@@ -421,7 +434,39 @@ def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new
         invalidates_pending_commands=True,
         updated=new.reference,
     )
-    _after_update(transition, case, record, new, own_assignment)
+    reassigned = staying != _in_stay(transition, case) or what_is_read(record.referral) != what_is_read(new.referral)
+    _after_update(transition, case, record, new, own_assignment, reassigned=reassigned)
+
+
+def _in_stay(transition: Transition, case: CaseRecord) -> set[Reference]:
+    return {record.reference for record in transition.open_of(case.case_id) if record.in_stay}
+
+
+def _continued(
+    transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord
+) -> tuple[ReferralRecord, Assignment]:
+    """Store the referral after a message, inside or outside a stay, and return it with its separate assignment."""
+    held = transition.persons[record.person_no].check_before_contact
+    in_stay = stays.goes_on(record, new.referral, death_reported=held)
+    new = stays.with_stay(_in_hospital(transition, record, _with_needs(new)), in_stay=in_stay)
+    transition.keep(new)
+    own_assignment = assign_separately(transition, new)
+    if record.in_stay and not in_stay and closures.stays_with_hospital(transition, case, new, own_assignment):
+        new = stays.with_stay(new, in_stay=True)
+    moved = what_is_read(record.referral) != what_is_read(new.referral)
+    new = _reported_after(transition, case, new, own_assignment, moved=moved)
+    transition.keep(new)
+    return new, own_assignment
+
+
+def _without_superseded_stays(transition: Transition, case: CaseRecord) -> CaseRecord:
+    """End each stay that another hospital continues, and return the case, which the rules then assign to that hospital's team."""
+    left = [stays.with_stay(one, in_stay=False) for one in stays.superseded(transition.open_of(case.case_id))]
+    transition.keep(*left)
+    staying = {one.hospital_hub for one in transition.open_of(case.case_id) if one.in_stay}
+    if not left or case.stay is None or case.stay.hub in staying:
+        return case
+    return case.model_copy(update={"stay": case.stay.model_copy(update={"assigned_by_person": False})})
 
 
 def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
@@ -443,17 +488,6 @@ def _with_needs(new: ReferralRecord) -> ReferralRecord:
     return new.model_copy(update={"open_needs": needs or new.open_needs})
 
 
-def _stays_with_hospital(
-    transition: Transition, case: CaseRecord, record: ReferralRecord, own_assignment: Assignment
-) -> bool:
-    """Return True if the case stays with the hospital team after discharge.
-
-    That is so for a person from outside the county whose only referral the team has accepted.
-    """
-    only = len(transition.open_of(case.case_id)) == 1
-    return only and own_assignment.pathway is Pathway.OUTSIDE and case.stay is not None and case.stay.accepted
-
-
 def _reported_after(
     transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
 ) -> ReferralRecord:
@@ -463,19 +497,22 @@ def _reported_after(
 
 
 def _after_update(
-    transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord, own_assignment: Assignment
+    transition: Transition,
+    case: CaseRecord,
+    record: ReferralRecord,
+    new: ReferralRecord,
+    own_assignment: Assignment,
+    *,
+    reassigned: bool,
 ) -> None:
-    """Cancel, return or reassign after an update; the rules run again only if something that they read has changed."""
+    """Cancel, return or reassign after an update; `reassigned`: something that the rules read has changed."""
     dropped = all(need in new.ended_needs or need not in _requested_needs(new.referral) for need in new.open_needs)
     if dropped:
         closures.cancel(transition, case, new, EndReason.CANCELLED_BY_REFERRER)
-        return
-    if what_is_read(record.referral) == what_is_read(new.referral):
-        return
-    if _belongs_outside(case, new, own_assignment):
+    elif reassigned and _belongs_outside(case, new, own_assignment):
         closures.send_outside(transition, case, [new], own_assignment.home_hub)
-        return
-    closures.reassign(transition, case, [new] if new.home_hub != record.home_hub else [])
+    elif reassigned:
+        closures.reassign(transition, case, [new] if new.home_hub != record.home_hub else [])
 
 
 def _belongs_outside(case: CaseRecord, new: ReferralRecord, own_assignment: Assignment) -> bool:
@@ -518,6 +555,13 @@ def _note_unapplied(
     transition.keep(record.model_copy(update={"version": event.version}))
     if _reports_death(record, event.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
+
+
+def _ask_about_discharge(transition: Transition, record: ReferralRecord, expected_on: date) -> None:
+    """Ask the hospital team whether the person is still in hospital, once for each expected date."""
+    if stays.is_expected_on(record, expected_on) and record.asked_about != expected_on:
+        transition.keep(record.model_copy(update={"asked_about": expected_on}))
+        _ask(transition, record, tasks.discharge_overdue)
 
 
 def _ask(transition: Transition, record: ReferralRecord, task: tasks.TaskAboutReferral) -> None:

@@ -319,7 +319,8 @@ def _responsibility(
             worklist=assignment.worklist,
         )
     if before.assigned_by_person:
-        return before
+        worklist = assignment.worklist if assignment.pathway is Pathway.HOSPITAL else None
+        return before.model_copy(update={"worklist": worklist}) if worklist else before
     begun = before.business_status not in _INITIAL_STATUSES
     return before.model_copy(
         update={
@@ -368,7 +369,9 @@ def moved_hubs(transition: Transition, before: CaseRecord, after: CaseRecord) ->
 
 def _responsibility_changed(before: CaseRecord, after: CaseRecord, hub: HubId) -> bool:
     one, other = _responsibility_of(before, hub), _responsibility_of(after, hub)
-    return one is None or other is None or one.pathway != other.pathway
+    if one is None or other is None or one.pathway != other.pathway:
+        return True
+    return one is before.stay and one.worklist != other.worklist
 
 
 def _responsibility_of(case: CaseRecord, hub: HubId) -> Responsibility | None:

@@ -1,7 +1,7 @@
 """HL7 v2 as UK senders write it: any separators, any line ends, any order; nothing of a message is lost; what is wrong is a value."""
 
 import dataclasses
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,14 @@ def test_words_never_refuse_a_message(written: str, read: str | None) -> None:
         ("", "utf-8", UHL),
         ("8859/1", "latin-1", UHL),
         ("8859/1~UNICODE", "latin-1", UHL),
+        ("8859/1", "utf-8", UHL),
+        ("", "utf-8", LPT),
+        ("WINDOWS-1252", "windows-1252", UHL),
+        ("cp1252", "windows-1252", UHL),
+        ("ISO IR100", "latin-1", UHL),
+        ("ISO IR192", "utf-8", LPT),
+        ("UTF8", "utf-8", LPT),
+        ('""', "windows-1252", LPT),
     ],
 )
 def test_the_character_set_is_the_messages_or_the_partners(character_set: str, encoding: str, partner: Adapter) -> None:
@@ -161,6 +169,62 @@ def test_the_character_set_is_the_messages_or_the_partners(character_set: str, e
     body = message(family="Zoë", fields={"MSH-18": character_set}, encoding=encoding)
 
     assert content(partner, body)["person"]["family_name"] == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("family", "encoding", "read", "warned"),
+    [
+        ("Zoë", "utf-8", "Zoë", True),
+        ("Żak", "utf-8", "Żak", True),
+        ("Łódź’s", "utf-8", "Łódź’s", True),
+        ("Zoë", "windows-1252", "Zoë", False),
+        ("CAFÉ’S", "windows-1252", "CAFÉ’S", False),
+        ("Vance", "utf-8", "Vance", False),
+    ],
+)
+def test_a_message_in_another_character_set_than_its_own_is_read_with_a_warning(
+    family: str, encoding: str, read: str, warned: bool
+) -> None:
+    found = translated(UHL, a_uhl_message(family=family, fields={"MSH-18": "8859/1"}, encoding=encoding))
+
+    assert found.referral is not None
+    assert found.referral.person.family_name == read
+    assert [warning.place for warning in found.warnings] == ["MSH-18"] * warned
+
+
+def test_bytes_that_a_single_byte_character_set_does_not_define_refuse_nothing() -> None:
+    body = a_uhl_message(fields={"MSH-18": "8859/1"}, more=["NTE|1||no\x81 rail"], encoding="latin-1")
+    found = translated(UHL, body)
+
+    assert found.referral is not None
+    assert "no\ufffd rail" in str(found.referral.reason.text)
+    assert [warning.place for warning in found.warnings] == ["MSH-18"]
+
+
+@pytest.mark.parametrize(
+    "version", ["2.2", "2.3.1", "2.5.1", "2.6", "2.7.1", "2.8.2", "2.4^AUS&Australia&ISO3166_1^2.4&&L"]
+)
+def test_a_message_of_any_version_up_to_2_8_2_is_read(version: str) -> None:
+    assert content(UHL, a_uhl_message(fields={"MSH-12": version}))["person"]["family_name"] == "Vance"
+
+
+@pytest.mark.parametrize("written", ["2.9", "2.1", "3"])
+def test_another_version_is_refused(written: str) -> None:
+    assert refused(UHL, a_uhl_message(fields={"MSH-12": written})) == {"MSH-12": "not-supported"}
+
+
+def test_a_null_is_an_empty_field_of_the_header_and_codes_count_without_case() -> None:
+    fields = {5: '""', 8: '""', 15: "al", 16: '""', 17: '""', 18: '""'}
+    found = header.read(a_uhl_message(fields={f"MSH-{number}": text for number, text in fields.items()}))
+
+    assert found is not None
+    assert (found.receiving_application, found.country, found.character_set) == ("", "", "")
+    assert (found.accept_acknowledgement, found.application_acknowledgement) == ("AL", "")
+
+
+def test_a_time_of_the_message_that_is_not_a_time_is_a_warning() -> None:
+    found = translated(UHL, a_uhl_message(sent_at="yesterday"))
+    assert [(warning.place, warning.kind) for warning in found.warnings] == [("MSH-7", "value")]
 
 
 # ---- nothing is lost -------------------------------------------------------------------------------------------------
@@ -298,37 +362,45 @@ def test_an_impossible_birth_date_is_rejected(written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("written", "start", "end"),
     [
-        ("20261105093000", "2026-11-05T09:30:00+00:00"),
-        ("20260705093000", "2026-07-05T08:30:00+00:00"),
-        ("20260329005959", "2026-03-29T00:59:59+00:00"),
-        ("20260329013000", "2026-03-29T00:30:00+00:00"),
-        ("20260329020000", "2026-03-29T01:00:00+00:00"),
-        ("20261025005959", "2026-10-24T23:59:59+00:00"),
-        ("20261025013000", None),
-        ("20261025013000+0100", "2026-10-25T00:30:00+00:00"),
-        ("20261025020000", "2026-10-25T02:00:00+00:00"),
-        ("20261105093000.123-0500", "2026-11-05T14:30:00+00:00"),
-        ("202611050930", None),
-        ("20261105", None),
-        ("99991231235959-1200", None),
-        ("", None),
+        ("20261105093000", "2026-11-05T09:30:00", "2026-11-05T09:30:01"),
+        ("202607050930", "2026-07-05T08:30:00", "2026-07-05T08:31:00"),
+        ("2026070509", "2026-07-05T08:00:00", "2026-07-05T09:00:00"),
+        ("20260705", "2026-07-04T23:00:00", "2026-07-05T23:00:00"),
+        ("202612", "2026-12-01T00:00:00", "2027-01-01T00:00:00"),
+        ("2026", "2026-01-01T00:00:00", "2027-01-01T00:00:00"),
+        ("20260329005959", "2026-03-29T00:59:59", "2026-03-29T01:00:00"),
+        ("20260329013000", "2026-03-29T00:30:00", "2026-03-29T01:30:01"),
+        ("20260329020000", "2026-03-29T01:00:00", "2026-03-29T01:00:01"),
+        ("202610250059", "2026-10-24T23:59:00", "2026-10-25T00:00:00"),
+        ("20261025013000", "2026-10-25T00:30:00", "2026-10-25T01:30:01"),
+        ("20261025013000+0100", "2026-10-25T00:30:00", "2026-10-25T00:30:01"),
+        ("20261025020000", "2026-10-25T02:00:00", "2026-10-25T02:00:01"),
+        ("20261105093000.123-0500", "2026-11-05T14:30:00", "2026-11-05T14:30:01"),
+        ("99991231235959-1200", None, None),
+        ("20261105256000", None, None),
+        ("", None, None),
     ],
 )
-def test_the_senders_time_is_london_time_unless_it_has_an_offset(written: str, read: str | None) -> None:
-    found = dates.parse_instant(written)
-    assert (found and found.isoformat()) == read
+def test_the_senders_time_is_every_moment_of_its_precision_in_london(
+    written: str, start: str | None, end: str | None
+) -> None:
+    found = dates.parse_interval(written)
+    assert (found and [f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in found]) == (start and [start, end])
 
 
-def test_the_same_control_id_about_another_referral_is_another_message() -> None:
-    one, again = (translated(UHL, a_uhl_message(sent_at=at)) for at in ("20261105093000", "20261106093000"))
-    other = translated(UHL, a_uhl_message(referral_id="UHL-R-2"))
-    cancels = [translated(UHL, a_uhl_message(trigger="I14", referral_id=name)) for name in ("UHL-R-1", "UHL-R-2")]
-
+def test_a_message_is_the_same_if_sender_time_trigger_control_id_referral_and_content_are() -> None:
+    one, again = (translated(UHL, a_uhl_message()) for _ in range(2))
+    others = [
+        translated(UHL, a_uhl_message(sent_at="20261105092900")),
+        translated(UHL, a_uhl_message(trigger="I13")),
+        translated(UHL, a_uhl_message(referral_id="UHL-R-2")),
+        translated(UHL, a_uhl_message(referral_id="UHL-R-1^UHL_EPR")),
+        *(translated(UHL, a_uhl_message(trigger="I14", referral_id=name)) for name in ("UHL-R-1", "UHL-R-2")),
+    ]
     assert one.message_ids == again.message_ids
-    assert len({one.message_ids, other.message_ids, *(cancel.message_ids for cancel in cancels)}) == 4
-    assert one.sent_at == datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
+    assert len({one.message_ids, *(other.message_ids for other in others)}) == 7
 
 
 def test_another_organisation_refers_only_if_the_partner_may_act_for_it() -> None:

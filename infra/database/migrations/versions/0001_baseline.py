@@ -61,6 +61,7 @@ INTAKE = (
             message_id uuid,
             first_at timestamptz not null,
             last_at timestamptz not null,
+            fields bytea,
             primary key (partner, referral_id)
         )""",
     "create unique index referral_of_reference on intake.referral (reference, partner)",
@@ -174,12 +175,15 @@ ROUTER = (
             version integer not null,
             home_hub text,
             correlation_id text not null,
+            overdue_on date,
             state jsonb not null,
             received_at timestamptz not null,
             updated_at timestamptz not null,
             primary key (person_key, reference)
         )""",
     "create index referral_by_reference on router.referral (reference)",
+    # `overdue_on`: day from which the schedule asks about an expected discharge; none: nothing is expected, or it has asked.
+    "create index referral_overdue on router.referral (overdue_on) where overdue_on is not null",
     # Every applied input: its key detects duplicates; replayed by position it gives the same state.
     """
         create table router.input (

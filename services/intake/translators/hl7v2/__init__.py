@@ -1,4 +1,4 @@
-"""Message Translator for HL7 v2 referrals of hospital discharge teams: REF^I12, I13 and I14, versions 2.2 to 2.5.1.
+"""Message Translator for HL7 v2 referrals of hospital discharge teams: REF^I12, I13 and I14, versions 2.2 to 2.8.2.
 
 I12 is new, I13 an update, I14 a cancel. The standard fixes most fields; local conventions are in the partner's reviewed
 file, infra/reference_data/hl7v2/<partner>.yaml.
@@ -47,5 +47,7 @@ def _translate(
     if header is None:
         return reject(Issue("MSH", "invalid", "must begin with MSH and its separators, such as MSH|^~\\&|"))
     message = message_of(inbound, header, profile, selection)
-    outcome = message if isinstance(message, Rejection) else referral.translated(header, message, profile, inbound)
+    outcome = (
+        message if isinstance(message, Rejection) else referral.translated(header, message, profile, selection, inbound)
+    )
     return dataclasses.replace(outcome, header=header)

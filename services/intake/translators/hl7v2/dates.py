@@ -1,7 +1,8 @@
 """HL7 v2 dates and times: four to fourteen digits, optionally with a fraction and an offset."""
 
 import re
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import NamedTuple
 
 from services.intake.translators.hl7v2.er7 import Reading, Repetition
 from services.intake.translators.translator import LONDON, Issue
@@ -42,27 +43,47 @@ def parse_timestamp(text: str) -> datetime | None:
         return None
 
 
-def parse_instant(text: str) -> datetime | None:
-    """Return a time to the second in UTC; without an offset it is in Europe/London.
+class Interval(NamedTuple):
+    """All moments that a time may mean, in UTC: from `start` until before `end`."""
 
-    Return None if it is less exact or invalid, or in the ambiguous hour at the end of summer time.
+    start: datetime
+    end: datetime
+
+
+_LENGTHS = {3: timedelta(days=1), 4: timedelta(hours=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}
+"""Lengths of a day, an hour, a minute and a second, by the number of parts that are given."""
+
+
+def parse_interval(text: str) -> Interval | None:
+    """Return the moments that a time may mean by its precision, or None if it is invalid.
+
+    Without an offset it is in Europe/London, where an hour of October comes twice. A time in the hour skipped in spring is either
+    that of summer or of winter time.
     """
-    match = _STAMP.fullmatch(text)
-    if match is None or match[6] is None:
+    match, first = _STAMP.fullmatch(text), parse_timestamp(text)
+    if match is None or first is None:
         return None
+    given = sum(match[number] is not None for number in range(1, 7))
+    last = _after(first, given) - timedelta.resolution
+    zones = [timezone(_offset(match[7]))] if match[7] else [LONDON]
     try:
-        local = datetime.strptime("".join(match[n] for n in range(1, 7)), "%Y%m%d%H%M%S")
-        return local.replace(tzinfo=timezone(_offset(match[7]))).astimezone(UTC) if match[7] else _from_london(local)
+        moments = [_in_utc(one, zone, fold) for one in (first, last) for zone in zones for fold in (0, 1)]
     except (ValueError, OverflowError):
         return None
+    return Interval(min(moments[:2]), max(moments[2:]) + timedelta.resolution)
+
+
+def _after(first: datetime, given: int) -> datetime:
+    """Return the beginning of the next year, month, day, hour, minute or second."""
+    if given == 1:
+        return first.replace(year=first.year + 1)
+    return (first + timedelta(days=32)).replace(day=1) if given == 2 else first + _LENGTHS[given]
+
+
+def _in_utc(local: datetime, zone: tzinfo, fold: int) -> datetime:
+    return local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
 
 
 def _offset(offset: str) -> timedelta:
     minutes = int(offset[1:3]) * 60 + int(offset[3:5])
     return timedelta(minutes=-minutes if offset[0] == "-" else minutes)
-
-
-def _from_london(local: datetime) -> datetime | None:
-    """Convert a local time to UTC; None if it is ambiguous. A time in the hour skipped in spring counts as summer time."""
-    first, second = (local.replace(tzinfo=LONDON, fold=fold).astimezone(UTC) for fold in (0, 1))
-    return None if first < second else second

@@ -41,20 +41,30 @@ class Separators:
             rf"|H|N|\.fi|\.nf|\.(?:in|ti)[+-]?[0-9]{{1,3}}){mark}"
         )
 
-    def meaning_of(self, letter: str) -> str:
-        """Return the separator of an escape sequence: F, S, R, E or T."""
-        return getattr(self, _SEPARATORS[letter])  # type: ignore[no-any-return]
+    @cached_property
+    def meanings(self) -> dict[str, str]:
+        """The separators by the letters of their escape sequences."""
+        return {
+            "F": self.field,
+            "S": self.component,
+            "R": self.repetition,
+            "E": self.escape,
+            "T": self.subcomponent,
+        }
 
 
-_SEPARATORS = {"F": "field", "S": "component", "R": "repetition", "E": "escape", "T": "subcomponent"}
 _UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters except tab and line ends, and lone surrogates."""
 
-_WINDOWS = {chr(code): bytes([code]).decode("windows-1252", "replace") for code in range(0x80, 0xA0)}
-"""What Windows-1252 has where Unicode has the control characters U+0080 to U+009F."""
+_WINDOWS = {chr(code): bytes([code]).decode("windows-1252", "ignore") or " " for code in range(0x80, 0xA0)}
+_MEANT = {**_WINDOWS, "\x0b": "\n", "\x0c": "\n"}
+"""What control characters mean: U+0080 to U+009F as in Windows-1252, and line breaks of a word processor. Others are blanks."""
 
 _MOST = 50
 """Greatest number of parts to be read, as in `Referral.to_be_read`, and of warnings."""
+
+_LONGEST = 10_000
+"""Greatest number of characters of a part to be read."""
 
 _NOT_UNDERSTOOD = "was accepted, but is not understood; a person has to read it"
 
@@ -75,7 +85,9 @@ class Reading:
 
     def to_read(self, place: str, kind: IssueKind, text: str | None) -> None:
         """Record a part that could change the meaning and that no rule understands: a person reads it."""
-        shown = text.strip()[:10_000] if text else None
+        shown = _UNFIT.sub(_fitting, text).strip() if text else ""
+        if len(shown) > _LONGEST:
+            shown = f"{shown[: _LONGEST - 20]}\n[the rest is cut]"
         part = UnreadPart(place=place, kind=kind, text=shown or None)
         if part not in self.unread and len(self.unread) < _MOST:
             self.unread.append(part)
@@ -103,11 +115,15 @@ class Reading:
     def line(self, raw: str) -> str | None:
         """Return words on one line, or None if there are none."""
         value = self.text(raw)
-        self.lines[raw] = value = " ".join(value.split()) if value else None
+        if value and (" " in value or not value.isprintable()):
+            value = " ".join(value.split())
+        self.lines[raw] = value
         return value
 
     def is_exact(self, raw: str) -> bool:
-        """Return whether a text has only escape sequences of the standard and no control character."""
+        """Return whether a text has only escape sequences of the standard, and no control or undefined character."""
+        if "\ufffd" in raw:
+            return False
         if raw.isprintable() and self.separators.escape not in raw:
             return True
         escapes = self.separators.escapes
@@ -122,7 +138,7 @@ class Reading:
         """Return what an escape sequence means; hexadecimal data that is not text in the message's encoding stays as written."""
         match sequence.lastgroup:
             case "separator":
-                return self.separators.meaning_of(sequence["separator"])
+                return self.separators.meanings[sequence["separator"]]
             case "line":
                 return "\n"
             case "skip":
@@ -143,7 +159,7 @@ class Reading:
 
 
 def _fitting(control: re.Match[str]) -> str:
-    return _WINDOWS.get(control[0], " ").replace("\ufffd", " ")
+    return _MEANT.get(control[0], " ")
 
 
 class Repetition:
@@ -166,18 +182,21 @@ class Repetition:
 
     def raw(self, component: int = 1) -> str:
         """Return a component as sent, "" if omitted."""
-        parts = self._parts or self.parts
+        parts = self.parts
         return parts[component - 1] if component <= len(parts) else ""
 
     def text(self, component: int = 1) -> str | None:
         """Return a component on one line, with its subcomponents as written, or None if it is not given."""
+        reading = self.reading
+        if self._parts is None:
+            self._parts = self.whole.split(reading.separators.component)
         try:
-            raw = (self._parts or self.parts)[component - 1]
-            return self.reading.lines[raw]
+            raw = self._parts[component - 1]
+            return reading.lines[raw] if raw else None
         except IndexError:
             return None
         except KeyError:
-            return self.reading.line(raw)
+            return reading.line(raw)
 
     def subcomponents(self, component: int = 1) -> tuple[str, ...]:
         """Return the subcomponents of a component in order, each on one line; "" for one that is not given."""
@@ -381,10 +400,10 @@ def _lines(text: str, separator: str, selection: FieldSelection) -> list[list[st
     lines: list[list[str]] = []
     for sent in split:
         line = sent.rstrip("\0 \t\n") if "\0" in sent else sent
-        if line.startswith("\n"):
+        if line[0:1] == "\n":
             line = line.lstrip("\n")
         if line[3:4] == separator and _NAME.match(line):
-            if line.startswith("ADD") and lines:
+            if line[:3] == "ADD" and lines:
                 lines[-1].append(line[4:])
             else:
                 lines.append([line])

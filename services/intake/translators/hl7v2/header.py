@@ -12,11 +12,11 @@ LONGEST = limits.HL7_HEADER_BYTES + 1
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Fields of MSH: texts with their escape sequences, without control characters; "" if not given.
+    """Fields of MSH: texts with their escape sequences, without control characters; "" if not given or `""`.
 
     `message_code` and `trigger_event` are MSH-9.1 and MSH-9.2; MSH-11, MSH-12, MSH-17 and MSH-18 give the first
-    component of the first repetition. `encoding` is the Python codec that MSH was decoded with,
-    and that a response is written in.
+    component of the first repetition; MSH-15 and MSH-16 are in capitals. `encoding` is the Python codec that MSH was
+    decoded with, and that a response is written in.
     """
 
     field_separator: str
@@ -89,20 +89,36 @@ _SEPARATOR = re.compile(rb"[!-/:-@\[-`{-~]")
 
 
 def codec(character_set: str, default_encoding: str) -> str | None:
-    """Return the Python codec of MSH-18 (HL7 table 0211); None for an unknown character set.
+    """Return the Python codec of MSH-18 (HL7 table 0211, and other names in use); None for an unknown character set.
 
     ASCII and an empty field mean the partner's encoding, of which ASCII is a part. 8859/1 is read as windows-1252, its
     superset except for control characters, because Windows systems mean that.
     """
     plain = character_set.strip().upper().replace("-", " ").replace("_", " ")
-    if plain in ("", '""', "ASCII", "US ASCII"):
+    if plain in ("", "ASCII", "US ASCII", "ISO IR6", "ISO IR 6"):
         return default_encoding
-    if plain in ("UNICODE UTF 8", "UTF 8", "UTF8", "UNICODE"):
+    if plain in ("UNICODE UTF 8", "UTF 8", "UTF8", "UNICODE", "ISO IR192", "ISO IR 192"):
         return "utf-8"
+    if plain in ("WINDOWS 1252", "WINDOWS1252", "CP1252", "CP 1252", "ISO IR100", "ISO IR 100"):
+        return "windows-1252"
     match = re.fullmatch(r"(?:ISO ?)?(?:IR ?)?8859[/ ]?(\d{1,2})", plain)
     if match is None or int(match[1]) not in (*range(1, 12), *range(13, 17)):
         return None
-    return "windows-1252" if match[1] == "1" else f"iso8859-{int(match[1])}"
+    return "windows-1252" if int(match[1]) == 1 else f"iso8859-{int(match[1])}"
+
+
+_UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_LETTER_AND_MARK = re.compile(rb"[\xc4-\xdf][\x85\x91-\x97\xa0]")
+"""In windows-1252, an accented capital before an ellipsis, quotation mark, bullet, dash or blank: the one use of what UTF-8 has too."""
+
+
+def is_utf_8(body: bytes) -> bool:
+    """Return whether a message that should have a single-byte character set is UTF-8: its bytes would make no words otherwise."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return any(not _LETTER_AND_MARK.fullmatch(found[0]) for found in _UTF_8.finditer(body))
 
 
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
@@ -110,7 +126,8 @@ _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
 
 def _fields(line: str, separator: str) -> list[str]:
     """Split the MSH line. MSH-1 is the separator, so the field after the name is MSH-2."""
-    return [field.translate(_CONTROL).strip() for field in line.split(separator, 40)]
+    fields = (field.translate(_CONTROL).strip() for field in line.split(separator, 40))
+    return ["" if field == '""' else field for field in fields]
 
 
 def _component(fields: list[str], at: int, index: int) -> str:
@@ -119,7 +136,8 @@ def _component(fields: list[str], at: int, index: int) -> str:
     text = fields[at] if at < len(fields) else ""
     repeated = text.split(characters[1])[0] if len(characters) > 1 else text
     parts = repeated.split(characters[0]) if characters else [repeated]
-    return parts[index].strip() if index < len(parts) else ""
+    part = parts[index].strip() if index < len(parts) else ""
+    return "" if part == '""' else part
 
 
 def _header(fields: list[str], separator: str, encoding: str) -> Header:
@@ -143,8 +161,8 @@ def _header(fields: list[str], separator: str, encoding: str) -> Header:
         control_id=whole(10),
         processing_id=first(11),
         version=first(12),
-        accept_acknowledgement=first(15),
-        application_acknowledgement=first(16),
+        accept_acknowledgement=first(15).upper(),
+        application_acknowledgement=first(16).upper(),
         country=first(17),
         character_set=first(18),
     )

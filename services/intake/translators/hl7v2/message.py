@@ -12,7 +12,8 @@ from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fo
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Issue, Rejection
 
-VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1")
+VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2")
+"""Later ones are read as 2.5.1: REF_I12 did not change, and what they added is not read."""
 TRIGGERS = ("I12", "I13", "I14")
 
 LONGEST_ID = limits.HL7_ID_CHARACTERS
@@ -28,10 +29,17 @@ def message_of(
         return Rejection((separators,))
     issues = list(_header_issues(inbound, header, profile))
     encoding = _encoding(inbound.body, header, profile)
-    text = _decoded(inbound.body, encoding)
+    if encoding is None:
+        explanation = "must be ASCII, 8859/1 to 8859/16, WINDOWS-1252 or UNICODE UTF-8"
+        return Rejection((*issues, Issue("MSH-18", "value", explanation)))
+    reading = Reading(separators, encoding)
+    text = _decoded(inbound.body, reading)
     if isinstance(text, Issue):
         return Rejection((*issues, text))
-    message = er7.read(text, Reading(separators, encoding or profile.encoding), selection)
+    if header.made_at and parse_timestamp(header.made_at) is None:
+        explanation = "must be a date and time such as 20261105093000 or 20261105093000+0000"
+        reading.warn(Issue("MSH-7", "value", explanation))
+    message = er7.read(text, reading, selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
     issues += _sender_issues(message, profile)
@@ -45,14 +53,24 @@ def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | Non
     return headers.codec(header.character_set, headers.default_of(body, profile.encoding))
 
 
-def _decoded(body: bytes, encoding: str | None) -> str | Issue:
-    if encoding is None:
-        return Issue("MSH-18", "value", "must be ASCII, 8859/1 to 8859/16 or UNICODE UTF-8")
-    try:
-        return body[headers.begins(body) :].decode(encoding)
-    except UnicodeDecodeError:
-        explanation = "the message has bytes that are not valid in this, or the agreed, character set"
-        return Issue("MSH-18", "invalid", explanation)
+def _decoded(body: bytes, reading: Reading) -> str | Issue:
+    """Return the text, or a fault if it is not valid UTF-8 as it should be. A wrong single-byte character set is a warning."""
+    body = body[headers.begins(body) :]
+    if reading.encoding == "utf-8":
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            explanation = "the message has bytes that are not valid in this, or the agreed, character set"
+            return Issue("MSH-18", "invalid", explanation)
+    if not body.isascii() and headers.is_utf_8(body):
+        reading.encoding = "utf-8"
+        explanation = "the message is UTF-8 and was read as such: this, or the agreed, character set is another"
+        reading.warn(Issue("MSH-18", "value", explanation))
+    text = body.decode(reading.encoding, "replace")
+    if reading.encoding != "utf-8" and "\ufffd" in text:
+        explanation = "the message has bytes that are not defined in this, or the agreed, character set"
+        reading.warn(Issue("MSH-18", "invalid", explanation))
+    return text
 
 
 def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> Iterator[Issue]:
@@ -73,8 +91,6 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
         yield Issue("MSH-11", "not-supported", f"must be {' or '.join(profile.processing)}")
     if header.version not in ("", *VERSIONS):
         yield Issue("MSH-12", "not-supported", f"must be one of {', '.join(VERSIONS)}")
-    if header.made_at and header.made_at != '""' and parse_timestamp(header.made_at) is None:
-        yield Issue("MSH-7", "value", "must be a date and time such as 20261105093000 or 20261105093000+0000")
 
 
 def _required(header: Header) -> Iterator[Issue]:
@@ -86,7 +102,7 @@ def _required(header: Header) -> Iterator[Issue]:
         "MSH-12": header.version,
     }
     for place, value in needed.items():
-        if value in ("", '""'):
+        if not value:
             yield Issue(place, "required", "is required")
 
 

@@ -172,6 +172,14 @@ class PartnerProfile(StrictInput):
     )
     processing: tuple[Literal["P", "T", "D"], ...] = Field(("P",), description="Accepted values of MSH-11")
     referral_id: FieldPath = Field("RF1-6", description="Originating referral identifier")
+    referral_authority: tuple[FieldPath, ...] | None = Field(
+        None,
+        description="Authority within which the identifier is unique: the first field with a value; by default the "
+        "second or third component after an identifier in the first; if empty: the partner",
+    )
+    updates: Literal["changes", "whole"] = Field(
+        "changes", description="Whether REF^I12 and REF^I13 say what has changed, or the whole referral"
+    )
     nhs_types: tuple[Code, ...] = Field(("NHS", "NH"), description="PID-3.5 of an NHS number")
     local_ids: dict[Code, ShortText] = Field({}, description="URI of the identifier system, by PID-3.5 or else PID-3.4")
     sexes: dict[Code, Literal["male", "female", "other", "unknown"]] = Field({}, description="Further codes of PID-8")
@@ -225,10 +233,18 @@ class PartnerProfile(StrictInput):
         """Return whether the code is one of these, ignoring case and blanks."""
         return code is not None and fold(code) in _normalised(codes)
 
+    @cached_property
+    def authority_fields(self) -> tuple[str, ...]:
+        """The fields of the authority of the originating referral identifier."""
+        if self.referral_authority is not None:
+            return self.referral_authority
+        field, _, component = self.referral_id.partition(".")
+        return (f"{field}.2", f"{field}.3") if component in ("", "1") else ()
+
     @property
     def field_paths(self) -> list[str]:
         """The fields that this file adds to those of every partner."""
-        named = [self.referral_id, self.practice.gp, *self.practice.ods, *self.fields]
+        named = [self.referral_id, *self.authority_fields, self.practice.gp, *self.practice.ods, *self.fields]
         optional = [self.practice.name, self.referrer.organisation, self.site.read_from if self.site else None]
         listed = [
             *self.needs.read_from,

@@ -1,29 +1,33 @@
-"""Translate a message into a canonical referral, a cancel, or a rejection with all faults."""
+"""Translate a message into a canonical referral, a cancel, or a rejection with all faults; and an update merged with earlier messages."""
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.referral import DeathReport, Referral
-from services.intake.translators.hl7v2 import documents, field_paths, request
-from services.intake.translators.hl7v2.dates import parse_instant, parse_timestamp, read_date
-from services.intake.translators.hl7v2.er7 import Hl7Message
+from schemas.referral import DeathReport, Referral, UnreadPart
+from services.intake.translators.hl7v2 import documents, field_paths, field_state, request
+from services.intake.translators.hl7v2.dates import Interval, parse_interval, parse_timestamp, read_date
+from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Repetition
+from services.intake.translators.hl7v2.field_state import FieldState
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.local_fields import LocalValues, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
-from services.intake.translators.hl7v2.partner_profile import PartnerProfile
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.person import contacts, death, person, registered_practice
 from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
-    CONSENT_REFUSED,
-    CancelReason,
+    AttachmentContent,
     Intent,
     Issue,
     Rejection,
+    Subject,
     Translated,
     cancel_hash,
     content_hash,
@@ -38,54 +42,130 @@ Content = dict[str, Any]
 
 _INTENTS: dict[str, Intent] = {"I12": "new", "I13": "update", "I14": "cancel"}
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far a sender's clock may be ahead of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a message says of itself. `made`: MSH-7, if the message makes a referral."""
+
+    header: Header
+    profile: PartnerProfile
+    selection: FieldSelection
+    inbound: InboundMessage
+    originating: tuple[str, ...]
+    sent: Interval
+    made: str
+
+    @property
+    def identity(self) -> str:
+        """The identity of the referral within the partner: the sender's id, within its authority; test messages apart."""
+        named = "^".join(part.replace("^", "\\S\\") for part in (self.originating[0], *map(fold, self.originating[1:])))
+        return f"^test^{named}" if self.is_test else named
+
+    @property
+    def is_test(self) -> bool:
+        """True for a message for training or debugging (MSH-11)."""
+        return self.header.processing_id in ("T", "D")
+
+    def message_id(self, digest: str) -> str:
+        """Identify a message by sender, MSH-7, MSH-9, MSH-10 and a hash of its referral and content.
+
+        Senders reset their counters: the same MSH-10 of another time, trigger, referral or content is another message.
+        """
+        one = self.header
+        named = f"{one.made_at}\n{one.trigger_event}\n{self.identity}\n{digest}"
+        identity_hash = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"hl7v2:{one.sending_application}:{one.sending_facility}:{one.control_id}:{identity_hash}"
+
 
 def translated(
-    header: Header, message: Hl7Message, profile: PartnerProfile, inbound: InboundMessage
+    header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
-    """Translate the message. Refused consent rejects a new referral, and cancels a referral that it updates."""
-    referral_id = _referral_id(message, profile)
-    if header.trigger_event != "I14":
-        _check_person(message)
-    needed = len(message.reading.issues)
+    """Translate the message. Refused consent withdraws the referral, whatever the message asks."""
+    envelope = _envelope(header, message, profile, selection, inbound)
+    reading = message.reading
+    needed, unread = len(reading.issues), reading.unread[:]
     local_values = read_local_values(message, profile)
     disagrees = local_values.values.get("consents.referral", {}).get("answer") == "no"
-    if header.trigger_event == "I14" or (header.trigger_event == "I13" and disagrees):
+    if header.trigger_event == "I14" or disagrees:
         # Other faults must not prevent a cancel.
-        del message.reading.issues[needed:]
-        reason, died = request.cancel_reason(message, profile, local_values), _death(message, inbound, local_values)
-        return _cancelled(header, message, inbound, referral_id, reason, died)
-    if disagrees:
-        message.reading.issues.append(
-            Issue(local_values.sources["consents.referral"], "business-rule", CONSENT_REFUSED)
-        )
-    return _referred(header, message, profile, inbound, referral_id, local_values)
+        del reading.issues[needed:]
+        return _rejection(message) if needed else _cancelled(envelope, message, local_values)
+    known = len(reading.unread)
+    _check_person(message)
+    return _said(envelope, message, local_values, unread + reading.unread[known:])
 
 
-def _referral_id(message: Hl7Message, profile: PartnerProfile) -> str:
-    """Return the originating referral identifier: with the partner, the identity of the referral."""
-    issues = message.reading.issues
+def _envelope(
+    header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
+) -> Envelope:
+    stated = parse_interval(header.made_at)
+    latest = inbound.received_at + CLOCK_TOLERANCE
+    is_trusted = stated is not None and stated.start <= latest
+    if header.made_at.strip('"') and not is_trusted:
+        explanation = "is not a time that has come: the message was taken with the time of its receipt"
+        message.reading.warn(Issue("MSH-7", "value", explanation))
+    sent = Interval(stated.start, min(stated.end, latest)) if stated and is_trusted else None
+    made = header.made_at if header.trigger_event == "I12" and is_trusted else ""
+    originating = _originating_id(message, profile)
+    return Envelope(
+        header, profile, selection, inbound, originating, sent or Interval(inbound.received_at, latest), made
+    )
+
+
+def _originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, ...]:
+    """Return the originating referral identifier, and its assigning authority, if it has one."""
+    reading = message.reading
     identifiers = list(field_paths.texts(message, profile.referral_id))
     if not identifiers:
-        issues.append(Issue(profile.referral_id, "required", "is required: the originating referral identifier"))
-        return "unknown"
+        reading.issues.append(
+            Issue(profile.referral_id, "required", "is required: the originating referral identifier")
+        )
+        return ("unknown",)
     field, referral_id = identifiers[0]
-    if len(referral_id) > LONGEST_ID:
-        issues.append(Issue(field.place, "too-long", f"is too long: at most {LONGEST_ID} characters"))
-    other = next((one for one, value in identifiers if value != referral_id), None)
-    if other:
-        issues.append(Issue(other.place, "invariant", "differs from the referral identifier before it"))
-    return referral_id
+    for other, another in identifiers[1:]:
+        if another != referral_id:
+            reading.to_read(other.place, "invariant", other.prose())
+    authority = field_paths.text(message, *profile.authority_fields)
+    if len(referral_id) + len(authority or "") > LONGEST_ID:
+        reading.issues.append(Issue(field.place, "too-long", f"is too long: at most {LONGEST_ID} characters"))
+    return (referral_id, authority) if authority else (referral_id,)
 
 
 def _check_person(message: Hl7Message) -> None:
-    people = message.all("PID")
-    if not people:
-        message.reading.issues.append(Issue("PID", "required", "is required"))
+    """Refuse a message without a name and an identifier of the person; of two patients, the first is read."""
+    reading, people = message.reading, message.all("PID")
+    if not any(_has_value(one) for number in (2, 3, 5) for one in message.repetitions("PID", number)):
+        reading.issues.append(Issue("PID-5", "required", "is required: the person's name, or an identifier in PID-3"))
     for another in people[1:]:
-        message.reading.issues.append(Issue(another.place, "invariant", "only one patient is allowed in a message"))
+        reading.to_read(another.place, "invariant", None)
+
+
+def _has_value(one: Repetition) -> bool:
+    return one.text() is not None
 
 
 # ---- cancels ---------------------------------------------------------------------------------------------------------
+
+
+def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValues) -> Translated:
+    warnings, received_at = tuple(message.reading.warnings), envelope.inbound.received_at
+    reason = request.cancel_reason(message, envelope.profile, local_values)
+    death_reported = _death(message, envelope.inbound, local_values)
+    discharged_on = read_date(message.first("PV1", 45))
+    digest = cancel_hash(reason, discharged_on, death_reported)
+    return Translated(
+        intent="cancel",
+        content_hash=digest,
+        cancel_reason=reason,
+        discharged_on=discharged_on,
+        death_reported=death_reported,
+        subject=_subject(person(message, envelope.profile, received_at, homeless=False)),
+        warnings=warnings,
+        **_told(envelope, digest),
+    )
 
 
 def _death(message: Hl7Message, inbound: InboundMessage, local_values: LocalValues) -> DeathReport | None:
@@ -97,52 +177,91 @@ def _death(message: Hl7Message, inbound: InboundMessage, local_values: LocalValu
     return death_report(content["person"])
 
 
-def _cancelled(
-    header: Header,
-    message: Hl7Message,
-    inbound: InboundMessage,
-    referral_id: str,
-    reason: CancelReason,
-    death_reported: DeathReport | None,
-) -> Translated | Rejection:
-    discharged_on = read_date(message.first("PV1", 45))
-    if message.reading.issues:
-        return _rejection(message)
-    digest = cancel_hash(reason, discharged_on, death_reported)
-    return Translated(
-        message_ids=(_message_id(header, referral_id, digest),),
-        referral_id=referral_id,
-        intent="cancel",
-        content_hash=digest,
-        cancel_reason=reason,
-        discharged_on=discharged_on,
-        death_reported=death_reported,
-        sent_at=parse_instant(header.made_at),
-        correlation_id=inbound.correlation_id,
-        warnings=tuple(message.reading.warnings),
-    )
+def _told(envelope: Envelope, digest: str) -> Content:
+    """Return what a message says of itself, as fields of `Translated`."""
+    return {
+        "message_ids": (envelope.message_id(digest),),
+        "referral_id": envelope.identity,
+        "sent_at": envelope.sent.start,
+        "sent_until": envelope.sent.end,
+        "correlation_id": envelope.inbound.correlation_id,
+        "is_queued": True,
+        "is_test": envelope.is_test,
+        "reply": {"originating_id": envelope.originating},
+    }
 
 
 # ---- referrals -------------------------------------------------------------------------------------------------------
 
 
-def _referred(
-    header: Header,
-    message: Hl7Message,
-    profile: PartnerProfile,
-    inbound: InboundMessage,
-    referral_id: str,
-    local_values: LocalValues,
+def _said(
+    envelope: Envelope, message: Hl7Message, local_values: LocalValues, unread: list[UnreadPart]
 ) -> Translated | Rejection:
-    attachments = documents.documents(message, inbound, referral_id)
-    content = _content(header, message, profile, inbound, local_values)
-    content |= {"attachments": [named for named, _ in attachments], "to_be_read": message.reading.unread}
+    """Translate a message by itself, ready to be merged with what earlier messages of its referral have said."""
+    attachments = _attachments(envelope, message)
+    named = list({one["reference"]: one for those in attachments.values() for one, _ in reversed(those)}.values())
+    referral = _read(envelope, message, local_values, envelope.made, named)
+    if isinstance(referral, Rejection):
+        return referral
+    by_place = {place: tuple(named for named, _ in those) for place, those in attachments.items()}
+    state = field_state.said_by(
+        message, envelope.sent, envelope.profile, made=envelope.made, documents=by_place, unread=unread
+    )
+    digest = _digest(referral, message)
+    own = Translated(
+        intent=_INTENTS[envelope.header.trigger_event],
+        content_hash=digest,
+        referral=referral,
+        subject=_subject(referral.person),
+        warnings=tuple(message.reading.warnings),
+        documents=tuple(document for those in attachments.values() for _, document in those),
+        fields=state.encode(),
+        **_told(envelope, digest),
+    )
+    return dataclasses.replace(own, complete=partial(_completed, envelope, state, own))
+
+
+def _completed(envelope: Envelope, state: FieldState, own: Translated, held: bytes) -> Translated | Rejection:
+    """Return the message merged with what earlier messages have said: the whole referral, as it stands after it."""
+    merge = field_state.replaced if envelope.profile.updates == "whole" else field_state.merged
+    whole = merge(field_state.decode(held), state)
+    message = whole.message(envelope.selection)
+    message.reading.unread += whole.unread
+    local_values = read_local_values(message, envelope.profile)
+    referral = _read(envelope, message, local_values, whole.made, whole.documents)
+    if isinstance(referral, Rejection):
+        return referral
+    return dataclasses.replace(
+        own,
+        referral=referral,
+        content_hash=_digest(referral, message),
+        subject=_subject(referral.person),
+        fields=whole.encode(),
+    )
+
+
+def _attachments(envelope: Envelope, message: Hl7Message) -> dict[str, tuple[tuple[Content, AttachmentContent], ...]]:
+    """Return the documents in a message by the place of the segment that contains them."""
+    found = {}
+    for segment in message.all("OBX"):
+        if segment.text(2) == "ED" and segment.all(5):
+            alone = Hl7Message((segment,), (), message.reading)
+            found[segment.place] = tuple(documents.documents(alone, envelope.inbound, envelope.identity))
+    return {place: those for place, those in found.items() if those}
+
+
+def _read(
+    envelope: Envelope, message: Hl7Message, local_values: LocalValues, made: str, attachments: list[Content]
+) -> Referral | Rejection:
+    """Return the referral that a message describes."""
+    content = _content(message, envelope, local_values, made)
+    content |= {"attachments": attachments, "to_be_read": message.reading.unread}
     content["message"] = drop_empty(
         {
             "format": "hl7v2",
-            "message_id": header.control_id,
-            "referral_id": referral_id,
-            "sent_at": parse_instant(header.made_at),
+            "message_id": envelope.header.control_id,
+            "referral_id": envelope.originating[0],
+            "sent_at": envelope.sent.start if parse_interval(envelope.header.made_at) else None,
         }
     )
     try:
@@ -152,38 +271,23 @@ def _referred(
         issues = issues_of(error, lambda loc: _place(loc, local_values))
         message.reading.issues += [issue for issue in issues if issue.place not in named]
         return _rejection(message)
-    if message.reading.issues:
-        return _rejection(message)
-    accepted = _accepted(header, inbound, referral, tuple(message.reading.warnings))
-    return dataclasses.replace(accepted, documents=tuple(document for _, document in attachments))
+    return _rejection(message) if message.reading.issues else referral
 
 
-def _accepted(header: Header, inbound: InboundMessage, referral: Referral, warnings: tuple[Issue, ...]) -> Translated:
-    digest = content_hash(referral)
-    return Translated(
-        message_ids=(_message_id(header, referral.message.referral_id, digest),),
-        referral_id=referral.message.referral_id,
-        intent=_INTENTS[header.trigger_event],
-        content_hash=digest,
-        referral=referral,
-        sent_at=referral.message.sent_at,
-        correlation_id=inbound.correlation_id,
-        warnings=warnings,
-    )
+def _subject(content: Any) -> Subject:
+    """Return who a referral or the content of a person is about."""
+    read = content.get if isinstance(content, dict) else partial(getattr, content)
+    return Subject(*(read(name, None) for name in ("nhs_number", "birth_date", "family_name")))
 
 
-def _message_id(header: Header, referral_id: str, digest: str) -> str:
-    """Identify a message by its header and a hash of its referral and content.
-
-    Senders reset their counters: the same MSH-10 with other content, or about another referral, is another message.
-    """
-    identity_hash = hashlib.sha256(f"{referral_id}\n{digest}".encode()).hexdigest()
-    return f"hl7v2:{header.sending_application}:{header.sending_facility}:{header.control_id}:{identity_hash}"
+def _digest(referral: Referral, message: Hl7Message) -> str:
+    """Return the hash of the content. The day of MSH-7 in place of a date of referral is not content."""
+    is_stated = any(read_date(message.first("RF1", number)) for number in (7, 9))
+    return content_hash(referral, *(() if is_stated else ("referred_on",)))
 
 
-def _content(
-    header: Header, message: Hl7Message, profile: PartnerProfile, inbound: InboundMessage, local_values: LocalValues
-) -> Content:
+def _content(message: Hl7Message, envelope: Envelope, local_values: LocalValues, made: str) -> Content:
+    profile, inbound = envelope.profile, envelope.inbound
     needs, coded_reason = request.needs(message, profile, local_values), request.reason(message, profile, local_values)
     coded_reason = drop_empty(
         {**coded_reason, "text": "\n".join(filter(None, [coded_reason.get("text"), *documents.elsewhere(message)]))}
@@ -201,16 +305,15 @@ def _content(
         "reason": coded_reason,
         "priority": request.priority(message, profile),
         "risk_flags": local_values.flags,
-        "referred_on": _referred_on(header, message),
+        "referred_on": _referred_on(message, made),
     }
     return _of_a_stay(_merge_local_values(drop_empty(content) | stay(message, profile), local_values), message, profile)
 
 
-def _referred_on(header: Header, message: Hl7Message) -> Any:
-    """Return RF1-7, else RF1-9, else the day of MSH-7 of a new referral; an update is sent on another day."""
-    is_new = header.trigger_event == "I12" and len(header.made_at) >= 8
-    made = parse_timestamp(header.made_at) if is_new else None
-    return read_date(message.first("RF1", 7)) or read_date(message.first("RF1", 9)) or (made.date() if made else None)
+def _referred_on(message: Hl7Message, made: str) -> Any:
+    """Return RF1-7, else RF1-9, else the day of MSH-7 of the message that made the referral."""
+    at = parse_timestamp(made) if len(made) >= 8 else None
+    return read_date(message.first("RF1", 7)) or read_date(message.first("RF1", 9)) or (at.date() if at else None)
 
 
 def _merge_local_values(content: Content, local_values: LocalValues) -> Content:

@@ -22,7 +22,7 @@ READS = (
         "identifies the message, with MSH-3, MSH-4 and the content: a duplicate is acknowledged again",
     ),
     Read("MSH-11", (), "the processing ID: must be agreed"),
-    Read("MSH-12", (), "2.2 to 2.5.1"),
+    Read("MSH-12", (), "2.2 to 2.8.2; those after 2.5.1 are read as 2.5.1"),
     Read("MSH-14", (), "a continuation: rejected, send the whole message"),
     Read("MSH-15", (), "requested acknowledgements; original mode if MSH-15 and MSH-16 are empty"),
     Read("MSH-16", (), "as MSH-15"),

@@ -1,0 +1,363 @@
+"""What the messages of one referral have said, unit by unit, so that an update changes only what it says.
+
+An omitted field leaves the value as it was; `""` deletes it (HL7 v2.5 chapter 2, 2.5.3). A unit is a field of a segment that occurs
+once, or the whole group of a repeating segment: OBX by code, NTE by what it belongs to and its type, others by name. A risk flag
+that is not named again stays, so each value of a code for risk flags is a unit.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from schemas.referral import UnreadPart
+from services.intake.translators.hl7v2 import er7
+from services.intake.translators.hl7v2.dates import Interval
+from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading, Segment, Separators
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+
+REPEATING = frozenset(("PRD", "CTD", "NK1", "ROL", "DG1", "AL1", "ARV", "GT1", "IN1", "PR1"))
+"""Segments whose repetitions are replaced together. OBX and NTE have units of their own; any other segment occurs once."""
+
+STANDARD = Separators("|", "^", "~", "\\", "&")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_MADE = "made"
+"""Unit of MSH-7 of the first message that made the referral."""
+
+_UNREAD = "unread\t"
+"""Begin of the units of parts that a person has to read and that belong to no field, such as a second referral id."""
+
+_DELETED, _NOT_OBTAINED = ("D", "W"), "X"
+"""OBX-11 (table 0085)."""
+
+NULL = '""'
+
+
+class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What was said of one unit.
+
+    `at`: start of the interval in which the last message that said it was sent, in microseconds since 1970. `first`: the same of the
+    first one, and its place there, for the order. `lines`: the field, or its segments; None if it was deleted. `documents`:
+    attachments of the referral that the segments contained.
+    """
+
+    at: int
+    first: tuple[int, int]
+    lines: tuple[str, ...] | None
+    documents: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldState:
+    """The units by key. `until`: end of the interval in which the message was sent; 0 if several have been merged."""
+
+    units: Mapping[str, Unit]
+    until: int = 0
+
+    @property
+    def made(self) -> str:
+        """MSH-7 of the first message that made the referral, or an empty text."""
+        unit = self.units.get(_MADE)
+        return unit.lines[0] if unit and unit.lines else ""
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """The attachments that came with the segments, each once."""
+        found = (one for unit in sorted(self.units.values(), key=lambda unit: unit.first) for one in unit.documents)
+        return list({one["reference"]: one for one in found}.values())
+
+    @property
+    def unread(self) -> list[UnreadPart]:
+        """The parts that a person has to read and that belong to no field."""
+        found = sorted(
+            (unit.first, unit.lines) for key, unit in self.units.items() if key.startswith(_UNREAD) and unit.lines
+        )
+        return [UnreadPart(place=place, kind=kind, text=text or None) for _, (place, kind, text) in found]
+
+    def encode(self) -> bytes:
+        """Return the state as bytes (MessagePack)."""
+        return msgspec.msgpack.encode(self.units)
+
+    def message(self, selection: FieldSelection) -> Hl7Message:
+        """Return the state as one message, with the standard's separators, to be read as any message."""
+        reading = Reading(STANDARD, "utf-8")
+        message = er7.read("\r".join(_written(self.units)), reading, selection)
+        if isinstance(message, Hl7Message):
+            return message
+        reading.issues.append(message)
+        return Hl7Message((), (), reading)
+
+
+def decode(encoded: bytes) -> FieldState:
+    """Return the state that `FieldState.encode` wrote."""
+    return FieldState(_DECODER.decode(encoded))
+
+
+_DECODER = msgspec.msgpack.Decoder(dict[str, Unit])
+
+
+# ---- merge -----------------------------------------------------------------------------------------------------------
+
+
+def merged(held: FieldState, later: FieldState) -> FieldState:
+    """Return the held state with what one message says, except units that a message sent certainly later has said.
+
+    `later`: of one message, which arrived later and may have been sent earlier.
+    """
+    units = dict(held.units)
+    for key, unit in sorted(later.units.items()):
+        _apply(units, key, unit, later.until)
+    return FieldState(units)
+
+
+def replaced(held: FieldState, whole: FieldState) -> FieldState:
+    """Return the state of a message that says everything. A stay that it does not mention stays: silence never ends one."""
+    told = {key[:3] for key in whole.units}
+    stay = {key: one for key, one in held.units.items() if key[:3] in ("PV1", "PV2") and key[:3] not in told}
+    made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
+    return FieldState({**stay, **whole.units} | ({_MADE: min(made, key=lambda one: one.at)} if made else {}))
+
+
+def _apply(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:
+    """Apply one unit of a message. The deletion of a code for risk flags deletes all its values that were said before."""
+    code = _code_of_value(key)
+    if code and (deletion := units.get(code)) and deletion.at >= until:
+        unit = Unit(deletion.at, unit.first, None)
+    if key == _MADE:
+        held = units.get(key)
+        units[key] = min(held, unit, key=lambda one: one.at) if held else unit
+        return
+    _say(units, key, unit, until)
+    if unit.lines is None and not code:
+        for value in [one for one in units if _code_of_value(one) == key]:
+            _say(units, value, Unit(unit.at, units[value].first, None), until)
+
+
+def _say(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:
+    held = units.get(key)
+    if held is None:
+        units[key] = unit
+        return
+    kept = held if held.at >= until else unit
+    units[key] = Unit(kept.at, min(held.first, unit.first), kept.lines, kept.documents)
+
+
+def _code_of_value(key: str) -> str:
+    """Return the key of the code, if this is a value of a code for risk flags, else an empty text."""
+    parts = key.split("\t")
+    return "\t".join(parts[:2]) if parts[0] == "OBX" and len(parts) > 2 else ""
+
+
+# ---- what a message says ---------------------------------------------------------------------------------------------
+
+
+def said_by(
+    message: Hl7Message,
+    sent: Interval,
+    profile: PartnerProfile,
+    *,
+    made: str = "",
+    documents: Mapping[str, tuple[dict[str, Any], ...]] | None = None,
+    unread: Iterable[UnreadPart] = (),
+) -> FieldState:
+    """Return what one message says of the fields that are read.
+
+    `made`: its MSH-7, if it makes a referral. `documents`: attachments by the place of the segment that contains them. `unread`: parts
+    to be read that belong to no field.
+    """
+    statement = _Statement(profile, _microseconds(sent.start), documents or {})
+    for position, segment in enumerate(message.segments):
+        statement.add(segment, position)
+    if made:
+        statement.say(_MADE, 0, made)
+    for position, part in enumerate(unread):
+        statement.say(f"{_UNREAD}{part.kind}\t{part.text}", position, part.place, part.kind, part.text or "")
+    return FieldState(statement.units, _microseconds(sent.end))
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class _Statement:
+    """Collect the units of one message."""
+
+    profile: PartnerProfile
+    at: int
+    documents: Mapping[str, tuple[dict[str, Any], ...]]
+    units: dict[str, Unit] = field(default_factory=dict)
+    keys: dict[Segment, str] = field(default_factory=dict)
+
+    def add(self, segment: Segment, position: int) -> None:
+        name = segment.name
+        if name == "OBX":
+            self._observation(segment, position)
+        elif name == "NTE":
+            parent = self.keys.get(segment.parent, segment.parent.name) if segment.parent else ""
+            kind = fold(segment.text(4) or segment.text(4, 2) or "")
+            self._group(f"NTE\t{kind}\t{parent}", segment, position, (3,))
+        elif name in REPEATING:
+            self._group(name, segment, position, segment.fields)
+        elif not (name == "PID" and segment.place != "PID"):
+            self._fields(segment)
+
+    def say(self, key: str, position: int, *lines: str, documents: tuple[dict[str, Any], ...] = ()) -> None:
+        """Add lines to a unit; without any, it is deleted, unless the message says something of it too."""
+        before = self.units.get(key)
+        if before is None or not lines:
+            self.units.setdefault(key, Unit(self.at, (self.at, position), lines or None, documents))
+        else:
+            together = (*(before.lines or ()), *lines)
+            self.units[key] = Unit(self.at, before.first, together, (*before.documents, *documents))
+
+    def _fields(self, segment: Segment) -> None:
+        """Say each field of a segment that occurs once. If it occurs again, its fields are further repetitions."""
+        for number in segment.fields:
+            key = f"{segment.name}-{number}"
+            raw = _standard(segment.raw(number), segment.reading)
+            if segment.is_null(number):
+                self.say(key, 0)
+            elif _is_said(raw):
+                before = self.units.get(key)
+                lines = before.lines if before else None
+                self.units[key] = Unit(self.at, (self.at, 0), (f"{lines[0]}~{raw}" if lines else raw,))
+
+    def _group(self, key: str, segment: Segment, position: int, numbers: tuple[int, ...]) -> None:
+        """Say a segment of a group. Only these fields say something: the group is deleted if all that were sent are null."""
+        self.keys[segment] = key
+        sent = [number for number in numbers if _is_said(_standard(segment.raw(number), segment.reading))]
+        if sent and all(segment.is_null(number) for number in sent):
+            self.say(key, position)
+        elif sent:
+            self.say(key, position, _line(segment, {}))
+
+    def _observation(self, segment: Segment, position: int) -> None:
+        key, status = self._key(segment), segment.text(11)
+        self.keys[segment] = key
+        meaning = self.profile.observation_meanings.get(key.partition("\t")[2])
+        if status == _NOT_OBTAINED or not (segment.names_field(5) or status in _DELETED):
+            return
+        if meaning is not None and meaning.to == "risk_flags" and segment.all(5):
+            self._risks(segment, position, key, is_deleted=status in _DELETED)
+        elif status in _DELETED or segment.is_null(5):
+            self.say(key, position)
+        elif documents := self.documents.get(segment.place):
+            self.say(key, position, _line(segment, {5: _without_data(segment)}), documents=documents)
+        elif _is_said(_standard(segment.raw(5), segment.reading)):
+            self.say(key, position, _line(segment, {}))
+
+    def _risks(self, segment: Segment, position: int, key: str, *, is_deleted: bool) -> None:
+        """Say each value of a code for risk flags as a unit."""
+        for one in segment.all(5):
+            value = f"{key}\t{fold(one.text() or one.text(2) or '')}"
+            self.keys[segment] = value
+            line = _line(segment, {5: _standard(one.whole, segment.reading)})
+            self.say(value, position, *(() if is_deleted else (line,)))
+
+    def _key(self, segment: Segment) -> str:
+        """Return the key of an observation: the agreed code of either triplet of OBX-3, else its own."""
+        codes = [fold(code) for code in (segment.text(3), segment.text(3, 4)) if code]
+        agreed = (code for code in codes if code in self.profile.observation_meanings)
+        return f"OBX\t{next(agreed, next(iter(codes), ''))}"
+
+
+def _is_said(raw: str) -> bool:
+    return bool(raw.strip(" ^~&"))
+
+
+def _line(segment: Segment, others: Mapping[int, str]) -> str:
+    """Return a segment with the fields that are read, or with others in their place."""
+    fields = {number: _standard(segment.raw(number), segment.reading) for number in segment.fields} | dict(others)
+    return "|".join([segment.name, *(fields.get(number, "") for number in range(1, max(fields, default=0) + 1))])
+
+
+IN_ATTACHMENTS = "in-attachments"
+"""ED.4 in place of the encoding, if the document is in the attachments of its unit."""
+
+
+def _without_data(segment: Segment) -> str:
+    """Return OBX-5 with the type of each document (ED.1 to ED.3), without its bytes."""
+    kept = ("^".join([*one.parts[:3], *[""] * (3 - len(one.parts)), IN_ATTACHMENTS]) for one in segment.all(5))
+    return "~".join(_standard(one, segment.reading) for one in kept)
+
+
+# ---- the standard's separators ---------------------------------------------------------------------------------------
+
+
+_LITERAL = {"|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "\\": "\\E\\", "&": "\\T\\"}
+
+
+def _standard(raw: str, reading: Reading) -> str:
+    """Return a field as sent, but with the standard's separators, and hexadecimal data in UTF-8."""
+    by = reading.separators
+    if by == STANDARD and (reading.encoding == "utf-8" or "\\X" not in raw):
+        return raw
+    written, end = [], 0
+    for sequence in by.escapes.finditer(raw):
+        written += [_plain(raw[end : sequence.start()], by), _sequence(sequence, reading)]
+        end = sequence.end()
+    return "".join([*written, _plain(raw[end:], by)])
+
+
+def _plain(text: str, by: Separators) -> str:
+    roles = {by.component: "^", by.repetition: "~", by.subcomponent: "&"}
+    return "".join(roles.get(one) or _LITERAL.get(one, one) for one in text)
+
+
+def _sequence(sequence: Any, reading: Reading) -> str:
+    mark = reading.separators.escape
+    if letter := sequence["separator"]:
+        meaning = reading.separators.meaning_of(letter)
+        return _LITERAL.get(meaning, meaning)
+    if sequence["hexadecimal"] is None:
+        return str(sequence[0]).replace(mark, "\\")
+    data = "".join(one[1:] for one in sequence[0].split(mark) if one)
+    try:
+        return f"\\X{bytes.fromhex(data).decode(reading.encoding).encode().hex().upper()}\\"
+    except UnicodeDecodeError:
+        return str(sequence[0]).replace(mark, "\\")
+
+
+# ---- write -----------------------------------------------------------------------------------------------------------
+
+
+def _written(units: Mapping[str, Unit]) -> Iterator[str]:
+    """Yield the lines of a message: MSH, the message's own notes, segments that occur once, groups with their notes."""
+    once: dict[str, dict[int, str]] = {"MSH": {}}
+    groups: list[tuple[tuple[int, int], str, tuple[str, ...]]] = []
+    notes: dict[str, list[tuple[tuple[int, int], str, tuple[str, ...]]]] = {}
+    for key, unit in units.items():
+        name, _, number = key.partition("-") if key[3:4] == "-" else (key, "", "")
+        if unit.lines is None or key == _MADE or key.startswith(_UNREAD):
+            continue
+        if number:
+            once.setdefault(name, {})[int(number)] = unit.lines[0]
+        elif name.startswith("NTE\t"):
+            notes.setdefault(key.split("\t", 2)[2], []).append((unit.first, key, unit.lines))
+        else:
+            groups.append((unit.first, key, unit.lines))
+    yield _msh(once.pop("MSH"))
+    yield from _lines(notes.pop("", []))
+    for name, fields in sorted(once.items()):
+        yield "|".join([name, *(fields.get(number, "") for number in range(1, max(fields) + 1))])
+    for _, key, lines in sorted(groups):
+        yield from lines
+        yield from _lines(notes.pop(key, []))
+    for parent, left in notes.items():
+        if parent not in units:
+            yield parent.partition("\t")[0] + (f"|||{parent.split(chr(9))[1]}" if "\t" in parent else "")
+            yield from _lines(left)
+
+
+def _lines(notes: list[tuple[tuple[int, int], str, tuple[str, ...]]]) -> Iterator[str]:
+    for _, _, lines in sorted(notes):
+        yield from lines
+
+
+def _msh(fields: Mapping[int, str]) -> str:
+    """Write MSH. MSH-1 is the separator itself, so MSH-3 is the third field."""
+    return "|".join(["MSH", "^~\\&", *(fields.get(number, "") for number in range(3, max(fields, default=2) + 1))])
