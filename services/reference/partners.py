@@ -62,6 +62,11 @@ class Hl7v2(StrictInput):
     rri: bool = Field(
         False, description="True if an accepted referral is answered with RRI, with our reference in RF1-11"
     )
+    warnings: bool = Field(
+        False,
+        description="True if an accepted message is answered AA with a warning (ERR-4 W, from version 2.5 on) for each part that "
+        "was not understood or not applied",
+    )
     adt: bool = Field(False, description="True if it sends ADT too")
     adt_messages_per_second: int | None = Field(
         None, ge=1, description="Rate limit of its ADT, apart from its other messages, if it differs from theirs"

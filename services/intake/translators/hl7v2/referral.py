@@ -83,7 +83,7 @@ class Envelope:
 def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
-    """Translate the message. Refused consent withdraws the referral, whatever the message asks."""
+    """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
     envelope = _envelope(header, message, profile, selection, inbound)
     reading = message.reading
     needed, unread = len(reading.issues), reading.unread[:]
@@ -104,8 +104,8 @@ def _envelope(
     stated = parse_interval(header.made_at)
     latest = inbound.received_at + CLOCK_TOLERANCE
     is_trusted = stated is not None and stated.start <= latest
-    if header.made_at.strip('"') and not is_trusted:
-        explanation = "is not a time that has come: the message was taken with the time of its receipt"
+    if stated and not is_trusted:
+        explanation = "is more than five minutes in the future: the message was taken with the time of its receipt"
         message.reading.warn(Issue("MSH-7", "value", explanation))
     sent = Interval(stated.start, min(stated.end, latest)) if stated and is_trusted else None
     made = header.made_at if header.trigger_event == "I12" and is_trusted else ""
