@@ -34,7 +34,7 @@ from services.runtime.settings import Settings
 
 def protocol(translate: Translator) -> Protocol:
     """Return the protocol of HL7 v2 with framed acknowledgements."""
-    return Protocol("hl7v2", translate, hl7v2.over_mllp)
+    return Protocol("hl7v2", translate, hl7v2.over_mllp, is_about_visit=headers.is_adt)
 
 
 class Closed(Exception):
@@ -223,8 +223,7 @@ class Connection:
     def _is_adt(self, frame: Frame) -> bool:
         if self._adt_only or not self.partner.hl7v2.adt:
             return self._adt_only
-        header = headers.read(frame.body)
-        return header is not None and header.message_code == "ADT"
+        return headers.is_adt(frame.body)
 
     async def _next(self) -> Frame | None:
         """Return the next complete frame, or None at the end of the stream. Raises Closed, also for an incomplete frame."""
