@@ -137,8 +137,8 @@ HL7_ID_CHARACTERS = 200
 """Characters of an id: MSH-10, RF1-6. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 VISIT_REFERRALS = 50
-"""Referrals of one stay, or of one hospital number, that an ADT message may concern. Beyond: AA (CA), counted as `ambiguous`; nothing is
-changed, because a number of so many referrals identifies none."""
+"""Referrals of one stay, or of one hospital number, that an ADT message may concern. Beyond: AA (CA), counted as `ambiguous`: nothing
+is changed, because such a number identifies no stay."""
 
 # ---- the shared commit ----------------------------------------------------------------------------------------------
 
