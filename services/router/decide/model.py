@@ -127,6 +127,11 @@ class PersonRecord(Immutable):
         """True if a death was reported or confirmed, and the report was not withdrawn."""
         return bool(self.death_reported_by) or self.death_confirmed
 
+    @property
+    def death_is_unconfirmed(self) -> bool:
+        """True while a reported death is neither confirmed nor withdrawn: nothing is handed over after a stay."""
+        return bool(self.death_reported_by) and not self.death_confirmed
+
 
 @dataclass(frozen=True, slots=True)
 class PersonAggregate:

@@ -130,7 +130,9 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
 
 
 def _is_reported_dead(transition: Transition, person_no: int, referral: Referral) -> bool:
-    return transition.persons[person_no].check_before_contact or referral.person.death_reported is not None
+    """Return True if the message, or one before, reports a death that is not confirmed."""
+    person = transition.persons[person_no]
+    return person.death_is_unconfirmed or (referral.person.death_reported is not None and not person.death_confirmed)
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
@@ -446,7 +448,7 @@ def _continued(
     transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord
 ) -> tuple[ReferralRecord, Assignment]:
     """Store the referral after a message, inside or outside a stay, and return it with its separate assignment."""
-    held = transition.persons[record.person_no].check_before_contact
+    held = transition.persons[record.person_no].death_is_unconfirmed
     in_stay = stays.goes_on(record, new.referral, death_reported=held)
     new = stays.with_stay(_in_hospital(transition, record, _with_needs(new)), in_stay=in_stay)
     transition.keep(new)

@@ -24,7 +24,12 @@ def check_cancellation(transition: Transition, case: CaseRecord, record: Referra
 
 
 def check_person(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
-    """Ask the hub that works on a referral who the person is: a message about it described another one, and was not applied."""
+    """Ask the hub that works on a referral who the person is: a message about it described another one, and was not applied.
+
+    After a restricted stay no hub is asked: the task would say that its sender is a hospital. The doubt is listed for tracing.
+    """
+    if record.restricted and case.holding.hub != record.hospital_hub:
+        return case
     return _ask_about(transition, case, record, TaskKind.CHECK_PERSON)
 
 
@@ -36,7 +41,9 @@ def discharge_overdue(transition: Transition, case: CaseRecord, record: Referral
 def _ask_about(transition: Transition, case: CaseRecord, record: ReferralRecord, kind: TaskKind) -> CaseRecord:
     """Ask the hub that works on a referral; other hubs are not informed."""
     part = case.stay if case.stay and record.in_stay else case.home
-    working = {hub: role for hub, role in transition.visible_to(case, record).items() if hub == part.hub}
+    seeing = transition.visible_to(case, record)
+    working = {hub: role for hub, role in seeing.items() if hub == part.hub}
+    working = working or {hub: role for hub, role in seeing.items() if role == "holder"}
     return _raise(transition, case, kind, working, record.reference)
 
 
