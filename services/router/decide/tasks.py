@@ -33,6 +33,11 @@ def check_person(transition: Transition, case: CaseRecord, record: ReferralRecor
     return _ask_about(transition, case, record, TaskKind.CHECK_PERSON)
 
 
+def read_message(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
+    """Ask the hub that works on a referral to read what no rule understands."""
+    return _ask_about(transition, case, record, TaskKind.READ_MESSAGE)
+
+
 def discharge_overdue(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
     """Ask the hospital team whether the person is still in hospital."""
     return _ask_about(transition, case, record, TaskKind.DISCHARGE_OVERDUE)
@@ -40,8 +45,7 @@ def discharge_overdue(transition: Transition, case: CaseRecord, record: Referral
 
 def _ask_about(transition: Transition, case: CaseRecord, record: ReferralRecord, kind: TaskKind) -> CaseRecord:
     """Ask the hub that works on a referral; other hubs are not informed."""
-    part = case.stay if case.stay and record.in_stay else case.home
-    seeing = transition.visible_to(case, record)
+    part, seeing = case.part_of(record), transition.visible_to(case, record)
     working = {hub: role for hub, role in seeing.items() if hub == part.hub}
     working = working or {hub: role for hub, role in seeing.items() if role == "holder"}
     return _raise(transition, case, kind, working, record.reference)
