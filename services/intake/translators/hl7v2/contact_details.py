@@ -168,7 +168,7 @@ def _in_force(telecom: Iterable[Repetition], day: date) -> list[Repetition]:
 
 
 def _points_of(one: Repetition) -> Iterator[Content]:
-    """Yield the number and the email address of a repetition, if it has them."""
+    """Yield the number and the email address of a repetition, or else its words."""
     number = _number(one)
     if number and one.text(3) not in ("Internet", "X.400") and one.text(2) != "NET":
         use = "mobile" if one.text(3) == "CP" else _USES.get(one.text(2) or "")
@@ -176,12 +176,27 @@ def _points_of(one: Repetition) -> Iterator[Content]:
     email = next((value for n in (4, 1) if (value := one.text(n)) and "@" in value), None)
     if email:
         yield {"system": "email", "value": email}
+    if not number and not email and (words := one.text(1)):
+        yield {"system": "other", "value": words}
 
 
 def _number(one: Repetition) -> str | None:
-    """Return a number: the text of XTN.1 (also as 2.2 has it), else XTN.12, else parts: area, number and extension."""
-    numbers = (one.text(1), one.text(12), _of_parts(one, 6, 7), _of_parts(one, 9, 10))
-    return next((number for number in numbers if number and "@" not in number and re.search(r"[0-9]{3}", number)), None)
+    """Return a number: the text of XTN.1 (also as 2.2 has it), else XTN.12, else parts: area, number and extension.
+
+    The words of XTN.9 follow in brackets.
+    """
+    numbers = (one.text(1), one.text(12), _of_parts(one, 6, 7))
+    given = next((number for number in numbers if _is_number(number)), None)
+    if given is None:
+        given, text = _of_parts(one, 9, 10), None
+    else:
+        text = one.text(9)
+    is_words = text is not None and re.search(r"[^\W\d_]{2}", text)
+    return (f"{given} ({text})" if is_words else given) if _is_number(given) else None
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and "@" not in text and re.search(r"[0-9]{3}", text) is not None
 
 
 def _of_parts(one: Repetition, area: int, number: int) -> str | None:

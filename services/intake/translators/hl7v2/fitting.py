@@ -55,10 +55,13 @@ def _take_out(content: Content, fault: ErrorDetails) -> str | None:
     return "\n".join(_texts(value))
 
 
+_NOT_WORDS = ("reference", "sha256", "system", "media_type")
+
+
 def _texts(value: Any) -> list[str]:
     """Return all texts in a value."""
     if isinstance(value, dict):
-        return _texts(list(value.values()))
+        return _texts([one for name, one in value.items() if name not in _NOT_WORDS])
     if isinstance(value, list | tuple):
         return [text for one in value for text in _texts(one)]
     return [value] if isinstance(value, str) else []

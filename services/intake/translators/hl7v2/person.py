@@ -190,6 +190,8 @@ def _name(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
     valid = [one for one in names if is_in_force(read_period(one, 12, 13, 10), day)] or names
     valid.sort(key=lambda one: (_name_rank(one, profile), not family_name(one)))
     if not valid:
+        if message.all("PID"):
+            message.reading.to_read("PID-5", "required", None)
         return {}
     chosen = valid[0]
     _read_doubtful_names(valid, profile)
@@ -255,7 +257,7 @@ def _is_reported_dead(message: Hl7Message) -> bool:
     discharges = (code for n in (36, 37) for one in message.repetitions("PV1", n) for code in field_paths.codes(one))
     indicator = message.first("PID", 30)
     stated = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
-    return bool(stated) or message.text("PID", 29) is not None or _DIED in discharges
+    return bool(stated) or (message.text("PID", 29) or "").strip("0") != "" or _DIED in discharges
 
 
 def death(message: Hl7Message, received_at: datetime) -> Content:

@@ -8,7 +8,7 @@ from schemas.referral import INFORMATION_ADVICE
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.local_fields import LocalValues, is_read, snomed
-from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+from services.intake.translators.hl7v2.partner_profile import Note, PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import YES_NO
 from services.intake.translators.translator import CancelReason, drop_empty, unique
 
@@ -129,12 +129,24 @@ def _notes(message: Hl7Message, profile: PartnerProfile, to: str) -> list[str]:
     """
     notes = []
     for note in message.all("NTE"):
-        kind = note.first(4)
-        entry = field_paths.meaning(kind, profile.note_types) if kind else None
-        if (entry.to if entry else "reason.text") == to and (entry or _follows_what_is_read(note, profile)):
+        if not (entry := _note_type(note, profile)) and not _follows_what_is_read(note, profile):
+            continue
+        if (entry.to if entry else "reason.text") == to:
             prose = "\n".join(text for one in note.all(3) if (text := one.prose()))
             notes.append(f"{entry.label}: {prose}" if entry and entry.label and prose else prose)
     return [prose for prose in notes if prose]
+
+
+_DOUBTFUL = Note(to="unread")
+
+
+def _note_type(note: Segment, profile: PartnerProfile) -> Note | None:
+    """Return the agreed type of a note (NTE-4). One with two types is not read: they are a part to be read."""
+    kind = note.first(4)
+    if kind is None:
+        return None
+    entry = field_paths.meaning(kind, profile.note_types)
+    return _DOUBTFUL if entry is None and field_paths.meanings(field_paths.codes(kind), profile.note_types) else entry
 
 
 def _follows_what_is_read(note: Segment, profile: PartnerProfile) -> bool:
