@@ -1,5 +1,6 @@
 """Check the header of a delivered body, decode its text and parse its segments. All header faults are found at once."""
 
+import re
 from collections.abc import Iterator
 
 from services.intake import limits
@@ -77,6 +78,8 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
     if len(headers.msh_of(inbound.body) or b"") == LONGEST:
         yield Issue("MSH", "too-long", f"is too long: at most {LONGEST - 1} bytes")
     yield from _required(header)
+    if _ANOTHER_FRAME.search(inbound.body):
+        yield Issue("MSH[2]", "invariant", "only one message at a time is supported")
     if header.message_code not in ("", "REF"):
         yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
     elif header.trigger_event not in ("", *TRIGGERS):
@@ -89,6 +92,9 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
         yield Issue("MSH-11", "not-supported", "must be P; T and D, for test messages, only until the agreed day")
     if header.version not in ("", *VERSIONS):
         yield Issue("MSH-12", "not-supported", f"must be one of {', '.join(VERSIONS)}")
+
+
+_ANOTHER_FRAME = re.compile(rb"\x1c[\r\n]*\x0b[\r\n]*MSH")
 
 
 def _may_test(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> bool:
@@ -125,7 +131,7 @@ def _sender_issues(message: Hl7Message, profile: PartnerProfile) -> Iterator[Iss
 
 
 def _receiver_issues(header: Header, profile: PartnerProfile) -> Iterator[Issue]:
-    """Yield a fault if the message names a receiver and it is none of the agreed ones."""
+    """Yield a fault if the message names a receiver that is not agreed."""
     named = [header.receiving_application, header.receiving_facility]
     application, facility = (one.partition(header.encoding_characters[:1] or "^")[0].strip() or None for one in named)
     agreed = (
