@@ -31,8 +31,12 @@ def normalise(value: str) -> str:
 
 
 def is_valid(value: str) -> bool:
-    """Return True for ten digits that end in their modulus 11 check digit (NHS Data Dictionary, NHS NUMBER)."""
-    return len(value) == 10 and value.isascii() and value.isdigit() and bool(_passes_check(value))
+    """Return True for ten digits that end in their modulus 11 check digit (NHS Data Dictionary, NHS NUMBER).
+
+    Ten equal digits, such as 9999999999, pass the check and are typed if there is no number: they are not one.
+    """
+    digits = len(value) == 10 and value.isascii() and value.isdigit() and len(set(value)) > 1
+    return digits and bool(_passes_check(value))
 
 
 def _checked(value: str) -> str:

@@ -41,7 +41,7 @@ async def _rows(connection: AsyncConnection, reference: str, query: str) -> list
 
 
 async def _delivered(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select received_at, partner, format, verdict, version, response_status from intake.message
+    query = """select received_at, partner, format, verdict, version, response_status, issues from intake.message
         where reference = :reference"""
     rows = await _rows(connection, reference, query)
     return [
@@ -49,10 +49,15 @@ async def _delivered(connection: AsyncConnection, reference: str) -> list[TraceS
             row.received_at,
             "intake",
             f"{row.format} from {row.partner}: {row.verdict}" + (f", version {row.version}" if row.version else ""),
-            f"answered {row.response_status}",
+            f"answered {row.response_status}" + _warnings(row.issues),
         )
         for row in rows
     ]
+
+
+def _warnings(issues: list[dict[str, str]]) -> str:
+    """Return the place and kind of each part that was accepted with a warning."""
+    return "; warnings: " + ", ".join(f"{one['place']} {one['kind']}" for one in issues) if issues else ""
 
 
 async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceStep]:

@@ -31,6 +31,9 @@ SOURCE = "/lightbulb/intake"
 REFUSED = "refused"
 """The verdict of a message that a translator refused."""
 
+TAKEN_AS_NEW = Issue("RF1-6", "processing", "updates a referral that is not known: it was taken as a new referral")
+"""Warning of an update without its referral."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResponse:
@@ -58,6 +61,12 @@ class MessageDecision:
     """True for an update of a cancelled referral."""
 
     answered_before: ProtocolResponse | None = None
+    is_test: bool = False
+
+    @property
+    def stored_verdict(self) -> str:
+        """The verdict in intake.message: that of a test message is marked."""
+        return f"test-{self.verdict}" if self.is_test else self.verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +187,16 @@ def _decision(
     named = earlier.reference if earlier else referral.reference
     exists = verdict not in (Verdict.UNKNOWN, Verdict.AMBIGUOUS, Verdict.OTHER_PERSON) and (earlier or referral.version)
     withdraws = translated.intent == "cancel" and translated.cancel_reason is EndReason.CONSENT_WITHDRAWN
+    is_taken_as_new = translated.is_queued and translated.intent == "update" and verdict is Verdict.RECEIVED
     return MessageDecision(
         verdict,
         message.inbound.received_at,
         named if exists else None,
         referral.version if exists else None,
-        translated.warnings,
+        (*translated.warnings, *([TAKEN_AS_NEW] if is_taken_as_new else [])),
         withdraws=withdraws,
         cancelled=referral.cancelled,
+        is_test=translated.is_test,
     )
 
 

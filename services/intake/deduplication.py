@@ -148,9 +148,13 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
         return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.AFTER_CANCEL
     if contradicts(stored.subject, found.subject) and message.intent != "either":
         return _of_another_person(message)
+    return _merged(message, stored) if message.complete else _by_intent(message, found)
+
+
+def _by_intent(message: Translated, found: FoundReferral) -> Verdict:
+    """Decide on a message that is not merged with what is held, by what its sender requests."""
+    stored = found.referral
     same = message.content_hash == stored.content_hash
-    if message.complete:
-        return _merged(message, stored, same)
     match message.intent:
         case "new" if stored.first_intent == "new" or same:
             return _repeated(same)
@@ -182,9 +186,9 @@ def _of_another_person(message: Translated) -> Verdict:
     return Verdict.CONFLICT if message.intent == "new" else Verdict.OTHER_PERSON
 
 
-def _merged(message: Translated, stored: StoredReferral, same: bool) -> Verdict:
+def _merged(message: Translated, stored: StoredReferral) -> Verdict:
     """Decide on a message that was merged with what is held: an older one may still fill what no later message has said."""
-    if not same:
+    if message.content_hash != stored.content_hash:
         return Verdict.UPDATED
     return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.REPEAT
 

@@ -35,7 +35,7 @@ async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingM
         message_batch, answers = await prepare(tx, secret, messages)
         await write(tx, message_batch, answers)
     for message, decision in zip(messages, message_batch.decisions, strict=True):
-        metrics.MESSAGES.labels(message.partner, message.format, decision.verdict).inc()
+        metrics.MESSAGES.labels(message.partner, message.format, decision.stored_verdict).inc()
     return answers
 
 
@@ -222,7 +222,7 @@ def _message_row(message: PendingMessage, decision: MessageDecision, answer: Pro
         message.media_type,
         inbound.body,
         identifiers.sha256(inbound.body),
-        decision.verdict,
+        decision.stored_verdict,
         translated.referral_id if translated else None,
         decision.reference,
         decision.version,

@@ -62,6 +62,11 @@ class Hl7v2(StrictInput):
     rri: bool = Field(
         False, description="True if an accepted referral is answered with RRI, with our reference in RF1-11"
     )
+    warnings: bool = Field(
+        False,
+        description="True if an accepted message is answered AA with a warning (ERR-4 W, from version 2.5 on) for each part that "
+        "was not understood or not applied",
+    )
 
 
 class Partner(StrictInput):

@@ -71,11 +71,19 @@ def test_the_page_of_a_hospital_describes_every_field_and_code(one: hl7v2.Partne
         one.cancels.codes,
         one.priorities,
         one.local_ids,
+        one.names,
         one.sexes,
         one.languages,
     )
     tables += (one.notes, one.site.codes if one.site else {})
-    for code in (*told, *(code for table in tables for code in table), *(v for t in told.values() for v in t.values)):
+    classes = (*one.stay_classes, *one.not_stay_classes, *one.restricted_vips, *one.nhs_types, *one.nhs_authorities)
+    classes += (*one.home_addresses, *one.temporary_addresses)
+    for code in (
+        *classes,
+        *told,
+        *(code for table in tables for code in table),
+        *(v for t in told.values() for v in t.values),
+    ):
         assert f"`{code}`" in page, code
     assert all(read in page for read in one.field_paths)
 

@@ -30,6 +30,7 @@ def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
         f"{mapping.title}. REF^I12, REF^I13 and REF^I14 over MLLP, or `POST /hl7v2`. Faults are listed in ERR by segment and field.",
         "",
         *section("The messages", *_messages(mapping, sender), ""),
+        *section("What is not understood", *_NOT_UNDERSTOOD),
         *section("Standard fields", *table(("field", "what is read", "target field"), _standard())),
         *section("Fields by agreement", *table(("meaning", "field", "target field"), _field_paths(mapping))),
         *section("Observations", *_OBX, *table(_MEANING_COLUMNS, _meaning_rows(mapping.observations, directory))),
@@ -43,6 +44,13 @@ def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
     ]
 
 
+_NOT_UNDERSTOOD = (
+    "A coded element is looked up by its code and its alternative code, and by its words if it has no code. If a code decides (a",
+    "priority, need, class, consent, flag, pathway, delay or authority; yes or no) and is not agreed, if two codes have different",
+    "meanings, and if a date is impossible, the referral is accepted and a person reads that part before it goes to a hub. Texts are",
+    "never cut: a reason of more than 10,000 characters is attached as a document.",
+    "",
+)
 _MEANING_COLUMNS = ("code", "meaning", "value", "target field")
 _OBX = ("By the code in OBX-3; the value is OBX-5. An observation with another code is not read.", "")
 
@@ -62,16 +70,25 @@ def _standard() -> Iterator[tuple[str, ...]]:
 def _field_paths(mapping: Agreed) -> Iterator[tuple[str, ...]]:
     yield "originating referral identifier", mapping.referral_id, place("message.referral_id")
     yield "type of the NHS number (PID-3.5)", ", ".join(map(code, mapping.nhs_types)), place("person.nhs_number")
+    authorities = ", ".join(map(code, mapping.nhs_authorities))
+    yield "authority of an NHS number without a type (PID-3.4)", authorities, place("person.nhs_number")
+    yield "further fields with the NHS number", ", ".join(mapping.nhs_fields), place("person.nhs_number")
+    yield "its verification status", ", else ".join(mapping.nhs_status), place("person.nhs_number_status")
     yield "the practice's ODS code", ", else ".join(mapping.practice.ods), place("registered_practice.ods")
     yield "the practice's name", mapping.practice.name or "", place("registered_practice.name")
     yield "the GP's name", mapping.practice.gp, place("contacts")
     yield "patient classes of a stay (PV1-2)", ", ".join(map(code, mapping.stay_classes)), place("hospital")
+    yield "patient classes that are not a stay (PV1-2)", ", ".join(map(code, mapping.not_stay_classes)), ""
+    restricted = ", ".join(map(code, mapping.restricted_vips))
+    yield "persons whose data are restricted (PV1-16)", restricted, place("person.restricted_access")
     yield "roles of the referrer (PRD-1)", ", ".join(map(code, mapping.referrer.roles)), place("referred_by")
     if mapping.referrer.organisation:
         yield "the referrer's organisation", mapping.referrer.organisation, place("referred_by.organisation.ods")
     if mapping.site:
         yield "the hospital site", mapping.site.read_from, place("hospital.site")
     yield "the home address (PID-11.7)", ", ".join(map(code, mapping.home_addresses)), place("person.address")
+    temporary = ", ".join(map(code, mapping.temporary_addresses))
+    yield "a temporary address (PID-11.7)", temporary, place("person.temporary_address")
 
 
 def _meaning_rows(meanings: Mapping[str, ObservationMeaning], directory: Directory) -> Iterator[tuple[str, ...]]:
@@ -109,6 +126,7 @@ def _codes(mapping: Agreed, directory: Directory) -> Iterator[str]:
         ("Priorities", ("RF1-2",), mapping.priorities),
         ("Identifiers of the person", ("PID-3.5", "PID-3.4"), mapping.local_ids),
         ("Identifiers of professionals", ("PRD-7.2",), mapping.referrer.identifiers),
+        ("Names", ("PID-5.7",), mapping.names),
         ("Sex", ("PID-8",), mapping.sexes),
         ("Languages", ("PID-15",), mapping.languages),
     ]

@@ -26,7 +26,15 @@ Level = Literal["accept", "application"]
 REJECTED = {"200", "201", "202", "203"}
 """Codes of table 0357 for an unsupported kind of message: answered AR (rejected), all others AE (error)."""
 
-NOT_APPLIED = "cancellation stored and not applied: it is older than an update that was accepted"
+_KEPT = {
+    Verdict.STALE: "superseded by a later message",
+    Verdict.NOT_APPLIED: "cancellation stored and not applied: it is older than an update that was accepted",
+    Verdict.CONTRADICTED: "stored and not applied: it is about another person than the referral",
+}
+"""Answers to messages that are accepted and change nothing."""
+
+AFTER_CANCEL = "the referral was cancelled: refer again under a new referral id"
+WITHDRAWN = "consent to this referral was withdrawn: if the person agrees now, refer again under a new referral id"
 
 REPORTED_ERRORS = 20
 """Issues that an acknowledgement lists at most."""
@@ -34,7 +42,7 @@ REPORTED_ERRORS = 20
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The content of an acknowledgement of either level. `letter`: A accepted, E error, R rejected."""
+    """The content of an acknowledgement of either level. `letter`: A accepted, E error, R rejected. `errors`: also warnings."""
 
     letter: Literal["A", "E", "R"]
     text: str
@@ -86,7 +94,7 @@ def _reply_to(
     """Return the context and the content of the acknowledgement: a rejection if the header is unreadable."""
     header = outcome.header if isinstance(outcome.header, Header) else headers.read(inbound.body)
     to = hl7v2_writer.reply_context(header, inbound.body, inbound.partner.id, inbound.received_at)
-    ack = acknowledge(decision)
+    ack = acknowledge(decision, warns=inbound.partner.hl7v2.warnings)
     return to, ack if to.header else dataclasses.replace(ack, letter="R")
 
 
@@ -139,26 +147,39 @@ def _is_requested(condition: str, accepted: bool) -> bool:
 # ---- content --------------------------------------------------------------------------------------------------------
 
 
-def acknowledge(decision: MessageDecision) -> Acknowledgement:
-    """Return the acknowledgement of a decision. A duplicate is accepted: an error would block a trust's queue."""
+def acknowledge(decision: MessageDecision, *, warns: bool = False) -> Acknowledgement:
+    """Return the acknowledgement of a decision. A duplicate is accepted: an error would block a trust's queue.
+
+    `warns`: the sender understands an accepted message with warnings.
+    """
     reference = decision.reference or ""
     match decision.verdict:
         case Verdict.RECEIVED | Verdict.UPDATED | Verdict.CANCELLED | Verdict.REPEAT:
-            return Acknowledgement("A", reference, reference=reference)
-        case Verdict.STALE:
-            return Acknowledgement("A", f"{reference} superseded by a later message", reference=reference)
-        case Verdict.NOT_APPLIED:
-            return Acknowledgement("A", f"{reference} {NOT_APPLIED}", reference=reference)
+            return Acknowledgement("A", reference, _warnings(decision, warns), reference=reference)
+        case Verdict.STALE | Verdict.NOT_APPLIED | Verdict.CONTRADICTED:
+            text = _KEPT[Verdict(decision.verdict)]
+            return Acknowledgement("A", f"{reference} {text}", _warnings(decision, warns, text), reference=reference)
         case Verdict.CONFLICT:
             return _error(
                 Error("RF1-6", "205", f"this referral id was accepted before as {reference} with other content"), 409
             )
+        case Verdict.AFTER_CANCEL:
+            return _error(Error("RF1-6", "207", AFTER_CANCEL if reference else WITHDRAWN), 409)
         case Verdict.UNKNOWN if decision.withdraws:
             return _error(Error("RF1-6", "207", CONSENT_REFUSED), 400)
         case Verdict.UNKNOWN:
             return _error(Error("RF1-6", "204", "no referral of this sender has this id; nothing to cancel"), 404)
         case _:
             return _refused(decision.issues)
+
+
+def _warnings(decision: MessageDecision, warns: bool, text: str | None = None) -> tuple[Error, ...]:
+    """Return the warnings of an accepted message, for a sender that understands them."""
+    if not warns:
+        return ()
+    kept = [Error("RF1-6", "207", text, "W")] if text else []
+    parts = [Error(issue.place, code(issue), issue.explanation, "W") for issue in decision.issues]
+    return tuple([*kept, *parts][:REPORTED_ERRORS])
 
 
 def _error(error: Error, status: int) -> Acknowledgement:
@@ -190,7 +211,9 @@ UNSUPPORTED = {"MSH-9": "200", "MSH-9.1": "200", "MSH-9.2": "201", "MSH-11": "20
 
 
 def code(issue: Issue) -> str:
-    """Return the message error condition code (table 0357) of an issue."""
+    """Return the message error condition code (table 0357) of an issue. An unknown sender or receiver is a value not found."""
+    if issue.kind == "forbidden" and issue.place.startswith("MSH-"):
+        return "103"
     if issue.kind == "not-supported":
         return next(
             (error_code for place, error_code in _by_length if issue.place.startswith(place)), CODES[issue.kind]
@@ -205,9 +228,12 @@ def _message(
     level: Level, partner: Partner, to: ReplyContext, ack: Acknowledgement, outcome: Translated | Rejection
 ) -> bytes:
     if partner.hl7v2.rri and level == "application" and ack.accepted and isinstance(outcome, Translated):
-        return hl7v2_writer.rri(to, ack.text, ack.reference, outcome.referral_id, cancelled=outcome.referral is None)
+        named = outcome.reply.get("originating_id", (outcome.referral_id,))
+        return hl7v2_writer.rri(to, ack.text, ack.reference, named, cancelled=outcome.referral is None)
     return _acknowledgement(level, to, ack)
 
 
 def _acknowledgement(level: Level, to: ReplyContext, ack: Acknowledgement) -> bytes:
-    return hl7v2_writer.acknowledgement(to, ("C" if level == "accept" else "A") + ack.letter, ack.text, ack.errors)
+    """Write an acknowledgement. Warnings are of the application: an accept acknowledgement (CA) has none."""
+    errors = () if level == "accept" and ack.accepted else ack.errors
+    return hl7v2_writer.acknowledgement(to, ("C" if level == "accept" else "A") + ack.letter, ack.text, errors)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from services.intake.translators.hl7v2.header import Header, codec
 
@@ -27,18 +28,22 @@ MEANINGS = {
     "204": "Unknown key identifier",
     "205": "Duplicate key identifier",
     "206": "Application record locked",
-    "207": "Application internal error",
+    "207": "Application error",
 }
-"""Table 0357."""
+"""Table 0357, with the wording of version 2.8 for 207: no fault of ours need be the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """One error: its place as a translator names it, such as `PID-3(2).1`, its code of table 0357, and an explanation."""
+    """One error: its place as a translator names it, such as `PID-3(2).1`, its code of table 0357, and an explanation.
+
+    `severity` (table 0516): E, or W for a part of an accepted message. Before version 2.5 there is no place for it.
+    """
 
     place: str
     code: str
     explanation: str
+    severity: Literal["E", "W"] = "E"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +122,15 @@ def acknowledgement(to: ReplyContext, code: str, text: str, errors: Sequence[Err
     return _written(to, [_msh(to, "ACK", "ACK", code), _msa(to, code, text), *_err(to, errors)])
 
 
-def rri(to: ReplyContext, text: str, reference: str, originating_id: str, *, cancelled: bool) -> bytes:
-    """Write an RRI: MSH, MSA, RF1 with the sender's id of the referral (RF1-6) and our reference (RF1-11).
+def rri(to: ReplyContext, text: str, reference: str, originating_id: Sequence[str], *, cancelled: bool) -> bytes:
+    """Write an RRI: MSH, MSA, RF1 with the sender's id of the referral (RF1-6, its components) and our reference (RF1-11).
 
     RF1-1 is P (pending), since a hub has not accepted the referral yet, or R after a cancel.
     """
     one = to.separators
     status = one.text("R" if cancelled else "P")
     external_id = one.components(reference, LIGHTBULB_APPLICATION)
-    rf1 = one.field.join(["RF1", status, *[""] * 4, one.text(originating_id), *[""] * 4, external_id])
+    rf1 = one.field.join(["RF1", status, *[""] * 4, one.components(*originating_id), *[""] * 4, external_id])
     return _written(to, [_msh(to, "RRI", "RRI_I12", "RRI"), _msa(to, "AA", text), rf1])
 
 
@@ -187,8 +192,9 @@ _PLACE = re.compile(
 
 
 def _err(to: ReplyContext, errors: Sequence[Error]) -> list[str]:
-    """Return the ERR segments: before 2.5 one with a repetition for each error, from 2.5 on one for each error."""
+    """Return the ERR segments: before 2.5 one with a repetition for each error, and no warnings; from 2.5 on one for each."""
     one = to.separators
+    errors = [error for error in errors if to.is_v25 or error.severity == "E"]
     if not errors:
         return []
     if not to.is_v25:
@@ -206,14 +212,14 @@ def _from_25(one: ReplySeparators, error: Error) -> str:
     """Return an ERR segment: ERR-2 location, ERR-3 code, ERR-4 severity, ERR-8 user message."""
     coded = one.components(error.code, MEANINGS[error.code], "HL70357")
     location = one.components(*_location(error.place))
-    return one.field.join(["ERR", "", location, coded, "E", "", "", "", one.text(error.explanation)])
+    return one.field.join(["ERR", "", location, coded, error.severity, "", "", "", one.text(error.explanation)])
 
 
 def _location(place: str) -> tuple[str, ...]:
-    """Return segment, sequence, field, repetition and component of a place; empty if it is not an HL7 place."""
+    """Return segment, sequence, field, repetition and component of a place; MSH for what concerns the whole message."""
     match = _PLACE.fullmatch(place)
     if match is None:
-        return ()
+        return ("MSH", "1")
     named = match.groupdict()
     repetition = named["repetition"] or ("1" if named["component"] else "")
     parts = (named["segment"], named["sequence"] or "1", named["field"], repetition, named["component"])

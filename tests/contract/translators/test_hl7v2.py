@@ -254,17 +254,22 @@ def test_every_segment_is_read_or_listed_as_ignored(adapter: Adapter) -> None:
 @few
 def test_segments_are_read_in_any_position(adapter: Adapter, data: st.DataObject) -> None:
     first, *others = EVERYTHING[adapter.sender].splitlines()
-    shuffled = data.draw(st.permutations(others))
+    notes = b"\r".join(line for line in others if line.startswith(b"NTE"))
+    shuffled = data.draw(st.permutations([line for line in others if not line.startswith(b"NTE")]))
+    at = shuffled.index(next(line for line in shuffled if line.startswith(b"PV1")))
 
-    assert _unordered(content(adapter, b"\r".join([first, *shuffled]))) == _unordered(
-        content(adapter, EVERYTHING[adapter.sender])
+    # Notes belong to the segment before them.
+    assert _unordered(content(adapter, b"\r".join([first, *shuffled[: at + 1], notes, *shuffled[at + 1 :]]))) == (
+        _unordered(content(adapter, EVERYTHING[adapter.sender]))
     )
 
 
 def _unordered(value: Any) -> Any:
-    """A referral whose lists and paragraphs have no order."""
+    """A referral whose lists and paragraphs have no order, without the places of segments."""
     if isinstance(value, dict):
-        return {name: _unordered(inner) for name, inner in value.items() if name not in ("code", "given_names")}
+        return {
+            name: _unordered(inner) for name, inner in value.items() if name not in ("code", "given_names", "place")
+        }
     if isinstance(value, list):
         return sorted(map(str, map(_unordered, value)))
     return sorted(value.split("\n")) if isinstance(value, str) and "\n" in value else value
@@ -301,7 +306,18 @@ def test_every_field_that_is_read_decides_a_golden_pair(adapter: Adapter) -> Non
 UNUSED = {
     "uhl": {("MSH", 14), ("RF1", 1), ("PRD", 4), ("PID", 14)},
     "lpt": {
-        ("MSH", 14),
+        *(
+            ("MSH", 7),
+            ("MSH", 12),
+            ("MSH", 14),
+            ("PRD", 8),
+            ("PRD", 9),
+            ("PD1", 13),
+            ("ARV", 6),
+            ("ROL", 5),
+            ("ROL", 6),
+        ),
+        *(("NK1", 8), ("NK1", 9), ("PV1", 16), ("PV1", 19), ("DG1", 4), ("DG1", 18), ("DG1", 21)),
         ("RF1", 1),
         ("PRD", 4),
         ("PID", 14),
@@ -346,19 +362,6 @@ def test_two_quotes_mean_that_no_value_is_given() -> None:
     assert said["person"]["gender"] is None
     assert said["registered_practice"] is None
     assert said["hospital"]["ward"] is None
-
-
-@pytest.mark.parametrize(("written", "read"), [("1944", None), ("194402", None), ("19440229", "1944-02-29"), ("194402291530", "1944-02-29"),
-                                               ("19440229153000.1234+0100", "1944-02-29")])  # fmt: skip
-def test_a_date_has_four_to_fourteen_digits_and_an_optional_offset(written: str, read: str | None) -> None:
-    assert content(UHL, a_uhl_message(fields={"PID-7": written}))["person"]["birth_date"] == read
-
-
-@pytest.mark.parametrize(
-    "written", ["19440230", "0", "19441301", "1944-02-29", "20270101", "00000000", "194402291", "１９４４"]
-)
-def test_an_impossible_birth_date_is_rejected(written: str) -> None:
-    assert refused(UHL, a_uhl_message(fields={"PID-7": written})) == {"PID-7": "value"}
 
 
 @pytest.mark.parametrize(
@@ -499,7 +502,6 @@ def test_a_partner_without_a_file_is_rejected() -> None:
         (["NTE|1||any"] * limits.HL7_SEGMENTS, "message"),
         (["NTE|1||" + "~" * (limits.HL7_PARTS + 1)], "message"),
         (["ZZZ|" + "~" * (limits.HL7_PARTS + 1)], None),
-        (["NK1|1|Any^Any"] * 21, "NK1"),
         (["|" * 100_000], None),
     ],
 )

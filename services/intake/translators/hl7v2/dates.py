@@ -1,46 +1,118 @@
-"""HL7 v2 dates and times: four to fourteen digits, optionally with a fraction and an offset."""
+"""HL7 v2 dates and times: four to fourteen digits, optionally with a fraction and an offset; zeros for what is not known."""
 
+import calendar
 import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 
-from services.intake.translators.hl7v2.er7 import Reading, Repetition
-from services.intake.translators.translator import LONDON, Issue
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
+from services.intake.translators.translator import LONDON
 
-_STAMP = re.compile(
-    r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,4})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
-)
+_STAMP = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
+
+Days = tuple[date, date]
+"""The first and last day that a date may be: one day, a month or a year."""
 
 
 def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
-    """Return the day of a date or time as written; None if it is partial. An impossible date is a fault."""
-    text = repetition.text(component) if repetition else None
-    if repetition is None or text is None:
+    """Return the day of a date or time; None if it is not known to the day. An impossible date is a part to be read."""
+    days = _read_days(repetition, component) if repetition else None
+    return days[0] if days and days[0] == days[1] else None
+
+
+def _read_days(repetition: Repetition, component: int) -> Days | None:
+    text = repetition.text(component)
+    return _days_or_unread(repetition, component, text) if text else None
+
+
+def _days_or_unread(repetition: Repetition, component: int, text: str) -> Days | None:
+    try:
+        return parse_days(text)
+    except ValueError:
+        place = repetition.place if component == 1 else f"{repetition.place}.{component}"
+        repetition.reading.to_read(place, "value", text)
         return None
-    return _parse_date(
-        text, repetition.place if component == 1 else f"{repetition.place}.{component}", repetition.reading
-    )
 
 
-def _parse_date(text: str, place: str, reading: Reading) -> date | None:
-    whole = parse_timestamp(text)
-    if whole is None:
-        reading.issues.append(
-            Issue(place, "value", "must be a date such as 20261105, or 20261105093000+0000 with a time")
-        )
-    return whole.date() if whole and len(re.split("[.+-]", text)[0]) >= 8 else None
+def parse_days(text: str) -> Days | None:
+    """Return the days that a date or time may be, in London if it has a time and an offset; None if it is all zeros.
+
+    Zeros for the month or day mean that it is not known. Midnight with an offset is how systems write a day: it is that
+    day. Raise ValueError if it is impossible or outside 1880 to 2199.
+    """
+    match = _STAMP.fullmatch(text)
+    if match is None:
+        raise ValueError("not a date")
+    year, month, day = (int(match[n] or 0) for n in (1, 2, 3))
+    if not year and not month and not day:
+        return None
+    if not month or not day:
+        first, last = month or 1, month or 12
+        if not _EARLIEST <= year < _LATEST or first > 12:
+            raise ValueError("not a date")
+        return date(year, first, 1), date(year, last, calendar.monthrange(year, last)[1])
+    at = parse_timestamp(text)
+    if at is None:
+        raise ValueError("not a date")
+    if match[7] and at.time() != datetime.min.time():
+        at = at.replace(tzinfo=timezone(_offset(match[7]))).astimezone(LONDON)
+    return at.date(), at.date()
+
+
+_EARLIEST, _LATEST = 1880, 2200
 
 
 def parse_timestamp(text: str) -> datetime | None:
     """Return a date or time as written, with the earliest missing parts; None if invalid or outside 1880 to 2199."""
     match = _STAMP.fullmatch(text)
-    if match is None or not 1880 <= int(match[1]) < 2200:
+    if match is None or not _EARLIEST <= int(match[1]) < _LATEST:
         return None
     year, month, day_, hour, minute, second = (int(match[n] or least) for n, least in enumerate((0, 1, 1, 0, 0, 0), 1))
     try:
         return datetime(year, month, day_, hour, minute, second)
     except ValueError:
         return None
+
+
+# ---- validity --------------------------------------------------------------------------------------------------------
+
+
+def day_of_message(message: Hl7Message, received_at: datetime) -> date:
+    """Return the day in London at which periods are judged: that of MSH-7, or of the receipt if that is earlier."""
+    received_on = received_at.astimezone(LONDON).date()
+    try:
+        days = parse_days(message.text("MSH", 7) or "")
+    except ValueError:
+        return received_on
+    return min(days[1], received_on) if days else received_on
+
+
+def read_period(one: Repetition, start: int, end: int, whole: int | None = None) -> tuple[date | None, date | None]:
+    """Return the first and last possible day of a period: its components, else those of a range (DR) in one component.
+
+    A part that is not given, or cannot be read, does not limit the period.
+    """
+    begins, ends = _read_days(one, start), _read_days(one, end)
+    texts = [*one.subcomponents(whole), "", ""] if whole else ["", ""]
+    if whole:
+        begins = begins or (_days_or_unread(one, whole, texts[0]) if texts[0] else None)
+        ends = ends or (_days_or_unread(one, whole, texts[1]) if texts[1] else None)
+    return begins[0] if begins else None, ends[1] if ends else None
+
+
+def read_dates(start: Repetition | None, end: Repetition | None) -> tuple[date | None, date | None]:
+    """Return the first and last possible day of a period in two fields."""
+    begins, ends = (_read_days(one, 1) if one else None for one in (start, end))
+    return begins[0] if begins else None, ends[1] if ends else None
+
+
+def is_in_force(period: tuple[date | None, date | None], day: date) -> bool:
+    """Return whether a period has begun and has not ended on this day."""
+    begins, ends = period
+    return (begins is None or begins <= day) and (ends is None or day <= ends)
+
+
+# ---- times -----------------------------------------------------------------------------------------------------------
 
 
 class Interval(NamedTuple):
@@ -57,8 +129,8 @@ _LENGTHS = {3: timedelta(days=1), 4: timedelta(hours=1), 5: timedelta(minutes=1)
 def parse_interval(text: str) -> Interval | None:
     """Return the moments that a time may mean by its precision, or None if it is invalid.
 
-    Without an offset it is in Europe/London, where an hour of October comes twice. A time in the hour skipped in spring is either
-    that of summer or of winter time.
+    Without an offset it is in Europe/London. The hour that comes twice in October is either of the two, and so is the hour that is
+    skipped in spring.
     """
     match, first = _STAMP.fullmatch(text), parse_timestamp(text)
     if match is None or first is None:

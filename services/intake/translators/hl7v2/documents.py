@@ -3,12 +3,13 @@
 import base64
 import binascii
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.local_fields import observations
+from services.intake.translators.hl7v2.partner_profile import fold
 from services.intake.translators.inbound_message import InboundMessage, document
-from services.intake.translators.translator import AttachmentContent, Issue, drop_empty
+from services.intake.translators.translator import AttachmentContent, drop_empty
 
 NamedAttachment = tuple[dict[str, Any], AttachmentContent]
 
@@ -20,7 +21,7 @@ def documents(message: Hl7Message, inbound: InboundMessage, referral_id: str) ->
         for one in observation.all(5) if observation.text(2) == "ED" else ():
             content = _content(one)
             if content:
-                stored = document(inbound, referral_id, content, _media_type(one))
+                stored = document(inbound, referral_id, content, _embedded(one).media_type)
                 by_reference.setdefault(stored.reference, (_named(stored, _title(observation)), stored))
     return list(by_reference.values())
 
@@ -29,6 +30,28 @@ def elsewhere(message: Hl7Message) -> list[str]:
     """Return texts for documents that the message only refers to; they are not fetched from the sender's system."""
     titles = [_title(one) for one in observations(message) if one.text(2) == "RP" and one.all(5)]
     return [f"Document not sent: {title}" if title else "A document was not sent" for title in titles]
+
+
+_MOST_CHARACTERS = 9_900
+"""Characters of a text in the referral, with the words that say that it continues, less than a LongText has."""
+
+
+def long_reason(content: dict[str, Any], inbound: InboundMessage, referral_id: str) -> list[NamedAttachment]:
+    """Shorten a reason that is too long to its first lines, and return the whole text as a document."""
+    text = content.get("reason", {}).get("text") or ""
+    if len(text) <= _MOST_CHARACTERS:
+        return []
+    stored = document(inbound, referral_id, text.encode(), "text/plain; charset=utf-8")
+    beginning = text[:_MOST_CHARACTERS]
+    end = max(beginning.rfind("\n"), beginning.rfind(" "))
+    shortened = (
+        f"{beginning[: end if end > 0 else None].rstrip()}\n(Continues in the attached document: {_WHOLE_TEXT}.)"
+    )
+    content["reason"] = {**content["reason"], "text": shortened}
+    return [(_named(stored, _WHOLE_TEXT), stored)]
+
+
+_WHOLE_TEXT = "Whole text of the reason"
 
 
 def _title(observation: Segment) -> str | None:
@@ -40,24 +63,39 @@ def _named(stored: AttachmentContent, title: str | None) -> dict[str, Any]:
     return drop_empty(named) | {"size": len(stored.content)}
 
 
+class _Embedded(NamedTuple):
+    """The parts of an embedded document (ED)."""
+
+    media_type: str | None
+    encoding: str
+    data: str | None
+
+
+def _embedded(one: Repetition) -> _Embedded:
+    """Read ED: source^type^subtype^encoding^data, or a shorter form with the whole media type in one component."""
+    at = next((n for n in (4, 2, 3) if fold(one.text(n) or "") in ("base64", "hex")), 4)
+    data = one.reading.separators.component.join(one.parts[at:])
+    return _Embedded(_media_type(one, at), fold(one.text(at) or ""), one.reading.text(data))
+
+
 def _content(one: Repetition) -> bytes | None:
-    """Decode ED.5 by its encoding in ED.4: base64, hexadecimal or plain text."""
-    data = one.reading.text(one.raw(5))
-    if data is None:
-        one.reading.issues.append(Issue(f"{one.place}.5", "required", "the document must be in the message, in ED.5"))
+    """Decode the data by its encoding: base64, hexadecimal or plain text. A document that cannot be decoded is to be read."""
+    embedded = _embedded(one)
+    if embedded.data is None:
+        one.reading.to_read(f"{one.place}.5", "required", None)
         return None
     try:
-        match (one.text(4) or "").casefold():
+        match embedded.encoding:
             case "base64":
-                return base64.b64decode("".join(data.split()), validate=True)
+                return base64.b64decode("".join(embedded.data.split()), validate=True)
             case "hex":
-                return binascii.unhexlify("".join(data.split()))
+                return binascii.unhexlify("".join(embedded.data.split()))
             case "a" | "":
-                return data.encode()
+                return embedded.data.encode()
     except (binascii.Error, ValueError):
-        one.reading.issues.append(Issue(f"{one.place}.5", "value", "is not in the encoding of ED.4"))
+        one.reading.to_read(f"{one.place}.5", "value", None)
         return None
-    one.reading.issues.append(Issue(f"{one.place}.4", "value", "must be Base64, Hex or A (table 0299)"))
+    one.reading.to_read(f"{one.place}.4", "value", None)
     return None
 
 
@@ -65,10 +103,13 @@ _KINDS = {"ap": "application", "im": "image", "au": "audio", "tx": "text", "ft":
 _MEDIA_TYPE = re.compile(r"(application|audio|image|text|multipart)/[a-z0-9][a-z0-9.+-]{0,100}")
 
 
-def _media_type(one: Repetition) -> str | None:
-    """Return ED.2 and ED.3 (application^pdf, AP^PDF, ^PDF) as a media type, or None if they are not one."""
-    kind, subtype = (one.text(2) or "application").casefold(), (one.text(3) or "").casefold()
+def _media_type(one: Repetition, before: int) -> str | None:
+    """Return ED.2 and ED.3 (application^pdf, AP^PDF, ^PDF), or one component with both, as a media type, or None."""
+    texts = [(one.text(n) or "").casefold() for n in range(1, before)]
+    whole = next((text for text in texts if _MEDIA_TYPE.fullmatch(text)), None)
+    kind, subtype = texts[1:3] if len(texts) == 3 else ("", "")
+    kind = kind or "application"
     if kind in ("text", "tx", "ft") and not subtype:
         subtype = "plain"
-    media_type = f"{_KINDS.get(kind, kind)}/{subtype}"
+    media_type = whole or f"{_KINDS.get(kind, kind)}/{subtype}"
     return media_type if _MEDIA_TYPE.fullmatch(media_type) else None

@@ -1,24 +1,27 @@
-"""The fields that are read from every message, and those that a partner's file adds."""
+"""The fields that are read from every message, those that a partner's file adds, and what their codes mean."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import TypeVar
 
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Repetition
-from services.intake.translators.hl7v2.partner_profile import PartnerProfile
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+
+T = TypeVar("T")
 
 READ: FieldSelection = {
-    "MSH": (3, 4, 14),
+    "MSH": (3, 4, 7, 12, 14),
     "DSC": (),
     "RF1": (1, 2, 3, 6, 7, 9, 10),
-    "PRD": (1, 2, 5, 7),
-    "PID": (3, 5, 7, 8, 11, 13, 14, 15, 29, 30, 32, 40),
-    "PD1": (3, 4, 12),
-    "ARV": (2, 3),
-    "ROL": (3, 4),
-    "NK1": (2, 3, 5, 6),
-    "PV1": (2, 3, 36, 37, 44, 45),
+    "PRD": (1, 2, 5, 7, 8, 9),
+    "PID": (2, 3, 5, 7, 8, 11, 13, 14, 15, 29, 30, 32, 40),
+    "PD1": (3, 4, 12, 13),
+    "ARV": (2, 3, 6),
+    "ROL": (3, 4, 5, 6),
+    "NK1": (2, 3, 5, 6, 8, 9),
+    "PV1": (2, 3, 16, 19, 36, 37, 44, 45),
     "PV2": (9,),
-    "DG1": (3,),
+    "DG1": (3, 4, 18, 21),
     "OBX": (2, 3, 5, 11, 14, 16),
     "NTE": (3, 4),
 }
@@ -41,6 +44,9 @@ def split(place: str) -> tuple[str, int, int]:
     return name, int(number), int(component or 1)
 
 
+# ---- texts -----------------------------------------------------------------------------------------------------------
+
+
 def texts(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
     """Yield each repetition in which this place has a value, with the value."""
     name, number, component = split(place)
@@ -49,14 +55,68 @@ def texts(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
             yield one, value
 
 
-def coded(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, str]]:
-    """Yield as `texts`; for a coded element (CE) without a code, the value is its text."""
-    name, number, component = split(place)
-    for one in message.repetitions(name, number):
-        if value := one.text(component) or (one.text(2) if component == 1 else None):
-            yield one, value
-
-
 def text(message: Hl7Message, *paths: str) -> str | None:
     """Return the value of the first of these places that has one, or None."""
     return next((value for _, value in chain.from_iterable(texts(message, place) for place in paths)), None)
+
+
+def subcomponents(one: Repetition, component: int = 1) -> list[str]:
+    """Return the subcomponents, "" for one that is not given. After a blank, the separator is an ampersand of a text."""
+    if f" {one.reading.separators.subcomponent}" in one.raw(component):
+        return [one.text(component) or ""]
+    return list(one.subcomponents(component))
+
+
+def parts(message: Hl7Message, place: str) -> Iterator[str]:
+    """Yield each subcomponent at this place that has a value, such as the parts of an authority (HD)."""
+    name, number, component = split(place)
+    for one in message.repetitions(name, number):
+        yield from filter(None, subcomponents(one, component))
+
+
+# ---- codes -----------------------------------------------------------------------------------------------------------
+
+
+def coded(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, list[str]]]:
+    """Yield each repetition in which this place has codes or words, with them."""
+    name, number, component = split(place)
+    for one in message.repetitions(name, number):
+        if found := codes(one, component):
+            yield one, found
+
+
+def codes(one: Repetition, component: int = 1) -> list[str]:
+    """Return the code and the alternative code of a coded element (CE, CWE), or its words if it has no code.
+
+    Of a component other than the first, return its text.
+    """
+    if component != 1:
+        return [value] if (value := one.text(component)) else []
+    given = [code for number in (1, 4) if (code := one.text(number))]
+    return given or [words for number in (2, 5) if (words := one.text(number))]
+
+
+def words(one: Repetition) -> str | None:
+    """Return the words of a coded element, or the alternative ones."""
+    return one.text(2) or one.text(5)
+
+
+def meanings(given: Iterable[str], table: Mapping[str, T]) -> list[T]:
+    """Return the different meanings that these codes have in a table by folded codes."""
+    found: list[T] = []
+    for code in given:
+        means = table.get(fold(code))
+        if means is not None and means not in found:
+            found.append(means)
+    return found
+
+
+def meaning(one: Repetition, table: Mapping[str, T], component: int = 1, *, decides: bool = False) -> T | None:
+    """Return the agreed meaning of a coded element, or None.
+
+    Codes with different meanings, and an unknown code where a code decides, are a part to be read.
+    """
+    found = meanings(codes(one, component), table)
+    if len(found) > 1 or (decides and not found):
+        one.reading.to_read(one.place if component == 1 else f"{one.place}.{component}", "value", one.prose())
+    return found[0] if len(found) == 1 else None

@@ -66,8 +66,7 @@ class FieldState:
     @property
     def documents(self) -> list[dict[str, Any]]:
         """The attachments that came with the segments, each once."""
-        found = (one for unit in sorted(self.units.values(), key=lambda unit: unit.first) for one in unit.documents)
-        return list({one["reference"]: one for one in found}.values())
+        return each_once(one for unit in sorted(self.units.values(), key=_first) for one in unit.documents)
 
     @property
     def unread(self) -> list[UnreadPart]:
@@ -89,6 +88,18 @@ class FieldState:
             return message
         reading.issues.append(message)
         return Hl7Message((), (), reading)
+
+
+def _first(unit: Unit) -> tuple[int, int]:
+    return unit.first
+
+
+def each_once(attachments: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the attachments in order, each once; of two names of one, the first."""
+    by_reference: dict[str, dict[str, Any]] = {}
+    for one in attachments:
+        by_reference.setdefault(one["reference"], one)
+    return list(by_reference.values())
 
 
 def decode(encoded: bytes) -> FieldState:
@@ -245,7 +256,7 @@ class _Statement:
             self._risks(segment, position, key, is_deleted=status in _DELETED)
         elif status in _DELETED or segment.is_null(5):
             self.say(key, position)
-        elif documents := self.documents.get(segment.place):
+        elif len(documents := self.documents.get(segment.place, ())) == len(segment.all(5)) and documents:
             self.say(key, position, _line(segment, {5: _without_data(segment)}), documents=documents)
         elif _is_said(_standard(segment.raw(5), segment.reading)):
             self.say(key, position, _line(segment, {}))

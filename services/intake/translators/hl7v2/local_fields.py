@@ -1,24 +1,24 @@
 """Read a partner's observations (OBX) and local fields, per its reviewed file, into places of the referral."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
+from services.intake.translators.hl7v2.contact_details import full_professional
 from services.intake.translators.hl7v2.dates import read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, fold
-from services.intake.translators.hl7v2.person import full_professional
 from services.intake.translators.hl7v2.targets import TARGETS, YES_NO
-from services.intake.translators.translator import Issue, drop_empty
+from services.intake.translators.translator import drop_empty, unique
 
 RequestedNeed = tuple[str, str | None, list[dict[str, Any]]]
 """A need: its service, text and SNOMED CT codings."""
 
-_CODED = ("CE", "CWE", "CNE", "CF")
-_RETRACTED = ("D", "X", "W")
-"""OBX-11 of an observation that was deleted, not obtained or wrong."""
+_CODED = ("CE", "CWE", "CNE", "CF", "IS", "ID")
+_PROSE = ("TX", "FT")
+_RETRACTED = ("D", "X", "W", "N")
+"""OBX-11 of an observation that was deleted, not obtained, wrong or not asked."""
 
 SNOMED = "http://snomed.info/sct"
 
@@ -38,19 +38,55 @@ class LocalValues:
 
 @dataclass(frozen=True, slots=True)
 class LocalValue:
-    """One value: its code (or whole text), its text, the date and the observer."""
+    """One value: its codes (or its whole text), and the observation that it is of."""
 
-    code: str
-    text: str | None
     one: Repetition
-    is_coded: bool = True
     component: int = 1
-    on: date | None = None
-    by: str | None = None
+    observation: Segment | None = None
 
     @property
     def place(self) -> str:
         return self.one.place if self.component == 1 else f"{self.one.place}.{self.component}"
+
+    @property
+    def is_coded(self) -> bool:
+        return self.observation is None or self.observation.text(2) in _CODED
+
+    @property
+    def codes(self) -> list[str]:
+        """What may be an agreed code: the codes; of a text, the whole, and its code if it is written as a coded element."""
+        if self.is_coded:
+            return field_paths.codes(self.one, self.component)
+        prose = self.one.prose()
+        is_prose = self.observation is not None and self.observation.text(2) in _PROSE
+        return unique([*([prose] if prose else []), *([] if is_prose else field_paths.codes(self.one))])
+
+    @property
+    def words(self) -> str | None:
+        """The text for people, if it is not a code alone."""
+        if not self.is_coded:
+            return self.one.prose()
+        return field_paths.words(self.one) if self.component == 1 else None
+
+    @property
+    def shown(self) -> str:
+        """The text for people, or the code."""
+        return self.words or next(iter(self.codes), "")
+
+    def to_read(self) -> None:
+        """Leave the value to a person."""
+        self.one.reading.to_read(self.place, "value", self.one.prose())
+
+    def meanings(self, table: Mapping[str, Any]) -> list[Any]:
+        """Return its different meanings in a table by folded codes."""
+        return field_paths.meanings(self.codes, table)
+
+    def meaning(self, table: Mapping[str, Any]) -> Any:
+        """Return its meaning, or None; codes with different meanings are a part to be read."""
+        found = self.meanings(table)
+        if len(found) > 1:
+            self.to_read()
+        return found[0] if len(found) == 1 else None
 
 
 def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValues:
@@ -58,10 +94,10 @@ def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValu
     local_values = LocalValues()
     for place, meaning in profile.fields.items():
         component = field_paths.split(place)[2]
-        for one, value in field_paths.texts(message, place):
-            _take(local_values, profile, meaning, LocalValue(value, None, one, component=component))
+        for one, _ in field_paths.coded(message, place):
+            _take(local_values, profile, meaning, LocalValue(one, component))
     for observation in observations(message):
-        observed = profile.observation_meanings.get(fold(observation.text(3) or ""))
+        observed = meaning_of(observation, profile)
         if observed is not None:
             _observe(local_values, profile, observed, observation)
     return local_values
@@ -72,6 +108,18 @@ def observations(message: Hl7Message) -> list[Segment]:
     return [one for one in message.all("OBX") if one.text(11) not in _RETRACTED]
 
 
+def meaning_of(observation: Segment, profile: PartnerProfile) -> ObservationMeaning | None:
+    """Return the agreed meaning of an observation, by either code of OBX-3."""
+    named = observation.first(3)
+    return field_paths.meaning(named, profile.observation_meanings) if named else None
+
+
+def is_read(observation: Segment, profile: PartnerProfile) -> bool:
+    """Return whether an observation is read: an agreed one, or a document, that is not retracted."""
+    is_document = observation.text(2) in ("ED", "RP")
+    return observation.text(11) not in _RETRACTED and (is_document or meaning_of(observation, profile) is not None)
+
+
 def _observe(
     local_values: LocalValues, profile: PartnerProfile, meaning: ObservationMeaning, observation: Segment
 ) -> None:
@@ -80,113 +128,112 @@ def _observe(
         if observation.text(2) == "ED" and TARGETS.get(meaning.to or "") == "yes-no" and observation.all(5):
             local_values.values[meaning.to or ""] = True
         return
-    for local_value in _observed_values(observation):
-        _take(local_values, profile, meaning, local_value)
-
-
-def _observed_values(observation: Segment) -> Iterator[LocalValue]:
-    kind = observation.text(2)
-    on, by = read_date(observation.first(14)), full_professional(observation.first(16))
     for one in observation.all(5):
-        if kind in _CODED or kind == "IS":
-            yield LocalValue(one.text() or one.text(2) or "", one.text(2), one, on=on, by=by)
-        elif prose := one.prose():
-            yield LocalValue(prose, prose, one, is_coded=False, on=on, by=by)
+        value = LocalValue(one, observation=observation)
+        if value.codes:
+            _take(local_values, profile, meaning, value)
 
 
-def _take(
-    local_values: LocalValues, profile: PartnerProfile, meaning: ObservationMeaning, local_value: LocalValue
-) -> None:
+def _take(local_values: LocalValues, profile: PartnerProfile, meaning: ObservationMeaning, value: LocalValue) -> None:
     if meaning.need or meaning.flag:
-        _raise(local_values, meaning, local_value)
+        _raise(local_values, meaning, value)
         return
-    text = str(meaning.meanings.get(fold(local_value.code)) or local_value.text or local_value.code)
     place = meaning.to or ""
     match TARGETS[place]:
         case "needs":
-            _need(local_values, profile, local_value)
+            _need(local_values, profile, value)
         case "reason":
-            _reason(local_values, profile, local_value)
+            _reason(local_values, profile, value)
         case "flags":
-            code = meaning.meanings.get(fold(local_value.code)) or local_value.code
-            local_values.flags.append(
-                drop_empty({"code": str(code), "text": local_value.text if local_value.text != code else None})
-            )
+            local_values.flags.append(_flag(meaning, value))
         case "lines":
-            local_values.lines.append(text)
+            local_values.lines.append(str(value.meaning(meaning.meanings) or value.shown))
         case "prose":
-            local_values.texts.append(f"{meaning.label}: {text}")
+            local_values.texts.append(f"{meaning.label}: {value.meaning(meaning.meanings) or value.shown}")
         case "consent":
-            _consent(local_values, place, meaning, local_value)
+            _consent(local_values, place, meaning, value)
         case kind:
-            value = _value(meaning, local_value, kind)
-            if value is not None:
-                local_values.values[place], local_values.sources[place] = value, local_value.place
+            read = _value(meaning, value, kind)
+            if read is not None:
+                local_values.values[place], local_values.sources[place] = read, value.place
 
 
-def _value(meaning: ObservationMeaning, local_value: LocalValue, kind: str) -> Any:
+def _value(meaning: ObservationMeaning, value: LocalValue, kind: str) -> Any:
     if kind == "date":
-        return read_date(local_value.one, local_value.component)
+        return read_date(value.one, value.component)
     if kind == "text":
-        text = meaning.meanings.get(fold(local_value.code)) or " ".join(local_value.code.split())
-        return text or None
-    return _meaning(meaning, local_value, YES_NO if kind == "yes-no" else {})
+        return value.meaning(meaning.meanings) or " ".join(value.codes[0].split()) or None
+    return _decided(meaning, value, YES_NO if kind == "yes-no" else {})
 
 
-def _meaning(meaning: ObservationMeaning, local_value: LocalValue, without: dict[str, bool]) -> Any:
-    """Return the meaning of a code; an unknown code is a fault unless the partner's file defines `otherwise`."""
-    meanings = meaning.meanings or without
-    resolved = meanings.get(fold(local_value.code), meaning.otherwise)
-    if resolved is None:
-        local_value.one.reading.issues.append(
-            Issue(local_value.place, "value", "is not one of the codes agreed for this field")
-        )
-    return resolved
+def _decided(meaning: ObservationMeaning, value: LocalValue, without: dict[str, bool]) -> Any:
+    """Return the meaning of a code that decides; any other is `otherwise` of the partner's file, or a part to be read."""
+    found = value.meanings(meaning.meanings or without)
+    if not found and meaning.otherwise is not None:
+        return meaning.otherwise
+    if len(found) != 1:
+        value.to_read()
+        return None
+    return found[0]
 
 
-def _raise(local_values: LocalValues, meaning: ObservationMeaning, local_value: LocalValue) -> None:
+def _raise(local_values: LocalValues, meaning: ObservationMeaning, value: LocalValue) -> None:
     """Add the need or flag of a meaning if the value is a code for yes, or any text."""
-    if local_value.is_coded or meaning.values or fold(local_value.code) in YES_NO:
-        if _meaning(meaning, local_value, YES_NO) is not True:
+    if value.is_coded or meaning.values or value.meanings(YES_NO):
+        if _decided(meaning, value, YES_NO) is not True:
             return
         text = meaning.label
     else:
-        text = f"{meaning.label}: {local_value.text}"
+        text = f"{meaning.label}: {value.words}"
     if meaning.need:
-        local_values.needs.append((meaning.need, text, snomed(local_value.one)))
+        local_values.needs.append((meaning.need, text, snomed(value.one)))
     else:
         local_values.flags.append({"code": meaning.flag, "text": text})
 
 
-def _need(local_values: LocalValues, profile: PartnerProfile, local_value: LocalValue) -> None:
-    need = profile.needs.meanings.get(fold(local_value.code))
-    value_text = local_value.text if local_value.text != local_value.code else None
+_LONGEST_CODE = 300
+
+
+def _flag(meaning: ObservationMeaning, value: LocalValue) -> dict[str, Any]:
+    """Return a risk flag by its agreed code, or as sent; with agreed codes, any other is a part to be read too."""
+    found = value.meanings(meaning.meanings)
+    if len(found) > 1 or (meaning.meanings and not found):
+        value.to_read()
+    code = str(found[0] if found else value.codes[0])
+    if len(code) > _LONGEST_CODE:
+        code = meaning.label
+    return drop_empty({"code": code, "text": value.words if value.words != code else None})
+
+
+def _need(local_values: LocalValues, profile: PartnerProfile, value: LocalValue) -> None:
+    need = value.meaning(profile.needs.meanings)
     if need is None:
-        local_values.texts.append(local_value.text or local_value.code)
+        value.to_read()
+        local_values.texts.append(value.shown)
         return
-    parts = [text for text in (need.label, value_text) if text]
-    local_values.needs.append((need.service, ": ".join(dict.fromkeys(parts)) or None, snomed(local_value.one)))
+    texts = [text for text in (need.label, value.words) if text and text not in value.codes]
+    local_values.needs.append((need.service, ": ".join(unique(texts)) or None, snomed(value.one)))
 
 
-def _reason(local_values: LocalValues, profile: PartnerProfile, local_value: LocalValue) -> None:
-    code = profile.reasons.meanings.get(fold(local_value.code))
+def _reason(local_values: LocalValues, profile: PartnerProfile, value: LocalValue) -> None:
+    code = value.meaning(profile.reasons.meanings)
     local_values.reason = local_values.reason or code
-    if code is None or (local_value.text and local_value.text != local_value.code):
-        local_values.texts.append(local_value.text or local_value.code)
+    if code is None or (value.words and value.words not in value.codes):
+        local_values.texts.append(value.shown)
 
 
-def _consent(local_values: LocalValues, place: str, meaning: ObservationMeaning, local_value: LocalValue) -> None:
+def _consent(local_values: LocalValues, place: str, meaning: ObservationMeaning, value: LocalValue) -> None:
     """Store a consent. Of two answers the later counts, and 'no' if both are of the same day (as in bars_fhir)."""
-    answer = _meaning(meaning, local_value, {})
+    answer = _decided(meaning, value, {})
     if answer is None:
         return
-    now = {"answer": answer, "on": local_value.on, "by": local_value.by}
+    seen = value.observation
+    on, by = (read_date(seen.first(14)), full_professional(seen.first(16))) if seen else (None, None)
+    now = {"answer": answer, "on": on, "by": by}
     before = local_values.values.get(place)
     if before is None or _rank(now) >= _rank(before):
-        local_values.values[place], local_values.sources[place] = (
-            {name: one for name, one in now.items() if one},
-            local_value.place,
-        )
+        local_values.values[place] = {name: one for name, one in now.items() if one}
+        local_values.sources[place] = value.place
 
 
 def _rank(answer: dict[str, Any]) -> tuple[bool, str, bool]:

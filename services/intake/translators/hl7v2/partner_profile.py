@@ -49,7 +49,9 @@ class ObservationMeaning(StrictInput):
     values: dict[Code, Value] = Field(
         {}, description="Meaning of each coded value; not needed for dates, texts, Y and N"
     )
-    otherwise: Value | None = Field(None, description="Meaning of any other code; without it another code is a fault")
+    otherwise: Value | None = Field(
+        None, description="Meaning of any other code; without it a person reads another code"
+    )
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "ObservationMeaning":
@@ -181,7 +183,20 @@ class PartnerProfile(StrictInput):
         "changes", description="Whether REF^I12 and REF^I13 say what has changed, or the whole referral"
     )
     nhs_types: tuple[Code, ...] = Field(("NHS", "NH"), description="PID-3.5 of an NHS number")
+    nhs_authorities: tuple[Code, ...] = Field(
+        ("NHS", "2.16.840.1.113883.2.1.4.1"),
+        description="PID-3.4, or a part of it, of an NHS number without a type in PID-3.5",
+    )
+    nhs_fields: tuple[FieldPath, ...] = Field(
+        (), description="Further fields with the NHS number, such as PID-2, which is read in version 2.2 without this"
+    )
+    nhs_status: tuple[FieldPath, ...] = Field(
+        ("PID-32",), description="Verification status of the NHS number; a component of PID-3 is that of its number"
+    )
     local_ids: dict[Code, ShortText] = Field({}, description="URI of the identifier system, by PID-3.5 or else PID-3.4")
+    names: dict[Code, Literal["current", "other"]] = Field(
+        {}, description="Further types of names (PID-5.7): the current one, or another (previous, birth, alias)"
+    )
     sexes: dict[Code, Literal["male", "female", "other", "unknown"]] = Field({}, description="Further codes of PID-8")
     languages: dict[Code, ShortText] = Field({}, description="BCP 47 language tags by code of PID-15")
     home_addresses: tuple[Code, ...] = Field(("H", "HOME", "P", "PERM"), description="PID-11.7 of the home address")
@@ -190,6 +205,10 @@ class PartnerProfile(StrictInput):
     stay_classes: tuple[Code, ...] = Field(
         ("I",), description="PV1-2 of an inpatient stay; an empty PV1-2 means a stay"
     )
+    not_stay_classes: tuple[Code, ...] = Field(
+        ("O", "E", "P", "R"), description="PV1-2 of a person who is not staying; a person reads any other class"
+    )
+    restricted_vips: tuple[Code, ...] = Field((), description="PV1-16 of a person whose data are restricted")
     site: Sites | None = Field(None, description="Hospital site")
     referrer: ReferrerFields = Field(ReferrerFields(), description="Referrer")
     priorities: dict[Code, Literal["routine", "urgent", "asap", "stat"]] = Field(
@@ -208,6 +227,10 @@ class PartnerProfile(StrictInput):
     @cached_property
     def id_systems(self) -> Mapping[str, str]:
         return normalise_keys(self.local_ids)
+
+    @cached_property
+    def name_types(self) -> Mapping[str, str]:
+        return normalise_keys(self.names)
 
     @cached_property
     def sex_codes(self) -> Mapping[str, str]:
@@ -245,6 +268,7 @@ class PartnerProfile(StrictInput):
     def field_paths(self) -> list[str]:
         """The fields that this file adds to those of every partner."""
         named = [self.referral_id, *self.authority_fields, self.practice.gp, *self.practice.ods, *self.fields]
+        named += [*self.nhs_fields, *self.nhs_status]
         optional = [self.practice.name, self.referrer.organisation, self.site.read_from if self.site else None]
         listed = [
             *self.needs.read_from,

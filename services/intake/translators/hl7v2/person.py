@@ -1,103 +1,223 @@
-"""The person of a message, from PID and PD1; their registered practice and contacts."""
+"""The person of a message, from PID, PD1 and ARV; their registered practice and contacts."""
 
 import re
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import date, datetime
 from typing import Any
 
 from schemas import nhs_number
 from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
 from services.intake.translators.hl7v2 import field_paths
-from services.intake.translators.hl7v2.dates import parse_timestamp, read_date
+from services.intake.translators.hl7v2.contact_details import (
+    addresses,
+    contact_points,
+    family_name,
+    full_name,
+    full_professional,
+    phone,
+)
+from services.intake.translators.hl7v2.dates import (
+    day_of_message,
+    is_in_force,
+    parse_days,
+    read_date,
+    read_dates,
+    read_period,
+)
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
+from services.intake.translators.hl7v2.field_paths import subcomponents
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
-from services.intake.translators.translator import Issue, drop_empty, postcode, unique
+from services.intake.translators.hl7v2.targets import YES_NO
+from services.intake.translators.translator import (
+    LONDON,
+    Issue,
+    drop_empty,
+    is_plausible_birth,
+    unique,
+)
 
 AS_SENT = f"{LOCAL}/Id/nhs-number-as-sent"
-"""System of an NHS number with an invalid check digit: rejecting it would block the trust's queue."""
+"""System of what was sent as an NHS number and cannot be used as one: rejecting it would block the trust's queue."""
 
 Content = dict[str, Any]
 
 
 def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, *, homeless: bool) -> Content:
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
+    day = day_of_message(message, received_at)
     content = drop_empty(
         {
-            **_ids(message, profile),
-            **_name(message),
+            **_ids(message, profile, day),
+            **_name(message, profile, day),
             "birth_date": _birth_date(message, received_at),
             "gender": _sex(message, profile),
-            **_addresses(message, profile, homeless),
-            **_points(one for number in (13, 14, 40) for one in message.repetitions("PID", number)),
+            **addresses(message, profile, day, homeless=homeless),
+            **contact_points((one for number in (13, 14, 40) for one in message.repetitions("PID", number)), day),
             "language": _language(message, profile),
-            "restricted_access": _restriction(message),
+            "restricted_access": _restriction(message, profile, day),
         }
     )
+    if message.all("PID") and not _is_identified(content):
+        issue = Issue("PID-5", "required", "is required: a name, or an identifier of the person in PID-3")
+        message.reading.issues.append(issue)
     return content | death(message, received_at)
+
+
+def _is_identified(content: Content) -> bool:
+    """Return whether there is a name or a usable identifier."""
+    named = content.get("family_name") or content.get("given_names") or content.get("nhs_number")
+    return bool(named) or any(one["system"] != AS_SENT for one in content.get("local_ids", ()))
 
 
 # ---- identifiers ----------------------------------------------------------------------------------------------------
 
 
-def _ids(message: Hl7Message, profile: PartnerProfile) -> Content:
-    """Read PID-3: the NHS number by its type, the others as the sender's local identifiers."""
-    identifiers = [(one, value) for one in message.repetitions("PID", 3) if (value := one.text())]
-    national = [(one, value) for one, value in identifiers if profile.is_one(profile.nhs_types, one.text(5))]
-    local = [_local_id(one, value, profile) for one, value in identifiers if (one, value) not in national]
+NamedId = tuple[Repetition, str]
+
+
+def _ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
+    """Read PID-3: the NHS number by its type or authority, the others as the sender's local identifiers.
+
+    Different NHS numbers, and a valid number of a type that is not agreed, are parts to be read.
+    """
+    given = [
+        (one, value)
+        for one in message.repetitions("PID", 3)
+        if (value := one.code()) and is_in_force(read_period(one, 7, 8), day)
+    ]
+    national = [named for named in given if _is_national(named[0], profile)]
+    local = [named for named in given if named not in national]
+    for one, value, is_number in _further_ids(message, profile):
+        (national if is_number else local).append((one, value))
     numbers = unique([nhs_number.normalise(value) for _, value in national])
+    _read_unknown_types(local, profile, numbers)
+    local_ids = [identifier(one, value, profile) for one, value in local]
     if len(numbers) > 1:
-        issue = Issue(national[1][0].place, "invariant", "differs from the NHS number before it")
-        message.reading.issues.append(issue)
-    number = numbers[0] if numbers else None
-    if number is not None and not nhs_number.is_valid(number):
-        local.append({"system": AS_SENT, "value": number})
-        return {"local_ids": local, "nhs_number_status": VerificationStatus.FAILED_CHECK}
-    return {"nhs_number": number, "local_ids": local, "nhs_number_status": _status(message)}
+        other = next(one for one, value in national if nhs_number.normalise(value) != numbers[0])
+        other.reading.to_read(other.place, "invariant", other.prose())
+    if len(numbers) != 1:
+        return {"local_ids": [*local_ids, *_as_sent(numbers)]}
+    if not nhs_number.is_valid(numbers[0]):
+        return {"local_ids": [*local_ids, *_as_sent(numbers)], "nhs_number_status": VerificationStatus.FAILED_CHECK}
+    return {"nhs_number": numbers[0], "local_ids": local_ids, "nhs_number_status": _status(message, profile)}
 
 
-def _local_id(one: Repetition, value: str, profile: PartnerProfile) -> Content:
-    kinds = [fold(kind) for kind in (one.text(5), one.text(4)) if kind]
-    named = next((profile.id_systems[kind] for kind in kinds if kind in profile.id_systems), None)
-    return {"system": named or f"{LOCAL}/Id/{profile.partner}", "value": value}
+def _as_sent(numbers: list[str]) -> list[Content]:
+    return [{"system": AS_SENT, "value": number} for number in numbers]
+
+
+def _is_national(one: Repetition, profile: PartnerProfile) -> bool:
+    """Return whether an identifier (CX) is an NHS number: by its type, or without one by its authority."""
+    kind = one.text(5)
+    if kind is not None:
+        return profile.is_one(profile.nhs_types, kind)
+    return any(profile.is_one(profile.nhs_authorities, part) for part in subcomponents(one, 4))
+
+
+def _further_ids(message: Hl7Message, profile: PartnerProfile) -> Iterator[tuple[Repetition, str, bool]]:
+    """Yield identifiers of the agreed further fields, and of PID-2 in version 2.2: whether each is an NHS number.
+
+    Without a type or authority, it is one in an agreed field, and in PID-2 if it has ten digits.
+    """
+    is_old = message.text("MSH", 12) == "2.2" and not {"PID-2", "PID-2.1"} & set(profile.nhs_fields)
+    for place in (*profile.nhs_fields, *(["PID-2"] if is_old else [])):
+        name, number, component = field_paths.split(place)
+        for one in message.repetitions(name, number):
+            value = one.code(component)
+            bare = component != 1 or not (one.text(4) or one.text(5))
+            if value:
+                is_number = place in profile.nhs_fields or re.fullmatch(r"[0-9]{10}", nhs_number.normalise(value))
+                yield one, value, bool(is_number) if bare else _is_national(one, profile)
+
+
+def _read_unknown_types(local: list[NamedId], profile: PartnerProfile, numbers: list[str]) -> None:
+    for one, value in local:
+        number = nhs_number.normalise(value)
+        if number not in numbers and nhs_number.is_valid(number) and _system(one, profile) is None:
+            one.reading.to_read(one.place, "value", one.prose())
+
+
+def identifier(one: Repetition, value: str, profile: PartnerProfile) -> Content:
+    """Return a local identifier (CX): the system agreed for its type or authority, else one of the partner's own."""
+    authority = next(filter(None, subcomponents(one, 4)), "")
+    own = f"/{authority}" if re.fullmatch(r"[A-Za-z0-9._-]{1,40}", authority) else ""
+    return {"system": _system(one, profile) or f"{LOCAL}/Id/{profile.partner}{own}", "value": value}
+
+
+def _system(one: Repetition, profile: PartnerProfile) -> str | None:
+    kinds = [fold(kind) for kind in (one.text(5), *subcomponents(one, 4)) if kind]
+    return next((profile.id_systems[kind] for kind in kinds if kind in profile.id_systems), None)
 
 
 _STATUS = re.compile(r"(?:NSTS)?(0[1-8])", re.IGNORECASE)
 
 
-def _status(message: Hl7Message) -> VerificationStatus:
-    """Read PID-32 as UK senders use it: the tracing status of the NHS number (NSTS01 to NSTS08), never assumed."""
-    matches = (_STATUS.fullmatch(text) for _, text in field_paths.texts(message, "PID-32"))
-    return next((VerificationStatus(match[1]) for match in matches if match), VerificationStatus.NOT_STATED)
+def _status(message: Hl7Message, profile: PartnerProfile) -> VerificationStatus:
+    """Read the status of the NHS number (NSTS01 to NSTS08) in the agreed fields; it is never assumed."""
+    for place in profile.nhs_status:
+        for one, text in field_paths.texts(message, place):
+            is_theirs = not place.startswith("PID-3.") or _is_national(one, profile)
+            if is_theirs and (match := _STATUS.fullmatch(text)):
+                return VerificationStatus(match[1])
+    return VerificationStatus.NOT_STATED
 
 
 # ---- name, birth, sex, language -------------------------------------------------------------------------------------
 
 
-_NOT_THEIRS = ("A", "M", "S", "N", "B", "T", "K", "I", "P", "C")
-"""Name types (table 0200) that are not a legal or current name: alias, maiden, pseudonym, nickname and so on."""
+_CURRENT, _DISPLAY, _UNTYPED, _OTHER, _UNKNOWN = range(5)
+_NAME_TYPES = {
+    "l": _CURRENT,
+    "d": _DISPLAY,
+    "u": _UNTYPED,
+    **dict.fromkeys(("a", "m", "s", "n", "b", "t", "k", "i", "p", "c", "bad", "nb", "nouse", "msk", "nav"), _OTHER),
+}
+"""Ranks of name types (table 0200): legal, display, unspecified; alias, maiden, pseudonym, nickname and so on."""
 
 
-def _name(message: Hl7Message) -> Content:
-    names = message.repetitions("PID", 5)
-    legal = [one for one in names if one.text(7) in ("L", "D")]
-    current = [one for one in names if one.text(7) not in _NOT_THEIRS]
-    chosen = next(iter(legal or current or names), None)
-    family = chosen.text() if chosen else None
-    if chosen is None or family is None:
-        place = f"{chosen.place}.1" if chosen else "PID-5"
+def _name_rank(one: Repetition, profile: PartnerProfile) -> int:
+    kind = one.text(7)
+    if kind is None:
+        return _UNTYPED
+    agreed = profile.name_types.get(fold(kind))
+    return {"current": _CURRENT, "other": _OTHER}[agreed] if agreed else _NAME_TYPES.get(fold(kind), _UNKNOWN)
+
+
+def _name(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
+    """Return the name in force of the best type. What leaves in doubt which it is, is a part to be read."""
+    names = [one for one in message.repetitions("PID", 5) if full_name(one)]
+    valid = [one for one in names if is_in_force(read_period(one, 12, 13, 10), day)] or names
+    valid.sort(key=lambda one: (_name_rank(one, profile), not family_name(one)))
+    if not valid:
         if message.all("PID"):
-            message.reading.issues.append(Issue(place, "required", "is required: a name with a family name"))
+            message.reading.to_read("PID-5", "required", None)
         return {}
+    chosen = valid[0]
+    _read_doubtful_names(valid, profile)
+    family = family_name(chosen)
+    if family is None:
+        chosen.reading.to_read(chosen.place, "required", chosen.prose())
     forenames = [chosen.text(2), *(chosen.text(3) or "").split()]
     return {"family_name": family, "given_names": [one for one in forenames if one], "title": chosen.text(5)}
 
 
-def _birth_date(message: Hl7Message, received_at: datetime) -> Any:
+def _read_doubtful_names(valid: list[Repetition], profile: PartnerProfile) -> None:
+    """Read a name of an unknown type if it is the only one, or another family name of an unknown or the best rank."""
+    best = _name_rank(valid[0], profile)
+    family = fold(family_name(valid[0]) or "")
+    for one in valid:
+        rank, other = _name_rank(one, profile), fold(family_name(one) or "")
+        if best == _UNKNOWN or (rank in (best, _UNKNOWN) and other not in ("", family) and rank != _OTHER):
+            one.reading.to_read(one.place, "value", one.prose())
+
+
+def _birth_date(message: Hl7Message, received_at: datetime) -> date | None:
     repetition = message.first("PID", 7)
     born = read_date(repetition)
-    if repetition and born and born > received_at.date():
-        message.reading.issues.append(Issue(repetition.place, "value", "is in the future"))
+    if repetition and born and not is_plausible_birth(born, received_at.astimezone(LONDON).date()):
+        repetition.reading.to_read(repetition.place, "value", repetition.text())
+        return None
     return born
 
 
@@ -116,14 +236,13 @@ _SEXES = {
 
 def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return the gender; an unknown code gives `unknown`, since no rule depends on it."""
-    code = message.text("PID", 8)
-    return profile.sex_codes.get(fold(code)) or _SEXES.get(fold(code), "unknown") if code else None
+    one = message.first("PID", 8)
+    return (field_paths.meaning(one, {**_SEXES, **profile.sex_codes}) or "unknown") if one else None
 
 
 def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    repetition = message.first("PID", 15)
-    code = repetition.text() if repetition else None
-    return (profile.language_codes.get(fold(code)) if code else None) or (repetition and repetition.text(2)) or code
+    one = message.first("PID", 15)
+    return (field_paths.meaning(one, profile.language_codes) or field_paths.words(one) or one.text()) if one else None
 
 
 # ---- death and restriction ------------------------------------------------------------------------------------------
@@ -135,8 +254,10 @@ _DIED = "79"
 
 def _is_reported_dead(message: Hl7Message) -> bool:
     """Return whether PID-30, a time in PID-29, or the discharge in PV1-36 or PV1-37 states a death."""
-    discharges = (one.text() for number in (36, 37) for one in message.repetitions("PV1", number))
-    return message.text("PID", 30) == "Y" or message.text("PID", 29) is not None or _DIED in discharges
+    discharges = (code for n in (36, 37) for one in message.repetitions("PV1", n) for code in field_paths.codes(one))
+    indicator = message.first("PID", 30)
+    stated = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
+    return bool(stated) or (message.text("PID", 29) or "").strip("0") != "" or _DIED in discharges
 
 
 def death(message: Hl7Message, received_at: datetime) -> Content:
@@ -146,105 +267,34 @@ def death(message: Hl7Message, received_at: datetime) -> Content:
     """
     if not _is_reported_dead(message):
         return {}
-    text = message.text("PID", 29) or ""
-    died_at = parse_timestamp(text) if text[:8].isdigit() and len(text) >= 8 else None
-    has_come = died_at is not None and died_at.date() <= received_at.date()
-    return {"death_reported": {"died_on": died_at.date()} if died_at and has_come else {}}
+    try:
+        days = parse_days(message.text("PID", 29) or "")
+    except ValueError:
+        days = None
+    is_known = days is not None and days[0] == days[1] <= received_at.astimezone(LONDON).date()
+    return {"death_reported": {"died_on": days[0]} if days and is_known else {}}
 
 
-def _restriction(message: Hl7Message) -> bool | None:
+def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> bool | None:
     """Return whether PD1-12 protects the person's data, or an ARV restricts access (table 0717); None if neither says.
 
-    The deletion of a restriction does not say that none is left.
+    The deletion of a restriction does not say that none is left, nor do a period that is not in force and the
+    protection's end on a later day (PD1-13). PV1-16 restricts by the partner's file.
     """
-    values = [value for one in message.all("ARV") if one.text(2) != "D" and (value := one.text(3))]
-    said = [fold(value) != "no" for value in values]
-    if (protected := message.text("PD1", 12)) in ("Y", "N"):
-        said.append(protected == "Y")
+    said = [not profile.is_one(("NO",), value) for one in message.all("ARV") if (value := _access(one, day))]
+    said += [True for one in message.repetitions("PV1", 16) if profile.is_one(profile.restricted_vips, one.text())]
+    indicator = message.first("PD1", 12)
+    protected = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
+    if protected or (protected is False and is_in_force((read_date(message.first("PD1", 13)), None), day)):
+        said.append(protected)
     return any(said) if said else None
 
 
-# ---- address and telephone ------------------------------------------------------------------------------------------
-
-
-_NO_HOMES = ("B", "O", "BA", "N", "BDL", "F", "BR", "RH", "BI")
-"""Address types (table 0190) that are not a current residence."""
-
-
-def _addresses(message: Hl7Message, profile: PartnerProfile, homeless: bool) -> Content:
-    """Return the home address, else one without a type, else a temporary one; and a temporary one next to another."""
-    lived_at = [one for one in message.repetitions("PID", 11) if not profile.is_one(_NO_HOMES, one.text(7))]
-    given = [one for one in sorted(lived_at, key=lambda one: _rank(one, profile)) if _read_address(one, homeless=False)]
-    if not given:
-        return {"address": {"no_fixed_abode": True}} if homeless else {}
-    temporary = [one for one in given[1:] if _rank(one, profile) == _TEMPORARY > _rank(given[0], profile)]
-    return {"address": _read_address(given[0], homeless)} | (
-        {"temporary_address": _read_address(temporary[0], homeless=False)} if temporary else {}
-    )
-
-
-_TEMPORARY = 2
-
-
-def _rank(one: Repetition, profile: PartnerProfile) -> int:
-    kind = one.text(7)
-    return (
-        0
-        if profile.is_one(profile.home_addresses, kind)
-        else _TEMPORARY
-        if profile.is_one(profile.temporary_addresses, kind)
-        else 1
-    )
-
-
-def _read_address(one: Repetition, homeless: bool) -> Content:
-    code = postcode(one.text(5))
-    lines = [text for text in (one.text(n) for n in (1, 2, 3, 4)) if text]
-    no_fixed_abode = any(fold(text) in ("nofixedabode", "nfa", "nofixedaddress") for text in lines)
-    none = no_fixed_abode or (code or "").startswith("ZZ99") or (homeless and code is None)
-    return drop_empty({"lines": lines, "postcode": code, "no_fixed_abode": none or None})
-
-
-_SYSTEMS = {"FX": "fax", "BP": "pager", "TDD": "textphone", "TTY": "textphone"}
-"""Systems of contact points by equipment type (XTN-3, table 0202); other equipment is a telephone."""
-
-_USES = {"PRN": "home", "WPN": "work"}
-"""Uses of contact points by telecommunication use (XTN-2, table 0201)."""
-
-
-def phone(telecom: Iterable[Repetition]) -> str | None:
-    """Return the first telephone number (XTN), as a text or in parts; not a fax, pager, textphone or email address."""
-    points = (point for one in telecom for point in _points_of(one))
-    return next((point["value"] for point in points if point["system"] == "phone"), None)
-
-
-def _points(telecom: Iterable[Repetition]) -> Content:
-    """Return the first telephone number, the first email address, and the other contact points, each one once."""
-    left = [point for one in telecom for point in _points_of(one)]
-    found: Content = {}
-    for system in ("phone", "email"):
-        value = next((one["value"] for one in left if one["system"] == system), None)
-        found[system] = value
-        left = [one for one in left if (one["system"], one["value"]) != (system, value)]
-    by_value = {(one["system"], one["value"]): one for one in reversed(left)}
-    return found | {"other_contact_points": list(reversed(by_value.values()))}
-
-
-def _points_of(one: Repetition) -> Iterator[Content]:
-    """Yield the number and the email address of a repetition, if it has them."""
-    number = _number(one)
-    if number and one.text(3) not in ("Internet", "X.400") and one.text(2) != "NET":
-        use = "mobile" if one.text(3) == "CP" else _USES.get(one.text(2) or "")
-        yield drop_empty({"system": _SYSTEMS.get(one.text(3) or "", "phone"), "value": number, "use": use})
-    email = next((value for n in (4, 1) if (value := one.text(n)) and "@" in value), None)
-    if email:
-        yield {"system": "email", "value": email}
-
-
-def _number(one: Repetition) -> str | None:
-    parts = " ".join(part for part in (one.text(6), one.text(7)) if part)
-    numbers = (number for number in (one.text(1), one.text(12), parts) if number)
-    return next((number for number in numbers if "@" not in number and re.search(r"[0-9]{3}", number)), None)
+def _access(restriction: Segment, day: date) -> str | None:
+    """Return the value of an access restriction in force (ARV-3)."""
+    period = restriction.first(6)
+    is_valid = period is None or is_in_force(read_period(period, 1, 2), day)
+    return restriction.text(3) if restriction.text(2) != "D" and is_valid else None
 
 
 # ---- practice and contacts ------------------------------------------------------------------------------------------
@@ -256,25 +306,27 @@ _PRACTICE = re.compile(r"(?!V8199[789])[A-Z][0-9]{5}")
 
 def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content | None:
     """Return the practice in PD1-3, or in the fields of the partner's file."""
-    codes = (text.upper() for place in profile.practice.ods for _, text in field_paths.texts(message, place))
+    codes = (text.upper() for place in profile.practice.ods for text in field_paths.parts(message, place))
     ods = next((code for code in codes if _PRACTICE.fullmatch(code)), None)
     name = field_paths.text(message, profile.practice.name) if profile.practice.name else None
     return drop_empty({"ods": ods, "name": name}) or None
 
 
-def contacts(message: Hl7Message, profile: PartnerProfile) -> list[Content]:
-    """Return next of kin, and the GP by name, for the hub to contact."""
+def contacts(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -> list[Content]:
+    """Return next of kin whose role is in force, and the GP by name, for the hub to contact."""
+    day = day_of_message(message, received_at)
     kin = [
         drop_empty(
             {
-                "name": full_name(next(iter(one.all(2)), None)),
+                "name": full_name(one.first(2)),
                 "relationship": _relationship(one),
-                "phone": phone([*one.all(5), *one.all(6)]),
+                "phone": phone([*one.all(5), *one.all(6)], day),
             }
         )
         for one in message.all("NK1")
+        if is_in_force(read_dates(one.first(8), one.first(9)), day)
     ]
-    gp = _gp(message, profile)
+    gp = _gp(message, profile, day)
     return [one for one in (*kin, {"name": gp, "relationship": "GP"} if gp else {}) if one]
 
 
@@ -297,23 +349,18 @@ _RELATIONSHIPS = {
 
 
 def _relationship(kin: Segment) -> str | None:
-    code = kin.text(3)
-    return kin.text(3, 2) or (_RELATIONSHIPS.get(fold(code), code) if code else None)
+    one = kin.first(3)
+    return (field_paths.words(one) or field_paths.meaning(one, _RELATIONSHIPS) or one.text()) if one else None
 
 
-def _gp(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    """Return the GP in PD1-4 or the field of the partner's file, else of a ROL with role primary care provider (PP)."""
+def _gp(message: Hl7Message, profile: PartnerProfile, day: date) -> str | None:
+    """Return the GP in PD1-4 or the field of the partner's file, else of a ROL in force, a primary care provider (PP)."""
     name, number, _ = field_paths.split(profile.practice.gp)
-    providers = [one for role in message.all("ROL") if role.text(3) == "PP" for one in role.all(4)]
+    roles = [
+        role for role in message.all("ROL") if "PP" in (code for one in role.all(3) for code in field_paths.codes(one))
+    ]
+    providers = [
+        one for role in roles if is_in_force(read_dates(role.first(5), role.first(6)), day) for one in role.all(4)
+    ]
     candidates = (full_professional(one) for one in [*message.repetitions(name, number), *providers])
     return next((candidate for candidate in candidates if candidate), None)
-
-
-def full_name(one: Repetition | None) -> str | None:
-    """Return a name (XPN) on one line."""
-    return " ".join(part for n in (5, 2, 3, 1) if (part := one.text(n))) or None if one else None
-
-
-def full_professional(one: Repetition | None) -> str | None:
-    """Return a professional's name (XCN) on one line; None if only an identifier is given."""
-    return " ".join(part for n in (6, 3, 4, 2) if (part := one.text(n))) or None if one else None

@@ -28,6 +28,7 @@ def issues_in(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
     if profile.partner != file.file.stem:
         yield file.issue(("partner",), "must be the name of the file")
     yield from _ambiguous(file)
+    yield from _contradictions(file)
     for kind in ("observations", "fields"):
         for code, meaning in getattr(profile, kind).items():
             yield from _meaning_issues(file, (kind, code), meaning)
@@ -39,6 +40,7 @@ def issues_in(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
 
 _CODES = (
     ("local_ids",),
+    ("names",),
     ("sexes",),
     ("languages",),
     ("priorities",),
@@ -77,6 +79,27 @@ def _at(value: Any, path: Iterable[str]) -> Any:
     for part in path:
         value = getattr(value, part, None)
     return value
+
+
+_EXCLUSIVE = (
+    ("nhs_types", "local_ids"),
+    ("nhs_authorities", "local_ids"),
+    ("home_addresses", "temporary_addresses"),
+    ("stay_classes", "not_stay_classes"),
+)
+"""Settings that must not have a code in common: it would mean two things."""
+
+
+def _contradictions(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
+    for one, other in _EXCLUSIVE:
+        codes = set(map(fold, getattr(file.value, one)))
+        for at, code in enumerate(getattr(file.value, other)):
+            if fold(code) in codes:
+                where = code if isinstance(getattr(file.value, other), Mapping) else at
+                yield file.issue((other, where), f"is a contradiction: {one} has it too")
+    for at, place in enumerate(file.value.nhs_fields):
+        if place.partition(".")[0] == "PID-3":
+            yield file.issue(("nhs_fields", at), "has no effect: PID-3 is read by type and authority")
 
 
 # ---- meanings of observations and fields -----------------------------------------------------------------------------

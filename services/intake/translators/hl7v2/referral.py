@@ -2,18 +2,21 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from schemas.referral import DeathReport, Referral, UnreadPart
 from services.intake.translators.hl7v2 import documents, field_paths, field_state, request
 from services.intake.translators.hl7v2.dates import Interval, parse_interval, parse_timestamp, read_date
-from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Repetition
+from services.intake.translators.hl7v2.documents import NamedAttachment
+from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
 from services.intake.translators.hl7v2.field_state import FieldState
+from services.intake.translators.hl7v2.fitting import fitted
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.local_fields import LocalValues, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
@@ -83,7 +86,7 @@ class Envelope:
 def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
-    """Translate the message. Refused consent withdraws the referral, whatever the message asks."""
+    """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
     envelope = _envelope(header, message, profile, selection, inbound)
     reading = message.reading
     needed, unread = len(reading.issues), reading.unread[:]
@@ -104,8 +107,8 @@ def _envelope(
     stated = parse_interval(header.made_at)
     latest = inbound.received_at + CLOCK_TOLERANCE
     is_trusted = stated is not None and stated.start <= latest
-    if header.made_at.strip('"') and not is_trusted:
-        explanation = "is not a time that has come: the message was taken with the time of its receipt"
+    if stated and not is_trusted:
+        explanation = "is more than five minutes in the future: the message was taken with the time of its receipt"
         message.reading.warn(Issue("MSH-7", "value", explanation))
     sent = Interval(stated.start, min(stated.end, latest)) if stated and is_trusted else None
     made = header.made_at if header.trigger_event == "I12" and is_trusted else ""
@@ -135,16 +138,12 @@ def _originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, 
 
 
 def _check_person(message: Hl7Message) -> None:
-    """Refuse a message without a name and an identifier of the person; of two patients, the first is read."""
-    reading, people = message.reading, message.all("PID")
-    if not any(_has_value(one) for number in (2, 3, 5) for one in message.repetitions("PID", number)):
-        reading.issues.append(Issue("PID-5", "required", "is required: the person's name, or an identifier in PID-3"))
+    """Refuse a message without a person; of two patients, the first is read."""
+    people = message.all("PID")
+    if not people:
+        message.reading.issues.append(Issue("PID", "required", "is required"))
     for another in people[1:]:
-        reading.to_read(another.place, "invariant", None)
-
-
-def _has_value(one: Repetition) -> bool:
-    return one.text() is not None
+        message.reading.to_read(another.place, "invariant", None)
 
 
 # ---- cancels ---------------------------------------------------------------------------------------------------------
@@ -194,27 +193,32 @@ def _told(envelope: Envelope, digest: str) -> Content:
 # ---- referrals -------------------------------------------------------------------------------------------------------
 
 
+class _Described(NamedTuple):
+    """A referral, and the contents of its attachments that the message brought."""
+
+    referral: Referral
+    documents: tuple[AttachmentContent, ...]
+
+
 def _said(
     envelope: Envelope, message: Hl7Message, local_values: LocalValues, unread: list[UnreadPart]
 ) -> Translated | Rejection:
     """Translate a message by itself, ready to be merged with what earlier messages of its referral have said."""
-    attachments = _attachments(envelope, message)
-    named = list({one["reference"]: one for those in attachments.values() for one, _ in reversed(those)}.values())
-    referral = _read(envelope, message, local_values, envelope.made, named)
-    if isinstance(referral, Rejection):
-        return referral
-    by_place = {place: tuple(named for named, _ in those) for place, those in attachments.items()}
+    embedded = _embedded(envelope, message)
+    described = _described(envelope, message, local_values, envelope.made, embedded)
+    if isinstance(described, Rejection):
+        return described
+    digest = _digest(described.referral, message)
     state = field_state.said_by(
-        message, envelope.sent, envelope.profile, made=envelope.made, documents=by_place, unread=unread
+        message, envelope.sent, envelope.profile, made=envelope.made, documents=_names(embedded), unread=unread
     )
-    digest = _digest(referral, message)
     own = Translated(
         intent=_INTENTS[envelope.header.trigger_event],
         content_hash=digest,
-        referral=referral,
-        subject=_subject(referral.person),
+        referral=described.referral,
+        subject=_subject(described.referral.person),
         warnings=tuple(message.reading.warnings),
-        documents=tuple(document for those in attachments.values() for _, document in those),
+        documents=described.documents,
         fields=state.encode(),
         **_told(envelope, digest),
     )
@@ -228,50 +232,65 @@ def _completed(envelope: Envelope, state: FieldState, own: Translated, held: byt
     message = whole.message(envelope.selection)
     message.reading.unread += whole.unread
     local_values = read_local_values(message, envelope.profile)
-    referral = _read(envelope, message, local_values, whole.made, whole.documents)
-    if isinstance(referral, Rejection):
-        return referral
+    embedded = _embedded(envelope, message)
+    described = _described(envelope, message, local_values, whole.made, embedded, whole.documents)
+    if isinstance(described, Rejection):
+        return described
     return dataclasses.replace(
         own,
-        referral=referral,
-        content_hash=_digest(referral, message),
-        subject=_subject(referral.person),
+        referral=described.referral,
+        content_hash=_digest(described.referral, message),
+        subject=_subject(described.referral.person),
+        documents=(*own.documents, *described.documents),
         fields=whole.encode(),
     )
 
 
-def _attachments(envelope: Envelope, message: Hl7Message) -> dict[str, tuple[tuple[Content, AttachmentContent], ...]]:
-    """Return the documents in a message by the place of the segment that contains them."""
+_Embedded = dict[str, list[NamedAttachment]]
+"""Documents by the place of the segment that contains them."""
+
+
+def _embedded(envelope: Envelope, message: Hl7Message) -> _Embedded:
     found = {}
     for segment in message.all("OBX"):
-        if segment.text(2) == "ED" and segment.all(5):
+        if segment.text(2) == "ED" and segment.text(5, 4) != field_state.IN_ATTACHMENTS:
             alone = Hl7Message((segment,), (), message.reading)
-            found[segment.place] = tuple(documents.documents(alone, envelope.inbound, envelope.identity))
-    return {place: those for place, those in found.items() if those}
+            found[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
+    return found
 
 
-def _read(
-    envelope: Envelope, message: Hl7Message, local_values: LocalValues, made: str, attachments: list[Content]
-) -> Referral | Rejection:
-    """Return the referral that a message describes."""
+def _names(embedded: _Embedded) -> dict[str, tuple[Content, ...]]:
+    return {place: tuple(named for named, _ in those) for place, those in embedded.items()}
+
+
+def _described(
+    envelope: Envelope,
+    message: Hl7Message,
+    local_values: LocalValues,
+    made: str,
+    embedded: _Embedded,
+    held: Iterable[Content] = (),
+) -> _Described | Rejection:
+    """Return the referral that a message describes. `held`: attachments of earlier messages."""
     content = _content(message, envelope, local_values, made)
-    content |= {"attachments": attachments, "to_be_read": message.reading.unread}
-    content["message"] = drop_empty(
-        {
-            "format": "hl7v2",
-            "message_id": envelope.header.control_id,
-            "referral_id": envelope.originating[0],
-            "sent_at": envelope.sent.start if parse_interval(envelope.header.made_at) else None,
-        }
-    )
+    whole_text = documents.long_reason(content, envelope.inbound, envelope.identity)
+    brought = [*whole_text, *(one for those in embedded.values() for one in those)]
+    named = [*(one for one, _ in whole_text), *held, *(one for one, _ in brought[len(whole_text) :])]
+    content["attachments"] = field_state.each_once(named)
+    content["message"] = _identity(envelope)
     try:
-        referral = Referral.model_validate(content)
+        referral = fitted(content, message.reading, lambda loc: _place(loc, local_values))
     except ValidationError as error:
-        named = {issue.place for issue in message.reading.issues}
-        issues = issues_of(error, lambda loc: _place(loc, local_values))
-        message.reading.issues += [issue for issue in issues if issue.place not in named]
+        message.reading.issues += issues_of(error, lambda loc: _place(loc, local_values))
         return _rejection(message)
-    return _rejection(message) if message.reading.issues else referral
+    kept = {one.reference for one in referral.attachments}
+    stored = {one.reference: one for _, one in brought if one.reference in kept}
+    return _rejection(message) if message.reading.issues else _Described(referral, tuple(stored.values()))
+
+
+def _identity(envelope: Envelope) -> Content:
+    identity = {"format": "hl7v2", "message_id": envelope.header.control_id, "referral_id": envelope.originating[0]}
+    return identity | ({"sent_at": envelope.sent.start} if parse_interval(envelope.header.made_at) else {})
 
 
 def _subject(content: Any) -> Subject:
@@ -295,12 +314,12 @@ def _content(message: Hl7Message, envelope: Envelope, local_values: LocalValues,
     homeless = request.is_homeless(coded_reason, needs)
     content = {
         "sent_by": inbound.partner.sender,
-        "referred_by": referred_by(message, profile, inbound.partner),
+        "referred_by": referred_by(message, profile, inbound.partner, inbound.received_at),
         "registered_practice": registered_practice(message, profile),
         "person": {"vouched_by": inbound.partner.vouches}
         | person(message, profile, inbound.received_at, homeless=homeless)
         | drop_empty({"communication_needs": request.communication_needs(message, profile, local_values)}),
-        "contacts": contacts(message, profile),
+        "contacts": contacts(message, profile, inbound.received_at),
         "needs": needs,
         "reason": coded_reason,
         "priority": request.priority(message, profile),

@@ -6,10 +6,11 @@ from typing import Any
 from schemas.case import EndReason
 from schemas.referral import INFORMATION_ADVICE
 from services.intake.translators.hl7v2 import field_paths
-from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
-from services.intake.translators.hl7v2.local_fields import LocalValues, snomed
-from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
-from services.intake.translators.translator import CancelReason, Issue, drop_empty, unique
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
+from services.intake.translators.hl7v2.local_fields import LocalValues, is_read, snomed
+from services.intake.translators.hl7v2.partner_profile import Note, PartnerProfile, fold
+from services.intake.translators.hl7v2.targets import YES_NO
+from services.intake.translators.translator import CancelReason, drop_empty, unique
 
 HOMELESS = "224226001"
 """SNOMED CT: no fixed abode."""
@@ -41,59 +42,76 @@ def needs(message: Hl7Message, profile: PartnerProfile, local_values: LocalValue
 def _coded_needs(
     message: Hl7Message, profile: PartnerProfile
 ) -> Iterator[tuple[str, str | None, list[dict[str, Any]]]]:
+    """Yield the needs of the agreed fields. Another code is a part to be read, except in a field of reasons too."""
     for place in profile.needs.read_from:
-        for one, code in field_paths.coded(message, place):
-            meaning = profile.needs.meanings.get(fold(code))
-            if meaning is not None:
-                yield meaning.service, meaning.label or one.text(2), snomed(one)
+        decides = place not in profile.reasons.read_from
+        component = field_paths.split(place)[2]
+        for one, _ in field_paths.coded(message, place):
+            need = field_paths.meaning(one, profile.needs.meanings, component, decides=decides)
+            if need is not None:
+                yield need.service, need.label or field_paths.words(one), snomed(one)
 
 
 def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | None]:
     """Return the texts of unknown codes in the needs fields."""
-    coded = ((one, code) for place in profile.needs.read_from for one, code in field_paths.coded(message, place))
-    return [_display_text(one) for one, code in coded if fold(code) not in profile.needs.meanings]
+    coded = (pair for place in profile.needs.read_from for pair in field_paths.coded(message, place))
+    return [_display_text(one) for one, codes in coded if not field_paths.meanings(codes, profile.needs.meanings)]
 
 
 def _display_text(one: Repetition) -> str | None:
     """Return a coded element's text for people."""
-    return one.text(2) or one.text(5) or one.text()
+    return field_paths.words(one) or one.text()
 
 
 def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> dict[str, Any]:
     """Return the reason: our category, the sender's texts, SNOMED CT codings of RF1-10 and DG1.
 
-    The texts are those of RF1-10, notes and the fields of the partner's file.
+    The texts are those of RF1-10, diagnoses, notes and the fields of the partner's file.
     """
-    coded = [(one, code) for place in profile.reasons.read_from for one, code in field_paths.coded(message, place)]
-    codes = [reason_code for _, code in coded if (reason_code := profile.reasons.meanings.get(fold(code)))]
-    texts = [one.text(2) or _unknown(code, profile) for one, code in coded]
-    stated = message.repetitions("RF1", 10)
+    coded = [pair for place in profile.reasons.read_from for pair in field_paths.coded(message, place)]
+    meanings = (field_paths.meaning(one, profile.reasons.meanings) for one, _ in coded)
+    codes = [code for code in meanings if code]
+    texts = [field_paths.words(one) or _unknown(given, profile) for one, given in coded]
+    stated, diagnoses = message.repetitions("RF1", 10), list(_diagnoses(message))
     texts += [_display_text(one) for one in stated if one.place not in {other.place for other, _ in coded}]
-    texts += _unknown_needs(message, profile)
-    codings = [coding for one in [*stated, *message.repetitions("DG1", 3)] for coding in snomed(one)]
+    texts += [*_unknown_needs(message, profile), *map(_diagnosis, diagnoses)]
+    diagnosed = [one for diagnosis in diagnoses for one in diagnosis.all(3)]
+    codings = [coding for one in [*stated, *diagnosed] for coding in snomed(one)]
+    texts += [*_field_texts(message, profile), *local_values.texts, *_notes(message, profile, "reason.text")]
     return drop_empty(
         {
             "code": next(iter([*codes, *([local_values.reason] if local_values.reason else [])]), None),
-            "text": _joined(
-                [*texts, *_field_texts(message, profile), *local_values.texts, *_notes(message, profile, "reason.text")]
-            ),
+            "text": _joined(texts),
             "snomed": list({coding["code"]: coding for coding in reversed(codings)}.values())[::-1],
         }
     )
 
 
-def _unknown(code: str, profile: PartnerProfile) -> str | None:
-    """Return a code as its text if it has no meaning in the partner's file."""
-    meanings = {**profile.reasons.meanings, **profile.needs.meanings}
-    return None if fold(code) in meanings else code
+def _unknown(codes: list[str], profile: PartnerProfile) -> str | None:
+    """Return a code as its text if no code has a meaning in the partner's file."""
+    return None if field_paths.meanings(codes, {**profile.reasons.meanings, **profile.needs.meanings}) else codes[0]
+
+
+def _diagnoses(message: Hl7Message) -> Iterator[Segment]:
+    """Yield the diagnoses (DG1), without the deleted (DG1-21) and the confidential (DG1-18)."""
+    for diagnosis in message.all("DG1"):
+        if diagnosis.text(21) != "D" and not YES_NO.get(fold(diagnosis.text(18) or "")):
+            yield diagnosis
+
+
+def _diagnosis(diagnosis: Segment) -> str | None:
+    """Return a diagnosis in words (DG1-3, or DG1-4 up to version 2.2), or else its code."""
+    one, described = diagnosis.first(3), diagnosis.first(4)
+    text = (one and field_paths.words(one)) or (described and described.prose()) or (one and one.text())
+    return f"Diagnosis: {text}" if text else None
 
 
 def _field_texts(message: Hl7Message, profile: PartnerProfile) -> Iterator[str]:
     for text_field in profile.reason_fields:
-        for one, code in field_paths.coded(message, text_field.read_from):
-            component = field_paths.split(text_field.read_from)[2]
-            text = text_field.meanings.get(fold(code)) or (one.text(2) if component == 1 else None) or code
-            yield f"{text_field.label}: {text}"
+        component = field_paths.split(text_field.read_from)[2]
+        for one, codes in field_paths.coded(message, text_field.read_from):
+            words = field_paths.words(one) if component == 1 else None
+            yield f"{text_field.label}: {next(iter(field_paths.meanings(codes, text_field.meanings)), None) or words or codes[0]}"
 
 
 def communication_needs(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> list[str]:
@@ -104,15 +122,36 @@ def communication_needs(message: Hl7Message, profile: PartnerProfile, local_valu
 
 
 def _notes(message: Hl7Message, profile: PartnerProfile, to: str) -> list[str]:
-    """Return the notes for this place: by their type (NTE-4), else the reason."""
+    """Return the notes for this place: by their type (NTE-4), else the reason.
+
+    A note belongs to the segment before it: without an agreed type, that of an observation or order that is not read
+    is not read either.
+    """
     notes = []
     for note in message.all("NTE"):
-        kind = note.text(4) or note.text(4, 2) or ""
-        entry = profile.note_types.get(fold(kind))
+        if not (entry := _note_type(note, profile)) and not _follows_what_is_read(note, profile):
+            continue
         if (entry.to if entry else "reason.text") == to:
             prose = "\n".join(text for one in note.all(3) if (text := one.prose()))
             notes.append(f"{entry.label}: {prose}" if entry and entry.label and prose else prose)
     return [prose for prose in notes if prose]
+
+
+_DOUBTFUL = Note(to="unread")
+
+
+def _note_type(note: Segment, profile: PartnerProfile) -> Note | None:
+    """Return the agreed type of a note (NTE-4). One with two types is not read: they are a part to be read."""
+    kind = note.first(4)
+    if kind is None:
+        return None
+    entry = field_paths.meaning(kind, profile.note_types)
+    return _DOUBTFUL if entry is None and field_paths.meanings(field_paths.codes(kind), profile.note_types) else entry
+
+
+def _follows_what_is_read(note: Segment, profile: PartnerProfile) -> bool:
+    before = note.parent
+    return before is None or (before.name == "OBX" and is_read(before, profile))
 
 
 def _joined(texts: Iterable[str | None]) -> str | None:
@@ -126,26 +165,27 @@ def is_homeless(coded_reason: dict[str, Any], requested: list[dict[str, Any]]) -
     return any(coding["code"] == HOMELESS for coding in codings)
 
 
-_PRIORITIES = {"s": "stat", "a": "asap", "u": "urgent", "r": "routine", "t": "routine"}
-"""HL7 table 0280 and other common codes, in lower case."""
+_PRIORITIES = {
+    "s": "stat",
+    "a": "asap",
+    "u": "urgent",
+    "r": "routine",
+    "t": "routine",
+    **{word: word for word in ("stat", "asap", "urgent", "routine")},
+}
+"""HL7 table 0280, other common codes and their words, in lower case."""
 
 
 def priority(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    """Return the priority in RF1-2. An unknown code is a fault, since it might mean urgent."""
-    repetition = message.first("RF1", 2)
-    code = repetition.text() if repetition else None
-    if repetition is None or code is None:
-        return None
-    canonical = profile.priority_codes.get(fold(code)) or _PRIORITIES.get(fold(code))
-    if canonical is None:
-        message.reading.issues.append(Issue(repetition.place, "value", "is not one of the agreed codes"))
-    return canonical
+    """Return the priority in RF1-2. An unknown one is a part to be read, since it might mean urgent."""
+    one = message.first("RF1", 2)
+    return field_paths.meaning(one, {**_PRIORITIES, **profile.priority_codes}, decides=True) if one else None
 
 
 def cancel_reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> CancelReason:
     """Return the reason by the partner's codes; any other code, or none, means cancelled by the referrer."""
     if local_values.values.get("consents.referral", {}).get("answer") == "no":
         return EndReason.CONSENT_WITHDRAWN
-    codes = (fold(value) for place in profile.cancels.read_from for _, value in field_paths.texts(message, place))
-    reasons = (profile.cancels.meanings[code] for code in codes if code in profile.cancels.meanings)
+    coded = (codes for place in profile.cancels.read_from for _, codes in field_paths.coded(message, place))
+    reasons = (reason for codes in coded for reason in field_paths.meanings(codes, profile.cancels.meanings))
     return next(reasons, EndReason.CANCELLED_BY_REFERRER)

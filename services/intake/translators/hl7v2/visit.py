@@ -6,6 +6,7 @@ from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+from services.intake.translators.hl7v2.person import identifier
 from services.intake.translators.translator import drop_empty
 
 OF_A_STAY = ("hospital", "expected_discharge_on", "ready_for_transfer_on", "discharged_on")
@@ -13,17 +14,27 @@ OF_A_STAY = ("hospital", "expected_discharge_on", "ready_for_transfer_on", "disc
 
 
 def is_stay(message: Hl7Message, profile: PartnerProfile) -> bool:
-    """Return whether PV1-2 is empty or an inpatient class; otherwise no hospital team holds the case."""
-    patient_class = message.text("PV1", 2)
-    return patient_class is None or profile.is_one(profile.stay_classes, patient_class)
+    """Return whether PV1-2 is empty or an inpatient class; otherwise no hospital team holds the case.
+
+    A class that is not agreed is a part to be read, and means a stay, so that no hub but the hospital team's learns of it.
+    """
+    classes = [code for one in message.repetitions("PV1", 2) for code in field_paths.codes(one)]
+    if any(profile.is_one(profile.stay_classes, one) for one in classes):
+        return True
+    if any(profile.is_one(profile.not_stay_classes, one) for one in classes):
+        return False
+    if one := message.first("PV1", 2):
+        one.reading.to_read(one.place, "value", one.prose())
+    return True
 
 
 def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
-    """Return location, admission, expected and actual discharge. The site alone does not make a stay."""
+    """Return visit, location, admission, expected and actual discharge. The site alone does not make a stay."""
     where = message.first("PV1", 3)
     beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
     has_visit = any(visit.fields for visit in message.all("PV1"))
     lies = {
+        "visit": _visit(message, profile),
         "site": _site(message, profile) if has_visit else None,
         "ward": where.text() if where else None,
         "bed": ", ".join(beds),
@@ -36,6 +47,15 @@ def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
     return drop_empty(leaves) | ({"hospital": drop_empty(lies)} if has_visit else {})
 
 
+def _visit(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any] | None:
+    """Return the visit number (PV1-19) with the system of its authority."""
+    one = message.first("PV1", 19)
+    number = one.code() if one else None
+    return identifier(one, number, profile) if one and number else None
+
+
 def _site(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    code = field_paths.text(message, profile.site.read_from) if profile.site else None
-    return profile.site.meanings.get(fold(code), code) if profile.site and code else None
+    """Return the site of the first part of the field that is agreed, such as the namespace of an authority (HD)."""
+    parts = list(field_paths.parts(message, profile.site.read_from)) if profile.site else []
+    meanings = profile.site.meanings if profile.site else {}
+    return next((meanings[fold(part)] for part in parts if fold(part) in meanings), next(iter(parts), None))

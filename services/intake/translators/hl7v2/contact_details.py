@@ -1,0 +1,207 @@
+"""Names, addresses (XAD) and contact points (XTN) of a message: of several, the one in force of the best type."""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date
+from typing import Any
+
+from services.intake.translators.hl7v2.dates import is_in_force, read_period
+from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
+from services.intake.translators.hl7v2.field_paths import subcomponents
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+from services.intake.translators.translator import drop_empty, postcode
+
+Content = dict[str, Any]
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def family_name(one: Repetition, component: int = 1) -> str | None:
+    """Return a surname (FN): its first subcomponent, or else the others, which are its prefixes and parts."""
+    whole, *parts = subcomponents(one, component)
+    return whole or " ".join(filter(None, parts)) or None
+
+
+def full_name(one: Repetition | None) -> str | None:
+    """Return a name (XPN) on one line."""
+    return " ".join(filter(None, (one.text(5), one.text(2), one.text(3), family_name(one)))) or None if one else None
+
+
+def full_professional(one: Repetition | None) -> str | None:
+    """Return a professional's name (XCN) on one line; None if only an identifier is given."""
+    return " ".join(filter(None, (one.text(6), one.text(3), one.text(4), family_name(one, 2)))) or None if one else None
+
+
+# ---- addresses -------------------------------------------------------------------------------------------------------
+
+
+_NO_HOMES = ("B", "O", "BA", "N", "BDL", "F", "BR", "RH", "BI", "S", "SH")
+"""Address types (table 0190) that are not a current residence."""
+
+_HOME, _UNTYPED, _UNKNOWN, _TEMPORARY, _MAILING = range(5)
+"""Ranks of addresses by type. The legal address (L) is like one without a type."""
+
+_POST_BOX = re.compile(r"(p\.?\s*o\.?|post(al)?(\s+office)?)\s*box\b", re.IGNORECASE)
+
+
+def addresses(message: Hl7Message, profile: PartnerProfile, day: date, *, homeless: bool) -> Content:
+    """Return the home address, else one without a type, else a temporary one; and a temporary one next to another."""
+    lived_at = [
+        one
+        for one in message.repetitions("PID", 11)
+        if not profile.is_one(_NO_HOMES, one.text(7)) and is_in_force(read_period(one, 13, 14, 12), day)
+    ]
+    boxes = [one for one in lived_at if any(map(_POST_BOX.match, _lines(one)))]
+    homes = [one for one in lived_at if one not in boxes and _address(one, homeless=False)]
+    homes.sort(key=lambda one: _rank(one, profile))
+    if not homes:
+        for box in boxes:
+            box.reading.to_read(box.place, "value", box.prose())
+        return {"address": {"no_fixed_abode": True}} if homeless else {}
+    home = _chosen(homes, profile)
+    temporary = [one for one in homes if _rank(one, profile) == _TEMPORARY > _rank(home, profile)]
+    return {"address": _address(home, homeless)} | (
+        {"temporary_address": _address(temporary[0], homeless=False)} if temporary else {}
+    )
+
+
+def _rank(one: Repetition, profile: PartnerProfile) -> int:
+    kind = one.text(7)
+    if kind is None or fold(kind) == "l":
+        return _UNTYPED
+    ranks = {_HOME: profile.home_addresses, _TEMPORARY: profile.temporary_addresses, _MAILING: ("M",)}
+    return next((rank for rank, kinds in ranks.items() if profile.is_one(kinds, kind)), _UNKNOWN)
+
+
+def _chosen(homes: list[Repetition], profile: PartnerProfile) -> Repetition:
+    """Return the best address: of equal ones, the one that began last. Another of the same rank is a part to be read."""
+    rank = _rank(homes[0], profile)
+    best = [one for one in homes if _rank(one, profile) == rank]
+    best.sort(key=lambda one: read_period(one, 13, 14, 12)[0] or date.min, reverse=True)
+    begun = [read_period(one, 13, 14, 12)[0] for one in best]
+    other = next(
+        (one for one, begins in zip(best, begun, strict=True) if begins == begun[0] and _differ(one, best[0])), None
+    )
+    doubtful = other or (best[0] if rank == _UNKNOWN else None)
+    if doubtful:
+        doubtful.reading.to_read(doubtful.place, "value", doubtful.prose())
+    return best[0]
+
+
+def _differ(one: Repetition, other: Repetition) -> bool:
+    """Return whether two addresses are of different places: by postcode, if both have one."""
+    codes = postcode(one.text(5)), postcode(other.text(5))
+    return codes[0] != codes[1] if all(codes) else fold("".join(_lines(one))) != fold("".join(_lines(other)))
+
+
+def _address(one: Repetition, homeless: bool) -> Content:
+    code, lines = postcode(one.text(5)), _lines(one)
+    no_fixed_abode = any(fold(text) in ("nofixedabode", "nfa", "nofixedaddress") for text in lines)
+    none = no_fixed_abode or (code or "").startswith("ZZ99") or (homeless and code is None)
+    content = drop_empty({"lines": lines, "postcode": code, "no_fixed_abode": none or None})
+    return content | _period(one) if content else {}
+
+
+def _period(one: Repetition) -> Content:
+    since, until = read_period(one, 13, 14, 12)
+    return drop_empty({"since": since, "until": until})
+
+
+def _lines(one: Repetition) -> list[str]:
+    """Return the lines: the street address (SAD), and every subcomponent of the next three components."""
+    others = [line for number in (2, 3, 4) for line in subcomponents(one, number) if line]
+    return [*_street(subcomponents(one)), *others]
+
+
+def _street(parts: list[str]) -> list[str]:
+    """Return the lines of a street address (SAD): the first part, then the number and street that it does not hold."""
+    whole, street, number, *others = [*parts, "", ""]
+    if whole == street:
+        whole = ""
+    missing = " ".join(part for part in (number, street) if part and not _holds(whole, part))
+    return [line for line in (whole, missing, *others) if line]
+
+
+def _holds(line: str, part: str) -> bool:
+    """Return whether a line has these words, in this order."""
+    return f" {_plain(part)} " in f" {_plain(line)} "
+
+
+def _plain(line: str) -> str:
+    return " ".join(re.findall(r"\w+", line.casefold()))
+
+
+# ---- contact points --------------------------------------------------------------------------------------------------
+
+
+_SYSTEMS = {"FX": "fax", "BP": "pager", "TDD": "textphone", "TTY": "textphone"}
+"""Systems of contact points by equipment type (XTN-3, table 0202); other equipment is a telephone."""
+
+_USES = {"PRN": "home", "WPN": "work"}
+"""Uses of contact points by telecommunication use (XTN-2, table 0201)."""
+
+_LATER = {"WPN": 1, "ORN": 1, "VHN": 2, "ASN": 2, "EMR": 2}
+"""Ranks of telephones by use: other residence and work after the person's own; holiday, answering, emergency last."""
+
+
+def phone(telecom: Iterable[Repetition], day: date) -> str | None:
+    """Return the first telephone number (XTN), as a text or in parts; not a fax, pager, textphone or email address."""
+    points = (point for one in _in_force(telecom, day) for point in _points_of(one))
+    return next((point["value"] for point in points if point["system"] == "phone"), None)
+
+
+def contact_points(telecom: Iterable[Repetition], day: date) -> Content:
+    """Return the best telephone number, the first email address, and the other contact points, each one once."""
+    left = [point for one in _in_force(telecom, day) for point in _points_of(one)]
+    found: Content = {}
+    for system in ("phone", "email"):
+        value = next((one["value"] for one in left if one["system"] == system), None)
+        found[system] = value
+        left = [one for one in left if (one["system"], one["value"]) != (system, value)]
+    by_value = {(one["system"], one["value"]): one for one in reversed(left)}
+    return found | {"other_contact_points": list(reversed(by_value.values()))}
+
+
+def _in_force(telecom: Iterable[Repetition], day: date) -> list[Repetition]:
+    valid = [one for one in telecom if is_in_force(read_period(one, 13, 14), day)]
+    return sorted(valid, key=lambda one: _LATER.get(one.text(2) or "", 0))
+
+
+def _points_of(one: Repetition) -> Iterator[Content]:
+    """Yield the number and the email address of a repetition, or else its words."""
+    number = _number(one)
+    if number and one.text(3) not in ("Internet", "X.400") and one.text(2) != "NET":
+        use = "mobile" if one.text(3) == "CP" else _USES.get(one.text(2) or "")
+        yield drop_empty({"system": _SYSTEMS.get(one.text(3) or "", "phone"), "value": number, "use": use})
+    email = next((value for n in (4, 1) if (value := one.text(n)) and "@" in value), None)
+    if email:
+        yield {"system": "email", "value": email}
+    if not number and not email and (words := one.text(1)):
+        yield {"system": "other", "value": words}
+
+
+def _number(one: Repetition) -> str | None:
+    """Return a number: the text of XTN.1 (also as 2.2 has it), else XTN.12, else parts: area, number and extension.
+
+    The words of XTN.9 follow in brackets.
+    """
+    numbers = (one.text(1), one.text(12), _of_parts(one, 6, 7))
+    given = next((number for number in numbers if _is_number(number)), None)
+    if given is None:
+        given, text = _of_parts(one, 9, 10), None
+    else:
+        text = one.text(9)
+    is_words = text is not None and re.search(r"[^\W\d_]{2}", text)
+    return (f"{given} ({text})" if is_words else given) if _is_number(given) else None
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and "@" not in text and re.search(r"[0-9]{3}", text) is not None
+
+
+def _of_parts(one: Repetition, area: int, number: int) -> str | None:
+    """Return a number in parts; an area code without its 0 is written with the country code."""
+    code, country, extension = one.text(area), one.text(5), one.text(8)
+    international = f"+{country.lstrip('+0')}" if code and country and not code.startswith("0") else None
+    whole = " ".join(filter(None, (international, code, one.text(number))))
+    return f"{whole} ext. {extension}" if whole and extension and area == 6 else whole or None
