@@ -120,4 +120,4 @@ def test_the_sites_are_those_of_the_hubs() -> None:
         assert mapping.site.codes
         for site in mapping.site.codes.values():
             hub, worklist = hubs.hospital(site, None, [])
-            assert (hub.restricted, worklist) == (mapping.partner == "lpt", site)
+            assert (hub.restricted, worklist) == (site == "Bradgate Unit", site)

@@ -73,10 +73,7 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
     if len(headers.msh_of(inbound.body) or b"") == LONGEST:
         yield Issue("MSH", "too-long", f"is too long: at most {LONGEST - 1} bytes")
     yield from _required(header)
-    if header.message_code not in ("", "REF"):
-        yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
-    elif header.trigger_event not in ("", *TRIGGERS):
-        yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
+    yield from _type_issues(inbound, header)
     ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
     for place, value in ids.items():
         if len(value) > LONGEST_ID:
@@ -85,6 +82,20 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
         yield Issue("MSH-11", "not-supported", f"must be {' or '.join(profile.processing)}")
     if header.version not in ("", *VERSIONS):
         yield Issue("MSH-12", "not-supported", f"must be one of {', '.join(VERSIONS)}")
+
+
+def _type_issues(inbound: InboundMessage, header: Header) -> Iterator[Issue]:
+    """Yield what is wrong with MSH-9. A feed of ADT has many trigger events, of which none is refused."""
+    match header.message_code:
+        case "ADT" if inbound.partner.hl7v2.adt:
+            return
+        case code if code and inbound.adt_only:
+            yield Issue("MSH-9.1", "not-supported", "unsupported message type: this connection is for ADT only")
+        case "" | "REF":
+            if header.trigger_event not in ("", *TRIGGERS):
+                yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
+        case _:
+            yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
 
 
 def _required(header: Header) -> Iterator[Issue]:
