@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from services.intake import limits
 from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2 import header as headers
-from services.intake.translators.hl7v2.dates import parse_timestamp
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
@@ -37,9 +36,6 @@ def message_of(
     text = _decoded(inbound.body, reading)
     if isinstance(text, Issue):
         return Rejection((*issues, text))
-    if header.made_at and parse_timestamp(header.made_at) is None:
-        explanation = "must be a date and time such as 20261105093000 or 20261105093000+0000"
-        reading.warn(Issue("MSH-7", "value", explanation))
     message = er7.read(text, reading, selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
