@@ -158,8 +158,9 @@ def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool
     if message.complete is None or referral.fields is None or referral.cancelled:
         return message
     completed = message.complete(referral.fields)
-    is_refused = isinstance(completed, Rejection)
-    return completed if is_refused else dataclasses.replace(completed, complete=message.complete)
+    if completed is None or isinstance(completed, Rejection):
+        return completed
+    return dataclasses.replace(completed, complete=message.complete)
 
 
 def _find(batch: Batch, secret: bytes, message: PendingMessage, translated: Translated) -> FoundReferral:
