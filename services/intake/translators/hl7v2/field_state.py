@@ -30,6 +30,9 @@ _MADE = "made"
 _UNREAD = "unread\t"
 """Begin of the units of parts that a person has to read and that belong to no field, such as a second referral id."""
 
+ADMISSION = "EVN-1"
+"""Unit of the last event that says whether the admission stands: A01, or A11 (cancelled). Only ADT says it."""
+
 _DELETED, _NOT_OBTAINED = ("D", "W"), "X"
 """OBX-11 (table 0085)."""
 
@@ -83,7 +86,7 @@ class FieldState:
     def message(self, selection: FieldSelection) -> Hl7Message:
         """Return the state as one message, with the standard's separators, to be read as any message."""
         reading = Reading(STANDARD, "utf-8")
-        message = er7.read("\r".join(_written(self.units)), reading, selection)
+        message = er7.read("\r".join(_written(self.units)), reading, {**selection, "EVN": (1,)})
         if isinstance(message, Hl7Message):
             return message
         reading.issues.append(message)
@@ -125,11 +128,17 @@ def merged(held: FieldState, later: FieldState) -> FieldState:
 
 
 def replaced(held: FieldState, whole: FieldState) -> FieldState:
-    """Return the state of a message that says everything. A stay that it does not mention stays: silence never ends one."""
+    """Return the state of a message that says everything, or the held one if it was certainly sent later.
+
+    A stay that the message does not mention stays: silence never ends one.
+    """
+    made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
+    first = {_MADE: min(made, key=lambda one: one.at)} if made else {}
+    if any(unit.at >= whole.until for unit in held.units.values()):
+        return FieldState({**held.units, **first})
     told = {key[:3] for key in whole.units}
     stay = {key: one for key, one in held.units.items() if key[:3] in ("PV1", "PV2") and key[:3] not in told}
-    made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
-    return FieldState({**stay, **whole.units} | ({_MADE: min(made, key=lambda one: one.at)} if made else {}))
+    return FieldState({**stay, **whole.units, **first})
 
 
 def _apply(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:
@@ -179,17 +188,18 @@ def said_by(
     `made`: its MSH-7, if it makes a referral. `documents`: attachments by the place of the segment that contains them. `unread`: parts
     to be read that belong to no field.
     """
-    statement = _Statement(profile, _microseconds(sent.start), documents or {})
+    statement = _Statement(profile, microseconds(sent.start), documents or {})
     for position, segment in enumerate(message.segments):
         statement.add(segment, position)
     if made:
         statement.say(_MADE, 0, made)
     for position, part in enumerate(unread):
         statement.say(f"{_UNREAD}{part.kind}\t{part.text}", position, part.place, part.kind, part.text or "")
-    return FieldState(statement.units, _microseconds(sent.end))
+    return FieldState(statement.units, microseconds(sent.end))
 
 
-def _microseconds(at: datetime) -> int:
+def microseconds(at: datetime) -> int:
+    """Return a time as in `Unit.at`."""
     return (at - EPOCH) // timedelta(microseconds=1)
 
 
@@ -326,11 +336,10 @@ def _sequence(sequence: Any, reading: Reading) -> str:
         return _LITERAL.get(meaning, meaning)
     if sequence["hexadecimal"] is None:
         return str(sequence[0]).replace(mark, "\\")
-    data = "".join(one[1:] for one in sequence[0].split(mark) if one)
-    try:
-        return f"\\X{bytes.fromhex(data).decode(reading.encoding).encode().hex().upper()}\\"
-    except UnicodeDecodeError:
-        return str(sequence[0]).replace(mark, "\\")
+    meant = reading.meaning(sequence)
+    if meant == sequence[0]:
+        return meant.replace(mark, "\\")
+    return f"\\X{meant.replace(chr(0), ' ').encode().hex().upper()}\\"
 
 
 # ---- write -----------------------------------------------------------------------------------------------------------

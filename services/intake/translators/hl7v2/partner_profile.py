@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal, TypeVar
 
@@ -35,6 +36,13 @@ class SenderMatch(StrictInput):
         if self.application is None and self.facility is None:
             raise ValueError("an application or a facility is required")
         return self
+
+
+class ReceiverMatch(StrictInput):
+    """A name of this service in the partner's messages."""
+
+    application: ShortText | None = Field(None, description="MSH-5, its first component")
+    facility: ShortText | None = Field(None, description="MSH-6, its first component")
 
 
 class ObservationMeaning(StrictInput):
@@ -163,6 +171,14 @@ class PracticeFields(StrictInput):
     gp: FieldPath = Field("PD1-4", description="Name of the GP (XCN)")
 
 
+Destination = Literal["home", "another-hospital", "died"]
+"""Where a discharge leads: to where the person lives, or is cared for; to another organisation's hospital."""
+
+_OTHER_HOSPITALS = ("48", "49", "50", "51", "52", "53", "84", "87")
+DESTINATIONS: Mapping[str, Destination] = {**dict.fromkeys(_OTHER_HOSPITALS, "another-hospital"), "79": "died"}
+"""Discharge destinations of the NHS Data Dictionary that are hospitals of other organisations, or a death."""
+
+
 class PartnerProfile(StrictInput):
     """One partner's use of HL7 v2."""
 
@@ -172,7 +188,14 @@ class PartnerProfile(StrictInput):
     senders: tuple[SenderMatch, ...] = Field(
         (), description="Systems that send for the partner; if empty: any that names itself"
     )
-    processing: tuple[Literal["P", "T", "D"], ...] = Field(("P",), description="Accepted values of MSH-11")
+    receivers: tuple[ReceiverMatch, ...] = Field(
+        (), description="Names of this service: a message for another is refused; if empty: any"
+    )
+    test_until: date | None = Field(
+        None,
+        description="Last day on which test messages (MSH-11 T or D) are answered as others are, without any effect; "
+        "else they are rejected",
+    )
     referral_id: FieldPath = Field("RF1-6", description="Originating referral identifier")
     referral_authority: tuple[FieldPath, ...] | None = Field(
         None,
@@ -223,6 +246,18 @@ class PartnerProfile(StrictInput):
     )
     fields: dict[FieldPath, ObservationMeaning] = Field({}, description="Local fields, also of Z-segments")
     cancels: CodedCancels = Field(CodedCancels(), description="Cancel reasons")
+
+    destinations: dict[Code, Destination] = Field(
+        {}, description="Further codes of PV1-36 and PV1-37, beyond those of the NHS Data Dictionary"
+    )
+
+    @cached_property
+    def destination_codes(self) -> Mapping[str, Destination]:
+        return {**DESTINATIONS, **normalise_keys(self.destinations)}
+
+    def destination(self, code: str) -> Destination | None:
+        """Return where a discharge with this code leads, or None if it is not known."""
+        return self.destination_codes.get(fold(code))
 
     @cached_property
     def id_systems(self) -> Mapping[str, str]:
