@@ -79,10 +79,10 @@ class DemoRun:
         return not table.reasons(self.examples, self.answers, self.observations)
 
     async def play(self, example: Example) -> None:
-        """Send an example's files in order, each after the feedback that it waits for."""
+        """Send an example's files in order, each after the feedback and the event that it waits for."""
         results = self.answers.setdefault(example.name, {})
         for number, step in enumerate(example.expected.steps):
-            await self._wait_for_feedback(example, step)
+            await self._wait_until_due(example, step)
             results[number] = await self._sent(example, step)
             self.observations.changes += 1
 
@@ -99,13 +99,16 @@ class DemoRun:
             is_resend = True
             await asyncio.sleep(1)
 
-    async def _wait_for_feedback(self, example: Example, step: ExampleStep) -> None:
-        """Wait until the sender of the step's `of` file has received the step's `after` feedback."""
+    async def _wait_until_due(self, example: Example, step: ExampleStep) -> None:
+        """Wait until the sender of the step's `of` file has its `after` feedback, and a hub its `after_event`."""
         of = step.of or example.expected.steps[0].send
         by = next(one.by for one in example.expected.steps if one.send == of)
-        while step.after is not None:
+        expected = {one for one in (step.after, step.after_event) if one}
+        while expected:
             path = self.observations.paths.get(reference_of(example, of, self.answers[example.name]) or "")
-            if path and step.after in {feedback.label for feedback in path.feedbacks_for(by)}:
+            if path and expected <= {one.label for one in path.feedbacks_for(by)} | {
+                one.kind for one in path.hub_observations
+            }:
                 return
             await asyncio.sleep(0.1)
 

@@ -157,7 +157,10 @@ def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool
         return dataclasses.replace(message, complete=None) if message.complete else message
     if message.complete is None or referral.fields is None or referral.cancelled:
         return message
-    return message.complete(referral.fields)
+    completed = message.complete(referral.fields)
+    if completed is None or isinstance(completed, Rejection):
+        return completed
+    return dataclasses.replace(completed, complete=message.complete)
 
 
 def _find(batch: Batch, secret: bytes, message: PendingMessage, translated: Translated) -> FoundReferral:

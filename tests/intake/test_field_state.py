@@ -177,3 +177,4 @@ def test_a_whole_update_begins_again_but_silence_does_not_end_a_stay() -> None:
     new = said(0, "RF1||R", "PID|1||A1", "PV1||I|WARD 1", "PV2|||||||||20261127", "OBX|1|IS|LB-DOG||Y", made="20261105")
     state = replaced(new, said(1, "RF1||U", "PV1||I|WARD 2", made="20261106"))
     assert (lines(state), state.made) == (["PV1|I|WARD 2", "PV2|20261127", "RF1|U"], "20261105")
+    assert replaced(state, said(0, "RF1||R", made="20261105")).units == state.units

@@ -128,11 +128,17 @@ def merged(held: FieldState, later: FieldState) -> FieldState:
 
 
 def replaced(held: FieldState, whole: FieldState) -> FieldState:
-    """Return the state of a message that says everything. A stay that it does not mention stays: silence never ends one."""
+    """Return the state of a message that says everything, or the held one if it was certainly sent later.
+
+    A stay that the message does not mention stays: silence never ends one.
+    """
+    made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
+    first = {_MADE: min(made, key=lambda one: one.at)} if made else {}
+    if any(unit.at >= whole.until for unit in held.units.values()):
+        return FieldState({**held.units, **first})
     told = {key[:3] for key in whole.units}
     stay = {key: one for key, one in held.units.items() if key[:3] in ("PV1", "PV2") and key[:3] not in told}
-    made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
-    return FieldState({**stay, **whole.units} | ({_MADE: min(made, key=lambda one: one.at)} if made else {}))
+    return FieldState({**stay, **whole.units, **first})
 
 
 def _apply(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:
@@ -330,11 +336,10 @@ def _sequence(sequence: Any, reading: Reading) -> str:
         return _LITERAL.get(meaning, meaning)
     if sequence["hexadecimal"] is None:
         return str(sequence[0]).replace(mark, "\\")
-    data = "".join(one[1:] for one in sequence[0].split(mark) if one)
-    try:
-        return f"\\X{bytes.fromhex(data).decode(reading.encoding).encode().hex().upper()}\\"
-    except UnicodeDecodeError:
-        return str(sequence[0]).replace(mark, "\\")
+    meant = reading.meaning(sequence)
+    if meant == sequence[0]:
+        return meant.replace(mark, "\\")
+    return f"\\X{meant.replace(chr(0), ' ').encode().hex().upper()}\\"
 
 
 # ---- write -----------------------------------------------------------------------------------------------------------
