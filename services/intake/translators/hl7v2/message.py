@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from services.intake import limits
 from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2 import header as headers
+from services.intake.translators.hl7v2.dates import parse_interval
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
@@ -39,6 +40,8 @@ def message_of(
     message = er7.read(text, reading, selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
+    if header.made_at and parse_interval(header.made_at) is None:
+        reading.warn(Issue("MSH-7", "value", "must be a time: the message was taken with the time of its receipt"))
     issues += [*_sender_issues(message, profile), *_receiver_issues(header, profile)]
     if any(issue.kind == "not-supported" for issue in issues):
         return Rejection(tuple(issues))
