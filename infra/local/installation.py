@@ -104,7 +104,7 @@ def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None])
         credentials = _credentials(data, plan, mllp)
         environment = _environment(plan, parts, ports, replication)
         report("starting intake, router and notifier")
-        apart = _ports_apart(data, plan.each, {*ports, *mllp.values()})
+        apart = _ports_apart(data, plan.each, {*ports, *(port for kind in mllp.values() for port in kind.values())})
         _start_services(supervisor, environment, ports, apart)
         addresses = _addresses(parts, ports, mllp, credentials) | _addresses_apart(apart)
         until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
@@ -135,17 +135,23 @@ def _mailboxes(directory: Path) -> list[str]:
 OUR_MAILBOX = "LIGHTBULB1"
 
 
-def _ports(data: Path, directory: Path) -> tuple[list[int], dict[str, int]]:
-    """Return the ports of intake and notifier, and the MLLP port of each partner that sends HL7 v2.
+MllpPorts = Mapping[str, Mapping[str, int]]
+"""The MLLP ports of partners, by `mllp` (all messages) and `adt_mllp` (ADT only)."""
+
+
+def _ports(data: Path, directory: Path) -> tuple[list[int], MllpPorts]:
+    """Return the ports of intake and notifier, and the MLLP ports of each partner that sends HL7 v2.
 
     They are the same at every start, if they are still free.
     """
-    named = sorted(partner.id for partner in partners.load(directory, None) if partner.may_send("hl7v2"))
-    ports = ports_and_secrets.ports(data / "service-ports.json", 2 + len(named))
-    return ports[:2], dict(zip(named, ports[2:], strict=True))
+    senders = sorted((one for one in partners.load(directory, None) if one.may_send("hl7v2")), key=lambda one: one.id)
+    adt = [partner.id for partner in senders if partner.hl7v2.adt]
+    ports = ports_and_secrets.ports(data / "service-ports.json", 2 + len(senders) + len(adt))
+    mllp = {partner.id: port for partner, port in zip(senders, ports[2:], strict=False)}
+    return ports[:2], {"mllp": mllp, "adt_mllp": dict(zip(adt, ports[2 + len(senders) :], strict=True))}
 
 
-def _credentials(data: Path, plan: Plan, mllp: Mapping[str, int]) -> dict[str, dict[str, str]]:
+def _credentials(data: Path, plan: Plan, mllp: MllpPorts) -> dict[str, dict[str, str]]:
     """Return a token for each partner, created at its first start.
 
     Write deployment.yaml with their hashes, the MLLP ports and the feedback addresses.
@@ -169,13 +175,14 @@ def _create_secret(data: Path) -> None:
 
 
 def _access(
-    data: Path, tokens: Mapping[str, Mapping[str, str]], mllp: Mapping[str, int], feedback_urls: Mapping[str, str]
+    data: Path, tokens: Mapping[str, Mapping[str, str]], mllp: MllpPorts, feedback_urls: Mapping[str, str]
 ) -> dict[str, Any]:
     access: dict[str, Any] = {
         name: {"token_sha256": [partners.hash_of(each["token"])]} for name, each in tokens.items()
     }
-    for name, port in mllp.items():
-        access[name]["mllp_port"] = port
+    for kind, ports in mllp.items():
+        for name, port in ports.items():
+            access[name][f"{kind}_port"] = port
     for name, url in feedback_urls.items():
         token_file = data / f"feedback-token-{name}"
         ports_and_secrets.secret(token_file)
@@ -240,12 +247,15 @@ def _start_services(
 
 
 def _addresses(
-    parts: embedded.Embedded, ports: list[int], mllp: Mapping[str, int], credentials: dict[str, dict[str, str]]
+    parts: embedded.Embedded, ports: list[int], mllp: MllpPorts, credentials: dict[str, dict[str, str]]
 ) -> dict[str, Any]:
+    listening = {
+        kind: {partner: f"{ports_and_secrets.HOST}:{port}" for partner, port in of.items()} for kind, of in mllp.items()
+    }
     return {
         "intake": f"http://{ports_and_secrets.HOST}:{ports[0]}",
         "notifier": f"http://{ports_and_secrets.HOST}:{ports[1]}",
-        "mllp": {partner: f"{ports_and_secrets.HOST}:{port}" for partner, port in mllp.items()},
+        **listening,
         "kafka": parts.kafka.bootstrap,
         "postgres": parts.postgres.url,
         "mesh": {"url": parts.mesh.url, "shared_key": parts.mesh.shared_key, "password": parts.mesh.password},

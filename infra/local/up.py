@@ -35,8 +35,9 @@ def print_addresses(running: installation.Installation, console: Console) -> Non
     """Print the addresses, and where the credentials are."""
     for name in ("intake", "notifier", "kafka"):
         console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
-    for partner, address in running.addresses["mllp"].items():
-        console.print(f"  {'mllp':9} {address} (only for {partner})", highlight=False)
+    for kind, what in (("mllp", ""), ("adt_mllp", "ADT of ")):
+        for partner, address in running.addresses[kind].items():
+            console.print(f"  {'mllp':9} {address} (only for {what}{partner})", highlight=False)
     for name, address in running.addresses["metrics"].items():
         console.print(f"  {'metrics':9} {address} ({name})", highlight=False)
     console.print(

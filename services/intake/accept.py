@@ -23,7 +23,8 @@ from services.intake.responses.conformance import CodeSystems
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.inbound_message import InboundMessage, Translator
-from services.intake.translators.translator import Issue, Rejection, Translated
+from services.intake.translators.translator import Issue, Rejection, Translated, VisitMessage
+from services.intake.visits import Visits
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 
@@ -52,9 +53,11 @@ class Intake:
     code_systems: CodeSystems = field(default_factory=dict)
     conformance_sample: ConformanceSample = field(default_factory=ConformanceSample)
     attachment_key: bytes = field(init=False)
+    visits: Visits = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attachment_key", identifiers.attachment_key(self.secret))
+        object.__setattr__(self, "visits", Visits(self.group_commit))
 
     def inbound_message(
         self,
@@ -63,10 +66,12 @@ class Intake:
         request_id: str | None,
         correlation_id: str | None,
         traceparent: str | None = None,
+        *,
+        adt_only: bool = False,
     ) -> InboundMessage:
         """Return a complete message that an authenticated partner sent now."""
         return InboundMessage(
-            partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent
+            partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent, adt_only
         )
 
 
@@ -77,6 +82,8 @@ class Protocol:
     format: str
     translate: Translator
     answer: Callable[[InboundMessage, Translated | Rejection, MessageDecision], ProtocolResponse]
+    is_about_visit: Callable[[bytes], bool] = field(default=lambda _: False, kw_only=True)
+    """Return whether a message is about a visit (ADT): if it is refused, it is not stored."""
 
 
 async def accept(
@@ -96,11 +103,21 @@ async def accept(
     span = receive_span(protocol, inbound)
     with tracing.ending(span):
         pending = translate(protocol, inbound, media_type, issues, span=span)
-        answer = await intake.group_commit.submit(pending)
+        answer = await _commit(intake, protocol, pending)
         tracing.set_attributes(span, answer=answer.status)
     if protocol.format == "bars-fhir" and isinstance(pending.outcome, Translated):
         intake.conformance_sample.offer(pending.id, inbound.body)
     return answer
+
+
+async def _commit(intake: Intake, protocol: Protocol, pending: PendingMessage) -> ProtocolResponse:
+    match pending.outcome:
+        case Translated(visit=VisitMessage() as visit):
+            return await intake.visits.submit(pending, visit, _message_id)
+        case Rejection() if protocol.is_about_visit(pending.inbound.body):
+            return intake.visits.refuse(pending)
+        case _:
+            return await intake.group_commit.submit(pending)
 
 
 def receive_span(protocol: Protocol, inbound: InboundMessage, *, link: Span | None = None) -> Span:

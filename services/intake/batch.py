@@ -17,6 +17,7 @@ from schemas.events import (
     ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralEvent,
+    ReferralMergeProposed,
     ReferralReceived,
     ReferralUpdated,
     ReferralUpdateNotApplied,
@@ -120,6 +121,9 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     found = _find(batch, secret, message, outcome)
     originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
     completed = _completed(outcome, found.referral, is_repeat=bool(originals))
+    if completed is None:
+        batch.decisions.append(MessageDecision(Verdict.NOT_OURS, message.inbound.received_at))
+        return
     if isinstance(completed, Rejection):
         _refuse(batch, message, completed)
         return
@@ -142,14 +146,19 @@ def _refuse(batch: Batch, message: PendingMessage, rejection: Rejection) -> None
     batch.decisions.append(MessageDecision(REFUSED, message.inbound.received_at, issues=rejection.issues))
 
 
-def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool) -> Translated | Rejection:
-    """Return a message merged with what is held of its referral, if its format says only what has changed."""
+def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool) -> Translated | Rejection | None:
+    """Return a message merged with what is held of its referral, if its format says only what has changed.
+
+    Return None if it is about a visit and does not concern the referral.
+    """
+    if message.visit and (referral.fields is None or referral.cancelled):
+        return None
     if is_repeat:
         return dataclasses.replace(message, complete=None) if message.complete else message
     if message.complete is None or referral.fields is None or referral.cancelled:
         return message
     completed = message.complete(referral.fields)
-    if isinstance(completed, Rejection):
+    if completed is None or isinstance(completed, Rejection):
         return completed
     return dataclasses.replace(completed, complete=message.complete)
 
@@ -213,7 +222,7 @@ def _add_event(
 ) -> None:
     if referral.version == 1:
         referral.person_key = _person_key(secret, translated, referral)
-    if verdict not in (Verdict.NOT_APPLIED, Verdict.CONTRADICTED):
+    if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
         referral.message_id = message.id
     referral.last_at = message.inbound.received_at
     if translated.is_test:
@@ -248,6 +257,8 @@ def _data(translated: Translated, reference: Reference, version: int, verdict: V
         )
     if verdict is Verdict.CONTRADICTED:
         return _contradicted(translated, reference, version)
+    if verdict is Verdict.MERGE_PROPOSED:
+        return ReferralMergeProposed(reference=reference, version=version)
     if translated.referral is None:
         return ReferralCancelled(
             reference=reference,

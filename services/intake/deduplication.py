@@ -16,7 +16,8 @@ from services.intake.translators.translator import TRANSIENT, Intent, ReferralNa
 
 
 class Verdict(StrEnum):
-    """The classification of a translated message. The first five publish an event; the last five are refused.
+    """The classification of a translated message. The first six publish an event. NOT_OURS concerns no referral and is not stored; the
+    five before it are refused.
 
     `NOT_APPLIED`: a cancel older than an update. `CONTRADICTED`: of another person, in a format in which a refusal stops a queue.
     """
@@ -26,6 +27,7 @@ class Verdict(StrEnum):
     CANCELLED = "cancelled"
     NOT_APPLIED = "not-applied"
     CONTRADICTED = "contradicted"
+    MERGE_PROPOSED = "merge-proposed"
     REPEAT = "duplicate"
     STALE = "stale"
     CONFLICT = "conflict"
@@ -33,6 +35,7 @@ class Verdict(StrEnum):
     AMBIGUOUS = "ambiguous"
     OTHER_PERSON = "other-person"
     AFTER_CANCEL = "after-cancel"
+    NOT_OURS = "not-ours"
 
     @property
     def makes_event(self) -> bool:
@@ -44,7 +47,14 @@ class Verdict(StrEnum):
         return self.makes_event or self is Verdict.STALE
 
 
-_EVENTS = (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED, Verdict.NOT_APPLIED, Verdict.CONTRADICTED)
+_EVENTS = (
+    Verdict.RECEIVED,
+    Verdict.UPDATED,
+    Verdict.CANCELLED,
+    Verdict.NOT_APPLIED,
+    Verdict.CONTRADICTED,
+    Verdict.MERGE_PROPOSED,
+)
 
 
 @dataclass(slots=True)
@@ -70,6 +80,9 @@ class StoredReferral:
     message_id: UUID | None
     last_at: datetime
     fields: bytes | None = None
+    visit_keys: frozenset[str] | None = None
+    """Keys of its stay, if this batch read them."""
+
     changed: bool = False
     """True if this batch changed the row."""
 
@@ -144,6 +157,8 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
         return _repeated(all(_has_content_of(message, stored, one) for one in originals))
     if stored.version == 0:
         return found.lost or _first(message, stored)
+    if message.visit and message.visit.is_merge:
+        return Verdict.MERGE_PROPOSED
     if message.complete and stored.cancelled:
         return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.AFTER_CANCEL
     if contradicts(stored.subject, found.subject) and message.intent != "either":
@@ -224,30 +239,37 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
         return
     stored.version += 1
     stored.changed = True
-    if verdict in (Verdict.NOT_APPLIED, Verdict.CONTRADICTED):
+    if verdict in (Verdict.NOT_APPLIED, Verdict.CONTRADICTED, Verdict.MERGE_PROPOSED):
         return
     if stored.version == 1:
         stored.first_intent = message.intent
         stored.first_sent_at = message.sent_at
         stored.cancelled, stored.sent_at = False, None
     stored.content_hash = message.content_hash
-    stored.sent_at = _later(stored.sent_at, message.sent_at)
+    stored.sent_at = stored.sent_at if message.visit else _later(stored.sent_at, message.sent_at)
     stored.cancelled = stored.cancelled or message.intent == "cancel"
     if message.intent != "cancel":
         stored.subject = _known(stored.subject, found.subject)
-        stored.fields = message.fields
+        _keep_fields(message, stored)
 
 
 def _confirm(message: Translated, stored: StoredReferral, verdict: Verdict) -> None:
     """Keep when the content was said last, if a message changes nothing else."""
     if stored.cancelled or message.content_hash != stored.content_hash:
         return
-    if verdict is Verdict.REPEAT and (message.complete or message.intent == "update"):
+    if verdict is Verdict.REPEAT and (message.complete or message.intent == "update") and not message.visit:
         latest = _later(stored.sent_at, message.sent_at)
         stored.changed = stored.changed or latest != stored.sent_at
         stored.sent_at = latest
     if message.complete and message.fields != stored.fields:
-        stored.fields, stored.changed = message.fields, True
+        stored.changed = True
+        _keep_fields(message, stored)
+
+
+def _keep_fields(message: Translated, stored: StoredReferral) -> None:
+    stored.fields = message.fields
+    if message.fields is not None:
+        stored.visit_keys = message.visit_keys
 
 
 def _known(held: str, said: str) -> str:

@@ -33,7 +33,7 @@ class GroupCommit:
     """A queue of messages and the task that commits them. Call `submit` from any request; `run` ends after `close`."""
 
     def __init__(self, engine: AsyncEngine, secret: bytes, relay: Relay) -> None:
-        self._engine = engine
+        self.engine = engine
         self._secret = secret
         self._relay = relay
         self._waiting: list[tuple[PendingMessage, asyncio.Future[ProtocolResponse]]] = []
@@ -124,7 +124,7 @@ class GroupCommit:
     async def _record(self, messages: Sequence[PendingMessage]) -> None:
         for attempt in range(1, limits.COMMIT_ATTEMPTS + 1):
             try:
-                answers = await store.record(self._engine, self._secret, messages)
+                answers = await store.record(self.engine, self._secret, messages)
                 break
             except Exception as error:
                 if attempt == limits.COMMIT_ATTEMPTS or not _may_retry(error):

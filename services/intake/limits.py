@@ -8,7 +8,7 @@ Two more are settings: the largest body or frame (LIGHTBULB_MAX_BODY_BYTES), and
 
 BURST_SECONDS = 10.0
 """Size of the token bucket, as seconds at the partner's rate: what a partner may send at once after a pause, such as
-the queue that an outage left. Beyond: 429 over HTTP; over MLLP the next frame is read later, and nothing is refused."""
+the queue that an outage left. Beyond: 429 over HTTP; over MLLP the message waits, and nothing is refused."""
 
 IN_FLIGHT = 400
 """Concurrent HTTP requests of one partner in one process, each with its body in memory. Beyond: 429."""
@@ -61,7 +61,8 @@ RETURN_SECONDS = 0.5
 """Time to wait for the carriage return that ends a frame. Some senders leave it out and wait for the acknowledgement."""
 
 IDLE_SECONDS = 600.0
-"""Time that a connection may be idle. Integration engines keep a connection open, and open it again if it was closed.
+"""Time that a connection may be idle, unless the partner's entry has `idle_seconds`. Integration engines keep a connection open, and
+open it again if it was closed.
 Beyond: the connection is closed."""
 
 MLLP_ANSWER_SECONDS = 10.0
@@ -81,7 +82,8 @@ STOP_SECONDS = 10.0
 """Time that a stop waits until the messages in progress are answered."""
 
 CONNECTIONS = 50
-"""Concurrent connections of one listener. At the limit, the connection that has been idle longest is closed for the next.
+"""Concurrent connections of one listener; feeds of ADT only are counted apart. At the limit, the connection that has been idle
+longest is closed for the next.
 Beyond: the new connection is closed, if a message is in progress on every other."""
 
 HANDSHAKES = 50
@@ -133,6 +135,10 @@ HL7_HEADER_BYTES = 8_191
 
 HL7_ID_CHARACTERS = 200
 """Characters of an id: MSH-10, RF1-6. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
+
+VISIT_REFERRALS = 50
+"""Referrals of one stay, or of one hospital number, that an ADT message may concern. Beyond: AA (CA), counted as `ambiguous`: nothing
+is changed, because such a number identifies no stay."""
 
 # ---- the shared commit ----------------------------------------------------------------------------------------------
 

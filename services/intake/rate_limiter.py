@@ -1,4 +1,7 @@
-"""Limit the message rate (token bucket) and the concurrent requests of each partner, for one process."""
+"""Limit the message rate (token bucket) and the concurrent requests of each partner, for one process.
+
+ADT has a bucket of its own, so that a full feed never delays referrals.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ class RateLimited(Exception):
 
 @dataclass(slots=True)
 class _Sender:
-    """The tokens that one partner has left, as of `at`; negative if its next message must wait."""
+    """The tokens that one partner has left for its ADT or its other messages, as of `at`; negative if messages wait."""
 
     left: float
     at: float
@@ -32,7 +35,7 @@ class RateLimiter:
     def __init__(self, per_second: int = 200, now: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._now = now
-        self._senders: dict[str, _Sender] = {}
+        self._senders: dict[tuple[str, bool], _Sender] = {}
 
     @contextmanager
     def in_flight(self, partner: Partner, what: str) -> Iterator[None]:
@@ -51,24 +54,24 @@ class RateLimiter:
         finally:
             sender.in_flight -= 1
 
-    def pause(self, partner: Partner) -> float:
-        """Return the seconds until the next message of this partner may be read; 0 if now."""
-        return max(0.0, 1 - self._refill(partner).left) / self._rate(partner)
+    def reserve(self, partner: Partner, *, adt: bool = False) -> float:
+        """Take a token, even if none is left. Return when the message may be handled, for `pause`."""
+        sender = self._refill(partner, adt=adt)
+        sender.left -= 1
+        return sender.at + max(0.0, -sender.left) / self._rate(partner, adt=adt)
 
-    def read(self, partner: Partner) -> None:
-        """Take a token for a message that was read, even if none is left.
+    def pause(self, until: float) -> float:
+        """Return the seconds until this time of `reserve`; 0 if it has come."""
+        return max(0.0, until - self._now())
 
-        If several connections of a partner read at the same time, all of them then wait longer.
-        """
-        self._refill(partner).left -= 1
+    def _rate(self, partner: Partner, *, adt: bool) -> int:
+        of_adt = partner.hl7v2.adt_messages_per_second if adt else None
+        return of_adt or partner.messages_per_second or self._per_second
 
-    def _rate(self, partner: Partner) -> int:
-        return partner.messages_per_second or self._per_second
-
-    def _refill(self, partner: Partner) -> _Sender:
-        per_second, now = self._rate(partner), self._now()
+    def _refill(self, partner: Partner, *, adt: bool = False) -> _Sender:
+        per_second, now = self._rate(partner, adt=adt), self._now()
         burst = per_second * limits.BURST_SECONDS
-        sender = self._senders.setdefault(partner.id, _Sender(burst, now))
+        sender = self._senders.setdefault((partner.id, adt), _Sender(burst, now))
         sender.left = min(burst, sender.left + (now - sender.at) * per_second)
         sender.at = now
         return sender

@@ -162,6 +162,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
     await _save_messages(tx, book, answers)
     await keep_claims(tx, book)
     await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
+    await _save_visit_keys(tx, [row for row in book.referrals.values() if row.visit_keys is not None])
     await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0 and not row.cancelled])
     await _save_documents(tx, book)
     contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
@@ -177,6 +178,7 @@ async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequenc
         _message_row(message, decision, answer)
         for message, decision, answer in zip(message_batch.messages, message_batch.decisions, answers, strict=True)
         if not (message.stored_in_upload and decision.verdict == Verdict.REPEAT)
+        and decision.verdict != Verdict.NOT_OURS
     ]
     if not rows:
         return
@@ -306,6 +308,33 @@ _UPDATE = text("""
          as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
                  first_sent_at, sent_at, message_id, last_at, fields)
     where referral.partner = now.partner and referral.referral_id = now.referral_id""")
+
+
+async def _save_visit_keys(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
+    """Store by which keys ADT finds these referrals: insert the new ones, and delete those that no longer hold."""
+    if not rows:
+        return
+    keys = [(row.partner, key, row.reference) for row in rows for key in sorted(row.visit_keys or ())]
+    await tx.execute(
+        _VISIT_KEYS,
+        {
+            "of": [row.partner for row in rows],
+            "referrals": [row.reference for row in rows],
+            **{name: [row[at] for row in keys] for at, name in enumerate(("partners", "keys", "refs"))},
+        },
+    )
+
+
+_VISIT_KEYS = text("""
+    with said as (
+        select * from unnest(cast(:partners as text[]), cast(:keys as text[]), cast(:refs as text[]))
+            as said (partner, key, reference)),
+    gone as (
+        delete from intake.visit_key as known
+        using unnest(cast(:of as text[]), cast(:referrals as text[])) as referral (partner, reference)
+        where known.partner = referral.partner and known.reference = referral.reference
+          and (known.partner, known.key, known.reference) not in (select partner, key, reference from said))
+    insert into intake.visit_key (partner, key, reference) select * from said on conflict do nothing""")
 
 
 async def _delete_unused(tx: Transaction, rows: Sequence[StoredReferral]) -> None:

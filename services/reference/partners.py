@@ -53,7 +53,7 @@ class FeedbackSettings(StrictInput):
 
 
 class Hl7v2(StrictInput):
-    """How HL7 v2 messages of a partner are acknowledged, if it differs from the standard."""
+    """How HL7 v2 messages of a partner are acknowledged, if it differs from the standard, and whether it sends ADT."""
 
     acknowledgement: Literal["as-asked", "original", "enhanced"] = Field(
         "as-asked",
@@ -67,6 +67,19 @@ class Hl7v2(StrictInput):
         description="True if an accepted message is answered AA with a warning (ERR-4 W, from version 2.5 on) for each part that "
         "was not understood or not applied",
     )
+    adt: bool = Field(False, description="True if it sends ADT too")
+    adt_messages_per_second: int | None = Field(
+        None, ge=1, description="Rate limit of its ADT, apart from its other messages, if it differs from theirs"
+    )
+    idle_seconds: int | None = Field(
+        None, ge=10, le=86_400, description="Time that its MLLP connections may be idle, if not 600 seconds"
+    )
+
+    @model_validator(mode="after")
+    def _rate_needs_adt(self) -> "Hl7v2":
+        if self.adt_messages_per_second is not None and not self.adt:
+            raise ValueError("adt_messages_per_second is not allowed without adt: true")
+        return self
 
 
 class Partner(StrictInput):
@@ -93,13 +106,19 @@ class Partner(StrictInput):
         ge=1,
         description="Its rate limit, if it differs from the installation's LIGHTBULB_MESSAGES_PER_SECOND",
     )
-    hl7v2: Hl7v2 = Field(Hl7v2(), description="How its HL7 v2 messages are acknowledged")
+    hl7v2: Hl7v2 = Field(Hl7v2(), description="How its HL7 v2 messages are acknowledged, and its ADT")
     feedback: FeedbackSettings = Field(FeedbackSettings(), description="How feedback reaches it")
 
     @model_validator(mode="after")
     def _hub_is_named(self) -> "Partner":
         if (self.kind == "hub") != (self.hub is not None):
             raise ValueError("hub is required with kind hub and not allowed with another kind")
+        return self
+
+    @model_validator(mode="after")
+    def _adt_needs_hl7v2(self) -> "Partner":
+        if self.hl7v2.adt and not self.may_send("hl7v2"):
+            raise ValueError("hl7v2.adt is not allowed without the format hl7v2")
         return self
 
     @property
@@ -131,15 +150,30 @@ class PartnerCredentials(StrictInput):
     mllp_port: int | None = Field(
         None, ge=1, le=65535, description="Port for MLLP without TLS that only this partner uses"
     )
+    adt_mllp_port: int | None = Field(None, ge=1, le=65535, description="The same, for its ADT only")
+    adt_certificate_sha256: tuple[Fingerprint, ...] = Field(
+        (), description="SHA-256 of each client certificate (DER) that is valid now for its ADT only"
+    )
     mllp_from: tuple[IPvAnyNetwork, ...] = Field(
         THIS_MACHINE,
         min_length=1,
-        description="Networks from which it may connect to its port; by default this machine only",
+        description="Networks from which it may connect to its ports; by default this machine only",
     )
     feedback_url: AnyHttpUrl | None = Field(None, description="FHIR endpoint of its system for feedback")
     feedback_token_file: Path | None = Field(
         None, description="File with the token that we send there; only its owner may read it"
     )
+
+    @property
+    def mllp_ports(self) -> Mapping[str, int]:
+        """Its ports by the name of their setting."""
+        ports = {"mllp_port": self.mllp_port, "adt_mllp_port": self.adt_mllp_port}
+        return {name: port for name, port in ports.items() if port is not None}
+
+    @property
+    def credentials(self) -> Mapping[str, tuple[str, ...]]:
+        """The hashes of its tokens and certificates by the name of their setting."""
+        return {name: getattr(self, name) for name in ("token_sha256", "certificate_sha256", "adt_certificate_sha256")}
 
 
 class Deployment(StrictInput):
@@ -155,10 +189,18 @@ class PartnersFile(StrictInput):
 
 
 @dataclass(frozen=True)
-class MllpListener:
-    """A partner's dedicated port: a connection to it from one of `networks` is authenticated as the partner."""
+class MllpFeed:
+    """A sender over MLLP: a partner's systems that send everything, or those that send ADT only."""
 
     partner: Partner
+    adt_only: bool = False
+
+
+@dataclass(frozen=True)
+class MllpListener:
+    """A partner's dedicated port: a connection to it from one of `networks` is authenticated as this feed."""
+
+    feed: MllpFeed
     port: int
     networks: tuple[IPvAnyNetwork, ...]
 
@@ -182,7 +224,9 @@ class Partners:
         }
 
         self._by_certificate = {
-            digest: self._by_id[name] for name, access in self._access.items() for digest in access.certificate_sha256
+            digest: MllpFeed(self._by_id[name], adt_only=digest in access.adt_certificate_sha256)
+            for name, access in self._access.items()
+            for digest in (*access.certificate_sha256, *access.adt_certificate_sha256)
         }
 
     def __iter__(self) -> Any:
@@ -214,16 +258,16 @@ class Partners:
         )
         return self._by_hash[matching_hash] if matching_hash else None
 
-    def by_certificate(self, der: bytes | None) -> Partner | None:
-        """Return the partner with this client certificate (DER), or None. TLS has verified the private key."""
+    def by_certificate(self, der: bytes | None) -> MllpFeed | None:
+        """Return the feed with this client certificate (DER), or None. TLS has verified the private key."""
         return self._by_certificate.get(hashlib.sha256(der).hexdigest()) if der else None
 
     def listeners(self) -> list[MllpListener]:
         """Return the dedicated MLLP ports of partners."""
         return [
-            MllpListener(self._by_id[name], access.mllp_port, access.mllp_from)
+            MllpListener(MllpFeed(self._by_id[name], adt_only=kind == "adt_mllp_port"), port, access.mllp_from)
             for name, access in self._access.items()
-            if access.mllp_port is not None
+            for kind, port in access.mllp_ports.items()
         ]
 
 
@@ -260,31 +304,35 @@ def _contradictions(partners_file: ConfigFile[PartnersFile]) -> Iterator[ConfigI
 
 
 def _unknown_partners(deployment_file: ConfigFile[Deployment], partners_file: PartnersFile) -> Iterator[ConfigIssue]:
-    """Find unknown partners in deployment.yaml, and credentials and ports that two partners share."""
-    ids = {partner.id for partner in partners_file.partners}
-    hl7v2 = {partner.id for partner in partners_file.partners if partner.may_send("hl7v2")}
+    """Find unknown partners in deployment.yaml, and credentials and ports that are given twice."""
+    by_id = {partner.id: partner for partner in partners_file.partners}
     credentials: set[str] = set()
     ports: set[int] = set()
     for name, one in deployment_file.value.partners.items():
-        if name not in ids:
+        if name not in by_id:
             yield deployment_file.issue(("partners", name), f"partners.yaml has no partner {name}")
-        if credentials.intersection(one.token_sha256):
+        for setting, hashes in one.credentials.items():
+            what = "tokens" if setting == "token_sha256" else "certificates"
+            if credentials.intersection(hashes):
+                yield deployment_file.issue(("partners", name, setting), f"one of these {what} is given twice")
+            credentials.update(hashes)
+        for setting, port in one.mllp_ports.items():
+            if port in ports:
+                yield deployment_file.issue(("partners", name, setting), f"port {port} is given twice")
+            ports.add(port)
+        yield from _not_sent(deployment_file, name, one, by_id.get(name))
+
+
+def _not_sent(
+    deployment_file: ConfigFile[Deployment], name: str, one: PartnerCredentials, partner: Partner | None
+) -> Iterator[ConfigIssue]:
+    """Find ports and certificates for messages that the partner may not send."""
+    if one.mllp_port is not None and not (partner and partner.may_send("hl7v2")):
+        yield deployment_file.issue(
+            ("partners", name, "mllp_port"), f"{name} may not send hl7v2, so it cannot have a port"
+        )
+    for setting in ("adt_mllp_port", "adt_certificate_sha256"):
+        if getattr(one, setting) and not (partner and partner.hl7v2.adt):
             yield deployment_file.issue(
-                ("partners", name, "token_sha256"), "another partner has one of these tokens too"
+                ("partners", name, setting), f"{name} may not send ADT: partners.yaml has no hl7v2.adt: true"
             )
-        if credentials.intersection(one.certificate_sha256):
-            yield deployment_file.issue(
-                ("partners", name, "certificate_sha256"), "another partner has one of these certificates too"
-            )
-        credentials.update(one.token_sha256, one.certificate_sha256)
-        if one.mllp_port is None:
-            continue
-        if name not in hl7v2:
-            yield deployment_file.issue(
-                ("partners", name, "mllp_port"), f"{name} may not send hl7v2, so it cannot have a port"
-            )
-        if one.mllp_port in ports:
-            yield deployment_file.issue(
-                ("partners", name, "mllp_port"), f"another partner has port {one.mllp_port} too"
-            )
-        ports.add(one.mllp_port)

@@ -114,6 +114,12 @@ MESSAGES = Counter(
     ["partner", "format", "verdict"],
     registry=REGISTRY,
 )
+ADT_MESSAGES = Counter(
+    "lightbulb_adt_messages",
+    "ADT messages answered, by trigger event (other: not read) and outcome: found, not-ours, ambiguous, refused",
+    ["partner", "trigger", "outcome"],
+    registry=REGISTRY,
+)
 COMMIT_MESSAGES = Histogram(
     "lightbulb_commit_messages", "Messages that shared a transaction", buckets=_ROWS, registry=REGISTRY
 )

@@ -122,6 +122,40 @@ def an_lpt_message(**changes: Any) -> bytes:
     )
 
 
+def an_adt(trigger: str = "A08", **changes: Any) -> bytes:
+    """Return ADT of the stay of `a_stay()`. `changes`: `visit`, `number`, `site`, `ward`, `admitted`, `patient_class`; and as above."""
+    said = {"control_id": uuid4().hex[:16], "nhs_number": "9990000018", "family": "Vance", "visit": "V1^^^UHL"}
+    said |= {"number": "RWE12345^^^UHL^MRN", "site": "LRI", "ward": "W23", "admitted": "20261028", "patient_class": "I"}
+    said |= {"sent_at": "20261106100000"} | changes
+    identifiers = [said["number"], f"{said['nhs_number']}^^^NHS^NHS" if said["nhs_number"] else ""]
+    msh = _header(said, "UHL_EPR|RWE", "2.5").replace("REF^I12", f"ADT^{trigger}")
+    return _message(
+        said,
+        {
+            "MSH": msh + "||||||UNICODE UTF-8",
+            "EVN": segment("EVN", {1: trigger, 2: said["sent_at"]}),
+            "PID": segment(
+                "PID", {3: "~".join(filter(None, identifiers)), 5: f"{said['family']}^Ada^Mary^^Mrs^^L", 7: "19440229"}
+            ),
+            "PV1": segment(
+                "PV1",
+                {
+                    2: said["patient_class"],
+                    3: f"{said['ward']}^^^{said['site']}",
+                    19: said["visit"],
+                    44: said["admitted"],
+                },
+            ),
+        },
+    )
+
+
+def a_stay(**changes: Any) -> bytes:
+    """Return a referral from a ward with a visit number; `changes` as of `a_uhl_message`."""
+    fields = {"PV1-19": "V1^^^UHL"} | changes.pop("fields", {})
+    return a_uhl_message(fields=fields, **changes)
+
+
 def _header(said: dict[str, Any], sender: str, version: str) -> str:
     made, trigger = said.get("sent_at", "20261105093000"), said.get("trigger", "I12")
     return f"MSH|^~\\&|{sender}|LIGHTBULB|BLABY|{made}||REF^{trigger}|{said['control_id']}|P|{version}"

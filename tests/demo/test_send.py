@@ -114,6 +114,16 @@ def test_the_sender_of_an_hl7_message_is_its_facility_and_the_files_framing_is_r
     assert send.prepare("any", body, partner, http=True).path == "/hl7v2"
 
 
+@pytest.mark.parametrize(
+    ("kind", "over"), [("REF^I13", "mllp"), ("ADT^A03", "adt_mllp"), ("ADT", "adt_mllp"), ("", "mllp")]
+)
+def test_adt_goes_to_the_listener_for_adt(kind: str, over: str) -> None:
+    partner = KNOWN.by_id("uhl")
+    assert partner is not None
+    body = f"MSH|^~\\&|ADT|RWE|||20261116||{kind}|1|P|2.4\r".encode()
+    assert send.prepare("any", body, partner).over == over
+
+
 def test_a_file_with_several_hl7_messages_is_not_sent() -> None:
     partner = KNOWN.by_id("uhl")
     assert partner is not None

@@ -1,6 +1,8 @@
 """A ward's integration engine, and intake with its MLLP ports open in this process."""
 
 import asyncio
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,11 @@ class Wards(InProcess):
         settings: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        self.ports = dict(zip(("uhl", "lpt", "tls"), ports_and_secrets.free_ports(3), strict=True))
-        ports = {name: {"mllp_port": self.ports[name]} for name in ("uhl", "lpt")}
+        named = ("uhl", "lpt", "uhl-adt", "lpt-adt", "tls")
+        self.ports = dict(zip(named, ports_and_secrets.free_ports(len(named)), strict=True))
+        ports = {
+            name: {"mllp_port": self.ports[name], "adt_mllp_port": self.ports[f"{name}-adt"]} for name in ("uhl", "lpt")
+        }
         give(installation.folder / "deployment.yaml", ports)
         give(installation.folder / "deployment.yaml", access or {})
         super().__init__(installation, engine, translate=translate, **more)
@@ -112,6 +117,18 @@ class Wards(InProcess):
 
     def happened(self, what: str, partner: str = "uhl") -> int:
         return self.mllp.counts[partner, what]
+
+
+def agreed(installation: Installation, **hl7v2: dict[str, Any]) -> Installation:
+    """Change what partners.yaml says of the HL7 v2 of these partners."""
+    reviewed = installation.folder / "reference_data"
+    shutil.copytree(installation.directory, reviewed)
+    file = reviewed / "partners.yaml"
+    said = yaml.safe_load(file.read_text())
+    for partner in said["partners"]:
+        partner["hl7v2"] = partner.get("hl7v2", {}) | hl7v2.get(partner["id"], {})
+    file.write_text(yaml.safe_dump(said))
+    return dataclasses.replace(installation, directory=reviewed)
 
 
 def give(deployment: Path, access: dict[str, dict[str, Any]]) -> None:

@@ -15,7 +15,16 @@ from services.intake.translators.translator import Rejection, Translated
 from services.runtime import database, metrics
 from services.runtime.process import CannotListen
 from tests.builders.hl7v2 import a_ref_i12
-from tests.intake.fake_hl7_engine import SECONDS, TRANSLATE, Engine, Wards, acknowledged, framed, until_in_hand
+from tests.intake.fake_hl7_engine import (
+    SECONDS,
+    TRANSLATE,
+    Engine,
+    Wards,
+    acknowledged,
+    agreed,
+    framed,
+    until_in_hand,
+)
 from tests.intake.proxy import Wire
 from tests.intake.running import Installation, rows
 
@@ -200,6 +209,17 @@ async def test_a_connection_without_a_frame_is_closed(wards: Wards, monkeypatch:
     assert wards.happened("idle_timeout") == 2
 
 
+async def test_a_partner_may_have_its_own_idle_time(
+    installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IDLE_SECONDS", SHORT)
+    async with Wards(agreed(installation, uhl={"idle_seconds": 3_600}), engine) as wards:
+        long, short = await wards.connect(), await wards.connect("lpt")
+        assert await short.rest() == b""
+        assert (wards.happened("idle_timeout", "lpt"), wards.happened("idle_timeout")) == (1, 0)
+        assert await is_usable(long)
+
+
 async def test_an_internal_error_is_rejected_with_a_text_that_promises_nothing(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +319,7 @@ async def test_a_partner_registered_for_rri_gets_one(wards: Wards) -> None:
 
 
 REFUSED = [
-    (a_ref_i12().replace(b"REF^I12", b"ADT^A01"), "AR", "MSH^1^9^200&"),
+    (a_ref_i12().replace(b"REF^I12", b"ORU^R01"), "AR", "MSH^1^9^200&"),
     (a_ref_i12(trigger="I15"), "AR", "MSH^1^9^201&"),
     (a_ref_i12(version="2.9"), "AR", "203^"),
     (a_ref_i12(without="PID"), "AE", "PID^1^^101&"),

@@ -20,6 +20,7 @@ def written(folder: Path, entries: list[dict[str, Any]], access: dict[str, Any] 
 GP = {"id": "gp-any", "name": "Any Surgery", "kind": "gp", "ods": "C82999", "formats": ["bars-fhir"]}
 WARD = {"id": "ward", "name": "Any Trust", "kind": "hospital-team", "formats": ["hl7v2"]}
 CLINIC = WARD | {"id": "clinic"}
+SENDS_ADT = {"hl7v2": {"adt": True}}
 
 
 def test_a_token_is_recognised_by_its_hash_and_only_the_hash_is_in_a_file(tmp_path: Path) -> None:
@@ -49,9 +50,14 @@ def test_two_tokens_may_be_valid_during_a_rotation(tmp_path: Path) -> None:
 
 def test_a_certificate_is_recognised_by_the_sha256_of_its_der(tmp_path: Path) -> None:
     der = b"any certificate"
-    access = {"ward": {"certificate_sha256": [hashlib.sha256(der).hexdigest()]}}
-    known = partners.load(*written(tmp_path, [WARD, CLINIC], access))
-    assert known.by_certificate(der) == known.by_id("ward")
+    access = {
+        "ward": {"certificate_sha256": [hashlib.sha256(der).hexdigest()]},
+        "clinic": {"adt_certificate_sha256": [hashlib.sha256(b"of ADT").hexdigest()]},
+    }
+    known = partners.load(*written(tmp_path, [WARD, CLINIC | SENDS_ADT], access))
+    ward, clinic = known.by_certificate(der), known.by_certificate(b"of ADT")
+    assert (ward and ward.partner, ward and ward.adt_only) == (known.by_id("ward"), False)
+    assert (clinic and clinic.partner, clinic and clinic.adt_only) == (known.by_id("clinic"), True)
     assert known.by_certificate(b"another") is known.by_certificate(b"") is known.by_certificate(None) is None
 
 
@@ -72,11 +78,12 @@ def test_a_certificate_is_recognised_by_the_sha256_of_its_der(tmp_path: Path) ->
 def test_a_partners_port_allows_its_networks_only_and_this_machine_by_default(
     tmp_path: Path, networks: list[str] | None, address: str, enters: bool
 ) -> None:
-    access = {"mllp_port": 2575} | ({"mllp_from": networks} if networks else {})
-    known = partners.load(*written(tmp_path, [WARD], {"ward": access}))
-    (listener,) = known.listeners()
-    assert (listener.partner.id, listener.port) == ("ward", 2575)
-    assert listener.accepts(address) is enters
+    access = {"mllp_port": 2575, "adt_mllp_port": 2576} | ({"mllp_from": networks} if networks else {})
+    known = partners.load(*written(tmp_path, [WARD | SENDS_ADT], {"ward": access}))
+    listeners = known.listeners()
+    feeds = [(one.feed.partner.id, one.feed.adt_only, one.port) for one in listeners]
+    assert feeds == [("ward", False, 2575), ("ward", True, 2576)]
+    assert {one.accepts(address) for one in listeners} == {enters}
 
 
 @pytest.mark.parametrize(
@@ -95,15 +102,39 @@ def test_a_partners_port_allows_its_networks_only_and_this_machine_by_default(
         (
             [WARD, CLINIC],
             {"ward": {"mllp_port": 2575}, "clinic": {"mllp_port": 2575}},
-            "another partner has port 2575 too",
+            "partners.ward.mllp_port: port 2575 is given twice",
         ),
         ([WARD], {"ward": {"mllp_port": 2575, "mllp_from": ["10.0.0.300/8"]}}, "partners.ward.mllp_from.0"),
         ([WARD], {"ward": {"mllp_port": 2575, "mllp_from": []}}, "partners.ward.mllp_from"),
         (
             [WARD, CLINIC],
             {"ward": {"certificate_sha256": ["a" * 64]}, "clinic": {"certificate_sha256": ["a" * 64]}},
-            "certificate_sha256: another partner has one of these",
+            "partners.ward.certificate_sha256: one of these certificates is given twice",
         ),
+        (
+            [WARD | SENDS_ADT],
+            {"ward": {"mllp_port": 2575, "adt_mllp_port": 2575}},
+            "partners.ward.adt_mllp_port: port 2575 is given twice",
+        ),
+        (
+            [WARD | SENDS_ADT],
+            {"ward": {"certificate_sha256": ["a" * 64], "adt_certificate_sha256": ["a" * 64]}},
+            "partners.ward.adt_certificate_sha256: one of these certificates is given twice",
+        ),
+        ([WARD], {"ward": {"adt_mllp_port": 2576}}, "partners.ward.adt_mllp_port: ward may not send ADT"),
+        (
+            [WARD],
+            {"ward": {"adt_certificate_sha256": ["a" * 64]}},
+            "partners.ward.adt_certificate_sha256: ward may not send ADT",
+        ),
+        ([GP | SENDS_ADT], {}, "partners.gp-any: hl7v2.adt is not allowed without the format hl7v2"),
+        (
+            [WARD | {"hl7v2": {"adt_messages_per_second": 5}}],
+            {},
+            "partners.ward.hl7v2: adt_messages_per_second is not allowed without adt: true",
+        ),
+        ([WARD | {"hl7v2": {"adt": True, "adt_messages_per_second": 0}}], {}, "hl7v2.adt_messages_per_second"),
+        ([WARD | {"hl7v2": {"idle_seconds": 5}}], {}, "partners.ward.hl7v2.idle_seconds"),
     ],
 )
 def test_errors_in_the_files_are_named(

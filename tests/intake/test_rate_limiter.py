@@ -87,12 +87,23 @@ def test_messages_in_flight_are_limited_at_any_rate(monkeypatch: pytest.MonkeyPa
 def test_connections_that_read_ahead_wait_for_all_that_was_read() -> None:
     clock = Clock()
     rates = RateLimiter(10, clock)
-    assert rates.pause(a_partner()) == 0
-    for _ in range(100 + 20):
-        rates.read(a_partner())
-    assert rates.pause(a_partner()) == pytest.approx(2.1)
-    clock.at += 2.2
-    assert rates.pause(a_partner()) == 0
+    until = [rates.reserve(a_partner()) for _ in range(100 + 20)]
+    assert {rates.pause(one) for one in until[:100]} == {0}
+    assert rates.pause(until[-1]) == pytest.approx(2.0)
+    clock.at += 1.5
+    assert rates.pause(until[-1]) == pytest.approx(0.5)
+    assert rates.pause(rates.reserve(a_partner())) == pytest.approx(0.6)
+
+
+def test_adt_has_a_bucket_of_its_own_at_its_own_rate() -> None:
+    clock = Clock()
+    partner = a_partner()
+    slow = partner.model_copy(update={"hl7v2": partner.hl7v2.model_copy(update={"adt_messages_per_second": 2})})
+    rates = RateLimiter(200, clock)
+    until = [rates.reserve(slow, adt=True) for _ in range(21)]
+    assert [rates.pause(one) for one in until] == [0] * 20 + [0.5]
+    assert taken(rates, slow) == 2_000
+    assert {rates.pause(rates.reserve(a_partner("lpt"), adt=True)) for _ in range(2_000)} == {0}
 
 
 def test_the_log_reports_it_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +130,7 @@ def exhausted(intake: InProcess) -> InProcess:
     rates = RateLimiter(1, Clock())
     for partner in intake.intake.partners:
         for _ in range(9):
-            rates.read(partner)
+            rates.reserve(partner)
     intake.app.state.intake = dataclasses.replace(intake.intake, rate_limiter=rates)
     return intake
 
@@ -194,7 +205,7 @@ async def test_a_stop_does_not_wait_for_a_rate_limited_sender(installation: Inst
     async with Wards(installation, engine) as wards:
         rates = RateLimiter(1, Clock())
         for _ in range(1_000):
-            rates.read(a_partner())
+            rates.reserve(a_partner())
         wards.mllp.intake = dataclasses.replace(wards.intake, rate_limiter=rates)
         connection = await wards.connect()
         await connection.write(framed(a_ref_i12()))

@@ -151,6 +151,7 @@ def _codes(mapping: Agreed, directory: Directory) -> Iterator[str]:
         ("Names", ("PID-5.7",), mapping.names),
         ("Sex", ("PID-8",), mapping.sexes),
         ("Languages", ("PID-15",), mapping.languages),
+        ("Discharge destinations", ("PV1-36", "PV1-37"), mapping.destinations),
     ]
     for title, fields, codes in tables:
         read = ", ".join(fields) or "observations"

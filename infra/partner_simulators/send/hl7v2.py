@@ -1,10 +1,11 @@
 """An HL7 v2 message, over MLLP to its sender's listener or to `/hl7v2`, and its acknowledgement (HL7 v2.5 chapter 2).
 
-One file is one message, with or without MLLP's frame; line ends may be CR, LF or both.
+ADT goes to the listener for ADT, if there is one. One file is one message, with or without MLLP's frame; line ends may be CR, LF or both.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from infra.partner_simulators.send.answers import Outcome, ParsedResponse, ResponseIssue
 from infra.partner_simulators.send.fhir import derived
@@ -34,14 +35,19 @@ def build_request(body: bytes, partner: Partner, *, http: bool) -> OutgoingMessa
     if len(re.findall(rb"(?:^|[\r\n])MSH[|^~]", message)) > 1:
         raise NotSent("the file contains several HL7 messages; put each into its own file.")
     headers = {"Content-Type": MEDIA_TYPE, "X-Correlation-Id": derived("hl7", message)}
-    return OutgoingMessage("HL7 message", "/hl7v2", headers, message, parse_response, "http" if http else "mllp")
+    listener: Literal["mllp", "adt_mllp"] = "adt_mllp" if _header_field(message, 9).startswith("ADT") else "mllp"
+    return OutgoingMessage("HL7 message", "/hl7v2", headers, message, parse_response, "http" if http else listener)
 
 
 def sender_ods(body: bytes) -> str | None:
     """Return the ODS code in the sending facility (MSH-4)."""
+    return _header_field(body, 4).split("^")[0] or None
+
+
+def _header_field(body: bytes, number: int) -> str:
+    """Return a field of MSH, or an empty text."""
     line = unframed(body).decode("latin-1").splitlines()[0]
-    fields = line.split(line[3:4] or "|")
-    return fields[3].split("^")[0] or None if len(fields) > 3 else None
+    return [*line.split(line[3:4] or "|"), *[""] * number][number - 1]
 
 
 def parse_response(status: int, body: bytes) -> ParsedResponse:

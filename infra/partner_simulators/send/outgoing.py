@@ -23,7 +23,7 @@ class OutgoingMessage:
     headers: Mapping[str, str]
     body: bytes
     read: Read
-    over: Literal["http", "mllp"] = "http"
+    over: Literal["http", "mllp", "adt_mllp"] = "http"
     counts: bytes | None = None
     """Bytes that occur once in the response for each processed part, for a long response."""
 

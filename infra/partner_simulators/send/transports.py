@@ -25,7 +25,7 @@ async def transmit(
     progress: Progress,
 ) -> ParsedResponse:
     """Return the installation's response. Raise NotSent if addresses.json lacks an address or token."""
-    if outgoing.over == "mllp":
+    if outgoing.over != "http":
         return await _by_mllp(outgoing, partner, addresses)
     return await _by_http(outgoing, _token(partner, addresses), str(addresses["intake"]), session, progress)
 
@@ -65,7 +65,8 @@ def _token(partner: Partner, addresses: Mapping[str, Any]) -> str:
 
 
 async def _by_mllp(outgoing: OutgoingMessage, partner: Partner, addresses: Mapping[str, Any]) -> ParsedResponse:
-    address = addresses.get("mllp", {}).get(partner.id)
+    listening = [addresses.get(kind, {}).get(partner.id) for kind in (outgoing.over, "mllp")]
+    address = next(filter(None, listening), None)
     if address is None:
         raise NotSent(f"addresses.json does not contain an MLLP listener of {partner.id}; --http sends by HTTP.")
     host, _, port = str(address).rpartition(":")

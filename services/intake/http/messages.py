@@ -21,6 +21,7 @@ from services.intake.mllp import frames
 from services.intake.rate_limiter import RateLimited
 from services.intake.responses import bars, hl7v2, problems
 from services.intake.translators import form
+from services.intake.translators.hl7v2 import header
 from services.intake.translators.inbound_message import Translator
 from services.intake.translators.translator import Issue
 from services.reference.partners import Partner
@@ -81,6 +82,7 @@ def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
         "hl7v2",
         translate,
         hl7v2.over_http,
+        is_about_visit=header.is_adt,
         accepts=("application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7"),
         error=lambda status, _, explanation: problems.problem(status, explanation),
         media_type=lambda answer: sent_as if answer.body.startswith(b"MSH") else problems.PROBLEM,

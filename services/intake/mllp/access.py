@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from services.intake import limits
-from services.reference.partners import MllpListener, Partner, Partners
+from services.reference.partners import MllpFeed, MllpListener, Partners
 from services.runtime.http_limits import HttpLimits
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
@@ -25,27 +25,27 @@ HTTP_LIMITS = HttpLimits(
     retry_seconds=limits.RETRY_SECONDS,
 )
 
-IdentifyPartner = Callable[[asyncio.StreamWriter], Partner | None]
-"""Returns the partner at the other end of a connection, or None."""
+IdentifyFeed = Callable[[asyncio.StreamWriter], MllpFeed | None]
+"""Returns the partner's feed at the other end of a connection, or None."""
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Handles a connection."""
 
 
-def by_port(listener: MllpListener) -> IdentifyPartner:
-    """Identify the partner of a port, for clients from one of its networks."""
+def by_port(listener: MllpListener) -> IdentifyFeed:
+    """Identify the feed of a port, for clients from one of its networks."""
 
-    def who(writer: asyncio.StreamWriter) -> Partner | None:
+    def who(writer: asyncio.StreamWriter) -> MllpFeed | None:
         peer = writer.get_extra_info("peername")
-        return listener.partner if peer and listener.accepts(peer[0]) else None
+        return listener.feed if peer and listener.accepts(peer[0]) else None
 
     return who
 
 
-def by_certificate(partners: Partners) -> IdentifyPartner:
-    """Identify the partner by its client certificate."""
+def by_certificate(partners: Partners) -> IdentifyFeed:
+    """Identify the feed by its client certificate."""
 
-    def who(writer: asyncio.StreamWriter) -> Partner | None:
+    def who(writer: asyncio.StreamWriter) -> MllpFeed | None:
         tls = writer.get_extra_info("ssl_object")
         return partners.by_certificate(tls.getpeercert(binary_form=True)) if tls else None
 

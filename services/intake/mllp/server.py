@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -20,11 +20,12 @@ from services.intake import accept, limits
 from services.intake.accept import Intake, Protocol
 from services.intake.group_commit import Unavailable
 from services.intake.mllp import access
-from services.intake.mllp.access import IdentifyPartner, TlsAcceptor
+from services.intake.mllp.access import IdentifyFeed, TlsAcceptor
 from services.intake.mllp.frames import Frame, Frames, NotMllp
 from services.intake.responses import hl7v2
+from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.inbound_message import Translator
-from services.reference.partners import Partner
+from services.reference.partners import MllpFeed, Partner
 from services.runtime import metrics, process
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
@@ -33,7 +34,7 @@ from services.runtime.settings import Settings
 
 def protocol(translate: Translator) -> Protocol:
     """Return the protocol of HL7 v2 with framed acknowledgements."""
-    return Protocol("hl7v2", translate, hl7v2.over_mllp)
+    return Protocol("hl7v2", translate, hl7v2.over_mllp, is_about_visit=headers.is_adt)
 
 
 class Closed(Exception):
@@ -73,9 +74,9 @@ class Mllp:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _listen(self, host: str, port: int, who: IdentifyPartner, tls: ssl.SSLContext | None = None) -> None:
-        mine: set[Connection] = set()
-        connected = partial(self._connected, mine, who)
+    async def _listen(self, host: str, port: int, who: IdentifyFeed, tls: ssl.SSLContext | None = None) -> None:
+        open_here: defaultdict[bool, set[Connection]] = defaultdict(set)
+        connected = partial(self._connected, open_here, who)
         try:
             opened = process.shared_socket(host, port)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -88,17 +89,23 @@ class Mllp:
         log.info("mllp_listening", host=host, port=port, tls=tls is not None)
 
     async def _connected(
-        self, mine: "set[Connection]", who: IdentifyPartner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        open_here: "defaultdict[bool, set[Connection]]",
+        who: IdentifyFeed,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
-        partner = who(writer)
-        if partner is None or not partner.may_send(self.protocol.format):
-            self._reject(writer, partner, "no_credential")
+        """Serve a connection. Feeds of ADT only are counted apart, so that they take no connection of other senders."""
+        feed = who(writer)
+        if feed is None or not feed.partner.may_send(self.protocol.format):
+            self._reject(writer, feed.partner if feed else None, "no_credential")
             return
+        mine = open_here[feed.adt_only]
         if self._is_stopping or (len(mine) >= limits.CONNECTIONS and not self._evict_idle(mine)):
-            self._reject(writer, partner, "too_many_connections")
+            self._reject(writer, feed.partner, "too_many_connections")
             return
-        connection = Connection(self, partner, reader, writer)
-        with self._registered(connection, mine), metrics.MLLP_CONNECTIONS.labels(partner.id).track_inprogress():
+        connection = Connection(self, feed, reader, writer)
+        with self._registered(connection, mine), metrics.MLLP_CONNECTIONS.labels(feed.partner.id).track_inprogress():
             await connection.run()
 
     @contextlib.contextmanager
@@ -142,10 +149,11 @@ class Connection:
     """One connection of one partner."""
 
     def __init__(
-        self, server: Mllp, partner: Partner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, server: Mllp, feed: MllpFeed, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._server = server
-        self.partner = partner
+        self._adt_only = feed.adt_only
+        self.partner = feed.partner
         self._reader = reader
         self._writer = writer
         self._frames = Frames(server.intake.max_body_bytes)
@@ -201,19 +209,25 @@ class Connection:
     # ---- read ---------------------------------------------------------------------------------------------------
 
     async def _next_in_turn(self) -> Frame | None:
-        """Return the next frame, read when the partner's rate allows; until then it waits in the sender's queue."""
+        """Return the next frame when the partner's rate allows; what follows waits in the sender's queue."""
+        frame = await self._next()
+        if frame is None:
+            return None
         limiter = self._server.intake.rate_limiter
-        while seconds := limiter.pause(self.partner):
+        until = limiter.reserve(self.partner, adt=self._is_adt(frame))
+        while seconds := limiter.pause(until):
             self._server.count(self.partner, "rate_limited")
             await asyncio.sleep(seconds)
-        frame = await self._next()
-        if frame is not None:
-            limiter.read(self.partner)
         return frame
+
+    def _is_adt(self, frame: Frame) -> bool:
+        if self._adt_only or not self.partner.hl7v2.adt:
+            return self._adt_only
+        return headers.is_adt(frame.body)
 
     async def _next(self) -> Frame | None:
         """Return the next complete frame, or None at the end of the stream. Raises Closed, also for an incomplete frame."""
-        deadlines = _FrameDeadline()
+        deadlines = _FrameDeadline(self.partner.hl7v2.idle_seconds or limits.IDLE_SECONDS)
         try:
             while (frame := self._frames.take()) is None:
                 data = await self._read(deadlines.deadline(self._frames))
@@ -254,7 +268,7 @@ class Connection:
             return self._rejection(frame, f"larger than {intake.max_body_bytes} bytes")
         try:
             async with asyncio.timeout(limits.MLLP_ANSWER_SECONDS):
-                inbound = intake.inbound_message(self.partner, frame.body, None, None)
+                inbound = intake.inbound_message(self.partner, frame.body, None, None, adt_only=self._adt_only)
                 return (await accept.accept(intake, self._server.protocol, inbound)).body
         except (Unavailable, TimeoutError):
             return None
@@ -270,11 +284,11 @@ IDLE = "idle_timeout"
 
 
 class _FrameDeadline:
-    """The deadline of the next frame: IDLE_SECONDS until it begins, then FRAME_SECONDS, even if it is restarted."""
+    """The deadline of the next frame: its idle time until it begins, then FRAME_SECONDS, even if it is restarted."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_seconds: float) -> None:
         self._now = asyncio.get_running_loop().time
-        self._idle_until = self._now() + limits.IDLE_SECONDS
+        self._idle_until = self._now() + idle_seconds
         self._slow_at: float | None = None
 
     def deadline(self, frames: Frames) -> float:

@@ -94,6 +94,8 @@ def _reply_to(
     """Return the context and the content of the acknowledgement: a rejection if the header is unreadable."""
     header = outcome.header if isinstance(outcome.header, Header) else headers.read(inbound.body)
     to = hl7v2_writer.reply_context(header, inbound.body, inbound.partner.id, inbound.received_at)
+    if isinstance(outcome, Translated) and outcome.visit:
+        return to, Acknowledgement("A", "")  # the same, whomever it is about
     ack = acknowledge(decision, warns=inbound.partner.hl7v2.warnings)
     return to, ack if to.header else dataclasses.replace(ack, letter="R")
 
@@ -227,7 +229,13 @@ _by_length = sorted(UNSUPPORTED.items(), key=lambda entry: -len(entry[0]))
 def _message(
     level: Level, partner: Partner, to: ReplyContext, ack: Acknowledgement, outcome: Translated | Rejection
 ) -> bytes:
-    if partner.hl7v2.rri and level == "application" and ack.accepted and isinstance(outcome, Translated):
+    if (
+        partner.hl7v2.rri
+        and level == "application"
+        and ack.accepted
+        and isinstance(outcome, Translated)
+        and not outcome.visit
+    ):
         named = outcome.reply.get("originating_id", (outcome.referral_id,))
         return hl7v2_writer.rri(to, ack.text, ack.reference, named, cancelled=outcome.referral is None)
     return _acknowledgement(level, to, ack)

@@ -21,6 +21,8 @@ class InboundMessage:
     request_id: str | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
+    adt_only: bool = False
+    """True if its credential allows ADT only (HL7 v2)."""
 
 
 Translator = Callable[[InboundMessage], Translated | Rejection]

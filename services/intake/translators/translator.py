@@ -95,6 +95,20 @@ CancelReason = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ER
 
 
 @dataclass(frozen=True, slots=True)
+class VisitMessage:
+    """A message about a hospital visit (ADT), which names no referral.
+
+    It concerns the partner's referrals that have one of `keys`; none, if nothing is read of it. `of_referral` returns what it
+    says of the referral with an id. `trigger`: the trigger event, or `other`. `is_merge`: it says that two persons are one.
+    """
+
+    trigger: str
+    keys: tuple[str, ...]
+    of_referral: "Callable[[str], Translated]" = field(repr=False, compare=False)
+    is_merge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Translated:
     """A translated message.
 
@@ -108,7 +122,8 @@ class Translated:
     `names`: the names of the referral, best first; if empty, `referral_id` is the only one. `subject`: the person, if a message about
     another person must be refused. `fields`: what the message said, unit by unit, if its updates are merged (HL7 v2);
     `complete` merges it with the `fields` that are held of the referral. `is_queued`: the sender's other messages
-    wait behind a refused one. `is_test`: it is answered as another, and has no effect.
+    wait behind a refused one. `is_test`: it is answered as another, and has no effect. `visit`: set if it is about a visit; then
+    `complete` returns None if the message does not concern the referral. `visit_keys`: by which such messages find the referral.
     """
 
     message_ids: tuple[str, ...]
@@ -130,7 +145,9 @@ class Translated:
     names: tuple[ReferralName, ...] = ()
     subject: Subject | None = None
     fields: bytes | None = None
-    complete: "Callable[[bytes], Translated | Rejection] | None" = field(default=None, repr=False, compare=False)
+    complete: "Callable[[bytes], Translated | Rejection | None] | None" = field(default=None, repr=False, compare=False)
+    visit: VisitMessage | None = None
+    visit_keys: frozenset[str] = frozenset()
     is_queued: bool = False
     is_test: bool = False
     header: object | None = field(default=None, repr=False, compare=False)

@@ -73,6 +73,15 @@ INTAKE = (
             reference text,
             primary key (partner, name)
         )""",
+    # Keys of a referral's stay, and of the person's hospital numbers, by which ADT finds the referral: hashes.
+    """
+        create table intake.visit_key (
+            partner text not null,
+            key text not null,
+            reference text not null,
+            primary key (partner, key, reference)
+        )""",
+    "create index visit_key_of_reference on intake.visit_key (partner, reference)",
     """
         create table intake.message_key (
             partner text not null,

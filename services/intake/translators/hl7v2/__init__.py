@@ -1,4 +1,4 @@
-"""Message Translator for HL7 v2 referrals of hospital discharge teams: REF^I12, I13 and I14, versions 2.2 to 2.8.2.
+"""Message Translator for HL7 v2 referrals of hospital discharge teams, and for ADT (adt.py): REF^I12, I13 and I14, versions 2.2 to 2.8.2.
 
 I12 is new, I13 an update, I14 a cancel. The standard fixes most fields; local conventions are in the partner's reviewed
 file, infra/reference_data/hl7v2/<partner>.yaml.
@@ -19,7 +19,7 @@ file, infra/reference_data/hl7v2/<partner>.yaml.
 import dataclasses
 from collections.abc import Mapping
 
-from services.intake.translators.hl7v2 import field_paths, referral
+from services.intake.translators.hl7v2 import adt, field_paths, referral
 from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.hl7v2.er7 import FieldSelection
 from services.intake.translators.hl7v2.message import message_of
@@ -46,8 +46,8 @@ def _translate(
     header = headers.read(inbound.body, profile.encoding)
     if header is None:
         return reject(Issue("MSH", "invalid", "must begin with MSH and its separators, such as MSH|^~\\&|"))
-    message = message_of(inbound, header, profile, selection)
-    outcome = (
-        message if isinstance(message, Rejection) else referral.translated(header, message, profile, selection, inbound)
-    )
+    translated = adt.translated if header.message_code == "ADT" else referral.translated
+    read = adt.select_fields(selection) if header.message_code == "ADT" else selection
+    message = message_of(inbound, header, profile, read)
+    outcome = message if isinstance(message, Rejection) else translated(header, message, profile, selection, inbound)
     return dataclasses.replace(outcome, header=header)

@@ -30,6 +30,9 @@ _MADE = "made"
 _UNREAD = "unread\t"
 """Begin of the units of parts that a person has to read and that belong to no field, such as a second referral id."""
 
+ADMISSION = "EVN-1"
+"""Unit of the last event that says whether the admission stands: A01, or A11 (cancelled). Only ADT says it."""
+
 _DELETED, _NOT_OBTAINED = ("D", "W"), "X"
 """OBX-11 (table 0085)."""
 
@@ -83,7 +86,7 @@ class FieldState:
     def message(self, selection: FieldSelection) -> Hl7Message:
         """Return the state as one message, with the standard's separators, to be read as any message."""
         reading = Reading(STANDARD, "utf-8")
-        message = er7.read("\r".join(_written(self.units)), reading, selection)
+        message = er7.read("\r".join(_written(self.units)), reading, {**selection, "EVN": (1,)})
         if isinstance(message, Hl7Message):
             return message
         reading.issues.append(message)
@@ -185,17 +188,18 @@ def said_by(
     `made`: its MSH-7, if it makes a referral. `documents`: attachments by the place of the segment that contains them. `unread`: parts
     to be read that belong to no field.
     """
-    statement = _Statement(profile, _microseconds(sent.start), documents or {})
+    statement = _Statement(profile, microseconds(sent.start), documents or {})
     for position, segment in enumerate(message.segments):
         statement.add(segment, position)
     if made:
         statement.say(_MADE, 0, made)
     for position, part in enumerate(unread):
         statement.say(f"{_UNREAD}{part.kind}\t{part.text}", position, part.place, part.kind, part.text or "")
-    return FieldState(statement.units, _microseconds(sent.end))
+    return FieldState(statement.units, microseconds(sent.end))
 
 
-def _microseconds(at: datetime) -> int:
+def microseconds(at: datetime) -> int:
+    """Return a time as in `Unit.at`."""
     return (at - EPOCH) // timedelta(microseconds=1)
 
 

@@ -53,6 +53,12 @@ def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
     return _header(_fields(line.decode(encoding, "replace"), separator), separator, encoding)
 
 
+def is_adt(body: bytes) -> bool:
+    """Return whether a message is about a visit, not about a referral."""
+    header = read(body)
+    return header is not None and header.message_code == "ADT"
+
+
 def _fitting(line: bytes, default_encoding: str) -> str:
     """Return an encoding that can decode a header without MSH-18, so that a response repeats its bytes unchanged."""
     for encoding in (default_encoding, "utf-8"):

@@ -80,10 +80,7 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
     yield from _required(header)
     if _ANOTHER_FRAME.search(inbound.body):
         yield Issue("MSH[2]", "invariant", "only one message at a time is supported")
-    if header.message_code not in ("", "REF"):
-        yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
-    elif header.trigger_event not in ("", *TRIGGERS):
-        yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
+    yield from _type_issues(inbound, header)
     ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
     for place, value in ids.items():
         if len(value) > LONGEST_ID:
@@ -101,6 +98,20 @@ def _may_test(inbound: InboundMessage, header: Header, profile: PartnerProfile) 
     """Return whether a message is a test, and the partner may send tests today."""
     today = inbound.received_at.astimezone(LONDON).date()
     return header.processing_id in ("T", "D") and profile.test_until is not None and today <= profile.test_until
+
+
+def _type_issues(inbound: InboundMessage, header: Header) -> Iterator[Issue]:
+    """Yield what is wrong with MSH-9. A feed of ADT has many trigger events, of which none is refused."""
+    match header.message_code:
+        case "ADT" if inbound.partner.hl7v2.adt:
+            return
+        case code if code and inbound.adt_only:
+            yield Issue("MSH-9.1", "not-supported", "unsupported message type: this connection is for ADT only")
+        case "" | "REF":
+            if header.trigger_event not in ("", *TRIGGERS):
+                yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
+        case _:
+            yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
 
 
 def _required(header: Header) -> Iterator[Issue]:

@@ -171,6 +171,14 @@ class PracticeFields(StrictInput):
     gp: FieldPath = Field("PD1-4", description="Name of the GP (XCN)")
 
 
+Destination = Literal["home", "another-hospital", "died"]
+"""Where a discharge leads: to where the person lives, or is cared for; to another organisation's hospital."""
+
+_OTHER_HOSPITALS = ("48", "49", "50", "51", "52", "53", "84", "87")
+DESTINATIONS: Mapping[str, Destination] = {**dict.fromkeys(_OTHER_HOSPITALS, "another-hospital"), "79": "died"}
+"""Discharge destinations of the NHS Data Dictionary that are hospitals of other organisations, or a death."""
+
+
 class PartnerProfile(StrictInput):
     """One partner's use of HL7 v2."""
 
@@ -238,6 +246,18 @@ class PartnerProfile(StrictInput):
     )
     fields: dict[FieldPath, ObservationMeaning] = Field({}, description="Local fields, also of Z-segments")
     cancels: CodedCancels = Field(CodedCancels(), description="Cancel reasons")
+
+    destinations: dict[Code, Destination] = Field(
+        {}, description="Further codes of PV1-36 and PV1-37, beyond those of the NHS Data Dictionary"
+    )
+
+    @cached_property
+    def destination_codes(self) -> Mapping[str, Destination]:
+        return {**DESTINATIONS, **normalise_keys(self.destinations)}
+
+    def destination(self, code: str) -> Destination | None:
+        """Return where a discharge with this code leads, or None if it is not known."""
+        return self.destination_codes.get(fold(code))
 
     @cached_property
     def id_systems(self) -> Mapping[str, str]:

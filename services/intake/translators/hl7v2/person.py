@@ -61,7 +61,7 @@ def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, 
     if message.all("PID") and not _is_identified(content):
         issue = Issue("PID-5", "required", "is required: a name, or an identifier of the person in PID-3")
         message.reading.issues.append(issue)
-    return content | death(message, received_at)
+    return content | death(message, profile, received_at)
 
 
 def _is_identified(content: Content) -> bool:
@@ -86,7 +86,7 @@ def _ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
         for one in message.repetitions("PID", 3)
         if (value := one.code()) and is_in_force(read_period(one, 7, 8), day)
     ]
-    national = [named for named in given if _is_national(named[0], profile)]
+    national = [named for named in given if is_national(named[0], profile)]
     local = [named for named in given if named not in national]
     for one, value, is_number in _further_ids(message, profile):
         (national if is_number else local).append((one, value))
@@ -107,7 +107,7 @@ def _as_sent(numbers: list[str]) -> list[Content]:
     return [{"system": AS_SENT, "value": number} for number in numbers]
 
 
-def _is_national(one: Repetition, profile: PartnerProfile) -> bool:
+def is_national(one: Repetition, profile: PartnerProfile) -> bool:
     """Return whether an identifier (CX) is an NHS number: by its type, or without one by its authority."""
     kind = one.text(5)
     if kind is not None:
@@ -128,13 +128,13 @@ def _further_ids(message: Hl7Message, profile: PartnerProfile) -> Iterator[tuple
             bare = component != 1 or not (one.text(4) or one.text(5))
             if value:
                 is_number = place in profile.nhs_fields or re.fullmatch(r"[0-9]{10}", nhs_number.normalise(value))
-                yield one, value, bool(is_number) if bare else _is_national(one, profile)
+                yield one, value, bool(is_number) if bare else is_national(one, profile)
 
 
 def _read_unknown_types(local: list[NamedId], profile: PartnerProfile, numbers: list[str]) -> None:
     for one, value in local:
         number = nhs_number.normalise(value)
-        if number not in numbers and nhs_number.is_valid(number) and _system(one, profile) is None:
+        if number not in numbers and nhs_number.is_valid(number) and system_of(one, profile) is None:
             one.reading.to_read(one.place, "value", one.prose())
 
 
@@ -142,10 +142,11 @@ def identifier(one: Repetition, value: str, profile: PartnerProfile) -> Content:
     """Return a local identifier (CX): the system agreed for its type or authority, else one of the partner's own."""
     authority = next(filter(None, subcomponents(one, 4)), "")
     own = f"/{authority}" if re.fullmatch(r"[A-Za-z0-9._-]{1,40}", authority) else ""
-    return {"system": _system(one, profile) or f"{LOCAL}/Id/{profile.partner}{own}", "value": value}
+    return {"system": system_of(one, profile) or f"{LOCAL}/Id/{profile.partner}{own}", "value": value}
 
 
-def _system(one: Repetition, profile: PartnerProfile) -> str | None:
+def system_of(one: Repetition, profile: PartnerProfile) -> str | None:
+    """Return the system that is agreed for the type or the authority of an identifier (CX), or None."""
     kinds = [fold(kind) for kind in (one.text(5), *subcomponents(one, 4)) if kind]
     return next((profile.id_systems[kind] for kind in kinds if kind in profile.id_systems), None)
 
@@ -157,7 +158,7 @@ def _status(message: Hl7Message, profile: PartnerProfile) -> VerificationStatus:
     """Read the status of the NHS number (NSTS01 to NSTS08) in the agreed fields; it is never assumed."""
     for place in profile.nhs_status:
         for one, text in field_paths.texts(message, place):
-            is_theirs = not place.startswith("PID-3.") or _is_national(one, profile)
+            is_theirs = not place.startswith("PID-3.") or is_national(one, profile)
             if is_theirs and (match := _STATUS.fullmatch(text)):
                 return VerificationStatus(match[1])
     return VerificationStatus.NOT_STATED
@@ -248,24 +249,21 @@ def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
 # ---- death and restriction ------------------------------------------------------------------------------------------
 
 
-_DIED = "79"
-"""Discharge destination of the NHS Data Dictionary: not applicable, the patient died."""
-
-
-def _is_reported_dead(message: Hl7Message) -> bool:
+def _is_reported_dead(message: Hl7Message, profile: PartnerProfile) -> bool:
     """Return whether PID-30, a time in PID-29, or the discharge in PV1-36 or PV1-37 states a death."""
     discharges = (code for n in (36, 37) for one in message.repetitions("PV1", n) for code in field_paths.codes(one))
     indicator = message.first("PID", 30)
     stated = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
-    return bool(stated) or (message.text("PID", 29) or "").strip("0") != "" or _DIED in discharges
+    has_died = (message.text("PID", 29) or "").strip("0") != ""
+    return bool(stated) or has_died or "died" in map(profile.destination, discharges)
 
 
-def death(message: Hl7Message, received_at: datetime) -> Content:
+def death(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -> Content:
     """Return the report of a death, if one is stated, with the day of PID-29, if it is a whole date that has come.
 
     No fault refuses a death.
     """
-    if not _is_reported_dead(message):
+    if not _is_reported_dead(message, profile):
         return {}
     try:
         days = parse_days(message.text("PID", 29) or "")

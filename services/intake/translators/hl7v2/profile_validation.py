@@ -44,6 +44,7 @@ _CODES = (
     ("sexes",),
     ("languages",),
     ("priorities",),
+    ("destinations",),
     ("site", "codes"),
     ("needs", "codes"),
     ("reasons", "codes"),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from schemas.referral import DeathReport, Referral, UnreadPart
-from services.intake.translators.hl7v2 import documents, field_paths, field_state, request
+from services.intake.translators.hl7v2 import documents, field_paths, field_state, request, stay_identity
 from services.intake.translators.hl7v2.dates import Interval, parse_interval, parse_timestamp, read_date
 from services.intake.translators.hl7v2.documents import NamedAttachment
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
@@ -88,7 +88,8 @@ def translated(
 ) -> Translated | Rejection:
     """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
     message = _of_one_person(message)
-    envelope = _envelope(header, message, profile, selection, inbound)
+    originating = originating_id(message, profile)
+    envelope = envelope_of(header, message, profile, selection, inbound, originating)
     reading = message.reading
     needed, unread = len(reading.issues), reading.unread[:]
     local_values = read_local_values(message, profile)
@@ -102,9 +103,15 @@ def translated(
     return _said(envelope, message, local_values, unread)
 
 
-def _envelope(
-    header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
+def envelope_of(
+    header: Header,
+    message: Hl7Message,
+    profile: PartnerProfile,
+    selection: FieldSelection,
+    inbound: InboundMessage,
+    originating: tuple[str, ...],
 ) -> Envelope:
+    """Return what a message says of itself. A time that has not come is replaced by that of the receipt."""
     stated = parse_interval(header.made_at)
     latest = inbound.received_at + CLOCK_TOLERANCE
     is_trusted = stated is not None and stated.start <= latest
@@ -113,13 +120,12 @@ def _envelope(
         message.reading.warn(Issue("MSH-7", "value", explanation))
     sent = Interval(stated.start, min(stated.end, latest)) if stated and is_trusted else None
     made = header.made_at if header.trigger_event == "I12" and is_trusted else ""
-    originating = _originating_id(message, profile)
     return Envelope(
         header, profile, selection, inbound, originating, sent or Interval(inbound.received_at, latest), made
     )
 
 
-def _originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, ...]:
+def originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, ...]:
     """Return the originating referral identifier, and its assigning authority, if it has one."""
     reading = message.reading
     identifiers = list(field_paths.texts(message, profile.referral_id))
@@ -154,7 +160,7 @@ def _of_one_person(message: Hl7Message) -> Hl7Message:
 def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValues) -> Translated:
     warnings, received_at = tuple(message.reading.warnings), envelope.inbound.received_at
     reason = request.cancel_reason(message, envelope.profile, local_values)
-    death_reported = _death(message, envelope.inbound, local_values)
+    death_reported = _death(message, envelope.profile, envelope.inbound, local_values)
     discharged_on = read_date(message.first("PV1", 45))
     digest = cancel_hash(reason, discharged_on, death_reported)
     return Translated(
@@ -163,22 +169,24 @@ def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValue
         cancel_reason=reason,
         discharged_on=discharged_on,
         death_reported=death_reported,
-        subject=_subject(person(message, envelope.profile, received_at, homeless=False)),
+        subject=subject_of(person(message, envelope.profile, received_at, homeless=False)),
         warnings=warnings,
-        **_told(envelope, digest),
+        **told(envelope, digest),
     )
 
 
-def _death(message: Hl7Message, inbound: InboundMessage, local_values: LocalValues) -> DeathReport | None:
+def _death(
+    message: Hl7Message, profile: PartnerProfile, inbound: InboundMessage, local_values: LocalValues
+) -> DeathReport | None:
     """Return the report of a death that a cancel makes, as a referral would."""
-    content = {"person": death(message, inbound.received_at)}
+    content = {"person": death(message, profile, inbound.received_at)}
     for path, value in local_values.values.items():
         if path.startswith("person.death_reported"):
             set_path(content, path, value)
     return death_report(content["person"])
 
 
-def _told(envelope: Envelope, digest: str) -> Content:
+def told(envelope: Envelope, digest: str) -> Content:
     """Return what a message says of itself, as fields of `Translated`."""
     return {
         "message_ids": (envelope.message_id(digest),),
@@ -218,11 +226,12 @@ def _said(
         intent=_INTENTS[envelope.header.trigger_event],
         content_hash=digest,
         referral=described.referral,
-        subject=_subject(described.referral.person),
+        subject=subject_of(described.referral.person),
         warnings=tuple(message.reading.warnings),
         documents=described.documents,
         fields=state.encode(),
-        **_told(envelope, digest),
+        visit_keys=_visit_keys(envelope, message),
+        **told(envelope, digest),
     )
     return dataclasses.replace(own, complete=partial(_completed, envelope, state, own))
 
@@ -230,7 +239,11 @@ def _said(
 def _completed(envelope: Envelope, state: FieldState, own: Translated, held: bytes) -> Translated | Rejection:
     """Return the message merged with what earlier messages have said: the whole referral, as it stands after it."""
     merge = field_state.replaced if envelope.profile.updates == "whole" else field_state.merged
-    whole = merge(field_state.decode(held), state)
+    return completed(envelope, merge(field_state.decode(held), state), own)
+
+
+def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Translated | Rejection:
+    """Return a message with the whole referral that a state describes."""
     message = whole.message(envelope.selection)
     message.reading.unread += whole.unread
     local_values = read_local_values(message, envelope.profile)
@@ -242,10 +255,16 @@ def _completed(envelope: Envelope, state: FieldState, own: Translated, held: byt
         own,
         referral=described.referral,
         content_hash=_digest(described.referral, message),
-        subject=_subject(described.referral.person),
+        subject=subject_of(described.referral.person),
         documents=(*own.documents, *described.documents),
         fields=whole.encode(),
+        visit_keys=_visit_keys(envelope, message),
     )
+
+
+def _visit_keys(envelope: Envelope, message: Hl7Message) -> frozenset[str]:
+    about = stay_identity.of_message(message, envelope.profile, is_test=envelope.is_test)
+    return about.stay_keys | about.number_keys
 
 
 _Embedded = dict[str, list[NamedAttachment]]
@@ -295,7 +314,7 @@ def _identity(envelope: Envelope) -> Content:
     return identity | ({"sent_at": envelope.sent.start} if parse_interval(envelope.header.made_at) else {})
 
 
-def _subject(content: Any) -> Subject:
+def subject_of(content: Any) -> Subject:
     """Return who a referral or the content of a person is about."""
     read = content.get if isinstance(content, dict) else partial(getattr, content)
     return Subject(*(read(name, None) for name in ("nhs_number", "birth_date", "family_name")))

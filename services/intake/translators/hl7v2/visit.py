@@ -9,6 +9,9 @@ from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fo
 from services.intake.translators.hl7v2.person import identifier
 from services.intake.translators.translator import drop_empty
 
+CANCELLED = "A11"
+"""EVN-1 of the state of a referral whose admission was cancelled (field_state.py)."""
+
 OF_A_STAY = ("hospital", "expected_discharge_on", "ready_for_transfer_on", "discharged_on")
 """Fields of a referral that only a hospital stay has."""
 
@@ -35,10 +38,12 @@ def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
     has_visit = any(visit.fields for visit in message.all("PV1"))
     lies = {
         "visit": _visit(message, profile),
-        "site": _site(message, profile) if has_visit else None,
+        "site": site_at(message, profile) if has_visit else None,
         "ward": where.text() if where else None,
         "bed": ", ".join(beds),
         "admitted_on": read_date(message.first("PV1", 44)),
+        "admission_cancelled": message.text("EVN", 1) == CANCELLED or None,
+        "moved_to": _moved_to(message, profile),
     }
     leaves = {
         "expected_discharge_on": read_date(message.first("PV2", 9)),
@@ -54,8 +59,22 @@ def _visit(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any] | Non
     return identifier(one, number, profile) if one and number else None
 
 
-def _site(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    """Return the site of the first part of the field that is agreed, such as the namespace of an authority (HD)."""
-    parts = list(field_paths.parts(message, profile.site.read_from)) if profile.site else []
+def _moved_to(message: Hl7Message, profile: PartnerProfile) -> str | None:
+    """Return another organisation's hospital that the person was discharged to: the words or code of PV1-37."""
+    discharges = [one for number in (37, 36) for one in message.repetitions("PV1", number)]
+    destinations = (profile.destination(code) for one in discharges for code in field_paths.codes(one))
+    if not message.first("PV1", 45) or "another-hospital" not in destinations:
+        return None
+    where = message.first("PV1", 37)
+    return (where and where.text()) or "another hospital"
+
+
+def site_at(message: Hl7Message, profile: PartnerProfile, place: str = "PV1-3") -> str | None:
+    """Return the site of the first part of the field that is agreed, such as the namespace of an authority (HD).
+
+    `place`: the field of the location, PV1-6 for that before a transfer.
+    """
+    path = profile.site.read_from.replace("PV1-3", place) if profile.site else ""
+    parts = list(field_paths.parts(message, path)) if path else []
     meanings = profile.site.meanings if profile.site else {}
     return next((meanings[fold(part)] for part in parts if fold(part) in meanings), next(iter(parts), None))

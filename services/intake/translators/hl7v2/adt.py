@@ -1,0 +1,182 @@
+"""ADT: what a hospital's administration system says of a stay, applied to the partner's own referrals of that stay.
+
+It opens no referral, and starts no stay. A message that concerns no referral is not stored. Source: HL7 v2.5 chapter 3.
+
+| trigger | effect on each referral of the stay |
+|---|---|
+| A01, A02, A12 | admission, transfer, cancelled transfer: where the person stays |
+| A03 | discharge: day and destination; to a site of the same team it is a transfer |
+| A08, A31 | update of the person and the stay |
+| A11 | the admission was cancelled, until A01 |
+| A13 | the discharge was cancelled: day and destination are deleted |
+| A40 | merge of two hospital numbers: proposed for tracing; changes nothing |
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from services.intake.translators.hl7v2 import field_paths, field_state, referral, stay_identity
+from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
+from services.intake.translators.hl7v2.field_state import ADMISSION, FieldState, Unit
+from services.intake.translators.hl7v2.header import Header
+from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+from services.intake.translators.hl7v2.person import death, person
+from services.intake.translators.hl7v2.stay_identity import StayIdentity
+from services.intake.translators.hl7v2.visit import CANCELLED
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import Rejection, Translated, VisitMessage
+
+_PERSON = ("PID-5", "PID-7", "PID-8", "PID-11", "PID-13", "PID-14", "PID-15", "PID-29", "PID-30", "PID-40")
+_PROTECTION = ("PD1-12", "PD1-13", "ARV")
+_STAY = ("PV1-2", "PV1-3", "PV1-16", "PV1-19", "PV1-44", "PV2-9")
+_CLOCK = "MSH-7"
+_DISCHARGED = ("PV1-36", "PV1-37", "PV1-45")
+
+_NEVER_DELETED = ("PID-5", "PID-7")
+"""A name or birth date is corrected, not deleted: they say who the person is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trigger:
+    """What messages with a trigger say: units that they may change, units that they delete, and the state of the admission."""
+
+    says: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
+    deletes: tuple[str, ...] = ()
+    admission: str | None = None
+
+
+_UPDATE = _Trigger(says=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
+_TRANSFER = _Trigger()
+_TRIGGERS: Mapping[str, _Trigger] = {
+    "A01": _Trigger(admission="A01"),
+    "A02": _TRANSFER,
+    "A03": dataclasses.replace(_UPDATE, deletes=_DISCHARGED),
+    "A08": _UPDATE,
+    "A11": _Trigger(says=frozenset(), admission=CANCELLED),
+    "A12": _TRANSFER,
+    "A13": _Trigger(deletes=_DISCHARGED),
+    "A31": _UPDATE,
+    "A40": _Trigger(says=frozenset()),
+}
+
+MERGE, DISCHARGE, OTHER = "A40", "A03", "other"
+
+
+def select_fields(selection: FieldSelection) -> FieldSelection:
+    """Return the fields that are read of ADT, given those of referrals."""
+    more = {"EVN": (2, 6), "MRG": (1,), "PV1": (6,)}
+    return {name: tuple(sorted({*selection.get(name, ()), *more.get(name, ())})) for name in {*selection, *more}}
+
+
+def translated(
+    header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
+) -> Translated | Rejection:
+    """Translate a message: by which keys its referrals are found, and then what it says of each of them."""
+    if message.reading.issues:
+        return Rejection(tuple(message.reading.issues))
+    trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
+    about = _identity(trigger, message, profile, is_test=header.processing_id in ("T", "D"))
+    keys = about.number_keys if trigger == MERGE else about.stay_keys
+    of_referral = partial(_of_referral, trigger, header, message, profile, selection, inbound, about)
+    visit = VisitMessage(trigger, tuple(sorted(keys)), of_referral, is_merge=trigger == MERGE)
+    return Translated(message_ids=(), referral_id="", intent="update", content_hash="", visit=visit)
+
+
+def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_test: bool) -> StayIdentity:
+    """Return what identifies the stay; of an outpatient, or a trigger that is not read, nothing."""
+    if trigger == MERGE:
+        merged = [*message.repetitions("PID", 3), *message.repetitions("MRG", 1)]
+        return StayIdentity(numbers=frozenset(stay_identity.hospital_numbers(merged, profile)), is_test=is_test)
+    if trigger == OTHER:
+        return StayIdentity()
+    places = ("PV1-3", "PV1-6") if _TRIGGERS[trigger] is _TRANSFER else ("PV1-3",)
+    return stay_identity.of_message(message, profile, is_test=is_test, places=places)
+
+
+def _of_referral(
+    trigger: str,
+    header: Header,
+    message: Hl7Message,
+    profile: PartnerProfile,
+    selection: FieldSelection,
+    inbound: InboundMessage,
+    about: StayIdentity,
+    referral_id: str,
+) -> Translated:
+    """Return what the message says of one of the referrals that were found."""
+    envelope = referral.envelope_of(header, message, profile, selection, inbound, (referral_id,))
+    digest = hashlib.sha256(inbound.body).hexdigest()
+    about_it = referral.told(envelope, digest) | {"referral_id": referral_id, "reply": {}}
+    own = Translated(
+        intent="update",
+        content_hash=digest,
+        subject=referral.subject_of(person(message, profile, inbound.received_at, homeless=False)),
+        warnings=tuple(message.reading.warnings),
+        header=header,
+        **about_it,
+    )
+    changes = _changes(trigger, envelope, message)
+    return dataclasses.replace(own, complete=partial(_completed, trigger, envelope, about, changes, own))
+
+
+def _completed(
+    trigger: str, envelope: referral.Envelope, about: StayIdentity, changes: FieldState, own: Translated, held: bytes
+) -> Translated | Rejection | None:
+    """Return the whole referral after the message; None if the message does not concern it, as it stands now."""
+    state = field_state.decode(held)
+    message, profile = state.message(envelope.selection), envelope.profile
+    identity = stay_identity.of_message(message, profile, is_test=about.is_test)
+    if trigger == MERGE:
+        return own if about.numbers & identity.numbers else None
+    if not about.is_same(identity):
+        return None
+    originating = referral.originating_id(message, profile)
+    whole = field_state.merged(state, changes)
+    return referral.completed(dataclasses.replace(envelope, originating=originating), whole, own)
+
+
+# ---- what a message says of the referral -----------------------------------------------------------------------------
+
+
+def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> FieldState:
+    """Return the units that a message says; those that its trigger deletes, unless it says them."""
+    rule, profile = _TRIGGERS[trigger], envelope.profile
+    at = field_state.microseconds(envelope.sent.start)
+    implied: dict[str, str | None] = dict.fromkeys(rule.deletes)
+    implied |= {ADMISSION: rule.admission} if rule.admission else {}
+    units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
+    site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
+    says = {*rule.says, site} if "PV1-3" in rule.says else rule.says
+    for key, unit in field_state.said_by(message, envelope.sent, profile).units.items():
+        if key in says and not (unit.lines is None and key in _NEVER_DELETED):
+            units[key] = unit
+    if trigger == DISCHARGE:
+        units |= {key: Unit(at, (at, 0), (line,) if line else None) for key, line in _discharge(envelope, message)}
+    return FieldState(units, field_state.microseconds(envelope.sent.end))
+
+
+def _discharge(envelope: referral.Envelope, message: Hl7Message) -> Iterator[tuple[str, str | None]]:
+    """Yield what a discharge implies: its time if PV1-45 gives none; to a site of the partner's own, the transfer there."""
+    transfer = _own_site(message, envelope)
+    if transfer is not None:
+        yield from ((key, None) for key in (*_DISCHARGED, "PV1-3"))
+        yield transfer
+    elif message.first("PV1", 45) is None:
+        times = (message.text("EVN", 6), message.text("EVN", 2), envelope.header.made_at)
+        at = next((time for time in times if time and re.match("[0-9]{8}", time)), None)
+        yield "PV1-45", at or f"{envelope.inbound.received_at:%Y%m%d%H%M%S%z}"
+
+
+def _own_site(message: Hl7Message, envelope: referral.Envelope) -> tuple[str, str] | None:
+    """Return the unit of the partner's own site that a living person was discharged to (PV1-37), as the partner's file has it."""
+    site = envelope.profile.site
+    if site is None or death(message, envelope.profile, envelope.inbound.received_at):
+        return None
+    codes = (one.code() for one in message.repetitions("PV1", 37))
+    own = next((code for code in codes if code and fold(code) in site.meanings), None)
+    name, number, component = field_paths.split(site.read_from)
+    return (f"{name}-{number}", "^" * (component - 1) + own) if own else None
