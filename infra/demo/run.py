@@ -144,6 +144,7 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
         installation.temporary_folder(),
         ephemeral=True,
         feedback_urls={GP: f"http://{ports_and_secrets.HOST}:{gp_port}/"},
+        environment={"LIGHTBULB_OVERDUE_SECONDS": "1"},
     )
     everything = installation.start(plan, report, on_event)
     try:
