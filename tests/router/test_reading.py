@@ -284,13 +284,36 @@ def test_a_case_that_no_hub_has_accepted_goes_to_triage_with_the_referral_that_j
 
 def test_an_accepted_case_does_not_move_and_its_holder_reads() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
-    story.when(received(WARD, of_the_trust(postcode=AT_CHARNWOOD, named_authority="E07000130")))
+    story.when(received(WARD, of_the_trust(postcode=AT_CHARNWOOD)))
 
     assert (story.case.home.hub, asked(story, "blaby"), story.sent_to(TRIAGE)) == ("blaby", [WARD], [])
     assert PART in parts_sent(story, "blaby")
     story.commanded("blaby", MarkRead, reference=WARD, needs=("handyperson",))
     assert (story.case.home.hub, story.referral(WARD).open_needs) == ("blaby", ("handyperson",))
     assert story.commanded("blaby", Accept).refused is None
+
+
+def test_the_authority_that_the_person_named_gets_an_accepted_case_when_the_referral_is_read() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", Accept)
+    story.when(received(WARD, of_the_trust(named_authority="E07000130")))
+    assert (story.case.home.hub, story.referral(WARD).home_hub) == ("blaby", None)
+
+    story.commanded("blaby", MarkRead, reference=WARD)
+    assert (story.case.home.hub, story.referral(WARD).home_hub, story.event_names[-1]) == (
+        "charnwood",
+        "charnwood",
+        "transferred",
+    )
+    assert story.referral(GP).home_hub == "charnwood"
+
+
+def test_a_referral_that_joins_an_accepted_case_is_told_its_hub_when_it_is_read() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", Accept)
+    story.when(received(WARD, of_the_trust(postcode=AT_CHARNWOOD)))
+    assert {one.home_hub for _, one in story.concerns(WARD)} == {None}
+
+    story.commanded("blaby", MarkRead, reference=WARD)
+    assert [one.home_hub for name, one in story.concerns(WARD) if name == "assigned"] == ["blaby"]
 
 
 def test_an_update_of_an_accepted_referral_is_a_task_and_ends_with_it() -> None:
