@@ -199,8 +199,10 @@ class Repetition:
 
     def subcomponents(self, component: int = 1) -> tuple[str, ...]:
         """Return the subcomponents of a component in order, each on one line; "" for one that is not given."""
-        raw = self.raw(component)
-        return tuple(self.reading.line(one) or "" for one in raw.split(self.reading.separators.subcomponent))
+        raw, mark = self.raw(component), self.reading.separators.subcomponent
+        if mark not in raw:
+            return (self.text(component) or "",)
+        return tuple(self.reading.line(one) or "" for one in raw.split(mark))
 
     def code(self, component: int = 1) -> str | None:
         """Return an id or code, or None; with an invalid escape sequence or a control character it is a part to be read."""
