@@ -247,7 +247,7 @@ class Segment:
         """Return a field as sent, "" if it is omitted."""
         return self._raw[number] if number in self._selected and number < len(self._raw) else ""
 
-    def given(self) -> dict[int, str]:
+    def sent_fields(self) -> dict[int, str]:
         """Return the fields that were sent and may be read, as sent, by number."""
         sent = self._raw
         return {number: sent[number] for number in self._selected if number < len(sent) and sent[number].strip()}

@@ -72,10 +72,10 @@ class FieldState:
     @property
     def unread(self) -> list[UnreadPart]:
         """The parts that a person has to read and that belong to no field."""
-        found = sorted(
+        parts = sorted(
             (unit.first, unit.lines) for key, unit in self.units.items() if key.startswith(_UNREAD) and unit.lines
         )
-        return [UnreadPart(place=place, kind=kind, text=text or None) for _, (place, kind, text) in found]
+        return [UnreadPart(place=place, kind=kind, text=text or None) for _, (place, kind, text) in parts]
 
     def encode(self) -> bytes:
         """Return the state as bytes (MessagePack)."""
@@ -134,8 +134,8 @@ def replaced(held: FieldState, whole: FieldState) -> FieldState:
     first = {_MADE: min(made, key=lambda one: one.at)} if made else {}
     if any(unit.at >= whole.until for unit in held.units.values()):
         return FieldState({**held.units, **first})
-    told = {key[:3] for key in whole.units}
-    stay = {key: one for key, one in held.units.items() if key[:3] in ("PV1", "PV2") and key[:3] not in told}
+    names = {key[:3] for key in whole.units}
+    stay = {key: one for key, one in held.units.items() if key[:3] in ("PV1", "PV2") and key[:3] not in names}
     return FieldState({**stay, **whole.units, **first})
 
 
@@ -214,20 +214,20 @@ class _Statement:
     keys: dict[Segment, str] = field(default_factory=dict)
 
     def add(self, segment: Segment, position: int) -> None:
-        name, given = segment.name, segment.given()
+        name, fields = segment.name, segment.sent_fields()
         if not self.is_standard:
-            given = {number: _standard(raw, segment.reading) for number, raw in given.items()}
+            fields = {number: _standard(raw, segment.reading) for number, raw in fields.items()}
         if name == "OBX":
-            self._observation(segment, given, position)
+            self._observation(segment, fields, position)
         elif name == "NTE":
             parent = self.keys.get(segment.parent, segment.parent.name) if segment.parent else ""
             kind = fold(segment.text(4) or segment.text(4, 2) or "")
             self.keys[segment] = key = f"NTE\t{kind}\t{parent}"
-            self._group(key, name, given, position, (3,))
+            self._group(key, name, fields, position, (3,))
         elif name in REPEATING:
-            self._group(name, name, given, position, tuple(given))
+            self._group(name, name, fields, position, tuple(fields))
         elif not (name == "PID" and segment.place != "PID"):
-            self._fields(name, given)
+            self._fields(name, fields)
 
     def say(self, key: str, position: int, *lines: str, documents: tuple[dict[str, Any], ...] = ()) -> None:
         """Add lines to a unit; without any, it is deleted, unless the message says something of it too."""
@@ -238,48 +238,48 @@ class _Statement:
             together = (*(before.lines or ()), *lines)
             self.units[key] = Unit(self.at, before.first, together, (*before.documents, *documents))
 
-    def _fields(self, name: str, given: Mapping[int, str]) -> None:
+    def _fields(self, name: str, fields: Mapping[int, str]) -> None:
         """Say each field of a segment that occurs once. If it occurs again, its fields are further repetitions."""
         first = (self.at, 0)
-        for number, raw in given.items():
+        for number, raw in fields.items():
             key = f"{name}-{number}"
             before = self.units.get(key)
             if _is_null(raw):
                 self.say(key, 0)
-            elif _is_said(raw):
+            elif _is_stated(raw):
                 lines = (f"{before.lines[0]}~{raw}",) if before and before.lines else (raw,)
                 self.units[key] = Unit(self.at, first, lines)
 
-    def _group(self, key: str, name: str, given: Mapping[int, str], position: int, numbers: tuple[int, ...]) -> None:
+    def _group(self, key: str, name: str, fields: Mapping[int, str], position: int, numbers: tuple[int, ...]) -> None:
         """Say a segment of a group. Only these fields say something: the group is deleted if all that were sent are null."""
-        sent = [given[number] for number in numbers if number in given and _is_said(given[number])]
+        sent = [fields[number] for number in numbers if number in fields and _is_stated(fields[number])]
         if sent and all(map(_is_null, sent)):
             self.say(key, position)
         elif sent:
-            self.say(key, position, _line(name, given))
+            self.say(key, position, _line(name, fields))
 
-    def _observation(self, segment: Segment, given: Mapping[int, str], position: int) -> None:
-        key, status, value = self._key(segment), segment.text(11), given.get(5, "")
+    def _observation(self, segment: Segment, fields: Mapping[int, str], position: int) -> None:
+        key, status, value = self._key(segment), segment.text(11), fields.get(5, "")
         self.keys[segment] = key
         is_deleted = status in _DELETED
         meaning = self.profile.observation_meanings.get(key.partition("\t")[2])
-        if status == _NOT_OBTAINED or not (is_deleted or _is_said(value)):
+        if status == _NOT_OBTAINED or not (is_deleted or _is_stated(value)):
             return
         if meaning is not None and meaning.to == "risk_flags" and segment.all(5):
-            self._risks(segment, given, position, is_deleted=is_deleted)
+            self._risks(segment, fields, position, is_deleted=is_deleted)
         elif is_deleted or _is_null(value):
             self.say(key, position)
         elif (documents := self.documents.get(segment.place, ())) and len(documents) == len(segment.all(5)):
-            self.say(key, position, _line("OBX", {**given, 5: _without_data(segment)}), documents=documents)
+            self.say(key, position, _line("OBX", {**fields, 5: _without_data(segment)}), documents=documents)
         else:
-            self.say(key, position, _line("OBX", given))
+            self.say(key, position, _line("OBX", fields))
 
-    def _risks(self, segment: Segment, given: Mapping[int, str], position: int, *, is_deleted: bool) -> None:
+    def _risks(self, segment: Segment, fields: Mapping[int, str], position: int, *, is_deleted: bool) -> None:
         """Say each value of a code for risk flags as a unit."""
         key = self.keys[segment]
         for one in segment.all(5):
             self.keys[segment] = value = f"{key}\t{fold(one.text() or one.text(2) or '')}"
-            line = _line("OBX", {**given, 5: _standard(one.whole, segment.reading)})
+            line = _line("OBX", {**fields, 5: _standard(one.whole, segment.reading)})
             self.say(value, position, *(() if is_deleted else (line,)))
 
     def _key(self, segment: Segment) -> str:
@@ -289,7 +289,7 @@ class _Statement:
         return f"OBX\t{next(agreed, next(iter(codes), ''))}"
 
 
-def _is_said(raw: str) -> bool:
+def _is_stated(raw: str) -> bool:
     return bool(raw.strip(" ^~&"))
 
 
