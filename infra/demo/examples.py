@@ -45,7 +45,10 @@ class ExampleStep(StrictInput):
     after: ShortText | None = Field(
         None, description="Sent only after the sender of a file (`of`) received this feedback about it"
     )
-    of: ShortText | None = Field(None, description="File that `after` refers to; default: the first")
+    after_event: ShortText | None = Field(
+        None, description="Sent only after a hub received this event about a file (`of`), such as task-raised"
+    )
+    of: ShortText | None = Field(None, description="File that `after` and `after_event` refer to; default: the first")
 
 
 class ExpectedOutcome(StrictInput):

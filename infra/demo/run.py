@@ -42,13 +42,13 @@ HUBS = (
     "nw-leicestershire",
     "oadby-wigston",
     "triage",
-    "hospital-housing:accept",
+    "hospital-housing:accept,confirm-death",
     "hospital-housing-bradgate:accept",
 )
 """The simulated hubs and their scripts.
 
 Each works its cases to the end, except Melton, which only books visits, and the hospital teams, which hold a case
-until the hospital reports a discharge.
+until the hospital reports a discharge; one of them confirms a death that the hospital reports.
 """
 
 TIMEOUT_SECONDS = 150.0
@@ -79,10 +79,10 @@ class DemoRun:
         return not table.reasons(self.examples, self.answers, self.observations)
 
     async def play(self, example: Example) -> None:
-        """Send an example's files in order, each after the feedback that it waits for."""
+        """Send an example's files in order, each after the feedback and the event that it waits for."""
         results = self.answers.setdefault(example.name, {})
         for number, step in enumerate(example.expected.steps):
-            await self._wait_for_feedback(example, step)
+            await self._wait_until_due(example, step)
             results[number] = await self._sent(example, step)
             self.observations.changes += 1
 
@@ -99,13 +99,16 @@ class DemoRun:
             is_resend = True
             await asyncio.sleep(1)
 
-    async def _wait_for_feedback(self, example: Example, step: ExampleStep) -> None:
-        """Wait until the sender of the step's `of` file has received the step's `after` feedback."""
+    async def _wait_until_due(self, example: Example, step: ExampleStep) -> None:
+        """Wait until the sender of the step's `of` file has its `after` feedback, and a hub its `after_event`."""
         of = step.of or example.expected.steps[0].send
         by = next(one.by for one in example.expected.steps if one.send == of)
-        while step.after is not None:
+        expected = {one for one in (step.after, step.after_event) if one}
+        while expected:
             path = self.observations.paths.get(reference_of(example, of, self.answers[example.name]) or "")
-            if path and step.after in {feedback.label for feedback in path.feedbacks_for(by)}:
+            if path and expected <= {one.label for one in path.feedbacks_for(by)} | {
+                one.kind for one in path.hub_observations
+            }:
                 return
             await asyncio.sleep(0.1)
 
@@ -141,6 +144,7 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
         installation.temporary_folder(),
         ephemeral=True,
         feedback_urls={GP: f"http://{ports_and_secrets.HOST}:{gp_port}/"},
+        environment={"LIGHTBULB_OVERDUE_SECONDS": "1"},
     )
     everything = installation.start(plan, report, on_event)
     try:

@@ -133,9 +133,19 @@ def _stays(files: _Files) -> Iterator[ConfigIssue]:
 
 
 def _sites(files: _Files) -> Iterator[ConfigIssue]:
+    """Yield an issue for each site that hubs.yaml does not have, and for each that a form's list of sites does not offer."""
     for one, loc, site in _meanings(files, "hospital.site"):
         if files.hubs.site(site) is None:
             yield one.issue(loc, f"hubs.yaml has no site {site}")
+    known = [site.name for hub in files.hubs.hubs for site in hub.sites]
+    for form_ in files.forms:
+        for name, field in form_.value.fields.items():
+            if field.to == "hospital.site" and field.choices:
+                offered = {found[1].name for value in field.choices.values() if (found := files.hubs.site(value))}
+                loc = ("fields", name, "choices")
+                yield from (
+                    form_.issue(loc, f"does not offer the site {site}") for site in known if site not in offered
+                )
 
 
 def _districts(files: _Files) -> Iterator[ConfigIssue]:

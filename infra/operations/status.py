@@ -24,7 +24,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
     "router": {
         "persons": "select count(*) from router.person",
-        "persons to trace": "select count(*) from router.person where tracing_reasons <> '{}'",
+        "persons to trace": "select count(*) from router.person where doubted_since is not null",
         "cases open": 'select count(*) from router."case" where ended_at is null',
         "cases ended": 'select count(*) from router."case" where ended_at is not null',
         "dead letters": "select count(*) from router.dead_letter where resolved_at is null",

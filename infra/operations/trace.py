@@ -86,7 +86,7 @@ async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[Tra
     query = """select outbox.published_at, outbox.target, outbox.headers::jsonb ->> 'ce_type' as type
         from router.outbox
         join (select person_key, correlation_id from router.referral where reference = :reference) as told using (person_key)
-        where published_at is not null and target like 'hub.%'
+        where published_at is not null and (target like 'hub.%' or target = 'referral.event')
           and outbox.headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""
     rows = await _rows(connection, reference, query)
     return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]

@@ -6,7 +6,8 @@ For each hub it reads `hub.<id>.case` from the beginning, checks that the versio
 2, 3, ...), and works on the cases that it holds, one step at a time: accept, book, start, assess, record, complete.
 Each step is a command on `hub.<id>.command` with the version on which it was decided. Further steps: `assign=HUB`,
 `hold=REASON`, `reject=REASON`, `transfer=HUB`, `report-death`, `confirm-death`, `withdraw-death-report`. While a reported
-death is not checked, no visit is booked and no work begun. A hub whose script ends early leaves its cases there. It
+death is not checked, no visit is booked and no work begun. A referral that a task asks the hub to read is marked as read
+before any other step, also at a hub that does not hold the case. A hub whose script ends early leaves its cases there. It
 imports no other module of the project: use it as a starting point for connecting a hub.
 """
 
@@ -68,6 +69,7 @@ class SimulatedCase:
     assessed: set[tuple[str, str]] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
     ending: set[tuple[str, str]] = field(default_factory=set)
+    to_read: list[str] = field(default_factory=list)
     awaiting: str | None = None
     expected_version: int = 0
 
@@ -102,11 +104,20 @@ def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool
     case.done.add(kind)
     case.assessed.update((one["reference"], one["service"]) for one in data.get("findings", []))
     case.recorded.update(one["reference"] for one in data.get("interventions", []))
+    case.to_read = _still_to_read(case, kind, data)
     if data.get("command_id") == case.awaiting:
         case.awaiting = None
     if version != expected:
         raise OutOfOrder(f"received version {version}, expected {expected}")
     return True
+
+
+def _still_to_read(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> list[str]:
+    """Return the open referrals that tasks asked the hub to read, without the one that its own command marked as read."""
+    asked = [data["about"]] if kind == "task-raised" and data.get("kind") == "read-message" else []
+    read = data.get("updated") if kind == "updated" and data.get("command_id") == case.awaiting else None
+    seen = {one["reference"] for one in case.referrals if one.get("open_needs")}
+    return [one for one in dict.fromkeys([*case.to_read, *asked]) if one in seen and one != read]
 
 
 # ---- decisions, without I/O -----------------------------------------------------------------------------------------------
@@ -117,8 +128,15 @@ PLANS_CONTACT = {"book", "start"}
 
 
 def next_step(case: SimulatedCase, script: Sequence[ScriptStep]) -> ScriptStep | None:
-    """Return the first open step of the script; None if the hub is not the holder, or waits for an outcome or a check."""
-    if not case.is_held or case.awaiting:
+    """Return the next step: to mark a referral as read, else the first open step of the script.
+
+    None if the hub waits for an outcome or a check, or has nothing to read and is not the holder.
+    """
+    if case.awaiting:
+        return None
+    if case.to_read:
+        return ScriptStep("mark-read", case.to_read[0])
+    if not case.is_held:
         return None
     step = next((step for step in script if _is_to_do(case, step)), None)
     return step if step is None or case.may_contact or step.name not in PLANS_CONTACT else None
@@ -203,6 +221,7 @@ COMMAND_DATA: dict[str, Callable[[SimulatedCase, str, Visits], dict[str, Any]]] 
     "report-death": _nothing,
     "confirm-death": _nothing,
     "withdraw-death-report": _nothing,
+    "mark-read": lambda _case, reference, _visits: {"reference": reference},
 }
 
 
@@ -383,7 +402,7 @@ class HubSimulator:
 
     def _steps(self, case: SimulatedCase) -> list[ScriptStep]:
         """Return the next step; with --fast all remaining steps."""
-        if not self.fast:
+        if not self.fast or case.to_read:
             step = next_step(case, self.scripts[case.hub])
             return [step] if step else []
         case.awaiting = None

@@ -32,7 +32,11 @@ class Visits:
         self._searching: asyncio.Task[None] | None = None
 
     async def submit(
-        self, message: PendingMessage, visit: VisitMessage, new_id: Callable[[], UUID]
+        self,
+        message: PendingMessage,
+        visit: VisitMessage,
+        of_referral: Callable[[str], Translated],
+        new_id: Callable[[], UUID],
     ) -> ProtocolResponse:
         """Return the response to a message after it is committed for each referral that it concerns.
 
@@ -45,9 +49,7 @@ class Visits:
         if not found:
             self._count(message.partner, visit, "not-ours")
             return message.compose(MessageDecision(Verdict.NOT_OURS, message.inbound.received_at))
-        each = [
-            dataclasses.replace(message, id=new_id(), outcome=_outcome(visit, referral_id)) for referral_id in found
-        ]
+        each = [dataclasses.replace(message, id=new_id(), outcome=of_referral(referral_id)) for referral_id in found]
         answers = await asyncio.gather(*map(self._group_commit.submit, each))
         self._count(message.partner, visit, "found")
         return answers[0]
@@ -99,10 +101,6 @@ class Visits:
             for row in await connection.execute(_FIND, {**columns, "most": limits.VISIT_REFERRALS + 1}):
                 referrals.setdefault(row.number, set()).add(row.referral_id)
         return referrals
-
-
-def _outcome(visit: VisitMessage, referral_id: str) -> Translated:
-    return dataclasses.replace(visit.of_referral(referral_id), visit=visit)
 
 
 def _fail(searches: "Iterable[asyncio.Future[tuple[str, ...]]]") -> None:

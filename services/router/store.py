@@ -241,11 +241,13 @@ def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord]]) -> dict[s
 
 
 _WRITE_PERSONS = text("""
-    insert into router.person (person_key, person_no, provisional, tracing_reasons, state, updated_at)
-    select key, number, provisional, string_to_array(tracing_reasons, ','), cast(state as jsonb), cast(:now as timestamptz)
+    insert into router.person as known (person_key, person_no, provisional, tracing_reasons, doubted_since, state, updated_at)
+    select key, number, provisional, string_to_array(tracing_reasons, ','),
+        case when tracing_reasons <> '' then cast(:now as timestamptz) end, cast(state as jsonb), cast(:now as timestamptz)
     from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:provisional as boolean[]),
                 cast(:tracing_reasons as text[]), cast(:states as text[])) as given (key, number, provisional, tracing_reasons, state)
     on conflict (person_key, person_no) do update set provisional = excluded.provisional, tracing_reasons = excluded.tracing_reasons,
+        doubted_since = case when excluded.doubted_since is not null then coalesce(known.doubted_since, excluded.doubted_since) end,
         state = excluded.state, updated_at = excluded.updated_at""")
 
 

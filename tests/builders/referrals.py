@@ -24,6 +24,7 @@ from schemas.referral import (
     RiskFlag,
     Sender,
     ServiceCode,
+    UnreadPart,
 )
 from tests.builders.reference_data import AT_BLABY, DIRECTORY
 
@@ -32,6 +33,8 @@ YES, NO = Consent(answer="yes"), Consent(answer="no")
 GP = Reference("LB-GP00-0000-0001")
 WARD = Reference("LB-WARD-0000-0002")
 FORM = Reference("LB-F0RM-0000-0003")
+PART = UnreadPart(place="RF1-2", kind="value", text="Urgent, cannot wait on the ward")
+"""A part of an HL7 v2 message that no rule understands."""
 
 
 def an_nhs_number() -> str:

@@ -132,6 +132,37 @@ def test_a_hub_may_have_its_own_script() -> None:
     }
 
 
+def test_what_a_task_asks_a_hub_to_read_is_marked_as_read_before_anything_else() -> None:
+    task = an_event(2, kind="read-message", about="LB-1")
+    case = a_case(("assigned", an_event(1)), ("task-raised", task))
+    step = next_step(case, SCRIPT)
+    assert step is not None
+    sent = command(case, step, {})
+    assert (sent.name, sent.data["reference"], sent.data["expected_version"]) == ("mark-read", "LB-1", 2)
+
+    case.awaiting = sent.id
+    apply_event(case, "updated", an_event(3, updated="LB-1", command_id=sent.id))
+    assert next_step(case, SCRIPT) == ScriptStep("accept")
+
+
+def test_a_hub_that_does_not_hold_the_case_reads_too_and_a_refused_mark_read_is_repeated() -> None:
+    task = an_event(1, role="follow-on", kind="read-message", about="LB-1")
+    case = a_case(("task-raised", task))
+    first = command(case, ScriptStep("mark-read", "LB-1"), {})
+    apply_event(case, "joined", an_event(2, role="follow-on"))
+    step = next_step(case, SCRIPT)
+    assert step == ScriptStep("mark-read", "LB-1")
+    assert command(case, step, {}).id != first.id
+
+
+def test_a_task_of_another_kind_or_about_a_referral_that_has_gone_is_not_read() -> None:
+    other = a_case(("task-raised", an_event(1, kind="check-person", about="LB-1")))
+    assert next_step(other, SCRIPT) == ScriptStep("accept")
+    gone = a_case(("task-raised", an_event(1, kind="read-message", about="LB-1")))
+    apply_event(gone, "assigned", {"hub_version": 2, "role": "former", "case": {"status": "requested"}})
+    assert next_step(gone, SCRIPT) is None
+
+
 def test_a_fast_hub_accepts_and_completes_once() -> None:
     work = HubSimulator.__new__(HubSimulator)
     work.fast, work.scripts = True, scripts(["charnwood"], "accept,complete")

@@ -1,10 +1,11 @@
-"""Every process reports that it is ready, and its metrics, without personal data."""
+"""Every process reports that it is ready, and its metrics, without personal data; a full feed starves no referral."""
 
 import re
 from collections.abc import Callable
 
 import aiohttp
 
+from bench import backlog
 from bench.messages import BenchmarkMessage
 from tests import canaries
 from tests.end_to_end.conftest import PRACTICE, Walk
@@ -40,3 +41,11 @@ async def test_every_process_is_ready_and_its_metrics_contain_no_personal_data(
     labels = "\n".join(re.findall(r"\{.*\}", everything))
     assert not canaries.PERSONAL.search(labels)
     assert not re.search(r"[0-9a-f]{32}|LB-", labels)
+
+
+async def test_a_trusts_referrals_are_answered_while_its_full_feed_has_more_to_send(walk: Walk) -> None:
+    most, referrals = 2_000, 8
+    outcome = await backlog.play(walk.running.addresses, most, referrals, stops=True)
+    assert len(outcome.referrals) == referrals
+    assert outcome.feed_sent < most
+    assert outcome.not_accepted == 0

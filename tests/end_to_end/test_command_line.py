@@ -12,6 +12,7 @@ from services.runtime.settings import CHECKOUT
 
 COMMANDS = (
     *("up", "demo", "send", "status", "trace", "migrate", "fetch", "directory check", "republish"),
+    "person doubts",
     *("quarantine list", "quarantine show", "quarantine resubmit", "quarantine discard", "replay router"),
 )
 

@@ -32,6 +32,7 @@ REFERRALS, CASES = "referral.event", "case.event"
 RECEIVED = "uk.lightbulb.referral.received.v1"
 RESTRICTED = "hospital-housing-bradgate"
 BROOK_STREET_MAILBOX = "X26ABC2"
+LISTENERS = ("gp-", "first-contact", "uhl", "lpt")
 
 Seen = TypeVar("Seen")
 
@@ -63,7 +64,7 @@ class Row(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """One feedback as its referrer fetches it."""
+    """One feedback as its referrer fetches it. `kind` of a status-only one: `status requested`."""
 
     kind: str
     status: str
@@ -233,8 +234,8 @@ class Installation:
         return [_feedback(one) for one in answer.json()] if answer.status == 200 else []
 
     def feedback_of_any(self, reference: str | None) -> list[tuple[str, str]]:
-        """Kind and text of all feedback on a referral that is there already, for whichever practice or front door asked."""
-        listeners = [name for name in self.addresses["partners"] if name.startswith(("gp-", "first-contact"))]
+        """Kind and text of all feedback on a referral that is there already, for whichever practice, ward or front door asked."""
+        listeners = [name for name in self.addresses["partners"] if name.startswith(LISTENERS)]
         return [(one.kind, one.text) for name in listeners if reference for one in self.feedback_now(name, reference)]
 
     def letters(self, mailbox: str, reference: str) -> list[tuple[str, bytes]]:
@@ -383,7 +384,8 @@ UNPUBLISHED = "select count(*) from {}.outbox where published_at is null"
 def _feedback(one: Mapping[str, Any]) -> Feedback:
     hub = (one.get("hub") or {}).get("name")
     reasons = tuple(why["code"] for why in one.get("routing_reasons", ()))
-    return Feedback(one.get("feedback_type", ""), one["status"], one["detail"], hub, reasons, json.dumps(one))
+    kind = one.get("feedback_type") or f"status {one['status']}"
+    return Feedback(kind, one["status"], one["detail"], hub, reasons, json.dumps(one))
 
 
 def _hub_event(record: Any) -> HubEvent:

@@ -11,6 +11,8 @@ An expectation is a list of alternatives; the case holds if all assertions of on
     published: nothing | CHECK     types of all events about the case on referral.event
     hub: {PATH: CHECK}             that referral, and its `case`, as the hub that holds the case was last sent them
     roles: {HUB: ROLE}             what these hubs are to its case
+    hubs: [HUB]                    the only hubs that were sent anything of it
+    tasks: CHECK                   kinds of the tasks that hubs were sent on it
     cases: 2                       number of cases that the hubs see for the referrals
     nowhere: [WORDS]               words that no record about the case holds, on any topic
     feedback: CHECK                kinds of all feedback that the referrer was sent about the first referral
@@ -109,16 +111,21 @@ class Seen:
 
 
 def with_effects(right: Data) -> Data:
-    """Return an alternative with what must follow from it at the hub and in the feedback, where it says nothing of them."""
+    """Return an alternative with what must follow from it at the hub and in the feedback, where it says nothing of them.
+
+    A path of `hub` with null in place of a check is not asserted there.
+    """
     if right.get("published") == "nothing":
         return {"feedback": {"is": [None]}, **right}
     types: Data = right.get("published", {})
     cancelled = "referral.cancelled" in types.get("has", ())
     at_hub = {path: check for path, check in right.get("event", {}).items() if path.startswith("referral")}
+    at_hub |= right.get("hub", {})
     status = {"is": ["cancelled"] if cancelled else ["requested"]}
     ends = {"has": ["cancelled"]} if cancelled else {"lacks": ["cancelled"]}
-    feedback = {"mentions": ["received", "home-hub"], **ends}
-    return {"feedback": feedback, **right, "hub": {"status": status, **at_hub, **right.get("hub", {})}}
+    feedback = {"mentions": ["received", "home-hub", "status requested"], **ends}
+    hub = {path: check for path, check in {"status": status, **at_hub}.items() if check is not None}
+    return {"feedback": feedback, **right, "hub": hub}
 
 
 def wrong(alternatives: Sequence[Data], seen: Seen) -> str | None:
@@ -196,6 +203,18 @@ def _roles(expected: Data, seen: Seen) -> str | None:
     return f"the case is with {_listed([f'{hub} ({role})' for hub, role in roles]) or 'no hub'}"
 
 
+def _hubs(expected: Sequence[str], seen: Seen) -> str | None:
+    informed = {hub for hub, data in seen.hubs if data["case_id"] in seen.cases_of([seen.reference])}
+    return None if informed == set(expected) else f"{_listed(sorted(informed)) or 'no hub'} was sent it"
+
+
+def _tasks(expected: Data, seen: Seen) -> str | None:
+    cases = seen.cases_of([seen.reference])
+    return _check(
+        expected, [data["kind"] for _, data in seen.hubs if "due" in data and data["case_id"] in cases], "tasks"
+    )
+
+
 def _cases(expected: int, seen: Seen) -> str | None:
     cases = seen.cases_of([answer.reference for answer in seen.answers])
     return None if len(cases) == expected else f"{len(cases)} cases, expected {expected}"
@@ -231,6 +250,8 @@ KINDS: dict[str, Callable[[Any, Seen], str | None]] = {
     "published": _published,
     "hub": _hub,
     "roles": _roles,
+    "hubs": _hubs,
+    "tasks": _tasks,
     "cases": _cases,
     "nowhere": _nowhere,
     "feedback": _feedback,

@@ -63,8 +63,12 @@ class Installation:
         return self.post("/fhir/$process-message", body, sender, {"Content-Type": FHIR_JSON, **ids})
 
     def hl7v2(self, body: bytes, sender: str) -> Answer:
-        """Send one HL7 v2 message over MLLP, again if no frame comes back; the answer holds every frame that did."""
-        host, _, port = self._addresses["mllp"][sender].rpartition(":")
+        """Send one HL7 v2 message over MLLP, again if no frame comes back; the answer holds every frame that did.
+
+        ADT goes to the partner's port for ADT, if it has one.
+        """
+        ports = {**self._addresses["mllp"], **(self._addresses.get("adt_mllp", {}) if b"|ADT^" in body[:300] else {})}
+        host, _, port = ports[sender].rpartition(":")
         frames = until(
             lambda: self._wait_for(mllp_client.exchange(host, int(port), body, ANSWER_SECONDS)), ANSWER_SECONDS
         )

@@ -19,7 +19,7 @@ from tests.schemas.contracts import resolved
 
 runner.load()
 SCRIPTS = [script for kind in ("fhir", "hl7v2") for script in scripted.scripts(kind)]
-FUNCTIONS = {"fhir/letter-subject-polish"}
+FUNCTIONS = {"fhir/letter-subject-polish", "hl7v2/unknown-need-until-it-is-read"}
 """Cases that are data only in part: what must be true of them is a function."""
 
 
@@ -121,6 +121,11 @@ def at_hub(
     return hub, {"case_id": case_id, "hub_version": number, "role": role, "case": case, "referrals": [one]}
 
 
+def a_task(kind: str) -> tuple[str, dict[str, Any]]:
+    hub, data = at_hub(number=2)
+    return hub, {**data, "kind": kind, "due": "2026-11-20"}
+
+
 def seen(*answers: Answer, events: Any = (), hubs: Any = ()) -> Seen:
     return Seen(answers or [Answer(200, ONE)], list(events), list(hubs))
 
@@ -180,6 +185,16 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
         seen(hubs=[at_hub(), at_hub("melton", "former")]),
         [seen(), seen(hubs=[at_hub("melton")]), seen(hubs=[at_hub(), at_hub(role="former", number=2)])],
     ),
+    "hubs": (
+        ["charnwood"],
+        seen(hubs=[at_hub()]),
+        [seen(), seen(hubs=[at_hub(), at_hub("melton", "former")]), seen(hubs=[at_hub("melton")])],
+    ),
+    "tasks": (
+        {"has": ["discharge-overdue"]},
+        seen(hubs=[at_hub(), a_task("discharge-overdue")]),
+        [seen(hubs=[at_hub()]), seen(hubs=[a_task("check-person")])],
+    ),
     "cases": (
         2,
         seen(Answer("AA", ONE), Answer("AA", TWO), hubs=[at_hub(), at_hub(case_id="b", reference=TWO)]),
@@ -234,13 +249,15 @@ def test_nothing_published_fails_for_an_event_and_for_a_hub_that_was_sent_someth
 def test_what_follows_from_an_answer_is_asserted_at_the_hub_and_in_the_feedback() -> None:
     taken = expectation.with_effects({"answers": [200], "event": {"referral.a": {"is": ["b"]}, "version": {"is": [1]}}})
     assert taken["hub"] == {"referral.a": {"is": ["b"]}, "status": {"is": ["requested"]}}
-    assert taken["feedback"] == {"mentions": ["received", "home-hub"], "lacks": ["cancelled"]}
+    assert taken["feedback"] == {"mentions": ["received", "home-hub", "status requested"], "lacks": ["cancelled"]}
     cancelled = expectation.with_effects({"answers": [200, 200], "published": {"has": ["referral.cancelled"]}})
     assert cancelled["hub"] == {"status": {"is": ["cancelled"]}}
     assert cancelled["feedback"]["has"] == ["cancelled"]
     assert expectation.with_effects({"answers": [400], "published": "nothing"})["feedback"] == {"is": [None]}
-    own = expectation.with_effects({"hub": {"status": {}, "case.a": {}}, "feedback": {}})
-    assert own == {"hub": {"status": {}, "case.a": {}}, "feedback": {}}
+    own = expectation.with_effects(
+        {"event": {"referral.b": {}}, "hub": {"status": {}, "referral.b": None}, "feedback": {}}
+    )
+    assert own == {"event": {"referral.b": {}}, "hub": {"status": {}}, "feedback": {}}
 
 
 @pytest.mark.parametrize(

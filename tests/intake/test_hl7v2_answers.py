@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import hl7
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -340,9 +339,8 @@ def test_the_answer_uses_the_senders_separators(separators: str) -> None:
     kind = f"REF{component}I12"
     refusal = Rejection((Issue("PID-5", "required", f"a {sub} b {repetition} c"), Issue("PID-7", "value", "two")))
     (message,) = told(a_message(separators=separators, type=kind), REFUSED, outcome=refusal)
-    parsed = hl7.parse(message)
     assert message.startswith(f"MSH|{separators}|")
-    assert (str(parsed["MSH.F9.R1.C1"]), str(parsed["MSH.F9.R1.C2"])) == ("ACK", "I12")
+    assert segment(message, "MSH")[8].split(component)[:2] == ["ACK", "I12"]
     assert segment(message, "MSA")[3] == f"PID-5: a {escape}T{escape} b {escape}R{escape} c (and 1 more)"
     assert segment(message, "ERR")[1].count(repetition) == 1
 

@@ -32,6 +32,7 @@ from tests.builders.referrals import (
     FORM,
     GP,
     NO,
+    PART,
     WARD,
     YES,
     a_bradgate_referral,
@@ -92,6 +93,11 @@ EXAMPLES = [
         assignment.housing_authority,
         ((GP, a_referral(postcode=AT_MELTON)),),
         lambda a: (a.holder, a.district) == ("melton", MELTON),
+    ),
+    Example(
+        assignment.to_be_read,
+        ((GP, a_ward_referral(hospital=None, to_be_read=(PART,))),),
+        lambda a: (a.holder, a.home_hub, a.reasons) == ("triage", None, (RoutingReason.TO_BE_READ,)),
     ),
     Example(
         assignment.death_confirmed,

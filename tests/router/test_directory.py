@@ -1,14 +1,19 @@
 """The directory gives the hub of each district on a day, and reports its faults."""
 
 import shutil
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.reference import directory as directories
 from services.reference.directory import FILES
+from services.reference.directory.model import fold
 from services.reference.yaml_files import ConfigError
 from tests.builders.events import TODAY
 from tests.builders.reference_data import BLABY, CHARNWOOD, DIRECTORY, LEICESTER
@@ -108,6 +113,23 @@ def test_hub_and_authority_have_a_public_contact() -> None:
         ("Ward nobody knows", None, ["RT5"], "hospital-housing-bradgate", None),
         ("Glenfield", None, ["RT5"], "hospital-housing-bradgate", None),
         (None, None, ["RWE", None], "hospital-housing", None),
+        ("Leicester General", None, ["RWE"], "hospital-housing", "Leicester General Hospital"),
+        ("Loughborough Hospital", "any", ["RWE"], "hospital-housing", "Loughborough Hospital"),
+        # a trust with a restricted unit: only a site and a ward of its list
+        ("Loughborough Hospital", "Sandpiper Ward", ["RT5"], "hospital-housing", "Loughborough Hospital"),
+        ("lpt-lbh", "OLDER PERSONS' UNIT", ["RT5"], "hospital-housing", "Loughborough Hospital"),
+        ("St Lukes Hospital", "greenshank ward", ["RT5"], "hospital-housing", "St Luke's Hospital Market Harborough"),
+        ("Loughborough Hospital", None, ["RT5"], "hospital-housing-bradgate", None),
+        ("Loughborough Hospital", "", ["RT5"], "hospital-housing-bradgate", None),
+        ("Loughborough Hospital", "Sandpiper", ["RT5"], "hospital-housing-bradgate", None),
+        ("Loughborough Hospital", "Heron Ward", ["RT5"], "hospital-housing-bradgate", None),
+        (None, "Sandpiper Ward", ["RT5"], "hospital-housing-bradgate", None),
+        ("Sandpiper Ward", "Loughborough Hospital", ["RT5"], "hospital-housing-bradgate", None),
+        ("Leicester Royal Infirmary", "Sandpiper Ward", ["RT5"], "hospital-housing-bradgate", None),
+        ("Loughborough Hospital", "Bradgate Unit", ["RT5"], "hospital-housing-bradgate", "Bradgate Unit"),
+        ("Loughborough Hospital", "Bradgate Unit", ["RWE"], "hospital-housing-bradgate", "Bradgate Unit"),
+        ("Loughborough Hospital", "Heron Ward", ["RWE", "RT5"], "hospital-housing-bradgate", None),
+        ("Loughborough Hospital", "Heron Ward", ["RWE", "RT5KA"], "hospital-housing-bradgate", None),
     ],
 )
 def test_a_hospital_stay_is_assigned_to_the_team_of_its_site(
@@ -118,7 +140,53 @@ def test_a_hospital_stay_is_assigned_to_the_team_of_its_site(
     assert (found.id, list_) == (hub, worklist)
 
 
-FAULTS = [
+LISTED = [(one.site, ward) for hub in DIRECTORY.hubs for one in hub.community_hospitals for ward in one.wards]
+
+
+def test_every_listed_ward_belongs_to_the_team_of_its_site_by_each_name_of_the_site() -> None:
+    assert LISTED
+    for name, ward in LISTED:
+        found = DIRECTORY.site(name)
+        assert found is not None
+        team, site = found
+        for word in (site.name, *site.aliases):
+            assert DIRECTORY.hospital(word, ward.swapcase(), ["RT5"]) == (team, site.name), (word, ward)
+
+
+WORDS = [None, "", "Nowhere", *(word for hub in DIRECTORY.hubs for s in hub.sites for word in (s.name, *s.aliases))]
+
+
+@given(
+    site=st.sampled_from(WORDS) | st.text(max_size=12),
+    ward=st.sampled_from([*WORDS, *(ward for _, ward in LISTED)]) | st.text(max_size=12),
+    trusts=st.permutations(["RT5", "RWE", None]).flatmap(lambda all_: st.sampled_from([all_[:1], all_[:2], all_])),
+)
+def test_a_stay_that_a_restricted_trust_reports_is_restricted_unless_its_site_and_ward_are_listed(
+    site: str | None, ward: str | None, trusts: list[str | None]
+) -> None:
+    hub, worklist = DIRECTORY.hospital(site, ward, trusts)
+    found = DIRECTORY.site(site) if site else None
+    listed = found is not None and any(
+        (found[1].name, fold(ward)) == (DIRECTORY.site(name)[1].name, fold(one))  # type: ignore[index]
+        for name, one in LISTED
+    )
+    named = any(word and (there := DIRECTORY.site(word)) and there[0].restricted for word in (site, ward))
+
+    assert hub.restricted is bool(named or ("RT5" in trusts and not listed))
+    assert (DIRECTORY.hospital(site, ward, reversed(trusts))) == (hub, worklist)
+
+
+def teams(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the hospital teams of hubs.yaml."""
+    return [hub for hub in data["hubs"] if hub["kind"] == "hospital"]
+
+
+def lists(data: dict[str, Any], **entry: object) -> None:
+    """Add an entry to the list of the restricted team."""
+    teams(data)[1]["community_hospitals"].append({"site": "Glenfield", "wards": ["Teal"], **entry})
+
+
+FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("hubs.yaml", lambda d: d["hubs"][0].pop("contact"), "hubs.yaml:17: hubs.blaby.contact: Field required"),
     ("hubs.yaml", lambda d: d["hubs"][0].update(overflow="leeds"), "hubs.blaby.overflow: leeds is not a hub"),
     (
@@ -149,6 +217,32 @@ FAULTS = [
         lambda d: d["services"].append(d["services"][0]),
         "services.information-advice: information-advice is listed twice",
     ),
+    ("hubs.yaml", lambda d: d["hubs"][0].update(trusts=["RX1"]), "hubs.blaby: is not of kind hospital"),
+    (
+        "hubs.yaml",
+        lambda d: teams(d)[0]["sites"].append({"name": "Other", "aliases": ["other"]}),
+        "hubs.hospital-housing.sites.Other: two sites have the name or code other",
+    ),
+    (
+        "hubs.yaml",
+        lambda d: teams(d)[0]["sites"].append({"name": "Other", "aliases": ["lpt bmhu"]}),
+        "hubs.hospital-housing-bradgate.sites.Bradgate Unit: two sites have the name or code LPT-BMHU",
+    ),
+    (
+        "hubs.yaml",
+        lambda d: teams(d)[0]["sites"].append({"name": "Other", "aliases": ["-"]}),
+        "sites.Other: - has no letter or digit",
+    ),
+    ("hubs.yaml", lambda d: teams(d)[0].update(trusts=["RT5KA"]), "the stays of RT5 belong to an earlier team"),
+    ("hubs.yaml", lambda d: teams(d)[1].update(restricted=False), "community_hospitals: has no effect"),
+    ("hubs.yaml", lambda d: teams(d)[1].update(trusts=[]), "community_hospitals: has no effect"),
+    ("hubs.yaml", lambda d: lists(d, site="Nowhere"), "site: Nowhere is not a site of a hospital team that is not"),
+    ("hubs.yaml", lambda d: lists(d, site="Bradgate"), "site: Bradgate is not a site of a hospital team that is not"),
+    ("hubs.yaml", lambda d: lists(d, site="LPT-LBH"), "site: LPT-LBH is listed twice"),
+    ("hubs.yaml", lambda d: lists(d, wards=["Teal", "TEAL"]), "wards.1: TEAL is listed twice"),
+    ("hubs.yaml", lambda d: lists(d, wards=["Bradgate"]), "wards.0: Bradgate is a name of a restricted unit"),
+    ("hubs.yaml", lambda d: lists(d, wards=["."]), "wards.0: . has no letter or digit"),
+    ("hubs.yaml", lambda d: lists(d, wards=[]), "wards: Tuple should have at least 1 item"),
     (
         "authorities.yaml",
         lambda d: d["authorities"][0].update(code=BLABY),

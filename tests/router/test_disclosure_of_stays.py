@@ -160,7 +160,8 @@ def test_a_doubt_that_a_message_raised_changes_nothing_that_others_read(ward: An
 
 def test_the_text_of_an_unread_part_of_a_person_with_restricted_data_goes_to_the_holder_only() -> None:
     person = a_person(restricted_access=True)
-    story = given(received(GP, a_referral(person=person, to_be_read=(UNREAD,))))
+    story = given(received(GP, a_referral(person=person))).commanded("blaby", Accept)
+    story.when(updated(GP, a_referral(person=person, to_be_read=(UNREAD,))))
     assert "MARK-UNREAD" in story.sent_to("blaby")[0].model_dump_json()
 
     story.when(received(WARD, a_ward_referral(person=person)))

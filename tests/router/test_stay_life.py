@@ -212,6 +212,17 @@ def test_another_visit_begins_a_stay_after_the_team_has_handed_over_and_the_same
     assert place(story.when(updated(WARD, in_visit("V2", discharged_on=TODAY), version=4))) == ("blaby", False)
 
 
+@pytest.mark.parametrize(("admitted", "in_stay"), [(TODAY, True), (YESTERDAY, False), (None, False)])
+def test_an_earlier_visits_discharge_that_is_repeated_with_a_later_visit_does_not_end_it(
+    admitted: date | None, in_stay: bool
+) -> None:
+    story = given(received(WARD, in_visit("V1")), updated(WARD, in_visit("V1", discharged_on=YESTERDAY)))
+    again = HospitalStay(site="LRI", visit=a_visit("V2"), admitted_on=admitted)
+    story.when(updated(WARD, a_ward_referral(hospital=again, discharged_on=YESTERDAY), version=3))
+
+    assert story.referral(WARD).in_stay is in_stay
+
+
 def test_two_referrals_of_one_visit_hand_over_when_both_say_the_discharge() -> None:
     story = given(received(WARD, in_visit("V1")), received(SECOND, in_visit("V1")))
     story.when(updated(WARD, in_visit("V1", discharged_on=TODAY)))
@@ -393,6 +404,15 @@ def test_a_first_message_of_a_patient_who_died_in_hospital_stays_with_the_team()
     assert place(story) == (HOSPITAL, True)
 
     assert place(story.commanded(HOSPITAL, WithdrawDeathReport)) == ("blaby", False)
+
+
+def test_after_a_confirmed_death_a_discharge_is_not_held_back() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", ReportDeath).commanded("blaby", ConfirmDeath)
+    story.when(received(WARD, a_ward_referral(discharged_on=TODAY)), received(SECOND, a_ward_referral()))
+    assert (story.referral(WARD).in_stay, story.referral(SECOND).in_stay) == (False, True)
+
+    story.when(updated(SECOND, a_ward_referral(discharged_on=TODAY)))
+    assert not story.referral(SECOND).in_stay
 
 
 def test_after_the_withdrawal_a_city_patient_whom_the_team_accepted_stays_with_it() -> None:

@@ -8,7 +8,7 @@ from schemas.case import TaskKind
 from schemas.events import DischargeOverdue, MarkRead, ReferralMergeProposed, ReferralUpdateNotApplied, TaskRaised
 from schemas.referral import DeathReport, Referral
 from services.router.decide.lifecycle import UnknownReferral
-from tests.builders.events import TODAY, cancelled, received
+from tests.builders.events import TODAY, cancelled, received, updated
 from tests.builders.referrals import FORM, GP, WARD, a_bradgate_referral, a_referral, a_ward_referral
 from tests.router.story import Story, given
 
@@ -35,6 +35,21 @@ def test_a_message_about_who_the_person_is_is_a_task_for_the_hub_that_works_on_t
     assert story.event_names == ["task-raised"]
     assert tasks_of(story, BRADGATE) == [(TaskKind.CHECK_PERSON, WARD)]
     assert story.sent_to("blaby") == []
+
+
+@pytest.mark.parametrize("message", [contradicted, merge_of])
+def test_after_a_restricted_stay_no_hub_is_asked_and_after_another_the_home_hub_is(message: Any) -> None:
+    for ward, asked in ((a_ward_referral, [(TaskKind.CHECK_PERSON, WARD)]), (a_bradgate_referral, [])):
+        story = given(received(WARD, ward()), updated(WARD, ward(discharged_on=TODAY))).when(message(WARD, version=3))
+        assert tasks_of(story, "blaby") == asked
+        assert len(story.state.persons[1].tracing_reasons) == 1
+
+
+def test_the_holder_is_asked_about_a_referral_whose_stay_is_over_while_another_goes_on() -> None:
+    story = given(received(FORM, a_ward_referral()), received(WARD, a_ward_referral()))
+    story.when(updated(WARD, a_ward_referral(discharged_on=TODAY)), contradicted(WARD, version=3))
+
+    assert tasks_of(story, HOSPITAL) == [(TaskKind.CHECK_PERSON, WARD)]
 
 
 @pytest.mark.parametrize(("message", "doubt"), [(contradicted, "contradicted"), (merge_of, "merge-proposed")])

@@ -1,6 +1,6 @@
 """Models of the directory: hubs and districts, authorities outside, services, capacity; with lookups by date."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
@@ -74,7 +74,14 @@ class Site(StrictInput):
     @cached_property
     def names_by_key(self) -> Mapping[str, str]:
         """Its names and codes as written, by their normalised form."""
-        return {_normalise(word): word for word in (self.name, *self.aliases)}
+        return {fold(word): word for word in (self.name, *self.aliases)}
+
+
+class CommunityHospital(StrictInput):
+    """A site of a trust with a restricted unit, and its wards that are not part of that unit."""
+
+    site: DisplayName = Field(description="A name or code of the site, as in `sites` of a team that is not restricted")
+    wards: tuple[DisplayName, ...] = Field(min_length=1, description="Names and codes of its wards that were reviewed")
 
 
 class Desk(StrictInput):
@@ -98,7 +105,13 @@ class Hub(StrictInput):
     overflow: HubId | None = Field(None, description="Which hub takes its new cases while it is full")
     restricted: bool = Field(False, description="True if no one outside may learn that a person is or was with it")
     sites: tuple[Site, ...] = Field((), description="Hospital sites")
-    trusts: tuple[OdsCode, ...] = Field((), description="Trusts whose stays it takes if the site is not known")
+    trusts: tuple[OdsCode, ...] = Field(
+        (),
+        description="Trusts whose stays it takes: all that are not listed if it is restricted, else of unknown sites",
+    )
+    community_hospitals: tuple[CommunityHospital, ...] = Field(
+        (), description="Restricted only: sites and wards of its trusts whose stays the site's team takes"
+    )
     desks: tuple[Desk, ...] = Field((), description="Triage desks; the first is the default")
 
 
@@ -259,20 +272,43 @@ class Directory(StrictInput):
 
     def site(self, word: str) -> tuple[Hub, Site] | None:
         """Return the site with this name or code, and its hospital team, or None."""
-        return self._sites.get(_normalise(word))
+        return self._sites.get(fold(word))
 
     def hospital(self, site: str | None, ward: str | None, trusts: Iterable[str | None]) -> tuple[Hub, str | None]:
-        """Return the hospital team and the worklist for a stay.
+        """Return the hospital team and the worklist for a stay that organisations with these ODS codes report.
 
-        A restricted unit takes precedence, by its sites and by its trusts: if the stay may be there, the case stays within it.
+        A restricted unit takes precedence: it takes every stay whose site or ward has a name of the unit, and every stay that its trust
+        reports without a site and a ward of the trust's list. The code of a site begins with that of its trust.
         """
-        sites = [self._sites[word] for word in map(_normalise, (site, ward)) if word in self._sites]
-        trust_codes = {trust for trust in trusts if trust}
-        own = next((hub for hub in self.hubs if trust_codes.intersection(hub.trusts)), None)
-        restricted = next(((hub, place.name) for hub, place in sites if hub.restricted), None)
-        if restricted or (own and own.restricted):
-            return restricted or (own or self._hospital, None)
-        return (sites[0][0], sites[0][1].name) if sites else (own or self._hospital, None)
+        sites = [self._sites[word] for word in map(fold, (site, ward)) if word in self._sites]
+        codes = [code for code in trusts if code]
+        own = self._teams_of(codes)
+        named = next(((hub, place.name) for hub, place in sites if hub.restricted), None)
+        unlisted = next(((hub, None) for hub in own if hub.restricted and not self._is_listed(hub, site, ward)), None)
+        if restricted := named or unlisted:
+            return restricted
+        return (sites[0][0], sites[0][1].name) if sites else (next(iter(own), self._hospital), None)
+
+    def restricted_team(self, trusts: Iterable[str | None]) -> Hub | None:
+        """Return the restricted hospital team of the trusts with these ODS codes, or None."""
+        return next((hub for hub in self._teams_of([code for code in trusts if code]) if hub.restricted), None)
+
+    def _teams_of(self, codes: Sequence[str]) -> list[Hub]:
+        return [hub for hub in self.hubs if any(code.startswith(hub.trusts) for code in codes)]
+
+    def _is_listed(self, hub: Hub, site: str | None, ward: str | None) -> bool:
+        """Return whether the list of a restricted hub has this site with this ward."""
+        found = self.site(site) if site else None
+        return found is not None and (found[1].name, fold(ward)) in self._listed[hub.id]
+
+    @cached_property
+    def _listed(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """Site and ward of each entry of `community_hospitals`, by hub."""
+        sites = {hub.id: [(self.site(one.site), one.wards) for one in hub.community_hospitals] for hub in self.hubs}
+        return {
+            hub: frozenset((found[1].name, fold(ward)) for found, wards in listed if found for ward in wards)
+            for hub, listed in sites.items()
+        }
 
     def desk(self, partner: str, kind: str) -> str | None:
         """Return the triage desk for a sender, else for a kind of referrer, else the first desk; None if there are none."""
@@ -297,5 +333,6 @@ class Directory(StrictInput):
         return self.offers(service) and self.offer(service).delivered == "onward"
 
 
-def _normalise(word: str | None) -> str:
+def fold(word: str | None) -> str:
+    """Return the letters and digits of a name or code without case, by which sites and wards are compared."""
     return "".join(letter for letter in (word or "").casefold() if letter.isalnum())

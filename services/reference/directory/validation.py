@@ -5,14 +5,25 @@ from datetime import date
 
 from schemas.referral import DISABLED_FACILITIES_GRANT, INFORMATION_ADVICE
 from services.reference import yaml_files
-from services.reference.directory.model import AuthoritiesFile, Directory, Files, HubsFile, ServicesFile, ValidityPeriod
-from services.reference.yaml_files import ConfigFile, ConfigIssue
+from services.reference.directory.model import (
+    AuthoritiesFile,
+    Directory,
+    Files,
+    Hub,
+    HubsFile,
+    ServicesFile,
+    ValidityPeriod,
+    fold,
+)
+from services.reference.yaml_files import ConfigFile, ConfigIssue, Loc
 
 
 def find_issues(directory: Directory, files: Files) -> Iterator[ConfigIssue]:
     """Yield the issues of the directory, each with its file and line."""
     yield from _hub_issues(directory, files.hubs)
     yield from _site_issues(files.hubs)
+    yield from _trust_issues(files.hubs)
+    yield from _listed_hospital_issues(directory, files.hubs)
     yield from _desk_issues(files.hubs)
     yield from _district_issues(directory, files.hubs)
     yield from _authority_issues(directory, files.authorities)
@@ -41,12 +52,57 @@ def _hub_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterator[Co
 def _site_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
     used: set[str] = set()
     for place, hub in enumerate(file.value.hubs):
+        if hub.kind != "hospital" and (hub.sites or hub.trusts or hub.restricted):
+            yield file.issue(
+                ("hubs", place), "is not of kind hospital: it has no sites and no trusts, and is not restricted"
+            )
         for number, site in enumerate(hub.sites):
-            for word in sorted(site.names_by_key.keys() & used):
-                yield file.issue(
-                    ("hubs", place, "sites", number), f"two sites have the name or code {site.names_by_key[word]}"
-                )
-            used.update(site.names_by_key)
+            for word in (site.name, *site.aliases):
+                if (same := fold(word)) in used or not same:
+                    text = f"two sites have the name or code {word}" if same else f"{word} has no letter or digit"
+                    yield file.issue(("hubs", place, "sites", number), text)
+                used.add(same)
+
+
+def _trust_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
+    """Yield an issue for each trust of two teams. A code may be that of a site, which begins with the code of its trust."""
+    used: list[str] = []
+    for place, hub in enumerate(file.value.hubs):
+        for number, trust in enumerate(hub.trusts):
+            if any(trust.startswith(other) or other.startswith(trust) for other in used):
+                yield file.issue(("hubs", place, "trusts", number), f"the stays of {trust} belong to an earlier team")
+            used.append(trust)
+
+
+def _listed_hospital_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:
+    for place, hub in enumerate(file.value.hubs):
+        if hub.community_hospitals and not (hub.restricted and hub.trusts):
+            loc: Loc = ("hubs", place, "community_hospitals")
+            yield file.issue(loc, "has no effect: the hub is not restricted, or takes the stays of no trust")
+        yield from _entry_issues(directory, file, place, hub)
+
+
+def _entry_issues(directory: Directory, file: ConfigFile[HubsFile], place: int, hub: Hub) -> Iterator[ConfigIssue]:
+    found = [directory.site(one.site) for one in hub.community_hospitals]
+    twice = set(yaml_files.duplicates([team_site[1].name if team_site else None for team_site in found]))
+    for number, (one, team_site) in enumerate(zip(hub.community_hospitals, found, strict=True)):
+        loc: Loc = ("hubs", place, "community_hospitals", number)
+        if team_site is None or team_site[0].restricted:
+            yield file.issue((*loc, "site"), f"{one.site} is not a site of a hospital team that is not restricted")
+        if number in twice:
+            yield file.issue((*loc, "site"), f"{one.site} is listed twice")
+        wards = [fold(ward) for ward in one.wards]
+        again = set(yaml_files.duplicates(wards))
+        for order, ward in enumerate(wards):
+            named = directory.site(ward)
+            if order in again or not ward or (named is not None and named[0].restricted):
+                yield file.issue((*loc, "wards", order), _ward_fault(one.wards[order], bool(ward), order in again))
+
+
+def _ward_fault(ward: str, has_letters: bool, is_again: bool) -> str:
+    if not has_letters:
+        return f"{ward} has no letter or digit"
+    return f"{ward} is listed twice" if is_again else f"{ward} is a name of a restricted unit"
 
 
 def _desk_issues(file: ConfigFile[HubsFile]) -> Iterator[ConfigIssue]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.case import CaseStatus
-from schemas.events import Assess, CaseEvent, HubCommand, Record, ReportDeath, WithdrawDeathReport
+from schemas.events import Assess, CaseEvent, HubCommand, MarkRead, Record, ReportDeath, WithdrawDeathReport
 from schemas.model import HubId, Reference
 from services.reference.directory.model import Hub
 from services.router.decide import disclosure
@@ -101,13 +101,17 @@ def _reason_to_reject(
             "expected_version is higher than the hub_version of the latest event sent to this hub.",
             version,
         )
-    if role == "follow-on" and not isinstance(command, Assess | Record | ReportDeath | WithdrawDeathReport):
+    if role == "follow-on" and not isinstance(command, _OF_A_FOLLOW_ON):
         return CommandRejection(
             "not-permitted",
-            "Another hub holds the case. Until this hub is the holder, it can only assess, record, and report a death.",
+            "Another hub holds the case. Until this hub is the holder, it can only assess, record, mark as read, and report a death.",
             version,
         )
     return None
+
+
+_OF_A_FOLLOW_ON = (Assess, Record, MarkRead, ReportDeath, WithdrawDeathReport)
+"""Commands that a hub may send that does not hold the case."""
 
 
 def reject(acting: ActingHub, reason: RejectionReason, explanation: str) -> CommandRejection:

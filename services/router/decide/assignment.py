@@ -1,7 +1,7 @@
 """Decide the home hub and the holder of a case from its open referrals as a set: docs/architecture.md, Routing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import NamedTuple
 
@@ -24,11 +24,13 @@ class Request:
     in_stay: bool
     needs_tracing: bool
     """Its NHS number failed the check digit, and triage is still to check it."""
+    unread: bool = False
+    """A person has still to read a part of it."""
 
     @classmethod
     def of(cls, reference: Reference, referral: Referral) -> "Request":
         """Return the request of a referral that has just arrived."""
-        return cls(reference, referral, referral.is_inpatient, needs_tracing(referral))
+        return cls(reference, referral, referral.is_inpatient, needs_tracing(referral), bool(referral.to_be_read))
 
     @property
     def order(self) -> tuple[date, str]:
@@ -69,16 +71,31 @@ class RoutingInput:
     death_confirmed: bool = False
 
     @property
+    def is_taken_on(self) -> bool:
+        """True if a hub other than triage has accepted the case, or a person placed it there."""
+        return self.assigned_stay_hub is not None or self.assigned_hub not in (None, self.directory.triage.id)
+
+    @property
     def stays(self) -> list[Request]:
         """Stays for which a hospital team holds the case.
 
-        A person who needs tracing goes to triage instead, except from a restricted unit.
+        A person who needs tracing, and an unread referral of a case that no hub has taken on, goes to triage instead, except from a
+        restricted unit.
         """
         return [
             request
             for request in self.requests
-            if request.in_stay and (not request.needs_tracing or _hospital(request, self.directory)[0].restricted)
+            if request.in_stay and (self._is_decided(request) or _hospital(request, self.directory)[0].restricted)
         ]
+
+    def _is_decided(self, request: Request) -> bool:
+        return not request.needs_tracing and (self.is_taken_on or not request.unread)
+
+    @property
+    def to_be_read(self) -> list[Request]:
+        """Referrals that triage has to read: the unread ones, except those that a hospital team works on."""
+        stays = self.stays
+        return [request for request in self.requests if request.unread and not (stays and request.in_stay)]
 
 
 Rule = Callable[[Assignment, RoutingInput], Assignment]
@@ -143,13 +160,15 @@ def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     stays = inputs.stays
     if not stays:
         return assignment
-    latest = max(stays, key=lambda stay: (_admitted(stay), [-ord(letter) for letter in stay.reference]))
+    latest = max(stays, key=lambda stay: _precedence(stay, inputs.directory))
     hub, worklist = _hospital(latest, inputs.directory)
     holder = inputs.assigned_stay_hub or hub.id
+    unread = (RoutingReason.TO_BE_READ,) if latest.unread else ()
+    stated = (RoutingReason.INPATIENT,) if latest.referral.is_inpatient or not unread else ()
     return assignment._replace(
         holder=holder,
         pathway=Pathway.HOSPITAL,
-        reasons=assignment.with_reason(RoutingReason.INPATIENT),
+        reasons=(*assignment.reasons, *stated, *unread),
         worklist=worklist if holder == hub.id else None,
     )
 
@@ -167,16 +186,27 @@ def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:
 
 def housing_authority(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     """Choose by named authority, else a council's district, else a community referral's postcode, else a hospital's (rule 3)."""
-    districts = list(_districts(inputs))
+    districts = list(_districts(inputs, [request for request in inputs.requests if not request.needs_tracing]))
     residence = next((code for reason, code in districts if reason is not RoutingReason.NAMED_AUTHORITY), None)
     assignment = assignment._replace(district=residence or next((code for _, code in districts), None))
     if inputs.assigned_hub is not None:
         return assignment
-    for reason, code in districts:
+    for reason, code in _districts(inputs, [request for request in inputs.requests if inputs._is_decided(request)]):
         home = _home_of(code, inputs)
         if home is not None:
             return assignment._replace(home_hub=home, reasons=assignment.with_reason(reason))
     return assignment
+
+
+def to_be_read(assignment: Assignment, inputs: RoutingInput) -> Assignment:
+    """Choose central triage while a person has to read a referral, unless a home hub has accepted the case (rule 7)."""
+    unread = inputs.to_be_read
+    if not unread or inputs.assigned_hub is not None:
+        return assignment
+    if assignment.holder is not None:
+        return assignment._replace(home_hub=inputs.directory.triage.id)
+    at_its_desk = replace(inputs, requests=unread)
+    return _to_triage(assignment._replace(reasons=()), at_its_desk, RoutingReason.TO_BE_READ)
 
 
 def death_confirmed(assignment: Assignment, inputs: RoutingInput) -> Assignment:
@@ -222,6 +252,8 @@ def not_decidable(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     """Choose central triage if no rule found a hub: no address or authority, or a person to be traced (rule 7)."""
     if assignment.home_hub is not None or assignment.pathway is Pathway.TRIAGE:
         return assignment
+    if RoutingReason.TO_BE_READ in assignment.reasons:
+        return assignment
     if assignment.holder is not None:
         return assignment._replace(reasons=assignment.with_reason(RoutingReason.NOT_DECIDABLE))
     return _to_triage(assignment, inputs, RoutingReason.NOT_DECIDABLE)
@@ -231,6 +263,7 @@ RULES: tuple[Rule, ...] = (
     inpatient,
     already_open,
     housing_authority,
+    to_be_read,
     death_confirmed,
     outside_county,
     needs,
@@ -270,12 +303,11 @@ def _desk(inputs: RoutingInput) -> str | None:
     return inputs.directory.desk(first.sent_by.partner, first.referred_by.kind)
 
 
-def _districts(inputs: RoutingInput) -> Iterator[tuple[RoutingReason, OnsCode]]:
-    """Yield the districts that the referrals give, in order of precedence."""
-    certain = [request.referral for request in inputs.requests if not request.needs_tracing]
+def _districts(inputs: RoutingInput, requests: Sequence[Request]) -> Iterator[tuple[RoutingReason, OnsCode]]:
+    """Yield the districts that these referrals give, in order of precedence."""
     for reason, district_of in _SOURCES:
-        for referral in certain:
-            code = district_of(referral, inputs.postcodes)
+        for request in requests:
+            code = district_of(request.referral, inputs.postcodes)
             if code is not None and inputs.directory.has_district(code):
                 yield reason, code
 
@@ -316,15 +348,35 @@ def _home_of(code: OnsCode, inputs: RoutingInput) -> HubId | None:
 
 
 def _hospital(request: Request, directory: Directory) -> tuple[Hub, str | None]:
-    return hospital_of(request.referral, directory)
+    return hospital_of(request.referral, directory, unread=request.unread)
 
 
-def hospital_of(referral: Referral, directory: Directory) -> tuple[Hub, str | None]:
-    """Return the hospital team and the worklist that the stay of a referral belongs to."""
+def hospital_of(referral: Referral, directory: Directory, *, unread: bool) -> tuple[Hub, str | None]:
+    """Return the hospital team and the worklist that the stay of a referral belongs to.
+
+    `unread`: a part of it may be the ward, so that a restricted unit's team reads what its trust sent.
+    """
+    team = restricted_team(referral, directory) if unread else None
     stay = referral.hospital
+    if team is not None:
+        return team, None
+    return directory.hospital(stay.site if stay else None, stay.ward if stay else None, _trusts(referral))
+
+
+def restricted_team(referral: Referral, directory: Directory) -> Hub | None:
+    """Return the team of the restricted unit whose trust sent or made the referral, or None."""
+    return directory.restricted_team(_trusts(referral))
+
+
+def _trusts(referral: Referral) -> tuple[str | None, str | None]:
     organisation = referral.referred_by.organisation
-    trusts = (referral.sent_by.organisation.ods, organisation.ods if organisation else None)
-    return directory.hospital(stay.site if stay else None, stay.ward if stay else None, trusts)
+    return referral.sent_by.organisation.ods, organisation.ods if organisation else None
+
+
+def _precedence(stay: Request, directory: Directory) -> tuple[bool, date, list[int]]:
+    """Sort key of stays, the holder's last: what a restricted team has to read, then by admission and reference."""
+    only_there = stay.unread and restricted_team(stay.referral, directory) is not None
+    return only_there, _admitted(stay), [-ord(letter) for letter in stay.reference]
 
 
 def _admitted(request: Request) -> date:

@@ -120,7 +120,9 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
 def end_stays_that_are_over(transition: Transition, case: CaseRecord) -> CaseRecord:
     """Hand over what was not handed over while a death was reported, and return the case."""
     waiting = [
-        one for one in transition.open_of(case.case_id) if one.in_stay and stays.state_of(one.referral) in stays.IS_OVER
+        one
+        for one in transition.open_of(case.case_id)
+        if one.in_stay and not one.unread and stays.state_of(one.referral) in stays.IS_OVER
     ]
     for record in waiting:
         transition.keep(stays.with_stay(record, in_stay=False))

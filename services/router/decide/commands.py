@@ -46,7 +46,11 @@ def handle(transition: Transition, command: HubCommand, unknown_fields: Sequence
     acting = authorise(transition, command)
     if isinstance(acting, CommandRejection):
         return acting
-    return _reject_unknown_names(transition, acting, command, unknown_fields) or _apply(transition, acting, command)
+    return (
+        _reject_unknown_names(transition, acting, command, unknown_fields)
+        or reading.reject_while_unread(transition, acting, command)
+        or _apply(transition, acting, command)
+    )
 
 
 def _apply(transition: Transition, acting: ActingHub, command: HubCommand) -> CommandRejection | None:
@@ -114,6 +118,8 @@ def _services_of(command: HubCommand) -> Iterator[tuple[str, Reference, ServiceC
             yield f"{name}.{index}.service", entry.reference, entry.service
     for index, ended in enumerate(getattr(command, "ended", ())):
         yield from ((f"ended.{index}.needs.{n}", ended.reference, need) for n, need in enumerate(ended.needs))
+    if isinstance(command, MarkRead):
+        yield from ((f"needs.{index}", command.reference, need) for index, need in enumerate(command.needs))
 
 
 def _is_open(transition: Transition, reference: Reference, service: ServiceCode) -> bool:

@@ -37,6 +37,7 @@ from schemas.referral import (
     Sender,
 )
 from services.reference.directory.model import Directory
+from services.router.decide.assignment import restricted_team
 from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
 
 E = TypeVar("E", bound=CaseEvent)
@@ -122,14 +123,18 @@ def _position(
 
 
 def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
-    """Return True if a hub may see that this referral is on the case."""
+    """Return True if a hub may see that this referral is on the case.
+
+    During a stay the home hub sees one of an earlier stay only if it has to read it.
+    """
     if role == "former":
         return False
     if record.hospital_hub is None or record.hospital_hub == hub:
         return True
     if case.stay is None:
         return True
-    return role == "holder" and not record.restricted
+    to_be_read = bool(record.unread) and case.part_of(record).hub == hub
+    return (role == "holder" or to_be_read) and not record.restricted
 
 
 def visible(records: Sequence[ReferralRecord], case: CaseRecord, hub: HubId, role: Role) -> list[ReferralRecord]:
@@ -147,20 +152,18 @@ def referral_for(
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
             return _without_origin(referral)
-        referral = _without_stay(referral, hub, directory)
+        referral = _without_stay(referral)
     if role != "holder" and referral.attachments:
         referral = referral.model_copy(update={"attachments": ()})
     return referral
 
 
-def _without_stay(referral: Referral, hub: HubId, directory: Directory) -> Referral:
-    """Remove what a hospital says of a stay. Parts to be read, which may quote the ward, are shown to triage only.
+def _without_stay(referral: Referral) -> Referral:
+    """Remove what a hospital says of a stay.
 
     After a cancelled admission no date is left either, from which a discharge could be inferred.
     """
     update: dict[str, object] = {"hospital": None, "person": _without_death_report(referral.person)}
-    if hub != directory.triage.id:
-        update["to_be_read"] = ()
     if referral.hospital is not None and referral.hospital.admission_cancelled:
         update |= _NO_DATES_OF_STAY
     return referral.model_copy(update=update)
@@ -265,7 +268,7 @@ def hub_event(
         "referral_contexts": (),
         "hub_version": version,
         "role": role,
-        "referrals": tuple(_hub_referral(record, hub, role, persons, directory) for record in seen),
+        "referrals": tuple(_hub_referral(record, case, hub, role, persons, directory) for record in seen),
         **_named(data, references),
         **_hidden_hubs(data, hub, directory),
     }
@@ -301,16 +304,40 @@ def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bo
 
 
 def _hub_referral(
-    record: ReferralRecord, hub: HubId, role: Role, persons: Mapping[int, PersonRecord], directory: Directory
+    record: ReferralRecord,
+    case: CaseRecord,
+    hub: HubId,
+    role: Role,
+    persons: Mapping[int, PersonRecord],
+    directory: Directory,
 ) -> HubReferral:
+    referral = referral_for(record, persons[record.person_no], hub, role, directory)
+    if referral.to_be_read and not _may_read(record, case, hub, directory):
+        referral = referral.model_copy(update={"to_be_read": ()})
     return HubReferral(
         reference=record.reference,
         version=record.version,
         status=record.status,
         open_needs=record.open_needs,
         provisional=persons[record.person_no].provisional,
-        referral=referral_for(record, persons[record.person_no], hub, role, directory),
+        referral=referral,
     )
+
+
+def _may_read(record: ReferralRecord, case: CaseRecord, hub: HubId, directory: Directory) -> bool:
+    """Return True if a hub may see the parts that no rule understands: it works on the referral, and has to read them, or they were read.
+
+    What was read of a stay, which may quote the ward, stays with hospital teams and triage; what a trust with a restricted unit sent, with
+    hospital teams. Before it is read, that is the unit's team alone.
+    """
+    part, team = case.part_of(record), restricted_team(record.referral, directory)
+    at_hospital, at_triage = _is_hospital(hub, directory), hub == directory.triage.id
+    if part.hub != hub:
+        return False
+    if team is not None:
+        return hub == team.id or (at_hospital and not record.unread)
+    has_to_read = bool(record.unread) and part.assigned_by_person
+    return has_to_read or at_hospital or at_triage or (not record.unread and record.hospital_hub is None)
 
 
 @cache

@@ -1,5 +1,6 @@
 """State under one person key: persons, their cases, and the referrals of each case. Data without behaviour."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
 from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference
-from schemas.referral import Referral, ServiceCode
+from schemas.referral import Referral, ServiceCode, UnreadPart
 from services.router.decide.matching import Doubt
 
 Role = Literal["holder", "follow-on", "former"]
@@ -64,10 +65,21 @@ class CaseRecord(Immutable):
         """The holder's part: the hospital team's during a stay, otherwise the home hub's."""
         return self.stay or self.home
 
+    def part_of(self, record: "ReferralRecord") -> Responsibility:
+        """Return the part that works on a referral: the hospital team's on one of the stay, the home hub's on the others."""
+        return self.stay if self.stay and record.in_stay else self.home
+
     @property
     def has_confirmed_home(self) -> bool:
         """True if a home hub has accepted the case, or a person placed it there outside a stay: feedback names that hub."""
         return self.home.accepted or (self.home.assigned_by_person and self.stay is None)
+
+
+class NeedsCorrection(Immutable):
+    """What a person made of the needs of a referral: those that the sender stated, and those that it has."""
+
+    stated: tuple[ServiceCode, ...]
+    needs: tuple[ServiceCode, ...]
 
 
 class ReferralRecord(Immutable):
@@ -98,10 +110,28 @@ class ReferralRecord(Immutable):
     """Expected date of discharge about which the hospital team was asked, because it had passed."""
     nhs_number_checked: bool = False
     """Triage has checked an NHS number that failed its check digit."""
+    parts_read: tuple[UnreadPart, ...] = Field((), exclude_if=not_)
+    """Parts of `to_be_read` that a person has read, as `without_occurrence` names them."""
+    correction: NeedsCorrection | None = None
+    """How that person corrected the needs."""
 
     @property
     def is_open(self) -> bool:
         return self.status.is_open
+
+    @property
+    def unread(self) -> tuple[UnreadPart, ...]:
+        """Parts that no person has read yet."""
+        parts = map(without_occurrence, self.referral.to_be_read)
+        return tuple(part for part in parts if part not in self.parts_read)
+
+
+def without_occurrence(part: UnreadPart) -> UnreadPart:
+    """Return a part with the name of its field alone: an update may send it in another repetition or another segment of that name."""
+    return part.model_copy(update={"place": _OCCURRENCE.sub("", part.place)})
+
+
+_OCCURRENCE = re.compile(r"\[\d+\]|\(\d+\)")
 
 
 class PersonRecord(Immutable):
@@ -126,6 +156,11 @@ class PersonRecord(Immutable):
     def check_before_contact(self) -> bool:
         """True if a death was reported or confirmed, and the report was not withdrawn."""
         return bool(self.death_reported_by) or self.death_confirmed
+
+    @property
+    def death_is_unconfirmed(self) -> bool:
+        """True while a reported death is neither confirmed nor withdrawn: nothing is handed over after a stay."""
+        return bool(self.death_reported_by) and not self.death_confirmed
 
 
 @dataclass(frozen=True, slots=True)

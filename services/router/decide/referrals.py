@@ -1,5 +1,6 @@
 """Decide what a sender's message does: receive, update or cancel a referral."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import assert_never
@@ -23,13 +24,29 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.model import HubId, Reference
-from schemas.referral import INFORMATION_ADVICE, DeathReport, GrantProgress, Referral, ServiceCode
+from schemas.referral import (
+    INFORMATION_ADVICE,
+    DeathReport,
+    GrantProgress,
+    HousingNeed,
+    Referral,
+    ServiceCode,
+    UnreadPart,
+)
 from services.reference.directory.model import UnknownService
 from services.router.decide import closures, deaths, matching, stays, tasks
-from services.router.decide.assignment import Assignment, Request, hospital_of, what_is_read
+from services.router.decide.assignment import Assignment, Request, hospital_of, restricted_team, what_is_read
 from services.router.decide.disclosure import is_restricted
 from services.router.decide.matching import Candidate, Description, Doubt, Match
-from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
+from services.router.decide.model import (
+    CaseRecord,
+    NeedsCorrection,
+    PersonRecord,
+    ReferralRecord,
+    Responsibility,
+    Role,
+    without_occurrence,
+)
 from services.router.decide.transition import (
     Transition,
     assign_case,
@@ -113,7 +130,7 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         )
     _note_restriction(transition, person_no, event.reference, event.referral)
     case = next(iter(transition.open_cases(person_no)), None)
-    in_stay = stays.begins(event.referral, death_reported=_is_reported_dead(transition, person_no, event.referral))
+    in_stay = _begins_in_stay(transition, person_no, event.referral)
     request = replace(Request.of(event.reference, event.referral), in_stay=in_stay)
     own_assignment = assign_one(transition, person_no, request)
     record = _new_record(transition, event, person_no, own_assignment, in_stay=in_stay)
@@ -127,10 +144,20 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
         _join(transition, case, record)
     _raise_doubts(transition, matched)
     _check_before_contact(transition, transition.referrals[event.reference])
+    _ask_to_read(transition, record.unread, event.reference)
+
+
+def _begins_in_stay(transition: Transition, person_no: int, referral: Referral) -> bool:
+    """Return True if a hospital team works on a new referral; a restricted team works on all that it has to read."""
+    team = restricted_team(referral, transition.context.directory) if referral.to_be_read else None
+    is_dead = _is_reported_dead(transition, person_no, referral)
+    return team is not None or stays.begins(referral, death_reported=is_dead)
 
 
 def _is_reported_dead(transition: Transition, person_no: int, referral: Referral) -> bool:
-    return transition.persons[person_no].check_before_contact or referral.person.death_reported is not None
+    """Return True if the message, or one before, reports a death that is not confirmed."""
+    person = transition.persons[person_no]
+    return person.death_is_unconfirmed or (referral.person.death_reported is not None and not person.death_confirmed)
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
@@ -176,8 +203,9 @@ def _new_record(
     in_stay: bool,
 ) -> ReferralRecord:
     referral = event.referral
-    hospital_hub = _hospital_hub(transition, referral)
-    return ReferralRecord(
+    unread = bool(referral.to_be_read)
+    hospital_hub = _hospital_hub(transition, referral, unread=unread)
+    record = ReferralRecord(
         reference=event.reference,
         version=event.version,
         person_no=person_no,
@@ -186,12 +214,21 @@ def _new_record(
         message_id=referral.message.message_id,
         referral=referral,
         open_needs=_requested_needs(referral),
-        home_hub=own_assignment.home_hub or own_assignment.holder,
-        reasons=own_assignment.reasons,
+        home_hub=None if unread else own_assignment.home_hub or own_assignment.holder,
+        reasons=() if unread else own_assignment.reasons,
         hospital_hub=hospital_hub,
         restricted=is_restricted(hospital_hub, transition.context.directory),
         in_stay=in_stay,
     )
+    return _held_for_reading(transition, record)
+
+
+def _held_for_reading(transition: Transition, record: ReferralRecord) -> ReferralRecord:
+    """Return an unread referral as a stay of the restricted team, if a trust of that team sent or made it."""
+    team = restricted_team(record.referral, transition.context.directory) if record.unread else None
+    if team is None:
+        return record
+    return record.model_copy(update={"in_stay": True, "hospital_hub": team.id, "restricted": True})
 
 
 def _requested_needs(referral: Referral) -> tuple[ServiceCode, ...]:
@@ -199,8 +236,10 @@ def _requested_needs(referral: Referral) -> tuple[ServiceCode, ...]:
     return tuple(need.service for need in referral.needs) or (INFORMATION_ADVICE,)
 
 
-def _hospital_hub(transition: Transition, referral: Referral) -> HubId | None:
-    return hospital_of(referral, transition.context.directory)[0].id if referral.hospital is not None else None
+def _hospital_hub(transition: Transition, referral: Referral, *, unread: bool) -> HubId | None:
+    if referral.hospital is None:
+        return None
+    return hospital_of(referral, transition.context.directory, unread=unread)[0].id
 
 
 def _keeps_home_hub(case: CaseRecord | None, referral: Referral) -> bool:
@@ -253,7 +292,7 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
     before = case
     record = record.model_copy(update={"case_id": case.case_id})
     transition.keep(record)
-    named = _named_elsewhere(transition, case, record.referral)
+    named = None if record.unread else _named_elsewhere(transition, case, record.referral)
     if named is not None:
         reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
         case = case.model_copy(update={"home": assigned_to(transition, named, reasons)})
@@ -373,8 +412,7 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
 
 
 def _update(transition: Transition, record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> None:
-    referral = stays.with_stay_kept(record.referral, event.referral)
-    new = record.model_copy(update={"version": event.version, "referral": referral})
+    new = _with_message(record, event)
     _note_restriction(transition, record.person_no, record.reference, event.referral)
     if _reports_death(record, event.referral.person.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
@@ -386,9 +424,42 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
         closures.cancel(transition, case, new, EndReason.CONSENT_WITHDRAWN)
     else:
         _check_person(transition, record, new)
-        _apply(transition, transition.cases[record.case_id], record, new)
+        apply_change(transition, record, new)
+        _ask_to_read(transition, [part for part in new.unread if part not in record.unread], record.reference)
         if stays.ends_another_visit(record.referral, event.referral):
             _ask(transition, new, tasks.discharge_overdue)
+
+
+def _with_message(record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> ReferralRecord:
+    """Return the referral with a new message, and with the stay that it does not mention.
+
+    A person's correction of the needs lasts as long as the sender states the same needs, or a part that the person has read. Parts that
+    the message does not have any more are forgotten.
+    """
+    referral, correction = stays.with_stay_kept(record.referral, event.referral), record.correction
+    parts = [without_occurrence(part) for part in referral.to_be_read]
+    parts_read = tuple(part for part in record.parts_read if part in parts)
+    stated = tuple(need.service for need in referral.needs)
+    if correction is not None and not parts_read and set(stated) != set(correction.stated):
+        correction = None
+    if correction is not None:
+        referral = with_needs_of(referral, _corrected(stated, correction))
+    update = {"version": event.version, "referral": referral, "parts_read": parts_read, "correction": correction}
+    return record.model_copy(update=update)
+
+
+def _corrected(stated: Sequence[ServiceCode], correction: NeedsCorrection) -> list[ServiceCode]:
+    """Return the needs of a message, without those that a person removed, and with those that a person added."""
+    removed = set(correction.stated) - set(correction.needs)
+    kept = [need for need in stated if need not in removed]
+    return [*kept, *(need for need in correction.needs if need not in correction.stated and need not in kept)]
+
+
+def with_needs_of(referral: Referral, services: Iterable[ServiceCode]) -> Referral:
+    """Return the referral with needs of these services; what the sender wrote about one that it has stays."""
+    stated = {need.service: need for need in referral.needs}
+    needs = tuple(stated.get(service) or HousingNeed(service=service) for service in services)
+    return referral.model_copy(update={"needs": needs})
 
 
 def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRecord) -> None:
@@ -419,7 +490,16 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
         _raise_doubt(transition, record.person_no, "no-longer-matches")
 
 
-def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord) -> None:
+def _ask_to_read(transition: Transition, parts: Sequence[UnreadPart], reference: Reference) -> None:
+    """Ask the hub that works on a referral to read its unread parts."""
+    record = transition.referrals[reference]
+    if parts and record.is_open:
+        tasks.read_message(transition, transition.cases[record.case_id], record)
+
+
+def apply_change(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> None:
+    """Replace a referral by its new state, inform the hubs that see it, and route it again if what the rules read has changed."""
+    case = transition.cases[record.case_id]
     staying = _in_stay(transition, case)
     new, own_assignment = _continued(transition, case, record, new)
     case = _with_stay_of(_with_grant(case, new.referral.grant), record, new)
@@ -434,7 +514,7 @@ def _apply(transition: Transition, case: CaseRecord, record: ReferralRecord, new
         invalidates_pending_commands=True,
         updated=new.reference,
     )
-    reassigned = staying != _in_stay(transition, case) or what_is_read(record.referral) != what_is_read(new.referral)
+    reassigned = staying != _in_stay(transition, case) or _is_routed_again(record, new)
     _after_update(transition, case, record, new, own_assignment, reassigned=reassigned)
 
 
@@ -446,15 +526,15 @@ def _continued(
     transition: Transition, case: CaseRecord, record: ReferralRecord, new: ReferralRecord
 ) -> tuple[ReferralRecord, Assignment]:
     """Store the referral after a message, inside or outside a stay, and return it with its separate assignment."""
-    held = transition.persons[record.person_no].check_before_contact
+    held = transition.persons[record.person_no].death_is_unconfirmed
     in_stay = stays.goes_on(record, new.referral, death_reported=held)
     new = stays.with_stay(_in_hospital(transition, record, _with_needs(new)), in_stay=in_stay)
+    new = _held_until_read(case, record, _held_for_reading(transition, new))
     transition.keep(new)
     own_assignment = assign_separately(transition, new)
     if record.in_stay and not in_stay and closures.stays_with_hospital(transition, case, new, own_assignment):
         new = stays.with_stay(new, in_stay=True)
-    moved = what_is_read(record.referral) != what_is_read(new.referral)
-    new = _reported_after(transition, case, new, own_assignment, moved=moved)
+    new = _reported_after(transition, case, new, own_assignment, moved=_is_routed_again(record, new))
     transition.keep(new)
     return new, own_assignment
 
@@ -469,10 +549,21 @@ def _without_superseded_stays(transition: Transition, case: CaseRecord) -> CaseR
     return case.model_copy(update={"stay": case.stay.model_copy(update={"assigned_by_person": False})})
 
 
+def _is_routed_again(record: ReferralRecord, new: ReferralRecord) -> bool:
+    """Return True if a change concerns what the rules read."""
+    return what_is_read(record.referral) != what_is_read(new.referral) or bool(record.unread) != bool(new.unread)
+
+
+def _held_until_read(case: CaseRecord, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
+    """Return the referral in its stay if the hospital team that has accepted it has still to read a part: it hands over afterwards."""
+    accepted = case.stay is not None and case.stay.assigned_by_person
+    return new.model_copy(update={"in_stay": True}) if new.unread and record.in_stay and accepted else new
+
+
 def _in_hospital(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> ReferralRecord:
     """Return the referral with the hospital team of its new place; a restricted referral stays restricted."""
-    hub = _hospital_hub(transition, new.referral)
-    if hub is None or hub == _hospital_hub(transition, record.referral):
+    hub = _hospital_hub(transition, new.referral, unread=bool(new.unread))
+    if hub is None or hub == _hospital_hub(transition, record.referral, unread=bool(record.unread)):
         return new
     return new.model_copy(
         update={
@@ -491,7 +582,7 @@ def _with_needs(new: ReferralRecord) -> ReferralRecord:
 def _reported_after(
     transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
 ) -> ReferralRecord:
-    if not moved or case.has_confirmed_home:
+    if not moved or case.has_confirmed_home or new.unread:
         return new
     return with_own_assignment(new, own_assignment)
 

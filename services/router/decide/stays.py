@@ -58,7 +58,7 @@ def with_stay_kept(held: Referral, message: Referral) -> Referral:
     if ends_another_visit(held, message):
         return message.model_copy(update={"hospital": held.hospital, **{name: getattr(held, name) for name in _DATES}})
     if message.hospital not in (None, HospitalStay()):
-        return message
+        return message.model_copy(update={"discharged_on": None}) if _repeats_a_discharge(held, message) else message
     dates = {name: getattr(message, name) or getattr(held, name) for name in _DATES}
     return message.model_copy(update={"hospital": held.hospital, **dates})
 
@@ -72,6 +72,14 @@ def ends_another_visit(held: Referral, message: Referral) -> bool:
     return (
         state_of(held) is StayState.IN_HOSPITAL and state_of(message) in IS_OVER and not _is_same_visit(held, message)
     )
+
+
+def _repeats_a_discharge(held: Referral, message: Referral) -> bool:
+    """Return True if a message says another visit with the earlier one's discharge, which was before the new admission."""
+    stay, discharged_on = message.hospital, message.discharged_on
+    if stay is None or stay.admitted_on is None or discharged_on is None or _is_same_visit(held, message):
+        return False
+    return discharged_on == held.discharged_on and discharged_on < stay.admitted_on
 
 
 def _is_same_visit(one: Referral, other: Referral) -> bool:

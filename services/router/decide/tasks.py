@@ -24,8 +24,18 @@ def check_cancellation(transition: Transition, case: CaseRecord, record: Referra
 
 
 def check_person(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
-    """Ask the hub that works on a referral who the person is: a message about it described another one, and was not applied."""
+    """Ask the hub that works on a referral who the person is: a message about it described another one, and was not applied.
+
+    After a restricted stay no hub is asked: the task would say that its sender is a hospital. The doubt is listed for tracing.
+    """
+    if record.restricted and case.holding.hub != record.hospital_hub:
+        return case
     return _ask_about(transition, case, record, TaskKind.CHECK_PERSON)
+
+
+def read_message(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
+    """Ask the hub that works on a referral to read what no rule understands."""
+    return _ask_about(transition, case, record, TaskKind.READ_MESSAGE)
 
 
 def discharge_overdue(transition: Transition, case: CaseRecord, record: ReferralRecord) -> CaseRecord:
@@ -35,8 +45,9 @@ def discharge_overdue(transition: Transition, case: CaseRecord, record: Referral
 
 def _ask_about(transition: Transition, case: CaseRecord, record: ReferralRecord, kind: TaskKind) -> CaseRecord:
     """Ask the hub that works on a referral; other hubs are not informed."""
-    part = case.stay if case.stay and record.in_stay else case.home
-    working = {hub: role for hub, role in transition.visible_to(case, record).items() if hub == part.hub}
+    part, seeing = case.part_of(record), transition.visible_to(case, record)
+    working = {hub: role for hub, role in seeing.items() if hub == part.hub}
+    working = working or {hub: role for hub, role in seeing.items() if role == "holder"}
     return _raise(transition, case, kind, working, record.reference)
 
 

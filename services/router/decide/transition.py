@@ -227,7 +227,7 @@ def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role], invalidates_p
 def request_of(record: ReferralRecord) -> Request:
     """Return the request of a stored referral, for the routing rules."""
     unchecked = needs_tracing(record.referral) and not record.nhs_number_checked
-    return Request(record.reference, record.referral, record.in_stay, unchecked)
+    return Request(record.reference, record.referral, record.in_stay, unchecked, bool(record.unread))
 
 
 def assign_separately(transition: Transition, record: ReferralRecord) -> Assignment:
@@ -293,7 +293,8 @@ def _home_in_stay(transition: Transition, case: CaseRecord, assignment: Assignme
     own_assignment = Assignment()
     if community:
         own_assignment = assign(community, context.directory, context.postcodes, context.on)
-    same = own_assignment.home_hub is not None and own_assignment.home_hub == assignment.home_hub
+    place = own_assignment.home_hub or own_assignment.holder
+    same = place is not None and place == assignment.home_hub
     shown = own_assignment if same else Assignment()
     return _responsibility(case.home, assignment.home_hub or _assigned_triage(case, transition), shown, shown.reasons)
 

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.chaos.harness import said
 from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.feedback_invariants import feedback_is_delivered
+from tests.chaos.harness.history import Answer
+from tests.chaos.harness.plan import Person, SendMessage
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import CASE_EVENT, first_occurrences, first_occurrences_of, of, type_of
 
 APPLIED = ("received", "updated", "cancelled", "not-applied")
+ACKNOWLEDGED = ("new", "update", "late", "cancel", "repeat")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def no_referral_is_lost(e: Evidence) -> Iterator[str]:
             yield f"{row['reference']} is on a case that is not there"
     yield from _router_has_the_newest_version(e)
     yield from _refused_messages_have_no_effect(e)
+    yield from _strangers_are_not_stored(e)
     yield from _only_poison_is_dead_lettered(e)
 
 
@@ -77,12 +82,28 @@ def _answers_as_planned(e: Evidence) -> Iterator[str]:
         return
     for answer in e.history.answers:
         kind = answer.message.kind
-        wanted = kind in ("new", "update", "late", "cancel", "repeat", "beside")
-        if answer.is_acknowledged != wanted:
+        if answer.is_acknowledged != _is_wanted(e, answer):
             yield (
                 f"a {kind} of person {answer.message.person} ({answer.message.partner}) was answered"
                 f" {answer.status} {answer.code}"
             )
+
+
+def _is_wanted(e: Evidence, answer: Answer) -> bool:
+    """Return whether a message must be acknowledged. HL7 v2: one about somebody else is too, and none after a cancel."""
+    sent = answer.message
+    if sent.kind == "beside":
+        return True
+    person = next(one for one in e.plan.persons if one.number == sent.person)
+    if person.referrals[sent.referral].format != "hl7":
+        return sent.kind in ACKNOWLEDGED
+    before = [
+        one for one in person.inputs[: sent.place] if isinstance(one, SendMessage) and one.referral == sent.referral
+    ]
+    is_cancelled = any(one.kind == "cancel" for one in before)
+    return sent.kind in (*ACKNOWLEDGED, "stranger", "adt", "adt-stranger") and not (
+        is_cancelled and sent.kind == "update"
+    )
 
 
 def _refused_messages_have_no_effect(e: Evidence) -> Iterator[str]:
@@ -100,6 +121,14 @@ def _refused_messages_have_no_effect(e: Evidence) -> Iterator[str]:
             continue
         if not kept[name] or kept[name] & set(APPLIED):
             yield f"a {kind} of person {answer.message.person} was refused, and is kept as {sorted(kept[name]) or 'nothing'}"
+
+
+def _strangers_are_not_stored(e: Evidence) -> Iterator[str]:
+    """Check that nothing of ADT about somebody who was never referred is stored."""
+    names = {answer.message.correlation_id for answer in e.history.answers if answer.message.kind == "adt-stranger"}
+    for row in e.messages:
+        if row["name"] in names:
+            yield f"an ADT of a stranger is stored as {row['verdict']}"
 
 
 def _router_has_the_newest_version(e: Evidence) -> Iterator[str]:
@@ -241,9 +270,42 @@ def stored_data_are_consistent(e: Evidence) -> Iterator[str]:
     for one in e.inputs:
         if one["topic"] == "referral.event" and one["correlation_id"] not in applied:
             yield f"the router applied {one['id']}, which no message led to"
+    yield from _fields_are_those_of_the_latest_message(e)
     for entry in first_occurrences(e):
         if type_of(entry) in ("booked", "started") and entry.data.get("case", {}).get("check_before_contact"):
             yield f"case {entry.data['case_id']} was {type_of(entry)} while a reported death was not checked"
+
+
+def _fields_are_those_of_the_latest_message(e: Evidence) -> Iterator[str]:
+    """Check that each field of an HL7 v2 referral is what the latest message said of it, whatever came last. In a race: without cancels."""
+    newest: dict[str, Entry] = {}
+    for entry in of(e, "referral.event"):
+        if "referral" in entry.data:
+            held = newest.get(entry.data["reference"])
+            if held is None or held.data["version"] < entry.data["version"]:
+                newest[entry.data["reference"]] = entry
+    for reference, (person, at) in _hl7_referrals(e).items():
+        if reference in newest:
+            wanted = said.expected(person, at)
+            read = said.reading(newest[reference].data["referral"], wanted["need"])
+            if read != wanted:
+                yield f"{reference} (person {person.number}) says {read}, its messages {wanted}"
+
+
+def _hl7_referrals(e: Evidence) -> dict[str, tuple[Person, int]]:
+    """Return the HL7 v2 referrals whose end is certain, by reference."""
+    persons = {person.number: person for person in e.plan.persons}
+    found = {}
+    for answer in e.history.answers:
+        sent = answer.message
+        if answer.reference and answer.is_acknowledged and sent.kind != "beside":
+            person = persons[sent.person]
+            kinds = {
+                one.kind for one in person.inputs if isinstance(one, SendMessage) and one.referral == sent.referral
+            }
+            if person.referrals[sent.referral].format == "hl7" and not (e.plan.races and "cancel" in kinds):
+                found[answer.reference] = person, sent.referral
+    return found
 
 
 FILES_LIMIT, CONNECTIONS_LIMIT, MEGABYTES_LIMIT = 150, 90, 450

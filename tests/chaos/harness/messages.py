@@ -11,6 +11,7 @@ from tests.chaos.harness.council_rows import Row, council_file
 from tests.chaos.harness.forms import FormContent, fill
 from tests.chaos.harness.history import Message
 from tests.chaos.harness.plan import POSTCODES, Person, Referral, SendMessage
+from tests.chaos.harness.said import INTERPRETER, NEED_CODES, changes_of, is_partial, time_of
 from tests.chaos.harness.workload import council
 
 NEEDS = (
@@ -71,7 +72,7 @@ def message(identity: Identity, person: Person, operation: SendMessage, place: i
         place=place,
         kind=operation.kind,
         partner=referral.partner,
-        path=_path(referral),
+        path="" if operation.kind in ADT else _path(referral),
         request_id=identity.id(person.number, operation.referral, _request_name(operation), "request"),
         correlation_id=identity.id(*about, "correlation"),
         body=MAKE[referral.format](identity, person, operation),
@@ -97,6 +98,9 @@ def _mark(identity: Identity, person: Person, operation: SendMessage) -> str:
     return identity.id(person.number, operation.referral, _message_name(operation), "mark").replace("-", "")[:20]
 
 
+ADT = ("adt", "adt-stranger")
+
+
 def _message_name(operation: SendMessage) -> str:
     """Return the name of a message: messages with the same name are the same message sent again."""
     return f"{'content' if operation.kind in ('new', 'update', 'repeat') else operation.kind} {operation.content}"
@@ -105,11 +109,6 @@ def _message_name(operation: SendMessage) -> str:
 def _request_name(operation: SendMessage) -> str:
     """Return the name that X-Request-Id derives from: a conflict has the id of an accepted message, and other content."""
     return f"content {operation.content}" if operation.kind == "conflict" else _message_name(operation)
-
-
-def _time(operation: SendMessage) -> str:
-    """Return the sender's time of the message; a late message is older than the previous one."""
-    return f"09:{9 + operation.content:02d}:30" if operation.kind == "late" else f"09:{10 + operation.content:02d}:00"
 
 
 def _need(person: Person, operation: SendMessage) -> int:
@@ -141,7 +140,7 @@ def _bars(identity: Identity, person: Person, operation: SendMessage) -> bytes:
         seed=identity.id(*of_referral, bundle),
         referral_id=identity.id(*of_referral),
         bundle_id=identity.id(*of_referral, bundle, "bundle"),
-        sent_at=f"2026-11-05T{_time(operation)}+00:00",
+        sent_at=f"2026-11-05T{time_of(operation)}+00:00",
         reason="new" if operation.content == 0 and operation.kind in ("new", "repeat", "conflict", "bad") else "update",
         status="revoked" if _cancels(operation) else "active",
         nhs_number=failing(number) if operation.kind == "bad" else number if person.has_nhs_number else None,
@@ -165,7 +164,7 @@ def _form(identity: Identity, person: Person, operation: SendMessage) -> bytes:
     referral = person.referrals[operation.referral]
     reference, completed_at = (
         f"F-{identity.id(person.number, operation.referral)}",
-        f"2026-11-05T{_time(operation)}+00:00",
+        f"2026-11-05T{time_of(operation)}+00:00",
     )
     if _cancels(operation):
         return json.dumps({"reference": reference, "completed_at": completed_at, "cancelled": True}).encode()
@@ -191,33 +190,95 @@ def _form(identity: Identity, person: Person, operation: SendMessage) -> bytes:
 
 # ---- HL7 v2 -----------------------------------------------------------------------------------------------------------
 
-TRIGGERS: Mapping[str, str] = {"cancel": "I14", "unknown-cancel": "I14", "conflict": "I12", "late": "I13"}
+TRIGGERS: Mapping[str, str] = {"cancel": "I14", "unknown-cancel": "I14", "late": "I13", "stranger": "I13"}
 
 
 def _hl7(identity: Identity, person: Person, operation: SendMessage) -> bytes:
-    """Return REF^I12, I13 or I14. A conflict sends I12 with other content for a referral that exists."""
+    """Return REF^I12, I13 or I14, or ADT^A02. Every second update says a few fields only."""
+    if operation.kind in ADT:
+        return _adt(identity, person, operation)
     referral = person.referrals[operation.referral]
-    build = _of_uhl if referral.partner == "uhl" else _of_lpt
+    header = {
+        "control_id": _mark(identity, person, operation),
+        "referral_id": "" if operation.kind == "bad" else identity.id(person.number, operation.referral),
+        "sent_at": _stamp(operation),
+        "trigger": TRIGGERS.get(operation.kind, "I12" if operation.content == 0 else "I13"),
+    }
+    if is_partial(referral, operation):
+        return _partial(identity, person, operation, header)
     common = {
-        "RF1-2": "WHENEVER" if operation.kind == "bad" else "",
         "RF1-7": f"2026110{referral.day}",
-        "PID-7": "19440229",
+        "PID-7": "19610601" if operation.kind == "stranger" else "19440229",
         "PV1-2": "I" if referral.stays else "O",
+        "PV1-19": _visit(identity, person, operation),
         "PV1-44": f"2026102{referral.day}",
         "PV1-45": "20261105" if _discharged(person, operation) else "",
     }
-    return build(
-        _number(identity, person),
-        person,
-        operation,
-        {
-            "control_id": _mark(identity, person, operation),
-            "referral_id": identity.id(person.number, operation.referral),
-            "sent_at": "20261105" + _time(operation).replace(":", ""),
-            "trigger": TRIGGERS.get(operation.kind, "I12" if operation.content == 0 else "I13"),
-        },
-        common,
+    common |= {"PID-13": changes_of(person, operation)["phone"]}
+    build = _of_uhl if referral.partner == "uhl" else _of_lpt
+    if operation.kind == "stranger":
+        header["family"] = "Stranger"
+    number = (
+        identity.nhs_number(person.number + STRANGERS) if operation.kind == "stranger" else _number(identity, person)
     )
+    return build(number, person, operation, header, common)
+
+
+def _stamp(operation: SendMessage) -> str:
+    """Return MSH-7, to the second, as the partners' systems write it."""
+    return "20261105" + time_of(operation).replace(":", "")
+
+
+def _visit(identity: Identity, person: Person, operation: SendMessage) -> str:
+    stranger = "stranger" if operation.kind == "adt-stranger" else ""
+    return "V" + identity.id(person.number, operation.referral, "visit", stranger).replace("-", "")[:16]
+
+
+def _partial(identity: Identity, person: Person, operation: SendMessage, header: Mapping[str, str]) -> bytes:
+    """Return an I13 that says which referral it is about and a few fields, and nothing of the stay."""
+    referral, said = person.referrals[operation.referral], changes_of(person, operation)
+    is_uhl = referral.partner == "uhl"
+    rf1 = {6: header["referral_id"] if is_uhl else f"^^{header['referral_id']}"}
+    if "need" in said:
+        rf1[3] = NEED_CODES[referral.partner][said["need"]]
+    segments = [
+        _msh(referral.partner, f"REF^{header['trigger']}", header["sent_at"], header["control_id"]),
+        segment("RF1", rf1),
+        segment("PID", {3: _ids(identity, person, operation), 5: "Vance^Ada", 13: said["phone"]}),
+    ]
+    if "interpreter" in said:
+        segments.append(segment("OBX", INTERPRETER[referral.partner]))
+    return "".join(one + "\r" for one in segments).encode()
+
+
+def _adt(identity: Identity, person: Person, operation: SendMessage) -> bytes:
+    """Return a transfer to another ward of the same site."""
+    referral = person.referrals[operation.referral]
+    is_uhl = referral.partner == "uhl"
+    ward = f"{changes_of(person, operation)['ward']}^B^4" + (f"^{_site(referral)}" if is_uhl else "")
+    pv1 = {1: "1", 2: "I", 3: ward, 19: _visit(identity, person, operation), 44: f"2026102{referral.day}"}
+    segments = [
+        _msh(referral.partner, "ADT^A02", _stamp(operation), _mark(identity, person, operation)),
+        "EVN|A02",
+        segment("PID", {3: _ids(identity, person, operation), 5: "Vance^Ada"}),
+        segment("PV1", pv1),
+    ]
+    return "".join(one + "\r" for one in segments).encode()
+
+
+def _msh(partner: str, event: str, at: str, control_id: str) -> str:
+    sender, version = ("UHL_EPR|RWE", "2.5") if partner == "uhl" else ("LPT_PAS|RT5^BMHU", "2.4")
+    return f"MSH|^~\\&|{sender}|LIGHTBULB|BLABY|{at}||{event}|{control_id}|P|{version}"
+
+
+def _ids(identity: Identity, person: Person, operation: SendMessage) -> str:
+    stranger = operation.kind == "adt-stranger"
+    number = identity.nhs_number(person.number + STRANGERS) if stranger else _number(identity, person)
+    return f"{number}^^^NHS^NHS" if number else "RWE12345^^^UHL^MRN"
+
+
+def _site(referral: Referral) -> str:
+    return ("LRI", "GH")[referral.day % 2]
 
 
 def _of_uhl(
@@ -228,8 +289,8 @@ def _of_uhl(
         "PID-3": f"{number}^^^NHS^NHS" if number else "RWE12345^^^UHL^MRN",
         "PID-11": f"1 Any Lane^^Any Town^^{person.postcode}^^H",
         "PID-32": ("NSTS01" if referral.verified else "NSTS02") if number else "",
-        "PV1-3": f"W23^B^4^{('LRI', 'GH')[referral.day % 2]}",
-        "RF1-3": ("ADAPT", "FALLS", "WARM", "BENEFITS")[_need(person, operation) % 4],
+        "PV1-3": f"W23^B^4^{_site(referral)}",
+        "RF1-3": NEED_CODES["uhl"][_need(person, operation) % 4],
     }
     agrees = segment("OBX", {2: "CE", 3: "LB-CONSENT-GP", 5: "Y" if referral.consents else "N", 11: "F"})
     return a_uhl_message(**header, fields={**common, **fields}, more=[agrees])
@@ -243,7 +304,7 @@ def _of_lpt(
         "PID-3": f"{number}^^^^NHS~P77^^^LPT^PAS" if number else "P77^^^LPT^PAS",
         "PID-11": f"1 Any Lane^^Any Town^^{person.postcode}^^HOME",
         "PID-32": ("01" if referral.verified else "02") if number else "",
-        "RF1-3": ("H1", "H2", "H4", "H5")[_need(person, operation) % 4],
+        "RF1-3": NEED_CODES["lpt"][_need(person, operation) % 4],
     }
     agrees = segment("OBX", {2: "CE", 3: "C2", 5: "1" if referral.consents else "2", 11: "F"})
     return an_lpt_message(**header, fields={**common, **fields}, more=[agrees])
@@ -268,7 +329,7 @@ def _row(identity: Identity, person: Person, operation: SendMessage) -> Row:
         postcode=person.postcode,
         mark=_mark(identity, person, operation),
         need=_need(person, operation),
-        time=_time(operation),
+        time=time_of(operation),
         day=referral.day,
         number=_number(identity, person),
         consents=referral.consents,

@@ -32,9 +32,12 @@ POSTCODES = ("LE19 2GX", "LE11 3HH", "LE16 7DR", "LE10 1DU", "LE13 0JJ", "LE67 3
 OUTSIDE = "LE5 5HN"
 """In the city: rejected by a rule."""
 
-MessageKind = Literal["new", "update", "late", "cancel", "repeat", "conflict", "bad", "stranger", "unknown-cancel"]
+MessageKind = Literal[
+    "new", "update", "late", "cancel", "repeat", "conflict", "bad", "stranger", "unknown-cancel", "adt", "adt-stranger"
+]
 """`late`: older than the stored one, and sent after it. `conflict`: the same ids with other content. `bad`: refused by its format.
-`stranger`: an update that names another person (FHIR only)."""
+`stranger`: an update that names another person (FHIR: refused; HL7 v2: acknowledged, not applied). HL7 v2 only: `adt`, a transfer of the
+referral's stay; `adt-stranger`, one of somebody who was never referred."""
 
 CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold", "book", "report-death"]
 
@@ -230,12 +233,17 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
         yield SendMessage(at, "bad", 0)
     content = 0
     yield SendMessage(at, "new", content)
-    while random.random() < 0.5:
-        kind = random.choice([kind for kind in _MORE if changes or kind in ("repeat", "bad")])
+    more = [
+        kind
+        for kind in (*_MORE, *(_OF_STAYS if _has_adt(referral, races) else ()))
+        if changes or kind in ("repeat", "bad")
+    ]
+    while random.random() < (0.72 if referral.format == "hl7" else 0.5):
+        kind = random.choice(more)
         content += kind == "update"
         if message := _more(random, at, referral, kind, content):
             yield message
-    if referral.format == "bars" and not races and referral.day % 3 == 0:
+    if referral.format in ("bars", "hl7") and not races and referral.day % 3 == 0:
         yield SendMessage(at, "stranger", content)
     if cancels and changes and random.random() < 0.18:
         yield from [SendMessage(at, "cancel", content + 1)] * random.choice((1, 1, 2))
@@ -244,6 +252,12 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
 
 
 _MORE: tuple[MessageKind, ...] = ("update", "update", "update", "repeat", "repeat", "conflict", "late", "bad")
+_OF_STAYS: tuple[MessageKind, ...] = ("adt", "adt", "adt", "adt", "adt-stranger", "adt-stranger")
+
+
+def _has_adt(referral: Referral, races: bool) -> bool:
+    """Return whether ADT is sent about a referral. In a race it might come before the referral, and then concern nobody."""
+    return referral.format == "hl7" and referral.stays and not races
 
 
 def _can_change(referral: Referral, races: bool) -> bool:
@@ -256,6 +270,8 @@ def _more(random: Random, at: int, referral: Referral, kind: MessageKind, conten
         case "conflict" if not can_conflict(referral.format):
             return None
         case "late" if not has_time_of_change(referral.partner):
+            return None
+        case "adt" if content > 1:  # the stay is over
             return None
         case "repeat":
             return SendMessage(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -22,9 +23,10 @@ from services.intake.translators.form import translator as form_translator
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from tests.builders import csv
+from tests.chaos.harness import said
 from tests.chaos.harness.command import CI
 from tests.chaos.harness.history import Message
-from tests.chaos.harness.messages import Identity, message
+from tests.chaos.harness.messages import ADT, Identity, message
 from tests.chaos.harness.plan import Person, Plan, Referral, SendMessage, generate_plan
 from tests.chaos.harness.workload import SENDERS, SOURCE_PAIRS, council
 from tests.contract.translators.adapters import BARS, FORMS, HL7V2, a_partner
@@ -56,7 +58,8 @@ def test_the_first_hundred_plans_have_every_kind_of_message_in_every_format(plan
     kinds = {(one.format, given.kind) for _, one, given in messages_of(plans)}
     everything = {"new", "update", "late", "cancel", "repeat", "conflict", "bad", "unknown-cancel"}
     everywhere = {(each, kind) for each in ("bars", "form", "hl7", "csv") for kind in everything}
-    assert kinds == everywhere - {("form", "conflict")} | {("bars", "stranger")}
+    only_hl7 = {("hl7", "stranger"), ("hl7", "adt"), ("hl7", "adt-stranger")}
+    assert kinds == everywhere - {("form", "conflict"), ("hl7", "conflict")} | {("bars", "stranger")} | only_hl7
 
 
 def test_the_first_hundred_plans_have_every_pair_of_sources_in_both_orders(plans: list[Plan]) -> None:
@@ -133,12 +136,12 @@ def split(rows: bytes, name: str) -> list[bytes]:
     return found
 
 
-def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
-    """Yield intake's verdict on each message in order; None if its format refuses it."""
+def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None, Translated | None]]:
+    """Yield intake's verdict on each message but ADT in order, and what was decided on; None if its format refuses it."""
     held: dict[str, StoredReferral] = {}
     seen: dict[str, AcceptedMessage] = {}
     for place, given in enumerate(person.inputs):
-        if not isinstance(given, SendMessage):
+        if not isinstance(given, SendMessage) or given.kind in ADT:
             continue
         sent = message(IDENTITY, person, given, place)
         outcomes = translated(person.referrals[given.referral], sent)
@@ -146,27 +149,37 @@ def verdicts(person: Person) -> Iterator[tuple[SendMessage, Verdict | None]]:
         own = [one for one in outcomes if isinstance(one, Rejection) or one.referral_id not in other_rows]
         assert len(outcomes) == len(own) + len(sent.other_rows)
         if len(own) == 2 or isinstance(own[0], Rejection):
-            yield given, None
+            yield given, None, None
             continue
-        [one] = own
-        stored = held.setdefault(one.referral_id, a_stored_referral())
+        stored = held.setdefault(own[0].referral_id, a_stored_referral())
+        one = merged(own[0], stored, is_repeat=any(name in seen for name in own[0].message_ids))
         found = FoundReferral(stored, subject_hashes(b"a key of these tests", one.subject))
         verdict = classify(one, found, [seen[name] for name in one.message_ids if name in seen])
         apply_verdict(one, found, verdict)
         if verdict.is_stored:
-            seen |= dict.fromkeys(one.message_ids, AcceptedMessage(one.content_hash, uuid4(), stored.reference))
-        yield given, verdict
+            original = AcceptedMessage(own[0].content_hash, uuid4(), stored.reference)
+            seen |= dict.fromkeys(one.message_ids, original)
+        yield given, verdict, one
+
+
+def merged(one: Translated, stored: StoredReferral, *, is_repeat: bool) -> Translated:
+    """Return a message merged with what is held of its referral, as intake does under the lock."""
+    if one.complete is None or stored.fields is None or stored.cancelled or is_repeat:
+        return replace(one, complete=None) if is_repeat else one
+    whole = one.complete(stored.fields)
+    assert isinstance(whole, Translated)
+    return replace(whole, complete=one.complete)
 
 
 WANTED = {
     "new": {Verdict.RECEIVED},
     "update": {Verdict.UPDATED},
-    "late": {Verdict.STALE, Verdict.REPEAT},
+    "late": {Verdict.STALE, Verdict.REPEAT, Verdict.UPDATED},
     "cancel": {Verdict.CANCELLED, Verdict.REPEAT},
     "repeat": {Verdict.REPEAT, Verdict.STALE},
     "conflict": {Verdict.CONFLICT, None},
     "bad": {None},
-    "stranger": {Verdict.OTHER_PERSON},
+    "stranger": {Verdict.OTHER_PERSON, Verdict.CONTRADICTED},
     "unknown-cancel": {Verdict.UNKNOWN, None},
 }
 
@@ -174,5 +187,23 @@ WANTED = {
 @pytest.mark.parametrize("seed", range(1, 26))
 def test_intake_classifies_every_message_of_a_plan_by_its_kind(seed: int) -> None:
     for person in generate_plan(seed).persons:
-        for given, verdict in verdicts(person):
-            assert verdict in WANTED[given.kind], (person.referrals[given.referral], given, verdict)
+        for given, verdict, _ in verdicts(person):
+            wanted = WANTED[given.kind] | ({Verdict.AFTER_CANCEL} if given.kind == "update" else set())
+            assert verdict in wanted, (person.referrals[given.referral], given, verdict)
+
+
+@pytest.mark.parametrize("seed", range(1, 26))
+def test_the_checkers_model_and_intake_agree_on_what_a_ward_has_said(seed: int) -> None:
+    for person in generate_plan(seed).persons:
+        read: dict[int, Any] = {}
+        for given, verdict, one in verdicts(person):
+            if one and one.referral and verdict in (Verdict.RECEIVED, Verdict.UPDATED):
+                read[given.referral] = one.referral.model_dump(mode="json")
+        for at, referral in enumerate(person.referrals):
+            if referral.format == "hl7":
+                wanted = said.expected(without_adt(person), at)
+                assert said.reading(read[at], wanted["need"]) == wanted, (person.number, referral.partner)
+
+
+def without_adt(person: Person) -> Person:
+    return replace(person, inputs=tuple(one for one in person.inputs if getattr(one, "kind", "") not in ADT))

@@ -90,5 +90,5 @@ def can_cancel(partner: str) -> bool:
 
 
 def can_conflict(way_format: str) -> bool:
-    """Return False for forms: a form with the same reference and other content is a newer form."""
-    return way_format != "form"
+    """Return False for forms and HL7 v2: other content under a known reference is a newer form, or an update."""
+    return way_format not in ("form", "hl7")

@@ -5,6 +5,7 @@ mutant replaces is a public name of the services, so that the type checker repor
 """
 
 import asyncio
+import dataclasses
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
     from services.intake.deduplication import AcceptedMessage, FoundReferral
+    from services.intake.translators.hl7v2.field_state import FieldState
     from services.intake.translators.translator import Translated
     from services.messaging.broker import Subscription
     from services.messaging.cloudevents import KafkaRecord
@@ -258,6 +260,30 @@ def any_person() -> None:
     deduplication.contradicts = changed(deduplication.contradicts, contradicts)
 
 
+def silence_ends_a_stay() -> None:
+    """Forget the stay if a message does not mention it."""
+    from services.intake.translators.hl7v2 import field_state
+
+    def merged(held: "FieldState", later: "FieldState") -> "FieldState":
+        mentions = any(key.startswith("PV1-") for key in later.units)
+        kept = {key: unit for key, unit in held.units.items() if mentions or not key.startswith("PV1-")}
+        return before(dataclasses.replace(held, units=kept), later)
+
+    before = field_state.merged
+    field_state.merged = changed(before, merged)
+
+
+def older_update_overwrites() -> None:
+    """Apply each field of a message, whatever a later one has said."""
+    from services.intake.translators.hl7v2 import field_state
+
+    def merged(held: "FieldState", later: "FieldState") -> "FieldState":
+        return before(held, dataclasses.replace(later, until=2**63))
+
+    before = field_state.merged
+    field_state.merged = changed(before, merged)
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +339,10 @@ MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
     "any-person": Mutant("intake", "a message about another person than the referral's is refused", any_person),
+    "silence-ends-a-stay": Mutant("intake", "a stay goes on until a message says that it is over", silence_ends_a_stay),
+    "older-update-overwrites": Mutant(
+        "intake", "a field is what the latest message said of it", older_update_overwrites
+    ),
     "offset-before-transaction": Mutant(
         "router", "the offset is committed after the transaction", offset_before_transaction
     ),

@@ -84,6 +84,20 @@ def faults(tmp_path: Path, text: str, name: str = "uhl") -> list[tuple[str, str]
         ),
         ("cancels:", "fields: {OBX-5: {label: any, to: enquired_on}}\ncancels:", "fields.OBX-5: has no effect"),
         ("referral_id: RF1-6", "referral_id: RF1.6", "referral_id: String should match"),
+        (
+            "not_stay_classes: [O, E, P, R]",
+            "not_stay_classes: [O, i]",
+            "not_stay_classes: is a contradiction: i is in stay_classes and not_stay_classes",
+        ),
+        ("  MRN: https", "  nhs: https", "local_ids: is a contradiction: nhs is in nhs_types and local_ids"),
+        (
+            "languages: {ENG",
+            "home_addresses: [H, C]\nlanguages: {ENG",
+            "home_addresses: is a contradiction: C is in home_addresses and temporary_addresses",
+        ),
+        ("languages: {ENG", "nhs_fields: [PID-3.2]\nlanguages: {ENG", "nhs_fields: has no effect for PID-3"),
+        ("names: {CURRENT: current,", "names: {CURRENT: present,", "names.CURRENT: Input should be"),
+        ("BIRTH: other,", "birth: other, BIRTH: other,", "names.BIRTH: is ambiguous"),
         ("encoding: utf-8", "encoding: utf-16", "encoding: Input should be"),
         ("title: ", "titel: ", "titel: Extra inputs are not permitted"),
         ("  codes: {LRI: ", "  codes: {LRI: Glenfield, LRI: ", "site.codes.LRI: is a duplicate key"),
@@ -120,4 +134,4 @@ def test_the_sites_are_those_of_the_hubs() -> None:
         assert mapping.site.codes
         for site in mapping.site.codes.values():
             hub, worklist = hubs.hospital(site, None, [])
-            assert (hub.restricted, worklist) == (mapping.partner == "lpt", site)
+            assert (hub.restricted, worklist) == (site == "Bradgate Unit", site)

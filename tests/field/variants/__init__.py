@@ -1,4 +1,4 @@
-"""Variants of FHIR messages: for each kind of fault that senders' systems were seen to make, messages that no list has.
+"""Variants of FHIR and HL7 v2 messages: for each kind of fault that senders' systems were seen to make, messages that no list has.
 
 A generator takes a `Draw` and returns one `Variant`: what is sent, and what is right in the language of tests/field/expectation.py.
 The same seed, number and time give the same variants. `KINDS` has the generators by the name of their kind.
@@ -22,11 +22,13 @@ REFUSED = [400, 403, 409, 422]
 
 @dataclass(frozen=True)
 class Sent:
-    """One request: the bytes, the partner, its headers. A header without a value is left out."""
+    """One message: the bytes, the partner, and over HTTP path and headers. A header without a value is left out."""
 
     body: bytes
     sender: str = "gp-alder-lane"
     headers: Mapping[str, str | None] = field(default_factory=dict)
+    path: str = "/fhir/$process-message"
+    """Empty: over MLLP."""
 
     def to(self, reference: str | None) -> bytes:
         """Return the body with our reference in the place that stands for it."""
@@ -65,6 +67,11 @@ def kind(name: str) -> Callable[[Generator], Generator]:
     return register
 
 
+def is_hl7v2(name: str) -> bool:
+    """Return True for a kind of HL7 v2 messages."""
+    return name.startswith("hl7v2-")
+
+
 def variants(name: str, count: int, seed: int, now: datetime) -> Iterator[Variant]:
     """Yield `count` variants of a kind, sent about `now`."""
     used: set[str] = set()
@@ -84,4 +91,11 @@ def taken(event: Mapping[str, Any], **more: Any) -> Right:
     return {"answers": [200], "event": event, **more}
 
 
-from tests.field.variants import conversations, reading, resolving, wire  # noqa: E402, F401 - they register the kinds
+from tests.field.variants import (  # noqa: E402 - they register the kinds
+    conversations,  # noqa: F401
+    hl7v2,  # noqa: F401
+    hl7v2_talks,  # noqa: F401
+    reading,  # noqa: F401
+    resolving,  # noqa: F401
+    wire,  # noqa: F401
+)

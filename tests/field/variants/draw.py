@@ -44,6 +44,12 @@ class Draw:
         self.ids.add(made)
         return made
 
+    def code(self, prefix: str) -> str:
+        """An id of letters and digits that stands nowhere else."""
+        made = f"{prefix}{self._random.getrandbits(48):012x}".upper()
+        self.ids.add(made)
+        return made
+
     def nhs_number(self) -> str:
         """A synthetic NHS number (999 ...) that nobody else of this run has."""
         while True:

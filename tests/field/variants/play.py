@@ -86,8 +86,10 @@ def _answers(hub: Installation, variant: Variant) -> list[Answer]:
     for sent in variant.sent:
         headers = {name: value for name, value in sent.headers.items() if value is not None}
         body = sent.to(answers[0].reference if answers else None)
-        path = "/fhir/$process-message"
-        answers.append(hub.post(path, body, sent.sender, {"Content-Type": FHIR_JSON, **headers}))
+        if sent.path:
+            answers.append(hub.post(sent.path, body, sent.sender, {"Content-Type": FHIR_JSON, **headers}))
+        else:
+            answers.append(hub.hl7v2(body, sent.sender))
     return answers
 
 

@@ -143,17 +143,19 @@ ROUTER = (
             last_sequence bigint not null default 0
         )""",
     # A person is (person_key, person_no). `tracing_reasons`: why the person must be traced; empty if there is no reason.
+    # `doubted_since`: since when there is one.
     """
         create table router.person (
             person_key text not null,
             person_no integer not null,
             provisional boolean not null,
             tracing_reasons text[] not null,
+            doubted_since timestamptz,
             state jsonb not null,
             updated_at timestamptz not null,
             primary key (person_key, person_no)
         )""",
-    "create index person_to_trace on router.person (updated_at) where tracing_reasons <> '{}'",
+    "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
     """
         create table router."case" (
             person_key text not null,

@@ -81,9 +81,9 @@ def translated(
     trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
     about = _identity(trigger, message, profile, is_test=header.processing_id in ("T", "D"))
     keys = about.number_keys if trigger == MERGE else about.stay_keys
-    of_referral = partial(_of_referral, trigger, header, message, profile, selection, inbound, about)
-    visit = VisitMessage(trigger, tuple(sorted(keys)), of_referral, is_merge=trigger == MERGE)
-    return Translated(message_ids=(), referral_id="", intent="update", content_hash="", visit=visit)
+    visit = VisitMessage(trigger, tuple(sorted(keys)), is_merge=trigger == MERGE)
+    of_referral = partial(_of_referral, visit, header, message, profile, selection, inbound, about)
+    return Translated((), "", "update", "", visit=visit, of_referral=of_referral)
 
 
 def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_test: bool) -> StayIdentity:
@@ -98,7 +98,7 @@ def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_
 
 
 def _of_referral(
-    trigger: str,
+    visit: VisitMessage,
     header: Header,
     message: Hl7Message,
     profile: PartnerProfile,
@@ -116,21 +116,27 @@ def _of_referral(
         content_hash=digest,
         subject=referral.subject_of(person(message, profile, inbound.received_at, homeless=False)),
         warnings=tuple(message.reading.warnings),
+        visit=visit,
         header=header,
         **about_it,
     )
-    changes = _changes(trigger, envelope, message)
-    return dataclasses.replace(own, complete=partial(_completed, trigger, envelope, about, changes, own))
+    changes = _changes(visit.trigger, envelope, message)
+    return dataclasses.replace(own, complete=partial(_completed, visit, envelope, about, changes, own))
 
 
 def _completed(
-    trigger: str, envelope: referral.Envelope, about: StayIdentity, changes: FieldState, own: Translated, held: bytes
+    visit: VisitMessage,
+    envelope: referral.Envelope,
+    about: StayIdentity,
+    changes: FieldState,
+    own: Translated,
+    held: bytes,
 ) -> Translated | Rejection | None:
     """Return the whole referral after the message; None if the message does not concern it, as it stands now."""
     state = field_state.decode(held)
     message, profile = state.message(envelope.selection), envelope.profile
     identity = stay_identity.of_message(message, profile, is_test=about.is_test)
-    if trigger == MERGE:
+    if visit.is_merge:
         return own if about.numbers & identity.numbers else None
     if not about.is_same(identity):
         return None

@@ -345,11 +345,10 @@ def _sequence(sequence: Any, reading: Reading) -> str:
         return _LITERAL.get(meaning, meaning)
     if sequence["hexadecimal"] is None:
         return str(sequence[0]).replace(mark, "\\")
-    data = "".join(one[1:] for one in sequence[0].split(mark) if one)
-    try:
-        return f"\\X{bytes.fromhex(data).decode(reading.encoding).encode().hex().upper()}\\"
-    except UnicodeDecodeError:
-        return str(sequence[0]).replace(mark, "\\")
+    meant = reading.meaning(sequence)
+    if meant == sequence[0]:
+        return meant.replace(mark, "\\")
+    return f"\\X{meant.replace(chr(0), ' ').encode().hex().upper()}\\"
 
 
 # ---- write -----------------------------------------------------------------------------------------------------------

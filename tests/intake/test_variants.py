@@ -1,14 +1,15 @@
-"""Variants of every kind of FHIR message that senders were seen to get wrong, through the whole of intake."""
+"""Variants of every kind of FHIR and HL7 v2 message that senders were seen to get wrong, through the whole of intake."""
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.field.expectation import Answer, Seen
-from tests.field.variants import KINDS, Variant, play, variants
+from tests.field.variants import KINDS, Sent, Variant, play, variants
 from tests.intake.running import InProcess, rows
 
 SEED, COUNT = 20_261_129, 20
@@ -33,8 +34,19 @@ async def test_every_variant_of_a_kind_ends_as_it_should(intake: InProcess, engi
 async def answered(intake: InProcess, variant: Variant) -> list[Answer]:
     answers: list[Answer] = []
     for sent in variant.sent:
-        headers = {"content-type": "application/fhir+json", **{k: v for k, v in sent.headers.items() if v is not None}}
         body = sent.to(answers[0].reference if answers else None)
-        reply = await intake.call("POST", "/fhir/$process-message", body, sent.sender, headers)
-        answers.append(Answer(reply.status, reply.body.decode(), {k.lower(): v for k, v in reply.headers.items()}))
+        answers.append(await (fhir(intake, sent, body) if sent.path else hl7v2(intake, sent)))
     return answers
+
+
+async def fhir(intake: InProcess, sent: Sent, body: bytes) -> Answer:
+    headers = {"content-type": "application/fhir+json", **{k: v for k, v in sent.headers.items() if v is not None}}
+    reply = await intake.call("POST", sent.path, body, sent.sender, headers)
+    return Answer(reply.status, reply.body.decode(), {k.lower(): v for k, v in reply.headers.items()})
+
+
+async def hl7v2(intake: InProcess, sent: Sent) -> Answer:
+    """Send over HTTP what is meant for MLLP: the same message, the same acknowledgement."""
+    reply = await intake.call("POST", "/hl7v2", sent.body, sent.sender, {"content-type": "application/hl7-v2"})
+    text = reply.body.decode(errors="replace").replace("\r", "\n")
+    return Answer(" ".join(re.findall(r"^MSA\|(\w\w)", text, re.M)), text)
