@@ -246,6 +246,11 @@ class Segment:
         """Return a field as sent, "" if it is omitted."""
         return self._raw.get(number, "")
 
+    def sent_fields(self) -> dict[int, str]:
+        """Return the fields that were sent and may be read, as sent, by number."""
+        sent = self._raw
+        return {number: sent[number] for number in self._selected if number < len(sent) and sent[number].strip()}
+
     def names_field(self, number: int) -> bool:
         """Return whether a field was sent, also as `""`."""
         return number in self._raw
