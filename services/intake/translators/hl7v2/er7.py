@@ -248,8 +248,7 @@ class Segment:
 
     def sent_fields(self) -> dict[int, str]:
         """Return the fields that were sent and may be read, as sent, by number."""
-        sent = self._raw
-        return {number: sent[number] for number in self._selected if number < len(sent) and sent[number].strip()}
+        return dict(self._raw)
 
     def names_field(self, number: int) -> bool:
         """Return whether a field was sent, also as `""`."""
