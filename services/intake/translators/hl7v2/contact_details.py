@@ -190,8 +190,9 @@ def _number(one: Repetition) -> str | None:
 
     The words of XTN.9 follow in brackets.
     """
-    numbers = (one.text(1), one.text(12), _of_parts(one, 6, 7))
-    written = next((number for number in numbers if _is_number(number)), None)
+    written = one.text(1)
+    if not _is_number(written):
+        written = next(filter(_is_number, (one.text(12), _of_parts(one, 6, 7))), None)
     if written is None:
         written, text = _of_parts(one, 9, 10), None
     else:
