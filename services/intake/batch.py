@@ -122,7 +122,7 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
     completed = _completed(outcome, found.referral, is_repeat=bool(originals))
     if completed is None:
-        batch.decisions.append(MessageDecision(Verdict.NOT_OURS, message.inbound.received_at))
+        batch.decisions.append(MessageDecision(Verdict.UNRELATED, message.inbound.received_at))
         return
     if isinstance(completed, Rejection):
         _refuse(batch, message, completed)

@@ -98,14 +98,14 @@ async def test_nothing_is_locked_or_written_for_a_stranger(
     wards: Wards, engine: AsyncEngine, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await referred(wards)
-    before = counted("A08", "not-ours")
+    before = counted("A08", "unrelated")
     async with engine.begin() as holder:
         for table in ("message", "message_key", "referral", "referral_name", "visit_key", "outbox"):
             await holder.exec_driver_sql(f"lock table intake.{table} in exclusive mode")
         for port in PORTS:
             assert acknowledged(await sent(wards, an_adt("A08", **STRANGER), port)) == ("AA", "")
     assert len(await stored(engine)) == 1
-    assert counted("A08", "not-ours") == before + 2
+    assert counted("A08", "unrelated") == before + 2
     told = "".join(capfd.readouterr())
     assert not re.search("RWE7|Hill|9990000026", told)
 

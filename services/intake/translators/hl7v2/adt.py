@@ -44,23 +44,23 @@ _NEVER_DELETED = ("PID-5", "PID-7")
 class _Trigger:
     """What messages with a trigger say: units that they may change, units that they delete, and the state of the admission."""
 
-    says: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
+    may_change: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
     deletes: tuple[str, ...] = ()
     admission: str | None = None
 
 
-_UPDATE = _Trigger(says=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
+_UPDATE = _Trigger(may_change=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
 _TRANSFER = _Trigger()
 _TRIGGERS: Mapping[str, _Trigger] = {
     "A01": _Trigger(admission="A01"),
     "A02": _TRANSFER,
     "A03": dataclasses.replace(_UPDATE, deletes=_DISCHARGED),
     "A08": _UPDATE,
-    "A11": _Trigger(says=frozenset(), admission=CANCELLED),
+    "A11": _Trigger(may_change=frozenset(), admission=CANCELLED),
     "A12": _TRANSFER,
     "A13": _Trigger(deletes=_DISCHARGED),
     "A31": _UPDATE,
-    "A40": _Trigger(says=frozenset()),
+    "A40": _Trigger(may_change=frozenset()),
 }
 
 MERGE, DISCHARGE, OTHER = "A40", "A03", "other"
@@ -156,9 +156,9 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
     implied |= {ADMISSION: rule.admission} if rule.admission else {}
     units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
     site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
-    says = {*rule.says, site} if "PV1-3" in rule.says else rule.says
+    may_change = {*rule.may_change, site} if "PV1-3" in rule.may_change else rule.may_change
     for key, unit in field_state.said_by(message, envelope.sent, profile).units.items():
-        if key in says and not (unit.lines is None and key in _NEVER_DELETED):
+        if key in may_change and not (unit.lines is None and key in _NEVER_DELETED):
             units[key] = unit
     if trigger == DISCHARGE:
         units |= {key: Unit(at, (at, 0), (line,) if line else None) for key, line in _discharge(envelope, message)}
