@@ -42,13 +42,13 @@ HUBS = (
     "nw-leicestershire",
     "oadby-wigston",
     "triage",
-    "hospital-housing:accept",
+    "hospital-housing:accept,confirm-death",
     "hospital-housing-bradgate:accept",
 )
 """The simulated hubs and their scripts.
 
 Each works its cases to the end, except Melton, which only books visits, and the hospital teams, which hold a case
-until the hospital reports a discharge.
+until the hospital reports a discharge; one of them confirms a death that the hospital reports.
 """
 
 TIMEOUT_SECONDS = 150.0
@@ -144,6 +144,7 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
         installation.temporary_folder(),
         ephemeral=True,
         feedback_urls={GP: f"http://{ports_and_secrets.HOST}:{gp_port}/"},
+        environment={"LIGHTBULB_OVERDUE_SECONDS": "1"},
     )
     everything = installation.start(plan, report, on_event)
     try:

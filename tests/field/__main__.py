@@ -188,7 +188,7 @@ def running(addresses: Path | None) -> Iterator[dict[str, Any]]:
         return
     from infra.local.installation import Plan, start, temporary_folder  # imported only if embedded parts are run
 
-    started = start(Plan(temporary_folder(), ephemeral=True))
+    started = start(Plan(temporary_folder(), ephemeral=True, environment={"LIGHTBULB_OVERDUE_SECONDS": "2"}))
     try:
         yield started.addresses
     finally:

@@ -338,5 +338,7 @@ def adt_of_others(draw: Draw) -> Made:
         message = talk.ward.later(event, draw.between(10, 3000), PID={3: ids}, PV1=pv1)
         talk.send(message, f"{event} of {who}")
     lacks = ["referral.updated", "referral.cancelled"]
-    event = {"version": {"is": [1]}, "referral.discharged_on": {"is": [None]}}
+    event: dict[str, Any] = {"version": {"is": [1]}, "referral.discharged_on": {"is": [None]}}
+    if not stays:
+        event["referral.hospital.ward"] = {"is": [None]}
     return talk.made(event=event, published={"has": ["referral.received"], "lacks": lacks})
