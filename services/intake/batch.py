@@ -267,8 +267,10 @@ def _data(translated: Translated, reference: Reference, version: int, verdict: V
             discharged_on=translated.discharged_on,
             death_reported=translated.death_reported,
         )
-    kind = ReferralReceived if version == 1 else ReferralUpdated
-    return kind(reference=reference, version=version, referral=translated.referral)
+    if version == 1:
+        return ReferralReceived(reference=reference, version=version, referral=translated.referral)
+    about_visit = translated.visit is not None
+    return ReferralUpdated(reference=reference, version=version, referral=translated.referral, about_visit=about_visit)
 
 
 def _contradicted(translated: Translated, reference: Reference, version: int) -> ReferralUpdateNotApplied:

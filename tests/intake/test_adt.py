@@ -66,7 +66,7 @@ async def test_a_message_of_an_own_stay_is_stored_and_published_with_the_whole_r
     assert await stored(engine) == [("received", reference), ("updated", reference)]
     event = await last(engine, reference)
     assert event["ce_type"].endswith("referral.updated.v1")
-    assert event["version"] == 2
+    assert (event["version"], event["about_visit"]) == (2, True)
     assert event["referral"]["discharged_on"] == "2026-11-07"
     assert event["referral"]["needs"][0]["service"] == "minor-adaptations"
     assert counted("A03", "found") == before + 1
