@@ -112,8 +112,8 @@ async def accept(
 
 async def _commit(intake: Intake, protocol: Protocol, pending: PendingMessage) -> ProtocolResponse:
     match pending.outcome:
-        case Translated(visit=VisitMessage() as visit):
-            return await intake.visits.submit(pending, visit, _message_id)
+        case Translated(visit=VisitMessage() as visit, of_referral=of_referral) if of_referral:
+            return await intake.visits.submit(pending, visit, of_referral, _message_id)
         case Rejection() if protocol.is_about_visit(pending.inbound.body):
             return intake.visits.refuse(pending)
         case _:

@@ -122,7 +122,7 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
     completed = _completed(outcome, found.referral, is_repeat=bool(originals))
     if completed is None:
-        batch.decisions.append(MessageDecision(Verdict.NOT_OURS, message.inbound.received_at))
+        batch.decisions.append(MessageDecision(Verdict.UNRELATED, message.inbound.received_at))
         return
     if isinstance(completed, Rejection):
         _refuse(batch, message, completed)
@@ -158,8 +158,9 @@ def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool
     if message.complete is None or referral.fields is None or referral.cancelled:
         return message
     completed = message.complete(referral.fields)
-    is_refused = isinstance(completed, Rejection)
-    return completed if is_refused else dataclasses.replace(completed, complete=message.complete)
+    if completed is None or isinstance(completed, Rejection):
+        return completed
+    return dataclasses.replace(completed, complete=message.complete)
 
 
 def _find(batch: Batch, secret: bytes, message: PendingMessage, translated: Translated) -> FoundReferral:

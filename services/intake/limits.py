@@ -127,7 +127,7 @@ HL7_SEGMENTS = 1_000
 """Segments of a message. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 HL7_PARTS = 20_000
-"""Repetitions, components and subcomponents in the fields that are read: about 60 ms of work.
+"""Repetitions, components and subcomponents in the fields that are read, and lines: about 60 ms of work.
 Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
 HL7_HEADER_BYTES = 8_191

@@ -31,7 +31,6 @@ QUIET = (
     "uvicorn",
     "uvicorn.access",
     "asyncio",
-    "hl7",
     "fhir",
     "multipart",
     "stamina",

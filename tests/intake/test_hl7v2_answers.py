@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import hl7
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,6 +134,8 @@ def test_over_http_there_is_always_one_acknowledgement(
         (Verdict.STALE, 200, "AA", None),
         (Verdict.NOT_APPLIED, 200, "AA", None),
         (Verdict.CONFLICT, 409, "AE", "RF1^1^6^205&Duplicate key identifier&HL70357"),
+        (Verdict.CONTRADICTED, 200, "AA", None),
+        (Verdict.AFTER_CANCEL, 409, "AE", "RF1^1^6^207&Application error&HL70357"),
         (Verdict.UNKNOWN, 404, "AE", "RF1^1^6^204&Unknown key identifier&HL70357"),
     ],
 )
@@ -143,7 +144,7 @@ def test_each_verdict_has_its_answer(verdict: Verdict, status: int, letter: str,
     (message,) = frames(answer.body)
     assert answer.status == status
     assert segment(message, "MSA")[:3] == ["MSA", letter, "42"]
-    assert (REFERENCE in segment(message, "MSA")[3]) is (verdict is not Verdict.UNKNOWN)
+    assert (REFERENCE in segment(message, "MSA")[3]) is (verdict not in (Verdict.UNKNOWN, Verdict.AFTER_CANCEL))
     assert ([segment(message, "ERR")[1]] if "ERR" in message else []) == ([error] if error else [])
 
 
@@ -177,6 +178,7 @@ def test_a_cancel_that_is_not_applied_is_accepted_and_marked_as_such() -> None:
         ("NTE-3", "too-long", "102", False),
         ("RF1", "invariant", "100", False),
         ("PRD-7", "forbidden", "207", False),
+        ("MSH-3", "forbidden", "103", False),
         ("message", "processing", "207", False),
         ("consent", "business-rule", "207", False),
     ],
@@ -206,8 +208,8 @@ PLACES = [
     ("PID-5.2", "PID^1^5^101&Required field missing&HL70357", "PID^1^5^1^2"),
     ("NTE[2]-3", "NTE^2^3^101&Required field missing&HL70357", "NTE^2^3"),
     ("PID", "PID^1^^101&Required field missing&HL70357", "PID^1"),
-    ("message", "^^^101&Required field missing&HL70357", ""),
-    ("", "^^^101&Required field missing&HL70357", ""),
+    ("message", "MSH^1^^101&Required field missing&HL70357", "MSH^1"),
+    ("", "MSH^1^^101&Required field missing&HL70357", "MSH^1"),
 ]
 
 
@@ -233,6 +235,52 @@ def test_only_the_first_of_very_many_errors_are_listed() -> None:
     (message,) = told(a_message(), REFUSED, outcome=refusal)
     assert len(segment(message, "ERR")[1].split("~")) == hl7v2.REPORTED_ERRORS
     assert segment(message, "MSA")[3].endswith("(and 499 more)")
+
+
+# ---- warnings -------------------------------------------------------------------------------------------------------
+
+PART = Issue("RF1-2", "value", "is not understood")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (Verdict.RECEIVED, None),
+        (Verdict.STALE, "superseded by a later message"),
+        (Verdict.NOT_APPLIED, "cancellation stored and not applied"),
+        (Verdict.CONTRADICTED, "stored and not applied: it is about another person"),
+    ],
+)
+def test_a_partner_that_understands_them_gets_warnings_by_place(verdict: Verdict, text: str | None) -> None:
+    decision = MessageDecision(verdict, AT, REFERENCE, 1, (PART,))
+    body = a_message("AL", "AL", version="2.5")
+    accept, application = frames(over_mllp(a_delivery(body, warnings=True), UNDERSTOOD, decision).body)
+    assert (codes([accept, application]), "ERR" in accept) == (["CA", "AA"], False)
+    errors = [line.split("|") for line in application.split("\r") if line.startswith("ERR")]
+    assert [(one[2], one[3][:3], one[4]) for one in errors][-1] == ("RF1^1^2", "103", "W")
+    assert [one[8] for one in errors if one[2] == "RF1^1^6" and one[8].startswith(text or "-")] == [
+        one[8] for one in errors[:-1]
+    ]
+    assert len(errors) == (2 if text else 1)
+
+
+@pytest.mark.parametrize(("version", "agreed"), [("2.5", {}), ("2.4", {"warnings": True})])
+def test_other_partners_and_versions_before_err_has_a_severity_get_a_plain_acceptance(
+    version: str, agreed: dict[str, Any]
+) -> None:
+    decision = MessageDecision(Verdict.CONTRADICTED, AT, REFERENCE, 1, (PART,))
+    (message,) = frames(over_mllp(a_delivery(a_message(version=version), **agreed), UNDERSTOOD, decision).body)
+    assert (segment(message, "MSA")[1], "ERR" in message) == ("AA", False)
+
+
+def test_what_to_do_after_a_cancel_or_a_withdrawal_is_said() -> None:
+    cancelled = MessageDecision(Verdict.AFTER_CANCEL, AT, REFERENCE, 2)
+    withdrawn = MessageDecision(Verdict.AFTER_CANCEL, AT)
+    told = [hl7v2.acknowledge(decision).text for decision in (cancelled, withdrawn)]
+    assert [("cancelled" in one, "consent" in one, "refer again" in one) for one in told] == [
+        (True, False, True),
+        (False, True, True),
+    ]
 
 
 # ---- MSH ------------------------------------------------------------------------------------------------------------
@@ -291,9 +339,8 @@ def test_the_answer_uses_the_senders_separators(separators: str) -> None:
     kind = f"REF{component}I12"
     refusal = Rejection((Issue("PID-5", "required", f"a {sub} b {repetition} c"), Issue("PID-7", "value", "two")))
     (message,) = told(a_message(separators=separators, type=kind), REFUSED, outcome=refusal)
-    parsed = hl7.parse(message)
     assert message.startswith(f"MSH|{separators}|")
-    assert (str(parsed["MSH.F9.R1.C1"]), str(parsed["MSH.F9.R1.C2"])) == ("ACK", "I12")
+    assert segment(message, "MSH")[8].split(component)[:2] == ["ACK", "I12"]
     assert segment(message, "MSA")[3] == f"PID-5: a {escape}T{escape} b {escape}R{escape} c (and 1 more)"
     assert segment(message, "ERR")[1].count(repetition) == 1
 
@@ -355,6 +402,12 @@ def test_a_rejection_is_always_an_ack_and_other_partners_get_no_rri() -> None:
     assert segment(told(a_message(), REFUSED, outcome=REFUSAL, rri=True)[0], "MSH")[8] == "ACK^I12"
     assert segment(told(a_message(), Verdict.CONFLICT, rri=True)[0], "MSH")[8] == "ACK^I12"
     assert segment(told(a_message(version="2.5"), rri=True)[0], "MSH")[8] == "RRI^I12^RRI_I12"
+
+
+def test_the_originating_id_has_its_authority() -> None:
+    outcome = replace(UNDERSTOOD, reply={"originating_id": ("7^1", "UHL_EPR")})
+    (message,) = told(a_message(), outcome=outcome, rri=True)
+    assert segment(message, "RF1")[6] == "7\\S\\1^UHL_EPR"
 
 
 def test_the_originating_id_is_escaped() -> None:

@@ -63,9 +63,10 @@ async def test_the_status_follows_the_verdict(intake: InProcess) -> None:
     expected = [
         (first, 200, "AA"),
         (first, 200, "AA"),
-        (a_ref_i12(referral_id="r-1", note="another story"), 409, "AE"),
+        (a_ref_i12(referral_id="r-1", note="another story"), 200, "AA"),
         (a_ref_i12(referral_id="r-1", trigger="I13", made_at="20261105110000", note="more"), 200, "AA"),
         (a_ref_i12(referral_id="r-1", made_at="20261105120000", **cancel), 200, "AA"),
+        (a_ref_i12(referral_id="r-1", trigger="I13", made_at="20261105130000"), 409, "AE"),
         (a_ref_i12(referral_id="nobody's", **cancel), 404, "AE"),
         (a_ref_i12(without="PID"), 400, "AE"),
         (a_ref_i12(accept="NE", application="NE", without="PID"), 400, "CE"),

@@ -142,7 +142,8 @@ def _doors() -> list[Door]:
         _bars(**one, sent_at="2026-11-05T10:00:00+00:00", reason="update", family="Vane", status="revoked"),
     )
     withdrawn = {"referral": "no", "feedback": "no", "on": "2026-11-04", "by": "somebody"}
-    conflict = (a_ref_i12(referral_id="1", number=""), a_ref_i12(referral_id="1", number="", note="other words"))
+    of_one = {"referral_id": "1", "number": ""}
+    after_cancel = (a_ref_i12(**of_one), a_ref_i12(**of_one, trigger="I14"), a_ref_i12(**of_one, trigger="I13"))
     return [
         Door(
             "/fhir/$process-message",
@@ -167,7 +168,7 @@ def _doors() -> list[Door]:
             "uhl",
             "application/hl7-v2",
             a_ref_i12,
-            {409: conflict, 404: (a_ref_i12(trigger="I14", status="R"),)},
+            {409: after_cancel, 404: (a_ref_i12(trigger="I14", status="R"),)},
         ),
         Door("/councils/blaby/referrals", "council-blaby", "text/csv", lambda: a_file("blaby", [a_row("blaby")])),
     ]

@@ -34,7 +34,8 @@ def check_digit(nine: str) -> int | None:
 def an_nhs_number(prefix: str = "999") -> SearchStrategy[str]:
     """Any valid synthetic number: 999 is never given to a person."""
     rest = st.text("0123456789", min_size=9 - len(prefix), max_size=9 - len(prefix))
-    return rest.map(prefix.__add__).filter(lambda nine: check_digit(nine) is not None).map(_with_check_digit)
+    numbers = rest.map(prefix.__add__).filter(lambda nine: check_digit(nine) is not None).map(_with_check_digit)
+    return numbers.filter(lambda number: len(set(number)) > 1)
 
 
 def _with_check_digit(nine: str) -> str:

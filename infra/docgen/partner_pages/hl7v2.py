@@ -30,6 +30,7 @@ def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
         f"{mapping.title}. REF^I12, REF^I13 and REF^I14 over MLLP, or `POST /hl7v2`. Faults are listed in ERR by segment and field.",
         "",
         *section("The messages", *_messages(mapping, sender), ""),
+        *section("Updates", *_UPDATES[mapping.updates], ""),
         *section("What is not understood", *_NOT_UNDERSTOOD),
         *section("Standard fields", *table(("field", "what is read", "target field"), _standard())),
         *section("Fields by agreement", *table(("meaning", "field", "target field"), _field_paths(mapping))),
@@ -51,6 +52,21 @@ _NOT_UNDERSTOOD = (
     "never cut: a reason of more than 10,000 characters is attached as a document.",
     "",
 )
+_UPDATES = {
+    "changes": (
+        "REF^I12 and REF^I13 say what has changed. A field that is empty or left out leaves the earlier value as it was;",
+        '`""` in the whole field deletes it. A field is replaced with all its repetitions. Repeated segments are replaced',
+        "together if any is sent: OBX with the same code, NTE of the same type behind the same segment, and PRD, NK1, ROL,",
+        'DG1 and ARV. `""` in OBX-5, or D or W in OBX-11, deletes an observation; a risk flag stays until it is deleted by',
+        "its code or value. Each field keeps the time (MSH-7) of the message that gave it: an older message fills only what",
+        "no later one has given.",
+    ),
+    "whole": (
+        "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except a hospital stay (PV1, PV2),",
+        "which ends only when a message says so. An older message changes nothing.",
+    ),
+}
+
 _MEANING_COLUMNS = ("code", "meaning", "value", "target field")
 _OBX = ("By the code in OBX-3; the value is OBX-5. An observation with another code is not read.", "")
 
@@ -59,7 +75,12 @@ def _messages(mapping: Agreed, sender: Partner) -> Iterator[str]:
     sent = [f"{code(s.application or 'any')} at {code(s.facility or 'any facility')}" for s in mapping.senders]
     yield f"- Encoding if MSH-18 is empty: {mapping.encoding}."
     yield f"- MSH-3 and MSH-4: {', '.join(sent) or 'any that is not empty'}."
-    yield f"- MSH-11: {', '.join(map(code, mapping.processing))}."
+    meant = [f"{code(r.application or 'any')} at {code(r.facility or 'any facility')}" for r in mapping.receivers]
+    yield f"- MSH-5 and MSH-6: {', '.join(meant) or 'any'}."
+    tested = (
+        f", and until {mapping.test_until:%d %B %Y} `T` and `D`, which have no effect" if mapping.test_until else ""
+    )
+    yield f"- MSH-11: `P`{tested}."
     yield f"- Acknowledged: {sender.hl7v2.acknowledgement}; RRI^I12 {'too, if it is requested' if sender.hl7v2.rri else 'never'}."
 
 
@@ -69,6 +90,7 @@ def _standard() -> Iterator[tuple[str, ...]]:
 
 def _field_paths(mapping: Agreed) -> Iterator[tuple[str, ...]]:
     yield "originating referral identifier", mapping.referral_id, place("message.referral_id")
+    yield "its authority, within which it is unique", ", else ".join(mapping.authority_fields) or "the trust", ""
     yield "type of the NHS number (PID-3.5)", ", ".join(map(code, mapping.nhs_types)), place("person.nhs_number")
     authorities = ", ".join(map(code, mapping.nhs_authorities))
     yield "authority of an NHS number without a type (PID-3.4)", authorities, place("person.nhs_number")

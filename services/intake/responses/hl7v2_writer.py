@@ -30,7 +30,7 @@ MEANINGS = {
     "206": "Application record locked",
     "207": "Application error",
 }
-"""Table 0357, with the wording of version 2.8 for 207: no fault of ours need be the reason."""
+"""Table 0357, with the wording of version 2.8 for 207, which is not only for internal errors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,13 +98,12 @@ CancelReason = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ER
 class VisitMessage:
     """A message about a hospital visit (ADT), which names no referral.
 
-    It concerns the partner's referrals that have one of `keys`; none, if nothing is read of it. `of_referral` returns what it
-    says of the referral with an id. `trigger`: the trigger event, or `other`. `is_merge`: it says that two persons are one.
+    It concerns the partner's referrals that have one of `keys`; none, if nothing is read of it. `trigger`: the trigger event, or
+    `other`. `is_merge`: it says that two persons are one.
     """
 
     trigger: str
     keys: tuple[str, ...]
-    of_referral: "Callable[[str], Translated]" = field(repr=False, compare=False)
     is_merge: bool = False
 
 
@@ -123,7 +122,8 @@ class Translated:
     another person must be refused. `fields`: what the message said, unit by unit, if its updates are merged (HL7 v2);
     `complete` merges it with the `fields` that are held of the referral. `is_queued`: the sender's other messages
     wait behind a refused one. `is_test`: it is answered as another, and has no effect. `visit`: set if it is about a visit; then
-    `complete` returns None if the message does not concern the referral. `visit_keys`: by which such messages find the referral.
+    `of_referral` returns what it says of the referral with an id, and its `complete` returns None if it does not concern that
+    referral. `visit_keys`: by which such messages find the referral.
     """
 
     message_ids: tuple[str, ...]
@@ -147,6 +147,7 @@ class Translated:
     fields: bytes | None = None
     complete: "Callable[[bytes], Translated | Rejection | None] | None" = field(default=None, repr=False, compare=False)
     visit: VisitMessage | None = None
+    of_referral: "Callable[[str], Translated] | None" = field(default=None, repr=False, compare=False)
     visit_keys: frozenset[str] = frozenset()
     is_queued: bool = False
     is_test: bool = False

@@ -33,11 +33,12 @@ class Held:
 
     def then(self, trigger: str, **changes: Any) -> bool:
         """Apply a message, and return whether it concerns the referral."""
-        visit = translated(an_adt(trigger, **changes)).visit
-        assert visit is not None
-        if not self.keys & set(visit.keys):
+        message = translated(an_adt(trigger, **changes))
+        assert message.visit is not None
+        assert message.of_referral is not None
+        if not self.keys & set(message.visit.keys):
             return False
-        complete = visit.of_referral("UHL-R-1").complete
+        complete = message.of_referral("UHL-R-1").complete
         assert complete is not None
         assert self.fields is not None
         after = complete(self.fields)

@@ -1,5 +1,6 @@
 """Death, restricted access, a temporary address and preferences can come from every format that a partner defines."""
 
+import re
 from datetime import date
 
 import pytest
@@ -11,7 +12,7 @@ from services.intake.translators.council_csv.mapping import ColumnMapping
 from services.intake.translators.form.definition import FieldOf
 from services.intake.translators.translator import Rejection, Translated, set_path
 from tests.builders.csv import COUNCILS, GOOD
-from tests.contract.translators.adapters import ADAPTERS
+from tests.contract.translators.adapters import ADAPTERS, Adapter
 
 BLABY = next(one for one in ADAPTERS if one.name == "council-blaby")
 
@@ -133,3 +134,20 @@ def test_a_birth_date_that_cannot_be_right_is_refused_in_a_row(born: str) -> Non
 def test_a_form_cannot_fill_a_fact_from_a_field_of_another_type(kind: str, to: str) -> None:
     with pytest.raises(ValidationError):
         FieldOf.model_validate({"label": "any", "type": kind, "to": to})
+
+
+_NUMBER = re.compile(rb"\b999 ?[0-9]{3} ?[0-9]{4}\b")
+
+
+@pytest.mark.parametrize("number", ["9999999999", "0000000000"])
+@pytest.mark.parametrize("adapter", [one for one in ADAPTERS if _NUMBER.search(one.good())], ids=str)
+def test_ten_equal_digits_are_not_an_nhs_number_in_any_format(adapter: Adapter, number: str) -> None:
+    """HL7 v2 accepts them as a number that failed its check; other formats refuse them."""
+    outcome = adapter.translate(adapter.delivery(_NUMBER.sub(number.encode(), adapter.good())))
+    if adapter.name.startswith("hl7v2"):
+        assert isinstance(outcome, Translated)
+        assert outcome.referral is not None
+        assert (outcome.referral.person.nhs_number, outcome.referral.person.nhs_number_status) == (None, "failed-check")
+    else:
+        assert isinstance(outcome, Rejection)
+        assert len(outcome.issues) == 1

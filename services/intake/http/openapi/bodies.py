@@ -133,7 +133,8 @@ def _list(items: Schema) -> Schema:
 
 
 def _accepted() -> Schema:
-    statuses = ["superseded", *(verdict for verdict in Verdict if verdict.makes_event or verdict is Verdict.REPEAT)]
+    makes_event = (verdict for verdict in Verdict if verdict.makes_event and verdict is not Verdict.CONTRADICTED)
+    statuses = ["superseded", *makes_event, Verdict.REPEAT]
     return _object(
         {
             "reference": _REFERENCE,

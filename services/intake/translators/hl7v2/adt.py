@@ -44,23 +44,23 @@ _NEVER_DELETED = ("PID-5", "PID-7")
 class _Trigger:
     """What messages with a trigger say: units that they may change, units that they delete, and the state of the admission."""
 
-    says: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
+    may_change: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
     deletes: tuple[str, ...] = ()
     admission: str | None = None
 
 
-_UPDATE = _Trigger(says=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
+_UPDATE = _Trigger(may_change=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
 _TRANSFER = _Trigger()
 _TRIGGERS: Mapping[str, _Trigger] = {
     "A01": _Trigger(admission="A01"),
     "A02": _TRANSFER,
     "A03": dataclasses.replace(_UPDATE, deletes=_DISCHARGED),
     "A08": _UPDATE,
-    "A11": _Trigger(says=frozenset(), admission=CANCELLED),
+    "A11": _Trigger(may_change=frozenset(), admission=CANCELLED),
     "A12": _TRANSFER,
     "A13": _Trigger(deletes=_DISCHARGED),
     "A31": _UPDATE,
-    "A40": _Trigger(says=frozenset()),
+    "A40": _Trigger(may_change=frozenset()),
 }
 
 MERGE, DISCHARGE, OTHER = "A40", "A03", "other"
@@ -81,9 +81,9 @@ def translated(
     trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
     about = _identity(trigger, message, profile, is_test=header.processing_id in ("T", "D"))
     keys = about.number_keys if trigger == MERGE else about.stay_keys
-    of_referral = partial(_of_referral, trigger, header, message, profile, selection, inbound, about)
-    visit = VisitMessage(trigger, tuple(sorted(keys)), of_referral, is_merge=trigger == MERGE)
-    return Translated(message_ids=(), referral_id="", intent="update", content_hash="", visit=visit)
+    visit = VisitMessage(trigger, tuple(sorted(keys)), is_merge=trigger == MERGE)
+    of_referral = partial(_of_referral, visit, header, message, profile, selection, inbound, about)
+    return Translated((), "", "update", "", visit=visit, of_referral=of_referral)
 
 
 def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_test: bool) -> StayIdentity:
@@ -98,7 +98,7 @@ def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_
 
 
 def _of_referral(
-    trigger: str,
+    visit: VisitMessage,
     header: Header,
     message: Hl7Message,
     profile: PartnerProfile,
@@ -116,21 +116,27 @@ def _of_referral(
         content_hash=digest,
         subject=referral.subject_of(person(message, profile, inbound.received_at, homeless=False)),
         warnings=tuple(message.reading.warnings),
+        visit=visit,
         header=header,
         **about_it,
     )
-    changes = _changes(trigger, envelope, message)
-    return dataclasses.replace(own, complete=partial(_completed, trigger, envelope, about, changes, own))
+    changes = _changes(visit.trigger, envelope, message)
+    return dataclasses.replace(own, complete=partial(_completed, visit, envelope, about, changes, own))
 
 
 def _completed(
-    trigger: str, envelope: referral.Envelope, about: StayIdentity, changes: FieldState, own: Translated, held: bytes
+    visit: VisitMessage,
+    envelope: referral.Envelope,
+    about: StayIdentity,
+    changes: FieldState,
+    own: Translated,
+    held: bytes,
 ) -> Translated | Rejection | None:
     """Return the whole referral after the message; None if the message does not concern it, as it stands now."""
     state = field_state.decode(held)
     message, profile = state.message(envelope.selection), envelope.profile
     identity = stay_identity.of_message(message, profile, is_test=about.is_test)
-    if trigger == MERGE:
+    if visit.is_merge:
         return own if about.numbers & identity.numbers else None
     if not about.is_same(identity):
         return None
@@ -150,9 +156,9 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
     implied |= {ADMISSION: rule.admission} if rule.admission else {}
     units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
     site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
-    says = {*rule.says, site} if "PV1-3" in rule.says else rule.says
+    may_change = {*rule.may_change, site} if "PV1-3" in rule.may_change else rule.may_change
     for key, unit in field_state.said_by(message, envelope.sent, profile).units.items():
-        if key in says and not (unit.lines is None and key in _NEVER_DELETED):
+        if key in may_change and not (unit.lines is None and key in _NEVER_DELETED):
             units[key] = unit
     if trigger == DISCHARGE:
         units |= {key: Unit(at, (at, 0), (line,) if line else None) for key, line in _discharge(envelope, message)}

@@ -6,6 +6,7 @@ with a segment name continues the segment before it.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -107,15 +108,16 @@ class Reading:
         if raw.isprintable() and self.separators.escape not in raw:
             stripped = raw.strip()
         else:
-            resolved = self.separators.escapes.sub(self._meaning, raw)
+            resolved = self.separators.escapes.sub(self.meaning, raw)
             fit = _UNFIT.sub(_fitting, resolved)
             stripped = fit.replace("\r\n", "\n").replace("\r", "\n").strip()
         return None if stripped in ("", '""') else stripped
 
     def line(self, raw: str) -> str | None:
         """Return words on one line, or None if there are none."""
-        value = self.text(raw)
-        if value and (" " in value or not value.isprintable()):
+        if " " not in raw and raw.isprintable() and self.separators.escape not in raw:
+            value = None if raw in ("", '""') else raw
+        elif value := self.text(raw):
             value = " ".join(value.split())
         self.lines[raw] = value
         return value
@@ -127,14 +129,14 @@ class Reading:
         if raw.isprintable() and self.separators.escape not in raw:
             return True
         escapes = self.separators.escapes
-        known = all(self._meaning(one) != one[0] for one in escapes.finditer(raw))
+        known = all(self.meaning(one) != one[0] for one in escapes.finditer(raw))
         return (
             known
             and self.separators.escape not in escapes.sub("", raw)
-            and not _UNFIT.search(escapes.sub(self._meaning, raw))
+            and not _UNFIT.search(escapes.sub(self.meaning, raw))
         )
 
-    def _meaning(self, sequence: re.Match[str]) -> str:
+    def meaning(self, sequence: re.Match[str]) -> str:
         """Return what an escape sequence means; hexadecimal data that is not text in the message's encoding stays as written."""
         match sequence.lastgroup:
             case "separator":
@@ -225,40 +227,33 @@ class Segment:
     `parent`: the segment that it belongs to, by the groups of REF_I12: the OBX or OBR of an NTE, the OBR of an OBX.
     """
 
-    __slots__ = ("_raw", "_read", "_selected", "name", "parent", "place", "reading")
+    __slots__ = ("_raw", "_read", "name", "parent", "place", "reading")
 
-    def __init__(
-        self, place: str, raw: list[str], selected: tuple[int, ...], parent: "Segment | None", reading: Reading
-    ) -> None:
+    def __init__(self, place: str, raw: Mapping[int, str], parent: "Segment | None", reading: Reading) -> None:
         self.name = place[:3]
         self.place = place
         self.parent = parent
         self.reading = reading
         self._raw = raw
-        self._selected = selected
         self._read: dict[int, tuple[Repetition, ...]] = {}
 
     @property
     def fields(self) -> tuple[int, ...]:
         """Numbers of the fields that were sent and may be read, also as `""`."""
-        return tuple(number for number in self._selected if self.names_field(number))
+        return tuple(self._raw)
 
     def raw(self, number: int) -> str:
         """Return a field as sent, "" if it is omitted."""
-        return self._raw[number] if number in self._selected and number < len(self._raw) else ""
+        return self._raw.get(number, "")
 
     def names_field(self, number: int) -> bool:
         """Return whether a field was sent, also as `""`."""
-        return bool(self.raw(number).strip())
+        return number in self._raw
 
     def is_null(self, number: int) -> bool:
         """Return whether the whole field is `""`, which deletes it."""
-        return self.raw(number).strip() == '""'
-
-    @property
-    def is_selected(self) -> bool:
-        """True if any of its fields may be read."""
-        return bool(self._selected)
+        raw = self.raw(number)
+        return '""' in raw and raw.strip() == '""'
 
     def all(self, number: int) -> tuple[Repetition, ...]:
         """Return the repetitions of a field that have a value."""
@@ -269,8 +264,10 @@ class Segment:
             return repetitions
 
     def _repetitions(self, number: int) -> tuple[Repetition, ...]:
-        raw = self.raw(number)
-        if not raw or raw.strip() in ("", '""'):
+        if number not in self._raw:
+            return ()
+        raw = self._raw[number]
+        if '""' in raw and raw.strip() == '""':
             return ()
         place, mark = f"{self.place}-{number}", self.reading.separators.repetition
         if mark not in raw:
@@ -320,14 +317,14 @@ class Hl7Message:
 
     @cached_property
     def _by_name(self) -> dict[str, list[Segment]]:
-        by_name: dict[str, list[Segment]] = {}
+        by_name = defaultdict[str, list[Segment]](list)
         for segment in self.segments:
-            by_name.setdefault(segment.name, []).append(segment)
+            by_name[segment.name].append(segment)
         return by_name
 
     def all(self, name: str) -> list[Segment]:
         """Return the segments of this name, in order."""
-        return self._by_name.get(name, [])
+        return self._by_name[name]
 
     def repetitions(self, name: str, number: int) -> list[Repetition]:
         """Return the repetitions of a field that have a value, over all segments of this name."""
@@ -348,18 +345,22 @@ class Hl7Message:
 
 # ---- a message -------------------------------------------------------------------------------------------------------
 
-_OTHER_GROUPS = frozenset(
-    name
-    for names in (
-        "MSH SFT UAC EVN RF1 AUT CTD PRD PID PD1 ARV ROL NK1 GT1 IN1 IN2 IN3",
-        "ACC DG1 DRG AL1 PR1 PV1 PV2 DSC",
-    )
-    for name in names.split()
-)
+_OUTSIDE = "MSH SFT UAC EVN RF1 AUT CTD PRD PID PD1 ARV ROL NK1 GT1 IN1 IN2 IN3 ACC DG1 DRG AL1 PR1 PV1 PV2 DSC"
+_OTHER_GROUPS = frozenset(_OUTSIDE.split())
 """Segments outside the group of an observation (OBR, OBX and their NTE): they end it."""
 
 _NAMES = _OTHER_GROUPS | {"OBR", "OBX", "NTE", "ADD"}
 """Names that are a segment also without fields. Any other, such as `DNR`, is then text; those with Z are local segments."""
+
+_OF_OTHER_MESSAGES = """
+ABS ADJ AFF AIG AIL AIP AIS APR BHS BLC BLG BPO BPX BTS BTX BUI CDM CDO CER CM0 CM1 CM2 CNS CON CSP CSR CSS CTI CTR DB1 DEV DMI DON
+DPS DSP DST ECD ECR EDU EQP EQU ERR FAC FHS FT1 FTS GOL GP1 GP2 IAM IAR IIM ILT INV IPC IPR ISD ITM IVC IVT LAN LCC LCH LDP LOC LRL
+MCP MFA MFE MFI MRG MSA NCK NDS NPU NSC NST ODS ODT OH1 OH2 OH3 OH4 OM1 OM2 OM3 OM4 OM5 OM6 OM7 OM8 OMC ORC ORG ORO OVR PAC PCE PCR
+PDA PDC PEO PES PKG PM1 PMT PRA PRB PRC PRT PSG PSH PSL PSS PTH PYE QAK QID QPD QRD QRF QRI RCP RDF RDT REL RFI RGS RMI RQ1 RQD RXA
+RXC RXD RXE RXG RXO RXR RXV SAC SCD SCH SCP SDD SGH SGT SHP SID SLT SPM SPR STF STZ TCC TCD TQ1 TQ2 TXA UB1 UB2 URD URS VAR VND VTQ
+"""
+_STANDARD = _NAMES | frozenset(_OF_OTHER_MESSAGES.split())
+"""Names of the segments of HL7 v2.2 to 2.8.2. A line with any other may be words."""
 
 _WORDS = (("NTE", 3), ("OBX", 5))
 """Fields of words, in which a line end without a segment name after it is a line break."""
@@ -369,10 +370,17 @@ _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 
 def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message | Issue:
     """Return the segments of a text that begins with MSH, or a fault if a limit is exceeded."""
-    lines = _lines(text, reading.separators.field, selection)
+    end = _segment_end(text)
+    sent = text.replace("\r\n", end).replace("\r", end).split(end)
+    if len(sent) > limits.HL7_PARTS:
+        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} lines")
+    lines = _lines(sent, reading.separators.field, selection)
     if len(lines) > limits.HL7_SEGMENTS:
         return Issue("message", "too-long", f"has more than {limits.HL7_SEGMENTS} segments")
     segments = _segments(lines, reading, selection)
+    for segment, pieces in zip(segments, lines, strict=True):
+        if segment.name not in _STANDARD and segment.name not in selection and segment.name[0] != "Z":
+            _note_unknown(segment, pieces, end)
     if (
         _parts(text, reading.separators) > limits.HL7_PARTS
         and sum(_parts(segment.raw(number), reading.separators) for segment in segments for number in segment.fields)
@@ -387,18 +395,16 @@ def _parts(text: str, by: Separators) -> int:
     return text.count(by.component) + text.count(by.repetition) + text.count(by.subcomponent)
 
 
-def _lines(text: str, separator: str, selection: FieldSelection) -> list[list[str]]:
-    """Return the pieces of each segment: its line; what an ADD adds; and, after a line feed, lines without a segment name.
-
-    If the first segment ends with a carriage return, a line feed alone ends none and belongs to the text.
-    """
+def _segment_end(text: str) -> str:
+    """Return what ends the first segment. If it is a carriage return, a line feed alone ends no segment and belongs to the text."""
     returns, feeds = text.find("\r"), text.find("\n")
-    if feeds < 0 or 0 <= returns < feeds:
-        split = text.replace("\r\n", "\r").split("\r")
-    else:
-        split = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\r" if feeds < 0 or 0 <= returns < feeds else "\n"
+
+
+def _lines(texts: list[str], separator: str, selection: FieldSelection) -> list[list[str]]:
+    """Return the pieces of each segment: its line, what an ADD adds, and lines without a segment name after a line feed."""
     lines: list[list[str]] = []
-    for sent in split:
+    for sent in texts:
         line = sent.rstrip("\0 \t\n") if "\0" in sent else sent
         if line[0:1] == "\n":
             line = line.lstrip("\n")
@@ -417,9 +423,10 @@ def _without_fields(name: str, line: str, lines: list[list[str]], selection: Fie
     if _NAME.fullmatch(name) and (name in _NAMES or name in selection or name[0] == "Z"):
         lines.append([name])
         return
+    names = []
     while len(lines) > 1 and len(lines[-1]) == 1 and len(lines[-1][0]) == 3:
-        line = f"{lines.pop()[0]}\n{line}"
-    lines[-1].append(f"\n{line}")
+        names.append(lines.pop()[0])
+    lines[-1].append("\n".join(["", *reversed(names), line]))
 
 
 def _segments(lines: list[list[str]], reading: Reading, selection: FieldSelection) -> list[Segment]:
@@ -430,19 +437,16 @@ def _segments(lines: list[list[str]], reading: Reading, selection: FieldSelectio
     order: Segment | None = None
     holder: Segment | None = None
     for pieces in lines:
-        line = pieces[0] if len(pieces) == 1 else _joined(pieces, by)
-        raw = line.split(by)
-        if not segments:
-            # MSH-1 is the separator, so MSH-3 is the third field, as in any other segment.
-            raw.insert(1, by)
-        name = pieces[0][:3]
+        first, *others = pieces
+        line = _joined(pieces, by) if others else first
+        name = first[:3]
         counts[name] = number = counts[name] + 1 if name in counts else 1
         place = name if number == 1 else f"{name}[{number}]"
         parent = holder if name == "NTE" else order if name == "OBX" else None
-        segment = Segment(place, raw, selection.get(name, ()), parent, reading)
+        segment = Segment(place, _raw(line, selection.get(name, ()), by), parent, reading)
         segments.append(segment)
-        if len(pieces) > 1:
-            _note_continued(segment, pieces)
+        if others:
+            _note_continued(segment, pieces, is_read=name in selection)
         if "\n" in line:
             _note_hidden(segment, line)
         if name in _OTHER_GROUPS:
@@ -452,6 +456,15 @@ def _segments(lines: list[list[str]], reading: Reading, selection: FieldSelectio
         elif name == "OBX":
             holder = segment
     return segments
+
+
+def _raw(line: str, numbers: tuple[int, ...], by: str) -> dict[int, str]:
+    """Return the fields with these numbers that were sent. MSH-1 is the separator, so the field after the name is MSH-2."""
+    if not numbers:
+        return {}
+    fields = ["MSH", *line.split(by)] if line[:3] == "MSH" else line.split(by)
+    most = len(fields)
+    return {number: one for number in numbers if number < most and (one := fields[number]) and not one.isspace()}
 
 
 def _joined(pieces: list[str], by: str) -> str:
@@ -465,13 +478,21 @@ def _is_words(pieces: list[str], by: str) -> bool:
     return (pieces[0][:3], pieces[0].count(by)) in _WORDS
 
 
-def _note_continued(segment: Segment, pieces: list[str]) -> None:
+def _note_unknown(segment: Segment, pieces: list[str], end: str) -> None:
+    """Warn of a segment that is not of the standard; in a message of lines it may be words, which a person has to read."""
+    if end == "\n":
+        segment.reading.to_read(segment.place, "invalid", "".join(pieces))
+    else:
+        segment.reading.warn(Issue(segment.place, "not-supported", "is not a segment of HL7 v2 and was not read"))
+
+
+def _note_continued(segment: Segment, pieces: list[str], *, is_read: bool) -> None:
     """Warn of lines that were read as words of a segment; a person has to read what continues anything else."""
     reading = segment.reading
     text = "".join(piece for piece in pieces if piece[0:1] == "\n").strip()
     if not text.strip(reading.separators.field):
         return
-    if _is_words(pieces, reading.separators.field) and segment.is_selected:
+    if _is_words(pieces, reading.separators.field) and is_read:
         explanation = "a line that does not begin with a segment name was read as words of the segment before it"
         reading.warn(Issue(segment.place, "invalid", explanation))
     else:
@@ -485,6 +506,6 @@ def _note_hidden(segment: Segment, line: str) -> None:
     """Let a person read what may be a segment after a line feed, in a message whose segments end with carriage returns."""
     by = segment.reading.separators.field
     for found in _AFTER_FEED.finditer(line):
-        if found[2] == by and (found[1] in _NAMES or found[1][0] == "Z"):
+        if found[2] == by and (found[1] in _STANDARD or found[1][0] == "Z"):
             segment.reading.to_read(segment.place, "invalid", line[found.start() :])
             return

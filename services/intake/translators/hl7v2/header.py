@@ -50,7 +50,9 @@ def read(body: bytes, default_encoding: str = "utf-8") -> Header | None:
     fields = _fields(line.decode("latin-1"), separator)
     default = _fitting(line, default_of(body, default_encoding))
     encoding = codec(_component(fields, 17, 0), default) or "latin-1"
-    return _header(_fields(line.decode(encoding, "replace"), separator), separator, encoding)
+    if not line.isascii():
+        fields = _fields(line.decode(encoding, "replace"), separator)
+    return _header(fields, separator, encoding)
 
 
 def is_adt(body: bytes) -> bool:
@@ -131,24 +133,25 @@ _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """Split the MSH line. MSH-1 is the separator, so the field after the name is MSH-2."""
-    fields = (field.translate(_CONTROL).strip() for field in line.split(separator, 40))
-    return ["" if field == '""' else field for field in fields]
+    """Split the MSH line, into at least 20 fields. MSH-1 is the separator, so the field after the name is MSH-2."""
+    plain = line if line.isprintable() else line.translate(_CONTROL)
+    fields = [field.strip() if " " in field else field for field in plain.split(separator, 40)]
+    return ["" if field == '""' else field for field in fields + [""] * 20]
 
 
 def _component(fields: list[str], at: int, index: int) -> str:
     """Return a component of the first repetition of the field at this index (MSH-n is at n - 1)."""
-    characters = fields[1] if len(fields) > 1 else ""
-    text = fields[at] if at < len(fields) else ""
-    repeated = text.split(characters[1])[0] if len(characters) > 1 else text
-    parts = repeated.split(characters[0]) if characters else [repeated]
+    text, component, repetition = fields[at], fields[1][:1], fields[1][1:2]
+    if repetition and repetition in text:
+        text = text.split(repetition)[0]
+    parts = text.split(component) if component and component in text else [text]
     part = parts[index].strip() if index < len(parts) else ""
     return "" if part == '""' else part
 
 
 def _header(fields: list[str], separator: str, encoding: str) -> Header:
     def whole(number: int) -> str:
-        return fields[number - 1] if number <= len(fields) else ""
+        return fields[number - 1]
 
     def first(number: int) -> str:
         return _component(fields, number - 1, 0)

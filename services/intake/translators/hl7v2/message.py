@@ -1,16 +1,16 @@
 """Check the header of a delivered body, decode its text and parse its segments. All header faults are found at once."""
 
+import re
 from collections.abc import Iterator
 
 from services.intake import limits
 from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2 import header as headers
-from services.intake.translators.hl7v2.dates import parse_timestamp
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import Issue, Rejection
+from services.intake.translators.translator import LONDON, Issue, Rejection
 
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2")
 """Later ones are read as 2.5.1: REF_I12 did not change, and what they added is not read."""
@@ -36,13 +36,10 @@ def message_of(
     text = _decoded(inbound.body, reading)
     if isinstance(text, Issue):
         return Rejection((*issues, text))
-    if header.made_at and parse_timestamp(header.made_at) is None:
-        explanation = "must be a date and time such as 20261105093000 or 20261105093000+0000"
-        reading.warn(Issue("MSH-7", "value", explanation))
     message = er7.read(text, reading, selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
-    issues += _sender_issues(message, profile)
+    issues += [*_sender_issues(message, profile), *_receiver_issues(header, profile)]
     if any(issue.kind == "not-supported" for issue in issues):
         return Rejection(tuple(issues))
     message.reading.issues[:0] = issues
@@ -78,12 +75,14 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
         yield Issue("MSH", "too-long", f"is too long: at most {LONGEST - 1} bytes")
     yield from _required(header)
     yield from _type_issues(inbound, header)
+    if _ANOTHER_FRAME.search(inbound.body):
+        yield Issue("MSH[2]", "invariant", "only one message at a time is supported")
     ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
     for place, value in ids.items():
         if len(value) > LONGEST_ID:
             yield Issue(place, "too-long", f"is too long: at most {LONGEST_ID} characters")
-    if header.processing_id not in ("", *profile.processing):
-        yield Issue("MSH-11", "not-supported", f"must be {' or '.join(profile.processing)}")
+    if header.processing_id not in ("", "P") and not _may_test(inbound, header, profile):
+        yield Issue("MSH-11", "not-supported", "must be P; T and D, for test messages, only until the agreed day")
     if header.version not in ("", *VERSIONS):
         yield Issue("MSH-12", "not-supported", f"must be one of {', '.join(VERSIONS)}")
 
@@ -100,6 +99,15 @@ def _type_issues(inbound: InboundMessage, header: Header) -> Iterator[Issue]:
                 yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
         case _:
             yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
+
+
+_ANOTHER_FRAME = re.compile(rb"\x1c[\r\n]*\x0b[\r\n]*MSH")
+
+
+def _may_test(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> bool:
+    """Return whether a message is a test, and the partner may send tests today."""
+    today = inbound.received_at.astimezone(LONDON).date()
+    return header.processing_id in ("T", "D") and profile.test_until is not None and today <= profile.test_until
 
 
 def _required(header: Header) -> Iterator[Issue]:
@@ -127,6 +135,18 @@ def _sender_issues(message: Hl7Message, profile: PartnerProfile) -> Iterator[Iss
         yield Issue(duplicate.place, "invariant", "only one message at a time is supported")
     if message.all("DSC") or message.first("MSH", 14):
         yield Issue("MSH-14", "processing", "messages in several parts are not supported: send the whole message")
+
+
+def _receiver_issues(header: Header, profile: PartnerProfile) -> Iterator[Issue]:
+    """Yield a fault if the message names a receiver that is not agreed."""
+    named = [header.receiving_application, header.receiving_facility]
+    application, facility = (one.partition(header.encoding_characters[:1] or "^")[0].strip() or None for one in named)
+    agreed = (
+        _is(one.application, application or one.application) and _is(one.facility, facility or one.facility)
+        for one in profile.receivers
+    )
+    if profile.receivers and not any(agreed):
+        yield Issue("MSH-5", "forbidden", "this message is for another application or facility")
 
 
 def _is(agreed: str | None, actual: str | None) -> bool:

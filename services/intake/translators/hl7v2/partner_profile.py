@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal, TypeVar
 
@@ -35,6 +36,13 @@ class SenderMatch(StrictInput):
         if self.application is None and self.facility is None:
             raise ValueError("an application or a facility is required")
         return self
+
+
+class ReceiverMatch(StrictInput):
+    """A name of this service in the partner's messages."""
+
+    application: ShortText | None = Field(None, description="MSH-5, its first component")
+    facility: ShortText | None = Field(None, description="MSH-6, its first component")
 
 
 class ObservationMeaning(StrictInput):
@@ -180,7 +188,14 @@ class PartnerProfile(StrictInput):
     senders: tuple[SenderMatch, ...] = Field(
         (), description="Systems that send for the partner; if empty: any that names itself"
     )
-    processing: tuple[Literal["P", "T", "D"], ...] = Field(("P",), description="Accepted values of MSH-11")
+    receivers: tuple[ReceiverMatch, ...] = Field(
+        (), description="Names of this service: a message for another is refused; if empty: any"
+    )
+    test_until: date | None = Field(
+        None,
+        description="Last day on which test messages (MSH-11 T or D) are answered as others are, without any effect; "
+        "else they are rejected",
+    )
     referral_id: FieldPath = Field("RF1-6", description="Originating referral identifier")
     referral_authority: tuple[FieldPath, ...] | None = Field(
         None,

@@ -94,13 +94,12 @@ _EXCLUSIVE = (
 def _contradictions(file: ConfigFile[PartnerProfile]) -> Iterator[ConfigIssue]:
     for one, other in _EXCLUSIVE:
         codes = set(map(fold, getattr(file.value, one)))
-        for at, code in enumerate(getattr(file.value, other)):
+        for code in getattr(file.value, other):
             if fold(code) in codes:
-                where = code if isinstance(getattr(file.value, other), Mapping) else at
-                yield file.issue((other, where), f"is a contradiction: {one} has it too")
-    for at, place in enumerate(file.value.nhs_fields):
-        if place.partition(".")[0] == "PID-3":
-            yield file.issue(("nhs_fields", at), "has no effect: PID-3 is read by type and authority")
+                setting = other if other in file.value.model_fields_set else one
+                yield file.issue((setting,), f"is a contradiction: {code} is in {one} and {other}")
+    if any(place.partition(".")[0] == "PID-3" for place in file.value.nhs_fields):
+        yield file.issue(("nhs_fields",), "has no effect for PID-3, which is read by type and authority")
 
 
 # ---- meanings of observations and fields -----------------------------------------------------------------------------

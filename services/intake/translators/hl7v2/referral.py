@@ -46,7 +46,7 @@ Content = dict[str, Any]
 _INTENTS: dict[str, Intent] = {"I12": "new", "I13": "update", "I14": "cancel"}
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far a sender's clock may be ahead of ours."""
+"""How far a sender's clock may be ahead of the clock of this service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
     """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
+    message = _of_one_person(message)
     originating = originating_id(message, profile)
     envelope = envelope_of(header, message, profile, selection, inbound, originating)
     reading = message.reading
@@ -97,9 +98,9 @@ def translated(
         # Other faults must not prevent a cancel.
         del reading.issues[needed:]
         return _rejection(message) if needed else _cancelled(envelope, message, local_values)
-    known = len(reading.unread)
-    _check_person(message)
-    return _said(envelope, message, local_values, unread + reading.unread[known:])
+    if not message.all("PID"):
+        reading.issues.append(Issue("PID", "required", "is required"))
+    return _said(envelope, message, local_values, unread)
 
 
 def envelope_of(
@@ -110,7 +111,7 @@ def envelope_of(
     inbound: InboundMessage,
     originating: tuple[str, ...],
 ) -> Envelope:
-    """Return what a message says of itself. A time that has not come is replaced by that of the receipt."""
+    """Return what a message says of itself. One in the future is replaced by the time of receipt."""
     stated = parse_interval(header.made_at)
     latest = inbound.received_at + CLOCK_TOLERANCE
     is_trusted = stated is not None and stated.start <= latest
@@ -143,13 +144,14 @@ def originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, .
     return (referral_id, authority) if authority else (referral_id,)
 
 
-def _check_person(message: Hl7Message) -> None:
-    """Refuse a message without a person; of two patients, the first is read."""
+def _of_one_person(message: Hl7Message) -> Hl7Message:
+    """Return a message up to a second, different patient: a person reads it, because whose the rest is cannot be known."""
     people = message.all("PID")
-    if not people:
-        message.reading.issues.append(Issue("PID", "required", "is required"))
-    for another in people[1:]:
-        message.reading.to_read(another.place, "invariant", None)
+    other = next((one for one in people[1:] if any(one.raw(at) != people[0].raw(at) for at in (3, 5, 7))), None)
+    if other is None:
+        return message
+    message.reading.to_read(other.place, "invariant", None)
+    return Hl7Message(message.segments[: message.segments.index(other)], message.left, message.reading)
 
 
 # ---- cancels ---------------------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ READS = (
     Read(
         "MSH-10",
         ("message.message_id",),
-        "identifies the message, with MSH-3, MSH-4 and the content: a duplicate is acknowledged again",
+        "identifies the message, with MSH-3, MSH-4, MSH-7, MSH-9 and the content: a duplicate is acknowledged again",
     ),
-    Read("MSH-11", (), "the processing ID: must be agreed"),
+    Read("MSH-11", (), "P; T and D (tests) until the agreed day"),
     Read("MSH-12", (), "2.2 to 2.8.2; those after 2.5.1 are read as 2.5.1"),
     Read("MSH-14", (), "a continuation: rejected, send the whole message"),
     Read("MSH-15", (), "requested acknowledgements; original mode if MSH-15 and MSH-16 are empty"),
