@@ -160,7 +160,7 @@ def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     stays = inputs.stays
     if not stays:
         return assignment
-    latest = max(stays, key=lambda stay: (_admitted(stay), [-ord(letter) for letter in stay.reference]))
+    latest = max(stays, key=lambda stay: _precedence(stay, inputs.directory))
     hub, worklist = _hospital(latest, inputs.directory)
     holder = inputs.assigned_stay_hub or hub.id
     unread = (RoutingReason.TO_BE_READ,) if latest.unread else ()
@@ -371,6 +371,12 @@ def restricted_team(referral: Referral, directory: Directory) -> Hub | None:
 def _trusts(referral: Referral) -> tuple[str | None, str | None]:
     organisation = referral.referred_by.organisation
     return referral.sent_by.organisation.ods, organisation.ods if organisation else None
+
+
+def _precedence(stay: Request, directory: Directory) -> tuple[bool, date, list[int]]:
+    """Sort key of stays, the holder's last: what a restricted team has to read, then by admission and reference."""
+    only_there = stay.unread and restricted_team(stay.referral, directory) is not None
+    return only_there, _admitted(stay), [-ord(letter) for letter in stay.reference]
 
 
 def _admitted(request: Request) -> date:

@@ -123,14 +123,18 @@ def _position(
 
 
 def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
-    """Return True if a hub may see that this referral is on the case."""
+    """Return True if a hub may see that this referral is on the case.
+
+    During a stay the home hub sees one of an earlier stay only if it has to read it.
+    """
     if role == "former":
         return False
     if record.hospital_hub is None or record.hospital_hub == hub:
         return True
     if case.stay is None:
         return True
-    return role == "holder" and not record.restricted
+    to_be_read = bool(record.unread) and case.part_of(record).hub == hub
+    return (role == "holder" or to_be_read) and not record.restricted
 
 
 def visible(records: Sequence[ReferralRecord], case: CaseRecord, hub: HubId, role: Role) -> list[ReferralRecord]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from services.intake import limits
 from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2 import header as headers
+from services.intake.translators.hl7v2.dates import parse_timestamp
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
@@ -36,6 +37,9 @@ def message_of(
     text = _decoded(inbound.body, reading)
     if isinstance(text, Issue):
         return Rejection((*issues, text))
+    if header.made_at and parse_timestamp(header.made_at) is None:
+        explanation = "must be a date and time such as 20261105093000 or 20261105093000+0000"
+        reading.warn(Issue("MSH-7", "value", explanation))
     message = er7.read(text, reading, selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
@@ -74,9 +78,9 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
     if len(headers.msh_of(inbound.body) or b"") == LONGEST:
         yield Issue("MSH", "too-long", f"is too long: at most {LONGEST - 1} bytes")
     yield from _required(header)
-    yield from _type_issues(inbound, header)
     if _ANOTHER_FRAME.search(inbound.body):
         yield Issue("MSH[2]", "invariant", "only one message at a time is supported")
+    yield from _type_issues(inbound, header)
     ids = {"MSH-3": header.sending_application, "MSH-4": header.sending_facility, "MSH-10": header.control_id}
     for place, value in ids.items():
         if len(value) > LONGEST_ID:
@@ -85,6 +89,15 @@ def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProf
         yield Issue("MSH-11", "not-supported", "must be P; T and D, for test messages, only until the agreed day")
     if header.version not in ("", *VERSIONS):
         yield Issue("MSH-12", "not-supported", f"must be one of {', '.join(VERSIONS)}")
+
+
+_ANOTHER_FRAME = re.compile(rb"\x1c[\r\n]*\x0b[\r\n]*MSH")
+
+
+def _may_test(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> bool:
+    """Return whether a message is a test, and the partner may send tests today."""
+    today = inbound.received_at.astimezone(LONDON).date()
+    return header.processing_id in ("T", "D") and profile.test_until is not None and today <= profile.test_until
 
 
 def _type_issues(inbound: InboundMessage, header: Header) -> Iterator[Issue]:
@@ -99,15 +112,6 @@ def _type_issues(inbound: InboundMessage, header: Header) -> Iterator[Issue]:
                 yield Issue("MSH-9.2", "not-supported", "must be I12 (new), I13 (update) or I14 (cancel)")
         case _:
             yield Issue("MSH-9.1", "not-supported", "unsupported message type: only REF is supported")
-
-
-_ANOTHER_FRAME = re.compile(rb"\x1c[\r\n]*\x0b[\r\n]*MSH")
-
-
-def _may_test(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> bool:
-    """Return whether a message is a test, and the partner may send tests today."""
-    today = inbound.received_at.astimezone(LONDON).date()
-    return header.processing_id in ("T", "D") and profile.test_until is not None and today <= profile.test_until
 
 
 def _required(header: Header) -> Iterator[Issue]:
