@@ -112,9 +112,7 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="WORD", nargs="+", default=[], help="cases whose name holds one of the words")
     parser.add_argument("--accept", action="store_true", help="write the verdicts to tests/field/expected.json")
-    parser.add_argument(
-        "--variants", metavar="N", type=int, help="play N variants of each kind of message instead"
-    )
+    parser.add_argument("--variants", metavar="N", type=int, help="play N variants of each kind of message instead")
     parser.add_argument("--seed", type=int, help="of the variants; a new one each time if it is not given")
     parser.add_argument("--addresses", metavar="FILE", type=Path, help="addresses.json of a running installation")
     return parser.parse_args(argv)

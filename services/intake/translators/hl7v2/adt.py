@@ -78,47 +78,41 @@ def translated(
     """Translate a message: by which keys its referrals are found, and then what it says of each of them."""
     if message.reading.issues:
         return Rejection(tuple(message.reading.issues))
+    envelope = referral.envelope_of(header, message, profile, selection, inbound, ("",))
     trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
-    about = _identity(trigger, message, profile, is_test=header.processing_id in ("T", "D"))
+    about = _identity(trigger, envelope, message)
     keys = about.number_keys if trigger == MERGE else about.stay_keys
     visit = VisitMessage(trigger, tuple(sorted(keys)), is_merge=trigger == MERGE)
-    of_referral = partial(_of_referral, visit, header, message, profile, selection, inbound, about)
+    of_referral = partial(_of_referral, visit, envelope, message, about)
     return Translated((), "", "update", "", visit=visit, of_referral=of_referral)
 
 
-def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_test: bool) -> StayIdentity:
+def _identity(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> StayIdentity:
     """Return what identifies the stay; of an outpatient, or a trigger that is not read, nothing."""
+    profile, is_test = envelope.profile, envelope.is_test
+    if trigger == OTHER:
+        return StayIdentity()
     if trigger == MERGE:
         merged = [*message.repetitions("PID", 3), *message.repetitions("MRG", 1)]
         return StayIdentity(numbers=frozenset(stay_identity.hospital_numbers(merged, profile)), is_test=is_test)
-    if trigger == OTHER:
-        return StayIdentity()
     places = ("PV1-3", "PV1-6") if _TRIGGERS[trigger] is _TRANSFER else ("PV1-3",)
     return stay_identity.of_message(message, profile, is_test=is_test, places=places)
 
 
 def _of_referral(
-    visit: VisitMessage,
-    header: Header,
-    message: Hl7Message,
-    profile: PartnerProfile,
-    selection: FieldSelection,
-    inbound: InboundMessage,
-    about: StayIdentity,
-    referral_id: str,
+    visit: VisitMessage, envelope: referral.Envelope, message: Hl7Message, about: StayIdentity, referral_id: str
 ) -> Translated:
     """Return what the message says of one of the referrals that were found."""
-    envelope = referral.envelope_of(header, message, profile, selection, inbound, (referral_id,))
+    named, inbound = dataclasses.replace(envelope, originating=(referral_id,)), envelope.inbound
     digest = hashlib.sha256(inbound.body).hexdigest()
-    about_it = referral.told(envelope, digest) | {"referral_id": referral_id, "reply": {}}
     own = Translated(
         intent="update",
         content_hash=digest,
-        subject=referral.subject_of(person(message, profile, inbound.received_at, homeless=False)),
+        subject=referral.subject_of(person(message, envelope.profile, inbound.received_at, homeless=False)),
         warnings=tuple(message.reading.warnings),
         visit=visit,
-        header=header,
-        **about_it,
+        header=envelope.header,
+        **referral.told(named, digest) | {"referral_id": referral_id, "reply": {}},
     )
     changes = _changes(visit.trigger, envelope, message)
     return dataclasses.replace(own, complete=partial(_completed, visit, envelope, about, changes, own))

@@ -111,7 +111,7 @@ def envelope_of(
     inbound: InboundMessage,
     originating: tuple[str, ...],
 ) -> Envelope:
-    """Return what a message says of itself. One in the future is replaced by the time of receipt."""
+    """Return what a message says of itself. A time in the future is replaced by that of the receipt."""
     stated = parse_interval(header.made_at)
     latest = inbound.received_at + CLOCK_TOLERANCE
     is_trusted = stated is not None and stated.start <= latest
