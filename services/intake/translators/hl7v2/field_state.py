@@ -43,8 +43,6 @@ _ENDS = ("PV1-36", "PV1-37", "PV1-45", ADMISSION)
 _OF_ADT = ("MSH", "PID", "PD1", "ARV", "PV1", "PV2", "EVN")
 """Segments of which ADT says something too."""
 
-NULL = '""'
-
 
 class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was said of one unit.
