@@ -126,6 +126,7 @@ async def environment(walk: Walk, session: aiohttp.ClientSession) -> dict[str, s
         "NOTIFIER": addresses["notifier"],
         "KAFKA": addresses["kafka"],
         "MLLP": addresses["mllp"]["uhl"],
+        "ADT_MLLP": addresses["adt_mllp"]["uhl"],
         "DATA": str(walk.running.plan.data),
         "LIGHTBULB_DATA": str(walk.running.plan.data),
         "REFERENCE": answer.reference,

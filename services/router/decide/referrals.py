@@ -434,7 +434,9 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
     if _reports_death(record, event.referral.person.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
     case = transition.cases[record.case_id]
-    if not record.is_open:
+    if not record.is_open and isinstance(event, ReferralUpdated) and event.about_visit:
+        transition.keep(new)
+    elif not record.is_open:
         _refuse_update(transition, case, new)
     elif event.referral.consents.referral.answer == "no":
         transition.keep(new)
