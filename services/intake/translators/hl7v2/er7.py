@@ -245,6 +245,10 @@ class Segment:
         """Return a field as sent, "" if it is omitted."""
         return self._raw.get(number, "")
 
+    def sent_fields(self) -> dict[int, str]:
+        """Return the fields that were sent and may be read, as sent, by number."""
+        return dict(self._raw)
+
     def names_field(self, number: int) -> bool:
         """Return whether a field was sent, also as `""`."""
         return number in self._raw
