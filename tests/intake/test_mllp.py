@@ -342,7 +342,9 @@ async def test_a_rejected_message_is_recorded_and_the_connection_stays_open(ward
 async def test_a_frame_without_a_message_is_not_answered(wards: Wards, engine: AsyncEngine, empty: bytes) -> None:
     connection = await wards.connect()
     await connection.write(empty)
-    await asyncio.sleep(2 * limits.RETURN_SECONDS)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2 * limits.RETURN_SECONDS):
+            await connection.answer()
     assert acknowledged(await connection.send(a_ref_i12(id="next")))[0] == "AA"
     assert [verdict for verdict, _ in await kept(engine)] == ["received"]
 
