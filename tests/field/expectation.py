@@ -101,7 +101,7 @@ class Seen:
         return [(hub, data) for (hub, _), data in last.items()]
 
     def at_holder(self) -> Data | None:
-        """The referral as the hub that holds its case sees it, with the case."""
+        """The referral as the hub that holds its case sees it, with the case; after a hand-over, as the hub with the newest version."""
         return self._referral_in([data for _, data in self.newest() if data.get("role") == "holder"])
 
     def at(self, hub: str) -> Data | None:
@@ -110,7 +110,8 @@ class Seen:
 
     def _referral_in(self, events: Sequence[Data]) -> Data | None:
         found = [{**one, "case": data["case"]} for data in events for one in data["referrals"]]
-        return next((one for one in found if one["reference"] == self.reference), None)
+        own = [one for one in found if one["reference"] == self.reference]
+        return max(reversed(own), key=lambda one: one.get("version", 0), default=None)
 
     def cases_of(self, references: Sequence[str | None]) -> set[str]:
         """The cases on which the hubs see any of these referrals."""

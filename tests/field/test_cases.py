@@ -174,7 +174,7 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
     ),
     "hub": (
         {"referral.ward": {"is": ["9"]}, "case.home_hub": {"is": ["charnwood"]}},
-        seen(hubs=[at_hub(number=1, ward="8"), at_hub(number=2, ward="9")]),
+        seen(hubs=[at_hub("melton", ward="8"), at_hub(number=1, ward="8"), at_hub(number=2, ward="9")]),
         [
             seen(hubs=[at_hub(number=1, ward="9"), at_hub(number=2, ward="8")]),
             seen(hubs=[at_hub(number=1, ward="9"), at_hub(number=2, role="former", ward="9")]),

@@ -1,6 +1,6 @@
 """Read a message in ER7, the encoding of HL7 v2 with separators (chapter 2): segments, fields, repetitions and components.
 
-A part is split when it is asked for, once. Free text is read leniently and never refuses a message; `Repetition.code` reads
+A part is split when it is asked for, once. Words are read leniently and never refuse a message; `Repetition.code` reads
 ids and codes strictly. No segment is lost: each is either in `segments` or named in `left`, and text that does not begin
 with a segment name continues the segment before it.
 """
@@ -100,7 +100,7 @@ class Reading:
             self.warnings.append(issue)
 
     def text(self, raw: str) -> str | None:
-        r"""Return free text with its line breaks, or None if there is none; `""` is none.
+        r"""Return words with their line breaks, or None if there are none; `""` is none.
 
         Unknown escape sequences and single escape characters stay as written. A control character is read as Windows-1252,
         if that has a character there, or else as a blank.
@@ -114,7 +114,7 @@ class Reading:
         return None if stripped in ("", '""') else stripped
 
     def line(self, raw: str) -> str | None:
-        """Return free text on one line, or None if there is none."""
+        """Return words on one line, or None if there are none."""
         if " " not in raw and raw.isprintable() and self.separators.escape not in raw:
             value = None if raw in ("", '""') else raw
         elif value := self.text(raw):
@@ -129,9 +129,12 @@ class Reading:
         if raw.isprintable() and self.separators.escape not in raw:
             return True
         escapes = self.separators.escapes
-        if self.separators.escape in escapes.sub("", raw) or _UNFIT.search(escapes.sub(self.meaning, raw)):
-            return False
-        return all(self.meaning(one) != one[0] for one in escapes.finditer(raw))
+        known = all(self.meaning(one) != one[0] for one in escapes.finditer(raw))
+        return (
+            known
+            and self.separators.escape not in escapes.sub("", raw)
+            and not _UNFIT.search(escapes.sub(self.meaning, raw))
+        )
 
     def meaning(self, sequence: re.Match[str]) -> str:
         """Return what an escape sequence means; hexadecimal data that is not text in the message's encoding stays as written."""
@@ -199,10 +202,8 @@ class Repetition:
 
     def subcomponents(self, component: int = 1) -> tuple[str, ...]:
         """Return the subcomponents of a component in order, each on one line; "" for one that is not given."""
-        raw, mark = self.raw(component), self.reading.separators.subcomponent
-        if mark not in raw:
-            return (self.text(component) or "",)
-        return tuple(self.reading.line(one) or "" for one in raw.split(mark))
+        raw = self.raw(component)
+        return tuple(self.reading.line(one) or "" for one in raw.split(self.reading.separators.subcomponent))
 
     def code(self, component: int = 1) -> str | None:
         """Return an id or code, or None; with an invalid escape sequence or a control character it is a part to be read."""
@@ -245,9 +246,9 @@ class Segment:
         """Return a field as sent, "" if it is omitted."""
         return self._raw.get(number, "")
 
-    def sent_fields(self) -> dict[int, str]:
+    def sent_fields(self) -> Mapping[int, str]:
         """Return the fields that were sent and may be read, as sent, by number."""
-        return dict(self._raw)
+        return self._raw
 
     def names_field(self, number: int) -> bool:
         """Return whether a field was sent, also as `""`."""
@@ -363,10 +364,10 @@ PDA PDC PEO PES PKG PM1 PMT PRA PRB PRC PRT PSG PSH PSL PSS PTH PYE QAK QID QPD 
 RXC RXD RXE RXG RXO RXR RXV SAC SCD SCH SCP SDD SGH SGT SHP SID SLT SPM SPR STF STZ TCC TCD TQ1 TQ2 TXA UB1 UB2 URD URS VAR VND VTQ
 """
 _STANDARD = _NAMES | frozenset(_OF_OTHER_MESSAGES.split())
-"""Names of the segments of HL7 v2.2 to 2.8.2. A line with any other may be text."""
+"""Names of the segments of HL7 v2.2 to 2.8.2. A line with any other may be words."""
 
-_FREE_TEXT = (("NTE", 3), ("OBX", 5))
-"""Fields of free text, in which a line end without a segment name after it is a line break."""
+_WORDS = (("NTE", 3), ("OBX", 5))
+"""Fields of words, in which a line end without a segment name after it is a line break."""
 
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 
@@ -381,22 +382,21 @@ def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message |
     if len(lines) > limits.HL7_SEGMENTS:
         return Issue("message", "too-long", f"has more than {limits.HL7_SEGMENTS} segments")
     segments = _segments(lines, reading, selection)
-    if _parts(text, reading.separators) > limits.HL7_PARTS and _parts_read(segments) > limits.HL7_PARTS:
-        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} repetitions and components")
     for segment, pieces in zip(segments, lines, strict=True):
-        if segment.name not in selection or len(pieces) > 1 or "\n" in pieces[0]:
-            _note_doubts(segment, pieces, end, is_read=segment.name in selection)
+        if segment.name not in _STANDARD and segment.name not in selection and segment.name[0] != "Z":
+            _note_unknown(segment, pieces, end)
+    if (
+        _parts(text, reading.separators) > limits.HL7_PARTS
+        and sum(_parts(segment.raw(number), reading.separators) for segment in segments for number in segment.fields)
+        > limits.HL7_PARTS
+    ):
+        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} repetitions and components")
     read = tuple(segment for segment in segments if segment.name in selection)
     return Hl7Message(read, tuple(one.name for one in segments if one.name not in selection), reading)
 
 
 def _parts(text: str, by: Separators) -> int:
     return text.count(by.component) + text.count(by.repetition) + text.count(by.subcomponent)
-
-
-def _parts_read(segments: list[Segment]) -> int:
-    by = segments[0].reading.separators
-    return sum(_parts(segment.raw(number), by) for segment in segments for number in segment.fields)
 
 
 def _segment_end(text: str) -> str:
@@ -437,20 +437,28 @@ def _segments(lines: list[list[str]], reading: Reading, selection: FieldSelectio
     """Return a segment for each line, with its parent."""
     by = reading.separators.field
     segments: list[Segment] = []
-    counts = defaultdict[str, int](int)
+    counts: dict[str, int] = {}
     order: Segment | None = None
-    observation: Segment | None = None
+    holder: Segment | None = None
     for pieces in lines:
-        line, name = pieces[0] if len(pieces) == 1 else _joined(pieces, by), pieces[0][:3]
-        counts[name] += 1
-        place = name if counts[name] == 1 else f"{name}[{counts[name]}]"
-        parent = observation if name == "NTE" else order if name == "OBX" else None
+        first, *others = pieces
+        line = _joined(pieces, by) if others else first
+        name = first[:3]
+        counts[name] = number = counts[name] + 1 if name in counts else 1
+        place = name if number == 1 else f"{name}[{number}]"
+        parent = holder if name == "NTE" else order if name == "OBX" else None
         segment = Segment(place, _raw(line, selection.get(name, ()), by), parent, reading)
         segments.append(segment)
+        if others:
+            _note_continued(segment, pieces, is_read=name in selection)
+        if "\n" in line:
+            _note_hidden(segment, line)
         if name in _OTHER_GROUPS:
-            order = observation = None
-        elif name in ("OBR", "OBX"):
-            order, observation = segment if name == "OBR" else order, segment
+            order = holder = None
+        elif name == "OBR":
+            order = holder = segment
+        elif name == "OBX":
+            holder = segment
     return segments
 
 
@@ -464,37 +472,32 @@ def _raw(line: str, numbers: tuple[int, ...], by: str) -> dict[int, str]:
 
 
 def _joined(pieces: list[str], by: str) -> str:
-    """Join a segment; further lines without a field separator only if they continue free text, so that they spoil no date or code."""
-    if _is_free_text(pieces, by) or any(by in piece for piece in pieces if piece[0:1] == "\n"):
+    """Join a segment; further lines without a field separator only if they continue words, so that they spoil no date or code."""
+    if _is_words(pieces, by) or any(by in piece for piece in pieces if piece[0:1] == "\n"):
         return "".join(pieces)
     return "".join(piece for piece in pieces if piece[0:1] != "\n")
 
 
-def _is_free_text(pieces: list[str], by: str) -> bool:
-    return (pieces[0][:3], pieces[0].count(by)) in _FREE_TEXT
+def _is_words(pieces: list[str], by: str) -> bool:
+    return (pieces[0][:3], pieces[0].count(by)) in _WORDS
 
 
-def _note_doubts(segment: Segment, pieces: list[str], end: str, *, is_read: bool) -> None:
-    """Warn of what may be text where it is not, and the other way round. `end`: what ends the first segment."""
-    if len(pieces) > 1:
-        _note_continued(segment, pieces, is_read=is_read)
-    if end == "\r":
-        _note_hidden(segment, "".join(pieces))
-    if not is_read and segment.name not in _STANDARD and segment.name[0] != "Z":
-        if end == "\n":
-            segment.reading.to_read(segment.place, "invalid", "".join(pieces))
-        else:
-            segment.reading.warn(Issue(segment.place, "not-supported", "is not a segment of HL7 v2 and was not read"))
+def _note_unknown(segment: Segment, pieces: list[str], end: str) -> None:
+    """Warn of a segment that is not of the standard; in a message of lines it may be words, which a person has to read."""
+    if end == "\n":
+        segment.reading.to_read(segment.place, "invalid", "".join(pieces))
+    else:
+        segment.reading.warn(Issue(segment.place, "not-supported", "is not a segment of HL7 v2 and was not read"))
 
 
 def _note_continued(segment: Segment, pieces: list[str], *, is_read: bool) -> None:
-    """Warn of lines that were read as free text of a segment; a person has to read what continues anything else."""
+    """Warn of lines that were read as words of a segment; a person has to read what continues anything else."""
     reading = segment.reading
     text = "".join(piece for piece in pieces if piece[0:1] == "\n").strip()
     if not text.strip(reading.separators.field):
         return
-    if is_read and _is_free_text(pieces, reading.separators.field):
-        explanation = "a line that does not begin with a segment name was read as text of the segment before it"
+    if _is_words(pieces, reading.separators.field) and is_read:
+        explanation = "a line that does not begin with a segment name was read as words of the segment before it"
         reading.warn(Issue(segment.place, "invalid", explanation))
     else:
         reading.to_read(segment.place, "invalid", text)
@@ -504,9 +507,9 @@ _AFTER_FEED = re.compile(r"\n([A-Z][A-Z0-9]{2})(?=(.))")
 
 
 def _note_hidden(segment: Segment, line: str) -> None:
-    """Let a person read what may be a segment after a line feed, if segments end with carriage returns."""
+    """Let a person read what may be a segment after a line feed, in a message whose segments end with carriage returns."""
     by = segment.reading.separators.field
-    for match in _AFTER_FEED.finditer(line):
-        if match[2] == by and (match[1] in _STANDARD or match[1][0] == "Z"):
-            segment.reading.to_read(segment.place, "invalid", line[match.start() :])
+    for found in _AFTER_FEED.finditer(line):
+        if found[2] == by and (found[1] in _STANDARD or found[1][0] == "Z"):
+            segment.reading.to_read(segment.place, "invalid", line[found.start() :])
             return

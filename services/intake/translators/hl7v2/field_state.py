@@ -238,7 +238,8 @@ class _Statement:
     keys: dict[Segment, str] = field(default_factory=dict)
 
     def add(self, segment: Segment, position: int) -> None:
-        name, fields = segment.name, segment.sent_fields()
+        name = segment.name
+        fields = segment.sent_fields()
         if not self.is_standard:
             fields = {number: _standard(raw, segment.reading) for number, raw in fields.items()}
         if name == "OBX":
