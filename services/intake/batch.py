@@ -130,8 +130,8 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     verdict = deduplication.classify(completed, found, originals)
     earlier = originals[0] if originals else None
     was_cancelled = found.referral.cancelled
-    known = dataclasses.replace(found, subject=identifiers.subject_hashes(secret, completed.subject))
-    deduplication.apply_verdict(completed, known, verdict)
+    found = dataclasses.replace(found, subject=identifiers.subject_hashes(secret, completed.subject))
+    deduplication.apply_verdict(completed, found, verdict)
     if verdict.makes_event:
         _add_event(batch, secret, message, completed, found.referral, verdict)
     if verdict.is_stored:
@@ -267,13 +267,15 @@ def _data(translated: Translated, reference: Reference, version: int, verdict: V
             discharged_on=translated.discharged_on,
             death_reported=translated.death_reported,
         )
-    kind = ReferralReceived if version == 1 else ReferralUpdated
-    return kind(reference=reference, version=version, referral=translated.referral)
+    if version == 1:
+        return ReferralReceived(reference=reference, version=version, referral=translated.referral)
+    about_visit = translated.visit is not None
+    return ReferralUpdated(reference=reference, version=version, referral=translated.referral, about_visit=about_visit)
 
 
 def _contradicted(translated: Translated, reference: Reference, version: int) -> ReferralUpdateNotApplied:
-    told = translated.referral.person.death_reported if translated.referral else translated.death_reported
-    return ReferralUpdateNotApplied(reference=reference, version=version, reason="other-person", death_reported=told)
+    death = translated.referral.person.death_reported if translated.referral else translated.death_reported
+    return ReferralUpdateNotApplied(reference=reference, version=version, reason="other-person", death_reported=death)
 
 
 def _register(batch: Batch, message: PendingMessage, translated: Translated, referral: StoredReferral) -> None:

@@ -17,7 +17,7 @@ from schemas.model import PersonKey, Reference
 from services.intake import identifiers
 from services.intake.batch import REFUSED, MessageDecision, ProtocolResponse
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import PLAIN_NAME, Rejection, Translated
+from services.intake.translators.translator import PLAIN_NAME, Rejection, Translated, VisitMessage
 from services.messaging import cloudevents
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import MAX_VALUE_BYTES
@@ -120,6 +120,10 @@ def _sources() -> Iterable[str]:
 
 def assert_translated(delivery: InboundMessage, made: Translated) -> None:
     """Ids that a table can hold, and an event that goes to Kafka and back unchanged and keeps the published contract."""
+    if made.visit:
+        assert_that(made.of_referral, "a message about a visit says nothing of a referral")
+        _assert_visit(made.visit, made.of_referral("any") if made.of_referral else made)
+        return
     for said in (*made.message_ids, made.referral_id, made.content_hash):
         assert_that(0 < len(_kept(said)) <= LONGEST_KEY, f"an id of {len(said)} characters")
     assert_that((made.referral is None) == (made.intent == "cancel"), f"{made.intent} and its referral do not fit")
@@ -135,6 +139,13 @@ def assert_translated(delivery: InboundMessage, made: Translated) -> None:
     assert_that(_read_again(event, value) == event, "an event is another one when it is read again")
     assert_that(not contracts.faults(event.data.TYPE, json.loads(value)), "an event breaks its published contract")
     _documents(made)
+
+
+def _assert_visit(visit: VisitMessage, of_referral: Translated) -> None:
+    """Keys that a table can hold, and a statement about a referral that has ids of its own."""
+    for said in (*visit.keys, *of_referral.message_ids, of_referral.content_hash):
+        assert_that(0 < len(_kept(said)) <= LONGEST_KEY, f"an id of {len(said)} characters")
+    assert_that(of_referral.referral is None, "a message about a visit makes a referral by itself")
 
 
 def _documents(made: Translated) -> None:

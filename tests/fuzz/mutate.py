@@ -106,7 +106,22 @@ def er7(data: bytes, draw: random.Random) -> bytes:
             lines[0] = lines[0].replace(draw.choice("|^~\\&"), draw.choice("|^~\\&#$@!a0 \u00e9"))
         case 4:
             lines.insert(
-                at, draw.choice(("NTE|1||", "ZZZ|", "OBX|1|ED|x||^^PDF^Base64^QQ==", "\n", "PID", "DSC|1|F", "obx|"))
+                at,
+                draw.choice(
+                    (
+                        "NTE|1||",
+                        "ZZZ|",
+                        "OBX|1|ED|x||^^PDF^Base64^QQ==",
+                        "\n",
+                        "PID",
+                        "DSC|1|F",
+                        "obx|",
+                        "ADD|x",
+                        "NFA",
+                        "XYZ|1",
+                        "OBR|1",
+                    )
+                ),
             )
         case _:
             lines[at] = _with_part(lines[at], draw)

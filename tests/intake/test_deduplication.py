@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -133,6 +134,76 @@ def test_a_time_in_whole_seconds_is_any_moment_of_its_second(said: int, held: in
     stored = replace(HELD, sent_at=NOW + timedelta(milliseconds=held))
     message = a_message("update", "b", sent_at=NOW + timedelta(milliseconds=said))
     assert classify(message, FoundReferral(stored), ()) is verdict
+
+
+# ---- messages that are merged ------------------------------------------------------------------------------------------
+
+
+def a_merged_message(
+    intent: Intent = "update", content: str = "b", at: datetime = LATER, minutes: int = 1, **fields: Any
+) -> Translated:
+    """A message of a format whose messages are merged, sent within some minutes. `content`: of what the merge resulted in."""
+    until = at + timedelta(minutes=minutes)
+    merge = None if intent == "cancel" else (lambda _: replace(MERGED))
+    message = a_message(intent, content, sent_at=at)
+    return replace(message, sent_until=until, complete=merge, fields=b"merged", is_queued=True, **fields)
+
+
+MERGED = a_message("update", "b")
+CANCELLED = replace(HELD, version=2, cancelled=True, sent_at=NOW)
+MARK = replace(NOTHING, cancelled=True, sent_at=NOW)
+SENT_LATER = replace(HELD, sent_at=LATER + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(
+    ("incoming", "held", "verdict"),
+    [
+        (a_merged_message("new"), NOTHING, Verdict.RECEIVED),
+        (a_merged_message("new"), HELD, Verdict.UPDATED),
+        (a_merged_message("new", "a"), HELD, Verdict.REPEAT),
+        (a_merged_message("update", "a"), HELD, Verdict.REPEAT),
+        # sent before the last one: it fills something, or nothing
+        (a_merged_message("update", "b"), SENT_LATER, Verdict.UPDATED),
+        (a_merged_message("update", "a"), SENT_LATER, Verdict.STALE),
+        (a_merged_message("update", "a", minutes=2), SENT_LATER, Verdict.REPEAT),
+        (a_merged_message("update"), CANCELLED, Verdict.AFTER_CANCEL),
+        (a_merged_message("new", "a"), CANCELLED, Verdict.AFTER_CANCEL),
+        (a_merged_message("update", at=EARLIER), CANCELLED, Verdict.STALE),
+        (a_merged_message("cancel", "c"), HELD, Verdict.CANCELLED),
+        (a_merged_message("cancel", "c"), NOTHING, Verdict.UNKNOWN),
+        # a withdrawal of consent came first
+        (a_merged_message("new", at=EARLIER), MARK, Verdict.AFTER_CANCEL),
+        (a_merged_message("new", at=NOW), MARK, Verdict.RECEIVED),
+        (a_merged_message("cancel", "c"), MARK, Verdict.UNKNOWN),
+    ],
+)
+def test_a_merged_message_is_classified_by_what_it_changed(
+    incoming: Translated, held: StoredReferral, verdict: Verdict
+) -> None:
+    assert classify(incoming, FoundReferral(held), ()) is verdict
+
+
+def test_what_is_merged_is_kept_if_it_changes_nothing_but_its_time() -> None:
+    held = replace(HELD, fields=b"before")
+    apply_verdict(a_merged_message("update", "a"), FoundReferral(held), Verdict.REPEAT)
+    assert (held.fields, held.version, held.changed, held.sent_at) == (b"merged", 1, True, LATER)
+
+
+def test_a_withdrawal_of_an_unknown_referral_leaves_a_mark_until_it_is_referred_again() -> None:
+    held = replace(NOTHING)
+    withdrawal = a_merged_message("cancel", "c", cancel_reason=EndReason.CONSENT_WITHDRAWN)
+    apply_verdict(withdrawal, FoundReferral(held), Verdict.UNKNOWN)
+    assert held == replace(NOTHING, cancelled=True, changed=True, sent_at=LATER + timedelta(minutes=1))
+    again = a_merged_message("new", at=LATER + timedelta(hours=1))
+    apply_verdict(again, FoundReferral(held), classify(again, FoundReferral(held), ()))
+    assert (held.version, held.cancelled, held.sent_at) == (1, False, again.sent_at)
+
+
+def test_other_cancels_of_an_unknown_referral_leave_none() -> None:
+    held = replace(NOTHING)
+    for cancel in (a_merged_message("cancel", "c"), a_withdrawal(NOW)):
+        apply_verdict(cancel, FoundReferral(held), Verdict.UNKNOWN)
+    assert held == NOTHING
 
 
 # ---- the person ------------------------------------------------------------------------------------------------------

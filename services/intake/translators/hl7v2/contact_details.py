@@ -46,6 +46,18 @@ _POST_BOX = re.compile(r"(p\.?\s*o\.?|post(al)?(\s+office)?)\s*box\b", re.IGNORE
 
 def addresses(message: Hl7Message, profile: PartnerProfile, day: date, *, homeless: bool) -> Content:
     """Return the home address, else one without a type, else a temporary one; and a temporary one next to another."""
+    homes = _homes(message, profile, day)
+    if not homes:
+        return {"address": {"no_fixed_abode": True}} if homeless else {}
+    home = _chosen(homes, profile)
+    temporary = [one for one in homes if _rank(one, profile) == _TEMPORARY > _rank(home, profile)]
+    return {"address": _address(home, homeless)} | (
+        {"temporary_address": _address(temporary[0], homeless=False)} if temporary else {}
+    )
+
+
+def _homes(message: Hl7Message, profile: PartnerProfile, day: date) -> list[Repetition]:
+    """Return the addresses in force that may be a home, the best first. If there is only a post box, a person reads it."""
     lived_at = [
         one
         for one in message.repetitions("PID", 11)
@@ -53,16 +65,9 @@ def addresses(message: Hl7Message, profile: PartnerProfile, day: date, *, homele
     ]
     boxes = [one for one in lived_at if any(map(_POST_BOX.match, _lines(one)))]
     homes = [one for one in lived_at if one not in boxes and _address(one, homeless=False)]
-    homes.sort(key=lambda one: _rank(one, profile))
-    if not homes:
-        for box in boxes:
-            box.reading.to_read(box.place, "value", box.prose())
-        return {"address": {"no_fixed_abode": True}} if homeless else {}
-    home = _chosen(homes, profile)
-    temporary = [one for one in homes if _rank(one, profile) == _TEMPORARY > _rank(home, profile)]
-    return {"address": _address(home, homeless)} | (
-        {"temporary_address": _address(temporary[0], homeless=False)} if temporary else {}
-    )
+    for box in boxes if not homes else ():
+        box.reading.to_read(box.place, "value", box.prose())
+    return sorted(homes, key=lambda one: _rank(one, profile))
 
 
 def _rank(one: Repetition, profile: PartnerProfile) -> int:
@@ -82,9 +87,9 @@ def _chosen(homes: list[Repetition], profile: PartnerProfile) -> Repetition:
     other = next(
         (one for one, begins in zip(best, begun, strict=True) if begins == begun[0] and _differ(one, best[0])), None
     )
-    doubtful = other or (best[0] if rank == _UNKNOWN else None)
-    if doubtful:
-        doubtful.reading.to_read(doubtful.place, "value", doubtful.prose())
+    unclear = other or (best[0] if rank == _UNKNOWN else None)
+    if unclear:
+        unclear.reading.to_read(unclear.place, "value", unclear.prose())
     return best[0]
 
 
@@ -153,13 +158,13 @@ def phone(telecom: Iterable[Repetition], day: date) -> str | None:
 def contact_points(telecom: Iterable[Repetition], day: date) -> Content:
     """Return the best telephone number, the first email address, and the other contact points, each one once."""
     left = [point for one in _in_force(telecom, day) for point in _points_of(one)]
-    found: Content = {}
+    first: Content = {}
     for system in ("phone", "email"):
         value = next((one["value"] for one in left if one["system"] == system), None)
-        found[system] = value
+        first[system] = value
         left = [one for one in left if (one["system"], one["value"]) != (system, value)]
     by_value = {(one["system"], one["value"]): one for one in reversed(left)}
-    return found | {"other_contact_points": list(reversed(by_value.values()))}
+    return first | {"other_contact_points": list(reversed(by_value.values()))}
 
 
 def _in_force(telecom: Iterable[Repetition], day: date) -> list[Repetition]:
@@ -176,8 +181,8 @@ def _points_of(one: Repetition) -> Iterator[Content]:
     email = next((value for n in (4, 1) if (value := one.text(n)) and "@" in value), None)
     if email:
         yield {"system": "email", "value": email}
-    if not number and not email and (words := one.text(1)):
-        yield {"system": "other", "value": words}
+    if not number and not email and (text := one.text(1)):
+        yield {"system": "other", "value": text}
 
 
 def _number(one: Repetition) -> str | None:
@@ -185,14 +190,15 @@ def _number(one: Repetition) -> str | None:
 
     The words of XTN.9 follow in brackets.
     """
-    numbers = (one.text(1), one.text(12), _of_parts(one, 6, 7))
-    given = next((number for number in numbers if _is_number(number)), None)
-    if given is None:
-        given, text = _of_parts(one, 9, 10), None
+    written = one.text(1)
+    if not _is_number(written):
+        written = next(filter(_is_number, (one.text(12), _of_parts(one, 6, 7))), None)
+    if written is None:
+        written, text = _of_parts(one, 9, 10), None
     else:
         text = one.text(9)
-    is_words = text is not None and re.search(r"[^\W\d_]{2}", text)
-    return (f"{given} ({text})" if is_words else given) if _is_number(given) else None
+    is_prose = text is not None and re.search(r"[^\W\d_]{2}", text)
+    return (f"{written} ({text})" if is_prose else written) if _is_number(written) else None
 
 
 def _is_number(text: str | None) -> bool:

@@ -92,6 +92,8 @@ def read_period(one: Repetition, start: int, end: int, whole: int | None = None)
 
     A part that is not given, or cannot be read, does not limit the period.
     """
+    if len(one.parts) < min(start, whole or start):
+        return None, None
     begins, ends = _read_days(one, start), _read_days(one, end)
     texts = [*one.subcomponents(whole), "", ""] if whole else ["", ""]
     if whole:

@@ -246,6 +246,10 @@ class Segment:
         """Return a field as sent, "" if it is omitted."""
         return self._raw.get(number, "")
 
+    def sent_fields(self) -> Mapping[int, str]:
+        """Return the fields that were sent and may be read, as sent, by number."""
+        return self._raw
+
     def names_field(self, number: int) -> bool:
         """Return whether a field was sent, also as `""`."""
         return number in self._raw

@@ -81,8 +81,8 @@ def coded(message: Hl7Message, place: str) -> Iterator[tuple[Repetition, list[st
     """Yield each repetition in which this place has codes or words, with them."""
     name, number, component = split(place)
     for one in message.repetitions(name, number):
-        if found := codes(one, component):
-            yield one, found
+        if here := codes(one, component):
+            yield one, here
 
 
 def codes(one: Repetition, component: int = 1) -> list[str]:
@@ -92,23 +92,23 @@ def codes(one: Repetition, component: int = 1) -> list[str]:
     """
     if component != 1:
         return [value] if (value := one.text(component)) else []
-    given = [code for number in (1, 4) if (code := one.text(number))]
-    return given or [words for number in (2, 5) if (words := one.text(number))]
+    coded = [code for number in (1, 4) if (code := one.text(number))]
+    return coded or [text for number in (2, 5) if (text := one.text(number))]
 
 
-def words(one: Repetition) -> str | None:
+def display_text(one: Repetition) -> str | None:
     """Return the words of a coded element, or the alternative ones."""
     return one.text(2) or one.text(5)
 
 
-def meanings(given: Iterable[str], table: Mapping[str, T]) -> list[T]:
+def meanings(codes: Iterable[str], table: Mapping[str, T]) -> list[T]:
     """Return the different meanings that these codes have in a table by folded codes."""
-    found: list[T] = []
-    for code in given:
+    different: list[T] = []
+    for code in codes:
         means = table.get(fold(code))
-        if means is not None and means not in found:
-            found.append(means)
-    return found
+        if means is not None and means not in different:
+            different.append(means)
+    return different
 
 
 def meaning(one: Repetition, table: Mapping[str, T], component: int = 1, *, decides: bool = False) -> T | None:
@@ -116,7 +116,7 @@ def meaning(one: Repetition, table: Mapping[str, T], component: int = 1, *, deci
 
     Codes with different meanings, and an unknown code where a code decides, are a part to be read.
     """
-    found = meanings(codes(one, component), table)
-    if len(found) > 1 or (decides and not found):
+    matches = meanings(codes(one, component), table)
+    if len(matches) > 1 or (decides and not matches):
         one.reading.to_read(one.place if component == 1 else f"{one.place}.{component}", "value", one.prose())
-    return found[0] if len(found) == 1 else None
+    return matches[0] if len(matches) == 1 else None

@@ -43,8 +43,6 @@ _ENDS = ("PV1-36", "PV1-37", "PV1-45", ADMISSION)
 _OF_ADT = ("MSH", "PID", "PD1", "ARV", "PV1", "PV2", "EVN")
 """Segments of which ADT says something too."""
 
-NULL = '""'
-
 
 class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was said of one unit.
@@ -81,10 +79,10 @@ class FieldState:
     @property
     def unread(self) -> list[UnreadPart]:
         """The parts that a person has to read and that belong to no field."""
-        found = sorted(
+        parts = sorted(
             (unit.first, unit.lines) for key, unit in self.units.items() if key.startswith(_UNREAD) and unit.lines
         )
-        return [UnreadPart(place=place, kind=kind, text=text or None) for _, (place, kind, text) in found]
+        return [UnreadPart(place=place, kind=kind, text=text or None) for _, (place, kind, text) in parts]
 
     def encode(self) -> bytes:
         """Return the state as bytes (MessagePack)."""
@@ -212,7 +210,8 @@ def said_by(
     `made`: its MSH-7, if it makes a referral. `documents`: attachments by the place of the segment that contains them. `unread`: parts
     to be read that belong to no field.
     """
-    statement = _Statement(profile, microseconds(sent.start), documents or {})
+    is_standard = message.reading.separators == STANDARD and message.reading.encoding == "utf-8"
+    statement = _Statement(profile, microseconds(sent.start), documents or {}, is_standard)
     for position, segment in enumerate(message.segments):
         statement.add(segment, position)
     if made:
@@ -234,21 +233,26 @@ class _Statement:
     profile: PartnerProfile
     at: int
     documents: Mapping[str, tuple[dict[str, Any], ...]]
+    is_standard: bool
     units: dict[str, Unit] = field(default_factory=dict)
     keys: dict[Segment, str] = field(default_factory=dict)
 
     def add(self, segment: Segment, position: int) -> None:
         name = segment.name
+        fields = segment.sent_fields()
+        if not self.is_standard:
+            fields = {number: _standard(raw, segment.reading) for number, raw in fields.items()}
         if name == "OBX":
-            self._observation(segment, position)
+            self._observation(segment, fields, position)
         elif name == "NTE":
             parent = self.keys.get(segment.parent, segment.parent.name) if segment.parent else ""
             kind = fold(segment.text(4) or segment.text(4, 2) or "")
-            self._group(f"NTE\t{kind}\t{parent}", segment, position, (3,))
+            self.keys[segment] = key = f"NTE\t{kind}\t{parent}"
+            self._group(key, name, fields, position, (3,))
         elif name in REPEATING:
-            self._group(name, segment, position, segment.fields)
+            self._group(name, name, fields, position, tuple(fields))
         elif not (name == "PID" and segment.place != "PID"):
-            self._fields(segment)
+            self._fields(name, fields)
 
     def say(self, key: str, position: int, *lines: str, documents: tuple[dict[str, Any], ...] = ()) -> None:
         """Add lines to a unit; without any, it is deleted, unless the message says something of it too."""
@@ -259,48 +263,48 @@ class _Statement:
             together = (*(before.lines or ()), *lines)
             self.units[key] = Unit(self.at, before.first, together, (*before.documents, *documents))
 
-    def _fields(self, segment: Segment) -> None:
+    def _fields(self, name: str, fields: Mapping[int, str]) -> None:
         """Say each field of a segment that occurs once. If it occurs again, its fields are further repetitions."""
-        for number in segment.fields:
-            key = f"{segment.name}-{number}"
-            raw = _standard(segment.raw(number), segment.reading)
-            if segment.is_null(number):
+        first = (self.at, 0)
+        for number, raw in fields.items():
+            key = f"{name}-{number}"
+            before = self.units.get(key)
+            if _is_null(raw):
                 self.say(key, 0)
-            elif _is_said(raw):
-                before = self.units.get(key)
-                lines = before.lines if before else None
-                self.units[key] = Unit(self.at, (self.at, 0), (f"{lines[0]}~{raw}" if lines else raw,))
+            elif _is_stated(raw):
+                lines = (f"{before.lines[0]}~{raw}",) if before and before.lines else (raw,)
+                self.units[key] = Unit(self.at, first, lines)
 
-    def _group(self, key: str, segment: Segment, position: int, numbers: tuple[int, ...]) -> None:
+    def _group(self, key: str, name: str, fields: Mapping[int, str], position: int, numbers: tuple[int, ...]) -> None:
         """Say a segment of a group. Only these fields say something: the group is deleted if all that were sent are null."""
-        self.keys[segment] = key
-        sent = [number for number in numbers if _is_said(_standard(segment.raw(number), segment.reading))]
-        if sent and all(segment.is_null(number) for number in sent):
+        sent = [fields[number] for number in numbers if number in fields and _is_stated(fields[number])]
+        if sent and all(map(_is_null, sent)):
             self.say(key, position)
         elif sent:
-            self.say(key, position, _line(segment, {}))
+            self.say(key, position, _line(name, fields))
 
-    def _observation(self, segment: Segment, position: int) -> None:
-        key, status = self._key(segment), segment.text(11)
+    def _observation(self, segment: Segment, fields: Mapping[int, str], position: int) -> None:
+        key, status, value = self._key(segment), segment.text(11), fields.get(5, "")
         self.keys[segment] = key
+        is_deleted = status in _DELETED
         meaning = self.profile.observation_meanings.get(key.partition("\t")[2])
-        if status == _NOT_OBTAINED or not (segment.names_field(5) or status in _DELETED):
+        if status == _NOT_OBTAINED or not (is_deleted or _is_stated(value)):
             return
         if meaning is not None and meaning.to == "risk_flags" and segment.all(5):
-            self._risks(segment, position, key, is_deleted=status in _DELETED)
-        elif status in _DELETED or segment.is_null(5):
+            self._risks(segment, fields, position, is_deleted=is_deleted)
+        elif is_deleted or _is_null(value):
             self.say(key, position)
-        elif len(documents := self.documents.get(segment.place, ())) == len(segment.all(5)) and documents:
-            self.say(key, position, _line(segment, {5: _without_data(segment)}), documents=documents)
-        elif _is_said(_standard(segment.raw(5), segment.reading)):
-            self.say(key, position, _line(segment, {}))
+        elif (documents := self.documents.get(segment.place, ())) and len(documents) == len(segment.all(5)):
+            self.say(key, position, _line("OBX", {**fields, 5: _without_data(segment)}), documents=documents)
+        else:
+            self.say(key, position, _line("OBX", fields))
 
-    def _risks(self, segment: Segment, position: int, key: str, *, is_deleted: bool) -> None:
+    def _risks(self, segment: Segment, fields: Mapping[int, str], position: int, *, is_deleted: bool) -> None:
         """Say each value of a code for risk flags as a unit."""
+        key = self.keys[segment]
         for one in segment.all(5):
-            value = f"{key}\t{fold(one.text() or one.text(2) or '')}"
-            self.keys[segment] = value
-            line = _line(segment, {5: _standard(one.whole, segment.reading)})
+            self.keys[segment] = value = f"{key}\t{fold(one.text() or one.text(2) or '')}"
+            line = _line("OBX", {**fields, 5: _standard(one.whole, segment.reading)})
             self.say(value, position, *(() if is_deleted else (line,)))
 
     def _key(self, segment: Segment) -> str:
@@ -310,14 +314,20 @@ class _Statement:
         return f"OBX\t{next(agreed, next(iter(codes), ''))}"
 
 
-def _is_said(raw: str) -> bool:
+def _is_stated(raw: str) -> bool:
     return bool(raw.strip(" ^~&"))
 
 
-def _line(segment: Segment, others: Mapping[int, str]) -> str:
-    """Return a segment with the fields that are read, or with others in their place."""
-    fields = {number: _standard(segment.raw(number), segment.reading) for number in segment.fields} | dict(others)
-    return "|".join([segment.name, *(fields.get(number, "") for number in range(1, max(fields, default=0) + 1))])
+def _is_null(raw: str) -> bool:
+    return raw.strip() == '""'
+
+
+def _line(name: str, fields: Mapping[int, str]) -> str:
+    """Return a segment with these fields."""
+    line = [name, *[""] * max(fields, default=0)]
+    for number, raw in fields.items():
+        line[number] = raw
+    return "|".join(line)
 
 
 IN_ATTACHMENTS = "in-attachments"
@@ -387,7 +397,7 @@ def _written(units: Mapping[str, Unit]) -> Iterator[str]:
     yield _msh(once.pop("MSH"))
     yield from _lines(notes.pop("", []))
     for name, fields in sorted(once.items()):
-        yield "|".join([name, *(fields.get(number, "") for number in range(1, max(fields) + 1))])
+        yield _line(name, fields)
     for _, key, lines in sorted(groups):
         yield from lines
         yield from _lines(notes.pop(key, []))

@@ -62,16 +62,16 @@ class LocalValue:
         return unique([*([prose] if prose else []), *([] if is_prose else field_paths.codes(self.one))])
 
     @property
-    def words(self) -> str | None:
+    def display_text(self) -> str | None:
         """The text for people, if it is not a code alone."""
         if not self.is_coded:
             return self.one.prose()
-        return field_paths.words(self.one) if self.component == 1 else None
+        return field_paths.display_text(self.one) if self.component == 1 else None
 
     @property
     def shown(self) -> str:
         """The text for people, or the code."""
-        return self.words or next(iter(self.codes), "")
+        return self.display_text or next(iter(self.codes), "")
 
     def to_read(self) -> None:
         """Leave the value to a person."""
@@ -83,10 +83,10 @@ class LocalValue:
 
     def meaning(self, table: Mapping[str, Any]) -> Any:
         """Return its meaning, or None; codes with different meanings are a part to be read."""
-        found = self.meanings(table)
-        if len(found) > 1:
+        matches = self.meanings(table)
+        if len(matches) > 1:
             self.to_read()
-        return found[0] if len(found) == 1 else None
+        return matches[0] if len(matches) == 1 else None
 
 
 def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValues:
@@ -168,13 +168,13 @@ def _value(meaning: ObservationMeaning, value: LocalValue, kind: str) -> Any:
 
 def _decided(meaning: ObservationMeaning, value: LocalValue, without: dict[str, bool]) -> Any:
     """Return the meaning of a code that decides; any other is `otherwise` of the partner's file, or a part to be read."""
-    found = value.meanings(meaning.meanings or without)
-    if not found and meaning.otherwise is not None:
+    matches = value.meanings(meaning.meanings or without)
+    if not matches and meaning.otherwise is not None:
         return meaning.otherwise
-    if len(found) != 1:
+    if len(matches) != 1:
         value.to_read()
         return None
-    return found[0]
+    return matches[0]
 
 
 def _raise(local_values: LocalValues, meaning: ObservationMeaning, value: LocalValue) -> None:
@@ -184,7 +184,7 @@ def _raise(local_values: LocalValues, meaning: ObservationMeaning, value: LocalV
             return
         text = meaning.label
     else:
-        text = f"{meaning.label}: {value.words}"
+        text = f"{meaning.label}: {value.display_text}"
     if meaning.need:
         local_values.needs.append((meaning.need, text, snomed(value.one)))
     else:
@@ -196,13 +196,13 @@ _LONGEST_CODE = 300
 
 def _flag(meaning: ObservationMeaning, value: LocalValue) -> dict[str, Any]:
     """Return a risk flag by its agreed code, or as sent; with agreed codes, any other is a part to be read too."""
-    found = value.meanings(meaning.meanings)
-    if len(found) > 1 or (meaning.meanings and not found):
+    matches = value.meanings(meaning.meanings)
+    if len(matches) > 1 or (meaning.meanings and not matches):
         value.to_read()
-    code = str(found[0] if found else value.codes[0])
+    code = str(matches[0] if matches else value.codes[0])
     if len(code) > _LONGEST_CODE:
         code = meaning.label
-    return drop_empty({"code": code, "text": value.words if value.words != code else None})
+    return drop_empty({"code": code, "text": value.display_text if value.display_text != code else None})
 
 
 def _need(local_values: LocalValues, profile: PartnerProfile, value: LocalValue) -> None:
@@ -211,14 +211,14 @@ def _need(local_values: LocalValues, profile: PartnerProfile, value: LocalValue)
         value.to_read()
         local_values.texts.append(value.shown)
         return
-    texts = [text for text in (need.label, value.words) if text and text not in value.codes]
+    texts = [text for text in (need.label, value.display_text) if text and text not in value.codes]
     local_values.needs.append((need.service, ": ".join(unique(texts)) or None, snomed(value.one)))
 
 
 def _reason(local_values: LocalValues, profile: PartnerProfile, value: LocalValue) -> None:
     code = value.meaning(profile.reasons.meanings)
     local_values.reason = local_values.reason or code
-    if code is None or (value.words and value.words not in value.codes):
+    if code is None or (value.display_text and value.display_text not in value.codes):
         local_values.texts.append(value.shown)
 
 
@@ -227,8 +227,10 @@ def _consent(local_values: LocalValues, place: str, meaning: ObservationMeaning,
     answer = _decided(meaning, value, {})
     if answer is None:
         return
-    seen = value.observation
-    on, by = (read_date(seen.first(14)), full_professional(seen.first(16))) if seen else (None, None)
+    observation = value.observation
+    on, by = (
+        (read_date(observation.first(14)), full_professional(observation.first(16))) if observation else (None, None)
+    )
     now = {"answer": answer, "on": on, "by": by}
     before = local_values.values.get(place)
     if before is None or _rank(now) >= _rank(before):

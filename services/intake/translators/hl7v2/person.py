@@ -46,18 +46,15 @@ Content = dict[str, Any]
 def person(message: Hl7Message, profile: PartnerProfile, received_at: datetime, *, homeless: bool) -> Content:
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
     day = day_of_message(message, received_at)
-    content = drop_empty(
-        {
-            **_ids(message, profile, day),
-            **_name(message, profile, day),
-            "birth_date": _birth_date(message, received_at),
-            "gender": _sex(message, profile),
-            **addresses(message, profile, day, homeless=homeless),
-            **contact_points((one for number in (13, 14, 40) for one in message.repetitions("PID", number)), day),
-            "language": _language(message, profile),
-            "restricted_access": _restriction(message, profile, day),
-        }
-    )
+    telecom = (one for number in (13, 14, 40) for one in message.repetitions("PID", number))
+    facts: Content = {
+        "birth_date": _birth_date(message, received_at),
+        "gender": _sex(message, profile),
+        "language": _language(message, profile),
+        "restricted_access": _restriction(message, profile, day),
+    }
+    facts |= _ids(message, profile, day) | _name(message, profile, day) | contact_points(telecom, day)
+    content = drop_empty(facts | addresses(message, profile, day, homeless=homeless))
     if message.all("PID") and not _is_identified(content):
         issue = Issue("PID-5", "required", "is required: a name, or an identifier of the person in PID-3")
         message.reading.issues.append(issue)
@@ -79,28 +76,35 @@ NamedId = tuple[Repetition, str]
 def _ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
     """Read PID-3: the NHS number by its type or authority, the others as the sender's local identifiers.
 
-    Different NHS numbers, and a valid number of a type that is not agreed, are parts to be read.
+    A valid number of a type that is not agreed is a part to be read.
     """
-    given = [
-        (one, value)
-        for one in message.repetitions("PID", 3)
-        if (value := one.code()) and is_in_force(read_period(one, 7, 8), day)
-    ]
-    national = [named for named in given if is_national(named[0], profile)]
-    local = [named for named in given if named not in national]
-    for one, value, is_number in _further_ids(message, profile):
-        (national if is_number else local).append((one, value))
+    national, local = _identifiers(message, profile, day)
     numbers = unique([nhs_number.normalise(value) for _, value in national])
     _read_unknown_types(local, profile, numbers)
     local_ids = [identifier(one, value, profile) for one, value in local]
-    if len(numbers) > 1:
-        other = next(one for one, value in national if nhs_number.normalise(value) != numbers[0])
+    if len(numbers) == 1 and nhs_number.is_valid(numbers[0]):
+        return {"nhs_number": numbers[0], "local_ids": local_ids, "nhs_number_status": _status(message, profile)}
+    _read_different_numbers(national, numbers)
+    status = VerificationStatus.FAILED_CHECK if len(numbers) == 1 else None
+    return {"local_ids": [*local_ids, *_as_sent(numbers)], "nhs_number_status": status}
+
+
+def _identifiers(message: Hl7Message, profile: PartnerProfile, day: date) -> tuple[list[NamedId], list[NamedId]]:
+    """Return the NHS numbers, and the other identifiers, in force."""
+    national: list[NamedId] = []
+    local: list[NamedId] = []
+    for one in message.repetitions("PID", 3):
+        if (value := one.code()) and is_in_force(read_period(one, 7, 8), day):
+            (national if is_national(one, profile) else local).append((one, value))
+    for one, value, is_number in _further_ids(message, profile):
+        (national if is_number else local).append((one, value))
+    return national, local
+
+
+def _read_different_numbers(national: list[NamedId], numbers: list[str]) -> None:
+    other = next((one for one, value in national if nhs_number.normalise(value) != numbers[0]), None)
+    if other:
         other.reading.to_read(other.place, "invariant", other.prose())
-    if len(numbers) != 1:
-        return {"local_ids": [*local_ids, *_as_sent(numbers)]}
-    if not nhs_number.is_valid(numbers[0]):
-        return {"local_ids": [*local_ids, *_as_sent(numbers)], "nhs_number_status": VerificationStatus.FAILED_CHECK}
-    return {"nhs_number": numbers[0], "local_ids": local_ids, "nhs_number_status": _status(message, profile)}
 
 
 def _as_sent(numbers: list[str]) -> list[Content]:
@@ -190,20 +194,17 @@ def _name(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
     names = [one for one in message.repetitions("PID", 5) if full_name(one)]
     valid = [one for one in names if is_in_force(read_period(one, 12, 13, 10), day)] or names
     valid.sort(key=lambda one: (_name_rank(one, profile), not family_name(one)))
+    family = family_name(valid[0]) if valid else None
+    if family is None and message.all("PID"):
+        message.reading.to_read(valid[0].place if valid else "PID-5", "required", valid[0].prose() if valid else None)
     if not valid:
-        if message.all("PID"):
-            message.reading.to_read("PID-5", "required", None)
         return {}
-    chosen = valid[0]
-    _read_doubtful_names(valid, profile)
-    family = family_name(chosen)
-    if family is None:
-        chosen.reading.to_read(chosen.place, "required", chosen.prose())
-    forenames = [chosen.text(2), *(chosen.text(3) or "").split()]
-    return {"family_name": family, "given_names": [one for one in forenames if one], "title": chosen.text(5)}
+    _read_unclear_names(valid, profile)
+    forenames = [valid[0].text(2), *(valid[0].text(3) or "").split()]
+    return {"family_name": family, "given_names": [one for one in forenames if one], "title": valid[0].text(5)}
 
 
-def _read_doubtful_names(valid: list[Repetition], profile: PartnerProfile) -> None:
+def _read_unclear_names(valid: list[Repetition], profile: PartnerProfile) -> None:
     """Read a name of an unknown type if it is the only one, or another family name of an unknown or the best rank."""
     best = _name_rank(valid[0], profile)
     family = fold(family_name(valid[0]) or "")
@@ -243,7 +244,11 @@ def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
     one = message.first("PID", 15)
-    return (field_paths.meaning(one, profile.language_codes) or field_paths.words(one) or one.text()) if one else None
+    return (
+        (field_paths.meaning(one, profile.language_codes) or field_paths.display_text(one) or one.text())
+        if one
+        else None
+    )
 
 
 # ---- death and restriction ------------------------------------------------------------------------------------------
@@ -269,8 +274,8 @@ def death(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -
         days = parse_days(message.text("PID", 29) or "")
     except ValueError:
         days = None
-    is_known = days is not None and days[0] == days[1] <= received_at.astimezone(LONDON).date()
-    return {"death_reported": {"died_on": days[0]} if days and is_known else {}}
+    has_come = days is not None and days[0] == days[1] <= received_at.astimezone(LONDON).date()
+    return {"death_reported": {"died_on": days[0]} if days and has_come else {}}
 
 
 def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> bool | None:
@@ -279,13 +284,15 @@ def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> boo
     The deletion of a restriction does not say that none is left, nor do a period that is not in force and the
     protection's end on a later day (PD1-13). PV1-16 restricts by the partner's file.
     """
-    said = [not profile.is_one(("NO",), value) for one in message.all("ARV") if (value := _access(one, day))]
-    said += [True for one in message.repetitions("PV1", 16) if profile.is_one(profile.restricted_vips, one.text())]
+    statements = [not profile.is_one(("NO",), value) for one in message.all("ARV") if (value := _access(one, day))]
+    statements += [
+        True for one in message.repetitions("PV1", 16) if profile.is_one(profile.restricted_vips, one.text())
+    ]
     indicator = message.first("PD1", 12)
     protected = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
     if protected or (protected is False and is_in_force((read_date(message.first("PD1", 13)), None), day)):
-        said.append(protected)
-    return any(said) if said else None
+        statements.append(protected)
+    return any(statements) if statements else None
 
 
 def _access(restriction: Segment, day: date) -> str | None:
@@ -313,19 +320,16 @@ def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content
 def contacts(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -> list[Content]:
     """Return next of kin whose role is in force, and the GP by name, for the hub to contact."""
     day = day_of_message(message, received_at)
-    kin = [
-        drop_empty(
-            {
-                "name": full_name(one.first(2)),
-                "relationship": _relationship(one),
-                "phone": phone([*one.all(5), *one.all(6)], day),
-            }
-        )
-        for one in message.all("NK1")
-        if is_in_force(read_dates(one.first(8), one.first(9)), day)
-    ]
+    in_force = (one for one in message.all("NK1") if is_in_force(read_dates(one.first(8), one.first(9)), day))
     gp = _gp(message, profile, day)
-    return [one for one in (*kin, {"name": gp, "relationship": "GP"} if gp else {}) if one]
+    return [
+        one for one in (*(_kin(kin, day) for kin in in_force), {"name": gp, "relationship": "GP"} if gp else {}) if one
+    ]
+
+
+def _kin(kin: Segment, day: date) -> Content:
+    number = phone([*kin.all(5), *kin.all(6)], day)
+    return drop_empty({"name": full_name(kin.first(2)), "relationship": _relationship(kin), "phone": number})
 
 
 _RELATIONSHIPS = {
@@ -348,7 +352,7 @@ _RELATIONSHIPS = {
 
 def _relationship(kin: Segment) -> str | None:
     one = kin.first(3)
-    return (field_paths.words(one) or field_paths.meaning(one, _RELATIONSHIPS) or one.text()) if one else None
+    return (field_paths.display_text(one) or field_paths.meaning(one, _RELATIONSHIPS) or one.text()) if one else None
 
 
 def _gp(message: Hl7Message, profile: PartnerProfile, day: date) -> str | None:

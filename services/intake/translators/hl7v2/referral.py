@@ -100,7 +100,7 @@ def translated(
         return _rejection(message) if needed else _cancelled(envelope, message, local_values)
     if not message.all("PID"):
         reading.issues.append(Issue("PID", "required", "is required"))
-    return _said(envelope, message, local_values, unread)
+    return _referred(envelope, message, local_values, unread)
 
 
 def envelope_of(
@@ -210,7 +210,7 @@ class _Described(NamedTuple):
     documents: tuple[AttachmentContent, ...]
 
 
-def _said(
+def _referred(
     envelope: Envelope, message: Hl7Message, local_values: LocalValues, unread: list[UnreadPart]
 ) -> Translated | Rejection:
     """Translate a message by itself, ready to be merged with what earlier messages of its referral have said."""
@@ -272,12 +272,12 @@ _Embedded = dict[str, list[NamedAttachment]]
 
 
 def _embedded(envelope: Envelope, message: Hl7Message) -> _Embedded:
-    found = {}
+    embedded = {}
     for segment in message.all("OBX"):
         if segment.text(2) == "ED" and segment.text(5, 4) != field_state.IN_ATTACHMENTS:
             alone = Hl7Message((segment,), (), message.reading)
-            found[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
-    return found
+            embedded[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
+    return embedded
 
 
 def _names(embedded: _Embedded) -> dict[str, tuple[Content, ...]]:

@@ -49,7 +49,7 @@ def _coded_needs(
         for one, _ in field_paths.coded(message, place):
             need = field_paths.meaning(one, profile.needs.meanings, component, decides=decides)
             if need is not None:
-                yield need.service, need.label or field_paths.words(one), snomed(one)
+                yield need.service, need.label or field_paths.display_text(one), snomed(one)
 
 
 def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | None]:
@@ -60,7 +60,7 @@ def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | N
 
 def _display_text(one: Repetition) -> str | None:
     """Return a coded element's text for people."""
-    return field_paths.words(one) or one.text()
+    return field_paths.display_text(one) or one.text()
 
 
 def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValu
     coded = [pair for place in profile.reasons.read_from for pair in field_paths.coded(message, place)]
     meanings = (field_paths.meaning(one, profile.reasons.meanings) for one, _ in coded)
     codes = [code for code in meanings if code]
-    texts = [field_paths.words(one) or _unknown(given, profile) for one, given in coded]
+    texts = [field_paths.display_text(one) or _unknown(codes_of_one, profile) for one, codes_of_one in coded]
     stated, diagnoses = message.repetitions("RF1", 10), list(_diagnoses(message))
     texts += [_display_text(one) for one in stated if one.place not in {other.place for other, _ in coded}]
     texts += [*_unknown_needs(message, profile), *map(_diagnosis, diagnoses)]
@@ -102,7 +102,7 @@ def _diagnoses(message: Hl7Message) -> Iterator[Segment]:
 def _diagnosis(diagnosis: Segment) -> str | None:
     """Return a diagnosis in words (DG1-3, or DG1-4 up to version 2.2), or else its code."""
     one, described = diagnosis.first(3), diagnosis.first(4)
-    text = (one and field_paths.words(one)) or (described and described.prose()) or (one and one.text())
+    text = (one and field_paths.display_text(one)) or (described and described.prose()) or (one and one.text())
     return f"Diagnosis: {text}" if text else None
 
 
@@ -110,8 +110,8 @@ def _field_texts(message: Hl7Message, profile: PartnerProfile) -> Iterator[str]:
     for text_field in profile.reason_fields:
         component = field_paths.split(text_field.read_from)[2]
         for one, codes in field_paths.coded(message, text_field.read_from):
-            words = field_paths.words(one) if component == 1 else None
-            yield f"{text_field.label}: {next(iter(field_paths.meanings(codes, text_field.meanings)), None) or words or codes[0]}"
+            text = field_paths.display_text(one) if component == 1 else None
+            yield f"{text_field.label}: {next(iter(field_paths.meanings(codes, text_field.meanings)), None) or text or codes[0]}"
 
 
 def communication_needs(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> list[str]:
@@ -137,7 +137,7 @@ def _notes(message: Hl7Message, profile: PartnerProfile, to: str) -> list[str]:
     return [prose for prose in notes if prose]
 
 
-_DOUBTFUL = Note(to="unread")
+_UNREAD = Note(to="unread")
 
 
 def _note_type(note: Segment, profile: PartnerProfile) -> Note | None:
@@ -146,7 +146,7 @@ def _note_type(note: Segment, profile: PartnerProfile) -> Note | None:
     if kind is None:
         return None
     entry = field_paths.meaning(kind, profile.note_types)
-    return _DOUBTFUL if entry is None and field_paths.meanings(field_paths.codes(kind), profile.note_types) else entry
+    return _UNREAD if entry is None and field_paths.meanings(field_paths.codes(kind), profile.note_types) else entry
 
 
 def _follows_what_is_read(note: Segment, profile: PartnerProfile) -> bool:

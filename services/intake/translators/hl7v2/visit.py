@@ -33,23 +33,28 @@ def is_stay(message: Hl7Message, profile: PartnerProfile) -> bool:
 
 def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
     """Return visit, location, admission, expected and actual discharge. The site alone does not make a stay."""
-    where = message.first("PV1", 3)
-    beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
-    has_visit = any(visit.fields for visit in message.all("PV1"))
-    lies = {
-        "visit": _visit(message, profile),
-        "site": site_at(message, profile) if has_visit else None,
-        "ward": where.text() if where else None,
-        "bed": ", ".join(beds),
-        "admitted_on": read_date(message.first("PV1", 44)),
-        "admission_cancelled": message.text("EVN", 1) == CANCELLED or None,
-        "moved_to": _moved_to(message, profile),
-    }
     leaves = {
         "expected_discharge_on": read_date(message.first("PV2", 9)),
         "discharged_on": read_date(message.first("PV1", 45)),
     }
-    return drop_empty(leaves) | ({"hospital": drop_empty(lies)} if has_visit else {})
+    has_visit = any(visit.fields for visit in message.all("PV1"))
+    return drop_empty(leaves) | ({"hospital": _lies(message, profile)} if has_visit else {})
+
+
+def _lies(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
+    where = message.first("PV1", 3)
+    beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
+    return drop_empty(
+        {
+            "visit": _visit(message, profile),
+            "site": site_at(message, profile),
+            "ward": where.text() if where else None,
+            "bed": ", ".join(beds),
+            "admitted_on": read_date(message.first("PV1", 44)),
+            "admission_cancelled": message.text("EVN", 1) == CANCELLED or None,
+            "moved_to": _moved_to(message, profile),
+        }
+    )
 
 
 def _visit(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any] | None:
