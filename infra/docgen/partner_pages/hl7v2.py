@@ -84,6 +84,7 @@ def _messages(mapping: Agreed, sender: Partner) -> Iterator[str]:
     )
     yield f"- MSH-11: `P`{tested}."
     yield f"- Acknowledged: {sender.hl7v2.acknowledgement}; RRI^I12 {'too, if it is requested' if sender.hl7v2.rri else 'never'}."
+    yield f"- Warnings in the answer (ERR-4 W): {'yes' if sender.hl7v2.warnings else 'no'}."
 
 
 def _standard() -> Iterator[tuple[str, ...]]:

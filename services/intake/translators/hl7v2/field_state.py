@@ -143,8 +143,8 @@ def replaced(held: FieldState, whole: FieldState) -> FieldState:
     if any(key[:3] not in _OF_ADT for key in later):
         return FieldState({**held.units, **first})
     kept, stated = _of_one_visit(held, whole)
-    told = {key[:3] for key in stated}
-    stay = {key: one for key, one in kept.items() if key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in told}
+    names = {key[:3] for key in stated}
+    stay = {key: one for key, one in kept.items() if key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in names}
     return FieldState({**stay, **stated, **later, **first})
 
 
