@@ -55,6 +55,12 @@ class ReferralUpdated(EventData):
     reference: Reference = Field(description="Our reference of the referral")
     version: Annotated[int, Field(ge=1)] = Field(description="Number of this message among those of the referral")
     referral: Referral = Field(description="Whole canonical referral")
+    about_visit: bool = Field(
+        False,
+        exclude_if=not_,
+        description="True if the message was about the hospital visit (HL7 ADT) and not about the referral: after the referral's end "
+        "nobody is informed of it",
+    )
 
 
 class ReferralCancelled(EventData):

@@ -68,8 +68,7 @@ def doubts(
     """List persons in doubt."""
     found = run(data, lambda engine: tracing_list.find(engine, limit=limit, doubt=doubt, ended=ended))
     if as_json:
-        entries = [entry.as_dict() for entry in found.entries]
-        console.print_json(data={"entries": entries, "more": found.has_more})
+        console.print_json(data=found.as_dict())
         return
     console.print(_table(found.entries) if found.entries else "No person is in doubt.")
     if found.has_more:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.router.decide.matching import Doubt
@@ -60,23 +60,22 @@ class TracingList(NamedTuple):
     entries: Sequence[TracingEntry]
     has_more: bool
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the list as JSON values."""
+        return {"entries": [entry.as_dict() for entry in self.entries], "more": self.has_more}
+
 
 async def find(engine: AsyncEngine, *, limit: int, doubt: str | None = None, ended: bool = False) -> TracingList:
     """Return the oldest entries, at most `limit`; `ended`: those of persons without an open case too."""
     query = _ALL if ended else _OF_OPEN_CASES
     async with engine.connect() as tx:
         rows = list(await tx.execute(text(query), {"doubt": doubt, "limit": limit + 1}))
-    entries = [
-        TracingEntry(
-            row.person_key,
-            row.person_no,
-            tuple(row.tracing_reasons),
-            row.doubted_since,
-            tuple(CaseOfPerson(**case) for case in json.loads(row.cases)),
-        )
-        for row in rows[:limit]
-    ]
-    return TracingList(entries, len(rows) > limit)
+    return TracingList([_entry(row) for row in rows[:limit]], len(rows) > limit)
+
+
+def _entry(row: Row[Any]) -> TracingEntry:
+    cases = tuple(CaseOfPerson(**case) for case in json.loads(row.cases))
+    return TracingEntry(row.person_key, row.person_no, tuple(row.tracing_reasons), row.doubted_since, cases)
 
 
 _CASES = """jsonb_agg(jsonb_build_object('case_id', case_id, 'home_hub', home_hub, 'holder', holder, 'is_open', ended_at is null)

@@ -102,14 +102,19 @@ def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool
     expected, case.version = case.version + 1, version
     case.role, case.position, case.referrals = data.get("role"), data["case"], data.get("referrals", [])
     case.done.add(kind)
-    case.assessed.update((one["reference"], one["service"]) for one in data.get("findings", []))
-    case.recorded.update(one["reference"] for one in data.get("interventions", []))
-    case.to_read = _still_to_read(case, kind, data)
+    _note_work(case, kind, data)
     if data.get("command_id") == case.awaiting:
         case.awaiting = None
     if version != expected:
         raise OutOfOrder(f"received version {version}, expected {expected}")
     return True
+
+
+def _note_work(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> None:
+    """Note what was done, and what the hub has to read."""
+    case.assessed.update((one["reference"], one["service"]) for one in data.get("findings", []))
+    case.recorded.update(one["reference"] for one in data.get("interventions", []))
+    case.to_read = _still_to_read(case, kind, data)
 
 
 def _still_to_read(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> list[str]:

@@ -122,7 +122,7 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     originals = [key for name in outcome.message_ids if (key := batch.accepted.get((message.partner, name)))]
     completed = _completed(outcome, found.referral, is_repeat=bool(originals))
     if completed is None:
-        batch.decisions.append(MessageDecision(Verdict.NOT_OURS, message.inbound.received_at))
+        batch.decisions.append(MessageDecision(Verdict.UNRELATED, message.inbound.received_at))
         return
     if isinstance(completed, Rejection):
         _refuse(batch, message, completed)
@@ -267,8 +267,10 @@ def _data(translated: Translated, reference: Reference, version: int, verdict: V
             discharged_on=translated.discharged_on,
             death_reported=translated.death_reported,
         )
-    kind = ReferralReceived if version == 1 else ReferralUpdated
-    return kind(reference=reference, version=version, referral=translated.referral)
+    if version == 1:
+        return ReferralReceived(reference=reference, version=version, referral=translated.referral)
+    about_visit = translated.visit is not None
+    return ReferralUpdated(reference=reference, version=version, referral=translated.referral, about_visit=about_visit)
 
 
 def _contradicted(translated: Translated, reference: Reference, version: int) -> ReferralUpdateNotApplied:

@@ -16,7 +16,7 @@ from services.intake.translators.translator import TRANSIENT, Intent, ReferralNa
 
 
 class Verdict(StrEnum):
-    """The classification of a translated message. The first six publish an event. NOT_OURS concerns no referral and is not stored; the
+    """The classification of a translated message. The first six publish an event. UNRELATED concerns no referral and is not stored; the
     five before it are refused.
 
     `NOT_APPLIED`: a cancel older than an update. `CONTRADICTED`: of another person, in a format in which a refusal stops a queue.
@@ -35,7 +35,7 @@ class Verdict(StrEnum):
     AMBIGUOUS = "ambiguous"
     OTHER_PERSON = "other-person"
     AFTER_CANCEL = "after-cancel"
-    NOT_OURS = "not-ours"
+    UNRELATED = "unrelated"
 
     @property
     def makes_event(self) -> bool:

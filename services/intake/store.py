@@ -178,7 +178,7 @@ async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequenc
         _message_row(message, decision, answer)
         for message, decision, answer in zip(message_batch.messages, message_batch.decisions, answers, strict=True)
         if not (message.stored_in_upload and decision.verdict == Verdict.REPEAT)
-        and decision.verdict != Verdict.NOT_OURS
+        and decision.verdict != Verdict.UNRELATED
     ]
     if not rows:
         return

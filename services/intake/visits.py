@@ -42,14 +42,16 @@ class Visits:
 
         Raises Unavailable if that is not certain.
         """
-        found = await self._find(message.partner, visit) if visit.keys else ()
-        if len(found) > limits.VISIT_REFERRALS:
+        referral_ids = await self._find(message.partner, visit) if visit.keys else ()
+        if len(referral_ids) > limits.VISIT_REFERRALS:
             self._count(message.partner, visit, "ambiguous")
-            found = ()
-        if not found:
-            self._count(message.partner, visit, "not-ours")
-            return message.compose(MessageDecision(Verdict.NOT_OURS, message.inbound.received_at))
-        each = [dataclasses.replace(message, id=new_id(), outcome=of_referral(referral_id)) for referral_id in found]
+            referral_ids = ()
+        if not referral_ids:
+            self._count(message.partner, visit, "unrelated")
+            return message.compose(MessageDecision(Verdict.UNRELATED, message.inbound.received_at))
+        each = [
+            dataclasses.replace(message, id=new_id(), outcome=of_referral(referral_id)) for referral_id in referral_ids
+        ]
         answers = await asyncio.gather(*map(self._group_commit.submit, each))
         self._count(message.partner, visit, "found")
         return answers[0]
@@ -70,11 +72,11 @@ class Visits:
         """Return the ids of the referrals that have one of the keys; messages that wait at the same time share a statement."""
         if len(self._waiting) >= limits.WAITING:
             raise Unavailable
-        found: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((partner, visit, found))
+        result: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((partner, visit, result))
         if self._searching is None or self._searching.done():
             self._searching = asyncio.create_task(self._search())
-        return await found
+        return await result
 
     async def _search(self) -> None:
         while self._waiting:
@@ -87,15 +89,15 @@ class Visits:
                     referrals = await self._referrals(searches)
             except Exception as error:
                 log.warning("visit_lookup_failed", reason=database.reason_class(error), messages=len(searches))
-                _fail(found for *_, found in searches)
+                _fail(result for *_, result in searches)
                 continue
-            for number, (*_, found) in enumerate(searches):
-                if not found.done():
-                    found.set_result(tuple(sorted(referrals.get(number, ()))))
+            for number, (*_, result) in enumerate(searches):
+                if not result.done():
+                    result.set_result(tuple(sorted(referrals.get(number, ()))))
 
     async def _referrals(self, searches: Sequence[Search]) -> dict[int, set[str]]:
-        asked = [(number, partner, key) for number, (partner, visit, _) in enumerate(searches) for key in visit.keys]
-        columns = {name: [row[at] for row in asked] for at, name in enumerate(("numbers", "partners", "keys"))}
+        rows = [(number, partner, key) for number, (partner, visit, _) in enumerate(searches) for key in visit.keys]
+        columns = {name: [row[at] for row in rows] for at, name in enumerate(("numbers", "partners", "keys"))}
         referrals: dict[int, set[str]] = {}
         async with self._group_commit.engine.connect() as connection:
             for row in await connection.execute(_FIND, {**columns, "most": limits.VISIT_REFERRALS + 1}):
@@ -104,9 +106,9 @@ class Visits:
 
 
 def _fail(searches: "Iterable[asyncio.Future[tuple[str, ...]]]") -> None:
-    for found in searches:
-        if not found.done():
-            found.set_exception(Unavailable())
+    for result in searches:
+        if not result.done():
+            result.set_exception(Unavailable())
 
 
 _FIND = text("""

@@ -116,7 +116,7 @@ MESSAGES = Counter(
 )
 ADT_MESSAGES = Counter(
     "lightbulb_adt_messages",
-    "ADT messages answered, by trigger event (other: not read) and outcome: found, not-ours, ambiguous, refused",
+    "ADT messages answered, by trigger event (other: not read) and outcome: found, unrelated, ambiguous, refused",
     ["partner", "trigger", "outcome"],
     registry=REGISTRY,
 )

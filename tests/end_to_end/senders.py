@@ -68,7 +68,7 @@ class Stay:
         uhl = self.trust == "uhl"
         sender, version = ("UHL_EPR|RWE", "2.5") if uhl else ("LPT_PAS|RT5^BMHU", "2.4")
         lines = [
-            f"MSH|^~\\&|{sender}|HUB|HUB|20261116101500||REF^{trigger}|{number}|P|{version}",
+            f"MSH|^~\\&|{sender}|LIGHTBULB|LIGHTBULB|20261116101500||REF^{trigger}|{number}|P|{version}",
             f"EVN|{trigger}|20261116101500",
             f"RF1|{status}|R|{'FALLS' if uhl else 'H3'}|||{'' if uhl else '^^'}{self.referral}|20261116",
             self._pid(),
@@ -81,7 +81,8 @@ class Stay:
         patient = resource(self.message, "Patient")
         name, address = patient["name"][0], patient["address"][0]
         family, born = name["family"].upper(), patient["birthDate"].replace("-", "")
-        lives = f"{address['line'][0]}^^^^{self.postcode or address['postalCode']}^^H"
+        home = "H" if self.trust == "uhl" else "HOME"
+        lives = f"{address['line'][0]}^^^^{self.postcode or address['postalCode']}^^{home}"
         given = f"{family}^{' '.join(name['given'])}||{born}|F|||{lives}"
         return f"PID|1||{nhs_number(self.message)}^^^^NHS||{given}" + "|" * 19 + f"{self.died}||NSTS01"
 

@@ -25,6 +25,7 @@ import aiohttp
 import jsonschema
 import pytest
 import yaml
+from referencing import Registry, Resource
 
 from infra.docgen import pages as generated_pages
 from infra.partner_simulators import send
@@ -106,11 +107,14 @@ def test_each_kind_of_sender_has_a_page_with_an_example_that_runs() -> None:
 
 @pytest.fixture
 async def environment(walk: Walk, session: aiohttp.ClientSession) -> dict[str, str]:
-    """What the pages take from addresses.json, and the reference of a referral that has feedback."""
+    """What the pages take from addresses.json, and the reference of a referral that has feedback; one person is in doubt."""
     addresses = walk.running.addresses
     [answer] = await send.send([CHECKOUT / "examples" / "mr-c.json"], "first-contact", addresses, http=False)
     assert answer.reference
     await walk.fetched(session, "first-contact", answer.reference, often=1)
+    [in_doubt] = await send.send([CHECKOUT / "examples" / "failing-number-ward.hl7"], "uhl", addresses, http=False)
+    assert in_doubt.reference
+    await walk.fetched(session, "uhl", in_doubt.reference, often=1)
     tokens = {"GP": "gp-alder-lane", "UHL": "uhl", "BLABY": "council-blaby", "FIRST_CONTACT": "first-contact"}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")},
@@ -122,6 +126,7 @@ async def environment(walk: Walk, session: aiohttp.ClientSession) -> dict[str, s
         "NOTIFIER": addresses["notifier"],
         "KAFKA": addresses["kafka"],
         "MLLP": addresses["mllp"]["uhl"],
+        "ADT_MLLP": addresses["adt_mllp"]["uhl"],
         "DATA": str(walk.running.plan.data),
         "LIGHTBULB_DATA": str(walk.running.plan.data),
         "REFERENCE": answer.reference,
@@ -228,7 +233,9 @@ def _form(name: str, filled: Any) -> None:
 
 def _contract(name: str, text: str) -> None:
     schema = json.loads((CONTRACTS / f"{name}.schema.json").read_text())
-    jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    definitions = json.loads((CONTRACTS / "definitions.schema.json").read_text())
+    registry: Registry[Any] = Registry().with_resource(definitions["$id"], Resource.from_contents(definitions))
+    jsonschema.Draft202012Validator(schema, registry=registry).validate(json.loads(text))
     ALL_TYPES[name].model_validate_json(text)
 
 

@@ -41,7 +41,7 @@ where the cases are
 examples
   make field                                         all cases, in an installation of their own
   make field ARGS="--only sparse-update"             the cases whose name holds a word
-  make field ARGS="--variants 20"                    20 variants of each kind of FHIR message that senders get wrong
+  make field ARGS="--variants 20"                    20 variants of each kind of message that senders get wrong
   make field ARGS=--accept                           write the verdicts to expected.json
   .venv/bin/python -m tests.field --addresses ~/lightbulb/addresses.json    an installation that is running already
 """
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def variants_hold(asked: argparse.Namespace) -> int:
-    """Play variants of the kinds of FHIR messages; return the exit code."""
+    """Play variants of the kinds of messages; return the exit code."""
     from tests.field.variants import play  # imported only if variants are played
 
     with running(asked.addresses) as where:
@@ -112,9 +112,7 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="WORD", nargs="+", default=[], help="cases whose name holds one of the words")
     parser.add_argument("--accept", action="store_true", help="write the verdicts to tests/field/expected.json")
-    parser.add_argument(
-        "--variants", metavar="N", type=int, help="play N variants of each kind of FHIR message instead"
-    )
+    parser.add_argument("--variants", metavar="N", type=int, help="play N variants of each kind of message instead")
     parser.add_argument("--seed", type=int, help="of the variants; a new one each time if it is not given")
     parser.add_argument("--addresses", metavar="FILE", type=Path, help="addresses.json of a running installation")
     return parser.parse_args(argv)

@@ -10,6 +10,7 @@ An expectation is a list of alternatives; the case holds if all assertions of on
     event: {PATH: CHECK}           the newest referral.event of the referral in the first answer
     published: nothing | CHECK     types of all events about the case on referral.event
     hub: {PATH: CHECK}             that referral, and its `case`, as the hub that holds the case was last sent them
+    at: {HUB: {PATH: CHECK}}       the same as that hub was last sent them
     roles: {HUB: ROLE}             what these hubs are to its case
     hubs: [HUB]                    the only hubs that were sent anything of it
     tasks: CHECK                   kinds of the tasks that hubs were sent on it
@@ -100,10 +101,17 @@ class Seen:
         return [(hub, data) for (hub, _), data in last.items()]
 
     def at_holder(self) -> Data | None:
-        """The referral as the hub that holds its case sees it, with the case."""
-        held = [data for _, data in self.newest() if data.get("role") == "holder"]
-        found = [{**one, "case": data["case"]} for data in held for one in data["referrals"]]
-        return next((one for one in found if one["reference"] == self.reference), None)
+        """The referral as the hub that holds its case sees it, with the case; after a hand-over, as the hub with the newest version."""
+        return self._referral_in([data for _, data in self.newest() if data.get("role") == "holder"])
+
+    def at(self, hub: str) -> Data | None:
+        """The referral as this hub sees it, with the case."""
+        return self._referral_in([data for name, data in self.newest() if name == hub])
+
+    def _referral_in(self, events: Sequence[Data]) -> Data | None:
+        found = [{**one, "case": data["case"]} for data in events for one in data["referrals"]]
+        own = [one for one in found if one["reference"] == self.reference]
+        return max(reversed(own), key=lambda one: one.get("version", 0), default=None)
 
     def cases_of(self, references: Sequence[str | None]) -> set[str]:
         """The cases on which the hubs see any of these referrals."""
@@ -196,6 +204,11 @@ def _hub(expected: Data, seen: Seen) -> str | None:
     return _places(expected, seen.at_holder(), "the hub that holds the case")
 
 
+def _at(expected: Mapping[str, Data], seen: Seen) -> str | None:
+    problems = (_places(checks, seen.at(hub), hub) for hub, checks in expected.items())
+    return next(filter(None, problems), None)
+
+
 def _roles(expected: Data, seen: Seen) -> str | None:
     roles = [(hub, data.get("role")) for hub, data in seen.newest()]
     if set(expected.items()) <= set(roles):
@@ -249,6 +262,7 @@ KINDS: dict[str, Callable[[Any, Seen], str | None]] = {
     "event": _event,
     "published": _published,
     "hub": _hub,
+    "at": _at,
     "roles": _roles,
     "hubs": _hubs,
     "tasks": _tasks,

@@ -221,9 +221,12 @@ def hl7(
     )
     at = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     identity = f"PID|1||{person.number}^^^^NHS||{person.family.upper()}^{person.given.upper()}"
-    identity += f"||{person.born.replace('-', '')}|F|||5 Scalford Row^^^^{person.postcode}^^H" + "|" * 21 + "NSTS01"
+    home = "H" if general else "HOME"
+    identity += (
+        f"||{person.born.replace('-', '')}|F|||5 Scalford Row^^^^{person.postcode}^^{home}" + "|" * 21 + "NSTS01"
+    )
     segments = [
-        f"MSH|^~\\&|{sender}|HUB|HUB|{at}||REF^{trigger}|{uuid.uuid4().hex[:12].upper()}|P|{version}",
+        f"MSH|^~\\&|{sender}|LIGHTBULB|LIGHTBULB|{at}||REF^{trigger}|{uuid.uuid4().hex[:12].upper()}|P|{version}",
         f"EVN|{trigger}|{at}",
         f"RF1|{'R' if trigger == 'I14' else 'A'}|R|{need}|||{assigner}{referral or ward_referral_id()}|20261116",
         identity,

@@ -64,6 +64,8 @@ def paths(kind: str) -> Iterator[tuple[str, str]]:
     for script in SCRIPTS:
         for alternative in script.right:
             yield from ((script.name, path) for path in alternative.get(kind, ()))
+            at_hubs = alternative.get("at", {}).values() if kind == "hub" else ()
+            yield from ((script.name, path) for checks in at_hubs for path in checks)
 
 
 @pytest.mark.parametrize(
@@ -172,13 +174,18 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
     ),
     "hub": (
         {"referral.ward": {"is": ["9"]}, "case.home_hub": {"is": ["charnwood"]}},
-        seen(hubs=[at_hub(number=1, ward="8"), at_hub(number=2, ward="9")]),
+        seen(hubs=[at_hub("melton", ward="8"), at_hub(number=1, ward="8"), at_hub(number=2, ward="9")]),
         [
             seen(hubs=[at_hub(number=1, ward="9"), at_hub(number=2, ward="8")]),
             seen(hubs=[at_hub(number=1, ward="9"), at_hub(number=2, role="former", ward="9")]),
             seen(hubs=[at_hub("melton", ward="9")]),
             seen(hubs=[at_hub(ward="9", reference=TWO)]),
         ],
+    ),
+    "at": (
+        {"charnwood": {"referral.ward": {"is": ["9"]}}},
+        seen(hubs=[at_hub("melton", ward="8"), at_hub(ward="9")]),
+        [seen(hubs=[at_hub(ward="8")]), seen(hubs=[at_hub("melton", ward="9")])],
     ),
     "roles": (
         {"charnwood": "holder"},

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.intake import limits, visits
 from services.runtime import metrics
-from tests.builders.hl7v2 import a_stay, an_adt
+from tests.builders.hl7v2 import a_stay, an_adt, an_lpt_message, segment
 from tests.contract.translators.adapters import HL7V2
 from tests.intake.fake_hl7_engine import SECONDS, Wards, acknowledged, framed, until_in_hand
 from tests.intake.running import Installation, events, rows
@@ -66,7 +66,7 @@ async def test_a_message_of_an_own_stay_is_stored_and_published_with_the_whole_r
     assert await stored(engine) == [("received", reference), ("updated", reference)]
     event = await last(engine, reference)
     assert event["ce_type"].endswith("referral.updated.v1")
-    assert event["version"] == 2
+    assert (event["version"], event["about_visit"]) == (2, True)
     assert event["referral"]["discharged_on"] == "2026-11-07"
     assert event["referral"]["needs"][0]["service"] == "minor-adaptations"
     assert counted("A03", "found") == before + 1
@@ -98,14 +98,14 @@ async def test_nothing_is_locked_or_written_for_a_stranger(
     wards: Wards, engine: AsyncEngine, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await referred(wards)
-    before = counted("A08", "not-ours")
+    before = counted("A08", "unrelated")
     async with engine.begin() as holder:
         for table in ("message", "message_key", "referral", "referral_name", "visit_key", "outbox"):
             await holder.exec_driver_sql(f"lock table intake.{table} in exclusive mode")
         for port in PORTS:
             assert acknowledged(await sent(wards, an_adt("A08", **STRANGER), port)) == ("AA", "")
     assert len(await stored(engine)) == 1
-    assert counted("A08", "not-ours") == before + 2
+    assert counted("A08", "unrelated") == before + 2
     told = "".join(capfd.readouterr())
     assert not re.search("RWE7|Hill|9990000026", told)
 
@@ -193,6 +193,23 @@ async def test_another_partners_referral_is_never_found(wards: Wards, engine: As
     lpt = an_adt("A03").replace(b"UHL_EPR|RWE", b"LPT_PAS|RT5^BMHU")
     assert acknowledged(await sent(wards, lpt, "lpt")) == ("AA", "")
     assert len(await stored(engine)) == 1
+
+
+async def test_a_trust_with_rri_and_its_site_in_the_header_is_answered_by_an_acknowledgement(
+    wards: Wards, engine: AsyncEngine
+) -> None:
+    stay = segment("PV1", {2: "I", 3: "ASH^2", 44: "20261028"})
+    person = "PID|||9990000018^^^^NHS~P77^^^LPT^PAS||Vance^Ada||19440229"
+    answer = await sent(wards, an_lpt_message(PV1=stay, PID=person), "lpt")
+    assert "|RRI^I12|" in answer
+    discharge = an_adt("A03", PV1=f"{stay}|20261107", PID=person)
+    discharge = discharge.replace(b"UHL_EPR|RWE", b"LPT_PAS|RT5^BMHU")
+    answer = await sent(wards, discharge, "lpt-adt")
+    assert "|ACK^A03" in answer
+    assert acknowledged(answer) == ("AA", "")
+    assert [verdict for verdict, _ in await stored(engine)] == ["received", "updated"]
+    assert acknowledged(await sent(wards, discharge.replace(b"RT5^BMHU", b"RT5^OTHER"), "lpt-adt")) == ("AA", "")
+    assert len(await stored(engine)) == 2
 
 
 async def test_a_person_who_contradicts_the_referral_changes_nothing(wards: Wards, engine: AsyncEngine) -> None:

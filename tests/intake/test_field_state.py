@@ -178,3 +178,21 @@ def test_a_whole_update_begins_again_but_silence_does_not_end_a_stay() -> None:
     state = replaced(new, said(1, "RF1||U", "PV1||I|WARD 2", made="20261106"))
     assert (lines(state), state.made) == (["PV1|I|WARD 2", "PV2|20261127", "RF1|U"], "20261105")
     assert replaced(state, said(0, "RF1||R", made="20261105")).units == state.units
+
+
+def test_the_end_of_a_visit_is_not_that_of_another() -> None:
+    first = said(0, "PV1||I|W1^^^LRI||||||||||||||||V1" + "|" * 17 + "19" + "|" * 8 + "20261028|20261107")
+    second = said(1, "PV1||I|W2^^^LRI||||||||||||||||V2^^^UHL" + "|" * 25 + "20261109")
+    assert lines(after(first, second)) == lines(after(second, first)) == lines(second)
+    again = said(2, "PV1||I|W2^^^LRI||||||||||||||||V2" + "|" * 26 + "20261112")
+    assert "20261112" in lines(after(first, second, again))[-1]
+
+
+def test_what_adt_said_later_stays_in_a_whole_update_that_was_sent_earlier() -> None:
+    first = said(0, "RF1||||||R1", "PID|||||HOLROYD^ENID||||||||0116 496 0311", "PV1||I|W1")
+    discharge = said(2, "PID|||||||||||||0116 496 0399", "PV1" + "|" * 45 + "20261107")
+    late = said(1, "RF1|A|||||R1", "PID|||||HOLROYD^MAY||||||||0116 496 0311", "PV1||I|W2")
+    expected = ["PID|HOLROYD^MAY|0116 496 0399", "PV1|I|W2|20261107", "RF1|A|R1"]
+    assert sorted(lines(replaced(merged(first, discharge), late))) == expected
+    later = said(3, "RF1|R|||||R1", "PV1||I|W3")
+    assert lines(replaced(replaced(first, later), late)) == lines(replaced(first, later))

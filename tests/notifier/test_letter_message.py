@@ -28,7 +28,7 @@ from tests.notifier.builders import (
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
 FHIR = "{http://hl7.org/fhir}"
-NOT_OURS = {"Practitioner": {f"{FHIR}identifier"}}
+UNRELATED = {"Practitioner": {f"{FHIR}identifier"}}
 """Our author is a team: it has no professional identifier."""
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / Path("payloads/itk3/consultation_report.xml")
 PERSONS = {
@@ -114,7 +114,7 @@ def test_the_message_header_requests_both_acknowledgements() -> None:
 def test_the_message_has_the_elements_of_the_published_example() -> None:
     theirs, ours = ElementTree.parse(SAMPLE).getroot(), ElementTree.fromstring(itk3.as_xml(bundle(completed())))
     for part in ("MessageHeader", "Binary", "Composition", "Patient", "Organization", "Practitioner"):
-        wanted = {child.tag for child in next(theirs.iter(FHIR + part))} - NOT_OURS.get(part, set())
+        wanted = {child.tag for child in next(theirs.iter(FHIR + part))} - UNRELATED.get(part, set())
         assert wanted <= {child.tag for child in next(ours.iter(FHIR + part))}, part
 
     def systems(tree: Any) -> set[str]:

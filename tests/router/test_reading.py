@@ -8,8 +8,10 @@ import pytest
 from schemas.case import BusinessStatus, CaseStatus, Pathway, RoutingReason, TaskKind
 from schemas.events import Accept, Assign, MarkRead, Reject, TaskRaised, Transfer
 from schemas.referral import HospitalStay, Organisation, Referral, Referrer, Sender, UnreadPart
+from services.notifier import compose
 from services.router.decide.assignment import Request, assign
-from tests.builders.events import TODAY, cancelled, received, updated
+from services.router.decide.lifecycle import EmittedEvent
+from tests.builders.events import TODAY, an_event, cancelled, received, updated
 from tests.builders.reference_data import AT_CHARNWOOD, DIRECTORY, IN_THE_CITY, POSTCODES
 from tests.builders.referrals import (
     FORM,
@@ -20,6 +22,7 @@ from tests.builders.referrals import (
     a_referral,
     a_ward_referral,
 )
+from tests.notifier.builders import the_recipients, the_words
 from tests.router.story import Story, everything, given
 
 TRIAGE, HOSPITAL, BRADGATE = "triage", "hospital-housing", "hospital-housing-bradgate"
@@ -105,6 +108,22 @@ def test_no_home_hub_is_named_to_its_referrer_until_it_is_read() -> None:
     }
     story.commanded(TRIAGE, MarkRead, reference=WARD)
     assert [(name, one.home_hub) for name, one in story.concerns(WARD)] == [("updated", "blaby"), ("assigned", "blaby")]
+
+
+def test_its_referrer_is_sent_received_and_the_home_hub_after_it_was_read() -> None:
+    story = given(received(WARD, of_the_trust()))
+    assert fed_back(story) == ["received"]
+
+    story.commanded(TRIAGE, MarkRead, reference=WARD)
+    assert fed_back(story) == ["home-hub"]
+    assert fed_back(story.commanded("blaby", Accept)) == ["accepted"]
+
+
+def fed_back(story: Story) -> list[str]:
+    """Return the types of the feedback that the last call causes."""
+    recipients, texts = the_recipients(), the_words()
+    events = [an_event(one.data) for one in story.emitted if isinstance(one, EmittedEvent)]
+    return [str(one.feedback_type) for event in events for one in compose.compose(event, recipients, texts)]
 
 
 # ---- mark-read ------------------------------------------------------------------------------------------------------
@@ -248,6 +267,18 @@ def test_an_update_with_the_same_part_does_not_go_back_and_one_with_another_part
     assert OTHER not in parts_sent(story, "blaby")
 
 
+def test_a_second_part_like_one_that_was_read_is_read_too() -> None:
+    """Such as another document that cannot be decoded."""
+    document = UnreadPart(place="OBX-5.5", kind="value")
+    story = given(received(WARD, of_the_trust(to_be_read=(document,)))).commanded(TRIAGE, MarkRead, reference=WARD)
+
+    second = UnreadPart(place="OBX[2]-5.5", kind="value")
+    story.when(updated(WARD, of_the_trust(to_be_read=(document, second))))
+    assert (story.case.home.hub, asked(story, TRIAGE)) == (TRIAGE, [WARD])
+    story.commanded(TRIAGE, MarkRead, reference=WARD).when(updated(WARD, of_the_trust(to_be_read=(second,)), version=3))
+    assert story.case.home.hub == "blaby"
+
+
 def test_an_update_without_the_part_is_routed_without_a_person() -> None:
     story = given(received(WARD, of_the_trust())).when(updated(WARD, of_the_trust(to_be_read=())))
 
@@ -265,13 +296,36 @@ def test_a_case_that_no_hub_has_accepted_goes_to_triage_with_the_referral_that_j
 
 def test_an_accepted_case_does_not_move_and_its_holder_reads() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
-    story.when(received(WARD, of_the_trust(postcode=AT_CHARNWOOD, named_authority="E07000130")))
+    story.when(received(WARD, of_the_trust(postcode=AT_CHARNWOOD)))
 
     assert (story.case.home.hub, asked(story, "blaby"), story.sent_to(TRIAGE)) == ("blaby", [WARD], [])
     assert PART in parts_sent(story, "blaby")
     story.commanded("blaby", MarkRead, reference=WARD, needs=("handyperson",))
     assert (story.case.home.hub, story.referral(WARD).open_needs) == ("blaby", ("handyperson",))
     assert story.commanded("blaby", Accept).refused is None
+
+
+def test_the_authority_that_the_person_named_gets_an_accepted_case_when_the_referral_is_read() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", Accept)
+    story.when(received(WARD, of_the_trust(named_authority="E07000130")))
+    assert (story.case.home.hub, story.referral(WARD).home_hub) == ("blaby", None)
+
+    story.commanded("blaby", MarkRead, reference=WARD)
+    assert (story.case.home.hub, story.referral(WARD).home_hub, story.event_names[-1]) == (
+        "charnwood",
+        "charnwood",
+        "transferred",
+    )
+    assert story.referral(GP).home_hub == "charnwood"
+
+
+def test_a_referral_that_joins_an_accepted_case_is_told_its_hub_when_it_is_read() -> None:
+    story = given(received(GP, a_referral())).commanded("blaby", Accept)
+    story.when(received(WARD, of_the_trust(postcode=AT_CHARNWOOD)))
+    assert {one.home_hub for _, one in story.concerns(WARD)} == {None}
+
+    story.commanded("blaby", MarkRead, reference=WARD)
+    assert [one.home_hub for name, one in story.concerns(WARD) if name == "assigned"] == ["blaby"]
 
 
 def test_an_update_of_an_accepted_referral_is_a_task_and_ends_with_it() -> None:

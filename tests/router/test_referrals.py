@@ -325,6 +325,16 @@ def test_an_update_of_an_ended_referral_is_stored_and_refused() -> None:
     assert [told for told, _ in story.concerns(GP)] == ["update-refused"]
 
 
+def test_a_message_about_the_visit_after_the_end_of_a_referral_is_stored_and_nobody_is_informed() -> None:
+    story = given(received(WARD, a_ward_referral()), cancelled(WARD))
+    new = a_ward_referral(discharged_on=TODAY)
+    story.when(updated(WARD, new, version=3).model_copy(update={"about_visit": True}))
+
+    assert story.event_names == []
+    assert story.referral(WARD).referral == new
+    assert story.referral(WARD).version == 3
+
+
 def test_consent_withdrawn_by_an_update_cancels_the_referral_with_events_for_hub_and_referrer() -> None:
     story = given(received(GP, a_referral())).commanded("blaby", Accept)
     story.when(updated(GP, a_referral(consents=Consents(referral=NO, feedback=YES))))

@@ -75,6 +75,8 @@ def _messages(mapping: Agreed, sender: Partner) -> Iterator[str]:
     sent = [f"{code(s.application or 'any')} at {code(s.facility or 'any facility')}" for s in mapping.senders]
     yield f"- Encoding if MSH-18 is empty: {mapping.encoding}."
     yield f"- MSH-3 and MSH-4: {', '.join(sent) or 'any that is not empty'}."
+    if sender.hl7v2.adt:
+        yield "- ADT: taken, for the referrals of the stay ([triggers](../connect/hl7v2.md#adt))."
     meant = [f"{code(r.application or 'any')} at {code(r.facility or 'any facility')}" for r in mapping.receivers]
     yield f"- MSH-5 and MSH-6: {', '.join(meant) or 'any'}."
     tested = (

@@ -163,14 +163,20 @@ def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     latest = max(stays, key=lambda stay: _precedence(stay, inputs.directory))
     hub, worklist = _hospital(latest, inputs.directory)
     holder = inputs.assigned_stay_hub or hub.id
-    unread = (RoutingReason.TO_BE_READ,) if latest.unread else ()
-    stated = (RoutingReason.INPATIENT,) if latest.referral.is_inpatient or not unread else ()
     return assignment._replace(
         holder=holder,
         pathway=Pathway.HOSPITAL,
-        reasons=(*assignment.reasons, *stated, *unread),
+        reasons=(*assignment.reasons, *_reasons_of_stay(latest)),
         worklist=worklist if holder == hub.id else None,
     )
+
+
+def _reasons_of_stay(stay: Request) -> tuple[RoutingReason, ...]:
+    """Return why the team holds the case: it has to read the referral, whose person may not be in hospital, or only for the stay."""
+    if not stay.unread:
+        return (RoutingReason.INPATIENT,)
+    stated = (RoutingReason.INPATIENT,) if stay.referral.is_inpatient else ()
+    return (*stated, RoutingReason.TO_BE_READ)
 
 
 def already_open(assignment: Assignment, inputs: RoutingInput) -> Assignment:

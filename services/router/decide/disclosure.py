@@ -268,7 +268,10 @@ def hub_event(
         "referral_contexts": (),
         "hub_version": version,
         "role": role,
-        "referrals": tuple(_hub_referral(record, case, hub, role, persons, directory) for record in seen),
+        "referrals": tuple(
+            _hub_referral(record, persons[record.person_no], _shown(record, case, persons, hub, role, directory))
+            for record in seen
+        ),
         **_named(data, references),
         **_hidden_hubs(data, hub, directory),
     }
@@ -303,25 +306,29 @@ def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bo
     return other is not None and other != hub and _is_hospital(other, directory) and not _is_hospital(hub, directory)
 
 
-def _hub_referral(
-    record: ReferralRecord,
-    case: CaseRecord,
-    hub: HubId,
-    role: Role,
-    persons: Mapping[int, PersonRecord],
-    directory: Directory,
-) -> HubReferral:
-    referral = referral_for(record, persons[record.person_no], hub, role, directory)
-    if referral.to_be_read and not _may_read(record, case, hub, directory):
-        referral = referral.model_copy(update={"to_be_read": ()})
+def _hub_referral(record: ReferralRecord, person: PersonRecord, referral: Referral) -> HubReferral:
     return HubReferral(
         reference=record.reference,
         version=record.version,
         status=record.status,
         open_needs=record.open_needs,
-        provisional=persons[record.person_no].provisional,
+        provisional=person.provisional,
         referral=referral,
     )
+
+
+def _shown(
+    record: ReferralRecord,
+    case: CaseRecord,
+    persons: Mapping[int, PersonRecord],
+    hub: HubId,
+    role: Role,
+    directory: Directory,
+) -> Referral:
+    referral = referral_for(record, persons[record.person_no], hub, role, directory)
+    if referral.to_be_read and not _may_read(record, case, hub, directory):
+        return referral.model_copy(update={"to_be_read": ()})
+    return referral
 
 
 def _may_read(record: ReferralRecord, case: CaseRecord, hub: HubId, directory: Directory) -> bool:

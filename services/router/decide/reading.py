@@ -2,17 +2,26 @@
 
 from schemas.events import Accept, Assign, HubCommand, MarkRead, Transfer
 from services.router.decide.acting_hub import ActingHub, CommandRejection, not_workable, reject, served_by
-from services.router.decide.model import NeedsCorrection, ReferralRecord, without_occurrence
-from services.router.decide.referrals import apply_change, with_needs_of
+from services.router.decide.model import NeedsCorrection, ReferralRecord, parts_of
+from services.router.decide.referrals import apply_change, move_to_named_authority, with_needs_of
 from services.router.decide.transition import Transition
 
 
 def mark_read(transition: Transition, acting: ActingHub, command: MarkRead) -> CommandRejection | None:
     """Store that a person has read the referral, with the needs as corrected, and route it."""
     rejection = not_workable(transition, acting, [command.reference])
-    record = transition.referrals.get(command.reference)
-    if rejection is not None or record is None:
+    if rejection is not None:
         return rejection
+    record = transition.referrals[command.reference]
+    if rejection := _reject_if_nothing_to_read(acting, record, command):
+        return rejection
+    apply_change(transition, record, _read(record, command))
+    if record.home_hub is None:
+        move_to_named_authority(transition, record.reference)
+    return None
+
+
+def _reject_if_nothing_to_read(acting: ActingHub, record: ReferralRecord, command: MarkRead) -> CommandRejection | None:
     if not record.unread:
         return reject(acting, "impossible", "Nothing of this referral waits to be read.")
     if command.needs and not set(command.needs) - record.ended_needs.keys():
@@ -21,13 +30,12 @@ def mark_read(transition: Transition, acting: ActingHub, command: MarkRead) -> C
             "unknown-need",
             "Every need in needs has ended. Name the needs that are open, or none if they are right.",
         )
-    apply_change(transition, record, _read(record, command))
     return None
 
 
 def _read(record: ReferralRecord, command: MarkRead) -> ReferralRecord:
     referral = record.referral
-    update: dict[str, object] = {"parts_read": tuple(dict.fromkeys(map(without_occurrence, referral.to_be_read)))}
+    update: dict[str, object] = {"parts_read": parts_of(referral)}
     if command.needs:
         needs = tuple(dict.fromkeys(command.needs))
         earlier = record.correction

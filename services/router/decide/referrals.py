@@ -45,7 +45,8 @@ from services.router.decide.model import (
     ReferralRecord,
     Responsibility,
     Role,
-    without_occurrence,
+    parts_of,
+    parts_without,
 )
 from services.router.decide.transition import (
     Transition,
@@ -294,8 +295,7 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
     transition.keep(record)
     named = None if record.unread else _named_elsewhere(transition, case, record.referral)
     if named is not None:
-        reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
-        case = case.model_copy(update={"home": assigned_to(transition, named, reasons)})
+        case = case.model_copy(update={"home": assigned_to(transition, named, _NAMED)})
     elif case.home.assigned_by_person:
         case = _open_already(case)
     case = _without_superseded_stays(transition, _with_stay_of(case, None, record))
@@ -311,6 +311,19 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
         transition.emit(CaseAssigned, case, [record], moved, invalidates_pending_commands=True)
     else:
         _transfer(transition, case, before.home.hub, named, record, moved)
+
+
+def move_to_named_authority(transition: Transition, reference: Reference) -> None:
+    """Transfer the case to the authority that the person named, after a person has read the referral that joined it."""
+    record = transition.referrals[reference]
+    before = transition.cases[record.case_id]
+    named = _named_elsewhere(transition, before, record.referral) if record.is_open else None
+    if named is None:
+        return
+    case, _ = assign_case(transition, before.model_copy(update={"home": assigned_to(transition, named, _NAMED)}))
+    record = _reported_when_joining(case, record, named)
+    transition.keep(case, record)
+    _transfer(transition, case, before.home.hub, named, record, moved_hubs(transition, before, case))
 
 
 def _open_already(case: CaseRecord) -> CaseRecord:
@@ -331,12 +344,16 @@ def _reported_when_joining(case: CaseRecord, record: ReferralRecord, named: HubI
 
     That is the hub that has accepted the case, otherwise the one that this referral alone gives.
     """
+    if record.unread:
+        return record
     if named is not None:
-        reasons = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
-        return record.model_copy(update={"home_hub": named, "reasons": reasons})
+        return record.model_copy(update={"home_hub": named, "reasons": _NAMED})
     if case.has_confirmed_home and record.home_hub != case.home.hub:
         return record.model_copy(update={"home_hub": case.home.hub, "reasons": ()})
     return record
+
+
+_NAMED = (RoutingReason.NAMED_AUTHORITY, RoutingReason.TRANSFERRED)
 
 
 def _named_elsewhere(transition: Transition, case: CaseRecord, referral: Referral) -> HubId | None:
@@ -417,7 +434,9 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
     if _reports_death(record, event.referral.person.death_reported):
         deaths.note_report(transition, record.person_no, record.reference)
     case = transition.cases[record.case_id]
-    if not record.is_open:
+    if not record.is_open and isinstance(event, ReferralUpdated) and event.about_visit:
+        transition.keep(new)
+    elif not record.is_open:
         _refuse_update(transition, case, new)
     elif event.referral.consents.referral.answer == "no":
         transition.keep(new)
@@ -425,27 +444,31 @@ def _update(transition: Transition, record: ReferralRecord, event: ReferralRecei
     else:
         _check_person(transition, record, new)
         apply_change(transition, record, new)
-        _ask_to_read(transition, [part for part in new.unread if part not in record.unread], record.reference)
-        if stays.ends_another_visit(record.referral, event.referral):
-            _ask(transition, new, tasks.discharge_overdue)
+        _ask_about_update(transition, record, new, event.referral)
 
 
 def _with_message(record: ReferralRecord, event: ReferralReceived | ReferralUpdated) -> ReferralRecord:
     """Return the referral with a new message, and with the stay that it does not mention.
 
-    A person's correction of the needs lasts as long as the sender states the same needs, or a part that the person has read. Parts that
-    the message does not have any more are forgotten.
+    Parts that the message does not have any more are forgotten.
     """
-    referral, correction = stays.with_stay_kept(record.referral, event.referral), record.correction
-    parts = [without_occurrence(part) for part in referral.to_be_read]
-    parts_read = tuple(part for part in record.parts_read if part in parts)
+    referral = stays.with_stay_kept(record.referral, event.referral)
+    parts = parts_of(referral)
+    parts_read = parts_without(parts, parts_without(parts, record.parts_read))
     stated = tuple(need.service for need in referral.needs)
-    if correction is not None and not parts_read and set(stated) != set(correction.stated):
-        correction = None
+    correction = record.correction if parts_read or _is_corrected(stated, record) else None
     if correction is not None:
         referral = with_needs_of(referral, _corrected(stated, correction))
     update = {"version": event.version, "referral": referral, "parts_read": parts_read, "correction": correction}
     return record.model_copy(update=update)
+
+
+def _is_corrected(stated: Sequence[ServiceCode], record: ReferralRecord) -> bool:
+    """Return True if the sender states the needs that a person corrected: the correction lasts.
+
+    It also lasts while the message has a part that the person has read.
+    """
+    return record.correction is not None and set(stated) == set(record.correction.stated)
 
 
 def _corrected(stated: Sequence[ServiceCode], correction: NeedsCorrection) -> list[ServiceCode]:
@@ -488,6 +511,13 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
         _raise_doubt(transition, record.person_no, "number-changed")
     elif others and not any(matching.same_person(description, other) for other in others):
         _raise_doubt(transition, record.person_no, "no-longer-matches")
+
+
+def _ask_about_update(transition: Transition, record: ReferralRecord, new: ReferralRecord, message: Referral) -> None:
+    """Raise the tasks that an applied update makes: to read its new parts, and to ask about a discharge from another visit."""
+    _ask_to_read(transition, parts_without(new.unread, record.unread), record.reference)
+    if stays.ends_another_visit(record.referral, message):
+        _ask(transition, new, tasks.discharge_overdue)
 
 
 def _ask_to_read(transition: Transition, parts: Sequence[UnreadPart], reference: Reference) -> None:
@@ -582,8 +612,11 @@ def _with_needs(new: ReferralRecord) -> ReferralRecord:
 def _reported_after(
     transition: Transition, case: CaseRecord, new: ReferralRecord, own_assignment: Assignment, *, moved: bool
 ) -> ReferralRecord:
-    if not moved or case.has_confirmed_home or new.unread:
+    """Return the referral with the home hub that feedback names; until a person has read it, that is none, or the one before."""
+    if not moved or new.unread or (case.has_confirmed_home and new.home_hub is not None):
         return new
+    if case.has_confirmed_home:
+        return new.model_copy(update={"home_hub": case.home.hub, "reasons": ()})
     return with_own_assignment(new, own_assignment)
 
 

@@ -15,6 +15,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # a service imports only what its mutant replaces
+    from uuid import UUID
+
     from faststream.kafka import KafkaBroker
     from mesh_client import MeshClient
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,7 +26,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
     from services.intake.deduplication import AcceptedMessage, FoundReferral
     from services.intake.translators.hl7v2.field_state import FieldState
-    from services.intake.translators.translator import Translated
+    from services.intake.translators.translator import Translated, VisitMessage
     from services.messaging.broker import Subscription
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
@@ -284,6 +286,28 @@ def older_update_overwrites() -> None:
     field_state.merged = changed(before, merged)
 
 
+def stranger_is_stored() -> None:
+    """Store messages about visits that concern none of the partner's referrals."""
+    from services.intake.translators.translator import Issue, Rejection
+    from services.intake.visits import Visits
+
+    async def submit(
+        self: Visits,
+        message: "PendingMessage",
+        visit: "VisitMessage",
+        of_referral: "Callable[[str], Translated]",
+        new_id: "Callable[[], UUID]",
+    ) -> "ProtocolResponse":
+        answer = await before(self, message, visit, of_referral, new_id)
+        if not visit.keys or not await self._find(message.partner, visit):
+            refused = Rejection((Issue("MSH-9", "processing", "concerns no referral"),))
+            await self._group_commit.submit(dataclasses.replace(message, outcome=refused))
+        return answer
+
+    before = Visits.submit
+    Visits.submit = submit  # type: ignore[method-assign]
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +366,9 @@ MUTANTS = {
     "silence-ends-a-stay": Mutant("intake", "a stay goes on until a message says that it is over", silence_ends_a_stay),
     "older-update-overwrites": Mutant(
         "intake", "a field is what the latest message said of it", older_update_overwrites
+    ),
+    "stranger-is-stored": Mutant(
+        "intake", "nothing is stored about people who were never referred", stranger_is_stored
     ),
     "offset-before-transaction": Mutant(
         "router", "the offset is committed after the transaction", offset_before_transaction

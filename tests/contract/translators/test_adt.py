@@ -205,6 +205,15 @@ def test_a_cancelled_discharge_brings_the_person_back_and_a_later_one_counts_aga
     assert held.now.discharged_on == date(2026, 11, 7)
 
 
+@pytest.mark.parametrize("trigger", ["A01", "A02", "A08", "A31"])
+def test_after_a_discharge_the_person_is_still_updated_and_the_stay_remains_ended(trigger: str) -> None:
+    held = Held()
+    held.then("A03", sent_at="20261106100000", fields={"PV1-45": "20261106"})
+    assert held.then(trigger, sent_at="20261107100000", fields={"PID-30": "Y", "PID-13": "0116 496 0009"})
+    assert (held.now.discharged_on, held.now.person.phone) == (date(2026, 11, 6), "0116 496 0009")
+    assert held.now.person.death_reported is not None
+
+
 def test_a_cancelled_admission_ends_the_stay_until_an_admission() -> None:
     held = Held()
     held.then("A11", sent_at="20261106100000")

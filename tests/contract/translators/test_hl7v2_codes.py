@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from schemas.referral import Referral
+from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.translator import Translated
 from tests.builders.hl7v2 import a_uhl_message, an_lpt_message
-from tests.contract.translators.adapters import ADAPTERS
+from tests.contract.translators.adapters import ADAPTERS, Adapter
+from tests.contract.translators.golden_pairs import GOLDEN
 
 UHL, LPT = (next(one for one in ADAPTERS if one.name == f"hl7v2-{name}") for name in ("uhl", "lpt"))
 
@@ -355,3 +357,26 @@ def test_a_person_sees_the_warnings_that_the_sender_gets() -> None:
     assert found.referral is not None
     assert {(one.place, one.kind) for one in found.warnings} == {(p.place, p.kind) for p in found.referral.to_be_read}
     assert "PRONTO" not in repr([dataclasses.astuple(one) for one in found.warnings])
+
+
+# ---- nothing else refuses a referral ---------------------------------------------------------------------------------
+
+NONSENSE = ("20269999", "^Words only~\\Q\\", "Y^^^Z", "Y" * 10_001)
+
+
+@pytest.mark.parametrize("adapter", [UHL, LPT], ids=str)
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=range(len(NONSENSE)))
+def test_no_value_of_a_field_refuses_a_referral_but_that_of_its_id(adapter: Adapter, nonsense: str) -> None:
+    header, *segments = (GOLDEN / adapter.name / "new-everything.in").read_bytes().splitlines()
+    changed = [
+        (line[:3], number, b"|".join([*fields[:number], nonsense.encode("cp1252"), *fields[number + 1 :]]), at)
+        for at, line in enumerate(segments)
+        for fields in [line.split(b"|")]
+        for number in field_paths.READ.get(line[:3].decode(), range(1, len(fields)))
+        if number < len(fields)
+    ]
+    assert len(changed) > 50
+    for name, number, line, at in changed:
+        body = b"\r".join([header.replace(b"UNICODE UTF-8", b"8859/1"), *segments[:at], line, *segments[at + 1 :]])
+        outcome = adapter.translate(adapter.delivery(body))
+        assert isinstance(outcome, Translated) or (name, number) == (b"RF1", 6), (name, number)

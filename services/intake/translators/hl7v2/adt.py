@@ -44,23 +44,23 @@ _NEVER_DELETED = ("PID-5", "PID-7")
 class _Trigger:
     """What messages with a trigger say: units that they may change, units that they delete, and the state of the admission."""
 
-    says: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
+    may_change: frozenset[str] = frozenset((*_PERSON, *_PROTECTION, *_STAY, _CLOCK))
     deletes: tuple[str, ...] = ()
     admission: str | None = None
 
 
-_UPDATE = _Trigger(says=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
+_UPDATE = _Trigger(may_change=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
 _TRANSFER = _Trigger()
 _TRIGGERS: Mapping[str, _Trigger] = {
     "A01": _Trigger(admission="A01"),
     "A02": _TRANSFER,
     "A03": dataclasses.replace(_UPDATE, deletes=_DISCHARGED),
     "A08": _UPDATE,
-    "A11": _Trigger(says=frozenset(), admission=CANCELLED),
+    "A11": _Trigger(may_change=frozenset(), admission=CANCELLED),
     "A12": _TRANSFER,
     "A13": _Trigger(deletes=_DISCHARGED),
     "A31": _UPDATE,
-    "A40": _Trigger(says=frozenset()),
+    "A40": _Trigger(may_change=frozenset()),
 }
 
 MERGE, DISCHARGE, OTHER = "A40", "A03", "other"
@@ -78,47 +78,41 @@ def translated(
     """Translate a message: by which keys its referrals are found, and then what it says of each of them."""
     if message.reading.issues:
         return Rejection(tuple(message.reading.issues))
+    envelope = referral.envelope_of(header, message, profile, selection, inbound, ("",))
     trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
-    about = _identity(trigger, message, profile, is_test=header.processing_id in ("T", "D"))
+    about = _identity(trigger, envelope, message)
     keys = about.number_keys if trigger == MERGE else about.stay_keys
     visit = VisitMessage(trigger, tuple(sorted(keys)), is_merge=trigger == MERGE)
-    of_referral = partial(_of_referral, visit, header, message, profile, selection, inbound, about)
+    of_referral = partial(_of_referral, visit, envelope, message, about)
     return Translated((), "", "update", "", visit=visit, of_referral=of_referral)
 
 
-def _identity(trigger: str, message: Hl7Message, profile: PartnerProfile, *, is_test: bool) -> StayIdentity:
+def _identity(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> StayIdentity:
     """Return what identifies the stay; of an outpatient, or a trigger that is not read, nothing."""
+    profile, is_test = envelope.profile, envelope.is_test
+    if trigger == OTHER:
+        return StayIdentity()
     if trigger == MERGE:
         merged = [*message.repetitions("PID", 3), *message.repetitions("MRG", 1)]
         return StayIdentity(numbers=frozenset(stay_identity.hospital_numbers(merged, profile)), is_test=is_test)
-    if trigger == OTHER:
-        return StayIdentity()
     places = ("PV1-3", "PV1-6") if _TRIGGERS[trigger] is _TRANSFER else ("PV1-3",)
     return stay_identity.of_message(message, profile, is_test=is_test, places=places)
 
 
 def _of_referral(
-    visit: VisitMessage,
-    header: Header,
-    message: Hl7Message,
-    profile: PartnerProfile,
-    selection: FieldSelection,
-    inbound: InboundMessage,
-    about: StayIdentity,
-    referral_id: str,
+    visit: VisitMessage, envelope: referral.Envelope, message: Hl7Message, about: StayIdentity, referral_id: str
 ) -> Translated:
     """Return what the message says of one of the referrals that were found."""
-    envelope = referral.envelope_of(header, message, profile, selection, inbound, (referral_id,))
+    named, inbound = dataclasses.replace(envelope, originating=(referral_id,)), envelope.inbound
     digest = hashlib.sha256(inbound.body).hexdigest()
-    about_it = referral.told(envelope, digest) | {"referral_id": referral_id, "reply": {}}
     own = Translated(
         intent="update",
         content_hash=digest,
-        subject=referral.subject_of(person(message, profile, inbound.received_at, homeless=False)),
+        subject=referral.subject_of(person(message, envelope.profile, inbound.received_at, homeless=False)),
         warnings=tuple(message.reading.warnings),
         visit=visit,
-        header=header,
-        **about_it,
+        header=envelope.header,
+        **referral.told(named, digest) | {"referral_id": referral_id, "reply": {}},
     )
     changes = _changes(visit.trigger, envelope, message)
     return dataclasses.replace(own, complete=partial(_completed, visit, envelope, about, changes, own))
@@ -156,9 +150,9 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
     implied |= {ADMISSION: rule.admission} if rule.admission else {}
     units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
     site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
-    says = {*rule.says, site} if "PV1-3" in rule.says else rule.says
+    may_change = {*rule.may_change, site} if "PV1-3" in rule.may_change else rule.may_change
     for key, unit in field_state.said_by(message, envelope.sent, profile).units.items():
-        if key in says and not (unit.lines is None and key in _NEVER_DELETED):
+        if key in may_change and not (unit.lines is None and key in _NEVER_DELETED):
             units[key] = unit
     if trigger == DISCHARGE:
         units |= {key: Unit(at, (at, 0), (line,) if line else None) for key, line in _discharge(envelope, message)}

@@ -44,19 +44,22 @@ def parse_days(text: str) -> Days | None:
     if match is None:
         raise ValueError("not a date")
     year, month, day = (int(match[n] or 0) for n in (1, 2, 3))
-    if not year and not month and not day:
-        return None
     if not month or not day:
-        first, last = month or 1, month or 12
-        if not _EARLIEST <= year < _LATEST or first > 12:
-            raise ValueError("not a date")
-        return date(year, first, 1), date(year, last, calendar.monthrange(year, last)[1])
+        return _days_of(year, month) if year or month or day else None
     at = parse_timestamp(text)
     if at is None:
         raise ValueError("not a date")
     if match[7] and at.time() != datetime.min.time():
         at = at.replace(tzinfo=timezone(_offset(match[7]))).astimezone(LONDON)
     return at.date(), at.date()
+
+
+def _days_of(year: int, month: int) -> Days:
+    """Return the first and last day of a month, or of a year if the month is 0."""
+    if not _EARLIEST <= year < _LATEST or month > 12:
+        raise ValueError("not a date")
+    last = month or 12
+    return date(year, month or 1, 1), date(year, last, calendar.monthrange(year, last)[1])
 
 
 _EARLIEST, _LATEST = 1880, 2200

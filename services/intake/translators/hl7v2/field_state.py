@@ -36,6 +36,13 @@ ADMISSION = "EVN-1"
 _DELETED, _NOT_OBTAINED = ("D", "W"), "X"
 """OBX-11 (table 0085)."""
 
+_VISIT = "PV1-19"
+_ENDS = ("PV1-36", "PV1-37", "PV1-45", ADMISSION)
+"""Units that say that a visit has ended."""
+
+_OF_ADT = ("MSH", "PID", "PD1", "ARV", "PV1", "PV2", "EVN")
+"""Segments of which ADT says something too."""
+
 
 class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was said of one unit.
@@ -119,24 +126,41 @@ def merged(held: FieldState, later: FieldState) -> FieldState:
 
     `later`: of one message, which arrived later and may have been sent earlier.
     """
-    units = dict(held.units)
-    for key, unit in sorted(later.units.items()):
+    units, stated = _of_one_visit(held, later)
+    for key, unit in sorted(stated.items()):
         _apply(units, key, unit, later.until)
     return FieldState(units)
 
 
 def replaced(held: FieldState, whole: FieldState) -> FieldState:
-    """Return the state of a message that says everything, or the held one if it was certainly sent later.
+    """Return the state of a message that says everything, or the held one if a referral was certainly sent later.
 
-    A stay that the message does not mention stays: silence never ends one.
+    A stay that the message does not mention stays: silence never ends one. So does what ADT has certainly said later.
     """
     made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
     first = {_MADE: min(made, key=lambda one: one.at)} if made else {}
-    if any(unit.at >= whole.until for unit in held.units.values()):
+    later = {key: unit for key, unit in held.units.items() if unit.at >= whole.until}
+    if any(key[:3] not in _OF_ADT for key in later):
         return FieldState({**held.units, **first})
-    names = {key[:3] for key in whole.units}
-    stay = {key: one for key, one in held.units.items() if key[:3] in ("PV1", "PV2") and key[:3] not in names}
-    return FieldState({**stay, **whole.units, **first})
+    kept, stated = _of_one_visit(held, whole)
+    names = {key[:3] for key in stated}
+    stay = {key: one for key, one in kept.items() if key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in names}
+    return FieldState({**stay, **stated, **later, **first})
+
+
+def _of_one_visit(held: FieldState, stated: FieldState) -> tuple[dict[str, Unit], dict[str, Unit]]:
+    """Return the held units and those of a message; if they name two visits (PV1-19), without the end of the earlier one."""
+    before, now = held.units.get(_VISIT), stated.units.get(_VISIT)
+    if not (before and before.lines and now and now.lines) or _number_of(before) == _number_of(now):
+        return dict(held.units), dict(stated.units)
+    if before.at >= stated.until:
+        return dict(held.units), {key: one for key, one in stated.units.items() if key not in _ENDS}
+    ended = {key for key in _ENDS if key in held.units and held.units[key].at < stated.until}
+    return {key: one for key, one in held.units.items() if key not in ended}, dict(stated.units)
+
+
+def _number_of(visit: Unit) -> str:
+    return visit.lines[0].partition("^")[0].strip() if visit.lines else ""
 
 
 def _apply(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:

@@ -64,27 +64,36 @@ def _display_text(one: Repetition) -> str | None:
 
 
 def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> dict[str, Any]:
-    """Return the reason: our category, the sender's texts, SNOMED CT codings of RF1-10 and DG1.
-
-    The texts are those of RF1-10, diagnoses, notes and the fields of the partner's file.
-    """
-    coded = [pair for place in profile.reasons.read_from for pair in field_paths.coded(message, place)]
-    meanings = (field_paths.meaning(one, profile.reasons.meanings) for one, _ in coded)
-    codes = [code for code in meanings if code]
-    texts = [field_paths.display_text(one) or _unknown(codes_of_one, profile) for one, codes_of_one in coded]
-    stated, diagnoses = message.repetitions("RF1", 10), list(_diagnoses(message))
-    texts += [_display_text(one) for one in stated if one.place not in {other.place for other, _ in coded}]
-    texts += [*_unknown_needs(message, profile), *map(_diagnosis, diagnoses)]
-    diagnosed = [one for diagnosis in diagnoses for one in diagnosis.all(3)]
-    codings = [coding for one in [*stated, *diagnosed] for coding in snomed(one)]
-    texts += [*_field_texts(message, profile), *local_values.texts, *_notes(message, profile, "reason.text")]
+    """Return the reason: our category, the sender's texts, SNOMED CT codings of RF1-10 and DG1."""
+    coded = _reason_codes(message, profile)
+    codes = [code for one, _ in coded if (code := field_paths.meaning(one, profile.reasons.meanings))]
+    diagnosed = [one for diagnosis in _diagnoses(message) for one in diagnosis.all(3)]
+    codings = [coding for one in [*message.repetitions("RF1", 10), *diagnosed] for coding in snomed(one)]
     return drop_empty(
         {
             "code": next(iter([*codes, *([local_values.reason] if local_values.reason else [])]), None),
-            "text": _joined(texts),
+            "text": _joined(_reason_texts(message, profile, local_values)),
             "snomed": list({coding["code"]: coding for coding in reversed(codings)}.values())[::-1],
         }
     )
+
+
+def _reason_codes(message: Hl7Message, profile: PartnerProfile) -> list[tuple[Repetition, list[str]]]:
+    return [pair for place in profile.reasons.read_from for pair in field_paths.coded(message, place)]
+
+
+def _reason_texts(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> Iterator[str | None]:
+    """Yield the texts of the reasons, RF1-10, unknown needs, diagnoses, the fields of the partner's file, and notes."""
+    coded = _reason_codes(message, profile)
+    for one, codes in coded:
+        yield field_paths.display_text(one) or _unknown(codes, profile)
+    places = {one.place for one, _ in coded}
+    yield from (_display_text(one) for one in message.repetitions("RF1", 10) if one.place not in places)
+    yield from _unknown_needs(message, profile)
+    yield from map(_diagnosis, _diagnoses(message))
+    yield from _field_texts(message, profile)
+    yield from local_values.texts
+    yield from _notes(message, profile, "reason.text")
 
 
 def _unknown(codes: list[str], profile: PartnerProfile) -> str | None:
