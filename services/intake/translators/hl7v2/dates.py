@@ -134,7 +134,7 @@ _LENGTHS = {3: timedelta(days=1), 4: timedelta(hours=1), 5: timedelta(minutes=1)
 def parse_interval(text: str) -> Interval | None:
     """Return the moments that a time may mean by its precision, or None if it is invalid.
 
-    Without an offset it is in Europe/London, where the hour that comes twice in October is either of the two.
+    Without an offset it is in Europe/London. The hour that comes twice in October is either of the two.
     """
     match, first = _STAMP.fullmatch(text), parse_timestamp(text)
     if match is None or first is None:
