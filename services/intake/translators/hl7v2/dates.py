@@ -134,20 +134,18 @@ _LENGTHS = {3: timedelta(days=1), 4: timedelta(hours=1), 5: timedelta(minutes=1)
 def parse_interval(text: str) -> Interval | None:
     """Return the moments that a time may mean by its precision, or None if it is invalid.
 
-    Without an offset it is in Europe/London. The hour that comes twice in October is either of the two, and so is the hour that is
-    skipped in spring.
+    Without an offset it is in Europe/London. The hour that comes twice in October is either of the two.
     """
     match, first = _STAMP.fullmatch(text), parse_timestamp(text)
     if match is None or first is None:
         return None
-    given = sum(match[number] is not None for number in range(1, 7))
-    last = _after(first, given) - timedelta.resolution
-    zones = [timezone(_offset(match[7]))] if match[7] else [LONDON]
+    last = _after(first, sum(match[number] is not None for number in range(1, 7))) - timedelta.resolution
     try:
-        moments = [_in_utc(one, zone, fold) for one in (first, last) for zone in zones for fold in (0, 1)]
+        zone = timezone(_offset(match[7])) if match[7] else LONDON
+        starts, ends = ([_in_utc(one, zone, fold) for fold in (0, 1)] for one in (first, last))
     except (ValueError, OverflowError):
         return None
-    return Interval(min(moments[:2]), max(moments[2:]) + timedelta.resolution)
+    return Interval(min(starts), max(ends) + timedelta.resolution)
 
 
 def _after(first: datetime, given: int) -> datetime:

@@ -245,10 +245,7 @@ class _Statement:
         if name == "OBX":
             self._observation(segment, fields, position)
         elif name == "NTE":
-            parent = self.keys.get(segment.parent, segment.parent.name) if segment.parent else ""
-            kind = fold(segment.text(4) or segment.text(4, 2) or "")
-            self.keys[segment] = key = f"NTE\t{kind}\t{parent}"
-            self._group(key, name, fields, position, (3,))
+            self._group(self._key_of_note(segment), name, fields, position, (3,))
         elif name in REPEATING:
             self._group(name, name, fields, position, tuple(fields))
         elif not (name == "PID" and segment.place != "PID"):
@@ -306,6 +303,10 @@ class _Statement:
             self.keys[segment] = value = f"{key}\t{fold(one.text() or one.text(2) or '')}"
             line = _line("OBX", {**fields, 5: _standard(one.whole, segment.reading)})
             self.say(value, position, *(() if is_deleted else (line,)))
+
+    def _key_of_note(self, note: Segment) -> str:
+        parent = self.keys.get(note.parent, note.parent.name) if note.parent else ""
+        return f"NTE\t{fold(note.text(4) or note.text(4, 2) or '')}\t{parent}"
 
     def _key(self, segment: Segment) -> str:
         """Return the key of an observation: the agreed code of either triplet of OBX-3, else its own."""
@@ -382,34 +383,31 @@ def _sequence(sequence: Any, reading: Reading) -> str:
 def _written(units: Mapping[str, Unit]) -> Iterator[str]:
     """Yield the lines of a message: MSH, the message's own notes, segments that occur once, groups with their notes."""
     once: dict[str, dict[int, str]] = {"MSH": {}}
-    groups: list[tuple[tuple[int, int], str, tuple[str, ...]]] = []
-    notes: dict[str, list[tuple[tuple[int, int], str, tuple[str, ...]]]] = {}
-    for key, unit in units.items():
-        name, _, number = key.partition("-") if key[3:4] == "-" else (key, "", "")
+    groups: list[str] = []
+    notes: dict[str, list[str]] = {}
+    for key, unit in sorted(units.items(), key=lambda one: (one[1].first, one[0])):
         if unit.lines is None or key == _MADE or key.startswith(_UNREAD):
             continue
-        if number:
-            once.setdefault(name, {})[int(number)] = unit.lines[0]
-        elif name.startswith("NTE\t"):
-            notes.setdefault(key.split("\t", 2)[2], []).append((unit.first, key, unit.lines))
+        if key[3:4] == "-":
+            once.setdefault(key[:3], {})[int(key[4:])] = unit.lines[0]
+        elif key.startswith("NTE\t"):
+            notes.setdefault(key.split("\t", 2)[2], []).extend(unit.lines)
         else:
-            groups.append((unit.first, key, unit.lines))
+            groups.append(key)
     yield _msh(once.pop("MSH"))
-    yield from _lines(notes.pop("", []))
-    for name, fields in sorted(once.items()):
-        yield _line(name, fields)
-    for _, key, lines in sorted(groups):
-        yield from lines
-        yield from _lines(notes.pop(key, []))
-    for parent, left in notes.items():
+    yield from notes.pop("", [])
+    yield from (_line(name, fields) for name, fields in sorted(once.items()))
+    for key in groups:
+        yield from (*(units[key].lines or ()), *notes.pop(key, []))
+    for parent, lines in notes.items():
         if parent not in units:
-            yield parent.partition("\t")[0] + (f"|||{parent.split(chr(9))[1]}" if "\t" in parent else "")
-            yield from _lines(left)
+            yield from (_stub(parent), *lines)
 
 
-def _lines(notes: list[tuple[tuple[int, int], str, tuple[str, ...]]]) -> Iterator[str]:
-    for _, _, lines in sorted(notes):
-        yield from lines
+def _stub(key: str) -> str:
+    """Return a segment with its code only, for the notes of one that was not kept."""
+    name, *codes = key.split("\t")
+    return f"{name}|||{''.join(_LITERAL.get(one, one) for one in codes[0])}" if codes else name
 
 
 def _msh(fields: Mapping[int, str]) -> str:

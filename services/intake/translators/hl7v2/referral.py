@@ -125,14 +125,15 @@ def envelope_of(
     )
 
 
+_ID_REQUIRED = "is required: the originating referral identifier"
+
+
 def originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, ...]:
     """Return the originating referral identifier, and its assigning authority, if it has one."""
     reading = message.reading
     identifiers = list(field_paths.texts(message, profile.referral_id))
     if not identifiers:
-        reading.issues.append(
-            Issue(profile.referral_id, "required", "is required: the originating referral identifier")
-        )
+        reading.issues.append(Issue(profile.referral_id, "required", _ID_REQUIRED))
         return ("unknown",)
     field, referral_id = identifiers[0]
     for other, another in identifiers[1:]:
@@ -158,7 +159,6 @@ def _of_one_person(message: Hl7Message) -> Hl7Message:
 
 
 def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValues) -> Translated:
-    warnings, received_at = tuple(message.reading.warnings), envelope.inbound.received_at
     reason = request.cancel_reason(message, envelope.profile, local_values)
     death_reported = _death(message, envelope.profile, envelope.inbound, local_values)
     discharged_on = read_date(message.first("PV1", 45))
@@ -169,8 +169,8 @@ def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValue
         cancel_reason=reason,
         discharged_on=discharged_on,
         death_reported=death_reported,
-        subject=subject_of(person(message, envelope.profile, received_at, homeless=False)),
-        warnings=warnings,
+        warnings=tuple(message.reading.warnings),
+        subject=subject_of(person(message, envelope.profile, envelope.inbound.received_at, homeless=False)),
         **told(envelope, digest),
     )
 
