@@ -155,7 +155,6 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
 
 
 def _plan(gp_port: int) -> Plan:
-    """Return an installation whose GP system listens on this port, and that looks for overdue discharges each second."""
     return Plan(
         installation.temporary_folder(),
         ephemeral=True,

@@ -34,7 +34,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | dimension | covered |
 |---|---|
 | senders | three practices and First Contact by BaRS; all five forms, for practices, nurses, coordinators, the persons themselves and their carers; both trusts by HL7 v2 over MLLP and HTTP, with a stay that ends, and without; all seven councils' files, also with other persons' rows |
-| messages | new referrals, updates, cancels; duplicates of each; other content under the same ids; messages older than the stored one; cancels of unknown referrals; messages that their format refuses; HL7 v2 updates that say a few fields, about another person, or late; ADT of a stay, and of strangers |
+| messages | new referrals, updates, cancels; duplicates of each; other content under the same ids; messages older than the stored one; cancels of unknown referrals; messages that their format refuses; HL7 v2 updates of a few fields, about another person, or late; ADT of a stay, and of strangers |
 | persons | any two senders for one person, in both orders; numbers that are traced, not traced, invalid or missing; all districts, outside the county, the restricted unit |
 
 | | invariant |

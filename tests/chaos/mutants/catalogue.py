@@ -363,7 +363,9 @@ MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
     "any-person": Mutant("intake", "a message about another person than the referral's is refused", any_person),
-    "silence-ends-a-stay": Mutant("intake", "a stay continues until a message says that it is over", silence_ends_a_stay),
+    "silence-ends-a-stay": Mutant(
+        "intake", "a stay continues until a message says that it is over", silence_ends_a_stay
+    ),
     "older-update-overwrites": Mutant(
         "intake", "a field is what the latest message said of it", older_update_overwrites
     ),
