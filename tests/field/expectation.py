@@ -76,6 +76,10 @@ class Seen:
     """(type, data) of `referral.event`; the type is short: referral.received."""
     hubs: Sequence[tuple[str, Data]] = ()
     """(hub, data) of the hubs' topics."""
+
+    roles: Sequence[tuple[str, Data]] = ()
+    """The same, of the records of these cases that hold a role and nothing of the referral."""
+
     feedback: Sequence[tuple[str, str]] = ()
     """Kind and text of the feedback on the referral in the first answer."""
     letters: Sequence[str] = ()
@@ -94,7 +98,7 @@ class Seen:
         """For each hub, the last that it was sent about a case of the referral."""
         cases = self.cases_of([self.reference])
         last: dict[tuple[str, str], Data] = {}
-        for hub, data in self.hubs:
+        for hub, data in [*self.hubs, *self.roles]:
             key = hub, data["case_id"]
             if data["case_id"] in cases and data["hub_version"] > last.get(key, {}).get("hub_version", 0):
                 last[key] = data
