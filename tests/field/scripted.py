@@ -97,16 +97,14 @@ def play(script: Script, send: Send, hub: Installation) -> Seen:
     answers = [send(hub, fresh.bytes(file.read_bytes()), script.sender, conversation) for file in script.files]
     hub.settle(*(answer.reference for answer in answers if answer.is_positive and answer.reference))
     about = {answer.reference for answer in answers if answer.reference}
-    sent = hub.entries()[begin:]
-    own = [entry for entry in sent if fresh.is_in(entry.value.decode(), about)]
-    cases = {entry.data["case_id"] for entry in own if "referrals" in entry.data}
-    # A hub that only follows on, or held the case, is sent its role and nothing of the referral: the record is known by its case.
-    roles = [entry for entry in sent if entry not in own and entry.data.get("case_id") in cases]
+    since = hub.entries()[begin:]
+    named = [entry for entry in since if fresh.is_in(entry.value.decode(), about)]
+    cases = {entry.data["case_id"] for entry in named if "hub_version" in entry.data}
+    entries = [entry for entry in since if entry in named or entry.data.get("case_id") in cases]
     return Seen(
         [Answer(answer.code, fresh.back(answer.text)) for answer in answers],
-        [(_short(entry), _data(entry, fresh)) for entry in own if entry.topic == "referral.event"],
-        [(_hub(entry), _data(entry, fresh)) for entry in own if "referrals" in entry.data],
-        [(_hub(entry), _data(entry, fresh)) for entry in roles if "referrals" in entry.data],
+        [(_short(entry), _data(entry, fresh)) for entry in entries if entry.topic == "referral.event"],
+        [(_hub(entry), _data(entry, fresh)) for entry in entries if "hub_version" in entry.data],
     )
 
 
