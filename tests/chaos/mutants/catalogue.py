@@ -276,7 +276,7 @@ def silence_ends_a_stay() -> None:
 
 
 def older_update_overwrites() -> None:
-    """Apply each field of a message, whatever a later one has said."""
+    """Apply each field of a message, also if a later one has said it."""
     from services.intake.translators.hl7v2 import field_state
 
     def merged(held: "FieldState", later: "FieldState") -> "FieldState":
