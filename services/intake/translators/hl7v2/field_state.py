@@ -91,7 +91,9 @@ class FieldState:
     def message(self, selection: FieldSelection) -> Hl7Message:
         """Return the state as one message, with the standard's separators, to be read as any message."""
         reading = Reading(STANDARD, "utf-8")
-        message = er7.read("\r".join(_written(self.units)), reading, {**selection, "EVN": (1,)})
+        message = er7.read(
+            "\r".join(_written(self.units)), reading, {**selection, "EVN": (1,), "OBX": (1, *selection["OBX"])}
+        )
         if isinstance(message, Hl7Message):
             return message
         reading.issues.append(message)
@@ -292,7 +294,7 @@ class _Statement:
         elif is_deleted or _is_null(value):
             self.say(key, position)
         elif (documents := self.documents.get(segment.place, ())) and len(documents) == len(segment.all(5)):
-            self.say(key, position, _line("OBX", {**fields, 5: _without_data(segment)}), documents=documents)
+            self.say(key, position, _line("OBX", {**fields, 1: IN_ATTACHMENTS, 5: IN_ATTACHMENTS}), documents=documents)
         else:
             self.say(key, position, _line("OBX", fields))
 
@@ -332,13 +334,7 @@ def _line(name: str, fields: Mapping[int, str]) -> str:
 
 
 IN_ATTACHMENTS = "in-attachments"
-"""ED.4 in place of the encoding, if the document is in the attachments of its unit."""
-
-
-def _without_data(segment: Segment) -> str:
-    """Return OBX-5 with the type of each document (ED.1 to ED.3), without its bytes."""
-    kept = ("^".join([*one.parts[:3], *[""] * (3 - len(one.parts)), IN_ATTACHMENTS]) for one in segment.all(5))
-    return "~".join(_standard(one, segment.reading) for one in kept)
+"""OBX-1, which is read in a state only, and OBX-5, if the documents of an observation are in the attachments of its unit."""
 
 
 # ---- the standard's separators ---------------------------------------------------------------------------------------
