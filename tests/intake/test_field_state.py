@@ -76,6 +76,18 @@ def test_other_separators_and_encodings_are_written_as_the_standards() -> None:
     assert note.all(3)[0].prose() == written.all("NTE")[0].all(3)[0].prose()
 
 
+def test_a_separator_of_components_is_a_character_of_prose() -> None:
+    by = Separators("#", "@", "!", "$", "%")
+    written = a_message("NTE#1##mail a@b ^ 50% sure", "OBX#1#TX#LB-HOME##up @ 50%", "OBX#2#CE#LB-RISK##V@Son", by=by)
+    state = said_by(written, Interval(START, START), UHL).message(SELECTION)
+    assert [state.all("NTE")[0].all(3)[0].prose(), state.all("OBX")[0].all(5)[0].prose()] == [
+        "mail a@b ^ 50% sure",
+        "up @ 50%",
+    ]
+    assert state.text("OBX", 5, 1) == "up @ 50%"
+    assert state.all("OBX")[1].text(5, 2) == "Son"
+
+
 # ---- merging ---------------------------------------------------------------------------------------------------------
 
 SEGMENTS = (
@@ -163,6 +175,13 @@ def test_a_risk_flag_goes_only_when_it_is_named() -> None:
     assert len(lines(after(new, said(1, "OBX|1|CE|LB-RISK||V3")))) == 4
     assert lines(after(new, said(1, "OBX|1|CE|LB-RISK||V1||||||D"))) == ["OBX|CE|LB-RISK|V2^Dog", "OBX|IS|LB-DOG|Y"]
     assert lines(after(new, said(1, 'OBX|1|CE|LB-RISK||""'))) == ["OBX|IS|LB-DOG|Y"]
+
+
+@pytest.mark.parametrize("status", ["X", "N"])
+def test_an_observation_that_was_not_made_says_nothing(status: str) -> None:
+    new = said(0, "OBX|1|IS|LB-DOG||Y", "OBX|2|CE|LB-CONSENT-GP||N")
+    later = said(1, f"OBX|1|IS|LB-DOG||N||||||{status}", f"OBX|2|CE|LB-CONSENT-GP||Y||||||{status}")
+    assert lines(after(new, later)) == lines(new)
 
 
 def test_an_observation_is_known_by_the_agreed_code_of_either_triplet() -> None:

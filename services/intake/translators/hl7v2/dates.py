@@ -20,6 +20,19 @@ def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
     return days[0] if days and days[0] == days[1] else None
 
 
+def read_day(repetition: Repetition | None, component: int = 1) -> date | None:
+    """Return the day of a date that decides; one that is known only to the month or year is a part to be read."""
+    days = _read_days(repetition, component) if repetition else None
+    if repetition is None or days is None or days[0] == days[1]:
+        return days[0] if days else None
+    repetition.reading.to_read(_place(repetition, component), "value", repetition.text(component))
+    return None
+
+
+def _place(repetition: Repetition, component: int) -> str:
+    return repetition.place if component == 1 else f"{repetition.place}.{component}"
+
+
 def _read_days(repetition: Repetition, component: int) -> Days | None:
     text = repetition.text(component)
     return _days_or_unread(repetition, component, text) if text else None
@@ -29,8 +42,7 @@ def _days_or_unread(repetition: Repetition, component: int, text: str) -> Days |
     try:
         return parse_days(text)
     except ValueError:
-        place = repetition.place if component == 1 else f"{repetition.place}.{component}"
-        repetition.reading.to_read(place, "value", text)
+        repetition.reading.to_read(_place(repetition, component), "value", text)
         return None
 
 

@@ -33,8 +33,8 @@ _UNREAD = "unread\t"
 ADMISSION = "EVN-1"
 """Unit of the last event that says whether the admission stands: A01, or A11 (cancelled). Only ADT says it."""
 
-_DELETED, _NOT_OBTAINED = ("D", "W"), "X"
-"""OBX-11 (table 0085)."""
+_DELETED, _NOT_SAID = ("D", "W"), ("X", "N")
+"""OBX-11 (table 0085): deleted or wrong; not obtained or not asked, which says nothing of the observation."""
 
 _VISIT = "PV1-19"
 _ENDS = ("PV1-36", "PV1-37", "PV1-45", ADMISSION)
@@ -91,7 +91,9 @@ class FieldState:
     def message(self, selection: FieldSelection) -> Hl7Message:
         """Return the state as one message, with the standard's separators, to be read as any message."""
         reading = Reading(STANDARD, "utf-8")
-        message = er7.read("\r".join(_written(self.units)), reading, {**selection, "EVN": (1,)})
+        message = er7.read(
+            "\r".join(_written(self.units)), reading, {**selection, "EVN": (1,), "OBX": (1, *selection["OBX"])}
+        )
         if isinstance(message, Hl7Message):
             return message
         reading.issues.append(message)
@@ -254,7 +256,8 @@ class _Statement:
         name = segment.name
         fields = segment.sent_fields()
         if not self.is_standard:
-            fields = {number: _standard(raw, segment.reading) for number, raw in fields.items()}
+            prose = 3 if name == "NTE" else 5 if name == "OBX" and segment.text(2) in ("TX", "FT") else None
+            fields = {n: _standard(raw, segment.reading, is_prose=n == prose) for n, raw in fields.items()}
         if name == "OBX":
             self._observation(segment, fields, position)
         elif name == "NTE":
@@ -298,14 +301,14 @@ class _Statement:
         self.keys[segment] = key
         is_deleted = status in _DELETED
         meaning = self.profile.observation_meanings.get(key.partition("\t")[2])
-        if status == _NOT_OBTAINED or not (is_deleted or _is_stated(value)):
+        if status in _NOT_SAID or not (is_deleted or _is_stated(value)):
             return
         if meaning is not None and meaning.to == "risk_flags" and segment.all(5):
             self._risks(segment, fields, position, is_deleted=is_deleted)
         elif is_deleted or _is_null(value):
             self.say(key, position)
         elif (documents := self.documents.get(segment.place, ())) and len(documents) == len(segment.all(5)):
-            self.say(key, position, _line("OBX", {**fields, 5: _without_data(segment)}), documents=documents)
+            self.say(key, position, _line("OBX", {**fields, 1: IN_ATTACHMENTS, 5: IN_ATTACHMENTS}), documents=documents)
         else:
             self.say(key, position, _line("OBX", fields))
 
@@ -345,13 +348,7 @@ def _line(name: str, fields: Mapping[int, str]) -> str:
 
 
 IN_ATTACHMENTS = "in-attachments"
-"""ED.4 in place of the encoding, if the document is in the attachments of its unit."""
-
-
-def _without_data(segment: Segment) -> str:
-    """Return OBX-5 with the type of each document (ED.1 to ED.3), without its bytes."""
-    kept = ("^".join([*one.parts[:3], *[""] * (3 - len(one.parts)), IN_ATTACHMENTS]) for one in segment.all(5))
-    return "~".join(_standard(one, segment.reading) for one in kept)
+"""OBX-1, which is read in a state only, and OBX-5, if the documents of an observation are in the attachments of its unit."""
 
 
 # ---- the standard's separators ---------------------------------------------------------------------------------------
@@ -360,20 +357,23 @@ def _without_data(segment: Segment) -> str:
 _LITERAL = {"|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "\\": "\\E\\", "&": "\\T\\"}
 
 
-def _standard(raw: str, reading: Reading) -> str:
-    """Return a field as sent, but with the standard's separators, and hexadecimal data in UTF-8."""
+def _standard(raw: str, reading: Reading, *, is_prose: bool = False) -> str:
+    """Return a field as sent, but with the standard's separators, and hexadecimal data in UTF-8.
+
+    In prose a separator of components is a character of the text.
+    """
     by = reading.separators
     if by == STANDARD and (reading.encoding == "utf-8" or "\\X" not in raw):
         return raw
     written, end = [], 0
     for sequence in by.escapes.finditer(raw):
-        written += [_plain(raw[end : sequence.start()], by), _sequence(sequence, reading)]
+        written += [_plain(raw[end : sequence.start()], by, is_prose), _sequence(sequence, reading)]
         end = sequence.end()
-    return "".join([*written, _plain(raw[end:], by)])
+    return "".join([*written, _plain(raw[end:], by, is_prose)])
 
 
-def _plain(text: str, by: Separators) -> str:
-    roles = {by.component: "^", by.repetition: "~", by.subcomponent: "&"}
+def _plain(text: str, by: Separators, is_prose: bool) -> str:
+    roles = {by.repetition: "~"} if is_prose else {by.component: "^", by.repetition: "~", by.subcomponent: "&"}
     return "".join(roles.get(one) or _LITERAL.get(one, one) for one in text)
 
 

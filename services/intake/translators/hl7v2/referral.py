@@ -87,7 +87,7 @@ def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
     """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
-    message = _of_one_person(message)
+    message = _of_one_visit(_of_one_person(message))
     originating = originating_id(message, profile)
     envelope = envelope_of(header, message, profile, selection, inbound, originating)
     reading = message.reading
@@ -153,6 +153,15 @@ def _of_one_person(message: Hl7Message) -> Hl7Message:
         return message
     message.reading.to_read(other.place, "invariant", None)
     return Hl7Message(message.segments[: message.segments.index(other)], message.left, message.reading)
+
+
+def _of_one_visit(message: Hl7Message) -> Hl7Message:
+    """Return a message without a second, different visit (PV1): a person reads it, because a referral is of one."""
+    visits = message.all("PV1")
+    different = [one for one in visits[1:] if one.sent_fields() != visits[0].sent_fields()]
+    for one in different:
+        message.reading.to_read(one.place, "invariant", None)
+    return Hl7Message(tuple(one for one in message.segments if one not in different), message.left, message.reading)
 
 
 # ---- cancels ---------------------------------------------------------------------------------------------------------
@@ -276,7 +285,7 @@ _Embedded = dict[str, list[NamedAttachment]]
 def _embedded(envelope: Envelope, message: Hl7Message) -> _Embedded:
     embedded = {}
     for segment in message.all("OBX"):
-        if segment.text(2) == "ED" and segment.text(5, 4) != field_state.IN_ATTACHMENTS:
+        if segment.text(2) == "ED" and segment.text(1) != field_state.IN_ATTACHMENTS:
             alone = Hl7Message((segment,), (), message.reading)
             embedded[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
     return embedded

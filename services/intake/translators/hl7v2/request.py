@@ -1,5 +1,6 @@
 """Needs, reason, notes, priority and cancel reason of a message."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from schemas.referral import INFORMATION_ADVICE
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.local_fields import LocalValues, is_read, snomed
-from services.intake.translators.hl7v2.partner_profile import Note, PartnerProfile, fold
+from services.intake.translators.hl7v2.partner_profile import Note, PartnerProfile
 from services.intake.translators.hl7v2.targets import YES_NO
 from services.intake.translators.translator import CancelReason, drop_empty, unique
 
@@ -49,7 +50,9 @@ def _coded_needs(
         for one, _ in field_paths.coded(message, place):
             need = field_paths.meaning(one, profile.needs.meanings, component, decides=decides)
             if need is not None:
-                yield need.service, need.label or field_paths.display_text(one), snomed(one)
+                words = field_paths.display_text(one)
+                text = field_paths.labelled(need.label, words if decides else None) if need.label else words
+                yield need.service, text, snomed(one)
 
 
 def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | None]:
@@ -104,7 +107,9 @@ def _unknown(codes: list[str], profile: PartnerProfile) -> str | None:
 def _diagnoses(message: Hl7Message) -> Iterator[Segment]:
     """Yield the diagnoses (DG1), without the deleted (DG1-21) and the confidential (DG1-18)."""
     for diagnosis in message.all("DG1"):
-        if diagnosis.text(21) != "D" and not YES_NO.get(fold(diagnosis.text(18) or "")):
+        confidential = diagnosis.first(18)
+        is_open = confidential is None or field_paths.meaning(confidential, YES_NO, decides=True) is False
+        if diagnosis.text(21) != "D" and is_open:
             yield diagnosis
 
 
@@ -115,11 +120,17 @@ def _diagnosis(diagnosis: Segment) -> str | None:
     return f"Diagnosis: {text}" if text else None
 
 
+_TIME = re.compile("[0-9]{8,14}([+-][0-9]{4})?")
+"""The effective date of a discharge location (DLD.2), where other coded elements have words."""
+
+
 def _field_texts(message: Hl7Message, profile: PartnerProfile) -> Iterator[str]:
     for text_field in profile.reason_fields:
         component = field_paths.split(text_field.read_from)[2]
         for one, codes in field_paths.coded(message, text_field.read_from):
             text = field_paths.display_text(one) if component == 1 else None
+            if text and _TIME.fullmatch(text):
+                text = None
             yield f"{text_field.label}: {next(iter(field_paths.meanings(codes, text_field.meanings)), None) or text or codes[0]}"
 
 
@@ -187,7 +198,7 @@ _PRIORITIES = {
 
 def priority(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return the priority in RF1-2. An unknown one is a part to be read, since it might mean urgent."""
-    one = message.first("RF1", 2)
+    one = field_paths.only(message, "RF1", 2)
     return field_paths.meaning(one, {**_PRIORITIES, **profile.priority_codes}, decides=True) if one else None
 
 
