@@ -108,7 +108,7 @@ def silence(draw: Draw) -> Made:
     """A stay goes on until a discharge is said; the null takes the discharge back; silence does neither, nor does another class."""
     talk = Talk(draw, Ward(draw))
     talk.open()
-    minutes, discharged, is_inpatient = 3900, None, True
+    minutes, discharged = 3900, None
     for number in range(draw.between(1, 4)):
         minutes -= draw.between(20, 300)
         what = draw.each(list(SILENT)) if number == 0 else draw.one_of([*SILENT, "discharged", "null"])
@@ -117,20 +117,12 @@ def silence(draw: Draw) -> Made:
             SILENT[what](message)
         else:
             discharged = None if what == "null" else f"2026-11-{draw.between(10, 28)}"
-            message.fields["PV1"] = {1: "1", 2: "I", 45: discharged.replace("-", "") if discharged else NULL}
-        is_inpatient = message.fields.get("PV1", {}).get(2, "I" if is_inpatient else "O") == "I"
+            message.fields["PV1"] = {1: "1", 45: discharged.replace("-", "") if discharged else NULL}
+            if draw.chance():
+                message.fields["PV1"][2] = "I"
         talk.send(message, what)
     event = {"referral.discharged_on": {"is": [discharged]}, "referral.hospital.admitted_on": {"is": ["2026-10-28"]}}
-    stay = {**talk.held.reading(), **event}
-    hub = _at_hub(discharged is not None, event) or {path: stay[path] for path in ("referral.hospital.ward", *event)}
-    if is_inpatient:
-        return talk.made(event=event, hub=hub)
-    unseen: dict[str, Any] = {
-        "referral.hospital.ward": {},
-        "referral.hospital.admitted_on": {},
-        "referral.discharged_on": {},
-    }
-    return talk.made(event=unseen, hub=hub)  # a message of an outpatient: the router keeps the stay that it has
+    return talk.made(event=event, hub=_at_hub(discharged is not None, event))
 
 
 def _at_hub(ended: bool, event: Mapping[str, Any]) -> dict[str, Any]:
