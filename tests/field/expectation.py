@@ -32,7 +32,7 @@ Ids are those of the input files.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +101,7 @@ class Seen:
         return [(hub, data) for (hub, _), data in last.items()]
 
     def at_holder(self) -> Data | None:
-        """The referral as the hub that holds its case sees it, with the case; after a hand-over, as the hub with the newest version."""
+        """The referral as the hub that holds its case sees it, with the case."""
         return self._referral_in([data for _, data in self.newest() if data.get("role") == "holder"])
 
     def at(self, hub: str) -> Data | None:
@@ -110,8 +110,7 @@ class Seen:
 
     def _referral_in(self, events: Sequence[Data]) -> Data | None:
         found = [{**one, "case": data["case"]} for data in events for one in data.get("referrals", ())]
-        own = [one for one in found if one["reference"] == self.reference]
-        return max(reversed(own), key=lambda one: one.get("version", 0), default=None)
+        return next((one for one in found if one["reference"] == self.reference), None)
 
     def cases_of(self, references: Sequence[str | None]) -> set[str]:
         """The cases on which the hubs see any of these referrals."""
@@ -121,6 +120,11 @@ class Seen:
             for one in data.get("referrals", ())
             if one["reference"] in references
         }
+
+
+def of_cases(events: Sequence[tuple[str, Data]], case_ids: Collection[str]) -> list[tuple[str, Data]]:
+    """Return the events of the hubs' topics about these cases, also those that show no referral: to a hub that follows on, or is former."""
+    return [(hub, data) for hub, data in events if "hub_version" in data and data["case_id"] in case_ids]
 
 
 def with_effects(right: Data) -> Data:

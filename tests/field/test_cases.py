@@ -123,6 +123,11 @@ def at_hub(
     return hub, {"case_id": case_id, "hub_version": number, "role": role, "case": case, "referrals": [one]}
 
 
+def a_former(hub: str) -> tuple[str, dict[str, Any]]:
+    """What a hub is sent when it no longer has a case: no referral is shown."""
+    return hub, {"case_id": "a", "hub_version": 2, "role": "former", "case": {"home_hub": None}}
+
+
 def a_task(kind: str) -> tuple[str, dict[str, Any]]:
     hub, data = at_hub(number=2)
     return hub, {**data, "kind": kind, "due": "2026-11-20"}
@@ -174,7 +179,14 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
     ),
     "hub": (
         {"referral.ward": {"is": ["9"]}, "case.home_hub": {"is": ["charnwood"]}},
-        seen(hubs=[at_hub("melton", ward="8"), at_hub(number=1, ward="8"), at_hub(number=2, ward="9")]),
+        seen(
+            hubs=[
+                at_hub("melton", ward="8"),
+                a_former("melton"),
+                at_hub(number=1, ward="8"),
+                at_hub(number=2, ward="9"),
+            ]
+        ),
         [
             seen(hubs=[at_hub(number=1, ward="9"), at_hub(number=2, ward="8")]),
             seen(hubs=[at_hub(number=1, ward="9"), at_hub(number=2, role="former", ward="9")]),

@@ -64,12 +64,13 @@ def _play(addresses: dict[str, Any], played: list[Variant]) -> list[Seen]:
     hub.settle()
     entries = [(one.topic, one.headers, one.data, one.value.decode()) for one in hub.entries()[begin:]]
     events = [(_short(headers), data, text) for topic, headers, data, text in entries if topic == "referral.event"]
-    hubs = [(topic.split(".")[1], data, text) for topic, _, data, text in entries if "referrals" in data]
+    hubs = [(topic.split(".")[1], data, text) for topic, _, data, text in entries if topic.endswith(".case")]
+    at_hubs = [(hub_id, data) for hub_id, data, _ in hubs]
     return [
         Seen(
             given,
             about(one, given, events),
-            about(one, given, hubs),
+            expectation.of_cases(at_hubs, {d["case_id"] for _, d in about(one, given, hubs) if "referrals" in d}),
             client.feedback_of_any(given[0].reference),
             _letters(hub, one, given),
         )
