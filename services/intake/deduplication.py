@@ -248,7 +248,9 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
     stored.content_hash = message.content_hash
     stored.sent_at = stored.sent_at if message.visit else _later(stored.sent_at, message.sent_at)
     stored.cancelled = stored.cancelled or message.intent == "cancel"
-    if message.intent != "cancel":
+    if message.intent == "cancel":
+        stored.visit_keys = frozenset()
+    else:
         stored.subject = _known(stored.subject, found.subject)
         _keep_fields(message, stored)
 

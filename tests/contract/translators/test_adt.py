@@ -155,7 +155,15 @@ def test_a_discharge_ends_the_stay_and_keeps_what_the_referral_said() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "day"),
-    [({}, date(2026, 11, 6)), ({"EVN-6": "20261105"}, date(2026, 11, 5)), ({"EVN-2": ""}, date(2026, 11, 6))],
+    [
+        ({}, date(2026, 11, 6)),
+        ({"EVN-6": "20261105"}, date(2026, 11, 5)),
+        ({"EVN-2": ""}, date(2026, 11, 6)),
+        *(
+            ({"PV1-45": unknown}, date(2026, 11, 6))
+            for unknown in ('""', "^^^", "2026", "202611", "20261100", "00000000")
+        ),
+    ],
 )
 def test_a_discharge_without_a_day_is_that_of_the_event(fields: dict[str, str], day: date) -> None:
     held = Held()

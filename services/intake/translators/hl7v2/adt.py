@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.intake.translators.hl7v2 import field_paths, field_state, referral, stay_identity
+from services.intake.translators.hl7v2.dates import parse_days
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
 from services.intake.translators.hl7v2.field_state import ADMISSION, FieldState, Unit
 from services.intake.translators.hl7v2.header import Header
@@ -166,10 +167,19 @@ def _discharge(envelope: referral.Envelope, message: Hl7Message) -> Iterator[tup
     if transfer is not None:
         yield from ((key, None) for key in (*_DISCHARGED, "PV1-3"))
         yield transfer
-    elif message.first("PV1", 45) is None:
+    elif not _says_a_day(message.text("PV1", 45)):
         times = (message.text("EVN", 6), message.text("EVN", 2), envelope.header.made_at)
         at = next((time for time in times if time and re.match("[0-9]{8}", time)), None)
         yield "PV1-45", at or f"{envelope.inbound.received_at:%Y%m%d%H%M%S%z}"
+
+
+def _says_a_day(time: str | None) -> bool:
+    """Return whether a time is known to the day; an impossible one is read by a person."""
+    try:
+        days = parse_days(time) if time else None
+    except ValueError:
+        return True
+    return days is not None and days[0] == days[1]
 
 
 def _own_site(message: Hl7Message, envelope: referral.Envelope) -> tuple[str, str] | None:
