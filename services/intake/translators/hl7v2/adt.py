@@ -151,8 +151,10 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
     implied |= {ADMISSION: rule.admission} if rule.admission else {}
     units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
     site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
-    may_change = {*rule.may_change, site} if "PV1-3" in rule.may_change else rule.may_change
-    for key, unit in field_state.said_by(message, envelope.sent, profile).units.items():
+    said = field_state.said_by(message, envelope.sent, profile)
+    is_placed = field_state.says_site(said, profile.site.read_from if profile.site else site)
+    may_change = {*rule.may_change, site} if is_placed and "PV1-3" in rule.may_change else rule.may_change
+    for key, unit in said.units.items():
         if key in may_change and not (unit.lines is None and key in _NEVER_DELETED):
             units[key] = unit
     if trigger == DISCHARGE:
