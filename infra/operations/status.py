@@ -17,7 +17,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "intake": {
         "messages kept": "select count(*) from intake.message",
         "of them refused": "select count(*) from intake.message where verdict = 'refused'",
-        "referrals": "select count(*) from intake.referral where version > 0",
+        "referrals": "select count(*) from intake.referral where version > 0 and not starts_with(referral_id, '^test^')",
         "events unpublished": "select count(*) from intake.outbox where published_at is null",
         "oldest unpublished, seconds": "select extract(epoch from clock_timestamp() - min(created_at))::int from intake.outbox"
         " where published_at is null",

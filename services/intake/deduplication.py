@@ -247,9 +247,9 @@ def apply_verdict(message: Translated, found: FoundReferral, verdict: Verdict) -
         stored.cancelled, stored.sent_at = False, None
     stored.content_hash = message.content_hash
     stored.sent_at = stored.sent_at if message.visit else _later(stored.sent_at, message.sent_at)
-    stored.cancelled = stored.cancelled or message.intent == "cancel"
     if message.intent == "cancel":
-        stored.visit_keys = frozenset()
+        stored.visit_keys = None if stored.fields is None else frozenset()
+        stored.cancelled, stored.fields = True, None
     else:
         stored.subject = _known(stored.subject, found.subject)
         _keep_fields(message, stored)

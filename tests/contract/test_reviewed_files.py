@@ -125,7 +125,7 @@ def test_a_mapping_without_a_partner_is_reported(folder: Path) -> None:
     plant(
         folder,
         "partners.yaml",
-        'formats: [hl7v2, "form:hospital-discharge"]\n    hl7v2: {rri: true}',
+        'formats: [hl7v2, "form:hospital-discharge"]\n    hl7v2: {rri: true, adt: true}',
         'formats: ["form:hospital-discharge"]',
     )
     shutil.copy(folder / BLABY, folder / "councils" / "leeds.yaml")

@@ -229,7 +229,9 @@ async def test_a_person_who_contradicts_the_referral_changes_nothing(wards: Ward
 
 async def test_a_cancelled_referral_is_not_found(wards: Wards, engine: AsyncEngine) -> None:
     await referred(wards)
+    assert await rows(engine, "select 1 from intake.visit_key")
     await sent(wards, a_stay(trigger="I14", control_id="2", sent_at="20261106093000"))
+    assert await rows(engine, "select 1 from intake.visit_key") == []
     await sent(wards, an_adt("A03", sent_at="20261107100000"))
     assert [verdict for verdict, _ in await stored(engine)] == ["received", "cancelled"]
 

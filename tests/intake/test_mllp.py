@@ -365,18 +365,20 @@ async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_n
     sent = [
         a_ref_i12(**who),
         a_ref_i12(**who, note="another story"),
-        a_ref_i12(**who, trigger="I13", note="a third story", made_at="20261105110000"),
+        a_ref_i12(**who, trigger="I13", note="one more story", made_at="20261105110000"),
         a_ref_i12(**who, trigger="I13", note="an older story", made_at="20261105100000"),
         a_ref_i12(referral_id="r-1", trigger="I14", status="R", made_at="20261105120000"),
         a_ref_i12(referral_id="r-2", trigger="I14", status="R"),
+        a_ref_i12(**who, trigger="I13", note="a last story", made_at="20261105130000"),
     ]
     answers = [await connection.send(message) for message in sent]
     reference = acknowledged(answers[0])[1]
-    assert [acknowledged(answer)[0] for answer in answers] == ["AA", "AA", "AA", "AA", "AA", "AE"]
+    assert [acknowledged(answer)[0] for answer in answers] == ["AA", "AA", "AA", "AA", "AA", "AE", "AE"]
     assert acknowledged(answers[3])[1] == f"{reference} superseded by a later message"
     assert "RF1^1^6^204&" in answers[5]
+    assert "RF1^1^6^207&" in answers[6]
     verdicts = [verdict for verdict, _ in await kept(engine)]
-    assert verdicts == ["received", "updated", "updated", "stale", "cancelled", "unknown"]
+    assert verdicts == ["received", "updated", "updated", "stale", "cancelled", "unknown", "after-cancel"]
 
 
 async def test_partners_do_not_share_referrals(wards: Wards) -> None:

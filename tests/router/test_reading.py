@@ -267,6 +267,18 @@ def test_an_update_with_the_same_part_does_not_go_back_and_one_with_another_part
     assert OTHER not in parts_sent(story, "blaby")
 
 
+def test_a_second_part_like_one_that_was_read_is_read_too() -> None:
+    """Such as another document that cannot be decoded."""
+    document = UnreadPart(place="OBX-5.5", kind="value")
+    story = given(received(WARD, of_the_trust(to_be_read=(document,)))).commanded(TRIAGE, MarkRead, reference=WARD)
+
+    second = UnreadPart(place="OBX[2]-5.5", kind="value")
+    story.when(updated(WARD, of_the_trust(to_be_read=(document, second))))
+    assert (story.case.home.hub, asked(story, TRIAGE)) == (TRIAGE, [WARD])
+    story.commanded(TRIAGE, MarkRead, reference=WARD).when(updated(WARD, of_the_trust(to_be_read=(second,)), version=3))
+    assert story.case.home.hub == "blaby"
+
+
 def test_an_update_without_the_part_is_routed_without_a_person() -> None:
     story = given(received(WARD, of_the_trust())).when(updated(WARD, of_the_trust(to_be_read=())))
 

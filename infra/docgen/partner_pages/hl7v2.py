@@ -48,8 +48,9 @@ def page(mapping: Agreed, sender: Partner, directory: Directory) -> list[str]:
 _NOT_UNDERSTOOD = (
     "A coded element is looked up by its code and its alternative code, and by its words if it has no code. If a code decides (a",
     "priority, need, class, consent, flag, pathway, delay or authority; yes or no) and is not agreed, if two codes have different",
-    "meanings, and if a date is impossible, the referral is accepted and a person reads that part before it goes to a hub. Texts are",
-    "never cut: a reason of more than 10,000 characters is attached as a document.",
+    "meanings, if a date is impossible, if a discharge date is known only to the month, and if a field or observation that has one",
+    "value has two, the referral is accepted and a person reads that part before it goes to a hub. A second, different PV1 is not",
+    "read, except by that person. Texts are never cut: a reason of more than 10,000 characters is attached as a document.",
     "",
 )
 _UPDATES = {
@@ -62,7 +63,7 @@ _UPDATES = {
         "no later one has given.",
     ),
     "whole": (
-        "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except a hospital stay (PV1, PV2),",
+        "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except risk flags and a hospital stay (PV1, PV2),",
         "which ends only when a message says so. An older message changes nothing.",
     ),
 }
@@ -84,6 +85,7 @@ def _messages(mapping: Agreed, sender: Partner) -> Iterator[str]:
     )
     yield f"- MSH-11: `P`{tested}."
     yield f"- Acknowledged: {sender.hl7v2.acknowledgement}; RRI^I12 {'too, if it is requested' if sender.hl7v2.rri else 'never'}."
+    yield f"- Warnings in the answer (ERR-4 W): {'yes' if sender.hl7v2.warnings else 'no'}."
 
 
 def _standard() -> Iterator[tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """State under one person key: persons, their cases, and the referrals of each case. Data without behaviour."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from operator import not_
@@ -111,7 +112,7 @@ class ReferralRecord(Immutable):
     nhs_number_checked: bool = False
     """Triage has checked an NHS number that failed its check digit."""
     parts_read: tuple[UnreadPart, ...] = Field((), exclude_if=not_)
-    """Parts of `to_be_read` that a person has read, as `without_occurrence` names them."""
+    """Parts of `to_be_read` that a person has read, as `parts_of` names them."""
     correction: NeedsCorrection | None = None
     """How that person corrected the needs."""
 
@@ -122,13 +123,24 @@ class ReferralRecord(Immutable):
     @property
     def unread(self) -> tuple[UnreadPart, ...]:
         """Parts that no person has read yet."""
-        parts = map(without_occurrence, self.referral.to_be_read)
-        return tuple(part for part in parts if part not in self.parts_read)
+        return parts_without(parts_of(self.referral), self.parts_read)
 
 
-def without_occurrence(part: UnreadPart) -> UnreadPart:
-    """Return a part with the name of its field alone: an update may send it in another repetition or another segment of that name."""
-    return part.model_copy(update={"place": _OCCURRENCE.sub("", part.place)})
+def parts_of(referral: Referral) -> tuple[UnreadPart, ...]:
+    """Return the parts to be read, each with the name of its field alone: an update may send it in another repetition or segment."""
+    parts = referral.to_be_read
+    return tuple(part.model_copy(update={"place": _OCCURRENCE.sub("", part.place)}) for part in parts)
+
+
+def parts_without(parts: Sequence[UnreadPart], others: Sequence[UnreadPart]) -> tuple[UnreadPart, ...]:
+    """Return the parts without `others`; each of those removes one: a part without text may come twice."""
+    left = Counter(others)
+    kept = []
+    for part in parts:
+        left[part] -= 1
+        if left[part] < 0:
+            kept.append(part)
+    return tuple(kept)
 
 
 _OCCURRENCE = re.compile(r"\[\d+\]|\(\d+\)")

@@ -2,7 +2,7 @@
 
 from schemas.events import Accept, Assign, HubCommand, MarkRead, Transfer
 from services.router.decide.acting_hub import ActingHub, CommandRejection, not_workable, reject, served_by
-from services.router.decide.model import NeedsCorrection, ReferralRecord, without_occurrence
+from services.router.decide.model import NeedsCorrection, ReferralRecord, parts_of
 from services.router.decide.referrals import apply_change, move_to_named_authority, with_needs_of
 from services.router.decide.transition import Transition
 
@@ -35,7 +35,7 @@ def _reject_if_nothing_to_read(acting: ActingHub, record: ReferralRecord, comman
 
 def _read(record: ReferralRecord, command: MarkRead) -> ReferralRecord:
     referral = record.referral
-    update: dict[str, object] = {"parts_read": tuple(dict.fromkeys(map(without_occurrence, referral.to_be_read)))}
+    update: dict[str, object] = {"parts_read": parts_of(referral)}
     if command.needs:
         needs = tuple(dict.fromkeys(command.needs))
         earlier = record.correction

@@ -45,7 +45,8 @@ from services.router.decide.model import (
     ReferralRecord,
     Responsibility,
     Role,
-    without_occurrence,
+    parts_of,
+    parts_without,
 )
 from services.router.decide.transition import (
     Transition,
@@ -452,8 +453,8 @@ def _with_message(record: ReferralRecord, event: ReferralReceived | ReferralUpda
     Parts that the message does not have any more are forgotten.
     """
     referral = stays.with_stay_kept(record.referral, event.referral)
-    parts = [without_occurrence(part) for part in referral.to_be_read]
-    parts_read = tuple(part for part in record.parts_read if part in parts)
+    parts = parts_of(referral)
+    parts_read = parts_without(parts, parts_without(parts, record.parts_read))
     stated = tuple(need.service for need in referral.needs)
     correction = record.correction if parts_read or _is_corrected(stated, record) else None
     if correction is not None:
@@ -514,7 +515,7 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
 
 def _ask_about_update(transition: Transition, record: ReferralRecord, new: ReferralRecord, message: Referral) -> None:
     """Raise the tasks that an applied update makes: to read its new parts, and to ask about a discharge from another visit."""
-    _ask_to_read(transition, [part for part in new.unread if part not in record.unread], record.reference)
+    _ask_to_read(transition, parts_without(new.unread, record.unread), record.reference)
     if stays.ends_another_visit(record.referral, message):
         _ask(transition, new, tasks.discharge_overdue)
 

@@ -16,7 +16,7 @@ from tests.chaos.harness.plan import Person, SendMessage
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import CASE_EVENT, first_occurrences, first_occurrences_of, of, type_of
 
-APPLIED = ("received", "updated", "cancelled", "not-applied")
+APPLIED = ("received", "updated", "cancelled", "not-applied", "contradicted")
 ACKNOWLEDGED = ("new", "update", "late", "cancel", "repeat")
 
 

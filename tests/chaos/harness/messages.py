@@ -190,6 +190,9 @@ def _form(identity: Identity, person: Person, operation: SendMessage) -> bytes:
 
 # ---- HL7 v2 -----------------------------------------------------------------------------------------------------------
 
+EXPECTED_DISCHARGE = "20361112"
+"""So far ahead that none is overdue during a run: when a task for it is raised depends on when a router starts."""
+
 TRIGGERS: Mapping[str, str] = {"cancel": "I14", "unknown-cancel": "I14", "late": "I13", "stranger": "I13"}
 
 
@@ -290,6 +293,7 @@ def _of_uhl(
         "PID-11": f"1 Any Lane^^Any Town^^{person.postcode}^^H",
         "PID-32": ("NSTS01" if referral.verified else "NSTS02") if number else "",
         "PV1-3": f"W23^B^4^{_site(referral)}",
+        "PV2-9": EXPECTED_DISCHARGE,
         "RF1-3": NEED_CODES["uhl"][_need(person, operation) % 4],
     }
     agrees = segment("OBX", {2: "CE", 3: "LB-CONSENT-GP", 5: "Y" if referral.consents else "N", 11: "F"})
@@ -305,6 +309,7 @@ def _of_lpt(
         "PID-11": f"1 Any Lane^^Any Town^^{person.postcode}^^HOME",
         "PID-32": ("01" if referral.verified else "02") if number else "",
         "RF1-3": NEED_CODES["lpt"][_need(person, operation) % 4],
+        "ZHD-5": EXPECTED_DISCHARGE,
     }
     agrees = segment("OBX", {2: "CE", 3: "C2", 5: "1" if referral.consents else "2", 11: "F"})
     return an_lpt_message(**header, fields={**common, **fields}, more=[agrees])

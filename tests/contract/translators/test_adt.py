@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.referral import Referral
+from services.intake.translators.hl7v2.stay_identity import StayIdentity
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
 from tests.builders.hl7v2 import a_stay, a_uhl_message, an_adt, an_lpt_message
@@ -109,6 +110,14 @@ def test_a_trigger_that_is_not_read_has_no_keys(trigger: str) -> None:
     visit = translated(an_adt(trigger)).visit
     assert visit is not None
     assert (visit.trigger, visit.keys) == ("other", ())
+
+
+def test_stays_of_test_messages_are_found_by_test_messages_only() -> None:
+    visit, number = frozenset({("uhl", "V1")}), frozenset({("uhl", "RWE12345")})
+    real, test = (StayIdentity(visits=visit, numbers=number, is_test=is_test) for is_test in (False, True))
+    assert real.stay_keys
+    assert real.number_keys
+    assert not (real.stay_keys | real.number_keys) & (test.stay_keys | test.number_keys)
 
 
 def test_a_transfer_between_sites_is_found_by_the_location_before() -> None:

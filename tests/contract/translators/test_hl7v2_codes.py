@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from schemas.referral import Referral
+from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.translator import Translated
 from tests.builders.hl7v2 import a_uhl_message, an_lpt_message
-from tests.contract.translators.adapters import ADAPTERS
+from tests.contract.translators.adapters import ADAPTERS, Adapter
+from tests.contract.translators.golden_pairs import GOLDEN
 
 UHL, LPT = (next(one for one in ADAPTERS if one.name == f"hl7v2-{name}") for name in ("uhl", "lpt"))
 
@@ -355,3 +357,101 @@ def test_a_person_sees_the_warnings_that_the_sender_gets() -> None:
     assert found.referral is not None
     assert {(one.place, one.kind) for one in found.warnings} == {(p.place, p.kind) for p in found.referral.to_be_read}
     assert "PRONTO" not in repr([dataclasses.astuple(one) for one in found.warnings])
+
+
+# ---- nothing else refuses a referral ---------------------------------------------------------------------------------
+
+NONSENSE = ("20269999", "^Words only~\\Q\\", "Y^^^Z", "Y" * 10_001)
+
+
+@pytest.mark.parametrize("adapter", [UHL, LPT], ids=str)
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=range(len(NONSENSE)))
+def test_no_value_of_a_field_refuses_a_referral_but_that_of_its_id(adapter: Adapter, nonsense: str) -> None:
+    header, *segments = (GOLDEN / adapter.name / "new-everything.in").read_bytes().splitlines()
+    changed = [
+        (line[:3], number, b"|".join([*fields[:number], nonsense.encode("cp1252"), *fields[number + 1 :]]), at)
+        for at, line in enumerate(segments)
+        for fields in [line.split(b"|")]
+        for number in field_paths.READ.get(line[:3].decode(), range(1, len(fields)))
+        if number < len(fields)
+    ]
+    assert len(changed) > 50
+    for name, number, line, at in changed:
+        body = b"\r".join([header.replace(b"UNICODE UTF-8", b"8859/1"), *segments[:at], line, *segments[at + 1 :]])
+        outcome = adapter.translate(adapter.delivery(body))
+        assert isinstance(outcome, Translated) or (name, number) == (b"RF1", 6), (name, number)
+
+
+# ---- two values where one is meant ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [
+        ({"fields": {"RF1-2": "R~S"}}, ["RF1-2(2)"]),
+        ({"fields": {"RF1-2": "R~R"}}, []),
+        ({"fields": {"PV1-45": "20261101~20261103"}}, ["PV1-45(2)"]),
+        ({"fields": {"PV2-9": "20261112~20261120"}}, ["PV2-9(2)"]),
+        ({"more": [obx("LB-AUTHORITY", "CHARNWOOD~MELTON")]}, ["OBX[2]-5(2)"]),
+        ({"more": [obx("LB-PATHWAY", "P1"), obx("LB-PATHWAY", "P2")]}, ["OBX[3]-5"]),
+        ({"more": [obx("LB-PATHWAY", "P1"), obx("LB-PATHWAY", "P1")]}, []),
+        ({"more": ["PV1|2|I|W99^^^LRI||||||||||||||||V9||||||||||||||||||||||||||20261103"]}, ["PV1[2]"]),
+    ],
+)
+def test_a_second_value_where_one_is_meant_is_read_by_a_person(changes: dict[str, Any], read: list[str]) -> None:
+    assert places(referral(**changes)) == read
+
+
+def test_a_second_visit_neither_ends_nor_moves_the_stay() -> None:
+    said = referral(more=["PV1|2|I|W99^^^GH|||||||||||||||||||||||||||||||||||||||||||20261103"])
+    assert said.hospital is not None
+    assert (said.hospital.ward, said.hospital.site, said.discharged_on) == ("W23", "Leicester Royal Infirmary", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"fields": {"PV1-45": "202611"}}, "PV1-45"),
+        ({"fields": {"PV2-9": "2026"}}, "PV2-9"),
+        ({"more": [obx("LB-EDD", "20261100", "DT")]}, "OBX[2]-5"),
+    ],
+)
+def test_a_discharge_that_is_not_known_to_the_day_is_read_by_a_person(changes: dict[str, Any], place: str) -> None:
+    said = referral(**changes)
+    assert (said.discharged_on, places(said)) == (None, [place])
+
+
+# ---- words next to a code --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fields": {"RF1-3": "ADAPT^Grab rail at the back door"}}, "Grab rail at the back door"),
+        ({"more": [obx("LB-DOG", "Y^Big alsatian")]}, "A dog at the property: Big alsatian"),
+        ({"more": [obx("LB-KEYSAFE", "Yes^neighbour has the code")]}, "Key safe: neighbour has the code"),
+        ({"more": [obx("LB-RISK", "V^Violent^L^^^^^^Son hits staff", "CWE")]}, "Violent: Son hits staff"),
+        ({"fields": {"RF1-10": "FALLS^Falls^L^^^^^^Fell in the bath"}}, "Falls: Fell in the bath"),
+        ({"fields": {"PV1-37": "KGH&Kettering^20261120"}}, "Discharged to: KGH&Kettering"),
+        ({"fields": {"PV1-37": "KGH^Kettering"}}, "Discharged to: Kettering"),
+    ],
+)
+def test_the_words_next_to_a_code_are_kept(changes: dict[str, Any], words: str) -> None:
+    assert words in referral(**changes).model_dump_json()
+
+
+@pytest.mark.parametrize("written", ["Y", "Y^Yes", "Y^y", "Y^A dog"])
+def test_words_that_a_label_has_are_not_said_twice(written: str) -> None:
+    (flag,) = referral(more=[obx("LB-DOG", written)]).risk_flags
+    assert flag.text == "A dog at the property"
+
+
+def test_a_diagnosis_that_may_be_confidential_is_not_read() -> None:
+    said = referral(more=[f"DG1|1||X^secret{'|' * 15}1"])
+    assert ("secret" in said.model_dump_json(), places(said)) == (False, ["DG1-18"])
+
+
+@pytest.mark.parametrize("data", ["", "^aGVsbG8="])
+def test_no_message_can_write_that_its_document_is_already_in_the_attachments(data: str) -> None:
+    said = referral(more=[f"OBX|in-attachments|ED|DOC||^application^pdf^in-attachments{data}"])
+    assert (said.attachments, len(said.to_be_read)) == ((), 1)

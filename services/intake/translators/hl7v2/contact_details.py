@@ -61,13 +61,19 @@ def _homes(message: Hl7Message, profile: PartnerProfile, day: date) -> list[Repe
     lived_at = [
         one
         for one in message.repetitions("PID", 11)
-        if not profile.is_one(_NO_HOMES, one.text(7)) and is_in_force(read_period(one, 13, 14, 12), day)
+        if _may_be_home(one, profile) and is_in_force(read_period(one, 13, 14, 12), day)
     ]
     boxes = [one for one in lived_at if any(map(_POST_BOX.match, _lines(one)))]
     homes = [one for one in lived_at if one not in boxes and _address(one, homeless=False)]
     for box in boxes if not homes else ():
         box.reading.to_read(box.place, "value", box.prose())
     return sorted(homes, key=lambda one: _rank(one, profile))
+
+
+def _may_be_home(one: Repetition, profile: PartnerProfile) -> bool:
+    """Return whether an address is of a type that may be a home; the partner's file decides before the standard."""
+    agreed = (*profile.home_addresses, *profile.temporary_addresses)
+    return profile.is_one(agreed, one.text(7)) or not profile.is_one(_NO_HOMES, one.text(7))
 
 
 def _rank(one: Repetition, profile: PartnerProfile) -> int:

@@ -20,6 +20,19 @@ def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
     return days[0] if days and days[0] == days[1] else None
 
 
+def read_day(repetition: Repetition | None, component: int = 1) -> date | None:
+    """Return the day of a date that decides; one that is known only to the month or year is a part to be read."""
+    days = _read_days(repetition, component) if repetition else None
+    if repetition is None or days is None or days[0] == days[1]:
+        return days[0] if days else None
+    repetition.reading.to_read(_place(repetition, component), "value", repetition.text(component))
+    return None
+
+
+def _place(repetition: Repetition, component: int) -> str:
+    return repetition.place if component == 1 else f"{repetition.place}.{component}"
+
+
 def _read_days(repetition: Repetition, component: int) -> Days | None:
     text = repetition.text(component)
     return _days_or_unread(repetition, component, text) if text else None
@@ -29,8 +42,7 @@ def _days_or_unread(repetition: Repetition, component: int, text: str) -> Days |
     try:
         return parse_days(text)
     except ValueError:
-        place = repetition.place if component == 1 else f"{repetition.place}.{component}"
-        repetition.reading.to_read(place, "value", text)
+        repetition.reading.to_read(_place(repetition, component), "value", text)
         return None
 
 
@@ -44,19 +56,22 @@ def parse_days(text: str) -> Days | None:
     if match is None:
         raise ValueError("not a date")
     year, month, day = (int(match[n] or 0) for n in (1, 2, 3))
-    if not year and not month and not day:
-        return None
     if not month or not day:
-        first, last = month or 1, month or 12
-        if not _EARLIEST <= year < _LATEST or first > 12:
-            raise ValueError("not a date")
-        return date(year, first, 1), date(year, last, calendar.monthrange(year, last)[1])
+        return _days_of(year, month) if year or month or day else None
     at = parse_timestamp(text)
     if at is None:
         raise ValueError("not a date")
     if match[7] and at.time() != datetime.min.time():
         at = at.replace(tzinfo=timezone(_offset(match[7]))).astimezone(LONDON)
     return at.date(), at.date()
+
+
+def _days_of(year: int, month: int) -> Days:
+    """Return the first and last day of a month, or of a year if the month is 0."""
+    if not _EARLIEST <= year < _LATEST or month > 12:
+        raise ValueError("not a date")
+    last = month or 12
+    return date(year, month or 1, 1), date(year, last, calendar.monthrange(year, last)[1])
 
 
 _EARLIEST, _LATEST = 1880, 2200
@@ -131,20 +146,18 @@ _LENGTHS = {3: timedelta(days=1), 4: timedelta(hours=1), 5: timedelta(minutes=1)
 def parse_interval(text: str) -> Interval | None:
     """Return the moments that a time may mean by its precision, or None if it is invalid.
 
-    Without an offset it is in Europe/London. The hour that comes twice in October is either of the two, and so is the hour that is
-    skipped in spring.
+    Without an offset it is in Europe/London. The hour that comes twice in October is either of the two.
     """
     match, first = _STAMP.fullmatch(text), parse_timestamp(text)
     if match is None or first is None:
         return None
-    given = sum(match[number] is not None for number in range(1, 7))
-    last = _after(first, given) - timedelta.resolution
-    zones = [timezone(_offset(match[7]))] if match[7] else [LONDON]
+    last = _after(first, sum(match[number] is not None for number in range(1, 7))) - timedelta.resolution
     try:
-        moments = [_in_utc(one, zone, fold) for one in (first, last) for zone in zones for fold in (0, 1)]
+        zone = timezone(_offset(match[7])) if match[7] else LONDON
+        starts, ends = ([_in_utc(one, zone, fold) for fold in (0, 1)] for one in (first, last))
     except (ValueError, OverflowError):
         return None
-    return Interval(min(moments[:2]), max(moments[2:]) + timedelta.resolution)
+    return Interval(min(starts), max(ends) + timedelta.resolution)
 
 
 def _after(first: datetime, given: int) -> datetime:

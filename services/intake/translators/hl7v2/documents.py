@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
@@ -81,23 +82,26 @@ def _embedded(one: Repetition) -> _Embedded:
 def _content(one: Repetition) -> bytes | None:
     """Decode the data by its encoding: base64, hexadecimal or plain text. A document that cannot be decoded is to be read."""
     embedded = _embedded(one)
+    decode = _DECODERS.get(embedded.encoding)
     if embedded.data is None:
         one.reading.to_read(f"{one.place}.5", "required", None)
-        return None
-    try:
-        match embedded.encoding:
-            case "base64":
-                return base64.b64decode("".join(embedded.data.split()), validate=True)
-            case "hex":
-                return binascii.unhexlify("".join(embedded.data.split()))
-            case "a" | "":
-                return embedded.data.encode()
-    except (binascii.Error, ValueError):
-        one.reading.to_read(f"{one.place}.5", "value", None)
-        return None
-    one.reading.to_read(f"{one.place}.4", "value", None)
+    elif decode is None:
+        one.reading.to_read(f"{one.place}.4", "value", None)
+    else:
+        try:
+            return decode(embedded.data)
+        except ValueError:
+            one.reading.to_read(f"{one.place}.5", "value", None)
     return None
 
+
+_DECODERS: dict[str, Callable[[str], bytes]] = {
+    "base64": lambda data: base64.b64decode("".join(data.split()), validate=True),
+    "hex": lambda data: binascii.unhexlify("".join(data.split())),
+    "a": str.encode,
+    "": str.encode,
+}
+"""Decoders by the encoding of the data (table 0299), in lower case."""
 
 _KINDS = {"ap": "application", "im": "image", "au": "audio", "tx": "text", "ft": "text"}
 _MEDIA_TYPE = re.compile(r"(application|audio|image|text|multipart)/[a-z0-9][a-z0-9.+-]{0,100}")

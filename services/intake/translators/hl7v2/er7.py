@@ -375,12 +375,9 @@ _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 def read(text: str, reading: Reading, selection: FieldSelection) -> Hl7Message | Issue:
     """Return the segments of a text that begins with MSH, or a fault if a limit is exceeded."""
     end = _segment_end(text)
-    sent = text.replace("\r\n", end).replace("\r", end).split(end)
-    if len(sent) > limits.HL7_PARTS:
-        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} lines")
-    lines = _lines(sent, reading.separators.field, selection)
-    if len(lines) > limits.HL7_SEGMENTS:
-        return Issue("message", "too-long", f"has more than {limits.HL7_SEGMENTS} segments")
+    lines = _lines(text, end, reading.separators.field, selection)
+    if isinstance(lines, Issue):
+        return lines
     segments = _segments(lines, reading, selection)
     for segment, pieces in zip(segments, lines, strict=True):
         if segment.name not in _STANDARD and segment.name not in selection and segment.name[0] != "Z":
@@ -405,13 +402,13 @@ def _segment_end(text: str) -> str:
     return "\r" if feeds < 0 or 0 <= returns < feeds else "\n"
 
 
-def _lines(texts: list[str], separator: str, selection: FieldSelection) -> list[list[str]]:
+def _lines(text: str, end: str, separator: str, selection: FieldSelection) -> list[list[str]] | Issue:
     """Return the pieces of each segment: its line, what an ADD adds, and lines without a segment name after a line feed."""
+    sent = text.replace("\r\n", end).replace("\r", end).split(end)
+    if len(sent) > limits.HL7_PARTS:
+        return Issue("message", "too-long", f"has more than {limits.HL7_PARTS} lines")
     lines: list[list[str]] = []
-    for sent in texts:
-        line = sent.rstrip("\0 \t\n") if "\0" in sent else sent
-        if line[0:1] == "\n":
-            line = line.lstrip("\n")
+    for line in map(_stripped, sent):
         if line[3:4] == separator and _NAME.match(line):
             if line[:3] == "ADD" and lines:
                 lines[-1].append(line[4:])
@@ -419,7 +416,15 @@ def _lines(texts: list[str], separator: str, selection: FieldSelection) -> list[
                 lines.append([line])
         elif name := line.strip():
             _without_fields(name, line, lines, selection)
-    return lines
+    too_many = Issue("message", "too-long", f"has more than {limits.HL7_SEGMENTS} segments")
+    return lines if len(lines) <= limits.HL7_SEGMENTS else too_many
+
+
+def _stripped(line: str) -> str:
+    """Return a line without the NULs and blank lines around it."""
+    if "\0" in line:
+        line = line.rstrip("\0 \t\n")
+    return line.lstrip("\n") if line[:1] == "\n" else line
 
 
 def _without_fields(name: str, line: str, lines: list[list[str]], selection: FieldSelection) -> None:

@@ -60,6 +60,15 @@ def text(message: Hl7Message, *paths: str) -> str | None:
     return next((value for _, value in chain.from_iterable(texts(message, place) for place in paths)), None)
 
 
+def only(message: Hl7Message, name: str, number: int) -> Repetition | None:
+    """Return the value of a field that has one; another, different one is a part to be read."""
+    given = message.repetitions(name, number)
+    for other in given[1:]:
+        if other.whole.strip() != given[0].whole.strip():
+            other.reading.to_read(other.place, "invariant", other.prose())
+    return given[0] if given else None
+
+
 def subcomponents(one: Repetition, component: int = 1) -> list[str]:
     """Return the subcomponents, "" for one that is not given. After a blank, the separator is an ampersand of a text."""
     if f" {one.reading.separators.subcomponent}" in one.raw(component):
@@ -97,8 +106,16 @@ def codes(one: Repetition, component: int = 1) -> list[str]:
 
 
 def display_text(one: Repetition) -> str | None:
-    """Return the words of a coded element, or the alternative ones."""
-    return one.text(2) or one.text(5)
+    """Return the words of a coded element, or the alternative ones, and the original text (CWE.9) if it says more."""
+    words, original = one.text(2) or one.text(5), one.text(9)
+    if words and original:
+        return words if fold(original) in fold(words) else f"{words}: {original}"
+    return words or original
+
+
+def labelled(label: str, words: str | None) -> str:
+    """Return a label, with the words that were sent with its code, unless the label has them."""
+    return f"{label}: {words}" if words and fold(words) not in fold(label) else label
 
 
 def meanings(codes: Iterable[str], table: Mapping[str, T]) -> list[T]:

@@ -33,8 +33,8 @@ _UNREAD = "unread\t"
 ADMISSION = "EVN-1"
 """Unit of the last event that says whether the admission stands: A01, or A11 (cancelled). Only ADT says it."""
 
-_DELETED, _NOT_OBTAINED = ("D", "W"), "X"
-"""OBX-11 (table 0085)."""
+_DELETED, _NOT_SAID = ("D", "W"), ("X", "N")
+"""OBX-11 (table 0085): deleted or wrong; not obtained or not asked, which says nothing of the observation."""
 
 _LOCATION, _VISIT, _ADMITTED = "PV1-3", "PV1-19", "PV1-44"
 _DISCHARGE = "PV1-45"
@@ -103,7 +103,9 @@ class FieldState:
     def message(self, selection: FieldSelection) -> Hl7Message:
         """Return the state as one message, with the standard's separators, to be read as any message."""
         reading = Reading(STANDARD, "utf-8")
-        message = er7.read("\r".join(_written(self.units)), reading, {**selection, "EVN": (1,)})
+        message = er7.read(
+            "\r".join(_written(self.units)), reading, {**selection, "EVN": (1,), "OBX": (1, *selection["OBX"])}
+        )
         if isinstance(message, Hl7Message):
             return message
         reading.issues.append(message)
@@ -144,10 +146,10 @@ def merged(held: FieldState, later: FieldState) -> FieldState:
     return FieldState(units)
 
 
-def replaced(held: FieldState, whole: FieldState) -> FieldState:
+def replaced(held: FieldState, whole: FieldState, profile: PartnerProfile) -> FieldState:
     """Return the state of a message that says everything, or the held one if a referral was certainly sent later.
 
-    A stay that the message does not mention stays: silence never ends one. So does what ADT has certainly said later.
+    A stay and risk flags that the message does not mention stay: silence ends neither. So does what ADT has certainly said later.
     """
     made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
     first = {_MADE: min(made, key=lambda one: one.at)} if made else {}
@@ -155,9 +157,22 @@ def replaced(held: FieldState, whole: FieldState) -> FieldState:
     if any(key[:3] not in _OF_ADT for key in later):
         return FieldState({**held.units, **first})
     kept, stated = _of_one_visit(held, whole)
-    told = {key[:3] for key in stated}
-    stay = {key: one for key, one in kept.items() if key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in told}
-    return FieldState({**stay, **stated, **later, **first})
+    names = {key[:3] for key in stated}
+    units = {
+        key: unit
+        for key, unit in kept.items()
+        if (key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in names) or _is_flag(key, profile)
+    }
+    for key, unit in sorted(stated.items()):
+        _apply(units, key, unit, whole.until)
+    return FieldState({**units, **later, **first})
+
+
+def _is_flag(key: str, profile: PartnerProfile) -> bool:
+    """Return whether a unit says a risk flag, by the partner's file."""
+    meaning = profile.observation_meanings.get(key.split("\t")[1]) if key.startswith("OBX\t") else None
+    local = [one for place, one in profile.fields.items() if place.partition(".")[0] == key]
+    return any(one is not None and (one.flag or one.to == "risk_flags") for one in (meaning, *local))
 
 
 def _of_one_visit(held: FieldState, stated: FieldState) -> tuple[dict[str, Unit], dict[str, Unit]]:
@@ -311,14 +326,12 @@ class _Statement:
         name = segment.name
         fields = segment.sent_fields()
         if not self.is_standard:
-            fields = {number: _standard(raw, segment.reading) for number, raw in fields.items()}
+            prose = 3 if name == "NTE" else 5 if name == "OBX" and segment.text(2) in ("TX", "FT") else None
+            fields = {n: _standard(raw, segment.reading, is_prose=n == prose) for n, raw in fields.items()}
         if name == "OBX":
             self._observation(segment, fields, position)
         elif name == "NTE":
-            parent = self.keys.get(segment.parent, segment.parent.name) if segment.parent else ""
-            kind = fold(segment.text(4) or segment.text(4, 2) or "")
-            self.keys[segment] = key = f"NTE\t{kind}\t{parent}"
-            self._group(key, name, fields, position, (3,))
+            self._group(self._key_of_note(segment), name, fields, position, (3,))
         elif name in REPEATING:
             self._group(name, name, fields, position, tuple(fields))
         elif not (name == "PID" and segment.place != "PID"):
@@ -358,14 +371,14 @@ class _Statement:
         self.keys[segment] = key
         is_deleted = status in _DELETED
         meaning = self.profile.observation_meanings.get(key.partition("\t")[2])
-        if status == _NOT_OBTAINED or not (is_deleted or _is_stated(value)):
+        if status in _NOT_SAID or not (is_deleted or _is_stated(value)):
             return
         if meaning is not None and meaning.to == "risk_flags" and segment.all(5):
             self._risks(segment, fields, position, is_deleted=is_deleted)
         elif is_deleted or _is_null(value):
             self.say(key, position)
         elif (documents := self.documents.get(segment.place, ())) and len(documents) == len(segment.all(5)):
-            self.say(key, position, _line("OBX", {**fields, 5: _without_data(segment)}), documents=documents)
+            self.say(key, position, _line("OBX", {**fields, 1: IN_ATTACHMENTS, 5: IN_ATTACHMENTS}), documents=documents)
         else:
             self.say(key, position, _line("OBX", fields))
 
@@ -376,6 +389,10 @@ class _Statement:
             self.keys[segment] = value = f"{key}\t{fold(one.text() or one.text(2) or '')}"
             line = _line("OBX", {**fields, 5: _standard(one.whole, segment.reading)})
             self.say(value, position, *(() if is_deleted else (line,)))
+
+    def _key_of_note(self, note: Segment) -> str:
+        parent = self.keys.get(note.parent, note.parent.name) if note.parent else ""
+        return f"NTE\t{fold(note.text(4) or note.text(4, 2) or '')}\t{parent}"
 
     def _key(self, segment: Segment) -> str:
         """Return the key of an observation: the agreed code of either triplet of OBX-3, else its own."""
@@ -401,13 +418,7 @@ def _line(name: str, fields: Mapping[int, str]) -> str:
 
 
 IN_ATTACHMENTS = "in-attachments"
-"""ED.4 in place of the encoding, if the document is in the attachments of its unit."""
-
-
-def _without_data(segment: Segment) -> str:
-    """Return OBX-5 with the type of each document (ED.1 to ED.3), without its bytes."""
-    kept = ("^".join([*one.parts[:3], *[""] * (3 - len(one.parts)), IN_ATTACHMENTS]) for one in segment.all(5))
-    return "~".join(_standard(one, segment.reading) for one in kept)
+"""OBX-1, which is read in a state only, and OBX-5, if the documents of an observation are in the attachments of its unit."""
 
 
 # ---- the standard's separators ---------------------------------------------------------------------------------------
@@ -416,20 +427,23 @@ def _without_data(segment: Segment) -> str:
 _LITERAL = {"|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "\\": "\\E\\", "&": "\\T\\"}
 
 
-def _standard(raw: str, reading: Reading) -> str:
-    """Return a field as sent, but with the standard's separators, and hexadecimal data in UTF-8."""
+def _standard(raw: str, reading: Reading, *, is_prose: bool = False) -> str:
+    """Return a field as sent, but with the standard's separators, and hexadecimal data in UTF-8.
+
+    In prose a separator of components is a character of the text.
+    """
     by = reading.separators
     if by == STANDARD and (reading.encoding == "utf-8" or "\\X" not in raw):
         return raw
     written, end = [], 0
     for sequence in by.escapes.finditer(raw):
-        written += [_plain(raw[end : sequence.start()], by), _sequence(sequence, reading)]
+        written += [_plain(raw[end : sequence.start()], by, is_prose), _sequence(sequence, reading)]
         end = sequence.end()
-    return "".join([*written, _plain(raw[end:], by)])
+    return "".join([*written, _plain(raw[end:], by, is_prose)])
 
 
-def _plain(text: str, by: Separators) -> str:
-    roles = {by.component: "^", by.repetition: "~", by.subcomponent: "&"}
+def _plain(text: str, by: Separators, is_prose: bool) -> str:
+    roles = {by.repetition: "~"} if is_prose else {by.component: "^", by.repetition: "~", by.subcomponent: "&"}
     return "".join(roles.get(one) or _LITERAL.get(one, one) for one in text)
 
 
@@ -452,34 +466,31 @@ def _sequence(sequence: Any, reading: Reading) -> str:
 def _written(units: Mapping[str, Unit]) -> Iterator[str]:
     """Yield the lines of a message: MSH, the message's own notes, segments that occur once, groups with their notes."""
     once: dict[str, dict[int, str]] = {"MSH": {}}
-    groups: list[tuple[tuple[int, int], str, tuple[str, ...]]] = []
-    notes: dict[str, list[tuple[tuple[int, int], str, tuple[str, ...]]]] = {}
-    for key, unit in units.items():
-        name, _, number = key.partition("-") if key[3:4] == "-" else (key, "", "")
+    groups: list[str] = []
+    notes: dict[str, list[str]] = {}
+    for key, unit in sorted(units.items(), key=lambda one: (one[1].first, one[0])):
         if unit.lines is None or key in (_MADE, _EXPECTED) or key.startswith(_UNREAD):
             continue
-        if number:
-            once.setdefault(name, {})[int(number)] = unit.lines[0]
-        elif name.startswith("NTE\t"):
-            notes.setdefault(key.split("\t", 2)[2], []).append((unit.first, key, unit.lines))
+        if key[3:4] == "-":
+            once.setdefault(key[:3], {})[int(key[4:])] = unit.lines[0]
+        elif key.startswith("NTE\t"):
+            notes.setdefault(key.split("\t", 2)[2], []).extend(unit.lines)
         else:
-            groups.append((unit.first, key, unit.lines))
+            groups.append(key)
     yield _msh(once.pop("MSH"))
-    yield from _lines(notes.pop("", []))
-    for name, fields in sorted(once.items()):
-        yield _line(name, fields)
-    for _, key, lines in sorted(groups):
-        yield from lines
-        yield from _lines(notes.pop(key, []))
-    for parent, left in notes.items():
+    yield from notes.pop("", [])
+    yield from (_line(name, fields) for name, fields in sorted(once.items()))
+    for key in groups:
+        yield from (*(units[key].lines or ()), *notes.pop(key, []))
+    for parent, lines in notes.items():
         if parent not in units:
-            yield parent.partition("\t")[0] + (f"|||{parent.split(chr(9))[1]}" if "\t" in parent else "")
-            yield from _lines(left)
+            yield from (_stub(parent), *lines)
 
 
-def _lines(notes: list[tuple[tuple[int, int], str, tuple[str, ...]]]) -> Iterator[str]:
-    for _, _, lines in sorted(notes):
-        yield from lines
+def _stub(key: str) -> str:
+    """Return a segment with its code only, for the notes of one that was not kept."""
+    name, *codes = key.split("\t")
+    return f"{name}|||{''.join(_LITERAL.get(one, one) for one in codes[0])}" if codes else name
 
 
 def _msh(fields: Mapping[int, str]) -> str:

@@ -105,15 +105,17 @@ def codec(character_set: str, default_encoding: str) -> str | None:
     plain = character_set.strip().upper().replace("-", " ").replace("_", " ")
     if plain in ("", "ASCII", "US ASCII", "ISO IR6", "ISO IR 6"):
         return default_encoding
-    if plain in ("UNICODE UTF 8", "UTF 8", "UTF8", "UNICODE", "ISO IR192", "ISO IR 192"):
-        return "utf-8"
-    if plain in ("WINDOWS 1252", "WINDOWS1252", "CP1252", "CP 1252", "ISO IR100", "ISO IR 100"):
-        return "windows-1252"
     match = re.fullmatch(r"(?:ISO ?)?(?:IR ?)?8859[/ ]?(\d{1,2})", plain)
-    if match is None or int(match[1]) not in (*range(1, 12), *range(13, 17)):
-        return None
-    return "windows-1252" if int(match[1]) == 1 else f"iso8859-{int(match[1])}"
+    part = int(match[1]) if match else 0
+    if part in (*range(2, 12), *range(13, 17)):
+        return f"iso8859-{part}"
+    return "windows-1252" if part == 1 else _CODECS.get(plain)
 
+
+_CODECS = {
+    **dict.fromkeys(("UNICODE UTF 8", "UTF 8", "UTF8", "UNICODE", "ISO IR192", "ISO IR 192"), "utf-8"),
+    **dict.fromkeys(("WINDOWS 1252", "WINDOWS1252", "CP1252", "CP 1252", "ISO IR100", "ISO IR 100"), "windows-1252"),
+}
 
 _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _LETTER_AND_MARK = re.compile(rb"[\xc4-\xdf][\x85\x91-\x97\xa0]")
@@ -126,7 +128,7 @@ def is_utf_8(body: bytes) -> bool:
         body.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return any(not _LETTER_AND_MARK.fullmatch(found[0]) for found in _UTF_8.finditer(body))
+    return any(not _LETTER_AND_MARK.fullmatch(one[0]) for one in _UTF_8.finditer(body))
 
 
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)))

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.contact_details import full_professional
-from services.intake.translators.hl7v2.dates import read_date
+from services.intake.translators.hl7v2.dates import read_date, read_day
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import TARGETS, YES_NO
@@ -90,7 +90,7 @@ class LocalValue:
 
 
 def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValues:
-    """Read all values that the partner's file defines. The last value for a place counts."""
+    """Read all values that the partner's file defines. The last value for a place counts, and a person reads another."""
     local_values = LocalValues()
     for place, meaning in profile.fields.items():
         component = field_paths.split(place)[2]
@@ -155,12 +155,14 @@ def _take(local_values: LocalValues, profile: PartnerProfile, meaning: Observati
         case kind:
             read = _value(meaning, value, kind)
             if read is not None:
+                if local_values.values.get(place, read) != read:
+                    value.to_read()
                 local_values.values[place], local_values.sources[place] = read, value.place
 
 
 def _value(meaning: ObservationMeaning, value: LocalValue, kind: str) -> Any:
     if kind == "date":
-        return read_date(value.one, value.component)
+        return read_day(value.one, value.component)
     if kind == "text":
         return value.meaning(meaning.meanings) or " ".join(value.codes[0].split()) or None
     return _decided(meaning, value, YES_NO if kind == "yes-no" else {})
@@ -182,7 +184,9 @@ def _raise(local_values: LocalValues, meaning: ObservationMeaning, value: LocalV
     if value.is_coded or meaning.values or value.meanings(YES_NO):
         if _decided(meaning, value, YES_NO) is not True:
             return
-        text = meaning.label
+        words = field_paths.display_text(value.one) if value.is_coded else None
+        is_yes = fold(words or "") in {**YES_NO, **meaning.meanings}
+        text = meaning.label if is_yes else field_paths.labelled(meaning.label, words)
     else:
         text = f"{meaning.label}: {value.display_text}"
     if meaning.need:

@@ -29,20 +29,13 @@ def message_of(
     if isinstance(separators, Issue):
         return Rejection((separators,))
     issues = list(_header_issues(inbound, header, profile))
-    encoding = _encoding(inbound.body, header, profile)
-    if encoding is None:
-        explanation = "must be ASCII, 8859/1 to 8859/16, WINDOWS-1252 or UNICODE UTF-8"
-        return Rejection((*issues, Issue("MSH-18", "value", explanation)))
-    reading = Reading(separators, encoding)
+    encoding = headers.codec(header.character_set, headers.default_of(inbound.body, profile.encoding))
+    reading = Reading(separators, encoding or "")
     text = _decoded(inbound.body, reading)
-    if isinstance(text, Issue):
-        return Rejection((*issues, text))
-    if header.made_at and parse_timestamp(header.made_at) is None:
-        explanation = "must be a date and time such as 20261105093000 or 20261105093000+0000"
-        reading.warn(Issue("MSH-7", "value", explanation))
-    message = er7.read(text, reading, selection)
+    message = text if isinstance(text, Issue) else er7.read(text, reading, selection)
     if isinstance(message, Issue):
         return Rejection((*issues, message))
+    _note_time(header, reading)
     issues += [*_sender_issues(message, profile), *_receiver_issues(header, profile)]
     if any(issue.kind == "not-supported" for issue in issues):
         return Rejection(tuple(issues))
@@ -50,28 +43,38 @@ def message_of(
     return message
 
 
-def _encoding(body: bytes, header: Header, profile: PartnerProfile) -> str | None:
-    return headers.codec(header.character_set, headers.default_of(body, profile.encoding))
-
-
 def _decoded(body: bytes, reading: Reading) -> str | Issue:
-    """Return the text, or a fault if it is not valid UTF-8 as it should be. A wrong single-byte character set is a warning."""
+    """Return the text from MSH on, or a fault if its character set is unknown, or if it is not valid UTF-8 as it should be."""
     body = body[headers.begins(body) :]
-    if reading.encoding == "utf-8":
-        try:
-            return body.decode()
-        except UnicodeDecodeError:
-            explanation = "the message has bytes that are not valid in this, or the agreed, character set"
-            return Issue("MSH-18", "invalid", explanation)
+    if not reading.encoding:
+        return Issue("MSH-18", "value", "must be ASCII, 8859/1 to 8859/16, WINDOWS-1252 or UNICODE UTF-8")
+    if reading.encoding != "utf-8":
+        return _decoded_single_bytes(body, reading)
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        explanation = "the message has bytes that are not valid in this, or the agreed, character set"
+        return Issue("MSH-18", "invalid", explanation)
+
+
+def _decoded_single_bytes(body: bytes, reading: Reading) -> str:
+    """Decode a message that should have a single-byte character set; warn if it has another."""
     if not body.isascii() and headers.is_utf_8(body):
         reading.encoding = "utf-8"
         explanation = "the message is UTF-8 and was read as such: this, or the agreed, character set is another"
         reading.warn(Issue("MSH-18", "value", explanation))
+        return body.decode()
     text = body.decode(reading.encoding, "replace")
-    if reading.encoding != "utf-8" and "\ufffd" in text:
+    if "\ufffd" in text:
         explanation = "the message has bytes that are not defined in this, or the agreed, character set"
         reading.warn(Issue("MSH-18", "invalid", explanation))
     return text
+
+
+def _note_time(header: Header, reading: Reading) -> None:
+    if header.made_at and parse_timestamp(header.made_at) is None:
+        explanation = "must be a date and time such as 20261105093000 or 20261105093000+0000"
+        reading.warn(Issue("MSH-7", "value", explanation))
 
 
 def _header_issues(inbound: InboundMessage, header: Header, profile: PartnerProfile) -> Iterator[Issue]:

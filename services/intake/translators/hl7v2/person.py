@@ -284,22 +284,23 @@ def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> boo
     The deletion of a restriction does not say that none is left, nor do a period that is not in force and the
     protection's end on a later day (PD1-13). PV1-16 restricts by the partner's file.
     """
-    statements = [not profile.is_one(("NO",), value) for one in message.all("ARV") if (value := _access(one, day))]
+    statements = [not profile.is_one(("NO",), value) for one in message.all("ARV") for value in _access(one, day)]
     statements += [
         True for one in message.repetitions("PV1", 16) if profile.is_one(profile.restricted_vips, one.text())
     ]
     indicator = message.first("PD1", 12)
     protected = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
-    if protected or (protected is False and is_in_force((read_date(message.first("PD1", 13)), None), day)):
+    if protected or (protected is False and is_in_force((read_dates(None, message.first("PD1", 13))[1], None), day)):
         statements.append(protected)
     return any(statements) if statements else None
 
 
-def _access(restriction: Segment, day: date) -> str | None:
-    """Return the value of an access restriction in force (ARV-3)."""
+def _access(restriction: Segment, day: date) -> list[str]:
+    """Return the values of an access restriction in force (ARV-3)."""
     period = restriction.first(6)
-    is_valid = period is None or is_in_force(read_period(period, 1, 2), day)
-    return restriction.text(3) if restriction.text(2) != "D" and is_valid else None
+    if restriction.text(2) == "D" or not (period is None or is_in_force(read_period(period, 1, 2), day)):
+        return []
+    return [code for one in restriction.all(3) for code in field_paths.codes(one)]
 
 
 # ---- practice and contacts ------------------------------------------------------------------------------------------

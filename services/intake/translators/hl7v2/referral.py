@@ -93,7 +93,7 @@ def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
     """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
-    message = _of_one_person(message)
+    message = _of_one_visit(_of_one_person(message))
     originating = originating_id(message, profile)
     envelope = envelope_of(header, message, profile, selection, inbound, originating)
     reading = message.reading
@@ -131,14 +131,15 @@ def envelope_of(
     )
 
 
+_ID_REQUIRED = "is required: the originating referral identifier"
+
+
 def originating_id(message: Hl7Message, profile: PartnerProfile) -> tuple[str, ...]:
     """Return the originating referral identifier, and its assigning authority, if it has one."""
     reading = message.reading
     identifiers = list(field_paths.texts(message, profile.referral_id))
     if not identifiers:
-        reading.issues.append(
-            Issue(profile.referral_id, "required", "is required: the originating referral identifier")
-        )
+        reading.issues.append(Issue(profile.referral_id, "required", _ID_REQUIRED))
         return ("unknown",)
     field, referral_id = identifiers[0]
     for other, another in identifiers[1:]:
@@ -160,11 +161,19 @@ def _of_one_person(message: Hl7Message) -> Hl7Message:
     return Hl7Message(message.segments[: message.segments.index(other)], message.left, message.reading)
 
 
+def _of_one_visit(message: Hl7Message) -> Hl7Message:
+    """Return a message without a second, different visit (PV1): a person reads it, because a referral is of one."""
+    visits = message.all("PV1")
+    different = [one for one in visits[1:] if one.sent_fields() != visits[0].sent_fields()]
+    for one in different:
+        message.reading.to_read(one.place, "invariant", None)
+    return Hl7Message(tuple(one for one in message.segments if one not in different), message.left, message.reading)
+
+
 # ---- cancels ---------------------------------------------------------------------------------------------------------
 
 
 def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValues) -> Translated:
-    warnings, received_at = tuple(message.reading.warnings), envelope.inbound.received_at
     reason = request.cancel_reason(message, envelope.profile, local_values)
     death_reported = _death(message, envelope.profile, envelope.inbound, local_values)
     discharged_on = read_date(message.first("PV1", 45))
@@ -175,8 +184,8 @@ def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValue
         cancel_reason=reason,
         discharged_on=discharged_on,
         death_reported=death_reported,
-        subject=subject_of(person(message, envelope.profile, received_at, homeless=False)),
-        warnings=warnings,
+        warnings=tuple(message.reading.warnings),
+        subject=subject_of(person(message, envelope.profile, envelope.inbound.received_at, homeless=False)),
         **told(envelope, digest),
     )
 
@@ -245,9 +254,11 @@ def _referred(
 
 def _completed(envelope: Envelope, state: FieldState, own: Translated, held: bytes) -> Translated | Rejection:
     """Return the message merged with what earlier messages have said: the whole referral, as it stands after it."""
-    merge = field_state.replaced if envelope.profile.updates == "whole" else field_state.merged
-    before = field_state.decode(held)
-    return completed(envelope, merge(before, field_state.without_other_visit(state, before, envelope.profile)), own)
+    before, profile = field_state.decode(held), envelope.profile
+    stated = field_state.without_other_visit(state, before, profile)
+    is_whole = profile.updates == "whole"
+    now = field_state.replaced(before, stated, profile) if is_whole else field_state.merged(before, stated)
+    return completed(envelope, now, own)
 
 
 def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Translated | Rejection:
@@ -283,7 +294,7 @@ _Embedded = dict[str, list[NamedAttachment]]
 def _embedded(envelope: Envelope, message: Hl7Message) -> _Embedded:
     embedded = {}
     for segment in message.all("OBX"):
-        if segment.text(2) == "ED" and segment.text(5, 4) != field_state.IN_ATTACHMENTS:
+        if segment.text(2) == "ED" and segment.text(1) != field_state.IN_ATTACHMENTS:
             alone = Hl7Message((segment,), (), message.reading)
             embedded[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
     return embedded

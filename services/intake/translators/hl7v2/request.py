@@ -1,5 +1,6 @@
 """Needs, reason, notes, priority and cancel reason of a message."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from schemas.referral import INFORMATION_ADVICE
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.local_fields import LocalValues, is_read, snomed
-from services.intake.translators.hl7v2.partner_profile import Note, PartnerProfile, fold
+from services.intake.translators.hl7v2.partner_profile import Note, PartnerProfile
 from services.intake.translators.hl7v2.targets import YES_NO
 from services.intake.translators.translator import CancelReason, drop_empty, unique
 
@@ -49,7 +50,9 @@ def _coded_needs(
         for one, _ in field_paths.coded(message, place):
             need = field_paths.meaning(one, profile.needs.meanings, component, decides=decides)
             if need is not None:
-                yield need.service, need.label or field_paths.display_text(one), snomed(one)
+                words = field_paths.display_text(one)
+                text = field_paths.labelled(need.label, words if decides else None) if need.label else words
+                yield need.service, text, snomed(one)
 
 
 def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | None]:
@@ -64,27 +67,36 @@ def _display_text(one: Repetition) -> str | None:
 
 
 def reason(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> dict[str, Any]:
-    """Return the reason: our category, the sender's texts, SNOMED CT codings of RF1-10 and DG1.
-
-    The texts are those of RF1-10, diagnoses, notes and the fields of the partner's file.
-    """
-    coded = [pair for place in profile.reasons.read_from for pair in field_paths.coded(message, place)]
-    meanings = (field_paths.meaning(one, profile.reasons.meanings) for one, _ in coded)
-    codes = [code for code in meanings if code]
-    texts = [field_paths.display_text(one) or _unknown(codes_of_one, profile) for one, codes_of_one in coded]
-    stated, diagnoses = message.repetitions("RF1", 10), list(_diagnoses(message))
-    texts += [_display_text(one) for one in stated if one.place not in {other.place for other, _ in coded}]
-    texts += [*_unknown_needs(message, profile), *map(_diagnosis, diagnoses)]
-    diagnosed = [one for diagnosis in diagnoses for one in diagnosis.all(3)]
-    codings = [coding for one in [*stated, *diagnosed] for coding in snomed(one)]
-    texts += [*_field_texts(message, profile), *local_values.texts, *_notes(message, profile, "reason.text")]
+    """Return the reason: our category, the sender's texts, SNOMED CT codings of RF1-10 and DG1."""
+    coded = _reason_codes(message, profile)
+    codes = [code for one, _ in coded if (code := field_paths.meaning(one, profile.reasons.meanings))]
+    diagnosed = [one for diagnosis in _diagnoses(message) for one in diagnosis.all(3)]
+    codings = [coding for one in [*message.repetitions("RF1", 10), *diagnosed] for coding in snomed(one)]
     return drop_empty(
         {
             "code": next(iter([*codes, *([local_values.reason] if local_values.reason else [])]), None),
-            "text": _joined(texts),
+            "text": _joined(_reason_texts(message, profile, local_values)),
             "snomed": list({coding["code"]: coding for coding in reversed(codings)}.values())[::-1],
         }
     )
+
+
+def _reason_codes(message: Hl7Message, profile: PartnerProfile) -> list[tuple[Repetition, list[str]]]:
+    return [pair for place in profile.reasons.read_from for pair in field_paths.coded(message, place)]
+
+
+def _reason_texts(message: Hl7Message, profile: PartnerProfile, local_values: LocalValues) -> Iterator[str | None]:
+    """Yield the texts of the reasons, RF1-10, unknown needs, diagnoses, the fields of the partner's file, and notes."""
+    coded = _reason_codes(message, profile)
+    for one, codes in coded:
+        yield field_paths.display_text(one) or _unknown(codes, profile)
+    places = {one.place for one, _ in coded}
+    yield from (_display_text(one) for one in message.repetitions("RF1", 10) if one.place not in places)
+    yield from _unknown_needs(message, profile)
+    yield from map(_diagnosis, _diagnoses(message))
+    yield from _field_texts(message, profile)
+    yield from local_values.texts
+    yield from _notes(message, profile, "reason.text")
 
 
 def _unknown(codes: list[str], profile: PartnerProfile) -> str | None:
@@ -95,7 +107,9 @@ def _unknown(codes: list[str], profile: PartnerProfile) -> str | None:
 def _diagnoses(message: Hl7Message) -> Iterator[Segment]:
     """Yield the diagnoses (DG1), without the deleted (DG1-21) and the confidential (DG1-18)."""
     for diagnosis in message.all("DG1"):
-        if diagnosis.text(21) != "D" and not YES_NO.get(fold(diagnosis.text(18) or "")):
+        confidential = diagnosis.first(18)
+        is_open = confidential is None or field_paths.meaning(confidential, YES_NO, decides=True) is False
+        if diagnosis.text(21) != "D" and is_open:
             yield diagnosis
 
 
@@ -106,11 +120,17 @@ def _diagnosis(diagnosis: Segment) -> str | None:
     return f"Diagnosis: {text}" if text else None
 
 
+_TIME = re.compile("[0-9]{8,14}([+-][0-9]{4})?")
+"""The effective date of a discharge location (DLD.2), where other coded elements have words."""
+
+
 def _field_texts(message: Hl7Message, profile: PartnerProfile) -> Iterator[str]:
     for text_field in profile.reason_fields:
         component = field_paths.split(text_field.read_from)[2]
         for one, codes in field_paths.coded(message, text_field.read_from):
             text = field_paths.display_text(one) if component == 1 else None
+            if text and _TIME.fullmatch(text):
+                text = None
             yield f"{text_field.label}: {next(iter(field_paths.meanings(codes, text_field.meanings)), None) or text or codes[0]}"
 
 
@@ -178,7 +198,7 @@ _PRIORITIES = {
 
 def priority(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return the priority in RF1-2. An unknown one is a part to be read, since it might mean urgent."""
-    one = message.first("RF1", 2)
+    one = field_paths.only(message, "RF1", 2)
     return field_paths.meaning(one, {**_PRIORITIES, **profile.priority_codes}, decides=True) if one else None
 
 

@@ -31,7 +31,7 @@ READS = (
     Read(
         "RF1-2", ("priority",), "S stat, A as soon as possible, U urgent, R and T routine, their words, and local codes"
     ),
-    Read("RF1-3", ("needs",), "by local codes"),
+    Read("RF1-3", ("needs",), "by local codes, with their words"),
     Read("RF1-6", ("message.referral_id",), "the originating referral identifier, or the agreed field"),
     Read("RF1-7", ("referred_on",), "else RF1-9, else the day of MSH-7"),
     Read("RF1-9", ("referred_on",), "as RF1-7"),
@@ -105,7 +105,7 @@ READS = (
     Read("PV2-9", ("expected_discharge_on",)),
     Read("DG1-3", ("reason.text", "reason.snomed"), "words, else the code, and SNOMED CT"),
     Read("DG1-4", ("reason.text",), "if DG1-3 has no words"),
-    Read("DG1-18", (), "Y, confidential: the diagnosis is not read"),
+    Read("DG1-18", (), "anything but N: confidential, the diagnosis is not read"),
     Read("DG1-21", (), "D, deleted: the diagnosis is not read"),
     Read("OBX-2", (), "the type of the value; ED is a document"),
     Read("OBX-3", (), "the observation, by local codes, first or alternative; other codes are not read"),
