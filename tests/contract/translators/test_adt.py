@@ -199,6 +199,16 @@ def test_a_discharge_in_the_future_is_expected_until_a_message_says_it_again(by_
     assert days(held) == (date(2026, 11, 12), day)
 
 
+@pytest.mark.parametrize("said", ["PV2|||||||||20261115", "OBX|1|DT|LB-EDD||20261115||||||F"])
+def test_the_expected_day_that_was_said_last_counts(said: str) -> None:
+    held = Held(datetime(2026, 11, 6, 12, tzinfo=UTC))
+    held.then("A03", fields={"PV1-45": "20261110"})
+    held.updated(sent_at="20261106110000", control_id="UHL2", PV1=None, PV2=None, more=[said])
+    assert days(held) == (date(2026, 11, 15), None)
+    held.then("A03", sent_at="20261106113000", fields={"PV1-45": "20261111"})
+    assert days(held) == (date(2026, 11, 11), None)
+
+
 def test_the_same_message_is_the_same_on_any_day() -> None:
     message = a_stay(fields={"PV1-45": "20261110"})
     early, late = (translated(message, datetime(2026, 11, day, tzinfo=UTC)) for day in (6, 12))

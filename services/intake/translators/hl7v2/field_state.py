@@ -96,6 +96,12 @@ class FieldState:
             return False
         return expected.lines is not None and expected.lines == discharge.lines
 
+    def is_said_after_discharge(self, keys: Iterable[str]) -> bool:
+        """Return whether one of these units was said after the discharge."""
+        discharge = self.units.get(_DISCHARGE)
+        said = (unit.at for key in keys if (unit := self.units.get(key)) and unit.lines)
+        return discharge is not None and any(at > discharge.at for at in said)
+
     def encode(self) -> bytes:
         """Return the state as bytes (MessagePack)."""
         return msgspec.msgpack.encode(self.units)
