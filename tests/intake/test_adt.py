@@ -236,6 +236,19 @@ async def test_a_cancelled_referral_is_not_found(wards: Wards, engine: AsyncEngi
     assert [verdict for verdict, _ in await stored(engine)] == ["received", "cancelled"]
 
 
+async def test_cancelled_referrals_do_not_hide_one_of_the_same_visit(
+    wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "VISIT_REFERRALS", 1)
+    for name in ("A", "B"):
+        await referred(wards, referral_id=name, control_id=name)
+        await sent(wards, a_stay(trigger="I14", referral_id=name, control_id=f"{name}2", sent_at="20261106093000"))
+    assert await rows(engine, "select * from intake.visit_key") == []
+    reference = await referred(wards, referral_id="C", control_id="C")
+    await sent(wards, an_adt("A03", sent_at="20261107100000", fields={"PV1-45": "20261107"}))
+    assert (await last(engine, reference))["referral"]["discharged_on"] == "2026-11-07"
+
+
 async def test_a_number_of_too_many_referrals_identifies_none(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

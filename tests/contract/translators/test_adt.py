@@ -10,15 +10,15 @@ from schemas.referral import Referral
 from services.intake.translators.hl7v2.stay_identity import StayIdentity
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
-from tests.builders.hl7v2 import a_stay, a_uhl_message, an_adt
+from tests.builders.hl7v2 import a_stay, a_uhl_message, an_adt, an_lpt_message
 from tests.contract.translators.adapters import ATTACHMENT_KEY, HL7V2, PARTNERS
 
 RECEIVED_AT = datetime(2026, 12, 1, tzinfo=UTC)
 TRIGGERS = ("A01", "A02", "A03", "A08", "A11", "A12", "A13", "A31")
 
 
-def translated(message: bytes, received_at: datetime = RECEIVED_AT) -> Translated:
-    partner = PARTNERS.by_id("uhl")
+def translated(message: bytes, received_at: datetime = RECEIVED_AT, of: str = "uhl") -> Translated:
+    partner = PARTNERS.by_id(of)
     assert partner is not None
     outcome = HL7V2(InboundMessage(partner, message, received_at, ATTACHMENT_KEY))
     assert isinstance(outcome, Translated), outcome
@@ -164,7 +164,15 @@ def test_a_discharge_ends_the_stay_and_keeps_what_the_referral_said() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "day"),
-    [({}, date(2026, 11, 6)), ({"EVN-6": "20261105"}, date(2026, 11, 5)), ({"EVN-2": ""}, date(2026, 11, 6))],
+    [
+        ({}, date(2026, 11, 6)),
+        ({"EVN-6": "20261105"}, date(2026, 11, 5)),
+        ({"EVN-2": ""}, date(2026, 11, 6)),
+        *(
+            ({"PV1-45": unknown}, date(2026, 11, 6))
+            for unknown in ('""', "^^^", "2026", "202611", "20261100", "00000000")
+        ),
+    ],
 )
 def test_a_discharge_without_a_day_is_that_of_the_event(fields: dict[str, str], day: date) -> None:
     held = Held()
@@ -189,6 +197,16 @@ def test_a_discharge_in_the_future_is_expected_until_a_message_says_it_again(by_
     assert days(held) == (day, None)
     held.then("A03", sent_at="20261112110000", fields=fields)
     assert days(held) == (date(2026, 11, 12), day)
+
+
+@pytest.mark.parametrize("said", ["PV2|||||||||20261115", "OBX|1|DT|LB-EDD||20261115||||||F"])
+def test_the_expected_day_that_was_said_last_counts(said: str) -> None:
+    held = Held(datetime(2026, 11, 6, 12, tzinfo=UTC))
+    held.then("A03", fields={"PV1-45": "20261110"})
+    held.updated(sent_at="20261106110000", control_id="UHL2", PV1=None, PV2=None, more=[said])
+    assert days(held) == (date(2026, 11, 15), None)
+    held.then("A03", sent_at="20261106113000", fields={"PV1-45": "20261111"})
+    assert days(held) == (date(2026, 11, 11), None)
 
 
 def test_the_same_message_is_the_same_on_any_day() -> None:
@@ -225,6 +243,38 @@ def test_a_clinics_visit_says_nothing_of_the_stay(code: str) -> None:
     assert held.now.person.phone is not None
     assert held.then("A03", sent_at="20261107100000", fields={"PV1-45": "20261107"})
     assert held.now.discharged_on == date(2026, 11, 7)
+
+
+@pytest.mark.parametrize(
+    ("sender", "location", "site"),
+    [
+        ("RT5^LBH", "OPU", "Loughborough Hospital"),
+        ("RT5", None, "Loughborough Hospital"),
+        ("RT5", "OPU", None),
+        ("RT5^BMHU", None, "Bradgate Unit"),
+    ],
+)
+def test_a_sender_without_a_site_moves_nobody_unless_it_gives_a_location(
+    sender: str, location: str | None, site: str | None
+) -> None:
+    by_trust = {"RT5^BMHU": sender, "|BLABY|": "|LIGHTBULB|"}
+    first = translated(_replaced(an_lpt_message(fields={"PV1-3": "OPU"}), by_trust | {"RT5^BMHU": "RT5^LBH"}), of="lpt")
+    stay = {"fields": {"PV1-3": location}} if location else {"PV1": None}
+    update = an_lpt_message(trigger="I13", control_id="LPT2", sent_at="20261106093000", **stay)
+    later = translated(_replaced(update, by_trust), of="lpt")
+    assert later.complete is not None
+    assert first.fields is not None
+    after = later.complete(first.fields)
+    assert isinstance(after, Translated), after
+    assert after.referral is not None
+    assert after.referral.hospital is not None
+    assert (after.referral.hospital.ward, after.referral.hospital.site) == ("OPU", site)
+
+
+def _replaced(message: bytes, words: dict[str, str]) -> bytes:
+    for word, other in words.items():
+        message = message.replace(word.encode(), other.encode())
+    return message
 
 
 @pytest.mark.parametrize("fields", [{"PID-30": "Y"}, {"PID-29": "20261106"}, {"PV1-36": "79"}])

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.intake.translators.hl7v2 import field_paths, field_state, referral, stay_identity
+from services.intake.translators.hl7v2.dates import parse_days
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
 from services.intake.translators.hl7v2.field_state import ADMISSION, FieldState, Unit
 from services.intake.translators.hl7v2.header import Header
@@ -150,8 +151,10 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
     implied |= {ADMISSION: rule.admission} if rule.admission else {}
     units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
     site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
-    may_change = {*rule.may_change, site} if "PV1-3" in rule.may_change else rule.may_change
-    for key, unit in field_state.said_by(message, envelope.sent, profile).units.items():
+    said = field_state.said_by(message, envelope.sent, profile)
+    is_placed = field_state.says_site(said, profile.site.read_from if profile.site else site)
+    may_change = {*rule.may_change, site} if is_placed and "PV1-3" in rule.may_change else rule.may_change
+    for key, unit in said.units.items():
         if key in may_change and not (unit.lines is None and key in _NEVER_DELETED):
             units[key] = unit
     if trigger == DISCHARGE:
@@ -166,10 +169,19 @@ def _discharge(envelope: referral.Envelope, message: Hl7Message) -> Iterator[tup
     if transfer is not None:
         yield from ((key, None) for key in (*_DISCHARGED, "PV1-3"))
         yield transfer
-    elif message.first("PV1", 45) is None:
+    elif not _says_a_day(message.text("PV1", 45)):
         times = (message.text("EVN", 6), message.text("EVN", 2), envelope.header.made_at)
         at = next((time for time in times if time and re.match("[0-9]{8}", time)), None)
         yield "PV1-45", at or f"{envelope.inbound.received_at:%Y%m%d%H%M%S%z}"
+
+
+def _says_a_day(time: str | None) -> bool:
+    """Return whether a time is known to the day; an impossible one is read by a person."""
+    try:
+        days = parse_days(time) if time else None
+    except ValueError:
+        return True
+    return days is not None and days[0] == days[1]
 
 
 def _own_site(message: Hl7Message, envelope: referral.Envelope) -> tuple[str, str] | None:

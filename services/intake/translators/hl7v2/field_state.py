@@ -36,7 +36,7 @@ ADMISSION = "EVN-1"
 _DELETED, _NOT_SAID = ("D", "W"), ("X", "N")
 """OBX-11 (table 0085): deleted or wrong; not obtained or not asked, which says nothing of the observation."""
 
-_VISIT, _ADMITTED = "PV1-19", "PV1-44"
+_LOCATION, _VISIT, _ADMITTED = "PV1-3", "PV1-19", "PV1-44"
 _DISCHARGE = "PV1-45"
 _ENDS = ("PV1-36", "PV1-37", _DISCHARGE, ADMISSION)
 """Units that say that a visit has ended."""
@@ -95,6 +95,12 @@ class FieldState:
         if expected is None or discharge is None:
             return False
         return expected.lines is not None and expected.lines == discharge.lines
+
+    def is_said_after_discharge(self, keys: Iterable[str]) -> bool:
+        """Return whether one of these units was said after the discharge."""
+        discharge = self.units.get(_DISCHARGE)
+        said = (unit.at for key in keys if (unit := self.units.get(key)) and unit.lines)
+        return discharge is not None and any(at > discharge.at for at in said)
 
     def encode(self) -> bytes:
         """Return the state as bytes (MessagePack)."""
@@ -201,13 +207,27 @@ def with_discharge_judged(stated: FieldState, received_on: date) -> FieldState:
 
 
 def without_other_visit(stated: FieldState, held: FieldState, profile: PartnerProfile) -> FieldState:
-    """Return a message without its visit and site, if its visit is not a stay (PV1-2) and the held one is: it says nothing of the stay."""
-    is_stay = any(key[:3] == "PV1" for key in held.units) and not _is_of_no_stay(held, profile)
-    if not is_stay or not _is_of_no_stay(stated, profile):
+    """Return a message without what does not say anything of the held stay.
+
+    That is a visit that is not a stay (PV1-2) with its site, and a sender (MSH-4) that names no site if there is no location either.
+    """
+    if not any(key[:3] == "PV1" for key in held.units) or _is_of_no_stay(held, profile):
         return stated
-    site = profile.site.read_from.partition(".")[0] if profile.site else ""
-    kept = {key: one for key, one in stated.units.items() if key[:3] not in ("PV1", "PV2") and key != site}
-    return FieldState(kept, stated.until)
+    is_other = _is_of_no_stay(stated, profile)
+    dropped = {key for key in stated.units if is_other and key[:3] in ("PV1", "PV2")}
+    if profile.site and (is_other or not says_site(stated, profile.site.read_from)):
+        dropped.add(profile.site.read_from.partition(".")[0])
+    return FieldState({key: one for key, one in stated.units.items() if key not in dropped}, stated.until)
+
+
+def says_site(stated: FieldState, path: str) -> bool:
+    """Return whether a message says at which site the person is: it gives a location (PV1-3), or the component of the site."""
+    key, _, component = path.partition(".")
+    unit = stated.units.get(key)
+    if unit is None or unit.lines is None or _LOCATION in stated.units:
+        return unit is not None
+    parts = unit.lines[0].partition("~")[0].split("^")
+    return bool("".join(parts[int(component or 1) - 1 :][:1]).strip())
 
 
 def _is_of_no_stay(state: FieldState, profile: PartnerProfile) -> bool:

@@ -241,7 +241,7 @@ def _referred(
     own = Translated(
         intent=_INTENTS[envelope.header.trigger_event],
         content_hash=digest,
-        referral=_as_said(described, state).referral,
+        referral=_as_said(described, state, envelope.profile).referral,
         subject=subject_of(described.referral.person),
         warnings=tuple(message.reading.warnings),
         documents=described.documents,
@@ -270,7 +270,7 @@ def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Transla
     described = _described(envelope, message, local_values, whole.made, embedded, whole.documents)
     if isinstance(described, Rejection):
         return described
-    described = _as_said(described, whole)
+    described = _as_said(described, whole, envelope.profile)
     return dataclasses.replace(
         own,
         referral=described.referral,
@@ -329,11 +329,19 @@ def _described(
     return _rejection(message) if message.reading.issues else _Described(referral, tuple(stored.values()))
 
 
-def _as_said(described: _Described, state: FieldState) -> _Described:
-    """Return a referral in which a discharge that was in the future when it was said is expected, not done."""
+def _as_said(described: _Described, state: FieldState, profile: PartnerProfile) -> _Described:
+    """Return a referral in which a discharge that was in the future when it was said is expected, not done.
+
+    An expected date that was said after it stays.
+    """
     if not state.expects_discharge:
         return described
-    update = {"expected_discharge_on": described.referral.discharged_on, "discharged_on": None}
+    to = "expected_discharge_on"
+    places = {"PV2-9", *(place for place, meaning in profile.fields.items() if meaning.to == to)}
+    places |= {f"OBX\t{code}" for code, meaning in profile.observation_meanings.items() if meaning.to == to}
+    update: Content = {"discharged_on": None}
+    if not state.is_said_after_discharge(places):
+        update[to] = described.referral.discharged_on
     return described._replace(referral=described.referral.model_copy(update=update))
 
 
