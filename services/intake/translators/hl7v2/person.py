@@ -256,11 +256,10 @@ def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 def _is_reported_dead(message: Hl7Message, profile: PartnerProfile) -> bool:
     """Return whether PID-30, a time in PID-29, or the discharge in PV1-36 or PV1-37 states a death."""
-    discharges = (code for n in (36, 37) for one in message.repetitions("PV1", n) for code in field_paths.codes(one))
     indicator = message.first("PID", 30)
     stated = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
     has_died = (message.text("PID", 29) or "").strip("0") != ""
-    return bool(stated) or has_died or "died" in map(profile.destination, discharges)
+    return bool(stated) or has_died or "died" in map(profile.destination, field_paths.destinations(message, 36, 37))
 
 
 def death(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -> Content:

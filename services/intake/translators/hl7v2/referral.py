@@ -87,7 +87,7 @@ def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
     """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
-    message = _of_one_visit(_of_one_person(message))
+    message = of_one_visit(_of_one_person(message))
     originating = originating_id(message, profile)
     envelope = envelope_of(header, message, profile, selection, inbound, originating)
     reading = message.reading
@@ -155,7 +155,7 @@ def _of_one_person(message: Hl7Message) -> Hl7Message:
     return Hl7Message(message.segments[: message.segments.index(other)], message.left, message.reading)
 
 
-def _of_one_visit(message: Hl7Message) -> Hl7Message:
+def of_one_visit(message: Hl7Message) -> Hl7Message:
     """Return a message without a second, different visit (PV1): a person reads it, because a referral is of one."""
     visits = message.all("PV1")
     different = [one for one in visits[1:] if one.sent_fields() != visits[0].sent_fields()]

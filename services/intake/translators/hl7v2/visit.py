@@ -66,8 +66,7 @@ def _visit(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any] | Non
 
 def _moved_to(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return another organisation's hospital that the person was discharged to: the words or code of PV1-37."""
-    discharges = [one for number in (37, 36) for one in message.repetitions("PV1", number)]
-    destinations = (profile.destination(code) for one in discharges for code in field_paths.codes(one))
+    destinations = map(profile.destination, field_paths.destinations(message, 37, 36))
     if not message.first("PV1", 45) or "another-hospital" not in destinations:
         return None
     where = message.first("PV1", 37)
