@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ TRUST = "uhl"
 WINDOW = 50
 """Messages of the feed that are sent before the first of them is answered: more than a trust's engine would send."""
 KNOWN_EVERY = 10
-"""One in so many messages of the feed is about a person who was referred; the others are about strangers."""
+"""One in this number of messages of the feed is about a person who was referred; the others are about strangers."""
 ANSWER_SECONDS = 120.0
 console = Console(width=120)
 
@@ -50,7 +50,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Patient:
+class Inpatient:
     """A referred inpatient: the ids that a trust's messages about one visit share."""
 
     number: str
@@ -58,14 +58,14 @@ class Patient:
     visit: str
 
 
-def patients(count: int, run: str) -> Iterator[Patient]:
+def patients(count: int, run: str) -> Iterator[Inpatient]:
     """Yield people with synthetic NHS numbers (999...), hospital and visit numbers of this run."""
     for at, message in enumerate(messages(count, run)):
         [number] = {part for part in message.body.decode().split('"') if part.startswith("999") and len(part) == 10}
-        yield Patient(number, f"S{run}{at}", f"V{run}{at}")
+        yield Inpatient(number, f"S{run}{at}", f"V{run}{at}")
 
 
-def _segments(kind: str, at: str, person: Patient, ward: str, *more: str) -> bytes:
+def _segments(kind: str, at: str, person: Inpatient, ward: str, *more: str) -> bytes:
     pv1 = "|".join(["PV1", "1", "I", f"{ward}^B^4^LRI", *[""] * 15, person.visit, *[""] * 24, "20261107"])
     ids = f"{person.hospital_number}^^^UHL^MRN~{person.number}^^^^NHS"
     segments = [
@@ -77,13 +77,13 @@ def _segments(kind: str, at: str, person: Patient, ward: str, *more: str) -> byt
     return "".join(segment + "\r" for segment in segments).encode()
 
 
-def referral(person: Patient) -> bytes:
+def referral(person: Inpatient) -> bytes:
     """Return a REF^I12 of an inpatient."""
     rf1 = f"RF1|A|R|ADAPT|||R{person.visit}|20261108|||FALLS"
     return _segments("REF^I12", f"{datetime.now(UTC):%Y%m%d%H%M%S}+0000", person, "WARD 23", rf1)
 
 
-def movement(person: Patient, number: int) -> bytes:
+def movement(person: Inpatient, number: int) -> bytes:
     """Return an ADT^A02 of the person's visit."""
     return _segments("ADT^A02", f"{datetime.now(UTC):%Y%m%d%H%M%S}+0000", person, f"WARD {number % 40}", "EVN|A02")
 
@@ -120,45 +120,54 @@ async def _engine(address: str, outcome: Outcome) -> AsyncIterator[Engine]:
 
 
 async def play(addresses: Mapping[str, Any], feed: int, referrals: int, *, stops: bool = False) -> Outcome:
-    """Send a feed of ADT, and as many referrals next to it, one after the other; return what came of it.
+    """Send a feed of ADT, and referrals next to it, one after the other; return the outcome.
 
     `stops`: the feed ends when the last referral is answered; else it is sent whole.
     """
     people = list(patients(feed + referrals, uuid.uuid4().hex[:6]))
-    outcome, done = Outcome(), asyncio.Event()
+    outcome, done, ended = Outcome(), asyncio.Event(), asyncio.Event()
     known, strangers = people[:referrals], people[referrals:]
-
-    async def send_referrals(engine: Engine) -> None:
-        for person in known:
-            begun = time.monotonic()
-            await engine.send(referral(person))
-            if not ended.is_set():
-                outcome.referrals.append(time.monotonic() - begun)
-        done.set()
-
-    async def send_feed(engine: Engine) -> None:
-        begun = time.monotonic()
-        for start in range(0, feed, WINDOW):
-            if stops and done.is_set():
-                break
-            numbers = range(start, min(start + WINDOW, feed))
-            await engine.send(*(movement(_about(number, known, strangers), number) for number in numbers))
-            outcome.feed_sent += len(numbers)
-        outcome.feed_seconds = time.monotonic() - begun
-        ended.set()
-
-    ended = asyncio.Event()
     async with (
         _engine(addresses["adt_mllp"][TRUST], outcome) as adt,
         _engine(addresses["mllp"][TRUST], outcome) as others,
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(send_feed(adt))
-        group.create_task(send_referrals(others))
+        group.create_task(_send_feed(adt, feed, known, strangers, done if stops else asyncio.Event(), ended))
+        group.create_task(_send_referrals(others, known, done, ended))
     return outcome
 
 
-def _about(number: int, known: list[Patient], strangers: list[Patient]) -> Patient:
+async def _send_referrals(
+    engine: Engine, known: Sequence[Inpatient], done: asyncio.Event, ended: asyncio.Event
+) -> None:
+    for person in known:
+        begun = time.monotonic()
+        await engine.send(referral(person))
+        if not ended.is_set():
+            engine.outcome.referrals.append(time.monotonic() - begun)
+    done.set()
+
+
+async def _send_feed(
+    engine: Engine,
+    count: int,
+    known: Sequence[Inpatient],
+    strangers: Sequence[Inpatient],
+    stop: asyncio.Event,
+    ended: asyncio.Event,
+) -> None:
+    begun = time.monotonic()
+    for start in range(0, count, WINDOW):
+        if stop.is_set():
+            break
+        numbers = range(start, min(start + WINDOW, count))
+        await engine.send(*(movement(_about(number, known, strangers), number) for number in numbers))
+        engine.outcome.feed_sent += len(numbers)
+    engine.outcome.feed_seconds = time.monotonic() - begun
+    ended.set()
+
+
+def _about(number: int, known: Sequence[Inpatient], strangers: Sequence[Inpatient]) -> Inpatient:
     is_known = number % KNOWN_EVERY == 0
     return known[number // KNOWN_EVERY % len(known)] if is_known else strangers[number]
 

@@ -34,7 +34,7 @@ FIELDS = {
     "OBX": (2, 3, 5, 11, 14, 16),
     "NTE": (3, 4),
 }
-"""Fields that are read, whatever a version's translator reads."""
+"""Fields that the measurement reads with every version of the reader."""
 
 TIMES = 20
 """Translations of a round."""

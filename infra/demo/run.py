@@ -140,13 +140,7 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
             console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False)
 
     gp_port = ports_and_secrets.free_ports(1)[0]
-    plan = Plan(
-        installation.temporary_folder(),
-        ephemeral=True,
-        feedback_urls={GP: f"http://{ports_and_secrets.HOST}:{gp_port}/"},
-        environment={"LIGHTBULB_OVERDUE_SECONDS": "1"},
-    )
-    everything = installation.start(plan, report, on_event)
+    everything = installation.start(_plan(gp_port), report, on_event)
     try:
         report("starting the simulated hubs (Kafka) and the simulated GP system (HTTP)")
         start_simulators(everything, examples, gp_port)
@@ -158,6 +152,15 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
         return code
     finally:
         everything.stop()
+
+
+def _plan(gp_port: int) -> Plan:
+    return Plan(
+        installation.temporary_folder(),
+        ephemeral=True,
+        feedback_urls={GP: f"http://{ports_and_secrets.HOST}:{gp_port}/"},
+        environment={"LIGHTBULB_OVERDUE_SECONDS": "1"},
+    )
 
 
 def _keep(everything: Installation, console: Console) -> None:

@@ -136,6 +136,9 @@ HL7_HEADER_BYTES = 8_191
 HL7_ID_CHARACTERS = 200
 """Characters of an id: MSH-10, RF1-6. Beyond: AE (CE), over HTTP with 400; it is stored as refused."""
 
+HL7_VISIT_IDS = 10
+"""Visit numbers, and hospital numbers, of one message by which its stay is found. Beyond: further ones are not used for that."""
+
 VISIT_REFERRALS = 50
 """Referrals of one stay, or of one hospital number, that an ADT message may concern. Beyond: AA (CA), counted as `ambiguous`: nothing
 is changed, because such a number identifies no stay."""

@@ -12,7 +12,7 @@ An expectation is a list of alternatives; the case holds if all assertions of on
     hub: {PATH: CHECK}             that referral, and its `case`, as the hub that holds the case was last sent them
     at: {HUB: {PATH: CHECK}}       the same as that hub was last sent them
     roles: {HUB: ROLE}             what these hubs are to its case
-    hubs: [HUB]                    the only hubs that were sent anything of it
+    hubs: [HUB]                    the only hubs that were sent the referral
     tasks: CHECK                   kinds of the tasks that hubs were sent on it
     cases: 2                       number of cases that the hubs see for the referrals
     nowhere: [WORDS]               words that no record about the case holds, on any topic
@@ -109,13 +109,18 @@ class Seen:
         return self._referral_in([data for name, data in self.newest() if name == hub])
 
     def _referral_in(self, events: Sequence[Data]) -> Data | None:
-        found = [{**one, "case": data["case"]} for data in events for one in data["referrals"]]
+        found = [{**one, "case": data["case"]} for data in events for one in data.get("referrals", ())]
         own = [one for one in found if one["reference"] == self.reference]
         return max(reversed(own), key=lambda one: one.get("version", 0), default=None)
 
     def cases_of(self, references: Sequence[str | None]) -> set[str]:
         """The cases on which the hubs see any of these referrals."""
-        return {data["case_id"] for _, data in self.hubs for one in data["referrals"] if one["reference"] in references}
+        return {
+            data["case_id"]
+            for _, data in self.hubs
+            for one in data.get("referrals", ())
+            if one["reference"] in references
+        }
 
 
 def with_effects(right: Data) -> Data:
@@ -217,7 +222,8 @@ def _roles(expected: Data, seen: Seen) -> str | None:
 
 
 def _hubs(expected: Sequence[str], seen: Seen) -> str | None:
-    informed = {hub for hub, data in seen.hubs if data["case_id"] in seen.cases_of([seen.reference])}
+    cases = seen.cases_of([seen.reference])
+    informed = {hub for hub, data in seen.hubs if data["case_id"] in cases and data.get("referrals")}
     return None if informed == set(expected) else f"{_listed(sorted(informed)) or 'no hub'} was sent it"
 
 

@@ -97,11 +97,14 @@ def play(script: Script, send: Send, hub: Installation) -> Seen:
     answers = [send(hub, fresh.bytes(file.read_bytes()), script.sender, conversation) for file in script.files]
     hub.settle(*(answer.reference for answer in answers if answer.is_positive and answer.reference))
     about = {answer.reference for answer in answers if answer.reference}
-    entries = [entry for entry in hub.entries()[begin:] if fresh.is_in(entry.value.decode(), about)]
+    since = hub.entries()[begin:]
+    named = [entry for entry in since if fresh.is_in(entry.value.decode(), about)]
+    cases = {entry.data["case_id"] for entry in named if "hub_version" in entry.data}
+    entries = [entry for entry in since if entry in named or entry.data.get("case_id") in cases]
     return Seen(
         [Answer(answer.code, fresh.back(answer.text)) for answer in answers],
         [(_short(entry), _data(entry, fresh)) for entry in entries if entry.topic == "referral.event"],
-        [(_hub(entry), _data(entry, fresh)) for entry in entries if "referrals" in entry.data],
+        [(_hub(entry), _data(entry, fresh)) for entry in entries if "hub_version" in entry.data],
     )
 
 

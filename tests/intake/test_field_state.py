@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.translators import hl7v2
-from services.intake.translators.hl7v2 import er7, field_paths
+from services.intake.translators.hl7v2 import er7, field_paths, field_state
 from services.intake.translators.hl7v2.dates import Interval
 from services.intake.translators.hl7v2.er7 import Hl7Message, Reading, Separators
-from services.intake.translators.hl7v2.field_state import STANDARD, FieldState, decode, merged, replaced, said_by
+from services.intake.translators.hl7v2.field_state import STANDARD, FieldState, decode, merged, said_by
 from services.intake.translators.translator import Translated
 from tests.contract.translators.adapters import DIRECTORY, SERVICES
 from tests.contract.translators.golden_pairs import CASES, FULL
@@ -32,6 +32,10 @@ def a_message(*segments: str, by: Separators = STANDARD, encoding: str = "utf-8"
 def said(minute: int, *segments: str, made: str = "") -> FieldState:
     start = START + timedelta(minutes=minute)
     return said_by(a_message(*segments), Interval(start, start + timedelta(minutes=1)), UHL, made=made)
+
+
+def replaced(held: FieldState, whole: FieldState) -> FieldState:
+    return field_state.replaced(held, whole, UHL)
 
 
 def after(*states: FieldState) -> FieldState:
@@ -192,11 +196,17 @@ def test_a_note_stays_with_the_observation_that_it_belongs_to() -> None:
     assert lines(after(new, said(1, "OBX|1|IS|LB-DOG||||||||D")))[1:] == ["PV1|I"]
 
 
-def test_a_whole_update_begins_again_but_silence_does_not_end_a_stay() -> None:
-    new = said(0, "RF1||R", "PID|1||A1", "PV1||I|WARD 1", "PV2|||||||||20261127", "OBX|1|IS|LB-DOG||Y", made="20261105")
+RISKS = ("OBX|1|IS|LB-DOG||Y", "OBX|2|CE|LB-RISK||V1^Son", "OBX|3|CE|LB-NEED||FALLS")
+KEPT = ("OBX|IS|LB-DOG|Y", "OBX|CE|LB-RISK|V1^Son")
+
+
+def test_a_whole_update_begins_again_but_silence_ends_neither_a_stay_nor_a_risk_flag() -> None:
+    new = said(0, "RF1||R", "PID|1||A1", "PV1||I|WARD 1", "PV2|||||||||20261127", *RISKS, made="20261105")
     state = replaced(new, said(1, "RF1||U", "PV1||I|WARD 2", made="20261106"))
-    assert (lines(state), state.made) == (["PV1|I|WARD 2", "PV2|20261127", "RF1|U"], "20261105")
+    assert (lines(state), state.made) == (["PV1|I|WARD 2", "PV2|20261127", "RF1|U", *KEPT], "20261105")
     assert replaced(state, said(0, "RF1||R", made="20261105")).units == state.units
+    deleted = replaced(state, said(2, "RF1||U", 'OBX|1|CE|LB-RISK||""', "OBX|2|IS|LB-DOG||||||||D"))
+    assert not any(one.startswith("OBX") for one in lines(deleted))
 
 
 def test_the_end_of_a_visit_is_not_that_of_another() -> None:

@@ -63,7 +63,7 @@ _UPDATES = {
         "no later one has given.",
     ),
     "whole": (
-        "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except a hospital stay (PV1, PV2),",
+        "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except risk flags and a hospital stay (PV1, PV2),",
         "which ends only when a message says so. An older message changes nothing.",
     ),
 }

@@ -80,6 +80,19 @@ async def accepted(probe: Probe, partner: str, mark: bytes) -> list[Row]:
     )
 
 
+async def applied(probe: Probe, correlation_id: str, mark: bytes) -> str | None:
+    """Return the correlation id of an HL7 v2 message that made an event; None if it was superseded, repeated or not stored."""
+    rows = await probe.fetch(
+        """
+        select coalesce(correlation_id, id::text) as correlation_id from intake.message
+        where format = 'hl7v2' and (correlation_id = $1 or position($2::bytea in body) > 0)
+              and verdict in ('received', 'updated', 'contradicted')""",
+        correlation_id,
+        mark,
+    )
+    return rows[0]["correlation_id"] if rows else None
+
+
 async def messages(probe: Probe, correlation_ids: Sequence[str], marks: Sequence[bytes]) -> list[Row]:
     """Return the messages with these correlation ids, and those in HL7 v2 whose body holds one of `marks`."""
     return await probe.fetch(

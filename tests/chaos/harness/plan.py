@@ -225,8 +225,13 @@ def _inputs(random: Random, referrals: tuple[Referral, ...], races: bool) -> Ite
 
 
 def _messages(random: Random, at: int, referral: Referral, races: bool) -> Iterator[SendMessage | InjectCommand]:
-    """Yield the messages of a referral. In a race, a sender without a time of change sends one content only."""
+    """Yield the messages of a referral.
+
+    In a race, a sender without a time of change sends one content only, and a ward whole messages only (every second content): a partial
+    one that came first would be of a person who is not known to be in hospital.
+    """
     changes, cancels = _can_change(referral, races), can_cancel(referral.partner)
+    step = 2 if races and referral.format == "hl7" and referral.stays else 1
     if cancels and changes and random.random() < 0.06:
         yield SendMessage(at, "unknown-cancel", 0)
     if random.random() < 0.06:
@@ -240,8 +245,8 @@ def _messages(random: Random, at: int, referral: Referral, races: bool) -> Itera
     ]
     while random.random() < (0.72 if referral.format == "hl7" else 0.5):
         kind = random.choice(more)
-        content += kind == "update"
-        if message := _more(random, at, referral, kind, content):
+        content += step if kind == "update" else 0
+        if message := _more(random, at, referral, kind, content, step):
             yield message
     if referral.format in ("bars", "hl7") and not races and referral.day % 3 == 0:
         yield SendMessage(at, "stranger", content)
@@ -264,7 +269,9 @@ def _can_change(referral: Referral, races: bool) -> bool:
     return has_time_of_change(referral.partner) or not races
 
 
-def _more(random: Random, at: int, referral: Referral, kind: MessageKind, content: int) -> SendMessage | None:
+def _more(
+    random: Random, at: int, referral: Referral, kind: MessageKind, content: int, step: int
+) -> SendMessage | None:
     """Return a message of this kind; None if the format does not support it."""
     match kind:
         case "conflict" if not can_conflict(referral.format):
@@ -275,7 +282,9 @@ def _more(random: Random, at: int, referral: Referral, kind: MessageKind, conten
             return None
         case "repeat":
             return SendMessage(
-                at, "repeat", random.randint(0, content) if has_time_of_change(referral.partner) else content
+                at,
+                "repeat",
+                random.randrange(0, content + 1, step) if has_time_of_change(referral.partner) else content,
             )
         case _:
             return SendMessage(at, kind, content)

@@ -137,10 +137,20 @@ class PlanRun:
         answer = next(a for a in reversed(self.history.answers) if a.message is sent)
         if answer.reference:
             self.references[person.number, send.referral] = answer.reference
-        if answer.is_acknowledged and send.kind in ("new", "update", "cancel") and not races:
+        if answer.is_acknowledged and not races:
+            await self._wait_for_effect(sent, person.referrals[send.referral].format)
+
+    async def _wait_for_effect(self, sent: Message, way_format: str) -> None:
+        if sent.kind in ("new", "update", "cancel"):
             correlation_id, effect = await self._effect(sent)
-            await self._effects.wait_for(effect)
-            await self._wait_for_hubs(correlation_id)
+        elif way_format == "hl7" and (
+            stored := await db_probe.applied(self.cluster.probe, sent.correlation_id, sent.mark)
+        ):
+            correlation_id, effect = stored, f"c {stored}"
+        else:
+            return
+        await self._effects.wait_for(effect)
+        await self._wait_for_hubs(correlation_id)
 
     async def _effect(self, sent: Message) -> tuple[str, str]:
         """Return the correlation id and the name of the effect. A file has several; those of the row that is meant are returned."""

@@ -34,7 +34,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | dimension | covered |
 |---|---|
 | senders | three practices and First Contact by BaRS; all five forms, for practices, nurses, coordinators, the persons themselves and their carers; both trusts by HL7 v2 over MLLP and HTTP, with a stay that ends, and without; all seven councils' files, also with other persons' rows |
-| messages | new referrals, updates, cancels; duplicates of each; other content under the same ids; messages older than the stored one; cancels of unknown referrals; messages that their format refuses; HL7 v2 updates that say a few fields, about somebody else, or late; ADT of a stay, and of strangers |
+| messages | new referrals, updates, cancels; duplicates of each; other content under the same ids; messages older than the stored one; cancels of unknown referrals; messages that their format refuses; HL7 v2 updates of a few fields, about another person, or late; ADT of a stay, and of strangers |
 | persons | any two senders for one person, in both orders; numbers that are traced, not traced, invalid or missing; all districts, outside the county, the restricted unit |
 
 | | invariant |
@@ -44,7 +44,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | rows in an outbox when the faults end are published within 10 s; after the drain, all rows are |
 | I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit; only a holder reads where a person with restricted data lives |
-| I6 | unacknowledged messages that were stored are consistent; each field of an HL7 v2 referral is what the latest message said of it, whatever came last; no visit is booked while a reported death is not checked |
+| I6 | unacknowledged messages that were stored are consistent; each field of an HL7 v2 referral is what the latest message said of it, in any order of arrival; no visit is booked while a reported death is not checked |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds without a race) |
 """  # noqa: E501 - rows of a table

@@ -1,6 +1,7 @@
 """What must be read of a referral follows from the senders' times, and the checker compares it with what was published."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.history import Answer, History
 from tests.chaos.harness.messages import message
 from tests.chaos.harness.plan import MessageKind, Person, Plan, Referral, SendMessage
-from tests.chaos.harness.test_checker import IDENTITY, KEY, REFERENCE, entry
+from tests.chaos.harness.senders import Identity
+from tests.chaos.harness.sinks import Entry
 
+KEY, REFERENCE, IDENTITY = "k" * 32, "LB-AAAA-BBBB-CCCC", Identity("a run", 3)
 WARD = Referral("uhl", "hl7", "RWE", consents=True, stays=True)
 INPUTS: tuple[tuple[MessageKind, int], ...] = (("new", 0), ("update", 1), ("adt", 1), ("late", 1), ("stranger", 1))
 NOW = {"need": "minor-adaptations", "phone": "01632 960001", "interpreter": True, "ward": "A1", "is over": False}
@@ -49,7 +52,9 @@ def a_run(**changed: Any) -> Evidence:
         "hospital": {"ward": read["ward"]},
         "discharged_on": "2026-11-05" if read["is over"] else None,
     }
-    published = entry("referral.event", 0, "referral.received", "i", reference=REFERENCE, version=1, referral=referral)
+    data = json.dumps({"reference": REFERENCE, "version": 1, "referral": referral}).encode()
+    headers = {"ce_id": "i", "ce_type": "uk.lightbulb.referral.received.v1"}
+    published = Entry("referral.event", 0, 0, KEY, headers, data)
     history = History(answers=[Answer(sent, True, 200, "AA", REFERENCE)])
     return Evidence(Plan(1, False, (person,), ()), history, (), records=[published], keys={KEY: 0})
 

@@ -276,7 +276,7 @@ def silence_ends_a_stay() -> None:
 
 
 def older_update_overwrites() -> None:
-    """Apply each field of a message, whatever a later one has said."""
+    """Apply each field of a message, also if a later one has said it."""
     from services.intake.translators.hl7v2 import field_state
 
     def merged(held: "FieldState", later: "FieldState") -> "FieldState":
@@ -363,7 +363,9 @@ MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
     "any-person": Mutant("intake", "a message about another person than the referral's is refused", any_person),
-    "silence-ends-a-stay": Mutant("intake", "a stay goes on until a message says that it is over", silence_ends_a_stay),
+    "silence-ends-a-stay": Mutant(
+        "intake", "a stay continues until a message says that it is over", silence_ends_a_stay
+    ),
     "older-update-overwrites": Mutant(
         "intake", "a field is what the latest message said of it", older_update_overwrites
     ),

@@ -134,10 +134,10 @@ def merged(held: FieldState, later: FieldState) -> FieldState:
     return FieldState(units)
 
 
-def replaced(held: FieldState, whole: FieldState) -> FieldState:
+def replaced(held: FieldState, whole: FieldState, profile: PartnerProfile) -> FieldState:
     """Return the state of a message that says everything, or the held one if a referral was certainly sent later.
 
-    A stay that the message does not mention stays: silence never ends one. So does what ADT has certainly said later.
+    A stay and risk flags that the message does not mention stay: silence ends neither. So does what ADT has certainly said later.
     """
     made = [one for state in (held, whole) if (one := state.units.get(_MADE))]
     first = {_MADE: min(made, key=lambda one: one.at)} if made else {}
@@ -146,8 +146,21 @@ def replaced(held: FieldState, whole: FieldState) -> FieldState:
         return FieldState({**held.units, **first})
     kept, stated = _of_one_visit(held, whole)
     names = {key[:3] for key in stated}
-    stay = {key: one for key, one in kept.items() if key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in names}
-    return FieldState({**stay, **stated, **later, **first})
+    units = {
+        key: unit
+        for key, unit in kept.items()
+        if (key[:3] in ("PV1", "PV2", "EVN") and key[:3] not in names) or _is_flag(key, profile)
+    }
+    for key, unit in sorted(stated.items()):
+        _apply(units, key, unit, whole.until)
+    return FieldState({**units, **later, **first})
+
+
+def _is_flag(key: str, profile: PartnerProfile) -> bool:
+    """Return whether a unit says a risk flag, by the partner's file."""
+    meaning = profile.observation_meanings.get(key.split("\t")[1]) if key.startswith("OBX\t") else None
+    local = [one for place, one in profile.fields.items() if place.partition(".")[0] == key]
+    return any(one is not None and (one.flag or one.to == "risk_flags") for one in (meaning, *local))
 
 
 def _of_one_visit(held: FieldState, stated: FieldState) -> tuple[dict[str, Unit], dict[str, Unit]]:

@@ -247,8 +247,10 @@ def _referred(
 
 def _completed(envelope: Envelope, state: FieldState, own: Translated, held: bytes) -> Translated | Rejection:
     """Return the message merged with what earlier messages have said: the whole referral, as it stands after it."""
-    merge = field_state.replaced if envelope.profile.updates == "whole" else field_state.merged
-    return completed(envelope, merge(field_state.decode(held), state), own)
+    before, profile = field_state.decode(held), envelope.profile
+    is_whole = profile.updates == "whole"
+    now = field_state.replaced(before, state, profile) if is_whole else field_state.merged(before, state)
+    return completed(envelope, now, own)
 
 
 def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Translated | Rejection:

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from datetime import date
 
 from schemas import nhs_number
+from services.intake import limits
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.person import is_national, system_of
 from services.intake.translators.hl7v2.visit import is_stay, site_at
-
-MOST = 10
-"""Identifiers of each kind that are read from a message."""
 
 AssignedId = tuple[str, str]
 """An assigning authority and an identifier that is unique within it."""
@@ -87,14 +85,14 @@ def of_message(
 
 
 def _visits(message: Hl7Message) -> Iterator[AssignedId]:
-    for one in message.repetitions("PV1", 19)[:MOST]:
+    for one in message.repetitions("PV1", 19)[: limits.HL7_VISIT_IDS]:
         if number := one.code():
             yield _authority(one), number
 
 
 def hospital_numbers(identifiers: list[Repetition], profile: PartnerProfile) -> Iterator[AssignedId]:
     """Yield each identifier (CX) that is not an NHS number and whose authority is known, by CX-4 or by an agreed type."""
-    for one in identifiers[:MOST]:
+    for one in identifiers[: limits.HL7_VISIT_IDS]:
         number = one.code()
         authority = _authority(one) or system_of(one, profile)
         if number and authority and not is_national(one, profile) and not _may_be_national(number):
