@@ -60,7 +60,8 @@ _UPDATES = {
         "together if any is sent: OBX with the same code, NTE of the same type behind the same segment, and PRD, NK1, ROL,",
         'DG1 and ARV. `""` in OBX-5, or D or W in OBX-11, deletes an observation; a risk flag stays until it is deleted by',
         "its code or value. Each field keeps the time (MSH-7) of the message that gave it: an older message fills only what",
-        "no later one has given.",
+        "no later one has given. If a day or code has a field of the standard and a local one, the last given counts; in one",
+        "message the local one.",
     ),
     "whole": (
         "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except risk flags and a hospital stay (PV1, PV2),",

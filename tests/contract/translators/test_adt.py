@@ -192,6 +192,15 @@ def test_a_discharge_to_a_site_of_the_same_team_is_a_transfer(written: str) -> N
     assert held.now.discharged_on is None
 
 
+def test_an_expected_discharge_counts_that_was_said_last_in_whichever_place() -> None:
+    held = Held(more=["OBX|2|DT|LB-EDD||20261112||||||F"])
+    assert held.now.expected_discharge_on == date(2026, 11, 12)
+    held.then("A08", sent_at="20261106100000", more=["PV2|||||||||20261114"])
+    assert held.now.expected_discharge_on == date(2026, 11, 14)
+    held.then("A08", sent_at="20261106110000", more=['PV2|||||||||""'])
+    assert held.now.expected_discharge_on is None
+
+
 def test_of_two_visits_in_a_message_the_second_ends_no_stay() -> None:
     held = Held()
     held.then("A08", more=["PV1|2|I|W9^^^LRI||||||||||||||||V9||||||||||||||||||||||||||20261106"])

@@ -255,7 +255,7 @@ def _completed(envelope: Envelope, state: FieldState, own: Translated, held: byt
 
 def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Translated | Rejection:
     """Return a message with the whole referral that a state describes."""
-    message = whole.message(envelope.selection)
+    message = field_state.current(whole, envelope.profile).message(envelope.selection)
     message.reading.unread += whole.unread
     local_values = read_local_values(message, envelope.profile)
     embedded = _embedded(envelope, message)
