@@ -392,6 +392,10 @@ def test_no_value_of_a_field_refuses_a_referral_but_that_of_its_id(adapter: Adap
         ({"fields": {"RF1-2": "R~R"}}, []),
         ({"fields": {"PV1-45": "20261101~20261103"}}, ["PV1-45(2)"]),
         ({"fields": {"PV2-9": "20261112~20261120"}}, ["PV2-9(2)"]),
+        ({"fields": {"PV1-3": "W23^^^LRI~W9^^^GH"}}, ["PV1-3(2)"]),
+        ({"fields": {"PV1-19": "V1~V2"}}, ["PV1-19(2)"]),
+        ({"fields": {"PID-7": "19440229~19440228"}}, ["PID-7(2)"]),
+        ({"fields": {"PID-8": "F~M"}}, ["PID-8(2)"]),
         ({"more": [obx("LB-AUTHORITY", "CHARNWOOD~MELTON")]}, ["OBX[2]-5(2)"]),
         ({"more": [obx("LB-PATHWAY", "P1"), obx("LB-PATHWAY", "P2")]}, ["OBX[3]-5"]),
         ({"more": [obx("LB-PATHWAY", "P1"), obx("LB-PATHWAY", "P1")]}, []),
@@ -434,6 +438,8 @@ def test_a_discharge_that_is_not_known_to_the_day_is_read_by_a_person(changes: d
         ({"fields": {"RF1-10": "FALLS^Falls^L^^^^^^Fell in the bath"}}, "Falls: Fell in the bath"),
         ({"fields": {"PV1-37": "KGH&Kettering^20261120"}}, "Discharged to: KGH&Kettering"),
         ({"fields": {"PV1-37": "KGH^Kettering"}}, "Discharged to: Kettering"),
+        ({"PD1": "PD1||||Dr Marsh"}, "Dr Marsh"),
+        ({"fields": {"OBX-16": "Sister Adeyemi"}}, "Sister Adeyemi"),
     ],
 )
 def test_the_words_next_to_a_code_are_kept(changes: dict[str, Any], words: str) -> None:

@@ -28,8 +28,11 @@ def full_name(one: Repetition | None) -> str | None:
 
 
 def full_professional(one: Repetition | None) -> str | None:
-    """Return a professional's name (XCN) on one line; None if only an identifier is given."""
-    return " ".join(filter(None, (one.text(6), one.text(3), one.text(4), family_name(one, 2)))) or None if one else None
+    """Return a professional's name (XCN) on one line, or words in place of the identifier; None for an identifier alone."""
+    if one is None:
+        return None
+    words = one.text(1) if not re.search("[0-9]", one.text(1) or "") and " " in (one.text(1) or "") else None
+    return " ".join(filter(None, (one.text(6), one.text(3), one.text(4), family_name(one, 2)))) or words
 
 
 # ---- addresses -------------------------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def _read_unclear_names(valid: list[Repetition], profile: PartnerProfile) -> Non
 
 
 def _birth_date(message: Hl7Message, received_at: datetime) -> date | None:
-    repetition = message.first("PID", 7)
+    repetition = field_paths.only(message, "PID", 7)
     born = read_date(repetition)
     if repetition and born and not is_plausible_birth(born, received_at.astimezone(LONDON).date()):
         repetition.reading.to_read(repetition.place, "value", repetition.text())
@@ -238,7 +238,7 @@ _SEXES = {
 
 def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return the gender; an unknown code gives `unknown`, since no rule depends on it."""
-    one = message.first("PID", 8)
+    one = field_paths.only(message, "PID", 8)
     return (field_paths.meaning(one, {**_SEXES, **profile.sex_codes}) or "unknown") if one else None
 
 
@@ -256,8 +256,7 @@ def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 def _is_reported_dead(message: Hl7Message, profile: PartnerProfile) -> bool:
     """Return whether PID-30, a time in PID-29, or the discharge in PV1-36 or PV1-37 states a death."""
-    indicator = message.first("PID", 30)
-    stated = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
+    stated = _indicated(message, "PID", 30)
     has_died = (message.text("PID", 29) or "").strip("0") != ""
     return bool(stated) or has_died or "died" in map(profile.destination, field_paths.destinations(message, 36, 37))
 
@@ -285,13 +284,21 @@ def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> boo
     """
     statements = [not profile.is_one(("NO",), value) for one in message.all("ARV") for value in _access(one, day)]
     statements += [
-        True for one in message.repetitions("PV1", 16) if profile.is_one(profile.restricted_vips, one.text())
+        True
+        for one in message.repetitions("PV1", 16)
+        for code in field_paths.codes(one)
+        if profile.is_one(profile.restricted_vips, code)
     ]
-    indicator = message.first("PD1", 12)
-    protected = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
+    protected = _indicated(message, "PD1", 12)
     if protected or (protected is False and is_in_force((read_dates(None, message.first("PD1", 13))[1], None), day)):
         statements.append(protected)
     return any(statements) if statements else None
+
+
+def _indicated(message: Hl7Message, name: str, number: int) -> bool | None:
+    """Return whether an indicator says yes: of several values, one yes is enough. Any other code is a part to be read."""
+    said = [field_paths.meaning(one, YES_NO, decides=True) for one in message.repetitions(name, number)]
+    return True if True in said else False if said and None not in said else None
 
 
 def _access(restriction: Segment, day: date) -> list[str]:

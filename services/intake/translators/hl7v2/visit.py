@@ -42,7 +42,7 @@ def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
 
 
 def _lies(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
-    where = message.first("PV1", 3)
+    where = field_paths.only(message, "PV1", 3)
     beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
     return drop_empty(
         {
@@ -59,7 +59,7 @@ def _lies(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
 
 def _visit(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any] | None:
     """Return the visit number (PV1-19) with the system of its authority."""
-    one = message.first("PV1", 19)
+    one = field_paths.only(message, "PV1", 19)
     number = one.code() if one else None
     return identifier(one, number, profile) if one and number else None
 
