@@ -112,11 +112,13 @@ def destinations(message: Hl7Message, *numbers: int) -> list[str]:
 
 
 def display_text(one: Repetition) -> str | None:
-    """Return the words of a coded element, or the alternative ones, and the original text (CWE.9) if it says more."""
-    words, original = one.text(2) or one.text(5), one.text(9)
-    if words and original:
-        return words if fold(original) in fold(words) else f"{words}: {original}"
-    return words or original
+    """Return the words of a coded element: its text, alternative text and original text (CWE.9), each if it says more."""
+    said: list[str] = []
+    for number in (2, 5, 9):
+        text = one.text(number)
+        if text and not any(fold(text) in fold(other) for other in said):
+            said = [*(other for other in said if fold(other) not in fold(text)), text]
+    return "; ".join(said) or None
 
 
 def labelled(label: str, words: str | None) -> str:

@@ -243,7 +243,7 @@ def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 
 def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    one = message.first("PID", 15)
+    one = field_paths.only(message, "PID", 15)
     return (
         (field_paths.meaning(one, profile.language_codes) or field_paths.display_text(one) or one.text())
         if one
@@ -318,8 +318,11 @@ _PRACTICE = re.compile(r"(?!V8199[789])[A-Z][0-9]{5}")
 
 def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content | None:
     """Return the practice in PD1-3, or in the fields of the partner's file."""
-    codes = (text.upper() for place in profile.practice.ods for text in field_paths.parts(message, place))
-    ods = next((code for code in codes if _PRACTICE.fullmatch(code)), None)
+    texts = [text.upper() for place in profile.practice.ods for text in field_paths.parts(message, place)]
+    codes = unique([code for code in texts if _PRACTICE.fullmatch(code)])
+    ods = codes[0] if codes else None
+    if len(codes) > 1:
+        message.reading.to_read(profile.practice.ods[0], "invariant", ", ".join(codes))
     name = field_paths.text(message, profile.practice.name) if profile.practice.name else None
     return drop_empty({"ods": ods, "name": name}) or None
 
