@@ -203,6 +203,29 @@ def test_a_discharge_of_the_same_or_of_no_stated_visit_ends_the_stay(held: str |
     assert place(story) == ("blaby", False)
 
 
+def by_pas(number: str, admitted: date | None, **given_: Any) -> Referral:
+    """Return a referral whose visit number is of another system of the trust."""
+    visit = Identifier(system="urn:pas", value=number)
+    return a_ward_referral(hospital=HospitalStay(site="LRI", visit=visit, admitted_on=admitted), **given_)
+
+
+@pytest.mark.parametrize(
+    ("number", "admitted", "ends"),
+    [
+        ("V555", date(2026, 11, 18), True),
+        ("V1", None, True),
+        ("V555", date(2026, 11, 20), False),
+        ("V555", None, False),
+    ],
+)
+def test_the_numbers_of_two_systems_are_of_one_visit_if_the_day_of_admission_is_the_same(
+    number: str, admitted: date | None, ends: bool
+) -> None:
+    story = given(received(WARD, a_ward_referral(hospital=a_stay(visit=a_visit("V1")))))
+    story.when(updated(WARD, by_pas(number, admitted, discharged_on=YESTERDAY)))
+    assert story.referral(WARD).in_stay is not ends
+
+
 def test_another_visit_begins_a_stay_after_the_team_has_handed_over_and_the_same_one_does_not() -> None:
     story = given(received(WARD, in_visit("V1"))).commanded(HOSPITAL, Transfer, to_hub="blaby")
     assert place(story.when(updated(WARD, in_visit("V1", priority="urgent")))) == ("blaby", False)

@@ -83,9 +83,16 @@ def _repeats_a_discharge(held: Referral, message: Referral) -> bool:
 
 
 def _is_same_visit(one: Referral, other: Referral) -> bool:
-    """Return False if two messages of one sender name different visits; a message that names none is about the same visit."""
-    named = [referral.hospital.visit for referral in (one, other) if referral.hospital and referral.hospital.visit]
-    return len(named) < 2 or named[0] == named[1]
+    """Return False if two messages of one sender name different visits; a message that names none is about the same visit.
+
+    Numbers of two authorities are of one visit if the day of admission is the same.
+    """
+    stays = [referral.hospital for referral in (one, other) if referral.hospital and referral.hospital.visit]
+    visits = [stay.visit for stay in stays if stay.visit]
+    if len({visit.value for visit in visits}) < 2:
+        return True
+    days = {stay.admitted_on for stay in stays}
+    return len({visit.system for visit in visits}) > 1 and len(days) == 1 and None not in days
 
 
 # ---- whether the hospital team has the referral -------------------------------------------------------------------------

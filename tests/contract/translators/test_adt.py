@@ -10,39 +10,46 @@ from schemas.referral import Referral
 from services.intake.translators.hl7v2.stay_identity import StayIdentity
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
-from tests.builders.hl7v2 import a_stay, an_adt
+from tests.builders.hl7v2 import a_stay, a_uhl_message, an_adt
 from tests.contract.translators.adapters import ATTACHMENT_KEY, HL7V2, PARTNERS
 
 RECEIVED_AT = datetime(2026, 12, 1, tzinfo=UTC)
 TRIGGERS = ("A01", "A02", "A03", "A08", "A11", "A12", "A13", "A31")
 
 
-def translated(message: bytes) -> Translated:
+def translated(message: bytes, received_at: datetime = RECEIVED_AT) -> Translated:
     partner = PARTNERS.by_id("uhl")
     assert partner is not None
-    outcome = HL7V2(InboundMessage(partner, message, RECEIVED_AT, ATTACHMENT_KEY))
+    outcome = HL7V2(InboundMessage(partner, message, received_at, ATTACHMENT_KEY))
     assert isinstance(outcome, Translated), outcome
     return outcome
 
 
 class Held:
-    """A referral as intake holds it, and what ADT makes of it."""
+    """A referral as intake holds it, and what ADT, or an update (I13), makes of it."""
 
-    def __init__(self, **changes: Any) -> None:
-        first = translated(a_stay(**changes))
+    def __init__(self, received_at: datetime = RECEIVED_AT, **changes: Any) -> None:
+        self.received_at = received_at
+        first = translated(a_stay(**changes), received_at)
         self.keys, self.fields, self.referral = first.visit_keys, first.fields, first.referral
 
     def then(self, trigger: str, **changes: Any) -> bool:
         """Apply a message, and return whether it concerns the referral."""
-        message = translated(an_adt(trigger, **changes))
+        message = translated(an_adt(trigger, **changes), self.received_at)
         assert message.visit is not None
         assert message.of_referral is not None
         if not self.keys & set(message.visit.keys):
             return False
-        complete = message.of_referral("UHL-R-1").complete
-        assert complete is not None
+        return self._take(message.of_referral("UHL-R-1"))
+
+    def updated(self, **changes: Any) -> None:
+        """Apply an update of the referral itself."""
+        assert self._take(translated(a_uhl_message(trigger="I13", **changes), self.received_at))
+
+    def _take(self, message: Translated) -> bool:
+        assert message.complete is not None
         assert self.fields is not None
-        after = complete(self.fields)
+        after = message.complete(self.fields)
         if after is None:
             return False
         assert isinstance(after, Translated), after
@@ -165,10 +172,59 @@ def test_a_discharge_without_a_day_is_that_of_the_event(fields: dict[str, str], 
     assert held.now.discharged_on == day
 
 
-def test_a_discharge_in_the_future_is_passed_on_as_sent() -> None:
+def days(held: Held) -> tuple[date | None, date | None]:
+    return held.now.expected_discharge_on, held.now.discharged_on
+
+
+@pytest.mark.parametrize("by_adt", [True, False])
+def test_a_discharge_in_the_future_is_expected_until_a_message_says_it_again(by_adt: bool) -> None:
+    day, fields = date(2026, 11, 10), {"PV1-45": "20261110"}
+    held = Held(datetime(2026, 11, 6, 12, tzinfo=UTC), fields={} if by_adt else fields)
+    if by_adt:
+        held.then("A03", fields=fields)
+    assert days(held) == (day, None)
+    held.received_at = datetime(2026, 11, 12, 12, tzinfo=UTC)
+    held.then("A08", sent_at="20261112100000", ward="W9")
+    held.updated(sent_at="20261112103000", control_id="UHL2", PV1=None, PV2=None, fields={"PID-13": "0116 496 0009"})
+    assert days(held) == (day, None)
+    held.then("A03", sent_at="20261112110000", fields=fields)
+    assert days(held) == (date(2026, 11, 12), day)
+
+
+def test_the_same_message_is_the_same_on_any_day() -> None:
+    message = a_stay(fields={"PV1-45": "20261110"})
+    early, late = (translated(message, datetime(2026, 11, day, tzinfo=UTC)) for day in (6, 12))
+    assert (early.message_ids, early.content_hash) == (late.message_ids, late.content_hash)
+
+
+# ---- numbers of another system, and a clinic's visit ----------------------------------------------------------------
+
+
+def test_a_discharge_under_another_systems_visit_number_stays_said() -> None:
     held = Held()
-    held.then("A03", fields={"PV1-45": "20361230"})
-    assert held.now.discharged_on == date(2036, 12, 30)
+    held.then("A03", visit="V555^^^PAS", sent_at="20261107100000", fields={"PV1-45": "20261107"})
+    held.updated(sent_at="20261108100000", control_id="UHL2", fields={"PV1-19": "V1^^^UHL", "PID-13": "0116 496 0009"})
+    assert held.now.discharged_on == date(2026, 11, 7)
+
+
+@pytest.mark.parametrize("visit", [{"PV1-19": "V2^^^UHL"}, {"PV1-19": "V2^^^PAS", "PV1-44": "20261109"}])
+def test_the_end_of_a_visit_is_not_that_of_the_next_one(visit: dict[str, str]) -> None:
+    held = Held()
+    held.then("A03", sent_at="20261107100000", fields={"PV1-45": "20261107"})
+    held.updated(sent_at="20261109100000", control_id="UHL2", fields=visit)
+    assert held.now.discharged_on is None
+
+
+@pytest.mark.parametrize("code", ["O", "E", "O^Outpatient", "o"])
+def test_a_clinics_visit_says_nothing_of_the_stay(code: str) -> None:
+    held = Held()
+    stay = held.stay
+    clinic = {"PV1-2": code, "PV1-3": "CLINIC^^^GH", "PV1-19": "V9^^^UHL", "PID-13": "0116 496 0009"}
+    held.updated(sent_at="20261106100000", control_id="UHL2", fields=clinic)
+    assert held.stay == stay
+    assert held.now.person.phone is not None
+    assert held.then("A03", sent_at="20261107100000", fields={"PV1-45": "20261107"})
+    assert held.now.discharged_on == date(2026, 11, 7)
 
 
 @pytest.mark.parametrize("fields", [{"PID-30": "Y"}, {"PID-29": "20261106"}, {"PV1-36": "79"}])

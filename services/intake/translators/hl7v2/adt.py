@@ -157,7 +157,8 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
             units[key] = unit
     if trigger == DISCHARGE:
         units |= {key: Unit(at, (at, 0), (line,) if line else None) for key, line in _discharge(envelope, message)}
-    return FieldState(units, field_state.microseconds(envelope.sent.end))
+    changes = FieldState(units, field_state.microseconds(envelope.sent.end))
+    return field_state.with_discharge_judged(changes, envelope.received_on)
 
 
 def _discharge(envelope: referral.Envelope, message: Hl7Message) -> Iterator[tuple[str, str | None]]:

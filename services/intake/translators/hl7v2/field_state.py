@@ -7,14 +7,14 @@ that is not named again stays, so each value of a code for risk flags is a unit.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from schemas.referral import UnreadPart
 from services.intake.translators.hl7v2 import er7
-from services.intake.translators.hl7v2.dates import Interval
+from services.intake.translators.hl7v2.dates import Interval, parse_days
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading, Segment, Separators
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.standard_fields import READS
@@ -38,9 +38,13 @@ ADMISSION = "EVN-1"
 _DELETED, _NOT_SAID = ("D", "W"), ("X", "N")
 """OBX-11 (table 0085): deleted or wrong; not obtained or not asked, which says nothing of the observation."""
 
-_VISIT = "PV1-19"
-_ENDS = ("PV1-36", "PV1-37", "PV1-45", ADMISSION)
+_VISIT, _ADMITTED = "PV1-19", "PV1-44"
+_DISCHARGE = "PV1-45"
+_ENDS = ("PV1-36", "PV1-37", _DISCHARGE, ADMISSION)
 """Units that say that a visit has ended."""
+
+_EXPECTED = f"{_DISCHARGE} expected"
+"""Unit of a discharge that was in the future when its message came; deleted if it was not."""
 
 _OF_ADT = ("MSH", "PID", "PD1", "ARV", "PV1", "PV2", "EVN")
 """Segments of which ADT says something too."""
@@ -85,6 +89,14 @@ class FieldState:
             (unit.first, unit.lines) for key, unit in self.units.items() if key.startswith(_UNREAD) and unit.lines
         )
         return [UnreadPart(place=place, kind=kind, text=text or None) for _, (place, kind, text) in parts]
+
+    @property
+    def expects_discharge(self) -> bool:
+        """Whether the day of discharge was in the future when it was said last: that day alone does not end the stay."""
+        expected, discharge = self.units.get(_EXPECTED), self.units.get(_DISCHARGE)
+        if expected is None or discharge is None:
+            return False
+        return expected.lines is not None and expected.lines == discharge.lines
 
     def encode(self) -> bytes:
         """Return the state as bytes (MessagePack)."""
@@ -193,7 +205,7 @@ def _is_flag(key: str, profile: PartnerProfile) -> bool:
 def _of_one_visit(held: FieldState, stated: FieldState) -> tuple[dict[str, Unit], dict[str, Unit]]:
     """Return the held units and those of a message; if they name two visits (PV1-19), without the end of the earlier one."""
     before, now = held.units.get(_VISIT), stated.units.get(_VISIT)
-    if not (before and before.lines and now and now.lines) or _number_of(before) == _number_of(now):
+    if not (before and before.lines and now and now.lines) or _is_one_visit(held, stated):
         return dict(held.units), dict(stated.units)
     if before.at >= stated.until:
         return dict(held.units), {key: one for key, one in stated.units.items() if key not in _ENDS}
@@ -201,8 +213,52 @@ def _of_one_visit(held: FieldState, stated: FieldState) -> tuple[dict[str, Unit]
     return {key: one for key, one in held.units.items() if key not in ended}, dict(stated.units)
 
 
-def _number_of(visit: Unit) -> str:
-    return visit.lines[0].partition("^")[0].strip() if visit.lines else ""
+def with_discharge_judged(stated: FieldState, received_on: date) -> FieldState:
+    """Return a message with whether the discharge that it says is in the future."""
+    unit = stated.units.get(_DISCHARGE)
+    if unit is None or unit.lines is None:
+        return stated
+    try:
+        days = parse_days(unit.lines[0].partition("^")[0].strip())
+    except ValueError:
+        return stated
+    is_expected = days is not None and days[0] == days[1] > received_on
+    judged = Unit(unit.at, unit.first, unit.lines if is_expected else None)
+    return FieldState({**stated.units, _EXPECTED: judged}, stated.until)
+
+
+def without_other_visit(stated: FieldState, held: FieldState, profile: PartnerProfile) -> FieldState:
+    """Return a message without its visit and site, if its visit is not a stay (PV1-2) and the held one is: it says nothing of the stay."""
+    is_stay = any(key[:3] == "PV1" for key in held.units) and not _is_of_no_stay(held, profile)
+    if not is_stay or not _is_of_no_stay(stated, profile):
+        return stated
+    site = profile.site.read_from.partition(".")[0] if profile.site else ""
+    kept = {key: one for key, one in stated.units.items() if key[:3] not in ("PV1", "PV2") and key != site}
+    return FieldState(kept, stated.until)
+
+
+def _is_of_no_stay(state: FieldState, profile: PartnerProfile) -> bool:
+    unit = state.units.get("PV1-2")
+    codes = [one.partition("^")[0].strip() for one in unit.lines[0].split("~")] if unit and unit.lines else []
+    agreed = [
+        any(profile.is_one(classes, one) for one in codes)
+        for classes in (profile.stay_classes, profile.not_stay_classes)
+    ]
+    return agreed == [False, True]
+
+
+def _is_one_visit(held: FieldState, stated: FieldState) -> bool:
+    """Return whether the visit numbers are equal, or of two authorities (PV1-19.4) and the day of admission (PV1-44) is the same."""
+    (before, first), (now, second) = (_visit_of(state, _VISIT) for state in (held, stated))
+    days = {_visit_of(state, _ADMITTED)[0][:8] for state in (held, stated)}
+    return before == now or (bool(first and second) and first != second and len(days) == 1 and "" not in days)
+
+
+def _visit_of(state: FieldState, key: str) -> tuple[str, str]:
+    """Return the first part of a field, and its authority."""
+    unit = state.units.get(key)
+    parts = unit.lines[0].partition("~")[0].split("^") if unit and unit.lines else [""]
+    return parts[0].strip(), fold(parts[3].partition("&")[0]) if len(parts) > 3 else ""
 
 
 def _apply(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:
@@ -426,7 +482,7 @@ def _written(units: Mapping[str, Unit]) -> Iterator[str]:
     groups: list[str] = []
     notes: dict[str, list[str]] = {}
     for key, unit in sorted(units.items(), key=lambda one: (one[1].first, one[0])):
-        if unit.lines is None or key == _MADE or key.startswith(_UNREAD):
+        if unit.lines is None or key in (_MADE, _EXPECTED) or key.startswith(_UNREAD):
             continue
         if key[3:4] == "-":
             once.setdefault(key[:3], {})[int(key[4:])] = unit.lines[0]

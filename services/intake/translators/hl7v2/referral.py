@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
+    LONDON,
     AttachmentContent,
     Intent,
     Issue,
@@ -71,6 +72,11 @@ class Envelope:
     def is_test(self) -> bool:
         """True for a message for training or debugging (MSH-11)."""
         return self.header.processing_id in ("T", "D")
+
+    @property
+    def received_on(self) -> date:
+        """The day of the receipt in London."""
+        return self.inbound.received_at.astimezone(LONDON).date()
 
     def message_id(self, digest: str) -> str:
         """Identify a message by sender, MSH-7, MSH-9, MSH-10 and a hash of its referral and content.
@@ -227,14 +233,15 @@ def _referred(
     described = _described(envelope, message, local_values, envelope.made, embedded)
     if isinstance(described, Rejection):
         return described
-    digest = _digest(described.referral, message)
-    state = field_state.said_by(
+    said = field_state.said_by(
         message, envelope.sent, envelope.profile, made=envelope.made, documents=_names(embedded), unread=unread
     )
+    state = field_state.with_discharge_judged(said, envelope.received_on)
+    digest = _digest(described.referral, message)  # as sent: the same bytes are the same message on any day
     own = Translated(
         intent=_INTENTS[envelope.header.trigger_event],
         content_hash=digest,
-        referral=described.referral,
+        referral=_as_said(described, state).referral,
         subject=subject_of(described.referral.person),
         warnings=tuple(message.reading.warnings),
         documents=described.documents,
@@ -248,8 +255,9 @@ def _referred(
 def _completed(envelope: Envelope, state: FieldState, own: Translated, held: bytes) -> Translated | Rejection:
     """Return the message merged with what earlier messages have said: the whole referral, as it stands after it."""
     before, profile = field_state.decode(held), envelope.profile
+    stated = field_state.without_other_visit(state, before, profile)
     is_whole = profile.updates == "whole"
-    now = field_state.replaced(before, state, profile) if is_whole else field_state.merged(before, state)
+    now = field_state.replaced(before, stated, profile) if is_whole else field_state.merged(before, stated)
     return completed(envelope, now, own)
 
 
@@ -262,6 +270,7 @@ def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Transla
     described = _described(envelope, message, local_values, whole.made, embedded, whole.documents)
     if isinstance(described, Rejection):
         return described
+    described = _as_said(described, whole)
     return dataclasses.replace(
         own,
         referral=described.referral,
@@ -318,6 +327,14 @@ def _described(
     kept = {one.reference for one in referral.attachments}
     stored = {one.reference: one for _, one in brought if one.reference in kept}
     return _rejection(message) if message.reading.issues else _Described(referral, tuple(stored.values()))
+
+
+def _as_said(described: _Described, state: FieldState) -> _Described:
+    """Return a referral in which a discharge that was in the future when it was said is expected, not done."""
+    if not state.expects_discharge:
+        return described
+    update = {"expected_discharge_on": described.referral.discharged_on, "discharged_on": None}
+    return described._replace(referral=described.referral.model_copy(update=update))
 
 
 def _identity(envelope: Envelope) -> Content:
