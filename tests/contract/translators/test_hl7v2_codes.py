@@ -414,6 +414,14 @@ def test_a_second_visit_neither_ends_nor_moves_the_stay() -> None:
     assert (said.hospital.ward, said.hospital.site, said.discharged_on) == ("W23", "Leicester Royal Infirmary", None)
 
 
+def test_of_two_visits_that_of_an_inpatient_counts_so_that_no_other_hub_learns_of_the_stay() -> None:
+    outcome = LPT.translate(LPT.delivery(an_lpt_message(PV1="PV1|1|O|CLINIC\rPV1|2|I|ASH^2")))
+    assert isinstance(outcome, Translated)
+    assert outcome.referral is not None
+    assert outcome.referral.hospital is not None
+    assert (outcome.referral.hospital.ward, places(outcome.referral)) == ("ASH", ["PV1"])
+
+
 @pytest.mark.parametrize(
     ("changes", "place"),
     [

@@ -78,7 +78,7 @@ def translated(
     """Translate a message: by which keys its referrals are found, and then what it says of each of them."""
     if message.reading.issues:
         return Rejection(tuple(message.reading.issues))
-    message = referral.of_one_visit(message)
+    message = referral.of_one_visit(message, profile)
     envelope = referral.envelope_of(header, message, profile, selection, inbound, ("",))
     trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
     about = _identity(trigger, envelope, message)
