@@ -50,7 +50,8 @@ _NOT_UNDERSTOOD = (
     "priority, need, class, consent, flag, pathway, delay or authority; yes or no) and is not agreed, if two codes have different",
     "meanings, if a date is impossible, if a discharge date is known only to the month, and if a field or observation that has one",
     "value has two, the referral is accepted and a person reads that part before it goes to a hub. Of different PV1 one is read, that",
-    "of an inpatient first; that person reads the others. Texts are never cut: a reason of more than 10,000 characters is attached as a document.",
+    "of an inpatient first; that person reads the others. Texts are never cut: a reason of more than 10,000 characters is",
+    "attached as a document.",
     "",
 )
 _UPDATES = {
