@@ -49,8 +49,9 @@ _NOT_UNDERSTOOD = (
     "A coded element is looked up by its code and its alternative code, and by its words if it has no code. If a code decides (a",
     "priority, need, class, consent, flag, pathway, delay or authority; yes or no) and is not agreed, if two codes have different",
     "meanings, if a date is impossible, if a discharge date is known only to the month, and if a field or observation that has one",
-    "value has two, the referral is accepted and a person reads that part before it goes to a hub. A second, different PV1 is not",
-    "read, except by that person. Texts are never cut: a reason of more than 10,000 characters is attached as a document.",
+    "value has two, the referral is accepted and a person reads that part before it goes to a hub. Of different PV1 one is read, that",
+    "of an inpatient first; that person reads the others. Texts are never cut: a reason of more than 10,000 characters is",
+    "attached as a document.",
     "",
 )
 _UPDATES = {
@@ -60,7 +61,8 @@ _UPDATES = {
         "together if any is sent: OBX with the same code, NTE of the same type behind the same segment, and PRD, NK1, ROL,",
         'DG1 and ARV. `""` in OBX-5, or D or W in OBX-11, deletes an observation; a risk flag stays until it is deleted by',
         "its code or value. Each field keeps the time (MSH-7) of the message that gave it: an older message fills only what",
-        "no later one has given.",
+        "no later one has given. If a day or code has a field of the standard and a local one, the last given counts; in one",
+        "message the local one.",
     ),
     "whole": (
         "REF^I12 and REF^I13 say the whole referral: what one does not repeat is gone, except risk flags and a hospital stay (PV1, PV2),",

@@ -290,11 +290,27 @@ def test_a_discharge_to_another_organisations_hospital_is_a_move() -> None:
     assert (held.stay.moved_to, held.now.discharged_on) == ("RNS", date(2026, 11, 6))
 
 
-def test_a_discharge_to_a_site_of_the_same_team_is_a_transfer() -> None:
+@pytest.mark.parametrize("written", ["GH", "GH^20261106", "GH&Glenfield Hospital&L^20261106"])
+def test_a_discharge_to_a_site_of_the_same_team_is_a_transfer(written: str) -> None:
     held = Held()
-    held.then("A03", fields={"PV1-37": "GH", "PV1-45": "20261106"})
+    held.then("A03", fields={"PV1-37": written, "PV1-45": "20261106"})
     assert (held.stay.site, held.stay.ward, held.stay.moved_to) == ("Glenfield", None, None)
     assert held.now.discharged_on is None
+
+
+def test_an_expected_discharge_counts_that_was_said_last_in_whichever_place() -> None:
+    held = Held(more=["OBX|2|DT|LB-EDD||20261112||||||F"])
+    assert held.now.expected_discharge_on == date(2026, 11, 12)
+    held.then("A08", sent_at="20261106100000", more=["PV2|||||||||20261114"])
+    assert held.now.expected_discharge_on == date(2026, 11, 14)
+    held.then("A08", sent_at="20261106110000", more=['PV2|||||||||""'])
+    assert held.now.expected_discharge_on is None
+
+
+def test_of_two_visits_in_a_message_the_second_ends_no_stay() -> None:
+    held = Held()
+    held.then("A08", more=["PV1|2|I|W9^^^LRI||||||||||||||||V9||||||||||||||||||||||||||20261106"])
+    assert (held.stay.ward, held.now.discharged_on) == ("W23", None)
 
 
 def test_a_death_at_a_site_of_the_same_team_is_no_transfer() -> None:

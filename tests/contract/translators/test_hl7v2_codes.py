@@ -392,6 +392,12 @@ def test_no_value_of_a_field_refuses_a_referral_but_that_of_its_id(adapter: Adap
         ({"fields": {"RF1-2": "R~R"}}, []),
         ({"fields": {"PV1-45": "20261101~20261103"}}, ["PV1-45(2)"]),
         ({"fields": {"PV2-9": "20261112~20261120"}}, ["PV2-9(2)"]),
+        ({"fields": {"PV1-3": "W23^^^LRI~W9^^^GH"}}, ["PV1-3(2)"]),
+        ({"fields": {"PV1-19": "V1~V2"}}, ["PV1-19(2)"]),
+        ({"fields": {"PID-15": "ENG~GUJ"}}, ["PID-15(2)"]),
+        ({"fields": {"PD1-3": "A^^^^^^^^^C82991~B^^^^^^^^^C82992"}}, ["PD1-3.10"]),
+        ({"fields": {"PID-7": "19440229~19440228"}}, ["PID-7(2)"]),
+        ({"fields": {"PID-8": "F~M"}}, ["PID-8(2)"]),
         ({"more": [obx("LB-AUTHORITY", "CHARNWOOD~MELTON")]}, ["OBX[2]-5(2)"]),
         ({"more": [obx("LB-PATHWAY", "P1"), obx("LB-PATHWAY", "P2")]}, ["OBX[3]-5"]),
         ({"more": [obx("LB-PATHWAY", "P1"), obx("LB-PATHWAY", "P1")]}, []),
@@ -406,6 +412,14 @@ def test_a_second_visit_neither_ends_nor_moves_the_stay() -> None:
     said = referral(more=["PV1|2|I|W99^^^GH|||||||||||||||||||||||||||||||||||||||||||20261103"])
     assert said.hospital is not None
     assert (said.hospital.ward, said.hospital.site, said.discharged_on) == ("W23", "Leicester Royal Infirmary", None)
+
+
+def test_of_two_visits_that_of_an_inpatient_counts_so_that_no_other_hub_learns_of_the_stay() -> None:
+    outcome = LPT.translate(LPT.delivery(an_lpt_message(PV1="PV1|1|O|CLINIC\rPV1|2|I|ASH^2")))
+    assert isinstance(outcome, Translated)
+    assert outcome.referral is not None
+    assert outcome.referral.hospital is not None
+    assert (outcome.referral.hospital.ward, places(outcome.referral)) == ("ASH", ["PV1"])
 
 
 @pytest.mark.parametrize(
@@ -430,10 +444,16 @@ def test_a_discharge_that_is_not_known_to_the_day_is_read_by_a_person(changes: d
         ({"fields": {"RF1-3": "ADAPT^Grab rail at the back door"}}, "Grab rail at the back door"),
         ({"more": [obx("LB-DOG", "Y^Big alsatian")]}, "A dog at the property: Big alsatian"),
         ({"more": [obx("LB-KEYSAFE", "Yes^neighbour has the code")]}, "Key safe: neighbour has the code"),
-        ({"more": [obx("LB-RISK", "V^Violent^L^^^^^^Son hits staff", "CWE")]}, "Violent: Son hits staff"),
-        ({"fields": {"RF1-10": "FALLS^Falls^L^^^^^^Fell in the bath"}}, "Falls: Fell in the bath"),
+        ({"more": [obx("LB-RISK", "V^Violent^L^^^^^^Son hits staff", "CWE")]}, "Violent; Son hits staff"),
+        ({"fields": {"RF1-10": "FALLS^Falls^L^^^^^^Had a fall in the bath"}}, "Falls; Had a fall in the bath"),
         ({"fields": {"PV1-37": "KGH&Kettering^20261120"}}, "Discharged to: KGH&Kettering"),
         ({"fields": {"PV1-37": "KGH^Kettering"}}, "Discharged to: Kettering"),
+        ({"fields": {"RF1-10": "X1^Damp^L^X2^DAMP AND MOULD^L2"}}, '"DAMP AND MOULD'),
+        ({"more": [obx("LB-CONSENT-GP", "Y^Yes, by letter only")]}, "Consent to telling the GP: Yes, by letter only"),
+        ({"more": ["NK1|1|Doe^Jane|SPO||ring after two"]}, "ring after two"),
+        ({"more": ["NK1|1|Doe^Jane|SPO||0116 496 0009^PRN^PH^^^^^77"]}, "0116 496 0009 ext. 77"),
+        ({"PD1": "PD1||||Dr Marsh"}, "Dr Marsh"),
+        ({"fields": {"OBX-16": "Sister Adeyemi"}}, "Sister Adeyemi"),
     ],
 )
 def test_the_words_next_to_a_code_are_kept(changes: dict[str, Any], words: str) -> None:

@@ -79,6 +79,7 @@ def translated(
     """Translate a message: by which keys its referrals are found, and then what it says of each of them."""
     if message.reading.issues:
         return Rejection(tuple(message.reading.issues))
+    message = referral.of_one_visit(message, profile)
     envelope = referral.envelope_of(header, message, profile, selection, inbound, ("",))
     trigger = header.trigger_event if header.trigger_event in _TRIGGERS else OTHER
     about = _identity(trigger, envelope, message)
@@ -189,7 +190,6 @@ def _own_site(message: Hl7Message, envelope: referral.Envelope) -> tuple[str, st
     site = envelope.profile.site
     if site is None or death(message, envelope.profile, envelope.inbound.received_at):
         return None
-    codes = (one.code() for one in message.repetitions("PV1", 37))
-    own = next((code for code in codes if code and fold(code) in site.meanings), None)
+    own = next((code for code in field_paths.destinations(message, 37) if fold(code) in site.meanings), None)
     name, number, component = field_paths.split(site.read_from)
     return (f"{name}-{number}", "^" * (component - 1) + own) if own else None

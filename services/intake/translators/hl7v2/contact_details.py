@@ -28,8 +28,11 @@ def full_name(one: Repetition | None) -> str | None:
 
 
 def full_professional(one: Repetition | None) -> str | None:
-    """Return a professional's name (XCN) on one line; None if only an identifier is given."""
-    return " ".join(filter(None, (one.text(6), one.text(3), one.text(4), family_name(one, 2)))) or None if one else None
+    """Return a professional's name (XCN) on one line, or words in place of the identifier; None for an identifier alone."""
+    if one is None:
+        return None
+    words = one.text(1) if not re.search("[0-9]", one.text(1) or "") and " " in (one.text(1) or "") else None
+    return " ".join(filter(None, (one.text(6), one.text(3), one.text(4), family_name(one, 2)))) or words
 
 
 # ---- addresses -------------------------------------------------------------------------------------------------------
@@ -156,9 +159,9 @@ _LATER = {"WPN": 1, "ORN": 1, "VHN": 2, "ASN": 2, "EMR": 2}
 
 
 def phone(telecom: Iterable[Repetition], day: date) -> str | None:
-    """Return the first telephone number (XTN), as a text or in parts; not a fax, pager, textphone or email address."""
-    points = (point for one in _in_force(telecom, day) for point in _points_of(one))
-    return next((point["value"] for point in points if point["system"] == "phone"), None)
+    """Return the first telephone number (XTN), as a text or in parts, or else words; not a fax, pager or email address."""
+    points = [point for one in _in_force(telecom, day) for point in _points_of(one)]
+    return next((one["value"] for kind in ("phone", "other") for one in points if one["system"] == kind), None)
 
 
 def contact_points(telecom: Iterable[Repetition], day: date) -> Content:
@@ -196,8 +199,10 @@ def _number(one: Repetition) -> str | None:
 
     The words of XTN.9 follow in brackets.
     """
-    written = one.text(1)
-    if not _is_number(written):
+    written, extension = one.text(1), one.text(8)
+    if _is_number(written) and extension:
+        written = f"{written} ext. {extension}"
+    elif not _is_number(written):
         written = next(filter(_is_number, (one.text(12), _of_parts(one, 6, 7))), None)
     if written is None:
         written, text = _of_parts(one, 9, 10), None

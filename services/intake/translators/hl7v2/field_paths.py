@@ -105,12 +105,20 @@ def codes(one: Repetition, component: int = 1) -> list[str]:
     return coded or [text for number in (2, 5) if (text := one.text(number))]
 
 
+def destinations(message: Hl7Message, *numbers: int) -> list[str]:
+    """Return the codes of PV1-36 or PV1-37. From 2.7 on, a location (DLD) is a coded element in subcomponents."""
+    given = [one for number in numbers for one in message.repetitions("PV1", number)]
+    return [code for one in given for code in (*codes(one), *subcomponents(one)) if code]
+
+
 def display_text(one: Repetition) -> str | None:
-    """Return the words of a coded element, or the alternative ones, and the original text (CWE.9) if it says more."""
-    words, original = one.text(2) or one.text(5), one.text(9)
-    if words and original:
-        return words if fold(original) in fold(words) else f"{words}: {original}"
-    return words or original
+    """Return the words of a coded element: its text, alternative text and original text (CWE.9), each if it says more."""
+    said: list[str] = []
+    for number in (2, 5, 9):
+        text = one.text(number)
+        if text and not any(fold(text) in fold(other) for other in said):
+            said = [*(other for other in said if fold(other) not in fold(text)), text]
+    return "; ".join(said) or None
 
 
 def labelled(label: str, words: str | None) -> str:

@@ -17,6 +17,8 @@ from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2.dates import Interval, parse_days
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Reading, Segment, Separators
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
+from services.intake.translators.hl7v2.standard_fields import READS
+from services.intake.translators.hl7v2.targets import TARGETS
 
 REPEATING = frozenset(("PRD", "CTD", "NK1", "ROL", "DG1", "AL1", "ARV", "GT1", "IN1", "PR1"))
 """Segments whose repetitions are replaced together. OBX and NTE have units of their own; any other segment occurs once."""
@@ -150,6 +152,31 @@ def merged(held: FieldState, later: FieldState) -> FieldState:
     for key, unit in sorted(stated.items()):
         _apply(units, key, unit, later.until)
     return FieldState(units)
+
+
+_FIELDS = {
+    target: [read.field for read in READS if target in read.to]
+    for target, kind in TARGETS.items()
+    if kind in ("date", "code")
+}
+"""The standard's fields of each day and code that a partner's file may read elsewhere too."""
+
+
+def current(state: FieldState, profile: PartnerProfile) -> FieldState:
+    """Return what counts of a state: without local values of a day or code that a field of the standard has said later."""
+    units, local = state.units, _local_targets(profile)
+    later = [
+        key
+        for key, unit in units.items()
+        if any(units[one].at > unit.at for one in _FIELDS.get(local.get(key, ""), ()) if one in units)
+    ]
+    return FieldState({key: unit for key, unit in units.items() if key not in later}) if later else state
+
+
+def _local_targets(profile: PartnerProfile) -> dict[str, str]:
+    """Return the places that observations and local segments fill, by the key of their unit."""
+    fields = {key: meaning.to or "" for key, meaning in profile.fields.items() if key[0] == "Z" and "." not in key}
+    return fields | {f"OBX\t{code}": meaning.to or "" for code, meaning in profile.observation_meanings.items()}
 
 
 def replaced(held: FieldState, whole: FieldState, profile: PartnerProfile) -> FieldState:

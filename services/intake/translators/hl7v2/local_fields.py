@@ -232,6 +232,9 @@ def _consent(local_values: LocalValues, place: str, meaning: ObservationMeaning,
     if answer is None:
         return
     observation = value.observation
+    words = field_paths.display_text(value.one) if value.is_coded else None
+    if words and fold(words) not in {**YES_NO, **meaning.meanings}:
+        local_values.texts.append(f"{meaning.label}: {words}")
     on, by = (
         (read_date(observation.first(14)), full_professional(observation.first(16))) if observation else (None, None)
     )

@@ -215,7 +215,7 @@ def _read_unclear_names(valid: list[Repetition], profile: PartnerProfile) -> Non
 
 
 def _birth_date(message: Hl7Message, received_at: datetime) -> date | None:
-    repetition = message.first("PID", 7)
+    repetition = field_paths.only(message, "PID", 7)
     born = read_date(repetition)
     if repetition and born and not is_plausible_birth(born, received_at.astimezone(LONDON).date()):
         repetition.reading.to_read(repetition.place, "value", repetition.text())
@@ -238,12 +238,12 @@ _SEXES = {
 
 def _sex(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return the gender; an unknown code gives `unknown`, since no rule depends on it."""
-    one = message.first("PID", 8)
+    one = field_paths.only(message, "PID", 8)
     return (field_paths.meaning(one, {**_SEXES, **profile.sex_codes}) or "unknown") if one else None
 
 
 def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
-    one = message.first("PID", 15)
+    one = field_paths.only(message, "PID", 15)
     return (
         (field_paths.meaning(one, profile.language_codes) or field_paths.display_text(one) or one.text())
         if one
@@ -256,11 +256,9 @@ def _language(message: Hl7Message, profile: PartnerProfile) -> str | None:
 
 def _is_reported_dead(message: Hl7Message, profile: PartnerProfile) -> bool:
     """Return whether PID-30, a time in PID-29, or the discharge in PV1-36 or PV1-37 states a death."""
-    discharges = (code for n in (36, 37) for one in message.repetitions("PV1", n) for code in field_paths.codes(one))
-    indicator = message.first("PID", 30)
-    stated = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
+    stated = _indicated(message, "PID", 30)
     has_died = (message.text("PID", 29) or "").strip("0") != ""
-    return bool(stated) or has_died or "died" in map(profile.destination, discharges)
+    return bool(stated) or has_died or "died" in map(profile.destination, field_paths.destinations(message, 36, 37))
 
 
 def death(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -> Content:
@@ -286,13 +284,21 @@ def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> boo
     """
     statements = [not profile.is_one(("NO",), value) for one in message.all("ARV") for value in _access(one, day)]
     statements += [
-        True for one in message.repetitions("PV1", 16) if profile.is_one(profile.restricted_vips, one.text())
+        True
+        for one in message.repetitions("PV1", 16)
+        for code in field_paths.codes(one)
+        if profile.is_one(profile.restricted_vips, code)
     ]
-    indicator = message.first("PD1", 12)
-    protected = field_paths.meaning(indicator, YES_NO, decides=True) if indicator else None
+    protected = _indicated(message, "PD1", 12)
     if protected or (protected is False and is_in_force((read_dates(None, message.first("PD1", 13))[1], None), day)):
         statements.append(protected)
     return any(statements) if statements else None
+
+
+def _indicated(message: Hl7Message, name: str, number: int) -> bool | None:
+    """Return whether an indicator says yes: of several values, one yes is enough. Any other code is a part to be read."""
+    said = [field_paths.meaning(one, YES_NO, decides=True) for one in message.repetitions(name, number)]
+    return True if True in said else False if said and None not in said else None
 
 
 def _access(restriction: Segment, day: date) -> list[str]:
@@ -312,8 +318,11 @@ _PRACTICE = re.compile(r"(?!V8199[789])[A-Z][0-9]{5}")
 
 def registered_practice(message: Hl7Message, profile: PartnerProfile) -> Content | None:
     """Return the practice in PD1-3, or in the fields of the partner's file."""
-    codes = (text.upper() for place in profile.practice.ods for text in field_paths.parts(message, place))
-    ods = next((code for code in codes if _PRACTICE.fullmatch(code)), None)
+    texts = [text.upper() for place in profile.practice.ods for text in field_paths.parts(message, place)]
+    codes = unique([code for code in texts if _PRACTICE.fullmatch(code)])
+    ods = codes[0] if codes else None
+    if len(codes) > 1:
+        message.reading.to_read(profile.practice.ods[0], "invariant", ", ".join(codes))
     name = field_paths.text(message, profile.practice.name) if profile.practice.name else None
     return drop_empty({"ods": ods, "name": name}) or None
 

@@ -93,7 +93,7 @@ def translated(
     header: Header, message: Hl7Message, profile: PartnerProfile, selection: FieldSelection, inbound: InboundMessage
 ) -> Translated | Rejection:
     """Translate the message. Refused consent withdraws the referral, also in a new one or an update."""
-    message = _of_one_visit(_of_one_person(message))
+    message = of_one_visit(_of_one_person(message), profile)
     originating = originating_id(message, profile)
     envelope = envelope_of(header, message, profile, selection, inbound, originating)
     reading = message.reading
@@ -161,10 +161,15 @@ def _of_one_person(message: Hl7Message) -> Hl7Message:
     return Hl7Message(message.segments[: message.segments.index(other)], message.left, message.reading)
 
 
-def _of_one_visit(message: Hl7Message) -> Hl7Message:
-    """Return a message without a second, different visit (PV1): a person reads it, because a referral is of one."""
+def of_one_visit(message: Hl7Message, profile: PartnerProfile) -> Hl7Message:
+    """Return a message with one visit (PV1): the first of an inpatient, else the first. A person reads another, different one.
+
+    A referral is of one stay, which the end of another visit does not end.
+    """
     visits = message.all("PV1")
-    different = [one for one in visits[1:] if one.sent_fields() != visits[0].sent_fields()]
+    stays = [one for one in visits if profile.is_one(profile.stay_classes, one.text(2))]
+    kept = next(iter([*stays, *visits]), None)
+    different = [one for one in visits if kept is not None and one.sent_fields() != kept.sent_fields()]
     for one in different:
         message.reading.to_read(one.place, "invariant", None)
     return Hl7Message(tuple(one for one in message.segments if one not in different), message.left, message.reading)
@@ -263,7 +268,7 @@ def _completed(envelope: Envelope, state: FieldState, own: Translated, held: byt
 
 def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Translated | Rejection:
     """Return a message with the whole referral that a state describes."""
-    message = whole.message(envelope.selection)
+    message = field_state.current(whole, envelope.profile).message(envelope.selection)
     message.reading.unread += whole.unread
     local_values = read_local_values(message, envelope.profile)
     embedded = _embedded(envelope, message)

@@ -35,7 +35,7 @@ READS = (
     Read("RF1-6", ("message.referral_id",), "the originating referral identifier, or the agreed field"),
     Read("RF1-7", ("referred_on",), "else RF1-9, else the day of MSH-7"),
     Read("RF1-9", ("referred_on",), "as RF1-7"),
-    Read("RF1-10", ("reason.code", "reason.text", "reason.snomed"), "by local codes, text and SNOMED CT"),
+    Read("RF1-10", ("reason.code", "reason.text", "reason.snomed"), "by local codes, all texts and SNOMED CT"),
     Read("PRD-1", (), "the role: of several PRD, the referrer (RP) is read"),
     Read("PRD-2", ("referred_by.name",)),
     Read("PRD-5", ("referred_by.phone",)),

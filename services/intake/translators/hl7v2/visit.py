@@ -42,7 +42,7 @@ def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
 
 
 def _lies(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
-    where = message.first("PV1", 3)
+    where = field_paths.only(message, "PV1", 3)
     beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
     return drop_empty(
         {
@@ -59,15 +59,14 @@ def _lies(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
 
 def _visit(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any] | None:
     """Return the visit number (PV1-19) with the system of its authority."""
-    one = message.first("PV1", 19)
+    one = field_paths.only(message, "PV1", 19)
     number = one.code() if one else None
     return identifier(one, number, profile) if one and number else None
 
 
 def _moved_to(message: Hl7Message, profile: PartnerProfile) -> str | None:
     """Return another organisation's hospital that the person was discharged to: the words or code of PV1-37."""
-    discharges = [one for number in (37, 36) for one in message.repetitions("PV1", number)]
-    destinations = (profile.destination(code) for one in discharges for code in field_paths.codes(one))
+    destinations = map(profile.destination, field_paths.destinations(message, 37, 36))
     if not message.first("PV1", 45) or "another-hospital" not in destinations:
         return None
     where = message.first("PV1", 37)
