@@ -133,8 +133,12 @@ async def test_a_repeated_hl7_message_gets_the_same_acknowledgement_and_is_appli
     body = stay.admitted()
     answers = [await by_mllp(walk, "uhl", body) for _ in range(3)]
     assert {(answer.outcome, answer.reference) for answer in answers} == {("accepted", answers[0].reference)}
+    assert answers[0].reference
+    case = await hub.until(lambda h: h.held(str(answers[0].reference), WARDS))
     other = await by_mllp(walk, "uhl", Stay(a_message(), referral=stay.referral).admitted())
-    assert (other.outcome, other.issues[0].kind) == ("conflict", "205")
+    assert (other.outcome, other.reference) == ("accepted", answers[0].reference)
+    await hub.until(lambda h: "updated" in h.kinds[WARDS, case.id])
+    assert hub.kinds[WARDS, case.id].count("updated") == 1
 
 
 # ---- a council --------------------------------------------------------------------------------------------------------
