@@ -174,10 +174,11 @@ def test_a_risk_flag_goes_only_when_it_is_named() -> None:
     new = said(0, "OBX|1|CE|LB-RISK||V1^Son~V2^Dog", "OBX|2|IS|LB-DOG||Y")
     assert len(lines(after(new, said(1, "OBX|1|CE|LB-RISK||V3")))) == 4
     assert lines(after(new, said(1, "OBX|1|CE|LB-RISK||V1||||||D"))) == ["OBX|CE|LB-RISK|V2^Dog", "OBX|IS|LB-DOG|Y"]
+    assert lines(after(new, said(1, "OBX|1|ce|LB-RISK||V1||||||d"))) == ["OBX|CE|LB-RISK|V2^Dog", "OBX|IS|LB-DOG|Y"]
     assert lines(after(new, said(1, 'OBX|1|CE|LB-RISK||""'))) == ["OBX|IS|LB-DOG|Y"]
 
 
-@pytest.mark.parametrize("status", ["X", "N"])
+@pytest.mark.parametrize("status", ["X", "N", "x", "n"])
 def test_an_observation_that_was_not_made_says_nothing(status: str) -> None:
     new = said(0, "OBX|1|IS|LB-DOG||Y", "OBX|2|CE|LB-CONSENT-GP||N")
     later = said(1, f"OBX|1|IS|LB-DOG||N||||||{status}", f"OBX|2|CE|LB-CONSENT-GP||Y||||||{status}")

@@ -465,6 +465,7 @@ def test_a_cancel_reports_a_death_as_a_referral_does(
         (["ARV|1|A|DEM"], True),
         (["ARV|1|A|NO"], False),
         (["ARV|1|D|DEM"], None),
+        (["ARV|1|d|DEM"], None),
         (["ARV|1|D|DEM", "ARV|2|A|NO"], False),
         (["PD1||||||||||||N", "ARV|1|A|LOC"], True),
         (["PD1||||||||||||Y", "ARV|1|A|NO"], True),

@@ -36,6 +36,12 @@ def obx(code: str, value: str, kind: str = "CE", status: str = "F") -> str:
     return f"OBX|9|{kind}|{code}||{value}||||||{status}"
 
 
+@pytest.mark.parametrize("status", ["D", "d", "W", "w", "x", "n"])
+def test_a_retracted_observation_says_nothing_in_either_case(status: str) -> None:
+    assert referral(more=[obx("LB-DOG", "Y", "IS", status)]).risk_flags == ()
+    assert [flag.code for flag in referral(more=[obx("LB-DOG", "Y", "is")]).risk_flags] == ["dog"]
+
+
 # ---- either code, or words -------------------------------------------------------------------------------------------
 
 
@@ -249,6 +255,7 @@ def test_an_agreed_type_of_a_note_decides_wherever_it_stands(kind: str, is_read:
         ("DG1|1|||Broken hip", "Diagnosis: Broken hip"),
         ("DG1|1||S72.0^^I10", "Diagnosis: S72.0"),
         ("DG1|1||S72.0^Broken hip" + "|" * 18 + "D", None),
+        ("DG1|1||S72.0^Broken hip" + "|" * 18 + "d", None),
         ("DG1|1||S72.0^Broken hip" + "|" * 15 + "Y", None),
         ("DG1|1||S72.0^Broken hip" + "|" * 15 + "N", "Diagnosis: Broken hip"),
     ],

@@ -178,15 +178,16 @@ def contact_points(telecom: Iterable[Repetition], day: date) -> Content:
 
 def _in_force(telecom: Iterable[Repetition], day: date) -> list[Repetition]:
     valid = [one for one in telecom if is_in_force(read_period(one, 13, 14), day)]
-    return sorted(valid, key=lambda one: _LATER.get(one.text(2) or "", 0))
+    return sorted(valid, key=lambda one: _LATER.get(one.table_code(2), 0))
 
 
 def _points_of(one: Repetition) -> Iterator[Content]:
     """Yield the number and the email address of a repetition, or else its words."""
     number = _number(one)
-    if number and one.text(3) not in ("Internet", "X.400") and one.text(2) != "NET":
-        use = "mobile" if one.text(3) == "CP" else _USES.get(one.text(2) or "")
-        yield drop_empty({"system": _SYSTEMS.get(one.text(3) or "", "phone"), "value": number, "use": use})
+    equipment = one.table_code(3)
+    if number and equipment not in ("INTERNET", "X.400") and one.table_code(2) != "NET":
+        use = "mobile" if equipment == "CP" else _USES.get(one.table_code(2))
+        yield drop_empty({"system": _SYSTEMS.get(equipment, "phone"), "value": number, "use": use})
     email = next((value for n in (4, 1) if (value := one.text(n)) and "@" in value), None)
     if email:
         yield {"system": "email", "value": email}

@@ -19,7 +19,7 @@ def documents(message: Hl7Message, inbound: InboundMessage, referral_id: str) ->
     """Return each embedded document, as the referral names it and as it is stored."""
     by_reference: dict[str, NamedAttachment] = {}
     for observation in observations(message):
-        for one in observation.all(5) if observation.text(2) == "ED" else ():
+        for one in observation.all(5) if observation.table_code(2) == "ED" else ():
             content = _content(one)
             if content:
                 stored = document(inbound, referral_id, content, _embedded(one).media_type)
@@ -29,7 +29,7 @@ def documents(message: Hl7Message, inbound: InboundMessage, referral_id: str) ->
 
 def elsewhere(message: Hl7Message) -> list[str]:
     """Return texts for documents that the message only refers to; they are not fetched from the sender's system."""
-    titles = [_title(one) for one in observations(message) if one.text(2) == "RP" and one.all(5)]
+    titles = [_title(one) for one in observations(message) if one.table_code(2) == "RP" and one.all(5)]
     return [f"Document not sent: {title}" if title else "A document was not sent" for title in titles]
 
 

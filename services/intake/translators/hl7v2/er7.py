@@ -213,6 +213,10 @@ class Repetition:
             return None
         return value
 
+    def table_code(self, component: int = 1) -> str:
+        """Return a code of a table of the standard in upper case, "" if it is not given."""
+        return (self.text(component) or "").upper()
+
     def prose(self) -> str | None:
         """Return the whole repetition as multi-line text, so that an unescaped separator does not cut it off."""
         return self.reading.text(self.whole)
@@ -292,6 +296,11 @@ class Segment:
         """Return a component of the first repetition, on one line."""
         repetitions = self.all(number)
         return repetitions[0].text(component) if repetitions else None
+
+    def table_code(self, number: int) -> str:
+        """Return a code of a table of the standard in upper case, "" if it is not given."""
+        first = self.first(number)
+        return first.table_code() if first else ""
 
 
 def separators(header: Header) -> Separators | Issue:

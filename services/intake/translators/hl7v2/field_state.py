@@ -359,7 +359,7 @@ class _Statement:
         name = segment.name
         fields = segment.sent_fields()
         if not self.is_standard:
-            prose = 3 if name == "NTE" else 5 if name == "OBX" and segment.text(2) in ("TX", "FT") else None
+            prose = 3 if name == "NTE" else 5 if name == "OBX" and segment.table_code(2) in ("TX", "FT") else None
             fields = {n: _standard(raw, segment.reading, is_prose=n == prose) for n, raw in fields.items()}
         if name == "OBX":
             self._observation(segment, fields, position)
@@ -400,7 +400,7 @@ class _Statement:
             self.say(key, position, _line(name, fields))
 
     def _observation(self, segment: Segment, fields: Mapping[int, str], position: int) -> None:
-        key, status, value = self._key(segment), segment.text(11), fields.get(5, "")
+        key, status, value = self._key(segment), segment.table_code(11), fields.get(5, "")
         self.keys[segment] = key
         is_deleted = status in _DELETED
         meaning = self.profile.observation_meanings.get(key.partition("\t")[2])

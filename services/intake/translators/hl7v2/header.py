@@ -170,7 +170,7 @@ def _header(fields: list[str], separator: str, encoding: str) -> Header:
         message_code=first(9),
         trigger_event=_component(fields, 8, 1),
         control_id=whole(10),
-        processing_id=first(11),
+        processing_id=first(11).upper(),
         version=first(12),
         accept_acknowledgement=first(15).upper(),
         application_acknowledgement=first(16).upper(),

@@ -50,7 +50,7 @@ class LocalValue:
 
     @property
     def is_coded(self) -> bool:
-        return self.observation is None or self.observation.text(2) in _CODED
+        return self.observation is None or self.observation.table_code(2) in _CODED
 
     @property
     def codes(self) -> list[str]:
@@ -58,7 +58,7 @@ class LocalValue:
         if self.is_coded:
             return field_paths.codes(self.one, self.component)
         prose = self.one.prose()
-        is_prose = self.observation is not None and self.observation.text(2) in _PROSE
+        is_prose = self.observation is not None and self.observation.table_code(2) in _PROSE
         return unique([*([prose] if prose else []), *([] if is_prose else field_paths.codes(self.one))])
 
     @property
@@ -105,7 +105,11 @@ def read_local_values(message: Hl7Message, profile: PartnerProfile) -> LocalValu
 
 def observations(message: Hl7Message) -> list[Segment]:
     """Return the observations that are not retracted."""
-    return [one for one in message.all("OBX") if one.text(11) not in _RETRACTED]
+    return [one for one in message.all("OBX") if not _is_retracted(one)]
+
+
+def _is_retracted(observation: Segment) -> bool:
+    return observation.table_code(11) in _RETRACTED
 
 
 def meaning_of(observation: Segment, profile: PartnerProfile) -> ObservationMeaning | None:
@@ -116,16 +120,16 @@ def meaning_of(observation: Segment, profile: PartnerProfile) -> ObservationMean
 
 def is_read(observation: Segment, profile: PartnerProfile) -> bool:
     """Return whether an observation is read: an agreed one, or a document, that is not retracted."""
-    is_document = observation.text(2) in ("ED", "RP")
-    return observation.text(11) not in _RETRACTED and (is_document or meaning_of(observation, profile) is not None)
+    is_document = observation.table_code(2) in ("ED", "RP")
+    return not _is_retracted(observation) and (is_document or meaning_of(observation, profile) is not None)
 
 
 def _observe(
     local_values: LocalValues, profile: PartnerProfile, meaning: ObservationMeaning, observation: Segment
 ) -> None:
     """Read one observation. An embedded document means yes; a reference to a document (RP) means nothing."""
-    if observation.text(2) in ("ED", "RP"):
-        if observation.text(2) == "ED" and TARGETS.get(meaning.to or "") == "yes-no" and observation.all(5):
+    if observation.table_code(2) in ("ED", "RP"):
+        if observation.table_code(2) == "ED" and TARGETS.get(meaning.to or "") == "yes-no" and observation.all(5):
             local_values.values[meaning.to or ""] = True
         return
     for one in observation.all(5):

@@ -304,7 +304,7 @@ def _indicated(message: Hl7Message, name: str, number: int) -> bool | None:
 def _access(restriction: Segment, day: date) -> list[str]:
     """Return the values of an access restriction in force (ARV-3)."""
     period = restriction.first(6)
-    if restriction.text(2) == "D" or not (period is None or is_in_force(read_period(period, 1, 2), day)):
+    if restriction.table_code(2) == "D" or not (period is None or is_in_force(read_period(period, 1, 2), day)):
         return []
     return [code for one in restriction.all(3) for code in field_paths.codes(one)]
 
@@ -369,7 +369,9 @@ def _gp(message: Hl7Message, profile: PartnerProfile, day: date) -> str | None:
     """Return the GP in PD1-4 or the field of the partner's file, else of a ROL in force, a primary care provider (PP)."""
     name, number, _ = field_paths.split(profile.practice.gp)
     roles = [
-        role for role in message.all("ROL") if "PP" in (code for one in role.all(3) for code in field_paths.codes(one))
+        role
+        for role in message.all("ROL")
+        if any(fold(code) == "pp" for one in role.all(3) for code in field_paths.codes(one))
     ]
     providers = [
         one for role in roles if is_in_force(read_dates(role.first(5), role.first(6)), day) for one in role.all(4)

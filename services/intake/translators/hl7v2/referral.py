@@ -299,7 +299,7 @@ _Embedded = dict[str, list[NamedAttachment]]
 def _embedded(envelope: Envelope, message: Hl7Message) -> _Embedded:
     embedded = {}
     for segment in message.all("OBX"):
-        if segment.text(2) == "ED" and segment.text(1) != field_state.IN_ATTACHMENTS:
+        if segment.table_code(2) == "ED" and segment.text(1) != field_state.IN_ATTACHMENTS:
             alone = Hl7Message((segment,), (), message.reading)
             embedded[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
     return embedded

@@ -109,7 +109,7 @@ def _diagnoses(message: Hl7Message) -> Iterator[Segment]:
     for diagnosis in message.all("DG1"):
         confidential = diagnosis.first(18)
         is_open = confidential is None or field_paths.meaning(confidential, YES_NO, decides=True) is False
-        if diagnosis.text(21) != "D" and is_open:
+        if diagnosis.table_code(21) != "D" and is_open:
             yield diagnosis
 
 
