@@ -304,7 +304,7 @@ def test_every_field_that_is_read_decides_a_golden_pair(adapter: Adapter) -> Non
 
 
 UNUSED = {
-    "uhl": {("MSH", 14), ("RF1", 1), ("PRD", 4), ("PID", 14)},
+    "uhl": {("MSH", 14), ("RF1", 1), ("PRD", 4), ("PID", 4), ("PID", 14)},
     "lpt": {
         *(
             ("MSH", 7),
@@ -320,6 +320,7 @@ UNUSED = {
         *(("NK1", 8), ("NK1", 9), ("PV1", 16), ("PV1", 19), ("DG1", 4), ("DG1", 18), ("DG1", 21)),
         ("RF1", 1),
         ("PRD", 4),
+        ("PID", 4),
         ("PID", 14),
         ("PV1", 45),
         ("PV2", 9),

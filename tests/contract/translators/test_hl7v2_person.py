@@ -114,6 +114,23 @@ def test_pid_2_is_read_in_version_2_2(version: str, second: str, number: str | N
     assert [one.value for one in said.local_ids] == ["RWE1", *local]
 
 
+@pytest.mark.parametrize("version", ["2.2", "2.3", "2.4", "2.5", "2.7", "2.8.2"])
+@pytest.mark.parametrize("field", ["PID-2", "PID-4"])
+@pytest.mark.parametrize("kind", ["^^^NHS", "^^^^NHS", "^^^&2.16.840.1.113883.2.1.4.1&ISO"])
+def test_an_nhs_number_is_known_by_type_or_authority_in_pid_2_and_pid_4(version: str, field: str, kind: str) -> None:
+    alone = referral(fields={"MSH-12": version, "PID-3": "RWE1^^^UHL^MRN", field: f"{GOOD}{kind}"})
+    assert (alone.person.nhs_number, alone.to_be_read) == (GOOD, ())
+
+    both = referral(fields={"MSH-12": version, "PID-3": f"{OTHER}^^^^NHS", field: f"{GOOD}{kind}"})
+    assert (both.person.nhs_number, [part.place for part in both.to_be_read]) == (None, [field])
+
+
+@pytest.mark.parametrize("written", ["RWE9^^^UHL^MRN", GOOD, f"{GOOD}^^^^NHS^^20200101^20201231"])
+def test_pid_4_has_no_other_identifiers(written: str) -> None:
+    said = person({3: "RWE1^^^UHL^MRN", 4: written})
+    assert (said.nhs_number, [one.value for one in said.local_ids]) == (None, ["RWE1"])
+
+
 def test_an_identifier_of_an_unknown_authority_is_kept_apart_from_others() -> None:
     said = person({3: "7^^^A&1.2&ISO~7^^^B~7~7^^^UHL^MRN"})
     assert len({one.system for one in said.local_ids}) == 4

@@ -6,7 +6,7 @@ file, infra/reference_data/hl7v2/<partner>.yaml.
 | canonical | source |
 |---|---|
 | message id, referral id, sent_at | MSH-3, MSH-4, MSH-10 and the content; RF1-6 or the field in the partner's file; MSH-7 |
-| person | PID-3 (NHS number by type or authority, else local ids), PID-32, PID-5, PID-7, PID-8, PID-11, PID-13/14, PID-15 |
+| person | PID-3 (local ids; NHS number by type or authority), PID-2, PID-4, PID-32, PID-5, PID-7, PID-8, PID-11, PID-13/14, PID-15 |
 | registered_practice, contacts | PD1-3; NK1, and the GP of PD1-4 or ROL |
 | referred_by | the partner; name, identifier and telephone of the PRD with role RP |
 | hospital, expected_discharge_on, discharged_on | PV1-3, PV1-44, PV1-45, PV2-9; the site per the partner's file |

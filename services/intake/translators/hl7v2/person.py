@@ -74,7 +74,7 @@ NamedId = tuple[Repetition, str]
 
 
 def _ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
-    """Read PID-3: the NHS number by its type or authority, the others as the sender's local identifiers.
+    """Read the NHS number by its type or authority, and the others as the sender's local identifiers.
 
     A valid number of a type that is not agreed is a part to be read.
     """
@@ -86,19 +86,50 @@ def _ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
         return {"nhs_number": numbers[0], "local_ids": local_ids, "nhs_number_status": _status(message, profile)}
     _read_different_numbers(national, numbers)
     status = VerificationStatus.FAILED_CHECK if len(numbers) == 1 else None
-    return {"local_ids": [*local_ids, *_as_sent(numbers)], "nhs_number_status": status}
+    as_sent = [{"system": AS_SENT, "value": number} for number in numbers]
+    return {"local_ids": [*local_ids, *as_sent], "nhs_number_status": status}
 
 
 def _identifiers(message: Hl7Message, profile: PartnerProfile, day: date) -> tuple[list[NamedId], list[NamedId]]:
     """Return the NHS numbers, and the other identifiers, in force."""
     national: list[NamedId] = []
     local: list[NamedId] = []
-    for one in message.repetitions("PID", 3):
-        if (value := one.code()) and is_in_force(read_period(one, 7, 8), day):
-            (national if is_national(one, profile) else local).append((one, value))
-    for one, value, is_number in _further_ids(message, profile):
+    for one, value, is_number in (*_standard_ids(message, profile, day), *_agreed_ids(message, profile)):
         (national if is_number else local).append((one, value))
     return national, local
+
+
+def _standard_ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Iterator[tuple[Repetition, str, bool]]:
+    """Yield the identifiers (CX) in force of PID-3, the NHS numbers of PID-2 and PID-4: whether each is an NHS number.
+
+    In version 2.2, PID-2 is read as PID-3 is, and ten digits without a type or authority are an NHS number.
+    """
+    old = "PID-2" if message.text("MSH", 12) == "2.2" else None
+    for place in ("PID-3", "PID-2", "PID-4"):
+        name, number, _ = field_paths.split(place)
+        for one in message.repetitions(name, number) if not {place, f"{place}.1"} & set(profile.nhs_fields) else ():
+            is_number = is_national(one, profile) or (place == old and _is_bare_number(one))
+            is_read = is_number or place in ("PID-3", old)
+            if is_read and (value := one.code()) and is_in_force(read_period(one, 7, 8), day):
+                yield one, value, is_number
+
+
+def _is_bare_number(one: Repetition) -> bool:
+    """Return whether an identifier is ten digits without a type or authority."""
+    return not _has_type(one) and re.fullmatch(r"[0-9]{10}", nhs_number.normalise(one.text() or "")) is not None
+
+
+def _has_type(one: Repetition) -> bool:
+    return bool(one.text(4) or one.text(5))
+
+
+def _agreed_ids(message: Hl7Message, profile: PartnerProfile) -> Iterator[tuple[Repetition, str, bool]]:
+    """Yield the identifiers of the agreed further fields: without a type or authority, each is an NHS number."""
+    for place in profile.nhs_fields:
+        name, number, component = field_paths.split(place)
+        for one in message.repetitions(name, number):
+            if value := one.code(component):
+                yield one, value, component != 1 or not _has_type(one) or is_national(one, profile)
 
 
 def _read_different_numbers(national: list[NamedId], numbers: list[str]) -> None:
@@ -107,32 +138,12 @@ def _read_different_numbers(national: list[NamedId], numbers: list[str]) -> None
         other.reading.to_read(other.place, "invariant", other.prose())
 
 
-def _as_sent(numbers: list[str]) -> list[Content]:
-    return [{"system": AS_SENT, "value": number} for number in numbers]
-
-
 def is_national(one: Repetition, profile: PartnerProfile) -> bool:
     """Return whether an identifier (CX) is an NHS number: by its type, or without one by its authority."""
     kind = one.text(5)
     if kind is not None:
         return profile.is_one(profile.nhs_types, kind)
     return any(profile.is_one(profile.nhs_authorities, part) for part in subcomponents(one, 4))
-
-
-def _further_ids(message: Hl7Message, profile: PartnerProfile) -> Iterator[tuple[Repetition, str, bool]]:
-    """Yield identifiers of the agreed further fields, and of PID-2 in version 2.2: whether each is an NHS number.
-
-    Without a type or authority, it is one in an agreed field, and in PID-2 if it has ten digits.
-    """
-    is_old = message.text("MSH", 12) == "2.2" and not {"PID-2", "PID-2.1"} & set(profile.nhs_fields)
-    for place in (*profile.nhs_fields, *(["PID-2"] if is_old else [])):
-        name, number, component = field_paths.split(place)
-        for one in message.repetitions(name, number):
-            value = one.code(component)
-            bare = component != 1 or not (one.text(4) or one.text(5))
-            if value:
-                is_number = place in profile.nhs_fields or re.fullmatch(r"[0-9]{10}", nhs_number.normalise(value))
-                yield one, value, bool(is_number) if bare else is_national(one, profile)
 
 
 def _read_unknown_types(local: list[NamedId], profile: PartnerProfile, numbers: list[str]) -> None:

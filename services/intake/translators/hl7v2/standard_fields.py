@@ -42,12 +42,17 @@ READS = (
     Read("PRD-7", ("referred_by.identifier",), "GMC, NMC, GMP, SDS, and local types"),
     Read("PRD-8", (), "start of the role: a role that has not begun is not read"),
     Read("PRD-9", (), "end of the role: a role that has ended is not read"),
-    Read("PID-2", ("person.nhs_number",), "in version 2.2, if it has ten digits and no other type, or by agreement"),
+    Read(
+        "PID-2",
+        ("person.nhs_number",),
+        "by its type or authority, as PID-3; by agreement, or in version 2.2, also ten digits without either",
+    ),
     Read(
         "PID-3",
         ("person.nhs_number", "person.local_ids"),
         "the NHS number by its type (PID-3.5), or by its authority (PID-3.4) if it has no type; of different numbers none is used",
     ),
+    Read("PID-4", ("person.nhs_number",), "by its type or authority, as PID-3"),
     Read(
         "PID-5",
         ("person.family_name", "person.given_names", "person.title"),
