@@ -232,6 +232,24 @@ def test_an_impossible_date_is_read_by_a_person(place: str, written: str) -> Non
     assert (part.place, part.kind, part.text) == (place, "value", written)
 
 
+@pytest.mark.parametrize("written", ["1944", "194402", "19440200", "19440000"])
+@pytest.mark.parametrize(
+    ("place", "decides"),
+    [
+        *(("PID-7", False), ("RF1-7", False), ("PV1-44", False), ("OBX-14", False)),
+        *(("PV1-45", True), ("PV2-9", True)),
+    ],
+)
+def test_a_date_that_is_not_known_to_the_day_is_a_warning_or_read_if_the_day_decides(
+    place: str, decides: bool, written: str
+) -> None:
+    outcome = UHL.translate(UHL.delivery(a_uhl_message(fields={place: written})))
+    assert isinstance(outcome, Translated)
+    assert outcome.referral is not None
+    assert [part.place for part in outcome.referral.to_be_read] == ([place] if decides else [])
+    assert [(one.place, one.kind) for one in outcome.warnings] == [(place, "value")]
+
+
 @pytest.mark.parametrize("born", ["20270101", "20261106", "18900101"])
 def test_a_birth_date_of_nobody_alive_is_read_by_a_person(born: str) -> None:
     said = referral(fields={"PID-7": born})
@@ -354,6 +372,9 @@ def test_words_instead_of_a_number_are_kept() -> None:
         ({"PID-30": "N~Y"}, True, []),
         ({"PID-30": "PERHAPS"}, False, ["PID-30"]),
         ({"PID-29": "20261102"}, True, []),
+        ({"PID-29": "2026"}, True, []),
+        ({"PID-29": "soon"}, True, ["PID-29"]),
+        ({"PID-29": "29991231"}, True, ["PID-29"]),
         ({"PID-29": "00000000"}, False, []),
         ({"PID-29": '""', "PID-30": '""'}, False, []),
         ({"PV1-36": "19", "PV1-37": "79^Died"}, True, []),

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
-from services.intake.translators.translator import LONDON
+from services.intake.translators.translator import LONDON, Issue
 
 _STAMP = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
 
@@ -14,23 +14,20 @@ Days = tuple[date, date]
 """The first and last day that a date may be: one day, a month or a year."""
 
 
-def read_date(repetition: Repetition | None, component: int = 1) -> date | None:
-    """Return the day of a date or time; None if it is not known to the day. An impossible date is a part to be read."""
-    days = _read_days(repetition, component) if repetition else None
-    return days[0] if days and days[0] == days[1] else None
+def read_date(repetition: Repetition | None, component: int = 1, *, decides: bool = False) -> date | None:
+    """Return the day of a date or time. An impossible date is a part to be read.
 
-
-def read_day(repetition: Repetition | None, component: int = 1) -> date | None:
-    """Return the day of a date that decides; one that is known only to the month or year is a part to be read."""
+    One that is known only to the month or year is a part to be read if it decides; else it is None, with a warning.
+    """
     days = _read_days(repetition, component) if repetition else None
     if repetition is None or days is None or days[0] == days[1]:
         return days[0] if days else None
-    repetition.reading.to_read(_place(repetition, component), "value", repetition.text(component))
+    place = repetition.place_of(component)
+    if decides:
+        repetition.reading.to_read(place, "value", repetition.text(component))
+    else:
+        repetition.reading.warn(Issue(place, "value", "is not known to the day and was not used"))
     return None
-
-
-def _place(repetition: Repetition, component: int) -> str:
-    return repetition.place if component == 1 else f"{repetition.place}.{component}"
 
 
 def _read_days(repetition: Repetition, component: int) -> Days | None:
@@ -42,7 +39,7 @@ def _days_or_unread(repetition: Repetition, component: int, text: str) -> Days |
     try:
         return parse_days(text)
     except ValueError:
-        repetition.reading.to_read(_place(repetition, component), "value", text)
+        repetition.reading.to_read(repetition.place_of(component), "value", text)
         return None
 
 

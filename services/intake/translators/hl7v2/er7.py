@@ -182,6 +182,10 @@ class Repetition:
             self._parts = self.whole.split(self.reading.separators.component)
         return self._parts
 
+    def place_of(self, component: int) -> str:
+        """Return the HL7 path of a component; that of the first is the path of the field."""
+        return self.place if component == 1 else f"{self.place}.{component}"
+
     def raw(self, component: int = 1) -> str:
         """Return a component as sent, "" if omitted."""
         parts = self.parts

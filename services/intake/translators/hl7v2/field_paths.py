@@ -143,5 +143,5 @@ def meaning(one: Repetition, table: Mapping[str, T], component: int = 1, *, deci
     """
     matches = meanings(codes(one, component), table)
     if len(matches) > 1 or (decides and not matches):
-        one.reading.to_read(one.place if component == 1 else f"{one.place}.{component}", "value", one.prose())
+        one.reading.to_read(one.place_of(component), "value", one.prose())
     return matches[0] if len(matches) == 1 else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.contact_details import full_professional
-from services.intake.translators.hl7v2.dates import read_date, read_day
+from services.intake.translators.hl7v2.dates import read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import ObservationMeaning, PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import TARGETS, YES_NO
@@ -46,7 +46,7 @@ class LocalValue:
 
     @property
     def place(self) -> str:
-        return self.one.place if self.component == 1 else f"{self.one.place}.{self.component}"
+        return self.one.place_of(self.component)
 
     @property
     def is_coded(self) -> bool:
@@ -166,7 +166,7 @@ def _take(local_values: LocalValues, profile: PartnerProfile, meaning: Observati
 
 def _value(meaning: ObservationMeaning, value: LocalValue, kind: str) -> Any:
     if kind == "date":
-        return read_day(value.one, value.component)
+        return read_date(value.one, value.component, decides=True)
     if kind == "text":
         return value.meaning(meaning.meanings) or " ".join(value.codes[0].split()) or None
     return _decided(meaning, value, YES_NO if kind == "yes-no" else {})

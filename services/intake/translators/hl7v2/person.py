@@ -20,7 +20,6 @@ from services.intake.translators.hl7v2.contact_details import (
 from services.intake.translators.hl7v2.dates import (
     day_of_message,
     is_in_force,
-    parse_days,
     read_date,
     read_dates,
     read_period,
@@ -273,18 +272,18 @@ def _is_reported_dead(message: Hl7Message, profile: PartnerProfile) -> bool:
 
 
 def death(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -> Content:
-    """Return the report of a death, if one is stated, with the day of PID-29, if it is a whole date that has come.
+    """Return the report of a death, if one is stated, with the day of PID-29. No fault of that day refuses a death.
 
-    No fault refuses a death.
+    A day in the future is a part to be read.
     """
     if not _is_reported_dead(message, profile):
         return {}
-    try:
-        days = parse_days(message.text("PID", 29) or "")
-    except ValueError:
-        days = None
-    has_come = days is not None and days[0] == days[1] <= received_at.astimezone(LONDON).date()
-    return {"death_reported": {"died_on": days[0]} if days and has_come else {}}
+    stated = message.first("PID", 29)
+    died_on = read_date(stated)
+    if stated and died_on and died_on > received_at.astimezone(LONDON).date():
+        stated.reading.to_read(stated.place, "value", stated.text())
+        died_on = None
+    return {"death_reported": drop_empty({"died_on": died_on})}
 
 
 def _restriction(message: Hl7Message, profile: PartnerProfile, day: date) -> bool | None:

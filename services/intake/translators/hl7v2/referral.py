@@ -189,8 +189,8 @@ def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValue
         cancel_reason=reason,
         discharged_on=discharged_on,
         death_reported=death_reported,
-        warnings=tuple(message.reading.warnings),
         subject=subject_of(person(message, envelope.profile, envelope.inbound.received_at, homeless=False)),
+        warnings=tuple(message.reading.warnings),
         **told(envelope, digest),
     )
 

@@ -58,7 +58,11 @@ READS = (
         ("person.family_name", "person.given_names", "person.title"),
         "of several names in force, the legal or current one",
     ),
-    Read("PID-7", ("person.birth_date",), "zeros for the month or day, or fewer digits: not known to the day"),
+    Read(
+        "PID-7",
+        ("person.birth_date",),
+        "zeros for the month or day, or fewer digits: not known to the day; not used, with a warning",
+    ),
     Read("PID-8", ("person.gender",), "M, F, O, U; 1, 2, 9, 0; and local codes"),
     Read(
         "PID-11",

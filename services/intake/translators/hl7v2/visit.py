@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.intake.translators.hl7v2 import field_paths
-from services.intake.translators.hl7v2.dates import read_date, read_day
+from services.intake.translators.hl7v2.dates import read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.person import identifier
@@ -34,8 +34,8 @@ def is_stay(message: Hl7Message, profile: PartnerProfile) -> bool:
 def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
     """Return visit, location, admission, expected and actual discharge. The site alone does not make a stay."""
     leaves = {
-        "expected_discharge_on": read_day(field_paths.only(message, "PV2", 9)),
-        "discharged_on": read_day(field_paths.only(message, "PV1", 45)),
+        "expected_discharge_on": read_date(field_paths.only(message, "PV2", 9), decides=True),
+        "discharged_on": read_date(field_paths.only(message, "PV1", 45), decides=True),
     }
     has_visit = any(visit.fields for visit in message.all("PV1"))
     return drop_empty(leaves) | ({"hospital": _lies(message, profile)} if has_visit else {})
