@@ -156,13 +156,15 @@ def test_an_ampersand_cuts_no_words_and_typed_readers_get_subcomponents() -> Non
     assert one.subcomponents(4) == ("",)
     assert one.text(4) is None
 
+    (words,) = message(lines_of("PID|||Smith & Sons")).repetitions("PID", 3)
+    assert words.subcomponents() == ("Smith & Sons",)
+
 
 def test_an_omitted_field_is_not_a_null() -> None:
     (one,) = message(lines_of('PID|1|""| "" ||""~x| ')).all("PID")
 
     assert one.fields == (1, 2, 3, 5)
-    assert [one.is_null(number) for number in (1, 2, 3, 4, 5)] == [False, True, True, False, False]
-    assert [one.names_field(number) for number in (1, 2, 4, 6)] == [True, True, False, False]
+    assert [er7.is_null(one.raw(number)) for number in (1, 2, 3, 4, 5)] == [False, True, True, False, False]
     assert [[each.text() for each in one.all(number)] for number in (1, 2, 4, 5)] == [["1"], [], [], ["x"]]
     assert [each.place for each in one.all(5)] == ["PID-5(2)"]
 

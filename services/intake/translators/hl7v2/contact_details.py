@@ -7,7 +7,6 @@ from typing import Any
 
 from services.intake.translators.hl7v2.dates import is_in_force, read_period
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
-from services.intake.translators.hl7v2.field_paths import subcomponents
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.translator import drop_empty, postcode
 
@@ -18,7 +17,7 @@ Content = dict[str, Any]
 
 def family_name(one: Repetition, component: int = 1) -> str | None:
     """Return a surname (FN): its first subcomponent, or else the others, which are its prefixes and parts."""
-    whole, *parts = subcomponents(one, component)
+    whole, *parts = one.subcomponents(component)
     return whole or " ".join(filter(None, parts)) or None
 
 
@@ -123,11 +122,11 @@ def _period(one: Repetition) -> Content:
 
 def _lines(one: Repetition) -> list[str]:
     """Return the lines: the street address (SAD), and every subcomponent of the next three components."""
-    others = [line for number in (2, 3, 4) for line in subcomponents(one, number) if line]
-    return [*_street(subcomponents(one)), *others]
+    others = [line for number in (2, 3, 4) for line in one.subcomponents(number) if line]
+    return [*_street(one.subcomponents()), *others]
 
 
-def _street(parts: list[str]) -> list[str]:
+def _street(parts: tuple[str, ...]) -> list[str]:
     """Return the lines of a street address (SAD): the first part, then the number and street that it does not hold."""
     whole, street, number, *others = [*parts, "", ""]
     if whole == street:

@@ -205,9 +205,14 @@ class Repetition:
             return reading.line(raw)
 
     def subcomponents(self, component: int = 1) -> tuple[str, ...]:
-        """Return the subcomponents of a component in order, each on one line; "" for one that is not given."""
-        raw = self.raw(component)
-        return tuple(self.reading.line(one) or "" for one in raw.split(self.reading.separators.subcomponent))
+        """Return the subcomponents of a component in order, each on one line; "" for one that is not given.
+
+        After a blank, the separator is an ampersand of a text.
+        """
+        raw, separator = self.raw(component), self.reading.separators.subcomponent
+        if f" {separator}" in raw:
+            return (self.text(component) or "",)
+        return tuple(self.reading.line(one) or "" for one in raw.split(separator))
 
     def code(self, component: int = 1) -> str | None:
         """Return an id or code, or None; with an invalid escape sequence or a control character it is a part to be read."""
@@ -224,6 +229,11 @@ class Repetition:
     def prose(self) -> str | None:
         """Return the whole repetition as multi-line text, so that an unescaped separator does not cut it off."""
         return self.reading.text(self.whole)
+
+
+def is_null(raw: str) -> bool:
+    """Return whether a whole field is `""`, which deletes it."""
+    return '""' in raw and raw.strip() == '""'
 
 
 # ---- segments --------------------------------------------------------------------------------------------------------
@@ -258,15 +268,6 @@ class Segment:
         """Return the fields that were sent and may be read, as sent, by number."""
         return self._raw
 
-    def names_field(self, number: int) -> bool:
-        """Return whether a field was sent, also as `""`."""
-        return number in self._raw
-
-    def is_null(self, number: int) -> bool:
-        """Return whether the whole field is `""`, which deletes it."""
-        raw = self.raw(number)
-        return '""' in raw and raw.strip() == '""'
-
     def all(self, number: int) -> tuple[Repetition, ...]:
         """Return the repetitions of a field that have a value."""
         try:
@@ -276,10 +277,8 @@ class Segment:
             return repetitions
 
     def _repetitions(self, number: int) -> tuple[Repetition, ...]:
-        if number not in self._raw:
-            return ()
-        raw = self._raw[number]
-        if '""' in raw and raw.strip() == '""':
+        raw = self.raw(number)
+        if not raw or is_null(raw):
             return ()
         place, mark = f"{self.place}-{number}", self.reading.separators.repetition
         if mark not in raw:

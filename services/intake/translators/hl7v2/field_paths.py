@@ -69,18 +69,11 @@ def only(message: Hl7Message, name: str, number: int) -> Repetition | None:
     return given[0] if given else None
 
 
-def subcomponents(one: Repetition, component: int = 1) -> list[str]:
-    """Return the subcomponents, "" for one that is not given. After a blank, the separator is an ampersand of a text."""
-    if f" {one.reading.separators.subcomponent}" in one.raw(component):
-        return [one.text(component) or ""]
-    return list(one.subcomponents(component))
-
-
 def parts(message: Hl7Message, place: str) -> Iterator[str]:
     """Yield each subcomponent at this place that has a value, such as the parts of an authority (HD)."""
     name, number, component = split(place)
     for one in message.repetitions(name, number):
-        yield from filter(None, subcomponents(one, component))
+        yield from filter(None, one.subcomponents(component))
 
 
 # ---- codes -----------------------------------------------------------------------------------------------------------
@@ -108,7 +101,7 @@ def codes(one: Repetition, component: int = 1) -> list[str]:
 def destinations(message: Hl7Message, *numbers: int) -> list[str]:
     """Return the codes of PV1-36 or PV1-37. From 2.7 on, a location (DLD) is a coded element in subcomponents."""
     given = [one for number in numbers for one in message.repetitions("PV1", number)]
-    return [code for one in given for code in (*codes(one), *subcomponents(one)) if code]
+    return [code for one in given for code in (*codes(one), *one.subcomponents()) if code]
 
 
 def display_text(one: Repetition) -> str | None:

@@ -385,7 +385,7 @@ class _Statement:
         for number, raw in fields.items():
             key = f"{name}-{number}"
             before = self.units.get(key)
-            if _is_null(raw):
+            if er7.is_null(raw):
                 self.say(key, 0)
             elif _is_stated(raw):
                 lines = (f"{before.lines[0]}~{raw}",) if before and before.lines else (raw,)
@@ -394,7 +394,7 @@ class _Statement:
     def _group(self, key: str, name: str, fields: Mapping[int, str], position: int, numbers: tuple[int, ...]) -> None:
         """Say a segment of a group. Only these fields say something: the group is deleted if all that were sent are null."""
         sent = [fields[number] for number in numbers if number in fields and _is_stated(fields[number])]
-        if sent and all(map(_is_null, sent)):
+        if sent and all(map(er7.is_null, sent)):
             self.say(key, position)
         elif sent:
             self.say(key, position, _line(name, fields))
@@ -408,7 +408,7 @@ class _Statement:
             return
         if meaning is not None and meaning.to == "risk_flags" and segment.all(5):
             self._risks(segment, fields, position, is_deleted=is_deleted)
-        elif is_deleted or _is_null(value):
+        elif is_deleted or er7.is_null(value):
             self.say(key, position)
         elif (documents := self.documents.get(segment.place, ())) and len(documents) == len(segment.all(5)):
             self.say(key, position, _line("OBX", {**fields, 1: IN_ATTACHMENTS, 5: IN_ATTACHMENTS}), documents=documents)
@@ -436,10 +436,6 @@ class _Statement:
 
 def _is_stated(raw: str) -> bool:
     return bool(raw.strip(" ^~&"))
-
-
-def _is_null(raw: str) -> bool:
-    return raw.strip() == '""'
 
 
 def _line(name: str, fields: Mapping[int, str]) -> str:

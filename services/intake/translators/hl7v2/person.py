@@ -25,7 +25,6 @@ from services.intake.translators.hl7v2.dates import (
     read_period,
 )
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
-from services.intake.translators.hl7v2.field_paths import subcomponents
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import YES_NO
 from services.intake.translators.translator import (
@@ -142,7 +141,7 @@ def is_national(one: Repetition, profile: PartnerProfile) -> bool:
     kind = one.text(5)
     if kind is not None:
         return profile.is_one(profile.nhs_types, kind)
-    return any(profile.is_one(profile.nhs_authorities, part) for part in subcomponents(one, 4))
+    return any(profile.is_one(profile.nhs_authorities, part) for part in one.subcomponents(4))
 
 
 def _read_unknown_types(local: list[NamedId], profile: PartnerProfile, numbers: list[str]) -> None:
@@ -154,14 +153,14 @@ def _read_unknown_types(local: list[NamedId], profile: PartnerProfile, numbers: 
 
 def identifier(one: Repetition, value: str, profile: PartnerProfile) -> Content:
     """Return a local identifier (CX): the system agreed for its type or authority, else one of the partner's own."""
-    authority = next(filter(None, subcomponents(one, 4)), "")
+    authority = next(filter(None, one.subcomponents(4)), "")
     own = f"/{authority}" if re.fullmatch(r"[A-Za-z0-9._-]{1,40}", authority) else ""
     return {"system": system_of(one, profile) or f"{LOCAL}/Id/{profile.partner}{own}", "value": value}
 
 
 def system_of(one: Repetition, profile: PartnerProfile) -> str | None:
     """Return the system that is agreed for the type or the authority of an identifier (CX), or None."""
-    kinds = [fold(kind) for kind in (one.text(5), *subcomponents(one, 4)) if kind]
+    kinds = [fold(kind) for kind in (one.text(5), *one.subcomponents(4)) if kind]
     return next((profile.id_systems[kind] for kind in kinds if kind in profile.id_systems), None)
 
 

@@ -52,7 +52,7 @@ def _organisation(provider: Segment, profile: PartnerProfile, partner: Partner) 
     if profile.referrer.organisation is None:
         return None
     _, number, component = field_paths.split(profile.referrer.organisation)
-    parts = (part.upper() for one in provider.all(number) for part in field_paths.subcomponents(one, component))
+    parts = (part.upper() for one in provider.all(number) for part in one.subcomponents(component))
     codes = (code for code in parts if _ODS.fullmatch(code))
     return next((code for code in codes if code != partner.ods and partner.may_act_for(code)), None)
 

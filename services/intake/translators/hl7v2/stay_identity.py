@@ -10,7 +10,6 @@ from datetime import date
 
 from schemas import nhs_number
 from services.intake import limits
-from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.dates import read_date
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
@@ -105,4 +104,4 @@ def _may_be_national(number: str) -> bool:
 
 def _authority(one: Repetition) -> str:
     """Return the first part of CX-4 that is given; "" is the partner."""
-    return fold(next(filter(None, field_paths.subcomponents(one, 4)), ""))
+    return fold(next(filter(None, one.subcomponents(4)), ""))
