@@ -234,7 +234,7 @@ class Connection:
                 if data:
                     self._frames.feed(data)
                     continue
-                last = self._last(deadlines, is_end=data is not None)
+                last = self._last(is_end=data is not None)
                 if last is not None or data is not None:
                     return last
         except NotMllp:
@@ -248,7 +248,7 @@ class Connection:
                 return await self._reader.read(65_536)
         return None
 
-    def _last(self, deadlines: "_FrameDeadline", *, is_end: bool) -> Frame | None:
+    def _last(self, *, is_end: bool) -> Frame | None:
         """Return a frame that lacks only its last CR, or None at the end of the stream. Raises Closed otherwise."""
         if self._frames.is_at_end:
             return self._frames.take(nothing_follows=True)

@@ -125,6 +125,12 @@ def test_an_nhs_number_is_known_by_type_or_authority_in_pid_2_and_pid_4(version:
     assert (both.person.nhs_number, [part.place for part in both.to_be_read]) == (None, [field])
 
 
+@pytest.mark.parametrize("field", ["PID-2", "PID-3", "PID-4"])
+def test_a_number_of_the_national_authority_and_an_unknown_type_is_read_by_a_person(field: str) -> None:
+    said = referral(fields={"PID-3": "RWE1^^^UHL^MRN", field: f"{GOOD}^^^NHS^XX"})
+    assert (said.person.nhs_number, [part.place for part in said.to_be_read]) == (None, [field])
+
+
 @pytest.mark.parametrize("written", ["RWE9^^^UHL^MRN", GOOD, f"{GOOD}^^^^NHS^^20200101^20201231"])
 def test_pid_4_has_no_other_identifiers(written: str) -> None:
     said = person({3: "RWE1^^^UHL^MRN", 4: written})

@@ -98,16 +98,17 @@ def _identifiers(message: Hl7Message, profile: PartnerProfile, day: date) -> tup
 
 
 def _standard_ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Iterator[tuple[Repetition, str, bool]]:
-    """Yield the identifiers (CX) in force of PID-3, the NHS numbers of PID-2 and PID-4: whether each is an NHS number.
+    """Yield the identifiers (CX) in force of PID-3, and those of PID-2 and PID-4 that have a national type or authority.
 
-    In version 2.2, PID-2 is read as PID-3 is, and ten digits without a type or authority are an NHS number.
+    With each, yield whether it is an NHS number. In version 2.2, PID-2 is read as PID-3 is, and ten digits without a type
+    or authority are an NHS number.
     """
-    old = "PID-2" if message.text("MSH", 12) == "2.2" else None
-    for place in ("PID-3", "PID-2", "PID-4"):
-        name, number, _ = field_paths.split(place)
-        for one in message.repetitions(name, number) if not {place, f"{place}.1"} & set(profile.nhs_fields) else ():
-            is_number = is_national(one, profile) or (place == old and _is_bare_number(one))
-            is_read = is_number or place in ("PID-3", old)
+    old = 2 if message.text("MSH", 12) == "2.2" else None
+    agreed = {field_paths.split(place) for place in profile.nhs_fields}
+    for number in (3, 2, 4):
+        for one in message.repetitions("PID", number) if ("PID", number, 1) not in agreed else ():
+            is_number = is_national(one, profile) or (number == old and _is_bare_number(one))
+            is_read = is_number or number in (3, old) or _has_national_authority(one, profile)
             if is_read and (value := one.code()) and is_in_force(read_period(one, 7, 8), day):
                 yield one, value, is_number
 
@@ -141,6 +142,10 @@ def is_national(one: Repetition, profile: PartnerProfile) -> bool:
     kind = one.text(5)
     if kind is not None:
         return profile.is_one(profile.nhs_types, kind)
+    return _has_national_authority(one, profile)
+
+
+def _has_national_authority(one: Repetition, profile: PartnerProfile) -> bool:
     return any(profile.is_one(profile.nhs_authorities, part) for part in one.subcomponents(4))
 
 
