@@ -114,7 +114,7 @@ def _of_referral(
         warnings=tuple(message.reading.warnings),
         visit=visit,
         header=envelope.header,
-        **referral.told(named, digest) | {"referral_id": referral_id, "reply": {}},
+        **referral.envelope_fields(named, digest) | {"referral_id": referral_id, "reply": {}},
     )
     changes = _changes(visit.trigger, envelope, message)
     return dataclasses.replace(own, complete=partial(_completed, visit, envelope, about, changes, own))

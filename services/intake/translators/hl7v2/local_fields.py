@@ -140,7 +140,7 @@ def _observe(
 
 def _take(local_values: LocalValues, profile: PartnerProfile, meaning: ObservationMeaning, value: LocalValue) -> None:
     if meaning.need or meaning.flag:
-        _raise(local_values, meaning, value)
+        _add_need_or_flag(local_values, meaning, value)
         return
     place = meaning.to or ""
     match TARGETS[place]:
@@ -183,7 +183,7 @@ def _decided(meaning: ObservationMeaning, value: LocalValue, without: dict[str, 
     return matches[0]
 
 
-def _raise(local_values: LocalValues, meaning: ObservationMeaning, value: LocalValue) -> None:
+def _add_need_or_flag(local_values: LocalValues, meaning: ObservationMeaning, value: LocalValue) -> None:
     """Add the need or flag of a meaning if the value is a code for yes, or any text."""
     if value.is_coded or meaning.values or value.meanings(YES_NO):
         if _decided(meaning, value, YES_NO) is not True:

@@ -191,7 +191,7 @@ def _cancelled(envelope: Envelope, message: Hl7Message, local_values: LocalValue
         death_reported=death_reported,
         subject=subject_of(person(message, envelope.profile, envelope.inbound.received_at, homeless=False)),
         warnings=tuple(message.reading.warnings),
-        **told(envelope, digest),
+        **envelope_fields(envelope, digest),
     )
 
 
@@ -206,7 +206,7 @@ def _death(
     return death_report(content["person"])
 
 
-def told(envelope: Envelope, digest: str) -> Content:
+def envelope_fields(envelope: Envelope, digest: str) -> Content:
     """Return what a message says of itself, as fields of `Translated`."""
     return {
         "message_ids": (envelope.message_id(digest),),
@@ -252,7 +252,7 @@ def _referred(
         documents=described.documents,
         fields=state.encode(),
         visit_keys=_visit_keys(envelope, message),
-        **told(envelope, digest),
+        **envelope_fields(envelope, digest),
     )
     return dataclasses.replace(own, complete=partial(_completed, envelope, state, own))
 

@@ -33,15 +33,15 @@ def is_stay(message: Hl7Message, profile: PartnerProfile) -> bool:
 
 def stay(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
     """Return visit, location, admission, expected and actual discharge. The site alone does not make a stay."""
-    leaves = {
+    days = {
         "expected_discharge_on": read_date(field_paths.only(message, "PV2", 9), decides=True),
         "discharged_on": read_date(field_paths.only(message, "PV1", 45), decides=True),
     }
     has_visit = any(visit.fields for visit in message.all("PV1"))
-    return drop_empty(leaves) | ({"hospital": _lies(message, profile)} if has_visit else {})
+    return drop_empty(days) | ({"hospital": _hospital(message, profile)} if has_visit else {})
 
 
-def _lies(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
+def _hospital(message: Hl7Message, profile: PartnerProfile) -> dict[str, Any]:
     where = field_paths.only(message, "PV1", 3)
     beds = [part for n in (2, 3) if (part := where.text(n))] if where else []
     return drop_empty(
