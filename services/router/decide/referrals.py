@@ -514,9 +514,11 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
 
 
 def _ask_about_update(transition: Transition, record: ReferralRecord, new: ReferralRecord, message: Referral) -> None:
-    """Raise the tasks that an applied update makes: to read its new parts, and to ask about a discharge from another visit."""
+    """Raise the tasks that an applied update makes: to read its new parts, and to ask once about the end of another visit."""
     _ask_to_read(transition, parts_without(new.unread, record.unread), record.reference)
-    if stays.ends_another_visit(record.referral, message):
+    visit = message.hospital.visit if message.hospital else None
+    if visit != record.asked_about_visit and stays.ends_another_visit(record.referral, message):
+        transition.keep(transition.referrals[new.reference].model_copy(update={"asked_about_visit": visit}))
         _ask(transition, new, tasks.discharge_overdue)
 
 

@@ -100,8 +100,7 @@ def _is_same_visit(one: Referral, other: Referral) -> bool:
 
 def begins(referral: Referral, *, death_reported: bool) -> bool:
     """Return whether a new referral is one of a stay; see `goes_on`."""
-    state = state_of(referral)
-    return state in (StayState.IN_HOSPITAL, StayState.MOVED) or (state in IS_OVER and death_reported)
+    return referral.is_inpatient or (state_of(referral) in IS_OVER and death_reported)
 
 
 def goes_on(record: ReferralRecord, message: Referral, *, death_reported: bool) -> bool:
