@@ -253,7 +253,7 @@ class HospitalStay(Immutable):
     moved_to: ShortText | None = Field(
         None,
         exclude_if=not_,
-        description="Another organisation's hospital that the person was discharged to: the stay goes on there",
+        description="Another organisation's hospital that the person was discharged to: the stay continues there",
     )
 
 

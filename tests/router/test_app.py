@@ -7,7 +7,6 @@ import signal
 import sys
 import uuid
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from services.router.decide.transition import case_id_of
 from services.runtime.watchdog import STALLED
 from tests.builders.events import a_command, a_record, received
 from tests.builders.reference_data import DIRECTORY
-from tests.builders.referrals import a_form, a_referral, a_ward_referral
+from tests.builders.referrals import a_form, a_referral
 from tests.router.running import a_process, publish, until
 
 PEOPLE = 150
@@ -199,22 +198,6 @@ async def test_a_running_router_applies_resubmitted_records_and_stores_its_direc
     async with engine.connect() as connection:
         kept = set(await connection.scalars(text("select version from router.directory_version")))
     assert DIRECTORY.version in kept
-
-
-async def test_two_running_routers_ask_once_about_an_overdue_discharge(
-    environment: dict[str, str], bootstrap: str, engine: AsyncEngine
-) -> None:
-    people, fast = [uuid.uuid4().hex for _ in range(20)], {"LIGHTBULB_OVERDUE_SECONDS": "0.1"}
-    expected = datetime.now(UTC).date() - timedelta(days=3)
-    stay = a_ward_referral(expected_discharge_on=expected)
-    async with a_process(environment | fast), a_process(environment | fast):
-        await publish(bootstrap, [a_record(received(Reference(f"LB-{key}"), stay), id=key, key=key) for key in people])
-        asked = "select count(*) from router.input where type = 'uk.lightbulb.referral.discharge-overdue.v1'"
-        await until(engine, asked, len(people))
-        await until(engine, "select count(*) from router.outbox where published_at is null", 0)
-    topic = await everything_on(bootstrap, hub_case("hospital-housing"))
-    tasks = {(key, headers["ce_id"]) for key, headers, data in topic if data.get("kind") == "discharge-overdue"}
-    assert sorted(key for key, _ in tasks if key in people) == sorted(people)
 
 
 async def test_router_logs_contain_no_personal_data(

@@ -192,8 +192,21 @@ def test_the_discharge_of_another_visit_ends_nothing_and_the_team_is_asked() -> 
 
     assert place(story) == (HOSPITAL, True)
     assert story.referral(WARD).referral.hospital == in_visit("V2").hospital
-    asked = [event.kind for event in story.sent_to(HOSPITAL) if isinstance(event, TaskRaised)]
-    assert asked == [TaskKind.DISCHARGE_OVERDUE]
+    assert asked(story) == [TaskKind.DISCHARGE_OVERDUE]
+
+
+def asked(story: Story) -> list[TaskKind]:
+    """Return the tasks that the last call gives to the hospital team."""
+    return [event.kind for event in story.sent_to(HOSPITAL) if isinstance(event, TaskRaised)]
+
+
+def test_the_team_is_asked_once_about_the_discharge_of_each_other_visit() -> None:
+    story = given(received(WARD, in_visit("V3"))).when(updated(WARD, in_visit("V1", discharged_on=TODAY)))
+
+    story.when(updated(WARD, in_visit("V1", discharged_on=TODAY, priority="urgent"), version=3))
+    assert (story.event_names, asked(story)) == (["updated"], [])
+    story.when(updated(WARD, in_visit("V2", discharged_on=TODAY), version=4))
+    assert asked(story) == [TaskKind.DISCHARGE_OVERDUE]
 
 
 @pytest.mark.parametrize(("held", "said"), [("V1", "V1"), ("V1", None), (None, "V1"), (None, None)])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.case import TaskKind
-from schemas.events import DischargeOverdue, MarkRead, ReferralMergeProposed, ReferralUpdateNotApplied, TaskRaised
+from schemas.events import DischargeOverdue, ReferralMergeProposed, ReferralUpdateNotApplied, TaskRaised
 from schemas.referral import DeathReport, Referral
 from services.router.decide.lifecycle import UnknownReferral
 from tests.builders.events import TODAY, cancelled, received, updated
@@ -106,10 +106,3 @@ def test_an_overdue_discharge_is_a_task_for_the_hospital_team() -> None:
 @pytest.mark.parametrize("referral", [expected(discharged_on=TODAY), a_ward_referral(), expected(hospital=None)])
 def test_no_discharge_is_overdue_if_the_stay_is_over_or_another_day_is_expected(referral: Referral) -> None:
     assert given(received(WARD, referral)).when(overdue()).emitted == []
-
-
-def test_mark_read_is_refused_if_nothing_is_to_be_read() -> None:
-    story = given(received(GP, a_referral())).commanded("blaby", MarkRead, reference=GP)
-
-    assert story.refused is not None
-    assert story.refused.reason == "impossible"

@@ -101,7 +101,7 @@ def _reason_to_reject(
             "expected_version is higher than the hub_version of the latest event sent to this hub.",
             version,
         )
-    if role == "follow-on" and not isinstance(command, _OF_A_FOLLOW_ON):
+    if role == "follow-on" and not isinstance(command, _FOLLOW_ON_COMMANDS):
         return CommandRejection(
             "not-permitted",
             "Another hub holds the case. Until this hub is the holder, it can only assess, record, mark as read, and report a death.",
@@ -110,8 +110,8 @@ def _reason_to_reject(
     return None
 
 
-_OF_A_FOLLOW_ON = (Assess, Record, MarkRead, ReportDeath, WithdrawDeathReport)
-"""Commands that a hub may send that does not hold the case."""
+_FOLLOW_ON_COMMANDS = (Assess, Record, MarkRead, ReportDeath, WithdrawDeathReport)
+"""Commands that a hub may send that follows on and does not hold the case."""
 
 
 def reject(acting: ActingHub, reason: RejectionReason, explanation: str) -> CommandRejection:

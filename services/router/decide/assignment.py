@@ -358,11 +358,8 @@ def _hospital(request: Request, directory: Directory) -> tuple[Hub, str | None]:
 
 
 def hospital_of(referral: Referral, directory: Directory, *, unread: bool) -> tuple[Hub, str | None]:
-    """Return the hospital team and the worklist that the stay of a referral belongs to.
-
-    `unread`: a part of it may be the ward, so that a restricted unit's team reads what its trust sent.
-    """
-    team = restricted_team(referral, directory) if unread else None
+    """Return the hospital team and the worklist that the stay of a referral belongs to; an unread part may be the ward."""
+    team = restricted_reader(referral, directory, unread=unread)
     stay = referral.hospital
     if team is not None:
         return team, None
@@ -374,6 +371,11 @@ def restricted_team(referral: Referral, directory: Directory) -> Hub | None:
     return directory.restricted_team(_trusts(referral))
 
 
+def restricted_reader(referral: Referral, directory: Directory, *, unread: bool) -> Hub | None:
+    """Return the restricted team that alone reads an unread referral, inside and outside a stay, or None."""
+    return restricted_team(referral, directory) if unread else None
+
+
 def _trusts(referral: Referral) -> tuple[str | None, str | None]:
     organisation = referral.referred_by.organisation
     return referral.sent_by.organisation.ods, organisation.ods if organisation else None
@@ -381,7 +383,7 @@ def _trusts(referral: Referral) -> tuple[str | None, str | None]:
 
 def _precedence(stay: Request, directory: Directory) -> tuple[bool, date, list[int]]:
     """Sort key of stays, the holder's last: what a restricted team has to read, then by admission and reference."""
-    only_there = stay.unread and restricted_team(stay.referral, directory) is not None
+    only_there = restricted_reader(stay.referral, directory, unread=stay.unread) is not None
     return only_there, _admitted(stay), [-ord(letter) for letter in stay.reference]
 
 

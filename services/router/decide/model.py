@@ -12,7 +12,7 @@ from pydantic import Field
 
 from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
 from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference
-from schemas.referral import Referral, ServiceCode, UnreadPart
+from schemas.referral import Identifier, Referral, ServiceCode, UnreadPart
 from services.router.decide.matching import Doubt
 
 Role = Literal["holder", "follow-on", "former"]
@@ -109,6 +109,8 @@ class ReferralRecord(Immutable):
     """The hospital team transferred it to the home hub before a discharge date arrived."""
     asked_about: date | None = None
     """Expected date of discharge about which the hospital team was asked, because it had passed."""
+    asked_about_visit: Identifier | None = None
+    """Visit about whose end the hospital team was asked, because the person is in hospital for another one."""
     nhs_number_checked: bool = False
     """Triage has checked an NHS number that failed its check digit."""
     parts_read: tuple[UnreadPart, ...] = Field((), exclude_if=not_)

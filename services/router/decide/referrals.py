@@ -35,7 +35,7 @@ from schemas.referral import (
 )
 from services.reference.directory.model import UnknownService
 from services.router.decide import closures, deaths, matching, stays, tasks
-from services.router.decide.assignment import Assignment, Request, hospital_of, restricted_team, what_is_read
+from services.router.decide.assignment import Assignment, Request, hospital_of, restricted_reader, what_is_read
 from services.router.decide.disclosure import is_restricted
 from services.router.decide.matching import Candidate, Description, Doubt, Match
 from services.router.decide.model import (
@@ -149,16 +149,15 @@ def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) 
 
 
 def _begins_in_stay(transition: Transition, person_no: int, referral: Referral) -> bool:
-    """Return True if a hospital team works on a new referral; a restricted team works on all that it has to read."""
-    team = restricted_team(referral, transition.context.directory) if referral.to_be_read else None
-    is_dead = _is_reported_dead(transition, person_no, referral)
-    return team is not None or stays.begins(referral, death_reported=is_dead)
+    """Return True if a hospital team works on a new referral; a restricted team works on all that it has to read.
 
-
-def _is_reported_dead(transition: Transition, person_no: int, referral: Referral) -> bool:
-    """Return True if the message, or one before, reports a death that is not confirmed."""
+    A death that the message, or one before, reports and that is not confirmed comes before a discharge.
+    """
+    if restricted_reader(referral, transition.context.directory, unread=bool(referral.to_be_read)):
+        return True
     person = transition.persons[person_no]
-    return person.death_is_unconfirmed or (referral.person.death_reported is not None and not person.death_confirmed)
+    reports = referral.person.death_reported is not None and not person.death_confirmed
+    return stays.begins(referral, death_reported=reports or person.death_is_unconfirmed)
 
 
 def _check_before_contact(transition: Transition, record: ReferralRecord) -> None:
@@ -226,7 +225,7 @@ def _new_record(
 
 def _held_for_reading(transition: Transition, record: ReferralRecord) -> ReferralRecord:
     """Return an unread referral as a stay of the restricted team, if a trust of that team sent or made it."""
-    team = restricted_team(record.referral, transition.context.directory) if record.unread else None
+    team = restricted_reader(record.referral, transition.context.directory, unread=bool(record.unread))
     if team is None:
         return record
     return record.model_copy(update={"in_stay": True, "hospital_hub": team.id, "restricted": True})
@@ -514,9 +513,11 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
 
 
 def _ask_about_update(transition: Transition, record: ReferralRecord, new: ReferralRecord, message: Referral) -> None:
-    """Raise the tasks that an applied update makes: to read its new parts, and to ask about a discharge from another visit."""
+    """Raise the tasks that an applied update makes: to read its new parts, and to ask once about the end of another visit."""
     _ask_to_read(transition, parts_without(new.unread, record.unread), record.reference)
-    if stays.ends_another_visit(record.referral, message):
+    visit = message.hospital.visit if message.hospital else None
+    if visit != record.asked_about_visit and stays.ends_another_visit(record.referral, message):
+        transition.keep(transition.referrals[new.reference].model_copy(update={"asked_about_visit": visit}))
         _ask(transition, new, tasks.discharge_overdue)
 
 
@@ -557,7 +558,7 @@ def _continued(
 ) -> tuple[ReferralRecord, Assignment]:
     """Store the referral after a message, inside or outside a stay, and return it with its separate assignment."""
     held = transition.persons[record.person_no].death_is_unconfirmed
-    in_stay = stays.goes_on(record, new.referral, death_reported=held)
+    in_stay = stays.continues(record, new.referral, death_reported=held)
     new = stays.with_stay(_in_hospital(transition, record, _with_needs(new)), in_stay=in_stay)
     new = _held_until_read(case, record, _held_for_reading(transition, new))
     transition.keep(new)

@@ -99,12 +99,11 @@ def _is_same_visit(one: Referral, other: Referral) -> bool:
 
 
 def begins(referral: Referral, *, death_reported: bool) -> bool:
-    """Return whether a new referral is one of a stay; see `goes_on`."""
-    state = state_of(referral)
-    return state in (StayState.IN_HOSPITAL, StayState.MOVED) or (state in IS_OVER and death_reported)
+    """Return whether a new referral is one of a stay; see `continues`."""
+    return referral.is_inpatient or (state_of(referral) in IS_OVER and death_reported)
 
 
-def goes_on(record: ReferralRecord, message: Referral, *, death_reported: bool) -> bool:
+def continues(record: ReferralRecord, message: Referral, *, death_reported: bool) -> bool:
     """Return whether a referral is one of a stay after a later message.
 
     After the team transferred the case, only another visit begins a stay. A move to another hospital leaves the referral where it is.
