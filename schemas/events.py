@@ -59,7 +59,7 @@ class ReferralUpdated(EventData):
         False,
         exclude_if=not_,
         description="True if the message was about the hospital visit (HL7 ADT) and not about the referral: after the referral's end "
-        "nobody is informed of it",
+        "no hub or referrer is informed of it",
     )
 
 

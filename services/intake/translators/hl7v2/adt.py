@@ -15,7 +15,7 @@ It opens no referral, and starts no stay. A message that concerns no referral is
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -150,7 +150,7 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
     at = field_state.microseconds(envelope.sent.start)
     implied: dict[str, str | None] = dict.fromkeys(rule.deletes)
     implied |= {ADMISSION: rule.admission} if rule.admission else {}
-    units = {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied.items()}
+    units = _units(implied.items(), at)
     site = profile.site.read_from.partition(".")[0] if profile.site else "PV1-3"
     said = field_state.said_by(message, envelope.sent, profile)
     is_placed = field_state.says_site(said, profile.site.read_from if profile.site else site)
@@ -159,9 +159,14 @@ def _changes(trigger: str, envelope: referral.Envelope, message: Hl7Message) -> 
         if key in may_change and not (unit.lines is None and key in _NEVER_DELETED):
             units[key] = unit
     if trigger == DISCHARGE:
-        units |= {key: Unit(at, (at, 0), (line,) if line else None) for key, line in _discharge(envelope, message)}
+        units |= _units(_discharge(envelope, message), at)
     changes = FieldState(units, field_state.microseconds(envelope.sent.end))
     return field_state.with_discharge_judged(changes, envelope.received_on)
+
+
+def _units(implied: Iterable[tuple[str, str | None]], at: int) -> dict[str, Unit]:
+    """Return the units of fields that a trigger implies; one without a value is deleted."""
+    return {key: Unit(at, (at, 0), (line,) if line else None) for key, line in implied}
 
 
 def _discharge(envelope: referral.Envelope, message: Hl7Message) -> Iterator[tuple[str, str | None]]:

@@ -15,15 +15,14 @@ from services.intake.translators.translator import AttachmentContent, drop_empty
 NamedAttachment = tuple[dict[str, Any], AttachmentContent]
 
 
-def documents(message: Hl7Message, inbound: InboundMessage, referral_id: str) -> list[NamedAttachment]:
-    """Return each embedded document, as the referral names it and as it is stored."""
+def embedded_in(observation: Segment, inbound: InboundMessage, referral_id: str) -> list[NamedAttachment]:
+    """Return each document in an observation of type ED, as the referral names it and as it is stored."""
     by_reference: dict[str, NamedAttachment] = {}
-    for observation in observations(message):
-        for one in observation.all(5) if observation.table_code(2) == "ED" else ():
-            content = _content(one)
-            if content:
-                stored = document(inbound, referral_id, content, _embedded(one).media_type)
-                by_reference.setdefault(stored.reference, (_named(stored, _title(observation)), stored))
+    for one in observation.all(5):
+        content = _content(one)
+        if content:
+            stored = document(inbound, referral_id, content, _embedded(one).media_type)
+            by_reference.setdefault(stored.reference, (_named(stored, _title(observation)), stored))
     return list(by_reference.values())
 
 

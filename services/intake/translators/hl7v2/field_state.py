@@ -253,8 +253,7 @@ def says_site(stated: FieldState, path: str) -> bool:
     unit = stated.units.get(key)
     if unit is None or unit.lines is None or _LOCATION in stated.units:
         return unit is not None
-    parts = unit.lines[0].partition("~")[0].split("^")
-    return bool("".join(parts[int(component or 1) - 1 :][:1]).strip())
+    return bool("".join(_components(stated, key)[int(component or 1) - 1 :][:1]).strip())
 
 
 def _is_of_no_stay(state: FieldState, profile: PartnerProfile) -> bool:
@@ -276,9 +275,14 @@ def _is_one_visit(held: FieldState, stated: FieldState) -> bool:
 
 def _visit_of(state: FieldState, key: str) -> tuple[str, str]:
     """Return the first part of a field, and its authority."""
-    unit = state.units.get(key)
-    parts = unit.lines[0].partition("~")[0].split("^") if unit and unit.lines else [""]
+    parts = _components(state, key)
     return parts[0].strip(), fold(parts[3].partition("&")[0]) if len(parts) > 3 else ""
+
+
+def _components(state: FieldState, key: str) -> list[str]:
+    """Return the components of the first repetition of a field, at least one; it is empty if the field is not given."""
+    unit = state.units.get(key)
+    return unit.lines[0].partition("~")[0].split("^") if unit and unit.lines else [""]
 
 
 def _apply(units: dict[str, Unit], key: str, unit: Unit, until: int) -> None:

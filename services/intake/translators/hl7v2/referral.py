@@ -18,7 +18,7 @@ from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
 from services.intake.translators.hl7v2.field_state import FieldState
 from services.intake.translators.hl7v2.fitting import fitted
 from services.intake.translators.hl7v2.header import Header
-from services.intake.translators.hl7v2.local_fields import LocalValues, read_local_values
+from services.intake.translators.hl7v2.local_fields import LocalValues, observations, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.person import contacts, death, person, registered_practice
@@ -298,10 +298,9 @@ _Embedded = dict[str, list[NamedAttachment]]
 
 def _embedded(envelope: Envelope, message: Hl7Message) -> _Embedded:
     embedded = {}
-    for segment in message.all("OBX"):
+    for segment in observations(message):
         if segment.table_code(2) == "ED" and segment.text(1) != field_state.IN_ATTACHMENTS:
-            alone = Hl7Message((segment,), (), message.reading)
-            embedded[segment.place] = documents.documents(alone, envelope.inbound, envelope.identity)
+            embedded[segment.place] = documents.embedded_in(segment, envelope.inbound, envelope.identity)
     return embedded
 
 
