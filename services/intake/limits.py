@@ -190,6 +190,9 @@ ROW_BYTES = 65_536
 REFERENCE_CHARACTERS = 100
 """Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""
 
+NOTED_ROWS = 20
+"""Rows of a council's last file from which a file with less than half of them gets a note in its report."""
+
 PART_BYTES = 256 * 1024
 """Size of the parts in which a file is stored and read back; one part at a time is in memory."""
 
