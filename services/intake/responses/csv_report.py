@@ -1,6 +1,7 @@
-"""Responses to councils: a report on each row, as JSON or as the council's file with two more columns."""
+"""Responses to councils: a report on each row, as JSON or as the council's file with three more columns."""
 
 import csv
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,12 @@ _OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
     Verdict.UNKNOWN: (404, "not-held"),
 }
 
-COLUMNS = ("lightbulb_reference", "lightbulb_outcome")
+COLUMNS = ("lightbulb_reference", "lightbulb_outcome", "lightbulb_warnings")
+OTHER_PERSON = Issue(
+    "row",
+    "business-rule",
+    "names another person than the referral that is held under this reference: send it under a new reference",
+)
 
 INTERRUPTED = (
     "NOT COMPLETE: the rows that are not-processed were not accepted. Send the whole file again; "
@@ -68,13 +74,32 @@ def row_responder(
 
     def compose(decision: MessageDecision) -> ProtocolResponse:
         status, outcome = _OF_VERDICT.get(decision.verdict, (400, "refused"))
-        issues = decision.issues
         if decision.verdict == Verdict.UNKNOWN and decision.withdraws:
-            status, outcome, issues = 422, "refused", (withdrawn_but_not_held(mapping),)
-        reference = decision.reference if outcome not in ("refused", "not-held") else None
-        return ProtocolResponse(status, orjson.dumps(entry(line, source_reference, outcome, reference, issues)))
+            status, outcome = 422, "refused"
+        is_taken = outcome not in ("refused", "not-held")
+        faults = () if is_taken else _faults(mapping, decision)
+        row = entry(
+            line,
+            source_reference,
+            outcome,
+            decision.reference if is_taken else None,
+            faults,
+            decision.issues if is_taken else (),
+        )
+        return ProtocolResponse(status, orjson.dumps(row))
 
     return compose
+
+
+def _faults(mapping: CouncilMapping, decision: MessageDecision) -> Sequence[Issue]:
+    """Return why a row was not taken. A translated row has warnings only: what refused it is the verdict."""
+    match decision.verdict:
+        case Verdict.UNKNOWN:
+            return (withdrawn_but_not_held(mapping),) if decision.withdraws else ()
+        case Verdict.OTHER_PERSON:
+            return (dataclasses.replace(OTHER_PERSON, place=mapping.reference),)
+        case _:
+            return decision.issues
 
 
 def entry(
@@ -82,7 +107,8 @@ def entry(
     source_reference: str | None,
     outcome: RowOutcome,
     reference: str | None = None,
-    issues: Sequence[Issue] = (),
+    faults: Sequence[Issue] = (),
+    warnings: Sequence[Issue] = (),
 ) -> dict[str, Any]:
     """Return the report's entry of one row. `line` is the line of the file on which the row begins."""
     return {
@@ -90,15 +116,18 @@ def entry(
         "reference_given": source_reference,
         "outcome": outcome,
         "reference": reference,
-        "faults": [{"column": one.place, "kind": one.kind, "explanation": one.explanation} for one in issues],
+        "faults": [_by_column(one) for one in faults],
+        "warnings": [_by_column(one) for one in warnings],
     }
+
+
+def _by_column(issue: Issue) -> dict[str, str]:
+    return {"column": issue.place, "kind": issue.kind, "explanation": issue.explanation}
 
 
 def refused(mapping: CouncilMapping, rejection: Rejection) -> ProtocolResponse:
     """Return the response to a refused file: its issues, and the expected columns."""
-    column_issues = [
-        {"column": one.place, "kind": one.kind, "explanation": one.explanation} for one in rejection.issues
-    ]
+    column_issues = [_by_column(one) for one in rejection.issues]
     status = 413 if rejection.has("too-long") else 400
     detail = f"no row of the file was accepted: the {rejection.issues[0].place} {rejection.issues[0].explanation}"
     return problems.problem(status, detail, faults=column_issues, expected_columns=list(mapping.headers.values()))
@@ -151,7 +180,7 @@ class AsJson:
 
 
 class AsCsv:
-    """The report as the council's file with two more columns. A spreadsheet executes none of its cells."""
+    """The report as the council's file with three more columns. A spreadsheet executes none of its cells."""
 
     def __init__(self, mapping: CouncilMapping) -> None:
         self._mapping = mapping
@@ -160,17 +189,18 @@ class AsCsv:
         self._width = 0
 
     def begin(self, records: Sequence[bytes]) -> bytes:
-        """Return the lines above the first row: the byte order mark, titles, the header with two more columns."""
+        """Return the lines above the first row: the byte order mark, titles, the header with three more columns."""
         *above, header = [records_of.read(without_mark(record), self._mapping.file) or [] for record in records]
         self._width = len(header)
         mark = b"\xef\xbb\xbf" if self._mapping.file.encoding == "utf-8-bom" else b""
         return mark + b"".join(self._line(cells) for cells in above) + self._line([*header, *COLUMNS])
 
     def row(self, row_entry: Mapping[str, Any], body: bytes | None) -> bytes:
-        """Return a row as it was sent, followed by reference and outcome; cells that cannot be read are left empty."""
+        """Return a row as it was sent, followed by reference, outcome and warnings; cells that cannot be read are left empty."""
         cells = (records_of.read(body, self._mapping.file) if body else None) or []
         own = [*cells[: self._width], *[""] * (self._width - len(cells))]
-        return self._line([*own, row_entry["reference"] or "", _outcome_text(row_entry)])
+        added = (row_entry["reference"] or "", _outcome_text(row_entry), _listed(row_entry["warnings"]))
+        return self._line([*own, *added])
 
     def end(self, _: Summary) -> bytes:
         return b""
@@ -188,10 +218,14 @@ class AsCsv:
 
 def _outcome_text(row_entry: Mapping[str, Any]) -> str:
     """Return the outcome, with the issues by column."""
-    issues = "; ".join(f"{issue['column']}: {issue['explanation']}" for issue in row_entry["faults"])
+    issues = _listed(row_entry["faults"])
     if row_entry["outcome"] == "not-processed":
         return f"not-processed: row of line {row_entry['row']}; send the file again"
     return f"{row_entry['outcome']}: {issues}" if issues else str(row_entry["outcome"])
+
+
+def _listed(issues: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{issue['column']}: {issue['explanation']}" for issue in issues)
 
 
 Report = AsJson | AsCsv

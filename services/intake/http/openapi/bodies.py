@@ -57,7 +57,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
         "report": _report(),
         "report-csv": {
             "type": "string",
-            "description": "The file with two more columns: our reference, and the outcome of the row",
+            "description": "The file with three more columns: our reference, the outcome of the row, and warnings",
         },
         "health": _object(
             {"status": {"enum": ["live", "ready", "not ready"]}},
@@ -168,6 +168,7 @@ def _report() -> Schema:
             "outcome": {"enum": list(OUTCOMES)},
             "reference": _or_none(_REFERENCE),
             "faults": {"type": "array", "items": _issue_schema("column")},
+            "warnings": {"type": "array", "items": _issue_schema("column")},
         }
     )
     return _object(
