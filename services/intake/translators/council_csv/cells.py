@@ -12,6 +12,8 @@ _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))
 
 _BLANKS = {ord(blank): " " for blank in "\u00a0\u2007\u2009\u202f\u3000"}
 _CLEANED = _UNSEEN | _BLANKS
+_PLAIN = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2212", "'''\"\"------")
+"""Quotation marks and dashes that a word processor writes for plain ones."""
 _EDGES = " \t\r\n\u200c\u200d"
 _AS_TEXT = re.compile(r'^="((?:[^"]|"")*)"$')
 _MARKED_AS_TEXT = re.compile(r"^'(?=[=+\-@0-9])")
@@ -69,8 +71,8 @@ def _unwrapped(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Return the text as headers and codes are compared: invisible characters are ignored too."""
-    return texts.fold(text if text.isascii() else text.translate(_CLEANED))
+    """Return the text as headers and codes are compared: invisible characters are ignored, quotes and dashes are plain."""
+    return texts.fold(text if text.isascii() else text.translate(_CLEANED).translate(_PLAIN))
 
 
 def whole(text: str) -> str | ParseError:
