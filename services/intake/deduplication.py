@@ -161,7 +161,7 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
         return Verdict.MERGE_PROPOSED
     if message.complete and stored.cancelled:
         return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.AFTER_CANCEL
-    if contradicts(stored.subject, found.subject) and message.intent != "either":
+    if contradicts(stored.subject, found.subject):
         return _of_another_person(message)
     return _merged(message, stored) if message.complete else _by_intent(message, found)
 
