@@ -61,7 +61,7 @@ _EVENTS = (
 class StoredReferral:
     """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied.
 
-    `subject`: keyed hashes of the person's number, birth date and family name; empty if the format is not compared. `fields`: what the
+    `subject`: keyed hashes of the person's number, birth date and family name; empty if nothing was said. `fields`: what the
     messages have said, for `Translated.complete`. A cancelled row of version 0 is the mark of a withdrawal of consent that came before
     its referral; `sent_at` is then the end of the interval in which it was sent.
     """
