@@ -227,6 +227,7 @@ class CsvImport:
             received_at=self.upload.received_at,
             attachment_key=self.intake.attachment_key,
             correlation_id=self.upload.correlation_id,
+            fillers=self.intake.fillers,
         )
 
     async def _committed(self, messages: Sequence[PendingMessage]) -> list[ProtocolResponse | None]:

@@ -29,11 +29,10 @@ from services.intake.translators.bars_fhir.models import (
     Patient,
     PlainExtension,
 )
+from services.intake.translators.plausibility import IMPLAUSIBLE_BIRTH, is_plausible_birth
 from services.intake.translators.translator import (
-    IMPLAUSIBLE_BIRTH,
     LONDON,
     drop_empty,
-    is_plausible_birth,
     parse_date,
 )
 

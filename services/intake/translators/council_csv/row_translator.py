@@ -13,9 +13,9 @@ from services.intake.translators.council_csv.mapping import ColumnMapping, Counc
 from services.intake.translators.council_csv.targets import CANCELS, FEEDS
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.plausibility import IMPLAUSIBLE_BIRTH, is_plausible_birth
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
-    IMPLAUSIBLE_BIRTH,
     CancelReason,
     Issue,
     IssueKind,
@@ -25,7 +25,6 @@ from services.intake.translators.translator import (
     content_hash,
     death_report,
     fhir_path,
-    is_plausible_birth,
     issues_of,
     set_path,
 )

@@ -27,11 +27,11 @@ from services.intake.translators.hl7v2.dates import (
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import YES_NO
+from services.intake.translators.plausibility import is_plausible_birth
 from services.intake.translators.translator import (
     LONDON,
     Issue,
     drop_empty,
-    is_plausible_birth,
     unique,
 )
 
