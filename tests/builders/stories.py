@@ -47,7 +47,7 @@ class Home:
     """An address: up to four lines, as many as an HL7 v2 address has."""
 
     lines: tuple[Words, ...]
-    postcode: str | None = None
+    postcode: Words | None = None
     uprn: str | None = None
     district: str | None = None
     since: date | None = None
@@ -120,7 +120,7 @@ class Story:
     title: Words | None = None
     birth_date: date | None = date(1944, 2, 29)
     gender: str | None = None
-    number: str | None = None
+    number: Words | None = None
     number_status: str | None = None
     hospital_number: str | None = None
     home: Home | None = None
@@ -177,18 +177,18 @@ EVERYTHING = Story(
     given=(plain("Zoë"), plain("Anne-Marie"), plain("d’Arcy")),
     title=plain("Mrs"),
     gender="female",
-    number="9990000018",
+    number=plain("9990000018"),
     number_status="verified",
     hospital_number="RWE12345",
     home=Home(
         lines=(plain('Flat 2, "The Limes"'), plain("1 Any Lane & Yard"), plain("Whetstone"), plain("Leicestershire")),
-        postcode="LE8 6AA",
+        postcode=plain("LE8 6AA"),
         uprn="100030412345",
         district="E07000129",
         since=date(2019, 4, 1),
         until=date(2027, 3, 31),
     ),
-    staying_at=Home(lines=(plain("c/o 3 Any Close"),), postcode="LE11 5AA"),
+    staying_at=Home(lines=(plain("c/o 3 Any Close"),), postcode=plain("LE11 5AA")),
     phone=plain("0116 496 0001"),
     email="zoe.osullivan@example.org",
     textphone=plain("0116 496 0043"),
@@ -294,7 +294,7 @@ def _person(story: Story) -> dict[str, Any]:
     ids = [{"system": HOSPITAL_NUMBERS, "value": story.hospital_number}] if story.hospital_number else []
     textphone = story.textphone and {"system": "textphone", "value": story.textphone.meant, "use": "home"}
     return {
-        "nhs_number": story.number,
+        "nhs_number": _meant(story.number),
         "nhs_number_status": STATUSES.get(story.number_status or ""),
         "local_ids": ids,
         "family_name": story.family.meant,
@@ -325,8 +325,8 @@ def _home(home: Home | None) -> dict[str, Any]:
         return {}
     return {
         "lines": tuple(line.meant for line in home.lines),
-        "postcode": home.postcode,
-        "no_fixed_abode": (home.postcode or "").startswith("ZZ99") or None,
+        "postcode": _meant(home.postcode),
+        "no_fixed_abode": (_meant(home.postcode) or "").startswith("ZZ99") or None,
         "uprn": home.uprn,
         "district": home.district,
         "since": home.since,
@@ -369,7 +369,7 @@ def _stay(stay: Stay) -> dict[str, Any]:
 
 def _consent(story: Story, answer: Answer) -> dict[str, Any]:
     by = story.consented_by.meant if story.consented_by else None
-    return {"answer": answer, "on": story.consented_on, "by": by}
+    return {"answer": None if answer == "not-recorded" else answer, "on": story.consented_on, "by": by}
 
 
 def _letter(letter: Letter) -> dict[str, Any]:

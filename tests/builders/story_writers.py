@@ -172,7 +172,7 @@ def filled(story: Story) -> dict[str, Any]:
     """Return what a clerk fills in: texts, dates, yes and no, and lists of texts, by the names in `PLACES`."""
     home, there, stay, kin = story.home or Home(()), story.staying_at or Home(()), story.stay, story.relative
     return {
-        "nhs_number": story.number,
+        "nhs_number": _typed(story.number),
         "nhs_number_status": story.number_status,
         "hospital_number": story.hospital_number,
         "hospital_number_of": story.hospital_number and stories.HOSPITAL_NUMBERS,
@@ -182,13 +182,13 @@ def filled(story: Story) -> dict[str, Any]:
         "birth_date": story.birth_date,
         "gender": story.gender,
         "address": [line.written for line in home.lines],
-        "postcode": home.postcode,
+        "postcode": _typed(home.postcode),
         "uprn": home.uprn,
         "district": home.district,
         "since": home.since,
         "until": home.until,
         "staying_at": [line.written for line in there.lines],
-        "staying_at_postcode": there.postcode,
+        "staying_at_postcode": _typed(there.postcode),
         "phone": _typed(story.phone),
         "email": story.email,
         "textphone": _typed(story.textphone),
@@ -373,8 +373,7 @@ def _segments(story: Story, kind: Kind) -> Segments:
 
 
 def _reason(story: Story) -> str:
-    code = _REASONS.get(story.reason or "", "")
-    return f"{code}^^L^{story.reason_snomed}^^SCT" if story.reason_snomed else code
+    return f"{_REASONS[story.reason]}^^L^{story.reason_snomed}^^SCT" if story.reason and story.reason_snomed else ""
 
 
 def _provider(story: Story) -> dict[int, str]:
@@ -388,7 +387,7 @@ def _practice(story: Story) -> str:
 
 
 def _pid(story: Story) -> dict[int, str]:
-    number = [f"{story.number}^^^NHS^NHS"] if story.number else []
+    number = [f"{_hl7(story.number)}^^^NHS^NHS"] if story.number else []
     own = [f"{story.hospital_number}^^^UHL^MRN"] if story.hospital_number else []
     first, *others = [*map(_hl7, story.given), ""]
     family = f"{_hl7(story.family)}^{first}^{' '.join(filter(None, others))}^^{_hl7(story.title)}^^L"
@@ -414,7 +413,7 @@ def _pid(story: Story) -> dict[int, str]:
 def _xad(home: Home, kind: str) -> str:
     lines = [*map(_hl7, home.lines), "", "", "", ""][:LINES]
     period = ["", "", "", "", "", _day(home.since), _day(home.until)] if home.since or home.until else []
-    return "^".join([*lines, home.postcode or "", "", kind, *period])
+    return "^".join([*lines, _hl7(home.postcode), "", kind, *period])
 
 
 def _visit(stay: Stay) -> Iterator[tuple[str, dict[int, str]]]:
@@ -427,6 +426,8 @@ def _visit(stay: Stay) -> Iterator[tuple[str, dict[int, str]]]:
 def _observations(story: Story, kind: Kind) -> Iterator[tuple[str, dict[int, str]]]:
     for need in story.needs:
         yield _obx("CWE", "LB-NEED", _coded_need(need))
+    if story.reason and not story.reason_snomed:
+        yield _obx("CWE", "LB-REASON", _REASONS[story.reason])
     if story.authority:
         yield _obx("CWE", "LB-AUTHORITY", _AUTHORITIES[story.authority])
     if story.home and story.home.uprn:
@@ -491,7 +492,7 @@ def as_bars(story: Story, kind: Kind = "new") -> bytes:
         reason={"new": "new", ENDED: "delete", ERROR: "delete"}.get(kind, "update"),
         sent_at=story.sent_at.isoformat(),
         status={ENDED: "revoked", ERROR: "entered-in-error"}.get(kind, "active"),
-        nhs_number=story.number,
+        nhs_number=_typed(story.number),
         ods=stories.TRUST["ods"],
         patient=_patient(story),
         request=_service_request(story),
@@ -576,7 +577,7 @@ def _identifiers(story: Story) -> list[Json]:
             ]
         },
     }
-    number = {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": story.number}
+    number = {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": _typed(story.number)}
     own = {"system": stories.HOSPITAL_NUMBERS, "value": story.hospital_number}
     return [
         *([number | ({"extension": [status]} if story.number_status else {})] if story.number else []),
@@ -618,7 +619,7 @@ def _address(home: Home | None, use: str) -> Json | None:
         "extension": [{"url": f"{_UK_CORE}AddressKey", "extension": key}] if home.uprn else [],
         "use": use,
         "line": [line.written for line in home.lines],
-        "postalCode": home.postcode,
+        "postalCode": _typed(home.postcode),
         "period": {"start": home.since and str(home.since), "end": home.until and str(home.until)},
     }
 
