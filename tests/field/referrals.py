@@ -262,12 +262,6 @@ def first_contact_form(reference: str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**filled, **changes}.items() if value is not None}
 
 
-def withdrawal_form(reference: str) -> dict[str, Any]:
-    """The withdrawal of consent to a referral that was sent with a form."""
-    sent = {"reference": reference, "completed_at": "2026-11-20T10:00:00Z"}
-    return sent | {"cancelled": True, "cancel_reason": "consent-withdrawn"}
-
-
 def self_form(person: Person, **changes: Any) -> dict[str, Any]:
     """The form of the public website, filled in about a person."""
     return {
@@ -336,17 +330,6 @@ HINCKLEY = Export(
         "OKSHARE": "1",
     },
     quotes=False,
-)
-MELTON_EXPORT = Export(
-    ",",
-    "cp1252",
-    "Grant No,Applicant,D.O.B.,Property,Contact No,Type of work,Other help,Enquiry,OT visit,SS127,Applied,Approved"
-    ",On site,Final certificate,Remarks,Contractor,Cost",
-    {
-        "Applicant": "Harriet Holt",
-        "D.O.B.": "09/09/1939",
-        "Property": "21 Asfordby Row, Melton Mowbray, LE13 1DB",
-    },
 )
 BLABY_EXPORT = Export(
     ",",
