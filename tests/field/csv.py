@@ -6,14 +6,15 @@ from typing import Any
 from tests.field import http_bodies, scripted
 from tests.field.case import Unplayed, Wrong, case
 from tests.field.clients import Installation, raw
-from tests.field.referrals import BLABY_EXPORT, letters
+from tests.field.exports import BLABY
+from tests.field.referrals import letters
 
 
 @case("csv/http-1-0-client-gets-no-chunks")
 def http_1_0_client_gets_no_chunks(addresses: dict[str, Any]) -> None:
     """An HTTP/1.0 client (ab, old integration tools) does not know chunks: the report comes whole, with its row."""
     hub = Installation(addresses)
-    file = BLABY_EXPORT.file(BLABY_EXPORT.row(**{"Case Ref": letters(8)}))
+    file = BLABY.file(BLABY.row(**{"Case Ref": letters(8)}))
     head = (
         f"POST {http_bodies.path_of('council-blaby')} HTTP/1.0\r\nHost: hub\r\nContent-Type: {http_bodies.CSV}\r\n"
         f"Content-Length: {len(file)}\r\nAuthorization: Bearer {hub.token('council-blaby')}\r\n\r\n"
