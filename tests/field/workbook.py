@@ -36,12 +36,17 @@ class Sheet:
     places: Mapping[str, Cell] | None = None
 
 
-def written(*sheets: Sheet, more: Mapping[str, bytes] | None = None) -> bytes:
-    """Return the workbook's bytes; `more`: further parts of the archive."""
+def written(*sheets: Sheet) -> bytes:
+    """Return the workbook's bytes."""
+    return archive(dict(_parts(sheets)))
+
+
+def archive(parts: Mapping[str, str | bytes]) -> bytes:
+    """Return a zip archive with these parts, the same bytes each time."""
     whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, part in {**dict(_parts(sheets)), **(more or {})}.items():
-            archive.writestr(zipfile.ZipInfo(name, (2026, 11, 29, 0, 0, 0)), part, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, part in parts.items():
+            made.writestr(zipfile.ZipInfo(name, (2026, 11, 29, 0, 0, 0)), part, zipfile.ZIP_DEFLATED)
     return whole.getvalue()
 
 

@@ -119,22 +119,19 @@ def media_types(draw: Draw) -> Made:
     one = a_council(draw)
     agreed = "windows-1252" if one.export.codec == "cp1252" else "utf-8"
     wrong = draw.one_of(["utf-16", "windows-1252" if agreed == "utf-8" else "utf-8"])
+    named = [
+        f"text/csv; charset={agreed}",
+        f"text/csv; charset={wrong}",
+        f'text/csv; charset="{agreed.upper()}"; header=present',
+    ]
     name = draw.each(
-        [
-            "text/csv",
-            "application/vnd.ms-excel",
-            "application/octet-stream",
-            f"text/csv; charset={agreed}",
-            f"text/csv; charset={wrong}",
-        ]
-        + [f'text/csv; charset="{agreed.upper()}"; header=present', "multipart/form-data"]
+        ["text/csv", "application/vnd.ms-excel", "application/octet-stream", *named, "multipart/form-data"]
     )
     if name == f"text/csv; charset={wrong}":
         return f"{one.name}: {name}", [one.sent(media_type=name)], [{"answers": [415], "published": "nothing"}]
     if name == "multipart/form-data":
-        media_type, body = http_bodies.multipart(
-            (draw.word(), "cases.csv", draw.one_of(["text/csv", "application/vnd.ms-excel"]), one.file)
-        )
+        of_part = draw.one_of(["text/csv", "application/vnd.ms-excel"])
+        media_type, body = http_bodies.multipart((draw.word(), "cases.csv", of_part, one.file))
         return f"{one.name}: {name}", [one.sent(body, media_type)], read_as(one, {})
     return f"{one.name}: {name}", [one.sent(media_type=name)], read_as(one, {})
 
@@ -209,7 +206,7 @@ def workbooks_refused(draw: Draw) -> Made:
             ("a far cell", workbook.written(Sheet([one.export.names, row], "A", places={"XFD1048576": "x"}))),
             ("cut off", workbook.written(good)[: -draw.between(30, 300)]),
             ("an OLE file", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
-            ("a zip of something else", workbook.written()[:200]),
+            ("a zip of something else", workbook.archive({"word/document.xml": b"<document/>"})),
         ]
     )
     media_type = draw.one_of([http_bodies.XLSX, "application/octet-stream", "application/vnd.ms-excel"])

@@ -133,20 +133,9 @@ def nothing(draw: Draw) -> Made:
     """null, "", blanks and [] mean that nothing was given, in every place."""
     form = Form(draw)
     empty = draw.each(NOTHING)
-    place = draw.each(
-        [
-            "email",
-            "notes",
-            "nhs_number",
-            "enquired_on",
-            "title",
-            "priority",
-            "consents.on",
-            "consents.by",
-            "consents.evaluation",
-        ]
-        + ["cancelled", "cancel_reason", "form", "given_names", "referrer_name"]
-    )
+    consents = ["consents.on", "consents.by", "consents.evaluation"]
+    fields = ["email", "notes", "nhs_number", "enquired_on", "title", "priority", "given_names", "referrer_name"]
+    place = draw.each([*fields, *consents, "cancelled", "cancel_reason", "form"])
     group, _, name = place.rpartition(".")
     target = form.answers[group] if group else form.answers
     target[name] = empty
