@@ -92,6 +92,8 @@ def around_the_rows(draw: Draw) -> Made:
     }
     what = draw.each([*above, *between])
     file = between[what] if what in between else above[what] + head + rows[0] + rows[1]
+    if what == "a byte order mark" and one.export.codec == "cp1252":
+        return f"{one.name}: {what} of another encoding", [one.sent(file)], [{"answers": [400], "published": "nothing"}]
     return f"{one.name}: {what}", [one.sent(file)], _received(one, two)
 
 

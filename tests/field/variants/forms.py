@@ -33,7 +33,10 @@ WORDS: Mapping[str, str] = {
 
 PAST: Mapping[str, str] = {"enquired_on": "referral.enquired_on", "referred_on": "referral.referred_on"}
 YES: tuple[Any, ...] = (True, "true", "True", "yes", "YES", "y", "1", "on", 1)
-NO: tuple[Any, ...] = (False, "false", "FALSE", "no", "No", "off", "0", 0, "n/a", "N/A", "none", "-")
+NO: tuple[Any, ...] = (False, "false", "FALSE", "no", "No", "off", "0", 0)
+NOT_APPLICABLE: tuple[Any, ...] = ("n/a", "N/A", "none", "-")
+"""Neither yes nor no: a need is not asked for; of a field, nothing is said."""
+
 NOTHING: tuple[Any, ...] = (None, "", "  ", "\u200b", [])
 
 
@@ -95,7 +98,7 @@ def needs(draw: Draw) -> Made:
     form = Form(draw)
     names = draw.shuffled(list(NEEDS))
     note = f"{draw.word()} {draw.word()}"
-    yes, no, nothing = draw.each(YES), draw.each(NO), draw.each([None, "", " "])
+    yes, no, nothing = draw.each(YES), draw.each([*NO, *NOT_APPLICABLE]), draw.each([None, "", " "])
     form.answers["needs"] = {names[0]: yes, names[1]: no, names[2]: nothing, names[3]: note}
     asked = [NEEDS[names[0]], NEEDS[names[3]]]
     event = {
@@ -112,14 +115,14 @@ def needs(draw: Draw) -> Made:
 def yes_no(draw: Draw) -> Made:
     """A field that is yes or no takes the same words; what is neither is refused."""
     form = Form(draw)
-    answer = draw.each([*YES, *NO, *NOTHING, "maybe", 2, -1, 1.5, ["yes"], {"yes": True}])
+    answer = draw.each([*YES, *NO, *NOT_APPLICABLE, *NOTHING, "maybe", 2, -1, 1.5, ["yes"], {"yes": True}])
     form.answers["interpreter_needed"] = answer
     path = "referral.person.interpreter_needed"
     if _is_in(answer, YES):
         return f"{answer!r}", [form.sent()], read_as(form, {path: {"is": [True]}})
     if _is_in(answer, NO):
         return f"{answer!r}", [form.sent()], read_as(form, {path: {"is": [False]}})
-    if _is_in(answer, NOTHING):
+    if _is_in(answer, (*NOTHING, *NOT_APPLICABLE)):
         return f"{answer!r}", [form.sent()], read_as(form, {path: {"is": [None]}})
     return f"{answer!r}", [form.sent()], refused_at(form, "interpreter_needed")
 
