@@ -10,7 +10,7 @@ from services.intake.translators import council_csv, form, hl7v2
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.form import Form
 from services.notifier import templates
-from services.reference import directory, partners, yaml_files
+from services.reference import directory, fillers, partners, yaml_files
 from services.reference.directory import Catalogue, Directory
 from services.reference.partners import Partner, PartnersFile
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
@@ -31,6 +31,7 @@ def _each_file(folder: Path) -> Directory:
     readings: list[Callable[[], Any]] = [
         partial(directory.load, folder),
         partial(partners.load, folder, None),
+        partial(fillers.load, folder),
         partial(form.load, folder / "forms", services),
         partial(council_csv.load, folder / "councils", services),
         partial(hl7v2.load, folder / "hl7v2", services),

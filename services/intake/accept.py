@@ -25,6 +25,7 @@ from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import Issue, Rejection, Translated, VisitMessage
 from services.intake.visits import Visits
+from services.reference.fillers import NO_FILLERS, Fillers
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 
@@ -50,6 +51,9 @@ class Intake:
     service_ids: tuple[str, ...] = ()
     """Identifiers of this service as `system|value`: a message for another one is refused."""
 
+    fillers: Fillers = NO_FILLERS
+    """What senders enter for what they do not know."""
+
     code_systems: CodeSystems = field(default_factory=dict)
     conformance_sample: ConformanceSample = field(default_factory=ConformanceSample)
     attachment_key: bytes = field(init=False)
@@ -71,7 +75,15 @@ class Intake:
     ) -> InboundMessage:
         """Return a complete message that an authenticated partner sent now."""
         return InboundMessage(
-            partner, body, datetime.now(UTC), self.attachment_key, request_id, correlation_id, traceparent, adt_only
+            partner,
+            body,
+            datetime.now(UTC),
+            self.attachment_key,
+            request_id,
+            correlation_id,
+            traceparent,
+            adt_only,
+            self.fillers,
         )
 
 

@@ -24,7 +24,7 @@ from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker
 from services.messaging.outbox import Relay
-from services.reference import directory, partners, yaml_files
+from services.reference import directory, fillers, partners, yaml_files
 from services.runtime import database, health, process
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.settings import Settings
@@ -128,6 +128,7 @@ def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accep
         councils=council_csv.load(chosen.directory / "councils", services),
         rate_limiter=RateLimiter(chosen.messages_per_second),
         service_ids=chosen.service_ids,
+        fillers=fillers.load(chosen.directory),
         code_systems=conformance.code_systems(directory.labels(chosen.directory)),
     )
 

@@ -61,7 +61,7 @@ _EVENTS = (
 class StoredReferral:
     """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied.
 
-    `subject`: keyed hashes of the person's number, birth date and family name; empty if the format is not compared. `fields`: what the
+    `subject`: keyed hashes of the person's number, birth date and family name; empty if nothing was said. `fields`: what the
     messages have said, for `Translated.complete`. A cancelled row of version 0 is the mark of a withdrawal of consent that came before
     its referral; `sent_at` is then the end of the interval in which it was sent.
     """
@@ -161,7 +161,7 @@ def classify(message: Translated, found: FoundReferral, originals: Collection[Ac
         return Verdict.MERGE_PROPOSED
     if message.complete and stored.cancelled:
         return Verdict.STALE if _is_older(message, stored.sent_at) else Verdict.AFTER_CANCEL
-    if contradicts(stored.subject, found.subject) and message.intent != "either":
+    if contradicts(stored.subject, found.subject):
         return _of_another_person(message)
     return _merged(message, stored) if message.complete else _by_intent(message, found)
 

@@ -49,6 +49,18 @@ URL_BYTES = 8_192
 PIPELINED = 8
 """Pipelined requests that wait on one connection. Beyond: the first is answered, and the connection closed."""
 
+MULTIPART_PARTS = 20
+"""Parts of a multipart/form-data body. Beyond: 400."""
+
+PART_HEADERS = 10
+"""Header fields of a part. Beyond: 400."""
+
+PART_HEADER_BYTES = 2_048
+"""Size of a header field of a part. Beyond: 400."""
+
+PART_NAME_CHARACTERS = 255
+"""Characters of the name of a part, and of its file name. Beyond: 400."""
+
 BODIES_BYTES = 256 * 1024 * 1024
 """Uncommitted bodies in the memory of one process, of all senders together. Beyond: 503."""
 
@@ -177,6 +189,9 @@ ROW_BYTES = 65_536
 
 REFERENCE_CHARACTERS = 100
 """Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""
+
+NOTED_ROWS = 20
+"""Rows of a council's last file from which a file with less than half of them gets a note in its report."""
 
 PART_BYTES = 256 * 1024
 """Size of the parts in which a file is stored and read back; one part at a time is in memory."""

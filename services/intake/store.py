@@ -6,12 +6,12 @@ memory, write. No message is answered before the commit; a message that could no
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
@@ -43,23 +43,54 @@ async def prepare(
     tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]
 ) -> tuple[Batch, list[ProtocolResponse]]:
     """Decide on these messages and compose their responses, without writing anything."""
-    message_batch = await _read(tx, secret, messages)
+    message_batch = await _read(tx, secret, messages, _lock)
     for message in messages:
         batch.decide(message_batch, secret, message)
     await _read_earlier_answers(tx, message_batch)
     return message_batch, [batch.answer(message_batch, at) for at in range(len(messages))]
 
 
+ChangedReferrals = dict[tuple[str, str], StoredReferral]
+"""Referrals by partner and id, as the messages of a dry run would leave them."""
+
+
+async def judge(
+    engine: AsyncEngine, secret: bytes, messages: Sequence[PendingMessage], changed: ChangedReferrals
+) -> list[ProtocolResponse]:
+    """Decide on rows of an upload as `record` would, in a read-only transaction without locks; new ones get no reference.
+
+    `changed`: what earlier rows of the same dry run would have changed; what these would change is added.
+    """
+    async with engine.begin() as tx:
+        await tx.execute(text("set transaction read only"))
+        message_batch = await _read(tx, secret, messages, _held)
+    held = message_batch.referrals
+    unknown = {row.reference for row in held.values() if not row.version}
+    held.update({key: dataclasses.replace(changed[key]) for key in held if key in changed})
+    for message in messages:
+        batch.decide(message_batch, secret, message)
+    message_batch.decisions[:] = [
+        dataclasses.replace(one, reference=None) if one.reference in unknown else one for one in message_batch.decisions
+    ]
+    answers = [batch.answer(message_batch, at) for at in range(len(messages))]
+    changed.update({key: row for key, row in held.items() if row.changed})
+    return answers
+
+
 # ---- read -----------------------------------------------------------------------------------------------------------
 
+_Read = Callable[
+    [Transaction, bytes, Mapping[tuple[str, str], datetime]], Awaitable[dict[tuple[str, str], StoredReferral]]
+]
 
-async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]) -> Batch:
+
+async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage], read_referrals: _Read) -> Batch:
     understood = [(a, a.outcome) for a in messages if isinstance(a.outcome, Translated)]
     asked = {(a.partner, name.key): name for a, t in understood for name in t.names}
     names = await _referral_names(tx, asked) if asked else {}
     named = {key: a.inbound.received_at for a, t in understood for key in _candidates(a.partner, t, names)}
     ids = sorted({(a.partner, name) for a, t in understood for name in t.message_ids})
-    referrals = await _lock(tx, secret, named) if named else {}
+    referrals = await read_referrals(tx, secret, named) if named else {}
     accepted = await _accepted_messages(tx, ids) if ids else {}
     return Batch(messages, referrals, accepted, names)
 
@@ -105,11 +136,24 @@ _NAMES = text("""
 
 
 async def _lock(
-    tx: Transaction, secret: bytes, named: dict[tuple[str, str], datetime]
+    tx: Transaction, secret: bytes, named: Mapping[tuple[str, str], datetime]
 ) -> dict[tuple[str, str], StoredReferral]:
     """Insert the missing referrals, lock all in the order of their keys, and return them, in one statement."""
+    return await _referrals(tx, _LOCK, secret, named)
+
+
+async def _held(
+    tx: Transaction, secret: bytes, named: Mapping[tuple[str, str], datetime]
+) -> dict[tuple[str, str], StoredReferral]:
+    """Return the same as `_lock`, but insert and lock nothing."""
+    return await _referrals(tx, _PEEK, secret, named)
+
+
+async def _referrals(
+    tx: Transaction, statement: TextClause, secret: bytes, named: Mapping[tuple[str, str], datetime]
+) -> dict[tuple[str, str], StoredReferral]:
     new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
-    rows = await tx.execute(_LOCK, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
+    rows = await tx.execute(statement, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
     return {(row["partner"], row["referral_id"]): StoredReferral(**row) for row in rows.mappings()}
 
 
@@ -125,6 +169,16 @@ _LOCK = text("""
     on conflict (partner, referral_id) do update set partner = referral.partner
     returning partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled,
               first_sent_at, sent_at, message_id, last_at, fields""")
+
+
+_PEEK = text("""
+    select named.partner, named.referral_id, coalesce(referral.reference, named.reference) as reference,
+           coalesce(person_key, '') as person_key, coalesce(version, 0) as version, coalesce(first_intent, 'new') as first_intent,
+           coalesce(content_hash, '') as content_hash, coalesce(subject, '') as subject,
+           coalesce(cancelled, false) as cancelled, first_sent_at, sent_at, message_id, coalesce(last_at, named.at) as last_at, fields
+    from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:refs as text[]),
+                cast(:times as timestamptz[])) as named (partner, referral_id, reference, at)
+    left join intake.referral as referral using (partner, referral_id)""")
 
 
 async def _accepted_messages(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, str], AcceptedMessage]:

@@ -7,6 +7,8 @@ thousands of silent connections; if every connection has a request in flight, a 
 
 import asyncio
 import resource
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -127,7 +129,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        is_old = cycle.scope["http_version"] == "1.0"
+        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if is_old else app)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -197,6 +200,46 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         else:
             metrics.HTTP_CONNECTIONS_REJECTED.labels(_label(503)).inc()
             self.transport.abort()
+
+
+# ---- HTTP/1.0 ---------------------------------------------------------------------------------------------------------
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Callable[[Any, Any, Send], Awaitable[None]]:
+    """Return the application for a client of HTTP/1.0: a response of unknown length ends with the connection (RFC 9112, 6.3).
+
+    uvicorn would send it in chunks. If the response breaks off, the connection is reset, so that it does not look complete.
+    """
+
+    async def until_close(scope: Any, receive: Any, send: Send) -> None:
+        has_length = False
+
+        async def send_unframed(message: Any) -> None:
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+            if not has_length:
+                cycle.chunked_encoding = False
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await app(scope, receive, send_unframed)
+        finally:
+            if cycle.response_started and not cycle.response_complete:
+                _reset(cycle.transport)
+
+    return until_close
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close a connection by RST, which its client sees as an error."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 # ---- responses without the application --------------------------------------------------------------------------------

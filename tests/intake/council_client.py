@@ -11,13 +11,20 @@ from tests.intake.running import InProcess, Reply
 
 
 async def upload(
-    intake: InProcess, council: str, body: bytes, *, sender: str | None = "", accept: str = "*/*", **headers: str
+    intake: InProcess,
+    council: str,
+    body: bytes,
+    *,
+    sender: str | None = "",
+    accept: str = "*/*",
+    query: str = "",
+    **headers: str,
 ) -> Reply:
     """A whole file, by its own council where nobody else is named."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     sent = {"content-type": "text/csv", "accept": accept, **named}
     by = COUNCILS[council].partner if sender == "" else sender
-    return await intake.call("POST", f"/councils/{council}/referrals", body, by, sent)
+    return await intake.call("POST", f"/councils/{council}/referrals{query}", body, by, sent)
 
 
 async def in_pieces(
@@ -26,6 +33,7 @@ async def in_pieces(
     pieces: Sequence[bytes],
     *,
     accept: str = "*/*",
+    query: str = "",
     breaks_off: bool = False,
     at_piece: Callable[[int], Awaitable[bool]] | None = None,
 ) -> Reply | None:
@@ -52,14 +60,14 @@ async def in_pieces(
             gone.set()
             await asyncio.sleep(0.01)  # so that its leaving is noticed while the report is made
 
-    await intake.app(_scope(intake, council, partner, accept), receive, send)
+    await intake.app(_scope(intake, council, partner, accept, query), receive, send)
     if not sent:
         return None
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Reply(sent[0]["status"], found, b"".join(part.get("body", b"") for part in sent[1:]))
 
 
-def _scope(intake: InProcess, council: str, partner: str, accept: str) -> dict[str, Any]:
+def _scope(intake: InProcess, council: str, partner: str, accept: str, query: str) -> dict[str, Any]:
     path = f"/councils/{council}/referrals"
     token = intake.installation.tokens[partner]
     headers = {"content-type": "text/csv", "accept": accept, "authorization": f"Bearer {token}"}
@@ -71,7 +79,7 @@ def _scope(intake: InProcess, council: str, partner: str, accept: str) -> dict[s
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.removeprefix("?").encode(),
         "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "server": ("intake.test", 80),

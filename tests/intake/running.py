@@ -26,7 +26,7 @@ from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import Translator
 from services.messaging.outbox import Relay
-from services.reference import directory, partners
+from services.reference import directory, fillers, partners
 from tests.builders.bars import SERVICE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -124,6 +124,7 @@ class InProcess:
             spoken,
             councils,
             service_ids=(SERVICE,),
+            fillers=fillers.load(installation.directory),
             code_systems=conformance.code_systems(directory.labels(installation.directory)),
         )
         self.app: Starlette = app.create(self.intake, engine)

@@ -202,22 +202,28 @@ async def test_rows_are_reported_in_file_order_across_windows_and_blank_rows_are
 # ---- the report as CSV ----------------------------------------------------------------------------------------------
 
 
-async def test_the_csv_report_has_the_councils_own_columns_and_two_more(intake: InProcess) -> None:
+async def test_the_csv_report_has_the_councils_own_columns_and_three_more(intake: InProcess) -> None:
     for council in ("blaby", "charnwood", "harborough"):
         reply = await upload(intake, council, a_file(council), accept="text/csv, application/json;q=0.5")
         assert reply.headers["content-type"].startswith("text/csv; charset=")
         *above, header, row = table(council, reply)
         assert len(above) == COUNCILS[council].file.lines_above
-        assert header == [*COUNCILS[council].headers.values(), "lightbulb_reference", "lightbulb_outcome"]
+        assert header == [
+            *COUNCILS[council].headers.values(),
+            "lightbulb_reference",
+            "lightbulb_outcome",
+            "lightbulb_warnings",
+        ]
         own = dict(zip(header, row, strict=True))
         assert all(own[column] == value for column, value in GOOD[council].items())
         assert own["lightbulb_reference"].startswith("LB-")
         assert own["lightbulb_outcome"] == "received"
+        assert own["lightbulb_warnings"] == ""
 
 
 async def test_a_rejected_row_has_its_reason_in_the_csv_report(intake: InProcess) -> None:
     reply = await upload(intake, "blaby", a_file("blaby", [a_row("blaby", Sex="woman")]), accept="text/csv")
-    assert table("blaby", reply)[1][-2:] == ["", "refused: Sex: must be one of M, F, X, NK"]
+    assert table("blaby", reply)[1][-3:] == ["", "refused: Sex: must be one of M, F, X, NK", ""]
 
 
 EXECUTED = [
@@ -429,3 +435,23 @@ columns:
   Birth date: {to: person.birth_date}
   Wish: {to: needs, needs: {rails: {service: minor-adaptations}}}
 """
+
+
+# ---- another person under a known reference -------------------------------------------------------------------------
+
+
+async def test_a_row_about_another_person_is_refused_and_a_correction_is_applied(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    await upload(intake, "blaby", a_file("blaby"))
+    other = a_row("blaby", NHS_No="999 000 0026", Surname="Zimmer", DOB="05/06/1950")
+    refused = (await upload(intake, "blaby", a_file("blaby", [other]))).json()["rows"][0]
+    assert (refused["outcome"], refused["reference"], refused["warnings"]) == ("refused", None, [])
+    (fault,) = refused["faults"]
+    assert (fault["column"], fault["kind"]) == ("Case Ref", "business-rule")
+    assert "send it under a new reference" in fault["explanation"]
+    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+    corrected = a_row("blaby", Surname="Ashdown-Hall")
+    assert counts(await upload(intake, "blaby", a_file("blaby", [corrected]))) == {"rows": 1, "updated": 1}
+    withdrawn = a_row("blaby", NHS_No="999 000 0026", Surname="Zimmer", DOB="05/06/1950", Consent_Share="N")
+    assert counts(await upload(intake, "blaby", a_file("blaby", [withdrawn]))) == {"rows": 1, "cancelled": 1}

@@ -264,6 +264,30 @@ def test_an_update_that_leaves_out_who_the_person_is_does_not_open_the_referral_
     assert classify(a_message("update", "c"), FoundReferral(held, other), ()) is Verdict.OTHER_PERSON
 
 
+@pytest.mark.parametrize(
+    ("person", "verdict"),
+    [
+        (ADA, Verdict.UPDATED),
+        (ADA._replace(nhs_number="9990000026"), Verdict.UPDATED),
+        (ADA._replace(family_name="Corrected"), Verdict.UPDATED),
+        (ADA._replace(birth_date=date(1944, 3, 1)), Verdict.UPDATED),
+        (Subject("9990000026", date(1990, 1, 1), ADA.family_name), Verdict.OTHER_PERSON),
+        (Subject("9990000026", ADA.birth_date, "Other"), Verdict.OTHER_PERSON),
+        (Subject(None, date(1990, 1, 1), "Other"), Verdict.OTHER_PERSON),
+    ],
+)
+def test_a_row_or_form_corrects_a_person_and_does_not_replace_them(person: Subject, verdict: Verdict) -> None:
+    held = replace(HELD, subject=hashes(ADA))
+    assert classify(a_message("either", "b"), FoundReferral(held, hashes(person)), ()) is verdict
+
+
+@pytest.mark.parametrize("intent", ["cancel", "either"])
+def test_a_message_that_names_no_person_contradicts_none(intent: Intent) -> None:
+    held = replace(HELD, subject=hashes(ADA))
+    verdict = classify(a_message(intent, "b"), FoundReferral(held, ""), ())
+    assert verdict in (Verdict.CANCELLED, Verdict.UPDATED)
+
+
 def test_hashes_of_a_person_hold_none_of_the_data() -> None:
     assert not any(part in hashes(ADA) for part in ("9990000018", "1944", "ance"))
 

@@ -2,13 +2,16 @@
 
 The file is first stored in parts as they arrive, and prescanned at the same time. Then its rows are accepted like any other message,
 in windows, so that other senders' messages are committed between them; the report is streamed concurrently.
+With `?dry-run=true` the rows are judged and reported in the same way, and nothing is kept.
 """
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,21 +22,38 @@ from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.batch import ProtocolResponse
 from services.intake.csv_upload import upload_store
+from services.intake.csv_upload.dry_run import DryRun
 from services.intake.csv_upload.importer import FORMAT, CsvImport
 from services.intake.csv_upload.upload_store import Upload
 from services.intake.group_commit import Unavailable
 from services.intake.http import headers as sent
-from services.intake.http import messages
+from services.intake.http import messages, multipart
 from services.intake.http.headers import Headers
+from services.intake.http.multipart import FormPart, NotMultipart
 from services.intake.http.streaming import TimedStreamingResponse
 from services.intake.rate_limiter import RateLimited
 from services.intake.responses import csv_report as answers
 from services.intake.responses import problems
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.council_csv.prescan import Prescan
+from services.intake.translators.translator import Rejection
 from services.reference.partners import Partner
 from services.runtime import database, tracing
 from services.runtime.logs import log
+
+DRY_RUN = "dry-run"
+"""The query parameter of a dry run."""
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+MEDIA_TYPES = (answers.CSV, XLSX, "application/vnd.ms-excel", "application/octet-stream")
+
+_CHARSETS = {
+    "utf-8": ("utf-8", "utf8", "us-ascii"),
+    "cp1252": ("windows-1252", "cp1252", "iso-8859-1", "latin1", "us-ascii"),
+}
+"""Charsets that do not contradict a mapping's encoding (https://encoding.spec.whatwg.org/#names-and-labels)."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 class Idle(Exception):
@@ -41,16 +61,21 @@ class Idle(Exception):
 
 
 class FileTooLarge(Exception):
-    """The file is larger than FILE_BYTES."""
+    """The body is larger than FILE_BYTES."""
+
+
+class NotSupported(Exception):
+    """A media type or charset that is not read; the text says what to send."""
 
 
 @dataclass(frozen=True)
 class UploadRequest:
-    """An authorised request: its partner, the council's mapping, and the media type of the report."""
+    """An authorised request: its partner, the council's mapping, the media type of the report, whether it is a dry run."""
 
     partner: Partner
     mapping: CouncilMapping
     report_type: str
+    dry_run: bool = False
 
 
 async def referrals(request: Request) -> Response:
@@ -60,7 +85,7 @@ async def referrals(request: Request) -> Response:
     try:
         made = await _begin_import(request, headers)
         if isinstance(made, CsvImport):
-            response_headers = {**mirrored, "Content-Type": made.report.media_type, "Cache-Control": "no-store"}
+            response_headers = {**mirrored, **made.report.headers, "Cache-Control": "no-store"}
             return TimedStreamingResponse(await made.begun(), response_headers)
     except Exception as error:
         made = _error_response(error)
@@ -80,6 +105,10 @@ def _error_response(error: Exception) -> ProtocolResponse:
     """Return the response if the file could not be received, or its first rows could not be committed."""
     if isinstance(error, RateLimited):
         return problems.problem(429, messages.RATE_LIMITED)
+    if isinstance(error, NotSupported):
+        return problems.problem(415, str(error))
+    if isinstance(error, NotMultipart):
+        return problems.problem(400, f"no row was accepted: the body {error}")
     if isinstance(error, ClientDisconnect):
         return problems.problem(400, "the file is incomplete: no row was accepted; send it again")
     if isinstance(error, Idle):
@@ -112,13 +141,30 @@ def _upload_request(request: Request, headers: Headers) -> UploadRequest | Proto
         return problems.problem(404, "unknown council: its name is that of its mapping file")
     if partner.id != mapping.partner or not partner.may_send(FORMAT):
         return problems.problem(403, "this credential is not authorised for the files of this council")
-    report_type = _report_type(headers)
-    return _unreadable(headers, report_type) or UploadRequest(partner, mapping, report_type or answers.JSON)
+    report_type, dry_run = _report_type(headers), _dry_run(request)
+    if isinstance(dry_run, str):
+        return problems.problem(400, f"{dry_run}; no row was accepted")
+    unreadable = _unreadable(headers, mapping, report_type)
+    return unreadable or UploadRequest(partner, mapping, report_type or answers.JSON, dry_run)
 
 
-def _unreadable(headers: Headers, report_type: str | None) -> ProtocolResponse | None:
-    if sent.essence(headers.get("content-type", "")) != answers.CSV:
-        return problems.problem(415, f"send {answers.CSV}")
+def _dry_run(request: Request) -> bool | str:
+    """Return whether this is a dry run, or what is wrong with the query: a mistyped parameter never leads to a real upload."""
+    values = []
+    for name, value in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        if name != DRY_RUN:
+            named = f" '{name}'" if _NAME.fullmatch(name) else ""
+            return f"unknown query parameter{named}: only {DRY_RUN}=true is known"
+        values.append(value)
+    if values not in ([], ["true"], ["false"]):
+        return f"the query parameter {DRY_RUN} must be given once, as true or false"
+    return values == ["true"]
+
+
+def _unreadable(headers: Headers, mapping: CouncilMapping, report_type: str | None) -> ProtocolResponse | None:
+    content_type = headers.get("content-type", "")
+    if sent.essence(content_type) != multipart.MEDIA_TYPE and (wrong := _not_supported(content_type, mapping)):
+        return problems.problem(415, wrong)
     if sent.is_encoded(headers):
         return problems.problem(415, "send the file uncompressed")
     if report_type is None:
@@ -127,6 +173,16 @@ def _unreadable(headers: Headers, report_type: str | None) -> ProtocolResponse |
     if not length.isdigit():
         return problems.problem(400, "Content-Length is not a number")
     return _error_response(FileTooLarge()) if int(length[:20]) > limits.FILE_BYTES else None
+
+
+def _not_supported(content_type: str, mapping: CouncilMapping, *more: str) -> str | None:
+    """Return what to send instead of a file of this media type, or None. Whether it is a workbook is decided by its content."""
+    if sent.essence(content_type) not in (*MEDIA_TYPES, *more):
+        return f"send {', '.join(MEDIA_TYPES)}, or {multipart.MEDIA_TYPE} with one file"
+    charset = (sent.parameters(content_type) or {}).get("charset", "us-ascii").lower()
+    if sent.essence(content_type) == XLSX or charset in _CHARSETS[mapping.file.codec]:
+        return None
+    return f"the charset that is announced is not that of this council's files, {mapping.file.encoding}"
 
 
 def _report_type(headers: Headers) -> str | None:
@@ -160,24 +216,46 @@ async def _receive_file(
     """Store the file. Return the import of its rows, or the response that refuses the file."""
     intake: Intake = request.app.state.intake
     engine: AsyncEngine = request.app.state.engine
-    upload = _upload(headers, upload_request)
-    prescan = Prescan(upload_request.mapping, intake.councils, limits.FILE_ROWS)
+    mapping = upload_request.mapping
+    media_type, pieces = await _file(_in_time(request.stream()), headers.get("content-type", ""), mapping)
+    upload = _upload(headers, upload_request, media_type)
+    prescan = Prescan(mapping, intake.councils, limits.FILE_ROWS)
     await upload_store.begin(engine, upload)
     try:
-        size, digest = await _store_parts(request, engine, upload, prescan)
+        size, digest = await _store_parts(pieces, engine, upload, prescan)
+        notes = await _notes(engine, upload, prescan)
     except BaseException:
         await _forget(engine, upload)
         raise
     if prescan.rejection:
-        await upload_store.received(engine, upload, "refused", size, digest, prescan.rejection.issues)
-        return answers.refused(upload_request.mapping, prescan.rejection)
-    await upload_store.received(engine, upload, "reporting", size, digest)
-    report = answers.report(upload_request.mapping, upload_request.report_type)
+        await _refused(engine, upload, upload_request, size, digest, prescan.rejection)
+        return answers.refused(mapping, prescan.rejection)
+    if not upload_request.dry_run:
+        await upload_store.received(engine, upload, "reporting", size, digest)
+    report = answers.report(mapping, upload_request.report_type, dry_run=upload_request.dry_run, notes=notes)
     context = tracing.valid(headers.get(tracing.HEADER))
-    return CsvImport(intake, engine, upload, upload_request.partner, upload_request.mapping, prescan, report, context)
+    judging = DryRun(intake, engine, prescan.twice()) if upload_request.dry_run else None
+    return CsvImport(intake, engine, upload, upload_request.partner, mapping, prescan, report, context, judging)
 
 
-def _upload(headers: Headers, upload_request: UploadRequest) -> Upload:
+async def _refused(
+    engine: AsyncEngine, upload: Upload, upload_request: UploadRequest, size: int, digest: str, rejection: Rejection
+) -> None:
+    if upload_request.dry_run:
+        await _forget(engine, upload)
+    else:
+        await upload_store.received(engine, upload, "refused", size, digest, rejection.issues)
+
+
+async def _notes(engine: AsyncEngine, upload: Upload, prescan: Prescan) -> tuple[answers.FileNote, ...]:
+    """Return what is remarkable of the file as a whole: that it has far fewer rows than the last one."""
+    if prescan.rejection or (last := await upload_store.last_reported(engine, upload)) is None:
+        return ()
+    is_shrunken = last.rows >= limits.NOTED_ROWS and 2 * prescan.rows < last.rows
+    return (answers.fewer_rows(prescan.rows, last.rows, last.received_at),) if is_shrunken else ()
+
+
+def _upload(headers: Headers, upload_request: UploadRequest, media_type: str) -> Upload:
     new = uuid4()
     return Upload(
         partner=upload_request.partner.id,
@@ -185,17 +263,17 @@ def _upload(headers: Headers, upload_request: UploadRequest) -> Upload:
         council=upload_request.mapping.council,
         received_at=datetime.now(UTC),
         correlation_id=sent.guid(headers.get("x-correlation-id")) or str(new),
-        media_type=headers.get("content-type", "")[:200] or None,
+        media_type=media_type[:200] or None,
     )
 
 
-async def _store_parts(request: Request, engine: AsyncEngine, upload: Upload, prescan: Prescan) -> tuple[int, str]:
+async def _store_parts(
+    pieces: AsyncIterator[bytes], engine: AsyncEngine, upload: Upload, prescan: Prescan
+) -> tuple[int, str]:
     """Store the whole file in parts, even if it is refused: only then the sender gets the response."""
     digest, size, number = hashlib.sha256(), 0, 0
-    async for piece in _pieces(request):
+    async for piece in _in_parts(pieces):
         size += len(piece)
-        if size > limits.FILE_BYTES:
-            raise FileTooLarge
         digest.update(piece)
         await upload_store.append(engine, upload, number, piece)
         prescan.take(piece)
@@ -204,12 +282,33 @@ async def _store_parts(request: Request, engine: AsyncEngine, upload: Upload, pr
     return size, digest.hexdigest()
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body in parts of PART_BYTES; the last may be smaller."""
+async def _file(
+    stream: AsyncIterator[bytes], content_type: str, mapping: CouncilMapping
+) -> tuple[str, AsyncIterator[bytes]]:
+    """Return media type and bytes of the file: the body, or the only part of a multipart."""
+    if sent.essence(content_type) != multipart.MEDIA_TYPE:
+        return content_type, stream
+    parts = multipart.parts(stream, content_type)
+    part = await anext(parts, None)
+    if part is None:
+        raise NotMultipart("has no part")
+    if wrong := _not_supported(part.media_type, mapping, "text/plain"):
+        raise NotSupported(wrong)
+    return part.media_type, _only(part, parts)
+
+
+async def _only(part: FormPart, parts: AsyncIterator[FormPart]) -> AsyncIterator[bytes]:
+    async for piece in part.pieces:
+        yield piece
+    if await anext(parts, None):
+        raise NotMultipart(f"has more than one part: send the file alone; a dry run is asked for by ?{DRY_RUN}=true")
+
+
+async def _in_parts(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the file in parts of PART_BYTES; the last may be smaller."""
     held = bytearray()
-    stream = request.stream()
-    async for part in _in_time(stream):
-        held += part
+    async for piece in pieces:
+        held += piece
         while len(held) >= limits.PART_BYTES:
             yield bytes(held[: limits.PART_BYTES])
             del held[: limits.PART_BYTES]
@@ -218,7 +317,8 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 async def _in_time(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    until = asyncio.get_running_loop().time() + limits.FILE_SECONDS
+    """Yield the body. Raises Idle or FileTooLarge."""
+    until, size = asyncio.get_running_loop().time() + limits.FILE_SECONDS, 0
     while True:
         left = until - asyncio.get_running_loop().time()
         try:
@@ -228,6 +328,9 @@ async def _in_time(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise Idle from None
         if part is None:
             return
+        size += len(part)
+        if size > limits.FILE_BYTES:
+            raise FileTooLarge
         yield part
 
 

@@ -15,6 +15,7 @@ from services.intake import accept, limits
 from services.intake.accept import Intake, Protocol
 from services.intake.batch import PendingMessage, ProtocolResponse
 from services.intake.csv_upload import upload_store
+from services.intake.csv_upload.dry_run import DryRun
 from services.intake.csv_upload.upload_store import State, Upload
 from services.intake.group_commit import Unavailable
 from services.intake.responses import csv_report as answers
@@ -49,6 +50,7 @@ class CsvImport:
     prescan: Prescan
     report: answers.Report
     traceparent: str | None = None
+    judging: DryRun | None = None
     summary: answers.Summary = field(default_factory=answers.Summary)
     _state: State = "broken-off"
     _span: Span = INVALID_SPAN
@@ -130,8 +132,11 @@ class CsvImport:
         return b"".join(self.report.row(entry, body) for entry, body in zip(entries, bodies, strict=True))
 
     async def _note(self) -> None:
-        """Store the final state and the counts. If that fails, the file keeps the state `reporting`."""
+        """Store the final state and the counts; delete a dry run. If that fails, the file keeps its state."""
         try:
+            if self.judging:
+                await upload_store.forget(self.engine, self.upload)
+                return
             await upload_store.ended(self.engine, self.upload, self._state, self.summary.as_json())
         except Exception as error:
             log.warning("upload_state_not_saved", reason=database.reason_class(error))
@@ -184,7 +189,7 @@ class CsvImport:
     async def _process_window(
         self, window: Sequence[CsvRecord], twice: Mapping[str, Sequence[int]]
     ) -> list[ReportEntry]:
-        """Translate and commit these rows, and return their report entries: each row is committed or not processed."""
+        """Translate and commit these rows, or judge them in a dry run. Return their report entries."""
         messages: list[PendingMessage] = []
         references: list[str | None] = []
         for number, record in enumerate(window, start=1):
@@ -194,7 +199,7 @@ class CsvImport:
             if number % BREATH == 0:
                 await asyncio.sleep(0)
         with tracing.ending(*(message.span for message in messages)):
-            answered = await self._committed(messages)
+            answered = await (self.judging.judge(messages) if self.judging else self._committed(messages))
         return [
             orjson.loads(answer.body) if answer else answers.entry(record.line, reference, "not-processed")
             for answer, record, reference in zip(answered, window, references, strict=True)
@@ -209,7 +214,7 @@ class CsvImport:
             outcome = Rejection((self._duplicate_issue(twice[reference]),))
         compose = answers.row_responder(self.mapping, record.line, reference)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
-        span = accept.receive_span(protocol, inbound, link=self._span)
+        span = INVALID_SPAN if self.judging else accept.receive_span(protocol, inbound, link=self._span)
         return accept.translate(protocol, inbound, self.upload.media_type, stored_in_upload=True, span=span), reference
 
     def _reference_of(self, record: CsvRecord) -> str | None:
@@ -227,6 +232,7 @@ class CsvImport:
             received_at=self.upload.received_at,
             attachment_key=self.intake.attachment_key,
             correlation_id=self.upload.correlation_id,
+            fillers=self.intake.fillers,
         )
 
     async def _committed(self, messages: Sequence[PendingMessage]) -> list[ProtocolResponse | None]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -96,8 +96,29 @@ async def ended(engine: AsyncEngine, upload: Upload, state: State, counts: Mappi
         )
 
 
+class LastFile(NamedTuple):
+    """The file of a council that was reported last."""
+
+    rows: int
+    received_at: datetime
+
+
+async def last_reported(engine: AsyncEngine, upload: Upload) -> LastFile | None:
+    """Return the last file of this council whose rows were all reported, or None. Dry runs are not among them."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            text("""
+                select cast(counts->>'rows' as integer) as rows, received_at from intake.upload
+                where partner = :partner and council = :council and state = 'reported'
+                order by received_at desc limit 1"""),
+            {"partner": upload.partner, "council": upload.council},
+        )
+        row = rows.first()
+    return LastFile(*row) if row else None
+
+
 async def forget(engine: AsyncEngine, upload: Upload) -> None:
-    """Delete a file that is incomplete or too large."""
+    """Delete a file that is incomplete or too large, or was a dry run."""
     async with engine.begin() as tx:
         await tx.execute(
             text("delete from intake.upload where partner = :partner and id = :id"),

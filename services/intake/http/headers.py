@@ -98,6 +98,23 @@ def essence(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
+def parameters(value: str) -> dict[str, str] | None:
+    """Return the parameters of a header's value by lower-case name; None if they are malformed, or one stands twice."""
+    named: dict[str, str] = {}
+    at = value.find(";") if ";" in value else len(value)
+    while at < len(value):
+        match = _PARAMETER.match(value, at)
+        if match is None or match[1].lower() in named:
+            return None
+        quoted, token = match[2], match[3]
+        named[match[1].lower()] = token if quoted is None else quoted.replace('\\"', '"').replace("\\\\", "\\")
+        at = match.end()
+    return named
+
+
+_PARAMETER = re.compile(r""";\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*+))\s*(?:;\s*\Z)?""")
+
+
 def is_encoded(headers: Headers) -> bool:
     """Return True if the body is compressed: it is not accepted, since it might be a thousand times larger."""
     return headers.get("content-encoding", "identity").strip().lower() != "identity"

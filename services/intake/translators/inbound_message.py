@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.intake.translators.translator import AttachmentContent, Rejection, Translated
+from services.reference.fillers import NO_FILLERS, Fillers
 from services.reference.partners import Partner
 
 
@@ -23,6 +24,9 @@ class InboundMessage:
     traceparent: str | None = None
     adt_only: bool = False
     """True if its credential allows ADT only (HL7 v2)."""
+
+    fillers: Fillers = NO_FILLERS
+    """What senders enter for what they do not know, in this installation; by default nothing is a filler."""
 
 
 Translator = Callable[[InboundMessage], Translated | Rejection]

@@ -290,18 +290,6 @@ def reject(*issues: Issue) -> Rejection:
     return Rejection(issues)
 
 
-OLDEST = 130
-"""Greatest age in years that is plausible."""
-
-
-def is_plausible_birth(born: date, today: date) -> bool:
-    """Return whether a living person can have this birth date: not in the future or more than 130 years ago."""
-    return born <= today and today.year - born.year <= OLDEST
-
-
-IMPLAUSIBLE_BIRTH = "must not be in the future or more than 130 years ago"
-
-
 def postcode(value: str | None) -> str | None:
     """Return a postcode in capitals, with one blank before its last three characters."""
     plain = "".join((value or "").split()).upper()

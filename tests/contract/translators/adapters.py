@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import InboundMessage, Translator
-from services.reference import directory, partners
+from services.reference import directory, fillers, partners
 from services.reference.partners import Partner
 from tests.builders.bars import a_bars_message, as_bytes
 from tests.builders.csv import COUNCILS, a_file
@@ -20,6 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 DIRECTORY = CHECKOUT / "infra" / "reference_data"
 PARTNERS = partners.load(DIRECTORY, None)
 SERVICES = directory.catalogue(DIRECTORY)
+FILLERS = fillers.load(DIRECTORY)
 BARS = bars_fhir.translator(SERVICES)
 FORMS = form.load(DIRECTORY / "forms", SERVICES)
 HL7V2 = hl7v2.translator(hl7v2.load(DIRECTORY / "hl7v2", SERVICES))
@@ -43,7 +44,8 @@ class Adapter:
         return f"{self.name} {self.conformance}"
 
     def delivery(self, body: bytes) -> InboundMessage:
-        return InboundMessage(a_partner(self.sender, self.conformance), body, RECEIVED_AT, ATTACHMENT_KEY)
+        partner = a_partner(self.sender, self.conformance)
+        return InboundMessage(partner, body, RECEIVED_AT, ATTACHMENT_KEY, fillers=FILLERS)
 
 
 def a_partner(name: str, conformance: str = "full") -> Partner:

@@ -1,6 +1,6 @@
 """Schemas of request and response bodies for the OpenAPI document."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from services.intake import limits
@@ -8,7 +8,7 @@ from services.intake.accept import Intake
 from services.intake.deduplication import Verdict
 from services.intake.http.openapi import bars_bodies
 from services.intake.responses import bars
-from services.intake.responses.csv_report import OUTCOMES
+from services.intake.responses.csv_report import NOTE_HEADER, OUTCOMES
 from services.intake.translators import form
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.translator import IssueKind
@@ -29,6 +29,7 @@ HEADERS: dict[str, Schema] = {
     "X-Correlation-Id": {"description": "As it was sent, if it is a GUID", "schema": _TEXT},
     "Retry-After": {"description": "Seconds until the request may be retried", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "Authentication scheme", "schema": {"const": "Bearer"}},
+    NOTE_HEADER: {"description": "With a CSV report: what is remarkable of the file as a whole", "schema": _TEXT},
     "ETag": {"description": "Changes when the document does", "schema": _TEXT},
 }
 
@@ -43,7 +44,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
     return {
         **bars_bodies.schemas(intake.code_systems),
         **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
-        **{f"file-{name}": _file(mapping) for name, mapping in intake.councils.items()},
+        **_files(intake.councils),
         "hl7v2-message": {
             "type": "string",
             "description": "One HL7 v2 message, REF^I12 to I14, with CR after each segment; an MLLP frame around it is allowed",
@@ -57,7 +58,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
         "report": _report(),
         "report-csv": {
             "type": "string",
-            "description": "The file with two more columns: our reference, and the outcome of the row",
+            "description": "The file with more columns: our reference, the outcome of the row (of a dry run under another name), warnings",
         },
         "health": _object(
             {"status": {"enum": ["live", "ready", "not ready"]}},
@@ -80,6 +81,15 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
 def _form_schema(form_definition: form.Form) -> Schema:
     """Return the schema that is served at the form's address, without $schema and $id."""
     return {name: value for name, value in form.json_schema(form_definition).items() if not name.startswith("$")}
+
+
+def _files(councils: Mapping[str, CouncilMapping]) -> dict[str, Schema]:
+    only_part = "The file as the only part, of any name, with a media type of this operation or text/plain"
+    return {
+        **{f"file-{name}": _file(mapping) for name, mapping in councils.items()},
+        "workbook": {"description": "An .xlsx workbook with the same columns, or CSV"},
+        "file-form": {"type": "object", "description": only_part, "minProperties": 1, "maxProperties": 1},
+    }
 
 
 def _file(mapping: CouncilMapping) -> Schema:
@@ -161,23 +171,33 @@ def _problem() -> Schema:
 
 
 def _report() -> Schema:
-    row = _object(
+    notes = _list(_object({"kind": {"enum": ["fewer-rows"]}, "explanation": _TEXT}))
+    return _object(
+        {
+            "council": _TEXT,
+            "dry_run": {
+                "type": "boolean",
+                "description": "True: nothing was stored; the outcomes are what would happen",
+            },
+            "rows": {"type": "array", "items": _row()},
+            "complete": {"type": "boolean"},
+            "summary": _object(_counts(("rows", *OUTCOMES))),
+        },
+        {"attention": {"type": "string", "description": "What to do if rows were not processed"}, "notes": notes},
+    )
+
+
+def _row() -> Schema:
+    issues = {"type": "array", "items": _issue_schema("column")}
+    return _object(
         {
             "row": {"type": "integer", "description": "The line of the file on which it begins"},
             "reference_given": {"type": ["string", "null"]},
             "outcome": {"enum": list(OUTCOMES)},
             "reference": _or_none(_REFERENCE),
-            "faults": {"type": "array", "items": _issue_schema("column")},
+            "faults": issues,
+            "warnings": issues | {"description": "What was received with doubts"},
         }
-    )
-    return _object(
-        {
-            "council": _TEXT,
-            "rows": {"type": "array", "items": row},
-            "complete": {"type": "boolean"},
-            "summary": _object(_counts(("rows", *OUTCOMES))),
-        },
-        {"attention": {"type": "string", "description": "What to do if rows were not processed"}},
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from services.intake import limits
 from services.intake.accept import Intake
+from services.intake.csv_upload import endpoint
 from services.intake.http import headers as sent
-from services.intake.http import messages
+from services.intake.http import messages, multipart
 from services.intake.http.openapi import examples, fhir_reads
 from services.intake.http.openapi.bodies import Schema, ref
 from services.intake.http.openapi.example_messages import YOUR_ODS_CODE
@@ -96,12 +97,15 @@ def _council(name: str) -> PathItem:
     report = {reports.JSON: ref("report"), reports.CSV: ref("report-csv")}
     limited = (
         f"At most {limits.FILE_BYTES:,} bytes and {limits.FILE_ROWS:,} rows, within {limits.FILE_SECONDS:g} s. "
-        "200 after the first rows are stored; the report has an entry for each row."
+        "200 after the first rows are stored; the report has an entry for each row. The content decides whether it is CSV or a workbook; "
+        "a charset must be that of this council's files. A query parameter of another name is refused."
     )
-    content = {reports.CSV: {"schema": ref(f"file-{name}")}}
+    content: Schema = {media_type: {"schema": ref("workbook")} for media_type in endpoint.MEDIA_TYPES}
+    content |= {reports.CSV: {"schema": ref(f"file-{name}")}, multipart.MEDIA_TYPE: {"schema": ref("file-form")}}
     answers = {200: report, **_problems(*AROUND)}
     operation = _message(f"sendFile-{name}", f"The whole export of {name}", limited, content, answers)
-    return {"post": operation | {"parameters": _parameters("request-id", "correlation-id", "traceparent")}}
+    operation["responses"]["200"]["headers"] |= {reports.NOTE_HEADER: {"$ref": "#/components/headers/Lightbulb-Note"}}
+    return {"post": operation | {"parameters": _parameters("dry-run", "request-id", "correlation-id", "traceparent")}}
 
 
 def _message(

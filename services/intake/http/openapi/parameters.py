@@ -1,4 +1,4 @@
-"""The headers of requests, for the OpenAPI document: each with its rule and an example."""
+"""The headers and query parameters of requests, for the OpenAPI document: each with its rule and an example."""
 
 import base64
 from collections.abc import Collection
@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from services.intake.csv_upload.endpoint import DRY_RUN
 from services.intake.http import headers as sent
 from services.intake.http.openapi.example_messages import CORRELATION_ID, REQUEST_ID, YOUR_ODS_CODE
 from services.intake.translators.bars_fhir.referrer import ODS
@@ -20,10 +21,17 @@ def components(service_ids: Collection[str]) -> dict[str, Parameter]:
     return {
         **ids,
         **{f"bars-{name}": header | {"required": True} for name, header in ids.items()},
+        "dry-run": _dry_run(),
         "traceparent": _header(tracing.HEADER, "W3C Trace Context; an invalid value is ignored", {"type": "string"}),
         **{name: _encoded(name, *_ENCODED[name]) for name in sent.ENCODED if name != sent.TARGET},
         sent.TARGET: _encoded(sent.TARGET, "Identifier of the service that the message is for", _target(service_ids)),
     }
+
+
+def _dry_run() -> Parameter:
+    text = "true: report on each row as if it were sent now, and store nothing; new rows get no reference"
+    schema = {"type": "boolean", "default": False}
+    return {"name": DRY_RUN, "in": "query", "required": False, "description": text, "schema": schema}
 
 
 def _request_id() -> Parameter:

@@ -2,22 +2,24 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from services.intake import limits
 from services.intake.translators.council_csv import dates
-from services.intake.translators.council_csv.cells import ROUNDED, fold, is_rounded, whole
+from services.intake.translators.council_csv.cells import GROUPED, fold, whole
 from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
 from services.intake.translators.council_csv.targets import CellKind
 from services.intake.translators.form.fields import ANY, READERS, ParseError
 from services.intake.translators.translator import unique
 
+Meaning = TypeVar("Meaning")
 Reader = Callable[[str, ColumnMapping, CsvFile], Any]
 
 LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
 _TITLES = frozenset(
     ("mr", "mrs", "miss", "ms", "mx", "dr", "prof", "rev", "revd", "sir", "dame", "lady", "lord", "master", "cllr")
 )
+_SEPARATED = re.compile(r"^[+-]?[0-9][0-9 .,'\u2019]*$")
 _POSTCODE = re.compile(r"\b([A-Z]{1,2}[0-9][A-Z0-9]?) ?([0-9][A-Z]{2})\b", re.IGNORECASE)
 
 
@@ -36,9 +38,11 @@ def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 def reference(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     """Return the row's reference, with the leading zeros that a spreadsheet removed."""
-    if is_rounded(text):
-        return ROUNDED
     plain = whole(" ".join(text.split()))
+    if isinstance(plain, ParseError):
+        return plain
+    if column.width and not plain.isdigit() and _SEPARATED.match(plain):
+        return GROUPED
     if len(plain) > LONGEST_REFERENCE:
         return ParseError("too-long", f"is too long: at most {LONGEST_REFERENCE} characters")
     return plain.zfill(column.width) if column.width and plain.isascii() and plain.isdigit() else plain
@@ -48,23 +52,24 @@ def _number(kind: CellKind) -> Reader:
     """Return the parser of numbers that a spreadsheet may have rounded or given a decimal point."""
 
     def read(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-        return ROUNDED if is_rounded(text) else READERS[kind](whole(text), ANY)
+        plain = whole(text)
+        return plain if isinstance(plain, ParseError) else READERS[kind](plain, ANY)
 
     return read
 
 
 def _uprn(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     plain = whole(text)
-    if is_rounded(plain):
-        return ROUNDED
+    if isinstance(plain, ParseError):
+        return plain
     return plain if re.fullmatch(r"[0-9]{1,12}", plain) else ParseError("value", "must be a UPRN of at most 12 digits")
 
 
 def _phone(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     """Return a telephone number as given, with the leading zero or plus that a spreadsheet removed."""
     plain = whole(" ".join(text.split()))
-    if is_rounded(plain):
-        return ROUNDED
+    if isinstance(plain, ParseError):
+        return plain
     digits = plain.replace(" ", "")
     if digits.isascii() and digits.isdigit() and not digits.startswith("0"):
         if len(digits) in (9, 10):
@@ -100,7 +105,7 @@ def _expected(file: CsvFile) -> str:
 
 
 def _coded(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    meaning = column.meaning.get(fold(whole(text)))
+    meaning = _meaning(column.meaning, text)
     return meaning or ParseError("value", f"must be one of {_listed(column.codes or ('yes', 'no'))}")
 
 
@@ -118,7 +123,7 @@ def _needs(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     if column.need:
         answer = _yes_no(text, column, file)
         return answer if isinstance(answer, ParseError) else [column.need] if answer else []
-    needs = [column.asks.get(fold(whole(code))) for code in _codes(text, column)]
+    needs = [_meaning(column.asks, code) for code in _codes(text, column)]
     return (
         needs
         if needs and all(needs)
@@ -131,12 +136,18 @@ def _flags(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     if column.flag:
         answer = _yes_no(text, column, file)
         return answer if isinstance(answer, ParseError) else [(column.flag.code, column.flag.text)] if answer else []
-    flags = [column.warns.get(fold(whole(code))) for code in _codes(text, column)]
+    flags = [_meaning(column.warns, code) for code in _codes(text, column)]
     return (
         flags
         if flags and all(flags)
         else ParseError("value", f"must be one of {_listed(column.flags)}{_between(column)}")
     )
+
+
+def _meaning(meanings: Mapping[str, Meaning], code: str) -> Meaning | None:
+    """Return the meaning of a code; that of 1 if a spreadsheet wrote 1.0."""
+    plain = whole(code)
+    return None if isinstance(plain, ParseError) else meanings.get(fold(plain))
 
 
 def _codes(text: str, column: ColumnMapping) -> list[str]:

@@ -1,6 +1,8 @@
 """One cell of a spreadsheet's export: undo what the spreadsheet changed, reject what it lost."""
 
 import re
+from dataclasses import dataclass
+from typing import Any
 
 from schemas import text as texts
 from services.intake.translators.form.fields import ParseError
@@ -16,7 +18,13 @@ _MARKED_AS_TEXT = re.compile(r"^'(?=[=+\-@0-9])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NO_VALUE = re.compile(r"^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NULL!|NUM!|SPILL!|CALC!|#+)$", re.IGNORECASE)
 _ROUNDED = re.compile(r"^[+-]?[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+$")
-_WHOLE = re.compile(r"^([0-9]+)[.,]0+$")
+_WHOLE = re.compile(r"^([0-9]+)\.00?$")
+_GROUPED = re.compile(
+    r"^[+-]?(?:[0-9]+(?:[.,'\u2019][0-9]+)*[.,'\u2019](?:[0-9]{3}|0*)|[0-9]+(?:[,'\u2019][0-9]{2,3})+\.[0-9]*"
+    r"|[0-9]+(?:\.[0-9]{3})+,[0-9]*|[1-9][0-9]{0,2}(?: [0-9]{3})+(?:[.,][0-9]*)?)$"
+)
+"""Numbers with separators of thousands, or with decimals that are not a spreadsheet's: 12,000 and 1 234.50 and 12,0."""
+_NUMBERS_BEGIN = frozenset("0123456789+-")
 
 FORMULA = ParseError("invalid", "contains a formula: paste the values, format the column as text and export again")
 NO_VALUE = ParseError(
@@ -24,6 +32,18 @@ NO_VALUE = ParseError(
 )
 CONTROL = ParseError("invalid", "contains a control character, which is not allowed")
 ROUNDED = ParseError("value", "was rounded by the spreadsheet: format the column as text and export again")
+GROUPED = ParseError(
+    "value",
+    "has a separator among its digits, which can be read in two ways: format the column as text, without separators, and export again",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A value that was read, with what the sender should check: `warnings` by kind, as of a `ParseError`."""
+
+    value: Any
+    warnings: tuple[ParseError, ...]
 
 
 def clean(cell: str) -> str | ParseError:
@@ -53,15 +73,16 @@ def fold(text: str) -> str:
     return texts.fold(text if text.isascii() else text.translate(_CLEANED))
 
 
-def is_rounded(text: str) -> bool:
-    """Return whether a number lost digits, such as 9.99E+09."""
-    return _ROUNDED.match(text) is not None
+def whole(text: str) -> str | ParseError:
+    """Return 123.0 or 123.00, a spreadsheet's form of a whole number, as 123; an error for a number that may be another.
 
-
-def whole(text: str) -> str:
-    """Return 123.0, a spreadsheet's form of a whole number, as 123."""
-    match = _WHOLE.match(text)
-    return match[1] if match else text
+    No other separator is interpreted: 12,000 and 12.000 are 12 to one reader, and 12000 to another.
+    """
+    if text.isdigit() or text[:1] not in _NUMBERS_BEGIN:
+        return text
+    if match := _WHOLE.match(text):
+        return match[1]
+    return ROUNDED if _ROUNDED.match(text) else GROUPED if _GROUPED.match(text) else text
 
 
 # ---- cells that we write --------------------------------------------------------------------------------------------

@@ -6,26 +6,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Referral, ServiceCode
+from schemas.referral import Person, Referral, ServiceCode
 from services.intake.translators.council_csv.cell_parsers import OF_KIND
-from services.intake.translators.council_csv.cells import clean, fold
+from services.intake.translators.council_csv.cells import Doubtful, clean, fold
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
 from services.intake.translators.council_csv.targets import CANCELS, FEEDS
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.plausibility import IMPLAUSIBLE_BIRTH, is_plausible_birth
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
-    IMPLAUSIBLE_BIRTH,
     CancelReason,
     Issue,
     IssueKind,
     Rejection,
+    Subject,
     Translated,
     cancel_hash,
     content_hash,
     death_report,
     fhir_path,
-    is_plausible_birth,
     issues_of,
     set_path,
 )
@@ -54,6 +54,7 @@ class _Row:
         self._needs: dict[ServiceCode, list[str]] = {}
         self._flags: dict[str, str] = {}
         self._issues: list[Issue] = []
+        self._warnings: list[Issue] = []
         self._reference: str | None = None
         self._sent_at: datetime | None = None
         self._postcode: tuple[str, str] | None = None
@@ -78,7 +79,14 @@ class _Row:
             if isinstance(value, ParseError):
                 self._add_issue(header, value.kind, value.explanation)
             else:
-                self._keep(header, column, value)
+                self._keep(header, column, self._undoubted(header, value))
+
+    def _undoubted(self, header: str, value: Any) -> Any:
+        """Return a value without its warnings, which are kept for the report."""
+        if not isinstance(value, Doubtful):
+            return value
+        self._warnings += [Issue(header, warning.kind, warning.explanation) for warning in value.warnings]
+        return value.value
 
     def _keep(self, header: str, column: ColumnMapping, value: Any) -> None:
         match column.kind:
@@ -165,6 +173,8 @@ class _Row:
             content_hash=content_hash(referral),
             referral=referral,
             sent_at=self._sent_at,
+            warnings=tuple(self._warnings[:50]),
+            subject=_subject(referral.person),
             correlation_id=self._inbound.correlation_id,
         )
 
@@ -243,6 +253,10 @@ class _Row:
             if any(path == place or path.startswith(f"{place}.") or place.startswith(f"{path}.") for place in fed):
                 return header
         return fhir_path(str(loc[0]), loc[1:]) if loc else "row"
+
+
+def _subject(person: Person) -> Subject:
+    return Subject(person.nhs_number, person.birth_date, person.family_name)
 
 
 def withdrawn_but_not_held(mapping: CouncilMapping) -> Issue:

@@ -7,13 +7,12 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import DeathReport, Referral, ServiceCode
-from services.intake.translators import json_text
+from services.intake.translators import json_text, plausibility
 from services.intake.translators.form import required_fields
 from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
 from services.intake.translators.form.fields import ANY, READERS, ParseError
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
-    IMPLAUSIBLE_BIRTH,
     PLAIN_NAME,
     CancelReason,
     Issue,
@@ -24,7 +23,6 @@ from services.intake.translators.translator import (
     content_hash,
     death_report,
     fhir_path,
-    is_plausible_birth,
     issues_of,
     parse_instant,
     reject,
@@ -166,8 +164,12 @@ class _Submission:
         read = READERS[field.type](value.strip() if isinstance(value, str) else value, field)
         if isinstance(read, ParseError):
             self._add_issue(name, read.kind, read.explanation)
-        elif field.to == "person.birth_date" and isinstance(read, date) and not is_plausible_birth(read, today):
-            self._add_issue(name, "value", IMPLAUSIBLE_BIRTH)
+        elif (
+            field.to == "person.birth_date"
+            and isinstance(read, date)
+            and not plausibility.is_plausible_birth(read, today)
+        ):
+            self._add_issue(name, "value", plausibility.IMPLAUSIBLE_BIRTH)
         else:
             set_path(content, field.to, read)
 

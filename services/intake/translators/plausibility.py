@@ -1,0 +1,107 @@
+"""Judge whether dates are plausible: the same rules in every format, by the place of the referral that a date fills."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from services.intake.translators.translator import LONDON
+from services.reference.fillers import Fillers
+
+OLDEST = 130
+"""Greatest age in years that is plausible."""
+
+AHEAD = timedelta(minutes=5)
+"""How far the clock of a sender may be ahead."""
+
+EXPECTED_YEARS = 2
+"""How many years ahead an expected date may lie."""
+
+EARLIEST_YEAR = 1900
+"""Year of the earliest date, except of a birth."""
+
+DateKind = Literal["birth", "past", "expected"]
+
+KINDS: Mapping[str, DateKind] = {
+    "person.birth_date": "birth",
+    "person.death_reported.died_on": "past",
+    "consents.referral.on": "past",
+    "consents.feedback.on": "past",
+    "consents.evaluation.on": "past",
+    "enquired_on": "past",
+    "referred_on": "past",
+    "hospital.admitted_on": "past",
+    "grant.ot_assessment_on": "past",
+    "grant.ss127_on": "past",
+    "grant.application_on": "past",
+    "grant.approval_on": "past",
+    "grant.works_on": "past",
+    "grant.completion_on": "past",
+    "person.address.since": "expected",
+    "person.address.until": "expected",
+    "person.temporary_address.since": "expected",
+    "person.temporary_address.until": "expected",
+    "ready_for_transfer_on": "expected",
+    "expected_discharge_on": "expected",
+    "discharged_on": "expected",
+}
+"""What a date of the referral is, by its place: of a birth, of what has happened, or of what may be expected."""
+
+IMPLAUSIBLE_BIRTH = f"must not be in the future or more than {OLDEST} years ago"
+FILLER_BIRTH = "is a date that is entered if the birth date is not known: leave it empty, or send the birth date"
+FILLER_DATE = "is a date that is entered if none is known: it was read as not given"
+FILLER_NUMBER = "is a number that is entered if the NHS number is not known: leave it empty, or send the number"
+NOT_A_NUMBER = "is not a valid NHS number: ten digits with a modulus 11 check digit"
+NOT_PAST = f"must be from {EARLIEST_YEAR} to today"
+NOT_EXPECTED = f"must be from {EARLIEST_YEAR} to at most {EXPECTED_YEARS} years ahead"
+IS_AHEAD = "is more than five minutes in the future: correct the clock of the system that sent it"
+
+
+@dataclass(frozen=True, slots=True)
+class DateDoubt:
+    """Why a date is not taken. `refuses`: the message is refused; otherwise the date counts as not given, with a warning."""
+
+    explanation: str
+    refuses: bool = True
+
+
+def doubt(place: str, day: date, today: date, fillers: Fillers) -> DateDoubt | None:
+    """Return why a date cannot stand at a place of the referral, such as `grant.approval_on`, or None.
+
+    `today`: the day in London on which the message was received. A place without a rule raises KeyError.
+    """
+    kind = KINDS[place]
+    if kind == "birth":
+        explanation = birth_date(day, today, fillers)
+        return DateDoubt(explanation) if explanation else None
+    if fillers.is_date(day):
+        return DateDoubt(FILLER_DATE, refuses=False)
+    if kind == "past":
+        return None if day.year >= EARLIEST_YEAR and day <= today else DateDoubt(NOT_PAST)
+    return None if day.year >= EARLIEST_YEAR and _is_expected(day, today) else DateDoubt(NOT_EXPECTED)
+
+
+def _is_expected(day: date, today: date) -> bool:
+    return (day.year - EXPECTED_YEARS, day.month, day.day) <= (today.year, today.month, today.day)
+
+
+def birth_date(born: date, today: date, fillers: Fillers) -> str | None:
+    """Return why a date cannot be a birth date, or None."""
+    if fillers.is_date(born):
+        return FILLER_BIRTH
+    return None if is_plausible_birth(born, today) else IMPLAUSIBLE_BIRTH
+
+
+def is_plausible_birth(born: date, today: date) -> bool:
+    """Return whether a living person can have this birth date: not in the future or more than 130 years ago."""
+    return born <= today and today.year - born.year <= OLDEST
+
+
+def is_ahead(sent_at: datetime | None, received_at: datetime) -> bool:
+    """Return whether a message claims to be made more than five minutes after it was received."""
+    return sent_at is not None and sent_at > received_at + AHEAD
+
+
+def today(received_at: datetime) -> date:
+    """Return the day in London on which a message was received."""
+    return received_at.astimezone(LONDON).date()
