@@ -11,6 +11,9 @@ from services.intake.translators.form.fields import ParseError
 Reading = Literal["code", "words", "text"]
 """How a cell is cleaned: codes, identifiers and dates strictly; words without formulas; free text as it is, with its formulas."""
 
+_PLAIN = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2212", "'''\"\"------")
+"""Quotation marks and dashes that a word processor writes for plain ones."""
+
 _AS_TEXT = re.compile(r'^="((?:[^"]|"")*)"$')
 _MARKED_AS_TEXT = re.compile(r"^'(?=[=+\-@0-9])")
 _MARKS = frozenset("='@#E")
@@ -90,10 +93,6 @@ def doubts(cell: str) -> tuple[ParseError, ...]:
 
 _VARIANTS = dict.fromkeys((0xFE0E, 0xFE0F), "")
 """Whether a sign is shown as text or as an emoji."""
-
-
-_PLAIN = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2212", "'''\"\"------")
-"""Quotation marks and dashes that a word processor writes for plain ones."""
 
 
 def fold(text: str) -> str:
