@@ -144,8 +144,8 @@ cells_of_any_kind = st.one_of(
     st.integers(-(10**14), 10**14),
     st.floats(-1e9, 1e9).map(lambda value: round(value, 6)),
     st.booleans(),
-    st.dates(date(1900, 3, 1), date(2199, 1, 1)),
-    st.datetimes(datetime(1900, 3, 1), datetime(2199, 1, 1)).map(lambda value: value.replace(microsecond=0)),
+    st.dates(date(1904, 1, 2), date(2199, 1, 1)),
+    st.datetimes(datetime(1904, 1, 2), datetime(2199, 1, 1)).map(lambda value: value.replace(microsecond=0)),
 )
 
 
