@@ -199,10 +199,13 @@ WORKBOOK_BYTES = 8 * 1024 * 1024
 """Size of an .xlsx workbook, which is in memory while it is received. Beyond: 413; the file is stored as refused."""
 
 WORKBOOKS_AT_ONCE = 4
-"""Workbooks that one process has open, each with up to about 64 MiB: its bytes, and the strings that its sheets share. Beyond: 503."""
+"""Workbooks that one process has open, each with up to about 80 MiB: its bytes, and the strings that its sheets share. Beyond: 503."""
 
-WORKBOOK_PART_BYTES = 16 * 1024 * 1024
-"""Inflated size of each part of a workbook but its sheets, counted while it is inflated. Beyond: 413; the file is stored as refused."""
+WORKBOOK_STRINGS_BYTES = 16 * 1024 * 1024
+"""Inflated size of the strings that sheets share, counted while they are inflated. Beyond: 413; the file is stored as refused."""
+
+WORKBOOK_PART_BYTES = 4 * 1024 * 1024
+"""Inflated size of each other part of a workbook, but its sheets. Beyond: 413; the file is stored as refused."""
 
 WORKBOOK_SHEET_BYTES = 512 * 1024 * 1024
 """Inflated size of a sheet, which is parsed in steps and never in memory as a whole. Beyond: 413; the file is stored as refused."""

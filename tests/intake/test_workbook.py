@@ -1,6 +1,7 @@
 """Workbooks as records: what a cell holds, which sheet is read, and what a workbook may not make of a few bytes."""
 
 import io
+import re
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
@@ -143,8 +144,8 @@ cells_of_any_kind = st.one_of(
     st.integers(-(10**14), 10**14),
     st.floats(-1e9, 1e9).map(lambda value: round(value, 6)),
     st.booleans(),
-    st.dates(date(1900, 3, 1), date(2199, 1, 1)),
-    st.datetimes(datetime(1900, 3, 1), datetime(2199, 1, 1)).map(lambda value: value.replace(microsecond=0)),
+    st.dates(date(1904, 1, 2), date(2199, 1, 1)),
+    st.datetimes(datetime(1904, 1, 2), datetime(2199, 1, 1)).map(lambda value: value.replace(microsecond=0)),
 )
 
 
@@ -290,6 +291,33 @@ def test_a_workbook_without_the_table_is_refused_and_no_value_is_named() -> None
         assert "zebra" not in explanation
 
 
+def as_other_programs_write_it() -> bytes:
+    """Prefixes, absolute targets, part names in capitals, cells and rows without references, and the strict namespaces."""
+    workbook_xml = part_of(GOOD_BOOK, "xl/workbook.xml")
+    relations = part_of(GOOD_BOOK, "xl/_rels/workbook.xml.rels").replace(b'Target="', b'Target="/xl/')
+    sheet = re.sub(rb' (r|spans)="[A-Z0-9:]+"', b"", part_of(GOOD_BOOK, SHEET))
+    sheet = re.sub(rb"<(/?)(\w)", rb"<\1x:\2", sheet).replace(b"xmlns=", b"xmlns:x=")
+    strict = b"http://purl.oclc.org/ooxml/officeDocument/relationships/"
+    relations = relations.replace(b"http://schemas.openxmlformats.org/officeDocument/2006/relationships/", strict)
+    return changed(
+        GOOD_BOOK,
+        {
+            "xl/workbook.xml": workbook_xml.replace(b"r:id", b"d3p1:id").replace(b"xmlns:r", b"xmlns:d3p1"),
+            "xl/_rels/workbook.xml.rels": relations,
+            SHEET: sheet,
+            STRINGS: None,
+            "XL/SharedStrings.xml": part_of(GOOD_BOOK, STRINGS),
+        },
+    )
+
+
+def test_a_workbook_is_read_as_other_programs_write_it() -> None:
+    without_gaps = a_workbook("blaby", [dict.fromkeys(HEADERS, "x")])
+    assert table(as_other_programs_write_it())[0] == (1, HEADERS)
+    sheet = re.sub(rb' (r|spans)="[A-Z0-9:]+"', b"", part_of(without_gaps, SHEET))
+    assert table(changed(without_gaps, {SHEET: sheet})) == [(1, HEADERS), (2, ["x"] * len(HEADERS))]
+
+
 # ---- hostile workbooks ----------------------------------------------------------------------------------------------
 
 
@@ -365,7 +393,7 @@ def test_a_workbook_that_inflates_to_more_than_the_limit_is_refused_in_little_me
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "WORKBOOK_SHEET_BYTES", 20_000_000)
-    monkeypatch.setattr(limits, "WORKBOOK_PART_BYTES", 5_000_000)
+    monkeypatch.setattr(limits, "WORKBOOK_STRINGS_BYTES", 5_000_000)
     blank = b'<row><c t="inlineStr"><is><t></t></is></c></row>'
     for content in (sheet_of(blank * 500_000), with_strings(b"<sst>" + b"<si/>" * 1_100_000 + b"</sst>")):
         assert len(content) < 200_000

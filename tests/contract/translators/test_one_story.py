@@ -127,7 +127,9 @@ def unsayable(name: str) -> list[str]:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_story_that_says_everything_is_read_as_it_was_meant(name: str) -> None:
     wrong = differences(name, EVERYTHING)
-    assert not {place: pair for place, pair in wrong.items() if not any(is_below(place, one) for one in unsayable(name))}
+    assert not {
+        place: pair for place, pair in wrong.items() if not any(is_below(place, one) for one in unsayable(name))
+    }
 
 
 @pytest.mark.parametrize(("name", "place"), UNSAYABLE)
@@ -138,7 +140,9 @@ def test_what_a_format_is_said_not_to_say_it_does_not_say(name: str, place: str)
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_story_that_says_the_least_is_read_as_it_was_meant(name: str) -> None:
     wrong = differences(name, Story())
-    assert not {place: pair for place, pair in wrong.items() if not any(is_below(place, one) for one in unsayable(name))}
+    assert not {
+        place: pair for place, pair in wrong.items() if not any(is_below(place, one) for one in unsayable(name))
+    }
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -146,7 +150,9 @@ def test_a_story_that_says_the_least_is_read_as_it_was_meant(name: str) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_story_is_read_as_it_was_meant(name: str, story: Story) -> None:
     wrong = differences(name, story)
-    assert not {place: pair for place, pair in wrong.items() if not any(is_below(place, one) for one in unsayable(name))}
+    assert not {
+        place: pair for place, pair in wrong.items() if not any(is_below(place, one) for one in unsayable(name))
+    }
 
 
 # ---- the story is complete -------------------------------------------------------------------------------------------

@@ -179,6 +179,19 @@ def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return names.read(text, column.order or "surname-last")
 
 
+def _part_of_name(read: Reader) -> Reader:
+    """Return the parser of a family name or given names in a column of their own."""
+
+    def read_part(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+        problem = names.problem_of_part(text)
+        if isinstance(problem, ParseError):
+            return problem
+        value = read(text, column, file)
+        return Doubtful(value, problem) if problem and not isinstance(value, ParseError) else value
+
+    return read_part
+
+
 def _address(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return {"no_fixed_abode": True} if fold(text) in file.nowhere else addresses.read(text)
 
@@ -188,6 +201,8 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "moment": _moment,
     "status": _coded,
     "name": _name,
+    "family-name": _part_of_name(_line),
+    "given-names": _part_of_name(_list),
     "address": _address,
     "line": _line,
     "prose": _prose,

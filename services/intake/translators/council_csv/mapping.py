@@ -12,6 +12,7 @@ from services.intake.translators.council_csv.dates import DateFormat, has_short_
 from services.intake.translators.council_csv.names import NameOrder
 from services.intake.translators.council_csv.targets import (
     FREE_TEXTS,
+    NAMES,
     READINGS,
     TARGETS,
     YES_NO,
@@ -138,6 +139,11 @@ class ColumnMapping(StrictInput):
     def reading(self) -> Reading:
         """How its cells are cleaned."""
         return "text" if self.to in FREE_TEXTS else READINGS[self.kind]
+
+    @cached_property
+    def is_name(self) -> bool:
+        """True if its cells are names, or what is entered if a name is not known."""
+        return self.to in NAMES
 
     @cached_property
     def takes_ticks(self) -> bool:

@@ -175,9 +175,10 @@ class _Workbook:
         if len(self.visible_sheets) > limits.WORKBOOK_SHEETS:
             raise _too_long("too many sheets", limits.WORKBOOK_SHEETS)
         strings, styles = _Strings(), _Styles()
-        for kind, reader in (("sharedStrings", strings), ("styles", styles)):
-            for part in self._related(main, kind).values():
-                self._package.parse(part, reader)
+        for part in self._related(main, "sharedStrings").values():
+            self._package.parse(part, strings, limits.WORKBOOK_STRINGS_BYTES)
+        for part in self._related(main, "styles").values():
+            self._package.parse(part, styles)
         self._strings, self._formats, self._is_1904 = strings.texts, styles.formats, index.is_1904
 
     def rows(self, sheet: str) -> Iterator[_SheetRow]:
@@ -216,9 +217,9 @@ class _Package:
         if any(name.endswith("vbaproject.bin") for name in self._entries):
             raise _invalid("contains macros; save it as .xlsx without them")
 
-    def parse(self, part: str, reader: _Reader) -> None:
+    def parse(self, part: str, reader: _Reader, most: int | None = None) -> None:
         """Parse a whole part."""
-        for _ in self.steps(part, reader, limits.WORKBOOK_PART_BYTES):
+        for _ in self.steps(part, reader, most or limits.WORKBOOK_PART_BYTES):
             pass
 
     def steps(self, part: str, reader: _Reader, most: int) -> Iterator[None]:
