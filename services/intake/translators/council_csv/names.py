@@ -157,7 +157,7 @@ class _Name:
 
 
 def read(text: str, order: NameOrder) -> Any:
-    """Return title, given names and family name of a cleaned cell, with warnings if it is in doubt; a `ParseError` if it is not one name."""
+    """Return title, given and family names of a cleaned cell, with warnings if it is in doubt; a `ParseError` if it is not one name."""
     if error := error_in(text):
         return error
     name = _Name()
@@ -167,7 +167,7 @@ def read(text: str, order: NameOrder) -> Any:
     parts = [part.strip() for part in _RUN_TOGETHER.sub(" ", plain).split(",")]
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
-    refused = _surname_first(parts, name) if order == "surname-first" else _surname_last(parts, name)
+    error = _surname_first(parts, name) if order == "surname-first" else _surname_last(parts, name)
     return error or name.result()
 
 
