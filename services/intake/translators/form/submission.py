@@ -175,9 +175,10 @@ class _Submission:
 
     def _address(self, content: dict[str, Any]) -> None:
         """Set `no_fixed_abode` for a ZZ99 postcode, the NHS code for it."""
-        address = content.get("person", {}).get("address")
-        if address and str(address.get("postcode", "")).startswith("ZZ99"):
-            address["no_fixed_abode"] = True
+        for name in ("address", "temporary_address"):
+            address = content.get("person", {}).get(name)
+            if address and str(address.get("postcode", "")).startswith("ZZ99"):
+                address["no_fixed_abode"] = True
 
     def _referrer(self, content: dict[str, Any], inbound: InboundMessage) -> None:
         kind = self._answers.get("referred_by")
