@@ -11,6 +11,9 @@ from services.intake.translators.form.fields import ParseError
 Reading = Literal["code", "words", "text"]
 """How a cell is cleaned: codes, identifiers and dates strictly; words without formulas; free text as it is, with its formulas."""
 
+_PLAIN = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2212", "'''\"\"------")
+"""Quotation marks and dashes that a word processor writes for plain ones."""
+
 _AS_TEXT = re.compile(r'^="((?:[^"]|"")*)"$')
 _MARKED_AS_TEXT = re.compile(r"^'(?=[=+\-@0-9])")
 _MARKS = frozenset("='@#E")
@@ -93,8 +96,8 @@ _VARIANTS = dict.fromkeys((0xFE0E, 0xFE0F), "")
 
 
 def fold(text: str) -> str:
-    """Return the text as headers and codes are compared: invisible characters are ignored too."""
-    return texts.fold(text if text.isascii() else cleaning.line(text).translate(_VARIANTS))
+    """Return the text as headers and codes are compared: invisible characters are ignored, quotes and dashes are plain."""
+    return texts.fold(text if text.isascii() else cleaning.line(text).translate(_VARIANTS).translate(_PLAIN))
 
 
 def whole(text: str) -> str | ParseError:

@@ -40,7 +40,9 @@ class CsvFile(StrictInput):
         "double",
         description='double: a cell may be quoted with ", with "" for a quote mark and line ends inside; none: never',
     )
-    lines_above: Annotated[int, Field(ge=0, le=10)] = Field(0, description="Rows above the header, such as a title")
+    lines_above: Annotated[int, Field(ge=0, le=9)] = Field(
+        0, description="Rows above the header, such as a title; the header is found in any of the first ten rows"
+    )
     last_line_ends: bool = Field(
         True, description="False if the last row has no line end: a file cut off in its last cell is then not detected"
     )
