@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from services.intake import limits
+from services.intake.translators import cleaning
 from services.intake.translators.council_csv import addresses, dates, names
 from services.intake.translators.council_csv.cells import GROUPED, ValueWithWarnings, fold, whole
 from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
@@ -32,7 +33,7 @@ def _prose(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    parts = [part.strip() for part in (text.split(column.separator) if column.separator else text.split())]
+    parts = map(cleaning.line, text.split(column.separator) if column.separator else text.split())
     return READERS["lines"]([part for part in parts if part], ANY)
 
 

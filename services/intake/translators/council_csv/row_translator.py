@@ -279,15 +279,15 @@ class _Row:
         """Close gaps in the lines, check the postcode, set `no_fixed_abode` for ZZ99 and the council's own district."""
         person = self._content.get("person", {})
         address = person.get("address", {})
-        for each in (address, person.get("temporary_address", {})):
-            if "lines" in each:
-                each["lines"] = [line for line in each["lines"] if line]
         if self._postcode:
             header, postcode = self._postcode
             if address.setdefault("postcode", postcode) != postcode:
                 self._add_issue(header, "value", "has another postcode than the postcode's own column")
-        if str(address.get("postcode", "")).startswith("ZZ99"):
-            address["no_fixed_abode"] = True
+        for each in (address, person.get("temporary_address", {})):
+            if "lines" in each:
+                each["lines"] = [line for line in each["lines"] if line]
+            if str(each.get("postcode", "")).startswith("ZZ99"):
+                each["no_fixed_abode"] = True
         if self._mapping.district == "own":
             address["district"] = self._inbound.partner.council
         if address:
