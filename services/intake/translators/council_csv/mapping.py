@@ -193,6 +193,14 @@ class CouncilMapping(StrictInput):
         """The folded headers, which distinguish this council's file from others."""
         return frozenset(self.headers)
 
+    @cached_property
+    def as_workbook(self) -> "CouncilMapping":
+        """This mapping for the rows of a workbook, which are read as CSV in one dialect; cells of text may have its own dates."""
+        dates = tuple(dict.fromkeys(("yyyy-mm-dd", *self.file.dates)))
+        format_of_rows = {"encoding": "utf-8-bom", "delimiter": "comma", "quoting": "double"}
+        changes = {**format_of_rows, "lines_above": 0, "last_line_ends": True, "dates": dates}
+        return self.model_copy(update={"file": self.file.model_copy(update=changes)})
+
     def column_to(self, place: str) -> str | None:
         """Return the first column that fills this place, or None."""
         return next((header for header, column in self.columns.items() if column.to == place), None)
