@@ -43,7 +43,9 @@ def build_request(
         f"/councils/{mapping.council}/referrals" + ("?dry-run=true" if dry_run else ""),
         headers,
         body,
-        parse_response if report == JSON else partial(_parse_csv, mapping),
+        parse_response
+        if report == JSON
+        else partial(_parse_csv, mapping.as_workbook if kind == "workbook" else mapping),
         counts=one_row,
         read_part=partial(_broken_off, one_row),
     )
@@ -128,8 +130,8 @@ def mapping_of(partner: str, folder: Path) -> translator.CouncilMapping | None:
 
 
 def partner_of(body: bytes, folder: Path) -> str | None:
-    """Return the partner whose council's header is at the beginning of the file."""
-    mapping = translator.whose(_mappings(folder), body[:BEGIN])
+    """Return the partner whose council's header is at the beginning of the file, or on a sheet of the workbook."""
+    mapping = translator.whose(_mappings(folder), body if is_workbook(body) else body[:BEGIN])
     return mapping.partner if mapping else None
 
 
