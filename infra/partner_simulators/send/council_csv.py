@@ -22,9 +22,6 @@ from infra.partner_simulators.send.outgoing import OutgoingMessage, as_json, of_
 from services.intake.translators import council_csv as translator
 from services.reference import directory
 
-BEGIN = 65_536
-"""Bytes of a file in which its header is looked for."""
-
 ONE_ROW = b'\n{"row"'
 JSON, CSV = "application/json", "text/csv"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -43,9 +40,7 @@ def build_request(
         f"/councils/{mapping.council}/referrals" + ("?dry-run=true" if dry_run else ""),
         headers,
         body,
-        parse_response
-        if report == JSON
-        else partial(_parse_csv, mapping.as_workbook if kind == "workbook" else mapping),
+        parse_response if report == JSON else partial(_parse_csv, mapping),
         counts=one_row,
         read_part=partial(_broken_off, one_row),
     )
@@ -130,8 +125,8 @@ def mapping_of(partner: str, folder: Path) -> translator.CouncilMapping | None:
 
 
 def partner_of(body: bytes, folder: Path) -> str | None:
-    """Return the partner whose council's header is at the beginning of the file, or on a sheet of the workbook."""
-    mapping = translator.whose(_mappings(folder), body if is_workbook(body) else body[:BEGIN])
+    """Return the partner whose council's header the file has."""
+    mapping = translator.whose(_mappings(folder), body)
     return mapping.partner if mapping else None
 
 
