@@ -19,7 +19,7 @@ from tests.field.case import CASES, Case, Unplayed, Wrong
 
 TEACHES = """\
 what is played
-  Inputs that partners' real systems send, by format (fhir, hl7v2, csv), and attacks (security). Each case is played with new people
+  Inputs that partners' real systems send, by format (fhir, hl7v2, csv, form), and attacks (security). Each case is played with new people
   and references, as a black box: what is sent, what is answered, and what the topics, mailboxes and hubs get.
 
 verdicts
@@ -35,8 +35,8 @@ variants
   have no committed verdicts: each must hold. The default tests play 20 of each kind against intake alone.
 
 where the cases are
-  tests/field/fhir.yaml, hl7v2.yaml      inputs, expectations, why and source; the inputs are in the folders of the same name
-  tests/field/{fhir,hl7v2,csv,security}.py   cases that are functions; case.py says what a case is
+  tests/field/{fhir,hl7v2,csv,form}.yaml   inputs, expectations, why and source; the inputs are in the folders of the same name
+  tests/field/{fhir,hl7v2,csv,form,security}.py   cases that are functions; case.py says what a case is
 
 examples
   make field                                         all cases, in an installation of their own
@@ -47,8 +47,8 @@ examples
 """
 
 EXPECTED = Path(__file__).with_name("expected.json")
-MODULES = ("fhir", "hl7v2", "csv", "security", "ops")
-AT_ONCE = {"fhir": 4, "hl7v2": 4}
+MODULES = ("fhir", "hl7v2", "csv", "form", "security", "ops")
+AT_ONCE = {"fhir": 4, "hl7v2": 4, "form": 4}
 """Cases of a format that are played at the same time; of any other, one after the other."""
 
 Verdicts = dict[str, tuple[str, str]]

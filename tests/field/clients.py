@@ -32,7 +32,7 @@ REFERRALS, CASES = "referral.event", "case.event"
 RECEIVED = "uk.lightbulb.referral.received.v1"
 RESTRICTED = "hospital-housing-bradgate"
 BROOK_STREET_MAILBOX = "X26ABC2"
-LISTENERS = ("gp-", "first-contact", "uhl", "lpt")
+LISTENERS = ("gp-", "first-contact", "customer-service", "neighbourhood-teams", "lightbulb-website", "uhl", "lpt")
 
 Seen = TypeVar("Seen")
 
@@ -288,18 +288,6 @@ class Installation:
         headers = kafka.event_headers(command_type(name), key, f"/hub/{hub}", command_id)
         asyncio.run(kafka.publish(self.kafka, f"hub.{hub}.command", key, headers, json.dumps(body).encode()))
 
-    def newest_event_of(self, reference: str) -> HubEvent | None:
-        """The last event on any hub's topic that shows the referral with this reference of its sender."""
-        events = [(event, one) for event in self.hub_events() for one in event.referrals]
-        return next((event for event, one in reversed(events) if _sender_reference(one) == reference), None)
-
-    def shown(self, reference: str) -> dict[str, Any]:
-        """The referral with this reference of its sender, as a hub was last informed of it."""
-        event = self.newest_event_of(reference)
-        if event is None:
-            raise Unplayed(f"no hub was informed of {reference}")
-        return next(dict(one) for one in event.referrals if _sender_reference(one) == reference)
-
     @property
     def kafka(self) -> dict[str, Any]:
         """Connection settings of a client with credentials."""
@@ -394,10 +382,6 @@ def _hub_event(record: Any) -> HubEvent:
     hub = record.topic.removeprefix("hub.").removesuffix(".case")
     key = (record.key or b"").decode()
     return HubEvent(hub, kind, key, headers, json.loads(record.value), record.value)
-
-
-def _sender_reference(one: Mapping[str, Any]) -> str:
-    return str(one["referral"]["message"]["referral_id"]).rpartition(":")[2]
 
 
 def command_type(name: str) -> str:

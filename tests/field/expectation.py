@@ -4,6 +4,9 @@ An expectation is a list of alternatives; the case holds if all assertions of on
 
     answers: [[AA, AE], AA]        for each message its answer, or the answers allowed: HTTP status or acknowledgement codes
     answer: CHECK                  the text of the last answer
+    rows: [OUTCOME]                outcomes of all rows in the last answer, a council's report, in their order
+    faults: {PLACE: KIND}          all faults that the last answer lists, by column or field
+    warnings: {PLACE: KIND}        all warnings that the last answer lists, by column or field
     acknowledges: FT10260          MSA-2 of the last answer
     mirrored: {HEADER: TEXT}       headers of the last answer
     references: same | different   the references in the first and the last answer
@@ -66,6 +69,24 @@ class Answer:
         """MSA-2 of each acknowledgement."""
         return re.findall(r"^MSA\|[^|\r\n]*\|?([^|\r\n]*)", self.text, re.M)
 
+    @property
+    def rows(self) -> list[Data]:
+        """The rows of a council's report."""
+        return list(self._content.get("rows", ()))
+
+    def listed(self, name: str) -> dict[str, str]:
+        """Kind by column or field of what the answer lists under `faults` or `warnings`, of the whole and of each row."""
+        entries = [entry for one in (self._content, *self.rows) for entry in one.get(name, ())]
+        return {entry.get("column") or entry["field"]: entry["kind"] for entry in entries}
+
+    @property
+    def _content(self) -> Data:
+        try:
+            content = json.loads(self.text)
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -127,10 +148,10 @@ def of_cases(events: Sequence[tuple[str, Data]], case_ids: Collection[str]) -> l
     return [(hub, data) for hub, data in events if "hub_version" in data and data["case_id"] in case_ids]
 
 
-def with_effects(right: Data) -> Data:
+def with_effects(right: Data, *, is_told: bool = True) -> Data:
     """Return an alternative with what must follow from it at the hub and in the feedback, where it says nothing of them.
 
-    A path of `hub` with null in place of a check is not asserted there.
+    A path of `hub` with null in place of a check is not asserted there. `is_told`: whether the referrer can be sent feedback.
     """
     if right.get("published") == "nothing":
         return {"feedback": {"is": [None]}, **right}
@@ -140,7 +161,7 @@ def with_effects(right: Data) -> Data:
     at_hub |= right.get("hub", {})
     status = {"is": ["cancelled"] if cancelled else ["requested"]}
     ends = {"has": ["cancelled"]} if cancelled else {"lacks": ["cancelled"]}
-    feedback = {"mentions": ["received", "home-hub", "status requested"], **ends}
+    feedback = {"mentions": ["received", "home-hub", "status requested"], **ends} if is_told else {"is": [None]}
     hub = {path: check for path, check in {"status": status, **at_hub}.items() if check is not None}
     return {"feedback": feedback, **right, "hub": hub}
 
@@ -176,6 +197,19 @@ def _answers(expected: Sequence[Any], seen: Seen) -> str | None:
 
 def _answer(expected: Data, seen: Seen) -> str | None:
     return _check(expected, [seen.answers[-1].text], "the answer")
+
+
+def _rows(expected: Sequence[str], seen: Seen) -> str | None:
+    found = [row["outcome"] for row in seen.answers[-1].rows]
+    return None if found == list(expected) else f"the rows are {_listed(found) or 'none'}, expected {_listed(expected)}"
+
+
+def _entries(name: str) -> Callable[[Any, Seen], str | None]:
+    def check(expected: Data, seen: Seen) -> str | None:
+        found = seen.answers[-1].listed(name)
+        return None if found == expected else f"{name}: {_text(found)}, expected {_text(expected)}"
+
+    return check
 
 
 def _acknowledges(expected: str, seen: Seen) -> str | None:
@@ -266,6 +300,9 @@ def _letter(expected: Data, seen: Seen) -> str | None:
 KINDS: dict[str, Callable[[Any, Seen], str | None]] = {
     "answers": _answers,
     "answer": _answer,
+    "rows": _rows,
+    "faults": _entries("faults"),
+    "warnings": _entries("warnings"),
     "acknowledges": _acknowledges,
     "mirrored": _mirrored,
     "references": _references,

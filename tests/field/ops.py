@@ -17,8 +17,9 @@ import asyncpg
 from tests.field import kafka
 from tests.field.case import Unplayed, Wrong, case
 from tests.field.clients import REFERRALS, Installation, until
+from tests.field.exports import BLABY, HINCKLEY
 from tests.field.fresh import nhs_number
-from tests.field.referrals import BLABY_EXPORT, HINCKLEY, first_contact_form, letters
+from tests.field.referrals import first_contact_form, letters
 
 WAIT_SECONDS = 60.0
 """How long others may wait: on a machine at rest it is a second."""
@@ -45,7 +46,7 @@ def hot_key_does_not_stop_everybody(addresses: dict[str, Any]) -> None:
     if not {row.outcome for row in rows} <= {"received", "refused"}:
         raise Unplayed(f"the file was answered {Counter(row.outcome for row in rows)}")
     references = [letters(8) for _ in range(OTHER_ROWS)]
-    hub.rows("blaby", BLABY_EXPORT.file(*(BLABY_EXPORT.row(**{"Case Ref": reference}) for reference in references)))
+    hub.rows("blaby", BLABY.file(*(BLABY.row(**{"Case Ref": reference}) for reference in references)))
     if not until(lambda: _are_informed(hub, "blaby", references), seconds=WAIT_SECONDS):
         raise Wrong(f"other people have no case {WAIT_SECONDS:.0f} s later")
 

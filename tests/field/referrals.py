@@ -1,4 +1,4 @@
-"""Builders of referrals in each format: BaRS, HL7 v2, forms and councils' files. Invented people with synthetic 999 NHS numbers."""
+"""Builders of referrals in the formats BaRS, HL7 v2 and forms. Invented people with synthetic 999 NHS numbers."""
 
 import base64
 import json
@@ -262,12 +262,6 @@ def first_contact_form(reference: str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**filled, **changes}.items() if value is not None}
 
 
-def withdrawal_form(reference: str) -> dict[str, Any]:
-    """The withdrawal of consent to a referral that was sent with a form."""
-    sent = {"reference": reference, "completed_at": "2026-11-20T10:00:00Z"}
-    return sent | {"cancelled": True, "cancel_reason": "consent-withdrawn"}
-
-
 def self_form(person: Person, **changes: Any) -> dict[str, Any]:
     """The form of the public website, filled in about a person."""
     return {
@@ -284,86 +278,3 @@ def self_form(person: Person, **changes: Any) -> dict[str, Any]:
         "consents": {"referral": "yes", "feedback": "yes"},
         **changes,
     }
-
-
-# ---- councils' files ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Export:
-    """How a council's system writes its file, and a usual row."""
-
-    delimiter: str
-    codec: str
-    header: str
-    usual: dict[str, str]
-    quotes: bool = True
-
-    def row(self, encoding: str | None = None, **cells: str) -> bytes:
-        """One row with its line end, as bytes."""
-        names = self.header.split(self.delimiter)
-        values = {**dict.fromkeys(names, ""), **self.usual, **cells}
-        if unknown := set(values) - set(names):
-            raise ValueError(f"no such columns: {sorted(unknown)}")
-        line = self.delimiter.join(self._quoted(values[name]) for name in names) + "\r\n"
-        return line.encode(encoding or self.codec)
-
-    def file(self, *rows: bytes) -> bytes:
-        return (self.header + "\r\n").encode(self.codec) + b"".join(rows)
-
-    def _quoted(self, cell: str) -> str:
-        special = self.quotes and any(mark in cell for mark in (self.delimiter, '"', "\n", "\r"))
-        return '"' + cell.replace('"', '""') + '"' if special else cell
-
-
-HINCKLEY = Export(
-    "|",
-    "utf-8",
-    "REFNO|STATUS|SURNAME|FORENAME|TITLE|BIRTH|NHSNO|ADD1|ADD2|ADD3|ADD4|PCODE|AREA|TELNO|NEED1|NEED2|NEED3|GRANTCAT"
-    "|SS127|APPROVED|COMPLETE|OKSHARE|PATCH|FILLER",
-    {
-        "STATUS": "L",
-        "SURNAME": "TESTER",
-        "FORENAME": "ANN",
-        "BIRTH": "14-05-1942",
-        "ADD1": "12 Mount Row",
-        "ADD2": "Hinckley",
-        "PCODE": "LE10 1DU",
-        "AREA": "HB",
-        "TELNO": "01632 960121",
-        "NEED1": "A1",
-        "GRANTCAT": "0",
-        "OKSHARE": "1",
-    },
-    quotes=False,
-)
-MELTON_EXPORT = Export(
-    ",",
-    "cp1252",
-    "Grant No,Applicant,D.O.B.,Property,Contact No,Type of work,Other help,Enquiry,OT visit,SS127,Applied,Approved"
-    ",On site,Final certificate,Remarks,Contractor,Cost",
-    {
-        "Applicant": "Harriet Holt",
-        "D.O.B.": "09/09/1939",
-        "Property": "21 Asfordby Row, Melton Mowbray, LE13 1DB",
-    },
-)
-BLABY_EXPORT = Export(
-    ",",
-    "utf-8",
-    "Case Ref,Last Changed,Case Status,Title,Surname,First Names,DOB,Sex,NHS No,Address 1,Address 2,Address 3,Address 4"
-    ",Postcode,UPRN,Tel,Needs,Notes,Enquiry Date,DFG Cat,OT Assessed,SS127 Rec'd,Application,Approved,Works Start"
-    ",Certified,Consent Share,Consent GP,Consent Date,Officer,Ward Name,Budget Code",
-    {
-        "Last Changed": "16/11/2026 06:00",
-        "Case Status": "Open",
-        "Surname": "Tester",
-        "First Names": "Ann",
-        "DOB": "19/01/1958",
-        "Address 1": "11 Cross Lane",
-        "Address 2": "Narborough",
-        "Postcode": "LE19 2GX",
-        "Needs": "GR",
-        "Consent Share": "Y",
-    },
-)

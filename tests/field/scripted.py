@@ -1,11 +1,13 @@
 """Cases that are data: what is sent as whom, and what must be true of the answers, `referral.event` and the hubs' topics.
 
-A file of such cases (fhir.yaml, hl7v2.yaml) names for each
+A file of such cases (fhir.yaml, hl7v2.yaml, csv.yaml, form.yaml) names for each
 
     why, source    why the product should do so, and where the input was met (public)
     sender         the partner that sends
     ids            further ids of the inputs that must be new each time
     bare           true: without transaction ids
+    path           the path of HTTP with its query, or a list with one for each input, if it is not the sender's usual one
+    media_type     Content-Type, if it is not the usual one; with multipart/form-data the input is a file in it
     right          the expectation (see expectation.py)
 """
 
@@ -20,7 +22,7 @@ from typing import Any
 import yaml
 
 from tests.chaos.harness.sinks import Entry
-from tests.field import clients, expectation, installation
+from tests.field import clients, expectation, http_bodies, installation
 from tests.field.case import CASES, Wrong, case
 from tests.field.expectation import Answer, Seen
 from tests.field.fresh import Fresh
@@ -44,6 +46,19 @@ class Script:
     right: Sequence[Mapping[str, Any]] = ()
     ids: Sequence[str] = ()
     bare: bool = False
+    path: str | Sequence[str] = ""
+    media_type: str = ""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The path of HTTP for each input."""
+        usual = self.path or http_bodies.path_of(self.sender)
+        return [usual] * len(self.files) if isinstance(usual, str) else usual
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the referrer can be sent feedback: councils hear by the report of their file."""
+        return not self.sender.startswith("council-")
 
 
 def scripts(kind: str) -> list[Script]:
@@ -82,6 +97,27 @@ def judge_effects(script: Script, send: Send, addresses: Mapping[str, Any]) -> N
     client.settle()
     right = [expectation.with_effects(one) for one in script.right]
     _judge(right, replace(seen, feedback=client.feedback_of_any(seen.reference)))
+
+
+def judge_requests(script: Script, addresses: Mapping[str, Any]) -> None:
+    """Play a case about a council's file or a form; no fault or warning may be there that it does not name."""
+    inputs = iter(zip(script.files, script.paths, strict=True))
+
+    def send(hub: Installation, body: bytes, sender: str, _: str | None) -> Answer:
+        file, path = next(inputs)
+        request = http_bodies.request(file, body, path, script.media_type)
+        return hub.post(request.path, request.body, sender, {"Content-Type": request.media_type})
+
+    seen = play(script, send, installation.of(addresses))
+    client = clients.Installation(dict(addresses))
+    client.settle()
+    right = [expectation.with_effects(one, is_told=script.is_told) for one in expected(script)]
+    _judge(right, replace(seen, feedback=client.feedback_of_any(seen.reference)))
+
+
+def expected(script: Script) -> list[Mapping[str, Any]]:
+    """The alternatives of a case about a council's file or a form, with no faults and warnings where none are named."""
+    return [{"faults": {}, "warnings": {}, **one} for one in script.right]
 
 
 def _judge(right: Sequence[Mapping[str, Any]], seen: Seen) -> None:

@@ -18,7 +18,10 @@ from tests.field.scripted import HERE, Script
 from tests.schemas.contracts import resolved
 
 runner.load()
-SCRIPTS = [script for kind in ("fhir", "hl7v2") for script in scripted.scripts(kind)]
+DATA = ("fhir", "hl7v2", "csv", "form")
+"""Formats whose cases are data."""
+
+SCRIPTS = [script for kind in DATA for script in scripted.scripts(kind)]
 FUNCTIONS = {"fhir/letter-subject-polish", "hl7v2/unknown-need-until-it-is-read"}
 """Cases that are data only in part: what must be true of them is a function."""
 
@@ -28,7 +31,7 @@ FUNCTIONS = {"fhir/letter-subject-polish", "hl7v2/unknown-need-until-it-is-read"
 
 def test_every_input_belongs_to_one_case() -> None:
     used = Counter(file for script in SCRIPTS for file in script.files)
-    inputs = {file for kind in ("fhir", "hl7v2") for file in (HERE / kind).iterdir()}
+    inputs = {file for kind in DATA for file in (HERE / kind).iterdir()}
     assert set(used) == inputs
     assert set(used.values()) == {1}
 
@@ -42,7 +45,7 @@ def test_every_case_has_a_committed_verdict_and_no_other_has() -> None:
 def test_the_controls_hold() -> None:
     expected = json.loads(runner.EXPECTED.read_text())
     controls = [name for name in expected if re.search(r"/control(-cancel|-refused|-update)?$", name)]
-    assert len(controls) == 5
+    assert len(controls) == 11
     assert {expected[name] for name in controls} == {"holds"}
 
 
@@ -145,6 +148,11 @@ def acknowledged(code: str, control_id: str, reference: str = ONE) -> Answer:
     return Answer(code, f"MSH|^~\\&|\nMSA|{code}|{control_id}|{reference}\n")
 
 
+def a_report(*outcomes: str, **of_each: Any) -> Answer:
+    """A council's report with these rows."""
+    return Answer(200, json.dumps({"rows": [{"outcome": outcome, **of_each} for outcome in outcomes]}))
+
+
 KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
     "answers": (
         [[200, 201], 409],
@@ -161,6 +169,25 @@ KINDS: dict[str, tuple[Any, Seen, list[Seen]]] = {
         "different",
         seen(Answer(200, ONE), Answer(200, TWO)),
         [seen(Answer(200, ONE), Answer(200, ONE)), seen(Answer(200, ONE), Answer(409, ""))],
+    ),
+    "rows": (
+        ["received", "refused"],
+        seen(a_report("received", "refused")),
+        [seen(a_report("received")), seen(a_report("refused", "received")), seen(Answer(400, ""))],
+    ),
+    "faults": (
+        {"BIRTH": "value"},
+        seen(a_report("refused", faults=[{"column": "BIRTH", "kind": "value"}])),
+        [
+            seen(a_report("refused", faults=[{"column": "BIRTH", "kind": "required"}])),
+            seen(a_report("refused", faults=[{"column": one, "kind": "value"} for one in ("BIRTH", "NHSNO")])),
+            seen(a_report("refused")),
+        ],
+    ),
+    "warnings": (
+        {"postcode": "value"},
+        seen(Answer(202, json.dumps({"warnings": [{"field": "postcode", "kind": "value"}]}))),
+        [seen(Answer(202, "{}")), seen(Answer(202, json.dumps({"faults": [{"field": "postcode", "kind": "value"}]})))],
     ),
     "event": (
         {"referral.priority": {"is": ["urgent"]}, "version": {"is": [2]}},
@@ -305,6 +332,12 @@ def test_a_path_reaches_each_element_of_a_list() -> None:
     assert expectation.values(data, "needs[].service") == ["a", "b"]
     assert expectation.values(data, "needs[].codes[]") == ["1", "2", "3"]
     assert expectation.values(data, "x.y") == []
+
+
+def test_a_council_is_sent_no_feedback_but_the_report_of_its_file() -> None:
+    told = expectation.with_effects({"answers": [200], "rows": ["received"]}, is_told=False)
+    assert told["feedback"] == {"is": [None]}
+    assert told["hub"] == {"status": {"is": ["requested"]}}
 
 
 def test_one_alternative_is_enough_and_all_its_assertions_are_needed() -> None:

@@ -11,7 +11,7 @@ import pytest
 from services.intake.translators.bars_fhir import validation
 from tests.field import expectation
 from tests.field.expectation import Answer, Seen
-from tests.field.variants import FIRST_REFERENCE, KINDS, Sent, Variant, is_hl7v2, play, variants
+from tests.field.variants import FIRST_REFERENCE, KINDS, Sent, Variant, format_of, play, variants
 
 NOW = datetime(2026, 11, 29, 16, 0, tzinfo=UTC)
 REFERENCE = "LB-0000-1111-2222"
@@ -50,7 +50,7 @@ def test_every_expectation_is_one_that_can_fail(kind: str) -> None:
         assert play.problem(one, Seen(answers), play.IN_PROCESS)
 
 
-@pytest.mark.parametrize("kind", sorted(one for one in KINDS if one not in BELOW_FHIR and not is_hl7v2(one)))
+@pytest.mark.parametrize("kind", sorted(one for one in KINDS if one not in BELOW_FHIR and format_of(one) == "fhir"))
 def test_a_message_is_fhir_so_that_only_its_meaning_can_refuse_it(kind: str) -> None:
     invalid = [str(one) for one in some(kind) for sent in one.sent if not is_fhir(sent)]
     assert all("1931-02-30" in one for one in invalid), invalid

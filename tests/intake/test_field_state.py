@@ -13,6 +13,7 @@ from services.intake.translators.hl7v2.dates import Interval
 from services.intake.translators.hl7v2.er7 import Hl7Message, Reading, Separators
 from services.intake.translators.hl7v2.field_state import STANDARD, FieldState, decode, merged, said_by
 from services.intake.translators.translator import Translated
+from services.reference.fillers import NO_FILLERS
 from tests.contract.translators.adapters import DIRECTORY, SERVICES
 from tests.contract.translators.golden_pairs import CASES, FULL
 
@@ -47,7 +48,7 @@ def after(*states: FieldState) -> FieldState:
 
 def lines(state: FieldState) -> list[str]:
     """Return the segments of a state, with their fields as sent."""
-    segments = state.message(SELECTION).segments
+    segments = state.message(SELECTION, NO_FILLERS).segments
     return ["|".join([one.name, *(one.raw(number) for number in one.fields)]) for one in segments if one.fields]
 
 
@@ -71,7 +72,7 @@ def test_other_separators_and_encodings_are_written_as_the_standards() -> None:
     by = Separators("!", "|", "~", "#", "&")
     written = a_message("NTE!1!!rail #F# stairs ^ #XE9# #.br#50# off!HOUSING", by=by, encoding="windows-1252")
     state = said_by(written, Interval(START, START), UHL)
-    (note,) = state.message(SELECTION).all("NTE")
+    (note,) = state.message(SELECTION, NO_FILLERS).all("NTE")
     assert note.all(3)[0].prose() == "rail ! stairs ^ é \n50# off"
     assert note.all(3)[0].prose() == written.all("NTE")[0].all(3)[0].prose()
 
@@ -79,7 +80,7 @@ def test_other_separators_and_encodings_are_written_as_the_standards() -> None:
 def test_a_separator_of_components_is_a_character_of_prose() -> None:
     by = Separators("#", "@", "!", "$", "%")
     written = a_message("NTE#1##mail a@b ^ 50% sure", "OBX#1#TX#LB-HOME##up @ 50%", "OBX#2#CE#LB-RISK##V@Son", by=by)
-    state = said_by(written, Interval(START, START), UHL).message(SELECTION)
+    state = said_by(written, Interval(START, START), UHL).message(SELECTION, NO_FILLERS)
     assert [state.all("NTE")[0].all(3)[0].prose(), state.all("OBX")[0].all(5)[0].prose()] == [
         "mail a@b ^ 50% sure",
         "up @ 50%",
@@ -192,7 +193,7 @@ def test_an_observation_is_known_by_the_agreed_code_of_either_triplet() -> None:
 
 def test_a_note_stays_with_the_observation_that_it_belongs_to() -> None:
     new = said(0, "OBX|1|IS|LB-DOG||Y", "NTE|1||in the yard|HOUSING", "PV1||I", "NTE|1||rings at night|HOUSING")
-    message = after(new, said(1, "OBX|1|CE|LB-RISK||V1")).message(SELECTION)
+    message = after(new, said(1, "OBX|1|CE|LB-RISK||V1")).message(SELECTION, NO_FILLERS)
     assert [one.parent.text(3) if one.parent else None for one in message.all("NTE")] == [None, "LB-DOG"]
     assert lines(after(new, said(1, "OBX|1|IS|LB-DOG||||||||D")))[1:] == ["PV1|I"]
 

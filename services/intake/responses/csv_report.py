@@ -57,14 +57,14 @@ _OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
 
 COLUMNS = ("lightbulb_reference", "lightbulb_outcome", "lightbulb_warnings")
 DRY_RUN_COLUMNS = ("lightbulb_reference", "lightbulb_dry_run_outcome", "lightbulb_warnings")
-NOTE_HEADER = "Lightbulb-Note"
-"""Header of a CSV report: the notes on the file."""
-
 OTHER_PERSON = Issue(
     "row",
     "business-rule",
     "names another person than the referral that is held under this reference: send it under a new reference",
 )
+
+NOTE_HEADER = "Lightbulb-Note"
+"""Header of a CSV report: the notes on the file."""
 
 INTERRUPTED = (
     "NOT COMPLETE: the rows that are not-processed were not accepted. Send the whole file again; "

@@ -31,7 +31,6 @@ KINDS: Mapping[str, DateKind] = {
     "enquired_on": "past",
     "referred_on": "past",
     "hospital.admitted_on": "past",
-    "discharged_on": "past",
     "grant.ot_assessment_on": "past",
     "grant.ss127_on": "past",
     "grant.application_on": "past",
@@ -44,12 +43,15 @@ KINDS: Mapping[str, DateKind] = {
     "person.temporary_address.until": "expected",
     "ready_for_transfer_on": "expected",
     "expected_discharge_on": "expected",
+    "discharged_on": "expected",
 }
 """What a date of the referral is, by its place: of a birth, of what has happened, or of what may be expected."""
 
 IMPLAUSIBLE_BIRTH = f"must not be in the future or more than {OLDEST} years ago"
 FILLER_BIRTH = "is a date that is entered if the birth date is not known: leave it empty, or send the birth date"
 FILLER_DATE = "is a date that is entered if none is known: it was read as not given"
+FILLER_NUMBER = "is a number that is entered if the NHS number is not known: leave it empty, or send the number"
+NOT_A_NUMBER = "is not a valid NHS number: ten digits with a modulus 11 check digit"
 NOT_PAST = f"must be from {EARLIEST_YEAR} to today"
 NOT_EXPECTED = f"must be from {EARLIEST_YEAR} to at most {EXPECTED_YEARS} years ahead"
 IS_AHEAD = "is more than five minutes in the future: correct the clock of the system that sent it"

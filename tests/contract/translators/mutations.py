@@ -2,8 +2,9 @@
 
 import copy
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -33,6 +34,23 @@ class Mutations(ABC):
     @abstractmethod
     def unkept(self, body: bytes) -> Iterable[bytes]:
         """The body with a character, in a text that is read, that PostgreSQL or UTF-8 cannot hold: none may be kept."""
+
+    def grouped(self, body: bytes) -> Iterable[tuple[bytes, str]]:
+        """The body with one of its numbers grouped by a separator of thousands, and the number as it stands there."""
+        return ()
+
+    def unseen(self, body: bytes, mark: str) -> Iterable[bytes]:
+        """The body with a character that nobody sees at the edges of one of its texts."""
+        return ()
+
+
+GROUPS = (",000", ".000", "'000", " 000,000")
+"""What stands behind a number that a report builder has grouped."""
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is digits, with or without blanks between them."""
+    return text.replace(" ", "").isdigit()
 
 
 tempting = [
@@ -67,6 +85,8 @@ class Json(Mutations):
         {"resourceType": "Nope"},
         {"resourceType": 5},
         {"resourceType": None},
+        *("true", "false", "Yes", "No", "N/A", "off", "0", "-", "none", "null"),
+        *("12,000", "12.000", "9,996,100,243", "\u200b", "\u00a0", "\u0092", "UNKNOWN", "1900-01-01", "9999999999"),
     ]
 
     def anything(self) -> st.SearchStrategy[bytes]:
@@ -89,6 +109,21 @@ class Json(Mutations):
         assert "MARK" in marked
         return [marked.replace("MARK", escaped).encode() for escaped in ("\\u0000", "\\ud800", "\\udc00x")]
 
+    def grouped(self, body: bytes) -> Iterable[tuple[bytes, str]]:
+        for here, name in _texts(json.loads(body)):
+            for group in GROUPS if is_number(here[name]) else ():
+                yield _with(body, here[name], here[name] + group), here[name] + group
+
+    def unseen(self, body: bytes, mark: str) -> Iterable[bytes]:
+        for here, name in _texts(json.loads(body)):
+            yield _with(body, here[name], f"{mark}{here[name]}{mark}")
+
+    def repeated(self, body: bytes) -> Iterable[bytes]:
+        """The body with one name twice in one of its objects, first with another value."""
+        text = json.dumps(json.loads(body))
+        for name in sorted(set(re.findall(r'"[A-Za-z_]+": ', text))):
+            yield text.replace(name, f"{name}null, {name}", 1).encode()
+
     def _put(self, body: bytes, data: st.DataObject, values: st.SearchStrategy[Any], *, or_delete: bool) -> bytes:
         whole = here = json.loads(body)
         while True:
@@ -104,6 +139,19 @@ class Json(Mutations):
             else:
                 del here[name]
             return json.dumps(whole).encode()
+
+
+def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every text of a JSON value, by what it stands in and its name or index there."""
+    for name in list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        if isinstance(value[name], str):
+            yield value, name
+        yield from _texts(value[name])
+
+
+def _with(body: bytes, text: str, other: str) -> bytes:
+    """The body with a text of it replaced, wherever it stands as a whole value."""
+    return json.dumps(json.loads(body)).replace(json.dumps(text), json.dumps(other)).encode()
 
 
 class Hl7(Mutations):

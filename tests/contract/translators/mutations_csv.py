@@ -1,12 +1,12 @@
 """How a test takes a council's row apart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hypothesis import strategies as st
 
 from services.intake.translators.council_csv import record_splitter
 from tests.builders.csv import COUNCILS, as_line, header_of
-from tests.contract.translators.mutations import Mutations, tempting
+from tests.contract.translators.mutations import GROUPS, Mutations, is_number, tempting
 
 spoiled = [
     "=1+1",
@@ -23,6 +23,8 @@ spoiled = [
     "1.0",
     "-",
     "\x0b",
+    *("12,000", "12.000", "1948", "48", "01/01/1900", "UNKNOWN", "9999999999", "Smith, Mr John", "Mr & Mrs Brown"),
+    *("Flat B2 1st Floor", "LE1O 1DU", "O\x92Dowd", "O?Dowd", "\u202e", "\ufffd", "Err:502", "TRUE", "x"),
 ]
 """What spreadsheets leave in cells."""
 
@@ -58,6 +60,24 @@ class Csv(Mutations):
         marked = reference.encode(self._mapping.file.codec)
         head, _, tail = body.rpartition(marked)
         return [head + marked + unkept + tail for unkept in (b"\x00", bad, b"\x0b")]
+
+    def grouped(self, body: bytes) -> Iterable[tuple[bytes, str]]:
+        for above, cells, place in self._filled(body):
+            for group in GROUPS if is_number(cells[place]) else ():
+                grouped = cells[place] + group
+                yield above + self._line([*cells[:place], grouped, *cells[place + 1 :]]), grouped
+
+    def unseen(self, body: bytes, mark: str) -> Iterable[bytes]:
+        if mark.encode(self._mapping.file.codec, "ignore"):
+            for above, cells, place in self._filled(body):
+                yield above + self._line([*cells[:place], f"{mark}{cells[place]}{mark}", *cells[place + 1 :]])
+
+    def _filled(self, body: bytes) -> Iterator[tuple[bytes, list[str], int]]:
+        """What stands above the row, its cells, and the place of each cell that is not empty."""
+        *above, row = record_splitter.Splitter(self._mapping.file).feed(body, last=True)
+        cells = record_splitter.read(row.body, self._mapping.file) or []
+        for place in (place for place, cell in enumerate(cells) if cell.strip()):
+            yield b"".join(record.body for record in above), cells, place
 
     def _row(self, body: bytes) -> list[str]:
         *_, row = record_splitter.Splitter(self._mapping.file).feed(body, last=True)

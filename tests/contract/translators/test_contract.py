@@ -126,6 +126,59 @@ def test_an_escaped_backslash_before_u0000_is_not_a_nul(adapter: Adapter) -> Non
     assert isinstance(adapter.translate(adapter.delivery(body)), Translated)
 
 
+ROWS_AND_FORMS = [one for one in ADAPTERS if one.name.startswith(("council-", "form-"))]
+rows_and_forms = pytest.mark.parametrize("adapter", ROWS_AND_FORMS, ids=str)
+
+
+@rows_and_forms
+def test_a_number_that_was_grouped_is_refused_or_carried_as_it_was_written(adapter: Adapter) -> None:
+    bodies = list(adapter.mutations.grouped(adapter.good()))
+    assert bodies
+    for body, grouped in bodies:
+        outcome = adapter.translate(adapter.delivery(body))
+        if isinstance(outcome, Translated):
+            assert outcome.referral is not None
+            assert (
+                outcome.referral_id.endswith(grouped)
+                or f'"{grouped}"' in outcome.referral.model_dump_json()
+                or (
+                    outcome.referral == good_referral(adapter)  # a column that is not read
+                )
+            )
+
+
+@rows_and_forms
+@pytest.mark.parametrize("mark", ["\u200b", "\ufeff", "\u00ad", "\u202e", "\u2066", "\u00a0", "\u3000"], ids=ascii)
+def test_what_nobody_sees_at_the_edges_of_a_text_changes_nothing(adapter: Adapter, mark: str) -> None:
+    for body in adapter.mutations.unseen(adapter.good(), mark):
+        outcome = adapter.translate(adapter.delivery(body))
+        assert isinstance(outcome, Translated), outcome
+        assert outcome.referral == good_referral(adapter)
+        assert not outcome.warnings
+
+
+def good_referral(adapter: Adapter) -> object:
+    good = adapter.translate(adapter.delivery(adapter.good()))
+    assert isinstance(good, Translated)
+    return good.referral
+
+
+@pytest.mark.parametrize("adapter", [one for one in ADAPTERS if one.mutations is JSON], ids=str)
+def test_a_name_twice_in_any_object_is_refused(adapter: Adapter) -> None:
+    bodies = list(JSON.repeated(adapter.good()))
+    assert len(bodies) > 5
+    for body in bodies:
+        assert_rejected(adapter, body)
+
+
+@pytest.mark.parametrize("adapter", [one for one in ADAPTERS if one.name.startswith("form-")], ids=str)
+@pytest.mark.parametrize("other", [b'"true"', b'"Yes"', b'"on"', b"1", b'"1"'])
+def test_a_need_that_is_ticked_in_another_way_is_asked_for_all_the_same(adapter: Adapter, other: bytes) -> None:
+    changed = adapter.good().replace(b"true", other)
+    assert changed != adapter.good()
+    assert adapter.translate(adapter.delivery(changed)) == adapter.translate(adapter.delivery(adapter.good()))
+
+
 CANARY = "Verdigris7"
 
 

@@ -199,7 +199,9 @@ def test_a_note_belongs_to_an_observation_that_is_not_read() -> None:
     assert [one.parent and one.parent.name for one in found.segments] == ["OBR"]
 
 
-@pytest.mark.parametrize("raw", ["A\\B", "A\\Q\\", "A\x01B", "A\x92B", "\\XC3\\", "A\\X01\\", "A\ufffd"])
+@pytest.mark.parametrize(
+    "raw", ["A\\B", "A\\Q\\", "A\x01B", "A\x92B", "\\XC3\\", "A\\X01\\", "A\ufffd", "A\tB", "A\ue000"]
+)
 def test_an_id_that_is_not_exact_is_read_by_a_person(raw: str) -> None:
     (one,) = message(lines_of(f"PID|1||{raw}^^^X")).repetitions("PID", 3)
 
@@ -211,7 +213,16 @@ def test_an_id_that_is_not_exact_is_read_by_a_person(raw: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "code"), [("A1", "A1"), ("A\\T\\1", "A&1"), ("\\XC3A9\\", "é"), ("", None), ('""', None)]
+    ("raw", "code"),
+    [
+        ("A1", "A1"),
+        ("A\\T\\1", "A&1"),
+        ("\\XC3A9\\", "é"),
+        ("A  1", "A  1"),
+        ("\ufeffA\u00a01\u200b", "A 1"),
+        ("", None),
+        ('""', None),
+    ],
 )
 def test_an_exact_id_is_read(raw: str, code: str | None) -> None:
     (one,) = message(lines_of(f"PID|1||{raw}^^^X")).repetitions("PID", 3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.referral import DeathReport
 from services.intake import limits
-from services.intake.translators import hl7v2
+from services.intake.translators import cleaning, hl7v2
 from services.intake.translators.hl7v2 import dates, er7, field_paths, header
 from services.intake.translators.hl7v2.message import message_of
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile
@@ -95,9 +95,9 @@ def test_any_text_can_be_escaped(said: list[tuple[str, bool]]) -> None:
     written = "".join(
         f"\\X{c.encode().hex()}\\" if by_hex else f"\\{letters[c]}\\" if c in letters else c for c, by_hex in said
     )
-    text = "".join(c for c, _ in said)
+    text = cleaning.prose("".join(["<", *(c for c, _ in said), ">"]))
 
-    assert text_of(UHL, a_uhl_message(more=[f"NTE|1||<{written}>"])).endswith(f"<{text}>")
+    assert text_of(UHL, a_uhl_message(more=[f"NTE|1||<{written}>"])).endswith(text)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def unread(**fields: str) -> list[str]:
 
 # ---- the NHS number --------------------------------------------------------------------------------------------------
 
-GOOD, OTHER, FAILS = "9990000018", "9990000026", "9990000019"
+GOOD, OTHER, FAILS, FILLER = "9990000018", "9990000026", "9990000019", "9876543210"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_nhs_number_is_known_by_its_type_or_without_one_by_its_authority(wri
     assert GOOD not in [one.value for one in said.local_ids]
 
 
-@pytest.mark.parametrize("number", [*(digit * 10 for digit in "0123456789"), FAILS, "999000001", "ABC"])
+@pytest.mark.parametrize("number", [*(digit * 10 for digit in "0123456789"), FAILS, FILLER, "999000001", "ABC"])
 @pytest.mark.parametrize("kind", ["^^^^NHS", "^^^NHS"])
 def test_a_number_that_cannot_be_one_is_not_used_and_has_no_status_of_the_sender(number: str, kind: str) -> None:
     said = referral(fields={"PID-3": number + kind})
@@ -177,12 +177,33 @@ def test_the_name_in_force_of_the_best_type_counts(names: str, family: str) -> N
         ("HILL^E^^^^^L~HOLROYD^E^^^^^L", "HILL", ["PID-5(2)"]),
         ("HILL^E~HOLROYD^E", "HILL", ["PID-5(2)"]),
         ("^ENID", None, ["PID-5"]),
+        ("UNKNOWN^ENID", None, ["PID-5"]),
+        ("(unknown)^UNKNOWN", None, ["PID-5"]),
+        ("-^ENID", None, ["PID-5"]),
+        ("\u200b^ENID", None, ["PID-5"]),
+        ("UNKNOWN^E~HOLROYD^ENID", "HOLROYD", []),
+        ("HOL\u00adROYD\u200b^ENID", "HOLROYD", []),
     ],
 )
 def test_a_name_that_is_in_doubt_is_read_by_a_person(names: str, family: str | None, places: list[str]) -> None:
     said = referral(fields={"PID-5": names})
     assert said.person.family_name == family
     assert [part.place for part in said.to_be_read] == places
+
+
+@pytest.mark.parametrize("given", ["TBC", "n/k", "-", "\u2060", "TBC^- NFN"])
+def test_a_given_name_that_is_none_is_not_a_name(given: str) -> None:
+    assert person({5: f"HOLROYD^{given}"}).given_names == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "written"),
+    [("PID-5", "O?DOWD^ENID"), ("PID-5", "O&#39;Dowd^ENID"), ("PID-11", "1 Ren\u00c3\u00a9 Way^^Leicester^^LE1 1AA")],
+)
+def test_spoilt_letters_are_taken_with_a_warning(field: str, written: str) -> None:
+    outcome = UHL.translate(UHL.delivery(a_uhl_message(fields={field: written})))
+    assert isinstance(outcome, Translated)
+    assert [(one.place, one.kind) for one in outcome.warnings] == [(field, "value")]
 
 
 def test_a_message_without_a_name_is_accepted_by_an_identifier_and_read_by_a_person() -> None:
@@ -256,10 +277,20 @@ def test_a_date_that_is_not_known_to_the_day_is_a_warning_or_read_if_the_day_dec
     assert [(one.place, one.kind) for one in outcome.warnings] == [(place, "value")]
 
 
-@pytest.mark.parametrize("born", ["20270101", "20261106", "18900101"])
+@pytest.mark.parametrize("born", ["20270101", "20261106", "18900101", "19000101", "190101010000"])
 def test_a_birth_date_of_nobody_alive_is_read_by_a_person(born: str) -> None:
     said = referral(fields={"PID-7": born})
     assert (said.person.birth_date, [part.place for part in said.to_be_read]) == (None, ["PID-7"])
+
+
+@pytest.mark.parametrize(("place", "decides"), [("RF1-7", False), ("PV1-44", False), ("PV1-45", True), ("PV2-9", True)])
+def test_a_date_that_is_entered_if_none_is_known_is_not_known(place: str, decides: bool) -> None:
+    outcome = UHL.translate(UHL.delivery(a_uhl_message(fields={place: "19000101"})))
+    assert isinstance(outcome, Translated)
+    assert outcome.referral is not None
+    assert "1900-01-01" not in outcome.referral.model_dump_json()
+    assert [part.place for part in outcome.referral.to_be_read] == ([place] if decides else [])
+    assert [(one.place, one.kind) for one in outcome.warnings] == [(place, "value")]
 
 
 # ---- addresses -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
 from tests.contract.translators.adapters import HL7V2, a_partner
 from tests.field.expectation import Answer, Seen
-from tests.field.variants import KINDS, Variant, is_hl7v2, play, variants
+from tests.field.variants import KINDS, Variant, format_of, play, variants
 
 SEED, COUNT = 20_261_130, 100
 NOW = datetime.now(UTC)
@@ -19,7 +19,7 @@ DECIDED_BY_INTAKE = {
     *("hl7v2-same-control-id", "hl7v2-triggered-again"),
 }
 """Kinds whose right end depends on what is stored: tests/intake/test_variants.py plays them."""
-READ = sorted(name for name in KINDS if is_hl7v2(name) and name not in DECIDED_BY_INTAKE)
+READ = sorted(name for name in KINDS if format_of(name) == "hl7v2" and name not in DECIDED_BY_INTAKE)
 
 
 @pytest.mark.parametrize("kind", READ)

@@ -1,4 +1,4 @@
-"""Variants of FHIR and HL7 v2 messages: for each kind of fault that senders' systems were seen to make, messages that no list has.
+"""Variants of messages, councils' files and forms: for each kind of fault that senders' systems were seen to make, what no list has.
 
 A generator takes a `Draw` and returns one `Variant`: what is sent, and what is right in the language of tests/field/expectation.py.
 The same seed, number and time give the same variants. `KINDS` has the generators by the name of their kind.
@@ -67,9 +67,10 @@ def kind(name: str) -> Callable[[Generator], Generator]:
     return register
 
 
-def is_hl7v2(name: str) -> bool:
-    """Return True for a kind of HL7 v2 messages."""
-    return name.startswith("hl7v2-")
+def format_of(name: str) -> str:
+    """Return the format of a kind: hl7v2, csv, form or fhir."""
+    format_, _, _ = name.partition("-")
+    return format_ if format_ in ("hl7v2", "csv", "form") else "fhir"
 
 
 def variants(name: str, count: int, seed: int, now: datetime) -> Iterator[Variant]:
@@ -93,9 +94,12 @@ def taken(event: Mapping[str, Any], **more: Any) -> Right:
 
 from tests.field.variants import (  # noqa: E402 - they register the kinds
     conversations,  # noqa: F401
+    files,  # noqa: F401
+    forms,  # noqa: F401
     hl7v2,  # noqa: F401
     hl7v2_talks,  # noqa: F401
     reading,  # noqa: F401
     resolving,  # noqa: F401
+    rows,  # noqa: F401
     wire,  # noqa: F401
 )

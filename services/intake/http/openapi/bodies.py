@@ -60,7 +60,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
         "report": _report(),
         "report-csv": {
             "type": "string",
-            "description": "The file with three more columns: our reference, the outcome (of a dry run under another name), warnings",
+            "description": "The file with more columns: our reference, the outcome of the row (of a dry run under another name), warnings",
         },
         "health": _object(
             {"status": {"enum": ["live", "ready", "not ready"]}},

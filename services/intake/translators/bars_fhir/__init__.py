@@ -30,7 +30,7 @@ BaRS-shaped: no BaRS use case exists for housing, so housing needs use BaRS elem
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID, uuid5
@@ -40,7 +40,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
-from services.intake.translators import json_text
+from services.intake.translators import json_text, plausibility
 from services.intake.translators.bars_fhir import (
     compiled,
     consent,
@@ -90,7 +90,6 @@ from services.intake.translators.translator import (
     drop_empty,
     fhir_path,
     issues_of,
-    parse_date,
     parse_instant,
     reject,
 )
@@ -113,7 +112,7 @@ def _translate(delivery: InboundMessage, services: Catalogue, service_ids: Colle
     decoded = decode.read(delivery.body, whole=delivery.partner.conformance == "full")
     if isinstance(decoded, Rejection):
         return decoded
-    message, raw = BundleIndex(decoded, delivery.received_at), decoded.tree
+    message, raw = BundleIndex(decoded, delivery.received_at, delivery.fillers), decoded.tree
     asked = request_in(message)
     if isinstance(asked, Rejection):
         return asked
@@ -332,7 +331,7 @@ def _content(
         "priority": request.priority or "routine",
         "named_authority": named_authority(message, request),
         "risk_flags": supporting_info.risk_flags(message),
-        "referred_on": parse_date(request.authoredOn),
+        "referred_on": message.day(request, ("authoredOn",), "referred_on", request.authoredOn),
         **stay(message, request),
     }
 
@@ -371,6 +370,7 @@ def _accepted(
         referral=referral,
         sent_at=sent_at,
         correlation_id=_correlation_id(message, inbound),
+        warnings=tuple(message.warnings[:50]),
         names=found,
         subject=Subject(person.nhs_number, person.birth_date, person.family_name),
     )
@@ -395,15 +395,10 @@ def _message_ids(inbound: InboundMessage) -> tuple[str, ...]:
 
 
 def _future_issues(message: BundleIndex, inbound: InboundMessage) -> list[Issue]:
-    """Return a fault if the message was made more than FUTURE ahead of our clock."""
-    sent_at = _stated_time(message)
-    if sent_at is None or sent_at <= inbound.received_at + FUTURE:
-        return []
-    return [Issue("Bundle.timestamp", "value", "is more than five minutes in the future")]
-
-
-FUTURE = timedelta(minutes=5)
-"""How far a sender's clock may be ahead: what is later would make all its corrections look old."""
+    """Return a fault if the message was made ahead of our clock: it would make all its corrections look old."""
+    if plausibility.is_ahead(_stated_time(message), inbound.received_at):
+        return [Issue("Bundle.timestamp", "value", plausibility.IS_AHEAD)]
+    return []
 
 
 def _stated_time(message: BundleIndex) -> datetime | None:

@@ -1,10 +1,11 @@
 """The resources of a BaRS message: their positions and the references between them."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+from services.intake.translators import cleaning, plausibility
 from services.intake.translators.bars_fhir import modifiers
 from services.intake.translators.bars_fhir.decode import DecodedBundle
 from services.intake.translators.bars_fhir.in_force import time_of_message
@@ -21,7 +22,8 @@ from services.intake.translators.bars_fhir.models import (
     resource_type,
 )
 from services.intake.translators.bars_fhir.references import Place, References
-from services.intake.translators.translator import Issue, fhir_path
+from services.intake.translators.translator import Issue, fhir_path, parse_date
+from services.reference.fillers import NO_FILLERS, Fillers
 
 R = TypeVar("R", bound=Resource)
 
@@ -35,7 +37,7 @@ NHS_NUMBERS = (
 
 
 class BundleIndex:
-    """The resources of a Bundle, found by type or by reference. `issues` collects their faults.
+    """The resources of a Bundle, found by type or by reference. `issues` collects their faults, `warnings` what refuses nothing.
 
     A resource is judged when it is used first: by its modifier elements (modifiers.py) and its subject.
 
@@ -44,12 +46,14 @@ class BundleIndex:
     `left_out`: the places of what we read and left out: it has ended, is in the future, or its status says so.
     """
 
-    def __init__(self, decoded: DecodedBundle, received_at: datetime) -> None:
+    def __init__(self, decoded: DecodedBundle, received_at: datetime, fillers: Fillers = NO_FILLERS) -> None:
         self.bundle, resources = decoded.bundle, decoded.resources
+        self.fillers = fillers
         self.time = time_of_message(self.bundle, received_at)
         self.patient: Patient | None = None
         self.names_us = False
         self.issues: list[Issue] = []
+        self.warnings: list[Issue] = []
         self.left_out: list[str] = []
         self._references = References([entry.fullUrl for entry in self.bundle.entry], resources, decoded.others)
         self._place = dict(_places(resources))
@@ -171,6 +175,35 @@ class BundleIndex:
         """Add a fault at a place in a resource."""
         self.issues.append(Issue(self.at(resource, *loc), kind, explanation))
 
+    # -- values
+
+    def identifier(self, resource: Resource, loc: Place, value: str | None) -> str | None:
+        """Return an identifier without what cannot be seen; None if there is none; report a character that is not allowed."""
+        read = cleaning.code(value) if value else ""
+        if read is None:
+            self.add_issue(resource, loc, "invalid", "has a control character, or one that is not defined")
+        return read or None
+
+    def warn_of(self, resource: Resource, loc: Place, words: str | None) -> None:
+        """Warn if words were spoilt on the way."""
+        if words and (explanation := cleaning.warning(words)):
+            self.warnings.append(Issue(self.at(resource, *loc), "value", explanation))
+
+    def day(self, resource: Resource, loc: Place, place: str, value: str | None) -> date | None:
+        """Return the day of a FHIR date that can stand at a place of the referral; report one that cannot.
+
+        A date that is entered if none is known, is left out.
+        """
+        found = parse_date(value)
+        doubt = plausibility.doubt(place, found, plausibility.today(self.time), self.fillers) if found else None
+        if doubt is None:
+            return found
+        if doubt.refuses:
+            self.add_issue(resource, loc, "value", doubt.explanation)
+        else:
+            self.left_out.append(self.at(resource, *loc))
+        return None
+
 
 SUBJECTS = {
     "CarePlan": "subject",
@@ -207,6 +240,11 @@ def _with_contained(resources: list[tuple[int, Resource]]) -> Iterator[Resource]
         yield from (one for one in (resource, *inside) if resource_type(type(one)) in READ)
 
 
+def index_of(item: Any, items: Sequence[Any]) -> int:
+    """Return the index of an item itself, not of an equal one."""
+    return next(index for index, one in enumerate(items) if one is item)
+
+
 # ---- codes ----------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +261,7 @@ def is_nhs_number(identifier: FhirIdentifier) -> bool:
 def _key(identifier: FhirIdentifier) -> tuple[str, str]:
     """Return system and value of an identifier, one of NHS numbers in any of its systems, without blanks."""
     system = NHS_NUMBERS[0] if is_nhs_number(identifier) else identifier.system or ""
-    return _plain(system), "".join((identifier.value or "").split())
+    return _plain(system), "".join((code(identifier.value) or "").split())
 
 
 @lru_cache(maxsize=500)
@@ -258,6 +296,22 @@ def display_text(concept: CodeableConcept | None) -> str | None:
     return line(concept.text) or next((line(c.display) for c in concept.coding if c.display), None)
 
 
+def written(concept: CodeableConcept | None) -> str | None:
+    """Return a concept's text with its line breaks, else the display of its first coding that has one."""
+    return (prose(concept.text) if concept else None) or display_text(concept)
+
+
 def line(value: str | None) -> str | None:
-    """Return a text without blanks around it; None if it is empty."""
-    return (value.strip() or None) if value else None
+    """Return words on one line, cleaned; None if there are none."""
+    return (cleaning.line(value) or None) if value else None
+
+
+def prose(value: str | None) -> str | None:
+    """Return words with their line breaks, cleaned; None if there are none."""
+    return (cleaning.prose(value) or None) if value else None
+
+
+def code(value: str | None) -> str | None:
+    """Return a code without what cannot be seen; one that is not exact as it is, since no rule takes it."""
+    read = cleaning.code(value) if value else None
+    return value if read is None else read or None

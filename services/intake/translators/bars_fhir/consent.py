@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from schemas.fhir import LOCAL
+from services.intake.translators import plausibility
 from services.intake.translators.bars_fhir.bundle_index import BundleIndex, code_in, codes, is_system, line
 from services.intake.translators.bars_fhir.contact_details import full_name
 from services.intake.translators.bars_fhir.in_force import holds, interval
@@ -135,9 +136,18 @@ def _said(reading: _Reading) -> dict[str, Any]:
         message.left_out.append(message.at(consent))
     understood = answer if len(message.issues) == before and not is_future else "not-recorded"
     by = _by(message, consent.performer)
-    return drop_empty({"answer": understood, "on": parse_date(consent.dateTime), "by": by, "days": _days(given)}) | {
+    return drop_empty({"answer": understood, "on": _given_on(message, consent), "by": by, "days": _days(given)}) | {
         "at": message.at(consent)
     }
+
+
+def _given_on(message: BundleIndex, consent: FhirConsent) -> date | None:
+    """Return the day of an answer; one that cannot be right is left out, since an answer counts without its day."""
+    given_on, today = parse_date(consent.dateTime), plausibility.today(message.time)
+    if given_on is None or not plausibility.doubt("consents.referral.on", given_on, today, message.fillers):
+        return given_on
+    message.left_out.append(message.at(consent, "dateTime"))
+    return None
 
 
 def _days(given: tuple[datetime, datetime] | None) -> tuple[date, date] | None:

@@ -21,6 +21,7 @@ from services.intake.translators.bars_fhir.models import (
     PlainExtension,
     Timing,
 )
+from services.intake.translators.cleaning import is_nothing
 from services.intake.translators.translator import drop_empty, parse_date, postcode, unique
 
 U = TypeVar("U", HumanName, FhirContactPoint, FhirAddress)
@@ -57,10 +58,16 @@ def _began(item: U) -> datetime:
 def full_name(names: list[HumanName], at: datetime) -> str | None:
     """Return the best name in force on one line."""
     spoken = (
-        line(" ".join([*name.prefix, *name.given, name.family or ""])) or line(name.text)
+        _name(" ".join([*name.prefix, *name.given, name.family or ""])) or _name(name.text)
         for name in ranked(names, at, NAME_USES)
     )
     return next(filter(None, spoken), None)
+
+
+def _name(text: str | None) -> str | None:
+    """Return a name on one line; None without a letter."""
+    name = line(text)
+    return None if name is None or is_nothing(name) else name
 
 
 # ---- addresses ------------------------------------------------------------------------------------------------------
@@ -94,11 +101,11 @@ def address_lines(address: FhirAddress) -> list[str]:
 
 
 def _is_filled(address: FhirAddress) -> bool:
-    return bool(address_lines(address) or postcode(address.postalCode))
+    return bool(address_lines(address) or postcode(line(address.postalCode)))
 
 
 def _address(address: FhirAddress, homeless: bool) -> dict[str, Any]:
-    code, lines, period = postcode(address.postalCode), address_lines(address), address.period
+    code, lines, period = postcode(line(address.postalCode)), address_lines(address), address.period
     no_fixed_abode = any(text.casefold() in ("no fixed abode", "nfa", "no fixed address") for text in lines)
     return drop_empty(
         {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.fhir import REFERENCE_SYSTEM
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, is_system, line
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, is_system
 from services.intake.translators.bars_fhir.in_force import in_force
 from services.intake.translators.bars_fhir.models import (
     Encounter,
@@ -19,7 +19,7 @@ from services.intake.translators.bars_fhir.models import (
     Resource,
     ServiceRequest,
 )
-from services.intake.translators.bars_fhir.person import number_and_status
+from services.intake.translators.bars_fhir.person import family_name, number_and_status
 from services.intake.translators.translator import TRANSIENT, ReferralName, Subject, drop_empty, parse_date
 
 _REFERENCE = re.compile(r"^LB(-[0-9A-HJKMNP-TV-Z]{4}){3}$")
@@ -37,8 +37,8 @@ _ORDER = ("reference", "id", "identifier", "message", *TRANSIENT)
 def _names(message: BundleIndex, request: ServiceRequest, authority: str) -> Iterator[ReferralName]:
     if request.id is not None:
         yield of_id(request.id, authority)
-    for identifier in request.identifier:
-        if value := line(identifier.value):
+    for index, identifier in enumerate(request.identifier):
+        if value := message.identifier(request, ("identifier", index, "value"), identifier.value):
             yield of_identifier(identifier.system or "", value, authority)
     yield ReferralName("message", uuid_folded(message.bundle.id), authority)
     if url := _url(message, request):
@@ -80,9 +80,9 @@ def subject(message: BundleIndex, patient: Patient | None) -> Subject | None:
     if patient is None:
         return None
     number, _ = number_and_status(message, patient)
-    current = [name for name in in_force(patient.name, message.time) if line(name.family)]
+    current = [name for name in in_force(patient.name, message.time) if family_name(message, name)]
     current.sort(key=lambda name: name.use not in ("official", "usual"))
-    family = current[0].family if current else None
+    family = family_name(message, current[0]) if current else None
     return Subject(number, parse_date(patient.birthDate), family)
 
 

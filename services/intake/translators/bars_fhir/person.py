@@ -7,8 +7,17 @@ from typing import Any
 from schemas import nhs_number
 from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
+from services.intake.translators import cleaning, plausibility
 from services.intake.translators.bars_fhir import uk_core
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_nhs_number, is_system, line
+from services.intake.translators.bars_fhir.bundle_index import (
+    BundleIndex,
+    code,
+    display_text,
+    index_of,
+    is_nhs_number,
+    is_system,
+    line,
+)
 from services.intake.translators.bars_fhir.contact_details import (
     NAME_USES,
     addresses,
@@ -29,9 +38,8 @@ from services.intake.translators.bars_fhir.models import (
     Patient,
     PlainExtension,
 )
-from services.intake.translators.plausibility import IMPLAUSIBLE_BIRTH, is_plausible_birth
+from services.intake.translators.plausibility import FILLER_NUMBER, NOT_A_NUMBER
 from services.intake.translators.translator import (
-    LONDON,
     drop_empty,
     parse_date,
 )
@@ -45,6 +53,7 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
     name = _name(message, patient)
     _note_what_is_not_carried(message, patient, name)
+    _warn_of_spoilt_words(message, patient, name)
     number, status = number_and_status(message, patient)
     return drop_empty(
         {
@@ -52,7 +61,7 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
             "nhs_number_status": status,
             "local_ids": _local_ids(message, patient),
             "family_name": line(name.family),
-            "given_names": [forename for forename in map(line, name.given) if forename],
+            "given_names": _given_names(message, patient, name),
             "title": line(" ".join(name.prefix)),
             "birth_date": _birth_date(message, patient),
             "gender": patient.gender,
@@ -89,23 +98,34 @@ def _note_what_is_not_carried(message: BundleIndex, patient: Patient, name: Huma
             message.left_out += [message.at(patient, "contact", index, "telecom", n) for n in others]
 
 
+def _warn_of_spoilt_words(message: BundleIndex, patient: Patient, name: HumanName) -> None:
+    """Warn of letters of the name and the addresses that were lost or changed on the way."""
+    for index, one in enumerate(patient.name):
+        if one is name:
+            message.warn_of(patient, ("name", index), " ".join([one.family or "", *one.given]))
+    for address in lived_at(patient.address, message.time):
+        place = ("address", index_of(address, patient.address))
+        message.warn_of(patient, place, "\n".join(filter(None, [*address.line, address.city, address.district])))
+
+
 # ---- identifiers ----------------------------------------------------------------------------------------------------
 
 
 def number_and_status(message: BundleIndex, patient: Patient) -> tuple[str | None, VerificationStatus]:
     """Return the NHS number in force and the verification status of the identifier that holds it.
 
-    An invalid check digit, two numbers in force, and an unknown or second status are faults.
+    An invalid check digit, a filler, two numbers in force, and an unknown or second status are faults.
     """
     identifiers = enumerate(patient.identifier)
     current = {n: one for n, one in identifiers if is_nhs_number(one) and in_force([one], message.time)}
     holders = {index: one for index, one in current.items() if one.value} or current
-    numbers = {index: nhs_number.normalise(one.value) for index, one in holders.items() if one.value}
+    numbers = {index: nhs_number.normalise(code(one.value) or "") for index, one in holders.items() if one.value}
     if len(set(numbers.values())) > 1:
         message.add_issue(patient, ("identifier",), "invariant", "has two different NHS numbers")
     for index, number in numbers.items():
-        if not nhs_number.is_valid(number):
-            explanation = "is not a valid NHS number: ten digits with a modulus 11 check digit"
+        is_filler = message.fillers.is_number(number)
+        if is_filler or not nhs_number.is_valid(number):
+            explanation = FILLER_NUMBER if is_filler else NOT_A_NUMBER
             message.add_issue(patient, ("identifier", index, "value"), "value", explanation)
     return next(iter(numbers.values()), None), _status(message, patient, holders)
 
@@ -133,40 +153,52 @@ STATUS = "NHSNumberVerificationStatus"
 
 
 def _local_ids(message: BundleIndex, patient: Patient) -> list[dict[str, Any]]:
-    return [
-        drop_empty({"system": one.system, "value": line(one.value)})
-        for one in in_force(patient.identifier, message.time)
-        if line(one.value) and not is_nhs_number(one)
-    ]
+    local = [one for one in in_force(patient.identifier, message.time) if not is_nhs_number(one)]
+    places = [("identifier", index_of(one, patient.identifier), "value") for one in local]
+    values = [message.identifier(patient, place, one.value) for place, one in zip(places, local, strict=True)]
+    return [drop_empty({"system": one.system, "value": it}) for one, it in zip(local, values, strict=True) if it]
 
 
 # ---- name, birth, death, restriction --------------------------------------------------------------------------------
 
 
 def _name(message: BundleIndex, patient: Patient) -> HumanName:
-    named = [name for name in patient.name if line(name.family)]
+    named = [name for name in patient.name if family_name(message, name)]
     current = ranked(named, message.time, NAME_USES)
     if current:
         return current[0]
     explanation = "is required: a name with a family name"
     if named:
         explanation += " that is in force: each one has ended, has not begun, or is an old or maiden name or a nickname"
+    elif any(line(name.family) for name in patient.name):
+        explanation += ": what is entered if none is known is not a name"
     message.add_issue(patient, ("name",), "required", explanation)
     return HumanName()
 
 
-def _today(message: BundleIndex) -> date:
-    return message.time.astimezone(LONDON).date()
+def family_name(message: BundleIndex, name: HumanName) -> str | None:
+    """Return a family name; None without a letter, and for a name that is entered if none is known."""
+    family = line(name.family)
+    return family if family and _is_a_name(message, family) else None
+
+
+def _is_a_name(message: BundleIndex, name: str) -> bool:
+    return not cleaning.is_nothing(name) and not message.fillers.is_name(name)
+
+
+def _given_names(message: BundleIndex, patient: Patient, name: HumanName) -> list[str]:
+    """Return the given names; what is entered if none is known, is left out."""
+    given = [line(one) for one in name.given]
+    left = [index for index, one in enumerate(given) if one and not _is_a_name(message, one)]
+    message.left_out += [message.at(patient, "name", index_of(name, patient.name), "given", index) for index in left]
+    return [one for index, one in enumerate(given) if one and index not in left]
 
 
 def _birth_date(message: BundleIndex, patient: Patient) -> date | None:
     """Return the birth date; a part of one, and one that cannot be right, is a fault."""
-    born, today = parse_date(patient.birthDate), _today(message)
-    if patient.birthDate and born is None:
+    if patient.birthDate and parse_date(patient.birthDate) is None:
         message.add_issue(patient, ("birthDate",), "value", "must be a whole date, or be left out")
-    elif born and not is_plausible_birth(born, today):
-        message.add_issue(patient, ("birthDate",), "value", IMPLAUSIBLE_BIRTH)
-    return born
+    return message.day(patient, ("birthDate",), "person.birth_date", patient.birthDate)
 
 
 def _is_reported_dead(patient: Patient) -> bool:
@@ -193,8 +225,11 @@ def death(message: BundleIndex, patient: Patient) -> dict[str, Any]:
     """Return the report of a death, if one is stated, with the date of death, if it is a whole date that has come."""
     if not _is_reported_dead(patient):
         return {}
-    died_on = parse_date(patient.deceasedDateTime)
-    return {"death_reported": {"died_on": died_on} if died_on and died_on <= _today(message) else {}}
+    died_on, today = parse_date(patient.deceasedDateTime), plausibility.today(message.time)
+    is_known = died_on and not plausibility.doubt("person.death_reported.died_on", died_on, today, message.fillers)
+    if died_on and not is_known:
+        message.left_out.append(message.at(patient, "deceasedDateTime"))
+    return {"death_reported": {"died_on": died_on} if is_known else {}}
 
 
 _CONFIDENTIALITY = re.compile(

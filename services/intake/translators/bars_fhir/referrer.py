@@ -3,7 +3,14 @@
 import re
 from typing import Any
 
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, display_text, is_system, line
+from services.intake.translators.bars_fhir.bundle_index import (
+    BundleIndex,
+    code,
+    display_text,
+    index_of,
+    is_system,
+    line,
+)
 from services.intake.translators.bars_fhir.contact_details import PRIVATE_USES, WORK_USES, full_name, reach
 from services.intake.translators.bars_fhir.in_force import holds, in_force
 from services.intake.translators.bars_fhir.models import (
@@ -126,8 +133,8 @@ def _by_identifier(message: BundleIndex, reference: Reference | None) -> dict[st
 def _ods(message: BundleIndex, identifiers: list[FhirIdentifier]) -> list[str]:
     """Return the different ODS codes that are in force."""
     current = in_force(identifiers, message.time)
-    named = [one.value.strip().upper() for one in current if one.value and any(is_system(one.system, s) for s in ODS)]
-    return unique([code for code in named if code])
+    named = [code(one.value) for one in current if any(is_system(one.system, s) for s in ODS)]
+    return unique([one.upper() for one in named if one])
 
 
 def _kind(requester: Resource | None, ods: str | None, partner: Partner) -> str:
@@ -157,10 +164,13 @@ def _name(
 
 
 def _identifier(message: BundleIndex, practitioner: Practitioner | None) -> dict[str, Any] | None:
-    identifiers = in_force(practitioner.identifier, message.time) if practitioner else []
-    return next(
-        (drop_empty({"system": one.system, "value": line(one.value)}) for one in identifiers if line(one.value)), None
-    )
+    if practitioner is None:
+        return None
+    for one in in_force(practitioner.identifier, message.time):
+        place = ("identifier", index_of(one, practitioner.identifier), "value")
+        if value := message.identifier(practitioner, place, one.value):
+            return drop_empty({"system": one.system, "value": value})
+    return None
 
 
 def _phone(message: BundleIndex, requester: Resource | None, practitioner: Practitioner | None) -> str | None:

@@ -2,18 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from schemas.fhir import LOCAL
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
+from services.intake.translators.bars_fhir import bundle_index
 from services.intake.translators.bars_fhir.bundle_index import (
     BundleIndex,
     code_in,
     codes,
     display_text,
+    index_of,
     is_system,
     line,
+    prose,
     snomed,
 )
 from services.intake.translators.bars_fhir.in_force import has_ended, holds, in_force, interval
@@ -208,7 +211,7 @@ def _conditions(message: BundleIndex, request: ServiceRequest) -> Iterator[Condi
 
 def _told(message: BundleIndex, condition: Condition) -> str | None:
     """Return a condition's text, with its status if that is anything but present."""
-    text = line(condition.code.text) if condition.code else None
+    text = prose(condition.code.text) if condition.code else None
     status = _status(message, condition)
     if condition.code and text is None and (status or snomed(condition.code)):
         text = display_text(condition.code)
@@ -241,7 +244,7 @@ def _has_abated(message: BundleIndex, condition: Condition) -> bool:
 
 def joined(texts: list[str | None]) -> str | None:
     """Join the texts as paragraphs, without repeats."""
-    return "\n".join(unique([text for text in map(line, texts) if text])) or None
+    return "\n".join(unique([text for text in map(prose, texts) if text])) or None
 
 
 def _distinct(codings: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -261,9 +264,8 @@ def authorities(message: BundleIndex, reference: Reference) -> Iterator[str]:
     resource = message.find(reference, Organization)
     named = [*(resource.identifier if resource else []), *([reference.identifier] if reference.identifier else [])]
     for identifier in in_force(named, message.time):
-        code = line(identifier.value)
-        if code and is_system(identifier.system, AUTHORITY):
-            yield code
+        if is_system(identifier.system, AUTHORITY) and (ons := bundle_index.code(identifier.value)):
+            yield ons
 
 
 # ---- hospital -------------------------------------------------------------------------------------------------------
@@ -281,21 +283,31 @@ def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
     if encounter is None or encounter.class_.code not in INPATIENT or not _is_stay(message, encounter):
         return {}
     extensions = _extensions(encounter)
+    began = encounter.period.start if encounter.period else None
     ended = encounter.period.end if encounter.period and encounter.status == "finished" else None
     return drop_empty(
         {
             "hospital": {
                 **_where(message, encounter),
-                "admitted_on": parse_date(encounter.period.start) if encounter.period else None,
+                "admitted_on": message.day(encounter, ("period", "start"), "hospital.admitted_on", began),
                 "pathway": extensions["discharge-pathway"].valueInteger,
                 "delay_attributed_to": _date_or_code(extensions["delay-attributed-to"]),
                 "trusted_assessment_suitable": extensions["trusted-assessment-suitable"].valueBoolean,
             },
-            "ready_for_transfer_on": parse_date(_date_or_code(extensions["ready-for-transfer"])),
-            "expected_discharge_on": parse_date(_date_or_code(extensions["expected-discharge"])),
-            "discharged_on": parse_date(ended),
+            **_expected(message, encounter, extensions),
+            "discharged_on": message.day(encounter, ("period", "end"), "discharged_on", ended),
         }
     )
+
+
+def _expected(message: BundleIndex, encounter: Encounter, extensions: dict[str, Extension]) -> dict[str, date | None]:
+    """Return the days on which the person is ready to leave, and is expected to."""
+    named = {"ready-for-transfer": "ready_for_transfer_on", "expected-discharge": "expected_discharge_on"}
+    return {
+        place: message.day(encounter, ("extension", index_of(extensions[name], encounter.extension)), place, value)
+        for name, place in named.items()
+        if (value := _date_or_code(extensions[name]))
+    }
 
 
 def died_in_hospital(message: BundleIndex, request: ServiceRequest) -> bool:
@@ -373,7 +385,7 @@ def _where(message: BundleIndex, encounter: Encounter) -> dict[str, str]:
                 code_in([location.physicalType] if location.physicalType else [], PHYSICAL_TYPES) or "", "ward"
             )
             identifiers = in_force(location.identifier, message.time)
-            name = line(location.name) or next((i.value for i in identifiers if i.value), None)
+            name = line(location.name) or next(filter(None, (line(i.value) for i in identifiers)), None)
             if name and where.setdefault(part, name) != name:
                 message.left_out.append(message.at(encounter, "location", index))
             location, depth = message.find(location.partOf, Location), depth + 1

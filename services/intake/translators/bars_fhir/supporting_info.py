@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Iterator
 from typing import Any
 
-from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, display_text, line
+from services.intake.translators.bars_fhir.bundle_index import BundleIndex, codes, line, written
 from services.intake.translators.bars_fhir.in_force import holds
 from services.intake.translators.bars_fhir.models import (
     Binary,
@@ -30,7 +30,7 @@ def risk_flags(message: BundleIndex) -> list[dict[str, Any]]:
         own = next((coding.code for coding in flag.code.coding if coding.code), None)
         categories = unique([code for concept in flag.category for code in codes(concept, FLAGS)])
         for code in categories or [own or "flag"]:
-            flags.append(drop_empty({"code": code, "text": display_text(flag.code)}))
+            flags.append(drop_empty({"code": code, "text": written(flag.code)}))
     return flags
 
 

@@ -130,7 +130,7 @@ def _completed(
 ) -> Translated | Rejection | None:
     """Return the whole referral after the message; None if the message does not concern it, as it stands now."""
     state = field_state.decode(held)
-    message, profile = state.message(envelope.selection), envelope.profile
+    message, profile = state.message(envelope.selection, envelope.inbound.fillers), envelope.profile
     identity = stay_identity.of_message(message, profile, is_test=about.is_test)
     if visit.is_merge:
         return own if about.numbers & identity.numbers else None

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
+from services.intake.translators.cleaning import is_nothing
 from services.intake.translators.hl7v2.dates import is_in_force, read_period
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
@@ -16,9 +17,10 @@ Content = dict[str, Any]
 
 
 def family_name(one: Repetition, component: int = 1) -> str | None:
-    """Return a surname (FN): its first subcomponent, or else the others, which are its prefixes and parts."""
+    """Return a surname (FN): its first subcomponent, or else the others, its prefixes and parts; None without a letter."""
     whole, *parts = one.subcomponents(component)
-    return whole or " ".join(filter(None, parts)) or None
+    name = whole or " ".join(filter(None, parts))
+    return None if is_nothing(name) else name
 
 
 def full_name(one: Repetition | None) -> str | None:
@@ -53,6 +55,8 @@ def addresses(message: Hl7Message, profile: PartnerProfile, day: date, *, homele
         return {"address": {"no_fixed_abode": True}} if homeless else {}
     home = _chosen(homes, profile)
     temporary = [one for one in homes if _rank(one, profile) == _TEMPORARY > _rank(home, profile)]
+    for one in (home, *temporary[:1]):
+        message.reading.warn_of(one)
     return {"address": _address(home, homeless)} | (
         {"temporary_address": _address(temporary[0], homeless=False)} if temporary else {}
     )

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
+from services.intake.translators.plausibility import FILLER_DATE
 from services.intake.translators.translator import LONDON, Issue
 
 _STAMP = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
@@ -15,6 +16,15 @@ Days = tuple[date, date]
 
 
 def read_date(repetition: Repetition | None, component: int = 1, *, decides: bool = False) -> date | None:
+    """Return the day of a date or time, as `read_any_date`; one that is entered if none is known is not known."""
+    day = read_any_date(repetition, component, decides=decides)
+    if repetition is None or day is None or not repetition.reading.fillers.is_date(day):
+        return day
+    _note(repetition, component, FILLER_DATE, decides)
+    return None
+
+
+def read_any_date(repetition: Repetition | None, component: int = 1, *, decides: bool = False) -> date | None:
     """Return the day of a date or time. An impossible date is a part to be read.
 
     One that is known only to the month or year is a part to be read if it decides; else it is None, with a warning.
@@ -22,12 +32,16 @@ def read_date(repetition: Repetition | None, component: int = 1, *, decides: boo
     days = _read_days(repetition, component) if repetition else None
     if repetition is None or days is None or days[0] == days[1]:
         return days[0] if days else None
+    _note(repetition, component, "is not known to the day and was not used", decides)
+    return None
+
+
+def _note(repetition: Repetition, component: int, explanation: str, decides: bool) -> None:
     place = repetition.place_of(component)
     if decides:
         repetition.reading.to_read(place, "value", repetition.text(component))
     else:
-        repetition.reading.warn(Issue(place, "value", "is not known to the day and was not used"))
-    return None
+        repetition.reading.warn(Issue(place, "value", explanation))
 
 
 def _read_days(repetition: Repetition, component: int) -> Days | None:

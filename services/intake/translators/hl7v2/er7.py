@@ -13,8 +13,10 @@ from functools import cached_property
 
 from schemas.referral import UnreadPart
 from services.intake import limits
+from services.intake.translators import cleaning
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.translator import Issue, IssueKind
+from services.reference.fillers import NO_FILLERS, Fillers
 
 FieldSelection = Mapping[str, tuple[int, ...]]
 """Numbers of the fields to read, by segment."""
@@ -54,13 +56,6 @@ class Separators:
         }
 
 
-_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters except tab and line ends, and lone surrogates."""
-
-_WINDOWS = {chr(code): bytes([code]).decode("windows-1252", "ignore") or " " for code in range(0x80, 0xA0)}
-_MEANT = {**_WINDOWS, "\x0b": "\n", "\x0c": "\n"}
-"""What control characters mean: U+0080 to U+009F as in Windows-1252, and line breaks of a word processor. Others are blanks."""
-
 _MOST = 50
 """Greatest number of parts to be read, as in `Referral.to_be_read`, and of warnings."""
 
@@ -72,13 +67,14 @@ _NOT_UNDERSTOOD = "was accepted, but is not understood; a person has to read it"
 
 @dataclass(slots=True)
 class Reading:
-    """State of reading values: the separators, the encoding and what was found.
+    """State of reading values: the separators, the encoding, the fillers and what was found.
 
     `issues` refuse the message. `warnings` do not; those of `unread` parts have to be read by a person.
     """
 
     separators: Separators
     encoding: str
+    fillers: Fillers = NO_FILLERS
     issues: list[Issue] = field(default_factory=list)
     unread: list[UnreadPart] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
@@ -86,7 +82,7 @@ class Reading:
 
     def to_read(self, place: str, kind: IssueKind, text: str | None) -> None:
         """Record a part that could change the meaning and that no rule understands: a person reads it."""
-        shown = _UNFIT.sub(_fitting, text).strip() if text else ""
+        shown = cleaning.prose(text) if text else ""
         if len(shown) > _LONGEST:
             shown = f"{shown[: _LONGEST - 20]}\n[the rest is cut]"
         part = UnreadPart(place=place, kind=kind, text=shown or None)
@@ -99,19 +95,19 @@ class Reading:
         if issue not in self.warnings and len(self.warnings) < _MOST:
             self.warnings.append(issue)
 
-    def text(self, raw: str) -> str | None:
-        r"""Return words with their line breaks, or None if there are none; `""` is none.
+    def warn_of(self, one: "Repetition") -> None:
+        """Warn if words were spoilt on the way."""
+        if explanation := cleaning.warning(one.whole):
+            self.warn(Issue(one.place, "value", explanation))
 
-        Unknown escape sequences and single escape characters stay as written. A control character is read as Windows-1252,
-        if that has a character there, or else as a blank.
+    def text(self, raw: str) -> str | None:
+        r"""Return words with their line breaks, cleaned, or None if there are none; `""` is none.
+
+        Unknown escape sequences and single escape characters stay as written.
         """
-        if raw.isprintable() and self.separators.escape not in raw:
-            stripped = raw.strip()
-        else:
-            resolved = self.separators.escapes.sub(self.meaning, raw)
-            fit = _UNFIT.sub(_fitting, resolved)
-            stripped = fit.replace("\r\n", "\n").replace("\r", "\n").strip()
-        return None if stripped in ("", '""') else stripped
+        resolved = self.separators.escapes.sub(self.meaning, raw) if self.separators.escape in raw else raw
+        cleaned = cleaning.prose(resolved)
+        return None if cleaned in ("", '""') else cleaned
 
     def line(self, raw: str) -> str | None:
         """Return words on one line, or None if there are none."""
@@ -122,19 +118,14 @@ class Reading:
         self.lines[raw] = value
         return value
 
-    def is_exact(self, raw: str) -> bool:
-        """Return whether a text has only escape sequences of the standard, and no control or undefined character."""
-        if "\ufffd" in raw:
-            return False
-        if raw.isprintable() and self.separators.escape not in raw:
-            return True
+    def code(self, raw: str) -> str | None:
+        """Return an id or code, or None for an unknown escape sequence, and for a control or undefined character."""
+        if self.separators.escape not in raw:
+            return cleaning.code(raw)
         escapes = self.separators.escapes
         known = all(self.meaning(one) != one[0] for one in escapes.finditer(raw))
-        return (
-            known
-            and self.separators.escape not in escapes.sub("", raw)
-            and not _UNFIT.search(escapes.sub(self.meaning, raw))
-        )
+        is_left = not known or self.separators.escape in escapes.sub("", raw)
+        return None if is_left else cleaning.code(escapes.sub(self.meaning, raw))
 
     def meaning(self, sequence: re.Match[str]) -> str:
         """Return what an escape sequence means; hexadecimal data that is not text in the message's encoding stays as written."""
@@ -158,10 +149,6 @@ class Reading:
             return bytes.fromhex("".join(data)).decode(self.encoding)
         except UnicodeDecodeError:
             return written
-
-
-def _fitting(control: re.Match[str]) -> str:
-    return _MEANT.get(control[0], " ")
 
 
 class Repetition:
@@ -217,10 +204,10 @@ class Repetition:
     def code(self, component: int = 1) -> str | None:
         """Return an id or code, or None; with an invalid escape sequence or a control character it is a part to be read."""
         value = self.text(component)
-        if value is not None and not self.reading.is_exact(self.raw(component)):
+        code = self.reading.code(self.raw(component)) if value is not None else None
+        if value is not None and code is None:
             self.reading.to_read(f"{self.place}.{component}", "invalid", value)
-            return None
-        return value
+        return code
 
     def table_code(self, component: int = 1) -> str:
         """Return a code of a table of the standard in upper case, "" if it is not given."""

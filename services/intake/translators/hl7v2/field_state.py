@@ -19,6 +19,7 @@ from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Re
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.standard_fields import READS
 from services.intake.translators.hl7v2.targets import TARGETS
+from services.reference.fillers import Fillers
 
 REPEATING = frozenset(("PRD", "CTD", "NK1", "ROL", "DG1", "AL1", "ARV", "GT1", "IN1", "PR1"))
 """Segments whose repetitions are replaced together. OBX and NTE have units of their own; any other segment occurs once."""
@@ -108,9 +109,9 @@ class FieldState:
         """Return the state as bytes (MessagePack)."""
         return msgspec.msgpack.encode(self.units)
 
-    def message(self, selection: FieldSelection) -> Hl7Message:
+    def message(self, selection: FieldSelection, fillers: Fillers) -> Hl7Message:
         """Return the state as one message, with the standard's separators, to be read as any message."""
-        reading = Reading(STANDARD, "utf-8")
+        reading = Reading(STANDARD, "utf-8", fillers)
         message = er7.read(
             "\r".join(_written(self.units)), reading, {**selection, "EVN": (1,), "OBX": (1, *selection["OBX"])}
         )

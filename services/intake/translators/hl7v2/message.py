@@ -30,7 +30,7 @@ def message_of(
         return Rejection((separators,))
     issues = list(_header_issues(inbound, header, profile))
     encoding = headers.codec(header.character_set, headers.default_of(inbound.body, profile.encoding))
-    reading = Reading(separators, encoding or "")
+    reading = Reading(separators, encoding or "", inbound.fillers)
     text = _decoded(inbound.body, reading)
     message = text if isinstance(text, Issue) else er7.read(text, reading, selection)
     if isinstance(message, Issue):

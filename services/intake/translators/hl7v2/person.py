@@ -8,6 +8,7 @@ from typing import Any
 from schemas import nhs_number
 from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
+from services.intake.translators.cleaning import is_nothing
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.contact_details import (
     addresses,
@@ -20,6 +21,7 @@ from services.intake.translators.hl7v2.contact_details import (
 from services.intake.translators.hl7v2.dates import (
     day_of_message,
     is_in_force,
+    read_any_date,
     read_date,
     read_dates,
     read_period,
@@ -27,9 +29,8 @@ from services.intake.translators.hl7v2.dates import (
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import YES_NO
-from services.intake.translators.plausibility import is_plausible_birth
+from services.intake.translators.plausibility import birth_date, today
 from services.intake.translators.translator import (
-    LONDON,
     Issue,
     drop_empty,
     unique,
@@ -80,7 +81,8 @@ def _ids(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
     numbers = unique([nhs_number.normalise(value) for _, value in national])
     _read_unknown_types(local, profile, numbers)
     local_ids = [identifier(one, value, profile) for one, value in local]
-    if len(numbers) == 1 and nhs_number.is_valid(numbers[0]):
+    is_filler = message.reading.fillers.is_number
+    if len(numbers) == 1 and nhs_number.is_valid(numbers[0]) and not is_filler(numbers[0]):
         return {"nhs_number": numbers[0], "local_ids": local_ids, "nhs_number_status": _status(message, profile)}
     _read_different_numbers(national, numbers)
     status = VerificationStatus.FAILED_CHECK if len(numbers) == 1 else None
@@ -207,31 +209,44 @@ def _name(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
     """Return the name in force of the best type. What leaves in doubt which it is, is a part to be read."""
     names = [one for one in message.repetitions("PID", 5) if full_name(one)]
     valid = [one for one in names if is_in_force(read_period(one, 12, 13, 10), day)] or names
-    valid.sort(key=lambda one: (_name_rank(one, profile), not family_name(one)))
-    family = family_name(valid[0]) if valid else None
+    valid.sort(key=lambda one: (_name_rank(one, profile), not _family(one)))
+    family = _family(valid[0]) if valid else None
     if family is None and message.all("PID"):
         message.reading.to_read(valid[0].place if valid else "PID-5", "required", valid[0].prose() if valid else None)
     if not valid:
         return {}
     _read_unclear_names(valid, profile)
-    forenames = [valid[0].text(2), *(valid[0].text(3) or "").split()]
-    return {"family_name": family, "given_names": [one for one in forenames if one], "title": valid[0].text(5)}
+    message.reading.warn_of(valid[0])
+    return {"family_name": family, "given_names": list(_given(valid[0])), "title": valid[0].text(5)}
+
+
+def _family(one: Repetition) -> str | None:
+    """Return a surname; None for one that is entered if none is known."""
+    name = family_name(one)
+    return None if name is None or one.reading.fillers.is_name(name) else name
+
+
+def _given(one: Repetition) -> Iterator[str]:
+    """Yield the given names, but not what is entered if none is known."""
+    for name in (one.text(2), *(one.text(3) or "").split()):
+        if name and not is_nothing(name) and not one.reading.fillers.is_name(name):
+            yield name
 
 
 def _read_unclear_names(valid: list[Repetition], profile: PartnerProfile) -> None:
     """Read a name of an unknown type if it is the only one, or another family name of an unknown or the best rank."""
     best = _name_rank(valid[0], profile)
-    family = fold(family_name(valid[0]) or "")
+    family = fold(_family(valid[0]) or "")
     for one in valid:
-        rank, other = _name_rank(one, profile), fold(family_name(one) or "")
+        rank, other = _name_rank(one, profile), fold(_family(one) or "")
         if best == _UNKNOWN or (rank in (best, _UNKNOWN) and other not in ("", family) and rank != _OTHER):
             one.reading.to_read(one.place, "value", one.prose())
 
 
 def _birth_date(message: Hl7Message, received_at: datetime) -> date | None:
     repetition = field_paths.only(message, "PID", 7)
-    born = read_date(repetition)
-    if repetition and born and not is_plausible_birth(born, received_at.astimezone(LONDON).date()):
+    born = read_any_date(repetition)
+    if repetition and born and birth_date(born, today(received_at), repetition.reading.fillers):
         repetition.reading.to_read(repetition.place, "value", repetition.text())
         return None
     return born
@@ -284,7 +299,7 @@ def death(message: Hl7Message, profile: PartnerProfile, received_at: datetime) -
         return {}
     stated = message.first("PID", 29)
     died_on = read_date(stated)
-    if stated and died_on and died_on > received_at.astimezone(LONDON).date():
+    if stated and died_on and died_on > today(received_at):
         stated.reading.to_read(stated.place, "value", stated.text())
         died_on = None
     return {"death_reported": drop_empty({"died_on": died_on})}

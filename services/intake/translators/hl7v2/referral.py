@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from schemas.referral import DeathReport, Referral, UnreadPart
+from services.intake.translators import plausibility
 from services.intake.translators.hl7v2 import documents, field_paths, field_state, request, stay_identity
 from services.intake.translators.hl7v2.dates import Interval, parse_interval, parse_timestamp, read_date
 from services.intake.translators.hl7v2.documents import NamedAttachment
@@ -45,9 +46,6 @@ from services.intake.translators.translator import (
 Content = dict[str, Any]
 
 _INTENTS: dict[str, Intent] = {"I12": "new", "I13": "update", "I14": "cancel"}
-
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far a sender's clock may be ahead of the clock of this service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +117,8 @@ def envelope_of(
 ) -> Envelope:
     """Return what a message says of itself. A time in the future is replaced by that of the receipt."""
     stated = parse_interval(header.made_at)
-    latest = inbound.received_at + CLOCK_TOLERANCE
-    is_trusted = stated is not None and stated.start <= latest
+    latest = inbound.received_at + plausibility.AHEAD
+    is_trusted = stated is not None and not plausibility.is_ahead(stated.start, inbound.received_at)
     if stated and not is_trusted:
         explanation = "is more than five minutes in the future: the message was taken with the time of its receipt"
         message.reading.warn(Issue("MSH-7", "value", explanation))
@@ -268,7 +266,7 @@ def _completed(envelope: Envelope, state: FieldState, own: Translated, held: byt
 
 def completed(envelope: Envelope, whole: FieldState, own: Translated) -> Translated | Rejection:
     """Return a message with the whole referral that a state describes."""
-    message = field_state.current(whole, envelope.profile).message(envelope.selection)
+    message = field_state.current(whole, envelope.profile).message(envelope.selection, envelope.inbound.fillers)
     message.reading.unread += whole.unread
     local_values = read_local_values(message, envelope.profile)
     embedded = _embedded(envelope, message)
