@@ -149,7 +149,10 @@ VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("another number", lambda value: value + 1 if isinstance(value, int) and not isinstance(value, bool) else value),
     ("a list of it", lambda value: [value]),
     ("an object of it", lambda value: {"value": value}),
-    *((kind, lambda value, says=says: says(value) if isinstance(value, str) else value) for kind, says in TEXTS.items()),
+    *(
+        (kind, lambda value, says=says: says(value) if isinstance(value, str) else value)
+        for kind, says in TEXTS.items()
+    ),
 )
 
 
