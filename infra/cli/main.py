@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -86,44 +86,48 @@ def demo(
         raise typer.Exit(run.run(keep=keep, details=details, console=console))
 
 
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="FILE|FOLDER...", exists=True, help="Messages to send, or folders of them.")
+]
+Sender = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="ID", help="Partner that sends; see infra/reference_data/partners.yaml."),
+]
+Http = Annotated[bool, typer.Option("--http", help="Send HL7 messages by HTTP to /hl7v2 instead of MLLP.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only report what a council's file would do; nothing is stored.")
+]
+
+
 @app.command()
 def send(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Messages to send.")
-    ],
-    sender: Annotated[
-        str | None,
-        typer.Option("--sender", metavar="ID", help="Partner that sends; see infra/reference_data/partners.yaml."),
-    ] = None,
-    http: Annotated[bool, typer.Option("--http", help="Send HL7 messages by HTTP to /hl7v2 instead of MLLP.")] = False,
-    data: Data = DEFAULT_DATA,
+    files: Paths, sender: Sender = None, http: Http = False, dry_run: DryRun = False, data: Data = DEFAULT_DATA
 ) -> None:
     """Send files to intake as a partner would, and print each response.
 
-    The content decides the address: a FHIR message, an HL7 v2 message (over MLLP), a district council's CSV, a form.
-    Of a CSV every row that was refused is printed: its line, the column and the fault. Exits with 1 unless everything
-    was accepted.
+    The content decides the address: a FHIR message, an HL7 v2 message (over MLLP), a district council's CSV or .xlsx
+    workbook, a form. Of a council's file every row that was refused, or received with a warning, is printed: its line,
+    the column and the reason.
+
+    Of a FOLDER, every .csv, .xlsx, .hl7 and .json file is sent, and the answer is written next to it: NAME.report.csv for
+    a council's file (its own rows with three more columns), .report.json or .report.txt for others. Sending the folder
+    again sends only what is new, has changed, or was not answered: what is sent twice is applied once. Left alone are
+    files that changed in the last 5 seconds, and subfolders: let an export write to another name (such as NAME.part), and
+    rename it. Reports contain personal data; only their owner can read them.
+
+    Exits with 0 if everything that was sent was accepted, else with 1.
 
     \b
     Examples:
       lightbulb send examples/mrs-v.json --sender gp-alder-lane
       lightbulb send examples/mr-b.hl7 --http
-      lightbulb send examples/council-blaby.csv
+      lightbulb send --dry-run examples/council-blaby.csv
+      lightbulb send /exports/blaby
     """
-    from infra.partner_simulators import send as sending
+    from infra.cli import send_command
 
-    with _rows_so_far() as progress:
-        answers = asyncio.run(sending.send(files, sender, addresses(data), http=http, progress=progress))
-    for answer in answers:
-        console.print(answer.line(), highlight=False, soft_wrap=True)
-    raise typer.Exit(0 if all(answer.accepted for answer in answers) else 1)
-
-
-@contextlib.contextmanager
-def _rows_so_far() -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many rows of a long file have been answered."""
-    with console.status("sending") as shown:
-        yield lambda rows: shown.update(f"{rows} rows answered") if rows else None
+    sending = send_command.send_all(files, addresses(data), by=sender, http=http, dry_run=dry_run)
+    raise typer.Exit(0 if asyncio.run(sending) else 1)
 
 
 @app.command()

@@ -184,8 +184,16 @@ FILES_AT_ONCE = 32
 FILE_ROWS = 500_000
 """Rows of one file. Beyond: 413; the file is stored as refused."""
 
+HEADER_ROWS = 10
+"""Rows of a file among which its header is looked for; together at most ROW_BYTES, because each row's message contains them.
+Beyond: 400 or 413; the file is stored as refused."""
+
 ROW_BYTES = 65_536
-"""Size of one row, with the line breaks in its cells. Beyond: 413; the file is stored as refused."""
+"""Size of one row, with the line breaks in its cells. Beyond: the row is refused, and stored up to this size; the others are accepted. If
+its end cannot be found without doubt, because of a stray quote mark: 413; the file is stored as refused."""
+
+DOUBTFUL_ROWS = 1_000
+"""Rows of a file that are refused because a line break in a cell may have cut them. Beyond: 400; the file is stored as refused."""
 
 REFERENCE_CHARACTERS = 100
 """Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""

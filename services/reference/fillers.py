@@ -30,7 +30,9 @@ def _has_letters(name: str) -> str:
 class Fillers(StrictInput):
     """The file fillers.yaml. Ten equal digits are never an NHS number, and are not listed."""
 
-    nhs_numbers: tuple[NhsNumber, ...] = Field((), description="NHS numbers that pass the check and are nobody's")
+    nhs_numbers: tuple[NhsNumber, ...] = Field(
+        (), description="NHS numbers that pass the check and belong to no person"
+    )
     dates: tuple[Day, ...] = Field((), description="Dates that are entered if none is known")
     names: tuple[Annotated[ShortText, AfterValidator(_has_letters)], ...] = Field(
         (), description="Names that are entered if none is known; case and punctuation around them do not count"

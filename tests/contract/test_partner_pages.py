@@ -57,8 +57,7 @@ def test_the_page_of_a_council_describes_every_column_and_code(one: council_csv.
     for header, column in one.columns.items():
         (row,) = [line for line in rows if line.startswith(f"| `{header}` | ")]
         assert all(f"`{code}`" in row for code in (*column.codes, *column.needs, *column.flags))
-    for header in one.ignored:
-        assert f"`{header}`" in rows[-1]
+    assert not one.ignored or any(all(f"`{header}`" in row for header in one.ignored) for row in rows)
 
 
 @pytest.mark.parametrize("one", hl7v2.load(pages.DIRECTORY / "hl7v2", SERVICES).values(), ids=lambda one: one.partner)

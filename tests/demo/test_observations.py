@@ -15,7 +15,7 @@ from infra.demo.observations import (
     reference_of,
 )
 from infra.partner_simulators.send import ResponseIssue, SendResult, UploadReport
-from infra.partner_simulators.send.answers import RejectedRow
+from infra.partner_simulators.send.answers import ReportedRow
 
 REFERENCE = "LB-AAAA-BBBB-CCCC"
 ANSWERS = {0: SendResult(Path("a.json"), "FHIR message", "accepted", "gp-a", "HTTP 200", REFERENCE)}
@@ -155,7 +155,7 @@ def test_the_number_of_cases_is_compared() -> None:
     ]
 
 
-FAULTY = RejectedRow(3, "B/2", "refused", (ResponseIssue("NHS No", "value", "fails its check"),))
+FAULTY = ReportedRow(3, "B/2", "refused", (ResponseIssue("NHS No", "value", "fails its check"),))
 REPORT = UploadReport({"rows": 2, "received": 1, "updated": 0, "refused": 1}, (FAULTY,), {"B/1": REFERENCE})
 OF_ROWS = SendResult(Path("b.csv"), "CSV of blaby", "in part", "council-blaby", "HTTP 200", rows=REPORT)
 

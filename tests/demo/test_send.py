@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,10 @@ from services.runtime.settings import CHECKOUT
 KNOWN = partners.load(CHECKOUT / "infra" / "reference_data", None)
 
 
-def a_letter(name: str, sender: str = "gp-alder-lane") -> OutgoingMessage:
+def a_letter(name: str, sender: str = "gp-alder-lane", **options: Any) -> OutgoingMessage:
     partner = KNOWN.by_id(sender)
     assert partner is not None
-    return send.prepare(name, (EXAMPLES / name).read_bytes(), partner)
+    return send.prepare(name, (EXAMPLES / name).read_bytes(), partner, **options)
 
 
 def test_a_bundle_is_posted_to_process_message_with_bars_headers() -> None:
@@ -191,6 +192,64 @@ def test_a_refused_row_is_reported_with_line_column_and_fault() -> None:
     assert first.endswith("2 rows: 1 received, 1 refused")
     assert second.strip() == "row 3 (B/2) · NHS No · value · fails its check"
     assert not answer.accepted
+
+
+def test_a_row_with_warnings_is_accepted_and_printed() -> None:
+    warning = {"column": "Surname", "kind": "value", "explanation": "has lost a letter"}
+    said = council_csv.parse_response(200, a_report(TAKEN_ROW | {"warnings": [warning]}))
+    answer = send.SendResult(Path("b.csv"), "CSV of blaby", said.outcome, "council-blaby", said.by, rows=said.rows)
+    first, second = answer.line().splitlines()
+    assert first.endswith("1 rows: 1 received; 1 with warnings")
+    assert second.strip() == "warning · row 2 (B/1) · Surname · value · has lost a letter"
+    assert answer.accepted
+
+
+def test_the_notes_on_a_file_are_printed() -> None:
+    body = a_report(TAKEN_ROW).replace(b'"summary"', b'"notes": [{"kind": "k", "explanation": "few rows"}], "summary"')
+    said = council_csv.parse_response(200, body)
+    assert said.notes == ("few rows",)
+    assert "note · few rows" in send.SendResult(Path("b.csv"), "", said.outcome, notes=said.notes).line()
+
+
+def a_csv_report(*outcomes: tuple[str, str]) -> bytes:
+    lines = [b"Case Ref,Notes,lightbulb_reference,lightbulb_outcome,lightbulb_warnings"]
+    return b"\r\n".join([*lines, *(f'1,"a\nb",,{out},{warned}'.encode() for out, warned in outcomes), b""])
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        ([("received", "Surname: doubtful")], "accepted"),
+        ([("received", ""), ("refused: Sex: must be M or F", "")], "in part"),
+        ([("not-processed: row of line 2; send the file again", "")], "refused"),
+    ],
+)
+def test_a_report_as_csv_is_counted(rows: list[tuple[str, str]], outcome: str) -> None:
+    request = a_letter("council-blaby.csv", "council-blaby", report="text/csv")
+    said = request.read(200, a_csv_report(*rows))
+    assert said.outcome == outcome
+    assert said.rows is not None
+    assert (said.rows.counts["rows"], said.rows.warnings) == (len(rows), sum(bool(warned) for _, warned in rows))
+
+
+def test_a_csv_report_that_breaks_off_is_no_answer() -> None:
+    request = a_letter("council-blaby.csv", "council-blaby", report="text/csv")
+    assert request.read_part is not None
+    assert request.read_part(200, a_csv_report(("received", ""))).outcome == "unavailable"
+
+
+def test_a_workbook_is_sent_as_one_by_the_council_that_is_named() -> None:
+    partner = KNOWN.by_id("council-blaby")
+    assert partner is not None
+    letter = send.prepare("export.xlsx", b"PK\x03\x04rest", partner)
+    assert (letter.path, letter.headers["Content-Type"]) == ("/councils/blaby/referrals", council_csv.XLSX)
+
+
+def test_a_dry_run_is_asked_for_in_the_address_and_only_of_a_councils_file() -> None:
+    letter = a_letter("council-blaby.csv", "council-blaby", dry_run=True)
+    assert letter.path == "/councils/blaby/referrals?dry-run=true"
+    with pytest.raises(NotSent, match="only a council's file can have a dry run"):
+        a_letter("mrs-v.json", dry_run=True)
 
 
 def test_a_truncated_report_gives_the_number_of_rows_that_it_contains() -> None:

@@ -135,7 +135,7 @@ async def test_a_dry_run_waits_for_no_lock(intake: InProcess, engine: AsyncEngin
 async def test_the_csv_report_of_a_dry_run_cannot_be_taken_for_a_real_one(intake: InProcess) -> None:
     reply = await upload(intake, "blaby", a_file("blaby"), query=DRY, accept="text/csv")
     header, row = table("blaby", reply)
-    assert (header[-1], row[-2:]) == ("lightbulb_dry_run_outcome", ["", "received"])
+    assert (header[-2], row[-3:]) == ("lightbulb_dry_run_outcome", ["", "received", ""])
 
 
 async def test_a_real_report_says_that_it_is_not_a_dry_run(intake: InProcess) -> None:

@@ -73,15 +73,75 @@ def test_any_bytes_are_split_the_same_for_all_chunk_borders_and_none_is_lost(bod
     assert b"".join(record.body for record in found) == body
 
 
-def test_a_file_of_old_line_ends_and_one_without_quotes_are_split() -> None:
-    assert [record.body for record in split(b"a,b\rc,d\r")] == [b"a,b\r", b"c,d\r"]
+def quoted(cells: list[str], line_end: str) -> bytes:
+    """Each cell in quote marks; the csv module leaves a CR unquoted if lines end with LF."""
+    return (",".join('"' + cell.replace('"', '""') + '"' for cell in cells) + line_end).encode()
+
+
+LINE_ENDS = ["\n", "\r\n", "\r", "\n\r", "\r\r\n"]
+
+
+@given(
+    records=st.lists(st.lists(st.text('ab",\r\n ', max_size=6), min_size=2, max_size=4), min_size=1, max_size=6),
+    line_end=st.sampled_from(LINE_ENDS),
+    borders=st.lists(st.integers(0, 60), max_size=4),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_kind_of_line_end_ends_a_record_and_is_one_line_for_all_chunk_borders(
+    records: list[list[str]], line_end: str, borders: list[int]
+) -> None:
+    body = b"".join(quoted(cells, line_end) for cells in records)
+    found = split(body, *sorted(borders))
+    assert [record_splitter.read(record.body, BLABY) for record in found] == records
+    assert [record.line_end.decode() for record in found] == [line_end] * len(found)
+    assert found == split(body, *range(len(body)))
+
+
+def test_a_file_of_mixed_line_ends_is_split_at_each() -> None:
+    found = split(b"a,b\rc,d\r\ne,f\ng,h\r\r\ni,j\r")
+    assert [(record.line, record.body.strip()) for record in found] == [
+        *((1, b"a,b"), (2, b"c,d"), (3, b"e,f"), (4, b"g,h"), (5, b"i,j"))
+    ]
+
+
+def test_a_file_without_quotes_is_split_at_quote_marks_too() -> None:
     unquoted = Splitter(HINCKLEY).feed(b'a|2 "The Limes\nb|"c\n', last=True)
     assert [record_splitter.read(record.body, HINCKLEY) for record in unquoted] == [["a", '2 "The Limes'], ["b", '"c']]
 
 
-def test_a_record_that_is_too_long_is_reported_with_its_line() -> None:
-    with pytest.raises(record_splitter.TooLong, match="line 2"):
-        list(Splitter(BLABY, longest=20).feed(b'a,b\n"never closed' + b"\nx" * 40))
+def in_pieces(body: bytes, longest: int, size: int) -> list[CsvRecord]:
+    splitter = Splitter(BLABY, longest)
+    found = [record for at in range(0, len(body), size) for record in splitter.feed(body[at : at + size])]
+    return found + list(splitter.feed(b"", last=True))
+
+
+@given(
+    note=st.text('a",\r\n', min_size=30, max_size=90),
+    line_end=st.sampled_from(LINE_ENDS),
+    size=st.integers(1, 80),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_record_that_is_too_long_is_cut_and_the_others_are_whole(note: str, line_end: str, size: int) -> None:
+    lines = [quoted(cells, line_end) for cells in (["h", "b"], ["c", note], ["d", "e"])]
+    found = in_pieces(b"".join(lines), 30, size)
+    assert [record.is_whole for record in found] == [True, False, True]
+    assert [record.body for record in found] == [lines[0], lines[1][:31], lines[2]]
+    assert [record.line for record in found] == [record.line for record in in_pieces(b"".join(lines), 1_000, 1_000)]
+
+
+def test_a_record_that_is_too_long_takes_no_more_memory_than_its_beginning() -> None:
+    splitter = Splitter(BLABY, 30)
+    for _ in range(50):
+        assert list(splitter.feed(b'"a,\r\n"' * 20)) == []
+    assert list(splitter.feed(b"\n")) == []
+    assert sum(len(held) for held in vars(splitter).values() if isinstance(held, bytes)) < 200
+
+
+@pytest.mark.parametrize("rest", [b'x"y,z\n', b"x"])
+def test_a_record_that_is_too_long_and_has_a_stray_quote_mark_is_reported_with_its_line(rest: bytes) -> None:
+    for size in (1, 7, 1_000):
+        with pytest.raises(record_splitter.TooLong, match="line 2"):
+            in_pieces(b'a,b\n"never closed' + b"\nx" * 40 + rest, 20, size)
 
 
 # ---- cells ----------------------------------------------------------------------------------------------------------

@@ -251,11 +251,112 @@ async def test_no_cell_that_a_spreadsheet_executes_is_written(intake: InProcess)
             assert written.lstrip(' \u00a0"')[:1] not in {"=", "+", "-", "@", "\uff1d"}
 
 
+# ---- files as programs leave them ----------------------------------------------------------------------------------
+
+HEADER = header_of(COUNCILS["blaby"])
+
+
+def as_left(rows_of_file: list[dict[str, str]]) -> dict[str, bytes]:
+    """A file of Blaby's with these rows, as different programs leave it."""
+    plain = a_file("blaby", rows_of_file)
+    first, *rest = (row_of(COUNCILS["blaby"], row) for row in rows_of_file)
+    return {
+        "LF": a_file("blaby", rows_of_file, "\n"),
+        "CR": a_file("blaby", rows_of_file, "\r"),
+        "LF CR": a_file("blaby", rows_of_file, "\n\r"),
+        "CR CR LF": a_file("blaby", rows_of_file, "\r\r\n"),
+        "CR and CR LF": HEADER + first.replace(b"\r\n", b"\r") + b"".join(rest),
+        "sep": b"sep=,\r\n" + plain,
+        "blank rows above": b"\r\n,,\r\n" + plain,
+        "a title, and nine rows above": b'"Cases, all"\r\n' + b"\r\n" * 8 + plain,
+        "a byte order mark and a quoted header": b"\xef\xbb\xbf" + b'"Case Ref"' + plain.removeprefix(b"Case Ref"),
+        "empty columns": plain.replace(b"Budget Code\r\n", b"Budget Code,,\r\n").replace(b",,,\r\n", b",,,,,\r\n"),
+        "a comma after every row": plain.replace(b",\r\n", b",,\r\n"),
+        "a curly apostrophe": plain.replace(b"SS127 Rec'd", "SS127 Rec’d".encode()),
+    }
+
+
+async def test_a_file_is_read_as_different_programs_leave_it_with_the_rows_that_the_report_names(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    found = [row | {"Notes": ""} for row in blaby_rows(3)]
+    files = as_left(found)
+    assert files
+    for what, file in files.items():
+        reply = await upload(intake, "blaby", file)
+        assert [said for _, said in outcomes(reply)] in (["received"] * 3, ["already-held"] * 3), (what, reply.body)
+        above = {"sep": 1, "blank rows above": 2, "a title, and nine rows above": 9}.get(what, 0)
+        assert [row["row"] for row in reply.json()["rows"]] == [2 + above, 3 + above, 4 + above], what
+    assert len(await kept(engine)) == 3
+
+
+async def test_a_row_below_a_title_is_stored_with_all_that_stands_above_it(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    file = b"sep=,\r\n\r\n" + a_file("blaby")
+    await upload(intake, "blaby", file)
+    (message,) = await kept(engine)
+    assert message.body == file
+
+
+async def test_a_row_with_a_comma_too_many_is_refused_even_if_its_last_cell_is_empty(intake: InProcess) -> None:
+    shifted = row_of(COUNCILS["melton"], a_row("melton", Cost="", Property="1 Any Road LE13 0GR")).replace(
+        b"Lives alone \x96", b"Fell, needs rail"
+    )
+    good = a_file("melton", [a_row("melton", Grant_No=f"DFG/{at}") for at in range(2)])
+    for file in (header_of(COUNCILS["melton"]) + shifted, good + shifted):
+        reply = await upload(intake, "melton", file)
+        row = reply.json()["rows"][-1]
+        assert row["outcome"] == "refused"
+        assert "a cell may contain a comma without quote marks" in row["faults"][0]["explanation"]
+
+
+async def test_a_row_that_a_line_break_without_quote_marks_cut_is_refused(intake: InProcess) -> None:
+    one, two, three = blaby_rows(3, Notes="")
+    body = a_file("blaby", [one, two | {"Budget Code": "cut"}, three]).replace(b"cut", b"4\nof 7")
+    reply = await upload(intake, "blaby", body)
+    assert [said for _, said in outcomes(reply)] == ["received", "refused", "refused", "received"]
+    (fault,) = reply.json()["rows"][1]["faults"]
+    assert "ends with LF, not with CR LF" in fault["explanation"]
+
+
+async def test_only_the_rows_of_another_encoding_are_refused(intake: InProcess) -> None:
+    found = [a_row("melton", Grant_No=f"DFG/{at}", Applicant="Miss Zoë Marsh") for at in range(3)]
+    lines = [row_of(COUNCILS["melton"], row) for row in found]
+    lines[1] = lines[1].replace(b"\xeb", "ë".encode())
+    reply = await upload(intake, "melton", header_of(COUNCILS["melton"]) + b"".join(lines))
+    assert [said for _, said in outcomes(reply)] == ["received", "refused", "received"]
+    assert "is written in UTF-8" in reply.json()["rows"][1]["faults"][0]["explanation"]
+    lines = [row_of(COUNCILS["blaby"], row | {"Surname": "Zoë"}) for row in blaby_rows(3)]
+    reply = await upload(intake, "blaby", HEADER + lines[0] + lines[1].replace("ë".encode(), b"\xeb") + lines[2])
+    assert [said for _, said in outcomes(reply)] == ["received", "refused", "received"]
+    assert "is not written in utf-8" in reply.json()["rows"][1]["faults"][0]["explanation"]
+
+
+async def test_a_row_that_is_too_long_refuses_itself_only(
+    intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PART_BYTES", 10_000)
+    one, two, three = blaby_rows(3, Notes="")
+    for note in ("so, " * 20_000, "line\r\n" * 12_000):
+        reply = await upload(intake, "blaby", a_file("blaby", [one, two | {"Notes": note}, three]))
+        said = reply.json()["rows"]
+        assert [row["outcome"] for row in said] in (
+            ["received", "refused", "received"],
+            ["already-held", "refused", "already-held"],
+        )
+        assert (said[1]["row"], said[1]["faults"][0]["kind"]) == (3, "too-long")
+        assert said[2]["row"] == 4 + note.count("\n")
+        as_csv = await upload(intake, "blaby", a_file("blaby", [one, two | {"Notes": note}, three]), accept="text/csv")
+        assert table("blaby", as_csv)[2][0] == ""
+    assert all(len(message.body) < 70_000 for message in await kept(engine))
+
+
 # ---- whole files that are refused -----------------------------------------------------------------------------------
 
 UNREADABLE = {
     "empty": (b"", "is empty"),
-    "blank": (b"\r\n \r\n", "lacks columns"),
+    "blank": (b"\r\n \r\n", "is empty"),
     "a header and no row": (header_of(COUNCILS["blaby"]), "has a header but no rows"),
     "another council's": (a_file("harborough"), "Harborough case system"),
     "an unknown header": (b"zebra,giraffe\r\n1,2\r\n", "unknown columns: 2"),
@@ -266,7 +367,7 @@ UNREADABLE = {
     "a workbook": (b"PK\x03\x04" + b"zebra" * 20, "is a workbook"),
     "another encoding": (
         a_file("blaby", [a_row("blaby", Surname="Zoë")]).replace("ë".encode(), b"\xeb"),
-        "not written in utf-8",
+        "not written in utf-8, in every row",
     ),
     "NUL": (a_file("blaby") + b"\x00", "NUL"),
     "a quote that never ends": (a_file("blaby") + b'"zebra' + b"x" * 70_000, "quote mark may be missing"),

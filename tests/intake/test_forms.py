@@ -112,7 +112,7 @@ async def test_every_error_is_reported_at_once_by_its_field_and_never_by_its_val
         postcode="nowhere",
         family_name="",
         gender="f",
-        needs={"grab_rails": 1, "castle": True},
+        needs={"grab_rails": 2, "castle": True},
         consents={"referral": "maybe"},
         favourite_colour="Verdigris",
     )
@@ -125,7 +125,7 @@ async def test_every_error_is_reported_at_once_by_its_field_and_never_by_its_val
         "postcode": "value",
         "family_name": "required",
         "gender": "value",
-        "needs.grab_rails": "invalid",
+        "needs.grab_rails": "value",
         "needs.castle": "invalid",
         "consents.referral": "value",
         "favourite_colour": "invalid",

@@ -143,6 +143,14 @@ def test_the_letter_states_person_service_provider_date_next_step_and_contact() 
     assert inner(feedback, "Binary")["contentType"] == "text/html"
 
 
+def test_the_letter_joins_no_words_and_keeps_joiners() -> None:
+    person = a_person(family_name="van\u00a0Berg\x07", given_names=("\u0646\u0627\u200c\u0645", "Ann\ufffe\ud800"))
+    page = letter.page(completed(person=person), WORDS.sender_details)
+    assert "van\u00a0Berg" in page
+    assert "\u0646\u0627\u200c\u0645 Ann" in page
+    ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>"))
+
+
 def test_a_letter_with_eight_interventions_fits_on_one_page() -> None:
     """Mrs V: about 60 lines fit on a page of A4 at 12 points."""
     done = tuple(an_intervention(action=action) for action in _EIGHT)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from infra.docgen.markdown import code, place, section, table
+from services.intake.translators.form.answers import CONSENTS
 from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.form.fields import largest
-from services.intake.translators.form.required_fields import ANSWERS, NOTES
+from services.intake.translators.form.required_fields import NOTES
 from services.intake.translators.form.submission import CANCELS
 from services.reference.directory import Directory
 from services.reference.partners import Partner
@@ -49,7 +50,7 @@ def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
 
 _NEEDS = ("At least one is required: `true`, or a text, which is stored with the need.", "")
 _CONSENTS = (
-    f"Answers: {', '.join(map(code, ANSWERS))}. A no to `referral` cancels the referral; if there is none, the form is refused and the "
+    f"Answers: {', '.join(map(code, CONSENTS))}. A no to `referral` cancels the referral; if there is none, the form is refused and the "
     "response states what to do instead.",
     "",
 )
@@ -116,4 +117,4 @@ def _consents(form: Form) -> Iterator[tuple[str, ...]]:
     for question, one in form.consents.items():
         notes = f"; with a yes: {', '.join(code(note) for note in one.noted)}" if one.noted else ""
         yield code(question), one.label, ("an answer" if one.required else "") + notes
-    yield from ((code(note), text.lower(), "") for note, text in NOTES.items())
+    yield from ((code(note), field.label.lower(), "") for note, field in NOTES.items())

@@ -4,28 +4,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infra.docgen.markdown import code, page, table
-from infra.docgen.partner_pages import councils, forms, hl7v2
+from infra.docgen.partner_pages import cleaning, councils, forms, hl7v2
 from services.intake.translators import bars_fhir, council_csv, form
 from services.intake.translators import hl7v2 as hl7
 from services.reference import directory as hubs
-from services.reference import partners
+from services.reference import fillers, partners
 from services.reference.partners import Partner
 
 
 def generated(folder: Path) -> dict[str, str]:
     """Return every page by file name. Raise ConfigError if a reviewed file is not valid."""
     offers, all_partners, services = hubs.load(folder), partners.load(folder, None), hubs.catalogue(folder)
-    pages = {"bars-fhir.md": page("services/intake/translators/bars_fhir", _bars())}
+    cleaned = {name: cleaning.of_format(name, fillers.load(folder)) for name in cleaning.BY_FORMAT}
+    pages = {"bars-fhir.md": page("services/intake/translators/bars_fhir", [*_bars(), "", *cleaned["bars-fhir"]])}
     for name, one in form.load(folder / "forms", services).items():
         senders = [partner for partner in all_partners if partner.may_send(f"form:{name}")]
-        pages[f"{name}.md"] = page(f"infra/reference_data/forms/{name}.yaml", forms.page(one, senders, offers))
+        pages[f"{name}.md"] = page(
+            f"infra/reference_data/forms/{name}.yaml", [*forms.page(one, senders, offers), *cleaned["form"]]
+        )
     for name, council in council_csv.load(folder / "councils", services).items():
         lines = councils.page(council, _named(all_partners, council.partner), offers)
-        pages[f"{council.partner}.md"] = page(f"infra/reference_data/councils/{name}.yaml", lines)
-    for name, agreed in hl7.load(folder / "hl7v2", services).items():
-        pages[f"{name}.md"] = page(
-            f"infra/reference_data/hl7v2/{name}.yaml", hl7v2.page(agreed, _named(all_partners, name), offers)
+        pages[f"{council.partner}.md"] = page(
+            f"infra/reference_data/councils/{name}.yaml", [*lines, *cleaned["council-csv"]]
         )
+    for name, agreed in hl7.load(folder / "hl7v2", services).items():
+        lines = hl7v2.page(agreed, _named(all_partners, name), offers)
+        pages[f"{name}.md"] = page(f"infra/reference_data/hl7v2/{name}.yaml", [*lines, *cleaned["hl7v2"]])
     return {**pages, "README.md": page("infra/reference_data", _index(all_partners))}
 
 

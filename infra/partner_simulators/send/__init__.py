@@ -1,87 +1,94 @@
 """Send files to intake as their partner's system would, and return the responses.
 
 The content decides the address: a FHIR Bundle goes to `/fhir/$process-message` with BaRS headers derived from it, an
-HL7 v2 message over MLLP to its sender's listener (or to `/hl7v2`), a council's CSV to
+HL7 v2 message over MLLP to its sender's listener (or to `/hl7v2`), a council's CSV or workbook to
 `/councils/{council}/referrals`, a form to `/forms/{form}`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from infra.local.installation import DIRECTORY
+from infra.partner_simulators.send import council_csv
 from infra.partner_simulators.send.answers import ParsedResponse, ResponseIssue, SendResult, UploadReport
 from infra.partner_simulators.send.infer_sender import prepare, sender
 from infra.partner_simulators.send.outgoing import NotSent, OutgoingMessage
-from infra.partner_simulators.send.transports import SECONDS, Progress, transmit
+from infra.partner_simulators.send.transports import SECONDS, transmit
 from services.reference import partners
 
 __all__ = [
+    "FileSender",
     "NotSent",
     "OutgoingMessage",
     "ParsedResponse",
     "ResponseIssue",
     "SendResult",
     "UploadReport",
+    "open_sender",
     "prepare",
     "send",
 ]
 
+Progress = Callable[[Path, int], None]
+"""Called with a council's file and the number of its answered rows."""
 
-def _no_progress(_: int) -> None:
+
+def _no_progress(_: Path, __: int) -> None:
     """Ignore the progress."""
 
 
-async def send(
-    files: Sequence[Path],
-    by: str | None,
-    addresses: Mapping[str, Any],
-    *,
-    http: bool = False,
-    progress: Progress = _no_progress,
-) -> list[SendResult]:
-    """Send each file in order; `by` is a partner's id, else it is inferred from the file. A refusal does not raise.
+@dataclass(frozen=True)
+class FileSender:
+    """Sends files to one installation. `by` is a partner's id; if it is None, the sender is inferred from each file.
 
-    `http`: send HL7 messages by HTTP instead of MLLP. `progress` is called with the number of answered rows of a
-    council's file.
+    `http`: send HL7 messages by HTTP instead of MLLP. `report`: the media type of a council's report.
     """
-    all_partners = partners.load(DIRECTORY, None)
+
+    addresses: Mapping[str, Any]
+    partners: partners.Partners
+    session: aiohttp.ClientSession
+    by: str | None = None
+    http: bool = False
+    dry_run: bool = False
+    report: str = council_csv.JSON
+    progress: Progress = _no_progress
+
+    async def send(self, file: Path, body: bytes) -> SendResult:
+        """Send a file with this content. A refusal does not raise."""
+        try:
+            partner = sender(file, body, self.by, self.partners)
+            outgoing = prepare(file.name, body, partner, http=self.http, dry_run=self.dry_run, report=self.report)
+            progress = partial(self.progress, file)
+            response = await transmit(outgoing, partner, self.addresses, self.session, progress)
+        except NotSent as problem:
+            issue = ResponseIssue("", "", str(problem))
+            return SendResult(file, "unknown format", "not sent", self.by, issues=(issue,))
+        return _result(file, outgoing, partner, response)
+
+
+@asynccontextmanager
+async def open_sender(addresses: Mapping[str, Any], by: str | None = None, **options: Any) -> AsyncIterator[FileSender]:
+    """Yield a sender with these options of FileSender."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=SECONDS, sock_read=SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        return [
-            await _send(file, body, by, all_partners, addresses, session, http=http, progress=progress)
-            for file, body in _read(files)
-        ]
+        yield FileSender(addresses, partners.load(DIRECTORY, None), session, by, **options)
 
 
-def _read(files: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
-    return ((file, file.read_bytes()) for file in files)
+async def send(
+    files: Sequence[Path], by: str | None, addresses: Mapping[str, Any], *, http: bool = False, dry_run: bool = False
+) -> list[SendResult]:
+    """Send each file in order."""
+    async with open_sender(addresses, by, http=http, dry_run=dry_run) as opened:
+        return [await opened.send(file, file.read_bytes()) for file in files]
 
 
-async def _send(
-    file: Path,
-    body: bytes,
-    by: str | None,
-    all_partners: partners.Partners,
-    addresses: Mapping[str, Any],
-    session: aiohttp.ClientSession,
-    *,
-    http: bool,
-    progress: Progress,
-) -> SendResult:
-    try:
-        partner = sender(file, body, by, all_partners)
-        outgoing = prepare(file.name, body, partner, http=http)
-        response = await transmit(outgoing, partner, addresses, session, progress)
-    except NotSent as problem:
-        issue = ResponseIssue("", "", str(problem))
-        return SendResult(file, "unknown format", "not sent", by, issues=(issue,))
-    return _answer(file, outgoing, partner, response)
-
-
-def _answer(file: Path, outgoing: OutgoingMessage, partner: partners.Partner, response: ParsedResponse) -> SendResult:
+def _result(file: Path, outgoing: OutgoingMessage, partner: partners.Partner, response: ParsedResponse) -> SendResult:
     return SendResult(
         file,
         outgoing.format_name,
@@ -91,4 +98,7 @@ def _answer(file: Path, outgoing: OutgoingMessage, partner: partners.Partner, re
         response.reference,
         response.issues,
         response.rows,
+        response.notes,
+        response.body,
+        response.media_type,
     )

@@ -10,6 +10,10 @@ from rich.markup import escape
 Outcome = Literal["accepted", "duplicate", "in part", "conflict", "refused", "not allowed", "unavailable", "not sent"]
 
 
+REFUSED_ROWS = frozenset({"refused", "not-processed", "not-held"})
+"""Outcomes of a row that the council must correct or send again."""
+
+
 class ResponseIssue(NamedTuple):
     """One fault: place, kind (for HL7 an error code), explanation."""
 
@@ -21,8 +25,8 @@ class ResponseIssue(NamedTuple):
         return " · ".join(filter(None, self))
 
 
-class RejectedRow(NamedTuple):
-    """A refused row of a council's file: its first line and its reference."""
+class ReportedRow(NamedTuple):
+    """A refused row of a council's file, or one with warnings: its first line and its reference."""
 
     number: int
     source_reference: str
@@ -35,15 +39,26 @@ class RejectedRow(NamedTuple):
 
 
 class UploadReport(NamedTuple):
-    """A council's report: counts by outcome, refused rows, and our reference by the row's own."""
+    """A council's report: counts by outcome, refused rows, and our reference by the row's own.
+
+    `warnings`: number of rows with warnings; they are in `warned`, as the refused ones in `rejected`, if the report was read row by row.
+    """
 
     counts: Mapping[str, int]
-    rejected: tuple[RejectedRow, ...]
+    rejected: tuple[ReportedRow, ...]
     references: Mapping[str, str]
+    warned: tuple[ReportedRow, ...] = ()
+    warnings: int = 0
 
     def __str__(self) -> str:
         some = ", ".join(f"{count} {what}" for what, count in self.counts.items() if count and what != "rows")
-        return f"{self.counts.get('rows', 0)} rows: {some or 'nothing'}"
+        warned = f"; {self.warnings} with warnings" if self.warnings else ""
+        return f"{self.counts.get('rows', 0)} rows: {some or 'nothing'}{warned}"
+
+    @property
+    def refused(self) -> int:
+        """Number of rows that the council must correct or send again."""
+        return sum(self.counts.get(outcome, 0) for outcome in REFUSED_ROWS)
 
 
 class ParsedResponse(NamedTuple):
@@ -55,6 +70,12 @@ class ParsedResponse(NamedTuple):
     rows: UploadReport | None = None
     by: str = ""
     """The status or acknowledgement code: `HTTP 200`, `AA`."""
+
+    notes: tuple[str, ...] = ()
+    """What is remarkable of a council's file as a whole."""
+
+    body: bytes = b""
+    media_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +90,9 @@ class SendResult:
     reference: str | None = None
     issues: tuple[ResponseIssue, ...] = field(default=())
     rows: UploadReport | None = None
+    notes: tuple[str, ...] = ()
+    body: bytes = b""
+    media_type: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -80,6 +104,8 @@ class SendResult:
         colour = "green" if self.accepted else "red"
         head = f"{self.file.name}: {self.format_name}, from {self.sender or 'unknown'}: {self.by}".rstrip() + " "
         tail = f" {self.reference}" if self.reference else f" {self.rows}" if self.rows else ""
-        below = [*self.issues, *(self.rows.rejected if self.rows else ())]
+        below: list[object] = [*(f"note · {note}" for note in self.notes), *self.issues]
+        if self.rows:
+            below += [*self.rows.rejected, *(f"warning · {row}" for row in self.rows.warned)]
         lines = "".join(f"\n    {one}" for one in below)
         return f"{escape(head)}[{colour}]{self.outcome}[/{colour}]{escape(tail)}{escape(lines)}"

@@ -40,24 +40,38 @@ def _in_the_file(file: Path, body: bytes, all_partners: Partners) -> Partner | N
         return all_partners.by_ods(hl7v2.sender_ods(body))
     if fhir.is_fhir(body):
         return all_partners.by_ods(fhir.sender_ods(body))
-    return all_partners.by_id(council_csv.partner_of(body, COUNCILS) or "") if is_csv(file.name, body) else None
+    is_file = is_council_file(file.name, body)
+    return all_partners.by_id(council_csv.partner_of(body, COUNCILS) or "") if is_file else None
 
 
-def is_csv(name: str, body: bytes) -> bool:
-    """Return True for a .csv file whose content is not HL7 or FHIR."""
-    return name.endswith(".csv") and not (hl7v2.is_hl7(body) or fhir.is_fhir(body))
+def is_council_file(name: str, body: bytes) -> bool:
+    """Return True for a workbook, and for a .csv file whose content is not HL7 or FHIR."""
+    is_csv = name.lower().endswith(".csv") and not (hl7v2.is_hl7(body) or fhir.is_fhir(body))
+    return is_csv or council_csv.is_workbook(body)
 
 
-def prepare(name: str, body: bytes, partner: Partner, *, http: bool = False) -> OutgoingMessage:
-    """Return the request for a file.
+def prepare(
+    name: str,
+    body: bytes,
+    partner: Partner,
+    *,
+    http: bool = False,
+    dry_run: bool = False,
+    report: str = council_csv.JSON,
+) -> OutgoingMessage:
+    """Return the request for a file. `report`: the media type of a council's report.
 
-    Bytes in an unknown format go where their sender's messages go, so that intake reports the fault.
+    Bytes in an unknown format go where their sender's messages go, so that intake reports the fault. Raise NotSent for a
+    dry run of another format than a council's file.
     """
+    mapping = council_csv.mapping_of(partner.id, COUNCILS)
+    is_other = fhir.is_fhir(body) or hl7v2.is_hl7(body) or name.endswith(".hl7")
+    if mapping and not is_other and not body.lstrip().startswith(b"{"):
+        return council_csv.build_request(body, mapping, dry_run=dry_run, report=report)
+    if dry_run:
+        raise NotSent("only a council's file can have a dry run; nothing was sent.")
     if fhir.is_fhir(body):
         return fhir.build_request(body, partner)
-    if hl7v2.is_hl7(body) or name.endswith(".hl7"):
+    if is_other:
         return hl7v2.build_request(body, partner, http=http)
-    council = council_csv.council_of(partner.id, COUNCILS)
-    if council and not body.lstrip().startswith(b"{"):
-        return council_csv.build_request(body, council)
     return form.build_request(body, partner)

@@ -27,6 +27,9 @@ class OutgoingMessage:
     counts: bytes | None = None
     """Bytes that occur once in the response for each processed part, for a long response."""
 
+    read_part: Read | None = None
+    """Parses what came of a long response that broke off."""
+
 
 class NotSent(Exception):
     """The file cannot be sent; the text gives the reason and what to do."""

@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 
 from infra.partner_simulators import mllp_client
+from infra.partner_simulators.send import hl7v2
 from infra.partner_simulators.send.answers import ParsedResponse, ResponseIssue
 from infra.partner_simulators.send.outgoing import NotSent, OutgoingMessage
 from services.reference.partners import Partner
@@ -14,7 +15,7 @@ SECONDS = 60
 """Longest wait for a response, or for more of one."""
 
 Progress = Callable[[int], None]
-"""Called with the number of answered rows of a long file."""
+"""Called with the number of answered rows of a file."""
 
 
 async def transmit(
@@ -38,10 +39,12 @@ async def _by_http(
     try:
         async with session.post(intake + outgoing.path, data=outgoing.body, headers=headers) as response:
             await _read_body(response, came, outgoing.counts, progress)
-            return outgoing.read(response.status, bytes(came))
+            parsed = outgoing.read(response.status, bytes(came))
+            notes = response.headers.getall("Lightbulb-Note", [])
+            return parsed._replace(body=bytes(came), media_type=response.content_type, notes=(*parsed.notes, *notes))
     except (aiohttp.ClientError, TimeoutError) as error:
-        if outgoing.counts and outgoing.counts in came:
-            return outgoing.read(200, bytes(came))
+        if outgoing.read_part and came:
+            return outgoing.read_part(200, bytes(came))
         return _no_answer(intake, error)
 
 
@@ -74,7 +77,8 @@ async def _by_mllp(outgoing: OutgoingMessage, partner: Partner, addresses: Mappi
         answers = await mllp_client.exchange(host, int(port), outgoing.body, SECONDS)
     except (OSError, TimeoutError) as error:
         return _no_answer(f"MLLP {address}", error)
-    return outgoing.read(0, b"\r".join(answers))
+    came = b"\r".join(answers)
+    return outgoing.read(0, came)._replace(body=came, media_type=hl7v2.MEDIA_TYPE)
 
 
 def _no_answer(where: str, error: Exception) -> ParsedResponse:

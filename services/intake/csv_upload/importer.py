@@ -70,7 +70,7 @@ class CsvImport:
 
     @cached_property
     def _translate(self) -> Translator:
-        return council_csv.translator(self.mapping)
+        return council_csv.translator(self.mapping, self._layout)
 
     # -- the report
 
@@ -212,6 +212,8 @@ class CsvImport:
         reference = outcome.referral_id if isinstance(outcome, Translated) else self._reference_of(record)
         if reference is not None and reference in twice:
             outcome = Rejection((self._duplicate_issue(twice[reference]),))
+        elif doubt := self.prescan.doubtful.get(record.line):
+            outcome = Rejection((doubt,))
         compose = answers.row_responder(self.mapping, record.line, reference)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
         span = INVALID_SPAN if self.judging else accept.receive_span(protocol, inbound, link=self._span)

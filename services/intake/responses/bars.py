@@ -207,6 +207,10 @@ class _ResponseWriter:
         notes = [
             _note("information", "informational", f"{place}: not read", place) for place in self._translated.passed_over
         ]
+        notes[:0] = [
+            _note("warning", one.kind, f"{one.place}: {one.explanation}", one.place)
+            for one in self._translated.warnings
+        ]
         if self._decision.after_cancel:
             notes.insert(0, _note("information", "informational", AFTER_CANCEL))
         if self._decision.verdict == Verdict.STALE:

@@ -15,6 +15,9 @@ from services.intake.translators.translator import CONSENT_REFUSED, Issue, Rejec
 MEDIA_TYPE = "application/json"
 PROBLEM = "application/problem+json"
 
+OTHER_PERSON = "names another person than the referral that is held under this reference: send it under a new reference"
+"""Explanation for a message under a known reference whose NHS number, birth date or family name contradict what is held."""
+
 
 def answer(_: InboundMessage, outcome: Translated | Rejection, decision: MessageDecision) -> ProtocolResponse:
     """Return the response to a form. A duplicate gets the response of the first time."""
@@ -29,6 +32,8 @@ def answer(_: InboundMessage, outcome: Translated | Rejection, decision: Message
             return problem(409, f"{decision.reference} already has this reference, with different content")
         case Verdict.UNKNOWN if decision.withdraws:
             return refused([Issue("consents.referral", "business-rule", CONSENT_REFUSED)])
+        case Verdict.OTHER_PERSON:
+            return refused([Issue("reference", "business-rule", OTHER_PERSON)])
         case Verdict.UNKNOWN:
             return problem(404, "no referral of this sender has this reference; nothing to cancel")
         case _:
@@ -36,21 +41,25 @@ def answer(_: InboundMessage, outcome: Translated | Rejection, decision: Message
 
 
 def _accepted(status: int, decision: MessageDecision) -> ProtocolResponse:
-    content = {
+    content: dict[str, Any] = {
         "reference": decision.reference,
         "version": decision.version,
         "status": "superseded" if decision.verdict == Verdict.STALE else str(decision.verdict),
         "received_at": decision.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
-    return ProtocolResponse(status, orjson.dumps(content))
+    warnings = {"warnings": _listed(decision.issues)} if decision.issues else {}
+    return ProtocolResponse(status, orjson.dumps(content | warnings))
+
+
+def _listed(issues: Sequence[Issue]) -> list[dict[str, str]]:
+    return [{"field": issue.place, "kind": issue.kind, "explanation": issue.explanation} for issue in issues]
 
 
 def refused(issues: Sequence[Issue]) -> ProtocolResponse:
     """Return 400, 403 or 422 with every issue by its field."""
     kinds = {issue.kind for issue in issues}
     status = 403 if "forbidden" in kinds else 422 if kinds & {"business-rule", "processing"} else 400
-    listed = [{"field": issue.place, "kind": issue.kind, "explanation": issue.explanation} for issue in issues]
-    return problem(status, "the referral was not accepted; every fault is listed", faults=listed)
+    return problem(status, "the referral was not accepted; every fault is listed", faults=_listed(issues))
 
 
 def problem(status: int, detail: str, **more: Any) -> ProtocolResponse:

@@ -77,7 +77,7 @@ _IN_CODES = {
     **{ord(one): "" for group in CLEANED if group.effect == "removed" for one in group.characters + _JOINERS},
     **{code: " " for code in _NO_BREAK if not 0xD800 <= code <= 0xDFFF and code < 0xFFFE},
 }
-_EDGES_OF_CODES = " \t\r\n"
+_EDGES_OF_CODES = " \t\n\v\f\r\u2028\u2029"
 
 # ---- words -----------------------------------------------------------------------------------------------------------
 
@@ -106,8 +106,14 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]
 _LOST = re.compile(r"\ufffd|[^\W\d_]\?[^\W\d_]")
 _BEYOND_ASCII = bytes(range(0x80, 0xC0)).decode("windows-1252", "ignore") + "\x81\x8d\x8f\x90\x9d"
 _CONTINUES = f"[{re.escape(_BEYOND_ASCII)}]"
-_MISREAD = re.compile(rf"[\u00c2-\u00c5](?:{_CONTINUES}|$)|\u00e2{_CONTINUES}{{2}}|\u00f0{_CONTINUES}{{3}}|ï»¿|ï¿½")
-"""UTF-8 that was read as Windows-1252: Latin letters, punctuation, emoji. Leads of other scripts are letters of real words."""
+_MISREAD = re.compile(
+    rf"[\u00c2-\u00c5]{_CONTINUES}|\u00e2{_CONTINUES}{{2}}|\u00f0{_CONTINUES}{{3}}|ï»¿|ï¿½"
+    r"|(?:(?<=[a-z])|(?<!\w))[\u00c2\u00c3](?!\S)"
+)
+"""UTF-8 that was read as Windows-1252: Latin letters, punctuation, emoji; also after a no-break space has become a blank.
+
+Leads of other scripts are letters of real words.
+"""
 
 
 def is_spoilt(text: str) -> bool:
@@ -118,6 +124,19 @@ def is_spoilt(text: str) -> bool:
     if "&" in text and any(html.unescape(one) != one for one in _ENTITY.findall(text)):
         return True
     return ("?" in text or not text.isascii()) and bool(_LOST.search(text) or _MISREAD.search(text))
+
+
+SPOILT = (
+    "has letters that were lost or changed on the way, and was read as it is: correct it, and the export or encoding"
+)
+REPAIRED = "has characters that are not of its encoding, and were read as Windows-1252: check them"
+
+
+def warning(text: str) -> str | None:
+    """Return what the sender of words, as they were sent, has to be warned of, or None."""
+    if text.isascii() and "?" not in text and "&" not in text:
+        return None
+    return SPOILT if is_spoilt(text) else REPAIRED if is_repaired(text) else None
 
 
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"

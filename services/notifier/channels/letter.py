@@ -1,5 +1,6 @@
 """The letter that a practice files: one XHTML page with person, findings, actions, what to do, and contact."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -89,6 +90,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return f"<table><tr>{''.join(f'<th>{_text(cell)}</th>' for cell in head)}</tr>{cells}</table>"
 
 
+_NOT_IN_XML = re.compile(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
 def _text(text: str) -> str:
-    """Escape text, and remove the control characters that XML 1.0 does not allow."""
-    return escape("".join(letter for letter in text if letter.isprintable() or letter in "\n\t"))
+    """Escape text, and remove the characters that XML 1.0 does not allow, and control characters. No-break spaces stay."""
+    return escape(_NOT_IN_XML.sub("", text))

@@ -114,6 +114,7 @@ def test_codes_are_strict(sent: str, code: str | None) -> None:
         "Ren?e",
         "Ren\ufffde",
         "O&#39;Dowd",
+        "Ã la carte",
         "Smith &amp; Son",
         "Oâ€™Dowd",
         "RenÃ©e",
@@ -128,7 +129,7 @@ def test_spoilt_letters_are_found(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["O'Dowd", "Renée", "JOSÉ’S café", "Is she in? No", "Smith & Sons; Leeds", "Ærø", "A&E;"]
+    "text", ["O'Dowd", "Renée", "JOSÉ’S café", "MAÇÃ", "SMØ»", "Is she in? No", "Smith & Sons; Leeds", "Ærø", "A&E;"]
 )
 def test_letters_that_are_meant_are_not_spoilt(text: str) -> None:
     assert not cleaning.is_spoilt(text)

@@ -69,7 +69,7 @@ def test_a_message_that_ends_early_is_rejected(adapter: Adapter) -> None:
     for end in {*range(0, len(body) - 1, max(1, len(body) // 60)), len(body) - 1}:
         outcome = adapter.translate(adapter.delivery(body[:end]))
         assert isinstance(outcome, Translated | Rejection)
-        if adapter.mutations.breaks_off_visibly:
+        if adapter.mutations.breaks_off_visibly and body[end - 1 : end] != b"\r":  # half a line end is one
             assert isinstance(outcome, Rejection)
 
 

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
+from schemas.model import Reference
+from services.intake.batch import MessageDecision
+from services.intake.deduplication import Verdict
+from services.intake.responses import bars
 from services.intake.translators.translator import Rejection, Translated
-from tests.contract.translators.adapters import ADAPTERS
+from tests.contract.translators.adapters import ADAPTERS, RECEIVED_AT
 from tests.contract.translators.fhir_message import changed, resource_in
 
 BARS = next(one for one in ADAPTERS if one.name == "bars_fhir")
@@ -126,3 +130,24 @@ def test_words_keep_their_lines_and_lose_what_cannot_be_seen() -> None:
     assert found.referral is not None
     assert found.referral.reason is not None
     assert "Falls often\n no\nrail" in str(found.referral.reason.text)
+
+
+@pytest.mark.parametrize(
+    ("element", "value", "place"),
+    [
+        ("name_", [{"family": "O?Dowd", "given": ["Enid"]}], "name[0]"),
+        ("name_", [{"family": "Dowd", "given": ["Ren\u00c3\u00a9e"]}], "name[0]"),
+        ("name_", [{"family": "O\u0092Dowd"}], "name[0]"),
+        ("address", [{"line": ["1 High Street"]}, {"use": "home", "line": ["2 O&#39;Dowd Way"]}], "address[1]"),
+    ],
+)
+def test_spoilt_letters_are_taken_with_a_warning_in_the_answer(element: str, value: Any, place: str) -> None:
+    message = changed("patient", **{element: value})
+    found = taken(message)
+    assert [(one.place.partition(".resource.")[2], one.kind) for one in found.warnings] == [(place, "value")]
+
+    decision = MessageDecision(Verdict.RECEIVED, RECEIVED_AT, Reference("LB-0000-1111-2222"), 1, ())
+    answer = json.loads(bars.answer(BARS.delivery(json.dumps(message).encode()), found, decision).body)
+    (outcome_,) = [one["resource"] for one in answer["entry"] if one["resource"]["resourceType"] == "OperationOutcome"]
+    warned = [one["expression"] for one in outcome_["issue"] if one["severity"] == "warning"]
+    assert [one.partition(".resource.")[2] for (one,) in warned] == [place]

@@ -196,6 +196,16 @@ def test_a_given_name_that_is_none_is_not_a_name(given: str) -> None:
     assert person({5: f"HOLROYD^{given}"}).given_names == ()
 
 
+@pytest.mark.parametrize(
+    ("field", "written"),
+    [("PID-5", "O?DOWD^ENID"), ("PID-5", "O&#39;Dowd^ENID"), ("PID-11", "1 Ren\u00c3\u00a9 Way^^Leicester^^LE1 1AA")],
+)
+def test_spoilt_letters_are_taken_with_a_warning(field: str, written: str) -> None:
+    outcome = UHL.translate(UHL.delivery(a_uhl_message(fields={field: written})))
+    assert isinstance(outcome, Translated)
+    assert [(one.place, one.kind) for one in outcome.warnings] == [(field, "value")]
+
+
 def test_a_message_without_a_name_is_accepted_by_an_identifier_and_read_by_a_person() -> None:
     assert unread(PID_5='""') == ["PID-5"]
 

@@ -370,6 +370,7 @@ def _accepted(
         referral=referral,
         sent_at=sent_at,
         correlation_id=_correlation_id(message, inbound),
+        warnings=tuple(message.warnings[:50]),
         names=found,
         subject=Subject(person.nhs_number, person.birth_date, person.family_name),
     )

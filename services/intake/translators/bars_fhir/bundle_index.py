@@ -37,7 +37,7 @@ NHS_NUMBERS = (
 
 
 class BundleIndex:
-    """The resources of a Bundle, found by type or by reference. `issues` collects their faults.
+    """The resources of a Bundle, found by type or by reference. `issues` collects their faults, `warnings` what refuses nothing.
 
     A resource is judged when it is used first: by its modifier elements (modifiers.py) and its subject.
 
@@ -53,6 +53,7 @@ class BundleIndex:
         self.patient: Patient | None = None
         self.names_us = False
         self.issues: list[Issue] = []
+        self.warnings: list[Issue] = []
         self.left_out: list[str] = []
         self._references = References([entry.fullUrl for entry in self.bundle.entry], resources, decoded.others)
         self._place = dict(_places(resources))
@@ -182,6 +183,11 @@ class BundleIndex:
         if read is None:
             self.add_issue(resource, loc, "invalid", "has a control character, or one that is not defined")
         return read or None
+
+    def warn_of(self, resource: Resource, loc: Place, words: str | None) -> None:
+        """Warn if words were spoilt on the way."""
+        if words and (explanation := cleaning.warning(words)):
+            self.warnings.append(Issue(self.at(resource, *loc), "value", explanation))
 
     def day(self, resource: Resource, loc: Place, place: str, value: str | None) -> date | None:
         """Return the day of a FHIR date that can stand at a place of the referral; report one that cannot.

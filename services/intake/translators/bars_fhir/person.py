@@ -53,6 +53,7 @@ def person(message: BundleIndex, patient: Patient, *, homeless: bool) -> dict[st
     """Return the canonical person. `homeless`: the message has the code for no fixed abode."""
     name = _name(message, patient)
     _note_what_is_not_carried(message, patient, name)
+    _warn_of_spoilt_words(message, patient, name)
     number, status = number_and_status(message, patient)
     return drop_empty(
         {
@@ -95,6 +96,16 @@ def _note_what_is_not_carried(message: BundleIndex, patient: Patient, name: Huma
             phone = contact_phone(contact, at)
             others = (n for n, point in enumerate(contact.telecom) if line(point.value) != phone)
             message.left_out += [message.at(patient, "contact", index, "telecom", n) for n in others]
+
+
+def _warn_of_spoilt_words(message: BundleIndex, patient: Patient, name: HumanName) -> None:
+    """Warn of letters of the name and the addresses that were lost or changed on the way."""
+    for index, one in enumerate(patient.name):
+        if one is name:
+            message.warn_of(patient, ("name", index), " ".join([one.family or "", *one.given]))
+    for address in lived_at(patient.address, message.time):
+        place = ("address", index_of(address, patient.address))
+        message.warn_of(patient, place, "\n".join(filter(None, [*address.line, address.city, address.district])))
 
 
 # ---- identifiers ----------------------------------------------------------------------------------------------------
@@ -216,6 +227,8 @@ def death(message: BundleIndex, patient: Patient) -> dict[str, Any]:
         return {}
     died_on, today = parse_date(patient.deceasedDateTime), plausibility.today(message.time)
     is_known = died_on and not plausibility.doubt("person.death_reported.died_on", died_on, today, message.fillers)
+    if died_on and not is_known:
+        message.left_out.append(message.at(patient, "deceasedDateTime"))
     return {"death_reported": {"died_on": died_on} if is_known else {}}
 
 

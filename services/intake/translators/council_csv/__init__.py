@@ -4,6 +4,9 @@ A message body is the file's header, the lines above it and one row, byte for by
 resubmitted without its file. To add a council, add a file.
 """
 
+from itertools import islice
+
+from services.intake import limits
 from services.intake.translators.council_csv import header, record_splitter, row_translator
 from services.intake.translators.council_csv.header import HeaderLayout, whose
 from services.intake.translators.council_csv.mapping import CouncilMapping
@@ -15,15 +18,23 @@ from services.intake.translators.translator import CONTAINS_NUL, Issue, Rejectio
 __all__ = ["CouncilMapping", "load", "translator", "whose"]
 
 BROKEN = Issue("row", "invalid", "is not well formed: a quote mark is not closed, or text follows a closing quote mark")
-CUT_OFF = Issue("row", "invalid", "has no line end: the file may be cut off here; export it again")
+CUT_OFF = Issue(
+    "row",
+    "invalid",
+    "has no line end: the file may be cut off here; export it again. If the export never ends its last row, tell "
+    "Lightbulb: the council's mapping can allow it (`last_line_ends: false`)",
+)
 NOT_ONE = Issue("row", "required", "one row below the header is required")
 LONG = Issue("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or extra")
 NUL = Issue("row", "invalid", CONTAINS_NUL)
 
 
-def translator(mapping: CouncilMapping) -> Translator:
-    """Return the translator of one council's rows. It caches the header, which is the same for every row of a file."""
-    cached: list[HeaderLayout] = []
+def translator(mapping: CouncilMapping, layout: HeaderLayout | None = None) -> Translator:
+    """Return the translator of one council's rows. It caches the header, which is the same for every row of a file.
+
+    `layout`: the header of the file as a whole, if it is known.
+    """
+    cached = [layout] if layout else []
 
     def translate(inbound: InboundMessage) -> Translated | Rejection:
         if b"\x00" in inbound.body:
@@ -41,14 +52,15 @@ def translator(mapping: CouncilMapping) -> Translator:
 def _layout(mapping: CouncilMapping, body: bytes) -> HeaderLayout | Rejection:
     records: list[bytes] = []
     try:
-        for record in record_splitter.Splitter(mapping.file).feed(body, last=True):
+        for record in islice(record_splitter.Splitter(mapping.file).feed(body, last=True), limits.HEADER_ROWS):
             records.append(record.body)
-            if len(records) > mapping.file.lines_above:
-                layout = header.read(mapping, records) if record.ends else NOT_ONE
-                return layout if isinstance(layout, HeaderLayout) else reject(layout)
+            if layout := header.read(mapping, records):
+                return layout if record.ends else reject(NOT_ONE)
     except record_splitter.TooLong:
         return reject(LONG)
-    return reject(Issue(header.PLACE, "required", f"is missing; {header.expected(mapping)}"))
+    if not records:
+        return reject(Issue(header.PLACE, "required", f"is missing; {header.expected(mapping)}"))
+    return reject(header.fault(mapping, records))
 
 
 def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMessage) -> Translated | Rejection:
@@ -57,35 +69,26 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
         return reject(NOT_ONE)
     if len(body) > LONGEST_ROW:
         return reject(LONG)
-    if mapping.file.last_line_ends and body[-1:] != layout.bytes[-1:]:
+    if mapping.file.last_line_ends and body[-1:] not in (b"\r", b"\n"):
         return reject(CUT_OFF)
+    if fault := record_splitter.encoding_fault(body, mapping.file):
+        return reject(Issue("row", "invalid", fault))
     cells = record_splitter.read(body, mapping.file)
     if cells is None:
-        return reject(_unreadable(body, mapping))
-    if ragged := _ragged(cells, layout, body):
+        return reject(BROKEN)
+    if ragged := _ragged(cells, mapping, layout, body):
         return reject(ragged)
     return row_translator.read(mapping, {name: cells[at] for name, at in layout.columns}, inbound)
 
 
-def _unreadable(body: bytes, mapping: CouncilMapping) -> Issue:
-    return BROKEN if _is_text(body, mapping) else Issue("row", "invalid", f"is not valid {mapping.file.encoding}")
-
-
-def _is_text(body: bytes, mapping: CouncilMapping) -> bool:
-    try:
-        body.decode(mapping.file.codec)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _ragged(cells: list[str], layout: HeaderLayout, body: bytes) -> Issue | None:
-    """Return a fault if the row has too many or too few cells. Empty cells after the last column are ignored."""
-    number = len(cells)
-    while number > layout.width and not cells[number - 1].strip():
-        number -= 1
-    if number == layout.width:
+def _ragged(cells: list[str], mapping: CouncilMapping, layout: HeaderLayout, body: bytes) -> Issue | None:
+    """Return a fault if the row has too many or too few cells. An unquoted delimiter in a cell shifts the others."""
+    if layout.width <= len(cells) <= layout.width + layout.spare and not any(map(str.strip, cells[layout.width :])):
         return None
-    lines = body.count(layout.bytes[-1:])
-    spread = f"; it spans {lines} lines: a quote mark may be missing or extra" if lines > 1 else ""
-    return Issue("row", "invalid", f"has {number} cells, but the header has {layout.width}{spread}")
+    lines = record_splitter.lines(body)
+    why = ""
+    if lines > 1:
+        why = f"; it spans {lines} lines: a quote mark may be missing or extra"
+    elif len(cells) > layout.width:
+        why = f": a cell may contain a {mapping.file.delimiter} without quote marks"
+    return Issue("row", "invalid", f"has {len(cells)} cells, but the header has {layout.width}{why}")

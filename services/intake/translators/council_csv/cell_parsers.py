@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from services.intake import limits
-from services.intake.translators.council_csv import dates
-from services.intake.translators.council_csv.cells import GROUPED, fold, whole
+from services.intake.translators.council_csv import addresses, dates, names
+from services.intake.translators.council_csv.cells import GROUPED, Doubtful, fold, whole
 from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
 from services.intake.translators.council_csv.targets import CellKind
 from services.intake.translators.form.fields import ANY, READERS, ParseError
@@ -16,11 +16,9 @@ Meaning = TypeVar("Meaning")
 Reader = Callable[[str, ColumnMapping, CsvFile], Any]
 
 LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
-_TITLES = frozenset(
-    ("mr", "mrs", "miss", "ms", "mx", "dr", "prof", "rev", "revd", "sir", "dame", "lady", "lord", "master", "cllr")
-)
+LONGEST_NOTE = 10_000
+"""Characters of a note, as in the referral."""
 _SEPARATED = re.compile(r"^[+-]?[0-9][0-9 .,'\u2019]*$")
-_POSTCODE = re.compile(r"\b([A-Z]{1,2}[0-9][A-Z0-9]?) ?([0-9][A-Z]{2})\b", re.IGNORECASE)
 
 
 def _line(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -28,7 +26,9 @@ def _line(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _prose(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    return READERS["prose"](text.replace("\r\n", "\n").replace("\r", "\n"), ANY)
+    if len(text) > LONGEST_NOTE:
+        return ParseError("too-long", f"is too long: at most {LONGEST_NOTE:,} characters")
+    return text
 
 
 def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -88,17 +88,24 @@ def _passed_on(kind: str) -> Reader:
     return lambda text, column, file: READERS[kind](text, ANY)
 
 
+def _postcode(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+    read = READERS["postcode"](text, ANY)
+    is_certain = isinstance(read, ParseError) or addresses.has_form(read)
+    return read if is_certain else Doubtful(read, (addresses.NO_POSTCODE_FORM,))
+
+
 def _date(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     parsed = dates.read(text, file.dates, column.years_from or file.years_from)
-    return parsed.date() if parsed and dates.is_plausible(parsed) else ParseError("value", _expected(file))
+    return parsed.date() if parsed and dates.is_plausible(parsed) else _no_date(text, file)
 
 
 def _moment(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    return dates.moment(text, file.dates, column.years_from or file.years_from) or ParseError("value", _expected(file))
+    return dates.moment(text, file.dates, column.years_from or file.years_from) or _no_date(text, file)
 
 
-def _expected(file: CsvFile) -> str:
-    return f"must be a date in the format of this file: {', '.join(file.dates)}"
+def _no_date(text: str, file: CsvFile) -> ParseError:
+    what = "is a year or another number, not a date: it" if dates.is_number(text) else ""
+    return ParseError("value", f"{what} must be a date in the format of this file: {', '.join(file.dates)}".lstrip())
 
 
 # ---- codes ----------------------------------------------------------------------------------------------------------
@@ -106,6 +113,8 @@ def _expected(file: CsvFile) -> str:
 
 def _coded(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     meaning = _meaning(column.meaning, text)
+    if meaning is None and column.takes_ticks and fold(text) in file.ticked:
+        return "yes"
     return meaning or ParseError("value", f"must be one of {_listed(column.codes or ('yes', 'no'))}")
 
 
@@ -167,48 +176,11 @@ def _listed(codes: Any) -> str:
 
 
 def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """Split title, given names and family name; keep capitals, since 'MACDONALD' cannot be restored."""
-    parts = _surname_first(text) if column.order == "surname-first" else _surname_last(text.split())
-    if isinstance(parts, ParseError):
-        return parts
-    family, names = parts
-    title = next((word for word in (names[:1] + names[-1:]) if fold(word).strip(".()") in _TITLES), None)
-    forenames = [word for word in names if word is not title]
-    return {"family_name": family, "given_names": forenames[:10], "title": title and title.strip("()")}
-
-
-def _surname_first(text: str) -> Any:
-    family, comma, forenames = text.partition(",")
-    if not comma or not family.strip() or not forenames.strip():
-        return ParseError("value", "must be a name such as 'SURNAME, Forename'")
-    return " ".join(family.split()), forenames.replace(",", " ").split()
-
-
-def _surname_last(names: list[str]) -> Any:
-    """Split 'Ann van der Berg': lower-case words before the last word belong to the family name."""
-    plain = [word for word in names if fold(word).strip(".()") not in _TITLES]
-    if not plain:
-        return ParseError("value", "must be a name such as 'Mrs Ann Surname'")
-    begins = len(plain) - 1
-    while begins > 1 and plain[begins - 1].islower():
-        begins -= 1
-    titles = [word for word in names if word not in plain][:1]
-    return " ".join(plain[begins:]), titles + plain[:begins]
+    return names.read(text, column.order or "surname-last")
 
 
 def _address(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    """Split an address into its lines and the last postcode among them."""
-    if fold(text) in file.nowhere:
-        return {"no_fixed_abode": True}
-    postcodes = list(_POSTCODE.finditer(text))
-    rest = text
-    if postcodes:
-        rest = text[: postcodes[-1].start()] + text[postcodes[-1].end() :]
-    lines = [line for part in re.split(r"[,\r\n]+", rest) if (line := " ".join(part.split()))]
-    if len(lines) > 10 or any(len(line) > 200 for line in lines):
-        return ParseError("too-long", "is too long: at most 10 lines of 200 characters")
-    postcode = f"{postcodes[-1][1]} {postcodes[-1][2]}".upper() if postcodes else None
-    return {"lines": lines, "postcode": postcode}
+    return {"no_fixed_abode": True} if fold(text) in file.nowhere else addresses.read(text)
 
 
 OF_KIND: Mapping[CellKind, Reader] = {
@@ -223,7 +195,7 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "date": _date,
     "yes-no": _yes_no,
     "nhs-number": _number("nhs-number"),
-    "postcode": _passed_on("postcode"),
+    "postcode": _postcode,
     "phone": _phone,
     "textphone": _textphone,
     "uprn": _uprn,

@@ -2,21 +2,27 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from schemas import text as texts
+from services.intake.translators import cleaning
 from services.intake.translators.form.fields import ParseError
 
-_UNSEEN = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))
-"""Zero-width characters of text copied from web pages. Joiners are kept: some scripts need them."""
+Reading = Literal["code", "words", "text"]
+"""How a cell is cleaned: codes, identifiers and dates strictly; words without formulas; free text as it is, with its formulas."""
 
-_BLANKS = {ord(blank): " " for blank in "\u00a0\u2007\u2009\u202f\u3000"}
-_CLEANED = _UNSEEN | _BLANKS
-_EDGES = " \t\r\n\u200c\u200d"
+_PLAIN = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2212", "'''\"\"------")
+"""Quotation marks and dashes that a word processor writes for plain ones."""
+
 _AS_TEXT = re.compile(r'^="((?:[^"]|"")*)"$')
 _MARKED_AS_TEXT = re.compile(r"^'(?=[=+\-@0-9])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_NO_VALUE = re.compile(r"^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NULL!|NUM!|SPILL!|CALC!|#+)$", re.IGNORECASE)
+_MARKS = frozenset("='@#E")
+_NO_VALUE = re.compile(
+    r"^(?:#(?:N/A(?: N/A)?|GETTING_DATA|NAME\?|DIV/0!|#+|(?-i:[A-Z][A-Z0-9/_]*[!?])|NULL!|REF!|VALUE!|NUM!|ERROR!|SPILL!|CALC!"
+    r"|FIELD!|BLOCKED!|CONNECT!|UNKNOWN!|BUSY!|EXTERNAL!|PYTHON!|TIMEOUT!)|(?-i:Err:[0-9]{3}))$",
+    re.IGNORECASE,
+)
+"""What Excel, LibreOffice and Google Sheets show instead of a value."""
 _ROUNDED = re.compile(r"^[+-]?[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+$")
 _WHOLE = re.compile(r"^([0-9]+)\.00?$")
 _GROUPED = re.compile(
@@ -46,31 +52,52 @@ class Doubtful:
     warnings: tuple[ParseError, ...]
 
 
-def clean(cell: str) -> str | ParseError:
-    """Return the cell's text without invisible characters; an error for a formula or a spreadsheet error."""
-    text = cell if cell.isascii() else cell.translate(_CLEANED)
-    text = text.strip(_EDGES)
-    if not text:
-        return text
-    if text[0] in "='" and (text := _unwrapped(text)) and text[0] == "=":
-        return FORMULA
-    if text[:1] == "@":
-        return FORMULA
-    if text[:1] == "#" and _NO_VALUE.match(text):
+SPOILT = ParseError(
+    "value", "may have lost letters on the way, or has others in their place: check it, and export again"
+)
+REPAIRED = ParseError(
+    "value", "has characters that its encoding does not have, which were read as Windows-1252: check it"
+)
+
+
+def clean(cell: str, reading: Reading = "code") -> str | ParseError:
+    """Return the cell's text; an error for a formula, a spreadsheet error, or a code with a control character."""
+    text = cleaning.code(cell) if reading == "code" else cleaning.prose(cell)
+    if text is None:
+        return CONTROL
+    return _unmarked(text, reading) if text[:1] in _MARKS else text
+
+
+def _unmarked(text: str, reading: Reading) -> str | ParseError:
+    """Return a text that begins with what may be a spreadsheet's mark."""
+    if _NO_VALUE.match(text):
         return NO_VALUE
-    return CONTROL if _CONTROL.search(text) else text
+    plain = _unwrapped(text)
+    return FORMULA if reading != "text" and plain[:1] in ("=", "@") else plain
 
 
 def _unwrapped(text: str) -> str:
     """Remove the two markers of text in a spreadsheet: ="0123" and '0123."""
     if match := _AS_TEXT.match(text):
-        return match[1].replace('""', '"').strip(_EDGES)
-    return _MARKED_AS_TEXT.sub("", text).strip(_EDGES)
+        return match[1].replace('""', '"').strip()
+    return _MARKED_AS_TEXT.sub("", text).strip()
+
+
+def doubts(cell: str) -> tuple[ParseError, ...]:
+    """Return warnings about the letters of a cell of words, as sent."""
+    if cell.isascii() and "?" not in cell and "&" not in cell:
+        return ()
+    spoilt, repaired = cleaning.is_spoilt(cell), cleaning.is_repaired(cell)
+    return (*([SPOILT] if spoilt else []), *([REPAIRED] if repaired else []))
+
+
+_VARIANTS = dict.fromkeys((0xFE0E, 0xFE0F), "")
+"""Whether a sign is shown as text or as an emoji."""
 
 
 def fold(text: str) -> str:
-    """Return the text as headers and codes are compared: invisible characters are ignored too."""
-    return texts.fold(text if text.isascii() else text.translate(_CLEANED))
+    """Return the text as headers and codes are compared: invisible characters are ignored, quotes and dashes are plain."""
+    return texts.fold(text if text.isascii() else cleaning.line(text).translate(_VARIANTS).translate(_PLAIN))
 
 
 def whole(text: str) -> str | ParseError:

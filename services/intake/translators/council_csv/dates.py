@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from services.intake.translators.translator import LONDON, parse_instant
 
@@ -44,8 +44,12 @@ _PARTS = {
     "dd": r"(?P<d>[0-9]{1,2})",
 }
 _TIME = r"(?:[T ]\s*(?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:\.[0-9]{1,9})?)?)?"
+_WRITTEN_TIME = re.compile(r"(?:T| \s*(?=[0-9]{1,2}:))[0-9]{1,2}(?P<M>:?[0-9]{2}(?P<S>:?[0-9]{2})?)?")
 _FIRST_DAY = datetime(1899, 12, 30, tzinfo=UTC)
 _SERIAL = re.compile(r"^([1-9][0-9]{0,5})(?:[.,]([0-9]{1,12}))?$")
+_SECOND = timedelta(seconds=1)
+FIRST_SERIAL = 3_000
+"""First day number that is read, 1908-03-18: lower ones are years, and those below 61 are not the same day in every spreadsheet."""
 
 
 def _pattern(written: str) -> "re.Pattern[str]":
@@ -99,9 +103,15 @@ def _year(digits: str, years_from: int | None) -> int:
     return years_from + (int(digits) - years_from) % 100
 
 
+def is_number(text: str) -> bool:
+    """Return whether a spreadsheet's day number would be a year or another small number: it is never read as a date."""
+    match = _SERIAL.match(text)
+    return match is not None and int(match[1]) < FIRST_SERIAL
+
+
 def _serial(text: str) -> datetime | None:
     match = _SERIAL.match(text)
-    if match is None:
+    if match is None or int(match[1]) < FIRST_SERIAL:
         return None
     part = float(f"0.{match[2]}") if match[2] else 0.0
     return (_FIRST_DAY + timedelta(days=int(match[1]), seconds=round(part * 86_400))).replace(tzinfo=None)
@@ -112,13 +122,43 @@ def is_plausible(value: date) -> bool:
     return 1900 <= value.year < 2200
 
 
-def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> datetime | None:
-    """Return the instant in a cell, in UTC: by its offset if it has one (RFC 3339), otherwise as local time in London.
+class Interval(NamedTuple):
+    """A time as precise as it was written: the end is that of its day, hour or minute, and None if seconds were written."""
 
-    In autumn, the hour that occurs twice counts as its first occurrence.
+    begin: datetime
+    end: datetime | None
+
+
+@lru_cache(maxsize=8_192)
+def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> Interval | None:
+    """Return the time in a cell, in UTC: by its offset if it has one (RFC 3339), otherwise as local time in London.
+
+    In autumn, the hour that occurs twice begins with its first occurrence and ends with its second.
     """
     exact = parse_instant(text) if "yyyy-mm-dd" in formats else None
     if exact is not None:
-        return exact
+        precision = _precision(text)
+        return Interval(exact, exact + precision if precision else None)
     local = read(text, formats, years_from)
-    return local.replace(tzinfo=LONDON).astimezone(UTC) if local and is_plausible(local.date()) else None
+    if local is None or not is_plausible(local.date()):
+        return None
+    begin, precision = local.replace(tzinfo=LONDON).astimezone(UTC), _precision(text) or _SECOND
+    end = (local + precision).replace(tzinfo=LONDON, fold=1).astimezone(UTC)
+    if end - begin == _SECOND:
+        return Interval(begin, None)
+    return Interval(begin, end if end > begin else begin + precision)
+
+
+def _precision(text: str) -> timedelta | None:
+    """Return how long a written time lasts: a day, an hour or a minute; None for a second or less."""
+    if match := _WRITTEN_TIME.search(text):
+        return None if match["S"] else timedelta(minutes=1) if match["M"] else timedelta(hours=1)
+    is_part_of_a_day = _SERIAL.match(text) is not None and not text.isdigit()
+    return timedelta(minutes=1) if is_part_of_a_day else timedelta(days=1)
+
+
+@lru_cache(maxsize=8_192)
+def short_year(text: str, formats: tuple[DateFormat, ...]) -> int | None:
+    """Return the two digits of a date's year; None if it has four, or is not in one of the formats with two."""
+    matches = (_PATTERNS[one].fullmatch(text) for one in formats if has_short_year(one))
+    return next((int(match["y"]) for match in matches if match), None)

@@ -1,9 +1,10 @@
-"""The header of a council's file: compare it with the mapping, and find each column's position."""
+"""The header of a council's file: find it, compare it with the mapping, and find each column's position."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from services.intake import limits
 from services.intake.translators.council_csv import record_splitter
 from services.intake.translators.council_csv.cells import fold
 from services.intake.translators.council_csv.mapping import CouncilMapping
@@ -14,27 +15,39 @@ PLACE = "header"
 
 @dataclass(frozen=True, slots=True)
 class HeaderLayout:
-    """Positions of the columns to read, by their header in the mapping. `bytes`: all before the first row."""
+    """Positions of the columns to read, by their header in the mapping. `bytes`: all before the first row.
+
+    `spare`: how many empty cells may follow a row's last column, because the header or every row has them.
+    """
 
     columns: tuple[tuple[str, int], ...]
     width: int
     reference: int
     bytes: bytes
+    spare: int = 0
 
 
-def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | Issue:
-    """Return the layout of a file from its first records: those above the header, and the header."""
-    body = b"".join(records)
-    texts = [_normalised(mapping, record) for record in [without_mark(records[0]), *records[1:]]]
-    header = texts[-1]
-    if header is None:
-        return Issue(PLACE, "invalid", f"cannot be parsed as {written(mapping)}")
-    while header and not header[-1]:
-        header.pop()
-    if len(set(header)) != len(header) or set(header) != mapping.signature:
-        return Issue(PLACE, "invalid", _difference(mapping, header, texts[:-1]))
+def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | None:
+    """Return the layout of a file if the last of its first records is the header; None if it is not."""
+    cells = _folded(mapping, records, -1)
+    header = _without_spare(cells)
+    if len(header) != len(mapping.signature) or set(header) != mapping.signature:
+        return None
     columns = tuple((name, header.index(fold(name))) for name in mapping.columns)
-    return HeaderLayout(columns, len(header), dict(columns)[mapping.reference], body)
+    spare = len(cells) - len(header)
+    return HeaderLayout(columns, len(header), dict(columns)[mapping.reference], b"".join(records), spare)
+
+
+def fault(mapping: CouncilMapping, records: Sequence[bytes]) -> Issue:
+    """Return the issue of a file without its header, from its first records: the one most like the header is described."""
+    rows = [_without_spare(_folded(mapping, records, at)) for at in range(len(records))]
+    if not any(rows):
+        return Issue(PLACE, "invalid", f"cannot be parsed as {written(mapping)}")
+    return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row))))
+
+
+def _likeness(mapping: CouncilMapping, row: Sequence[str]) -> tuple[int, int]:
+    return len(mapping.signature.intersection(row)), len(row)
 
 
 def without_mark(body: bytes) -> bytes:
@@ -50,8 +63,8 @@ def written(mapping: CouncilMapping) -> str:
 
 def expected(mapping: CouncilMapping) -> str:
     """Describe the expected header for people."""
-    above = f", on row {mapping.file.lines_above + 1} of the file" if mapping.file.lines_above else ""
-    return f"expected header: '{mapping.title}' ({written(mapping)}{above}): {'; '.join(mapping.headers.values())}"
+    where = f"within the first {limits.HEADER_ROWS} rows"
+    return f"expected header, {where}: '{mapping.title}' ({written(mapping)}): {'; '.join(mapping.headers.values())}"
 
 
 def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | None:
@@ -61,19 +74,27 @@ def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | 
 
 def _is_of(mapping: CouncilMapping, begin: bytes) -> bool:
     splitter = record_splitter.Splitter(mapping.file, longest=len(begin) + 1)
-    records = [record.body for record in islice(splitter.feed(begin, last=True), mapping.file.lines_above + 1)]
-    return len(records) > mapping.file.lines_above and isinstance(read(mapping, records), HeaderLayout)
+    records = [record.body for record in islice(splitter.feed(begin, last=True), limits.HEADER_ROWS)]
+    return any(read(mapping, records[:end]) for end in range(1, len(records) + 1))
 
 
-def _normalised(mapping: CouncilMapping, record: bytes) -> list[str] | None:
-    cells = record_splitter.read(record, mapping.file)
-    return cells and [fold(cell) for cell in cells]
+def _folded(mapping: CouncilMapping, records: Sequence[bytes], at: int) -> list[str]:
+    body = records[at]
+    is_first = at in (0, -len(records))
+    cells = record_splitter.read(without_mark(body) if is_first else body, mapping.file)
+    return [fold(cell) for cell in cells or ()]
 
 
-def _difference(mapping: CouncilMapping, header: list[str], above: Iterable[list[str] | None]) -> str:
+def _without_spare(cells: list[str]) -> list[str]:
+    """Return the cells without the empty ones at the end."""
+    width = len(cells)
+    while width and not cells[width - 1]:
+        width -= 1
+    return cells[:width]
+
+
+def _difference(mapping: CouncilMapping, header: list[str]) -> str:
     """Describe missing columns by name, unknown ones by number only: a wrong file may have personal data there."""
-    if any(cells and mapping.signature <= set(cells) for cells in above):
-        return f"is too high in the file; {expected(mapping)}"
     missing = [name for key, name in mapping.headers.items() if key not in header]
     unknown = len([cell for cell in header if cell not in mapping.signature])
     twice = [name for key, name in mapping.headers.items() if header.count(key) > 1]

@@ -7,9 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.model import PartnerId, ShortText, StrictInput
-from services.intake.translators.council_csv.cells import fold
-from services.intake.translators.council_csv.dates import DateFormat
-from services.intake.translators.council_csv.targets import TARGETS, YES_NO, CellKind, accepts_yes_no
+from services.intake.translators.council_csv.cells import Reading, fold
+from services.intake.translators.council_csv.dates import DateFormat, has_short_year
+from services.intake.translators.council_csv.names import NameOrder
+from services.intake.translators.council_csv.targets import (
+    FREE_TEXTS,
+    READINGS,
+    TARGETS,
+    YES_NO,
+    CellKind,
+    accepts_yes_no,
+)
 from services.reference.directory import OfferedService
 from services.reference.yaml_files import Code
 
@@ -32,7 +40,9 @@ class CsvFile(StrictInput):
         "double",
         description='double: a cell may be quoted with ", with "" for a quote mark and line ends inside; none: never',
     )
-    lines_above: Annotated[int, Field(ge=0, le=10)] = Field(0, description="Rows above the header, such as a title")
+    lines_above: Annotated[int, Field(ge=0, le=9)] = Field(
+        0, description="Rows above the header, such as a title; the header is found in any of the first ten rows"
+    )
     last_line_ends: bool = Field(
         True, description="False if the last row has no line end: a file cut off in its last cell is then not detected"
     )
@@ -44,6 +54,8 @@ class CsvFile(StrictInput):
     no_fixed_abode: tuple[Code, ...] = Field(
         (), description="Texts that mean no fixed abode in an address, such as NFA"
     )
+
+    ticks: tuple[Code, ...] = Field((), description="Further texts that mean yes in a column of yes or no, such as x")
 
     @property
     def codec(self) -> str:
@@ -67,6 +79,16 @@ class CsvFile(StrictInput):
     @cached_property
     def _longest_nothing(self) -> int:
         return max(map(len, self.nothing)) + 4
+
+    @cached_property
+    def ticked(self) -> frozenset[str]:
+        """Folded texts that mean yes, besides the usual ones."""
+        return frozenset(map(fold, self.ticks))
+
+    @cached_property
+    def has_short_years(self) -> bool:
+        """True if the year of a date may have two digits."""
+        return any(map(has_short_year, self.dates))
 
     @cached_property
     def nowhere(self) -> frozenset[str]:
@@ -104,9 +126,7 @@ class ColumnMapping(StrictInput):
     width: Annotated[int, Field(ge=2, le=20)] | None = Field(
         None, description="reference: its number of digits; leading zeros that a spreadsheet removed are restored"
     )
-    order: Literal["surname-first", "surname-last"] | None = Field(
-        None, description="name: 'SURNAME, Forename' or 'Mrs Ann Surname'"
-    )
+    order: NameOrder | None = Field(None, description="name: 'SURNAME, Forename' or 'Mrs Ann Surname'")
     years_from: Year | None = Field(None, description="As in `file`, for this column only")
 
     @cached_property
@@ -115,11 +135,19 @@ class ColumnMapping(StrictInput):
         return TARGETS[self.to]
 
     @cached_property
+    def reading(self) -> Reading:
+        """How its cells are cleaned."""
+        return "text" if self.to in FREE_TEXTS else READINGS[self.kind]
+
+    @cached_property
+    def takes_ticks(self) -> bool:
+        """True if its cells are yes or no, without codes of its own."""
+        return not self.codes and (accepts_yes_no(self.to) or bool(self.need or self.flag))
+
+    @cached_property
     def meaning(self) -> Mapping[str, str]:
         """Meanings by folded code."""
-        if self.codes or not (accepts_yes_no(self.to) or self.need or self.flag):
-            return {fold(code): value for code, value in self.codes.items()}
-        return YES_NO
+        return YES_NO if self.takes_ticks else {fold(code): value for code, value in self.codes.items()}
 
     @cached_property
     def asks(self) -> Mapping[str, Need]:

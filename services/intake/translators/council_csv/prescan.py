@@ -5,10 +5,11 @@ A fault of the file as a whole gives one rejection. Memory: one piece of the fil
 
 import codecs
 import hashlib
-import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from services.intake import limits
 from services.intake.translators.council_csv import header, record_splitter
 from services.intake.translators.council_csv.cell_parsers import reference as read_reference
 from services.intake.translators.council_csv.cells import clean
@@ -16,13 +17,13 @@ from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord
 from services.intake.translators.form.fields import ParseError
-from services.intake.translators.translator import CONTAINS_NUL, Issue, IssueKind, Rejection, reject
+from services.intake.translators.translator import CONTAINS_NUL, Issue, Rejection, reject
 
 PLACE = "file"
 _BEGIN = 65_536
-_NOT_IN_1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_LINE_ENDS = {b"\r\n": "CR LF", b"\n": "LF", b"\r": "CR", b"\n\r": "LF CR", b"\r\r\n": "CR CR LF"}
 
 
 class Prescan:
@@ -36,10 +37,12 @@ class Prescan:
         self._all_mappings = all_mappings
         self._most = most_rows
         self._splitter = record_splitter.Splitter(mapping.file)
-        self._as_utf8 = codecs.getincrementaldecoder("utf-8")("strict")
-        self._is_utf8, self._is_ascii = True, True
         self._begin = b""
         self.above: list[bytes] = []
+        self.doubtful: dict[int, Issue] = {}
+        self._last_whole: CsvRecord | None = None
+        self._spare: int | None = None
+        self._foreign, self._encoding_fault = 0, ""
         self._references = array("Q")
 
     @property
@@ -56,13 +59,22 @@ class Prescan:
         """Make the checks that need the whole file."""
         if self.rejection is None:
             self._scan(b"", last=True)
-        if self.rejection is None and self.layout is None:
-            what = "is empty" if not self._begin.strip(b"\xef\xbb\xbf \t\r\n") else "has no header"
-            self._refuse(PLACE, "required", f"{what}; {header.expected(self._mapping)}")
-        elif self.rejection is None and not self.rows:
-            self._refuse(PLACE, "required", "has a header but no rows: check the filter of the export")
-        elif self.rejection is None and self._is_another_encoding():
-            self._refuse(PLACE, "invalid", f"is written in UTF-8; it must be {self._mapping.file.encoding}")
+        if self.rejection is None and (issue := self._fault_of_the_whole()):
+            self._refuse(issue)
+        if self.layout and self.rows > 1:
+            self.layout = replace(self.layout, spare=max(self.layout.spare, self._spare or 0))
+
+    def _fault_of_the_whole(self) -> Issue | None:
+        if self.layout is None and not self._begin.strip(b"\xef\xbb\xbf \t\r\n"):
+            return Issue(PLACE, "required", f"is empty; {header.expected(self._mapping)}")
+        if self.layout is None:
+            return header.fault(self._mapping, self.above)
+        if not self.rows:
+            return Issue(PLACE, "required", "has a header but no rows: check the filter of the export")
+        if self._foreign == self.rows:
+            what = f"{self._encoding_fault}, in every row; save it as CSV: {header.written(self._mapping)}"
+            return Issue(PLACE, "invalid", what)
+        return None
 
     def twice(self) -> frozenset[int]:
         """Return the hashes of the references that may be repeated."""
@@ -77,10 +89,9 @@ class Prescan:
     # -- pieces
 
     def _scan(self, piece: bytes, *, last: bool) -> None:
-        if not self._begin:
-            self._begin = piece[:_BEGIN]
-        if problem := self._text_problem(piece, last=last):
-            self._refuse(PLACE, "invalid", problem + self._of_another())
+        self._begin += piece[: max(0, _BEGIN - len(self._begin))]
+        if problem := self._text_problem(piece):
+            self._refuse(Issue(PLACE, "invalid", problem))
             return
         try:
             for record in self._splitter.feed(piece, last=last):
@@ -88,72 +99,89 @@ class Prescan:
                 if self.rejection:
                     return
         except record_splitter.TooLong as error:
-            what = f"a row of more than {record_splitter.LONGEST_ROW} bytes begins on line {error.line}"
-            self._refuse(PLACE, "too-long", f"{what}: a quote mark may be missing or extra")
+            self._refuse(_too_long(error.line))
 
-    def _text_problem(self, piece: bytes, *, last: bool) -> str | None:
-        """Return why the pieces so far are not text in the mapping's encoding, or None."""
+    def _text_problem(self, piece: bytes) -> str | None:
+        """Return why the pieces so far cannot be this council's CSV, or None. Its encoding is judged by row."""
         if self._begin.startswith(_WORKBOOKS):
             return f"is a workbook; save it as CSV: {header.written(self._mapping)}"
         if self._begin.startswith(_UTF_16):
             return f"is written in UTF-16 ('Unicode text'); it must be {self._mapping.file.encoding}"
         if b"\x00" in piece:
             return f"{CONTAINS_NUL}; it must be {header.written(self._mapping)}"
-        self._is_ascii = self._is_ascii and piece.isascii()
-        if self._is_utf8:
-            try:
-                self._as_utf8.decode(piece, final=last)
-            except UnicodeDecodeError:
-                self._is_utf8 = False
-        return self._encoding_problem(piece)
-
-    def _encoding_problem(self, piece: bytes) -> str | None:
-        file = self._mapping.file
-        if file.codec == "utf-8":
-            return None if self._is_utf8 else f"is not written in {file.encoding}; save it as CSV in UTF-8"
-        if self._begin.startswith(codecs.BOM_UTF8):
-            return f"is written in UTF-8; it must be {file.encoding}"
-        return f"is not written in {file.encoding}" if not piece.isascii() and _NOT_IN_1252.search(piece) else None
-
-    def _is_another_encoding(self) -> bool:
-        """Return whether a file that should be Windows-1252 is UTF-8: it is not ASCII, and valid UTF-8."""
-        return self._mapping.file.codec != "utf-8" and self._is_utf8 and not self._is_ascii
+        if self._mapping.file.codec != "utf-8" and self._begin.startswith(codecs.BOM_UTF8):
+            return f"is written in UTF-8; it must be {self._mapping.file.encoding}"
+        return None
 
     # -- records
 
     def _take_record(self, record: CsvRecord) -> None:
         if self.layout is None:
-            self._take_header(record)
+            self._take_above(record)
         elif not record_splitter.is_blank(record, self._mapping.file):
             self.lines.append(record.line)
             if self.rows > self._most:
-                self._refuse(PLACE, "too-long", f"has more than {self._most} rows; send it in several files")
-            elif (reference := reference_of(self._mapping, self.layout, record.body)) is not None:
-                self._references.append(reference_hash(reference))
+                self._refuse(Issue(PLACE, "too-long", f"has more than {self._most} rows; send it in several files"))
+            else:
+                self._take_row(self.layout, record)
 
-    def _take_header(self, record: CsvRecord) -> None:
+    def _take_above(self, record: CsvRecord) -> None:
         self.above.append(record.body)
-        if len(self.above) <= self._mapping.file.lines_above:
+        if sum(map(len, self.above)) > record_splitter.LONGEST_ROW:
+            self._refuse(_too_long(record.line))
+        elif layout := header.read(self._mapping, self.above):
+            self.layout = layout
+        elif len(self.above) == limits.HEADER_ROWS:
+            self._refuse(header.fault(self._mapping, self.above))
+
+    def _take_row(self, layout: HeaderLayout, record: CsvRecord) -> None:
+        cells = record_splitter.read(record.body, self._mapping.file) if record.is_whole else None
+        extra = 0 if cells is None or any(map(str.strip, cells[layout.width :])) else len(cells) - layout.width
+        self._spare = extra if self._spare is None else min(self._spare, extra)
+        if fault := record_splitter.encoding_fault(record.body, self._mapping.file):
+            self._foreign, self._encoding_fault = self._foreign + 1, fault
+        self._check_line_end(record, is_ragged=cells is None or len(cells) < layout.width)
+        reference = _reference_in(self._mapping, layout, cells) if cells else None
+        if reference is not None:
+            self._references.append(reference_hash(reference))
+
+    def _check_line_end(self, record: CsvRecord, *, is_ragged: bool) -> None:
+        """Doubt a row if a fragment with another line end follows it: a cell may contain its line end."""
+        if not is_ragged:
+            self._last_whole = record
             return
-        result = header.read(self._mapping, self.above)
-        if isinstance(result, HeaderLayout):
-            self.layout = result
+        before = self._last_whole
+        here = record.line_end or CsvRecord(0, self.above[-1], ends=True).line_end
+        if before is None or before.line_end == here or not record.is_whole:
             return
-        self._refuse(result.place, result.kind, result.explanation + self._of_another())
+        ends = f"{_LINE_ENDS[before.line_end]}, not with {_LINE_ENDS[here]}"
+        what = f"{ends}: a cell may contain a line break without quote marks; export it again"
+        self.doubtful[before.line] = Issue("row", "invalid", f"ends with {what}")
+        if len(self.doubtful) > limits.DOUBTFUL_ROWS:
+            self._refuse(Issue(PLACE, "invalid", f"has many rows that end with {what}"))
 
     def _of_another(self) -> str:
         others = [one for one in self._all_mappings.values() if one is not self._mapping]
         owner = header.whose(others, self._begin)
         return f". This is the header of '{owner.title}'" if owner else ""
 
-    def _refuse(self, place: str, kind: IssueKind, explanation: str) -> None:
-        self.rejection = reject(Issue(place, kind, explanation))
+    def _refuse(self, issue: Issue) -> None:
+        self.rejection = reject(replace(issue, explanation=issue.explanation + self._of_another()))
+
+
+def _too_long(line: int) -> Issue:
+    what = f"a row of more than {record_splitter.LONGEST_ROW} bytes begins on line {line}"
+    return Issue(PLACE, "too-long", f"{what}: a quote mark may be missing or extra")
 
 
 def reference_of(mapping: CouncilMapping, layout: HeaderLayout, row: bytes) -> str | None:
     """Return the reference of a row, or None if it cannot be read."""
     cells = record_splitter.read(row, mapping.file)
-    if cells is None or len(cells) <= layout.reference:
+    return _reference_in(mapping, layout, cells) if cells else None
+
+
+def _reference_in(mapping: CouncilMapping, layout: HeaderLayout, cells: Sequence[str]) -> str | None:
+    if len(cells) <= layout.reference:
         return None
     text = clean(cells[layout.reference])
     if isinstance(text, ParseError) or not text or mapping.file.is_nothing(text):

@@ -1,19 +1,23 @@
 """Translate one row of a council's file into a canonical referral. All faults are found at once, named by column."""
 
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Person, Referral, ServiceCode
+from services.intake.translators import cleaning, plausibility
+from services.intake.translators.council_csv import names
 from services.intake.translators.council_csv.cell_parsers import OF_KIND
-from services.intake.translators.council_csv.cells import Doubtful, clean, fold
+from services.intake.translators.council_csv.cells import Doubtful, clean, doubts, fold
+from services.intake.translators.council_csv.dates import Interval, short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
-from services.intake.translators.council_csv.targets import CANCELS, FEEDS
+from services.intake.translators.council_csv.targets import CANCELS, FEEDS, NAMES, CellKind
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.plausibility import IMPLAUSIBLE_BIRTH, is_plausible_birth
 from services.intake.translators.translator import (
     CONSENT_REFUSED,
     CancelReason,
@@ -30,10 +34,17 @@ from services.intake.translators.translator import (
     set_path,
 )
 
-AHEAD = timedelta(days=1)
-"""How far a council's clock may be ahead of the hub's. A later date would make all following changes look stale."""
-
 _CONSENT = "consents.referral.answer"
+_OF_THE_PERSON = ("person.family_name", "person.given_names")
+
+FILLER_NUMBER = ParseError("value", "is a number that is entered if none is known: leave it empty")
+NO_NAME = ParseError("value", "is what is entered if a name is not known: it was read as not given")
+SHORT_YEAR = ParseError(
+    "value", "has a year of two digits that may be of two centuries: write the year with four digits"
+)
+
+_today = lru_cache(maxsize=16)(plausibility.today)
+"""The day of receipt in London, which all rows of a file have in common."""
 
 
 def read(mapping: CouncilMapping, cells: dict[str, str], inbound: InboundMessage) -> Translated | Rejection:
@@ -50,13 +61,15 @@ class _Row:
     def __init__(self, mapping: CouncilMapping, inbound: InboundMessage) -> None:
         self._mapping = mapping
         self._inbound = inbound
+        self._fillers = inbound.fillers
         self._content: dict[str, Any] = {}
         self._needs: dict[ServiceCode, list[str]] = {}
         self._flags: dict[str, str] = {}
         self._issues: list[Issue] = []
         self._warnings: list[Issue] = []
         self._reference: str | None = None
-        self._sent_at: datetime | None = None
+        self._sent: Interval | None = None
+        self._today = _today(inbound.received_at)
         self._postcode: tuple[str, str] | None = None
         self._status_reason: CancelReason | None = None
         self._consent_denied = False
@@ -68,70 +81,120 @@ class _Row:
 
     def read(self, header: str, column: ColumnMapping, cell: str) -> None:
         """Parse one cell into its place."""
-        text = clean(cell) if cell else ""
+        text = clean(cell, column.reading) if cell else ""
         if isinstance(text, ParseError):
-            self._add_issue(header, text.kind, text.explanation)
+            self._refuse(header, text)
         elif not text or self._mapping.file.is_nothing(text):
-            if column.required:
-                self._add_issue(header, "required", "is required")
+            self._leave_out(header, column)
         else:
             value = OF_KIND[column.kind](text, column, self._mapping.file)
+            if isinstance(value, Doubtful):
+                self._warn(header, value.warnings)
+                value = value.value
+            if column.reading != "code" and (spoilt := doubts(cell)):
+                self._warn(header, spoilt)
             if isinstance(value, ParseError):
-                self._add_issue(header, value.kind, value.explanation)
+                self._refuse(header, value)
             else:
-                self._keep(header, column, self._undoubted(header, value))
+                self._keep(header, column, value, text)
 
-    def _undoubted(self, header: str, value: Any) -> Any:
-        """Return a value without its warnings, which are kept for the report."""
-        if not isinstance(value, Doubtful):
-            return value
-        self._warnings += [Issue(header, warning.kind, warning.explanation) for warning in value.warnings]
-        return value.value
+    def _leave_out(self, header: str, column: ColumnMapping, warning: ParseError | None = None) -> None:
+        """Take a cell as not given."""
+        if column.required:
+            self._add_issue(header, "required", "is required")
+        elif warning:
+            self._warn(header, (warning,))
 
-    def _keep(self, header: str, column: ColumnMapping, value: Any) -> None:
-        match column.kind:
-            case "reference":
-                self._reference = value
-            case "moment":
-                self._sent_at = self._past(header, value)
-            case "status":
-                self._status_reason = CANCELS.get(value)
-            case "name":
-                self._content.setdefault("person", {}).update({k: v for k, v in value.items() if v})
-            case "address":
-                self._keep_address(header, value)
-            case "needs":
-                self._ask(value)
-            case "flags":
-                self._flags |= dict(value)
-            case _:
-                self._keep_in_place(header, column, value)
+    def _keep(self, header: str, column: ColumnMapping, value: Any, text: str) -> None:
+        keep = _KEEP.get(column.kind)
+        if keep is not None and (column.kind not in _NAMED or column.to in NAMES):
+            keep(self, header, column, value, text)
+        else:
+            self._keep_in_place(column, value)
 
-    def _keep_in_place(self, header: str, column: ColumnMapping, value: Any) -> None:
+    def _keep_reference(self, header: str, column: ColumnMapping, value: str, text: str) -> None:
+        self._reference = value
+
+    def _keep_status(self, header: str, column: ColumnMapping, value: str, text: str) -> None:
+        self._status_reason = CANCELS.get(value)
+
+    def _keep_needs(self, header: str, column: ColumnMapping, value: Sequence[Need], text: str) -> None:
+        self._ask(value)
+
+    def _keep_flags(self, header: str, column: ColumnMapping, value: Sequence[tuple[str, str]], text: str) -> None:
+        self._flags |= dict(value)
+
+    def _keep_number(self, header: str, column: ColumnMapping, value: str, text: str) -> None:
+        if self._fillers.is_number(value):
+            self._refuse(header, FILLER_NUMBER)
+        else:
+            self._keep_in_place(column, value)
+
+    def _keep_in_place(self, column: ColumnMapping, value: Any) -> None:
         place = column.to
-        if place == "person.birth_date" and not is_plausible_birth(value, self._inbound.received_at.date()):
-            self._add_issue(header, "value", IMPLAUSIBLE_BIRTH)
-        elif place.startswith("person.address.lines.") and fold(value) in self._mapping.file.nowhere:
+        if place.startswith("person.address.lines.") and fold(value) in self._mapping.file.nowhere:
             set_path(self._content, "person.address.no_fixed_abode", True)
         else:
             set_path(self._content, place, value)
             if place == _CONSENT and value == "no":
                 self._consent_denied = True
 
-    def _keep_address(self, header: str, address: dict[str, Any]) -> None:
-        if postcode := address.pop("postcode", None):
+    def _keep_date(self, header: str, column: ColumnMapping, value: date, text: str) -> None:
+        """Keep a date that is plausible in its place; a birth date only if its century is certain."""
+        if column.to == "person.birth_date" and self._is_of_two_centuries(text):
+            self._refuse(header, SHORT_YEAR)
+        elif (doubt := plausibility.doubt(column.to, value, self._today, self._fillers)) is None:
+            self._keep_in_place(column, value)
+        elif doubt.refuses:
+            self._add_issue(header, "value", doubt.explanation)
+        else:
+            self._leave_out(header, column, ParseError("value", doubt.explanation))
+
+    def _is_of_two_centuries(self, text: str) -> bool:
+        file = self._mapping.file
+        short = short_year(text, file.dates) if file.has_short_years else None
+        return short is not None and short <= self._today.year % 100
+
+    def _keep_moment(self, header: str, column: ColumnMapping, value: Interval, text: str) -> None:
+        if self._fillers.is_date(value.begin.date()):
+            self._leave_out(header, column, ParseError("value", plausibility.FILLER_DATE))
+        elif plausibility.is_ahead(value.begin, self._inbound.received_at):
+            self._add_issue(header, "value", plausibility.IS_AHEAD)
+        else:
+            self._sent = value
+
+    def _keep_name(self, header: str, column: ColumnMapping, value: Mapping[str, Any], text: str) -> None:
+        if self._is_no_name(value["family_name"]):
+            self._leave_out(header, column, NO_NAME)
+            return
+        given = [name for name in value["given_names"] if not self._is_no_name(name)]
+        if given != value["given_names"]:
+            self._warn(header, (NO_NAME,))
+        self._content.setdefault("person", {}).update({k: v for k, v in {**value, "given_names": given}.items() if v})
+
+    def _keep_part_of_name(self, header: str, column: ColumnMapping, value: Any, text: str) -> None:
+        """Keep a name in a column of its own; that of the person only if it names one, who lives."""
+        if self._is_no_name(text):
+            self._leave_out(header, column, NO_NAME)
+            return
+        if column.to in _OF_THE_PERSON:
+            problem = names.problem_of_part(text)
+            if isinstance(problem, ParseError):
+                self._refuse(header, problem)
+                return
+            self._warn(header, problem)
+        self._keep_in_place(column, value)
+
+    def _is_no_name(self, text: str) -> bool:
+        return cleaning.is_nothing(text) or self._fillers.is_name(text)
+
+    def _keep_address(self, header: str, column: ColumnMapping, value: Mapping[str, Any], text: str) -> None:
+        if postcode := value.get("postcode"):
             self._postcode = (header, postcode)
         here = self._content.setdefault("person", {}).setdefault("address", {})
-        here.update({k: v for k, v in address.items() if v})
+        here.update({k: v for k, v in value.items() if v and k != "postcode"})
 
-    def _past(self, header: str, value: datetime) -> datetime | None:
-        if value <= self._inbound.received_at + AHEAD:
-            return value
-        self._add_issue(header, "value", "is in the future")
-        return None
-
-    def _ask(self, needs: Any) -> None:
-        need: Need
+    def _ask(self, needs: Sequence[Need]) -> None:
         for need in needs:
             texts = self._needs.setdefault(need.service, [])
             if need.text and need.text not in texts:
@@ -148,6 +211,7 @@ class _Row:
         """Translate a row that cancels its referral; only the columns that state the cancel must be valid."""
         needed = {self._mapping.column_to(place) for place in ("reference", "status", "changed_on", _CONSENT)}
         self._issues = [issue for issue in self._issues if issue.place in needed]
+        self._warnings = [warning for warning in self._warnings if warning.place in needed]
         return self._rejection() or self._cancel(self.cancel_reason or EndReason.CANCELLED_BY_REFERRER)
 
     def referral(self) -> Translated | Rejection:
@@ -172,7 +236,8 @@ class _Row:
             intent="either",
             content_hash=content_hash(referral),
             referral=referral,
-            sent_at=self._sent_at,
+            sent_at=self._sent and self._sent.begin,
+            sent_until=self._sent and self._sent.end,
             warnings=tuple(self._warnings[:50]),
             subject=_subject(referral.person),
             correlation_id=self._inbound.correlation_id,
@@ -188,7 +253,9 @@ class _Row:
             content_hash=cancel_hash(reason, None, death_reported),
             cancel_reason=reason,
             death_reported=death_reported,
-            sent_at=self._sent_at,
+            sent_at=self._sent and self._sent.begin,
+            sent_until=self._sent and self._sent.end,
+            warnings=tuple(self._warnings[:50]),
             correlation_id=self._inbound.correlation_id,
         )
 
@@ -209,7 +276,7 @@ class _Row:
                 "format": "council-csv",
                 "message_id": reference,
                 "referral_id": reference,
-                "sent_at": self._sent_at,
+                "sent_at": self._sent and self._sent.begin,
             },
             "sent_by": partner.sender,
             "needs": [
@@ -245,6 +312,12 @@ class _Row:
     def _add_issue(self, header: str, kind: IssueKind, explanation: str) -> None:
         self._issues.append(Issue(header, kind, explanation))
 
+    def _refuse(self, header: str, error: ParseError) -> None:
+        self._add_issue(header, error.kind, error.explanation)
+
+    def _warn(self, header: str, warnings: Iterable[ParseError]) -> None:
+        self._warnings += [Issue(header, one.kind, one.explanation) for one in warnings]
+
     def _header_of(self, loc: tuple[int | str, ...]) -> str:
         """Return the column that fills this place of the canonical referral."""
         path = ".".join(map(str, loc))
@@ -253,6 +326,25 @@ class _Row:
             if any(path == place or path.startswith(f"{place}.") or place.startswith(f"{path}.") for place in fed):
                 return header
         return fhir_path(str(loc[0]), loc[1:]) if loc else "row"
+
+
+_KEEP: Mapping[CellKind, Callable[[_Row, str, ColumnMapping, Any, str], None]] = {
+    "reference": _Row._keep_reference,
+    "moment": _Row._keep_moment,
+    "status": _Row._keep_status,
+    "name": _Row._keep_name,
+    "address": _Row._keep_address,
+    "needs": _Row._keep_needs,
+    "flags": _Row._keep_flags,
+    "date": _Row._keep_date,
+    "nhs-number": _Row._keep_number,
+    "line": _Row._keep_part_of_name,
+    "list": _Row._keep_part_of_name,
+}
+"""How a value is kept, by its kind; others are set in their place as they are."""
+
+_NAMED = frozenset({"line", "list"})
+"""Kinds of which only names are kept in a way of their own."""
 
 
 def _subject(person: Person) -> Subject:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import ReasonCode
+from services.intake.translators.council_csv.cells import Reading
 from services.intake.translators.translator import CancelReason
 
 CellKind = Literal[
@@ -34,6 +35,13 @@ CellKind = Literal[
     "flags",
 ]
 """Selects the parser of a cell."""
+
+READINGS: Mapping[CellKind, Reading] = {
+    **dict.fromkeys(get_args(CellKind), "code"),
+    **dict.fromkeys(("name", "address", "line", "list", "phone", "textphone", "needs", "flags"), "words"),
+    "prose": "text",
+}
+"""How a cell is cleaned, by its kind. Codes of several needs may stand on several lines."""
 
 SPECIAL_TARGETS: Mapping[str, CellKind] = {
     "reference": "reference",
@@ -104,18 +112,34 @@ TARGETS: Mapping[str, CellKind] = {
 }
 """Kind of cell by place that a column may fill."""
 
+FREE_TEXTS = frozenset(
+    {
+        "reason.text",
+        "person.communication_needs",
+        *(place for place in TARGETS if place.startswith("person.preferred_contact")),
+    }
+)
+"""Places of a person's own words, which may begin with any sign."""
+
+NAMES = frozenset(
+    {"person.family_name", "person.given_names", "contacts.0.name", "contacts.1.name", "referred_by.name"}
+)
+"""Places of a name, which may hold what is entered if it is not known."""
+
 OPEN = "open"
 YES_NO: Mapping[str, str] = {
     "yes": "yes",
     "y": "yes",
     "true": "yes",
     "1": "yes",
+    **dict.fromkeys("✓✔☑", "yes"),
     "no": "no",
     "n": "no",
     "false": "no",
     "0": "no",
+    **dict.fromkeys("✗✘☐", "no"),
 }
-"""Default codes of yes and no."""
+"""Default codes of yes and no. A cross such as x is a tick to some and a no to others: `ticks` of a file."""
 
 _ANSWERS = frozenset({"yes", "no", "not-recorded"})
 _CHOICES: Mapping[str, frozenset[str]] = {

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.model import ShortText, StrictInput
 from schemas.referral import Referral, ReferrerKind
+from services.intake.translators import plausibility
 from services.reference import yaml_files
 from services.reference.directory import Catalogue, OfferedService
 from services.reference.yaml_files import ConfigFile, ConfigIssue, field_at
@@ -71,6 +72,8 @@ class FieldOf(StrictInput):
             raise ValueError("person.other_contact_points and type textphone require each other")
         if self.to in _REPORTS and self.type != "yes-no":
             raise ValueError(f"{self.to} requires type yes-no")
+        if self.type == "date" and self.to not in plausibility.KINDS:
+            raise ValueError(f"no rule says which dates are plausible for {self.to}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""How each type of field is parsed, and its JSON Schema."""
+"""How each type of field is parsed, and its JSON Schema, which describes a value after `cleaning`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,6 +7,8 @@ from datetime import date
 from typing import Any
 
 from schemas import nhs_number
+from services.intake.translators import cleaning
+from services.intake.translators.form import answers
 from services.intake.translators.form.definition import FieldOf
 from services.intake.translators.translator import IssueKind, parse_instant
 
@@ -23,72 +25,85 @@ ANY = FieldOf(label="any", to="person")
 """A field definition for readers that use only the type."""
 
 
-def _text(longest: int) -> Callable[[Any, FieldOf], Any]:
+def _text(longest: int, cleaned: Callable[[str], str]) -> Callable[[Any, FieldOf], Any]:
     def read(value: Any, _: FieldOf) -> Any:
-        if not isinstance(value, str) or not value:
+        text = cleaned(value) if isinstance(value, str) else ""
+        if not text:
             return ParseError("invalid", "must be a string")
-        return value if len(value) <= longest else ParseError("too-long", f"is too long: at most {longest} characters")
+        return text if len(text) <= longest else ParseError("too-long", f"is too long: at most {longest} characters")
 
     return read
+
+
+_line = _text(200, cleaning.line)
 
 
 def _matching(pattern: str, explanation: str) -> Callable[[Any, FieldOf], Any]:
     form = re.compile(pattern)
 
     def read(value: Any, _: FieldOf) -> Any:
-        plain = value.strip().upper() if isinstance(value, str) else ""
-        return plain if form.fullmatch(plain) else ParseError("value", explanation)
+        plain = plain_code(value)
+        return plain.upper() if form.fullmatch(plain) else ParseError("value", explanation)
 
     return read
 
 
+def plain_code(value: Any) -> str:
+    """Return a code without invisible characters and blanks at its edges; empty if the value is not one."""
+    return cleaning.code(value) or "" if isinstance(value, str) else ""
+
+
 def _lines(value: Any, _: FieldOf) -> Any:
-    entries = value.splitlines() if isinstance(value, str) else value
-    if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
+    entries = cleaning.prose(value).split("\n") if isinstance(value, str) else value
+    if not isinstance(entries, list) or not all(isinstance(one, str | None) for one in entries):
         return ParseError("invalid", "must be a list of strings")
-    lines = [one.strip() for one in entries if one.strip()]
-    if len(lines) > 10 or any(len(one) > 300 for one in lines):
+    lines = [cleaning.line(one) for one in entries if answers.is_given(one, "lines")]
+    most = entries if isinstance(value, str) else lines
+    if len(most) > 10 or any(len(one) > 300 for one in lines):
         return ParseError("too-long", "is too long: at most 10 lines of 300 characters")
     return lines
 
 
 def _date(value: Any, _: FieldOf) -> Any:
     try:
-        if isinstance(value, str) and len(value) == 10 and value[4:8:3] == "--":
-            return date.fromisoformat(value)
+        if re.fullmatch(_DATE, code := plain_code(value)):
+            return date.fromisoformat(code)
     except ValueError:
         pass
     return ParseError("value", "must be a date such as 2026-11-05")
 
 
 def _moment(value: Any, _: FieldOf) -> Any:
-    parsed = parse_instant(value) if isinstance(value, str) else None
+    parsed = parse_instant(code) if re.fullmatch(_MOMENT, code := plain_code(value)) else None
     return parsed or ParseError("value", "must be a date and time with an offset, such as 2026-11-05T09:30:00Z")
 
 
 def _nhs_number(value: Any, _: FieldOf) -> Any:
-    digits = nhs_number.normalise(value) if isinstance(value, str) else ""
+    digits = nhs_number.normalise(plain_code(value))
     if nhs_number.is_valid(digits):
         return digits
     return ParseError("value", "is not a valid NHS number: ten digits with a modulus 11 check digit")
 
 
 def _postcode(value: Any, field: FieldOf) -> Any:
-    plain = "".join(value.split()).upper() if isinstance(value, str) else ""
-    if not re.fullmatch(r"[A-Z]{1,2}[0-9][A-Z0-9]?[0-9][A-Z]{2}", plain):
+    plain = "".join(plain_code(value).split())
+    if not re.fullmatch(r"[A-Za-z]{1,2}[0-9][A-Za-z0-9]?[0-9][A-Za-z]{2}", plain):
         return ParseError("value", "must be a postcode such as LE11 5AA, or ZZ99 3VZ for no fixed abode")
-    return f"{plain[:-3]} {plain[-3:]}"
+    return f"{plain[:-3]} {plain[-3:]}".upper()
 
 
 def _yes_no(value: Any, _: FieldOf) -> Any:
-    answer = {"yes": True, "no": False}.get(value) if isinstance(value, str) else value
-    return answer if isinstance(answer, bool) else ParseError("value", "must be yes or no")
+    if answers.is_not_applicable(value):
+        return None
+    if answers.is_yes(value) or answers.is_no(value):
+        return answers.is_yes(value)
+    return ParseError("value", "must be yes or no")
 
 
 def _number(value: Any, field: FieldOf) -> Any:
     most = largest(field)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most and value == int(value):
+        return int(value)
     return ParseError("value", f"must be a whole number from 0 to {most}")
 
 
@@ -98,24 +113,24 @@ def largest(field: FieldOf) -> int:
 
 
 def _textphone(value: Any, field: FieldOf) -> Any:
-    read = _text(200)(value, field)
+    read = _line(value, field)
     return read if isinstance(read, ParseError) else [{"system": "textphone", "value": read}]
 
 
 def _choice(value: Any, field: FieldOf) -> Any:
-    meaning = field.choices.get(value) if isinstance(value, str) else None
-    return meaning or ParseError("value", f"must be one of {', '.join(field.choices)}")
+    return field.choices.get(plain_code(value)) or ParseError("value", f"must be one of {', '.join(field.choices)}")
 
 
 def _flags(value: Any, field: FieldOf) -> Any:
-    if not isinstance(value, list) or not all(isinstance(one, str) and one in field.choices for one in value):
+    codes = [plain_code(one) for one in value if answers.is_given(one)] if isinstance(value, list) else [""]
+    if not all(one in field.choices for one in codes):
         return ParseError("value", f"must be a list of these codes: {', '.join(field.choices)}")
-    return [{"code": one, "text": field.choices[one]} for one in dict.fromkeys(value)]
+    return [{"code": one, "text": field.choices[one]} for one in dict.fromkeys(codes)]
 
 
 READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
-    "line": _text(200),
-    "prose": _text(5_000),
+    "line": _line,
+    "prose": _text(5_000, cleaning.prose),
     "lines": _lines,
     "date": _date,
     "moment": _moment,
@@ -123,41 +138,59 @@ READERS: Mapping[str, Callable[[Any, FieldOf], Any]] = {
     "number": _number,
     "nhs-number": _nhs_number,
     "postcode": _postcode,
-    "ods": _matching(r"[A-Z0-9]{3,10}", "must be an ODS code such as B81001"),
-    "ons": _matching(r"[EWSN][0-9]{8}", "must be an ONS district code such as E07000130"),
+    "ods": _matching(r"[A-Za-z0-9]{3,10}", "must be an ODS code such as B81001"),
+    "ons": _matching(r"[EWSNewsn][0-9]{8}", "must be an ONS district code such as E07000130"),
     "uprn": _matching(r"[0-9]{1,12}", "must be a UPRN of at most 12 digits"),
     "textphone": _textphone,
     "choice": _choice,
     "flags": _flags,
 }
+"""The reader of each type, which returns the value, None for a value that says nothing, or a ParseError."""
+
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_MOMENT = rf"{_DATE}[T ][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]{{1,9}})?)?(Z|[+-][0-9]{{2}}:?[0-9]{{2}})"
 
 
-_SOME_TEXT = {"type": "string", "pattern": r"\S"}
+def _texts(pattern: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern}$", **more}
+
+
+YES_NO: dict[str, Any] = {
+    "anyOf": [
+        {"type": "boolean"},
+        {"enum": [0, 1]},
+        *({"type": "string", "pattern": one} for one in (answers.MEANS_YES, answers.MEANS_NO, answers.MEANS_NOTHING)),
+    ]
+}
 SCHEMAS: Mapping[str, dict[str, Any]] = {
-    "line": {**_SOME_TEXT, "maxLength": 200},
-    "prose": {**_SOME_TEXT, "maxLength": 5_000},
+    "line": {"type": "string", "maxLength": 200},
+    "prose": {"type": "string", "maxLength": 5_000},
     "lines": {
         "anyOf": [
-            {"type": "array", "items": {"type": "string", "maxLength": 300}, "maxItems": 10, "minItems": 1},
-            _SOME_TEXT,
+            {
+                "type": "array",
+                "items": {"anyOf": [{"type": "string", "maxLength": 300}, {"type": "null"}]},
+                "contains": {"type": "string", "not": {"type": "string", "pattern": answers.WITHOUT_WORDS}},
+                "minContains": 0,
+                "maxContains": 10,
+            },
+            _texts(r"([^\r\n]{0,300}(\r\n|\r|\n)){0,9}[^\r\n]{0,300}"),
         ]
     },
-    "date": {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
-    "moment": {"type": "string", "format": "date-time"},
-    "yes-no": {"enum": [True, False, "yes", "no"]},
+    "date": _texts(_DATE, format="date"),
+    "moment": _texts(_MOMENT),
+    "yes-no": YES_NO,
     "number": {"type": "integer", "minimum": 0},
     "nhs-number": {
-        "type": "string",
-        "pattern": "^[ -]*([0-9][ -]*){10}$",
+        **_texts("[ -]*([0-9][ -]*){10}"),
         "description": "Ten digits with a modulus 11 check digit; blanks are allowed",
     },
     "postcode": {
-        "type": "string",
-        "pattern": r"^\s*([A-Za-z]\s*){1,2}[0-9]\s*[A-Za-z0-9]?\s*[0-9]\s*([A-Za-z]\s*){2}$",
+        **_texts(r"([A-Za-z]\s*){1,2}[0-9]\s*[A-Za-z0-9]?\s*[0-9]\s*([A-Za-z]\s*){2}"),
         "description": "Such as LE11 5AA; ZZ99 3VZ for no fixed abode",
     },
-    "ods": {"type": "string", "pattern": "^[A-Za-z0-9]{3,10}$"},
-    "ons": {"type": "string", "pattern": "^[EWSN][0-9]{8}$"},
-    "uprn": {"type": "string", "pattern": "^[0-9]{1,12}$"},
-    "textphone": {**_SOME_TEXT, "maxLength": 200},
+    "ods": _texts("[A-Za-z0-9]{3,10}"),
+    "ons": _texts("[EWSNewsn][0-9]{8}"),
+    "uprn": _texts("[0-9]{1,12}"),
+    "textphone": {"type": "string", "maxLength": 200},
 }

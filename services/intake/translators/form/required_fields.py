@@ -3,23 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from services.intake.translators.form.definition import Form, Question, ReferrerOf
+from services.intake.translators.form.answers import consent, is_given
+from services.intake.translators.form.definition import FieldOf, Form, Question, ReferrerOf
 from services.intake.translators.translator import Issue
 
-ANSWERS = ("yes", "no", "not-recorded")
-NOTES = {"on": "Date of the consent", "by": "Person who asked for the consent"}
-
-
-def is_answered(value: Any) -> bool:
-    """Return whether a value was given: not null, blank or an empty list."""
-    if isinstance(value, list):
-        return any(is_answered(one) for one in value)
-    return bool(value.strip()) if isinstance(value, str) else value is not None
+NOTES = {
+    "on": FieldOf(label="Date of the consent", type="date", to="consents.referral.on"),
+    "by": FieldOf(label="Person who asked for the consent", to="consents.referral.by"),
+}
+"""Details of the consents, which count for each of them."""
 
 
 def missing(form: Form, answers: dict[str, Any]) -> Iterator[Issue]:
     """Yield a fault for each missing value; each place once."""
-    answered = {name for name in form.fields if is_answered(answers.get(name))}
+    answered = {name for name, field in form.fields.items() if is_given(answers.get(name), field.type)}
     kind = answers.get("referred_by")
     referrer = form.referrer(kind)
     named: set[str] = set()
@@ -48,18 +45,18 @@ def _fields(form: Form, answered: set[str], kind: Any, referrer: ReferrerOf | No
 def _consents(
     form: Form, answers: dict[str, Any], answered: set[str], kind: Any, referrer: ReferrerOf | None
 ) -> Iterator[Issue]:
-    consents = answers.get("consents", {})
+    consents = answers.get("consents") if is_given(answers.get("consents")) else {}
     if not isinstance(consents, dict):
         return
     for question, condition in _must_be_yes(form, answered, kind, referrer):
-        if consents.get(question) in (None, "not-recorded"):
+        if consent(consents.get(question)) in (None, "not-recorded"):
             yield Issue(f"consents.{question}", "required", f"must be yes if {condition}")
     for question, definition in form.consents.items():
-        if definition.required and consents.get(question) is None:
+        if definition.required and not is_given(consents.get(question)):
             yield Issue(f"consents.{question}", "required", "must be answered: yes, no or not-recorded")
-        for note in definition.noted if consents.get(question) == "yes" else ():
-            if consents.get(note) is None:
-                yield Issue(f"consents.{note}", "required", f"is required if {question} is yes: {NOTES[note]}")
+        for note in definition.noted if consent(consents.get(question)) == "yes" else ():
+            if not is_given(consents.get(note), NOTES[note].type):
+                yield Issue(f"consents.{note}", "required", f"is required if {question} is yes: {NOTES[note].label}")
 
 
 def _must_be_yes(

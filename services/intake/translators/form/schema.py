@@ -1,106 +1,157 @@
-"""The published JSON Schema of a form (draft 2020-12)."""
+"""The published JSON Schema of a form (draft 2020-12). It describes a form whose texts are cleaned: see `cleaning`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from services.intake.translators.form import answers
 from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.form.fields import SCHEMAS, largest
-from services.intake.translators.form.required_fields import ANSWERS, NOTES
-from services.intake.translators.form.submission import CANCELS
+from services.intake.translators.form.required_fields import NOTES
+from services.intake.translators.form.submission import CANCELS, WITHDRAWN
+
+Schema = dict[str, Any]
 
 
-def json_schema(form: Form) -> dict[str, Any]:
+def json_schema(form: Form) -> Schema:
     """Return the JSON Schema (draft 2020-12) of a form, as published to its senders."""
-    required = [name for name, field in form.fields.items() if field.required]
-    required_consents = [question for question, one in form.consents.items() if one.required]
-    whole = {
-        **_required(["reference", "referred_by", "needs", *required]),
-        "allOf": [*([_answered(required_consents)] if required_consents else []), *_conditions(form)],
-    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"https://lightbulb.example.org/forms/{form.form}/schema",
         "title": form.title,
+        "$defs": {"not-given": answers.NOT_GIVEN, "no-words": answers.NO_WORDS},
         "type": "object",
         "properties": _properties(form),
         "additionalProperties": False,
-        "required": ["reference"],
-        "if": {"properties": {"cancelled": {"const": True}}, "required": ["cancelled"]},
-        "else": whole,
+        "allOf": [_given({"reference": "line"})],
+        "if": {"anyOf": [_cancelled(_CANCELLED), _consents({"referral": _says("no")}), _WITHDRAWN]},
+        "else": {"allOf": list(_conditions(form))},
     }
 
 
-def _conditions(form: Form) -> Iterator[dict[str, Any]]:
-    """Yield the rules of required_fields.py."""
+def _conditions(form: Form) -> Iterator[Schema]:
+    """Yield the rules of required_fields.py, for a form that cancels nothing."""
+    required = {name: field.type for name, field in form.fields.items() if field.required}
+    yield _given({"referred_by": "choice", **required})
+    yield {"required": ["needs"], "properties": {"needs": {"not": {"anyOf": [_NOT_GIVEN, _NOTHING_TICKED]}}}}
+    goes_on = {"allOf": [_cancelled(_NOT_CANCELLED), {"properties": {"cancel_reason": {"not": {"const": WITHDRAWN}}}}]}
+    yield {"if": _given({"cancel_reason": "choice"}), "then": goes_on}
+    if questions := [question for question, one in form.consents.items() if one.required]:
+        yield _consents({question: {"not": _NOT_GIVEN} for question in questions})
     for kind, referrer in form.referrers.items():
-        then = _then(referrer.requires, referrer.says_yes)
-        if then:
-            yield {"if": {"properties": {"referred_by": {"const": kind}}}, "then": then}
+        yield from _if({"properties": {"referred_by": {"const": kind}}}, form, referrer.requires, referrer.says_yes)
     for name, field in form.fields.items():
-        then = _then(field.with_, (field.agreed,) if field.agreed else ())
-        if then:
-            yield {"if": _required([name]), "then": then}
-    yield from ({"anyOf": [_required([name]) for name in names]} for names in form.one_of)
+        yield from _if(_given({name: field.type}), form, field.with_, (field.agreed,) if field.agreed else ())
+    yield from ({"anyOf": [_given({name: form.fields[name].type}) for name in names]} for names in form.one_of)
     for question, consent in form.consents.items():
         if consent.noted:
-            yield {"if": _answered([question], ["yes"]), "then": _answered(consent.noted)}
+            noted: Schema = {note: {"not": _absent(NOTES[note].type)} for note in consent.noted}
+            yield {"if": _consents({question: _says("yes")}), "then": _consents(noted)}
 
 
-def _then(fields: Sequence[str], agreed: Sequence[str]) -> dict[str, Any]:
+def _if(condition: Schema, form: Form, fields: Sequence[str], agreed: Iterable[str]) -> Iterator[Schema]:
     """Require these fields and an answer to these consents. A no is valid: it cancels the referral."""
-    then = _required(fields) if fields else {}
-    return then | ({"allOf": [_answered(agreed, ["yes", "no"])]} if agreed else {})
+    then = [_given({name: form.fields[name].type for name in fields})] if fields else []
+    then += [_consents({question: _says("yes", "no")}) for question in agreed]
+    if then:
+        yield {"if": condition, "then": {"allOf": then}}
 
 
-def _answered(questions: Sequence[str], answers: list[str] | None = None) -> dict[str, Any]:
-    limits = {"properties": {question: {"enum": answers} for question in questions}} if answers else {}
-    consents = {"type": "object", **_required(questions), **limits}
+def _given(types: dict[str, str]) -> Schema:
+    """Require these fields, by type. Strict validators need each one defined next to `required`."""
+    return {
+        "required": list(types),
+        "properties": {name: {"not": _absent(kind)} for name, kind in types.items()},
+    }
+
+
+def _consents(limits: dict[str, Schema]) -> Schema:
+    consents = {"type": "object", "required": list(limits), "properties": limits}
     return {"required": ["consents"], "properties": {"consents": consents}}
 
 
-def _required(names: Sequence[str]) -> dict[str, Any]:
-    """Require these properties. Strict validators need each one defined next to `required`."""
-    return {"required": list(names), "properties": dict.fromkeys(names, True)}
+def _cancelled(answer: Schema) -> Schema:
+    return {"required": ["cancelled"], "properties": {"cancelled": answer}}
 
 
-def _properties(form: Form) -> dict[str, Any]:
-    ticked = [{"type": kind} for kind in ("boolean", "string", "null")]
-    needs = {name: {"title": need.label, "anyOf": ticked} for name, need in form.needs.items()}
-    consents: dict[str, Any] = {
-        question: {"title": one.label, "enum": list(ANSWERS)} for question, one in form.consents.items()
-    }
-    consents |= {"on": {"title": NOTES["on"], **SCHEMAS["date"]}, "by": {"title": NOTES["by"], **SCHEMAS["line"]}}
+def _absent(kind: str) -> Schema:
+    return _NO_WORDS if kind in answers.OF_WORDS else _NOT_GIVEN
+
+
+def _says(*said: answers.ConsentAnswer) -> Schema:
+    return {"type": "string", "pattern": answers.means_consent(*said)}
+
+
+def _optional(schema: Schema, kind: str = "") -> Schema:
+    return {"anyOf": [schema, _absent(kind)]}
+
+
+_NOT_GIVEN: Schema = {"$ref": "#/$defs/not-given"}
+_NO_WORDS: Schema = {"$ref": "#/$defs/no-words"}
+_UNTICKED: Schema = {
+    "anyOf": [{"enum": [False, 0]}, {"type": "string", "pattern": answers.NOT_TICKED}, _NOT_GIVEN],
+}
+_NOTHING_TICKED: Schema = {"type": "object", "additionalProperties": _UNTICKED}
+_CANCELLED: Schema = {"anyOf": [{"enum": [True, 1]}, {"type": "string", "pattern": answers.MEANS_YES}]}
+_NOT_CANCELLED: Schema = {
+    "anyOf": [
+        {"enum": [False, 0]},
+        *({"type": "string", "pattern": one} for one in (answers.MEANS_NO, answers.MEANS_NOTHING)),
+    ]
+}
+_WITHDRAWN: Schema = {
+    "required": ["cancel_reason"],
+    "properties": {"cancel_reason": {"const": WITHDRAWN}, "cancelled": {"not": _NOT_CANCELLED}},
+}
+
+
+def _properties(form: Form) -> Schema:
     return {
-        "form": {"title": "Which form this is", "const": form.form},
-        "reference": {"title": "Your reference of this referral, which identifies it", **SCHEMAS["line"]},
-        "completed_at": {
-            "title": "When the form was completed, by your clock",
-            "type": "string",
-            "format": "date-time",
+        "form": {"title": "Which form this is", **_optional({"const": form.form})},
+        "reference": {
+            "title": "Your reference of this referral, which identifies it",
+            **SCHEMAS["line"],
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
         },
-        "cancelled": {"title": "True to cancel the referral; then only the reference is required", "type": "boolean"},
-        "cancel_reason": {"title": "Why it is cancelled", "enum": list(CANCELS)},
-        "referred_by": {"title": "Kind of referrer", "oneOf": [_const(k, r.label) for k, r in form.referrers.items()]},
-        **{name: {"title": field.label, **_schema(field)} for name, field in form.fields.items()},
-        "needs": {
-            "title": "Ticked needs: true, or a note",
-            "type": "object",
-            "properties": needs,
-            "additionalProperties": False,
-            "not": {"additionalProperties": {"enum": [False, None, ""]}},
+        "completed_at": {"title": "When the form was completed, by your clock", **_optional(SCHEMAS["moment"])},
+        "cancelled": {
+            "title": "Yes to cancel the referral; then only the reference is required",
+            **_optional(SCHEMAS["yes-no"]),
         },
-        "consents": {"title": "Consent", "type": "object", "properties": consents, "additionalProperties": False},
+        "cancel_reason": {"title": "Why it is cancelled", **_optional({"enum": list(CANCELS)})},
+        "referred_by": {
+            "title": "Kind of referrer",
+            **_optional({"oneOf": [_const(kind, referrer.label) for kind, referrer in form.referrers.items()]}),
+        },
+        **{
+            name: {"title": field.label, **_optional(_schema(field), field.type)} for name, field in form.fields.items()
+        },
+        "needs": {"title": "Ticked needs: yes, or a note", **_optional(_needs(form))},
+        "consents": {"title": "Consent", **_optional(_questions(form))},
     }
+
+
+def _needs(form: Form) -> Schema:
+    note = {"type": "string", "not": {"type": "string", "pattern": answers.NOT_A_NOTE}}
+    ticked = {"anyOf": [_CANCELLED, note, _UNTICKED]}
+    needs = {name: {"title": need.label, **ticked} for name, need in form.needs.items()}
+    return {"type": "object", "properties": needs, "additionalProperties": False}
+
+
+def _questions(form: Form) -> Schema:
+    answer = {"anyOf": [{"enum": list(answers.CONSENTS)}, _says(*answers.CONSENTS), _NOT_GIVEN]}
+    questions = {question: {"title": one.label, **answer} for question, one in form.consents.items()}
+    notes = {name: {"title": field.label, **_optional(_schema(field), field.type)} for name, field in NOTES.items()}
+    return {"type": "object", "properties": {**questions, **notes}, "additionalProperties": False}
 
 
 def _const(value: str, label: str) -> dict[str, str]:
     return {"const": value, "title": label}
 
 
-def _schema(field: FieldOf) -> dict[str, Any]:
+def _schema(field: FieldOf) -> Schema:
     if field.type == "choice":
         return {"enum": list(field.choices)}
     if field.type == "flags":
-        items = {"oneOf": [_const(name, label) for name, label in field.choices.items()]}
-        return {"type": "array", "items": items}
+        items = [_const(name, label) for name, label in field.choices.items()]
+        return {"type": "array", "items": {"anyOf": [*items, _NOT_GIVEN]}}
     return SCHEMAS[field.type] | ({"maximum": largest(field)} if field.type == "number" else {})

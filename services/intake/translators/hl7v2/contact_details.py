@@ -55,6 +55,8 @@ def addresses(message: Hl7Message, profile: PartnerProfile, day: date, *, homele
         return {"address": {"no_fixed_abode": True}} if homeless else {}
     home = _chosen(homes, profile)
     temporary = [one for one in homes if _rank(one, profile) == _TEMPORARY > _rank(home, profile)]
+    for one in (home, *temporary[:1]):
+        message.reading.warn_of(one)
     return {"address": _address(home, homeless)} | (
         {"temporary_address": _address(temporary[0], homeless=False)} if temporary else {}
     )

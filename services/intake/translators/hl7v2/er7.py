@@ -95,6 +95,11 @@ class Reading:
         if issue not in self.warnings and len(self.warnings) < _MOST:
             self.warnings.append(issue)
 
+    def warn_of(self, one: "Repetition") -> None:
+        """Warn if words were spoilt on the way."""
+        if explanation := cleaning.warning(one.whole):
+            self.warn(Issue(one.place, "value", explanation))
+
     def text(self, raw: str) -> str | None:
         r"""Return words with their line breaks, cleaned, or None if there are none; `""` is none.
 

@@ -216,6 +216,7 @@ def _name(message: Hl7Message, profile: PartnerProfile, day: date) -> Content:
     if not valid:
         return {}
     _read_unclear_names(valid, profile)
+    message.reading.warn_of(valid[0])
     return {"family_name": family, "given_names": list(_given(valid[0])), "title": valid[0].text(5)}
 
 

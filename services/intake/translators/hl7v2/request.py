@@ -56,9 +56,10 @@ def _coded_needs(
 
 
 def _unknown_needs(message: Hl7Message, profile: PartnerProfile) -> list[str | None]:
-    """Return the texts of unknown codes in the needs fields."""
+    """Return the texts of unknown codes in the needs fields, without the agreed code of a reason that has no text."""
     coded = (pair for place in profile.needs.read_from for pair in field_paths.coded(message, place))
-    return [_display_text(one) for one, codes in coded if not field_paths.meanings(codes, profile.needs.meanings)]
+    unknown = (pair for pair in coded if not field_paths.meanings(pair[1], profile.needs.meanings))
+    return [field_paths.display_text(one) or _unknown(codes, profile) for one, codes in unknown]
 
 
 def _display_text(one: Repetition) -> str | None:

@@ -1,0 +1,134 @@
+"""Which answers are not given, which mean yes and which no: one table for every place of a form.
+
+The published schema uses the same patterns. They are written without flags, for any dialect of regular expressions.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from services.intake.translators import cleaning
+
+YES = ("yes", "y", "true", "1", "on")
+NO = ("no", "n", "false", "0", "off")
+NOT_APPLICABLE = ("n/a", "na", "none", "nil", "-", "not applicable")
+"""Neither yes nor no: of a need, it is not asked for; of another field, nothing is said."""
+
+_DECLINED = ("no thanks", "no thank you", "not needed", "not required", "not wanted", "not interested")
+_UNCLEAR = (
+    *("maybe", "perhaps", "possibly", "unsure", "not sure", "unknown", "not known", "n/k", "don't know", "tbc"),
+    *("null", "undefined", "nan", "yes/no", "y/n", "[object object]"),
+)
+
+_SYMBOLS = r"\u0000-/:-@\[-`{-\u00a9\u00ab-\u00b1\u2000-\u206f\u20a0-\u20cf\u2190-\u245f\u2500-\u2bff\ufeff\s"
+"""What is neither a letter nor a digit, for a character class."""
+
+
+def _any_case(words: tuple[str, ...]) -> str:
+    """Return a pattern of words in any case."""
+    return "|".join("".join(map(_letter, word)) for word in words)
+
+
+def _letter(character: str) -> str:
+    if character.isalpha():
+        return f"[{character.upper()}{character}]"
+    return rf"\{character}" if character in "[]" else character
+
+
+def _whole(pattern: str) -> str:
+    return rf"^\s*(?:{pattern})\s*$"
+
+
+_NOT_TICKED = (*NO, *NOT_APPLICABLE, *_DECLINED)
+_BEGINS_WITH_NO = tuple(word for word in _NOT_TICKED if word[-1].isalpha())
+
+BLANK = r"^\s*$"
+WITHOUT_WORDS = f"^[{_SYMBOLS}]*$"
+MEANS_YES = _whole(_any_case(YES))
+MEANS_NO = _whole(_any_case(NO))
+MEANS_NOTHING = _whole(_any_case(NOT_APPLICABLE))
+NOT_TICKED = _whole(_any_case(_NOT_TICKED))
+NOT_A_NOTE = _whole(
+    rf"{_any_case(_UNCLEAR)}|[{_SYMBOLS}0-9]*[A-Za-z]?[{_SYMBOLS}0-9]*"
+    rf"|(?:{_any_case(_BEGINS_WITH_NO)})(?:\s*[,;:!(]|\s+[\u2013\u2014-]|\s*\.(?:\s|$))[\s\S]*"
+)
+"""Of a need, neither an answer nor a note: words that leave it open, at most one letter, or a no that continues ("No, has one")."""
+
+
+def _not_given(title: str, pattern: str) -> dict[str, Any]:
+    text = {"type": "string", "pattern": pattern}
+    return {
+        "title": title,
+        "anyOf": [{"type": "null"}, text, {"type": "array", "items": {"anyOf": [{"type": "null"}, text]}}],
+    }
+
+
+NOT_GIVEN = _not_given("Not given: null, a blank text, or a list of these", BLANK)
+NO_WORDS = _not_given("Not given: null, a text without a letter or digit, or a list of these", WITHOUT_WORDS)
+
+OF_WORDS = ("line", "lines", "textphone")
+"""Types of fields in which a text without a letter or digit says nothing."""
+
+
+def is_given(value: Any, kind: str = "") -> bool:
+    """Return whether a field of this type is given: not null, not blank (of words: with a letter or digit), not an empty list."""
+    if isinstance(value, list):
+        return any(isinstance(one, list) or is_given(one, kind) for one in value)
+    if not isinstance(value, str):
+        return value is not None
+    return not cleaning.is_nothing(value) if kind in OF_WORDS else bool(cleaning.prose(value))
+
+
+def is_yes(value: Any) -> bool:
+    """Return whether an answer means yes: true, 1, or one of the words in any case."""
+    return _means(MEANS_YES, value) if isinstance(value, str) else value in (True, 1)
+
+
+def is_no(value: Any) -> bool:
+    """Return whether an answer means no: false, 0, or one of the words in any case."""
+    return _means(MEANS_NO, value) if isinstance(value, str) else value in (False, 0)
+
+
+def is_not_applicable(value: Any) -> bool:
+    """Return whether an answer says that the question does not apply."""
+    return isinstance(value, str) and _means(MEANS_NOTHING, value)
+
+
+def is_not_ticked(value: Any) -> bool:
+    """Return whether a need is not asked for."""
+    if isinstance(value, str):
+        return not is_given(value) or _means(NOT_TICKED, value)
+    return is_no(value) or not is_given(value)
+
+
+def is_note(value: Any) -> bool:
+    """Return whether an answer to a need is a note on it."""
+    return isinstance(value, str) and not _means(NOT_A_NOTE, value)
+
+
+def _means(pattern: str, text: str) -> bool:
+    return re.search(pattern, cleaning.prose(text)) is not None
+
+
+# ---- consents --------------------------------------------------------------------------------------------------------
+
+ConsentAnswer = Literal["yes", "no", "not-recorded", "unclear"]
+CONSENTS: Mapping[ConsentAnswer, tuple[str, ...]] = {
+    "yes": ("yes", "y"),
+    "no": ("no", "n"),
+    "not-recorded": ("not-recorded", "not recorded"),
+}
+"""The words for each answer to a consent. A false may be a box that nobody saw, so it is not a no."""
+
+
+def means_consent(*answers: ConsentAnswer) -> str:
+    """Return the pattern of these answers to a consent."""
+    return _whole(_any_case(tuple(word for answer in answers for word in CONSENTS[answer])))
+
+
+def consent(value: Any) -> ConsentAnswer | None:
+    """Return the answer to a consent; None if it was not given."""
+    if not is_given(value):
+        return None
+    said = (answer for answer in CONSENTS if isinstance(value, str) and _means(means_consent(answer), value))
+    return next(said, "unclear")

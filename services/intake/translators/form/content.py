@@ -1,0 +1,234 @@
+"""Read the answers of a form into the content of a referral. All faults are found at once; a warning refuses nothing."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from schemas.referral import DeathReport, ServiceCode
+from services.intake.translators import cleaning, plausibility
+from services.intake.translators.form import answers, required_fields
+from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
+from services.intake.translators.form.fields import ANY, READERS, ParseError, plain_code
+from services.intake.translators.form.required_fields import NOTES
+from services.intake.translators.inbound_message import InboundMessage
+from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind, death_report, set_path
+
+_NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
+
+FILLER_NAME = "is a word that is entered if the name is not known: it was read as not given"
+SPOILT = (
+    "has letters that were lost or changed before it was sent, such as ? or &#39; in a name: correct it at the source"
+)
+REPAIRED = "has characters of Windows-1252, which were read as such: send UTF-8"
+BRACKETS = "has brackets, which no name has: check it"
+NOT_A_NOTE = "must be yes, no or a note of a few words; a note does not begin with no"
+
+
+class FormContent:
+    """The answers of one form. `issues` refuse it, `warnings` do not."""
+
+    def __init__(self, form: Form, said: Mapping[str, Any], inbound: InboundMessage) -> None:
+        self._form = form
+        self._answers = {**said, "referred_by": plain_code(said.get("referred_by")) or said.get("referred_by")}
+        self._inbound = inbound
+        self._today = plausibility.today(inbound.received_at)
+        self.issues: list[Issue] = []
+        self.warnings: list[Issue] = []
+
+    def read(self) -> dict[str, Any]:
+        """Return the content of the referral, as far as it can be read."""
+        partner = self._inbound.partner
+        person = {"vouched_by": partner.vouches, "restricted_access": False}
+        content: dict[str, Any] = {"sent_by": partner.sender, "person": person}
+        self._refuse_unknown_fields()
+        self._pass_over_fillers()
+        for name, field in self._form.fields.items():
+            self._read(content, name, field)
+        self._require()
+        _mark_no_fixed_abode(content)
+        self._referrer(content)
+        return content | {"needs": self._needs(), "consents": self._consents()}
+
+    def death(self) -> DeathReport | None:
+        """Return the report of a death, for a cancel, which no fault of it prevents."""
+        content: dict[str, Any] = {"person": {}}
+        for name, field in self._form.fields.items():
+            if field.to.startswith("person.death_reported"):
+                self._read(content, name, field)
+        self.issues.clear()
+        return death_report(content["person"])
+
+    def add_issue(self, place: str, kind: IssueKind, explanation: str) -> None:
+        """Add a fault; each place has one."""
+        if not any(issue.place == place for issue in self.issues):
+            self.issues.append(Issue(place, kind, explanation))
+
+    # -- fields
+
+    def _refuse_unknown_fields(self) -> None:
+        for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
+            shown = name if PLAIN_NAME.match(name) else "(unknown field)"
+            self.issues.append(Issue(shown, "invalid", "is not a field of this form; see its schema"))
+
+    def _require(self) -> None:
+        for issue in required_fields.missing(self._form, self._answers):
+            is_filler = any(warning.place == issue.place for warning in self.warnings)
+            explanation = f"{issue.explanation}; what was sent is entered if it is not known"
+            self.issues.append(replace(issue, explanation=explanation) if is_filler else issue)
+
+    def _read(self, content: dict[str, Any], name: str, field: FieldOf) -> None:
+        value = self._value(name, field, self._answers.get(name))
+        if value is not None:
+            set_path(content, field.to, value)
+
+    def _value(self, place: str, field: FieldOf, said: Any) -> Any:
+        """Return what an answer says; None if it is not given, says nothing, or is not valid."""
+        if not answers.is_given(said, field.type):
+            return None
+        read = READERS[field.type](said, field)
+        if isinstance(read, ParseError):
+            self.add_issue(place, read.kind, read.explanation)
+            return None
+        if doubt := self._doubt(field, read):
+            self.add_issue(place, "value", doubt)
+            return None
+        self._warn_of_letters(place, field, said)
+        return read
+
+    def _doubt(self, field: FieldOf, read: Any) -> str | None:
+        """Return why a value that can be read is not plausible."""
+        fillers = self._inbound.fillers
+        if field.type == "nhs-number" and isinstance(read, str) and fillers.is_number(read):
+            return "is a number that is entered if there is none: leave it empty"
+        if field.type != "date" or not isinstance(read, date):
+            return None
+        doubt = plausibility.doubt(field.to, read, self._today, fillers)
+        return doubt.explanation if doubt else None
+
+    def _warn_of_letters(self, place: str, field: FieldOf, value: Any) -> None:
+        if field.type not in (*answers.OF_WORDS, "prose"):
+            return
+        texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+        if any(map(cleaning.is_spoilt, texts)):
+            self.warnings.append(Issue(place, "value", SPOILT))
+        if any(map(cleaning.is_repaired, texts)):
+            self.warnings.append(Issue(place, "value", REPAIRED))
+        if _NAMES.fullmatch(field.to) and any(re.search(r"[()\[\]{}]", text) for text in texts):
+            self.warnings.append(Issue(place, "value", BRACKETS))
+
+    def _referrer(self, content: dict[str, Any]) -> None:
+        kind = self._answers.get("referred_by")
+        if self._form.referrer(kind) is None:
+            expected = f"one of {', '.join(self._form.referrers)}"
+            self._add_invalid("referred_by", kind, "value", expected)
+            kind = "other"
+        referrer = content.setdefault("referred_by", {})
+        referrer["kind"] = kind
+        ods = referrer.get("organisation", {}).get("ods")
+        if not self._inbound.partner.may_act_for(ods):
+            fields = self._form.fields.items()
+            place = next((name for name, field in fields if field.to == "referred_by.organisation.ods"), "referred_by")
+            self.add_issue(place, "forbidden", "this credential is not authorised to act for this organisation")
+
+    def _add_invalid(self, place: str, value: Any, kind: IssueKind, expected: str) -> None:
+        """Add a fault for a value that is missing or not what is expected."""
+        if answers.is_given(value):
+            self.add_issue(place, kind, f"must be {expected}")
+        else:
+            self.add_issue(place, "required", f"is required: {expected}")
+
+    # -- fillers
+
+    def _pass_over_fillers(self) -> None:
+        """Take away names and dates that are entered if none is known, with a warning."""
+        for name, field in self._form.fields.items():
+            if _NAMES.fullmatch(field.to):
+                self._pass_over_names(name)
+            elif field.type == "date" and plausibility.KINDS[field.to] != "birth":
+                self._pass_over_date(name, self._answers)
+        if isinstance(consents := self._answers.get("consents"), dict):
+            self._answers["consents"] = dict(consents)
+            self._pass_over_date("on", self._answers["consents"], "consents.on")
+
+    def _pass_over_names(self, name: str) -> None:
+        value = self._answers.get(name)
+        names = value if isinstance(value, list) else [value]
+        kept = [one for one in names if not self._is_filler(one)]
+        if len(kept) < len(names):
+            self._answers[name] = kept
+            self.warnings.append(Issue(name, "value", FILLER_NAME))
+
+    def _is_filler(self, name: Any) -> bool:
+        return isinstance(name, str) and self._inbound.fillers.is_name(cleaning.line(name))
+
+    def _pass_over_date(self, name: str, said: dict[str, Any], place: str | None = None) -> None:
+        read = READERS["date"](said.get(name), ANY)
+        if isinstance(read, date) and self._inbound.fillers.is_date(read):
+            said[name] = None
+            self.warnings.append(Issue(place or name, "value", plausibility.FILLER_DATE))
+
+    # -- needs
+
+    def _needs(self) -> list[dict[str, Any]]:
+        ticked = self._answers.get("needs")
+        if not isinstance(ticked, dict):
+            self._add_invalid("needs", ticked, "invalid", "an object with the ticked needs")
+            return []
+        unknown = [*self._refused_needs(ticked)]
+        by_service: dict[ServiceCode, list[str]] = {}
+        for name, need in self._form.needs.items():
+            if text := self._ticked(name, need, ticked.get(name)):
+                by_service.setdefault(need.service, []).append(text)
+        if not by_service and not unknown and not any(issue.place.startswith("needs") for issue in self.issues):
+            self.add_issue("needs", "required", "at least one need must be ticked")
+        return [{"service": service, "text": "\n".join(text)} for service, text in by_service.items()]
+
+    def _refused_needs(self, ticked: dict[str, Any]) -> Iterator[str]:
+        for name in sorted(ticked.keys() - self._form.needs.keys()):
+            shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
+            self.issues.append(Issue(shown, "invalid", "is not a need of this form; see its schema"))
+            yield name
+
+    def _ticked(self, name: str, need: FormNeed, answer: Any) -> str | None:
+        """Return a ticked entry's label, with its note if there is one; None if it is not ticked."""
+        if answers.is_not_ticked(answer):
+            return None
+        if answers.is_yes(answer):
+            return need.label
+        if not answers.is_note(answer):
+            self.add_issue(f"needs.{name}", "value", NOT_A_NOTE)
+            return None
+        self._warn_of_letters(f"needs.{name}", ANY, answer)
+        return f"{need.label}: {cleaning.prose(answer)}"
+
+    # -- consents
+
+    def _consents(self) -> dict[str, Any]:
+        said = self._answers.get("consents")
+        if not answers.is_given(said):
+            return {}
+        if not isinstance(said, dict):
+            self.add_issue("consents", "invalid", "must be an object with the answers")
+            return {}
+        for name in sorted(said.keys() - {*self._form.consents, *NOTES}):
+            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
+            self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
+        notes = {name: self._value(f"consents.{name}", field, said.get(name)) for name, field in NOTES.items()}
+        details = {name: value for name, value in notes.items() if value is not None}
+        read = {question: self._consent(question, said, details) for question in self._form.consents}
+        return {question: answer for question, answer in read.items() if answer}
+
+    def _consent(self, question: Question, said: dict[str, Any], details: dict[str, Any]) -> dict[str, Any] | None:
+        answer = answers.consent(said.get(question))
+        if answer == "unclear":
+            self.add_issue(f"consents.{question}", "value", "must be yes, no or not-recorded")
+        return {"answer": answer} | details if answer and answer != "unclear" else None
+
+
+def _mark_no_fixed_abode(content: dict[str, Any]) -> None:
+    """Set `no_fixed_abode` for a ZZ99 postcode, the NHS code for it."""
+    address = content["person"].get("address")
+    if address and str(address.get("postcode", "")).startswith("ZZ99"):
+        address["no_fixed_abode"] = True
