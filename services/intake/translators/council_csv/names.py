@@ -232,7 +232,7 @@ def _surname_last(parts: Sequence[str], name: _Name) -> ParseError | None:
 
 def _is_surname(before: Sequence[str], behind: Sequence[str]) -> bool:
     """Return whether words before a comma can only be a surname: one, behind particles, or if a title begins what follows."""
-    if not before or not behind or _key(before[0]) in _TITLES:
+    if not before or not behind or _key(before[0]) in (_NO_NAMES if len(before) == 1 else _TITLES):
         return False
     return all(_key(word) in _PARTICLES for word in before[:-1]) or (len(behind) > 1 and _key(behind[0]) in _NO_NAMES)
 
