@@ -17,7 +17,14 @@ SEED, COUNT = 20_261_201, 100
 NOW = datetime.now(UTC)
 REFERENCE = "LB-0000-1111-2222"
 DECIDED_BY_INTAKE = {
-    *("csv-another-person", "csv-around-the-rows", "csv-cells-that-shift", "csv-dry-run", "csv-encodings", "csv-line-ends"),
+    *(
+        "csv-another-person",
+        "csv-around-the-rows",
+        "csv-cells-that-shift",
+        "csv-dry-run",
+        "csv-encodings",
+        "csv-line-ends",
+    ),
     *("csv-media-types", "csv-references", "csv-workbooks", "csv-workbooks-refused", "form-another-person"),
 }
 """Kinds whose right end depends on the whole file or on what is stored: tests/intake/test_variants.py plays them."""
@@ -30,14 +37,18 @@ FILLERS = fillers.load(DIRECTORY)
 def test_every_variant_of_a_kind_is_read_warned_of_or_refused_as_it_should(kind: str) -> None:
     played = list(variants(kind, COUNT, SEED, NOW))
     assert len(played) == COUNT
-    wrong = [found for one in played if (found := play.problem(one, seen(one), ("event", "faults", "warnings", "nowhere")))]
+    wrong = [
+        found for one in played if (found := play.problem(one, seen(one), ("event", "faults", "warnings", "nowhere")))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
 def seen(variant: Variant) -> Seen:
     """What the translator made of the variant's one message, as its sender is answered."""
     (sent,) = variant.sent
-    made = _translator(sent)(InboundMessage(a_partner(sent.sender), sent.body, NOW, b"a key of these tests", fillers=FILLERS))
+    made = _translator(sent)(
+        InboundMessage(a_partner(sent.sender), sent.body, NOW, b"a key of these tests", fillers=FILLERS)
+    )
     if isinstance(made, Rejection):
         return Seen([Answer(400, json.dumps({"faults": _listed(made.issues)}))])
     assert isinstance(made, Translated)

@@ -164,7 +164,8 @@ class _Row:
             self._sent = value
 
     def _keep_name(self, header: str, column: ColumnMapping, value: Mapping[str, Any], text: str) -> None:
-        if self._is_no_name(value["family_name"]):
+        whole = " ".join([*value["given_names"], value["family_name"]])
+        if self._is_no_name(value["family_name"]) or self._is_no_name(whole):
             self._leave_out(header, column, NO_NAME)
             return
         given = [name for name in value["given_names"] if not self._is_no_name(name)]
