@@ -166,7 +166,9 @@ stories = st.builds(
     priority=st.sampled_from(("routine", "urgent", "asap", "stat")),
     authority=_maybe(st.sampled_from(("E07000129", "E07000130"))),
     stay=_maybe(_stays),
-    consents=st.fixed_dictionaries({"referral": st.sampled_from(("yes", "not-recorded"))}, optional={"feedback": _answers, "evaluation": _answers}),
+    consents=st.fixed_dictionaries(
+        {"referral": st.sampled_from(("yes", "not-recorded"))}, optional={"feedback": _answers, "evaluation": _answers}
+    ),
     consented_on=_maybe(past),
     consented_by=_maybe(st.builds(Name, given=one_name, family=names)),
     risks=st.lists(st.sampled_from(sorted(RISKS)), max_size=3, unique=True).map(tuple),

@@ -14,7 +14,7 @@ from tests.fuzz.targets import CHECKOUT, TARGETS
 
 TEACHES = """\
 what runs
-  hl7v2 csv files forms bars frames
+  hl7v2 csv files workbooks forms bars frames
            translators, councils' files and MLLP frames, under atheris: guided by the places of our code that an input reaches
   meaning  changes of what one element of a BaRS message means: it must be visible in the referral, the refusal, or what was passed over
   meaning-rows meaning-forms

@@ -13,7 +13,7 @@ from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from tests.builders.csv import COUNCILS, a_file
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
-from tests.fuzz import files, frames, judge, meaning, meaning_values, mutate
+from tests.fuzz import files, frames, judge, meaning, meaning_values, mutate, workbooks
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAYLOADS = CHECKOUT.parent / "shared" / "payloads"
@@ -154,6 +154,7 @@ TARGETS: Mapping[str, Target] = {
         HL7V2,
         CSV,
         Target("files", files.assert_holds, _council_files, mutate.behind_first_byte(mutate.csv_text), 800),
+        Target("workbooks", workbooks.assert_holds, workbooks.seeds, workbooks.mutate, 800, longest=16_384),
         FORMS,
         BARS,
         MEANING,

@@ -364,7 +364,7 @@ UNREADABLE = {
     "a column twice": (a_file("blaby").replace(b"Budget Code", b"surname"), "repeats columns: Surname"),
     "another delimiter": (a_file("blaby").replace(b",", b";"), "with a comma between cells"),
     "UTF-16": ("Case Ref,zebra".encode("utf-16"), "UTF-16"),
-    "a workbook": (b"PK\x03\x04" + b"zebra" * 20, "is a workbook"),
+    "a workbook": (b"PK\x03\x04" + b"zebra" * 20, "is damaged, or not an .xlsx workbook"),
     "another encoding": (
         a_file("blaby", [a_row("blaby", Surname="Zoë")]).replace("ë".encode(), b"\xeb"),
         "not written in utf-8, in every row",

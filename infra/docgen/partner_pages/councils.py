@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from infra.docgen.markdown import code, place, section, table
+from services.intake import limits
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, CsvFile, Need
 from services.intake.translators.council_csv.targets import FEEDS, OPEN
 from services.reference.directory import Directory
@@ -36,8 +37,8 @@ def page(mapping: CouncilMapping, sender: Partner, directory: Directory) -> list
     return [
         f"# {sender.name}: {mapping.title}",
         "",
-        f"CSV, `POST /councils/{mapping.council}/referrals`, or `lightbulb send`. Each row is accepted or refused separately; the",
-        "response lists every row, and each fault by the column's header as written below.",
+        f"CSV, or an `.xlsx` workbook of the same columns: `POST /councils/{mapping.council}/referrals`, or `lightbulb send`. Each row is",
+        "accepted or refused separately; the response lists every row, and each fault by the column's header as written below.",
         "",
         *section("The file", *_file(mapping.file), *_identity(mapping), ""),
         *section(
@@ -54,8 +55,15 @@ def page(mapping: CouncilMapping, sender: Partner, directory: Directory) -> list
 def _file(file: CsvFile) -> Iterator[str]:
     quoting = "cells may be in double quotes" if file.quoting == "double" else "cells are not quoted"
     yield f"- Encoding {file.encoding}; cells are separated by {file.delimiter}; {quoting}."
-    if file.lines_above:
-        yield f"- {file.lines_above} line(s) above the header."
+    titles = f" ({file.lines_above} in this export)" if file.lines_above else ""
+    yield f"- The header is one of the first {limits.HEADER_ROWS} rows; titles, blank rows and `sep=` above it{titles} are passed over."
+    yield "- Rows end with CR, LF or both. A row in another encoding, or with more cells than the header, is refused; the others are read."
+    if file.last_line_ends:
+        yield "- The last row must have its line end, because a file that is cut off in its last cell looks whole."
+    yield (
+        "- In a workbook: the only visible sheet with the header is read. Dates are date cells, or text in a format below; "
+        "a formula counts by its stored value; an error value refuses its row."
+    )
     years = f"; a year of two digits lies in the hundred years from {file.years_from}" if file.years_from else ""
     yield f"- Dates: {', '.join(map(code, file.dates))}{years}."
     if file.empty:

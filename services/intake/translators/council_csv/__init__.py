@@ -8,8 +8,9 @@ from itertools import islice
 
 from services.intake import limits
 from services.intake.translators.council_csv import header, record_splitter, row_translator
-from services.intake.translators.council_csv.header import HeaderLayout, whose
+from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
+from services.intake.translators.council_csv.prescan import whose
 from services.intake.translators.council_csv.profile_validation import load
 from services.intake.translators.council_csv.record_splitter import LONGEST_ROW
 from services.intake.translators.inbound_message import InboundMessage, Translator

@@ -6,7 +6,7 @@ A postcode is read at the end of the cell or of a line only, so that 'Flat B2 1s
 import re
 from typing import Any
 
-from services.intake.translators.council_csv.cells import Doubtful
+from services.intake.translators.council_csv.cells import ValueWithWarnings
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.translator import postcode as spelled
 
@@ -57,11 +57,11 @@ def has_form(postcode: str) -> bool:
 
 
 def read(text: str) -> Any:
-    """Return the lines and the postcode of a cleaned cell, in doubt as `Doubtful`; a `ParseError` if they are not certain."""
-    found = [match for match in _POSTCODE.finditer(text) if not _is_within_a_house(match, text)]
-    if len(found) > 1 and len({spelled(match[1] + match[2]) for match in found}) > 1:
+    """Return the lines and the postcode of a cleaned cell, with warnings if it is in doubt; a `ParseError` if they are not certain."""
+    matches = [match for match in _POSTCODE.finditer(text) if not _is_within_a_house(match, text)]
+    if len(matches) > 1 and len({spelled(match[1] + match[2]) for match in matches}) > 1:
         return TWO_POSTCODES
-    at_end = [match for match in found if _END.match(text, match.end())]
+    at_end = [match for match in matches if _END.match(text, match.end())]
     rest, postcode = text, None
     if at_end:
         postcode = spelled(at_end[-1][1] + at_end[-1][2])
@@ -70,8 +70,8 @@ def read(text: str) -> Any:
     if len(lines) > MOST_LINES or any(len(line) > LONGEST_LINE for line in lines):
         return TOO_LONG
     value = {"lines": lines, "postcode": postcode}
-    warning = _warning(postcode, bool(found), text)
-    return Doubtful(value, (warning,)) if warning else value
+    warning = _warning(postcode, bool(matches), text)
+    return ValueWithWarnings(value, (warning,)) if warning else value
 
 
 def _is_within_a_house(match: "re.Match[str]", text: str) -> bool:
