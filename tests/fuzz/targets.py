@@ -81,7 +81,7 @@ def _named(name: str, conformance: str = "full") -> Adapter:
     return next(one for one in (*ADAPTERS, *SAME_TRANSLATOR) if (one.name, one.conformance) == (name, conformance))
 
 
-_FORMS = ("first-contact-plus", "hospital-discharge", "customer-service", "neighbourhood", "self")
+_FORMS = ("first-contact-plus", "hospital-discharge", "customer-service", "neighbourhood", "self", "coordinator")
 
 HL7V2 = _of_translators(
     "hl7v2",
