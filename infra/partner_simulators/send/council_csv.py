@@ -40,9 +40,7 @@ def build_request(
         f"/councils/{mapping.council}/referrals" + ("?dry-run=true" if dry_run else ""),
         headers,
         body,
-        parse_response
-        if report == JSON
-        else partial(_parse_csv, mapping.as_workbook if kind == "workbook" else mapping),
+        parse_response if report == JSON else partial(_parse_csv, mapping),
         counts=one_row,
         read_part=partial(_broken_off, one_row),
     )
