@@ -347,6 +347,13 @@ def with_strings(strings: bytes) -> bytes:
     return changed(GOOD_BOOK, {STRINGS: strings})
 
 
+def twice_related(kind: str) -> bytes:
+    relations = part_of(GOOD_BOOK, "xl/_rels/workbook.xml.rels")
+    (one,) = re.findall(rb"<Relationship [^>]*/%s\"[^>]*/>" % kind.encode(), relations)
+    other = one.replace(b'Id="', b'Id="x').replace(b".xml", b"2.xml")
+    return changed(GOOD_BOOK, {"xl/_rels/workbook.xml.rels": relations.replace(one, one + other)})
+
+
 LAUGHS = b'<!DOCTYPE sst [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><sst><si><t>&b;</t></si></sst>'
 OUTSIDE = b'<!DOCTYPE sst [<!ENTITY a SYSTEM "file:///etc/passwd">]><sst><si><t>&a;</t></si></sst>'
 AN_ODS = changed(b"PK\x05\x06" + bytes(18), {"mimetype": b"application/vnd.oasis", "content.xml": b"<a/>"})
@@ -377,6 +384,7 @@ HOSTILE: Mapping[str, tuple[bytes, str]] = {
         a_sheet([HEADERS], more=lambda book, _: [book.add_worksheet() for _ in range(60)] and None),
         "too many sheets",
     ),
+    "strings in two parts": (twice_related("sharedStrings"), "is damaged"),
     "no sheet": (changed(GOOD_BOOK, {"xl/worksheets/sheet1.xml": None}), "is damaged"),
     "not XML": (changed(GOOD_BOOK, {"xl/workbook.xml": b"zebra"}), "is damaged"),
 }

@@ -187,16 +187,14 @@ class _Workbook:
         self._package = _Package(content)
         (main,) = self._related("", "officeDocument").values()
         index = _Index()
-        self._package.parse(main, index)
+        self._package.parse(main, index, limits.WORKBOOK_PART_BYTES)
         sheets = self._related(main, "worksheet")
         self.visible_sheets = [sheets[one] for one in index.visible if one in sheets]
         if len(self.visible_sheets) > limits.WORKBOOK_SHEETS:
             raise _too_long("too many sheets", limits.WORKBOOK_SHEETS)
         strings, styles = _Strings(), _Styles()
-        for part in self._related(main, "sharedStrings").values():
-            self._package.parse(part, strings, limits.WORKBOOK_STRINGS_BYTES)
-        for part in self._related(main, "styles").values():
-            self._package.parse(part, styles)
+        self._parse_only(main, "sharedStrings", strings, limits.WORKBOOK_STRINGS_BYTES)
+        self._parse_only(main, "styles", styles, limits.WORKBOOK_PART_BYTES)
         self._strings, self._formats, self._is_1904 = strings.texts, styles.formats, index.is_1904
 
     def rows(self, sheet: str, of_bytes: int | None = None) -> Iterator[_SheetRow]:
@@ -207,11 +205,19 @@ class _Workbook:
             yield from reader.rows
             reader.rows.clear()
 
+    def _parse_only(self, main: str, kind: str, reader: "_Reader", most: int) -> None:
+        """Parse the part of this kind, if there is one."""
+        parts = set(self._related(main, kind).values())
+        if len(parts) > 1:
+            raise ValueError
+        for part in parts:
+            self._package.parse(part, reader, most)
+
     def _related(self, part: str, kind: str) -> dict[str, str]:
         """Return the parts of this kind that a part names as related, by their id."""
         folder, name = posixpath.split(part)
         relations = _Relationships(folder, kind)
-        self._package.parse(posixpath.join(folder, "_rels", f"{name}.rels"), relations)
+        self._package.parse(posixpath.join(folder, "_rels", f"{name}.rels"), relations, limits.WORKBOOK_PART_BYTES)
         return relations.targets
 
 
@@ -236,9 +242,9 @@ class _Package:
         if any(name.endswith("vbaproject.bin") for name in self._entries):
             raise _invalid("contains macros; save it as .xlsx without them")
 
-    def parse(self, part: str, reader: _Reader, most: int | None = None) -> None:
+    def parse(self, part: str, reader: _Reader, most: int) -> None:
         """Parse a whole part."""
-        for _ in self.steps(part, reader, most or limits.WORKBOOK_PART_BYTES):
+        for _ in self.steps(part, reader, most):
             pass
 
     def steps(self, part: str, reader: _Reader, most: int) -> Iterator[None]:
