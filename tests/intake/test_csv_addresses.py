@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.translators.council_csv import addresses
-from services.intake.translators.council_csv.cells import Doubtful, clean
+from services.intake.translators.council_csv.cells import ValueWithWarnings, clean
 from services.intake.translators.form.fields import ParseError
 
 
@@ -16,7 +16,7 @@ def read(cell: str) -> tuple[list[str], str | None, tuple[ParseError, ...]]:
     assert isinstance(text, str)
     found: Any = addresses.read(text)
     assert not isinstance(found, ParseError), found.explanation
-    value, warnings = (found.value, found.warnings) if isinstance(found, Doubtful) else (found, ())
+    value, warnings = (found.value, found.warnings) if isinstance(found, ValueWithWarnings) else (found, ())
     return value["lines"], value["postcode"], warnings
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.translators.council_csv import names
-from services.intake.translators.council_csv.cells import Doubtful
+from services.intake.translators.council_csv.cells import ValueWithWarnings
 from services.intake.translators.council_csv.names import NameOrder
 from services.intake.translators.form.fields import ParseError
 
@@ -18,13 +18,13 @@ FIRST: NameOrder = "surname-first"
 def parts(name: str, order: NameOrder) -> tuple[str | None, list[str], str]:
     read: Any = names.read(name, order)
     assert not isinstance(read, ParseError), read.explanation
-    value = read.value if isinstance(read, Doubtful) else read
+    value = read.value if isinstance(read, ValueWithWarnings) else read
     return value["title"], value["given_names"], value["family_name"]
 
 
 def warnings(name: str, order: NameOrder = LAST) -> tuple[ParseError, ...]:
     read = names.read(name, order)
-    return read.warnings if isinstance(read, Doubtful) else ()
+    return read.warnings if isinstance(read, ValueWithWarnings) else ()
 
 
 CERTAIN = [

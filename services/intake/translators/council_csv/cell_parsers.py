@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from services.intake import limits
+from services.intake.translators import cleaning, plausibility
 from services.intake.translators.council_csv import addresses, dates, names
-from services.intake.translators.council_csv.cells import GROUPED, Doubtful, fold, whole
+from services.intake.translators.council_csv.cells import GROUPED, ValueWithWarnings, fold, whole
 from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
 from services.intake.translators.council_csv.targets import CellKind
 from services.intake.translators.form.fields import ANY, READERS, ParseError
@@ -32,7 +33,7 @@ def _prose(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    parts = [part.strip() for part in (text.split(column.separator) if column.separator else text.split())]
+    parts = map(cleaning.line, text.split(column.separator) if column.separator else text.split())
     return READERS["lines"]([part for part in parts if part], ANY)
 
 
@@ -90,8 +91,8 @@ def _passed_on(kind: str) -> Reader:
 
 def _postcode(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     read = READERS["postcode"](text, ANY)
-    is_certain = isinstance(read, ParseError) or addresses.has_form(read)
-    return read if is_certain else Doubtful(read, (addresses.NO_POSTCODE_FORM,))
+    is_certain = isinstance(read, ParseError) or plausibility.has_postcode_form(read)
+    return read if is_certain else ValueWithWarnings(read, (addresses.NO_POSTCODE_FORM,))
 
 
 def _date(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -187,7 +188,7 @@ def _part_of_name(read: Reader) -> Reader:
         if isinstance(problem, ParseError):
             return problem
         value = read(text, column, file)
-        return Doubtful(value, problem) if problem and not isinstance(value, ParseError) else value
+        return ValueWithWarnings(value, problem) if problem and not isinstance(value, ParseError) else value
 
     return read_part
 

@@ -83,7 +83,7 @@ class CsvFile(StrictInput):
 
     @cached_property
     def ticked(self) -> frozenset[str]:
-        """Folded texts that mean yes, besides the usual ones."""
+        """Folded texts that mean yes, in addition to the usual ones."""
         return frozenset(map(fold, self.ticks))
 
     @cached_property

@@ -11,8 +11,8 @@ from schemas.case import EndReason
 from schemas.referral import Person, Referral, ServiceCode
 from services.intake.translators import cleaning, plausibility
 from services.intake.translators.council_csv.cell_parsers import OF_KIND
-from services.intake.translators.council_csv.cells import Doubtful, clean, doubts, fold
-from services.intake.translators.council_csv.dates import Interval, short_year
+from services.intake.translators.council_csv.cells import ValueWithWarnings, clean, fold, warnings_about_letters
+from services.intake.translators.council_csv.dates import WrittenTime, short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
 from services.intake.translators.council_csv.targets import CANCELS, FEEDS, CellKind
 from services.intake.translators.form.fields import ParseError
@@ -66,7 +66,7 @@ class _Row:
         self._issues: list[Issue] = []
         self._warnings: list[Issue] = []
         self._reference: str | None = None
-        self._sent: Interval | None = None
+        self._sent: WrittenTime | None = None
         self._today = _today(inbound.received_at)
         self._postcode: tuple[str, str] | None = None
         self._status_reason: CancelReason | None = None
@@ -88,10 +88,10 @@ class _Row:
             self._leave_out(header, column, NO_NAME)
         else:
             value = OF_KIND[column.kind](text, column, self._mapping.file)
-            if isinstance(value, Doubtful):
+            if isinstance(value, ValueWithWarnings):
                 self._warn(header, value.warnings)
                 value = value.value
-            if column.reading != "code" and (spoilt := doubts(cell)):
+            if column.reading != "code" and (spoilt := warnings_about_letters(cell)):
                 self._warn(header, spoilt)
             if isinstance(value, ParseError):
                 self._refuse(header, value)
@@ -154,7 +154,7 @@ class _Row:
         short = short_year(text, file.dates) if file.has_short_years else None
         return short is not None and short <= self._today.year % 100
 
-    def _keep_moment(self, header: str, column: ColumnMapping, value: Interval, text: str) -> None:
+    def _keep_moment(self, header: str, column: ColumnMapping, value: WrittenTime, text: str) -> None:
         if self._fillers.is_date(value.begin.date()):
             self._leave_out(header, column, ParseError("value", plausibility.FILLER_DATE))
         elif plausibility.is_ahead(value.begin, self._inbound.received_at):
@@ -279,15 +279,15 @@ class _Row:
         """Close gaps in the lines, check the postcode, set `no_fixed_abode` for ZZ99 and the council's own district."""
         person = self._content.get("person", {})
         address = person.get("address", {})
-        for each in (address, person.get("temporary_address", {})):
-            if "lines" in each:
-                each["lines"] = [line for line in each["lines"] if line]
         if self._postcode:
             header, postcode = self._postcode
             if address.setdefault("postcode", postcode) != postcode:
                 self._add_issue(header, "value", "has another postcode than the postcode's own column")
-        if str(address.get("postcode", "")).startswith("ZZ99"):
-            address["no_fixed_abode"] = True
+        for each in (address, person.get("temporary_address", {})):
+            if "lines" in each:
+                each["lines"] = [line for line in each["lines"] if line]
+            if str(each.get("postcode", "")).startswith("ZZ99"):
+                each["no_fixed_abode"] = True
         if self._mapping.district == "own":
             address["district"] = self._inbound.partner.council
         if address:
