@@ -133,6 +133,11 @@ Beyond: 400 with the fault `too-long`; it is stored as refused."""
 BUNDLE_ENTRIES = 500
 """Entries of a BaRS message. Beyond: 400 with the fault `too-long`; it is stored as refused."""
 
+# ---- forms ----------------------------------------------------------------------------------------------------------
+
+FORM_DOCUMENTS = 10
+"""Documents that come with one form, within its largest body. Beyond: 400 with the fault `too-long`; it is stored as refused."""
+
 # ---- HL7 v2 ---------------------------------------------------------------------------------------------------------
 
 HL7_SEGMENTS = 1_000

@@ -88,7 +88,9 @@ class Partner(StrictInput):
 
     id: PartnerId = Field(description="Its identifier in addresses, logs and tables")
     name: ShortText = Field(description="Its name for people")
-    kind: ReferrerKind | Literal["hub"] = Field(description="What it is as a referrer; a hub only reads attachments")
+    kind: ReferrerKind | Literal["hub"] = Field(
+        description="What it is as a referrer; a hub reads attachments, and sends what its own staff refer"
+    )
     ods: OdsCode | None = Field(None, description="Its ODS code, if it has one")
     hub: HubId | None = Field(None, description="Which hub it is, if kind is hub")
     council: OnsCode | None = Field(None, description="Which district it is, if kind is council")

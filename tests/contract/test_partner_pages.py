@@ -11,10 +11,10 @@ import pytest
 from infra.docgen import __main__ as command
 from infra.docgen import pages
 from infra.docgen.partner_pages import index
-from services.intake.translators import council_csv, form, hl7v2
+from services.intake.translators import cleaning, council_csv, form, hl7v2
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.standard_fields import READS
-from services.reference import directory, partners
+from services.reference import directory, fillers, partners
 from services.runtime.settings import CHECKOUT
 
 PAGES = index.generated(pages.DIRECTORY)
@@ -110,6 +110,21 @@ def _holds(referral: Any, place: str) -> bool:
             return False
         referral = here
     return True
+
+
+def test_every_page_lists_what_is_cleaned_and_each_filler_of_the_installation() -> None:
+    listed = fillers.load(pages.DIRECTORY)
+    wanted = [*listed.nhs_numbers, *map(str, listed.dates), *listed.names, *(group.name for group in cleaning.CLEANED)]
+    assert wanted
+    for name in PAGES.keys() - {"README.md"}:
+        section = PAGES[name].partition("## What is cleaned\n")[2]
+        assert [one for one in wanted if one not in section] == [], name
+
+
+def test_a_code_on_the_page_is_read_as_the_page_says() -> None:
+    section = PAGES["self.md"].partition("## What is cleaned\n")[2]
+    (tabs,) = [row for row in section.splitlines() if row.startswith("| tabs ")]
+    assert tabs == "| tabs (U+0009) | a blank | removed at the edges; inside refused |"
 
 
 def test_a_changed_source_file_is_found_by_its_page(tmp_path: Path) -> None:

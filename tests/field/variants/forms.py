@@ -105,7 +105,7 @@ def needs(draw: Draw) -> Made:
         "referral.needs[].service": {"is": asked, "has": asked},
         "referral.needs[].text": {
             "has": [note],
-            "lacks": [str(yes), str(no)] if isinstance(no, str) and len(no) > 2 else [],
+            "lacks": [one for one in (str(yes), str(no)) if len(one) > 3],
         },
     }
     return f"{yes!r}, {no!r} and {nothing!r}", [form.sent()], read_as(form, event)

@@ -73,7 +73,7 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
     if mapping.file.last_line_ends and body[-1:] not in (b"\r", b"\n"):
         return reject(CUT_OFF)
     if fault := record_splitter.encoding_fault(body, mapping.file):
-        return reject(Issue("row", "invalid", fault))
+        return reject(Issue("row", "invalid", f"{fault}, unlike the rest of the file"))
     cells = record_splitter.read(body, mapping.file)
     if cells is None:
         return reject(BROKEN)

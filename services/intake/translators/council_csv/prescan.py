@@ -90,7 +90,7 @@ class Prescan:
         if not self.rows:
             return Issue(PLACE, "required", "has a header but no rows: check the filter of the export")
         if self._foreign == self.rows:
-            what = f"{self._encoding_fault}, in every row; save it as CSV: {header.written(self.mapping)}"
+            what = f"{self._encoding_fault}, in every row; it must be {header.written(self.mapping)}"
             return Issue(PLACE, "invalid", what)
         return None
 
@@ -207,10 +207,10 @@ def _too_long(line: int) -> Issue:
 
 
 def whose(mappings: Iterable[CouncilMapping], content: bytes) -> CouncilMapping | None:
-    """Return the mapping whose header the file has, or None. `content`: a whole workbook, or 64 kilobytes or more of a CSV file."""
+    """Return the mapping whose header the file has, or None. `content`: the file, or of a CSV file its first 64 kilobytes."""
     if content.startswith(workbook.BEGINS):
         return next((mapping for mapping in mappings if workbook.is_of(mapping, content)), None)
-    return header.whose(mappings, content)
+    return header.whose(mappings, content[:_BEGIN])
 
 
 def reference_of(mapping: CouncilMapping, layout: HeaderLayout, row: bytes) -> str | None:

@@ -204,7 +204,7 @@ def encoding_fault(record: bytes, file: CsvFile) -> str | None:
     if record.isascii():
         return None
     if file.codec != "utf-8" and any(_is_utf8(part) for part in record.split(file.separator.encode())):
-        return f"is written in UTF-8; it must be {file.encoding}"
+        return "is written in UTF-8"
     try:
         record.decode(file.codec)
     except UnicodeDecodeError:

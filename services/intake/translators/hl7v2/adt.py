@@ -50,21 +50,22 @@ class _Trigger:
     admission: str | None = None
 
 
+MERGE, DISCHARGE, OTHER = "A40", "A03", "other"
+
 _UPDATE = _Trigger(may_change=frozenset((*_PERSON, *_PROTECTION, *_STAY, *_DISCHARGED, _CLOCK)))
 _TRANSFER = _Trigger()
 _TRIGGERS: Mapping[str, _Trigger] = {
     "A01": _Trigger(admission="A01"),
     "A02": _TRANSFER,
-    "A03": dataclasses.replace(_UPDATE, deletes=_DISCHARGED),
+    DISCHARGE: dataclasses.replace(_UPDATE, deletes=_DISCHARGED),
     "A08": _UPDATE,
     "A11": _Trigger(may_change=frozenset(), admission=CANCELLED),
     "A12": _TRANSFER,
     "A13": _Trigger(deletes=_DISCHARGED),
     "A31": _UPDATE,
-    "A40": _Trigger(may_change=frozenset()),
+    MERGE: _Trigger(may_change=frozenset()),
+    OTHER: _Trigger(may_change=frozenset()),
 }
-
-MERGE, DISCHARGE, OTHER = "A40", "A03", "other"
 
 
 def select_fields(selection: FieldSelection) -> FieldSelection:
