@@ -166,7 +166,8 @@ def _columns() -> Iterator[tuple[str, dict[str, Any]]]:
         elif kind == "flags":
             yield name, {"to": to, "separator": BETWEEN, "flags": CHOICES[name]}
         else:
-            yield name, {"to": to} | ({"codes": CHOICES[name]} if name in CHOICES else {})
+            codes = {"codes": CHOICES[name]} if name in CHOICES else {}
+            yield name, {"to": to, "required": name == "family_name"} | codes
     needs = {code: {"service": service, "text": label} for code, (service, label) in stories.SERVICES.items()}
     yield "needs", {"to": "needs", "separator": BETWEEN, "needs": needs}
     for question in QUESTIONS:

@@ -239,7 +239,7 @@ def test_a_csv_report_that_breaks_off_is_no_answer() -> None:
     assert request.read_part(200, a_csv_report(("received", ""))).outcome == "unavailable"
 
 
-def test_a_workbook_is_sent_as_one_by_the_council_that_is_named() -> None:
+def test_a_workbook_is_sent_as_one() -> None:
     partner = KNOWN.by_id("council-blaby")
     assert partner is not None
     letter = send.prepare("export.xlsx", b"PK\x03\x04rest", partner)

@@ -20,6 +20,7 @@ from infra.partner_simulators.send.folder import FolderEntry
 from services.runtime import process
 from services.runtime.settings import CHECKOUT
 from tests.builders.csv import COUNCILS, a_file, a_row
+from tests.builders.workbook import a_workbook
 from tests.intake.running import InProcess, rows
 
 EXAMPLE = CHECKOUT / "examples" / "mrs-v.json"
@@ -80,6 +81,20 @@ async def test_each_file_is_sent_and_its_answer_written_next_to_it(exports: Path
         assert result.rows is not None
         assert (result.rows.counts["rows"], result.rows.counts["received"]) == (1, 1), council
     assert json.loads((exports / "referral.json.report.json").read_bytes())["resourceType"] == "Bundle"
+
+
+async def test_a_workbook_is_sent_by_the_council_whose_header_it_has_and_its_report_is_csv(
+    exports: Path, sender: FileSender
+) -> None:
+    for council in COUNCILS:
+        (exports / f"{council}.xlsx").write_bytes(a_workbook(council))
+    for entry in (await sent(exports, sender)).values():
+        result = entry.result
+        assert result is not None
+        assert result.rows is not None
+        assert f"workbook of {entry.file.stem}" == result.format_name
+        assert (result.outcome, result.rows.counts["received"]) == ("accepted", 1), entry.file.name
+    assert b"lightbulb_outcome" in (exports / "melton.xlsx.report.csv").read_bytes()
 
 
 async def test_what_is_written_is_for_its_owner_only(exports: Path, sender: FileSender) -> None:

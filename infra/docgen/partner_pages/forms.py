@@ -73,7 +73,7 @@ _NEEDS = (
     "",
 )
 _CONSENTS = (
-    f"Answers: {', '.join(map(code, CONSENTS))}. A no to `referral` cancels the referral, whatever else the form says; if there is none, "
+    f"Answers: {', '.join(map(code, CONSENTS))}. A no to `referral` cancels the referral, in spite of all other faults; if there is none, "
     "the form is refused and the response states what to do instead.",
     "",
 )

@@ -284,7 +284,7 @@ async def _store_parts(
 
 
 async def _end(intake: Intake, prescan: Prescan) -> None:
-    """End the prescan; a workbook is read in a thread, so that other requests are served at the same time."""
+    """End the prescan; a workbook is read in a thread, so that other requests are served."""
     if prescan.is_workbook:
         with intake.memory_budget.reserve_workbook():
             await asyncio.to_thread(prescan.end)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from services.intake import limits
-from services.intake.translators import cleaning
+from services.intake.translators import cleaning, plausibility
 from services.intake.translators.council_csv import addresses, dates, names
 from services.intake.translators.council_csv.cells import GROUPED, ValueWithWarnings, fold, whole
 from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
@@ -91,7 +91,7 @@ def _passed_on(kind: str) -> Reader:
 
 def _postcode(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     read = READERS["postcode"](text, ANY)
-    is_certain = isinstance(read, ParseError) or addresses.has_form(read)
+    is_certain = isinstance(read, ParseError) or plausibility.has_postcode_form(read)
     return read if is_certain else ValueWithWarnings(read, (addresses.NO_POSTCODE_FORM,))
 
 

@@ -238,6 +238,7 @@ class FormContent:
 
 def _mark_no_fixed_abode(content: dict[str, Any]) -> None:
     """Set `no_fixed_abode` for a ZZ99 postcode, the NHS code for it."""
-    address = content["person"].get("address")
-    if address and str(address.get("postcode", "")).startswith("ZZ99"):
-        address["no_fixed_abode"] = True
+    for name in ("address", "temporary_address"):
+        address = content["person"].get(name)
+        if address and str(address.get("postcode", "")).startswith("ZZ99"):
+            address["no_fixed_abode"] = True
