@@ -34,6 +34,7 @@ class ExampleStep(StrictInput):
 
     send: ShortText = Field(description="File next to the expected file")
     by: PartnerId = Field(description="Partner that sends it")
+    dry_run: bool = Field(False, description="CSV: only ask what would happen")
     answer: Literal["accepted", "duplicate", "in part", "conflict", "refused", "not allowed"] = Field(
         description="Expected outcome; 'in part' if rows of a CSV were refused"
     )
@@ -42,6 +43,7 @@ class ExampleStep(StrictInput):
     place: ShortText | None = Field(None, description="Place of the fault that a refusal must report")
     rows: dict[ShortText, int] = Field({}, description="CSV: number of rows by outcome; no rows have another outcome")
     columns: dict[Code, ShortText] = Field({}, description="CSV: the faulty column, by reference of each refused row")
+    warned: dict[Code, ShortText] = Field({}, description="CSV: the doubtful column, by reference of each warned row")
     after: ShortText | None = Field(
         None, description="Sent only after the sender of a file (`of`) received this feedback about it"
     )

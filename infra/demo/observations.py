@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from infra.demo.examples import Example, ExampleStep, ExpectedOutcome
-from infra.partner_simulators.send import SendResult
+from infra.partner_simulators.send import SendResult, UploadReport
 
 
 class ReferralSummary(NamedTuple):
@@ -192,16 +192,15 @@ def _rows(step: ExampleStep, answer: SendResult) -> Iterator[str]:
 
 
 def _refused_rows(step: ExampleStep, answer: SendResult) -> Iterator[str]:
-    columns = {
-        row.source_reference: {issue.place for issue in row.issues}
-        for row in (answer.rows.rejected if answer.rows else ())
-    }
-    for reference, column in step.columns.items():
-        if column not in columns.get(reference, ()):
-            named = _listed(sorted(columns.get(reference, ())))
-            yield f"{step.send}#{reference}: the fault is not in column {column}, but in {named}"
-    if len(columns) != len(step.columns):
-        yield f"{step.send}: {len(columns)} rows were refused, not {len(step.columns)}"
+    rows = answer.rows or UploadReport({}, (), {})
+    for what, expected, reported in (("fault", step.columns, rows.rejected), ("warning", step.warned, rows.warned)):
+        columns = {row.source_reference: {issue.place for issue in row.issues} for row in reported}
+        for reference, column in expected.items():
+            if column not in columns.get(reference, ()):
+                named = _listed(sorted(columns.get(reference, ())))
+                yield f"{step.send}#{reference}: the {what} is not in column {column}, but in {named}"
+        if len(columns) != len(expected):
+            yield f"{step.send}: {len(columns)} rows have a {what}, not {len(expected)}"
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

@@ -69,6 +69,7 @@ class DemoRun:
     running: Installation
     examples: Sequence[Example]
     watch: ObservationCollector
+    console: Console
     answers: dict[str, dict[int, send.SendResult]] = field(default_factory=dict)
 
     @property
@@ -84,6 +85,8 @@ class DemoRun:
         for number, step in enumerate(example.expected.steps):
             await self._wait_until_due(example, step)
             results[number] = await self._sent(example, step)
+            if step.dry_run:
+                self.console.print(results[number].line(), highlight=False, soft_wrap=True)
             self.observations.changes += 1
 
     async def _sent(self, example: Example, step: ExampleStep) -> send.SendResult:
@@ -93,7 +96,8 @@ class DemoRun:
         """
         is_resend = False
         while True:
-            [answer] = await send.send([example.file(step.send)], step.by, self.running.addresses)
+            file, addresses = example.file(step.send), self.running.addresses
+            [answer] = await send.send([file], step.by, addresses, dry_run=step.dry_run)
             if answer.outcome != "unavailable":
                 return replace(answer, outcome="accepted") if is_resend and answer.outcome == "duplicate" else answer
             is_resend = True
@@ -199,7 +203,7 @@ async def perform(
     data = everything.plan.data
     all_partners = partners.load(everything.plan.directory, None)
     watch = ObservationCollector(everything.addresses, data / "hubs.jsonl", data / "gp.jsonl", GP, list(all_partners))
-    performance = DemoRun(everything, examples, watch)
+    performance = DemoRun(everything, examples, watch, console)
     watching = asyncio.create_task(watch.run())
     playing = [asyncio.create_task(performance.play(example)) for example in examples]
     try:

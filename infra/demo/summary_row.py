@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from infra.demo.examples import Example, format_of
 from infra.demo.observations import Answers, Observations, ReferralTrace, reference_of
+from infra.partner_simulators.send import SendResult
 
 
 def row(
@@ -14,7 +15,7 @@ def row(
 ) -> list[str]:
     """Return the cells: label, formats, outcomes, hubs, cases, feedback."""
     formats = {format_of(example.file(step.send)) for example in examples for step in example.expected.steps}
-    results = [answer for example in examples for answer in answers.get(example.name, {}).values()]
+    results = [answer for example in examples for answer in _sent(example, answers.get(example.name, {}))]
     rows = sum((Counter(answer.rows.counts) for answer in results if answer.rows), Counter[str]())
     total = rows.pop("rows", 0)
     paths = list(_paths(examples, answers, observations))
@@ -30,6 +31,11 @@ def row(
         _format_counts(Counter(path.status or "unknown" for path in paths)),
         f"{len(feedbacks)} messages to {len(recipients)} partner{'s'[: len(recipients) - 1]}" if feedbacks else "",
     ]
+
+
+def _sent(example: Example, answers: Answers) -> Iterator[SendResult]:
+    """Yield the answers to what was sent, without dry runs."""
+    return (answers[at] for at, step in enumerate(example.expected.steps) if at in answers and not step.dry_run)
 
 
 def _paths(

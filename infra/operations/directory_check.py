@@ -177,9 +177,15 @@ def _meanings(files: _Files, to: str) -> Iterator[tuple[ConfigFile[Any], Loc, st
 
 
 def _partner_references(files: _Files) -> Iterator[ConfigIssue]:
+    hospital_teams = [hub.id for hub in files.hubs.hubs if hub.kind == "hospital"]
     for place, partner in enumerate(files.partners_file.value.partners):
         if partner.hub is not None and files.hubs.hub(partner.hub) is None:
             yield files.partners_file.issue(("partners", place, "hub"), f"hubs.yaml has no hub {partner.hub}")
+        if partner.formats and partner.hub in hospital_teams:
+            yield files.partners_file.issue(
+                ("partners", place, "formats"),
+                f"a referral of {partner.hub} would disclose a stay in hospital: only locality hubs and triage may send one",
+            )
         if partner.council is not None and not files.hubs.has_district(partner.council):
             yield files.partners_file.issue(
                 ("partners", place, "council"), f"no hub and no authority has {partner.council}"

@@ -13,6 +13,7 @@ class MemoryBudget:
     def __init__(self) -> None:
         self.bytes_left = limits.BODIES_BYTES
         self.files_left = limits.FILES_AT_ONCE
+        self.workbooks_left = limits.WORKBOOKS_AT_ONCE
 
     @contextmanager
     def reserve_body(self) -> Iterator[Callable[[int], None]]:
@@ -44,3 +45,14 @@ class MemoryBudget:
             yield
         finally:
             self.files_left += 1
+
+    @contextmanager
+    def reserve_workbook(self) -> Iterator[None]:
+        """Reserve the memory of an open workbook. Raises Unavailable if none is left."""
+        if not self.workbooks_left:
+            raise Unavailable
+        self.workbooks_left -= 1
+        try:
+            yield
+        finally:
+            self.workbooks_left += 1

@@ -92,6 +92,9 @@ AUDIENCE_BY_REFERRER: Mapping[str, Audience] = {
 }
 """The audience of each kind of referrer; none for carers, families and the person: they have no channel."""
 
+OWN_STAFF = "hub"
+"""The kind of a partner that sends the referrals of its own staff, and receives the feedback on them."""
+
 STAY = frozenset({RoutingReason.INPATIENT, RoutingReason.HANDED_OVER, RoutingReason.WARD_POSTCODE})
 """Routing reasons that reveal a stay in hospital: sent to the hospital's own team only."""
 
@@ -416,7 +419,7 @@ def _referrers_recipient(context: ReferralContext, recipients: Recipients) -> Re
     organisation = context.referred_by.organisation
     sender = recipients.partner(context.sent_by.partner)
     if organisation is None or organisation.ods is None:
-        return sender.recipient if sender and sender.kind == context.referred_by.kind else None
+        return sender.recipient if sender and sender.kind in (context.referred_by.kind, OWN_STAFF) else None
     if sender and sender.recipient.ods == organisation.ods:
         return sender.recipient
     partner = recipients.organisation(organisation.ods)

@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -87,7 +88,9 @@ class Partner(StrictInput):
 
     id: PartnerId = Field(description="Its identifier in addresses, logs and tables")
     name: ShortText = Field(description="Its name for people")
-    kind: ReferrerKind | Literal["hub"] = Field(description="What it is as a referrer; a hub only reads attachments")
+    kind: ReferrerKind | Literal["hub"] = Field(
+        description="What it is as a referrer; a hub reads attachments, and sends what its own staff refer"
+    )
     ods: OdsCode | None = Field(None, description="Its ODS code, if it has one")
     hub: HubId | None = Field(None, description="Which hub it is, if kind is hub")
     council: OnsCode | None = Field(None, description="Which district it is, if kind is council")
@@ -121,12 +124,12 @@ class Partner(StrictInput):
             raise ValueError("hl7v2.adt is not allowed without the format hl7v2")
         return self
 
-    @property
+    @cached_property
     def organisation(self) -> Organisation:
         """The organisation that its credential identifies."""
         return Organisation(ods=self.ods, name=self.name)
 
-    @property
+    @cached_property
     def sender(self) -> Sender:
         """The sender of everything that it delivers, for `sent_by`."""
         return Sender(partner=self.id, organisation=self.organisation)

@@ -203,9 +203,7 @@ EVERYTHING = Story(
     died_on=date(2026, 11, 4),
     practice="C82991",
     practice_name=plain("Alder Lane Surgery"),
-    relative=Relative(
-        Name(plain("Niamh"), plain("Ní Dhomhnaill")), plain("daughter"), plain("07700 900123"), rank=1
-    ),
+    relative=Relative(Name(plain("Niamh"), plain("Ní Dhomhnaill")), plain("daughter"), plain("07700 900123"), rank=1),
     referrer=Name(plain("Ngozi"), plain("Okafor"), plain("Sister")),
     referrer_phone=plain("0116 496 0002"),
     referrer_id="C9999991",

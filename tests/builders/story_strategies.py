@@ -54,6 +54,7 @@ def words(most: int = 3, inside: st.SearchStrategy[Words] = _letters) -> st.Sear
 names = words(3)
 one_name = words(1)
 lines = words(4, st.sampled_from((*_INSIDE, *_DELIMITERS)).map(plain))
+notes = lines.map(lambda one: Words(f"by the {one.written}", f"by the {one.meant}"))
 long_lines = words(2).map(lambda one: Words(one.written + " " + "Bé" * 70, one.meant + " " + "Bé" * 70))
 _end = st.sampled_from(_LINE_ENDS).map(lambda one: Words(one, "\n"))
 prose = st.tuples(lines, st.lists(st.tuples(_end, lines).map(lambda one: _joined([*one])), max_size=4)).map(
@@ -110,7 +111,7 @@ _relatives = st.builds(
     Relative, name=st.builds(Name, given=one_name, family=names), relationship=words(2), phone=phones
 )
 _needs = st.lists(
-    st.builds(Need, code=st.sampled_from(sorted(SERVICES)), note=_maybe(lines)),
+    st.builds(Need, code=st.sampled_from(sorted(SERVICES)), note=_maybe(notes)),
     min_size=1,
     max_size=4,
     unique_by=lambda need: need.code,
@@ -166,7 +167,9 @@ stories = st.builds(
     priority=st.sampled_from(("routine", "urgent", "asap", "stat")),
     authority=_maybe(st.sampled_from(("E07000129", "E07000130"))),
     stay=_maybe(_stays),
-    consents=st.fixed_dictionaries({"referral": st.sampled_from(("yes", "not-recorded"))}, optional={"feedback": _answers, "evaluation": _answers}),
+    consents=st.fixed_dictionaries(
+        {"referral": st.sampled_from(("yes", "not-recorded"))}, optional={"feedback": _answers, "evaluation": _answers}
+    ),
     consented_on=_maybe(past),
     consented_by=_maybe(st.builds(Name, given=one_name, family=names)),
     risks=st.lists(st.sampled_from(sorted(RISKS)), max_size=3, unique=True).map(tuple),

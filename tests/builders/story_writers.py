@@ -103,7 +103,17 @@ CHOICES: dict[str, dict[str, str]] = {
 """Answers of the choices, with what they mean."""
 
 QUESTIONS = ("referral", "feedback", "evaluation")
-NOT_IN_ROWS = ("hospital_number", "since", "until", "relative_rank", "referrer_id", "organisation", "site", "ward", "bed")
+NOT_IN_ROWS = (
+    "hospital_number",
+    "since",
+    "until",
+    "relative_rank",
+    "referrer_id",
+    "organisation",
+    "site",
+    "ward",
+    "bed",
+)
 NOT_IN_ROWS += ("visit", "admitted_on", "pathway", "delay", "trusted", "assessment", "ready_on", "expected_on")
 NOT_IN_ROWS += ("discharged_on", "hospital_number_of", "referrer_id_of", "organisation_ods", "visit_of")
 """Fields that no column of a council can fill."""
@@ -156,7 +166,8 @@ def _columns() -> Iterator[tuple[str, dict[str, Any]]]:
         elif kind == "flags":
             yield name, {"to": to, "separator": BETWEEN, "flags": CHOICES[name]}
         else:
-            yield name, {"to": to} | ({"codes": CHOICES[name]} if name in CHOICES else {})
+            codes = {"codes": CHOICES[name]} if name in CHOICES else {}
+            yield name, {"to": to, "required": name == "family_name"} | codes
     needs = {code: {"service": service, "text": label} for code, (service, label) in stories.SERVICES.items()}
     yield "needs", {"to": "needs", "separator": BETWEEN, "needs": needs}
     for question in QUESTIONS:
@@ -357,7 +368,15 @@ def _with_deleted(now: Segments, before: Segments) -> Segments:
 
 def _segments(story: Story, kind: Kind) -> Segments:
     made = f"{story.sent_at:%Y%m%d%H%M%S%z}"
-    msh = {1: "^~\\&", 2: "UHL_EPR", 3: "RWE", 4: "LIGHTBULB", 5: "BLABY", 6: made, 8: f"REF^{_TRIGGERS.get(kind, 'I14')}"}
+    msh = {
+        1: "^~\\&",
+        2: "UHL_EPR",
+        3: "RWE",
+        4: "LIGHTBULB",
+        5: "BLABY",
+        6: made,
+        8: f"REF^{_TRIGGERS.get(kind, 'I14')}",
+    }
     msh |= {9: f"{story.reference}-{made}", 10: "P", 11: "2.5", 17: "UNICODE UTF-8"}
     ends = {ENDED: "DISCH", ERROR: "ERR"}
     priority = {"routine": "R", "urgent": "U", "asap": "A", "stat": "S"}[story.priority]
@@ -479,7 +498,10 @@ def _obx(kind: str, code: str, value: str) -> tuple[str, dict[int, str]]:
 _UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
 _ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 _ONS = "https://statistics.data.gov.uk/id/statistical-geography"
-_ACT, _PLACE = "http://terminology.hl7.org/CodeSystem/v3-ActCode", "http://terminology.hl7.org/CodeSystem/location-physical-type"
+_ACT, _PLACE = (
+    "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+    "http://terminology.hl7.org/CodeSystem/location-physical-type",
+)
 
 Json = dict[str, Any]
 

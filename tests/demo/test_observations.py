@@ -174,7 +174,7 @@ def test_rows_are_compared_by_outcome_and_faulty_column() -> None:
     [
         ({"rows": {"received": 2}}, "the rows were 1 received, 1 refused, not 2 received"),
         ({"columns": {"B/2": "Surname"}}, "the fault is not in column Surname, but in NHS No"),
-        ({"columns": {}}, "1 rows were refused, not 0"),
+        ({"columns": {}}, "1 rows have a fault, not 0"),
         ({"said": "202"}, "answered HTTP 200, not 202"),
     ],
 )

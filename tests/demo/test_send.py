@@ -12,6 +12,7 @@ from infra.partner_simulators.send import NotSent, OutgoingMessage, council_csv,
 from infra.partner_simulators.send.outgoing import of_status
 from services.reference import partners
 from services.runtime.settings import CHECKOUT
+from tests.builders.workbook import a_workbook
 
 KNOWN = partners.load(CHECKOUT / "infra" / "reference_data", None)
 
@@ -238,7 +239,7 @@ def test_a_csv_report_that_breaks_off_is_no_answer() -> None:
     assert request.read_part(200, a_csv_report(("received", ""))).outcome == "unavailable"
 
 
-def test_a_workbook_is_sent_as_one_by_the_council_that_is_named() -> None:
+def test_a_workbook_is_sent_as_one() -> None:
     partner = KNOWN.by_id("council-blaby")
     assert partner is not None
     letter = send.prepare("export.xlsx", b"PK\x03\x04rest", partner)
@@ -256,3 +257,8 @@ def test_a_truncated_report_gives_the_number_of_rows_that_it_contains() -> None:
     said = council_csv.parse_response(200, a_report(TAKEN_ROW, REFUSED_ROW)[:-60])
     assert said.outcome == "unavailable"
     assert "after 2 rows" in said.issues[0].explanation
+
+
+def test_a_workbook_is_sent_by_the_council_whose_header_it_has() -> None:
+    body = a_workbook("melton")
+    assert send.sender(Path("export.xlsx"), body, None, KNOWN).id == "council-melton"

@@ -17,7 +17,8 @@ IN_THE_PAGES = examples_sent()
 
 
 async def answered(walk: Walk, example: Example, step: ExampleStep, *, http: bool) -> list[str]:
-    [answer] = await send.send([example.file(step.send)], step.by, walk.running.addresses, http=http)
+    file, addresses = example.file(step.send), walk.running.addresses
+    [answer] = await send.send([file], step.by, addresses, http=http, dry_run=step.dry_run)
     if step.send in IN_THE_PAGES:
         return (
             [] if answer.accepted == (step.answer in ("accepted", "duplicate")) else [f"{step.send} {answer.outcome}"]

@@ -14,9 +14,11 @@ from tests.fuzz.targets import CHECKOUT, TARGETS
 
 TEACHES = """\
 what runs
-  hl7v2 csv files forms bars frames
+  hl7v2 csv files workbooks forms bars frames
            translators, councils' files and MLLP frames, under atheris: guided by the places of our code that an input reaches
   meaning  changes of what one element of a BaRS message means: it must be visible in the referral, the refusal, or what was passed over
+  meaning-rows meaning-forms
+           changes of one cell or value: it must be visible in the referral, the refusal, or a warning
   http     requests from the OpenAPI document, and any bytes, to a real intake
   hostile  clients that stall, lie and flood, thousands at once, against a real intake
 
@@ -30,7 +32,7 @@ what is found
   Once it is mended, move the file to tests/fuzz/kept/csv/: the default test run plays what lies there.
 
 examples
-  python -m tests.fuzz --seconds 600                  each target and http for its eighth, hostile once through
+  python -m tests.fuzz --seconds 600                  each target and http for its tenth, hostile once through
   python -m tests.fuzz --seconds 3600 --only hl7v2    one target for an hour; its corpus grows in .cache/fuzz/corpus
   python -m tests.fuzz --seconds ci                   the short set of CI: fixed seed, fixed numbers of inputs
 """

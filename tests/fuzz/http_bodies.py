@@ -208,6 +208,7 @@ FORMS = [
     ("neighbourhood", "neighbourhood-teams"),
     ("self", "lightbulb-website"),
     ("hospital-discharge", "lpt"),
+    ("coordinator", "hub-charnwood"),
 ]
 
 

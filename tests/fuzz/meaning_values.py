@@ -22,7 +22,17 @@ from tests.contract.translators.adapters import Adapter
 from tests.field.exports import EXPORTS, Export
 from tests.fuzz.judge import assert_that
 
-HARMLESS: dict[str, str] = {}
+HARMLESS: dict[str, str] = {
+    r" at council-\S+ (Ward Name|Budget Code|row_version|FILLER|Contractor|Cost)$": "columns that are not read, as the council's page says",
+    r"leaving out at council-\S+ (Case Status|State)$": "the golden rows are open, which an empty status means too",
+    r"leaving out at council-\S+ (Consent GP|Agreed to share|OKSHARE|Told us yes)$": "their consent is not recorded, as an empty one",
+    r"leaving out at council-charnwood How urgent$": "routine is what no priority means",
+    r"leaving out at council-harborough carer_name$": "the cell is NULL, which means empty in this file",
+    r"a number behind at council-hinckley-bosworth (BIRTH|SS127)$": "a day number with a decimal comma and no time",
+    r"leaving out at form-\S+ (restricted_access|no_fixed_abode|has_died)$": "they are no, which is what silence means",
+    r"leaving out at form-\S+ (form|priority)$": "the form's own name; routine is what no priority means",
+    r"a list of it at form-\S+ (given_names|communication_needs)$": "one line, or a list of one line",
+}
 """By a pattern of `kind at adapter place`: why nothing is lost."""
 
 
@@ -55,9 +65,13 @@ def originals(adapter: Adapter, golden: Path) -> Sequence[Original]:
 
 
 def assert_visible(change: Change, base: Translated, translate: Translator | None = None) -> None:
-    """Raise Broken if the change is not visible. `base`: the translation of the message before the change."""
-    made = (translate or change.adapter.translate)(change.adapter.delivery(change.body))
-    assert_that(change.is_harmless or seen(made) != seen(base), f"{change} changes nothing")
+    """Raise Broken if the change is not visible and not harmless. `base`: the translation of the message before the change."""
+    assert_that(change.is_harmless or is_seen(change, base, translate), f"{change} changes nothing")
+
+
+def is_seen(change: Change, base: Translated, translate: Translator | None = None) -> bool:
+    """Return whether the sender or a hub can see that the message is another one."""
+    return bool(seen((translate or change.adapter.translate)(change.adapter.delivery(change.body))) != seen(base))
 
 
 def seen(made: Translated | Rejection) -> Any:
@@ -149,7 +163,10 @@ VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("another number", lambda value: value + 1 if isinstance(value, int) and not isinstance(value, bool) else value),
     ("a list of it", lambda value: [value]),
     ("an object of it", lambda value: {"value": value}),
-    *((kind, lambda value, says=says: says(value) if isinstance(value, str) else value) for kind, says in TEXTS.items()),
+    *(
+        (kind, lambda value, says=says: says(value) if isinstance(value, str) else value)
+        for kind, says in TEXTS.items()
+    ),
 )
 
 

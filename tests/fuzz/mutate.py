@@ -70,6 +70,28 @@ TEXTS = (
         "Y",
         "N",
     ),
+    *(
+        "12,000",
+        "12.000",
+        "9,996,100,243",
+        "9999999999",
+        "9876543210",
+        "1948",
+        "48",
+        "01/01/1900",
+        "1900-01-01",
+        "2099-01-01",
+    ),
+    *(
+        "Mrs Ann Lord",
+        "Smith, Mr John",
+        "Mr & Mrs J Brown",
+        "Mr A Brown (dec'd)",
+        "UNKNOWN",
+        "Flat B2 1st Floor",
+        "LE1O 1DU",
+    ),
+    *("O\x92Dowd", "O?Dowd", "O&#39;Dowd", "Oâ€™Dowd", "x", "TRUE", "false", "off", "n/a", "Err:502", "sep=,"),
     *("Verdigris7", "REF^I13", "REF^I14", "UNICODE UTF-8", "8859/1", "A", "P", "2.5", "L", "NK", "http://example.org"),
 )
 """Texts that have broken programs before, and some that open doors."""
@@ -167,7 +189,7 @@ def csv_text(data: bytes, draw: random.Random) -> bytes:
         case 1:
             lines.insert(at, lines[draw.randrange(len(lines))])
         case 2:
-            end = draw.choice(("\r\n", "\n", "\r"))
+            end = draw.choice(("\r\n", "\n", "\r", "\r\r\n", "\n\r"))
         case _:
             by = max(",;\t|", key=lines[at].count)
             cells = _changed(lines[at].split(by), draw)

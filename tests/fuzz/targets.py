@@ -13,7 +13,7 @@ from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection, Translated
 from tests.builders.csv import COUNCILS, a_file
 from tests.contract.translators.adapters import ADAPTERS, SAME_TRANSLATOR, Adapter
-from tests.fuzz import files, frames, judge, meaning, mutate
+from tests.fuzz import files, frames, judge, meaning, meaning_values, mutate, workbooks
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAYLOADS = CHECKOUT.parent / "shared" / "payloads"
@@ -81,7 +81,7 @@ def _named(name: str, conformance: str = "full") -> Adapter:
     return next(one for one in (*ADAPTERS, *SAME_TRANSLATOR) if (one.name, one.conformance) == (name, conformance))
 
 
-_FORMS = ("first-contact-plus", "hospital-discharge", "customer-service", "neighbourhood", "self")
+_FORMS = ("first-contact-plus", "hospital-discharge", "customer-service", "neighbourhood", "self", "coordinator")
 
 HL7V2 = _of_translators(
     "hl7v2",
@@ -124,6 +124,21 @@ MEANING = Target(
 """The bytes choose a golden message and changes of what its elements mean."""
 
 
+COUNCIL_ADAPTERS = [_named(f"council-{name}") for name in sorted(COUNCILS)]
+FORM_ADAPTERS = [_named(f"form-{name}") for name in _FORMS]
+
+
+def _of_values(name: str, adapters: Sequence[Adapter]) -> Target:
+    return Target(
+        name,
+        lambda data: meaning_values.assert_any_visible(GOLDEN, adapters, data),
+        lambda: [bytes([number]) for number in range(16)],
+        lambda _, draw: draw.randbytes(8),
+        runs=300,
+        longest=8,
+    )
+
+
 def _council_files() -> Sequence[bytes]:
     """Whole files, each behind the byte of its council and one for the size of its pieces."""
     found = []
@@ -139,9 +154,12 @@ TARGETS: Mapping[str, Target] = {
         HL7V2,
         CSV,
         Target("files", files.assert_holds, _council_files, mutate.behind_first_byte(mutate.csv_text), 800),
+        Target("workbooks", workbooks.assert_holds, workbooks.seeds, workbooks.mutate, 800, longest=16_384),
         FORMS,
         BARS,
         MEANING,
+        _of_values("meaning-rows", COUNCIL_ADAPTERS),
+        _of_values("meaning-forms", FORM_ADAPTERS),
         Target("frames", frames.assert_holds, frames.seeds, mutate.frame_bytes, 3_000, longest=4_096),
     )
 }

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.intake import limits
 from services.runtime import database
 from tests.builders.csv import Row, a_file, a_row
+from tests.builders.workbook import MEDIA_TYPE, a_workbook
 from tests.intake.council_client import counts, in_pieces, outcomes, table, upload
 from tests.intake.proxy import Wire
 from tests.intake.running import InProcess, Installation, Reply, rows
@@ -36,6 +37,21 @@ async def everything(engine: AsyncEngine) -> dict[str, list[str]]:
             read = await connection.execute(text(f'select {shown} from intake."{name}" as one order by 1'))
             contents[name] = list(read.scalars())
     return contents
+
+
+async def test_a_dry_run_of_a_workbook_tells_what_the_workbook_then_gives(
+    intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WINDOW_ROWS", 2)
+    good, bad = a_row("blaby"), a_row("blaby", Case_Ref="BDC/9", Sex="woman")
+    workbook = a_workbook("blaby", [good, bad, good], title=["Our export"])
+    before = await everything(engine)
+    dry = await upload(intake, "blaby", workbook, query=DRY, content_type=MEDIA_TYPE)
+    assert await everything(engine) == before
+    real = await upload(intake, "blaby", workbook, content_type=MEDIA_TYPE)
+    said = [[(row["row"], row["outcome"], row["faults"]) for row in reply.json()["rows"]] for reply in (dry, real)]
+    assert said[0] == said[1]
+    assert [outcome for _, outcome, _ in said[0]] == ["received", "refused", "already-held"]
 
 
 def blaby_rows(number: int, **changes: str) -> list[Row]:

@@ -326,7 +326,7 @@ async def test_only_the_rows_of_another_encoding_are_refused(intake: InProcess) 
     lines[1] = lines[1].replace(b"\xeb", "ë".encode())
     reply = await upload(intake, "melton", header_of(COUNCILS["melton"]) + b"".join(lines))
     assert [said for _, said in outcomes(reply)] == ["received", "refused", "received"]
-    assert "is written in UTF-8" in reply.json()["rows"][1]["faults"][0]["explanation"]
+    assert "is written in UTF-8, unlike the rest of the file" in reply.json()["rows"][1]["faults"][0]["explanation"]
     lines = [row_of(COUNCILS["blaby"], row | {"Surname": "Zoë"}) for row in blaby_rows(3)]
     reply = await upload(intake, "blaby", HEADER + lines[0] + lines[1].replace("ë".encode(), b"\xeb") + lines[2])
     assert [said for _, said in outcomes(reply)] == ["received", "refused", "received"]
@@ -364,7 +364,7 @@ UNREADABLE = {
     "a column twice": (a_file("blaby").replace(b"Budget Code", b"surname"), "repeats columns: Surname"),
     "another delimiter": (a_file("blaby").replace(b",", b";"), "with a comma between cells"),
     "UTF-16": ("Case Ref,zebra".encode("utf-16"), "UTF-16"),
-    "a workbook": (b"PK\x03\x04" + b"zebra" * 20, "is a workbook"),
+    "a workbook": (b"PK\x03\x04" + b"zebra" * 20, "is damaged, or not an .xlsx workbook"),
     "another encoding": (
         a_file("blaby", [a_row("blaby", Surname="Zoë")]).replace("ë".encode(), b"\xeb"),
         "not written in utf-8, in every row",

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
 from infra.cli import send_command
+from infra.cli.main import app
 from infra.cli.terminal import CommandError
 from infra.partner_simulators import send
 from infra.partner_simulators.send import FileSender, folder
@@ -20,6 +22,7 @@ from infra.partner_simulators.send.folder import FolderEntry
 from services.runtime import process
 from services.runtime.settings import CHECKOUT
 from tests.builders.csv import COUNCILS, a_file, a_row
+from tests.builders.workbook import a_workbook
 from tests.intake.running import InProcess, rows
 
 EXAMPLE = CHECKOUT / "examples" / "mrs-v.json"
@@ -80,6 +83,20 @@ async def test_each_file_is_sent_and_its_answer_written_next_to_it(exports: Path
         assert result.rows is not None
         assert (result.rows.counts["rows"], result.rows.counts["received"]) == (1, 1), council
     assert json.loads((exports / "referral.json.report.json").read_bytes())["resourceType"] == "Bundle"
+
+
+async def test_a_workbook_is_sent_by_the_council_whose_header_it_has_and_its_report_is_csv(
+    exports: Path, sender: FileSender
+) -> None:
+    for council in COUNCILS:
+        (exports / f"{council}.xlsx").write_bytes(a_workbook(council))
+    for entry in (await sent(exports, sender)).values():
+        result = entry.result
+        assert result is not None
+        assert result.rows is not None
+        assert f"workbook of {entry.file.stem}" == result.format_name
+        assert (result.outcome, result.rows.counts["received"]) == ("accepted", 1), entry.file.name
+    assert b"lightbulb_outcome" in (exports / "melton.xlsx.report.csv").read_bytes()
 
 
 async def test_what_is_written_is_for_its_owner_only(exports: Path, sender: FileSender) -> None:
@@ -291,6 +308,31 @@ async def test_the_command_prints_the_notes_on_a_file_and_says_that_it_was_a_dry
     printed = capsys.readouterr().out
     assert "few.csv: dry run of CSV of blaby, from council-blaby: HTTP 200 accepted 1 rows: 1 received" in printed
     assert "note · the number of rows is 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says", "stored"),
+    [
+        (["good.csv"], 0, "good.csv: CSV of melton", 1),
+        (["good.csv", "bad.csv"], 1, "1 rows: 1 refused", 2),
+        (["--dry-run", "good.csv"], 0, "good.csv: dry run of CSV of melton", 0),
+        (["--sender", "council-melton", "good.csv"], 0, "from council-melton: HTTP 200 accepted", 1),
+        (["--sender", "nobody", "good.csv"], 1, "does not contain partner nobody", 0),
+        (["."], 1, "2 files: 1 refused, 1 accepted", 2),
+        (["--dry-run", "."], 1, "2 files: 1 refused, 1 accepted", 0),
+    ],
+)
+async def test_the_command_line_sends_and_exits_as_its_help_says(
+    words: list[str], code: int, says: str, stored: int, exports: Path, addresses: dict[str, Any], engine: AsyncEngine
+) -> None:
+    (exports / "bad.csv").write_bytes(a_file("blaby", [a_row("blaby", Sex="woman")]))
+    (exports / "good.csv").write_bytes(a_file("melton"))
+    (exports.parent / "addresses.json").write_text(json.dumps(addresses))
+    named = [word if word.startswith(("--", "council", "nobody")) else str(exports / word) for word in words]
+    command = ["send", *named, "--data", str(exports.parent)]
+    ran = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert (ran.exit_code, says in ran.output) == (code, True), ran.output
+    assert len(await rows(engine, "select 1 from intake.message")) == stored
 
 
 async def test_a_folder_that_cannot_be_written_is_an_error(

@@ -1,4 +1,4 @@
-"""Variants of every kind of FHIR and HL7 v2 message that senders were seen to get wrong, through the whole of intake."""
+"""Variants of every kind of message, file and form that senders were seen to get wrong, through the whole of intake."""
 
 import asyncio
 import json
@@ -42,6 +42,9 @@ async def answered(intake: InProcess, variant: Variant) -> list[Answer]:
 async def fhir(intake: InProcess, sent: Sent, body: bytes) -> Answer:
     headers = {"content-type": "application/fhir+json", **{k: v for k, v in sent.headers.items() if v is not None}}
     reply = await intake.call("POST", sent.path, body, sent.sender, headers)
+    while reply.status in (429, 503):  # so many files at once have to wait
+        await asyncio.sleep(0.05)
+        reply = await intake.call("POST", sent.path, body, sent.sender, headers)
     return Answer(reply.status, reply.body.decode(), {k.lower(): v for k, v in reply.headers.items()})
 
 

@@ -118,6 +118,16 @@ def test_a_social_prescriber_receives_feedback_by_the_mailbox_of_the_neighbourho
     assert heard == {("neighbourhood-teams", name) for name in EVERYTHING - ANSWERED}
 
 
+def test_a_hub_receives_feedback_on_the_referrals_of_its_own_staff_and_on_no_others() -> None:
+    sent_by = Sender(partner="hub-melton", organisation=Organisation(name="Lightbulb hub Melton"))
+    concern = by_first_contact_for_gp(referred_by=a_referrer("coordinator", None), sent_by=sent_by)
+    heard = {pair for event in every_event(concern).values() for pair in told(event)}
+    assert heard == {("hub-melton", name) for name in EVERYTHING - ANSWERED}
+    assert not any(
+        recipient.startswith("hub-") for event in every_event(by_gp()).values() for recipient, _ in told(event)
+    )
+
+
 def test_a_referrer_that_is_also_the_sender_receives_each_feedback_once() -> None:
     assert max(len(feedbacks(event)) for event in every_event(by_gp()).values()) == 1
 

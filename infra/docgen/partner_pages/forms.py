@@ -1,9 +1,9 @@
 """The page of a form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from infra.docgen.markdown import code, place, section, table
-from services.intake.translators.form.answers import CONSENTS
+from services.intake.translators.form.answers import CONSENTS, NO, NOT_APPLICABLE, YES
 from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.form.fields import largest
 from services.intake.translators.form.required_fields import NOTES
@@ -17,13 +17,14 @@ TYPES = {
     "lines": "a list of texts, or one text with line ends",
     "date": "a date such as `2026-11-05`",
     "moment": "a date and time with an offset, such as `2026-11-05T09:30:00Z`",
-    "yes-no": "`yes`, `no`, true or false",
+    "yes-no": "`yes` or `no`, in one of the words below",
     "nhs-number": "ten digits with a valid check digit; blanks are allowed",
     "postcode": "a postcode such as `LE11 5AA`; `ZZ99 3VZ` for no fixed abode",
     "ods": "an ODS code such as `B81001`",
     "ons": "an ONS district code such as `E07000130`",
     "uprn": "a number of at most 12 digits",
     "textphone": "a textphone number, at most 200 characters",
+    "attachments": "a list of documents, each with `title`, `media_type` and `content` (base64); or files of this name",
 }
 
 
@@ -35,8 +36,10 @@ def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
         f"JSON, `POST /forms/{form.form}`; its schema for programs is at `/forms/{form.form}/schema`. The names in the first",
         "columns below are the names in the JSON. A refusal lists all faults at once, by these names.",
         "",
+        *(_BY_PARTS if form.attachment_fields else ()),
         f"Sent by: {', '.join(partner.name for partner in senders) or 'no partner yet'}.",
         "",
+        *section("Yes, no and not given", *_ANSWERS),
         *section("Fields of every form", *table(("field", "what it is", "target field"), _of_every_form())),
         *section("Referrers", *table(("`referred_by`", "referrer", "then required"), _referrers(form))),
         *section(
@@ -48,14 +51,34 @@ def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
     ]
 
 
-_NEEDS = ("At least one is required: `true`, or a text, which is stored with the need.", "")
+_BY_PARTS = (
+    "With files the body is `multipart/form-data`: the JSON is its part `form`, and each file has the name of its field.",
+    "",
+)
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(map(code, words))
+
+
+_ANSWERS = (
+    f"Yes is true, 1, {_codes(YES)}; no is false, 0, {_codes(NO)}; {_codes(NOT_APPLICABLE)}",
+    "mean that the question does not apply. Case does not count. null, a blank text and an empty list are not given, in every place;",
+    "so is a text without a letter or digit, in a field for names and other words.",
+    "",
+)
+_NEEDS = (
+    "At least one is required: a yes, or a note, which is stored with the need. A no, or an answer that does not apply, asks for nothing.",
+    "An answer that is neither is refused by its field, such as `maybe`, `?`, or a note that begins with no.",
+    "",
+)
 _CONSENTS = (
-    f"Answers: {', '.join(map(code, CONSENTS))}. A no to `referral` cancels the referral; if there is none, the form is refused and the "
-    "response states what to do instead.",
+    f"Answers: {', '.join(map(code, CONSENTS))}. A no to `referral` cancels the referral, in spite of all other faults; if there is none, "
+    "the form is refused and the response states what to do instead.",
     "",
 )
 _CANCELS = (
-    "`reference` with `cancelled: true` is enough; `cancel_reason` may give the reason: "
+    "`reference` with a yes to `cancelled` is enough; `cancel_reason` may give the reason: "
     f"{', '.join(map(code, CANCELS))} (default: {code(next(iter(CANCELS)))}).",
     "",
 )

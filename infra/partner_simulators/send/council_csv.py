@@ -22,9 +22,6 @@ from infra.partner_simulators.send.outgoing import OutgoingMessage, as_json, of_
 from services.intake.translators import council_csv as translator
 from services.reference import directory
 
-BEGIN = 65_536
-"""Bytes of a file in which its header is looked for."""
-
 ONE_ROW = b'\n{"row"'
 JSON, CSV = "application/json", "text/csv"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -128,8 +125,8 @@ def mapping_of(partner: str, folder: Path) -> translator.CouncilMapping | None:
 
 
 def partner_of(body: bytes, folder: Path) -> str | None:
-    """Return the partner whose council's header is at the beginning of the file."""
-    mapping = translator.whose(_mappings(folder), body[:BEGIN])
+    """Return the partner whose council's header the file has."""
+    mapping = translator.whose(_mappings(folder), body)
     return mapping.partner if mapping else None
 
 

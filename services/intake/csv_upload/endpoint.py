@@ -223,6 +223,7 @@ async def _receive_file(
     await upload_store.begin(engine, upload)
     try:
         size, digest = await _store_parts(pieces, engine, upload, prescan)
+        await _end(intake, prescan)
         notes = await _notes(engine, upload, prescan)
     except BaseException:
         await _forget(engine, upload)
@@ -232,6 +233,7 @@ async def _receive_file(
         return answers.refused(mapping, prescan.rejection)
     if not upload_request.dry_run:
         await upload_store.received(engine, upload, "reporting", size, digest)
+    mapping = prescan.mapping
     report = answers.report(mapping, upload_request.report_type, dry_run=upload_request.dry_run, notes=notes)
     context = tracing.valid(headers.get(tracing.HEADER))
     judging = DryRun(intake, engine, prescan.twice()) if upload_request.dry_run else None
@@ -278,8 +280,16 @@ async def _store_parts(
         await upload_store.append(engine, upload, number, piece)
         prescan.take(piece)
         number += 1
-    prescan.end()
     return size, digest.hexdigest()
+
+
+async def _end(intake: Intake, prescan: Prescan) -> None:
+    """End the prescan; a workbook is read in a thread, so that other requests are served."""
+    if prescan.is_workbook:
+        with intake.memory_budget.reserve_workbook():
+            await asyncio.to_thread(prescan.end)
+    else:
+        prescan.end()
 
 
 async def _file(

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from services.intake.csv_upload.upload_store import State, Upload
 from services.intake.group_commit import Unavailable
 from services.intake.responses import csv_report as answers
 from services.intake.translators import council_csv
-from services.intake.translators.council_csv import CouncilMapping
+from services.intake.translators.council_csv import CouncilMapping, workbook
 from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.prescan import Prescan, reference_hash, reference_of
 from services.intake.translators.council_csv.record_splitter import CsvRecord, Splitter, is_blank
@@ -77,17 +78,21 @@ class CsvImport:
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         self._span = self._reading()
         try:
-            twice = await self._twice_and_different()
-            begin = self.report.begin(self.prescan.above)
-            async for piece in self._report_chunks(twice):
-                yield begin + piece
-                begin = b""
-            yield begin + self.report.end(self.summary)
+            with self._workbook_memory():
+                twice = await self._twice_and_different()
+                begin = self.report.begin(self.prescan.above)
+                async for piece in self._report_chunks(twice):
+                    yield begin + piece
+                    begin = b""
+                yield begin + self.report.end(self.summary)
             self._state = "reported" if self.summary.is_complete else "broken-off"
         finally:
             await self._note()
             tracing.set_attributes(self._span, outcome=self._state, records=self.prescan.rows)
             tracing.end(self._span)
+
+    def _workbook_memory(self) -> AbstractContextManager[None]:
+        return self.intake.memory_budget.reserve_workbook() if self.prescan.is_workbook else nullcontext()
 
     def _reading(self) -> Span:
         """Begin the span of the file. Its rows are about many people: each begins a new trace with a link to this span."""
@@ -145,16 +150,29 @@ class CsvImport:
 
     async def _records(self) -> AsyncIterator[CsvRecord]:
         """Yield the rows of the file that are not blank."""
-        splitter, above = Splitter(self.mapping.file), len(self.prescan.above)
+        above = len(self.prescan.above)
+        async for record in self._of_workbook() if self.prescan.is_workbook else self._of_csv():
+            if above:
+                above -= 1
+            elif not is_blank(record, self.mapping.file):
+                yield record
+
+    async def _of_csv(self) -> AsyncIterator[CsvRecord]:
+        splitter = Splitter(self.mapping.file)
         async with aclosing(upload_store.parts(self.engine, self.upload)) as parts:
             async for part in parts:
                 for record in splitter.feed(part):
-                    if above:
-                        above -= 1
-                    elif not is_blank(record, self.mapping.file):
-                        yield record
+                    yield record
         for record in splitter.feed(b"", last=True):
-            if not above and not is_blank(record, self.mapping.file):
+            yield record
+
+    async def _of_workbook(self) -> AsyncIterator[CsvRecord]:
+        """Yield the header and the rows of a workbook; it is read in a thread, a window at a time."""
+        async with aclosing(upload_store.parts(self.engine, self.upload)) as parts:
+            content = b"".join([part async for part in parts])
+        records = workbook.records(content, self.mapping)
+        while window := await asyncio.to_thread(lambda: list(islice(records, limits.WINDOW_ROWS))):
+            for record in window:
                 yield record
 
     async def _windows(self) -> AsyncIterator[list[CsvRecord]]:
@@ -212,7 +230,7 @@ class CsvImport:
         reference = outcome.referral_id if isinstance(outcome, Translated) else self._reference_of(record)
         if reference is not None and reference in twice:
             outcome = Rejection((self._duplicate_issue(twice[reference]),))
-        elif doubt := self.prescan.doubtful.get(record.line):
+        elif doubt := self.prescan.uncertain.get(record.line):
             outcome = Rejection((doubt,))
         compose = answers.row_responder(self.mapping, record.line, reference)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))
@@ -244,7 +262,7 @@ class CsvImport:
             for pause in (0.0, *limits.ROW_PAUSES):
                 left = [at for at in range(len(messages)) if at not in committed]
                 await asyncio.sleep(pause if left else 0)
-                submitted = (self.intake.group_commit.submit(messages[at]) for at in left)
+                submitted = (self.intake.group_commit.enqueue(messages[at]) for at in left)
                 for at, answer in zip(left, await asyncio.gather(*submitted, return_exceptions=True), strict=True):
                     if isinstance(answer, ProtocolResponse):
                         committed[at] = answer

@@ -115,6 +115,14 @@ def parameters(value: str) -> dict[str, str] | None:
 _PARAMETER = re.compile(r""";\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*+))\s*(?:;\s*\Z)?""")
 
 
+def is_utf8(media_type: str) -> bool:
+    """Return whether a media type states UTF-8, or no charset."""
+    stated = parameters(media_type)
+    if stated is None:
+        return "charset" not in media_type.lower()
+    return stated.get("charset", "utf-8").lower() in ("utf-8", "utf8")
+
+
 def is_encoded(headers: Headers) -> bool:
     """Return True if the body is compressed: it is not accepted, since it might be a thousand times larger."""
     return headers.get("content-encoding", "identity").strip().lower() != "identity"

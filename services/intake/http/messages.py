@@ -16,6 +16,7 @@ from services.intake.accept import Intake, Protocol
 from services.intake.batch import ProtocolResponse
 from services.intake.group_commit import Unavailable
 from services.intake.http import headers as sent
+from services.intake.http import multipart
 from services.intake.http.headers import Headers
 from services.intake.mllp import frames
 from services.intake.rate_limiter import RateLimited
@@ -40,11 +41,15 @@ class OverHttp(Protocol):
     is_readable_version: Callable[[str], bool] = lambda _: True
     """Return whether the version in a media type can be read and written."""
 
+    is_json: bool = True
+    """True if a body is JSON, or has JSON in it: it is in UTF-8 (RFC 8259, 8.1)."""
+
     unwrapped: Callable[[bytes], bytes] = bytes
     """Return the message in a body, without its frame."""
 
 
-BARS_MEDIA_TYPES = ("application/fhir+json", "application/json")
+JSON = "application/json"
+BARS_MEDIA_TYPES = ("application/fhir+json", JSON)
 
 
 def of_bars(translate: Translator, service_ids: tuple[str, ...]) -> OverHttp:
@@ -67,7 +72,7 @@ def of_form(form_definition: form.Form) -> OverHttp:
         f"form:{form_definition.form}",
         form.translator(form_definition),
         problems.answer,
-        accepts=("application/json",),
+        accepts=(JSON, multipart.MEDIA_TYPE) if form_definition.attachment_fields else (JSON,),
         error=lambda status, _, explanation: problems.problem(status, explanation),
         media_type=problems.media_type,
     )
@@ -86,6 +91,7 @@ def of_hl7v2(translate: Translator, sent_as: str) -> OverHttp:
         accepts=("application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7"),
         error=lambda status, _, explanation: problems.problem(status, explanation),
         media_type=lambda answer: sent_as if answer.body.startswith(b"MSH") else problems.PROBLEM,
+        is_json=False,
         unwrapped=frames.unframed,
     )
 
@@ -180,6 +186,8 @@ def _media_types(headers: Headers, protocol: OverHttp) -> ProtocolResponse | Non
         return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
     if sent.is_encoded(headers):
         return protocol.error(415, "not-supported", "send the message uncompressed")
+    if protocol.is_json and not sent.is_utf8(headers.get("content-type", "")):
+        return protocol.error(415, "not-supported", "send JSON in UTF-8; its Content-Type may state no other charset")
     if not protocol.is_readable_version(headers.get("content-type", "")):
         return protocol.error(415, "not-supported", VERSION)
     if not protocol.is_readable_version(headers.get("accept", "")):

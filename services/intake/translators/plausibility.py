@@ -1,5 +1,6 @@
-"""Judge whether dates are plausible: the same rules in every format, by the place of the referral that a date fills."""
+"""Judge whether dates and postcodes are plausible: the same rules in every format, by the place of the referral that a date fills."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -89,3 +90,22 @@ def is_ahead(sent_at: datetime | None, received_at: datetime) -> bool:
 def today(received_at: datetime) -> date:
     """Return the day in London on which a message was received."""
     return received_at.astimezone(LONDON).date()
+
+
+# ---- postcodes -------------------------------------------------------------------------------------------------------
+
+NO_POSTCODE_FORM = "has the form of no postcode: check its letters and digits, such as O and 0"
+"""Warning about a postcode that was taken as it is."""
+
+_POSTCODE = re.compile(
+    r"(?:[A-PR-UWYZ](?:[0-9]{1,2}|[0-9][A-HJKPSTUW]|[A-HK-Y][0-9]{1,2}|[A-HK-Y][0-9][ABEHMNPRVWXY]) [0-9][ABD-HJLNP-UW-Z]{2}"
+    r"|ZZ99 [0-9][A-Z]{2})"
+)
+
+
+def has_postcode_form(postcode: str) -> bool:
+    """Return whether a postcode, in capitals and with its blank, has letters and digits where postcodes have them.
+
+    Sources: BS 7666, Royal Mail's Programmer's Guide to the PAF; ZZ99 is the NHS' own (NHS Data Dictionary, POSTCODE).
+    """
+    return _POSTCODE.fullmatch(postcode) is not None

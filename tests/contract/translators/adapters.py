@@ -82,6 +82,7 @@ ADAPTERS = [
 ]
 
 SAME_TRANSLATOR = [
+    Adapter("form-coordinator", form.translator(FORMS["coordinator"]), "hub-blaby", _a_form),
     Adapter("form-customer-service", form.translator(FORMS["customer-service"]), "customer-service", _a_form),
     Adapter("form-neighbourhood", form.translator(FORMS["neighbourhood"]), "neighbourhood-teams", _a_form),
     Adapter("form-self", form.translator(FORMS["self"]), "lightbulb-website", _a_form),

@@ -59,7 +59,7 @@ class Csv(Mutations):
         bad = b"\xff" if self._mapping.file.codec == "utf-8" else b"\x81"
         marked = reference.encode(self._mapping.file.codec)
         head, _, tail = body.rpartition(marked)
-        return [head + marked + unkept + tail for unkept in (b"\x00", bad, b"\x0b")]
+        return [head + marked[:1] + unkept + marked[1:] + tail for unkept in (b"\x00", bad, b"\x0b")]
 
     def grouped(self, body: bytes) -> Iterable[tuple[bytes, str]]:
         for above, cells, place in self._filled(body):

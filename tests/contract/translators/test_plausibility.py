@@ -91,3 +91,17 @@ def test_a_message_without_a_time_is_not_ahead() -> None:
 
 def test_today_is_the_day_in_london() -> None:
     assert plausibility.today(datetime(2026, 7, 1, 23, 30, tzinfo=UTC)) == date(2026, 7, 2)
+
+
+@pytest.mark.parametrize(
+    "code", ["LE13 1DB", "LE1 1DB", "M1 1AA", "W1A 4WW", "SW1A 1AA", "EC1A 1BB", "CV13 0DE", "ZZ99 3VZ"]
+)
+def test_every_form_of_postcode_is_one(code: str) -> None:
+    assert plausibility.has_postcode_form(code)
+
+
+@pytest.mark.parametrize(
+    "code", ["LE1O 1DU", "LE13 1OB", "QE1 1DU", "LE13 1D8", "LEI3 1DB", "LE13 IDB", "LE131 1DB", "LE131DB"]
+)
+def test_letters_and_digits_in_the_wrong_place_are_no_postcode(code: str) -> None:
+    assert not plausibility.has_postcode_form(code)

@@ -34,8 +34,11 @@ FAMILIES = (
     "MACDONALD",
     "Färber",
 )
+ASIDES = ("(Tony)", "[see file]", "(née Marsh)", '"Tony"')
+"""Text that may stand beside a name."""
+
 LETTERS_BEHIND = ("OBE", "MBE", "Jr", "Snr", "PhD", "JP")
-NOTES = ("(dec'd)", "(deceased)", "[see file]", "(née Marsh)", "- DECEASED", "– moved")
+NOTES_OF_A_DEATH = ("(dec'd)", "(deceased)", "- DECEASED", "dec'd", "(died 2026)")
 
 
 def _whole(council: Council, title: str, given: list[str], family: str, behind: str = "") -> str:
@@ -60,24 +63,32 @@ def names(draw: Draw) -> Made:
 
 @kind("csv-names-with-more")
 def names_with_more(draw: Draw) -> Made:
-    """What stands around a name is never a surname: a note is read with a warning, two people are refused."""
+    """What stands beside a name is never the surname: it is kept elsewhere, with a warning."""
     council = a_council(draw, "name")
-    council.family = draw.word()
-    what, written, read = draw.each(MORE)
-    cell = written.replace("@", _whole(council, "Mr", ["John"], council.family), 1).replace("@", council.family)
-    council.cells[council.columns.name or ""] = cell
-    column = council.columns.name or ""
-    if not read:
-        return f"{council.name}: {what}", [council.sent()], refused_at(council, column)
-    return f"{council.name}: {what}", [council.sent()], read_as(council, {GIVEN: {"is": ["John"]}}, column)
+    council.family, column = draw.word(), council.columns.name or ""
+    whole = _whole(council, "Mr", ["John"], council.family)
+    what = draw.each([*ASIDES, *LETTERS_BEHIND, "a comma"])
+    event: dict[str, Any] = {GIVEN: {"is": ["John"]}, TITLE: {"is": ["Mr"]}}
+    if what == "a comma":
+        written, warned = f"{council.family}, Mr John", not council.columns.is_surname_first
+    else:
+        written, warned = f"{whole} {what}", True
+        event |= {GIVEN: {"is": ["John", what]}} if what in ASIDES else {TITLE: {"is": [f"Mr, {what}"]}}
+    council.cells[column] = written
+    return f"{council.name}: {written}", [council.sent()], read_as(council, event, *([column] if warned else []))
 
 
-MORE = [
-    *((f"a note {one}", f"@ {one}", True) for one in NOTES),
-    ("two people with &", "Ann & @", False),
-    ("two people with and", "Ann and @", False),
-    ("a digit", "@ 2", False),
-]
+NOT_ONE_NAME = ("Ann & @", "Ann and @", "@ 2", "@, @, Ann", "@ - moved", "@ (see file", "tel: 01632 960001 @")
+
+
+@kind("csv-names-of-more-than-one")
+def names_of_more_than_one(draw: Draw) -> Made:
+    """Two people, a death that is noted beside a name, and what is no name are refused: none of it may be dropped."""
+    council = a_council(draw, "name")
+    column, whole = council.columns.name or "", council.written_name
+    cell = draw.each([*NOT_ONE_NAME, *(f"@ {note}" for note in NOTES_OF_A_DEATH)])
+    council.cells[column] = cell.replace("@", whole)
+    return f"{council.name}: {cell}", [council.sent()], refused_at(council, column)
 
 
 # ---- addresses ----------------------------------------------------------------------------------------------------------
@@ -300,7 +311,7 @@ SPOILT = {
     "U+FFFD": "O\ufffdDowd",
     "UTF-8 read as Windows-1252": "Oâ€™Dowd",
     "an entity": "O&#39;Dowd",
-    "another entity": "Smith &amp; Co",
+    "another entity": "Ren&eacute;e",
 }
 
 
@@ -310,7 +321,7 @@ def spoilt(draw: Draw) -> Made:
     council = a_council(draw)
     what, column_path = draw.each(list(SPOILT)), _words(draw, council)
     written = SPOILT[what]
-    if written.encode(council.export.codec, "ignore").decode(council.export.codec) != written:
+    if council.export.codec == "cp1252" and not written.isascii():  # its bytes would be UTF-8
         what, written = "a lost letter", SPOILT["a lost letter"]
     column, path = column_path
     council.cells[column] = written

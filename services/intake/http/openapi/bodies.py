@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
+import orjson
+
 from services.intake import limits
 from services.intake.accept import Intake
 from services.intake.deduplication import Verdict
@@ -43,7 +45,7 @@ def schemas(intake: Intake) -> dict[str, Schema]:
     """Return every schema that the document refers to."""
     return {
         **bars_bodies.schemas(intake.code_systems),
-        **{f"form-{name}": _form_schema(form_definition) for name, form_definition in intake.forms.items()},
+        **_forms(intake.forms),
         **_files(intake.councils),
         "hl7v2-message": {
             "type": "string",
@@ -78,9 +80,23 @@ def _object(required: Schema, optional: Schema | None = None, *, more: bool = Fa
 # ---- requests -------------------------------------------------------------------------------------------------------
 
 
+def _forms(forms: Mapping[str, form.Form]) -> dict[str, Schema]:
+    with_files = {f"form-{name}-with-files": _with_files(one) for name, one in forms.items() if one.attachment_fields}
+    return {**{f"form-{name}": _form_schema(one) for name, one in forms.items()}, **with_files, **form.DEFINITIONS}
+
+
 def _form_schema(form_definition: form.Form) -> Schema:
-    """Return the schema that is served at the form's address, without $schema and $id."""
-    return {name: value for name, value in form.json_schema(form_definition).items() if not name.startswith("$")}
+    """Return the schema that is served at the form's address, without $schema and $id, and with our place for its definitions."""
+    schema = {name: value for name, value in form.json_schema(form_definition).items() if not name.startswith("$")}
+    moved: Schema = orjson.loads(orjson.dumps(schema).replace(b'"#/$defs/', b'"#/components/schemas/'))
+    return moved
+
+
+def _with_files(form_definition: form.Form) -> Schema:
+    """Return the schema of a form as multipart/form-data: its JSON, and files by the name of their field."""
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": limits.FORM_DOCUMENTS}
+    named = {name: {"title": form_definition.fields[name].label, **files} for name in form_definition.attachment_fields}
+    return _object({form.FORM_PART: ref(f"form-{form_definition.form}")}, named)
 
 
 def _files(councils: Mapping[str, CouncilMapping]) -> dict[str, Schema]:
@@ -151,7 +167,8 @@ def _accepted() -> Schema:
             "version": {"type": "integer", "minimum": 1},
             "status": {"enum": statuses},
             "received_at": {"type": "string", "format": "date-time"},
-        }
+        },
+        {"warnings": _list(_issue_schema("field")) | {"description": "What was accepted with doubts"}},
     )
 
 

@@ -14,6 +14,7 @@ from services.intake.http.openapi.bodies import Schema, ref
 from services.intake.http.openapi.example_messages import YOUR_ODS_CODE
 from services.intake.responses import bars, problems
 from services.intake.responses import csv_report as reports
+from services.intake.translators.form import FORM_PART
 from services.runtime import metrics
 
 PathItem = dict[str, Any]
@@ -76,7 +77,10 @@ _TO_START = (
 def _form(intake: Intake, name: str) -> PathItem:
     accepted = {problems.MEDIA_TYPE: ref("accepted")}
     answers = {200: accepted, 202: accepted, **_problems(*AROUND, 404, 422)}
-    content = {"application/json": {"schema": ref(f"form-{name}")}}
+    content: Schema = {messages.JSON: {"schema": ref(f"form-{name}")}}
+    if intake.forms[name].attachment_fields:
+        encoding = {FORM_PART: {"contentType": messages.JSON}}
+        content[multipart.MEDIA_TYPE] = {"schema": ref(f"form-{name}-with-files"), "encoding": encoding}
     title = intake.forms[name].title
     return {"post": _message(f"sendForm-{name}", title, f"{_size(intake)} {_json()}", content, answers)}
 

@@ -8,8 +8,9 @@ from itertools import islice
 
 from services.intake import limits
 from services.intake.translators.council_csv import header, record_splitter, row_translator
-from services.intake.translators.council_csv.header import HeaderLayout, whose
+from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
+from services.intake.translators.council_csv.prescan import whose
 from services.intake.translators.council_csv.profile_validation import load
 from services.intake.translators.council_csv.record_splitter import LONGEST_ROW
 from services.intake.translators.inbound_message import InboundMessage, Translator
@@ -60,7 +61,7 @@ def _layout(mapping: CouncilMapping, body: bytes) -> HeaderLayout | Rejection:
         return reject(LONG)
     if not records:
         return reject(Issue(header.PLACE, "required", f"is missing; {header.expected(mapping)}"))
-    return reject(header.fault(mapping, records))
+    return reject(header.mismatch(mapping, records))
 
 
 def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMessage) -> Translated | Rejection:
@@ -71,8 +72,8 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
         return reject(LONG)
     if mapping.file.last_line_ends and body[-1:] not in (b"\r", b"\n"):
         return reject(CUT_OFF)
-    if fault := record_splitter.encoding_fault(body, mapping.file):
-        return reject(Issue("row", "invalid", fault))
+    if problem := record_splitter.encoding_problem(body, mapping.file):
+        return reject(Issue("row", "invalid", f"{problem}, unlike the rest of the file"))
     cells = record_splitter.read(body, mapping.file)
     if cells is None:
         return reject(BROKEN)

@@ -6,7 +6,8 @@ A postcode is read at the end of the cell or of a line only, so that 'Flat B2 1s
 import re
 from typing import Any
 
-from services.intake.translators.council_csv.cells import Doubtful
+from services.intake.translators import plausibility
+from services.intake.translators.council_csv.cells import ValueWithWarnings
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.translator import postcode as spelled
 
@@ -15,7 +16,7 @@ MOST_LINES, LONGEST_LINE = 10, 200
 TWO_POSTCODES = ParseError("value", "has two postcodes: write the address where the person lives now only")
 TOO_LONG = ParseError("too-long", f"is too long: at most {MOST_LINES} lines of {LONGEST_LINE} characters")
 
-NO_POSTCODE_FORM = ParseError("value", "has the form of no postcode: check letters and digits, such as O and 0")
+NO_POSTCODE_FORM = ParseError("value", plausibility.NO_POSTCODE_FORM)
 NOT_AT_THE_END = ParseError("value", "has a postcode that was not read: write it at the end of the address")
 
 _POSTCODE = re.compile(r"(?<![A-Z0-9])([A-Z]{1,2}[0-9][A-Z0-9]?)\s*([0-9][A-Z]{2})(?![A-Z0-9])", re.IGNORECASE)
@@ -44,24 +45,14 @@ _WITHIN_A_HOUSE = frozenset(
     )
 )
 """Words behind which the number of a flat stands."""
-_FORM = re.compile(
-    r"(?:[A-PR-UWYZ](?:[0-9]{1,2}|[0-9][A-HJKPSTUW]|[A-HK-Y][0-9]{1,2}|[A-HK-Y][0-9][ABEHMNPRVWXY]) [0-9][ABD-HJLNP-UW-Z]{2}"
-    r"|ZZ99 [0-9][A-Z]{2})"
-)
-"""The forms of postcodes, by the letters that each place allows (Royal Mail, PAF programmers' guide); ZZ99 is the NHS' own."""
-
-
-def has_form(postcode: str) -> bool:
-    """Return whether a postcode, in capitals and with its blank, has one of the forms of postcodes."""
-    return _FORM.fullmatch(postcode) is not None
 
 
 def read(text: str) -> Any:
-    """Return the lines and the postcode of a cleaned cell, in doubt as `Doubtful`; a `ParseError` if they are not certain."""
-    found = [match for match in _POSTCODE.finditer(text) if not _is_within_a_house(match, text)]
-    if len(found) > 1 and len({spelled(match[1] + match[2]) for match in found}) > 1:
+    """Return the lines and the postcode of a cleaned cell, with warnings if it is in doubt; a `ParseError` if they are not certain."""
+    matches = [match for match in _POSTCODE.finditer(text) if not _is_within_a_house(match, text)]
+    if len(matches) > 1 and len({spelled(match[1] + match[2]) for match in matches}) > 1:
         return TWO_POSTCODES
-    at_end = [match for match in found if _END.match(text, match.end())]
+    at_end = [match for match in matches if _END.match(text, match.end())]
     rest, postcode = text, None
     if at_end:
         postcode = spelled(at_end[-1][1] + at_end[-1][2])
@@ -70,8 +61,8 @@ def read(text: str) -> Any:
     if len(lines) > MOST_LINES or any(len(line) > LONGEST_LINE for line in lines):
         return TOO_LONG
     value = {"lines": lines, "postcode": postcode}
-    warning = _warning(postcode, bool(found), text)
-    return Doubtful(value, (warning,)) if warning else value
+    warning = _warning(postcode, bool(matches), text)
+    return ValueWithWarnings(value, (warning,)) if warning else value
 
 
 def _is_within_a_house(match: "re.Match[str]", text: str) -> bool:
@@ -87,7 +78,7 @@ def _is_within_a_house(match: "re.Match[str]", text: str) -> bool:
 
 def _warning(postcode: str | None, has_postcode: bool, text: str) -> ParseError | None:
     if postcode is not None:
-        return None if has_form(postcode) else NO_POSTCODE_FORM
+        return None if plausibility.has_postcode_form(postcode) else NO_POSTCODE_FORM
     if has_postcode:
         return NOT_AT_THE_END
     return NO_POSTCODE_FORM if _MISSPELLED.search(text) else None

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from services.intake import limits
+from services.intake.translators import cleaning, plausibility
 from services.intake.translators.council_csv import addresses, dates, names
-from services.intake.translators.council_csv.cells import GROUPED, Doubtful, fold, whole
+from services.intake.translators.council_csv.cells import GROUPED, ValueWithWarnings, fold, whole
 from services.intake.translators.council_csv.mapping import ColumnMapping, CsvFile
 from services.intake.translators.council_csv.targets import CellKind
 from services.intake.translators.form.fields import ANY, READERS, ParseError
@@ -16,8 +17,6 @@ Meaning = TypeVar("Meaning")
 Reader = Callable[[str, ColumnMapping, CsvFile], Any]
 
 LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
-LONGEST_NOTE = 10_000
-"""Characters of a note, as in the referral."""
 _SEPARATED = re.compile(r"^[+-]?[0-9][0-9 .,'\u2019]*$")
 
 
@@ -26,13 +25,13 @@ def _line(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _prose(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    if len(text) > LONGEST_NOTE:
-        return ParseError("too-long", f"is too long: at most {LONGEST_NOTE:,} characters")
+    if len(text) > limits.NOTE_CHARACTERS:
+        return ParseError("too-long", f"is too long: at most {limits.NOTE_CHARACTERS:,} characters")
     return text
 
 
 def _list(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    parts = [part.strip() for part in (text.split(column.separator) if column.separator else text.split())]
+    parts = map(cleaning.line, text.split(column.separator) if column.separator else text.split())
     return READERS["lines"]([part for part in parts if part], ANY)
 
 
@@ -90,8 +89,8 @@ def _passed_on(kind: str) -> Reader:
 
 def _postcode(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     read = READERS["postcode"](text, ANY)
-    is_certain = isinstance(read, ParseError) or addresses.has_form(read)
-    return read if is_certain else Doubtful(read, (addresses.NO_POSTCODE_FORM,))
+    is_certain = isinstance(read, ParseError) or plausibility.has_postcode_form(read)
+    return read if is_certain else ValueWithWarnings(read, (addresses.NO_POSTCODE_FORM,))
 
 
 def _date(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -179,6 +178,19 @@ def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return names.read(text, column.order or "surname-last")
 
 
+def _part_of_name(read: Reader) -> Reader:
+    """Return the parser of a family name or given names in a column of their own."""
+
+    def read_part(text: str, column: ColumnMapping, file: CsvFile) -> Any:
+        problem = names.problem_of_part(text)
+        if isinstance(problem, ParseError):
+            return problem
+        value = read(text, column, file)
+        return ValueWithWarnings(value, problem) if problem and not isinstance(value, ParseError) else value
+
+    return read_part
+
+
 def _address(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     return {"no_fixed_abode": True} if fold(text) in file.nowhere else addresses.read(text)
 
@@ -188,6 +200,8 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "moment": _moment,
     "status": _coded,
     "name": _name,
+    "family-name": _part_of_name(_line),
+    "given-names": _part_of_name(_list),
     "address": _address,
     "line": _line,
     "prose": _prose,

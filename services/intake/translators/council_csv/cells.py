@@ -45,7 +45,7 @@ GROUPED = ParseError(
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
+class ValueWithWarnings:
     """A value that was read, with what the sender should check: `warnings` by kind, as of a `ParseError`."""
 
     value: Any
@@ -75,7 +75,7 @@ def _unwrapped(text: str) -> str:
     return _MARKED_AS_TEXT.sub("", text).strip()
 
 
-def doubts(cell: str) -> tuple[ParseError, ...]:
+def warnings_about_letters(cell: str) -> tuple[ParseError, ...]:
     """Return warnings about the letters of a cell of words, as sent."""
     return tuple(ParseError("value", warning) for warning in cleaning.warnings(cell))
 

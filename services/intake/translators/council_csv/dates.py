@@ -122,7 +122,7 @@ def is_plausible(value: date) -> bool:
     return 1900 <= value.year < 2200
 
 
-class Interval(NamedTuple):
+class WrittenTime(NamedTuple):
     """A time as precise as it was written: the end is that of its day, hour or minute, and None if seconds were written."""
 
     begin: datetime
@@ -130,7 +130,7 @@ class Interval(NamedTuple):
 
 
 @lru_cache(maxsize=8_192)
-def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> Interval | None:
+def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -> WrittenTime | None:
     """Return the time in a cell, in UTC: by its offset if it has one (RFC 3339), otherwise as local time in London.
 
     In autumn, the hour that occurs twice begins with its first occurrence and ends with its second.
@@ -138,15 +138,15 @@ def moment(text: str, formats: tuple[DateFormat, ...], years_from: int | None) -
     exact = parse_instant(text) if "yyyy-mm-dd" in formats else None
     if exact is not None:
         precision = _precision(text)
-        return Interval(exact, exact + precision if precision else None)
+        return WrittenTime(exact, exact + precision if precision else None)
     local = read(text, formats, years_from)
     if local is None or not is_plausible(local.date()):
         return None
     begin, precision = local.replace(tzinfo=LONDON).astimezone(UTC), _precision(text) or _SECOND
     end = (local + precision).replace(tzinfo=LONDON, fold=1).astimezone(UTC)
     if end - begin == _SECOND:
-        return Interval(begin, None)
-    return Interval(begin, end if end > begin else begin + precision)
+        return WrittenTime(begin, None)
+    return WrittenTime(begin, end if end > begin else begin + precision)
 
 
 def _precision(text: str) -> timedelta | None:

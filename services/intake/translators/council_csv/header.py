@@ -29,7 +29,7 @@ class HeaderLayout:
 
 def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | None:
     """Return the layout of a file if the last of its first records is the header; None if it is not."""
-    cells = _folded(mapping, records, -1)
+    cells = _normalized(mapping, records, -1)
     header = _without_spare(cells)
     if len(header) != len(mapping.signature) or set(header) != mapping.signature:
         return None
@@ -38,12 +38,15 @@ def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | No
     return HeaderLayout(columns, len(header), dict(columns)[mapping.reference], b"".join(records), spare)
 
 
-def fault(mapping: CouncilMapping, records: Sequence[bytes]) -> Issue:
-    """Return the issue of a file without its header, from its first records: the one most like the header is described."""
-    rows = [_without_spare(_folded(mapping, records, at)) for at in range(len(records))]
+def mismatch(mapping: CouncilMapping, records: Sequence[bytes], of_a: str | None = None) -> Issue:
+    """Return the issue of a file without its header, from its first records: the one most like the header is described.
+
+    `of_a`: the kind of file for people, if it is not the mapping's.
+    """
+    rows = [_without_spare(_normalized(mapping, records, at)) for at in range(len(records))]
     if not any(rows):
         return Issue(PLACE, "invalid", f"cannot be parsed as {written(mapping)}")
-    return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row))))
+    return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row)), of_a))
 
 
 def _likeness(mapping: CouncilMapping, row: Sequence[str]) -> tuple[int, int]:
@@ -61,10 +64,11 @@ def written(mapping: CouncilMapping) -> str:
     return f"{file.encoding} with a {file.delimiter} between cells"
 
 
-def expected(mapping: CouncilMapping) -> str:
-    """Describe the expected header for people."""
+def expected(mapping: CouncilMapping, of_a: str | None = None) -> str:
+    """Describe the expected header for people. `of_a`: the kind of file, if it is not the mapping's."""
     where = f"within the first {limits.HEADER_ROWS} rows"
-    return f"expected header, {where}: '{mapping.title}' ({written(mapping)}): {'; '.join(mapping.headers.values())}"
+    columns = "; ".join(mapping.headers.values())
+    return f"expected header, {where}: '{mapping.title}' ({of_a or written(mapping)}): {columns}"
 
 
 def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | None:
@@ -78,7 +82,7 @@ def _is_of(mapping: CouncilMapping, begin: bytes) -> bool:
     return any(read(mapping, records[:end]) for end in range(1, len(records) + 1))
 
 
-def _folded(mapping: CouncilMapping, records: Sequence[bytes], at: int) -> list[str]:
+def _normalized(mapping: CouncilMapping, records: Sequence[bytes], at: int) -> list[str]:
     body = records[at]
     is_first = at in (0, -len(records))
     cells = record_splitter.read(without_mark(body) if is_first else body, mapping.file)
@@ -93,7 +97,7 @@ def _without_spare(cells: list[str]) -> list[str]:
     return cells[:width]
 
 
-def _difference(mapping: CouncilMapping, header: list[str]) -> str:
+def _difference(mapping: CouncilMapping, header: list[str], of_a: str | None) -> str:
     """Describe missing columns by name, unknown ones by number only: a wrong file may have personal data there."""
     missing = [name for key, name in mapping.headers.items() if key not in header]
     unknown = len([cell for cell in header if cell not in mapping.signature])
@@ -103,4 +107,4 @@ def _difference(mapping: CouncilMapping, header: list[str]) -> str:
         f"has unknown columns: {unknown}" if unknown else "",
         f"repeats columns: {'; '.join(twice)}" if twice else "",
     ]
-    return ", ".join(filter(None, differences)) + f"; {expected(mapping)}"
+    return ", ".join(filter(None, differences)) + f"; {expected(mapping, of_a)}"

@@ -12,6 +12,7 @@ from services.intake.translators.council_csv.dates import DateFormat, has_short_
 from services.intake.translators.council_csv.names import NameOrder
 from services.intake.translators.council_csv.targets import (
     FREE_TEXTS,
+    NAMES,
     READINGS,
     TARGETS,
     YES_NO,
@@ -82,7 +83,7 @@ class CsvFile(StrictInput):
 
     @cached_property
     def ticked(self) -> frozenset[str]:
-        """Folded texts that mean yes, besides the usual ones."""
+        """Folded texts that mean yes, in addition to the usual ones."""
         return frozenset(map(fold, self.ticks))
 
     @cached_property
@@ -140,6 +141,11 @@ class ColumnMapping(StrictInput):
         return "text" if self.to in FREE_TEXTS else READINGS[self.kind]
 
     @cached_property
+    def is_name(self) -> bool:
+        """True if its cells are names, or what is entered if a name is not known."""
+        return self.to in NAMES
+
+    @cached_property
     def takes_ticks(self) -> bool:
         """True if its cells are yes or no, without codes of its own."""
         return not self.codes and (accepts_yes_no(self.to) or bool(self.need or self.flag))
@@ -186,6 +192,14 @@ class CouncilMapping(StrictInput):
     def signature(self) -> frozenset[str]:
         """The folded headers, which distinguish this council's file from others."""
         return frozenset(self.headers)
+
+    @cached_property
+    def as_workbook(self) -> "CouncilMapping":
+        """This mapping for the rows of a workbook, which are read as CSV in one dialect; cells of text may have its own dates."""
+        dates = tuple(dict.fromkeys(("yyyy-mm-dd", *self.file.dates)))
+        format_of_rows = {"encoding": "utf-8-bom", "delimiter": "comma", "quoting": "double"}
+        changes = {**format_of_rows, "lines_above": 0, "last_line_ends": True, "dates": dates}
+        return self.model_copy(update={"file": self.file.model_copy(update=changes)})
 
     def column_to(self, place: str) -> str | None:
         """Return the first column that fills this place, or None."""

@@ -12,42 +12,42 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
-from services.intake.translators.council_csv.cells import Doubtful
+from services.intake.translators.council_csv.cells import ValueWithWarnings
 from services.intake.translators.form.fields import ParseError
 
 NameOrder = Literal["surname-first", "surname-last"]
 
-MOST_GIVEN = 10
+MOST_FORENAMES = 10
 """Given names of a referral."""
 
 
-def _words(text: str) -> frozenset[str]:
+def _set_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# ---- words ----------------------------------------------------------------------------------------------------------
+# ---- tables of words -------------------------------------------------------------------------------------------------
 
-_COURTESY = _words("mr mrs miss ms mx master")
+_COURTESY = _set_of("mr mrs miss ms mx master")
 """Titles behind which no other title stands."""
-_NO_NAMES = _words("mr mrs miss ms mx dr prof rev revd cllr")
+_NO_NAMES = _set_of("mr mrs miss ms mx dr prof rev revd cllr")
 """Titles that are never a name."""
 _TITLES = (
     _COURTESY
     | _NO_NAMES
-    | _words("doctor professor reverend sir dame lady lord councillor capt captain col colonel lt sgt rabbi imam")
+    | _set_of("doctor professor reverend sir dame lady lord councillor capt captain col colonel lt sgt rabbi imam")
 )
-_LETTERS_AFTER = _words(
+_LETTERS_AFTER = _set_of(
     "obe mbe cbe kbe dbe bem kcb cvo lvo mvo jp mp qc qpm dl dso dfc jr jnr snr sr ii iii esq esquire phd dphil bsc msc"
     " frcs frcp frcgp mrcp frs frics mrics srn rgn"
 )
-_LETTERS_OR_NAME = _words("senior junior ma ba md kc gc mc vc ch")
+_LETTERS_OR_NAME = _set_of("senior junior ma ba md kc gc mc vc ch")
 """Letters after a name that are family names too."""
 
-_PARTICLES = _words(
+_PARTICLES = _set_of(
     "van von vom de der den del della dei degli di da do dos das du des la le los las lo el al bin bint ibn ap ab st"
     " mac mc nic ten ter tot op zu zum zur af av y 't o' d'"
 )
-_PARTICLE_OR_NAME = _words("van al di mac le bin st")
+_PARTICLE_OR_NAME = _set_of("van al di mac le bin st")
 """Particles that are given names too, if they are in capitals."""
 _PAIRS = frozenset(
     {("van", "der"), ("van", "den"), ("van", "de"), ("von", "der"), ("de", "la"), ("de", "los"), ("de", "las")}
@@ -56,29 +56,29 @@ _PAIRS = frozenset(
 # ---- refusals and warnings ------------------------------------------------------------------------------------------
 
 
-def _refusal(explanation: str) -> ParseError:
+def _error(explanation: str) -> ParseError:
     return ParseError("value", explanation)
 
 
-LAST = _refusal("must be a name such as 'Mrs Ann Surname'")
-FIRST = _refusal("must be a name such as 'SURNAME, Forename'")
-TWO_PEOPLE = _refusal("names two people: send one row for each")
-DIED = _refusal("has a note that the person has died: write the name only, and tell the hub of the death")
-ONE_LINE = _refusal("has several lines: write one name on one line")
-DASH = _refusal(
-    "has a dash beside a blank: write a double name with a hyphen and no blanks, and notes in another column"
+LAST = _error("must be a name such as 'Mrs Ann Surname'")
+FIRST = _error("must be a name such as 'SURNAME, Forename'")
+TWO_PEOPLE = _error("names two people: send one row for each")
+DIED = _error("has a note that the person has died: write the name only, and tell the hub of the death")
+ONE_LINE = _error("has several lines: write one name on one line")
+DASH = _error(
+    "has a dash next to a blank: write a double name with a hyphen and no blanks, and notes in another column"
 )
-SIGNS = _refusal("has digits or signs that are not part of a name: write the name only, and notes in another column")
-OPEN_BRACKET = _refusal("has a bracket or quote mark that is not closed: write the name only")
-COMMAS = _refusal("has a comma, so it can be read in two ways: write 'Surname, Forename' with one comma, or no comma")
-LETTERS = _refusal("ends with a word that may be the family name or a title: write 'Surname, Forename'")
-TOO_MANY = ParseError("too-long", f"is too long: at most {MOST_GIVEN} given names")
+SIGNS = _error("has digits or signs that are not part of a name: write the name only, and notes in another column")
+OPEN_BRACKET = _error("has a bracket or quote mark that is not closed: write the name only")
+COMMAS = _error("has a comma, so it can be read in two ways: write 'Surname, Forename' with one comma, or no comma")
+LETTERS = _error("ends with a word that may be the family name or a title: write 'Surname, Forename'")
+TOO_MANY = ParseError("too-long", f"is too long: at most {MOST_FORENAMES} given names")
 
 BRACKETS = ParseError("value", "has text in brackets or quotes, which was kept with the given names: check the name")
 BRACKETS_IN_PART = ParseError(
     "value", "has brackets, quotes or a stroke, which were kept as part of the name: check the name"
 )
-SUFFIX = ParseError("value", "ends with a title, which was kept with the one in front: check the name")
+SUFFIX = ParseError("value", "has letters after it, such as OBE, which were kept with the title: check the name")
 BY_COMMA = ParseError("value", "was read as 'Surname, Forename' because of its comma: check the name")
 UNSURE_LAST = ParseError(
     "value", "ends with a word that may be a title, and was read as the family name: check the name"
@@ -110,7 +110,7 @@ _REFUSED = (
 """What refuses a name, wherever it stands in the cell; the first that is found."""
 
 _PLAIN = re.compile(r"[^\W\d_]+\.?(?:[ '\u2019-][^\W\d_]+\.?)*")
-_SUSPECT = _words("and of late the passed deceased decd dec dec. dec'd dec\u2019d died died. rip rip. r.i.p r.i.p.")
+_SUSPECT = _set_of("and of late the passed deceased decd dec dec. dec'd dec\u2019d died died. rip rip. r.i.p r.i.p.")
 """Words without which nothing refuses a name of letters, single blanks, hyphens and apostrophes."""
 
 _ASIDE = re.compile(
@@ -123,13 +123,13 @@ _RUN_TOGETHER = re.compile(
 """Where a blank is missing in Mr.J.R.Smith."""
 
 
-def fault(text: str) -> ParseError | None:
+def error_in(text: str) -> ParseError | None:
     """Return why a text cannot be one living person's name, or None."""
     if _PLAIN.fullmatch(text) and _SUSPECT.isdisjoint(text.casefold().split()):
         return None
-    shown = html.unescape(text) if "&" in text else text
-    shown = _QUESTION.sub("x", shown) if "?" in shown else shown
-    return next((refusal for pattern, refusal in _REFUSED if pattern.search(shown)), None)
+    plain = html.unescape(text) if "&" in text else text
+    plain = _QUESTION.sub("x", plain) if "?" in plain else plain
+    return next((error for pattern, error in _REFUSED if pattern.search(plain)), None)
 
 
 # ---- the name -------------------------------------------------------------------------------------------------------
@@ -141,46 +141,46 @@ class _Name:
 
     titles: list[str] = field(default_factory=list)
     letters: list[str] = field(default_factory=list)
-    asides: list[str] = field(default_factory=list)
-    given: list[str] = field(default_factory=list)
+    brackets: list[str] = field(default_factory=list)
+    forenames: list[str] = field(default_factory=list)
     family: list[str] = field(default_factory=list)
     warnings: list[ParseError] = field(default_factory=list)
 
     def result(self) -> Any:
-        given = [*self.given, *self.asides]
-        if len(given) > MOST_GIVEN:
+        forenames = [*self.forenames, *self.brackets]
+        if len(forenames) > MOST_FORENAMES:
             return TOO_MANY
-        warned = [*self.warnings, *([BRACKETS] if self.asides else []), *([SUFFIX] if self.letters else [])]
+        warnings = [*self.warnings, *([BRACKETS] if self.brackets else []), *([SUFFIX] if self.letters else [])]
         title = ", ".join(filter(None, [" ".join(self.titles), *self.letters]))
-        parts = {"family_name": " ".join(self.family), "given_names": given, "title": title or None}
-        return Doubtful(parts, tuple(warned)) if warned else parts
+        parts = {"family_name": " ".join(self.family), "given_names": forenames, "title": title or None}
+        return ValueWithWarnings(parts, tuple(warnings)) if warnings else parts
 
 
 def read(text: str, order: NameOrder) -> Any:
-    """Return title, given names and family name of a cleaned cell, in doubt as `Doubtful`; a `ParseError` if it is not one name."""
-    if refused := fault(text):
-        return refused
+    """Return title, given and family names of a cleaned cell, with warnings if it is in doubt; a `ParseError` if it is not one name."""
+    if error := error_in(text):
+        return error
     name = _Name()
-    plain = _without_asides(text, name)
+    plain = _without_brackets(text, name)
     if plain is None:
         return OPEN_BRACKET
     parts = [part.strip() for part in _RUN_TOGETHER.sub(" ", plain).split(",")]
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
-    refused = _surname_first(parts, name) if order == "surname-first" else _surname_last(parts, name)
-    return refused or name.result()
+    error = _surname_first(parts, name) if order == "surname-first" else _surname_last(parts, name)
+    return error or name.result()
 
 
-def _without_asides(text: str, name: _Name) -> str | None:
+def _without_brackets(text: str, name: _Name) -> str | None:
     """Return a name without text in brackets and quotes, which `name` keeps; None if one is not closed."""
     if not _UNCLOSED.search(text) and "'" not in text and "\u2018" not in text:
         return text
-    for aside in _ASIDE.finditer(text):
-        words = (aside[1] or aside[2] or aside[3] or aside[4] or aside[5] or "").split()
-        if words and all(_key(word) in _TITLES for word in words):
-            name.titles += words
-        elif words:
-            name.asides.append(" ".join(aside[0].split()))
+    for match in _ASIDE.finditer(text):
+        tokens = (match[1] or match[2] or match[3] or match[4] or match[5] or "").split()
+        if tokens and all(_key(word) in _TITLES for word in tokens):
+            name.titles += tokens
+        elif tokens:
+            name.brackets.append(" ".join(match[0].split()))
     plain = _ASIDE.sub(" ", text)
     return None if _UNCLOSED.search(plain) else plain
 
@@ -189,30 +189,30 @@ def _surname_first(parts: Sequence[str], name: _Name) -> ParseError | None:
     """Read 'SURNAME, Forenames'; further commas may only set off titles."""
     if len(parts) < 2 or not parts[0]:
         return FIRST
-    before, behind = parts[0].split(), parts[1].split()
+    surname, rest = parts[0].split(), parts[1].split()
     for part in parts[2:]:
         if not _take_apart(part.split(), name):
             return COMMAS
-    _take_titles(before, name)
-    _take_letters(before, name)
-    _take_titles(behind, name)
-    if len(behind) == 1 and _key(behind[0]) in _TITLES:
-        name.titles.append(behind.pop())
-    _take_letters(behind, name)
-    if behind and _key(behind[-1]) in _NO_NAMES and not name.titles:
-        name.titles.append(behind.pop())
-    if any(_key(word) in _NO_NAMES for word in (*before, *behind)):
+    _take_titles(surname, name)
+    _take_letters(surname, name)
+    _take_titles(rest, name)
+    if len(rest) == 1 and _key(rest[0]) in _TITLES:
+        name.titles.append(rest.pop())
+    _take_letters(rest, name)
+    if rest and _key(rest[-1]) in _NO_NAMES and not name.titles:
+        name.titles.append(rest.pop())
+    if any(_key(word) in _NO_NAMES for word in (*surname, *rest)):
         return FIRST
-    name.family, name.given = before, behind
+    name.family, name.forenames = surname, rest
     return None
 
 
-def _take_apart(words: list[str], name: _Name) -> bool:
+def _take_apart(tokens: list[str], name: _Name) -> bool:
     """Keep words that are all titles or letters after a name; return whether they are."""
-    keys = [_key(word) for word in words]
-    if not words or not all(key in _TITLES or key in _LETTERS_AFTER for key in keys):
+    keys = [_key(word) for word in tokens]
+    if not tokens or not all(key in _TITLES or key in _LETTERS_AFTER for key in keys):
         return False
-    for word, key in zip(words, keys, strict=True):
+    for word, key in zip(tokens, keys, strict=True):
         (name.titles if key in _TITLES else name.letters).append(word)
     return True
 
@@ -230,75 +230,77 @@ def _surname_last(parts: Sequence[str], name: _Name) -> ParseError | None:
     return _surname_first(named, name)
 
 
-def _is_surname(before: Sequence[str], behind: Sequence[str]) -> bool:
+def _is_surname(surname: Sequence[str], rest: Sequence[str]) -> bool:
     """Return whether words before a comma can only be a surname: one, behind particles, or if a title begins what follows."""
-    if not before or not behind or _key(before[0]) in _TITLES:
+    if not surname or not rest or _key(surname[0]) in (_NO_NAMES if len(surname) == 1 else _TITLES):
         return False
-    return all(_key(word) in _PARTICLES for word in before[:-1]) or (len(behind) > 1 and _key(behind[0]) in _NO_NAMES)
+    return all(_key(word) in _PARTICLES for word in surname[:-1]) or (len(rest) > 1 and _key(rest[0]) in _NO_NAMES)
 
 
-def _by_last_word(words: list[str], name: _Name) -> ParseError | None:
-    _take_letters(words, name)
-    _take_titles(words, name)
-    if len(words) > 1 and name.titles and _key(name.titles[-1]) in _COURTESY and _key(words[0]) in _COURTESY:
+def _by_last_word(tokens: list[str], name: _Name) -> ParseError | None:
+    _take_letters(tokens, name)
+    _take_titles(tokens, name)
+    if len(tokens) > 1 and name.titles and _key(name.titles[-1]) in _COURTESY and _key(tokens[0]) in _COURTESY:
         return TWO_PEOPLE
-    if not words or any(_key(word) in _NO_NAMES for word in words):
+    if not tokens or any(_key(word) in _NO_NAMES for word in tokens):
         return LAST
-    if len(words) > 1 and _key(words[-1]) in _LETTERS_OR_NAME:
-        if len(words) > 2:
+    if len(tokens) > 1 and _key(tokens[-1]) in _LETTERS_OR_NAME:
+        if len(tokens) > 2:
             return LETTERS
         name.warnings.append(UNSURE_LAST)
-    begins = _family_begins(words, name)
-    name.given, name.family = words[:begins], words[begins:]
+    begins = _family_begins(tokens, name)
+    name.forenames, name.family = tokens[:begins], tokens[begins:]
     return None
 
 
-def _family_begins(words: Sequence[str], name: _Name) -> int:
+def _family_begins(tokens: Sequence[str], name: _Name) -> int:
     """Return the position of the family name: the last word, and the particles before it."""
-    begins = len(words) - 1
-    while begins > 1 and _is_particle(words, begins - 1):
+    begins = len(tokens) - 1
+    while begins > 1 and _is_particle(tokens, begins - 1):
         begins -= 1
-    if begins == 1 and _begins_family(words):
+    if begins == 1 and _begins_family(tokens):
         begins = 0
-    if any(_is_unsure(word, after) for word, after in pairwise(words)) or _key(words[-2:][0]) == "o":
+    if any(_is_unsure(word, after) for word, after in pairwise(tokens)) or _key(tokens[-2:][0]) == "o":
         name.warnings.append(UNSURE_PARTICLE)
     return begins
 
 
-def _is_unsure(word: str, after: str) -> bool:
+def _is_unsure(word: str, following: str) -> bool:
     """Return whether a word before another may be a particle or a given name: it is both, and in capitals."""
     key = _key(word)
-    return key in _PARTICLE_OR_NAME and not word.islower() and (key, _key(after)) not in _PAIRS
+    return key in _PARTICLE_OR_NAME and not word.islower() and (key, _key(following)) not in _PAIRS
 
 
-def _is_particle(words: Sequence[str], at: int) -> bool:
+def _is_particle(tokens: Sequence[str], at: int) -> bool:
     """Return whether a word before the last begins the family name: by its form, or lower-case between others that are not."""
-    return _key(words[at]) in _PARTICLES or (words[at].islower() and not words[0].islower() and not words[-1].islower())
+    return _key(tokens[at]) in _PARTICLES or (
+        tokens[at].islower() and not tokens[0].islower() and not tokens[-1].islower()
+    )
 
 
-def _begins_family(words: Sequence[str]) -> bool:
+def _begins_family(tokens: Sequence[str]) -> bool:
     """Return whether the first word is a particle and no given name, as in 'Mr van der Berg' and 'Mrs Da Silva'."""
-    first = _key(words[0])
+    first = _key(tokens[0])
     if first not in _PARTICLES:
         return False
-    is_certain = first not in _PARTICLE_OR_NAME or (words[0].islower() and not words[-1].islower())
-    return is_certain or (first, _key(words[1])) in _PAIRS
+    is_certain = first not in _PARTICLE_OR_NAME or (tokens[0].islower() and not tokens[-1].islower())
+    return is_certain or (first, _key(tokens[1])) in _PAIRS
 
 
-def _take_titles(words: list[str], name: _Name) -> None:
+def _take_titles(tokens: list[str], name: _Name) -> None:
     """Move the titles in front of a name to `name`; the last word stays."""
-    while len(words) > 1 and (_key(words[0]) in _TITLES or (_key(words[0]) == "the" and _key(words[1]) in _TITLES)):
-        name.titles.append(words.pop(0))
+    while len(tokens) > 1 and (_key(tokens[0]) in _TITLES or (_key(tokens[0]) == "the" and _key(tokens[1]) in _TITLES)):
+        name.titles.append(tokens.pop(0))
         if _key(name.titles[-1]) in _COURTESY:
             return
 
 
-def _take_letters(words: list[str], name: _Name) -> None:
+def _take_letters(tokens: list[str], name: _Name) -> None:
     """Move the letters after a name to `name`; the first word stays."""
-    taken: list[str] = []
-    while len(words) > 1 and _key(words[-1]) in _LETTERS_AFTER:
-        taken.insert(0, words.pop())
-    name.letters += taken
+    letters: list[str] = []
+    while len(tokens) > 1 and _key(tokens[-1]) in _LETTERS_AFTER:
+        letters.insert(0, tokens.pop())
+    name.letters += letters
 
 
 def _key(word: str) -> str:
@@ -312,7 +314,7 @@ def _key(word: str) -> str:
 @lru_cache(maxsize=8_192)
 def problem_of_part(text: str) -> ParseError | tuple[ParseError, ...]:
     """Return why a family name or given names in a column of their own are not those of one living person, or warnings about them."""
-    refused = fault(text)
-    if refused in (TWO_PEOPLE, DIED):
-        return refused
+    error = error_in(text)
+    if error in (TWO_PEOPLE, DIED):
+        return error
     return (BRACKETS_IN_PART,) if _UNCLOSED.search(text) or "/" in text else ()

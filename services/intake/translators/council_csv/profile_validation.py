@@ -17,7 +17,7 @@ LocatedIssues = Iterator[tuple[Loc, str]]
 """Locations in a file, with the fault there."""
 
 ONLY_IN = {
-    "separator": ("needs", "flags", "list"),
+    "separator": ("needs", "flags", "list", "given-names"),
     "width": ("reference",),
     "order": ("name",),
     "years_from": ("date", "moment"),
@@ -31,7 +31,7 @@ ONLY_IN = {
 MANY = ("needs", "flags")
 """Kinds of place that several columns may fill."""
 
-TEXTS = ("choice", "line", "ons", "ods")
+TEXTS = ("choice", "line", "family-name", "ons", "ods")
 """Kinds of place that `constants` may fill."""
 
 

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 from schemas.case import EndReason
 from schemas.referral import Person, Referral, ServiceCode
 from services.intake.translators import cleaning, plausibility
-from services.intake.translators.council_csv import names
 from services.intake.translators.council_csv.cell_parsers import OF_KIND
-from services.intake.translators.council_csv.cells import Doubtful, clean, doubts, fold
-from services.intake.translators.council_csv.dates import Interval, short_year
+from services.intake.translators.council_csv.cells import ValueWithWarnings, clean, fold, warnings_about_letters
+from services.intake.translators.council_csv.dates import WrittenTime, short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
-from services.intake.translators.council_csv.targets import CANCELS, FEEDS, NAMES, CellKind
+from services.intake.translators.council_csv.targets import CANCELS, FEEDS, CellKind
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
@@ -35,7 +34,6 @@ from services.intake.translators.translator import (
 )
 
 _CONSENT = "consents.referral.answer"
-_OF_THE_PERSON = ("person.family_name", "person.given_names")
 
 FILLER_NUMBER = ParseError("value", plausibility.FILLER_NUMBER)
 NO_NAME = ParseError("value", plausibility.FILLER_NAME)
@@ -51,7 +49,9 @@ def read(mapping: CouncilMapping, cells: dict[str, str], inbound: InboundMessage
     """Translate a row; `cells` by the mapping's headers."""
     row = _Row(mapping, inbound)
     for header, cell in cells.items():
-        row.read(header, mapping.columns[header], cell)
+        column = mapping.columns[header]
+        if cell or column.required:
+            row.read(header, column, cell)
     return row.cancelled() if row.cancel_reason else row.referral()
 
 
@@ -68,7 +68,7 @@ class _Row:
         self._issues: list[Issue] = []
         self._warnings: list[Issue] = []
         self._reference: str | None = None
-        self._sent: Interval | None = None
+        self._sent: WrittenTime | None = None
         self._today = _today(inbound.received_at)
         self._postcode: tuple[str, str] | None = None
         self._status_reason: CancelReason | None = None
@@ -86,12 +86,14 @@ class _Row:
             self._refuse(header, text)
         elif not text or self._mapping.file.is_nothing(text):
             self._leave_out(header, column)
+        elif column.is_name and self._is_no_name(text):
+            self._leave_out(header, column, NO_NAME)
         else:
             value = OF_KIND[column.kind](text, column, self._mapping.file)
-            if isinstance(value, Doubtful):
+            if isinstance(value, ValueWithWarnings):
                 self._warn(header, value.warnings)
                 value = value.value
-            if column.reading != "code" and (spoilt := doubts(cell)):
+            if column.reading != "code" and (spoilt := warnings_about_letters(cell)):
                 self._warn(header, spoilt)
             if isinstance(value, ParseError):
                 self._refuse(header, value)
@@ -106,8 +108,7 @@ class _Row:
             self._warn(header, (warning,))
 
     def _keep(self, header: str, column: ColumnMapping, value: Any, text: str) -> None:
-        keep = _KEEP.get(column.kind)
-        if keep is not None and (column.kind not in _NAMED or column.to in NAMES):
+        if keep := _KEEP.get(column.kind):
             keep(self, header, column, value, text)
         else:
             self._keep_in_place(column, value)
@@ -155,7 +156,7 @@ class _Row:
         short = short_year(text, file.dates) if file.has_short_years else None
         return short is not None and short <= self._today.year % 100
 
-    def _keep_moment(self, header: str, column: ColumnMapping, value: Interval, text: str) -> None:
+    def _keep_moment(self, header: str, column: ColumnMapping, value: WrittenTime, text: str) -> None:
         if self._fillers.is_date(value.begin.date()):
             self._leave_out(header, column, ParseError("value", plausibility.FILLER_DATE))
         elif plausibility.is_ahead(value.begin, self._inbound.received_at):
@@ -164,26 +165,13 @@ class _Row:
             self._sent = value
 
     def _keep_name(self, header: str, column: ColumnMapping, value: Mapping[str, Any], text: str) -> None:
-        if self._is_no_name(value["family_name"]):
+        given = [name for name in value["given_names"] if not self._is_no_name(name)]
+        if self._is_no_name(value["family_name"]) or self._is_no_name(" ".join([*given, value["family_name"]])):
             self._leave_out(header, column, NO_NAME)
             return
-        given = [name for name in value["given_names"] if not self._is_no_name(name)]
         if given != value["given_names"]:
             self._warn(header, (NO_NAME,))
         self._content.setdefault("person", {}).update({k: v for k, v in {**value, "given_names": given}.items() if v})
-
-    def _keep_part_of_name(self, header: str, column: ColumnMapping, value: Any, text: str) -> None:
-        """Keep a name in a column of its own; that of the person only if it names one, who lives."""
-        if self._is_no_name(text):
-            self._leave_out(header, column, NO_NAME)
-            return
-        if column.to in _OF_THE_PERSON:
-            problem = names.problem_of_part(text)
-            if isinstance(problem, ParseError):
-                self._refuse(header, problem)
-                return
-            self._warn(header, problem)
-        self._keep_in_place(column, value)
 
     def _is_no_name(self, text: str) -> bool:
         return cleaning.is_nothing(text) or self._fillers.is_name(text)
@@ -293,15 +281,15 @@ class _Row:
         """Close gaps in the lines, check the postcode, set `no_fixed_abode` for ZZ99 and the council's own district."""
         person = self._content.get("person", {})
         address = person.get("address", {})
-        for each in (address, person.get("temporary_address", {})):
-            if "lines" in each:
-                each["lines"] = [line for line in each["lines"] if line]
         if self._postcode:
             header, postcode = self._postcode
             if address.setdefault("postcode", postcode) != postcode:
                 self._add_issue(header, "value", "has another postcode than the postcode's own column")
-        if str(address.get("postcode", "")).startswith("ZZ99"):
-            address["no_fixed_abode"] = True
+        for each in (address, person.get("temporary_address", {})):
+            if "lines" in each:
+                each["lines"] = [line for line in each["lines"] if line]
+            if str(each.get("postcode", "")).startswith("ZZ99"):
+                each["no_fixed_abode"] = True
         if self._mapping.district == "own":
             address["district"] = self._inbound.partner.council
         if address:
@@ -338,13 +326,8 @@ _KEEP: Mapping[CellKind, Callable[[_Row, str, ColumnMapping, Any, str], None]] =
     "flags": _Row._keep_flags,
     "date": _Row._keep_date,
     "nhs-number": _Row._keep_number,
-    "line": _Row._keep_part_of_name,
-    "list": _Row._keep_part_of_name,
 }
 """How a value is kept, by its kind; others are set in their place as they are."""
-
-_NAMED = frozenset({"line", "list"})
-"""Kinds of which only names are kept in a way of their own."""
 
 
 def _subject(person: Person) -> Subject:

@@ -17,6 +17,8 @@ CellKind = Literal[
     "moment",
     "status",
     "name",
+    "family-name",
+    "given-names",
     "address",
     "line",
     "prose",
@@ -38,7 +40,10 @@ CellKind = Literal[
 
 READINGS: Mapping[CellKind, Reading] = {
     **dict.fromkeys(get_args(CellKind), "code"),
-    **dict.fromkeys(("name", "address", "line", "list", "phone", "textphone", "needs", "flags"), "words"),
+    **dict.fromkeys(
+        ("name", "family-name", "given-names", "address", "line", "list", "phone", "textphone", "needs", "flags"),
+        "words",
+    ),
     "prose": "text",
 }
 """How a cell is cleaned, by its kind. Codes of several needs may stand on several lines."""
@@ -68,8 +73,8 @@ TARGETS: Mapping[str, CellKind] = {
     **SPECIAL_TARGETS,
     "person.nhs_number": "nhs-number",
     "person.nhs_number_status": "choice",
-    "person.family_name": "line",
-    "person.given_names": "list",
+    "person.family_name": "family-name",
+    "person.given_names": "given-names",
     "person.title": "line",
     "person.birth_date": "date",
     "person.gender": "choice",
@@ -122,7 +127,7 @@ FREE_TEXTS = frozenset(
 """Places of a person's own words, which may begin with any sign."""
 
 NAMES = frozenset(
-    {"person.family_name", "person.given_names", "contacts.0.name", "contacts.1.name", "referred_by.name"}
+    {"name", "person.family_name", "person.given_names", "contacts.0.name", "contacts.1.name", "referred_by.name"}
 )
 """Places of a name, which may hold what is entered if it is not known."""
 

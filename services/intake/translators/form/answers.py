@@ -43,7 +43,7 @@ _NOT_TICKED = (*NO, *NOT_APPLICABLE, *_DECLINED)
 _BEGINS_WITH_NO = tuple(word for word in _NOT_TICKED if word[-1].isalpha())
 
 BLANK = r"^\s*$"
-WITHOUT_WORDS = f"^[{_SYMBOLS}]*$"
+WITHOUT_LETTERS = f"^[{_SYMBOLS}]*$"
 MEANS_YES = _whole(_any_case(YES))
 MEANS_NO = _whole(_any_case(NO))
 MEANS_NOTHING = _whole(_any_case(NOT_APPLICABLE))
@@ -55,7 +55,7 @@ NOT_A_NOTE = _whole(
 """Of a need, neither an answer nor a note: words that leave it open, at most one letter, or a no that continues ("No, has one")."""
 
 
-def _not_given(title: str, pattern: str) -> dict[str, Any]:
+def _not_answered(title: str, pattern: str) -> dict[str, Any]:
     text = {"type": "string", "pattern": pattern}
     return {
         "title": title,
@@ -63,20 +63,20 @@ def _not_given(title: str, pattern: str) -> dict[str, Any]:
     }
 
 
-NOT_GIVEN = _not_given("Not given: null, a blank text, or a list of these", BLANK)
-NO_WORDS = _not_given("Not given: null, a text without a letter or digit, or a list of these", WITHOUT_WORDS)
+NOT_ANSWERED = _not_answered("Not given: null, a blank text, or a list of these", BLANK)
+NO_LETTERS = _not_answered("Not given: null, a text without a letter or digit, or a list of these", WITHOUT_LETTERS)
 
-OF_WORDS = ("line", "lines", "textphone")
+TEXT_TYPES = ("line", "lines", "textphone")
 """Types of fields in which a text without a letter or digit says nothing."""
 
 
-def is_given(value: Any, kind: str = "") -> bool:
+def is_answered(value: Any, kind: str = "") -> bool:
     """Return whether a field of this type is given: not null, not blank (of words: with a letter or digit), not an empty list."""
     if isinstance(value, list):
-        return any(isinstance(one, list) or is_given(one, kind) for one in value)
+        return any(isinstance(one, list) or is_answered(one, kind) for one in value)
     if not isinstance(value, str):
         return value is not None
-    return not cleaning.is_nothing(value) if kind in OF_WORDS else bool(cleaning.prose(value))
+    return not cleaning.is_nothing(value) if kind in TEXT_TYPES else bool(cleaning.prose(value))
 
 
 def is_yes(value: Any) -> bool:
@@ -97,8 +97,8 @@ def is_not_applicable(value: Any) -> bool:
 def is_not_ticked(value: Any) -> bool:
     """Return whether a need is not asked for."""
     if isinstance(value, str):
-        return not is_given(value) or _means(NOT_TICKED, value)
-    return is_no(value) or not is_given(value)
+        return not is_answered(value) or _means(NOT_TICKED, value)
+    return is_no(value) or not is_answered(value)
 
 
 def is_note(value: Any) -> bool:
@@ -118,7 +118,7 @@ CONSENTS: Mapping[ConsentAnswer, tuple[str, ...]] = {
     "no": ("no", "n"),
     "not-recorded": ("not-recorded", "not recorded"),
 }
-"""The words for each answer to a consent. A false may be a box that nobody saw, so it is not a no."""
+"""The words for each answer to a consent. False may be the default of an unanswered box, so it is not a no."""
 
 
 def means_consent(*answers: ConsentAnswer) -> str:
@@ -128,7 +128,7 @@ def means_consent(*answers: ConsentAnswer) -> str:
 
 def consent(value: Any) -> ConsentAnswer | None:
     """Return the answer to a consent; None if it was not given."""
-    if not is_given(value):
+    if not is_answered(value):
         return None
     said = (answer for answer in CONSENTS if isinstance(value, str) and _means(means_consent(answer), value))
     return next(said, "unclear")

@@ -8,7 +8,8 @@ from typing import Any
 
 from schemas.referral import DeathReport, ServiceCode
 from services.intake.translators import cleaning, plausibility
-from services.intake.translators.form import answers, required_fields
+from services.intake.translators.form import answers, attachments, required_fields
+from services.intake.translators.form.attachments import FormDocument
 from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form, FormNeed, Question
 from services.intake.translators.form.fields import ANY, READERS, ParseError, plain_code
 from services.intake.translators.form.required_fields import NOTES
@@ -22,13 +23,17 @@ NOT_A_NOTE = "must be yes, no or a note of a few words; a note does not begin wi
 
 
 class FormContent:
-    """The answers of one form. `issues` refuse it, `warnings` do not."""
+    """The answers of one form. `issues` refuse it, `warnings` do not; `documents` came with it."""
 
-    def __init__(self, form: Form, said: Mapping[str, Any], inbound: InboundMessage) -> None:
+    def __init__(self, form: Form, submitted: Mapping[str, Any], inbound: InboundMessage) -> None:
         self._form = form
-        self._answers = {**said, "referred_by": plain_code(said.get("referred_by")) or said.get("referred_by")}
+        self._answers = {
+            **submitted,
+            "referred_by": plain_code(submitted.get("referred_by")) or submitted.get("referred_by"),
+        }
         self._inbound = inbound
         self._today = plausibility.today(inbound.received_at)
+        self.documents: list[FormDocument] = []
         self.issues: list[Issue] = []
         self.warnings: list[Issue] = []
 
@@ -74,22 +79,26 @@ class FormContent:
             self.issues.append(replace(issue, explanation=explanation) if is_filler else issue)
 
     def _read(self, content: dict[str, Any], name: str, field: FieldOf) -> None:
-        value = self._value(name, field, self._answers.get(name))
-        if value is not None:
+        submitted = self._answers.get(name)
+        if field.type == "attachments":
+            self.documents += (
+                attachments.read(name, submitted, self.add_issue) if answers.is_answered(submitted) else ()
+            )
+        elif (value := self._value(name, field, submitted)) is not None:
             set_path(content, field.to, value)
 
-    def _value(self, place: str, field: FieldOf, said: Any) -> Any:
+    def _value(self, place: str, field: FieldOf, submitted: Any) -> Any:
         """Return what an answer says; None if it is not given, says nothing, or is not valid."""
-        if not answers.is_given(said, field.type):
+        if not answers.is_answered(submitted, field.type):
             return None
-        read = READERS[field.type](said, field)
+        read = READERS[field.type](submitted, field)
         if isinstance(read, ParseError):
             self.add_issue(place, read.kind, read.explanation)
             return None
         if doubt := self._doubt(field, read):
             self.add_issue(place, "value", doubt)
             return None
-        self._warn_of_letters(place, field, said)
+        self._warn_of_letters(place, field, submitted)
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
@@ -103,7 +112,7 @@ class FormContent:
         return doubt.explanation if doubt else None
 
     def _warn_of_letters(self, place: str, field: FieldOf, value: Any) -> None:
-        if field.type not in (*answers.OF_WORDS, "prose"):
+        if field.type not in (*answers.TEXT_TYPES, "prose"):
             return
         texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
         for explanation in unique([warning for text in texts for warning in cleaning.warnings(text)]):
@@ -127,7 +136,7 @@ class FormContent:
 
     def _add_invalid(self, place: str, value: Any, kind: IssueKind, expected: str) -> None:
         """Add a fault for a value that is missing or not what is expected."""
-        if answers.is_given(value):
+        if answers.is_answered(value):
             self.add_issue(place, kind, f"must be {expected}")
         else:
             self.add_issue(place, "required", f"is required: {expected}")
@@ -156,10 +165,10 @@ class FormContent:
     def _is_filler(self, name: Any) -> bool:
         return isinstance(name, str) and self._inbound.fillers.is_name(cleaning.line(name))
 
-    def _pass_over_date(self, name: str, said: dict[str, Any], place: str | None = None) -> None:
-        read = READERS["date"](said.get(name), ANY)
+    def _pass_over_date(self, name: str, submitted: dict[str, Any], place: str | None = None) -> None:
+        read = READERS["date"](submitted.get(name), ANY)
         if isinstance(read, date) and self._inbound.fillers.is_date(read):
-            said[name] = None
+            submitted[name] = None
             self.warnings.append(Issue(place or name, "value", plausibility.FILLER_DATE))
 
     # -- needs
@@ -199,22 +208,22 @@ class FormContent:
     # -- consents
 
     def _consents(self) -> dict[str, Any]:
-        said = self._answers.get("consents")
-        if not answers.is_given(said):
+        submitted = self._answers.get("consents")
+        if not answers.is_answered(submitted):
             return {}
-        if not isinstance(said, dict):
+        if not isinstance(submitted, dict):
             self.add_issue("consents", "invalid", "must be an object with the answers")
             return {}
-        for name in sorted(said.keys() - {*self._form.consents, *NOTES}):
+        for name in sorted(submitted.keys() - {*self._form.consents, *NOTES}):
             shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
             self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
-        notes = {name: self._value(f"consents.{name}", field, said.get(name)) for name, field in NOTES.items()}
+        notes = {name: self._value(f"consents.{name}", field, submitted.get(name)) for name, field in NOTES.items()}
         details = {name: value for name, value in notes.items() if value is not None}
-        read = {question: self._consent(question, said, details) for question in self._form.consents}
+        read = {question: self._consent(question, submitted, details) for question in self._form.consents}
         return {question: answer for question, answer in read.items() if answer}
 
-    def _consent(self, question: Question, said: dict[str, Any], details: dict[str, Any]) -> dict[str, Any] | None:
-        answer = answers.consent(said.get(question))
+    def _consent(self, question: Question, submitted: dict[str, Any], details: dict[str, Any]) -> dict[str, Any] | None:
+        answer = answers.consent(submitted.get(question))
         if answer == "unclear":
             self.add_issue(f"consents.{question}", "value", "must be yes, no or not-recorded")
         return {"answer": answer} | details if answer and answer != "unclear" else None
@@ -222,6 +231,7 @@ class FormContent:
 
 def _mark_no_fixed_abode(content: dict[str, Any]) -> None:
     """Set `no_fixed_abode` for a ZZ99 postcode, the NHS code for it."""
-    address = content["person"].get("address")
-    if address and str(address.get("postcode", "")).startswith("ZZ99"):
-        address["no_fixed_abode"] = True
+    for name in ("address", "temporary_address"):
+        address = content["person"].get(name)
+        if address and str(address.get("postcode", "")).startswith("ZZ99"):
+            address["no_fixed_abode"] = True

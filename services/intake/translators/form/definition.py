@@ -1,6 +1,7 @@
 """A form's reviewed definition file, and its faults."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,7 @@ FieldType = Literal[
     "textphone",
     "choice",
     "flags",
+    "attachments",
 ]
 Question = Literal["referral", "feedback", "evaluation"]
 
@@ -70,6 +72,8 @@ class FieldOf(StrictInput):
             raise ValueError("most is allowed only with type number")
         if (self.type == "textphone") != (self.to == "person.other_contact_points"):
             raise ValueError("person.other_contact_points and type textphone require each other")
+        if (self.type == "attachments") != (self.to == "attachments"):
+            raise ValueError("the place attachments and type attachments require each other")
         if self.to in _REPORTS and self.type != "yes-no":
             raise ValueError(f"{self.to} requires type yes-no")
         if self.type == "date" and self.to not in plausibility.KINDS:
@@ -118,6 +122,11 @@ class Form(StrictInput):
     def referrer(self, kind: object) -> ReferrerOf | None:
         """Return the referrer of this kind; None if the form does not have it."""
         return next((who for name, who in self.referrers.items() if name == kind), None)
+
+    @cached_property
+    def attachment_fields(self) -> tuple[str, ...]:
+        """The fields with documents."""
+        return tuple(name for name, field in self.fields.items() if field.type == "attachments")
 
     @property
     def covers_hospital_stay(self) -> bool:

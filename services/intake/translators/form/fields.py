@@ -58,7 +58,7 @@ def _lines(value: Any, _: FieldOf) -> Any:
     entries = cleaning.prose(value).split("\n") if isinstance(value, str) else value
     if not isinstance(entries, list) or not all(isinstance(one, str | None) for one in entries):
         return ParseError("invalid", "must be a list of strings")
-    lines = [cleaning.line(one) for one in entries if answers.is_given(one, "lines")]
+    lines = [cleaning.line(one) for one in entries if answers.is_answered(one, "lines")]
     most = entries if isinstance(value, str) else lines
     if len(most) > 10 or any(len(one) > 300 for one in lines):
         return ParseError("too-long", "is too long: at most 10 lines of 300 characters")
@@ -123,7 +123,7 @@ def _choice(value: Any, field: FieldOf) -> Any:
 
 
 def _flags(value: Any, field: FieldOf) -> Any:
-    codes = [plain_code(one) for one in value if answers.is_given(one)] if isinstance(value, list) else [""]
+    codes = [plain_code(one) for one in value if answers.is_answered(one)] if isinstance(value, list) else [""]
     if not all(one in field.choices for one in codes):
         return ParseError("value", f"must be a list of these codes: {', '.join(field.choices)}")
     return [{"code": one, "text": field.choices[one]} for one in dict.fromkeys(codes)]
@@ -171,7 +171,7 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
             {
                 "type": "array",
                 "items": {"anyOf": [{"type": "string", "maxLength": 300}, {"type": "null"}]},
-                "contains": {"type": "string", "not": {"type": "string", "pattern": answers.WITHOUT_WORDS}},
+                "contains": {"type": "string", "not": {"type": "string", "pattern": answers.WITHOUT_LETTERS}},
                 "minContains": 0,
                 "maxContains": 10,
             },

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from services.intake.translators.form.answers import consent, is_given
+from services.intake.translators.form.answers import consent, is_answered
 from services.intake.translators.form.definition import FieldOf, Form, Question, ReferrerOf
 from services.intake.translators.translator import Issue
 
@@ -16,7 +16,7 @@ NOTES = {
 
 def missing(form: Form, answers: dict[str, Any]) -> Iterator[Issue]:
     """Yield a fault for each missing value; each place once."""
-    answered = {name for name, field in form.fields.items() if is_given(answers.get(name), field.type)}
+    answered = {name for name, field in form.fields.items() if is_answered(answers.get(name), field.type)}
     kind = answers.get("referred_by")
     referrer = form.referrer(kind)
     named: set[str] = set()
@@ -45,17 +45,17 @@ def _fields(form: Form, answered: set[str], kind: Any, referrer: ReferrerOf | No
 def _consents(
     form: Form, answers: dict[str, Any], answered: set[str], kind: Any, referrer: ReferrerOf | None
 ) -> Iterator[Issue]:
-    consents = answers.get("consents") if is_given(answers.get("consents")) else {}
+    consents = answers.get("consents") if is_answered(answers.get("consents")) else {}
     if not isinstance(consents, dict):
         return
     for question, condition in _must_be_yes(form, answered, kind, referrer):
         if consent(consents.get(question)) in (None, "not-recorded"):
             yield Issue(f"consents.{question}", "required", f"must be yes if {condition}")
     for question, definition in form.consents.items():
-        if definition.required and not is_given(consents.get(question)):
+        if definition.required and not is_answered(consents.get(question)):
             yield Issue(f"consents.{question}", "required", "must be answered: yes, no or not-recorded")
         for note in definition.noted if consent(consents.get(question)) == "yes" else ():
-            if not is_given(consents.get(note), NOTES[note].type):
+            if not is_answered(consents.get(note), NOTES[note].type):
                 yield Issue(f"consents.{note}", "required", f"is required if {question} is yes: {NOTES[note].label}")
 
 

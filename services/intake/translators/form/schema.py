@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from services.intake.translators.form import answers
+from services.intake.translators.form import answers, attachments
 from services.intake.translators.form.definition import FieldOf, Form
 from services.intake.translators.form.fields import SCHEMAS, largest
 from services.intake.translators.form.required_fields import NOTES
 from services.intake.translators.form.submission import CANCELS, WITHDRAWN
 
 Schema = dict[str, Any]
+
+DEFINITIONS: Schema = {"not-given": answers.NOT_ANSWERED, "not-given-text": answers.NO_LETTERS}
+"""The definitions to which the schema of a form refers."""
 
 
 def json_schema(form: Form) -> Schema:
@@ -18,12 +21,12 @@ def json_schema(form: Form) -> Schema:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"https://lightbulb.example.org/forms/{form.form}/schema",
         "title": form.title,
-        "$defs": {"not-given": answers.NOT_GIVEN, "no-words": answers.NO_WORDS},
+        "$defs": DEFINITIONS,
         "type": "object",
         "properties": _properties(form),
         "additionalProperties": False,
-        "allOf": [_given({"reference": "line"})],
-        "if": {"anyOf": [_cancelled(_CANCELLED), _consents({"referral": _says("no")}), _WITHDRAWN]},
+        "allOf": [_required({"reference": "line"})],
+        "if": {"anyOf": [_cancelled(_CANCELLED), _consents({"referral": _consent_is("no")}), _WITHDRAWN]},
         "else": {"allOf": list(_conditions(form))},
     }
 
@@ -31,32 +34,32 @@ def json_schema(form: Form) -> Schema:
 def _conditions(form: Form) -> Iterator[Schema]:
     """Yield the rules of required_fields.py, for a form that cancels nothing."""
     required = {name: field.type for name, field in form.fields.items() if field.required}
-    yield _given({"referred_by": "choice", **required})
-    yield {"required": ["needs"], "properties": {"needs": {"not": {"anyOf": [_NOT_GIVEN, _NOTHING_TICKED]}}}}
+    yield _required({"referred_by": "choice", **required})
+    yield {"required": ["needs"], "properties": {"needs": {"not": {"anyOf": [_NOT_ANSWERED, _NOTHING_TICKED]}}}}
     goes_on = {"allOf": [_cancelled(_NOT_CANCELLED), {"properties": {"cancel_reason": {"not": {"const": WITHDRAWN}}}}]}
-    yield {"if": _given({"cancel_reason": "choice"}), "then": goes_on}
+    yield {"if": _required({"cancel_reason": "choice"}), "then": goes_on}
     if questions := [question for question, one in form.consents.items() if one.required]:
-        yield _consents({question: {"not": _NOT_GIVEN} for question in questions})
+        yield _consents({question: {"not": _NOT_ANSWERED} for question in questions})
     for kind, referrer in form.referrers.items():
         yield from _if({"properties": {"referred_by": {"const": kind}}}, form, referrer.requires, referrer.says_yes)
     for name, field in form.fields.items():
-        yield from _if(_given({name: field.type}), form, field.with_, (field.agreed,) if field.agreed else ())
-    yield from ({"anyOf": [_given({name: form.fields[name].type}) for name in names]} for names in form.one_of)
+        yield from _if(_required({name: field.type}), form, field.with_, (field.agreed,) if field.agreed else ())
+    yield from ({"anyOf": [_required({name: form.fields[name].type}) for name in names]} for names in form.one_of)
     for question, consent in form.consents.items():
         if consent.noted:
             noted: Schema = {note: {"not": _absent(NOTES[note].type)} for note in consent.noted}
-            yield {"if": _consents({question: _says("yes")}), "then": _consents(noted)}
+            yield {"if": _consents({question: _consent_is("yes")}), "then": _consents(noted)}
 
 
 def _if(condition: Schema, form: Form, fields: Sequence[str], agreed: Iterable[str]) -> Iterator[Schema]:
     """Require these fields and an answer to these consents. A no is valid: it cancels the referral."""
-    then = [_given({name: form.fields[name].type for name in fields})] if fields else []
-    then += [_consents({question: _says("yes", "no")}) for question in agreed]
+    then = [_required({name: form.fields[name].type for name in fields})] if fields else []
+    then += [_consents({question: _consent_is("yes", "no")}) for question in agreed]
     if then:
         yield {"if": condition, "then": {"allOf": then}}
 
 
-def _given(types: dict[str, str]) -> Schema:
+def _required(types: dict[str, str]) -> Schema:
     """Require these fields, by type. Strict validators need each one defined next to `required`."""
     return {
         "required": list(types),
@@ -74,10 +77,10 @@ def _cancelled(answer: Schema) -> Schema:
 
 
 def _absent(kind: str) -> Schema:
-    return _NO_WORDS if kind in answers.OF_WORDS else _NOT_GIVEN
+    return _NO_LETTERS if kind in answers.TEXT_TYPES else _NOT_ANSWERED
 
 
-def _says(*said: answers.ConsentAnswer) -> Schema:
+def _consent_is(*said: answers.ConsentAnswer) -> Schema:
     return {"type": "string", "pattern": answers.means_consent(*said)}
 
 
@@ -85,10 +88,10 @@ def _optional(schema: Schema, kind: str = "") -> Schema:
     return {"anyOf": [schema, _absent(kind)]}
 
 
-_NOT_GIVEN: Schema = {"$ref": "#/$defs/not-given"}
-_NO_WORDS: Schema = {"$ref": "#/$defs/no-words"}
+_NOT_ANSWERED: Schema = {"$ref": "#/$defs/not-given"}
+_NO_LETTERS: Schema = {"$ref": "#/$defs/not-given-text"}
 _UNTICKED: Schema = {
-    "anyOf": [{"enum": [False, 0]}, {"type": "string", "pattern": answers.NOT_TICKED}, _NOT_GIVEN],
+    "anyOf": [{"enum": [False, 0]}, {"type": "string", "pattern": answers.NOT_TICKED}, _NOT_ANSWERED],
 }
 _NOTHING_TICKED: Schema = {"type": "object", "additionalProperties": _UNTICKED}
 _CANCELLED: Schema = {"anyOf": [{"enum": [True, 1]}, {"type": "string", "pattern": answers.MEANS_YES}]}
@@ -138,7 +141,7 @@ def _needs(form: Form) -> Schema:
 
 
 def _questions(form: Form) -> Schema:
-    answer = {"anyOf": [{"enum": list(answers.CONSENTS)}, _says(*answers.CONSENTS), _NOT_GIVEN]}
+    answer = {"anyOf": [{"enum": list(answers.CONSENTS)}, _consent_is(*answers.CONSENTS), _NOT_ANSWERED]}
     questions = {question: {"title": one.label, **answer} for question, one in form.consents.items()}
     notes = {name: {"title": field.label, **_optional(_schema(field), field.type)} for name, field in NOTES.items()}
     return {"type": "object", "properties": {**questions, **notes}, "additionalProperties": False}
@@ -151,7 +154,9 @@ def _const(value: str, label: str) -> dict[str, str]:
 def _schema(field: FieldOf) -> Schema:
     if field.type == "choice":
         return {"enum": list(field.choices)}
+    if field.type == "attachments":
+        return attachments.SCHEMA
     if field.type == "flags":
         items = [_const(name, label) for name, label in field.choices.items()]
-        return {"type": "array", "items": {"anyOf": [*items, _NOT_GIVEN]}}
+        return {"type": "array", "items": {"anyOf": [*items, _NOT_ANSWERED]}}
     return SCHEMAS[field.type] | ({"maximum": largest(field)} if field.type == "number" else {})

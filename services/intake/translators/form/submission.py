@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from schemas.case import EndReason
 from schemas.referral import Referral
 from services.intake.translators import json_text, plausibility
-from services.intake.translators.form import answers
+from services.intake.translators.form import answers, attachments
 from services.intake.translators.form.content import FormContent
 from services.intake.translators.form.definition import Form
 from services.intake.translators.form.fields import ANY, READERS, ParseError, plain_code
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import (
+    AttachmentContent,
     CancelReason,
     Issue,
     Rejection,
@@ -44,35 +45,51 @@ def translator(form: Form) -> Translator:
 
 
 def _translate(form: Form, inbound: InboundMessage) -> Translated | Rejection:
-    said = json_text.read(inbound.body, "form")
-    if isinstance(said, Rejection):
-        return said
-    if not isinstance(said, dict):
-        return reject(Issue("form", "invalid", "must be a JSON object with the form's fields"))
-    submission = _Submission(form, said, inbound)
-    if _withdraws(said):
+    submitted = _submitted(form, inbound.body)
+    if isinstance(submitted, Rejection):
+        return submitted
+    submission = _Submission(form, submitted, inbound)
+    if _withdraws(submitted):
         return submission.withdrawal()
-    return submission.cancel() if answers.is_yes(said.get("cancelled")) else submission.referral()
+    return submission.cancel() if answers.is_yes(submitted.get("cancelled")) else submission.referral()
 
 
-def _withdraws(said: dict[str, Any]) -> bool:
+def _submitted(form: Form, body: bytes) -> dict[str, Any] | Rejection:
+    """Return the answers of a form, with the files of a multipart body as further entries of their fields."""
+    unpacked = attachments.unpacked(form, body)
+    if isinstance(unpacked, Rejection):
+        return unpacked
+    content, files = unpacked
+    submitted = json_text.read(content, "form")
+    if isinstance(submitted, Rejection):
+        return submitted
+    if not isinstance(submitted, dict):
+        return reject(Issue("form", "invalid", "must be a JSON object with the form's fields"))
+    in_json: dict[str, Any] = {
+        name: submitted.get(name) if answers.is_answered(submitted.get(name)) else [] for name in files
+    }
+    return submitted | {name: [*held, *files[name]] for name, held in in_json.items() if isinstance(held, list)}
+
+
+def _withdraws(submitted: dict[str, Any]) -> bool:
     """Return whether a form withdraws consent: by a no to the referral, or by its reason, unless it says that it cancels nothing."""
-    consents = said.get("consents")
+    consents = submitted.get("consents")
     if isinstance(consents, dict) and answers.consent(consents.get("referral")) == "no":
         return True
-    cancelled = said.get("cancelled")
+    cancelled = submitted.get("cancelled")
     goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
-    return plain_code(said.get("cancel_reason")) == WITHDRAWN and not goes_on
+    return plain_code(submitted.get("cancel_reason")) == WITHDRAWN and not goes_on
 
 
 class _Submission:
     """A submitted form: its identity, and what it asks for."""
 
-    def __init__(self, form: Form, said: dict[str, Any], inbound: InboundMessage) -> None:
+    def __init__(self, form: Form, submitted: dict[str, Any], inbound: InboundMessage) -> None:
         self._form = form
-        self._said = said
+        self._submitted = submitted
         self._inbound = inbound
-        self._content = FormContent(form, said, inbound)
+        self._content = FormContent(form, submitted, inbound)
+        self._documents: dict[str, AttachmentContent] = {}
         self._reference = self._read_reference()
         self._sent_at = self._read_sent_at()
 
@@ -92,8 +109,8 @@ class _Submission:
         return self._cancelled(reason)
 
     def _reason(self) -> CancelReason | None:
-        given = self._said.get("cancel_reason")
-        reason = CANCELS.get(plain_code(given)) if answers.is_given(given) else EndReason.CANCELLED_BY_REFERRER
+        given = self._submitted.get("cancel_reason")
+        reason = CANCELS.get(plain_code(given)) if answers.is_answered(given) else EndReason.CANCELLED_BY_REFERRER
         if reason is None:
             self._content.add_issue("cancel_reason", "value", f"must be one of {', '.join(CANCELS)}")
         return reason
@@ -133,19 +150,20 @@ class _Submission:
             warnings=tuple(self._content.warnings),
             subject=Subject(person.nhs_number, person.birth_date, person.family_name),
             correlation_id=self._inbound.correlation_id,
+            documents=tuple(self._documents.values()),
         )
 
     def _require_no_cancel(self) -> None:
         """Refuse a form that leaves open whether it cancels the referral, or that is another form."""
-        cancelled, reason = self._said.get("cancelled"), self._said.get("cancel_reason")
+        cancelled, reason = self._submitted.get("cancelled"), self._submitted.get("cancel_reason")
         goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
-        if answers.is_given(cancelled) and not goes_on:
+        if answers.is_answered(cancelled) and not goes_on:
             self._content.add_issue("cancelled", "value", "must be yes or no")
-        if self._reason() and answers.is_given(reason) and not goes_on:
+        if self._reason() and answers.is_answered(reason) and not goes_on:
             self._content.add_issue("cancelled", "required", "must be yes or no if cancel_reason is given")
         elif plain_code(reason) == WITHDRAWN:
             self._content.add_issue("cancel_reason", "value", "contradicts cancelled: no")
-        if answers.is_given(self._said.get("form")) and plain_code(self._said["form"]) != self._form.form:
+        if answers.is_answered(self._submitted.get("form")) and plain_code(self._submitted["form"]) != self._form.form:
             self._content.add_issue("form", "value", f"must be {self._form.form}")
 
     def _referral(self) -> Referral | None:
@@ -156,12 +174,23 @@ class _Submission:
             "referral_id": self._reference or "unknown",
             "sent_at": self._sent_at,
         }
+        if attached := self._attachments():
+            content["attachments"] = attached
         try:
             return Referral.model_validate(content)
         except ValidationError as error:
             for issue in issues_of(error, self._field_of):
                 self._content.add_issue(issue.place, issue.kind, issue.explanation)
         return None
+
+    def _attachments(self) -> list[dict[str, Any]]:
+        """Return the documents as the referral names them, each content once."""
+        by_reference: dict[str, dict[str, Any]] = {}
+        for document in self._content.documents:
+            named, stored = document.stored(self._inbound, self._referral_id)
+            by_reference.setdefault(stored.reference, named)
+            self._documents.setdefault(stored.reference, stored)
+        return list(by_reference.values())
 
     def _field_of(self, loc: tuple[int | str, ...]) -> str:
         """Return the field that fills this place of the canonical referral."""
@@ -184,17 +213,17 @@ class _Submission:
         return (f"form:{self._referral_id}:{sent_at.isoformat()}:{digest}",) if sent_at else ()
 
     def _read_reference(self) -> str | None:
-        value = self._said.get("reference")
+        value = self._submitted.get("reference")
         code = plain_code(value)
-        if not answers.is_given(value, "line"):
+        if not answers.is_answered(value, "line"):
             self._content.add_issue("reference", "required", f"is required: {_REFERENCE}")
         elif not 0 < len(code) <= 200:
             self._content.add_issue("reference", "invalid", f"must be {_REFERENCE}")
         return code or None
 
     def _read_sent_at(self) -> datetime | None:
-        value = self._said.get("completed_at")
-        read = READERS["moment"](value, ANY) if answers.is_given(value) else None
+        value = self._submitted.get("completed_at")
+        read = READERS["moment"](value, ANY) if answers.is_answered(value) else None
         if isinstance(read, ParseError):
             self._content.add_issue("completed_at", read.kind, read.explanation)
             return None
@@ -206,5 +235,5 @@ class _Submission:
     @property
     def _sent_until(self) -> datetime | None:
         """The end of the minute, if the time is given to the minute."""
-        to_the_minute = _TO_THE_MINUTE.search(plain_code(self._said.get("completed_at")))
+        to_the_minute = _TO_THE_MINUTE.search(plain_code(self._submitted.get("completed_at")))
         return self._sent_at + timedelta(minutes=1) if self._sent_at and to_the_minute else None

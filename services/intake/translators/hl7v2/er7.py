@@ -97,7 +97,7 @@ class Reading:
 
     def warn_of(self, one: "Repetition") -> None:
         """Warn if words were spoilt on the way."""
-        for explanation in cleaning.warnings(one.whole):
+        for explanation in cleaning.warnings(self._resolved(one.whole)):
             self.warn(Issue(one.place, "value", explanation))
 
     def text(self, raw: str) -> str | None:
@@ -105,9 +105,11 @@ class Reading:
 
         Unknown escape sequences and single escape characters stay as written.
         """
-        resolved = self.separators.escapes.sub(self.meaning, raw) if self.separators.escape in raw else raw
-        cleaned = cleaning.prose(resolved)
+        cleaned = cleaning.prose(self._resolved(raw))
         return None if cleaned in ("", '""') else cleaned
+
+    def _resolved(self, raw: str) -> str:
+        return self.separators.escapes.sub(self.meaning, raw) if self.separators.escape in raw else raw
 
     def line(self, raw: str) -> str | None:
         """Return words on one line, or None if there are none."""

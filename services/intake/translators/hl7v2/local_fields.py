@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.intake.translators import cleaning
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.contact_details import full_professional
 from services.intake.translators.hl7v2.dates import read_date
@@ -151,7 +152,7 @@ def _take(local_values: LocalValues, profile: PartnerProfile, meaning: Observati
         case "flags":
             local_values.flags.append(_flag(meaning, value))
         case "lines":
-            local_values.lines.append(str(value.meaning(meaning.meanings) or value.shown))
+            local_values.lines.append(cleaning.line(str(value.meaning(meaning.meanings) or value.shown)))
         case "prose":
             local_values.texts.append(f"{meaning.label}: {value.meaning(meaning.meanings) or value.shown}")
         case "consent":

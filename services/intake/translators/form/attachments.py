@@ -1,0 +1,188 @@
+"""Documents with a form: as base64 in its JSON, or as files next to the part `form` of a multipart/form-data body (RFC 7578).
+
+A media type is the sender's statement, and nothing concludes anything from it.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
+
+from schemas.model import ShortText
+from services.intake import limits
+from services.intake.http import headers, multipart
+from services.intake.translators.form import answers
+from services.intake.translators.form.definition import FieldOf, Form
+from services.intake.translators.form.fields import READERS, SCHEMAS, ParseError
+from services.intake.translators.inbound_message import InboundMessage, document
+from services.intake.translators.translator import PLAIN_NAME, AttachmentContent, Issue, IssueKind, Rejection, reject
+
+FORM_PART = "form"
+TITLE = FieldOf(label="Title of the document", to="attachments.0.title")
+_TYPE = r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(\s*;[ -~]{0,90})?"
+_QUARTET = r"[A-Za-z0-9+/]\s*"
+_BASE64 = rf"(({_QUARTET}){{4}})*(({_QUARTET}){{2}}=\s*=|({_QUARTET}){{3}}=)?"
+
+SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "title": {"title": TITLE.label, "anyOf": [SCHEMAS["line"], {"$ref": "#/$defs/not-given-text"}]},
+                    "media_type": {
+                        "title": "Media type of the document, such as application/pdf",
+                        "type": "string",
+                        "pattern": f"^{_TYPE}$",
+                    },
+                    "content": {
+                        "title": "Its bytes in base64 (RFC 4648, 4)",
+                        "type": "string",
+                        "contentEncoding": "base64",
+                        "pattern": rf"^(?=.){_BASE64}$",
+                    },
+                },
+                "additionalProperties": False,
+                "required": ["media_type", "content"],
+            },
+            {"$ref": "#/$defs/not-given"},
+        ]
+    },
+    "contains": {"type": "object"},
+    "minContains": 0,
+    "maxContains": limits.FORM_DOCUMENTS,
+}
+"""The JSON Schema of a field with attachments."""
+
+
+class FormDocument(NamedTuple):
+    """A document as it was sent."""
+
+    title: ShortText | None
+    media_type: str
+    content: bytes
+
+    def stored(self, inbound: InboundMessage, referral_id: str) -> tuple[dict[str, Any], AttachmentContent]:
+        """Return the document as the referral names it, and as it is stored."""
+        stored = document(inbound, referral_id, self.content, self.media_type)
+        named = {"reference": stored.reference, "sha256": stored.sha256, "media_type": stored.media_type}
+        titled = {"title": self.title} if self.title else {}
+        return named | titled | {"size": len(self.content)}, stored
+
+
+AddIssue = Callable[[str, IssueKind, str], None]
+
+
+def read(name: str, value: Any, add_issue: AddIssue) -> Iterator[FormDocument]:
+    """Yield the documents of a field, in order, and add a fault for each that cannot be read."""
+    if not isinstance(value, list):
+        add_issue(name, "invalid", "must be a list of documents")
+        return
+    entries = [entry for entry in value if answers.is_answered(entry)]
+    if len(entries) > limits.FORM_DOCUMENTS:
+        add_issue(name, "too-long", f"has more than {limits.FORM_DOCUMENTS} documents")
+        return
+    for number, entry in enumerate(entries):
+        found = _document(f"{name}[{number}]", entry, add_issue)
+        if found:
+            yield found
+
+
+def _document(place: str, entry: Any, add_issue: AddIssue) -> FormDocument | None:
+    if not isinstance(entry, dict):
+        add_issue(place, "invalid", "must be an object with title, media_type and content")
+        return None
+    for key in sorted(entry.keys() - {"title", "media_type", "content"}):
+        add_issue(f"{place}.{key}" if PLAIN_NAME.match(key) else place, "invalid", "is not part of a document")
+    title = entry.get("title") if answers.is_answered(entry.get("title"), TITLE.type) else None
+    read_title = READERS[TITLE.type](title, TITLE) if title is not None else None
+    if isinstance(read_title, ParseError):
+        add_issue(f"{place}.title", read_title.kind, read_title.explanation)
+    media_type, content = _media_type(entry.get("media_type")), _bytes(entry.get("content"))
+    if media_type is None:
+        add_issue(f"{place}.media_type", "value", "must be a media type such as application/pdf")
+    if not content:
+        add_issue(f"{place}.content", "value", "must be the document's bytes in base64, and not empty")
+    if media_type is None or not content or isinstance(read_title, ParseError):
+        return None
+    return FormDocument(read_title, media_type, content)
+
+
+def _media_type(value: Any) -> str | None:
+    return value.strip() if isinstance(value, str) and re.fullmatch(_TYPE, value.strip()) else None
+
+
+def _bytes(value: Any) -> bytes | None:
+    """Return the bytes of a file, or of a text in base64; None if it is neither."""
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode("".join(value.split()), validate=True) if isinstance(value, str) else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+# ---- multipart/form-data ---------------------------------------------------------------------------------------------
+
+File = dict[str, Any]
+"""A file as an entry of its field: title (the file's name), media_type, content (bytes)."""
+
+
+def unpacked(form: Form, body: bytes) -> tuple[bytes, dict[str, list[File]]] | Rejection:
+    """Return the JSON in a body, and the files next to it by the name of their field. The body states its boundary in its first line."""
+    first, _, _ = body.lstrip(b"\r\n").partition(b"\r\n")
+    if not form.attachment_fields or not first.startswith(b"--"):
+        return body, {}
+    try:
+        parts = _parts(body, first.removeprefix(b"--").rstrip(b" \t").decode("latin-1"))
+    except multipart.NotMultipart as error:
+        return reject(Issue(FORM_PART, "invalid", str(error)))
+    return _sorted(form, parts)
+
+
+def _parts(body: bytes, boundary: str) -> list[tuple[multipart.FormPart, bytes]]:
+    """Return the parts of a whole body. Reading it waits for nothing, so that it ends at its first step."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    async def read() -> list[tuple[multipart.FormPart, bytes]]:
+        quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
+        parts = multipart.parts(stream(), f'{multipart.MEDIA_TYPE}; boundary="{quoted}"')
+        return [(part, b"".join([piece async for piece in part.pieces])) async for part in parts]
+
+    reading = read()
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        return list(done.value)
+    raise AssertionError("a body in memory makes nothing wait")
+
+
+def _sorted(
+    form: Form, parts: list[tuple[multipart.FormPart, bytes]]
+) -> tuple[bytes, dict[str, list[File]]] | Rejection:
+    bodies = [(part, content) for part, content in parts if part.name == FORM_PART]
+    if len(bodies) != 1:
+        return reject(Issue(FORM_PART, "required", "must be there as one part: the answers as JSON in UTF-8"))
+    [(answered, body)] = bodies
+    if not headers.is_utf8(answered.media_type):
+        return reject(Issue(FORM_PART, "not-supported", "must be in UTF-8, and say no other charset"))
+    files: dict[str, list[File]] = {}
+    for part, content in parts:
+        is_empty = not content and not part.filename
+        if part.name != FORM_PART and not is_empty:
+            files.setdefault(_field(form, part), []).append(_file(part, content))
+    return body, files
+
+
+def _field(form: Form, part: multipart.FormPart) -> str:
+    """Return the field of a part: `letters` or `letters[]`. What is not a file, or has no such field, is refused by its name."""
+    name = part.name.removesuffix("[]")
+    return name if part.filename is not None and name in form.attachment_fields else f"part {name}"
+
+
+def _file(part: multipart.FormPart, content: bytes) -> File:
+    return {"title": part.filename, "media_type": part.media_type, "content": content}
