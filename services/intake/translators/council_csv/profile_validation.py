@@ -8,7 +8,14 @@ from schemas.referral import Referral
 from services.intake.translators.council_csv.cells import clean, fold
 from services.intake.translators.council_csv.dates import has_short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping
-from services.intake.translators.council_csv.targets import FEEDS, TARGETS, YES_NO, accepts_yes_no, may_mean, takes_codes
+from services.intake.translators.council_csv.targets import (
+    FEEDS,
+    TARGETS,
+    YES_NO,
+    accepts_yes_no,
+    may_mean,
+    takes_codes,
+)
 from services.reference import yaml_files
 from services.reference.directory import Catalogue
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
