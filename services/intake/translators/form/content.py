@@ -99,6 +99,8 @@ class FormContent:
             self.add_issue(place, "value", doubt)
             return None
         self._warn_of_letters(place, field, submitted)
+        if field.type == "postcode" and not plausibility.has_postcode_form(read):
+            self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
