@@ -230,6 +230,9 @@ WORKBOOK_DEPTH = 100
 REFERENCE_CHARACTERS = 100
 """Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""
 
+NOTE_CHARACTERS = 10_000
+"""Characters of a free text in a row, as in the referral. Beyond: the row is refused."""
+
 NOTED_ROWS = 20
 """Rows of a council's last file from which a file with less than half of them gets a note in its report."""
 
