@@ -130,7 +130,8 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     verdict = deduplication.classify(completed, found, originals)
     earlier = originals[0] if originals else None
     was_cancelled = found.referral.cancelled
-    found = dataclasses.replace(found, subject=identifiers.subject_hashes(secret, completed.subject))
+    if completed.subject is not outcome.subject:
+        found = dataclasses.replace(found, subject=identifiers.subject_hashes(secret, completed.subject))
     deduplication.apply_verdict(completed, found, verdict)
     if verdict.makes_event:
         _add_event(batch, secret, message, completed, found.referral, verdict)

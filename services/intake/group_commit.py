@@ -55,12 +55,17 @@ class GroupCommit:
 
     async def submit(self, message: PendingMessage) -> ProtocolResponse:
         """Return the response to a message after its commit. Raises Unavailable if it may not have been committed."""
-        if len(self._waiting) >= limits.WAITING:
-            raise Unavailable
+        return await self.enqueue(message)
+
+    def enqueue(self, message: PendingMessage) -> "asyncio.Future[ProtocolResponse]":
+        """Queue a message, and return the future of what `submit` returns or raises."""
         answered: asyncio.Future[ProtocolResponse] = asyncio.get_running_loop().create_future()
-        self._waiting.append((message, answered))
-        self._woken.set()
-        return await answered
+        if len(self._waiting) >= limits.WAITING:
+            answered.set_exception(Unavailable())
+        else:
+            self._waiting.append((message, answered))
+            self._woken.set()
+        return answered
 
     async def run(self) -> None:
         """Commit batches until `close` is called; messages that wait by then are still committed and answered."""

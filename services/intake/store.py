@@ -154,7 +154,7 @@ async def _referrals(
 ) -> dict[tuple[str, str], StoredReferral]:
     new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
     rows = await tx.execute(statement, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
-    return {(row["partner"], row["referral_id"]): StoredReferral(**row) for row in rows.mappings()}
+    return {(row.partner, row.referral_id): row for row in (StoredReferral(*values) for values in rows)}
 
 
 _LOCKED = ("partners", "referral_ids", "refs", "times")
@@ -284,7 +284,7 @@ def _message_row(message: PendingMessage, decision: MessageDecision, answer: Pro
         decision.version,
         translated.sent_at if translated else None,
         translated.content_hash if translated else None,
-        json.dumps([dataclasses.asdict(issue) for issue in decision.issues]),
+        json.dumps([dataclasses.asdict(issue) for issue in decision.issues]) if decision.issues else "[]",
         answer.status,
         answer.body,
     )

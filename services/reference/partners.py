@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -123,12 +124,12 @@ class Partner(StrictInput):
             raise ValueError("hl7v2.adt is not allowed without the format hl7v2")
         return self
 
-    @property
+    @cached_property
     def organisation(self) -> Organisation:
         """The organisation that its credential identifies."""
         return Organisation(ods=self.ods, name=self.name)
 
-    @property
+    @cached_property
     def sender(self) -> Sender:
         """The sender of everything that it delivers, for `sent_by`."""
         return Sender(partner=self.id, organisation=self.organisation)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypedDict, TypeVar, Unpack, get_type_hints
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.runtime import StartupError
@@ -144,6 +144,8 @@ def begin(
     **attributes: Unpack[Attributes],
 ) -> Span:
     """Start a span as a child of `parent`, or as the first of a new trace. End it with `end` or `ending`."""
+    if parent is None and not is_on():
+        return INVALID_SPAN
     span = _tracer.start_span(
         name,
         _W3C.extract({HEADER: parent} if parent else {}, Context()),

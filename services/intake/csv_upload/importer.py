@@ -262,7 +262,7 @@ class CsvImport:
             for pause in (0.0, *limits.ROW_PAUSES):
                 left = [at for at in range(len(messages)) if at not in committed]
                 await asyncio.sleep(pause if left else 0)
-                submitted = (self.intake.group_commit.submit(messages[at]) for at in left)
+                submitted = (self.intake.group_commit.enqueue(messages[at]) for at in left)
                 for at, answer in zip(left, await asyncio.gather(*submitted, return_exceptions=True), strict=True):
                     if isinstance(answer, ProtocolResponse):
                         committed[at] = answer

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -301,27 +301,35 @@ def set_path(content: dict[str, Any], path: str, value: Any) -> None:
 
     A yes to 'person.death_reported' is a report without a date. A no to 'person.restricted_access' does not replace a yes.
     """
-    parts = path.split(".")
+    parents, last = _keys(path)
     here: Any = content
-    for part, after in pairwise(parts):
-        here = _child(here, part, after)
+    for key, child in parents:
+        here = _child(here, key, child)
     if path == "person.death_reported":
-        here.update({parts[-1]: here.get(parts[-1], {})} if value else {})
+        here.update({last: here.get(last, {})} if value else {})
     elif path == "person.restricted_access":
-        here[parts[-1]] = value or here.get(parts[-1], value)
-    elif isinstance(here, list):
-        here.extend(None for _ in range(int(parts[-1]) + 1 - len(here)))
-        here[int(parts[-1])] = value
+        here[last] = value or here.get(last, value)
     else:
-        here[parts[-1]] = value
+        if isinstance(last, int):
+            here.extend(None for _ in range(last + 1 - len(here)))
+        here[last] = value
 
 
-def _child(here: Any, part: str, after: str) -> Any:
-    """Return the object or list at this part of a path; create it if there is none."""
-    if isinstance(here, list):
-        here.extend({} for _ in range(int(part) + 1 - len(here)))
-        return here[int(part)]
-    return here.setdefault(part, [] if after.isdigit() else {})
+@lru_cache(maxsize=1_000)
+def _keys(path: str) -> tuple[tuple[tuple[str | int, type], ...], str | int]:
+    """Return the keys of a path: those of its objects and lists, each with the type of what it leads to, and the last one."""
+    keys = [int(part) if part.isdigit() else part for part in path.split(".")]
+    kinds = [list if isinstance(key, int) else dict for key in keys[1:]]
+    return tuple(zip(keys, kinds, strict=False)), keys[-1]
+
+
+def _child(here: Any, key: str | int, kind: type) -> Any:
+    """Return the object or list at this key; create it if there is none."""
+    if isinstance(key, int):
+        here.extend(kind() for _ in range(key + 1 - len(here)))
+    elif key not in here:
+        here[key] = kind()
+    return here[key]
 
 
 def drop_empty(values: dict[str, Any]) -> dict[str, Any]:

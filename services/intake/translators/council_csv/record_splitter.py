@@ -91,7 +91,7 @@ class Splitter:
             self._is_malformed |= self._state is _State.QUOTED
             yield self._record(self._held, ends=False)
             self._held = b""
-        elif len(self._held) > self._longest:
+        elif len(self._held) > self._longest and self._state is not _State.LINE_END:
             self._drop()
 
     def _record(self, body: bytes, *, ends: bool) -> CsvRecord:

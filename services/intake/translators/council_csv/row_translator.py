@@ -49,7 +49,9 @@ def read(mapping: CouncilMapping, cells: dict[str, str], inbound: InboundMessage
     """Translate a row; `cells` by the mapping's headers."""
     row = _Row(mapping, inbound)
     for header, cell in cells.items():
-        row.read(header, mapping.columns[header], cell)
+        column = mapping.columns[header]
+        if cell or column.required:
+            row.read(header, column, cell)
     return row.cancelled() if row.cancel_reason else row.referral()
 
 
