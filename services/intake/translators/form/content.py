@@ -98,6 +98,8 @@ class FormContent:
         if doubt := self._doubt(field, read):
             self.add_issue(place, "value", doubt)
             return None
+        if field.type == "postcode" and not plausibility.has_postcode_form(read):
+            self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
