@@ -197,7 +197,7 @@ ROW_BYTES = 65_536
 """Size of one row, with the line breaks in its cells. Beyond: the row is refused, and stored up to this size; the others are accepted. If
 its end cannot be found without doubt, because of a stray quote mark: 413; the file is stored as refused."""
 
-DOUBTFUL_ROWS = 1_000
+UNCERTAIN_ROWS = 1_000
 """Rows of a file that are refused because a line break in a cell may have cut them. Beyond: 400; the file is stored as refused."""
 
 WORKBOOK_BYTES = 8 * 1024 * 1024
@@ -212,8 +212,11 @@ WORKBOOK_STRINGS_BYTES = 16 * 1024 * 1024
 WORKBOOK_PART_BYTES = 4 * 1024 * 1024
 """Inflated size of each other part of a workbook, but its sheets. Beyond: 413; the file is stored as refused."""
 
-WORKBOOK_SHEET_BYTES = 512 * 1024 * 1024
+WORKBOOK_SHEET_BYTES = 128 * 1024 * 1024
 """Inflated size of a sheet, which is parsed in steps and never in memory as a whole. Beyond: 413; the file is stored as refused."""
+
+WORKBOOK_SEARCH_BYTES = 1024 * 1024
+"""Inflated beginning of each visible sheet in which the header is looked for. Beyond: 400; the file is stored as refused."""
 
 WORKBOOK_ENTRIES = 1_000
 """Entries of a workbook's archive, counted before it is opened. Beyond: 413; the file is stored as refused."""
@@ -226,6 +229,9 @@ WORKBOOK_DEPTH = 100
 
 REFERENCE_CHARACTERS = 100
 """Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""
+
+NOTE_CHARACTERS = 10_000
+"""Characters of a free text in a row, as in the referral. Beyond: the row is refused."""
 
 NOTED_ROWS = 20
 """Rows of a council's last file from which a file with less than half of them gets a note in its report."""

@@ -24,6 +24,7 @@ def test_every_example_matches_its_expected_file_and_only_a_planted_difference_i
     said = page.getvalue()
     header = re.search(r"^who +.* matches *$", said, re.M)
     assert header, said
+    assert "council-blaby-bad.csv: dry run of CSV of blaby" in said[: header.start()]
     after = said[header.end() :]
     wrong = [line for line in after.splitlines() if re.match(r"[a-z0-9-]+: ", line)]
     assert code == 1, said

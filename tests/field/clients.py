@@ -32,7 +32,16 @@ REFERRALS, CASES = "referral.event", "case.event"
 RECEIVED = "uk.lightbulb.referral.received.v1"
 RESTRICTED = "hospital-housing-bradgate"
 BROOK_STREET_MAILBOX = "X26ABC2"
-LISTENERS = ("gp-", "first-contact", "customer-service", "neighbourhood-teams", "lightbulb-website", "uhl", "lpt")
+LISTENERS = (
+    "gp-",
+    "first-contact",
+    "customer-service",
+    "neighbourhood-teams",
+    "lightbulb-website",
+    "uhl",
+    "lpt",
+    "hub-blaby",
+)
 
 Seen = TypeVar("Seen")
 

@@ -137,6 +137,16 @@ def test_a_record_that_is_too_long_takes_no_more_memory_than_its_beginning() -> 
     assert sum(len(held) for held in vars(splitter).values() if isinstance(held, bytes)) < 200
 
 
+@pytest.mark.parametrize("line_end", LINE_ENDS)
+def test_a_record_is_as_long_as_it_is_in_pieces_of_any_size(line_end: str) -> None:
+    body = b'a,"b"c' + line_end.encode() + b"d,e\n"
+    longest = len(body) - 4
+    for size in range(1, len(body) + 1):
+        assert [record.is_whole for record in in_pieces(body, longest, size)] == [True, True]
+        with pytest.raises(record_splitter.TooLong):
+            in_pieces(body, longest - 1, size)
+
+
 @pytest.mark.parametrize("rest", [b'x"y,z\n', b"x"])
 def test_a_record_that_is_too_long_and_has_a_stray_quote_mark_is_reported_with_its_line(rest: bytes) -> None:
     for size in (1, 7, 1_000):

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
 from infra.cli import send_command
+from infra.cli.main import app
 from infra.cli.terminal import CommandError
 from infra.partner_simulators import send
 from infra.partner_simulators.send import FileSender, folder
@@ -306,6 +308,31 @@ async def test_the_command_prints_the_notes_on_a_file_and_says_that_it_was_a_dry
     printed = capsys.readouterr().out
     assert "few.csv: dry run of CSV of blaby, from council-blaby: HTTP 200 accepted 1 rows: 1 received" in printed
     assert "note · the number of rows is 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says", "stored"),
+    [
+        (["good.csv"], 0, "good.csv: CSV of melton", 1),
+        (["good.csv", "bad.csv"], 1, "1 rows: 1 refused", 2),
+        (["--dry-run", "good.csv"], 0, "good.csv: dry run of CSV of melton", 0),
+        (["--sender", "council-melton", "good.csv"], 0, "from council-melton: HTTP 200 accepted", 1),
+        (["--sender", "nobody", "good.csv"], 1, "does not contain partner nobody", 0),
+        (["."], 1, "2 files: 1 refused, 1 accepted", 2),
+        (["--dry-run", "."], 1, "2 files: 1 refused, 1 accepted", 0),
+    ],
+)
+async def test_the_command_line_sends_and_exits_as_its_help_says(
+    words: list[str], code: int, says: str, stored: int, exports: Path, addresses: dict[str, Any], engine: AsyncEngine
+) -> None:
+    (exports / "bad.csv").write_bytes(a_file("blaby", [a_row("blaby", Sex="woman")]))
+    (exports / "good.csv").write_bytes(a_file("melton"))
+    (exports.parent / "addresses.json").write_text(json.dumps(addresses))
+    named = [word if word.startswith(("--", "council", "nobody")) else str(exports / word) for word in words]
+    command = ["send", *named, "--data", str(exports.parent)]
+    ran = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert (ran.exit_code, says in ran.output) == (code, True), ran.output
+    assert len(await rows(engine, "select 1 from intake.message")) == stored
 
 
 async def test_a_folder_that_cannot_be_written_is_an_error(

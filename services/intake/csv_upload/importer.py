@@ -230,7 +230,7 @@ class CsvImport:
         reference = outcome.referral_id if isinstance(outcome, Translated) else self._reference_of(record)
         if reference is not None and reference in twice:
             outcome = Rejection((self._duplicate_issue(twice[reference]),))
-        elif doubt := self.prescan.doubtful.get(record.line):
+        elif doubt := self.prescan.uncertain.get(record.line):
             outcome = Rejection((doubt,))
         compose = answers.row_responder(self.mapping, record.line, reference)
         protocol = Protocol(FORMAT, lambda _: outcome, lambda _, __, decision: compose(decision))

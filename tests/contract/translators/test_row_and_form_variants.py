@@ -25,7 +25,14 @@ DECIDED_BY_INTAKE = {
         "csv-encodings",
         "csv-line-ends",
     ),
-    *("csv-media-types", "csv-references", "csv-workbooks", "csv-workbooks-refused", "form-another-person"),
+    *(
+        "csv-media-types",
+        "csv-references",
+        "csv-workbooks",
+        "csv-workbooks-refused",
+        "form-another-person",
+        "form-files",
+    ),
 }
 """Kinds whose right end depends on the whole file or on what is stored: tests/intake/test_variants.py plays them."""
 READ = sorted(name for name in KINDS if format_of(name) in ("csv", "form") and name not in DECIDED_BY_INTAKE)

@@ -1,10 +1,12 @@
 """Kinds of forms: what form builders send for yes, no and nothing, identifiers, dates, characters, and whom a form is about."""
 
+import base64
 import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from tests.field import http_bodies
 from tests.field.variants import Made, Right, Sent, kind
 from tests.field.variants.draw import Draw
 from tests.field.variants.rows import BLANK, SPOILT, UNSEEN
@@ -276,6 +278,63 @@ def bytes_around(draw: Draw) -> Made:
     if is_read:
         return name, [form.sent(body)], read_as(form, {"referral.reason.text": {"has": ["é"]}})
     return name, [form.sent(body)], [{"answers": [400], "published": "nothing", "nowhere": [form.reference]}]
+
+
+# ---- documents ----------------------------------------------------------------------------------------------------------
+
+
+@kind("form-attachments")
+def attachments(draw: Draw) -> Made:
+    """Each document is kept as it was sent, with its size; what is no base64 or says no media type refuses the form."""
+    form = Form(draw)
+    content = draw.word().encode() * draw.between(1, 40)
+    text = base64.b64encode(content).decode()
+    lines = "\r\n".join(text[at : at + 20] for at in range(0, len(text), 20))
+    what, entry, place = draw.each(
+        [
+            ("base64", {"content": text}, None),
+            ("base64 in lines", {"content": lines}, None),
+            ("a data URL", {"content": f"data:text/plain;base64,{text}"}, "content"),
+            ("words", {"content": f"{draw.word()}, {draw.word()}"}, "content"),
+            ("nothing", {"content": ""}, "content"),
+            ("no media type", {"content": text, "media_type": None}, "media_type"),
+            ("a media type of words", {"content": text, "media_type": "a letter"}, "media_type"),
+        ]
+    )
+    title = draw.word()
+    form.answers["attachments"] = [{"title": title, "media_type": "text/plain", **entry}]
+    if place:
+        right = {"answers": [400], "answer": {"has": [f"attachments[0].{place}"]}, "published": "nothing"}
+        return what, [form.sent()], [{**right, "nowhere": [form.reference]}]
+    event = {"referral.attachments[].title": {"is": [title]}, "referral.attachments[].size": {"is": [len(content)]}}
+    return what, [form.sent()], read_as(form, event)
+
+
+@kind("form-files")
+def files(draw: Draw) -> Made:
+    """Files next to the form are its documents, in any order and of any media type; a second form or none refuses all."""
+    form = Form(draw)
+    body = json.dumps(form.answers).encode()
+    contents = [draw.word().encode() * 3 for _ in range(draw.between(1, 3))]
+    parts: list[tuple[str, str | None, str, bytes]] = [
+        ("attachments", f"{draw.word()}.txt", draw.one_of(["text/plain", "application/pdf"]), one) for one in contents
+    ]
+    one_form: tuple[str, str | None, str, bytes] = ("form", draw.one_of([None, "form.json"]), "application/json", body)
+    what, sent, is_read = draw.each(
+        [
+            ("the form first", [one_form, *parts], True),
+            ("the form last", [*parts, one_form], True),
+            ("no form", parts, False),
+            ("two forms", [one_form, *parts, one_form], False),
+            ("a file of another name", [one_form, ("letter", "a.txt", "text/plain", b"x")], False),
+        ]
+    )
+    media_type, whole = http_bodies.multipart(*sent)
+    request = Sent(whole, "first-contact", {"content-type": media_type}, "/forms/first-contact-plus")
+    if not is_read:
+        return what, [request], [{"answers": [400], "published": "nothing", "nowhere": [form.reference]}]
+    sizes = [len(one) for one in contents]
+    return f"{what}, {len(contents)} files", [request], read_as(form, {"referral.attachments[].size": {"is": sizes}})
 
 
 # ---- whom it is about ---------------------------------------------------------------------------------------------------

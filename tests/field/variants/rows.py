@@ -381,11 +381,8 @@ def fillers(draw: Draw) -> Made:
 
 def _nobody(draw: Draw, council: Council) -> Made:
     column = council.columns.family or council.columns.name or ""
-    council.cells[column] = name = draw.one_of(NAMES_OF_NOBODY if council.name != "charnwood" else NAMES_OF_NOBODY[:3])
-    kind = (
-        "value" if council.columns.is_surname_first else "required"
-    )  # without a comma it is no name of this council's
-    return f"{council.name}: {name} in {column}", [council.sent()], refused_at(council, column, kind=kind)
+    council.cells[column] = name = draw.one_of(NAMES_OF_NOBODY)
+    return f"{council.name}: {name} in {column}", [council.sent()], refused_at(council, column, kind="required")
 
 
 # ---- whom it is about ---------------------------------------------------------------------------------------------------

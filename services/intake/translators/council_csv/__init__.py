@@ -61,7 +61,7 @@ def _layout(mapping: CouncilMapping, body: bytes) -> HeaderLayout | Rejection:
         return reject(LONG)
     if not records:
         return reject(Issue(header.PLACE, "required", f"is missing; {header.expected(mapping)}"))
-    return reject(header.fault(mapping, records))
+    return reject(header.mismatch(mapping, records))
 
 
 def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMessage) -> Translated | Rejection:
@@ -72,8 +72,8 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
         return reject(LONG)
     if mapping.file.last_line_ends and body[-1:] not in (b"\r", b"\n"):
         return reject(CUT_OFF)
-    if fault := record_splitter.encoding_fault(body, mapping.file):
-        return reject(Issue("row", "invalid", f"{fault}, unlike the rest of the file"))
+    if problem := record_splitter.encoding_problem(body, mapping.file):
+        return reject(Issue("row", "invalid", f"{problem}, unlike the rest of the file"))
     cells = record_splitter.read(body, mapping.file)
     if cells is None:
         return reject(BROKEN)

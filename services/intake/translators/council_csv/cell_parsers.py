@@ -17,8 +17,6 @@ Meaning = TypeVar("Meaning")
 Reader = Callable[[str, ColumnMapping, CsvFile], Any]
 
 LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
-LONGEST_NOTE = 10_000
-"""Characters of a note, as in the referral."""
 _SEPARATED = re.compile(r"^[+-]?[0-9][0-9 .,'\u2019]*$")
 
 
@@ -27,8 +25,8 @@ def _line(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _prose(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    if len(text) > LONGEST_NOTE:
-        return ParseError("too-long", f"is too long: at most {LONGEST_NOTE:,} characters")
+    if len(text) > limits.NOTE_CHARACTERS:
+        return ParseError("too-long", f"is too long: at most {limits.NOTE_CHARACTERS:,} characters")
     return text
 
 

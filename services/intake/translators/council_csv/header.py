@@ -29,7 +29,7 @@ class HeaderLayout:
 
 def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | None:
     """Return the layout of a file if the last of its first records is the header; None if it is not."""
-    cells = _folded(mapping, records, -1)
+    cells = _normalized(mapping, records, -1)
     header = _without_spare(cells)
     if len(header) != len(mapping.signature) or set(header) != mapping.signature:
         return None
@@ -38,12 +38,12 @@ def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | No
     return HeaderLayout(columns, len(header), dict(columns)[mapping.reference], b"".join(records), spare)
 
 
-def fault(mapping: CouncilMapping, records: Sequence[bytes], of_a: str | None = None) -> Issue:
+def mismatch(mapping: CouncilMapping, records: Sequence[bytes], of_a: str | None = None) -> Issue:
     """Return the issue of a file without its header, from its first records: the one most like the header is described.
 
     `of_a`: the kind of file for people, if it is not the mapping's.
     """
-    rows = [_without_spare(_folded(mapping, records, at)) for at in range(len(records))]
+    rows = [_without_spare(_normalized(mapping, records, at)) for at in range(len(records))]
     if not any(rows):
         return Issue(PLACE, "invalid", f"cannot be parsed as {written(mapping)}")
     return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row)), of_a))
@@ -82,7 +82,7 @@ def _is_of(mapping: CouncilMapping, begin: bytes) -> bool:
     return any(read(mapping, records[:end]) for end in range(1, len(records) + 1))
 
 
-def _folded(mapping: CouncilMapping, records: Sequence[bytes], at: int) -> list[str]:
+def _normalized(mapping: CouncilMapping, records: Sequence[bytes], at: int) -> list[str]:
     body = records[at]
     is_first = at in (0, -len(records))
     cells = record_splitter.read(without_mark(body) if is_first else body, mapping.file)

@@ -78,7 +78,7 @@ BRACKETS = ParseError("value", "has text in brackets or quotes, which was kept w
 BRACKETS_IN_PART = ParseError(
     "value", "has brackets, quotes or a stroke, which were kept as part of the name: check the name"
 )
-SUFFIX = ParseError("value", "ends with a title, which was kept with the one in front: check the name")
+SUFFIX = ParseError("value", "has letters after it, such as OBE, which were kept with the title: check the name")
 BY_COMMA = ParseError("value", "was read as 'Surname, Forename' because of its comma: check the name")
 UNSURE_LAST = ParseError(
     "value", "ends with a word that may be a title, and was read as the family name: check the name"

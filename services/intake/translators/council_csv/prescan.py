@@ -40,10 +40,10 @@ class Prescan:
         self._begin = b""
         self._workbook: bytearray | None = None
         self.above: list[bytes] = []
-        self.doubtful: dict[int, Issue] = {}
+        self.uncertain: dict[int, Issue] = {}
         self._last_whole: CsvRecord | None = None
         self._spare: int | None = None
-        self._foreign, self._encoding_fault = 0, ""
+        self._foreign, self._encoding_problem = 0, ""
         self._references = array("Q")
 
     @property
@@ -75,22 +75,22 @@ class Prescan:
             self._scan(b"", last=True)
         elif self.rejection is None and self._workbook:
             self._scan_workbook(bytes(self._workbook))
-        if self.rejection is None and (issue := self._fault_of_the_whole()):
+        if self.rejection is None and (issue := self._file_issue()):
             self._refuse(issue)
         if self._workbook:
             self._workbook.clear()
         if self.layout and self.rows > 1:
             self.layout = replace(self.layout, spare=max(self.layout.spare, self._spare or 0))
 
-    def _fault_of_the_whole(self) -> Issue | None:
+    def _file_issue(self) -> Issue | None:
         if self.layout is None and not self._begin.strip(b"\xef\xbb\xbf \t\r\n"):
             return Issue(PLACE, "required", f"is empty; {header.expected(self.mapping)}")
         if self.layout is None:
-            return header.fault(self.mapping, self.above)
+            return header.mismatch(self.mapping, self.above)
         if not self.rows:
             return Issue(PLACE, "required", "has a header but no rows: check the filter of the export")
         if self._foreign == self.rows:
-            what = f"{self._encoding_fault}, in every row; it must be {header.written(self.mapping)}"
+            what = f"{self._encoding_problem}, in every row; it must be {header.written(self.mapping)}"
             return Issue(PLACE, "invalid", what)
         return None
 
@@ -166,14 +166,14 @@ class Prescan:
         elif layout := header.read(self.mapping, self.above):
             self.layout = layout
         elif len(self.above) == limits.HEADER_ROWS:
-            self._refuse(header.fault(self.mapping, self.above))
+            self._refuse(header.mismatch(self.mapping, self.above))
 
     def _take_row(self, layout: HeaderLayout, record: CsvRecord) -> None:
         cells = record_splitter.read(record.body, self.mapping.file) if record.is_whole else None
         extra = 0 if cells is None or any(map(str.strip, cells[layout.width :])) else len(cells) - layout.width
         self._spare = extra if self._spare is None else min(self._spare, extra)
-        if fault := record_splitter.encoding_fault(record.body, self.mapping.file):
-            self._foreign, self._encoding_fault = self._foreign + 1, fault
+        if problem := record_splitter.encoding_problem(record.body, self.mapping.file):
+            self._foreign, self._encoding_problem = self._foreign + 1, problem
         self._check_line_end(record, is_ragged=cells is None or len(cells) < layout.width)
         reference = _reference_in(self.mapping, layout, cells) if cells else None
         if reference is not None:
@@ -190,8 +190,8 @@ class Prescan:
             return
         ends = f"{_LINE_ENDS[before.line_end]}, not with {_LINE_ENDS[here]}"
         what = f"{ends}: a cell may contain a line break without quote marks; export it again"
-        self.doubtful[before.line] = Issue("row", "invalid", f"ends with {what}")
-        if len(self.doubtful) > limits.DOUBTFUL_ROWS:
+        self.uncertain[before.line] = Issue("row", "invalid", f"ends with {what}")
+        if len(self.uncertain) > limits.UNCERTAIN_ROWS:
             self._refuse(Issue(PLACE, "invalid", f"has many rows that end with {what}"))
 
     def _refuse(self, issue: Issue, content: bytes | None = None) -> None:
@@ -209,7 +209,7 @@ def _too_long(line: int) -> Issue:
 def whose(mappings: Iterable[CouncilMapping], content: bytes) -> CouncilMapping | None:
     """Return the mapping whose header the file has, or None. `content`: the file, or of a CSV file its first 64 kilobytes."""
     if content.startswith(workbook.BEGINS):
-        return next((mapping for mapping in mappings if workbook.is_of(mapping, content)), None)
+        return workbook.whose(mappings, content)
     return header.whose(mappings, content[:_BEGIN])
 
 

@@ -92,7 +92,7 @@ class Splitter:
             self._is_malformed |= self._state is _State.QUOTED
             yield self._record(self._held, ends=False)
             self._held = b""
-        elif len(self._held) > self._longest:
+        elif len(self._held) > self._longest and self._state is not _State.LINE_END:
             self._drop()
 
     def _record(self, body: bytes, *, ends: bool) -> CsvRecord:
@@ -200,7 +200,7 @@ def read(record: bytes, file: CsvFile) -> list[str] | None:
     return parsed[0] if len(parsed) == 1 else None
 
 
-def encoding_fault(record: bytes, file: CsvFile) -> str | None:
+def encoding_problem(record: bytes, file: CsvFile) -> str | None:
     """Return why a record is not text in the file's encoding, or None. UTF-8 is valid Windows-1252, but nonsense."""
     if record.isascii():
         return None

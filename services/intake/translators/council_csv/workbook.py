@@ -4,15 +4,15 @@ A workbook is a zip archive of XML parts (ECMA-376). Each part is inflated and p
 claims to contain takes no memory; limits bound the work. Nothing is computed, executed or followed: no formula, macro, entity or link.
 """
 
+import codecs
 import csv
 import io
 import posixpath
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 from xml.parsers import expat
@@ -68,12 +68,13 @@ def records(content: bytes, mapping: CouncilMapping) -> Iterator[CsvRecord]:
         raise _invalid("is damaged, or not an .xlsx workbook; save it as .xlsx again, or as CSV") from error
 
 
-def is_of(mapping: CouncilMapping, content: bytes) -> bool:
-    """Return whether a workbook has a sheet with the mapping's header."""
+def whose(mappings: Iterable[CouncilMapping], content: bytes) -> CouncilMapping | None:
+    """Return the mapping whose header a visible sheet has, or None."""
     try:
-        return next(records(content, mapping), None) is not None
-    except UnreadableWorkbook:
-        return False
+        candidates = list(_candidates(_Workbook(content)))
+    except (UnreadableWorkbook, *_DAMAGED):
+        return None
+    return next((mapping for mapping in mappings if _with_header(mapping.as_workbook, candidates)), None)
 
 
 def _invalid(explanation: str) -> UnreadableWorkbook:
@@ -98,65 +99,81 @@ class _SheetRow:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Where the table is: its sheet's part, the row of its header, and its columns."""
+    """A row that may be a header: its sheet, its row number, its first column, its width, and the row as CSV."""
 
     sheet: str
     row: int
     first: int
     width: int
+    line: bytes
 
 
 def _records(book: "_Workbook", mapping: CouncilMapping) -> Iterator[CsvRecord]:
-    table = _table(book, mapping)
+    table = _table(mapping, list(_candidates(book)))
     size = 0
     for row in book.rows(table.sheet):
         if row.number < table.row:
             continue
-        record = _record(row, table)
+        record = CsvRecord(row.number, table.line, ends=True) if row.number == table.row else _record(row, table)
         size += len(record.body)
         if size > limits.FILE_BYTES:
             raise _too_long("too many bytes of text", limits.FILE_BYTES)
         yield record
 
 
-def _table(book: "_Workbook", mapping: CouncilMapping) -> _Table:
-    """Return the only table with the header on a visible sheet."""
-    found: dict[int, _Table] = {}
-    seen: list[bytes] = []
-    for number, sheet in enumerate(book.visible_sheets, start=1):
-        for row in islice(book.rows(sheet), limits.HEADER_ROWS):
-            table = _Table(sheet, row.number, row.cells[0][0], row.cells[-1][0] - row.cells[0][0] + 1)
-            line = _record(row, table).body
-            seen.append(line)
-            if number not in found and header.read(mapping, [line]):
-                found[number] = table
-    if len(found) > 1:
-        sheets = " and ".join(map(str, found))
-        raise _invalid(f"has the header on more than one visible sheet ({sheets}): send one, or hide the others")
-    if not found:
-        raise UnreadableWorkbook(
-            header.fault(mapping, seen, _KIND)
-            if seen
-            else Issue(PLACE, "required", f"is empty; {header.expected(mapping, _KIND)}")
-        )
-    return next(iter(found.values()))
+def _candidates(book: "_Workbook") -> Iterator[_Table]:
+    """Yield the first rows of each visible sheet that have a value."""
+    for sheet in book.visible_sheets:
+        for row in islice(book.rows(sheet, limits.WORKBOOK_SEARCH_BYTES), limits.HEADER_ROWS):
+            first, width = row.cells[0][0], row.cells[-1][0] - row.cells[0][0] + 1
+            cells, _ = _inside(row, first, width)
+            yield _Table(sheet, row.number, first, width, codecs.BOM_UTF8 + _line(cells))
+
+
+def _with_header(mapping: CouncilMapping, candidates: Iterable[_Table]) -> Mapping[str, _Table]:
+    """Return the first row of each sheet that is the header, by sheet."""
+    tables: dict[str, _Table] = {}
+    for table in candidates:
+        if table.sheet not in tables and header.read(mapping, [table.line]):
+            tables[table.sheet] = table
+    return tables
+
+
+def _table(mapping: CouncilMapping, candidates: Sequence[_Table]) -> _Table:
+    tables = _with_header(mapping, candidates)
+    if len(tables) > 1:
+        raise _invalid(f"has the header on {len(tables)} visible sheets: send one of them, or hide the others")
+    if not candidates:
+        raise UnreadableWorkbook(Issue(PLACE, "required", f"is empty; {header.expected(mapping, _KIND)}"))
+    if not tables:
+        raise UnreadableWorkbook(header.mismatch(mapping, [table.line for table in candidates], _KIND))
+    return next(iter(tables.values()))
 
 
 def _record(row: _SheetRow, table: _Table) -> CsvRecord:
     """Return a row as CSV. Cells outside the table stand behind the others: the row is refused for their number."""
-    cells, outside = [""] * table.width, []
-    for column, text in row.cells:
-        if 0 <= column - table.first < table.width:
-            cells[column - table.first] = text
-        elif text.strip():
-            outside.append(text)
-    written = io.StringIO(newline="")
-    csv.writer(written, lineterminator="\r\n").writerow([*cells, *outside])
-    mark = b"\xef\xbb\xbf" if row.number == table.row else b""
-    body = mark + written.getvalue().encode()
+    cells, outside = _inside(row, table.first, table.width)
+    body = _line([*cells, *outside])
     if row.is_whole and len(body) <= LONGEST_ROW:
         return CsvRecord(row.number, body, ends=True)
     return CsvRecord(row.number, body.ljust(LONGEST_ROW + 1)[: LONGEST_ROW + 1], ends=True, is_whole=False)
+
+
+def _inside(row: _SheetRow, first: int, width: int) -> tuple[list[str], list[str]]:
+    """Return the cells of these columns, and the others that are not blank."""
+    cells, outside = [""] * width, []
+    for column, text in row.cells:
+        if 0 <= column - first < width:
+            cells[column - first] = text
+        elif text.strip():
+            outside.append(text)
+    return cells, outside
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    written = io.StringIO(newline="")
+    csv.writer(written, lineterminator="\r\n").writerow(cells)
+    return written.getvalue().encode()
 
 
 # ---- the parts of a workbook ----------------------------------------------------------------------------------------
@@ -169,30 +186,37 @@ class _Workbook:
         self._package = _Package(content)
         (main,) = self._related("", "officeDocument").values()
         index = _Index()
-        self._package.parse(main, index)
+        self._package.parse(main, index, limits.WORKBOOK_PART_BYTES)
         sheets = self._related(main, "worksheet")
         self.visible_sheets = [sheets[one] for one in index.visible if one in sheets]
         if len(self.visible_sheets) > limits.WORKBOOK_SHEETS:
             raise _too_long("too many sheets", limits.WORKBOOK_SHEETS)
         strings, styles = _Strings(), _Styles()
-        for part in self._related(main, "sharedStrings").values():
-            self._package.parse(part, strings, limits.WORKBOOK_STRINGS_BYTES)
-        for part in self._related(main, "styles").values():
-            self._package.parse(part, styles)
+        self._parse_only(main, "sharedStrings", strings, limits.WORKBOOK_STRINGS_BYTES)
+        self._parse_only(main, "styles", styles, limits.WORKBOOK_PART_BYTES)
         self._strings, self._formats, self._is_1904 = strings.texts, styles.formats, index.is_1904
 
-    def rows(self, sheet: str) -> Iterator[_SheetRow]:
-        """Yield the rows of a sheet that have a value."""
+    def rows(self, sheet: str, of_bytes: int | None = None) -> Iterator[_SheetRow]:
+        """Yield the rows of a sheet that have a value; `of_bytes`: only those among its first bytes."""
         reader = _SheetReader(self._strings, self._formats, is_1904=self._is_1904)
-        for _ in self._package.steps(sheet, reader, limits.WORKBOOK_SHEET_BYTES):
+        steps = self._package.steps(sheet, reader, limits.WORKBOOK_SHEET_BYTES)
+        for _ in islice(steps, of_bytes and of_bytes // _STEP):
             yield from reader.rows
             reader.rows.clear()
+
+    def _parse_only(self, main: str, kind: str, reader: "_Reader", most: int) -> None:
+        """Parse the part of this kind, if there is one."""
+        parts = set(self._related(main, kind).values())
+        if len(parts) > 1:
+            raise ValueError
+        for part in parts:
+            self._package.parse(part, reader, most)
 
     def _related(self, part: str, kind: str) -> dict[str, str]:
         """Return the parts of this kind that a part names as related, by their id."""
         folder, name = posixpath.split(part)
         relations = _Relationships(folder, kind)
-        self._package.parse(posixpath.join(folder, "_rels", f"{name}.rels"), relations)
+        self._package.parse(posixpath.join(folder, "_rels", f"{name}.rels"), relations, limits.WORKBOOK_PART_BYTES)
         return relations.targets
 
 
@@ -217,9 +241,9 @@ class _Package:
         if any(name.endswith("vbaproject.bin") for name in self._entries):
             raise _invalid("contains macros; save it as .xlsx without them")
 
-    def parse(self, part: str, reader: _Reader, most: int | None = None) -> None:
+    def parse(self, part: str, reader: _Reader, most: int) -> None:
         """Parse a whole part."""
-        for _ in self.steps(part, reader, most or limits.WORKBOOK_PART_BYTES):
+        for _ in self.steps(part, reader, most):
             pass
 
     def steps(self, part: str, reader: _Reader, most: int) -> Iterator[None]:
@@ -273,7 +297,7 @@ def _parser(reader: _Reader) -> Any:
 
 
 def _local(name: str) -> str:
-    return name.rpartition(":")[2]
+    return name.rpartition(":")[2] if ":" in name else name
 
 
 class _Ignoring:
@@ -384,7 +408,9 @@ class _SheetReader:
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "c":
             self._cell, self._parts = attributes, []
-            self._column = _after(self._column, _column(attributes["r"]) if "r" in attributes else None, _LAST_COLUMN)
+            self._column = _after(
+                self._column, workbook_cells.column(attributes["r"]) if "r" in attributes else None, _LAST_COLUMN
+            )
         elif name in ("v", "t"):
             self._is_value = self._cell is not None and not self._is_phonetic
         elif name == "row":
@@ -437,14 +463,9 @@ class _SheetReader:
         return workbook_cells.moment(stored, shown_as, is_1904=self._is_1904)
 
 
-@lru_cache(maxsize=1_024)
-def _column(reference: str) -> int:
-    return workbook_cells.column(reference)
-
-
 def _after(before: int, at: int | None, most: int) -> int:
     """Return the number of the next row or column: the given one, which must be greater than the last, or the next."""
-    found = before + 1 if at is None else at
-    if not before < found <= most:
+    number = before + 1 if at is None else at
+    if not before < number <= most:
         raise ValueError
-    return found
+    return number
