@@ -263,6 +263,22 @@ async def test_a_second_command_does_not_work_on_the_same_folder(exports: Path, 
     assert outcomes(await sent(exports, sender)) == {"blaby.csv": "accepted"}
 
 
+async def test_a_file_at_fault_itself_keeps_no_other_from_being_sent(
+    exports: Path, sender: FileSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.csv", "b" * 240 + ".csv", "c.csv"):
+        (exports / name).write_bytes(a_file("blaby"))
+    read = Path.read_bytes
+
+    def refused(file: Path) -> bytes:
+        if file.name == "a.csv":
+            raise PermissionError(13, "Permission denied")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert list(outcomes(await sent(exports, sender)).values()) == ["not sent", "not sent", "accepted"]
+
+
 async def test_a_report_that_cannot_be_written_leaves_no_part_of_it_and_the_file_is_sent_again(
     exports: Path, sender: FileSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.partner_simulators.send import FileSender
-from infra.partner_simulators.send.answers import SendResult
+from infra.partner_simulators.send.answers import ResponseIssue, SendResult
 from infra.partner_simulators.send.outgoing import NotSent
 
 SUFFIXES = (".csv", ".xlsx", ".hl7", ".json")
@@ -29,6 +29,9 @@ SETTLED_SECONDS = 5.0
 
 STATE = ".lightbulb-sent.json"
 """The SHA-256 of each file that has a final answer, by name."""
+
+LONGEST_NAME = 235
+"""Bytes of a file's name: its report's is longer, and file systems allow 255."""
 
 FINAL = ("accepted", "duplicate", "in part", "conflict", "refused")
 _HIDDEN = (".", "~$")
@@ -62,9 +65,14 @@ def _is_message(name: str) -> bool:
 
 
 async def _send(file: Path, sender: FileSender) -> FolderEntry:
-    body = read_settled(file)
+    try:
+        body = read_settled(file)
+    except OSError as error:
+        return _not_sent(file, f"the file cannot be read: {error.strerror}")
     if body is None:
         return FolderEntry(file)
+    if len(os.fsencode(file.name)) > LONGEST_NAME:
+        return _not_sent(file, f"the file's name has more than {LONGEST_NAME} bytes, too many for that of a report")
     digest = hashlib.sha256(body).hexdigest()
     if _answered(file.parent).get(file.name) == digest and any(_reports(file, dry_run=False)):
         return FolderEntry(file, unchanged=True)
@@ -74,6 +82,11 @@ async def _send(file: Path, sender: FileSender) -> FolderEntry:
         content = json.dumps(_answered(file.parent) | {file.name: digest}, indent=1)
         _write(file.parent / STATE, content.encode())
     return FolderEntry(file, result, report)
+
+
+def _not_sent(file: Path, why: str) -> FolderEntry:
+    """Return the entry of a file that is at fault itself; the others are sent."""
+    return FolderEntry(file, SendResult(file, "unknown format", "not sent", issues=(ResponseIssue("", "", why),)))
 
 
 def read_settled(file: Path) -> bytes | None:
