@@ -49,15 +49,26 @@ class FolderEntry:
 
 
 async def send_folder(folder: Path, sender: FileSender) -> AsyncIterator[FolderEntry]:
-    """Send what is to be sent in a folder, in order of name; subfolders are not entered. Raise NotSent if it cannot be written."""
+    """Send what is to be sent in a folder, the oldest first; subfolders are not entered. Raise NotSent if it cannot be written."""
     with _only_one(folder):
         for file in files(folder):
             yield await _send(file, sender)
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the files that may be sent: not hidden ones, nor reports."""
-    return sorted(file for file in folder.iterdir() if _is_message(file.name) and file.is_file())
+    """Return the files that may be sent, the oldest first, then by name: not hidden ones, nor reports.
+
+    A council's rows may have no time of change: then what is sent last counts, and 30-11-2026 comes after 01-12-2026 by name.
+    """
+    found = (file for file in folder.iterdir() if _is_message(file.name) and file.is_file())
+    return sorted(found, key=_changed)
+
+
+def _changed(file: Path) -> tuple[int, str]:
+    """Return when a file changed, and its name; it may be gone by now."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime_ns, file.name
+    return 0, file.name
 
 
 def _is_message(name: str) -> bool:
