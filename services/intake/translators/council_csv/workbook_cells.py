@@ -52,7 +52,7 @@ def number_format(code: str) -> NumberFormat | DigitPattern:
 
 
 def _digit_pattern(shown: str) -> list[str]:
-    """Return the parts of a number format: 0 for a place; a 0 in quotes is a sign, and cannot be told from a place: no pattern."""
+    """Return the parts of a number format: 0 for a place of a digit. A 0 in quotes is a sign; there is then no pattern."""
     signs = [(match[0], match[1] or match[2] or match[3] or "") for match in _PLACE_OR_SIGN.finditer(shown)]
     return [] if any("0" in sign for _, sign in signs) else [sign if part != "0" else "0" for part, sign in signs]
 
