@@ -50,6 +50,7 @@ def test_the_shipped_files_are_valid() -> None:
 DISCHARGE, SELF = "forms/hospital-discharge.yaml", "forms/self.yaml"
 BLABY, HARBOROUGH = "councils/blaby.yaml", "councils/harborough.yaml"
 UHL, LPT = "hl7v2/uhl.yaml", "hl7v2/lpt.yaml"
+REFERS = ', formats: ["form:coordinator"]}'
 
 PLANTED = {
     # an unknown service
@@ -82,8 +83,8 @@ PLANTED = {
     "site of a hospital": (LPT, "BMHU: Bradgate Unit", "BMHU: Bradgate Ward", "hubs.yaml has no site Bradgate Ward"),
     "district of a hospital": (LPT, "31UJ: E07000135", "31UJ: E07000999", "no hub and no authority has E07000999"),
     "stay told by another": ("partners.yaml", '"form:customer-service"', '"form:customer-service", "form:hospital-discharge"', "stays"),
-    "hospital team that refers": ("partners.yaml", "hub: hospital-housing}", 'hub: hospital-housing, formats: ["form:coordinator"]}', "would disclose a stay"),
-    "restricted team that refers": ("partners.yaml", "hub: hospital-housing-bradgate}", 'hub: hospital-housing-bradgate, formats: ["form:coordinator"]}', "would disclose a stay"),
+    "hospital team that refers": ("partners.yaml", "hub: hospital-housing}", f"hub: hospital-housing{REFERS}", "disclose a stay"),
+    "restricted team that refers": ("partners.yaml", "-bradgate}", f"-bradgate{REFERS}", "disclose a stay"),
     "desk for nobody": ("hubs.yaml", "partners: [first-contact]", "partners: [first-contacts]", "first-contacts"),
     "hub that is none": ("partners.yaml", "hub: hospital-housing}", "hub: hospital-house}", "hubs.yaml has no hub"),
     "council of no district": ("partners.yaml", "council: E06000016}", "council: E06000099}", "E06000099"),

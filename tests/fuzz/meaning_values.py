@@ -32,6 +32,8 @@ HARMLESS: dict[str, str] = {
     r"leaving out at form-\S+ (restricted_access|no_fixed_abode|has_died)$": "they are no, which is what silence means",
     r"leaving out at form-\S+ (form|priority)$": "the form's own name; routine is what no priority means",
     r"a list of it at form-\S+ (given_names|communication_needs)$": "one line, or a list of one line",
+    r"leaving out at form-\S+ (needs\.(homeless|falls|hearing)|cancelled|cancel_reason)$": "they are no or blank, as silence is",
+    r"a list of it at form-\S+ (needs\.weight|consents\.evaluation|completed_at|cancel_reason)$": "they are blank, as a list of it is",
 }
 """By a pattern of `kind at adapter place`: why nothing is lost."""
 
@@ -58,9 +60,9 @@ Original = tuple[Adapter, bytes, Translated]
 
 @cache
 def originals(adapter: Adapter, golden: Path) -> Sequence[Original]:
-    """The golden messages of a translator that are referrals, each with its translation."""
-    bodies = [path.read_bytes() for path in sorted((golden / adapter.name).glob("*.in"))]
-    made = [(adapter, body, adapter.translate(adapter.delivery(body))) for body in bodies]
+    """The golden messages of a translator that are referrals, without those in parts, each with its translation."""
+    bodies = (path.read_bytes() for path in sorted((golden / adapter.name).glob("*.in")))
+    made = [(adapter, body, adapter.translate(adapter.delivery(body))) for body in bodies if not body.startswith(b"--")]
     return [(one, body, said) for one, body, said in made if isinstance(said, Translated) and said.referral]
 
 
