@@ -111,9 +111,10 @@ def send(
 
     Of a FOLDER, every .csv, .xlsx, .hl7 and .json file is sent, and the answer is written next to it: NAME.report.csv for
     a council's file (its own rows with three more columns), .report.json or .report.txt for others. Sending the folder
-    again sends only what is new, has changed, or was not answered: what is sent twice is applied once. Left alone are
-    files that changed in the last 5 seconds, and subfolders: let an export write to another name (such as NAME.part), and
-    rename it. Reports contain personal data; only their owner can read them.
+    again sends only what is new, has changed, was not answered, or has no report: delete a report to send its file again.
+    What is sent twice is applied once. Left alone are files that changed in the last 5 seconds, and subfolders: let an
+    export write to another name (such as NAME.part), and rename it. Reports contain personal data; only their owner can
+    read them.
 
     Exits with 0 if everything that was sent was accepted, else with 1.
 

@@ -140,7 +140,9 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
         batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else found.referral.message_id
     decision = _decision(message, outcome, verdict, found.referral, earlier)
-    batch.decisions.append(dataclasses.replace(decision, after_cancel=was_cancelled and verdict is Verdict.UPDATED))
+    if was_cancelled and verdict is Verdict.UPDATED:
+        decision = dataclasses.replace(decision, after_cancel=True)
+    batch.decisions.append(decision)
 
 
 def _refuse(batch: Batch, message: PendingMessage, rejection: Rejection) -> None:

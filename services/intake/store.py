@@ -6,7 +6,7 @@ memory, write. No message is answered before the commit; a message that could no
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,7 @@ async def prepare(
     tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]
 ) -> tuple[Batch, list[ProtocolResponse]]:
     """Decide on these messages and compose their responses, without writing anything."""
-    message_batch = await _read(tx, secret, messages, _lock)
+    message_batch = await _read(tx, secret, messages, _LOCK)
     for message in messages:
         batch.decide(message_batch, secret, message)
     await _read_earlier_answers(tx, message_batch)
@@ -63,7 +63,7 @@ async def judge(
     """
     async with engine.begin() as tx:
         await tx.execute(text("set transaction read only"))
-        message_batch = await _read(tx, secret, messages, _held)
+        message_batch = await _read(tx, secret, messages, _PEEK)
     held = message_batch.referrals
     unknown = {row.reference for row in held.values() if not row.version}
     held.update({key: dataclasses.replace(changed[key]) for key in held if key in changed})
@@ -79,18 +79,14 @@ async def judge(
 
 # ---- read -----------------------------------------------------------------------------------------------------------
 
-_Read = Callable[
-    [Transaction, bytes, Mapping[tuple[str, str], datetime]], Awaitable[dict[tuple[str, str], StoredReferral]]
-]
 
-
-async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage], read_referrals: _Read) -> Batch:
+async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage], statement: TextClause) -> Batch:
     understood = [(a, a.outcome) for a in messages if isinstance(a.outcome, Translated)]
     asked = {(a.partner, name.key): name for a, t in understood for name in t.names}
     names = await _referral_names(tx, asked) if asked else {}
     named = {key: a.inbound.received_at for a, t in understood for key in _candidates(a.partner, t, names)}
     ids = sorted({(a.partner, name) for a, t in understood for name in t.message_ids})
-    referrals = await read_referrals(tx, secret, named) if named else {}
+    referrals = await _referrals(tx, statement, secret, named) if named else {}
     accepted = await _accepted_messages(tx, ids) if ids else {}
     return Batch(messages, referrals, accepted, names)
 
@@ -135,23 +131,10 @@ _NAMES = text("""
     from asked join intake.referral as referral using (partner, reference)""")
 
 
-async def _lock(
-    tx: Transaction, secret: bytes, named: Mapping[tuple[str, str], datetime]
-) -> dict[tuple[str, str], StoredReferral]:
-    """Insert the missing referrals, lock all in the order of their keys, and return them, in one statement."""
-    return await _referrals(tx, _LOCK, secret, named)
-
-
-async def _held(
-    tx: Transaction, secret: bytes, named: Mapping[tuple[str, str], datetime]
-) -> dict[tuple[str, str], StoredReferral]:
-    """Return the same as `_lock`, but insert and lock nothing."""
-    return await _referrals(tx, _PEEK, secret, named)
-
-
 async def _referrals(
     tx: Transaction, statement: TextClause, secret: bytes, named: Mapping[tuple[str, str], datetime]
 ) -> dict[tuple[str, str], StoredReferral]:
+    """Return these referrals by `_LOCK`, or by `_PEEK`; those that are missing have version 0."""
     new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
     rows = await tx.execute(statement, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
     return {(row.partner, row.referral_id): row for row in (StoredReferral(*values) for values in rows)}
@@ -159,6 +142,7 @@ async def _referrals(
 
 _LOCKED = ("partners", "referral_ids", "refs", "times")
 
+# Insert the missing referrals, lock all in the order of their keys, and return them, in one statement.
 _LOCK = text("""
     insert into intake.referral as referral (partner, referral_id, reference, first_at, last_at)
     select partner, referral_id, reference, at, at
@@ -171,6 +155,7 @@ _LOCK = text("""
               first_sent_at, sent_at, message_id, last_at, fields""")
 
 
+# Return the same, but insert and lock nothing.
 _PEEK = text("""
     select named.partner, named.referral_id, coalesce(referral.reference, named.reference) as reference,
            coalesce(person_key, '') as person_key, coalesce(version, 0) as version, coalesce(first_intent, 'new') as first_intent,

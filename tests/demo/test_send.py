@@ -237,6 +237,7 @@ def test_a_csv_report_that_breaks_off_is_no_answer() -> None:
     request = a_letter("council-blaby.csv", "council-blaby", report="text/csv")
     assert request.read_part is not None
     assert request.read_part(200, a_csv_report(("received", ""))).outcome == "unavailable"
+    assert request.read(200, b"").outcome == "unavailable"
 
 
 def test_a_workbook_is_sent_as_one() -> None:

@@ -72,6 +72,8 @@ def test_the_good_file_is_valid(tmp_path: Path) -> None:
         ("[dd/mm/yyyy]", "[dd/mm/yyyy, mm/dd/yyyy]", "rutland.yaml:4: file.dates: dd/mm and mm/dd"),
         ("[dd/mm/yyyy]", "[dd/mm/yy]", "rutland.yaml:4: file.dates: two-digit years"),
         ("[dd/mm/yyyy]", "[sometime]", "rutland.yaml:4: file.dates."),
+        ("empty: [unknown]", "empty: [unknown], ticks: [Unknown]", "rutland.yaml:4: file.ticks: Unknown already means"),
+        ("empty: [unknown]", "empty: [unknown], ticks: [N]", "rutland.yaml:4: file.ticks: N already means"),
         ("council: rutland", "council: oakham", "rutland.yaml:1: council: must be rutland"),
         ("district: own", "district: own\nconstants: {reason.text: any}", "rutland.yaml:6: constants.reason.text: "),
         ("district: own", "district: own\nconstants: {priority: soon}", "constants.priority: soon is not a value of priority"),

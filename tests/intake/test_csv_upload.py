@@ -320,6 +320,15 @@ async def test_a_row_that_a_line_break_without_quote_marks_cut_is_refused(intake
     assert "ends with LF, not with CR LF" in fault["explanation"]
 
 
+async def test_a_file_of_many_rows_that_line_breaks_may_have_cut_is_refused_once(
+    intake: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UNCERTAIN_ROWS", 2)
+    found = [row | {"Budget Code": "cut", "Notes": ""} for row in blaby_rows(3)]
+    reply = await upload(intake, "blaby", a_file("blaby", found).replace(b"cut", b"4\nof 7"))
+    assert (reply.status, "many rows that end with LF, not with CR LF" in reply.json()["detail"]) == (400, True)
+
+
 async def test_only_the_rows_of_another_encoding_are_refused(intake: InProcess) -> None:
     found = [a_row("melton", Grant_No=f"DFG/{at}", Applicant="Miss Zoë Marsh") for at in range(3)]
     lines = [row_of(COUNCILS["melton"], row) for row in found]
@@ -362,6 +371,11 @@ UNREADABLE = {
     "an unknown header": (b"zebra,giraffe\r\n1,2\r\n", "unknown columns: 2"),
     "a column too many": (a_file("blaby").replace(b"Budget Code", b"Budget Code,zebra"), "unknown columns: 1"),
     "a column twice": (a_file("blaby").replace(b"Budget Code", b"surname"), "repeats columns: Surname"),
+    "a header on row 11": (b"\r\n" * 10 + a_file("blaby"), "is not within the first 10 rows"),
+    "long titles": (
+        b"x" * 40_000 + b"\r\n" + b"y" * 40_000 + b"\r\n" + a_file("blaby"),
+        "a row of more than 65536 bytes",
+    ),
     "another delimiter": (a_file("blaby").replace(b",", b";"), "with a comma between cells"),
     "UTF-16": ("Case Ref,zebra".encode("utf-16"), "UTF-16"),
     "a workbook": (b"PK\x03\x04" + b"zebra" * 20, "is damaged, or not an .xlsx workbook"),

@@ -3,6 +3,7 @@
 import email.message
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,3 +174,15 @@ def test_a_quoted_parameter_is_read_as_the_standard_library_reads_it(name: str, 
     message = email.message.Message()
     message["Content-Type"] = f'text/csv; {name}="{quoted}"'
     assert headers.parameters(message["Content-Type"]) == {name: message.get_param(name)}
+
+
+@pytest.mark.parametrize("quotes", [True, False])
+async def test_the_body_of_a_client_library_is_read(quotes: bool) -> None:
+    form = aiohttp.FormData({"form": "{}"}, quote_fields=quotes)
+    form.add_field("file", b"a,b\r\n1,2\r\n", filename="Zoë's export.csv", content_type="application/vnd.ms-excel")
+    written = form()
+    body = await written.as_bytes()
+    plain, file = await read(*cut(body, 11), content_type=written.headers["Content-Type"])
+    assert plain[0::3] == ("form", b"{}")
+    assert file[2:] == ("application/vnd.ms-excel", b"a,b\r\n1,2\r\n")
+    assert quotes or file[1] == "Zoë's export.csv"

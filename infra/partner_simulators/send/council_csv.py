@@ -33,14 +33,14 @@ def build_request(
     """Return the request for a council's file. `report`: the media type of the report."""
     media_type = XLSX if is_workbook(body) else CSV
     headers = {"Content-Type": media_type, "Accept": report, "X-Correlation-Id": derived("csv", body)}
-    kind = "workbook" if media_type == XLSX else "CSV"
+    kind, written_by = ("workbook", mapping.as_workbook) if media_type == XLSX else ("CSV", mapping)
     one_row = ONE_ROW if report == JSON else b"\n"
     return OutgoingMessage(
         f"{'dry run of ' if dry_run else ''}{kind} of {mapping.council}",
         f"/councils/{mapping.council}/referrals" + ("?dry-run=true" if dry_run else ""),
         headers,
         body,
-        parse_response if report == JSON else partial(_parse_csv, mapping),
+        parse_response if report == JSON else partial(_parse_csv, written_by),
         counts=one_row,
         read_part=partial(_broken_off, one_row),
     )
@@ -72,8 +72,10 @@ def _parse_csv(mapping: translator.CouncilMapping, status: int, body: bytes) -> 
     if status >= 300:
         return parse_response(status, body)
     lines = _read_csv(mapping, body)
-    columns = next((line for line in lines if "lightbulb_reference" in line), [])
-    at = columns.index("lightbulb_reference") + 1 if columns else 0
+    columns = next((line for line in lines if "lightbulb_reference" in line), None)
+    if columns is None:
+        return _broken_off(b"\n", status, body)
+    at = columns.index("lightbulb_reference") + 1
     cells = [(line[at].partition(":")[0], line[at + 1]) for line in lines if len(line) > at + 1]
     counts = Counter(outcome for outcome, _ in cells)
     warnings = sum(1 for _, warning in cells if warning)

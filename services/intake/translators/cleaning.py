@@ -127,16 +127,16 @@ def is_spoilt(text: str) -> bool:
 
 
 SPOILT = (
-    "has letters that were lost or changed on the way, and was read as it is: correct it, and the export or encoding"
+    "has letters that were lost or changed before it was sent, such as ? or &#39; in a name: correct it at the source"
 )
-REPAIRED = "has characters that are not of its encoding, and were read as Windows-1252: check them"
+REPAIRED = "has characters that its encoding does not have, which were read as Windows-1252: check it"
 
 
-def warning(text: str) -> str | None:
-    """Return what the sender of words, as they were sent, has to be warned of, or None."""
+def warnings(text: str) -> tuple[str, ...]:
+    """Return what the sender of words, as they were sent, has to be warned of."""
     if text.isascii() and "?" not in text and "&" not in text:
-        return None
-    return SPOILT if is_spoilt(text) else REPAIRED if is_repaired(text) else None
+        return ()
+    return (*((SPOILT,) if is_spoilt(text) else ()), *((REPAIRED,) if is_repaired(text) else ()))
 
 
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"

@@ -53,8 +53,10 @@ FILLER_BIRTH = "is a date that is entered if the birth date is not known: leave 
 FILLER_DATE = "is a date that is entered if none is known: it was read as not given"
 FILLER_NUMBER = "is a number that is entered if the NHS number is not known: leave it empty, or send the number"
 NOT_A_NUMBER = "is not a valid NHS number: ten digits with a modulus 11 check digit"
+FILLER_NAME = "is a word that is entered if the name is not known: it was read as not given"
 NOT_PAST = f"must be from {EARLIEST_YEAR} to today"
 NOT_EXPECTED = f"must be from {EARLIEST_YEAR} to at most {EXPECTED_YEARS} years ahead"
+IMPLAUSIBLE: Mapping[DateKind, str] = {"birth": IMPLAUSIBLE_BIRTH, "past": NOT_PAST, "expected": NOT_EXPECTED}
 IS_AHEAD = "is more than five minutes in the future: correct the clock of the system that sent it"
 
 
@@ -72,30 +74,12 @@ def doubt(place: str, day: date, today: date, fillers: Fillers) -> DateDoubt | N
     `today`: the day in London on which the message was received. A place without a rule raises KeyError.
     """
     kind = KINDS[place]
-    if kind == "birth":
-        explanation = birth_date(day, today, fillers)
-        return DateDoubt(explanation) if explanation else None
     if fillers.is_date(day):
-        return DateDoubt(FILLER_DATE, refuses=False)
-    if kind == "past":
-        return None if day.year >= EARLIEST_YEAR and day <= today else DateDoubt(NOT_PAST)
-    return None if day.year >= EARLIEST_YEAR and _is_expected(day, today) else DateDoubt(NOT_EXPECTED)
-
-
-def _is_expected(day: date, today: date) -> bool:
-    return (day.year - EXPECTED_YEARS, day.month, day.day) <= (today.year, today.month, today.day)
-
-
-def birth_date(born: date, today: date, fillers: Fillers) -> str | None:
-    """Return why a date cannot be a birth date, or None."""
-    if fillers.is_date(born):
-        return FILLER_BIRTH
-    return None if is_plausible_birth(born, today) else IMPLAUSIBLE_BIRTH
-
-
-def is_plausible_birth(born: date, today: date) -> bool:
-    """Return whether a living person can have this birth date: not in the future or more than 130 years ago."""
-    return born <= today and today.year - born.year <= OLDEST
+        return DateDoubt(FILLER_BIRTH) if kind == "birth" else DateDoubt(FILLER_DATE, refuses=False)
+    earliest = today.year - OLDEST if kind == "birth" else EARLIEST_YEAR
+    latest = (today.year + (EXPECTED_YEARS if kind == "expected" else 0), today.month, today.day)
+    is_plausible = earliest <= day.year and (day.year, day.month, day.day) <= latest
+    return None if is_plausible else DateDoubt(IMPLAUSIBLE[kind])
 
 
 def is_ahead(sent_at: datetime | None, received_at: datetime) -> bool:

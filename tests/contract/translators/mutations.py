@@ -116,7 +116,8 @@ class Json(Mutations):
 
     def unseen(self, body: bytes, mark: str) -> Iterable[bytes]:
         for here, name in _texts(json.loads(body)):
-            yield _with(body, here[name], f"{mark}{here[name]}{mark}")
+            if name not in ("content", "media_type"):  # of a document
+                yield _with(body, here[name], f"{mark}{here[name]}{mark}")
 
     def repeated(self, body: bytes) -> Iterable[bytes]:
         """The body with one name twice in one of its objects, first with another value."""

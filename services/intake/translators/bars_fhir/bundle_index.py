@@ -186,7 +186,7 @@ class BundleIndex:
 
     def warn_of(self, resource: Resource, loc: Place, words: str | None) -> None:
         """Warn if words were spoilt on the way."""
-        if words and (explanation := cleaning.warning(words)):
+        for explanation in cleaning.warnings(words or ""):
             self.warnings.append(Issue(self.at(resource, *loc), "value", explanation))
 
     def day(self, resource: Resource, loc: Place, place: str, value: str | None) -> date | None:

@@ -52,14 +52,6 @@ class ValueWithWarnings:
     warnings: tuple[ParseError, ...]
 
 
-SPOILT = ParseError(
-    "value", "may have lost letters on the way, or has others in their place: check it, and export again"
-)
-REPAIRED = ParseError(
-    "value", "has characters that its encoding does not have, which were read as Windows-1252: check it"
-)
-
-
 def clean(cell: str, reading: Reading = "code") -> str | ParseError:
     """Return the cell's text; an error for a formula, a spreadsheet error, or a code with a control character."""
     text = cleaning.code(cell) if reading == "code" else cleaning.prose(cell)
@@ -85,10 +77,7 @@ def _unwrapped(text: str) -> str:
 
 def warnings_about_letters(cell: str) -> tuple[ParseError, ...]:
     """Return warnings about the letters of a cell of words, as sent."""
-    if cell.isascii() and "?" not in cell and "&" not in cell:
-        return ()
-    spoilt, repaired = cleaning.is_spoilt(cell), cleaning.is_repaired(cell)
-    return (*([SPOILT] if spoilt else []), *([REPAIRED] if repaired else []))
+    return tuple(ParseError("value", warning) for warning in cleaning.warnings(cell))
 
 
 _VARIANTS = dict.fromkeys((0xFE0E, 0xFE0F), "")

@@ -45,7 +45,11 @@ def mismatch(mapping: CouncilMapping, records: Sequence[bytes], of_a: str | None
     """
     rows = [_without_spare(_normalized(mapping, records, at)) for at in range(len(records))]
     if not any(rows):
-        return Issue(PLACE, "invalid", f"cannot be parsed as {written(mapping)}")
+        return Issue(
+            PLACE,
+            "invalid",
+            f"is not within the first {limits.HEADER_ROWS} rows, or cannot be parsed as {written(mapping)}",
+        )
     return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row)), of_a))
 
 

@@ -75,7 +75,13 @@ class CsvFile(StrictInput):
 
     def is_nothing(self, text: str) -> bool:
         """Return whether a cell is empty or one of the texts in `empty`."""
-        return len(text) <= self._longest_nothing and fold(text) in self.nothing
+        if len(text) > self._longest_nothing or (text.isascii() and text[:1].casefold() not in self._nothing_begins):
+            return False
+        return fold(text) in self.nothing
+
+    @cached_property
+    def _nothing_begins(self) -> frozenset[str]:
+        return frozenset({"", " ", *(text[:1] for text in self.nothing)})
 
     @cached_property
     def _longest_nothing(self) -> int:

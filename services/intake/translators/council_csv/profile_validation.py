@@ -8,7 +8,14 @@ from schemas.referral import Referral
 from services.intake.translators.council_csv.cells import clean, fold
 from services.intake.translators.council_csv.dates import has_short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping
-from services.intake.translators.council_csv.targets import FEEDS, TARGETS, accepts_yes_no, may_mean, takes_codes
+from services.intake.translators.council_csv.targets import (
+    FEEDS,
+    TARGETS,
+    YES_NO,
+    accepts_yes_no,
+    may_mean,
+    takes_codes,
+)
 from services.reference import yaml_files
 from services.reference.directory import Catalogue
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
@@ -86,6 +93,9 @@ def _of_file(mapping: CouncilMapping) -> LocatedIssues:
         yield ("file", "dates"), "dd/mm and mm/dd formats together are ambiguous"
     if any(map(has_short_year, file.dates)) and file.years_from is None:
         yield ("file", "dates"), "two-digit years require years_from"
+    for tick in file.ticks:
+        if fold(tick) in file.nothing or fold(tick) in YES_NO:
+            yield ("file", "ticks"), f"{tick} already means yes, no or an empty cell"
 
 
 def _of_column(mapping: CouncilMapping, column: ColumnMapping) -> LocatedIssues:

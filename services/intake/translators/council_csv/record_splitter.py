@@ -67,7 +67,8 @@ class Splitter:
     def __init__(self, file: CsvFile, longest: int = LONGEST_ROW) -> None:
         delimiter = re.escape(file.separator.encode())
         self._quoted = file.quoting == "double"
-        self._plain_cells = re.compile(b'(?:[^"\r\n' + delimiter + b"]*" + delimiter + b")*")
+        plain, quoted = b'[^"\r\n' + delimiter + b"]*+", b'"(?:[^"]++|"")*+"'
+        self._whole_cells = re.compile(b"(?:(?:" + plain + b"|" + quoted + b")" + delimiter + b")*+")
         self._cell_end = re.compile(b"[\r\n" + delimiter + b"]" if self._quoted else b"[\r\n]")
         self._longest = longest
         self._held = b""
@@ -143,9 +144,9 @@ class Splitter:
         self._at, self._state = at, state
 
     def _begin_cell(self, held: bytes) -> None:
-        """Pass over the unquoted cells that are complete. A quote mark opens a cell only at the cell's beginning."""
-        plain = self._plain_cells.match(held, self._at) if self._quoted else None
-        at = plain.end() if plain else self._at
+        """Pass over the cells that are complete. A quote mark opens a cell only at the cell's beginning."""
+        whole = self._whole_cells.match(held, self._at) if self._quoted else None
+        at = whole.end() if whole else self._at
         if at == len(held):
             self._move(at, _State.CELL_BEGINS)
         elif self._quoted and held[at] == QUOTE:

@@ -35,8 +35,8 @@ from services.intake.translators.translator import (
 
 _CONSENT = "consents.referral.answer"
 
-FILLER_NUMBER = ParseError("value", "is a number that is entered if none is known: leave it empty")
-NO_NAME = ParseError("value", "is what is entered if a name is not known: it was read as not given")
+FILLER_NUMBER = ParseError("value", plausibility.FILLER_NUMBER)
+NO_NAME = ParseError("value", plausibility.FILLER_NAME)
 SHORT_YEAR = ParseError(
     "value", "has a year of two digits that may be of two centuries: write the year with four digits"
 )

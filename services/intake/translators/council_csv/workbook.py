@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 from xml.parsers import expat
@@ -298,7 +297,7 @@ def _parser(reader: _Reader) -> Any:
 
 
 def _local(name: str) -> str:
-    return name.rpartition(":")[2]
+    return name.rpartition(":")[2] if ":" in name else name
 
 
 class _Ignoring:
@@ -409,7 +408,9 @@ class _SheetReader:
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "c":
             self._cell, self._parts = attributes, []
-            self._column = _after(self._column, _column(attributes["r"]) if "r" in attributes else None, _LAST_COLUMN)
+            self._column = _after(
+                self._column, workbook_cells.column(attributes["r"]) if "r" in attributes else None, _LAST_COLUMN
+            )
         elif name in ("v", "t"):
             self._is_value = self._cell is not None and not self._is_phonetic
         elif name == "row":
@@ -460,11 +461,6 @@ class _SheetReader:
         if shown_as == "number":
             return workbook_cells.number(stored)
         return workbook_cells.moment(stored, shown_as, is_1904=self._is_1904)
-
-
-@lru_cache(maxsize=1_024)
-def _column(reference: str) -> int:
-    return workbook_cells.column(reference)
 
 
 def _after(before: int, at: int | None, most: int) -> int:

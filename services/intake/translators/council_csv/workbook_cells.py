@@ -6,6 +6,7 @@ ECMA-376 part 1: 18.3.1.4 (cells), 18.8.30 (number formats), 18.17.4.1 (dates), 
 import re
 from collections.abc import Mapping
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Literal
 
 NumberFormat = Literal["number", "date", "time"]
@@ -83,8 +84,13 @@ def _character(escaped: "re.Match[str]") -> str:
 
 def column(reference: str) -> int:
     """Return the column of a reference such as AB12, from 1; 0 if it has no letters of a column."""
+    return _column(reference.rstrip("0123456789"))
+
+
+@lru_cache(maxsize=1_024)
+def _column(letters: str) -> int:
     number_of = 0
-    for letter in reference.rstrip("0123456789").upper():
+    for letter in letters.upper():
         if not "A" <= letter <= "Z":
             return 0
         number_of = number_of * 26 + ord(letter) - 64

@@ -14,15 +14,10 @@ from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form,
 from services.intake.translators.form.fields import ANY, READERS, ParseError, plain_code
 from services.intake.translators.form.required_fields import NOTES
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind, death_report, set_path
+from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind, death_report, set_path, unique
 
 _NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
 
-FILLER_NAME = "is a word that is entered if the name is not known: it was read as not given"
-SPOILT = (
-    "has letters that were lost or changed before it was sent, such as ? or &#39; in a name: correct it at the source"
-)
-REPAIRED = "has characters of Windows-1252, which were read as such: send UTF-8"
 BRACKETS = "has brackets, which no name has: check it"
 NOT_A_NOTE = "must be yes, no or a note of a few words; a note does not begin with no"
 
@@ -103,14 +98,18 @@ class FormContent:
         if doubt := self._doubt(field, read):
             self.add_issue(place, "value", doubt)
             return None
+        if field.type == "postcode" and not plausibility.has_postcode_form(read):
+            self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
+        if field.type == "postcode" and not plausibility.has_postcode_form(read):
+            self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
         """Return why a value that can be read is not plausible."""
         fillers = self._inbound.fillers
         if field.type == "nhs-number" and isinstance(read, str) and fillers.is_number(read):
-            return "is a number that is entered if there is none: leave it empty"
+            return plausibility.FILLER_NUMBER
         if field.type != "date" or not isinstance(read, date):
             return None
         doubt = plausibility.doubt(field.to, read, self._today, fillers)
@@ -120,10 +119,8 @@ class FormContent:
         if field.type not in (*answers.TEXT_TYPES, "prose"):
             return
         texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
-        if any(map(cleaning.is_spoilt, texts)):
-            self.warnings.append(Issue(place, "value", SPOILT))
-        if any(map(cleaning.is_repaired, texts)):
-            self.warnings.append(Issue(place, "value", REPAIRED))
+        for explanation in unique([warning for text in texts for warning in cleaning.warnings(text)]):
+            self.warnings.append(Issue(place, "value", explanation))
         if _NAMES.fullmatch(field.to) and any(re.search(r"[()\[\]{}]", text) for text in texts):
             self.warnings.append(Issue(place, "value", BRACKETS))
 
@@ -167,7 +164,7 @@ class FormContent:
         kept = [one for one in names if not self._is_filler(one)]
         if len(kept) < len(names):
             self._answers[name] = kept
-            self.warnings.append(Issue(name, "value", FILLER_NAME))
+            self.warnings.append(Issue(name, "value", plausibility.FILLER_NAME))
 
     def _is_filler(self, name: Any) -> bool:
         return isinstance(name, str) and self._inbound.fillers.is_name(cleaning.line(name))

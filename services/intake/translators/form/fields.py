@@ -10,6 +10,7 @@ from schemas import nhs_number
 from services.intake.translators import cleaning
 from services.intake.translators.form import answers
 from services.intake.translators.form.definition import FieldOf
+from services.intake.translators.plausibility import NOT_A_NUMBER
 from services.intake.translators.translator import IssueKind, parse_instant
 
 
@@ -82,7 +83,7 @@ def _nhs_number(value: Any, _: FieldOf) -> Any:
     digits = nhs_number.normalise(plain_code(value))
     if nhs_number.is_valid(digits):
         return digits
-    return ParseError("value", "is not a valid NHS number: ten digits with a modulus 11 check digit")
+    return ParseError("value", NOT_A_NUMBER)
 
 
 def _postcode(value: Any, field: FieldOf) -> Any:

@@ -97,7 +97,7 @@ class Reading:
 
     def warn_of(self, one: "Repetition") -> None:
         """Warn if words were spoilt on the way."""
-        if explanation := cleaning.warning(self._resolved(one.whole)):
+        for explanation in cleaning.warnings(self._resolved(one.whole)):
             self.warn(Issue(one.place, "value", explanation))
 
     def text(self, raw: str) -> str | None:

@@ -29,7 +29,7 @@ from services.intake.translators.hl7v2.dates import (
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import YES_NO
-from services.intake.translators.plausibility import birth_date, today
+from services.intake.translators.plausibility import doubt, today
 from services.intake.translators.translator import (
     Issue,
     drop_empty,
@@ -246,7 +246,7 @@ def _read_unclear_names(valid: list[Repetition], profile: PartnerProfile) -> Non
 def _birth_date(message: Hl7Message, received_at: datetime) -> date | None:
     repetition = field_paths.only(message, "PID", 7)
     born = read_any_date(repetition)
-    if repetition and born and birth_date(born, today(received_at), repetition.reading.fillers):
+    if repetition and born and doubt("person.birth_date", born, today(received_at), repetition.reading.fillers):
         repetition.reading.to_read(repetition.place, "value", repetition.text())
         return None
     return born
