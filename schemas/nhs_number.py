@@ -37,7 +37,8 @@ def is_valid(value: str) -> bool:
     """
     if len(value) != 10 or not value.isascii() or not value.isdigit() or len(set(value)) == 1:
         return False
-    return sum(map(mul, _WEIGHTS, map(int, value))) % 11 == 0
+    weighted: int = sum(map(mul, _WEIGHTS, map(int, value)))
+    return weighted % 11 == 0
 
 
 _WEIGHTS = range(10, 0, -1)

@@ -140,9 +140,8 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
         batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else found.referral.message_id
     decision = _decision(message, outcome, verdict, found.referral, earlier)
-    if was_cancelled and verdict is Verdict.UPDATED:
-        decision = dataclasses.replace(decision, after_cancel=True)
-    batch.decisions.append(decision)
+    is_after_cancel = was_cancelled and verdict is Verdict.UPDATED
+    batch.decisions.append(dataclasses.replace(decision, after_cancel=True) if is_after_cancel else decision)
 
 
 def _refuse(batch: Batch, message: PendingMessage, rejection: Rejection) -> None:
