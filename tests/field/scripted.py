@@ -55,11 +55,6 @@ class Script:
         usual = self.path or http_bodies.path_of(self.sender)
         return [usual] * len(self.files) if isinstance(usual, str) else usual
 
-    @property
-    def is_told(self) -> bool:
-        """Whether the referrer can be sent feedback: councils hear by the report of their file."""
-        return not self.sender.startswith("council-")
-
 
 def scripts(kind: str) -> list[Script]:
     """The cases of `<kind>.yaml`, with the inputs in the folder `<kind>`."""
@@ -111,7 +106,7 @@ def judge_requests(script: Script, addresses: Mapping[str, Any]) -> None:
     seen = play(script, send, installation.of(addresses))
     client = clients.Installation(dict(addresses))
     client.settle()
-    right = [expectation.with_effects(one, is_told=script.is_told) for one in expected(script)]
+    right = [expectation.with_effects(one) for one in expected(script)]
     _judge(right, replace(seen, feedback=client.feedback_of_any(seen.reference)))
 
 

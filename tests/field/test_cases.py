@@ -334,12 +334,6 @@ def test_a_path_reaches_each_element_of_a_list() -> None:
     assert expectation.values(data, "x.y") == []
 
 
-def test_a_council_is_sent_no_feedback_but_the_report_of_its_file() -> None:
-    told = expectation.with_effects({"answers": [200], "rows": ["received"]}, is_told=False)
-    assert told["feedback"] == {"is": [None]}
-    assert told["hub"] == {"status": {"is": ["requested"]}}
-
-
 def test_one_alternative_is_enough_and_all_its_assertions_are_needed() -> None:
     refused: dict[str, Any] = {"answers": [422], "published": "nothing"}
     taken: dict[str, Any] = {"answers": [200], "event": {"referral.a": {"is": ["b"]}}}

@@ -29,11 +29,12 @@ HARMLESS: dict[str, str] = {
     r"leaving out at council-charnwood How urgent$": "routine is what no priority means",
     r"leaving out at council-harborough carer_name$": "the cell is NULL, which means empty in this file",
     r"a number behind at council-hinckley-bosworth (BIRTH|SS127)$": "a day number with a decimal comma and no time",
-    r"another value at council-\S+ (Certified|SS127)$": "the day before or after a filler is another filler",
-    r"leaving out at form-coordinator (needs\.\w+|cancelled|cancel_reason)$": "they are a no, or not applicable: what silence means",
+    r"another value at council-\S+ (Certified|SS127)$": "the day after a filler is another filler, and not given either",
     r"leaving out at form-\S+ (restricted_access|no_fixed_abode|has_died)$": "they are no, which is what silence means",
     r"leaving out at form-\S+ (form|priority)$": "the form's own name; routine is what no priority means",
     r"a list of it at form-\S+ (given_names|communication_needs)$": "one line, or a list of one line",
+    r"leaving out at form-\S+ (needs\.(homeless|falls|hearing)|cancelled|cancel_reason)$": "they are no or blank, as silence is",
+    r"a list of it at form-\S+ (needs\.weight|consents\.evaluation|completed_at|cancel_reason)$": "they are blank, as a list of it is",
 }
 """By a pattern of `kind at adapter place`: why nothing is lost."""
 
@@ -60,11 +61,9 @@ Original = tuple[Adapter, bytes, Translated]
 
 @cache
 def originals(adapter: Adapter, golden: Path) -> Sequence[Original]:
-    """The golden messages of a translator that are referrals, each with its translation; of forms, those in JSON."""
-    bodies = [path.read_bytes() for path in sorted((golden / adapter.name).glob("*.in"))]
-    if adapter.name.startswith("form-"):
-        bodies = [body for body in bodies if body.lstrip()[:1] == b"{"]
-    made = [(adapter, body, adapter.translate(adapter.delivery(body))) for body in bodies]
+    """The golden messages of a translator that are referrals, without those in parts, each with its translation."""
+    bodies = (path.read_bytes() for path in sorted((golden / adapter.name).glob("*.in")))
+    made = [(adapter, body, adapter.translate(adapter.delivery(body))) for body in bodies if not body.startswith(b"--")]
     return [(one, body, said) for one, body, said in made if isinstance(said, Translated) and said.referral]
 
 
@@ -177,8 +176,6 @@ VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 def _of_form(adapter: Adapter, body: bytes) -> Iterator[Change]:
     form = json.loads(body)
     for steps, value in _values(form):
-        if value is None or (isinstance(value, str) and not re.search(r"\w", value)):
-            continue  # nothing is said
         for kind, other in VALUES:
             if (changed := other(value)) != value or type(changed) is not type(value):
                 yield Change(adapter, ".".join(map(str, steps)), kind, _with(form, steps, changed))

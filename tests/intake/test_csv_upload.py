@@ -588,3 +588,23 @@ async def test_a_row_about_another_person_is_refused_and_a_correction_is_applied
     assert counts(await upload(intake, "blaby", a_file("blaby", [corrected]))) == {"rows": 1, "updated": 1}
     withdrawn = a_row("blaby", NHS_No="999 000 0026", Surname="Zimmer", DOB="05/06/1950", Consent_Share="N")
     assert counts(await upload(intake, "blaby", a_file("blaby", [withdrawn]))) == {"rows": 1, "cancelled": 1}
+
+
+async def test_a_warning_is_reported_with_the_row_in_both_reports_and_kept_with_its_message(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    body = a_file("blaby", [a_row("blaby", Surname="O?Dowd", Postcode="LE1O 1DU")])
+    (row,) = (await upload(intake, "blaby", body)).json()["rows"]
+    assert (row["outcome"], row["faults"]) == ("received", [])
+    assert [(warning["column"], warning["kind"]) for warning in row["warnings"]] == [
+        ("Surname", "value"),
+        ("Postcode", "value"),
+    ]
+    stored = await rows(engine, "select issues::text from intake.message")
+    assert len(stored) == 1
+    assert "Surname" in str(stored[0])
+    assert "Dowd" not in str(stored[0])
+    reply = await upload(intake, "blaby", body, accept="text/csv")
+    assert table("blaby", reply)[1][-1] == "; ".join(
+        f"{one['column']}: {one['explanation']}" for one in row["warnings"]
+    )

@@ -496,3 +496,27 @@ def test_what_is_cleaned_changes_nothing_for_the_reader(asked: Form, data: st.Da
     if isinstance(said[name], str):
         dressed[name] = data.draw(_INVISIBLE) + said[name] + data.draw(_INVISIBLE)
     assert translated(dressed, asked) == translated(cleaned(dressed), asked)
+
+
+# ---- a discharge ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("day", "discharged", "expected"),
+    [
+        ("2026-11-05", date(2026, 11, 5), None),
+        ("2026-11-06", None, date(2026, 11, 6)),
+        ("2028-11-05", None, date(2028, 11, 5)),
+    ],
+)
+def test_a_discharge_in_the_future_is_expected_and_ends_no_stay(
+    day: str, discharged: date | None, expected: date | None
+) -> None:
+    asked = FORMS["hospital-discharge"]
+    whole = json.loads((GOLDEN / "form-hospital-discharge" / "everything.in").read_bytes())
+    whole.pop("expected_discharge_on", None)
+    said = accepted({**whole, "discharged_on": day}, asked)
+    assert said.referral is not None
+    assert (said.referral.discharged_on, said.referral.expected_discharge_on) == (discharged, expected)
+    assert said.referral.is_inpatient is (discharged is None)
+    assert [issue.place for issue in said.warnings] == ([] if discharged else ["discharged_on"])

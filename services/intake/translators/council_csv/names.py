@@ -176,7 +176,8 @@ def read(text: str, order: NameOrder) -> Any:
     plain = _without_brackets(text, name)
     if plain is None:
         return OPEN_BRACKET
-    parts = [part.strip() for part in _RUN_TOGETHER.sub(" ", plain).split(",")]
+    spaced = _RUN_TOGETHER.sub(" ", plain) if "." in plain else plain
+    parts = [part.strip() for part in spaced.split(",")]
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
     error = _surname_first(parts, name) if order == "surname-first" else _surname_last(parts, name)
@@ -344,6 +345,7 @@ def _word(word: str) -> str:
     return "" if "." in word.rstrip(".") else _key(word)
 
 
+@lru_cache(maxsize=8_192)
 def _key(word: str) -> str:
     """Return a word as these tables have it: without full stops, and with plain apostrophes."""
     return word.casefold().replace(".", "").replace("\u2019", "'").replace("\u2018", "'")

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from schemas.model import ShortText
 from services.intake import limits
 from services.intake.http import headers, multipart
+from services.intake.translators import cleaning
 from services.intake.translators.form import answers
 from services.intake.translators.form.definition import FieldOf, Form
-from services.intake.translators.form.fields import READERS, SCHEMAS, ParseError
+from services.intake.translators.form.fields import READERS, SCHEMAS, ParseError, plain_code
 from services.intake.translators.inbound_message import InboundMessage, document
 from services.intake.translators.translator import PLAIN_NAME, AttachmentContent, Issue, IssueKind, Rejection, reject
 
@@ -111,7 +112,8 @@ def _document(place: str, entry: Any, add_issue: AddIssue) -> FormDocument | Non
 
 
 def _media_type(value: Any) -> str | None:
-    return value.strip() if isinstance(value, str) and re.fullmatch(_TYPE, value.strip()) else None
+    media_type = plain_code(value)
+    return media_type if re.fullmatch(_TYPE, media_type) else None
 
 
 def _bytes(value: Any) -> bytes | None:
@@ -119,7 +121,9 @@ def _bytes(value: Any) -> bytes | None:
     if isinstance(value, bytes):
         return value
     try:
-        return base64.b64decode("".join(value.split()), validate=True) if isinstance(value, str) else None
+        return (
+            base64.b64decode("".join(cleaning.prose(value).split()), validate=True) if isinstance(value, str) else None
+        )
     except (binascii.Error, ValueError):
         return None
 

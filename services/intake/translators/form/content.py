@@ -48,6 +48,7 @@ class FormContent:
             self._read(content, name, field)
         self._require()
         _mark_no_fixed_abode(content)
+        self._expect_discharge(content)
         self._referrer(content)
         return content | {"needs": self._needs(), "consents": self._consents()}
 
@@ -101,8 +102,6 @@ class FormContent:
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
-        if field.type == "postcode" and not plausibility.has_postcode_form(read):
-            self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
@@ -114,6 +113,15 @@ class FormContent:
             return None
         doubt = plausibility.doubt(field.to, read, self._today, fillers)
         return doubt.explanation if doubt else None
+
+    def _expect_discharge(self, content: dict[str, Any]) -> None:
+        """Read a discharge in the future as expected: the stay is not over."""
+        day = content.get("discharged_on")
+        if day and day > self._today:
+            del content["discharged_on"]
+            content.setdefault("expected_discharge_on", day)
+            names = [name for name, field in self._form.fields.items() if field.to == "discharged_on"]
+            self.warnings += [Issue(name, "value", plausibility.DISCHARGE_AHEAD) for name in names]
 
     def _warn_of_letters(self, place: str, field: FieldOf, value: Any) -> None:
         if field.type not in (*answers.TEXT_TYPES, "prose"):
