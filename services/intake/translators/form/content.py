@@ -19,6 +19,7 @@ from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind,
 _NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
 
 BRACKETS = "has brackets, which no name has: check it"
+DENIED = "was asked for, although its note begins with a denial: if it is not asked for, send no"
 NOT_A_NOTE = "must be yes, no or a note of a few words; a note does not begin with no"
 
 
@@ -101,8 +102,6 @@ class FormContent:
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
-        if field.type == "postcode" and not plausibility.has_postcode_form(read):
-            self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
@@ -207,6 +206,8 @@ class FormContent:
             self.add_issue(f"needs.{name}", "value", NOT_A_NOTE)
             return None
         self._warn_of_letters(f"needs.{name}", ANY, answer)
+        if answers.denies(answer):
+            self.warnings.append(Issue(f"needs.{name}", "value", DENIED))
         return f"{need.label}: {cleaning.prose(answer)}"
 
     # -- consents
