@@ -71,7 +71,27 @@ NOT_A_NOTE = (
 Two repeats in a row never share a character, so that the time of a match grows with the text, and not with its square.
 """
 
-_DENIES = re.compile(rf"[{_SYMBOLS}]*(?:{_BEGINS_WITH_NO}|{_any_case(('not', 'never', 'nothing'))})\s")
+_DENYING = tuple(word for word in _NOT_TICKED if word[-1].isalpha() and word not in ("no", "n"))
+_AFTER_NO = (
+    *(
+        "already",
+        "at present",
+        "at the",
+        "at this",
+        "concern",
+        "currently",
+        "has",
+        "have",
+        "he ",
+        "issue",
+        "need",
+        "now",
+    ),
+    *("problem", "she ", "they ", "this", "to report", "want", "wish", "yet"),
+)
+_DENIES = re.compile(
+    rf"[{_SYMBOLS}]*(?:(?:{_any_case(_DENYING)})\s|(?:{_any_case(('no', 'not', 'nothing'))})\s+(?:{_any_case(_AFTER_NO)}))"
+)
 
 
 def _not_answered(title: str, pattern: str) -> dict[str, Any]:
@@ -126,7 +146,7 @@ def is_note(value: Any) -> bool:
 
 
 def denies(note: str) -> bool:
-    """Return whether a note begins with a denial: "no rail at the door" asks for a need, and "none at present" may not."""
+    """Return whether a note may deny its need: "None at present", "no, has one" without its comma; not "No rail at the door"."""
     return _DENIES.match(cleaning.prose(note)) is not None
 
 
