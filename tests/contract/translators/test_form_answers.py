@@ -145,7 +145,10 @@ def test_a_note_asks_for_a_need_and_is_carried_whole(note: str) -> None:
         ("None at present", True),
         ("no has one already", True),
         ("Not at the moment", True),
-        ("No rail at the front door", True),
+        ("false alarm", True),
+        ("No rail at the front door", False),
+        ("Not able to bathe", False),
+        ("Nothing works", False),
         ("no-one helps her", False),
         ("Non-slip mat", False),
         ("shower cannot be reached", False),
@@ -269,7 +272,7 @@ def test_a_withdrawal_is_never_stopped_by_a_fault(
         outcome = accepted(said, asked)
         assert (outcome.intent, outcome.cancel_reason) == ("cancel", "consent-withdrawn")
         assert outcome.subject is None
-        assert {warning.place for warning in outcome.warnings} <= {"completed_at"}
+        assert {warning.place for warning in outcome.warnings} <= {"completed_at", "died_on"}
 
 
 @pytest.mark.parametrize("reference", [None, "", "x" * 201, 7, "a\nb", "\u200b"])
@@ -298,6 +301,46 @@ def test_a_form_that_leaves_open_whether_it_cancels_is_refused(changes: dict[str
 
 def test_a_reason_is_passed_over_if_the_form_says_that_it_cancels_nothing() -> None:
     assert accepted(a_form(cancelled="no", cancel_reason="referred-in-error")).referral is not None
+
+
+@every_form
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"cancel_resaon": "consent-withdrawn"}, "cancel_resaon"),
+        ({"consents": {"refferal": "no"}}, "consents.refferal"),
+        ({"consents": {"referral": "No, not any more"}}, "consents.referral"),
+        ({"consents": "no"}, "consents"),
+        ({"form": "another"}, "form"),
+    ],
+    ids=str,
+)
+def test_a_cancel_that_may_be_a_withdrawal_or_of_another_form_is_refused(
+    asked: Form, changes: dict[str, Any], place: str
+) -> None:
+    said = {"reference": "R-1", "cancelled": True, **changes}
+    assert list(faults(said, asked)) == [place]
+    assert not VALIDATORS[asked.form].is_valid(said)
+
+
+@pytest.mark.parametrize("ends", [{"cancelled": True}, {"consents": {"referral": "no"}}], ids=str)
+@pytest.mark.parametrize(
+    "died",
+    [{"died_on": "2026-13-01"}, {"died_on": "2999-01-01"}, {"has_died": False, "died_on": "2026-11-01"}],
+    ids=str,
+)
+def test_a_death_that_cannot_be_read_does_not_stop_a_cancel_and_is_warned_of(
+    ends: dict[str, Any], died: dict[str, Any]
+) -> None:
+    outcome = accepted({"reference": "R-1", **ends, **died})
+    assert outcome.death_reported is None
+    assert [warning.place for warning in outcome.warnings] == ["died_on"]
+
+
+def test_a_date_of_a_death_that_is_denied_is_refused() -> None:
+    said = a_form(has_died="no", died_on="2026-11-01")
+    assert list(faults(said)) == ["died_on"]
+    assert not VALIDATORS["first-contact-plus"].is_valid(said)
 
 
 # ---- plausibility, fillers, letters ----------------------------------------------------------------------------------
