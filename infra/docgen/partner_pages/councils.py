@@ -135,7 +135,7 @@ def _reading(mapping: CouncilMapping) -> Iterator[str]:
     for header, column in mapping.columns.items():
         if column.kind == "name" and column.order:
             yield NAMES[column.order].format(code(header)) + MORE_OF_NAMES
-    yield from _of_kinds(mapping, PARTS_OF_NAMES, "family-name", "given-names")
+    yield from _of_kinds(mapping, PARTS_OF_NAMES, "title", "family-name", "given-names")
     yield from _of_kinds(mapping, ADDRESSES, "address")
     if birth := mapping.column_to("person.birth_date"):
         yield BIRTH.format(code(birth)) + (SHORT_YEARS if mapping.file.has_short_years else "")
