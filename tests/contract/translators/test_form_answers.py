@@ -375,6 +375,8 @@ def test_what_cannot_be_true_is_refused_by_its_field(changes: dict[str, Any], pl
         ({"enquired_on": "1900-01-01"}, "enquired_on"),
         ({"consents": {"referral": "yes", "on": "1900-01-01"}}, "consents.on"),
         ({"given_names": ["Unknown"]}, "given_names"),
+        ({"given_names": "UNKNOWN\nN/K"}, "given_names"),
+        ({"given_names": "Unknown, unknown"}, "given_names"),
         ({"contact_name": "N/K"}, "contact_name"),
     ],
     ids=str,
@@ -388,6 +390,12 @@ def test_a_filler_is_not_said_and_warned_of(changes: dict[str, Any], place: str)
     )
     assert left_out.referral is not None
     assert outcome.referral.model_dump(exclude={"message"}) == left_out.referral.model_dump(exclude={"message"})
+
+
+def test_a_filler_among_names_on_lines_is_left_out() -> None:
+    outcome = accepted(a_form(given_names="Ann\nUNKNOWN"), fillers=FILLERS)
+    assert outcome.referral is not None
+    assert outcome.referral.person.given_names == ("Ann",)
 
 
 @pytest.mark.parametrize(
