@@ -412,6 +412,23 @@ def test_a_time_to_the_minute_is_any_moment_of_it(at: str, until: str | None) ->
     assert (outcome.sent_until and outcome.sent_until.isoformat()) == until
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "warned"),
+    [
+        ("phone", "n/a", True),
+        ("phone", "none", True),
+        ("contact_phone", "ex-directory", True),
+        ("referrer_phone", "unknown", True),
+        ("email", "none", True),
+        ("phone", "0116 496 0003 (daughter)", False),
+        ("email", "carl@example.org", False),
+    ],
+)
+def test_what_reaches_nobody_is_warned_of(field: str, value: str, warned: bool) -> None:
+    said = a_form(**{"contact_name": "Ann Castle", field: value})
+    assert [warning.place for warning in accepted(said).warnings] == ([field] if warned else [])
+
+
 def test_a_postcode_of_no_form_is_warned_of_once() -> None:
     assert [warning.place for warning in accepted(a_form(postcode="LE1O 1DU")).warnings] == ["postcode"]
 

@@ -18,6 +18,10 @@ from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind,
 
 _NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
 
+_REACHED = {"phone": re.compile(r"[0-9]"), "email": re.compile("@")}
+"""What a telephone number and an e-mail address have at least."""
+
+NOT_REACHED = "has no digit, or is an e-mail address without @: nobody can be reached by it"
 BRACKETS = "has brackets, which no name has: check it"
 CONTRADICTED = "contradicts the answer that the person has not died"
 DENIED = "was asked for, although its note may deny it: if it is not asked for, send no"
@@ -114,6 +118,8 @@ class FormContent:
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
+        if any(field.to.endswith(f".{kind}") and not sign.search(str(read)) for kind, sign in _REACHED.items()):
+            self.warnings.append(Issue(place, "value", NOT_REACHED))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
