@@ -89,7 +89,7 @@ def rows(count: int, changed_every: int = 0) -> Iterator[str]:
 
 
 def _write(file: Path, sent: SentFile, count: int) -> None:
-    """Write a file of so many rows, in little memory."""
+    """Write a file of `count` rows, in little memory."""
     if not sent.is_workbook:
         with file.open("w", newline="") as written:
             written.writelines(rows(count, sent.changed_every))

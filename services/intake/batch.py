@@ -139,10 +139,8 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
         _register(batch, message, outcome, found.referral)
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
         batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else found.referral.message_id
-    decision = _decision(message, outcome, verdict, found.referral, earlier)
-    if was_cancelled and verdict is Verdict.UPDATED:
-        decision = dataclasses.replace(decision, after_cancel=True)
-    batch.decisions.append(decision)
+    after_cancel = was_cancelled and verdict is Verdict.UPDATED
+    batch.decisions.append(_decision(message, outcome, verdict, found.referral, earlier, after_cancel=after_cancel))
 
 
 def _refuse(batch: Batch, message: PendingMessage, rejection: Rejection) -> None:
@@ -197,6 +195,8 @@ def _decision(
     verdict: Verdict,
     referral: StoredReferral,
     earlier: AcceptedMessage | None,
+    *,
+    after_cancel: bool,
 ) -> MessageDecision:
     """Return the decision. A repeat or conflict by message id refers to the referral of the earlier message."""
     named = earlier.reference if earlier else referral.reference
@@ -211,6 +211,7 @@ def _decision(
         (*translated.warnings, *([TAKEN_AS_NEW] if is_taken_as_new else [])),
         withdraws=withdraws,
         cancelled=referral.cancelled,
+        after_cancel=after_cancel,
         is_test=translated.is_test,
     )
 

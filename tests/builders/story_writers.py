@@ -15,7 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 from tests.builders import stories
 from tests.builders.bars import OURS, a_bars_message
 from tests.builders.hl7v2 import segment
-from tests.builders.stories import Home, Need, Stay, Story, Words
+from tests.builders.stories import Home, Letter, Need, Stay, Story, Words
+from tests.builders.workbook import a_sheet
 
 Kind = Literal["new", "update", "cancelled-by-referrer", "referred-in-error", "consent-withdrawn"]
 """What a message does: the last three end the referral, for this reason."""
@@ -86,6 +87,7 @@ PLACES: dict[str, tuple[str, str]] = {
     "grant_category": ("grant.category", "choice"),
     **{f"grant_{stage}": (f"grant.{stage}_on", "date") for stage in GRANT},
     "risks": ("risk_flags", "flags"),
+    "letter": ("attachments", "attachments"),
     "enquired_on": ("enquired_on", "date"),
     "referred_on": ("referred_on", "date"),
 }
@@ -103,19 +105,33 @@ CHOICES: dict[str, dict[str, str]] = {
 """Answers of the choices, with what they mean."""
 
 QUESTIONS = ("referral", "feedback", "evaluation")
-NOT_IN_ROWS = (
-    "hospital_number",
-    "since",
-    "until",
-    "relative_rank",
-    "referrer_id",
-    "organisation",
-    "site",
-    "ward",
-    "bed",
+NOT_IN_ROWS = frozenset(
+    [
+        "hospital_number",
+        "hospital_number_of",
+        "since",
+        "until",
+        "relative_rank",
+        "referrer_id",
+        "referrer_id_of",
+        "organisation",
+        "organisation_ods",
+        "site",
+        "ward",
+        "bed",
+        "visit",
+        "visit_of",
+        "admitted_on",
+        "pathway",
+        "delay",
+        "trusted",
+        "assessment",
+        "ready_on",
+        "expected_on",
+        "discharged_on",
+        "letter",
+    ]
 )
-NOT_IN_ROWS += ("visit", "admitted_on", "pathway", "delay", "trusted", "assessment", "ready_on", "expected_on")
-NOT_IN_ROWS += ("discharged_on", "hospital_number_of", "referrer_id_of", "organisation_ods", "visit_of")
 """Fields that no column of a council can fill."""
 
 FORM: dict[str, Any] = {
@@ -231,6 +247,7 @@ def filled(story: Story) -> dict[str, Any]:
         "grant_category": story.grant_category,
         **{f"grant_{stage}": story.grant_stages.get(stage) for stage in GRANT},
         "risks": list(story.risks),
+        "letter": [_file(story.letter)] if story.letter else [],
         "enquired_on": story.enquired_on,
         "referred_on": story.referred_on,
         **(_of_stay(stay) if stay else {}),
@@ -253,6 +270,11 @@ def _of_stay(stay: Stay) -> dict[str, Any]:
         "expected_on": stay.expected_on,
         "discharged_on": stay.discharged_on,
     }
+
+
+def _file(letter: Letter) -> dict[str, str]:
+    content = base64.b64encode(letter.content).decode()
+    return {"title": letter.title, "media_type": letter.media_type, "content": content}
 
 
 def _typed(words: Words | None) -> str | None:
@@ -286,11 +308,21 @@ def as_row(story: Story, kind: Kind = "new", delimiter: str = "comma") -> bytes:
     return b"\xef\xbb\xbf" + written.getvalue().encode()
 
 
+def as_workbook(story: Story, kind: Kind = "new") -> bytes:
+    """Write a workbook with one row, in which dates are dates."""
+    columns = list(mapping()["columns"])
+    cells: dict[str, Any] = {**row(story, kind), "Changed": story.sent_at.replace(tzinfo=None)}
+    cells |= {name: answer for name, answer in filled(story).items() if isinstance(answer, date)}
+    return a_sheet([columns, [cells.get(name) or None for name in columns]])
+
+
 def row(story: Story, kind: Kind = "new") -> dict[str, str]:
     """Return the cells of a row by column, as a spreadsheet shows them."""
     status = {ENDED: "Ended", ERROR: "Error"}.get(kind, "Open")
     cells = {"Ref": story.reference, "Changed": f"{story.sent_at:%d/%m/%Y %H:%M:%S}", "Status": status}
     for name, answer in filled(story).items():
+        if name in NOT_IN_ROWS:
+            continue
         if isinstance(answer, list) and name in ("address", "staying_at"):
             cells |= {f"{name} {at}": line for at, line in enumerate(answer)}
         else:

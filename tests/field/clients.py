@@ -40,6 +40,7 @@ LISTENERS = (
     "lightbulb-website",
     "uhl",
     "lpt",
+    "council-",
     "hub-blaby",
 )
 

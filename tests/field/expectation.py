@@ -148,10 +148,10 @@ def of_cases(events: Sequence[tuple[str, Data]], case_ids: Collection[str]) -> l
     return [(hub, data) for hub, data in events if "hub_version" in data and data["case_id"] in case_ids]
 
 
-def with_effects(right: Data, *, is_told: bool = True) -> Data:
+def with_effects(right: Data) -> Data:
     """Return an alternative with what must follow from it at the hub and in the feedback, where it says nothing of them.
 
-    A path of `hub` with null in place of a check is not asserted there. `is_told`: whether the referrer can be sent feedback.
+    A path of `hub` with null in place of a check is not asserted there.
     """
     if right.get("published") == "nothing":
         return {"feedback": {"is": [None]}, **right}
@@ -161,7 +161,7 @@ def with_effects(right: Data, *, is_told: bool = True) -> Data:
     at_hub |= right.get("hub", {})
     status = {"is": ["cancelled"] if cancelled else ["requested"]}
     ends = {"has": ["cancelled"]} if cancelled else {"lacks": ["cancelled"]}
-    feedback = {"mentions": ["received", "home-hub", "status requested"], **ends} if is_told else {"is": [None]}
+    feedback = {"mentions": ["received", "home-hub", "status requested"], **ends}
     hub = {path: check for path, check in {"status": status, **at_hub}.items() if check is not None}
     return {"feedback": feedback, **right, "hub": hub}
 

@@ -29,6 +29,7 @@ HARMLESS: dict[str, str] = {
     r"leaving out at council-charnwood How urgent$": "routine is what no priority means",
     r"leaving out at council-harborough carer_name$": "the cell is NULL, which means empty in this file",
     r"a number behind at council-hinckley-bosworth (BIRTH|SS127)$": "a day number with a decimal comma and no time",
+    r"another value at council-\S+ (Certified|SS127)$": "the day after a filler is another filler, and not given either",
     r"leaving out at form-\S+ (restricted_access|no_fixed_abode|has_died)$": "they are no, which is what silence means",
     r"leaving out at form-\S+ (form|priority)$": "the form's own name; routine is what no priority means",
     r"a list of it at form-\S+ (given_names|communication_needs)$": "one line, or a list of one line",

@@ -129,3 +129,7 @@ def test_no_letter_of_any_address_is_lost(text: str) -> None:
     lines, postcode, _ = read(text)
     written = "".join([*lines, postcode or ""]).upper()
     assert sorted(filter(str.isalnum, written)) == sorted(filter(str.isalnum, text.upper()))
+
+
+def test_a_cell_that_is_too_long_for_an_address_is_refused_before_it_is_searched() -> None:
+    assert addresses.read("B1 1AA " * 9_000) == addresses.TOO_LONG

@@ -189,6 +189,12 @@ def test_a_filler_is_no_nhs_number(number: str) -> None:
     assert place == "NHS No"
 
 
+@pytest.mark.parametrize("reference", ["TBC", "unknown", "N/K", "n/a", "-"])
+def test_a_filler_is_no_reference(reference: str) -> None:
+    ((place, _),) = faults("oadby-wigston", ID=reference)
+    assert place == "ID"
+
+
 FILLER_NAMES = ["UNKNOWN", "Not known", "n/k", "TBC", "-", ".", "???", "(unknown)"]
 
 

@@ -45,6 +45,15 @@ CERTAIN = [
     (LAST, "Mrs. Ann Smith", "Mrs.", ["Ann"], "Smith"),
     (LAST, "Mr.J.R.Smith", "Mr.", ["J.R."], "Smith"),
     (LAST, "Mr J R Smith", "Mr", ["J", "R"], "Smith"),
+    # initials are neither titles nor particles
+    (LAST, "Mr A.P. Jones", "Mr", ["A.P."], "Jones"),
+    (LAST, "Mrs D.E. Smith", "Mrs", ["D.E."], "Smith"),
+    (LAST, "D.R. Smith", None, ["D.R."], "Smith"),
+    (LAST, "Mr M.R.Smith", "Mr", ["M.R."], "Smith"),
+    (LAST, "Mr D.R Smith", "Mr", ["D.R"], "Smith"),
+    (FIRST, "SMITH, D.R.", None, ["D.R."], "SMITH"),
+    (FIRST, "SMITH, M.S.", None, ["M.S."], "SMITH"),
+    (LAST, "小明 王", None, ["小明"], "王"),
     (LAST, "Ann Smith (Mrs)", "Mrs", ["Ann"], "Smith"),
     (LAST, "Mr Dean", "Mr", [], "Dean"),
     (LAST, "Metin And", None, ["Metin"], "And"),
@@ -121,6 +130,9 @@ DOUBTFUL = [
     (LAST, "MR VAN BERG", "MR", ["VAN"], "BERG", names.UNSURE_PARTICLE),
     (LAST, "Minh Van Nguyen", None, ["Minh"], "Van Nguyen", names.UNSURE_PARTICLE),
     (LAST, "Sean O Brien", None, ["Sean", "O"], "Brien", names.UNSURE_PARTICLE),
+    (LAST, "Mr AP Jones", "Mr", ["AP"], "Jones", names.UNSURE_PARTICLE),
+    (LAST, "LA Green", None, ["LA"], "Green", names.UNSURE_PARTICLE),
+    (LAST, "MR AP JONES", "MR", [], "AP JONES", names.UNSURE_PARTICLE),
     # brackets and quotes
     (LAST, "Ann (Annie) Smith", None, ["Ann", "(Annie)"], "Smith", names.BRACKETS),
     (LAST, "Ann [Annie] Smith", None, ["Ann", "[Annie]"], "Smith", names.BRACKETS),
@@ -167,6 +179,12 @@ REFUSED = [
         "John Smith, Ann Smith", "Smith Jones, Ann", "Mrs Smith, Ann", "Ann Smith, Mrs", "Smith, John, Robert", ",Ann Smith",
     )),
     *((name, names.LETTERS) for name in ("Mr John William Senior", "YO YO MA", "John Brown Junior")),
+    *((name, names.INITIAL_LAST) for name in ("Smith J", "Mrs Smith A.", "Smith J A", "SMITH J.A.")),
+    *((name, names.SECOND_NAME) for name in (
+        "Ann Smith nee Jones", "ANN SMITH N\u00c9E JONES", "Ann Smith aka Jones", "Ann Smith a.k.a. Jones", "Ann or Bob Smith",
+        "Ann Smith for Bob Smith",
+    )),
+    *((name, names.TOO_LONG) for name in ("Mr" + " " * 60_000 + "x", "\u201c" * 20_000)),
     *((name, names.LAST) for name in ("Mrs", "Ann Smith Mrs", "SMITH ANN MRS", "Ann Mrs Smith", "", "(Mrs)")),
     *((name, names.OPEN_BRACKET) for name in ("Ann Smith (", "Ann (Smith", 'Ann "Smith', "Ann Smith)")),
     ("Ann\nSmith", names.ONE_LINE),
@@ -232,3 +250,12 @@ def test_a_part_of_a_name_with_brackets_is_kept_with_a_warning(text: str) -> Non
 )
 def test_a_part_of_a_name_is_kept_as_written(text: str) -> None:
     assert names.problem_of_part(text) == ()
+
+
+@pytest.mark.parametrize("text", ["Smith nee Jones", "Ann or Annie"])
+def test_a_part_of_a_name_with_a_second_name_is_kept_with_a_warning(text: str) -> None:
+    assert names.problem_of_part(text) == (names.SECOND_NAME_IN_PART,)
+
+
+def test_a_part_of_a_name_that_is_too_long_is_refused_before_it_is_searched() -> None:
+    assert names.problem_of_part("mr" + " " * 60_000 + "x") == names.TOO_LONG

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.intake.translators.council_csv import cell_parsers
 from services.intake.translators.council_csv.cell_parsers import OF_KIND
 from services.intake.translators.council_csv.mapping import ColumnMapping
 from services.intake.translators.council_csv.prescan import Prescan, reference_of
@@ -56,6 +57,23 @@ def test_a_reference_of_digits_only_is_refused_with_any_separator(number: str) -
     found = OF_KIND["reference"](number, SEVEN_DIGITS, BLABY)
     assert isinstance(found, ParseError)
     assert "without separators" in found.explanation
+
+
+@pytest.mark.parametrize(
+    "cell", ["01/11/2026", "1-11-2026", "2026-11-01", "2026-11-01 00:00:00", "12-Mar", "12-Mar-26", "Mar-26"]
+)
+def test_a_reference_that_a_spreadsheet_changed_into_a_date_is_refused(cell: str) -> None:
+    assert OF_KIND["reference"](cell, PLAIN, BLABY) == cell_parsers.IS_A_DATE
+
+
+@pytest.mark.parametrize("cell", ["-", "?", "0", "0.0", "000", "/", "..."])
+def test_what_is_entered_for_want_of_a_reference_is_none(cell: str) -> None:
+    assert OF_KIND["reference"](cell, PLAIN, BLABY) == cell_parsers.NO_REFERENCE
+
+
+@pytest.mark.parametrize("cell", ["26/11/01", "1/2", "DEC-1", "MAY/26/01", "A0", "12-3", "2026-11-011"])
+def test_a_reference_that_resembles_a_date_is_kept(cell: str) -> None:
+    assert OF_KIND["reference"](cell, PLAIN, BLABY) == cell
 
 
 @pytest.mark.parametrize("code", ["1,000", "1.000", "1,0", "1 000", "1.5"])

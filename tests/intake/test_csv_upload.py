@@ -311,6 +311,24 @@ async def test_a_row_with_a_comma_too_many_is_refused_even_if_its_last_cell_is_e
         assert "a cell may contain a comma without quote marks" in row["faults"][0]["explanation"]
 
 
+async def test_a_comma_too_many_in_every_row_is_no_empty_column(intake: InProcess) -> None:
+    found = [a_row("melton", Grant_No=f"DFG/{at}", Cost="", Property="1 Any Road LE13 0GR") for at in range(3)]
+    rows_of_file = [row_of(COUNCILS["melton"], row).replace(b"Lives alone \x96", b"Fell, needs rail") for row in found]
+    reply = await upload(intake, "melton", header_of(COUNCILS["melton"]) + b"".join(rows_of_file))
+    assert [said for _, said in outcomes(reply)] == ["refused"] * 3
+
+
+async def test_rows_between_two_stray_quote_marks_are_not_taken_for_a_note(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    found = [row | {"Notes": note} for row, note in zip(blaby_rows(4), ("@said", "", "so@", ""), strict=True)]
+    reply = await upload(intake, "blaby", a_file("blaby", found).replace(b"@", b'"'))
+    assert [said for _, said in outcomes(reply)] == ["refused", "received"]
+    (fault,) = reply.json()["rows"][0]["faults"]
+    assert "in which other rows stand" in fault["explanation"]
+    assert len(await kept(engine)) == 2
+
+
 async def test_a_row_that_a_line_break_without_quote_marks_cut_is_refused(intake: InProcess) -> None:
     one, two, three = blaby_rows(3, Notes="")
     body = a_file("blaby", [one, two | {"Budget Code": "cut"}, three]).replace(b"cut", b"4\nof 7")
@@ -570,3 +588,23 @@ async def test_a_row_about_another_person_is_refused_and_a_correction_is_applied
     assert counts(await upload(intake, "blaby", a_file("blaby", [corrected]))) == {"rows": 1, "updated": 1}
     withdrawn = a_row("blaby", NHS_No="999 000 0026", Surname="Zimmer", DOB="05/06/1950", Consent_Share="N")
     assert counts(await upload(intake, "blaby", a_file("blaby", [withdrawn]))) == {"rows": 1, "cancelled": 1}
+
+
+async def test_a_warning_is_reported_with_the_row_in_both_reports_and_kept_with_its_message(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    body = a_file("blaby", [a_row("blaby", Surname="O?Dowd", Postcode="LE1O 1DU")])
+    (row,) = (await upload(intake, "blaby", body)).json()["rows"]
+    assert (row["outcome"], row["faults"]) == ("received", [])
+    assert [(warning["column"], warning["kind"]) for warning in row["warnings"]] == [
+        ("Surname", "value"),
+        ("Postcode", "value"),
+    ]
+    stored = await rows(engine, "select issues::text from intake.message")
+    assert len(stored) == 1
+    assert "Surname" in str(stored[0])
+    assert "Dowd" not in str(stored[0])
+    reply = await upload(intake, "blaby", body, accept="text/csv")
+    assert table("blaby", reply)[1][-1] == "; ".join(
+        f"{one['column']}: {one['explanation']}" for one in row["warnings"]
+    )

@@ -57,6 +57,7 @@ FILLER_NAME = "is a word that is entered if the name is not known: it was read a
 NOT_PAST = f"must be from {EARLIEST_YEAR} to today"
 NOT_EXPECTED = f"must be from {EARLIEST_YEAR} to at most {EXPECTED_YEARS} years ahead"
 IMPLAUSIBLE: Mapping[DateKind, str] = {"birth": IMPLAUSIBLE_BIRTH, "past": NOT_PAST, "expected": NOT_EXPECTED}
+DISCHARGE_AHEAD = "is in the future: it was read as the expected discharge"
 IS_AHEAD = "is more than five minutes in the future: correct the clock of the system that sent it"
 
 

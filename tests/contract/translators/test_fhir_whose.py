@@ -320,6 +320,12 @@ def test_a_finished_stay_ends_on_its_day_at_the_ward_that_was_left_last():
     assert (referral.discharged_on.isoformat(), referral.hospital.ward) == ("2026-11-04", "Ward 7")
 
 
+def test_a_finished_stay_that_ends_in_the_future_is_not_over():
+    referral = stay_of(status="finished", period={"start": "2026-11-01", "end": "2026-11-12"})
+    assert (referral.discharged_on, referral.expected_discharge_on.isoformat()) == (None, "2026-11-12")
+    assert referral.is_inpatient
+
+
 @pytest.mark.parametrize(
     "elsewhere",
     [{"status": "planned"}, {"status": "reserved"}, {"status": "completed"}, {"period": PAST}, {"period": FUTURE}],

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from typing import Any
 
 import jsonschema
@@ -491,8 +492,13 @@ def test_two_references_that_differ_by_a_blank_are_two() -> None:
 
 def pairs(asked: Form) -> list[dict[str, Any]]:
     """The golden forms that make a referral."""
+    return _pairs(asked.form)
+
+
+@cache
+def _pairs(name: str) -> list[dict[str, Any]]:
     found = []
-    for case in sorted((GOLDEN / f"form-{asked.form}").glob("*.in")):
+    for case in sorted((GOLDEN / f"form-{name}").glob("*.in")):
         if not case.read_bytes().lstrip().startswith(b"--"):
             said = json.loads(case.with_suffix(".out.json").read_text())
             if said.get("translated", {}).get("referral"):
@@ -578,7 +584,7 @@ def _names(asked: Form, said: dict[str, Any], here: dict[str, Any]) -> Iterator[
         yield from asked.needs if here is said.get("needs") else (*asked.consents, "on", "by")
 
 
-thoroughly = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thoroughly = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @every_form
@@ -603,3 +609,27 @@ def test_what_is_cleaned_changes_nothing_for_the_reader(asked: Form, data: st.Da
     if isinstance(said[name], str):
         dressed[name] = data.draw(_INVISIBLE) + said[name] + data.draw(_INVISIBLE)
     assert translated(dressed, asked) == translated(cleaned(dressed), asked)
+
+
+# ---- a discharge ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("day", "discharged", "expected"),
+    [
+        ("2026-11-05", date(2026, 11, 5), None),
+        ("2026-11-06", None, date(2026, 11, 6)),
+        ("2028-11-05", None, date(2028, 11, 5)),
+    ],
+)
+def test_a_discharge_in_the_future_is_expected_and_ends_no_stay(
+    day: str, discharged: date | None, expected: date | None
+) -> None:
+    asked = FORMS["hospital-discharge"]
+    whole = json.loads((GOLDEN / "form-hospital-discharge" / "everything.in").read_bytes())
+    whole.pop("expected_discharge_on", None)
+    said = accepted({**whole, "discharged_on": day}, asked)
+    assert said.referral is not None
+    assert (said.referral.discharged_on, said.referral.expected_discharge_on) == (discharged, expected)
+    assert said.referral.is_inpatient is (discharged is None)
+    assert [issue.place for issue in said.warnings] == ([] if discharged else ["discharged_on"])

@@ -40,7 +40,7 @@ def feedback_to(hub: Installation, person: Person, **more: Any) -> list[Summary]
 def made_up_referral_does_not_tell_whether_a_number_is_known(addresses: dict[str, Any]) -> None:
     """A practice refers "somebody" under a number that only the restricted unit has referred, and under unknown ones."""
     hub = Installation(addresses)
-    probe = Person("Probe", "1900-01-01", postcode=MELTON, verified=NOT_VERIFIED)
+    probe = Person("Probe", "1921-05-04", postcode=MELTON, verified=NOT_VERIFIED)
     unknown = [feedback_to(hub, replace(probe, number=Person().number)) for _ in range(3)]
     if any(one != unknown[0] for one in unknown):
         raise Unplayed(f"feedback on unknown numbers differs: {unknown}")

@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 T = TypeVar("T")
+LONDON = ZoneInfo("Europe/London")
 
 
 class Draw:

@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from tests.field.variants import Made, Right, kind
-from tests.field.variants.draw import Draw
-from tests.field.variants.ward import LONDON, Ward
+from tests.field.variants.draw import LONDON, Draw
+from tests.field.variants.ward import Ward
 
 
 def read_as(ward: Ward, event: Mapping[str, Any], **more: Any) -> list[Right]:

@@ -111,5 +111,4 @@ def _subjects(hub: Installation, reference: str) -> list[str]:
 
 def _with_effects(variant: Variant) -> Variant:
     """Return the variant with what must be seen at the hub and in the feedback, too."""
-    is_told = not variant.sent[0].sender.startswith("council-")  # they hear by the report of their file
-    return replace(variant, right=[expectation.with_effects(one, is_told=is_told) for one in variant.right])
+    return replace(variant, right=[*map(expectation.with_effects, variant.right)])

@@ -3,10 +3,11 @@
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from tests.field.variants import REFUSED, Made, Right, kind, refused, taken
-from tests.field.variants.draw import Draw
+from tests.field.variants.draw import LONDON, Draw
 from tests.field.variants.message import (
     ACT_CODE,
     CAN_BE_LEFT_OUT,
@@ -273,11 +274,12 @@ def modifier_extension(draw: Draw) -> Made:
 def deceased(draw: Draw) -> Made:
     """A death is told to the hub, in a new referral and in an update, in either data type."""
     message = Message(draw)
-    day = draw.at(days=draw.between(1, 300))
+    ago = draw.between(1, 300)
+    day = draw.at(days=ago)
     name, value, died = draw.each(
         [
             ("deceasedBoolean", True, None),
-            ("deceasedDateTime", day, day[:10]),
+            ("deceasedDateTime", day, f"{(draw.now - timedelta(days=ago)).astimezone(LONDON):%Y-%m-%d}"),
             ("deceasedDateTime", day[:10], day[:10]),
             ("deceasedDateTime", day[:7], None),
             ("deceasedDateTime", day[:4], None),

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from tests.field.variants import Sent
-from tests.field.variants.draw import Draw
+from tests.field.variants.draw import LONDON, Draw
 
-LONDON = ZoneInfo("Europe/London")
 PRECISIONS = ("minute", "second", "fraction", "offset")
 NULL = '""'
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from schemas.fhir import LOCAL
 from schemas.referral import INFORMATION_ADVICE, ReasonCode
+from services.intake.translators import plausibility
 from services.intake.translators.bars_fhir import bundle_index
 from services.intake.translators.bars_fhir.bundle_index import (
     BundleIndex,
@@ -294,10 +295,17 @@ def stay(message: BundleIndex, request: ServiceRequest) -> dict[str, Any]:
                 "delay_attributed_to": _date_or_code(extensions["delay-attributed-to"]),
                 "trusted_assessment_suitable": extensions["trusted-assessment-suitable"].valueBoolean,
             },
+            **_discharge(message, encounter, ended),
             **_expected(message, encounter, extensions),
-            "discharged_on": message.day(encounter, ("period", "end"), "discharged_on", ended),
         }
     )
+
+
+def _discharge(message: BundleIndex, encounter: Encounter, ended: str | None) -> dict[str, date | None]:
+    """Return the day of discharge, or, if it is in the future, the day on which it is expected."""
+    day = message.day(encounter, ("period", "end"), "discharged_on", ended)
+    is_expected = day is not None and day > plausibility.today(message.time)
+    return {"expected_discharge_on" if is_expected else "discharged_on": day}
 
 
 def _expected(message: BundleIndex, encounter: Encounter, extensions: dict[str, Extension]) -> dict[str, date | None]:

@@ -7,7 +7,7 @@ resubmitted without its file. To add a council, add a file.
 from itertools import islice
 
 from services.intake import limits
-from services.intake.translators.council_csv import header, record_splitter, row_translator
+from services.intake.translators.council_csv import dates, header, record_splitter, row_translator
 from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.prescan import whose
@@ -26,6 +26,9 @@ CUT_OFF = Issue(
     "Lightbulb: the council's mapping can allow it (`last_line_ends: false`)",
 )
 NOT_ONE = Issue("row", "required", "one row below the header is required")
+SWALLOWED = Issue(
+    "row", "invalid", "has a cell in which other rows stand: a quote mark is missing or extra; export it again"
+)
 LONG = Issue("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or extra")
 NUL = Issue("row", "invalid", CONTAINS_NUL)
 
@@ -79,17 +82,37 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
         return reject(BROKEN)
     if ragged := _ragged(cells, mapping, layout, body):
         return reject(ragged)
+    if _has_swallowed(cells, mapping, layout):
+        return reject(SWALLOWED)
     return row_translator.read(mapping, {name: cells[at] for name, at in layout.columns}, inbound)
 
 
 def _ragged(cells: list[str], mapping: CouncilMapping, layout: HeaderLayout, body: bytes) -> Issue | None:
     """Return a fault if the row has too many or too few cells. An unquoted delimiter in a cell shifts the others."""
-    if layout.width <= len(cells) <= layout.width + layout.spare and not any(map(str.strip, cells[layout.width :])):
-        return None
+    if len(cells) >= layout.width and not any(map(str.strip, cells[layout.width :])):
+        extra = len(cells) - layout.width
+        if extra <= layout.spare or (extra <= layout.spare_in_rows and not _may_be_shifted(cells)):
+            return None
     lines = record_splitter.lines(body)
     why = ""
     if lines > 1:
         why = f"; it spans {lines} lines: a quote mark may be missing or extra"
     elif len(cells) > layout.width:
-        why = f": a cell may contain a {mapping.file.delimiter} without quote marks"
+        why = f": a cell may contain a {mapping.file.delimiter} without quote marks, or stand beside the table"
     return Issue("row", "invalid", f"has {len(cells)} cells, but the header has {layout.width}{why}")
+
+
+def _may_be_shifted(cells: list[str]) -> bool:
+    """Return whether a delimiter may be part of a text: in a text, a blank follows it."""
+    return any(cell[:1] == " " for cell in cells[1:])
+
+
+def _has_swallowed(cells: list[str], mapping: CouncilMapping, layout: HeaderLayout) -> bool:
+    """Return whether a line of a cell is itself a row, as between two stray quote marks: it has its cells, and a birth date in place."""
+    lines = [line for cell in cells if "\n" in cell or "\r" in cell for line in cell.splitlines()[1:]]
+    birth = mapping.column_to("person.birth_date") if lines else None
+    if birth is None:
+        return False
+    at = dict(layout.columns)[birth]
+    rows = (line.split(mapping.file.separator) for line in lines)
+    return any(len(row) > at + 1 and dates.read(row[at].strip(' "'), mapping.file.dates, 1900) for row in rows)

@@ -49,6 +49,8 @@ _WITHIN_A_HOUSE = frozenset(
 
 def read(text: str) -> Any:
     """Return the lines and the postcode of a cleaned cell, with warnings if it is in doubt; a `ParseError` if they are not certain."""
+    if len(text) > 2 * MOST_LINES * LONGEST_LINE:
+        return TOO_LONG
     matches = [match for match in _POSTCODE.finditer(text) if not _is_within_a_house(match, text)]
     if len(matches) > 1 and len({spelled(match[1] + match[2]) for match in matches}) > 1:
         return TWO_POSTCODES

@@ -17,6 +17,16 @@ Meaning = TypeVar("Meaning")
 Reader = Callable[[str, ColumnMapping, CsvFile], Any]
 
 LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
+NO_REFERENCE = ParseError("value", "is what is entered if there is no reference: give each row a reference of its own")
+IS_A_DATE = ParseError(
+    "value", "is a date, into which a spreadsheet may have changed it: format the column as text and export again"
+)
+_IS_A_DATE = re.compile(
+    r"(?:[0-9]{1,2}[/.-][0-9]{1,2}[/.-](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2})(?:[T ][0-9:.]+)?"
+    r"|[0-9]{1,2}[- ](?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)(?:[- ](?:[0-9]{2}){1,2})?"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)-[0-9]{2}",
+    re.IGNORECASE,
+)
 _SEPARATED = re.compile(r"^[+-]?[0-9][0-9 .,'\u2019]*$")
 
 
@@ -42,6 +52,10 @@ def reference(text: str, column: ColumnMapping, file: CsvFile) -> Any:
         return plain
     if column.width and not plain.isdigit() and _SEPARATED.match(plain):
         return GROUPED
+    if _IS_A_DATE.fullmatch(plain):
+        return IS_A_DATE
+    if cleaning.is_nothing(plain) or not plain.strip("0"):
+        return NO_REFERENCE
     if len(plain) > LONGEST_REFERENCE:
         return ParseError("too-long", f"is too long: at most {LONGEST_REFERENCE} characters")
     return plain.zfill(column.width) if column.width and plain.isascii() and plain.isdigit() else plain

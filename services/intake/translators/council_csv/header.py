@@ -17,7 +17,7 @@ PLACE = "header"
 class HeaderLayout:
     """Positions of the columns to read, by their header in the mapping. `bytes`: all before the first row.
 
-    `spare`: how many empty cells may follow a row's last column, because the header or every row has them.
+    `spare`: how many empty cells may follow a row's last column, because the header has them; `spare_in_rows`: because every row has.
     """
 
     columns: tuple[tuple[str, int], ...]
@@ -25,6 +25,7 @@ class HeaderLayout:
     reference: int
     bytes: bytes
     spare: int = 0
+    spare_in_rows: int = 0
 
 
 def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | None:

@@ -20,6 +20,9 @@ NameOrder = Literal["surname-first", "surname-last"]
 MOST_FORENAMES = 10
 """Given names of a referral."""
 
+LONGEST_NAME = 500
+"""Characters of a name. A longer cell is refused before it is searched, which would take long."""
+
 
 def _set_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -49,6 +52,9 @@ _PARTICLES = _set_of(
 )
 _PARTICLE_OR_NAME = _set_of("van al di mac le bin st")
 """Particles that are given names too, if they are in capitals."""
+_SECOND_NAME = _set_of("nee n\u00e9e formerly previously aka alias or with for per via")
+"""Words in the middle of a cell behind which another name, or another person, stands."""
+
 _PAIRS = frozenset(
     {("van", "der"), ("van", "den"), ("van", "de"), ("von", "der"), ("de", "la"), ("de", "los"), ("de", "las")}
 )
@@ -72,12 +78,16 @@ SIGNS = _error("has digits or signs that are not part of a name: write the name 
 OPEN_BRACKET = _error("has a bracket or quote mark that is not closed: write the name only")
 COMMAS = _error("has a comma, so it can be read in two ways: write 'Surname, Forename' with one comma, or no comma")
 LETTERS = _error("ends with a word that may be the family name or a title: write 'Surname, Forename'")
+INITIAL_LAST = _error("ends with an initial: write 'Surname, Forename', or the family name last")
+SECOND_NAME = _error("has a second name or person: write the name by which the person is known now only")
+TOO_LONG = ParseError("too-long", f"is too long: at most {LONGEST_NAME} characters")
 TOO_MANY = ParseError("too-long", f"is too long: at most {MOST_FORENAMES} given names")
 
 BRACKETS = ParseError("value", "has text in brackets or quotes, which was kept with the given names: check the name")
 BRACKETS_IN_PART = ParseError(
     "value", "has brackets, quotes or a stroke, which were kept as part of the name: check the name"
 )
+SECOND_NAME_IN_PART = ParseError("value", "has a second name, which was kept as part of the name: check the name")
 SUFFIX = ParseError("value", "has letters after it, such as OBE, which were kept with the title: check the name")
 BY_COMMA = ParseError("value", "was read as 'Surname, Forename' because of its comma: check the name")
 UNSURE_LAST = ParseError(
@@ -125,6 +135,8 @@ _RUN_TOGETHER = re.compile(
 
 def error_in(text: str) -> ParseError | None:
     """Return why a text cannot be one living person's name, or None."""
+    if len(text) > LONGEST_NAME:
+        return TOO_LONG
     if _PLAIN.fullmatch(text) and _SUSPECT.isdisjoint(text.casefold().split()):
         return None
     plain = html.unescape(text) if "&" in text else text
@@ -164,7 +176,8 @@ def read(text: str, order: NameOrder) -> Any:
     plain = _without_brackets(text, name)
     if plain is None:
         return OPEN_BRACKET
-    parts = [part.strip() for part in _RUN_TOGETHER.sub(" ", plain).split(",")]
+    spaced = _RUN_TOGETHER.sub(" ", plain) if "." in plain else plain
+    parts = [part.strip() for part in spaced.split(",")]
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
     error = _surname_first(parts, name) if order == "surname-first" else _surname_last(parts, name)
@@ -177,7 +190,7 @@ def _without_brackets(text: str, name: _Name) -> str | None:
         return text
     for match in _ASIDE.finditer(text):
         tokens = (match[1] or match[2] or match[3] or match[4] or match[5] or "").split()
-        if tokens and all(_key(word) in _TITLES for word in tokens):
+        if tokens and all(_word(word) in _TITLES for word in tokens):
             name.titles += tokens
         elif tokens:
             name.brackets.append(" ".join(match[0].split()))
@@ -196,12 +209,12 @@ def _surname_first(parts: Sequence[str], name: _Name) -> ParseError | None:
     _take_titles(surname, name)
     _take_letters(surname, name)
     _take_titles(rest, name)
-    if len(rest) == 1 and _key(rest[0]) in _TITLES:
+    if len(rest) == 1 and _word(rest[0]) in _TITLES:
         name.titles.append(rest.pop())
     _take_letters(rest, name)
-    if rest and _key(rest[-1]) in _NO_NAMES and not name.titles:
+    if rest and _word(rest[-1]) in _NO_NAMES and not name.titles:
         name.titles.append(rest.pop())
-    if any(_key(word) in _NO_NAMES for word in (*surname, *rest)):
+    if any(_word(word) in _NO_NAMES for word in (*surname, *rest)):
         return FIRST
     name.family, name.forenames = surname, rest
     return None
@@ -232,18 +245,22 @@ def _surname_last(parts: Sequence[str], name: _Name) -> ParseError | None:
 
 def _is_surname(surname: Sequence[str], rest: Sequence[str]) -> bool:
     """Return whether words before a comma can only be a surname: one, behind particles, or if a title begins what follows."""
-    if not surname or not rest or _key(surname[0]) in (_NO_NAMES if len(surname) == 1 else _TITLES):
+    if not surname or not rest or _word(surname[0]) in (_NO_NAMES if len(surname) == 1 else _TITLES):
         return False
-    return all(_key(word) in _PARTICLES for word in surname[:-1]) or (len(rest) > 1 and _key(rest[0]) in _NO_NAMES)
+    return all(_word(word) in _PARTICLES for word in surname[:-1]) or (len(rest) > 1 and _word(rest[0]) in _NO_NAMES)
 
 
 def _by_last_word(tokens: list[str], name: _Name) -> ParseError | None:
     _take_letters(tokens, name)
     _take_titles(tokens, name)
-    if len(tokens) > 1 and name.titles and _key(name.titles[-1]) in _COURTESY and _key(tokens[0]) in _COURTESY:
+    if len(tokens) > 1 and name.titles and _word(name.titles[-1]) in _COURTESY and _word(tokens[0]) in _COURTESY:
         return TWO_PEOPLE
-    if not tokens or any(_key(word) in _NO_NAMES for word in tokens):
+    if not tokens or any(_word(word) in _NO_NAMES for word in tokens):
         return LAST
+    if any(_key(word) in _SECOND_NAME for word in tokens[1:-1]):
+        return SECOND_NAME
+    if _is_initial(tokens[-1]) and not all(map(_is_initial, tokens)):
+        return INITIAL_LAST
     if len(tokens) > 1 and _key(tokens[-1]) in _LETTERS_OR_NAME:
         if len(tokens) > 2:
             return LETTERS
@@ -267,21 +284,39 @@ def _family_begins(tokens: Sequence[str], name: _Name) -> int:
 
 def _is_unsure(word: str, following: str) -> bool:
     """Return whether a word before another may be a particle or a given name: it is both, and in capitals."""
+    key = _word(word)
+    is_both = key in _PARTICLE_OR_NAME or (key in _PARTICLES and _may_be_initials(word))
+    return is_both and not word.islower() and (key, _key(following)) not in _PAIRS
+
+
+def _is_initial(word: str) -> bool:
+    """Return whether a word is one letter that may be capital, or several with full stops; a Chinese name may be one sign."""
     key = _key(word)
-    return key in _PARTICLE_OR_NAME and not word.islower() and (key, _key(following)) not in _PAIRS
+    return not _word(word) or (len(key) == 1 and key.upper() != key)
+
+
+def _is_in_capitals(tokens: Sequence[str]) -> bool:
+    return all(map(str.isupper, tokens))
+
+
+def _may_be_initials(word: str) -> bool:
+    """Return whether a particle may be two initials, as in 'Mr AP Jones'."""
+    return len(word) == 2 and word.isalpha() and word.isupper()
 
 
 def _is_particle(tokens: Sequence[str], at: int) -> bool:
     """Return whether a word before the last begins the family name: by its form, or lower-case between others that are not."""
-    return _key(tokens[at]) in _PARTICLES or (
+    if _may_be_initials(tokens[at]) and not _is_in_capitals(tokens):
+        return False
+    return _word(tokens[at]) in _PARTICLES or (
         tokens[at].islower() and not tokens[0].islower() and not tokens[-1].islower()
     )
 
 
 def _begins_family(tokens: Sequence[str]) -> bool:
     """Return whether the first word is a particle and no given name, as in 'Mr van der Berg' and 'Mrs Da Silva'."""
-    first = _key(tokens[0])
-    if first not in _PARTICLES:
+    first = _word(tokens[0])
+    if first not in _PARTICLES or (_may_be_initials(tokens[0]) and not _is_in_capitals(tokens)):
         return False
     is_certain = first not in _PARTICLE_OR_NAME or (tokens[0].islower() and not tokens[-1].islower())
     return is_certain or (first, _key(tokens[1])) in _PAIRS
@@ -289,7 +324,9 @@ def _begins_family(tokens: Sequence[str]) -> bool:
 
 def _take_titles(tokens: list[str], name: _Name) -> None:
     """Move the titles in front of a name to `name`; the last word stays."""
-    while len(tokens) > 1 and (_key(tokens[0]) in _TITLES or (_key(tokens[0]) == "the" and _key(tokens[1]) in _TITLES)):
+    while len(tokens) > 1 and (
+        _word(tokens[0]) in _TITLES or (_key(tokens[0]) == "the" and _key(tokens[1]) in _TITLES)
+    ):
         name.titles.append(tokens.pop(0))
         if _key(name.titles[-1]) in _COURTESY:
             return
@@ -303,6 +340,12 @@ def _take_letters(tokens: list[str], name: _Name) -> None:
     name.letters += letters
 
 
+def _word(word: str) -> str:
+    """Return a word as the tables of titles and particles have it; empty for initials such as D.R. and A.P."""
+    return "" if "." in word.rstrip(".") else _key(word)
+
+
+@lru_cache(maxsize=8_192)
 def _key(word: str) -> str:
     """Return a word as these tables have it: without full stops, and with plain apostrophes."""
     return word.casefold().replace(".", "").replace("\u2019", "'").replace("\u2018", "'")
@@ -315,6 +358,8 @@ def _key(word: str) -> str:
 def problem_of_part(text: str) -> ParseError | tuple[ParseError, ...]:
     """Return why a family name or given names in a column of their own are not those of one living person, or warnings about them."""
     error = error_in(text)
-    if error in (TWO_PEOPLE, DIED):
+    if error in (TWO_PEOPLE, DIED, TOO_LONG):
         return error
+    if any(_key(word) in _SECOND_NAME for word in text.split()[1:-1]):
+        return (SECOND_NAME_IN_PART,)
     return (BRACKETS_IN_PART,) if _UNCLOSED.search(text) or "/" in text else ()

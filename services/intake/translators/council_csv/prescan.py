@@ -80,7 +80,7 @@ class Prescan:
         if self._workbook:
             self._workbook.clear()
         if self.layout and self.rows > 1:
-            self.layout = replace(self.layout, spare=max(self.layout.spare, self._spare or 0))
+            self.layout = replace(self.layout, spare_in_rows=self._spare or 0)
 
     def _file_issue(self) -> Issue | None:
         if self.layout is None and not self._begin.strip(b"\xef\xbb\xbf \t\r\n"):

@@ -226,6 +226,6 @@ def _is_utf8(part: bytes) -> bool:
 
 def is_blank(record: CsvRecord, file: CsvFile) -> bool:
     """Return whether a record is an empty line or a row of empty cells, as spreadsheets write below the last row."""
-    if record.body[0] > 64 or not record.is_whole:  # a letter: the usual case
+    if record.body[:1].isalnum() or not record.is_whole:  # the usual case
         return False
     return not record.body.strip(b' \t\r\n"' + file.separator.encode())

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from schemas.case import EndReason
 from schemas.referral import Person, Referral, ServiceCode
 from services.intake.translators import cleaning, plausibility
-from services.intake.translators.council_csv.cell_parsers import OF_KIND
+from services.intake.translators.council_csv.cell_parsers import NO_REFERENCE, OF_KIND
 from services.intake.translators.council_csv.cells import ValueWithWarnings, clean, fold, warnings_about_letters
 from services.intake.translators.council_csv.dates import WrittenTime, short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
@@ -114,7 +114,10 @@ class _Row:
             self._keep_in_place(column, value)
 
     def _keep_reference(self, header: str, column: ColumnMapping, value: str, text: str) -> None:
-        self._reference = value
+        if self._fillers.is_name(text):
+            self._refuse(header, NO_REFERENCE)
+        else:
+            self._reference = value
 
     def _keep_status(self, header: str, column: ColumnMapping, value: str, text: str) -> None:
         self._status_reason = CANCELS.get(value)

@@ -54,6 +54,7 @@ class FormContent:
             self._read(content, name, field)
         self._require()
         _mark_no_fixed_abode(content)
+        self._expect_discharge(content)
         self._referrer(content)
         return content | {"needs": self._needs(), "consents": self._consents()}
 
@@ -133,6 +134,15 @@ class FormContent:
             return None
         doubt = plausibility.doubt(field.to, read, self._today, fillers)
         return doubt.explanation if doubt else None
+
+    def _expect_discharge(self, content: dict[str, Any]) -> None:
+        """Read a discharge in the future as expected: the stay is not over."""
+        day = content.get("discharged_on")
+        if day and day > self._today:
+            del content["discharged_on"]
+            content.setdefault("expected_discharge_on", day)
+            names = [name for name, field in self._form.fields.items() if field.to == "discharged_on"]
+            self.warnings += [Issue(name, "value", plausibility.DISCHARGE_AHEAD) for name in names]
 
     def _denies_death(self) -> bool:
         fields = self._form.fields.items()
