@@ -21,7 +21,7 @@ from services.intake.translators.translator import PLAIN_NAME, AttachmentContent
 
 FORM_PART = "form"
 PART = "part "
-"""What stands before the name of a part that is no file of an attachments field, so that it is refused as an unknown field."""
+"""What stands before the name of a part that is not a file of an attachments field, so that it is refused as an unknown field."""
 
 NO_SUCH_FILE = "is neither the part form nor a file of a field for attachments; see the form's schema"
 NOT_BASE64 = "must be the document's bytes in base64, without data: and a media type in front, and not empty"
