@@ -108,7 +108,9 @@ def _council(name: str) -> PathItem:
     content |= {reports.CSV: {"schema": ref(f"file-{name}")}, multipart.MEDIA_TYPE: {"schema": ref("file-form")}}
     answers = {200: report, **_problems(*AROUND)}
     operation = _message(f"sendFile-{name}", f"The whole export of {name}", limited, content, answers)
-    operation["responses"]["200"]["headers"] |= {reports.NOTE_HEADER: {"$ref": "#/components/headers/Lightbulb-Note"}}
+    operation["responses"]["200"]["headers"] |= {
+        reports.NOTE_HEADER: {"$ref": f"#/components/headers/{reports.NOTE_HEADER}"}
+    }
     return {"post": operation | {"parameters": _parameters("dry-run", "request-id", "correlation-id", "traceparent")}}
 
 
