@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from services.intake import limits
+from services.intake import limits, multipart
 from services.intake.accept import Intake
 from services.intake.csv_upload import endpoint
 from services.intake.http import headers as sent
-from services.intake.http import messages, multipart
+from services.intake.http import messages
 from services.intake.http.openapi import examples, fhir_reads
 from services.intake.http.openapi.bodies import Schema, ref
 from services.intake.http.openapi.example_messages import YOUR_ODS_CODE
