@@ -230,6 +230,9 @@ WORKBOOK_DEPTH = 100
 REFERENCE_CHARACTERS = 100
 """Characters of a row's reference. Beyond: the row is refused, and stored; the others are accepted."""
 
+NAME_CHARACTERS = 500
+"""Characters of a name in a row. Beyond: the row is refused before the name is searched, which would take long."""
+
 NOTE_CHARACTERS = 10_000
 """Characters of a free text in a row, as in the referral. Beyond: the row is refused."""
 
