@@ -4,6 +4,8 @@ A file of such cases (fhir.yaml, hl7v2.yaml, csv.yaml, form.yaml) names for each
 
     why, source    why the product should do so, and where the input was met (public)
     sender         the partner that sends
+    changes        what differs from the input `control`, by place: {consents.on: "2099-01-05"}; a list, if more than one input
+                   is sent. Without it, the inputs are files that are named after the case
     ids            further ids of the inputs that must be new each time
     bare           true: without transaction ids
     path           the path of HTTP with its query, or a list with one for each input, if it is not the sender's usual one
@@ -15,7 +17,8 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ class Script:
     sender: str
     files: Sequence[Path]
     right: Sequence[Mapping[str, Any]] = ()
+    changes: Sequence[Mapping[str, Any]] = ()
     ids: Sequence[str] = ()
     bare: bool = False
     path: str | Sequence[str] = ""
@@ -55,11 +59,23 @@ class Script:
         usual = self.path or http_bodies.path_of(self.sender)
         return [usual] * len(self.files) if isinstance(usual, str) else usual
 
+    @property
+    def bodies(self) -> list[bytes]:
+        """The content of each input, before its ids are replaced."""
+        contents = [file.read_bytes() for file in self.files]
+        return [changed(*one) for one in zip(contents, self.changes, strict=True)] if self.changes else contents
+
 
 def scripts(kind: str) -> list[Script]:
     """The cases of `<kind>.yaml`, with the inputs in the folder `<kind>`."""
     read = yaml.safe_load((HERE / f"{kind}.yaml").read_text())
-    return [Script(f"{kind}/{slug}", files=inputs_of(HERE / kind, slug), **said) for slug, said in read.items()]
+    return [_script(kind, slug, **said) for slug, said in read.items()]
+
+
+def _script(kind: str, slug: str, *, changes: Any = (), **said: Any) -> Script:
+    given = [changes] if isinstance(changes, Mapping) else changes
+    files = inputs_of(HERE / kind, "control") * len(given) if given else inputs_of(HERE / kind, slug)
+    return Script(f"{kind}/{slug}", files=files, changes=given, **said)
 
 
 def script(name: str) -> Script:
@@ -71,6 +87,15 @@ def inputs_of(folder: Path, slug: str) -> list[Path]:
     """The inputs of a case, in the order in which they are sent: NAME.json; NAME.1.json, NAME.2.json; NAME-1.hl7, NAME-2.hl7."""
     single = [file for file in folder.iterdir() if file.stem == slug]
     return single or sorted(file for file in folder.iterdir() if file.stem[:-2] == slug and file.stem[-1].isdigit())
+
+
+def changed(content: bytes, changes: Mapping[str, Any]) -> bytes:
+    """JSON with other values at these places, such as `entry.3.resource.birthDate`."""
+    whole = json.loads(content)
+    for path, value in changes.items():
+        *above, last = (int(step) if step.isdigit() else step for step in path.split("."))
+        reduce(getitem, above, whole)[last] = value
+    return json.dumps(whole, indent=1).encode()
 
 
 def register(kind: str, send: Send, judge: Callable[..., None] | None = None) -> None:
@@ -125,7 +150,7 @@ def play(script: Script, send: Send, hub: Installation) -> Seen:
     """Send the messages of a case, and give what was seen of it once everything has passed."""
     fresh, begin = Fresh(script.ids), len(hub.entries())
     conversation = None if script.bare else str(uuid.uuid4())
-    answers = [send(hub, fresh.bytes(file.read_bytes()), script.sender, conversation) for file in script.files]
+    answers = [send(hub, fresh.bytes(body), script.sender, conversation) for body in script.bodies]
     hub.settle(*(answer.reference for answer in answers if answer.is_positive and answer.reference))
     about = {answer.reference for answer in answers if answer.reference}
     since = hub.entries()[begin:]

@@ -27,8 +27,8 @@ async def test_a_file_or_form_as_it_is_really_written_ends_as_it_should(
 
 async def played(intake: InProcess, engine: AsyncEngine, script: Script) -> Seen:
     fresh, answers = Fresh(script.ids), list[Answer]()
-    for file, path in zip(script.files, script.paths, strict=True):
-        sent = http_bodies.request(file, fresh.bytes(file.read_bytes()), path, script.media_type)
+    for file, body, path in zip(script.files, script.bodies, script.paths, strict=True):
+        sent = http_bodies.request(file, fresh.bytes(body), path, script.media_type)
         reply = await intake.call("POST", sent.path, sent.body, script.sender, {"content-type": sent.media_type})
         answers.append(Answer(reply.status, fresh.back(reply.body.decode())))
     records = await rows(engine, "select headers, value from intake.outbox order by id")

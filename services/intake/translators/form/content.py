@@ -18,7 +18,13 @@ from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind,
 
 _NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
 
+_REACHED = {"phone": re.compile(r"[0-9]"), "email": re.compile("@")}
+"""What a telephone number and an e-mail address have at least."""
+
+NOT_REACHED = "has no digit, or is an e-mail address without @: nobody can be reached by it"
 BRACKETS = "has brackets, which no name has: check it"
+CONTRADICTED = "contradicts the answer that the person has not died"
+DENIED = "was asked for, although its note may deny it: if it is not asked for, send no"
 NOT_A_NOTE = "must be yes, no or a note of a few words; a note does not begin with no"
 
 
@@ -52,13 +58,22 @@ class FormContent:
         self._referrer(content)
         return content | {"needs": self._needs(), "consents": self._consents()}
 
+    def refuse_unclear(self) -> None:
+        """Add the faults that refuse a cancel: a mistyped name or consent may be a withdrawal, which is more than a cancel."""
+        self._refuse_unknown_fields()
+        submitted = self._answered_consents()
+        for question in self._form.consents:
+            self._consent(question, submitted, {})
+
     def death(self) -> DeathReport | None:
-        """Return the report of a death, for a cancel, which no fault of it prevents."""
+        """Return the report of a death, for a cancel, which no fault of it prevents: its faults are warnings."""
         content: dict[str, Any] = {"person": {}}
+        before = len(self.issues)
         for name, field in self._form.fields.items():
             if field.to.startswith("person.death_reported"):
                 self._read(content, name, field)
-        self.issues.clear()
+        self.warnings += self.issues[before:]
+        del self.issues[before:]
         return death_report(content["person"])
 
     def add_issue(self, place: str, kind: IssueKind, explanation: str) -> None:
@@ -70,8 +85,10 @@ class FormContent:
 
     def _refuse_unknown_fields(self) -> None:
         for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
-            shown = name if PLAIN_NAME.match(name) else "(unknown field)"
-            self.issues.append(Issue(shown, "invalid", "is not a field of this form; see its schema"))
+            part = name.removeprefix(attachments.PART)
+            shown = name if PLAIN_NAME.match(part) else "(unknown field)"
+            explanation = "is not a field of this form; see its schema" if part == name else attachments.NO_SUCH_FILE
+            self.issues.append(Issue(shown, "invalid", explanation))
 
     def _require(self) -> None:
         for issue in required_fields.missing(self._form, self._answers):
@@ -102,10 +119,14 @@ class FormContent:
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
+        if any(field.to.endswith(f".{kind}") and not sign.search(str(read)) for kind, sign in _REACHED.items()):
+            self.warnings.append(Issue(place, "value", NOT_REACHED))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
         """Return why a value that can be read is not plausible."""
+        if field.to.startswith("person.death_reported.") and self._denies_death():
+            return CONTRADICTED
         fillers = self._inbound.fillers
         if field.type == "nhs-number" and isinstance(read, str) and fillers.is_number(read):
             return plausibility.FILLER_NUMBER
@@ -122,6 +143,12 @@ class FormContent:
             content.setdefault("expected_discharge_on", day)
             names = [name for name, field in self._form.fields.items() if field.to == "discharged_on"]
             self.warnings += [Issue(name, "value", plausibility.DISCHARGE_AHEAD) for name in names]
+
+    def _denies_death(self) -> bool:
+        fields = self._form.fields.items()
+        return any(
+            field.to == "person.death_reported" and answers.is_no(self._answers.get(name)) for name, field in fields
+        )
 
     def _warn_of_letters(self, place: str, field: FieldOf, value: Any) -> None:
         if field.type not in (*answers.TEXT_TYPES, "prose"):
@@ -159,15 +186,17 @@ class FormContent:
         """Take away names and dates that are entered if none is known, with a warning."""
         for name, field in self._form.fields.items():
             if _NAMES.fullmatch(field.to):
-                self._pass_over_names(name)
+                self._pass_over_names(name, field)
             elif field.type == "date" and plausibility.KINDS[field.to] != "birth":
                 self._pass_over_date(name, self._answers)
         if isinstance(consents := self._answers.get("consents"), dict):
             self._answers["consents"] = dict(consents)
             self._pass_over_date("on", self._answers["consents"], "consents.on")
 
-    def _pass_over_names(self, name: str) -> None:
+    def _pass_over_names(self, name: str, field: FieldOf) -> None:
         value = self._answers.get(name)
+        if isinstance(value, str) and field.type == "lines":
+            value = cleaning.prose(value).split("\n")
         names = value if isinstance(value, list) else [value]
         kept = [one for one in names if not self._is_filler(one)]
         if len(kept) < len(names):
@@ -215,24 +244,29 @@ class FormContent:
             self.add_issue(f"needs.{name}", "value", NOT_A_NOTE)
             return None
         self._warn_of_letters(f"needs.{name}", ANY, answer)
+        if answers.denies(answer):
+            self.warnings.append(Issue(f"needs.{name}", "value", DENIED))
         return f"{need.label}: {cleaning.prose(answer)}"
 
     # -- consents
 
     def _consents(self) -> dict[str, Any]:
-        submitted = self._answers.get("consents")
-        if not answers.is_answered(submitted):
-            return {}
-        if not isinstance(submitted, dict):
-            self.add_issue("consents", "invalid", "must be an object with the answers")
-            return {}
-        for name in sorted(submitted.keys() - {*self._form.consents, *NOTES}):
-            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
-            self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
+        submitted = self._answered_consents()
         notes = {name: self._value(f"consents.{name}", field, submitted.get(name)) for name, field in NOTES.items()}
         details = {name: value for name, value in notes.items() if value is not None}
         read = {question: self._consent(question, submitted, details) for question in self._form.consents}
         return {question: answer for question, answer in read.items() if answer}
+
+    def _answered_consents(self) -> dict[str, Any]:
+        submitted = self._answers.get("consents")
+        if not isinstance(submitted, dict):
+            if answers.is_answered(submitted):
+                self.add_issue("consents", "invalid", "must be an object with the answers")
+            return {}
+        for name in sorted(submitted.keys() - {*self._form.consents, *NOTES}):
+            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
+            self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
+        return submitted
 
     def _consent(self, question: Question, submitted: dict[str, Any], details: dict[str, Any]) -> dict[str, Any] | None:
         answer = answers.consent(submitted.get(question))
