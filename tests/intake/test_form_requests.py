@@ -8,8 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.responses import Response
 
+from services.intake.http import read_api
 from tests.builders.forms import a_form
+from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.running import InProcess, Reply, events, reference_of, rows
 
 PDF = b"%PDF-1.7\r\n--not-the-boundary\r\n\x00\xff\r\n%%EOF\r\n"
@@ -39,6 +42,38 @@ async def test_a_charset_other_than_utf_8_is_refused_and_never_ignored(
     reply = await intake.post("/forms/first-contact-plus", a_form(), "first-contact", stated)
     assert reply.status == status
     assert len(await rows(engine, "select 1 from intake.message")) == (status == 202)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("dry-run=true", "unknown query parameter 'dry-run'"),
+        ("dry-run", "unknown query parameter 'dry-run'"),
+        ("Mrs+Smith=1", "unknown query parameter:"),
+    ],
+)
+async def test_a_query_parameter_is_refused_and_never_ignored(
+    intake: InProcess, engine: AsyncEngine, query: str, told: str
+) -> None:
+    for path, sender, body, media_type in (
+        ("/forms/first-contact-plus", "first-contact", json.dumps(a_form()).encode(), "application/json"),
+        ("/hl7v2", "uhl", a_ref_i12(), "application/hl7-v2"),
+    ):
+        reply = await intake.post(f"{path}?{query}", body, sender, media_type)
+        assert (reply.status, reply.headers["content-type"]) == (400, "application/problem+json")
+        assert reply.json()["detail"].startswith(told)
+    assert not await rows(engine, "select 1 from intake.message")
+
+
+@pytest.mark.parametrize("reference", ["%00", "%ED%A0%80", "..%2F", "x" * 3_000, "%0d%0aX-A:%20b"])
+async def test_what_is_no_reference_of_an_attachment_is_unknown(intake: InProcess, reference: str) -> None:
+    assert (await intake.get(f"/attachments/{reference}", "hub-blaby")).status == 404
+
+
+@pytest.mark.parametrize("stated", ["text/p\u0142ain", "text/html; charset=utf-8", "text/html\r\nX-A: b", "text", None])
+def test_a_media_type_that_no_header_can_state_is_served_as_bytes(stated: str | None) -> None:
+    headers = Response(b"%PDF", headers=read_api.as_download(stated)).headers
+    assert headers["content-type"] == "application/octet-stream"
 
 
 async def test_a_byte_order_mark_is_passed_over(intake: InProcess) -> None:

@@ -147,7 +147,7 @@ async def test_a_file_whose_rows_were_not_all_processed_is_sent_again(
     exports: Path, sender: FileSender, intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.intake.limits.WINDOW_ROWS", 2)
-    made = [a_row("blaby", Case_Ref=str(at), NHS_No="") for at in range(6)]
+    made = [a_row("blaby", Case_Ref=str(at), NHS_No="") for at in range(1, 7)]
     (exports / "blaby.csv").write_bytes(a_file("blaby", made))
 
     def stop(*_: object) -> None:
@@ -263,6 +263,35 @@ async def test_a_second_command_does_not_work_on_the_same_folder(exports: Path, 
     assert outcomes(await sent(exports, sender)) == {"blaby.csv": "accepted"}
 
 
+async def test_the_oldest_file_is_sent_first_so_that_the_newest_counts(
+    exports: Path, sender: FileSender, engine: AsyncEngine
+) -> None:
+    for day, (name, note) in enumerate((("30-11-2026.csv", "older"), ("01-12-2026.csv", "newer")), start=1):
+        (exports / name).write_bytes(a_file("melton", [a_row("melton", Remarks=note)]))
+        os.utime(exports / name, (day, day))
+    assert list(await sent(exports, sender)) == ["30-11-2026.csv", "01-12-2026.csv"]
+    assert [row.verdict for row in await rows(engine, "select verdict from intake.message order by received_at")] == [
+        *("received", "updated")
+    ]
+
+
+async def test_a_file_at_fault_itself_keeps_no_other_from_being_sent(
+    exports: Path, sender: FileSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at, name in enumerate(("a.csv", "b" * 240 + ".csv", "c.csv")):
+        (exports / name).write_bytes(a_file("blaby"))
+        os.utime(exports / name, (at, at))
+    read = Path.read_bytes
+
+    def refused(file: Path) -> bytes:
+        if file.name == "a.csv":
+            raise PermissionError(13, "Permission denied")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert list(outcomes(await sent(exports, sender)).values()) == ["not sent", "not sent", "accepted"]
+
+
 async def test_a_report_that_cannot_be_written_leaves_no_part_of_it_and_the_file_is_sent_again(
     exports: Path, sender: FileSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +329,7 @@ async def test_the_command_prints_a_line_for_each_file_and_a_summary(
 async def test_the_command_prints_the_notes_on_a_file_and_says_that_it_was_a_dry_run(
     exports: Path, addresses: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    many = [a_row("blaby", Case_Ref=str(at), NHS_No="") for at in range(20)]
+    many = [a_row("blaby", Case_Ref=str(at), NHS_No="") for at in range(1, 21)]
     (exports / "many.csv").write_bytes(a_file("blaby", many))
     (exports / "few.csv").write_bytes(a_file("blaby"))
     assert await send_command.send_all([exports / "many.csv"], addresses)

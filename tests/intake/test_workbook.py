@@ -16,10 +16,18 @@ from hypothesis import strategies as st
 from services.intake import limits
 from services.intake.translators import council_csv
 from services.intake.translators.council_csv import workbook
+from services.intake.translators.council_csv.cells import NO_VALUE, clean
 from services.intake.translators.council_csv.header import without_mark
 from services.intake.translators.council_csv.prescan import Prescan
 from services.intake.translators.council_csv.record_splitter import Splitter, read
-from services.intake.translators.council_csv.workbook_cells import moment, number, number_format
+from services.intake.translators.council_csv.workbook import UnreadableWorkbook
+from services.intake.translators.council_csv.workbook_cells import (
+    NOT_COMPUTED,
+    in_pattern,
+    moment,
+    number,
+    number_format,
+)
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
 from tests.builders.csv import COUNCILS, GOOD, a_file
@@ -125,6 +133,42 @@ def test_a_formula_is_its_stored_value_and_an_error_is_refused_like_in_a_csv_fil
     ((_, _), (_, cells)) = table(content)
     assert cells
     assert (cells[0], cells[4]) == ("BDC/1", "#DIV/0!")
+
+
+@pytest.mark.parametrize("value", [b"", b"<v/>", b"<v></v>"])
+def test_a_formula_that_no_spreadsheet_has_computed_is_refused_like_an_error(value: bytes) -> None:
+    content = a_sheet([HEADERS, ["BDC/1", "computed"]])
+    row = b'<row r="2"><c r="A2"><f>B1</f>' + value + b'</c><c r="B2" t="str"><f>""</f><v></v></c></row>'
+    sheet = re.sub(rb'<row r="2".*?</row>', lambda _: row, part_of(content, SHEET))
+    (_, (_, cells)) = table(changed(content, {SHEET: sheet}))
+    assert cells
+    assert cells[:2] == [NOT_COMPUTED, ""]
+    assert clean(NOT_COMPUTED, "text") == NO_VALUE
+
+
+@pytest.mark.parametrize(
+    ("code", "stored", "text"),
+    [
+        *(("00000", "12", "00012"), ("00000", "123456", "123456"), ("00000", "12.5", "12.5"), ("00000", "-5", "-5")),
+        *(('"MEL/"0000', "12", "MEL/0012"), ("\\D0000", "12", "D0012"), ('0000"/26"', "12", "0012/26")),
+        *(("000\\ 000\\ 0000", "9990000018", "999 000 0018"), ("00000 000000", "1632960112", "01632 960112")),
+        *(("00-00", "12345", "123-45"), ('"R0"000', "12", "12"), ("0", "12", "12"), ("0;-0", "12", "12")),
+    ],
+)
+def test_a_number_with_leading_zeros_or_signs_is_the_text_that_is_shown(code: str, stored: str, text: str) -> None:
+    pattern = number_format(code)
+    assert (in_pattern(stored, pattern) if isinstance(pattern, tuple) else number(stored)) == text
+
+
+def test_a_long_number_format_is_cut_and_an_index_is_never_counted_from_the_end() -> None:
+    assert number_format("[" * 100_000 + "d") == "number"
+    content = a_sheet([HEADERS, ["BDC/1"]])
+    for cell in (b'<c r="A2" t="s"><v>-1</v></c>', b'<c r="A2" s="-1"><v>1</v></c>'):
+        sheet = re.sub(
+            rb'<row r="2".*?</row>', lambda _, one=cell: b'<row r="2">' + one + b"</row>", part_of(content, SHEET)
+        )
+        with pytest.raises(UnreadableWorkbook):
+            table(changed(content, {SHEET: sheet}))
 
 
 def test_a_rich_text_is_one_text_and_an_escaped_character_is_a_character() -> None:

@@ -69,7 +69,8 @@ def _file(file: CsvFile) -> Iterator[str]:
         yield "- The last row must have its line end, because a file that is cut off in its last cell looks whole."
     yield (
         "- In a workbook: the only visible sheet with the header is read. Dates are date cells, or text in a format below; "
-        "a formula counts by its stored value; an error value refuses its row."
+        "a formula counts by its stored value; an error value, or no stored value, refuses its row. A number with leading zeros or "
+        "signs (00012) is read as it is shown. Hidden and filtered rows and columns are read, as a CSV export has them."
     )
     years = f"; a year of two digits lies in the hundred years from {file.years_from}" if file.years_from else ""
     yield f"- Dates: {', '.join(map(code, file.dates))}{years}."
@@ -100,7 +101,7 @@ def _identity(mapping: CouncilMapping) -> Iterator[str]:
 
 NUMBERS = (
     "- Numbers, references and codes: 123.0 is 123. A number with another separator (12,000, 12.000, 1 234) or an exponent (9.99E+09) is "
-    "refused: format the column as text and export again."
+    "refused: format the column as text and export again. A reference that is a date, a zero or a filler is refused."
 )
 NAMES = {
     "surname-last": "- {}: titles in front, then given names; the last word and particles before it (van der, de la) are the family name. "
@@ -109,9 +110,10 @@ NAMES = {
 }
 MORE_OF_NAMES = (
     " Letters after a name (OBE, Jr) are kept with the title, and text in brackets with the given names, with a warning. Refused: "
-    "two people in one cell (&, and), a note of a death, digits, strokes, a dash next to a blank, commas that can be read in two ways."
+    "two people in one cell (&, and), a second name (nee, aka), an initial as the last word, a note of a death, digits, strokes, a "
+    "dash next to a blank, commas that can be read in two ways."
 )
-PARTS_OF_NAMES = "- {}: two people in one row, or a note of a death, are refused; brackets are kept, with a warning."
+PARTS_OF_NAMES = "- {}: two people in one row, or a note of a death, are refused; brackets and second names are kept, with a warning."
 ADDRESSES = (
     "- {}: lines at commas and line breaks. A postcode is read at the end of the cell or of a line only; two postcodes are refused. One "
     "that was not read is kept in its line, with a warning."

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.partner_simulators.send import FileSender
-from infra.partner_simulators.send.answers import SendResult
+from infra.partner_simulators.send.answers import ResponseIssue, SendResult
 from infra.partner_simulators.send.outgoing import NotSent
 
 SUFFIXES = (".csv", ".xlsx", ".hl7", ".json")
@@ -29,6 +29,9 @@ SETTLED_SECONDS = 5.0
 
 STATE = ".lightbulb-sent.json"
 """The SHA-256 of each file that has a final answer, by name."""
+
+LONGEST_NAME = 235
+"""Bytes of a file's name: its report's is longer, and file systems allow 255."""
 
 FINAL = ("accepted", "duplicate", "in part", "conflict", "refused")
 _HIDDEN = (".", "~$")
@@ -46,15 +49,26 @@ class FolderEntry:
 
 
 async def send_folder(folder: Path, sender: FileSender) -> AsyncIterator[FolderEntry]:
-    """Send what is to be sent in a folder, in order of name; subfolders are not entered. Raise NotSent if it cannot be written."""
+    """Send what is to be sent in a folder, the oldest first; subfolders are not entered. Raise NotSent if it cannot be written."""
     with _only_one(folder):
         for file in files(folder):
             yield await _send(file, sender)
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the files that may be sent: not hidden ones, nor reports."""
-    return sorted(file for file in folder.iterdir() if _is_message(file.name) and file.is_file())
+    """Return the files that may be sent, the oldest first, then by name: not hidden ones, nor reports.
+
+    A council's rows may have no time of change: then what is sent last counts, and 30-11-2026 comes after 01-12-2026 by name.
+    """
+    found = (file for file in folder.iterdir() if _is_message(file.name) and file.is_file())
+    return sorted(found, key=_changed)
+
+
+def _changed(file: Path) -> tuple[int, str]:
+    """Return when a file changed, and its name; it may be gone by now."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime_ns, file.name
+    return 0, file.name
 
 
 def _is_message(name: str) -> bool:
@@ -62,9 +76,14 @@ def _is_message(name: str) -> bool:
 
 
 async def _send(file: Path, sender: FileSender) -> FolderEntry:
-    body = read_settled(file)
+    try:
+        body = read_settled(file)
+    except OSError as error:
+        return _not_sent(file, f"the file cannot be read: {error.strerror}")
     if body is None:
         return FolderEntry(file)
+    if len(os.fsencode(file.name)) > LONGEST_NAME:
+        return _not_sent(file, f"the file's name has more than {LONGEST_NAME} bytes, too many for that of a report")
     digest = hashlib.sha256(body).hexdigest()
     if _answered(file.parent).get(file.name) == digest and any(_reports(file, dry_run=False)):
         return FolderEntry(file, unchanged=True)
@@ -74,6 +93,11 @@ async def _send(file: Path, sender: FileSender) -> FolderEntry:
         content = json.dumps(_answered(file.parent) | {file.name: digest}, indent=1)
         _write(file.parent / STATE, content.encode())
     return FolderEntry(file, result, report)
+
+
+def _not_sent(file: Path, why: str) -> FolderEntry:
+    """Return the entry of a file that is at fault itself; the others are sent."""
+    return FolderEntry(file, SendResult(file, "unknown format", "not sent", issues=(ResponseIssue("", "", why),)))
 
 
 def read_settled(file: Path) -> bytes | None:

@@ -7,11 +7,9 @@ With `?dry-run=true` the rows are judged and reported in the same way, and nothi
 
 import asyncio
 import hashlib
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -52,8 +50,6 @@ _CHARSETS = {
     "cp1252": ("windows-1252", "cp1252", "iso-8859-1", "latin1", "us-ascii"),
 }
 """Charsets that do not contradict a mapping's encoding (https://encoding.spec.whatwg.org/#names-and-labels)."""
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 class Idle(Exception):
@@ -150,12 +146,9 @@ def _upload_request(request: Request, headers: Headers) -> UploadRequest | Proto
 
 def _dry_run(request: Request) -> bool | str:
     """Return whether this is a dry run, or what is wrong with the query: a mistyped parameter never leads to a real upload."""
-    values = []
-    for name, value in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
-        if name != DRY_RUN:
-            named = f" '{name}'" if _NAME.fullmatch(name) else ""
-            return f"unknown query parameter{named}: only {DRY_RUN}=true is known"
-        values.append(value)
+    if unknown := sent.unknown_parameter(request, (DRY_RUN,)):
+        return f"{unknown}: only {DRY_RUN}=true is known"
+    values = request.query_params.getlist(DRY_RUN)
     if values not in ([], ["true"], ["false"]):
         return f"the query parameter {DRY_RUN} must be given once, as true or false"
     return values == ["true"]

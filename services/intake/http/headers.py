@@ -5,6 +5,7 @@ import re
 from binascii import Error as NotBase64
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import Request
@@ -91,6 +92,20 @@ def organisation_code(headers: Headers) -> str | None:
         if isinstance(value, str) and isinstance(system, str) and any(is_system(system, ods) for ods in ODS):
             return value.strip().upper() or None
     return None
+
+
+def unknown_parameter(request: Request, known: Collection[str] = ()) -> str | None:
+    """Return what is wrong with a query that has a parameter of another name than `known`, or None.
+
+    A parameter that is ignored, such as `dry-run`, would be taken for understood. Its name is repeated only if it is a plain word.
+    """
+    for name, _ in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        if name not in known:
+            return "unknown query parameter" + (f" '{name}'" if _PARAMETER_NAME.fullmatch(name) else "")
+    return None
+
+
+_PARAMETER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 def essence(media_type: str) -> str:

@@ -44,6 +44,9 @@ class OverHttp(Protocol):
     is_json: bool = True
     """True if a body is JSON, or has JSON in it: it is in UTF-8 (RFC 8259, 8.1)."""
 
+    has_query: bool = False
+    """True if a request may have query parameters, which are ignored (FHIR: `_format` and the like)."""
+
     unwrapped: Callable[[bytes], bytes] = bytes
     """Return the message in a body, without its frame."""
 
@@ -61,6 +64,7 @@ def of_bars(translate: Translator, service_ids: tuple[str, ...]) -> OverHttp:
         accepts=BARS_MEDIA_TYPES,
         error=bars.error,
         media_type=lambda _: bars.MEDIA_TYPE,
+        has_query=True,
         header_issues=partial(sent.bars_issues, service_ids=service_ids),
         is_readable_version=sent.is_readable_version,
     )
@@ -155,6 +159,8 @@ async def _handle(request: Request, headers: Headers, protocol: OverHttp) -> Pro
         return protocol.error(401, "login", NO_CREDENTIAL)
     if not partner.may_send(protocol.format):
         return protocol.error(403, "forbidden", "this credential is not authorised for this message type")
+    if not protocol.has_query and (unknown := sent.unknown_parameter(request)):
+        return protocol.error(400, "not-supported", f"{unknown}: this address has none; the message was not accepted")
     if refused := _media_types(headers, protocol):
         return refused
     with intake.rate_limiter.in_flight(partner, protocol.format), intake.memory_budget.reserve_body() as reserve:

@@ -17,6 +17,9 @@ from services.intake.responses import bars, problems
 from services.intake.translators import form
 from services.runtime.logs import log
 
+_REFERENCE = re.compile(r"[0-9A-Za-z]{1,100}")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+
 
 async def document(request: Request) -> Response:
     """Handle GET /openapi.json: no credential, no personal data."""
@@ -44,6 +47,8 @@ async def attachment(request: Request) -> Response:
         return respond(problems.problem(401, NO_CREDENTIAL), problems.PROBLEM, {})
     if partner.kind != "hub":
         return respond(problems.problem(403, "attachments are for hubs"), problems.PROBLEM, {})
+    if not _REFERENCE.fullmatch(request.path_params["reference"]):
+        return respond(problems.problem(404, "unknown attachment"), problems.PROBLEM, {})
     try:
         with intake.rate_limiter.in_flight(partner, "attachment"):
             stored = await store.attachment(request.app.state.engine, request.path_params["reference"])
@@ -55,12 +60,13 @@ async def attachment(request: Request) -> Response:
         return respond(unavailable, problems.PROBLEM, {})
     if stored is None:
         return respond(problems.problem(404, "unknown attachment"), problems.PROBLEM, {})
-    return Response(stored[1], headers=_as_download(stored[0]))
+    return Response(stored[1], headers=as_download(stored[0]))
 
 
-def _as_download(media_type: str | None) -> dict[str, str]:
+def as_download(media_type: str | None) -> dict[str, str]:
     """Return headers that make a browser save the content and never run it: the media type is the sender's statement."""
-    plain = media_type if media_type and re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type) else "application/octet-stream"
+    is_plain = media_type is not None and _MEDIA_TYPE.fullmatch(media_type)
+    plain = media_type if media_type and is_plain else "application/octet-stream"
     return {
         "Content-Type": plain,
         "Content-Disposition": "attachment",

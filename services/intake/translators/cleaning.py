@@ -69,8 +69,8 @@ _IN_WORDS = {
 """The replacement of each character of words, by its code point."""
 
 _JOINERS = "\u200c\u200d"
-_LOOSE_JOINERS = re.compile(rf"(?<!\S)[{_JOINERS}]+|[{_JOINERS}]+(?!\S)")
-"""Joiners at the edge of a word: inside words some scripts and emoji need them."""
+_LOOSE_JOINERS = re.compile(rf"(?<!\S)[{_JOINERS}]++|(?<![{_JOINERS}])[{_JOINERS}]++(?!\S)")
+"""Joiners at the edge of a word: inside words some scripts and emoji need them. A run of them is read once."""
 
 _NO_BREAK = {ord(one) for group in CLEANED if group.effect == "blank" for one in group.characters if one > "\x7f"}
 _IN_CODES = {

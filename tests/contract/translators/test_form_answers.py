@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -54,7 +55,8 @@ def in_cases(*words: str) -> list[str]:
 
 YES = [True, 1, 1.0, *in_cases(*answers.YES)]
 NO = [False, 0, 0.0, *in_cases(*answers.NO)]
-NOT_ASKED = [*NO, *in_cases(*answers.NOT_APPLICABLE, "no thanks", "not required"), None, "", " \t", [], [None, ""]]
+UNTICKED = ("no thanks", "not required", "no  need", "unchecked", "not selected")
+NOT_ASKED = [*NO, *in_cases(*answers.NOT_APPLICABLE, *UNTICKED), None, "", " \t", [], [None, ""]]
 AMBIGUOUS = [
     *(
         "maybe",
@@ -74,6 +76,8 @@ AMBIGUOUS = [
         "undefined",
     ),
     *("No, she has one", "no - has a rail", "No. Has one", "None: has one", "NO (declined)", "not needed, has one"),
+    *("no\nshe has one", "no / has one", "no? has one", "no- has one", "(no)", '"no"', "'false'", "- none", "declined"),
+    *("not  known", "n.a. (has one)"),
     *("N/A - no stairs", 2, -1, 0.5, ["yes"], {"answer": "yes"}, [[]], {}),
 ]
 NOTES = [
@@ -134,6 +138,40 @@ def test_a_note_asks_for_a_need_and_is_carried_whole(note: str) -> None:
     assert asked is not None
     assert [need.text for need in asked.needs] == [f"Advice and information: {note}"]
     assert VALIDATORS["first-contact-plus"].is_valid(said)
+
+
+@pytest.mark.parametrize(
+    ("note", "warned"),
+    [
+        ("None at present", True),
+        ("no has one already", True),
+        ("Not at the moment", True),
+        ("false alarm", True),
+        ("No rail at the front door", False),
+        ("Not able to bathe", False),
+        ("Nothing works", False),
+        ("no-one helps her", False),
+        ("Non-slip mat", False),
+        ("shower cannot be reached", False),
+    ],
+)
+def test_a_note_that_begins_with_a_denial_is_warned_of(note: str, warned: bool) -> None:
+    warnings = accepted(a_form(needs={"advice": note})).warnings
+    assert [warning.place for warning in warnings] == (["needs.advice"] if warned else [])
+
+
+REPEATED = ["-", "\n", " ", "\u00a0", "(", "0 ", "no ", "not ", "&#", "\u200d", "a\u200d", "\u00c3", "a?", "; "]
+
+
+@every_form
+@pytest.mark.parametrize("seed", REPEATED, ids=repr)
+def test_the_time_to_read_a_text_grows_with_its_length_only(asked: Form, seed: str) -> None:
+    pair = pairs(asked)[0]
+    for text in (seed * 10_000 + "ab", "." + seed * 10_000 + "x1"):
+        said = pair | dict.fromkeys(asked.fields, text) | {"needs": {next(iter(asked.needs)): text}}
+        began = time.process_time()
+        translated(said, asked)
+        assert time.process_time() - began < 2.5
 
 
 # ---- not given -------------------------------------------------------------------------------------------------------
@@ -235,7 +273,7 @@ def test_a_withdrawal_is_never_stopped_by_a_fault(
         outcome = accepted(said, asked)
         assert (outcome.intent, outcome.cancel_reason) == ("cancel", "consent-withdrawn")
         assert outcome.subject is None
-        assert {warning.place for warning in outcome.warnings} <= {"completed_at"}
+        assert {warning.place for warning in outcome.warnings} <= {"completed_at", "died_on"}
 
 
 @pytest.mark.parametrize("reference", [None, "", "x" * 201, 7, "a\nb", "\u200b"])
@@ -264,6 +302,46 @@ def test_a_form_that_leaves_open_whether_it_cancels_is_refused(changes: dict[str
 
 def test_a_reason_is_passed_over_if_the_form_says_that_it_cancels_nothing() -> None:
     assert accepted(a_form(cancelled="no", cancel_reason="referred-in-error")).referral is not None
+
+
+@every_form
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"cancel_resaon": "consent-withdrawn"}, "cancel_resaon"),
+        ({"consents": {"refferal": "no"}}, "consents.refferal"),
+        ({"consents": {"referral": "No, not any more"}}, "consents.referral"),
+        ({"consents": "no"}, "consents"),
+        ({"form": "another"}, "form"),
+    ],
+    ids=str,
+)
+def test_a_cancel_that_may_be_a_withdrawal_or_of_another_form_is_refused(
+    asked: Form, changes: dict[str, Any], place: str
+) -> None:
+    said = {"reference": "R-1", "cancelled": True, **changes}
+    assert list(faults(said, asked)) == [place]
+    assert not VALIDATORS[asked.form].is_valid(said)
+
+
+@pytest.mark.parametrize("ends", [{"cancelled": True}, {"consents": {"referral": "no"}}], ids=str)
+@pytest.mark.parametrize(
+    "died",
+    [{"died_on": "2026-13-01"}, {"died_on": "2999-01-01"}, {"has_died": False, "died_on": "2026-11-01"}],
+    ids=str,
+)
+def test_a_death_that_cannot_be_read_does_not_stop_a_cancel_and_is_warned_of(
+    ends: dict[str, Any], died: dict[str, Any]
+) -> None:
+    outcome = accepted({"reference": "R-1", **ends, **died})
+    assert outcome.death_reported is None
+    assert [warning.place for warning in outcome.warnings] == ["died_on"]
+
+
+def test_a_date_of_a_death_that_is_denied_is_refused() -> None:
+    said = a_form(has_died="no", died_on="2026-11-01")
+    assert list(faults(said)) == ["died_on"]
+    assert not VALIDATORS["first-contact-plus"].is_valid(said)
 
 
 # ---- plausibility, fillers, letters ----------------------------------------------------------------------------------
@@ -325,6 +403,10 @@ def test_a_filler_is_not_said_and_warned_of(changes: dict[str, Any], place: str)
 def test_a_time_to_the_minute_is_any_moment_of_it(at: str, until: str | None) -> None:
     outcome = accepted(a_form(completed_at=at))
     assert (outcome.sent_until and outcome.sent_until.isoformat()) == until
+
+
+def test_a_postcode_of_no_form_is_warned_of_once() -> None:
+    assert [warning.place for warning in accepted(a_form(postcode="LE1O 1DU")).warnings] == ["postcode"]
 
 
 def test_a_clock_may_be_five_minutes_ahead() -> None:

@@ -74,6 +74,9 @@ _TO_START = (
 )
 
 
+_NO_QUERY = "A query parameter is refused."
+
+
 def _form(intake: Intake, name: str) -> PathItem:
     accepted = {problems.MEDIA_TYPE: ref("accepted")}
     answers = {200: accepted, 202: accepted, **_problems(*AROUND, 404, 422)}
@@ -82,7 +85,7 @@ def _form(intake: Intake, name: str) -> PathItem:
         encoding = {FORM_PART: {"contentType": messages.JSON}}
         content[multipart.MEDIA_TYPE] = {"schema": ref(f"form-{name}-with-files"), "encoding": encoding}
     title = intake.forms[name].title
-    return {"post": _message(f"sendForm-{name}", title, f"{_size(intake)} {_json()}", content, answers)}
+    return {"post": _message(f"sendForm-{name}", title, f"{_size(intake)} {_json()} {_NO_QUERY}", content, answers)}
 
 
 def _hl7v2(intake: Intake) -> PathItem:
@@ -91,7 +94,7 @@ def _hl7v2(intake: Intake) -> PathItem:
     rejections = {status: {**ack_content, problems.PROBLEM: ref("problem")} for status in (400, 403, 404, 409)}
     answers = {200: ack_content, **_problems(*AROUND), **rejections}
     content = {media_type: {"schema": ref("hl7v2-message")} for media_type in spoken}
-    limited = f"{_size(intake)} At most {limits.HL7_SEGMENTS:,} segments, and {limits.HL7_PARTS:,} parts of fields."
+    limited = f"{_size(intake)} At most {limits.HL7_SEGMENTS:,} segments, and {limits.HL7_PARTS:,} parts of fields. {_NO_QUERY}"
     return {
         "post": _message("sendHl7v2", "HL7 v2 over HTTP, answered by its acknowledgement", limited, content, answers)
     }

@@ -21,7 +21,7 @@ MOST_FORENAMES = 10
 """Given names of a referral."""
 
 LONGEST_NAME = 500
-"""Characters of a name that are read: what is longer is no name, and would take long to search."""
+"""Characters of a name. A longer cell is refused before it is searched, which would take long."""
 
 
 def _set_of(text: str) -> frozenset[str]:

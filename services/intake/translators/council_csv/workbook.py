@@ -21,7 +21,7 @@ from services.intake import limits
 from services.intake.translators.council_csv import header, workbook_cells
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.record_splitter import LONGEST_ROW, CsvRecord
-from services.intake.translators.council_csv.workbook_cells import NumberFormat
+from services.intake.translators.council_csv.workbook_cells import DigitPattern, NumberFormat
 from services.intake.translators.translator import Issue
 
 PLACE = "file"
@@ -345,8 +345,8 @@ class _Styles(_Ignoring):
     """Reads what the number of a cell is shown as, by the cell's style."""
 
     def __init__(self) -> None:
-        self.formats: list[NumberFormat] = []
-        self._codes: dict[int, NumberFormat] = {}
+        self.formats: list[NumberFormat | DigitPattern] = []
+        self._codes: dict[int, NumberFormat | DigitPattern] = {}
         self._is_of_cells = False
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -395,7 +395,9 @@ class _Strings:
 class _SheetReader:
     """Reads the rows of a sheet; `rows` has those that are complete and not yet taken."""
 
-    def __init__(self, strings: Sequence[str], formats: Sequence[NumberFormat], *, is_1904: bool) -> None:
+    def __init__(
+        self, strings: Sequence[str], formats: Sequence[NumberFormat | DigitPattern], *, is_1904: bool
+    ) -> None:
         self.rows: list[_SheetRow] = []
         self._strings, self._formats, self._is_1904 = strings, formats, is_1904
         self._row = self._column = 0
@@ -403,16 +405,18 @@ class _SheetReader:
         self._size = 0
         self._cell: Mapping[str, str] | None = None
         self._parts: list[str] = []
-        self._is_value = self._is_phonetic = False
+        self._is_value = self._is_phonetic = self._is_formula = False
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "c":
-            self._cell, self._parts = attributes, []
+            self._cell, self._parts, self._is_formula = attributes, [], False
             self._column = _after(
                 self._column, workbook_cells.column(attributes["r"]) if "r" in attributes else None, _LAST_COLUMN
             )
         elif name in ("v", "t"):
             self._is_value = self._cell is not None and not self._is_phonetic
+        elif name == "f":
+            self._is_formula = True
         elif name == "row":
             self._row = _after(self._row, int(attributes["r"]) if "r" in attributes else None, _LAST_ROW)
             self._cells, self._column, self._size = [], 0, 0
@@ -436,15 +440,17 @@ class _SheetReader:
             self._is_phonetic = False
 
     def _end_cell(self, cell: Mapping[str, str], stored: str) -> None:
-        if stored and (text := self._value(cell, stored)):
+        if text := self._value(cell, stored):
             self._size += len(text) - len(stored)
             if self._size <= LONGEST_ROW or not self._cells:
                 self._cells.append((self._column, text))
 
     def _value(self, cell: Mapping[str, str], stored: str) -> str:
+        if not stored:
+            return workbook_cells.NOT_COMPUTED if self._is_formula and cell.get("t") != "str" else ""
         match cell.get("t", "n"):
             case "s":
-                return self._strings[int(stored)]
+                return self._strings[_index(stored)]
             case "b":
                 return "TRUE" if stored in ("1", "true") else "FALSE"
             case "str" | "inlineStr":
@@ -452,15 +458,24 @@ class _SheetReader:
             case "d":
                 return stored.replace("T", " ")
             case "n":
-                return self._number(int(cell.get("s", 0)), stored)
+                return self._number(_index(cell.get("s", "0")), stored)
             case _:
                 return stored
 
     def _number(self, style: int, stored: str) -> str:
         shown_as = self._formats[style] if self._formats else "number"
+        if isinstance(shown_as, tuple):
+            return workbook_cells.in_pattern(stored, shown_as)
         if shown_as == "number":
             return workbook_cells.number(stored)
         return workbook_cells.moment(stored, shown_as, is_1904=self._is_1904)
+
+
+def _index(text: str) -> int:
+    """Return a position in a list; a negative one is a fault of the file."""
+    if (at := int(text)) < 0:
+        raise ValueError
+    return at
 
 
 def _after(before: int, at: int | None, most: int) -> int:

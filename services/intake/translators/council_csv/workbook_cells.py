@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Literal
 
 NumberFormat = Literal["number", "date", "time"]
+DigitPattern = tuple[str, ...]
+"""How a whole number is shown with leading zeros or signs, as in 00012 and MEL/0012: the empty texts are places of digits."""
 
 BUILT_IN: Mapping[int, NumberFormat] = {
     **dict.fromkeys((*range(14, 18), 22, *range(27, 37), *range(50, 59)), "date"),
@@ -20,6 +22,14 @@ BUILT_IN: Mapping[int, NumberFormat] = {
 HIDDEN_BY_EXCEL = "########"
 """What Excel shows for a date before its first or after its last day; refused like an error value."""
 
+NOT_COMPUTED = "#GETTING_DATA"
+"""A formula without a stored value, as programs other than spreadsheets write it; refused like an error value."""
+
+LONGEST_FORMAT = 255
+"""Characters of a number format, as in Excel."""
+
+_DIGIT_PATTERN = re.compile(r'(?:"[^"]*"|\\.|[-+() ]|0)+')
+_PLACE_OR_SIGN = re.compile(r'0|"([^"]*)"|\\(.)|([-+() ])')
 _LITERAL = re.compile(r'"[^"]*"|\\.|[_*].|\[(?![hms]+\])[^\]]*\]', re.IGNORECASE)
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
@@ -30,12 +40,34 @@ _SECONDS = 86_400
 _NOT_A_DAY = {0: "1900-01-00", 60: "1900-02-29"}
 
 
-def number_format(code: str) -> NumberFormat:
+def number_format(code: str) -> NumberFormat | DigitPattern:
     """Return what a number with this format code is shown as."""
-    letters = set(_LITERAL.sub("", code.split(";")[0]).lower())
+    shown = code[:LONGEST_FORMAT].split(";")[0]
+    if len(shown) > 1 and _DIGIT_PATTERN.fullmatch(shown) and "0" in (places := _digit_pattern(shown)):
+        return tuple("" if place == "0" else place for place in places)
+    letters = set(_LITERAL.sub("", shown).lower())
     if letters & {"d", "y"} or ("m" in letters and not letters & {"h", "s"}):
         return "date"
     return "time" if letters & {"h", "s"} else "number"
+
+
+def _digit_pattern(shown: str) -> list[str]:
+    """Return the parts of a number format: 0 for a place of a digit. A 0 in quotes is a sign; there is then no pattern."""
+    signs = [(match[0], match[1] or match[2] or match[3] or "") for match in _PLACE_OR_SIGN.finditer(shown)]
+    return [] if any("0" in sign for _, sign in signs) else [sign if part != "0" else "0" for part, sign in signs]
+
+
+def in_pattern(stored: str, pattern: DigitPattern) -> str:
+    """Return a whole number as it is shown: its digits fill the places from the right, and missing ones are zeros."""
+    text = number(stored)
+    if not text.isdigit():
+        return text
+    places = pattern.count("")
+    digits = text.zfill(places)
+    rest = iter(digits[len(digits) - places + 1 :])
+    first = pattern.index("")
+    begin = "".join(pattern[:first]) + digits[: len(digits) - places + 1]
+    return begin + "".join(part or next(rest) for part in pattern[first + 1 :])
 
 
 def number(stored: str) -> str:

@@ -11,13 +11,25 @@ from services.intake.translators import cleaning
 
 YES = ("yes", "y", "true", "1", "on")
 NO = ("no", "n", "false", "0", "off")
-NOT_APPLICABLE = ("n/a", "na", "none", "nil", "-", "not applicable")
+NOT_APPLICABLE = ("n/a", "na", "n.a.", "none", "nil", "-", "not applicable", "does not apply")
 """Neither yes nor no: of a need, it is not asked for; of another field, nothing is said."""
 
-_DECLINED = ("no thanks", "no thank you", "not needed", "not required", "not wanted", "not interested")
+_DECLINED = (
+    *("no thanks", "no thank you", "no need", "not needed", "not required", "not wanted", "not interested"),
+    *(
+        "none needed",
+        "none required",
+        "unchecked",
+        "unticked",
+        "unselected",
+        "not checked",
+        "not ticked",
+        "not selected",
+    ),
+)
 _UNCLEAR = (
     *("maybe", "perhaps", "possibly", "unsure", "not sure", "unknown", "not known", "n/k", "don't know", "tbc"),
-    *("null", "undefined", "nan", "yes/no", "y/n", "[object object]"),
+    *("null", "undefined", "nan", "yes/no", "y/n", "yes no", "[object object]", "declined", "refused", "nothing"),
 )
 
 _SYMBOLS = r"\u0000-/:-@\[-`{-\u00a9\u00ab-\u00b1\u2000-\u206f\u20a0-\u20cf\u2190-\u245f\u2500-\u2bff\ufeff\s"
@@ -32,7 +44,7 @@ def _any_case(words: tuple[str, ...]) -> str:
 def _letter(character: str) -> str:
     if character.isalpha():
         return f"[{character.upper()}{character}]"
-    return rf"\{character}" if character in "[]" else character
+    return {" ": r"\s+", "[": r"\[", "]": r"\]", ".": r"\."}.get(character, character)
 
 
 def _whole(pattern: str) -> str:
@@ -40,7 +52,9 @@ def _whole(pattern: str) -> str:
 
 
 _NOT_TICKED = (*NO, *NOT_APPLICABLE, *_DECLINED)
-_BEGINS_WITH_NO = tuple(word for word in _NOT_TICKED if word[-1].isalpha())
+_BEGINS_WITH_NO = _any_case(tuple(word for word in _NOT_TICKED if word[-1].isalpha()))
+_STOP = r"\u0000-\u001f!-&(-,./:-@\[-`{-\u009f\u00a1-\u00a9\u00ab-\u00b1\u2013-\u2018\u201a-\u2027\u2030-\u205e\u20a0-\u20cf\u2190-\u245f"
+"""What ends a no in front of other words; not a hyphen or an apostrophe within a word (`no-one`)."""
 
 BLANK = r"^\s*$"
 WITHOUT_LETTERS = f"^[{_SYMBOLS}]*$"
@@ -48,11 +62,36 @@ MEANS_YES = _whole(_any_case(YES))
 MEANS_NO = _whole(_any_case(NO))
 MEANS_NOTHING = _whole(_any_case(NOT_APPLICABLE))
 NOT_TICKED = _whole(_any_case(_NOT_TICKED))
-NOT_A_NOTE = _whole(
-    rf"{_any_case(_UNCLEAR)}|[{_SYMBOLS}0-9]*[A-Za-z]?[{_SYMBOLS}0-9]*"
-    rf"|(?:{_any_case(_BEGINS_WITH_NO)})(?:\s*[,;:!(]|\s+[\u2013\u2014-]|\s*\.(?:\s|$))[\s\S]*"
+NOT_A_NOTE = (
+    rf"^(?:\s*(?:{_any_case(_UNCLEAR)})\s*|[{_SYMBOLS}0-9]*(?:[A-Za-z][{_SYMBOLS}0-9]*)?"
+    rf"|[{_SYMBOLS}]*(?:{_BEGINS_WITH_NO})(?:[{_SYMBOLS}]*| *[{_STOP}][\s\S]*| +-[\s\S]*|- [\s\S]*))$"
 )
-"""Of a need, neither an answer nor a note: words that leave it open, at most one letter, or a no that continues ("No, has one")."""
+"""Of a need, neither an answer nor a note: words that leave it open, at most one letter, or a no that continues ("No, has one").
+
+Two repeats in a row never share a character, so that the time of a match grows with the text, and not with its square.
+"""
+
+_DENYING = tuple(word for word in _NOT_TICKED if word[-1].isalpha() and word not in ("no", "n"))
+_AFTER_NO = (
+    *(
+        "already",
+        "at present",
+        "at the",
+        "at this",
+        "concern",
+        "currently",
+        "has",
+        "have",
+        "he ",
+        "issue",
+        "need",
+        "now",
+    ),
+    *("problem", "she ", "they ", "this", "to report", "want", "wish", "yet"),
+)
+_DENIES = re.compile(
+    rf"[{_SYMBOLS}]*(?:(?:{_any_case(_DENYING)})\s|(?:{_any_case(('no', 'not', 'nothing'))})\s+(?:{_any_case(_AFTER_NO)}))"
+)
 
 
 def _not_answered(title: str, pattern: str) -> dict[str, Any]:
@@ -104,6 +143,11 @@ def is_not_ticked(value: Any) -> bool:
 def is_note(value: Any) -> bool:
     """Return whether an answer to a need is a note on it."""
     return isinstance(value, str) and not _means(NOT_A_NOTE, value)
+
+
+def denies(note: str) -> bool:
+    """Return whether a note may deny its need: "None at present", "no, has one" without its comma; not "No rail at the door"."""
+    return _DENIES.match(cleaning.prose(note)) is not None
 
 
 def _means(pattern: str, text: str) -> bool:

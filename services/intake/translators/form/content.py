@@ -19,6 +19,8 @@ from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind,
 _NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
 
 BRACKETS = "has brackets, which no name has: check it"
+CONTRADICTED = "contradicts the answer that the person has not died"
+DENIED = "was asked for, although its note may deny it: if it is not asked for, send no"
 NOT_A_NOTE = "must be yes, no or a note of a few words; a note does not begin with no"
 
 
@@ -52,13 +54,22 @@ class FormContent:
         self._referrer(content)
         return content | {"needs": self._needs(), "consents": self._consents()}
 
+    def refuse_unclear(self) -> None:
+        """Add the faults that refuse a cancel: a mistyped name or consent may be a withdrawal, which is more than a cancel."""
+        self._refuse_unknown_fields()
+        submitted = self._answered_consents()
+        for question in self._form.consents:
+            self._consent(question, submitted, {})
+
     def death(self) -> DeathReport | None:
-        """Return the report of a death, for a cancel, which no fault of it prevents."""
+        """Return the report of a death, for a cancel, which no fault of it prevents: its faults are warnings."""
         content: dict[str, Any] = {"person": {}}
+        before = len(self.issues)
         for name, field in self._form.fields.items():
             if field.to.startswith("person.death_reported"):
                 self._read(content, name, field)
-        self.issues.clear()
+        self.warnings += self.issues[before:]
+        del self.issues[before:]
         return death_report(content["person"])
 
     def add_issue(self, place: str, kind: IssueKind, explanation: str) -> None:
@@ -106,6 +117,8 @@ class FormContent:
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
         """Return why a value that can be read is not plausible."""
+        if field.to.startswith("person.death_reported.") and self._denies_death():
+            return CONTRADICTED
         fillers = self._inbound.fillers
         if field.type == "nhs-number" and isinstance(read, str) and fillers.is_number(read):
             return plausibility.FILLER_NUMBER
@@ -122,6 +135,12 @@ class FormContent:
             content.setdefault("expected_discharge_on", day)
             names = [name for name, field in self._form.fields.items() if field.to == "discharged_on"]
             self.warnings += [Issue(name, "value", plausibility.DISCHARGE_AHEAD) for name in names]
+
+    def _denies_death(self) -> bool:
+        fields = self._form.fields.items()
+        return any(
+            field.to == "person.death_reported" and answers.is_no(self._answers.get(name)) for name, field in fields
+        )
 
     def _warn_of_letters(self, place: str, field: FieldOf, value: Any) -> None:
         if field.type not in (*answers.TEXT_TYPES, "prose"):
@@ -215,24 +234,29 @@ class FormContent:
             self.add_issue(f"needs.{name}", "value", NOT_A_NOTE)
             return None
         self._warn_of_letters(f"needs.{name}", ANY, answer)
+        if answers.denies(answer):
+            self.warnings.append(Issue(f"needs.{name}", "value", DENIED))
         return f"{need.label}: {cleaning.prose(answer)}"
 
     # -- consents
 
     def _consents(self) -> dict[str, Any]:
-        submitted = self._answers.get("consents")
-        if not answers.is_answered(submitted):
-            return {}
-        if not isinstance(submitted, dict):
-            self.add_issue("consents", "invalid", "must be an object with the answers")
-            return {}
-        for name in sorted(submitted.keys() - {*self._form.consents, *NOTES}):
-            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
-            self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
+        submitted = self._answered_consents()
         notes = {name: self._value(f"consents.{name}", field, submitted.get(name)) for name, field in NOTES.items()}
         details = {name: value for name, value in notes.items() if value is not None}
         read = {question: self._consent(question, submitted, details) for question in self._form.consents}
         return {question: answer for question, answer in read.items() if answer}
+
+    def _answered_consents(self) -> dict[str, Any]:
+        submitted = self._answers.get("consents")
+        if not isinstance(submitted, dict):
+            if answers.is_answered(submitted):
+                self.add_issue("consents", "invalid", "must be an object with the answers")
+            return {}
+        for name in sorted(submitted.keys() - {*self._form.consents, *NOTES}):
+            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
+            self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
+        return submitted
 
     def _consent(self, question: Question, submitted: dict[str, Any], details: dict[str, Any]) -> dict[str, Any] | None:
         answer = answers.consent(submitted.get(question))

@@ -45,6 +45,10 @@ def _conditions(form: Form) -> Iterator[Schema]:
     for name, field in form.fields.items():
         yield from _if(_required({name: field.type}), form, field.with_, (field.agreed,) if field.agreed else ())
     yield from ({"anyOf": [_required({name: form.fields[name].type}) for name in names]} for names in form.one_of)
+    for name, field in form.fields.items():
+        for denied in (one for one, other in form.fields.items() if other.to == "person.death_reported"):
+            if field.to.startswith("person.death_reported."):
+                yield {"if": _required({name: field.type}), "then": {"properties": {denied: {"not": _NO}}}}
     for question, consent in form.consents.items():
         if consent.noted:
             noted: Schema = {note: {"not": _absent(NOTES[note].type)} for note in consent.noted}
@@ -95,6 +99,7 @@ _UNTICKED: Schema = {
 }
 _NOTHING_TICKED: Schema = {"type": "object", "additionalProperties": _UNTICKED}
 _CANCELLED: Schema = {"anyOf": [{"enum": [True, 1]}, {"type": "string", "pattern": answers.MEANS_YES}]}
+_NO: Schema = {"anyOf": [{"enum": [False, 0]}, {"type": "string", "pattern": answers.MEANS_NO}]}
 _NOT_CANCELLED: Schema = {
     "anyOf": [
         {"enum": [False, 0]},

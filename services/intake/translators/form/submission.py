@@ -102,7 +102,9 @@ class _Submission:
         return self._cancelled(EndReason.CONSENT_WITHDRAWN, warnings=issues)
 
     def cancel(self) -> Translated | Rejection:
-        """Translate a form that cancels the referral; only its reference is required."""
+        """Translate a form that cancels the referral; only its reference is required, and nothing in it may be unknown."""
+        self._require_this_form()
+        self._content.refuse_unclear()
         reason = self._reason()
         if self._content.issues or reason is None:
             return Rejection(tuple(self._content.issues))
@@ -117,6 +119,7 @@ class _Submission:
 
     def _cancelled(self, reason: CancelReason, warnings: tuple[Issue, ...] = ()) -> Translated:
         died = self._content.death()
+        warnings += tuple(self._content.warnings)
         digest = cancel_hash(reason, None, died)
         return Translated(
             message_ids=self._message_ids(digest),
@@ -154,7 +157,7 @@ class _Submission:
         )
 
     def _require_no_cancel(self) -> None:
-        """Refuse a form that leaves open whether it cancels the referral, or that is another form."""
+        """Refuse a form that leaves open whether it cancels the referral."""
         cancelled, reason = self._submitted.get("cancelled"), self._submitted.get("cancel_reason")
         goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
         if answers.is_answered(cancelled) and not goes_on:
@@ -163,6 +166,9 @@ class _Submission:
             self._content.add_issue("cancelled", "required", "must be yes or no if cancel_reason is given")
         elif plain_code(reason) == WITHDRAWN:
             self._content.add_issue("cancel_reason", "value", "contradicts cancelled: no")
+        self._require_this_form()
+
+    def _require_this_form(self) -> None:
         if answers.is_answered(self._submitted.get("form")) and plain_code(self._submitted["form"]) != self._form.form:
             self._content.add_issue("form", "value", f"must be {self._form.form}")
 
