@@ -18,6 +18,10 @@ from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind,
 
 _NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
 
+_REACHED = {"phone": re.compile(r"[0-9]"), "email": re.compile("@")}
+"""What a telephone number and an e-mail address have at least."""
+
+NOT_REACHED = "has no digit, or is an e-mail address without @: nobody can be reached by it"
 BRACKETS = "has brackets, which no name has: check it"
 CONTRADICTED = "contradicts the answer that the person has not died"
 DENIED = "was asked for, although its note may deny it: if it is not asked for, send no"
@@ -81,8 +85,10 @@ class FormContent:
 
     def _refuse_unknown_fields(self) -> None:
         for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
-            shown = name if PLAIN_NAME.match(name) else "(unknown field)"
-            self.issues.append(Issue(shown, "invalid", "is not a field of this form; see its schema"))
+            part = name.removeprefix(attachments.PART)
+            shown = name if PLAIN_NAME.match(part) else "(unknown field)"
+            explanation = "is not a field of this form; see its schema" if part == name else attachments.NO_SUCH_FILE
+            self.issues.append(Issue(shown, "invalid", explanation))
 
     def _require(self) -> None:
         for issue in required_fields.missing(self._form, self._answers):
@@ -113,6 +119,8 @@ class FormContent:
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
+        if any(field.to.endswith(f".{kind}") and not sign.search(str(read)) for kind, sign in _REACHED.items()):
+            self.warnings.append(Issue(place, "value", NOT_REACHED))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
@@ -178,15 +186,17 @@ class FormContent:
         """Take away names and dates that are entered if none is known, with a warning."""
         for name, field in self._form.fields.items():
             if _NAMES.fullmatch(field.to):
-                self._pass_over_names(name)
+                self._pass_over_names(name, field)
             elif field.type == "date" and plausibility.KINDS[field.to] != "birth":
                 self._pass_over_date(name, self._answers)
         if isinstance(consents := self._answers.get("consents"), dict):
             self._answers["consents"] = dict(consents)
             self._pass_over_date("on", self._answers["consents"], "consents.on")
 
-    def _pass_over_names(self, name: str) -> None:
+    def _pass_over_names(self, name: str, field: FieldOf) -> None:
         value = self._answers.get(name)
+        if isinstance(value, str) and field.type == "lines":
+            value = cleaning.prose(value).split("\n")
         names = value if isinstance(value, list) else [value]
         kept = [one for one in names if not self._is_filler(one)]
         if len(kept) < len(names):
