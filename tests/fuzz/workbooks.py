@@ -4,10 +4,11 @@ import random
 import re
 from collections.abc import Sequence
 
+from services.intake import limits
 from services.intake.translators import council_csv
 from services.intake.translators.council_csv import CouncilMapping, header, workbook
 from services.intake.translators.council_csv.prescan import Prescan
-from services.intake.translators.council_csv.record_splitter import LONGEST_ROW, is_blank
+from services.intake.translators.council_csv.record_splitter import is_blank
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Rejection
 from tests.builders.csv import COUNCILS
@@ -51,7 +52,7 @@ def _translated(mapping: CouncilMapping, survey: Prescan, file: bytes) -> None:
     given = [record for record in rows if not is_blank(record, survey.mapping.file)]
     assert_that([record.line for record in given] == list(survey.lines), "two passes, other rows")
     for record in given:
-        assert_that(len(record.body) <= LONGEST_ROW + 1, "a row longer than is kept")
+        assert_that(len(record.body) <= limits.ROW_BYTES + 1, "a row longer than is kept")
         delivery = InboundMessage(a_partner(mapping.partner), above + record.body, RECEIVED_AT, ATTACHMENT_KEY)
         made = translate(delivery)
         judge.assert_outcome(delivery, made)

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.intake.translators import plausibility
 from services.intake.translators.council_csv import addresses
 from services.intake.translators.council_csv.cells import ValueWithWarnings, clean
 from services.intake.translators.form.fields import ParseError
 
 
-def read(cell: str) -> tuple[list[str], str | None, tuple[ParseError, ...]]:
+def read(cell: str) -> tuple[list[str], str | None, tuple[str, ...]]:
     text = clean(cell, "words")
     assert isinstance(text, str)
     found: Any = addresses.read(text)
@@ -107,7 +108,7 @@ def test_a_postcode_in_a_line_is_not_read_and_warned_of(line: str) -> None:
     ("12 High St, LE13 1D8", ["12 High St", "LE13 1D8"], None),
 ])  # fmt: skip
 def test_what_has_the_form_of_no_postcode_is_warned_of(cell: str, lines: list[str], postcode: str | None) -> None:
-    assert read(cell) == (lines, postcode, (addresses.NO_POSTCODE_FORM,))
+    assert read(cell) == (lines, postcode, (plausibility.NO_POSTCODE_FORM,))
 
 
 @pytest.mark.parametrize(

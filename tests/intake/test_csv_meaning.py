@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from services.intake.translators import cleaning
-from services.intake.translators.council_csv import addresses, cells, names, row_translator
+from services.intake.translators import cleaning, plausibility
+from services.intake.translators.council_csv import cells, names, row_translator
 from services.intake.translators.council_csv.cells import clean
 from services.intake.translators.council_csv.dates import moment, read, short_year
 from services.intake.translators.form.fields import ParseError
@@ -72,9 +72,7 @@ def test_a_day_number_is_read(serial: str, day: date) -> None:
 def test_a_birth_year_that_may_be_of_two_centuries_is_refused(year: str) -> None:
     for council, column in (("melton", "D.O.B."), ("charnwood", "Date_of_birth")):
         written = f"03/07/{year}" if council == "melton" else f"03-Jul-{year}"
-        assert faults(council, **{column: written}) == [
-            (column.replace("_", " "), row_translator.SHORT_YEAR.explanation)
-        ]
+        assert faults(council, **{column: written}) == [(column.replace("_", " "), row_translator.SHORT_YEAR)]
 
 
 @pytest.mark.parametrize(("written", "born"), [
@@ -214,7 +212,7 @@ def test_a_whole_name_without_a_family_name_is_not_given(name: str) -> None:
 def test_a_filler_elsewhere_is_a_name_that_was_not_given(name: str) -> None:
     for column in ("First_Names", "Officer"):
         header = column.replace("_", " ")
-        assert warned("blaby", **{column: name}) == [(header, row_translator.NO_NAME.explanation)]
+        assert warned("blaby", **{column: name}) == [(header, plausibility.FILLER_NAME)]
         assert translated("blaby", **{column: name}).content_hash == translated("blaby", **{column: ""}).content_hash
 
 
@@ -313,8 +311,8 @@ def test_spoilt_letters_are_kept_with_a_warning(column: str, cell: str, warning:
 
 
 def test_a_doubtful_postcode_is_kept_with_a_warning_in_both_kinds_of_column() -> None:
-    assert warned("blaby", Postcode="LE1O 1DU") == [("Postcode", addresses.NO_POSTCODE_FORM.explanation)]
-    assert warned("melton", Property="12 High St, LE1O 1DU") == [("Property", addresses.NO_POSTCODE_FORM.explanation)]
+    assert warned("blaby", Postcode="LE1O 1DU") == [("Postcode", plausibility.NO_POSTCODE_FORM)]
+    assert warned("melton", Property="12 High St, LE1O 1DU") == [("Property", plausibility.NO_POSTCODE_FORM)]
 
 
 # ---- ticks ------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import limits
-from services.intake.http import headers, multipart
-from services.intake.http.multipart import NotMultipart
+from services.intake import limits, media_types, multipart
+from services.intake.multipart import NotMultipart
 
 BOUNDARY = "----border:1"
 CONTENT_TYPE = f'multipart/form-data; boundary="{BOUNDARY}"'
@@ -173,7 +172,7 @@ def test_a_quoted_parameter_is_read_as_the_standard_library_reads_it(name: str, 
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     message = email.message.Message()
     message["Content-Type"] = f'text/csv; {name}="{quoted}"'
-    assert headers.parameters(message["Content-Type"]) == {name: message.get_param(name)}
+    assert media_types.parameters(message["Content-Type"]) == {name: message.get_param(name)}
 
 
 @pytest.mark.parametrize("quotes", [True, False])

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.intake import limits
+from services.intake import limits, media_types, multipart
 from services.intake.accept import Intake
 from services.intake.batch import ProtocolResponse
 from services.intake.csv_upload import upload_store
@@ -25,10 +25,10 @@ from services.intake.csv_upload.importer import FORMAT, CsvImport
 from services.intake.csv_upload.upload_store import Upload
 from services.intake.group_commit import Unavailable
 from services.intake.http import headers as sent
-from services.intake.http import messages, multipart
+from services.intake.http import messages
 from services.intake.http.headers import Headers
-from services.intake.http.multipart import FormPart, NotMultipart
 from services.intake.http.streaming import TimedStreamingResponse
+from services.intake.multipart import FormPart, NotMultipart
 from services.intake.rate_limiter import RateLimited
 from services.intake.responses import csv_report as answers
 from services.intake.responses import problems
@@ -156,7 +156,7 @@ def _dry_run(request: Request) -> bool | str:
 
 def _unreadable(headers: Headers, mapping: CouncilMapping, report_type: str | None) -> ProtocolResponse | None:
     content_type = headers.get("content-type", "")
-    if sent.essence(content_type) != multipart.MEDIA_TYPE and (wrong := _not_supported(content_type, mapping)):
+    if media_types.essence(content_type) != multipart.MEDIA_TYPE and (wrong := _not_supported(content_type, mapping)):
         return problems.problem(415, wrong)
     if sent.is_encoded(headers):
         return problems.problem(415, "send the file uncompressed")
@@ -170,17 +170,17 @@ def _unreadable(headers: Headers, mapping: CouncilMapping, report_type: str | No
 
 def _not_supported(content_type: str, mapping: CouncilMapping, *more: str) -> str | None:
     """Return what to send instead of a file of this media type, or None. Whether it is a workbook is decided by its content."""
-    if sent.essence(content_type) not in (*MEDIA_TYPES, *more):
+    if media_types.essence(content_type) not in (*MEDIA_TYPES, *more):
         return f"send {', '.join(MEDIA_TYPES)}, or {multipart.MEDIA_TYPE} with one file"
-    charset = (sent.parameters(content_type) or {}).get("charset", "us-ascii").lower()
-    if sent.essence(content_type) == XLSX or charset in _CHARSETS[mapping.file.codec]:
+    charset = (media_types.parameters(content_type) or {}).get("charset", "us-ascii").lower()
+    if media_types.essence(content_type) == XLSX or charset in _CHARSETS[mapping.file.codec]:
         return None
     return f"the charset that is announced is not that of this council's files, {mapping.file.encoding}"
 
 
 def _report_type(headers: Headers) -> str | None:
     """Return the media type of the report: CSV only if it is preferred to JSON; None if neither is accepted."""
-    wishes = {sent.essence(one): _weight(one) for one in headers.get("accept", "*/*").split(",")}
+    wishes = {media_types.essence(one): _weight(one) for one in headers.get("accept", "*/*").split(",")}
     any_kind = wishes.get("*/*", 0.0)
     as_json = wishes.get(answers.JSON, wishes.get("application/*", any_kind))
     as_csv = wishes.get(answers.CSV, wishes.get("text/*", any_kind))
@@ -289,7 +289,7 @@ async def _file(
     stream: AsyncIterator[bytes], content_type: str, mapping: CouncilMapping
 ) -> tuple[str, AsyncIterator[bytes]]:
     """Return media type and bytes of the file: the body, or the only part of a multipart."""
-    if sent.essence(content_type) != multipart.MEDIA_TYPE:
+    if media_types.essence(content_type) != multipart.MEDIA_TYPE:
         return content_type, stream
     parts = multipart.parts(stream, content_type)
     part = await anext(parts, None)

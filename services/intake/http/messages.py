@@ -11,12 +11,11 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.intake import accept, limits
+from services.intake import accept, limits, media_types, multipart
 from services.intake.accept import Intake, Protocol
 from services.intake.batch import ProtocolResponse
 from services.intake.group_commit import Unavailable
 from services.intake.http import headers as sent
-from services.intake.http import multipart
 from services.intake.http.headers import Headers
 from services.intake.mllp import frames
 from services.intake.rate_limiter import RateLimited
@@ -120,7 +119,7 @@ async def form_submission(request: Request) -> Response:
 async def hl7v2_message(request: Request) -> Response:
     """Handle POST /hl7v2: one message, with or without an MLLP frame."""
     intake: Intake = request.app.state.intake
-    return await message(request, of_hl7v2(intake.hl7v2, sent.essence(request.headers.get("content-type", ""))))
+    return await message(request, of_hl7v2(intake.hl7v2, media_types.essence(request.headers.get("content-type", ""))))
 
 
 NO_CREDENTIAL = "a valid bearer token of a partner is required"
@@ -188,11 +187,11 @@ async def _accept_body(
 
 def _media_types(headers: Headers, protocol: OverHttp) -> ProtocolResponse | None:
     """Return 415 or 406 if the protocol does not support the request's media type or the accepted one."""
-    if sent.essence(headers.get("content-type", "")) not in protocol.accepts:
+    if media_types.essence(headers.get("content-type", "")) not in protocol.accepts:
         return protocol.error(415, "not-supported", f"send {protocol.accepts[0]}")
     if sent.is_encoded(headers):
         return protocol.error(415, "not-supported", "send the message uncompressed")
-    if protocol.is_json and not sent.is_utf8(headers.get("content-type", "")):
+    if protocol.is_json and not media_types.is_utf8(headers.get("content-type", "")):
         return protocol.error(415, "not-supported", "send JSON in UTF-8; its Content-Type may state no other charset")
     if not protocol.is_readable_version(headers.get("content-type", "")):
         return protocol.error(415, "not-supported", VERSION)

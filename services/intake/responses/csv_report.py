@@ -1,12 +1,11 @@
 """Responses to councils: a report on each row, as JSON or as the council's file with three more columns."""
 
 import csv
-import dataclasses
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
@@ -33,17 +32,7 @@ RowOutcome = Literal[
     "refused",
     "not-processed",
 ]
-OUTCOMES: tuple[RowOutcome, ...] = (
-    "received",
-    "updated",
-    "already-held",
-    "superseded",
-    "cancelled",
-    "not-applied",
-    "not-held",
-    "refused",
-    "not-processed",
-)
+OUTCOMES: tuple[RowOutcome, ...] = get_args(RowOutcome)
 
 _OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
     Verdict.RECEIVED: (202, "received"),
@@ -57,11 +46,6 @@ _OF_VERDICT: Mapping[str, tuple[int, RowOutcome]] = {
 
 COLUMNS = ("lightbulb_reference", "lightbulb_outcome", "lightbulb_warnings")
 DRY_RUN_COLUMNS = ("lightbulb_reference", "lightbulb_dry_run_outcome", "lightbulb_warnings")
-OTHER_PERSON = Issue(
-    "row",
-    "business-rule",
-    "names another person than the referral that is held under this reference: send it under a new reference",
-)
 
 NOTE_HEADER = "Lightbulb-Note"
 """Header of a CSV report: the notes on the file."""
@@ -106,7 +90,7 @@ def _faults(mapping: CouncilMapping, decision: MessageDecision) -> Sequence[Issu
         case Verdict.UNKNOWN:
             return (withdrawn_but_not_held(mapping),) if decision.withdraws else ()
         case Verdict.OTHER_PERSON:
-            return (dataclasses.replace(OTHER_PERSON, place=mapping.reference),)
+            return (Issue(mapping.reference, "business-rule", problems.OTHER_PERSON),)
         case _:
             return decision.issues
 

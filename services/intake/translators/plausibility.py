@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
+from services.intake.translators import cleaning
 from services.intake.translators.translator import LONDON
 from services.reference.fillers import Fillers
 
@@ -91,6 +92,21 @@ def is_ahead(sent_at: datetime | None, received_at: datetime) -> bool:
 def today(received_at: datetime) -> date:
     """Return the day in London on which a message was received."""
     return received_at.astimezone(LONDON).date()
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+_PLACE_OF_NAME = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
+
+
+def is_place_of_name(place: str) -> bool:
+    """Return whether a name fills a place of the referral."""
+    return _PLACE_OF_NAME.fullmatch(place) is not None
+
+
+def can_be_name(text: str, fillers: Fillers) -> bool:
+    """Return whether cleaned words can be a name: they have a letter or digit, and are not a filler."""
+    return not cleaning.is_nothing(text) and not fillers.is_name(text)
 
 
 # ---- postcodes -------------------------------------------------------------------------------------------------------

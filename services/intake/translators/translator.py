@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import DeathReport, Referral
+from schemas.referral import DeathReport, Person, Referral
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -89,6 +89,11 @@ class Subject(NamedTuple):
     nhs_number: str | None = None
     birth_date: date | None = None
     family_name: str | None = None
+
+    @classmethod
+    def of(cls, person: Person) -> "Subject":
+        """Return the subject of a referral."""
+        return cls(person.nhs_number, person.birth_date, person.family_name)
 
 
 CancelReason = Literal[EndReason.CANCELLED_BY_REFERRER, EndReason.REFERRED_IN_ERROR, EndReason.CONSENT_WITHDRAWN]
@@ -209,8 +214,6 @@ CONSENT_REFUSED = (
 
 LONDON = ZoneInfo("Europe/London")
 
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
 
 def parse_instant(value: str | None) -> datetime | None:
     """Return a date and time with an offset (RFC 3339) in UTC; None if it is invalid or outside 1901 to 2199."""
@@ -294,6 +297,14 @@ def postcode(value: str | None) -> str | None:
     """Return a postcode in capitals, with one blank before its last three characters."""
     plain = "".join((value or "").split()).upper()
     return f"{plain[:-3]} {plain[-3:]}" if len(plain) > 4 else plain or None
+
+
+def mark_no_fixed_abode(person: Mapping[str, Any]) -> None:
+    """Set `no_fixed_abode` in the addresses of a person that have a ZZ99 postcode, the NHS code for it."""
+    for name in ("address", "temporary_address"):
+        address = person.get(name)
+        if address and str(address.get("postcode", "")).startswith("ZZ99"):
+            address["no_fixed_abode"] = True
 
 
 def set_path(content: dict[str, Any], path: str, value: Any) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from services.intake import limits
+from services.intake import limits, multipart
 from services.intake.accept import Intake
 from services.intake.csv_upload import endpoint
 from services.intake.http import headers as sent
-from services.intake.http import messages, multipart
+from services.intake.http import messages
 from services.intake.http.openapi import examples, fhir_reads
 from services.intake.http.openapi.bodies import Schema, ref
 from services.intake.http.openapi.example_messages import YOUR_ODS_CODE
@@ -111,7 +111,9 @@ def _council(name: str) -> PathItem:
     content |= {reports.CSV: {"schema": ref(f"file-{name}")}, multipart.MEDIA_TYPE: {"schema": ref("file-form")}}
     answers = {200: report, **_problems(*AROUND)}
     operation = _message(f"sendFile-{name}", f"The whole export of {name}", limited, content, answers)
-    operation["responses"]["200"]["headers"] |= {reports.NOTE_HEADER: {"$ref": "#/components/headers/Lightbulb-Note"}}
+    operation["responses"]["200"]["headers"] |= {
+        reports.NOTE_HEADER: {"$ref": f"#/components/headers/{reports.NOTE_HEADER}"}
+    }
     return {"post": operation | {"parameters": _parameters("dry-run", "request-id", "correlation-id", "traceparent")}}
 
 

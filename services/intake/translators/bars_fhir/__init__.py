@@ -361,7 +361,6 @@ def _accepted(
         referral = Referral.model_validate(content)
     except ValidationError as error:
         return Rejection(issues_of(error, lambda loc: _canonical_place(message, loc)))
-    person = referral.person
     return Translated(
         message_ids=_message_ids(inbound),
         referral_id=_referral_id(found),
@@ -372,7 +371,7 @@ def _accepted(
         correlation_id=_correlation_id(message, inbound),
         warnings=tuple(message.warnings[:50]),
         names=found,
-        subject=Subject(person.nhs_number, person.birth_date, person.family_name),
+        subject=Subject.of(referral.person),
     )
 
 

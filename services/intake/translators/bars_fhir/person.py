@@ -7,7 +7,7 @@ from typing import Any
 from schemas import nhs_number
 from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators import cleaning, plausibility
+from services.intake.translators import plausibility
 from services.intake.translators.bars_fhir import uk_core
 from services.intake.translators.bars_fhir.bundle_index import (
     BundleIndex,
@@ -179,17 +179,13 @@ def _name(message: BundleIndex, patient: Patient) -> HumanName:
 def family_name(message: BundleIndex, name: HumanName) -> str | None:
     """Return a family name; None without a letter, and for a name that is entered if none is known."""
     family = line(name.family)
-    return family if family and _is_a_name(message, family) else None
-
-
-def _is_a_name(message: BundleIndex, name: str) -> bool:
-    return not cleaning.is_nothing(name) and not message.fillers.is_name(name)
+    return family if family and plausibility.can_be_name(family, message.fillers) else None
 
 
 def _given_names(message: BundleIndex, patient: Patient, name: HumanName) -> list[str]:
     """Return the given names; what is entered if none is known, is left out."""
     given = [line(one) for one in name.given]
-    left = [index for index, one in enumerate(given) if one and not _is_a_name(message, one)]
+    left = [index for index, one in enumerate(given) if one and not plausibility.can_be_name(one, message.fillers)]
     message.left_out += [message.at(patient, "name", index_of(name, patient.name), "given", index) for index in left]
     return [one for index, one in enumerate(given) if one and index not in left]
 

@@ -12,7 +12,6 @@ from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.prescan import whose
 from services.intake.translators.council_csv.profile_validation import load
-from services.intake.translators.council_csv.record_splitter import LONGEST_ROW
 from services.intake.translators.inbound_message import InboundMessage, Translator
 from services.intake.translators.translator import CONTAINS_NUL, Issue, Rejection, Translated, reject
 
@@ -29,7 +28,7 @@ NOT_ONE = Issue("row", "required", "one row below the header is required")
 SWALLOWED = Issue(
     "row", "invalid", "has a cell in which other rows stand: a quote mark is missing or extra; export it again"
 )
-LONG = Issue("row", "too-long", f"is longer than {LONGEST_ROW} bytes; a quote mark may be missing or extra")
+LONG = Issue("row", "too-long", f"is longer than {limits.ROW_BYTES} bytes; a quote mark may be missing or extra")
 NUL = Issue("row", "invalid", CONTAINS_NUL)
 
 
@@ -71,7 +70,7 @@ def _translate(mapping: CouncilMapping, layout: HeaderLayout, inbound: InboundMe
     body = inbound.body[len(layout.bytes) :]
     if not body:
         return reject(NOT_ONE)
-    if len(body) > LONGEST_ROW:
+    if len(body) > limits.ROW_BYTES:
         return reject(LONG)
     if mapping.file.last_line_ends and body[-1:] not in (b"\r", b"\n"):
         return reject(CUT_OFF)

@@ -16,8 +16,7 @@ MOST_LINES, LONGEST_LINE = 10, 200
 TWO_POSTCODES = ParseError("value", "has two postcodes: write the address where the person lives now only")
 TOO_LONG = ParseError("too-long", f"is too long: at most {MOST_LINES} lines of {LONGEST_LINE} characters")
 
-NO_POSTCODE_FORM = ParseError("value", plausibility.NO_POSTCODE_FORM)
-NOT_AT_THE_END = ParseError("value", "has a postcode that was not read: write it at the end of the address")
+NOT_AT_THE_END = "has a postcode that was not read: write it at the end of the address"
 
 _POSTCODE = re.compile(r"(?<![A-Z0-9])([A-Z]{1,2}[0-9][A-Z0-9]?)\s*([0-9][A-Z]{2})(?![A-Z0-9])", re.IGNORECASE)
 _MISSPELLED = re.compile(
@@ -25,24 +24,8 @@ _MISSPELLED = re.compile(
 )
 _END = re.compile(r"[ ]*[.;]?[ ]*(?:[,\n]|$)")
 _ORDINAL = re.compile(r"1st|2nd|3rd|[4-9]th", re.IGNORECASE)
-_WITHIN_A_HOUSE = frozenset(
-    (
-        "flat",
-        "flt",
-        "unit",
-        "apartment",
-        "apt",
-        "room",
-        "rm",
-        "block",
-        "suite",
-        "plot",
-        "floor",
-        "bed",
-        "studio",
-        "no",
-        "no.",
-    )
+_WITHIN_A_HOUSE = re.compile(
+    r"flat|flt|unit|apartment|apt|room|rm|block|suite|plot|floor|bed|studio|no\.?", re.IGNORECASE
 )
 """Words behind which the number of a flat stands."""
 
@@ -70,7 +53,7 @@ def read(text: str) -> Any:
 def _is_within_a_house(match: "re.Match[str]", text: str) -> bool:
     """Return whether what looks like a postcode is the number of a flat and a floor or street: 'B2 1st', 'W1 4th'."""
     before = text[: match.start()].split()
-    if before and before[-1].casefold() in _WITHIN_A_HOUSE:
+    if before and _WITHIN_A_HOUSE.fullmatch(before[-1]):
         return True
     if not _ORDINAL.fullmatch(match[2]):
         return False
@@ -78,9 +61,9 @@ def _is_within_a_house(match: "re.Match[str]", text: str) -> bool:
     return not match[2].isupper() or not _END.match(text, match.end()) or not (is_alone or match.end() == len(text))
 
 
-def _warning(postcode: str | None, has_postcode: bool, text: str) -> ParseError | None:
+def _warning(postcode: str | None, has_postcode: bool, text: str) -> str | None:
     if postcode is not None:
-        return None if plausibility.has_postcode_form(postcode) else NO_POSTCODE_FORM
+        return None if plausibility.has_postcode_form(postcode) else plausibility.NO_POSTCODE_FORM
     if has_postcode:
         return NOT_AT_THE_END
-    return NO_POSTCODE_FORM if _MISSPELLED.search(text) else None
+    return plausibility.NO_POSTCODE_FORM if _MISSPELLED.search(text) else None

@@ -16,7 +16,6 @@ from services.intake.translators.translator import unique
 Meaning = TypeVar("Meaning")
 Reader = Callable[[str, ColumnMapping, CsvFile], Any]
 
-LONGEST_REFERENCE = limits.REFERENCE_CHARACTERS
 NO_REFERENCE = ParseError("value", "is what is entered if there is no reference: give each row a reference of its own")
 IS_A_DATE = ParseError(
     "value", "is a date, into which a spreadsheet may have changed it: format the column as text and export again"
@@ -56,8 +55,8 @@ def reference(text: str, column: ColumnMapping, file: CsvFile) -> Any:
         return IS_A_DATE
     if cleaning.is_nothing(plain) or not plain.strip("0"):
         return NO_REFERENCE
-    if len(plain) > LONGEST_REFERENCE:
-        return ParseError("too-long", f"is too long: at most {LONGEST_REFERENCE} characters")
+    if len(plain) > limits.REFERENCE_CHARACTERS:
+        return ParseError("too-long", f"is too long: at most {limits.REFERENCE_CHARACTERS} characters")
     return plain.zfill(column.width) if column.width and plain.isascii() and plain.isdigit() else plain
 
 
@@ -69,13 +68,6 @@ def _number(kind: CellKind) -> Reader:
         return plain if isinstance(plain, ParseError) else READERS[kind](plain, ANY)
 
     return read
-
-
-def _uprn(text: str, column: ColumnMapping, file: CsvFile) -> Any:
-    plain = whole(text)
-    if isinstance(plain, ParseError):
-        return plain
-    return plain if re.fullmatch(r"[0-9]{1,12}", plain) else ParseError("value", "must be a UPRN of at most 12 digits")
 
 
 def _phone(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -104,7 +96,7 @@ def _passed_on(kind: str) -> Reader:
 def _postcode(text: str, column: ColumnMapping, file: CsvFile) -> Any:
     read = READERS["postcode"](text, ANY)
     is_certain = isinstance(read, ParseError) or plausibility.has_postcode_form(read)
-    return read if is_certain else ValueWithWarnings(read, (addresses.NO_POSTCODE_FORM,))
+    return read if is_certain else ValueWithWarnings(read, (plausibility.NO_POSTCODE_FORM,))
 
 
 def _date(text: str, column: ColumnMapping, file: CsvFile) -> Any:
@@ -227,7 +219,7 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "postcode": _postcode,
     "phone": _phone,
     "textphone": _textphone,
-    "uprn": _uprn,
+    "uprn": _number("uprn"),
     "ods": _passed_on("ods"),
     "ons": _ons,
     "choice": _coded,

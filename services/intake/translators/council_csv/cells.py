@@ -46,10 +46,10 @@ GROUPED = ParseError(
 
 @dataclass(frozen=True, slots=True)
 class ValueWithWarnings:
-    """A value that was read, with what the sender should check: `warnings` by kind, as of a `ParseError`."""
+    """A value that was read, with what the sender should check."""
 
     value: Any
-    warnings: tuple[ParseError, ...]
+    warnings: tuple[str, ...]
 
 
 def clean(cell: str, reading: Reading = "code") -> str | ParseError:
@@ -73,11 +73,6 @@ def _unwrapped(text: str) -> str:
     if match := _AS_TEXT.match(text):
         return match[1].replace('""', '"').strip()
     return _MARKED_AS_TEXT.sub("", text).strip()
-
-
-def warnings_about_letters(cell: str) -> tuple[ParseError, ...]:
-    """Return warnings about the letters of a cell of words, as sent."""
-    return tuple(ParseError("value", warning) for warning in cleaning.warnings(cell))
 
 
 _VARIANTS = dict.fromkeys((0xFE0E, 0xFE0F), "")

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.model import PartnerId, ShortText, StrictInput
+from services.intake.translators import plausibility
 from services.intake.translators.council_csv.cells import Reading, fold
 from services.intake.translators.council_csv.dates import DateFormat, has_short_year
 from services.intake.translators.council_csv.names import NameOrder
 from services.intake.translators.council_csv.targets import (
     FREE_TEXTS,
-    NAMES,
     READINGS,
     TARGETS,
     YES_NO,
@@ -149,7 +149,7 @@ class ColumnMapping(StrictInput):
     @cached_property
     def is_name(self) -> bool:
         """True if its cells are names, or what is entered if a name is not known."""
-        return self.to in NAMES
+        return self.to == "name" or plausibility.is_place_of_name(self.to)
 
     @cached_property
     def takes_ticks(self) -> bool:

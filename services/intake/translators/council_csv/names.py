@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
+from services.intake import limits
 from services.intake.translators.council_csv.cells import ValueWithWarnings
 from services.intake.translators.form.fields import ParseError
 
@@ -19,9 +20,6 @@ NameOrder = Literal["surname-first", "surname-last"]
 
 MOST_FORENAMES = 10
 """Given names of a referral."""
-
-LONGEST_NAME = 500
-"""Characters of a name. A longer cell is refused before it is searched, which would take long."""
 
 
 def _set_of(text: str) -> frozenset[str]:
@@ -80,22 +78,16 @@ COMMAS = _error("has a comma, so it can be read in two ways: write 'Surname, For
 LETTERS = _error("ends with a word that may be the family name or a title: write 'Surname, Forename'")
 INITIAL_LAST = _error("ends with an initial: write 'Surname, Forename', or the family name last")
 SECOND_NAME = _error("has a second name or person: write the name by which the person is known now only")
-TOO_LONG = ParseError("too-long", f"is too long: at most {LONGEST_NAME} characters")
+TOO_LONG = ParseError("too-long", f"is too long: at most {limits.NAME_CHARACTERS} characters")
 TOO_MANY = ParseError("too-long", f"is too long: at most {MOST_FORENAMES} given names")
 
-BRACKETS = ParseError("value", "has text in brackets or quotes, which was kept with the given names: check the name")
-BRACKETS_IN_PART = ParseError(
-    "value", "has brackets, quotes or a stroke, which were kept as part of the name: check the name"
-)
-SECOND_NAME_IN_PART = ParseError("value", "has a second name, which was kept as part of the name: check the name")
-SUFFIX = ParseError("value", "has letters after it, such as OBE, which were kept with the title: check the name")
-BY_COMMA = ParseError("value", "was read as 'Surname, Forename' because of its comma: check the name")
-UNSURE_LAST = ParseError(
-    "value", "ends with a word that may be a title, and was read as the family name: check the name"
-)
-UNSURE_PARTICLE = ParseError(
-    "value", "has a word that may be a given name or the beginning of the family name: check the name"
-)
+BRACKETS = "has text in brackets or quotes, which was kept with the given names: check the name"
+BRACKETS_IN_PART = "has brackets, quotes or a stroke, which were kept as part of the name: check the name"
+SECOND_NAME_IN_PART = "has a second name, which was kept as part of the name: check the name"
+SUFFIX = "has letters after it, such as OBE, which were kept with the title: check the name"
+BY_COMMA = "was read as 'Surname, Forename' because of its comma: check the name"
+UNSURE_LAST = "ends with a word that may be a title, and was read as the family name: check the name"
+UNSURE_PARTICLE = "has a word that may be a given name or the beginning of the family name: check the name"
 
 _QUESTION = re.compile(r"(?<=[^\W\d_])\?(?=[^\W\d_])")
 """A letter that was lost on the way."""
@@ -135,7 +127,7 @@ _RUN_TOGETHER = re.compile(
 
 def error_in(text: str) -> ParseError | None:
     """Return why a text cannot be one living person's name, or None."""
-    if len(text) > LONGEST_NAME:
+    if len(text) > limits.NAME_CHARACTERS:
         return TOO_LONG
     if _PLAIN.fullmatch(text) and _SUSPECT.isdisjoint(text.casefold().split()):
         return None
@@ -156,7 +148,7 @@ class _Name:
     brackets: list[str] = field(default_factory=list)
     forenames: list[str] = field(default_factory=list)
     family: list[str] = field(default_factory=list)
-    warnings: list[ParseError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def result(self) -> Any:
         forenames = [*self.forenames, *self.brackets]
@@ -355,7 +347,7 @@ def _key(word: str) -> str:
 
 
 @lru_cache(maxsize=8_192)
-def problem_of_part(text: str) -> ParseError | tuple[ParseError, ...]:
+def problem_of_part(text: str) -> ParseError | tuple[str, ...]:
     """Return why a family name or given names in a column of their own are not those of one living person, or warnings about them."""
     error = error_in(text)
     if error in (TWO_PEOPLE, DIED, TOO_LONG):

@@ -161,7 +161,7 @@ class Prescan:
 
     def _take_above(self, record: CsvRecord) -> None:
         self.above.append(record.body)
-        if sum(map(len, self.above)) > record_splitter.LONGEST_ROW:
+        if sum(map(len, self.above)) > limits.ROW_BYTES:
             self._refuse(_too_long(record.line))
         elif layout := header.read(self.mapping, self.above):
             self.layout = layout
@@ -202,7 +202,7 @@ class Prescan:
 
 
 def _too_long(line: int) -> Issue:
-    what = f"a row of more than {record_splitter.LONGEST_ROW} bytes begins on line {line}"
+    what = f"a row of more than {limits.ROW_BYTES} bytes begins on line {line}"
     return Issue(PLACE, "too-long", f"{what}: a quote mark may be missing or extra")
 
 

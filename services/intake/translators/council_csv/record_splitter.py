@@ -16,9 +16,6 @@ from services.intake import limits
 from services.intake.translators.council_csv.mapping import CsvFile
 
 QUOTE = ord('"')
-LONGEST_ROW = limits.ROW_BYTES
-"""Maximum number of bytes of a row or header."""
-
 _LINE_END = re.compile(rb"\r{1,2}\n|\n\r(?!\n)|\n|\r")
 _LOOKAHEAD = 3
 """Bytes that decide which line end it is."""
@@ -64,7 +61,7 @@ class _State(Enum):
 class Splitter:
     """Takes the pieces of a file in order and yields complete records. Memory: two pieces and one record."""
 
-    def __init__(self, file: CsvFile, longest: int = LONGEST_ROW) -> None:
+    def __init__(self, file: CsvFile, longest: int = limits.ROW_BYTES) -> None:
         delimiter = re.escape(file.separator.encode())
         self._quoted = file.quoting == "double"
         plain, quoted = b'[^"\r\n' + delimiter + b"]*+", b'"(?:[^"]++|"")*+"'
@@ -189,7 +186,7 @@ def read(record: bytes, file: CsvFile) -> list[str] | None:
 
     A record is not well formed if text follows a closing quote mark, or a quote mark is not closed.
     """
-    if len(record) > LONGEST_ROW:
+    if len(record) > limits.ROW_BYTES:
         return None
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if file.quoting == "double" else csv.QUOTE_NONE
     try:

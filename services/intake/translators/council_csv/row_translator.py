@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.case import EndReason
-from schemas.referral import Person, Referral, ServiceCode
+from schemas.referral import Referral, ServiceCode
 from services.intake.translators import cleaning, plausibility
 from services.intake.translators.council_csv.cell_parsers import NO_REFERENCE, OF_KIND
-from services.intake.translators.council_csv.cells import ValueWithWarnings, clean, fold, warnings_about_letters
+from services.intake.translators.council_csv.cells import ValueWithWarnings, clean, fold
 from services.intake.translators.council_csv.dates import WrittenTime, short_year
 from services.intake.translators.council_csv.mapping import ColumnMapping, CouncilMapping, Need
 from services.intake.translators.council_csv.targets import CANCELS, FEEDS, CellKind
@@ -30,16 +30,13 @@ from services.intake.translators.translator import (
     death_report,
     fhir_path,
     issues_of,
+    mark_no_fixed_abode,
     set_path,
 )
 
 _CONSENT = "consents.referral.answer"
 
-FILLER_NUMBER = ParseError("value", plausibility.FILLER_NUMBER)
-NO_NAME = ParseError("value", plausibility.FILLER_NAME)
-SHORT_YEAR = ParseError(
-    "value", "has a year of two digits that may be of two centuries: write the year with four digits"
-)
+SHORT_YEAR = "has a year of two digits that may be of two centuries: write the year with four digits"
 
 _today = lru_cache(maxsize=16)(plausibility.today)
 """The day of receipt in London, which all rows of a file have in common."""
@@ -87,20 +84,20 @@ class _Row:
         elif not text or self._mapping.file.is_nothing(text):
             self._leave_out(header, column)
         elif column.is_name and self._is_no_name(text):
-            self._leave_out(header, column, NO_NAME)
+            self._leave_out(header, column, plausibility.FILLER_NAME)
         else:
             value = OF_KIND[column.kind](text, column, self._mapping.file)
             if isinstance(value, ValueWithWarnings):
                 self._warn(header, value.warnings)
                 value = value.value
-            if column.reading != "code" and (spoilt := warnings_about_letters(cell)):
+            if column.reading != "code" and (spoilt := cleaning.warnings(cell)):
                 self._warn(header, spoilt)
             if isinstance(value, ParseError):
                 self._refuse(header, value)
             else:
                 self._keep(header, column, value, text)
 
-    def _leave_out(self, header: str, column: ColumnMapping, warning: ParseError | None = None) -> None:
+    def _leave_out(self, header: str, column: ColumnMapping, warning: str | None = None) -> None:
         """Take a cell as not given."""
         if column.required:
             self._add_issue(header, "required", "is required")
@@ -130,7 +127,7 @@ class _Row:
 
     def _keep_number(self, header: str, column: ColumnMapping, value: str, text: str) -> None:
         if self._fillers.is_number(value):
-            self._refuse(header, FILLER_NUMBER)
+            self._add_issue(header, "value", plausibility.FILLER_NUMBER)
         else:
             self._keep_in_place(column, value)
 
@@ -146,13 +143,13 @@ class _Row:
     def _keep_date(self, header: str, column: ColumnMapping, value: date, text: str) -> None:
         """Keep a date that is plausible in its place; a birth date only if its century is certain."""
         if column.to == "person.birth_date" and self._is_of_two_centuries(text):
-            self._refuse(header, SHORT_YEAR)
+            self._add_issue(header, "value", SHORT_YEAR)
         elif (doubt := plausibility.doubt(column.to, value, self._today, self._fillers)) is None:
             self._keep_in_place(column, value)
         elif doubt.refuses:
             self._add_issue(header, "value", doubt.explanation)
         else:
-            self._leave_out(header, column, ParseError("value", doubt.explanation))
+            self._leave_out(header, column, doubt.explanation)
 
     def _is_of_two_centuries(self, text: str) -> bool:
         file = self._mapping.file
@@ -161,7 +158,7 @@ class _Row:
 
     def _keep_moment(self, header: str, column: ColumnMapping, value: WrittenTime, text: str) -> None:
         if self._fillers.is_date(value.begin.date()):
-            self._leave_out(header, column, ParseError("value", plausibility.FILLER_DATE))
+            self._leave_out(header, column, plausibility.FILLER_DATE)
         elif plausibility.is_ahead(value.begin, self._inbound.received_at):
             self._add_issue(header, "value", plausibility.IS_AHEAD)
         else:
@@ -170,14 +167,14 @@ class _Row:
     def _keep_name(self, header: str, column: ColumnMapping, value: Mapping[str, Any], text: str) -> None:
         given = [name for name in value["given_names"] if not self._is_no_name(name)]
         if self._is_no_name(value["family_name"]) or self._is_no_name(" ".join([*given, value["family_name"]])):
-            self._leave_out(header, column, NO_NAME)
+            self._leave_out(header, column, plausibility.FILLER_NAME)
             return
         if given != value["given_names"]:
-            self._warn(header, (NO_NAME,))
+            self._warn(header, (plausibility.FILLER_NAME,))
         self._content.setdefault("person", {}).update({k: v for k, v in {**value, "given_names": given}.items() if v})
 
     def _is_no_name(self, text: str) -> bool:
-        return cleaning.is_nothing(text) or self._fillers.is_name(text)
+        return not plausibility.can_be_name(text, self._fillers)
 
     def _keep_address(self, header: str, column: ColumnMapping, value: Mapping[str, Any], text: str) -> None:
         if postcode := value.get("postcode"):
@@ -230,7 +227,7 @@ class _Row:
             sent_at=self._sent and self._sent.begin,
             sent_until=self._sent and self._sent.end,
             warnings=tuple(self._warnings[:50]),
-            subject=_subject(referral.person),
+            subject=Subject.of(referral.person),
             correlation_id=self._inbound.correlation_id,
         )
 
@@ -291,12 +288,11 @@ class _Row:
         for each in (address, person.get("temporary_address", {})):
             if "lines" in each:
                 each["lines"] = [line for line in each["lines"] if line]
-            if str(each.get("postcode", "")).startswith("ZZ99"):
-                each["no_fixed_abode"] = True
         if self._mapping.district == "own":
             address["district"] = self._inbound.partner.council
         if address:
             self._content.setdefault("person", {})["address"] = address
+        mark_no_fixed_abode(self._content.get("person", {}))
 
     # -- places
 
@@ -306,8 +302,8 @@ class _Row:
     def _refuse(self, header: str, error: ParseError) -> None:
         self._add_issue(header, error.kind, error.explanation)
 
-    def _warn(self, header: str, warnings: Iterable[ParseError]) -> None:
-        self._warnings += [Issue(header, one.kind, one.explanation) for one in warnings]
+    def _warn(self, header: str, explanations: Iterable[str]) -> None:
+        self._warnings += [Issue(header, "value", one) for one in explanations]
 
     def _header_of(self, loc: tuple[int | str, ...]) -> str:
         """Return the column that fills this place of the canonical referral."""
@@ -331,10 +327,6 @@ _KEEP: Mapping[CellKind, Callable[[_Row, str, ColumnMapping, Any, str], None]] =
     "nhs-number": _Row._keep_number,
 }
 """How a value is kept, by its kind; others are set in their place as they are."""
-
-
-def _subject(person: Person) -> Subject:
-    return Subject(person.nhs_number, person.birth_date, person.family_name)
 
 
 def withdrawn_but_not_held(mapping: CouncilMapping) -> Issue:

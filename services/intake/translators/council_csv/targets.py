@@ -139,11 +139,6 @@ FREE_TEXTS = frozenset(
 )
 """Places of a person's own words, which may begin with any sign."""
 
-NAMES = frozenset(
-    {"name", "person.family_name", "person.given_names", "contacts.0.name", "contacts.1.name", "referred_by.name"}
-)
-"""Places of a name, which may hold what is entered if it is not known."""
-
 OPEN = "open"
 YES_NO: Mapping[str, str] = {
     "yes": "yes",

@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 from xml.parsers import expat
 
 from services.intake import limits
 from services.intake.translators.council_csv import header, workbook_cells
 from services.intake.translators.council_csv.mapping import CouncilMapping
-from services.intake.translators.council_csv.record_splitter import LONGEST_ROW, CsvRecord
+from services.intake.translators.council_csv.record_splitter import CsvRecord
 from services.intake.translators.council_csv.workbook_cells import DigitPattern, NumberFormat
 from services.intake.translators.translator import Issue
 
@@ -154,9 +154,9 @@ def _record(row: _SheetRow, table: _Table) -> CsvRecord:
     """Return a row as CSV. Cells outside the table stand behind the others: the row is refused for their number."""
     cells, outside = _inside(row, table.first, table.width)
     body = _line([*cells, *outside])
-    if row.is_whole and len(body) <= LONGEST_ROW:
+    if row.is_whole and len(body) <= limits.ROW_BYTES:
         return CsvRecord(row.number, body, ends=True)
-    return CsvRecord(row.number, body.ljust(LONGEST_ROW + 1)[: LONGEST_ROW + 1], ends=True, is_whole=False)
+    return CsvRecord(row.number, body.ljust(limits.ROW_BYTES + 1)[: limits.ROW_BYTES + 1], ends=True, is_whole=False)
 
 
 def _inside(row: _SheetRow, first: int, width: int) -> tuple[list[str], list[str]]:
@@ -220,12 +220,17 @@ class _Workbook:
         return relations.targets
 
 
-class _Reader(Protocol):
-    """Takes the elements and texts of a part in order; names are without their prefix."""
+class _Reader:
+    """Takes the elements and texts of a part in order, and ignores them; names are without their prefix."""
 
-    def start(self, name: str, attributes: Mapping[str, str]) -> None: ...
-    def end(self, name: str) -> None: ...
-    def text(self, text: str) -> None: ...
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """Take the beginning of an element."""
+
+    def end(self, name: str) -> None:
+        """Take the end of an element."""
+
+    def text(self, text: str) -> None:
+        """Take a text, or a part of one."""
 
 
 class _Package:
@@ -264,9 +269,13 @@ class _Package:
         entry = self._entries[part.lower()]
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _invalid("is compressed in a way that workbooks are not")
+        most = max(limits.WORKBOOK_STRINGS_BYTES, limits.WORKBOOK_RATIO * entry.compress_size)
         with self._archive.open(entry) as file:
             while piece := file.read(_STEP):
                 yield piece
+                most -= len(piece)
+                if most < 0:
+                    raise _too_long("a part that inflates to too many times its size", limits.WORKBOOK_RATIO)
 
 
 def _parser(reader: _Reader) -> Any:
@@ -300,17 +309,7 @@ def _local(name: str) -> str:
     return name.rpartition(":")[2] if ":" in name else name
 
 
-class _Ignoring:
-    """Ignores ends and texts of elements."""
-
-    def end(self, name: str) -> None:
-        """Ignore it."""
-
-    def text(self, text: str) -> None:
-        """Ignore it."""
-
-
-class _Relationships(_Ignoring):
+class _Relationships(_Reader):
     """Reads the targets of one kind of relationship by id; links to other files are ignored."""
 
     def __init__(self, folder: str, kind: str) -> None:
@@ -327,7 +326,7 @@ class _Relationships(_Ignoring):
             self.targets[attributes["Id"]] = target.lstrip("/")
 
 
-class _Index(_Ignoring):
+class _Index(_Reader):
     """Reads the relationship ids of the visible sheets, and from which year dates are counted."""
 
     def __init__(self) -> None:
@@ -341,7 +340,7 @@ class _Index(_Ignoring):
             self.visible.append({_local(key): value for key, value in attributes.items()}["id"])
 
 
-class _Styles(_Ignoring):
+class _Styles(_Reader):
     """Reads what the number of a cell is shown as, by the cell's style."""
 
     def __init__(self) -> None:
@@ -363,7 +362,7 @@ class _Styles(_Ignoring):
             self._is_of_cells = False
 
 
-class _Strings:
+class _Strings(_Reader):
     """Reads the strings that cells share: all runs of a rich text, without its phonetic help."""
 
     def __init__(self) -> None:
@@ -392,7 +391,7 @@ class _Strings:
             self._parts.append(text)
 
 
-class _SheetReader:
+class _SheetReader(_Reader):
     """Reads the rows of a sheet; `rows` has those that are complete and not yet taken."""
 
     def __init__(
@@ -424,7 +423,7 @@ class _SheetReader:
             self._is_phonetic = True
 
     def text(self, text: str) -> None:
-        if self._is_value and self._size <= LONGEST_ROW:
+        if self._is_value and self._size <= limits.ROW_BYTES:
             self._parts.append(text)
             self._size += len(text)
 
@@ -435,14 +434,14 @@ class _SheetReader:
             self._end_cell(self._cell or {}, "".join(self._parts))
             self._cell = None
         elif name == "row" and self._cells:
-            self.rows.append(_SheetRow(self._row, self._cells, self._size <= LONGEST_ROW))
+            self.rows.append(_SheetRow(self._row, self._cells, self._size <= limits.ROW_BYTES))
         elif name == "rPh":
             self._is_phonetic = False
 
     def _end_cell(self, cell: Mapping[str, str], stored: str) -> None:
         if text := self._value(cell, stored):
             self._size += len(text) - len(stored)
-            if self._size <= LONGEST_ROW or not self._cells:
+            if self._size <= limits.ROW_BYTES or not self._cells:
                 self._cells.append((self._column, text))
 
     def _value(self, cell: Mapping[str, str], stored: str) -> str:

@@ -6,12 +6,11 @@ A media type is the sender's statement, and nothing concludes anything from it.
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from schemas.model import ShortText
-from services.intake import limits
-from services.intake.http import headers, multipart
+from services.intake import limits, media_types, multipart
 from services.intake.translators import cleaning
 from services.intake.translators.form import answers
 from services.intake.translators.form.definition import FieldOf, Form
@@ -123,12 +122,10 @@ def _media_type(value: Any) -> str | None:
 
 def _bytes(value: Any) -> bytes | None:
     """Return the bytes of a file, or of a text in base64; None if it is neither."""
-    if isinstance(value, bytes):
-        return value
+    if not isinstance(value, str):
+        return value if isinstance(value, bytes) else None
     try:
-        return (
-            base64.b64decode("".join(cleaning.prose(value).split()), validate=True) if isinstance(value, str) else None
-        )
+        return base64.b64decode("".join(cleaning.prose(value).split()), validate=True)
     except (binascii.Error, ValueError):
         return None
 
@@ -140,50 +137,30 @@ File = dict[str, Any]
 
 
 def unpacked(form: Form, body: bytes) -> tuple[bytes, dict[str, list[File]]] | Rejection:
-    """Return the JSON in a body, and the files next to it by the name of their field. The body states its boundary in its first line."""
-    first, _, _ = body.lstrip(b"\r\n").partition(b"\r\n")
-    if not form.attachment_fields or not first.startswith(b"--"):
+    """Return the JSON in a body, and the files next to it by the name of their field."""
+    if not form.attachment_fields or not body.lstrip(b"\r\n").startswith(b"--"):
         return body, {}
     try:
-        parts = _parts(body, first.removeprefix(b"--").rstrip(b" \t").decode("latin-1"))
+        return _separated(form, multipart.parts_of(body))
     except multipart.NotMultipart as error:
         return reject(Issue(FORM_PART, "invalid", str(error)))
-    return _sorted(form, parts)
 
 
-def _parts(body: bytes, boundary: str) -> list[tuple[multipart.FormPart, bytes]]:
-    """Return the parts of a whole body. Reading it waits for nothing, so that it ends at its first step."""
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-
-    async def read() -> list[tuple[multipart.FormPart, bytes]]:
-        quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
-        parts = multipart.parts(stream(), f'{multipart.MEDIA_TYPE}; boundary="{quoted}"')
-        return [(part, b"".join([piece async for piece in part.pieces])) async for part in parts]
-
-    reading = read()
-    try:
-        reading.send(None)
-    except StopIteration as done:
-        return list(done.value)
-    raise AssertionError("a body in memory makes nothing wait")
-
-
-def _sorted(
+def _separated(
     form: Form, parts: list[tuple[multipart.FormPart, bytes]]
 ) -> tuple[bytes, dict[str, list[File]]] | Rejection:
     bodies = [(part, content) for part, content in parts if part.name == FORM_PART]
     if len(bodies) != 1:
         return reject(Issue(FORM_PART, "required", "must be there as one part: the answers as JSON in UTF-8"))
     [(answered, body)] = bodies
-    if not headers.is_utf8(answered.media_type):
+    if not media_types.is_utf8(answered.media_type):
         return reject(Issue(FORM_PART, "not-supported", "must be in UTF-8, and say no other charset"))
     files: dict[str, list[File]] = {}
     for part, content in parts:
         is_empty = not content and not part.filename
         if part.name != FORM_PART and not is_empty:
-            files.setdefault(_field(form, part), []).append(_file(part, content))
+            file = {"title": part.filename, "media_type": part.media_type, "content": content}
+            files.setdefault(_field(form, part), []).append(file)
     return body, files
 
 
@@ -191,7 +168,3 @@ def _field(form: Form, part: multipart.FormPart) -> str:
     """Return the field of a part: `letters` or `letters[]`. What is not a file, or has no such field, is refused by its name."""
     name = part.name.removesuffix("[]")
     return name if part.filename is not None and name in form.attachment_fields else f"{PART}{name}"
-
-
-def _file(part: multipart.FormPart, content: bytes) -> File:
-    return {"title": part.filename, "media_type": part.media_type, "content": content}

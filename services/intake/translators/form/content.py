@@ -14,9 +14,15 @@ from services.intake.translators.form.definition import BUILT_IN, FieldOf, Form,
 from services.intake.translators.form.fields import ANY, READERS, ParseError, plain_code
 from services.intake.translators.form.required_fields import NOTES
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import PLAIN_NAME, Issue, IssueKind, death_report, set_path, unique
-
-_NAMES = re.compile(r"person\.(family_name|given_names)|contacts\.[0-9]+\.name|referred_by\.name")
+from services.intake.translators.translator import (
+    PLAIN_NAME,
+    Issue,
+    IssueKind,
+    death_report,
+    mark_no_fixed_abode,
+    set_path,
+    unique,
+)
 
 _REACHED = {"phone": re.compile(r"[0-9]"), "email": re.compile("@")}
 """What a telephone number and an e-mail address have at least."""
@@ -53,7 +59,7 @@ class FormContent:
         for name, field in self._form.fields.items():
             self._read(content, name, field)
         self._require()
-        _mark_no_fixed_abode(content)
+        mark_no_fixed_abode(person)
         self._expect_discharge(content)
         self._referrer(content)
         return content | {"needs": self._needs(), "consents": self._consents()}
@@ -156,7 +162,7 @@ class FormContent:
         texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
         for explanation in unique([warning for text in texts for warning in cleaning.warnings(text)]):
             self.warnings.append(Issue(place, "value", explanation))
-        if _NAMES.fullmatch(field.to) and any(re.search(r"[()\[\]{}]", text) for text in texts):
+        if plausibility.is_place_of_name(field.to) and any(re.search(r"[()\[\]{}]", text) for text in texts):
             self.warnings.append(Issue(place, "value", BRACKETS))
 
     def _referrer(self, content: dict[str, Any]) -> None:
@@ -185,7 +191,7 @@ class FormContent:
     def _pass_over_fillers(self) -> None:
         """Take away names and dates that are entered if none is known, with a warning."""
         for name, field in self._form.fields.items():
-            if _NAMES.fullmatch(field.to):
+            if plausibility.is_place_of_name(field.to):
                 self._pass_over_names(name, field)
             elif field.type == "date" and plausibility.KINDS[field.to] != "birth":
                 self._pass_over_date(name, self._answers)
@@ -273,11 +279,3 @@ class FormContent:
         if answer == "unclear":
             self.add_issue(f"consents.{question}", "value", "must be yes, no or not-recorded")
         return {"answer": answer} | details if answer and answer != "unclear" else None
-
-
-def _mark_no_fixed_abode(content: dict[str, Any]) -> None:
-    """Set `no_fixed_abode` for a ZZ99 postcode, the NHS code for it."""
-    for name in ("address", "temporary_address"):
-        address = content["person"].get(name)
-        if address and str(address.get("postcode", "")).startswith("ZZ99"):
-            address["no_fixed_abode"] = True

@@ -11,7 +11,7 @@ from services.intake.translators import cleaning
 from services.intake.translators.form import answers
 from services.intake.translators.form.definition import FieldOf
 from services.intake.translators.plausibility import NOT_A_NUMBER
-from services.intake.translators.translator import IssueKind, parse_instant
+from services.intake.translators.translator import IssueKind, parse_instant, postcode
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _postcode(value: Any, field: FieldOf) -> Any:
     plain = "".join(plain_code(value).split())
     if not re.fullmatch(r"[A-Za-z]{1,2}[0-9][A-Za-z0-9]?[0-9][A-Za-z]{2}", plain):
         return ParseError("value", "must be a postcode such as LE11 5AA, or ZZ99 3VZ for no fixed abode")
-    return f"{plain[:-3]} {plain[-3:]}".upper()
+    return postcode(plain)
 
 
 def _yes_no(value: Any, _: FieldOf) -> Any:

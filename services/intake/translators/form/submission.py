@@ -141,7 +141,6 @@ class _Submission:
         if self._content.issues or referral is None:
             return Rejection(tuple(self._content.issues[:50]))
         digest = content_hash(referral)
-        person = referral.person
         return Translated(
             message_ids=self._message_ids(digest),
             referral_id=self._referral_id,
@@ -151,7 +150,7 @@ class _Submission:
             sent_at=self._sent_at,
             sent_until=self._sent_until,
             warnings=tuple(self._content.warnings),
-            subject=Subject(person.nhs_number, person.birth_date, person.family_name),
+            subject=Subject.of(referral.person),
             correlation_id=self._inbound.correlation_id,
             documents=tuple(self._documents.values()),
         )

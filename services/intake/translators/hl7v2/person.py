@@ -8,7 +8,6 @@ from typing import Any
 from schemas import nhs_number
 from schemas.fhir import LOCAL
 from schemas.nhs_number import VerificationStatus
-from services.intake.translators.cleaning import is_nothing
 from services.intake.translators.hl7v2 import field_paths
 from services.intake.translators.hl7v2.contact_details import (
     addresses,
@@ -29,7 +28,7 @@ from services.intake.translators.hl7v2.dates import (
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition, Segment
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.hl7v2.targets import YES_NO
-from services.intake.translators.plausibility import doubt, today
+from services.intake.translators.plausibility import can_be_name, doubt, today
 from services.intake.translators.translator import (
     Issue,
     drop_empty,
@@ -229,7 +228,7 @@ def _family(one: Repetition) -> str | None:
 def _given(one: Repetition) -> Iterator[str]:
     """Yield the given names, but not what is entered if none is known."""
     for name in (one.text(2), *(one.text(3) or "").split()):
-        if name and not is_nothing(name) and not one.reading.fillers.is_name(name):
+        if name and can_be_name(name, one.reading.fillers):
             yield name
 
 

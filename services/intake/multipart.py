@@ -14,8 +14,7 @@ from urllib.parse import unquote
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
-from services.intake import limits
-from services.intake.http import headers as sent
+from services.intake import limits, media_types
 
 MEDIA_TYPE = "multipart/form-data"
 
@@ -49,32 +48,48 @@ class FormPart:
     pieces: AsyncIterator[bytes]
 
 
-async def parts(stream: AsyncIterator[bytes], content_type: str) -> AsyncIterator[FormPart]:
-    """Yield the parts of a body with this Content-Type, in order. Raises NotMultipart."""
-    reader = _Reader(stream, _boundary(content_type))
-    while (header := await reader.next_header()) is not None:
-        yield _part(header, reader.pieces())
+def parts(stream: AsyncIterator[bytes], content_type: str) -> AsyncIterator[FormPart]:
+    """Return the parts of a body with this Content-Type, in order. Raises NotMultipart while they are read."""
+    return _parts(stream, (media_types.parameters(content_type) or {}).get("boundary", ""))
 
 
-def _boundary(content_type: str) -> bytes:
-    boundary = (sent.parameters(content_type) or {}).get("boundary", "")
+def parts_of(body: bytes) -> list[tuple[FormPart, bytes]]:
+    """Return the parts of a whole body and their bytes; its first line states the boundary. Raises NotMultipart."""
+    boundary = body.lstrip(b"\r\n").partition(b"\r\n")[0].removeprefix(b"--").rstrip(b" \t").decode("latin-1")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    async def read() -> list[tuple[FormPart, bytes]]:
+        return [(part, b"".join([piece async for piece in part.pieces])) async for part in _parts(stream(), boundary)]
+
+    try:
+        read().send(None)  # it waits for nothing, so that its first step is its last
+    except StopIteration as done:
+        return list(done.value)
+    raise AssertionError("a body in memory makes nothing wait")
+
+
+async def _parts(stream: AsyncIterator[bytes], boundary: str) -> AsyncIterator[FormPart]:
     if not _BOUNDARY.fullmatch(boundary):
         raise NotMultipart("needs a boundary of 1 to 70 characters in its Content-Type (RFC 2046, 5.1.1)")
-    return boundary.encode()
+    reader = _Reader(stream, boundary.encode())
+    while (header := await reader.next_header()) is not None:
+        yield _part(header, reader.pieces())
 
 
 # ---- the header of a part -------------------------------------------------------------------------------------------
 
 
 def _part(header: Mapping[str, str], pieces: AsyncIterator[bytes]) -> FormPart:
-    kind, disposition = sent.essence(header.get("content-disposition", "")), header.get("content-disposition", "")
-    parameters = sent.parameters(disposition)
-    if kind != "form-data" or parameters is None or "name" not in parameters:
+    disposition = header.get("content-disposition", "")
+    parameters = media_types.parameters(disposition)
+    if media_types.essence(disposition) != "form-data" or parameters is None or "name" not in parameters:
         raise NotMultipart("has a part without a valid Content-Disposition: form-data with a name (RFC 7578, 4.2)")
     if header.get("content-transfer-encoding", "binary").strip().lower() not in _UNENCODED:
         raise NotMultipart("has a part with a Content-Transfer-Encoding: send its bytes as they are (RFC 7578, 4.7)")
     media_type = header.get("content-type", "text/plain")
-    if sent.essence(media_type).startswith("multipart/"):
+    if media_types.essence(media_type).startswith("multipart/"):
         raise NotMultipart("has a multipart inside a part: send each file as a part of its own (RFC 7578, 4.3)")
     return FormPart(_name(parameters["name"]), _filename(parameters), media_type, pieces)
 
