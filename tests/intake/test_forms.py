@@ -1,6 +1,5 @@
 """First Contact's checklist through the whole of intake, on a real database."""
 
-
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
