@@ -38,8 +38,7 @@ def written(*sheets: Sheet) -> bytes:
         }
         for one in sheets:
             sheet = workbook.add_worksheet(one.name)
-            if one.hidden:
-                sheet.hide()
+            sheet.hide() if one.hidden else sheet.activate()
             for down, cells in enumerate(one.rows):
                 for right, cell in enumerate(cells):
                     _write(sheet, (down, right), cell, formats)

@@ -141,7 +141,7 @@ def _one_of(**options: Any) -> Callable[[Draw], tuple[str, Any]]:
 
 def _day(draw: Draw) -> tuple[str, str]:
     day = draw.between(10, 28)
-    return f"203611{day}", f"2036-11-{day}"
+    return f"202810{day}", f"2028-10-{day}"
 
 
 def _phones(draw: Draw) -> tuple[str, list[str]]:

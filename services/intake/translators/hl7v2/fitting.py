@@ -1,14 +1,16 @@
 """Fit the content of a referral into the canonical model: what it refuses, usually because it is too long, a person reads."""
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from schemas.referral import Referral
+from services.intake.translators import plausibility
 from services.intake.translators.hl7v2.er7 import Reading
-from services.intake.translators.translator import issue_for
+from services.intake.translators.translator import Issue, issue_for
 
 Content = dict[str, Any]
 Location = tuple[int | str, ...]
@@ -30,6 +32,27 @@ def fitted(content: Content, reading: Reading, place: Callable[[Location], str])
                 raise
         for one, text in removed:
             reading.to_read(place(one["loc"]), issue_for("", one["type"]).kind, text)
+
+
+def remove_implausible_dates(content: Content, reading: Reading, today: date, place: Callable[[Location], str]) -> None:
+    """Remove each date that cannot stand at its place of the referral: one of a stay is a part to be read, others are warned of."""
+    for path in plausibility.KINDS:
+        *above, last = path.split(".")
+        here: Any = content
+        for part in above:
+            here = here.get(part) if isinstance(here, dict) else None
+        day = here.get(last) if isinstance(here, dict) else None
+        if not isinstance(day, date) or not (doubt := plausibility.doubt(path, day, today, reading.fillers)):
+            continue
+        del here[last]
+        source = place((*above, last))
+        if path in _OF_A_STAY:
+            reading.to_read(source, "value", f"{day:%Y%m%d}")
+        else:
+            reading.warn(Issue(source, "value", doubt.explanation))
+
+
+_OF_A_STAY = ("hospital.admitted_on", "ready_for_transfer_on", "expected_discharge_on", "discharged_on")
 
 
 def _remove(content: Content, error: ErrorDetails) -> str | None:

@@ -17,7 +17,7 @@ from services.intake.translators.hl7v2.dates import Interval, parse_interval, pa
 from services.intake.translators.hl7v2.documents import NamedAttachment
 from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message
 from services.intake.translators.hl7v2.field_state import FieldState
-from services.intake.translators.hl7v2.fitting import fitted
+from services.intake.translators.hl7v2.fitting import fitted, remove_implausible_dates
 from services.intake.translators.hl7v2.header import Header
 from services.intake.translators.hl7v2.local_fields import LocalValues, observations, read_local_values
 from services.intake.translators.hl7v2.message import LONGEST_ID
@@ -321,6 +321,8 @@ def _described(
     named = [*(one for one, _ in whole_text), *held, *(one for one, _ in brought[len(whole_text) :])]
     content["attachments"] = field_state.each_once(named)
     content["message"] = _identity(envelope)
+    today = plausibility.today(envelope.inbound.received_at)
+    remove_implausible_dates(content, message.reading, today, lambda loc: _place(loc, local_values))
     try:
         referral = fitted(content, message.reading, lambda loc: _place(loc, local_values))
     except ValidationError as error:
