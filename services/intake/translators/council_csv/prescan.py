@@ -17,6 +17,7 @@ from services.intake.translators.council_csv.cells import clean
 from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord
+from services.intake.translators.council_csv.workbook_parts import UnreadableWorkbook
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.translator import CONTAINS_NUL, Issue, Rejection, reject
 
@@ -144,7 +145,7 @@ class Prescan:
                 self._take_record(record)
                 if self.rejection:
                     return
-        except workbook.UnreadableWorkbook as error:
+        except UnreadableWorkbook as error:
             self._refuse(error.issue, content)
 
     # -- records

@@ -76,9 +76,13 @@ def _withdraws(submitted: dict[str, Any]) -> bool:
     consents = submitted.get("consents")
     if isinstance(consents, dict) and answers.consent(consents.get("referral")) == "no":
         return True
+    return plain_code(submitted.get("cancel_reason")) == WITHDRAWN and not _cancels_nothing(submitted)
+
+
+def _cancels_nothing(submitted: dict[str, Any]) -> bool:
+    """Return whether a form says that it does not cancel the referral."""
     cancelled = submitted.get("cancelled")
-    goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
-    return plain_code(submitted.get("cancel_reason")) == WITHDRAWN and not goes_on
+    return answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
 
 
 class _Submission:
@@ -158,10 +162,10 @@ class _Submission:
     def _require_no_cancel(self) -> None:
         """Refuse a form that leaves open whether it cancels the referral."""
         cancelled, reason = self._submitted.get("cancelled"), self._submitted.get("cancel_reason")
-        goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
-        if answers.is_answered(cancelled) and not goes_on:
+        cancels_nothing = _cancels_nothing(self._submitted)
+        if answers.is_answered(cancelled) and not cancels_nothing:
             self._content.add_issue("cancelled", "value", "must be yes or no")
-        if self._reason() and answers.is_answered(reason) and not goes_on:
+        if self._reason() and answers.is_answered(reason) and not cancels_nothing:
             self._content.add_issue("cancelled", "required", "must be yes or no if cancel_reason is given")
         elif plain_code(reason) == WITHDRAWN:
             self._content.add_issue("cancel_reason", "value", "contradicts cancelled: no")
