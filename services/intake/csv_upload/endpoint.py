@@ -180,24 +180,10 @@ def _not_supported(content_type: str, mapping: CouncilMapping, *more: str) -> st
 
 def _report_type(headers: Headers) -> str | None:
     """Return the media type of the report: CSV only if it is preferred to JSON; None if neither is accepted."""
-    wishes = {media_types.essence(one): _weight(one) for one in headers.get("accept", "*/*").split(",")}
-    any_kind = wishes.get("*/*", 0.0)
-    as_json = wishes.get(answers.JSON, wishes.get("application/*", any_kind))
-    as_csv = wishes.get(answers.CSV, wishes.get("text/*", any_kind))
+    as_json, as_csv = sent.weight(headers, answers.JSON), sent.weight(headers, answers.CSV)
     if max(as_json, as_csv) <= 0:
         return None
     return answers.CSV if as_csv > as_json else answers.JSON
-
-
-def _weight(wish: str) -> float:
-    for parameter in wish.split(";")[1:]:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 # ---- the file -------------------------------------------------------------------------------------------------------
