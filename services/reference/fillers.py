@@ -51,8 +51,11 @@ class Fillers(StrictInput):
         return day in self.dates
 
     def is_name(self, name: str) -> bool:
-        """Return whether a whole name is a filler: `UNKNOWN`, `Unknown.` and `(unknown)` are the same."""
-        return bool(self.names) and _folded(name) in self._names
+        """Return whether a whole name is a filler, or consists of fillers: `Unknown.`, `(unknown)`, `UNKNOWN, UNKNOWN`, `FNU LNU`."""
+        if not self.names:
+            return False
+        words = name.replace(",", " ").split()
+        return _folded(name) in self._names or (bool(words) and all(_folded(word) in self._names for word in words))
 
 
 NO_FILLERS = Fillers()

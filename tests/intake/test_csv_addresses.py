@@ -102,6 +102,8 @@ def test_a_postcode_in_a_line_is_not_read_and_warned_of(line: str) -> None:
     ("12 High St, LE13 1OB", ["12 High St"], "LE13 1OB"),
     ("12 High St, QE1 1DU", ["12 High St"], "QE1 1DU"),
     ("12 High St, LEI3 1DB", ["12 High St", "LEI3 1DB"], None),
+    ("12 High St, LE13-1DB", ["12 High St", "LE13-1DB"], None),
+    ("12 High St, LE13.1DB", ["12 High St", "LE13.1DB"], None),
     ("12 High St, LE13 IDB", ["12 High St", "LE13 IDB"], None),
     ("12 High St, LE13 1D8", ["12 High St", "LE13 1D8"], None),
 ])  # fmt: skip

@@ -218,7 +218,7 @@ def test_a_filler_elsewhere_is_a_name_that_was_not_given(name: str) -> None:
 
 @pytest.mark.parametrize(("column", "cell", "refusal"), [
     ("Surname", "ASHDOWN (DEC'D)", names.DIED), ("Surname", "ASHDOWN & HALL", names.TWO_PEOPLE),
-    ("First_Names", "Vera and Bob", names.TWO_PEOPLE),
+    ("First_Names", "Vera and Bob", names.TWO_PEOPLE), ("Title", "Mr & Mrs", names.TWO_PEOPLE), ("Title", "Mr/Mrs", names.TWO_PEOPLE),
 ])  # fmt: skip
 def test_a_name_in_columns_of_its_own_is_one_living_persons(column: str, cell: str, refusal: ParseError) -> None:
     assert faults("blaby", **{column: cell}) == [(column.replace("_", " "), refusal.explanation)]

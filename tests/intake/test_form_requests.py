@@ -298,8 +298,8 @@ LETTER = ("attachments", "a.pdf", "application/pdf", PDF)
 @pytest.mark.parametrize(
     ("body", "place"),
     [
-        (multipart(a_form(), ("letter", "a.pdf", "application/pdf", PDF)), "(unknown field)"),
-        (multipart(a_form(), ("family_name", "a.pdf", "application/pdf", PDF)), "(unknown field)"),
+        (multipart(a_form(), ("letter", "a.pdf", "application/pdf", PDF)), "part letter"),
+        (multipart(a_form(), ("family_name", "a.pdf", "application/pdf", PDF)), "part family_name"),
         (multipart(a_form(), ("form", "a.json", "application/json", b"{}")), "form"),
         (multipart(a_form(), ("attachments", "a.pdf", "application/pdf", b"")), "attachments[0].content"),
         (multipart(a_form(attachments="x"), LETTER), "attachments"),

@@ -108,6 +108,13 @@ def test_a_day_number_is_the_day_that_is_shown(stored: str, is_1904: bool, text:
     assert moment(stored, "date", is_1904=is_1904) == text
 
 
+@pytest.mark.parametrize("is_1904", [False, True])
+def test_a_number_that_is_not_shown_as_a_date_is_no_day_number(is_1904: bool) -> None:
+    scan = prescanned(a_workbook("hinckley-bosworth", date_1904=is_1904), "hinckley-bosworth")
+    assert "excel-serial" in COUNCILS["hinckley-bosworth"].file.dates
+    assert "excel-serial" not in scan.mapping.file.dates
+
+
 def test_a_time_alone_is_a_time() -> None:
     assert moment("0.5", "time", is_1904=False) == "12:00"
 

@@ -13,7 +13,7 @@ from tests.builders.reference_data import FOLDER
 SHIPPED = fillers.load(FOLDER)
 
 
-@pytest.mark.parametrize("name", ["UNKNOWN", "Unknown.", " (not  known) ", "n/k", "Tbc"])
+@pytest.mark.parametrize("name", ["UNKNOWN", "Unknown.", " (not  known) ", "n/k", "Tbc", "FNU LNU", "Unknown, unknown"])
 def test_a_filler_name_is_found_as_people_write_it(name: str) -> None:
     assert SHIPPED.is_name(name)
 

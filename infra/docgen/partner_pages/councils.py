@@ -63,7 +63,7 @@ def _file(file: CsvFile) -> Iterator[str]:
     if file.last_line_ends:
         yield "- The last row must have its line end, because a file that is cut off in its last cell looks whole."
     yield (
-        "- In a workbook: the only visible sheet with the header is read. Dates are date cells, or text in a format below; "
+        "- In a workbook: the only visible sheet with the header is read. Dates are date cells, or text in a format below, never numbers; "
         "a formula counts by its stored value; an error value, or no stored value, refuses its row. A number with leading zeros or "
         "signs (00012) is read as it is shown. Hidden and filtered rows and columns are read, as a CSV export has them."
     )
@@ -135,7 +135,7 @@ def _reading(mapping: CouncilMapping) -> Iterator[str]:
     for header, column in mapping.columns.items():
         if column.kind == "name" and column.order:
             yield NAMES[column.order].format(code(header)) + MORE_OF_NAMES
-    yield from _of_kinds(mapping, PARTS_OF_NAMES, "family-name", "given-names")
+    yield from _of_kinds(mapping, PARTS_OF_NAMES, "title", "family-name", "given-names")
     yield from _of_kinds(mapping, ADDRESSES, "address")
     if birth := mapping.column_to("person.birth_date"):
         yield BIRTH.format(code(birth)) + (SHORT_YEARS if mapping.file.has_short_years else "")

@@ -376,6 +376,8 @@ def test_what_cannot_be_true_is_refused_by_its_field(changes: dict[str, Any], pl
         ({"enquired_on": "1900-01-01"}, "enquired_on"),
         ({"consents": {"referral": "yes", "on": "1900-01-01"}}, "consents.on"),
         ({"given_names": ["Unknown"]}, "given_names"),
+        ({"given_names": "UNKNOWN\nN/K"}, "given_names"),
+        ({"given_names": "Unknown, unknown"}, "given_names"),
         ({"contact_name": "N/K"}, "contact_name"),
     ],
     ids=str,
@@ -391,6 +393,12 @@ def test_a_filler_is_not_said_and_warned_of(changes: dict[str, Any], place: str)
     assert outcome.referral.model_dump(exclude={"message"}) == left_out.referral.model_dump(exclude={"message"})
 
 
+def test_a_filler_among_names_on_lines_is_left_out() -> None:
+    outcome = accepted(a_form(given_names="Ann\nUNKNOWN"), fillers=FILLERS)
+    assert outcome.referral is not None
+    assert outcome.referral.person.given_names == ("Ann",)
+
+
 @pytest.mark.parametrize(
     ("at", "until"),
     [
@@ -403,6 +411,23 @@ def test_a_filler_is_not_said_and_warned_of(changes: dict[str, Any], place: str)
 def test_a_time_to_the_minute_is_any_moment_of_it(at: str, until: str | None) -> None:
     outcome = accepted(a_form(completed_at=at))
     assert (outcome.sent_until and outcome.sent_until.isoformat()) == until
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "warned"),
+    [
+        ("phone", "n/a", True),
+        ("phone", "none", True),
+        ("contact_phone", "ex-directory", True),
+        ("referrer_phone", "unknown", True),
+        ("email", "none", True),
+        ("phone", "0116 496 0003 (daughter)", False),
+        ("email", "carl@example.org", False),
+    ],
+)
+def test_what_reaches_nobody_is_warned_of(field: str, value: str, warned: bool) -> None:
+    said = a_form(**{"contact_name": "Ann Castle", field: value})
+    assert [warning.place for warning in accepted(said).warnings] == ([field] if warned else [])
 
 
 def test_a_postcode_of_no_form_is_warned_of_once() -> None:

@@ -242,7 +242,8 @@ def unseen(draw: Draw) -> Made:
     form.answers[field] = f"{mark}{one}{mark}{two}{mark}"
     read = f"{one} {two}" if what in BLANK else f"{one}{two}"
     form.family = read if field == "family_name" else form.family
-    return f"{what} in {field}", [form.sent()], read_as(form, {WORDS[field]: {"is": [read]}})
+    warned = ["phone"] if field == "phone" else []  # words are no number
+    return f"{what} in {field}", [form.sent()], read_as(form, {WORDS[field]: {"is": [read]}}, *warned)
 
 
 @kind("form-spoilt")

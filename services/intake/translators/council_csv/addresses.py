@@ -20,7 +20,7 @@ NOT_AT_THE_END = "has a postcode that was not read: write it at the end of the a
 
 _POSTCODE = re.compile(r"(?<![A-Z0-9])([A-Z]{1,2}[0-9][A-Z0-9]?)\s*([0-9][A-Z]{2})(?![A-Z0-9])", re.IGNORECASE)
 _MISSPELLED = re.compile(
-    r"(?<![A-Z0-9])(?:[A-Z]{1,2}[0-9OIL][A-Z0-9]?\s+[0-9OIL][A-Z]{2}|[A-Z]{1,2}[0-9OIL]{1,2}\s+[0-9OIL][A-Z0-9]{2})(?=\s*(?:[,\n]|$))"
+    r"(?<![A-Z0-9])(?:[A-Z]{1,2}[0-9OIL][A-Z0-9]?[\s.-]+[0-9OIL][A-Z]{2}|[A-Z]{1,2}[0-9OIL]{1,2}[\s.-]+[0-9OIL][A-Z0-9]{2})(?=\s*(?:[,\n]|$))"
 )
 _END = re.compile(r"[ ]*[.;]?[ ]*(?:[,\n]|$)")
 _ORDINAL = re.compile(r"1st|2nd|3rd|[4-9]th", re.IGNORECASE)

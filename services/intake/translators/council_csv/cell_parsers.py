@@ -185,7 +185,7 @@ def _name(text: str, column: ColumnMapping, file: CsvFile) -> Any:
 
 
 def _part_of_name(read: Reader) -> Reader:
-    """Return the parser of a family name or given names in a column of their own."""
+    """Return the parser of a title, a family name or given names in a column of their own."""
 
     def read_part(text: str, column: ColumnMapping, file: CsvFile) -> Any:
         problem = names.problem_of_part(text)
@@ -206,6 +206,7 @@ OF_KIND: Mapping[CellKind, Reader] = {
     "moment": _moment,
     "status": _coded,
     "name": _name,
+    "title": _part_of_name(_line),
     "family-name": _part_of_name(_line),
     "given-names": _part_of_name(_list),
     "address": _address,

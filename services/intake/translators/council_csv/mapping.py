@@ -201,8 +201,11 @@ class CouncilMapping(StrictInput):
 
     @cached_property
     def as_workbook(self) -> "CouncilMapping":
-        """This mapping for the rows of a workbook, which are read as CSV in one dialect; cells of text may have its own dates."""
-        dates = tuple(dict.fromkeys(("yyyy-mm-dd", *self.file.dates)))
+        """This mapping for the rows of a workbook, which are read as CSV in one dialect; cells of text may have its own dates.
+
+        A number that is not shown as a date is none: the workbook decides from which year days are counted.
+        """
+        dates = tuple(dict.fromkeys(("yyyy-mm-dd", *(one for one in self.file.dates if one != "excel-serial"))))
         format_of_rows = {"encoding": "utf-8-bom", "delimiter": "comma", "quoting": "double"}
         changes = {**format_of_rows, "lines_above": 0, "last_line_ends": True, "dates": dates}
         return self.model_copy(update={"file": self.file.model_copy(update=changes)})

@@ -50,7 +50,7 @@ _PARTICLES = _set_of(
 )
 _PARTICLE_OR_NAME = _set_of("van al di mac le bin st")
 """Particles that are given names too, if they are in capitals."""
-_SECOND_NAME = _set_of("nee n\u00e9e formerly previously aka alias or with for per via")
+_SECOND_NAME = _set_of("nee n\u00e9e formerly previously aka alias or with for")
 """Words in the middle of a cell behind which another name, or another person, stands."""
 
 _PAIRS = frozenset(

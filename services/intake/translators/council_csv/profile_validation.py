@@ -38,7 +38,7 @@ ONLY_IN = {
 MANY = ("needs", "flags")
 """Kinds of place that several columns may fill."""
 
-TEXTS = ("choice", "line", "family-name", "ons", "ods")
+TEXTS = ("choice", "line", "title", "family-name", "ons", "ods")
 """Kinds of place that `constants` may fill."""
 
 

@@ -19,6 +19,11 @@ from services.intake.translators.inbound_message import InboundMessage, document
 from services.intake.translators.translator import PLAIN_NAME, AttachmentContent, Issue, IssueKind, Rejection, reject
 
 FORM_PART = "form"
+PART = "part "
+"""What stands before the name of a part that is not a file of an attachments field, so that it is refused as an unknown field."""
+
+NO_SUCH_FILE = "is neither the part form nor a file of a field for attachments; see the form's schema"
+NOT_BASE64 = "must be the document's bytes in base64, without data: and a media type in front, and not empty"
 TITLE = FieldOf(label="Title of the document", to="attachments.0.title")
 _TYPE = r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(\s*;[ -~]{0,90})?"
 _QUARTET = r"[A-Za-z0-9+/]\s*"
@@ -104,7 +109,7 @@ def _document(place: str, entry: Any, add_issue: AddIssue) -> FormDocument | Non
     if media_type is None:
         add_issue(f"{place}.media_type", "value", "must be a media type such as application/pdf")
     if not content:
-        add_issue(f"{place}.content", "value", "must be the document's bytes in base64, and not empty")
+        add_issue(f"{place}.content", "value", NOT_BASE64)
     if media_type is None or not content or isinstance(read_title, ParseError):
         return None
     return FormDocument(read_title, media_type, content)
@@ -162,4 +167,4 @@ def _separated(
 def _field(form: Form, part: multipart.FormPart) -> str:
     """Return the field of a part: `letters` or `letters[]`. What is not a file, or has no such field, is refused by its name."""
     name = part.name.removesuffix("[]")
-    return name if part.filename is not None and name in form.attachment_fields else f"part {name}"
+    return name if part.filename is not None and name in form.attachment_fields else f"{PART}{name}"

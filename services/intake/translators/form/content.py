@@ -24,6 +24,10 @@ from services.intake.translators.translator import (
     unique,
 )
 
+_REACHED = {"phone": re.compile(r"[0-9]"), "email": re.compile("@")}
+"""What a telephone number and an e-mail address have at least."""
+
+NOT_REACHED = "has no digit, or is an e-mail address without @: nobody can be reached by it"
 BRACKETS = "has brackets, which no name has: check it"
 CONTRADICTED = "contradicts the answer that the person has not died"
 DENIED = "was asked for, although its note may deny it: if it is not asked for, send no"
@@ -88,9 +92,11 @@ class FormContent:
     def _refuse_unknown(self, names: Set[str], what: str, within: str = "") -> None:
         """Add a fault for each of these names, which the form does not have. Only a plain name is repeated."""
         for name in sorted(names):
+            part = name.removeprefix(attachments.PART)
             named = f"{within}.{name}" if within else name
-            place = named if PLAIN_NAME.match(name) else within or "(unknown field)"
-            self.issues.append(Issue(place, "invalid", f"is not a {what} of this form; see its schema"))
+            place = named if PLAIN_NAME.match(part) else within or "(unknown field)"
+            unknown = f"is not a {what} of this form; see its schema"
+            self.issues.append(Issue(place, "invalid", unknown if part == name else attachments.NO_SUCH_FILE))
 
     def _require(self) -> None:
         for issue in required_fields.missing(self._form, self._answers):
@@ -121,6 +127,8 @@ class FormContent:
         if field.type == "postcode" and not plausibility.has_postcode_form(read):
             self.warnings.append(Issue(place, "value", plausibility.NO_POSTCODE_FORM))
         self._warn_of_letters(place, field, submitted)
+        if any(field.to.endswith(f".{kind}") and not sign.search(str(read)) for kind, sign in _REACHED.items()):
+            self.warnings.append(Issue(place, "value", NOT_REACHED))
         return read
 
     def _doubt(self, field: FieldOf, read: Any) -> str | None:
@@ -186,15 +194,17 @@ class FormContent:
         """Take away names and dates that are entered if none is known, with a warning."""
         for name, field in self._form.fields.items():
             if plausibility.is_place_of_name(field.to):
-                self._pass_over_names(name)
+                self._pass_over_names(name, field)
             elif field.type == "date" and plausibility.KINDS[field.to] != "birth":
                 self._pass_over_date(name, self._answers)
         if isinstance(consents := self._answers.get("consents"), dict):
             self._answers["consents"] = dict(consents)
             self._pass_over_date("on", self._answers["consents"], "consents.on")
 
-    def _pass_over_names(self, name: str) -> None:
+    def _pass_over_names(self, name: str, field: FieldOf) -> None:
         value = self._answers.get(name)
+        if isinstance(value, str) and field.type == "lines":
+            value = cleaning.prose(value).split("\n")
         names = value if isinstance(value, list) else [value]
         kept = [one for one in names if not self._is_filler(one)]
         if len(kept) < len(names):
