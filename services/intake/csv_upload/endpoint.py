@@ -215,7 +215,7 @@ async def _receive_file(
     mapping = prescan.mapping
     report = answers.report(mapping, upload_request.report_type, dry_run=upload_request.dry_run, notes=notes)
     context = tracing.valid(headers.get(tracing.HEADER))
-    judging = DryRun(intake, engine, prescan.twice()) if upload_request.dry_run else None
+    judging = DryRun(intake, engine, prescan.repeated()) if upload_request.dry_run else None
     return CsvImport(intake, engine, upload, upload_request.partner, mapping, prescan, report, context, judging)
 
 

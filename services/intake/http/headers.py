@@ -106,7 +106,7 @@ def unknown_parameter(request: Request, known: Collection[str] = ()) -> str | No
     return None
 
 
-_PARAMETER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_PARAMETER_NAME = re.compile(r"[A-Za-z_.-]{1,40}")
 
 
 def is_encoded(headers: Headers) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from services.intake import limits
 from services.intake.translators.council_csv import header, record_splitter, workbook
@@ -95,15 +96,9 @@ class Prescan:
             return Issue(PLACE, "invalid", what)
         return None
 
-    def twice(self) -> frozenset[int]:
+    def repeated(self) -> frozenset[int]:
         """Return the hashes of the references that may be repeated."""
-        repeated: set[int] = set()
-        before = None
-        for one in sorted(self._references):
-            if one == before:
-                repeated.add(one)
-            before = one
-        return frozenset(repeated)
+        return frozenset(one for before, one in pairwise(sorted(self._references)) if one == before)
 
     # -- pieces
 
