@@ -57,6 +57,9 @@ def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = T
         middleware=[Middleware(health.StatusCounterMiddleware)],
         exception_handlers=dict.fromkeys((404, 405), read_api.no_such_address),
     )
+    app.router.redirect_slashes = (
+        False  # a redirect names http:, also behind TLS, and a client would repeat its body there
+    )
     app.state.intake = intake
     app.state.document = cache(partial(openapi.made, intake, [route.path for route in (*ROUTES, *health_routes)]))
     app.state.engine = engine

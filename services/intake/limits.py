@@ -215,6 +215,10 @@ WORKBOOK_PART_BYTES = 4 * 1024 * 1024
 WORKBOOK_SHEET_BYTES = 128 * 1024 * 1024
 """Inflated size of a sheet, which is parsed in steps and never in memory as a whole. Beyond: 413; the file is stored as refused."""
 
+WORKBOOK_RATIO = 200
+"""Inflated size of a part of a workbook, as a multiple of its size in the archive, if it inflates to more than WORKBOOK_STRINGS_BYTES:
+tables have 5 to 30. It keeps a file of a few kilobytes from taking minutes of work. Beyond: 413; the file is stored as refused."""
+
 WORKBOOK_SEARCH_BYTES = 1024 * 1024
 """Inflated beginning of each visible sheet in which the header is looked for. Beyond: 400; the file is stored as refused."""
 

@@ -66,6 +66,13 @@ async def test_a_query_parameter_is_refused_and_never_ignored(
     assert not await rows(engine, "select 1 from intake.message")
 
 
+@pytest.mark.parametrize("path", ["/forms/first-contact-plus/", "/hl7v2/", "/councils/blaby/", "/openapi.json/"])
+async def test_an_address_with_a_slash_too_many_is_unknown_and_never_redirected(intake: InProcess, path: str) -> None:
+    reply = await intake.post(path, a_form(), "first-contact", "application/json")
+    assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
+    assert "location" not in reply.headers
+
+
 @pytest.mark.parametrize("reference", ["%00", "%ED%A0%80", "..%2F", "x" * 3_000, "%0d%0aX-A:%20b"])
 async def test_what_is_no_reference_of_an_attachment_is_unknown(intake: InProcess, reference: str) -> None:
     assert (await intake.get(f"/attachments/{reference}", "hub-blaby")).status == 404

@@ -453,6 +453,7 @@ def test_a_workbook_that_inflates_to_more_than_the_limit_is_refused_in_little_me
 ) -> None:
     monkeypatch.setattr(limits, "WORKBOOK_SHEET_BYTES", 20_000_000)
     monkeypatch.setattr(limits, "WORKBOOK_STRINGS_BYTES", 5_000_000)
+    monkeypatch.setattr(limits, "WORKBOOK_RATIO", 2_000)
     blank = b'<row><c t="inlineStr"><is><t></t></is></c></row>'
     for content in (sheet_of(blank * 500_000), with_strings(b"<sst>" + b"<si/>" * 1_100_000 + b"</sst>")):
         assert len(content) < 200_000
@@ -461,6 +462,14 @@ def test_a_workbook_that_inflates_to_more_than_the_limit_is_refused_in_little_me
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 20_000_000
+
+
+def test_a_part_that_inflates_to_many_times_its_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WORKBOOK_STRINGS_BYTES", 500_000)
+    sheet = part_of(GOOD_BOOK, SHEET).replace(b"</sheetData>", b"</sheetData>" + b"<x/>" * 300_000)
+    assert "inflates to too many times its size" in refusal(changed(GOOD_BOOK, {SHEET: sheet}))
+    monkeypatch.setattr(limits, "WORKBOOK_RATIO", 2_000)
+    assert prescanned(changed(GOOD_BOOK, {SHEET: sheet})).rejection is None
 
 
 def test_a_row_that_repeats_a_long_string_is_too_long_and_takes_little_memory() -> None:

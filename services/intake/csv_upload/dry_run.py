@@ -13,7 +13,10 @@ from services.runtime import database
 
 
 class DryRun:
-    """The dry run of one file. `repeated`: hashes of references that several rows may have: a later row sees what an earlier would change."""
+    """Judges the rows of one file.
+
+    `repeated`: hashes of references that several rows may have. A later row sees what an earlier one would change.
+    """
 
     def __init__(self, intake: Intake, engine: AsyncEngine, repeated: frozenset[int]) -> None:
         self._intake = intake

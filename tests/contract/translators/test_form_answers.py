@@ -160,6 +160,12 @@ def test_a_note_that_begins_with_a_denial_is_warned_of(note: str, warned: bool) 
     assert [warning.place for warning in warnings] == (["needs.advice"] if warned else [])
 
 
+def test_a_text_that_is_too_long_is_neither_an_answer_nor_a_note() -> None:
+    for text in ("no" + " " * 10_000, "no" + "\u200b" * 10_000 + "t at all", "a" * 10_001):
+        assert faults(a_form(consents={"referral": text, "feedback": "yes"})) == {"consents.referral": "value"}
+    assert list(faults(a_form(needs={"advice": "a" * 10_001})).values()) == ["too-long"]
+
+
 REPEATED = ["-", "\n", " ", "\u00a0", "(", "0 ", "no ", "not ", "&#", "\u200d", "a\u200d", "\u00c3", "a?", "; "]
 
 

@@ -157,9 +157,13 @@ class _Package:
         entry = self._entries[part.lower()]
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise invalid("is compressed in a way that workbooks are not")
+        most = max(limits.WORKBOOK_STRINGS_BYTES, limits.WORKBOOK_RATIO * entry.compress_size)
         with self._archive.open(entry) as file:
             while piece := file.read(_STEP):
                 yield piece
+                most -= len(piece)
+                if most < 0:
+                    raise too_long("a part that inflates to too many times its size", limits.WORKBOOK_RATIO)
 
 
 def _parser(reader: _Reader) -> Any:

@@ -147,11 +147,15 @@ def is_note(value: Any) -> bool:
 
 def denies(note: str) -> bool:
     """Return whether a note may deny its need: "None at present", "no, has one" without its comma; not "No rail at the door"."""
-    return _DENIES.match(cleaning.prose(note)) is not None
+    return _DENIES.match(cleaning.prose(note[:_LONGEST])) is not None
+
+
+_LONGEST = 10_000
+"""Characters of a text that may be an answer in words; a longer one is not searched, and is too long for a note."""
 
 
 def _means(pattern: str, text: str) -> bool:
-    return re.search(pattern, cleaning.prose(text)) is not None
+    return len(text) <= _LONGEST and re.search(pattern, cleaning.prose(text)) is not None
 
 
 # ---- consents --------------------------------------------------------------------------------------------------------
