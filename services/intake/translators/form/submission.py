@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
+from services.intake import limits
 from services.intake.translators import json_text, plausibility
 from services.intake.translators.form import answers, attachments
 from services.intake.translators.form.content import FormContent
@@ -143,7 +144,7 @@ class _Submission:
         self._require_no_cancel()
         referral = self._referral()
         if self._content.issues or referral is None:
-            return Rejection(tuple(self._content.issues[:50]))
+            return Rejection(tuple(self._content.issues[: limits.ISSUES]))
         digest = content_hash(referral)
         return Translated(
             message_ids=self._message_ids(digest),
