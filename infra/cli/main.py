@@ -87,7 +87,7 @@ def demo(
 
 
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="FILE|FOLDER...", exists=True, help="Messages to send, or folders of them.")
+    list[Path], typer.Argument(metavar="FILE|FOLDER", exists=True, help="Messages to send, or folders of them.")
 ]
 Sender = Annotated[
     str | None,

@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import aiohttp
@@ -93,6 +94,39 @@ class NoRelay(Relay):
         self.woken += 1
 
 
+class Reviewed(NamedTuple):
+    """What intake reads of the reviewed files when it starts."""
+
+    bars: Translator
+    forms: Mapping[str, form.Form]
+    hl7v2: Translator
+    councils: Mapping[str, council_csv.CouncilMapping]
+    fillers: fillers.Fillers
+    code_systems: conformance.CodeSystems
+
+
+def reviewed(folder: Path) -> Reviewed:
+    """Read a folder of reviewed files; that of the repository once, because it takes longer than most tests."""
+    return _shipped() if folder == DIRECTORY else _read(folder)
+
+
+def _read(folder: Path) -> Reviewed:
+    services = directory.catalogue(folder)
+    return Reviewed(
+        bars_fhir.translator(services, (SERVICE,)),
+        form.load(folder / "forms", services),
+        hl7v2.translator(hl7v2.load(folder / "hl7v2", services)),
+        council_csv.load(folder / "councils", services),
+        fillers.load(folder),
+        conformance.code_systems(directory.labels(folder)),
+    )
+
+
+@cache
+def _shipped() -> Reviewed:
+    return _read(DIRECTORY)
+
+
 class InProcess:
     """Intake without sockets: requests go straight to the ASGI application."""
 
@@ -109,23 +143,19 @@ class InProcess:
         self.batching = GroupCommit(engine, SECRET, NoRelay())
         deployment = installation.folder / "deployment.yaml"
         known = partners.load(installation.directory, deployment)
-        services = directory.catalogue(installation.directory)
-        bars = bars_fhir.translator(services, (SERVICE,))
-        forms = form.load(installation.directory / "forms", services)
-        spoken = translate or hl7v2.translator(hl7v2.load(installation.directory / "hl7v2", services))
-        councils = council_csv.load(installation.directory / "councils", services)
+        read = reviewed(installation.directory)
         self.intake = accept.Intake(
             known,
             self.batching,
             SECRET,
             max_body_bytes,
-            bars,
-            forms,
-            spoken,
-            councils,
+            read.bars,
+            read.forms,
+            translate or read.hl7v2,
+            read.councils,
             service_ids=(SERVICE,),
-            fillers=fillers.load(installation.directory),
-            code_systems=conformance.code_systems(directory.labels(installation.directory)),
+            fillers=read.fillers,
+            code_systems=read.code_systems,
         )
         self.app: Starlette = app.create(self.intake, engine)
 

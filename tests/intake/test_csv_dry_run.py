@@ -39,7 +39,7 @@ async def everything(engine: AsyncEngine) -> dict[str, list[str]]:
     return contents
 
 
-async def test_a_dry_run_of_a_workbook_tells_what_the_workbook_then_gives(
+async def test_a_dry_run_of_a_workbook_stores_nothing_and_has_the_outcomes_of_the_upload(
     intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "WINDOW_ROWS", 2)
@@ -65,7 +65,7 @@ async def held(intake: InProcess) -> None:
     assert counts(await upload(intake, "blaby", a_file("blaby", cancelled))) == {"rows": 1, "cancelled": 1}
 
 
-async def test_a_dry_run_tells_new_changed_repeated_and_refused_rows_and_gives_new_ones_no_reference(
+async def test_a_dry_run_reports_new_changed_repeated_and_refused_rows_and_gives_new_ones_no_reference(
     intake: InProcess,
 ) -> None:
     await held(intake)

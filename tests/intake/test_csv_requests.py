@@ -124,7 +124,7 @@ async def test_a_form_that_is_not_one_file_is_refused_and_nothing_is_kept(
     assert await rows(engine, "select 1 from intake.message") == []
 
 
-async def test_a_field_before_the_file_is_not_taken_for_a_file_without_a_word(intake: InProcess) -> None:
+async def test_a_field_before_the_file_is_refused(intake: InProcess) -> None:
     reply = await sent_as(intake, MULTIPART, a_form(a_part(b"true", 'name="dry-run"'), a_part(a_file("blaby"))))
     assert reply.status == 400
 

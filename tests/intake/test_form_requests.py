@@ -139,7 +139,9 @@ async def test_a_cancel_that_names_another_person_is_applied(intake: InProcess, 
     assert (reply.status, reply.json()["status"]) == (200, "cancelled")
 
 
-async def test_a_message_of_a_time_to_come_shuts_nothing(intake: InProcess, engine: AsyncEngine) -> None:
+async def test_a_form_of_the_future_is_refused_and_later_forms_are_applied(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
     """What was once accepted with such a time must not keep later messages out: it is refused, by its field."""
     held = a_form()
     ahead = await intake.form(held | {"completed_at": "2062-01-01T00:00:00Z"})

@@ -451,17 +451,17 @@ def test_a_hostile_workbook_is_refused_by_the_kind_of_its_fault() -> None:
 def test_a_workbook_that_inflates_to_more_than_the_limit_is_refused_in_little_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "WORKBOOK_SHEET_BYTES", 20_000_000)
-    monkeypatch.setattr(limits, "WORKBOOK_STRINGS_BYTES", 5_000_000)
+    monkeypatch.setattr(limits, "WORKBOOK_SHEET_BYTES", 4_000_000)
+    monkeypatch.setattr(limits, "WORKBOOK_STRINGS_BYTES", 1_000_000)
     monkeypatch.setattr(limits, "WORKBOOK_RATIO", 2_000)
     blank = b'<row><c t="inlineStr"><is><t></t></is></c></row>'
-    for content in (sheet_of(blank * 500_000), with_strings(b"<sst>" + b"<si/>" * 1_100_000 + b"</sst>")):
-        assert len(content) < 200_000
+    for content in (sheet_of(blank * 100_000), with_strings(b"<sst>" + b"<si/>" * 220_000 + b"</sst>")):
+        assert len(content) < 40_000
         tracemalloc.start()
         assert "too much content in one part" in refusal(content)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 20_000_000
+        assert peak < 4_000_000
 
 
 def test_a_part_that_inflates_to_many_times_its_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

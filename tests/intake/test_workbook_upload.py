@@ -81,18 +81,6 @@ async def test_the_csv_report_of_a_workbook_has_its_columns_in_utf_8(intake: InP
     assert row[0] == GOOD["melton"]["Grant No"]
 
 
-async def test_a_dry_run_of_a_workbook_has_the_same_report_and_stores_nothing(
-    intake: InProcess, engine: AsyncEngine
-) -> None:
-    headers = {"content-type": MEDIA_TYPE}
-    path = "/councils/blaby/referrals?dry-run=true"
-    reply = await intake.call("POST", path, a_workbook("blaby", blaby_rows(2)), "council-blaby", headers)
-    assert counts(reply) == {"rows": 2, "received": 2}
-    assert reply.json()["dry_run"] is True
-    assert await rows(engine, "select 1 from intake.message") == []
-    assert await rows(engine, "select 1 from intake.upload") == []
-
-
 async def test_a_value_that_the_workbook_lost_refuses_its_row(intake: InProcess) -> None:
     def errors(_: object, sheet: object) -> None:
         sheet.write_formula(1, 4, "=1/0", None, "#DIV/0!")  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """The section of every partner's page that lists what is cleaned, and which numbers, dates and names are not taken."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from infra.docgen.markdown import code, section, table
 from services.intake.translators import cleaning, plausibility
@@ -66,9 +66,10 @@ BY_FORMAT = {
 """What becomes of values that are not taken, by format."""
 
 
-def of_format(name: str, fillers: Fillers) -> list[str]:
-    """Return the section for a format, with the fillers of the installation."""
+def of_format(name: str, fillers: Fillers, places: Collection[str] | None = None) -> list[str]:
+    """Return the section for a format, with the fillers of the installation; `places`: what the partner can send, if not everything."""
     then = BY_FORMAT[name]
+    then = then if places is None else replace(then, dates=then.dates.intersection(places))
     return section(
         "What is cleaned",
         "Words are read leniently: none is cut, no two are joined, and none is refused for its characters. Identifiers and codes are",

@@ -54,6 +54,11 @@ def page(mapping: CouncilMapping, sender: Partner, directory: Directory) -> list
     ]
 
 
+def places(mapping: CouncilMapping) -> set[str]:
+    """Return the places of the referral to which the columns lead."""
+    return {column.to for column in mapping.columns.values()}
+
+
 def _file(file: CsvFile) -> Iterator[str]:
     quoting = "cells may be in double quotes" if file.quoting == "double" else "cells are not quoted"
     yield f"- Encoding {file.encoding}; cells are separated by {file.delimiter}; {quoting}."

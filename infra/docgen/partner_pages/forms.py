@@ -17,7 +17,7 @@ TYPES = {
     "lines": "a list of texts, or one text with line ends",
     "date": "a date such as `2026-11-05`",
     "moment": "a date and time with an offset, such as `2026-11-05T09:30:00Z`",
-    "yes-no": "`yes` or `no`, in one of the words below",
+    "yes-no": "`yes` or `no`, in one of the words above",
     "nhs-number": "ten digits with a valid check digit; blanks are allowed",
     "postcode": "a postcode such as `LE11 5AA`; `ZZ99 3VZ` for no fixed abode",
     "ods": "an ODS code such as `B81001`",
@@ -49,6 +49,11 @@ def page(form: Form, senders: list[Partner], directory: Directory) -> list[str]:
         *section("Consents", *_CONSENTS, *table(("`consents.`", "question", "required"), _consents(form))),
         *section("Cancelling a referral", *_CANCELS),
     ]
+
+
+def places(form: Form) -> set[str]:
+    """Return the places of the referral to which the fields and the date of consent lead."""
+    return {*(field.to for field in form.fields.values()), *(f"consents.{question}.on" for question in form.consents)}
 
 
 _BY_PARTS = (

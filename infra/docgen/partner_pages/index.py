@@ -1,6 +1,7 @@
 """The partner pages of docs/partners, generated from the reviewed files of infra/reference_data."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from infra.docgen.markdown import code, page, table
@@ -15,21 +16,23 @@ from services.reference.partners import Partner
 def generated(folder: Path) -> dict[str, str]:
     """Return every page by file name. Raise ConfigError if a reviewed file is not valid."""
     offers, all_partners, services = hubs.load(folder), partners.load(folder, None), hubs.catalogue(folder)
-    cleaned = {name: cleaning.of_format(name, fillers.load(folder)) for name in cleaning.BY_FORMAT}
-    pages = {"bars-fhir.md": page("services/intake/translators/bars_fhir", [*_bars(), "", *cleaned["bars-fhir"]])}
+    cleaned = partial(cleaning.of_format, fillers=fillers.load(folder))
+    pages = {"bars-fhir.md": page("services/intake/translators/bars_fhir", [*_bars(), "", *cleaned("bars-fhir")])}
     for name, one in form.load(folder / "forms", services).items():
         senders = [partner for partner in all_partners if partner.may_send(f"form:{name}")]
         pages[f"{name}.md"] = page(
-            f"infra/reference_data/forms/{name}.yaml", [*forms.page(one, senders, offers), *cleaned["form"]]
+            f"infra/reference_data/forms/{name}.yaml",
+            [*forms.page(one, senders, offers), *cleaned("form", places=forms.places(one))],
         )
     for name, council in council_csv.load(folder / "councils", services).items():
         lines = councils.page(council, _named(all_partners, council.partner), offers)
         pages[f"{council.partner}.md"] = page(
-            f"infra/reference_data/councils/{name}.yaml", [*lines, *cleaned["council-csv"]]
+            f"infra/reference_data/councils/{name}.yaml",
+            [*lines, *cleaned("council-csv", places=councils.places(council))],
         )
     for name, agreed in hl7.load(folder / "hl7v2", services).items():
         lines = hl7v2.page(agreed, _named(all_partners, name), offers)
-        pages[f"{name}.md"] = page(f"infra/reference_data/hl7v2/{name}.yaml", [*lines, *cleaned["hl7v2"]])
+        pages[f"{name}.md"] = page(f"infra/reference_data/hl7v2/{name}.yaml", [*lines, *cleaned("hl7v2")])
     return {**pages, "README.md": page("infra/reference_data", _index(all_partners))}
 
 
