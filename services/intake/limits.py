@@ -16,6 +16,11 @@ IN_FLIGHT = 400
 RATE_LIMIT_RETRY_SECONDS = 1
 """Retry-After of 429: after this time at least one more message is allowed."""
 
+# ---- each message ---------------------------------------------------------------------------------------------------
+
+ISSUES = 50
+"""Faults, or warnings, of one message that its response lists. Beyond: not listed."""
+
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 
 BODY_SECONDS = 20.0

@@ -50,6 +50,7 @@ async def test_a_charset_other_than_utf_8_is_refused_and_never_ignored(
         ("dry-run=true", "unknown query parameter 'dry-run'"),
         ("dry-run", "unknown query parameter 'dry-run'"),
         ("Mrs+Smith=1", "unknown query parameter:"),
+        ("9990000018=1", "unknown query parameter:"),
     ],
 )
 async def test_a_query_parameter_is_refused_and_never_ignored(

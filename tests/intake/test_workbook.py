@@ -20,7 +20,6 @@ from services.intake.translators.council_csv.cells import NO_VALUE, clean
 from services.intake.translators.council_csv.header import without_mark
 from services.intake.translators.council_csv.prescan import Prescan
 from services.intake.translators.council_csv.record_splitter import Splitter, read
-from services.intake.translators.council_csv.workbook import UnreadableWorkbook
 from services.intake.translators.council_csv.workbook_cells import (
     NOT_COMPUTED,
     in_pattern,
@@ -28,6 +27,7 @@ from services.intake.translators.council_csv.workbook_cells import (
     number,
     number_format,
 )
+from services.intake.translators.council_csv.workbook_parts import UnreadableWorkbook
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import Translated
 from tests.builders.csv import COUNCILS, GOOD, a_file

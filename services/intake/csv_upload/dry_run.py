@@ -13,12 +13,15 @@ from services.runtime import database
 
 
 class DryRun:
-    """The judgement of one file. `twice`: hashes of references that may be repeated: a later row sees what the first would change."""
+    """Judges the rows of one file.
 
-    def __init__(self, intake: Intake, engine: AsyncEngine, twice: frozenset[int]) -> None:
+    `repeated`: hashes of references that several rows may have. A later row sees what an earlier one would change.
+    """
+
+    def __init__(self, intake: Intake, engine: AsyncEngine, repeated: frozenset[int]) -> None:
         self._intake = intake
         self._engine = engine
-        self._twice = twice
+        self._repeated = repeated
         self._changed: store.ChangedReferrals = {}
 
     async def judge(self, messages: Sequence[PendingMessage]) -> list[ProtocolResponse | None]:
@@ -36,5 +39,5 @@ class DryRun:
     async def _judged(self, messages: Sequence[PendingMessage]) -> Sequence[ProtocolResponse]:
         async with asyncio.timeout(limits.COMMIT_SECONDS):
             judged = await store.judge(self._engine, self._intake.secret, messages, self._changed)
-        self._changed = {key: one for key, one in self._changed.items() if reference_hash(key[1]) in self._twice}
+        self._changed = {key: one for key, one in self._changed.items() if reference_hash(key[1]) in self._repeated}
         return judged

@@ -45,6 +45,8 @@ DRY_RUN = "dry-run"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 MEDIA_TYPES = (answers.CSV, XLSX, "application/vnd.ms-excel", "application/octet-stream")
 
+TOO_LARGE = f"the file is larger than {limits.FILE_BYTES} bytes: split it into several files, each with the header"
+
 _CHARSETS = {
     "utf-8": ("utf-8", "utf8", "us-ascii"),
     "cp1252": ("windows-1252", "cp1252", "iso-8859-1", "latin1", "us-ascii"),
@@ -52,16 +54,12 @@ _CHARSETS = {
 """Charsets that do not contradict a mapping's encoding (https://encoding.spec.whatwg.org/#names-and-labels)."""
 
 
-class Idle(Exception):
-    """The file was not received in time."""
+class RequestRefused(Exception):
+    """No row is accepted: the status of the response, and its text."""
 
-
-class FileTooLarge(Exception):
-    """The body is larger than FILE_BYTES."""
-
-
-class NotSupported(Exception):
-    """A media type or charset that is not read; the text says what to send."""
+    def __init__(self, status: int, explanation: str) -> None:
+        super().__init__(explanation)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,6 @@ async def referrals(request: Request) -> Response:
 
 async def _begin_import(request: Request, headers: Headers) -> CsvImport | ProtocolResponse:
     upload_request = _upload_request(request, headers)
-    if isinstance(upload_request, ProtocolResponse):
-        return upload_request
     intake: Intake = request.app.state.intake
     with intake.rate_limiter.in_flight(upload_request.partner, FORMAT), intake.memory_budget.reserve_file():
         return await _receive_file(request, headers, upload_request)
@@ -101,18 +97,12 @@ def _error_response(error: Exception) -> ProtocolResponse:
     """Return the response if the file could not be received, or its first rows could not be committed."""
     if isinstance(error, RateLimited):
         return problems.problem(429, messages.RATE_LIMITED)
-    if isinstance(error, NotSupported):
-        return problems.problem(415, str(error))
+    if isinstance(error, RequestRefused):
+        return problems.problem(error.status, str(error))
     if isinstance(error, NotMultipart):
         return problems.problem(400, f"no row was accepted: the body {error}")
     if isinstance(error, ClientDisconnect):
         return problems.problem(400, "the file is incomplete: no row was accepted; send it again")
-    if isinstance(error, Idle):
-        return problems.problem(408, "the file was not received in time: no row was accepted; send it again")
-    if isinstance(error, FileTooLarge):
-        return problems.problem(
-            413, f"the file is larger than {limits.FILE_BYTES} bytes: split it into several files, each with the header"
-        )
     if isinstance(error, Unavailable) or database.is_transient(error):
         return problems.problem(
             503,
@@ -127,77 +117,60 @@ def _error_response(error: Exception) -> ProtocolResponse:
 # ---- the request ----------------------------------------------------------------------------------------------------
 
 
-def _upload_request(request: Request, headers: Headers) -> UploadRequest | ProtocolResponse:
+def _upload_request(request: Request, headers: Headers) -> UploadRequest:
     intake: Intake = request.app.state.intake
     partner = intake.partners.authenticate(headers.get("authorization"))
     if partner is None:
-        return problems.problem(401, messages.NO_CREDENTIAL)
+        raise RequestRefused(401, messages.NO_CREDENTIAL)
     mapping = intake.councils.get(request.path_params["council"])
     if mapping is None:
-        return problems.problem(404, "unknown council: its name is that of its mapping file")
+        raise RequestRefused(404, "unknown council: its name is that of its mapping file")
     if partner.id != mapping.partner or not partner.may_send(FORMAT):
-        return problems.problem(403, "this credential is not authorised for the files of this council")
-    report_type, dry_run = _report_type(headers), _dry_run(request)
-    if isinstance(dry_run, str):
-        return problems.problem(400, f"{dry_run}; no row was accepted")
-    unreadable = _unreadable(headers, mapping, report_type)
-    return unreadable or UploadRequest(partner, mapping, report_type or answers.JSON, dry_run)
+        raise RequestRefused(403, "this credential is not authorised for the files of this council")
+    dry_run = _dry_run(request)
+    if media_types.essence(headers.get("content-type", "")) != multipart.MEDIA_TYPE:
+        _check_media_type(headers.get("content-type", ""), mapping)
+    if sent.is_encoded(headers):
+        raise RequestRefused(415, "send the file uncompressed")
+    report_type = _report_type(headers)
+    _check_length(headers.get("content-length", "0"))
+    return UploadRequest(partner, mapping, report_type, dry_run)
 
 
-def _dry_run(request: Request) -> bool | str:
-    """Return whether this is a dry run, or what is wrong with the query: a mistyped parameter never leads to a real upload."""
+def _dry_run(request: Request) -> bool:
+    """Return whether this is a dry run. A mistyped parameter never leads to a real upload."""
     if unknown := sent.unknown_parameter(request, (DRY_RUN,)):
-        return f"{unknown}: only {DRY_RUN}=true is known"
+        raise RequestRefused(400, f"{unknown}: only {DRY_RUN}=true is known; no row was accepted")
     values = request.query_params.getlist(DRY_RUN)
     if values not in ([], ["true"], ["false"]):
-        return f"the query parameter {DRY_RUN} must be given once, as true or false"
+        what = f"the query parameter {DRY_RUN} must be given once, as true or false"
+        raise RequestRefused(400, f"{what}; no row was accepted")
     return values == ["true"]
 
 
-def _unreadable(headers: Headers, mapping: CouncilMapping, report_type: str | None) -> ProtocolResponse | None:
-    content_type = headers.get("content-type", "")
-    if media_types.essence(content_type) != multipart.MEDIA_TYPE and (wrong := _not_supported(content_type, mapping)):
-        return problems.problem(415, wrong)
-    if sent.is_encoded(headers):
-        return problems.problem(415, "send the file uncompressed")
-    if report_type is None:
-        return problems.problem(406, f"the response is available as {answers.JSON} or {answers.CSV}")
-    length = headers.get("content-length", "0")
-    if not length.isdigit():
-        return problems.problem(400, "Content-Length is not a number")
-    return _error_response(FileTooLarge()) if int(length[:20]) > limits.FILE_BYTES else None
-
-
-def _not_supported(content_type: str, mapping: CouncilMapping, *more: str) -> str | None:
-    """Return what to send instead of a file of this media type, or None. Whether it is a workbook is decided by its content."""
+def _check_media_type(content_type: str, mapping: CouncilMapping, *more: str) -> None:
+    """Refuse a file of another media type, or in another charset. Whether it is a workbook is decided by its content."""
     if media_types.essence(content_type) not in (*MEDIA_TYPES, *more):
-        return f"send {', '.join(MEDIA_TYPES)}, or {multipart.MEDIA_TYPE} with one file"
+        raise RequestRefused(415, f"send {', '.join(MEDIA_TYPES)}, or {multipart.MEDIA_TYPE} with one file")
     charset = (media_types.parameters(content_type) or {}).get("charset", "us-ascii").lower()
-    if media_types.essence(content_type) == XLSX or charset in _CHARSETS[mapping.file.codec]:
-        return None
-    return f"the charset that is announced is not that of this council's files, {mapping.file.encoding}"
+    if media_types.essence(content_type) != XLSX and charset not in _CHARSETS[mapping.file.codec]:
+        what = f"the charset that is announced is not that of this council's files, {mapping.file.encoding}"
+        raise RequestRefused(415, what)
 
 
-def _report_type(headers: Headers) -> str | None:
-    """Return the media type of the report: CSV only if it is preferred to JSON; None if neither is accepted."""
-    wishes = {media_types.essence(one): _weight(one) for one in headers.get("accept", "*/*").split(",")}
-    any_kind = wishes.get("*/*", 0.0)
-    as_json = wishes.get(answers.JSON, wishes.get("application/*", any_kind))
-    as_csv = wishes.get(answers.CSV, wishes.get("text/*", any_kind))
+def _check_length(content_length: str) -> None:
+    if not content_length.isdigit():
+        raise RequestRefused(400, "Content-Length is not a number")
+    if int(content_length[:20]) > limits.FILE_BYTES:
+        raise RequestRefused(413, TOO_LARGE)
+
+
+def _report_type(headers: Headers) -> str:
+    """Return the media type of the report: CSV only if it is preferred to JSON."""
+    as_json, as_csv = sent.weight(headers, answers.JSON), sent.weight(headers, answers.CSV)
     if max(as_json, as_csv) <= 0:
-        return None
+        raise RequestRefused(406, f"the response is available as {answers.JSON} or {answers.CSV}")
     return answers.CSV if as_csv > as_json else answers.JSON
-
-
-def _weight(wish: str) -> float:
-    for parameter in wish.split(";")[1:]:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 # ---- the file -------------------------------------------------------------------------------------------------------
@@ -229,7 +202,7 @@ async def _receive_file(
     mapping = prescan.mapping
     report = answers.report(mapping, upload_request.report_type, dry_run=upload_request.dry_run, notes=notes)
     context = tracing.valid(headers.get(tracing.HEADER))
-    judging = DryRun(intake, engine, prescan.twice()) if upload_request.dry_run else None
+    judging = DryRun(intake, engine, prescan.repeated()) if upload_request.dry_run else None
     return CsvImport(intake, engine, upload, upload_request.partner, mapping, prescan, report, context, judging)
 
 
@@ -295,8 +268,7 @@ async def _file(
     part = await anext(parts, None)
     if part is None:
         raise NotMultipart("has no part")
-    if wrong := _not_supported(part.media_type, mapping, "text/plain"):
-        raise NotSupported(wrong)
+    _check_media_type(part.media_type, mapping, "text/plain")
     return part.media_type, _only(part, parts)
 
 
@@ -320,7 +292,7 @@ async def _in_parts(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _in_time(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the body. Raises Idle or FileTooLarge."""
+    """Yield the body. Raises RequestRefused if it is late or too large."""
     until, size = asyncio.get_running_loop().time() + limits.FILE_SECONDS, 0
     while True:
         left = until - asyncio.get_running_loop().time()
@@ -328,12 +300,13 @@ async def _in_time(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             async with asyncio.timeout(max(0.0, min(left, limits.PART_SECONDS))):
                 part = await anext(stream, None)
         except TimeoutError:
-            raise Idle from None
+            what = "the file was not received in time: no row was accepted; send it again"
+            raise RequestRefused(408, what) from None
         if part is None:
             return
         size += len(part)
         if size > limits.FILE_BYTES:
-            raise FileTooLarge
+            raise RequestRefused(413, TOO_LARGE)
         yield part
 
 

@@ -79,9 +79,9 @@ class CsvImport:
         self._span = self._reading()
         try:
             with self._workbook_memory():
-                twice = await self._twice_and_different()
+                conflicting = await self._conflicting_references()
                 begin = self.report.begin(self.prescan.above)
-                async for piece in self._report_chunks(twice):
+                async for piece in self._report_chunks(conflicting):
                     yield begin + piece
                     begin = b""
                 yield begin + self.report.end(self.summary)
@@ -105,7 +105,7 @@ class CsvImport:
             correlation_id=self.upload.correlation_id,
         )
 
-    async def _report_chunks(self, twice: Mapping[str, Sequence[int]]) -> AsyncGenerator[bytes, None]:
+    async def _report_chunks(self, conflicting: Mapping[str, Sequence[int]]) -> AsyncGenerator[bytes, None]:
         """Yield the report of each window.
 
         If the database becomes unavailable or the service stops after the first window, report the rest as not processed.
@@ -115,7 +115,7 @@ class CsvImport:
             async for window in self._windows():
                 if self.intake.stopping.is_set():
                     raise Unavailable
-                entries = await self._process_window(window, twice)
+                entries = await self._process_window(window, conflicting)
                 if not reported and all(one["outcome"] == "not-processed" for one in entries):
                     raise Unavailable
                 reported += len(window)
@@ -185,9 +185,9 @@ class CsvImport:
         if window:
             yield window
 
-    async def _twice_and_different(self) -> dict[str, list[int]]:
+    async def _conflicting_references(self) -> dict[str, list[int]]:
         """Return the references of several rows with different content, with the lines of the first five rows."""
-        candidates = self.prescan.twice()
+        candidates = self.prescan.repeated()
         if not candidates:
             return {}
         lines: dict[str, list[int]] = {}
@@ -205,13 +205,13 @@ class CsvImport:
         return {reference: lines[reference][:5] for reference in different}
 
     async def _process_window(
-        self, window: Sequence[CsvRecord], twice: Mapping[str, Sequence[int]]
+        self, window: Sequence[CsvRecord], conflicting: Mapping[str, Sequence[int]]
     ) -> list[ReportEntry]:
         """Translate and commit these rows, or judge them in a dry run. Return their report entries."""
         messages: list[PendingMessage] = []
         references: list[str | None] = []
         for number, record in enumerate(window, start=1):
-            message, reference = self._to_message(record, twice)
+            message, reference = self._to_message(record, conflicting)
             messages.append(message)
             references.append(reference)
             if number % BREATH == 0:
@@ -223,13 +223,15 @@ class CsvImport:
             for answer, record, reference in zip(answered, window, references, strict=True)
         ]
 
-    def _to_message(self, record: CsvRecord, twice: Mapping[str, Sequence[int]]) -> tuple[PendingMessage, str | None]:
+    def _to_message(
+        self, record: CsvRecord, conflicting: Mapping[str, Sequence[int]]
+    ) -> tuple[PendingMessage, str | None]:
         """Return a row as a message, and the reference in it."""
         inbound = self._inbound(record)
         outcome = self._translate(inbound)
         reference = outcome.referral_id if isinstance(outcome, Translated) else self._reference_of(record)
-        if reference is not None and reference in twice:
-            outcome = Rejection((self._duplicate_issue(twice[reference]),))
+        if reference is not None and reference in conflicting:
+            outcome = Rejection((self._duplicate_issue(conflicting[reference]),))
         elif doubt := self.prescan.uncertain.get(record.line):
             outcome = Rejection((doubt,))
         compose = answers.row_responder(self.mapping, record.line, reference)

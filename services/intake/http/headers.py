@@ -106,7 +106,7 @@ def unknown_parameter(request: Request, known: Collection[str] = ()) -> str | No
     return None
 
 
-_PARAMETER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_PARAMETER_NAME = re.compile(r"[A-Za-z_.-]{1,40}")
 
 
 def is_encoded(headers: Headers) -> bool:
@@ -115,18 +115,21 @@ def is_encoded(headers: Headers) -> bool:
 
 
 def accepts(headers: Headers, *answered: str) -> bool:
-    """Return True if the client accepts one of these media types: any type, unless it names some (RFC 9110, 12.5.1)."""
+    """Return True if the client accepts one of these media types."""
+    return any(weight(headers, media_type) for media_type in answered)
+
+
+def weight(headers: Headers, media_type: str) -> float:
+    """Return the weight of the most specific media range in Accept that has this media type (RFC 9110, 12.5.1).
+
+    1: also without Accept. 0: not acceptable.
+    """
     weights: dict[str, float] = {}
     for media_range in filter(str.strip, headers.get("accept", "").split(",")):
-        name, weight = essence(media_range), _WEIGHT.search(media_range)
-        weights[name] = max(weights.get(name, 0.0), float(weight[1]) if weight else 1.0)
-    return not weights or any(_weight(weights, media_type) for media_type in answered)
-
-
-def _weight(weights: Mapping[str, float], media_type: str) -> float:
-    """Return the weight of the most specific range that has this media type; 0: not acceptable."""
+        name, stated = essence(media_range), _WEIGHT.search(media_range)
+        weights[name] = max(weights.get(name, 0.0), float(stated[1]) if stated else 1.0)
     ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
-    return next((weights[one] for one in ranges if one in weights), 0.0)
+    return next((weights[one] for one in ranges if one in weights), 0.0 if weights else 1.0)
 
 
 _WEIGHT = re.compile(r";\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)

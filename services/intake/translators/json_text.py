@@ -107,7 +107,7 @@ def _name_twice(text: bytes, root: str) -> Rejection | None:
         Issue(fhir_path(root, place), "invalid", "has an element twice; each may be there once")
         for place in _twice(raw, ())
     ]
-    return Rejection(tuple(issues[:50])) if issues else None
+    return Rejection(tuple(issues[: limits.ISSUES])) if issues else None
 
 
 def _twice(value: Any, place: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:

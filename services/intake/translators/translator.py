@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import DeathReport, Person, Referral
+from services.intake import limits
 
 IssueKind = Literal[
     "required", "value", "invalid", "invariant", "not-supported", "too-long", "business-rule", "forbidden", "processing"
@@ -268,7 +269,9 @@ PLAIN_NAME = re.compile(r"^[a-z][A-Za-z_]{0,40}$")
 def issues_of(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> tuple[Issue, ...]:
     """Return the faults that a model found, by place and kind. Pydantic's own messages may repeat the value."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    return tuple(issue_for(place(_named_place(tuple(one["loc"]), one["type"])), one["type"]) for one in errors[:50])
+    return tuple(
+        issue_for(place(_named_place(tuple(one["loc"]), one["type"])), one["type"]) for one in errors[: limits.ISSUES]
+    )
 
 
 def _named_place(loc: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:

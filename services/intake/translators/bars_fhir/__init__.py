@@ -40,6 +40,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
+from services.intake import limits
 from services.intake.translators import json_text, plausibility
 from services.intake.translators.bars_fhir import (
     compiled,
@@ -183,7 +184,9 @@ def request_in(message: BundleIndex) -> tuple[MessageHeader, ServiceRequest] | R
     place = message.at(header, "focus")
     if requests:
         return reject(Issue(place, "not-supported", "must refer to one ServiceRequest: send one message for each"))
-    return reject(*message.issues[:50] or [Issue(place, "required", "must refer to a ServiceRequest in the message")])
+    return reject(
+        *message.issues[: limits.ISSUES] or [Issue(place, "required", "must refer to a ServiceRequest in the message")]
+    )
 
 
 def _event_issue(message: BundleIndex, header: MessageHeader) -> Issue | None:
@@ -277,7 +280,7 @@ def _cancel(
     discharged_on = stay(message, request).get("discharged_on")
     death_reported = death_report(_death(message, request))
     if message.issues:
-        return Rejection(tuple(message.issues[:50]))
+        return Rejection(tuple(message.issues[: limits.ISSUES]))
     cancel_reason = _cancel_reason(request, withdrawn)
     return Translated(
         message_ids=_message_ids(inbound),
@@ -356,7 +359,7 @@ def _accepted(
 ) -> Translated | Rejection:
     sent_at = _stated_time(message)
     if message.issues:
-        return Rejection(tuple(message.issues[:50]))
+        return Rejection(tuple(message.issues[: limits.ISSUES]))
     try:
         referral = Referral.model_validate(content)
     except ValidationError as error:
@@ -369,7 +372,7 @@ def _accepted(
         referral=referral,
         sent_at=sent_at,
         correlation_id=_correlation_id(message, inbound),
-        warnings=tuple(message.warnings[:50]),
+        warnings=tuple(message.warnings[: limits.ISSUES]),
         names=found,
         subject=Subject.of(referral.person),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from services.intake import limits
 from services.intake.translators import json_text
 from services.intake.translators.bars_fhir import compiled, validation
 from services.intake.translators.bars_fhir.models import READ, Bundle, Resource
@@ -111,7 +112,7 @@ def _all_faults(tree: dict[str, Any], *, whole: bool) -> tuple[Issue, ...]:
     ours = [*_faults(tree, _shape(Bundle), ())] or [Issue("Bundle", "invalid", "has the wrong format")]
     places = {issue.place for issue in ours}
     theirs = validation.find_issues(tree) if whole else ()
-    return (*ours, *(issue for issue in theirs if issue.place not in places))[:50]
+    return (*ours, *(issue for issue in theirs if issue.place not in places))[: limits.ISSUES]
 
 
 @lru_cache(maxsize=100)

@@ -13,6 +13,7 @@ from fhir.resources.R4B.bundle import Bundle
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 from pydantic import ValidationError
 
+from services.intake import limits
 from services.intake.translators.translator import Issue, fhir_path, issues_of
 
 FHIRAbstractModel.set_global_model_config(hide_input_in_errors=True)
@@ -20,7 +21,7 @@ FHIRAbstractModel.set_global_model_config(hide_input_in_errors=True)
 
 def find_issues(raw: Any) -> tuple[Issue, ...]:
     """Return the structural faults of a message by place and kind; at most 50."""
-    return tuple(_issues(raw))[:50]
+    return tuple(_issues(raw))[: limits.ISSUES]
 
 
 def _issues(raw: Any) -> Iterator[Issue]:

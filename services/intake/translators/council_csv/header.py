@@ -39,10 +39,10 @@ def read(mapping: CouncilMapping, records: Sequence[bytes]) -> HeaderLayout | No
     return HeaderLayout(columns, len(header), dict(columns)[mapping.reference], b"".join(records), spare)
 
 
-def mismatch(mapping: CouncilMapping, records: Sequence[bytes], of_a: str | None = None) -> Issue:
+def mismatch(mapping: CouncilMapping, records: Sequence[bytes], file_kind: str | None = None) -> Issue:
     """Return the issue of a file without its header, from its first records: the one most like the header is described.
 
-    `of_a`: the kind of file for people, if it is not the mapping's.
+    `file_kind`: the kind of file for people, if it is not the mapping's.
     """
     rows = [_without_spare(_normalized(mapping, records, at)) for at in range(len(records))]
     if not any(rows):
@@ -51,7 +51,7 @@ def mismatch(mapping: CouncilMapping, records: Sequence[bytes], of_a: str | None
             "invalid",
             f"is not within the first {limits.HEADER_ROWS} rows, or cannot be parsed as {written(mapping)}",
         )
-    return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row)), of_a))
+    return Issue(PLACE, "invalid", _difference(mapping, max(rows, key=lambda row: _likeness(mapping, row)), file_kind))
 
 
 def _likeness(mapping: CouncilMapping, row: Sequence[str]) -> tuple[int, int]:
@@ -69,11 +69,11 @@ def written(mapping: CouncilMapping) -> str:
     return f"{file.encoding} with a {file.delimiter} between cells"
 
 
-def expected(mapping: CouncilMapping, of_a: str | None = None) -> str:
-    """Describe the expected header for people. `of_a`: the kind of file, if it is not the mapping's."""
+def expected(mapping: CouncilMapping, file_kind: str | None = None) -> str:
+    """Describe the expected header for people. `file_kind`: the kind of file, if it is not the mapping's."""
     where = f"within the first {limits.HEADER_ROWS} rows"
     columns = "; ".join(mapping.headers.values())
-    return f"expected header, {where}: '{mapping.title}' ({of_a or written(mapping)}): {columns}"
+    return f"expected header, {where}: '{mapping.title}' ({file_kind or written(mapping)}): {columns}"
 
 
 def whose(mappings: Iterable[CouncilMapping], begin: bytes) -> CouncilMapping | None:
@@ -102,7 +102,7 @@ def _without_spare(cells: list[str]) -> list[str]:
     return cells[:width]
 
 
-def _difference(mapping: CouncilMapping, header: list[str], of_a: str | None) -> str:
+def _difference(mapping: CouncilMapping, header: list[str], file_kind: str | None) -> str:
     """Describe missing columns by name, unknown ones by number only: a wrong file may have personal data there."""
     missing = [name for key, name in mapping.headers.items() if key not in header]
     unknown = len([cell for cell in header if cell not in mapping.signature])
@@ -112,4 +112,4 @@ def _difference(mapping: CouncilMapping, header: list[str], of_a: str | None) ->
         f"has unknown columns: {unknown}" if unknown else "",
         f"repeats columns: {'; '.join(twice)}" if twice else "",
     ]
-    return ", ".join(filter(None, differences)) + f"; {expected(mapping, of_a)}"
+    return ", ".join(filter(None, differences)) + f"; {expected(mapping, file_kind)}"

@@ -9,6 +9,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from services.intake import limits
 from services.intake.translators.council_csv import header, record_splitter, workbook
@@ -17,6 +18,7 @@ from services.intake.translators.council_csv.cells import clean
 from services.intake.translators.council_csv.header import HeaderLayout
 from services.intake.translators.council_csv.mapping import CouncilMapping
 from services.intake.translators.council_csv.record_splitter import CsvRecord
+from services.intake.translators.council_csv.workbook_parts import UnreadableWorkbook
 from services.intake.translators.form.fields import ParseError
 from services.intake.translators.translator import CONTAINS_NUL, Issue, Rejection, reject
 
@@ -94,15 +96,9 @@ class Prescan:
             return Issue(PLACE, "invalid", what)
         return None
 
-    def twice(self) -> frozenset[int]:
+    def repeated(self) -> frozenset[int]:
         """Return the hashes of the references that may be repeated."""
-        repeated: set[int] = set()
-        before = None
-        for one in sorted(self._references):
-            if one == before:
-                repeated.add(one)
-            before = one
-        return frozenset(repeated)
+        return frozenset(one for before, one in pairwise(sorted(self._references)) if one == before)
 
     # -- pieces
 
@@ -144,7 +140,7 @@ class Prescan:
                 self._take_record(record)
                 if self.rejection:
                     return
-        except workbook.UnreadableWorkbook as error:
+        except UnreadableWorkbook as error:
             self._refuse(error.issue, content)
 
     # -- records

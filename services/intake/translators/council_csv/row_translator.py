@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral, ServiceCode
+from services.intake import limits
 from services.intake.translators import cleaning, plausibility
 from services.intake.translators.council_csv.cell_parsers import NO_REFERENCE, OF_KIND
 from services.intake.translators.council_csv.cells import ValueWithWarnings, clean, fold
@@ -226,7 +227,7 @@ class _Row:
             referral=referral,
             sent_at=self._sent and self._sent.begin,
             sent_until=self._sent and self._sent.end,
-            warnings=tuple(self._warnings[:50]),
+            warnings=tuple(self._warnings[: limits.ISSUES]),
             subject=Subject.of(referral.person),
             correlation_id=self._inbound.correlation_id,
         )
@@ -243,12 +244,12 @@ class _Row:
             death_reported=death_reported,
             sent_at=self._sent and self._sent.begin,
             sent_until=self._sent and self._sent.end,
-            warnings=tuple(self._warnings[:50]),
+            warnings=tuple(self._warnings[: limits.ISSUES]),
             correlation_id=self._inbound.correlation_id,
         )
 
     def _rejection(self) -> Rejection | None:
-        return Rejection(tuple(self._issues[:50])) if self._issues else None
+        return Rejection(tuple(self._issues[: limits.ISSUES])) if self._issues else None
 
     def _whole(self) -> dict[str, Any]:
         partner = self._inbound.partner

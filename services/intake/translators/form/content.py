@@ -1,7 +1,7 @@
 """Read the answers of a form into the content of a referral. All faults are found at once; a warning refuses nothing."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -54,7 +54,7 @@ class FormContent:
         partner = self._inbound.partner
         person = {"vouched_by": partner.vouches, "restricted_access": False}
         content: dict[str, Any] = {"sent_by": partner.sender, "person": person}
-        self._refuse_unknown_fields()
+        self._refuse_unknown(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN), "field")
         self._pass_over_fillers()
         for name, field in self._form.fields.items():
             self._read(content, name, field)
@@ -66,7 +66,7 @@ class FormContent:
 
     def refuse_unclear(self) -> None:
         """Add the faults that refuse a cancel: a mistyped name or consent may be a withdrawal, which is more than a cancel."""
-        self._refuse_unknown_fields()
+        self._refuse_unknown(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN), "field")
         submitted = self._answered_consents()
         for question in self._form.consents:
             self._consent(question, submitted, {})
@@ -89,12 +89,14 @@ class FormContent:
 
     # -- fields
 
-    def _refuse_unknown_fields(self) -> None:
-        for name in sorted(self._answers.keys() - self._form.fields.keys() - set(BUILT_IN)):
+    def _refuse_unknown(self, names: Set[str], what: str, within: str = "") -> None:
+        """Add a fault for each of these names, which the form does not have. Only a plain name is repeated."""
+        for name in sorted(names):
             part = name.removeprefix(attachments.PART)
-            shown = name if PLAIN_NAME.match(part) else "(unknown field)"
-            explanation = "is not a field of this form; see its schema" if part == name else attachments.NO_SUCH_FILE
-            self.issues.append(Issue(shown, "invalid", explanation))
+            named = f"{within}.{name}" if within else name
+            place = named if PLAIN_NAME.match(part) else within or "(unknown field)"
+            unknown = f"is not a {what} of this form; see its schema"
+            self.issues.append(Issue(place, "invalid", unknown if part == name else attachments.NO_SUCH_FILE))
 
     def _require(self) -> None:
         for issue in required_fields.missing(self._form, self._answers):
@@ -225,20 +227,14 @@ class FormContent:
         if not isinstance(ticked, dict):
             self._add_invalid("needs", ticked, "invalid", "an object with the ticked needs")
             return []
-        unknown = [*self._refused_needs(ticked)]
+        self._refuse_unknown(ticked.keys() - self._form.needs.keys(), "need", "needs")
         by_service: dict[ServiceCode, list[str]] = {}
         for name, need in self._form.needs.items():
             if text := self._ticked(name, need, ticked.get(name)):
                 by_service.setdefault(need.service, []).append(text)
-        if not by_service and not unknown and not any(issue.place.startswith("needs") for issue in self.issues):
+        if not by_service and not any(issue.place.startswith("needs") for issue in self.issues):
             self.add_issue("needs", "required", "at least one need must be ticked")
         return [{"service": service, "text": "\n".join(text)} for service, text in by_service.items()]
-
-    def _refused_needs(self, ticked: dict[str, Any]) -> Iterator[str]:
-        for name in sorted(ticked.keys() - self._form.needs.keys()):
-            shown = f"needs.{name}" if PLAIN_NAME.match(name) else "needs"
-            self.issues.append(Issue(shown, "invalid", "is not a need of this form; see its schema"))
-            yield name
 
     def _ticked(self, name: str, need: FormNeed, answer: Any) -> str | None:
         """Return a ticked entry's label, with its note if there is one; None if it is not ticked."""
@@ -269,9 +265,7 @@ class FormContent:
             if answers.is_answered(submitted):
                 self.add_issue("consents", "invalid", "must be an object with the answers")
             return {}
-        for name in sorted(submitted.keys() - {*self._form.consents, *NOTES}):
-            shown = f"consents.{name}" if PLAIN_NAME.match(name) else "consents"
-            self.issues.append(Issue(shown, "invalid", "is not a consent of this form; see its schema"))
+        self._refuse_unknown(submitted.keys() - {*self._form.consents, *NOTES}, "consent", "consents")
         return submitted
 
     def _consent(self, question: Question, submitted: dict[str, Any], details: dict[str, Any]) -> dict[str, Any] | None:

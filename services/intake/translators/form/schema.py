@@ -36,8 +36,10 @@ def _conditions(form: Form) -> Iterator[Schema]:
     required = {name: field.type for name, field in form.fields.items() if field.required}
     yield _required({"referred_by": "choice", **required})
     yield {"required": ["needs"], "properties": {"needs": {"not": {"anyOf": [_NOT_ANSWERED, _NOTHING_TICKED]}}}}
-    goes_on = {"allOf": [_cancelled(_NOT_CANCELLED), {"properties": {"cancel_reason": {"not": {"const": WITHDRAWN}}}}]}
-    yield {"if": _required({"cancel_reason": "choice"}), "then": goes_on}
+    not_cancelled = {
+        "allOf": [_cancelled(_NOT_CANCELLED), {"properties": {"cancel_reason": {"not": {"const": WITHDRAWN}}}}]
+    }
+    yield {"if": _required({"cancel_reason": "choice"}), "then": not_cancelled}
     if questions := [question for question, one in form.consents.items() if one.required]:
         yield _consents({question: {"not": _NOT_ANSWERED} for question in questions})
     for kind, referrer in form.referrers.items():

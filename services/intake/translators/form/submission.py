@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.case import EndReason
 from schemas.referral import Referral
+from services.intake import limits
 from services.intake.translators import json_text, plausibility
 from services.intake.translators.form import answers, attachments
 from services.intake.translators.form.content import FormContent
@@ -76,9 +77,13 @@ def _withdraws(submitted: dict[str, Any]) -> bool:
     consents = submitted.get("consents")
     if isinstance(consents, dict) and answers.consent(consents.get("referral")) == "no":
         return True
+    return plain_code(submitted.get("cancel_reason")) == WITHDRAWN and not _cancels_nothing(submitted)
+
+
+def _cancels_nothing(submitted: dict[str, Any]) -> bool:
+    """Return whether a form says that it does not cancel the referral."""
     cancelled = submitted.get("cancelled")
-    goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
-    return plain_code(submitted.get("cancel_reason")) == WITHDRAWN and not goes_on
+    return answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
 
 
 class _Submission:
@@ -139,7 +144,7 @@ class _Submission:
         self._require_no_cancel()
         referral = self._referral()
         if self._content.issues or referral is None:
-            return Rejection(tuple(self._content.issues[:50]))
+            return Rejection(tuple(self._content.issues[: limits.ISSUES]))
         digest = content_hash(referral)
         return Translated(
             message_ids=self._message_ids(digest),
@@ -158,10 +163,10 @@ class _Submission:
     def _require_no_cancel(self) -> None:
         """Refuse a form that leaves open whether it cancels the referral."""
         cancelled, reason = self._submitted.get("cancelled"), self._submitted.get("cancel_reason")
-        goes_on = answers.is_no(cancelled) or answers.is_not_applicable(cancelled)
-        if answers.is_answered(cancelled) and not goes_on:
+        cancels_nothing = _cancels_nothing(self._submitted)
+        if answers.is_answered(cancelled) and not cancels_nothing:
             self._content.add_issue("cancelled", "value", "must be yes or no")
-        if self._reason() and answers.is_answered(reason) and not goes_on:
+        if self._reason() and answers.is_answered(reason) and not cancels_nothing:
             self._content.add_issue("cancelled", "required", "must be yes or no if cancel_reason is given")
         elif plain_code(reason) == WITHDRAWN:
             self._content.add_issue("cancel_reason", "value", "contradicts cancelled: no")

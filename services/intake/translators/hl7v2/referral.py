@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from schemas.referral import DeathReport, Referral, UnreadPart
+from services.intake import limits
 from services.intake.translators import plausibility
 from services.intake.translators.hl7v2 import documents, field_paths, field_state, request, stay_identity
 from services.intake.translators.hl7v2.dates import Interval, parse_interval, parse_timestamp, read_date
@@ -416,7 +417,7 @@ def _of_a_stay(content: Content, message: Hl7Message, profile: PartnerProfile) -
 
 
 def _rejection(message: Hl7Message) -> Rejection:
-    return Rejection(tuple(unique(message.reading.issues)[:50]))
+    return Rejection(tuple(unique(message.reading.issues)[: limits.ISSUES]))
 
 
 _SOURCES = {
