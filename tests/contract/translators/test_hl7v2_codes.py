@@ -482,3 +482,30 @@ def test_a_diagnosis_that_may_be_confidential_is_not_read() -> None:
 def test_no_message_can_write_that_its_document_is_already_in_the_attachments(data: str) -> None:
     said = referral(more=[f"OBX|in-attachments|ED|DOC||^application^pdf^in-attachments{data}"])
     assert (said.attachments, len(said.to_be_read)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "day", "to", "is_taken"),
+    [
+        ("PV1-44", "20261105", "admitted_on", True),
+        ("PV1-44", "20261106", "admitted_on", False),
+        ("PV1-44", "18991201", "admitted_on", False),
+        ("PV2-9", "20281105", "expected_discharge_on", True),
+        ("PV2-9", "20281106", "expected_discharge_on", False),
+        ("PV2-9", "18000101", "expected_discharge_on", False),
+    ],
+)
+def test_a_day_of_a_stay_that_cannot_be_is_read_by_a_person(place: str, day: str, to: str, is_taken: bool) -> None:
+    found = referral(fields={place: day})
+    assert found.hospital is not None
+    value = found.hospital.admitted_on if to == "admitted_on" else found.expected_discharge_on
+    assert (value is not None) is is_taken
+    assert [part.text for part in found.to_be_read] == ([] if is_taken else [day])
+
+
+def test_a_consent_of_tomorrow_has_no_date_and_its_sender_is_warned() -> None:
+    segment = obx("LB-CONSENT-GP", "N") + "|||20261106"
+    found = translated(more=[segment])
+    assert found.referral is not None
+    assert (found.referral.consents.feedback.answer, found.referral.consents.feedback.on) == ("no", None)
+    assert "must be from 1900 to today" in [issue.explanation for issue in found.warnings]
