@@ -33,7 +33,7 @@ def assert_holds(data: bytes) -> None:
             judge.assert_rejection(survey.rejection)
     if whole.rejection is None:
         assert_that(list(whole.lines) == list(in_pieces.lines), "other pieces, other lines")
-        assert_that(whole.twice() == in_pieces.twice(), "other pieces, other references")
+        assert_that(whole.repeated() == in_pieces.repeated(), "other pieces, other references")
         _translated(mapping, whole, file)
 
 

@@ -134,7 +134,7 @@ def test_of_a_number_and_the_same_with_separators_only_the_second_is_refused(
     *_, first, second = Splitter(mapping.file).feed(body, last=True)
     assert reference_of(mapping, prescan.layout, first.body)
     assert reference_of(mapping, prescan.layout, second.body) is None
-    assert prescan.twice() == frozenset()
+    assert prescan.repeated() == frozenset()
     adapter = next(one for one in [*ADAPTERS, *SAME_TRANSLATOR] if one.name == f"council-{council}")
     results = [adapter.translate(adapter.delivery(prescan.layout.bytes + row.body)) for row in (first, second)]
     assert isinstance(results[0], Translated)
