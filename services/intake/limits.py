@@ -233,6 +233,9 @@ WORKBOOK_ENTRIES = 1_000
 WORKBOOK_SHEETS = 50
 """Visible sheets of a workbook. Beyond: 413; the file is stored as refused."""
 
+WORKBOOK_FORMAT_CHARACTERS = 255
+"""Characters of a number format that are read, as many as Excel allows."""
+
 WORKBOOK_DEPTH = 100
 """Levels of nested elements in a part of a workbook. Beyond: 413; the file is stored as refused."""
 
@@ -241,6 +244,9 @@ REFERENCE_CHARACTERS = 100
 
 NAME_CHARACTERS = 500
 """Characters of a name in a row. Beyond: the row is refused before the name is searched, which would take long."""
+
+GIVEN_NAMES = 10
+"""Given names in one cell of a row. Beyond: the row is refused."""
 
 NOTE_CHARACTERS = 10_000
 """Characters of a free text in a row, as in the referral. Beyond: the row is refused."""

@@ -18,9 +18,6 @@ from services.intake.translators.form.fields import ParseError
 
 NameOrder = Literal["surname-first", "surname-last"]
 
-MOST_FORENAMES = 10
-"""Given names of a referral."""
-
 
 def _set_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -79,7 +76,7 @@ LETTERS = _error("ends with a word that may be the family name or a title: write
 INITIAL_LAST = _error("ends with an initial: write 'Surname, Forename', or the family name last")
 SECOND_NAME = _error("has a second name or person: write the name by which the person is known now only")
 TOO_LONG = ParseError("too-long", f"is too long: at most {limits.NAME_CHARACTERS} characters")
-TOO_MANY = ParseError("too-long", f"is too long: at most {MOST_FORENAMES} given names")
+TOO_MANY = ParseError("too-long", f"is too long: at most {limits.GIVEN_NAMES} given names")
 
 BRACKETS = "has text in brackets or quotes, which was kept with the given names: check the name"
 BRACKETS_IN_PART = "has brackets, quotes or a stroke, which were kept as part of the name: check the name"
@@ -152,7 +149,7 @@ class _Name:
 
     def result(self) -> Any:
         forenames = [*self.forenames, *self.brackets]
-        if len(forenames) > MOST_FORENAMES:
+        if len(forenames) > limits.GIVEN_NAMES:
             return TOO_MANY
         warnings = [*self.warnings, *([BRACKETS] if self.brackets else []), *([SUFFIX] if self.letters else [])]
         title = ", ".join(filter(None, [" ".join(self.titles), *self.letters]))

@@ -9,6 +9,8 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Literal
 
+from services.intake import limits
+
 NumberFormat = Literal["number", "date", "time"]
 DigitPattern = tuple[str, ...]
 """How a whole number is shown with leading zeros or signs, as in 00012 and MEL/0012: the empty texts are places of digits."""
@@ -25,9 +27,6 @@ HIDDEN_BY_EXCEL = "########"
 NOT_COMPUTED = "#GETTING_DATA"
 """A formula without a stored value, as programs other than spreadsheets write it; refused like an error value."""
 
-LONGEST_FORMAT = 255
-"""Characters of a number format, as in Excel."""
-
 _DIGIT_PATTERN = re.compile(r'(?:"[^"]*"|\\.|[-+() ]|0)+')
 _PLACE_OR_SIGN = re.compile(r'0|"([^"]*)"|\\(.)|([-+() ])')
 _LITERAL = re.compile(r'"[^"]*"|\\.|[_*].|\[(?![hms]+\])[^\]]*\]', re.IGNORECASE)
@@ -36,13 +35,13 @@ _WHOLE = re.compile(r"-?[0-9]{1,15}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _MOST_DIGITS = 1e15
 _LAST_DAY = 2_958_466
-_SECONDS = 86_400
+_DAY = 86_400
 _NOT_A_DAY = {0: "1900-01-00", 60: "1900-02-29"}
 
 
 def number_format(code: str) -> NumberFormat | DigitPattern:
     """Return what a number with this format code is shown as."""
-    shown = code[:LONGEST_FORMAT].split(";")[0]
+    shown = code[: limits.WORKBOOK_FORMAT_CHARACTERS].split(";")[0]
     if len(shown) > 1 and _DIGIT_PATTERN.fullmatch(shown) and "0" in (places := _digit_pattern(shown)):
         return tuple("" if place == "0" else place for place in places)
     letters = set(_LITERAL.sub("", shown).lower())
@@ -89,7 +88,7 @@ def moment(stored: str, shown_as: NumberFormat, *, is_1904: bool) -> str:
     serial = float(stored)
     if not 0 <= serial < _LAST_DAY:
         return HIDDEN_BY_EXCEL
-    days, seconds = divmod(round(serial * _SECONDS), _SECONDS)
+    days, seconds = divmod(round(serial * _DAY), _DAY)
     clock = f"{seconds // 3_600:02}:{seconds // 60 % 60:02}" + (f":{seconds % 60:02}" if seconds % 60 else "")
     if shown_as == "time" and days == 0:
         return clock
