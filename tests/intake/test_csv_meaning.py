@@ -137,6 +137,23 @@ def test_a_time_of_change_more_than_five_minutes_ahead_is_refused(ahead: timedel
         assert found.issues == (Issue("Last Changed", "value", IS_AHEAD),)
 
 
+@pytest.mark.parametrize("changed", ["05/11/2062 10:00", "yesterday", ""])
+def test_no_time_of_change_stops_a_withdrawal_of_consent(changed: str) -> None:
+    withdrawal = translated("blaby", **{"Last Changed": changed, "Consent Share": "N"})
+    assert (withdrawal.intent, withdrawal.cancel_reason, withdrawal.sent_at) == ("cancel", "consent-withdrawn", None)
+    assert [issue.place for issue in withdrawal.warnings] == ["Last Changed"]
+
+
+def test_a_time_of_change_in_the_future_stops_another_cancel() -> None:
+    assert faults("blaby", **{"Last Changed": "05/11/2062 10:00", "Case Status": "Withdrawn"}) == [
+        ("Last Changed", IS_AHEAD)
+    ]
+
+
+def test_a_withdrawal_without_a_reference_is_refused() -> None:
+    assert [place for place, _ in faults("blaby", **{"Case Ref": "12,000", "Consent Share": "N"})] == ["Case Ref"]
+
+
 def test_a_filler_as_time_of_change_is_not_given() -> None:
     assert faults("blaby", Last_Changed="01/01/1900 00:00") == [("Last Changed", "is required")]
     assert warned("nw-leicestershire", Amended="1900-01-01") == [("Amended", FILLER_DATE)]

@@ -197,10 +197,16 @@ class _Row:
         return EndReason.CONSENT_WITHDRAWN if self._consent_denied else self._status_reason
 
     def cancelled(self) -> Translated | Rejection:
-        """Translate a row that cancels its referral; only the columns that state the cancel must be valid."""
-        needed = {self._mapping.column_to(place) for place in ("reference", "status", "changed_on", _CONSENT)}
-        self._issues = [issue for issue in self._issues if issue.place in needed]
-        self._warnings = [warning for warning in self._warnings if warning.place in needed]
+        """Translate a row that cancels its referral; only the columns that state the cancel must be valid.
+
+        A withdrawal of consent needs the reference only: its other faults are warnings.
+        """
+        reference, *others = map(self._mapping.column_to, ("reference", "status", "changed_on", _CONSENT))
+        issues = [issue for issue in self._issues if issue.place in (reference, *others)]
+        self._warnings = [warning for warning in self._warnings if warning.place in (reference, *others)]
+        withdraws = self.cancel_reason is EndReason.CONSENT_WITHDRAWN
+        self._issues = [issue for issue in issues if issue.place == reference or not withdraws]
+        self._warnings += [issue for issue in issues if issue not in self._issues]
         return self._rejection() or self._cancel(self.cancel_reason or EndReason.CANCELLED_BY_REFERRER)
 
     def referral(self) -> Translated | Rejection:
