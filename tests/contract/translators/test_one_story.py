@@ -183,7 +183,7 @@ def test_a_story_that_says_the_least_is_read_as_it_was_meant(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @given(story=story_strategies.stories)
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
