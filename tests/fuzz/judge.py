@@ -105,6 +105,7 @@ def vocabulary() -> frozenset[str]:
 def _sources() -> Iterable[str]:
     for folder, kind in (
         ("services/intake/translators", "*.py"),
+        ("services/intake", "multipart.py"),
         ("schemas", "*.py"),
         ("infra/reference_data", "*.yaml"),
     ):
@@ -112,7 +113,7 @@ def _sources() -> Iterable[str]:
             text = path.read_text(encoding="utf-8")
             yield text
             yield re.sub(r"(?<=\d)_(?=\d)", "", text)
-    yield "65536 utf8 windows"
+    yield "2048 65536 utf8 windows"
 
 
 # ---- referrals ------------------------------------------------------------------------------------------------------
