@@ -44,6 +44,10 @@ TABLES = ("message", "referral", "outbox", "upload", "upload_part")
 console = Console(width=120)
 
 
+WORKBOOK_ROWS = 50_000
+"""Rows of the workbook at most: its size is limited (`WORKBOOK_BYTES`)."""
+
+
 @dataclass(frozen=True)
 class SentFile:
     """A file to send: every row at a multiple of `changed_every` has another telephone number than before."""
@@ -271,8 +275,9 @@ def main() -> None:
             _send(running, intake, SentFile("warm"), file)
             runs = []
             for sent in FILES:
-                console.print(f"{sent.name}: {count:,} rows")
-                _write(file, sent, count)
+                rows_of_file = min(count, WORKBOOK_ROWS) if sent.is_workbook else count
+                console.print(f"{sent.name}: {rows_of_file:,} rows")
+                _write(file, sent, rows_of_file)
                 runs.append(_send(running, intake, sent, file))
     _show(runs)
     raise SystemExit(any(run.summary["refused"] + run.summary["not-processed"] for run in runs))
