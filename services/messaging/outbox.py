@@ -25,7 +25,7 @@ from schemas.events import Event
 from schemas.topics import MAX_VALUE_BYTES
 from services.messaging.cloudevents import headers_of, value_of
 from services.runtime import database, metrics, tracing
-from services.runtime.backlog import BacklogSnapshot
+from services.runtime.backlog import BacklogSnapshot, outbox_queues
 from services.runtime.database import Transaction
 from services.runtime.logs import log
 from services.runtime.watchdog import Progress, WatchedTask
@@ -147,7 +147,7 @@ async def unpublished(tx: Transaction, schema: str, shards: Sequence[int], pause
 def _select_unpublished(schema: str) -> TextClause:
     """Return a query that finds each queue by one index search, so that a long queue costs the others nothing."""
     return text(f"""
-        with recursive {queues(schema)}, taken as materialized (
+        with recursive {outbox_queues(schema)}, taken as materialized (
             select shard, target from queue
             where shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
         ), fair as materialized (
@@ -157,19 +157,6 @@ def _select_unpublished(schema: str) -> TextClause:
             select id, person_key, target, headers, value from {schema}.outbox
             where published_at is null and shard = taken.shard and target = taken.target {OLDEST_FIRST}
         ) as waiting""")  # noqa: S608 - schema names are constants
-
-
-def queues(schema: str) -> str:
-    """Return the common table expression `queue (shard, target)`, the queues that have unpublished rows: for `with recursive`."""
-    return f"""queue (shard, target) as (
-        (select shard, target from {schema}.outbox where published_at is null order by shard, target limit 1)
-        union all
-        select next.shard, next.target from queue cross join lateral (
-            select shard, target from {schema}.outbox
-            where published_at is null and (shard, target) > (queue.shard, queue.target)
-            order by shard, target limit 1
-        ) as next
-    )"""  # noqa: S608 - schema names are constants
 
 
 def has_more(rows: Sequence[OutboxRow]) -> bool:

@@ -319,7 +319,7 @@ NOTIFIER = (
             failed_before boolean not null default false,
             primary key (person_key, reference, recipient, channel)
         ) with (fillfactor = 70)""",
-    "create index conversation_due on notifier.conversation (due_at) where due_at is not null",
+    "create index conversation_due on notifier.conversation (recipient, due_at) where due_at is not null",
     """
         create table notifier.attempt (
             person_key text not null,
