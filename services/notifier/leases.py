@@ -120,9 +120,11 @@ async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[
         text("""
             select feedback_id, content from notifier.feedback
             where person_key = :key and reference = :reference and recipient = :recipient and channel = :channel
-              and (feedback_id = :id or state = 'failed' and ordinal > coalesce(
-                    (select max(ordinal) from notifier.feedback where person_key = :key and reference = :reference
-                     and recipient = :recipient and channel = :channel and state = 'accepted'), 0))
+              and (feedback_id = :id or state = 'failed')
+              and ordinal <= (select ordinal from notifier.feedback where person_key = :key and feedback_id = :id)
+              and ordinal > coalesce(
+                    (select ordinal from notifier.feedback where person_key = :key and reference = :reference
+                     and recipient = :recipient and channel = :channel and state = 'accepted' order by ordinal desc limit 1), 0)
             order by ordinal"""),
         {**_key(lease), "id": lease.request.feedback_id},
     )
