@@ -25,6 +25,8 @@ class HubCursor(Immutable):
     min_expected_version: int
     """Oldest version that a command may name: a command that expects an older one is stale."""
     role: Role
+    restricted: bool = Field(False, exclude_if=not_)
+    """The person's data were restricted at that event."""
 
 
 class Responsibility(Immutable):
