@@ -125,13 +125,11 @@ class Transition:
         records: Iterable[ReferralRecord] = (),
         hubs: Mapping[HubId, Role] | None = None,
         *,
-        invalidates_pending_commands: bool = False,
         conversations: Mapping[HubId, str] | None = None,
         **data: Any,
     ) -> CaseRecord:
         """Emit an event of `case` about `records` to `hubs`; store the case and return it with its new versions.
 
-        `invalidates_pending_commands`: commands of these hubs that expect an earlier version become stale.
         `conversations`: correlation ids for single hubs, in place of the trigger's.
         """
         event_data = event(
@@ -143,7 +141,7 @@ class Transition:
             referral_contexts=tuple(self._referral_context(one) for one in records if self._may_hear(event, one)),
             **data,
         )
-        case = _advance_cursors(case, hubs or {}, invalidates_pending_commands)
+        case = _advance_cursors(case, hubs or {})
         self.keep(case)
         of_hubs = self._for_hubs(event_data, case, hubs or {})
         self.emitted.append(EmittedEvent(event_data, self.trigger.correlation_id, of_hubs, conversations or {}))
@@ -207,17 +205,12 @@ def _same_position(one: CaseRecord, other: CaseRecord) -> bool:
     return same_parts and (one.district, one.directory_version) == (other.district, other.directory_version)
 
 
-def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role], invalidates_pending_commands: bool) -> CaseRecord:
+def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role]) -> CaseRecord:
     cursors = dict(case.cursors)
     for hub, role in hubs.items():
         before = cursors.get(hub)
         version = before.version + 1 if before else 1
-        earliest = (
-            version
-            if invalidates_pending_commands or before is None or before.role != role
-            else before.min_expected_version
-        )
-        cursors[hub] = HubCursor(version=version, min_expected_version=earliest, role=role)
+        cursors[hub] = HubCursor(version=version, min_expected_version=version, role=role)
     return case.model_copy(update={"cursors": cursors}) if hubs else case
 
 
