@@ -106,7 +106,7 @@ class Transition:
                 hub: cursor.role for hub, cursor in case.cursors.items() if self._is_uninformed(case, hub, cursor)
             }
             if uninformed:
-                self.emit(CaseUpdated, case, (), uninformed, invalidates_pending_commands=True)
+                self.emit(CaseUpdated, case, (), uninformed)
         state = PersonAggregate(self.person_key, self.persons, self.cases, self.referrals)
         return CaseDecision(state, tuple(self.emitted))
 
@@ -137,13 +137,11 @@ class Transition:
         records: Iterable[ReferralRecord] = (),
         hubs: Mapping[HubId, Role] | None = None,
         *,
-        invalidates_pending_commands: bool = False,
         conversations: Mapping[HubId, str] | None = None,
         **data: Any,
     ) -> CaseRecord:
         """Emit an event of `case` about `records` to `hubs`; store the case and return it with its new versions.
 
-        `invalidates_pending_commands`: commands of these hubs that expect an earlier version become stale.
         `conversations`: correlation ids for single hubs, in place of the trigger's.
         """
         whole = event(
@@ -157,7 +155,7 @@ class Transition:
         contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
         first, *others = hub_events.with_contexts(whole, contexts)
         messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
-        case = self._with_cursors(case, messages, invalidates_pending_commands)
+        case = self._with_cursors(case, messages)
         self.keep(case)
         of_hubs = tuple((hub, data) for hub, (data, _) in messages.items())
         snapshots = {hub: parts for hub, (_, parts) in messages.items() if parts}
@@ -276,13 +274,11 @@ class Transition:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
         return [self.cases[case_id] for case_id in touched if case_id in self.cases]
 
-    def _with_cursors(
-        self, case: CaseRecord, messages: Mapping[HubId, tuple[CaseEvent, Parts]], invalidates_pending_commands: bool
-    ) -> CaseRecord:
+    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, tuple[CaseEvent, Parts]]) -> CaseRecord:
         restricted = self.persons[case.person_no].restricted_access
         cursors = dict(case.cursors)
         for hub, (data, parts) in messages.items():
-            cursors[hub] = _advanced(cursors.get(hub), data, len(parts), restricted, invalidates_pending_commands)
+            cursors[hub] = _advanced(data, len(parts), restricted)
         return case.model_copy(update={"cursors": cursors}) if messages else case
 
     def first_open_of(self, case: CaseRecord) -> list[ReferralRecord]:
@@ -324,14 +320,10 @@ def _same_for_hubs(one: ReferralRecord, other: ReferralRecord) -> bool:
 _FOR_HUBS = ("status", "open_needs", "referral", "in_stay", "hospital_hub", "restricted", "parts_read")
 
 
-def _advanced(
-    before: HubCursor | None, data: CaseEvent, parts: int, restricted: bool, invalidates_pending_commands: bool
-) -> HubCursor:
+def _advanced(data: CaseEvent, parts: int, restricted: bool) -> HubCursor:
     """Return the cursor of a hub after an event and its snapshots."""
     version, role = data.hub_version or 1, data.role or "former"
-    stale = invalidates_pending_commands or before is None or before.role != role
-    earliest = version if stale or before is None else before.min_expected_version
-    return HubCursor(version=version + parts, min_expected_version=earliest, role=role, restricted=restricted)
+    return HubCursor(version=version + parts, min_expected_version=version, role=role, restricted=restricted)
 
 
 # ---- assignment of a case -------------------------------------------------------------------------------------------
