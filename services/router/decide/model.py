@@ -22,8 +22,10 @@ class HubCursor(Immutable):
 
     version: int
     min_expected_version: int
-    """Oldest version that a command may name: a command that expects an older one is stale."""
+    """Version of its last event other than a snapshot: a command that decides on the case as a whole is stale if it names an older one."""
     role: Role
+    restricted: bool = Field(False, exclude_if=not_)
+    """The person's data were restricted at that event."""
 
 
 class Responsibility(Immutable):
@@ -65,7 +67,7 @@ class CaseRecord(Immutable):
         """The holder's part: the hospital team's during a stay, otherwise the home hub's."""
         return self.stay or self.home
 
-    def part_of(self, record: "ReferralRecord") -> Responsibility:
+    def part_of(self, record: "ReferralRecord | Category") -> Responsibility:
         """Return the part that works on a referral: the hospital team's on one of the stay, the home hub's on the others."""
         return self.stay if self.stay and record.in_stay else self.home
 
