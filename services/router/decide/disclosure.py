@@ -20,9 +20,9 @@ from schemas.events import (
     ContactHeld,
     ContactHoldEnded,
     HubReferral,
+    OpenReferral,
     PersonBrief,
     ReferralContext,
-    OpenReferral,
     TaskRaised,
 )
 from schemas.model import HubId, Reference
