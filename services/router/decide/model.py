@@ -25,6 +25,8 @@ class HubCursor(Immutable):
     min_expected_version: int
     """Version of its last event other than a snapshot: a command that decides on the case as a whole is stale if it names an older one."""
     role: Role
+    restricted: bool = Field(False, exclude_if=not_)
+    """The person's data were restricted at that event."""
 
 
 class Responsibility(Immutable):
