@@ -202,3 +202,11 @@ class CasePosition(Immutable):
         exclude_if=not_,
         description="True while a reported death is not withdrawn: no visit, no letter to the person, and no clock runs",
     )
+    provisional: bool = Field(
+        False, exclude_if=not_, description="True if the person is not certain: verify the identity first"
+    )
+    restricted_access: bool = Field(
+        False,
+        exclude_if=not_,
+        description="True if only the holder may know where the person lives and how to reach the person",
+    )

@@ -174,14 +174,22 @@ class HubReferral(Immutable):
     version: int = Field(description="Number of its last message among those of the referral")
     status: ShortText = Field(description="Status of the referral (CaseStatus)")
     open_needs: tuple[ServiceCode, ...] = Field((), description="Needs that are still open")
-    provisional: bool = Field(False, description="True if the person is not certain: verify the identity first")
     referral: Referral = Field(description="Canonical referral, without what this hub may not see")
+
+
+class ReferralSummary(Immutable):
+    """An open referral that an event does not repeat: the hub has received it in full before."""
+
+    reference: Reference = Field(description="Referral")
+    status: ShortText = Field(description="Status of the referral (CaseStatus)")
+    open_needs: tuple[ServiceCode, ...] = Field((), description="Needs that are still open")
 
 
 class CaseEvent(EventData):
     """Base of every event about a case.
 
-    `referral_contexts` is set on `case.event`; `hub_version`, `role` and `referrals` on `hub.<id>.case`.
+    `referral_contexts` is set on `case.event`; `hub_version`, `role`, `referrals`, `snapshots` and `others` on `hub.<id>.case`.
+    An event of `case.event` that concerns many referrals is several events of the same type, each with other contexts.
     """
 
     case_id: CaseId = Field(description="Case")
@@ -199,7 +207,24 @@ class CaseEvent(EventData):
         None, description="Hub topics only: role of this hub in the case"
     )
     referrals: tuple[HubReferral, ...] = Field(
-        (), description="Hub topics only: every referral of the case that this hub may see"
+        (),
+        description="Hub topics only, in full: the referrals that changed with this event; every open referral that this hub may see if it "
+        "got the case or another role, or if what it may see has changed. A referral that has ended is in the event that ended it",
+    )
+    snapshots: int = Field(
+        0,
+        exclude_if=not_,
+        description="Hub topics only: number of case.snapshot events that follow at once with the rest of `referrals`",
+    )
+    others: tuple[ReferralSummary, ...] = Field(
+        (),
+        exclude_if=not_,
+        description="Hub topics only: other open referrals that this hub may see, at most 50, by reference",
+    )
+    others_count: int | None = Field(
+        None,
+        description="Hub topics only: number of open referrals that this hub may see and that are not in `referrals` or its snapshots; "
+        "if `others` has as many, every open referral is named, and one that is not named is no longer this hub's",
     )
 
 
@@ -342,6 +367,21 @@ class UpdateRefused(CaseEvent):
 
     TYPE = "uk.lightbulb.case.update-refused.v1"
     refused: Reference = Field(description="Referral")
+
+
+class CaseSnapshot(EventData):
+    """Further referrals of an event that would be too large for one record; changes neither position nor role."""
+
+    TYPE = "uk.lightbulb.case.snapshot.v1"
+    case_id: CaseId = Field(description="Case")
+    person_key: PersonKey = Field(description="Person key of the case")
+    hub_version: int = Field(
+        description="Number of this event among those of (hub, case); a command may name an older one"
+    )
+    of: ShortText = Field(description="Id of the event whose `referrals` it continues")
+    part: Annotated[int, Field(ge=1)] = Field(description="Number of this snapshot among those of the event, from 1")
+    parts: Annotated[int, Field(ge=1)] = Field(description="Number of snapshots of the event, as in its `snapshots`")
+    referrals: tuple[HubReferral, ...] = Field(description="Referrals in full")
 
 
 class CommandRefused(EventData):
@@ -573,7 +613,7 @@ def _types(union: UnionType | type[EventData]) -> dict[str, type[EventData]]:
 REFERRAL_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(ReferralEvent))
 CASE_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseEventData))
 FEEDBACK_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(FeedbackEvent))
-HUB_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseEventData | CommandRefused))
+HUB_EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_types(CaseEventData | CaseSnapshot | CommandRefused))
 COMMANDS: Mapping[str, type[EventData]] = MappingProxyType(_types(HubCommand))
 ALL_TYPES: Mapping[str, type[EventData]] = MappingProxyType(
     {**REFERRAL_EVENTS, **CASE_EVENTS, **HUB_EVENTS, **FEEDBACK_EVENTS, **COMMANDS}

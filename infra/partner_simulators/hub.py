@@ -349,7 +349,6 @@ class HubSimulator:
     inbox: Inbox
     visits: Visits = field(default_factory=dict)
     pause: float = 0.3
-    fast: bool = False
     cases: dict[tuple[str, str], SimulatedCase] = field(default_factory=dict)
     due: dict[tuple[str, str], float] = field(default_factory=dict)
     sequence_gaps: int = 0
@@ -398,22 +397,12 @@ class HubSimulator:
         for key in [key for key, when in self.due.items() if when <= now]:
             del self.due[key]
             case = self.cases[key]
-            for step in self._steps(case):
+            if step := next_step(case, self.scripts[case.hub]):
                 send = command(case, step, self.visits)
                 case.awaiting, case.expected_version = send.id, case.version
                 case.ending.update(case.open_needs() if step.name == "complete" else ())
                 commands.append((case, send))
         await self.client.deliver(*commands)
-
-    def _steps(self, case: SimulatedCase) -> list[ScriptStep]:
-        """Return the next step; with --fast all remaining steps."""
-        if not self.fast or case.to_read:
-            step = next_step(case, self.scripts[case.hub])
-            return [step] if step else []
-        case.awaiting = None
-        steps = [step for step in self.scripts[case.hub] if case.is_held and _is_to_do(case, step)]
-        case.done.update(PAST.get(step.name, step.name) for step in steps)
-        return steps
 
 
 # ---- process -------------------------------------------------------------------------------------------------------------
@@ -433,7 +422,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, help="inbox file, JSON lines")
     parser.add_argument("--visits", type=Path, help="JSON: actions after a visit, by the sender's referral id")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds from an event to the next step")
-    parser.add_argument("--fast", action="store_true", help="no pause; accept and complete at once, in batches")
+    parser.add_argument("--fast", action="store_true", help="no pause; accept and complete")
     return parser.parse_args()
 
 
@@ -446,7 +435,7 @@ async def main() -> None:
     with contextlib.ExitStack() as files:
         log = files.enter_context(args.log.open("a")) if args.log else None
         async with HubClient(args.kafka, plans) as client:
-            work = HubSimulator(client, plans, Inbox(log), visits, 0 if args.fast else args.pause, args.fast)
+            work = HubSimulator(client, plans, Inbox(log), visits, 0 if args.fast else args.pause)
             await work.run(stop)
 
 

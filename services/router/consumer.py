@@ -42,7 +42,7 @@ from services.messaging.outbox import OutboxMessage
 from services.messaging.resubmit import ReleasableLetter
 from services.reference.directory import Directory
 from services.router import store
-from services.router.decide import lifecycle
+from services.router.decide import hub_events, lifecycle
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
 from services.router.decide.model import PersonAggregate
@@ -310,9 +310,11 @@ class _Batch:
         self.history.append((event, _references(emitted.data), [hub for hub, _ in emitted.hubs]))
         for hub, data in emitted.hubs:
             target, conversation = hub_case(hub), emitted.conversations.get(hub, emitted.correlation_id)
-            self.messages.append(
-                OutboxMessage(target, self._event(one, conversation, index, target, data, sequence), context)
-            )
+            for_hub = self._event(one, conversation, index, target, data, sequence)
+            self.messages.append(OutboxMessage(target, for_hub, context))
+            for snapshot in hub_events.snapshots(data, for_hub.id, emitted.snapshots.get(hub, ())):
+                part = self._event(one, conversation, index, f"{target}|{snapshot.part}", snapshot, None)
+                self.messages.append(OutboxMessage(target, part, context))
 
     def _publish_rejection(self, one: Input, rejection: EmittedRejection, index: int, context: str | None) -> None:
         """Publish a refusal; it is not an event of the case, so it has no sequence number."""
@@ -328,11 +330,12 @@ class _Batch:
         one: Input,
         correlation_id: str,
         index: int,
-        target: str,
+        place: str,
         data: Any,
         sequence: int | None,
     ) -> Event:
-        name = f"{one.record.topic}|{one.event.id}|{one.person_key}|{index}|{target}"
+        """Return an event; its id derives from the input, its index among the input's events, and `place`: topic and part."""
+        name = f"{one.record.topic}|{one.event.id}|{one.person_key}|{index}|{place}"
         return Event(
             id=str(uuid.uuid5(EVENTS, name)),
             source=SOURCE,

@@ -206,11 +206,18 @@ class Changed:
     persons: list[tuple[PersonKey, PersonRecord]] = field(default_factory=list)
     cases: list[tuple[PersonKey, CaseRecord]] = field(default_factory=list)
     referrals: list[tuple[PersonKey, ReferralRecord]] = field(default_factory=list)
+    released: list[tuple[PersonKey, int]] = field(default_factory=list)
+    """Persons whose reported death was withdrawn."""
 
     def add(self, before: PersonAggregate, after: PersonAggregate) -> None:
         """Add the records that differ between `before` and `after`."""
         key = after.person_key
         self.persons += [(key, new) for no, new in after.persons.items() if before.persons.get(no) is not new]
+        self.released += [
+            (key, no)
+            for no, old in before.persons.items()
+            if old.check_before_contact and not after.persons[no].check_before_contact
+        ]
         self.cases += [(key, new) for no, new in after.cases.items() if before.cases.get(no) is not new]
         self.referrals += [(key, new) for no, new in after.referrals.items() if before.referrals.get(no) is not new]
 
@@ -219,6 +226,9 @@ async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -
     """Store what changed; a case whose home hub is `triage` is stored without a home hub."""
     if changed.persons:
         await tx.execute(_WRITE_PERSONS, {"now": now, **_person_columns(changed.persons)})
+    if changed.released:
+        keys, numbers = zip(*changed.released, strict=True)
+        await tx.execute(_RELEASE_OVERDUE, {"keys": list(keys), "numbers": list(numbers)})
     if changed.cases:
         await tx.execute(_WRITE_CASES, {"now": now, "triage": triage, **_case_columns(changed.cases)})
     if changed.referrals:
@@ -335,28 +345,39 @@ class ExpectedDischarge:
 async def take_overdue(tx: Transaction, today: date, limit: int) -> list[ExpectedDischarge]:
     """Return referrals whose discharge is overdue, lock their person keys, and mark them as taken.
 
-    Left out: person keys that another transaction has locked, and persons whose death is reported or confirmed.
+    Left out: person keys that another transaction has locked, and persons whose death is reported or confirmed; their referrals are
+    set aside until the report is withdrawn, so that no later round reads them.
     """
-    rows = await tx.execute(_TAKE_OVERDUE, {"today": today, "limit": limit})
+    while True:
+        rows = (await tx.execute(_TAKE_OVERDUE, {"today": today, "limit": limit})).all()
+        due = [row for row in rows if not row.held]
+        if due or not rows:
+            break
     return [
         ExpectedDischarge(row.person_key, row.reference, row.correlation_id, row.overdue_on - OVERDUE_AFTER)
-        for row in rows
+        for row in due
     ]
 
 
 _TAKE_OVERDUE = text("""
     with due as (
-        select referral.person_key, referral.reference, referral.overdue_on
-        from router.referral join router.person_key as locked on locked.person_key = referral.person_key
-        where referral.overdue_on <= cast(:today as date) and not exists (
+        select referral.person_key, referral.reference, referral.overdue_on, exists (
             select from router.person where person.person_key = referral.person_key and person.person_no = referral.person_no
-                and person.state ?| array['death_reported_by', 'death_confirmed'])
+                and person.state ?| array['death_reported_by', 'death_confirmed']) as held
+        from router.referral join router.person_key as locked on locked.person_key = referral.person_key
+        where referral.overdue_on <= cast(:today as date) and not referral.overdue_held
         order by referral.overdue_on limit :limit
         for update of locked skip locked
     )
-    update router.referral set overdue_on = null from due
+    update router.referral set overdue_on = case when due.held then referral.overdue_on end, overdue_held = due.held from due
     where referral.person_key = due.person_key and referral.reference = due.reference and referral.overdue_on = due.overdue_on
-    returning due.person_key, due.reference, referral.correlation_id, due.overdue_on""")
+    returning due.person_key, due.reference, referral.correlation_id, due.overdue_on, due.held""")
+
+
+_RELEASE_OVERDUE = text("""
+    update router.referral set overdue_held = false
+    from unnest(cast(:keys as text[]), cast(:numbers as integer[])) as released (person_key, person_no)
+    where referral.person_key = released.person_key and referral.person_no = released.person_no and referral.overdue_held""")
 
 
 # ---- history --------------------------------------------------------------------------------------------------------

@@ -540,18 +540,20 @@ def test_a_death_in_a_cancel_holds_the_other_open_referrals_as_one_in_an_update(
     assert_hubs_may_read(story)
     if not was_held:
         informed = {hub for hub in HUBS for data in story.sent_to(hub) if isinstance(data, ContactHeld)}
-        assert {hub for hub, is_held in holds(story, record.person_no).items() if is_held} <= informed
+        assert {hub for (hub, _), is_held in holds(story, record.person_no).items() if is_held} <= informed
 
 
-def holds(story: Story, person_no: int | None = None) -> dict[str, bool]:
-    """Return the hubs that see an open referral, of a person if given, with what their last event says of contact."""
-    last = {hub: story.sent_to(hub, ever=True)[-1:] for hub in HUBS}
+def holds(story: Story, person_no: int | None = None) -> dict[tuple[str, str], bool]:
+    """Return what the last event of each case said of contact, by hub and case, where the hub sees an open referral.
+
+    `person_no`: only the cases of this person.
+    """
+    last = {(hub, data.case_id): data for hub in HUBS for data in story.sent_to(hub, ever=True)}
     return {
-        hub: data.case.check_before_contact
-        for hub, events in last.items()
-        for data in events
+        (hub, case_id): data.case.check_before_contact
+        for (hub, case_id), data in last.items()
         if any(CaseStatus(one.status).is_open for one in data.referrals) and data.role != "former"
-        if person_no in (None, story.state.cases[data.case_id].person_no)
+        if person_no in (None, story.state.cases[case_id].person_no)
     }
 
 

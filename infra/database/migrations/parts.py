@@ -16,7 +16,8 @@ def outbox(schema: str) -> tuple[str, ...]:
             published_at timestamptz,
             primary key (person_key, id)
         )""",
-        f"create index outbox_unpublished on {schema}.outbox (id) where published_at is null",
+        # Each queue (a shard's rows of one topic) by its next row.
+        f"create index outbox_unpublished on {schema}.outbox (shard, target, id) where published_at is null",
     )
 
 

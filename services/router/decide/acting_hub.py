@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.case import CaseStatus
-from schemas.events import Assess, CaseEvent, HubCommand, MarkRead, Record, ReportDeath, WithdrawDeathReport
+from schemas.events import (
+    Accept,
+    Assess,
+    Assign,
+    CaseEvent,
+    Complete,
+    HubCommand,
+    MarkRead,
+    Record,
+    Reject,
+    ReportDeath,
+    Transfer,
+    WithdrawDeathReport,
+)
 from schemas.model import HubId, Reference
 from services.reference.directory.model import Hub
 from services.router.decide import disclosure
@@ -89,7 +102,7 @@ def _reason_to_reject(
         )
     if case.ended:
         return CommandRejection("impossible", "The case has ended. Send a new referral for a new need.", version)
-    if command.expected_version < min_expected_version and not isinstance(command, ReportDeath):
+    if command.expected_version < min_expected_version and isinstance(command, _NEEDS_LATEST):
         return CommandRejection(
             "stale",
             "The case has changed since expected_version. Read the latest event of the case, then send a new command.",
@@ -109,6 +122,9 @@ def _reason_to_reject(
         )
     return None
 
+
+_NEEDS_LATEST = (Accept, Assign, Complete, Reject, Transfer)
+"""Commands that are refused unless they were decided on the latest event: any event may be the reason to decide otherwise."""
 
 _FOLLOW_ON_COMMANDS = (Assess, Record, MarkRead, ReportDeath, WithdrawDeathReport)
 """Commands that a hub may send that follows on and does not hold the case."""

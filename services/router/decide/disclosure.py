@@ -6,7 +6,8 @@ the referrer. If the person's data are restricted, only the holder sees where th
 for a referrer's feedback comes from that one referral alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from schemas.events import (
     HubReferral,
     PersonBrief,
     ReferralContext,
+    ReferralSummary,
     TaskRaised,
 )
 from schemas.model import HubId, Reference
@@ -66,7 +68,11 @@ def whole_position(case: CaseRecord, person: PersonRecord, directory: Directory)
     responsibility = case.holding
     holder = responsibility.hub if directory.hub(responsibility.hub) else None
     whole = _position(case, responsibility, directory, holder=holder, reasons=responsibility.reasons, district=True)
-    return whole.model_copy(update={"check_before_contact": True}) if person.check_before_contact else whole
+    return whole.model_copy(update={name: getattr(person, name) for name in _OF_THE_PERSON})
+
+
+_OF_THE_PERSON = ("check_before_contact", "provisional", "restricted_access")
+"""Fields of a position that say something of the person: for hubs that see a referral."""
 
 
 def position_for(
@@ -90,7 +96,10 @@ def position_for(
     reasons = tuple(reason for reason in case.home.reasons if reason not in OF_A_STAY)
     district = visible and not person.restricted_access
     shown = _position(case, case.home, directory, holder=holder, reasons=reasons, district=district)
-    update: dict[str, object] = {"worklist": None, "check_before_contact": visible and whole.check_before_contact}
+    update: dict[str, object] = {
+        "worklist": None,
+        **{name: visible and getattr(whole, name) for name in _OF_THE_PERSON},
+    }
     if person.restricted_access:
         update["reasons"] = ()
         update |= {"home_hub": None, "holder": "elsewhere"} if role == "former" else {}
@@ -147,8 +156,8 @@ def referral_for(
 ) -> Referral:
     """Return the referral without what this hub may not see; attachments and restricted data go to the holder only."""
     referral = record.referral
-    if person.restricted_access:
-        referral = _marked_as_restricted(referral) if role == "holder" else _without_whereabouts(referral)
+    if person.restricted_access and role != "holder":
+        referral = _without_whereabouts(referral)
     if record.hospital_hub is not None and record.hospital_hub != hub and not _is_hospital(hub, directory):
         if record.restricted:
             return _without_origin(referral)
@@ -174,14 +183,6 @@ _NO_DATES_OF_STAY: Mapping[str, object] = {
     "expected_discharge_on": None,
     "discharged_on": None,
 }
-
-
-def _marked_as_restricted(referral: Referral) -> Referral:
-    """Mark the person's data as restricted, also if another referral says so."""
-    person = referral.person
-    if person.restricted_access:
-        return referral
-    return referral.model_copy(update={"person": person.model_copy(update={"restricted_access": True})})
 
 
 def _without_whereabouts(referral: Referral) -> Referral:
@@ -248,36 +249,47 @@ def _is_hospital(hub: HubId, directory: Directory) -> bool:
     return entry is not None and entry.kind == "hospital"
 
 
-def hub_event(
-    data: E,
-    case: CaseRecord,
-    hub: HubId,
-    role: Role,
-    version: int,
-    referrals: Sequence[ReferralRecord],
-    persons: Mapping[int, PersonRecord],
-    directory: Directory,
-) -> E:
-    """Return an event of the case with what `hub` may see."""
-    restricted = any(_is_restricted_stay(record, hub) for record in referrals)
-    seen = visible(referrals, case, hub, role)
-    references = {record.reference for record in seen}
-    person = persons[case.person_no]
+@dataclass(frozen=True, slots=True)
+class HubView:
+    """One hub's part of a case, and what it sees of the referrals."""
+
+    hub: HubId
+    role: Role
+    case: CaseRecord
+    person: PersonRecord
+    restricted: bool
+    """The case has a restricted stay that must not be disclosed to it."""
+    open_count: int
+    """Number of open referrals of the case that it sees."""
+    named: Collection[Reference] = ()
+    """Referrals that the event names and that it sees."""
+    shown: Sequence[ReferralRecord] = ()
+    """Referrals that it receives in full."""
+    others: Sequence[ReferralRecord] = ()
+    """Other open referrals that it sees; at most those that an event summarises."""
+
+
+def hub_event(data: E, view: HubView, directory: Directory) -> E:
+    """Return an event of the case with what a hub may see, without the referrals in full."""
+    case, role, person = view.case, view.role, view.person
+    visible = bool(view.open_count or view.shown)
     update: dict[str, object] = {
-        "case": position_for(case, data.case, role, person, directory, visible=bool(seen), restricted=restricted),
+        "case": position_for(case, data.case, role, person, directory, visible=visible, restricted=view.restricted),
         "referral_contexts": (),
-        "hub_version": version,
         "role": role,
-        "referrals": tuple(
-            _hub_referral(record, persons[record.person_no], _shown(record, case, persons, hub, role, directory))
-            for record in seen
-        ),
-        **_named(data, references),
-        **_hidden_hubs(data, hub, directory),
+        "others": tuple(_summary(record) for record in view.others),
+        "others_count": view.open_count - sum(record.is_open for record in view.shown),
+        **_named(data, view.named),
+        **_hidden_hubs(data, view.hub, directory),
     }
     if person.restricted_access and role != "holder":
-        update |= _hidden_destinations(data, hub)
+        update |= _hidden_destinations(data, view.hub)
     return data.model_copy(update=update)
+
+
+def hub_referrals(view: HubView, directory: Directory) -> list[HubReferral]:
+    """Return the referrals that a hub receives in full, without what it may not see."""
+    return [_hub_referral(record, _shown(record, view, directory)) for record in view.shown]
 
 
 def _hidden_hubs(data: CaseEvent, hub: HubId, directory: Directory) -> dict[str, object]:
@@ -297,36 +309,28 @@ def _hidden_destinations(data: CaseEvent, hub: HubId) -> dict[str, object]:
     return {field: None for field in fields if field in type(data).model_fields}
 
 
-def _is_restricted_stay(record: ReferralRecord, hub: HubId) -> bool:
-    return record.restricted and record.hospital_hub != hub
-
-
 def _is_hidden_from(hub: HubId, other: HubId | None, directory: Directory) -> bool:
     """Return True if `other` is a hospital team that `hub` may not see: only hospital teams see hospital teams."""
     return other is not None and other != hub and _is_hospital(other, directory) and not _is_hospital(hub, directory)
 
 
-def _hub_referral(record: ReferralRecord, person: PersonRecord, referral: Referral) -> HubReferral:
+def _hub_referral(record: ReferralRecord, referral: Referral) -> HubReferral:
     return HubReferral(
         reference=record.reference,
         version=record.version,
         status=record.status,
         open_needs=record.open_needs,
-        provisional=person.provisional,
         referral=referral,
     )
 
 
-def _shown(
-    record: ReferralRecord,
-    case: CaseRecord,
-    persons: Mapping[int, PersonRecord],
-    hub: HubId,
-    role: Role,
-    directory: Directory,
-) -> Referral:
-    referral = referral_for(record, persons[record.person_no], hub, role, directory)
-    if referral.to_be_read and not _may_read(record, case, hub, directory):
+def _summary(record: ReferralRecord) -> ReferralSummary:
+    return ReferralSummary(reference=record.reference, status=record.status, open_needs=record.open_needs)
+
+
+def _shown(record: ReferralRecord, view: HubView, directory: Directory) -> Referral:
+    referral = referral_for(record, view.person, view.hub, view.role, directory)
+    if referral.to_be_read and not _may_read(record, view.case, view.hub, directory):
         return referral.model_copy(update={"to_be_read": ()})
     return referral
 
@@ -348,16 +352,23 @@ def _may_read(record: ReferralRecord, case: CaseRecord, hub: HubId, directory: D
 
 
 @cache
-def _by_referral(event: type[CaseEvent]) -> tuple[str, ...]:
+def by_referral(event: type[CaseEvent]) -> tuple[str, ...]:
     """Return the fields of an event whose items each belong to one referral."""
     return tuple(field for field in ("ended", "findings", "interventions") if field in event.model_fields)
 
 
-def _named(data: CaseEvent, references: set[Reference]) -> dict[str, object]:
+def named_in(data: CaseEvent) -> set[Reference]:
+    """Return the referrals that an event names."""
+    listed = {item.reference for field in by_referral(type(data)) for item in getattr(data, field)}
+    single = (getattr(data, field, None) for field in ("joined", "updated", "about"))
+    return listed.union(filter(None, single))
+
+
+def _named(data: CaseEvent, references: Collection[Reference]) -> dict[str, object]:
     """Return the fields about single referrals, without referrals that the reader may not see."""
     fields: dict[str, object] = {
         field: tuple(item for item in getattr(data, field) if item.reference in references)
-        for field in _by_referral(type(data))
+        for field in by_referral(type(data))
     }
     if "ended" in fields and not fields["ended"]:
         fields |= {field: value for field, value in _WITHHELD_FIELDS.items() if field in type(data).model_fields}

@@ -7,11 +7,13 @@ from datetime import date
 from typing import Any
 
 from schemas.case import BusinessStatus, CasePosition, Pathway, RoutingReason
-from schemas.events import CaseAssigned, CaseEvent, CaseTransferred, CommandRefused, ReferralContext
+from schemas.events import CaseAssigned, CaseEvent, CaseTransferred, CaseUpdated, CommandRefused, ReferralContext
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.reference.directory.model import Directory
-from services.router.decide import disclosure
+from services.router.decide import disclosure, hub_events
 from services.router.decide.assignment import Assignment, Postcodes, Request, assign, needs_tracing
+from services.router.decide.disclosure import HubView
+from services.router.decide.hub_events import Parts
 from services.router.decide.model import (
     CaseRecord,
     HubCursor,
@@ -46,7 +48,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class EmittedEvent:
-    """One event of a case: `data` for the internal topic; `hubs`: what each hub receives of it.
+    """One event of a case: `data` for the internal topic; `hubs`: what each hub receives of it, and `snapshots` what follows.
 
     `conversations`: correlation ids for hubs that may not learn in which conversation the event was caused.
     """
@@ -55,6 +57,7 @@ class EmittedEvent:
     correlation_id: str
     hubs: tuple[tuple[HubId, CaseEvent], ...] = ()
     conversations: Mapping[HubId, str] = field(default_factory=dict)
+    snapshots: Mapping[HubId, Parts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,20 @@ class Transition:
         self.cases: dict[CaseId, CaseRecord] = dict(state.cases)
         self.referrals: dict[Reference, ReferralRecord] = dict(state.referrals)
         self.emitted: list[EmittedEvent | EmittedRejection] = []
-        self._earlier = state.referrals
+        self._earlier = state
+        self._changed: dict[Reference, None] = {}
+        self._informed: dict[tuple[HubId, Reference], ReferralRecord] = {}
         self._positions: dict[CaseId, tuple[CaseRecord, PersonRecord, CasePosition]] = {}
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
 
     def decision(self) -> CaseDecision:
-        """Return the new state and the emitted events."""
+        """Return the new state and the emitted events; inform hubs of what has changed for them without an event."""
+        for case in self._touched_cases():
+            uninformed = {
+                hub: cursor.role for hub, cursor in case.cursors.items() if self._is_uninformed(case, hub, cursor)
+            }
+            if uninformed:
+                self.emit(CaseUpdated, case, (), uninformed)
         state = PersonAggregate(self.person_key, self.persons, self.cases, self.referrals)
         return CaseDecision(state, tuple(self.emitted))
 
@@ -107,6 +118,7 @@ class Transition:
                     self.cases[entry.case_id] = entry
                 case ReferralRecord():
                     self.referrals[entry.reference] = entry
+                    self._changed[entry.reference] = None
                 case PersonRecord():
                     self.persons[entry.person_no] = entry
 
@@ -125,33 +137,36 @@ class Transition:
         records: Iterable[ReferralRecord] = (),
         hubs: Mapping[HubId, Role] | None = None,
         *,
-        invalidates_pending_commands: bool = False,
         conversations: Mapping[HubId, str] | None = None,
         **data: Any,
     ) -> CaseRecord:
         """Emit an event of `case` about `records` to `hubs`; store the case and return it with its new versions.
 
-        `invalidates_pending_commands`: commands of these hubs that expect an earlier version become stale.
         `conversations`: correlation ids for single hubs, in place of the trigger's.
         """
-        event_data = event(
+        whole = event(
             case_id=case.case_id,
             person_key=self.person_key,
             case=self._position(case),
             decided_by=self.trigger.hub,
             command_id=self.trigger.command_id,
-            referral_contexts=tuple(self._referral_context(one) for one in records if self._may_hear(event, one)),
             **data,
         )
-        case = _advance_cursors(case, hubs or {}, invalidates_pending_commands)
+        contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
+        first, *others = hub_events.with_contexts(whole, contexts)
+        messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
+        case = self._with_cursors(case, messages)
         self.keep(case)
-        of_hubs = self._for_hubs(event_data, case, hubs or {})
-        self.emitted.append(EmittedEvent(event_data, self.trigger.correlation_id, of_hubs, conversations or {}))
+        of_hubs = tuple((hub, data) for hub, (data, _) in messages.items())
+        snapshots = {hub: parts for hub, (_, parts) in messages.items() if parts}
+        correlation_id = self.trigger.correlation_id
+        self.emitted.append(EmittedEvent(first, correlation_id, of_hubs, conversations or {}, snapshots))
+        self.emitted += (EmittedEvent(part, correlation_id) for part in others)
         return case
 
     def _may_hear(self, event: type[CaseEvent], record: ReferralRecord) -> bool:
         """Return False for a later move of the case if the person's data are restricted: it discloses that the person moved."""
-        moves = event in (CaseAssigned, CaseTransferred) and record.reference in self._earlier
+        moves = event in (CaseAssigned, CaseTransferred) and record.reference in self._earlier.referrals
         return not (moves and self.persons[record.person_no].restricted_access)
 
     def _position(self, case: CaseRecord) -> CasePosition:
@@ -174,19 +189,109 @@ class Transition:
         self._contexts[record.reference] = (record, person, new)
         return new
 
-    def _for_hubs(
-        self, data: CaseEvent, case: CaseRecord, hubs: Mapping[HubId, Role]
-    ) -> tuple[tuple[HubId, CaseEvent], ...]:
-        referrals, directory = self.of_case(case.case_id), self.context.directory
-        return tuple(
-            (
-                hub,
-                disclosure.hub_event(
-                    data, case, hub, role, case.cursors[hub].version, referrals, self.persons, directory
-                ),
-            )
-            for hub, role in hubs.items()
+    # ---- what hubs receive
+
+    def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> tuple[CaseEvent, Parts]:
+        """Return what a hub receives of an event: every open referral if it was not informed of all that it may see now."""
+        cursor, directory = case.cursors.get(hub), self.context.directory
+        view = self._view(whole, case, hub, role, complete=self._sees_more_or_less(case, hub, role, cursor))
+        self._informed |= {(hub, record.reference): record for record in self._changed_of(case)}
+        data = disclosure.hub_event(whole, view, directory)
+        data = data.model_copy(update={"hub_version": cursor.version + 1 if cursor else 1})
+        return hub_events.with_referrals(data, disclosure.hub_referrals(view, directory))
+
+    def _view(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role, *, complete: bool) -> HubView:
+        shown = {one.reference: one for one in self._changed_of(case) if disclosure.may_see(case, one, hub, role)}
+        if complete:
+            shown |= {one.reference: one for one in disclosure.visible(self.open_of(case.case_id), case, hub, role)}
+        named = [self.referrals[reference] for reference in disclosure.named_in(whole) if reference in self.referrals]
+        others = (one for one in self.first_open_of(case) if one.reference not in shown)
+        return HubView(
+            hub=hub,
+            role=role,
+            case=case,
+            person=self.persons[case.person_no],
+            restricted=bool(self.restricted_teams(case) - {hub}),
+            open_count=self.count_open(case, hub, role),
+            named=[one.reference for one in named if disclosure.may_see(case, one, hub, role)],
+            shown=[shown[reference] for reference in sorted(shown)],
+            others=disclosure.visible(list(others), case, hub, role)[: hub_events.MAX_OTHERS],
         )
+
+    def _sees_more_or_less(self, case: CaseRecord, hub: HubId, role: Role, cursor: HubCursor | None) -> bool:
+        """Return True if a hub sees another part of the case than at its last event, or fewer open referrals."""
+        if role == "former":
+            return False
+        if cursor is None or cursor.role != role:
+            return True
+        restricted = self.persons[case.person_no].restricted_access
+        if role != "holder" and cursor.restricted != restricted:
+            return True
+        return any(
+            record.is_open and self._saw(case, record, hub) and not disclosure.may_see(case, record, hub, role)
+            for record in self._not_informed(case, hub)
+        )
+
+    def _is_uninformed(self, case: CaseRecord, hub: HubId, cursor: HubCursor) -> bool:
+        """Return True if what a hub sees of an open case has changed since its last event."""
+        if cursor.role == "former" or case.ended:
+            return False
+        if any(self._differs(case, record, hub, cursor.role) for record in self._not_informed(case, hub)):
+            return True
+        restricted = self.persons[case.person_no].restricted_access
+        return cursor.restricted != restricted and self.count_open(case, hub, cursor.role) > 0
+
+    def _differs(self, case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
+        """Return True if a hub sees another state of a referral than before this decision."""
+        before = self._earlier.referrals.get(record.reference)
+        seen, saw = disclosure.may_see(case, record, hub, role), self._saw(case, record, hub)
+        return seen != saw or (seen and before is not None and not _same_for_hubs(before, record))
+
+    def _saw(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
+        """Return True if a hub saw a referral, and that it was open, before this decision."""
+        earlier, before = self._earlier.cases.get(case.case_id), self._earlier.referrals.get(record.reference)
+        cursor = earlier.cursors.get(hub) if earlier else None
+        if earlier is None or before is None or cursor is None or not before.is_open:
+            return False
+        return disclosure.may_see(earlier, before, hub, cursor.role)
+
+    def _not_informed(self, case: CaseRecord, hub: HubId) -> list[ReferralRecord]:
+        """Return the changed referrals of a case that no event of this decision has brought to a hub."""
+        changed = self._changed_of(case)
+        return [record for record in changed if self._informed.get((hub, record.reference)) is not record]
+
+    def _changed_of(self, case: CaseRecord) -> list[ReferralRecord]:
+        """Return the referrals of a case that this decision has changed."""
+        changed = (self.referrals[reference] for reference in self._changed)
+        return [record for record in changed if record.case_id == case.case_id]
+
+    def _touched_cases(self) -> list[CaseRecord]:
+        """Return the cases of which hubs may see something else after this decision."""
+        touched = {self.referrals[reference].case_id: None for reference in self._changed}
+        for number, person in self.persons.items():
+            before = self._earlier.persons.get(number)
+            if before is not None and before.restricted_access != person.restricted_access:
+                touched |= {case.case_id: None for case in self.open_cases(number)}
+        return [self.cases[case_id] for case_id in touched if case_id in self.cases]
+
+    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, tuple[CaseEvent, Parts]]) -> CaseRecord:
+        restricted = self.persons[case.person_no].restricted_access
+        cursors = dict(case.cursors)
+        for hub, (data, parts) in messages.items():
+            cursors[hub] = _advanced(data, len(parts), restricted)
+        return case.model_copy(update={"cursors": cursors}) if messages else case
+
+    def first_open_of(self, case: CaseRecord) -> list[ReferralRecord]:
+        """Return open referrals of a case by reference: at least as many as an event summarises, if there are."""
+        return sorted(self.open_of(case.case_id), key=lambda record: record.reference)
+
+    def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
+        """Return how many open referrals of a case a hub may see."""
+        return len(disclosure.visible(self.open_of(case.case_id), case, hub, role))
+
+    def restricted_teams(self, case: CaseRecord) -> set[HubId]:
+        """Return the hospital teams of the restricted stays that are or were on a case."""
+        return {one.hospital_hub for one in self.of_case(case.case_id) if one.restricted and one.hospital_hub}
 
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
         """Return the hubs that receive events of the case, with their roles."""
@@ -207,18 +312,18 @@ def _same_position(one: CaseRecord, other: CaseRecord) -> bool:
     return same_parts and (one.district, one.directory_version) == (other.district, other.directory_version)
 
 
-def _advance_cursors(case: CaseRecord, hubs: Mapping[HubId, Role], invalidates_pending_commands: bool) -> CaseRecord:
-    cursors = dict(case.cursors)
-    for hub, role in hubs.items():
-        before = cursors.get(hub)
-        version = before.version + 1 if before else 1
-        earliest = (
-            version
-            if invalidates_pending_commands or before is None or before.role != role
-            else before.min_expected_version
-        )
-        cursors[hub] = HubCursor(version=version, min_expected_version=earliest, role=role)
-    return case.model_copy(update={"cursors": cursors}) if hubs else case
+def _same_for_hubs(one: ReferralRecord, other: ReferralRecord) -> bool:
+    """Return True if two states of a referral differ at most in what no hub receives, or in the number of a message."""
+    return all(getattr(one, name) == getattr(other, name) for name in _FOR_HUBS)
+
+
+_FOR_HUBS = ("status", "open_needs", "referral", "in_stay", "hospital_hub", "restricted", "parts_read")
+
+
+def _advanced(data: CaseEvent, parts: int, restricted: bool) -> HubCursor:
+    """Return the cursor of a hub after an event and its snapshots."""
+    version, role = data.hub_version or 1, data.role or "former"
+    return HubCursor(version=version + parts, min_expected_version=version, role=role, restricted=restricted)
 
 
 # ---- assignment of a case -------------------------------------------------------------------------------------------
