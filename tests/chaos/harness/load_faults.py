@@ -211,7 +211,7 @@ class SlowRecipient(OfLoad):
     """Make the practice's FHIR endpoint answer after seconds, and send it the feedback of many referrals."""
 
     ROWS = 240
-    SECONDS = 5.0
+    SECONDS = 8.0
     what_it_met = "feedbacks due to the recipient when its slowness ended"
 
     @property
