@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from schemas.events import CaseEvent, Event
+from schemas.events import CaseEvent, CommandRefused, Event
 from schemas.model import OnsCode, PersonKey, Reference
-from services.messaging.cloudevents import KafkaRecord, value_of
+from services.messaging import dead_letters
+from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord, value_of
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.matching import Description
 from services.router.decide.model import (
@@ -38,7 +39,11 @@ InputIdentity = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter."""
+    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter.
+
+    `event.data` is a CommandRefused if the record is not a valid command but can be answered: the input is the refusal, and its id
+    derives from headers and value, so that only the same record is a duplicate of it.
+    """
 
     record: KafkaRecord
     event: Event
@@ -120,7 +125,7 @@ async def record_inputs(tx: Transaction, inputs: Sequence[Input], now: datetime,
         "ids": [one.event.id for one in inputs],
         "types": [one.event.data.TYPE for one in inputs],
         "correlations": [one.event.correlation_id for one in inputs],
-        "headers": [_headers(one.record) for one in inputs],
+        "headers": [_headers(one) for one in inputs],
         "values": [one.record.value for one in inputs],
     }
     rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
@@ -137,19 +142,30 @@ _INSERT_INPUTS = text("""
     on conflict do nothing returning person_key, topic, id""")
 
 
-def _headers(record: KafkaRecord) -> str:
-    """Return the CloudEvents headers and the trace context as JSON.
+def _headers(one: Input) -> str:
+    """Return the CloudEvents headers and the trace context as JSON; those of a refused record as dead letters store them.
 
     Other headers may hold any text and are not stored.
     """
-    own = [(name, value) for name, value in record.headers if value is not None and name.startswith(_OWN)]
-    headers = {name: value.decode() for name, value in own}
-    if context := tracing.extract(record.headers):
+    if isinstance(one.event.data, CommandRefused):
+        return dead_letters.encode_headers(own_headers(one.record))
+    headers = {name: value.decode() for name, value in own_headers(one.record) if value is not None}
+    if context := tracing.extract(one.record.headers):
         headers[tracing.HEADER] = context
     return json.dumps(headers)
 
 
-_OWN = ("ce_", "content-type")
+def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a record that are ours."""
+    return tuple((name, value) for name, value in record.headers if name.startswith(OWN_HEADERS))
+
+
+def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a stored input."""
+    found = json.loads(headers)
+    if isinstance(found, list):
+        return dead_letters.decode_headers(headers)
+    return tuple((name, value.encode()) for name, value in found.items())
 
 
 async def was_applied(tx: Transaction, one: Input) -> bool:

@@ -70,7 +70,8 @@ def end(
 
 def _audience(transition: Transition, case: CaseRecord, records: Sequence[ReferralRecord]) -> dict[HubId, Role]:
     if case.ended:
-        return transition.roles(case)
+        had: dict[HubId, Role] = {hub: "former" for hub, one in case.cursors.items() if one.role != "former"}
+        return {**had, **transition.roles(case)}
     return {hub: role for one in records for hub, role in transition.visible_to(case, one).items()}
 
 

@@ -113,7 +113,7 @@ def _withdraw(transition: Transition, acting: ActingHub) -> CommandRejection | N
 
 def reject_while_held(transition: Transition, acting: ActingHub) -> CommandRejection | None:
     """Return a refusal of a command that plans contact with the person while a reported death is not checked."""
-    if not _person(transition, acting).check_before_contact:
+    if not acting.rule.waits_for_death_check or not _person(transition, acting).check_before_contact:
         return None
     return reject(
         acting,

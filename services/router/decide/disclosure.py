@@ -20,9 +20,9 @@ from schemas.events import (
     ContactHeld,
     ContactHoldEnded,
     HubReferral,
+    OpenReferral,
     PersonBrief,
     ReferralContext,
-    ReferralSummary,
     TaskRaised,
 )
 from schemas.model import HubId, Reference
@@ -324,8 +324,8 @@ def _hub_referral(record: ReferralRecord, referral: Referral) -> HubReferral:
     )
 
 
-def _summary(record: ReferralRecord) -> ReferralSummary:
-    return ReferralSummary(reference=record.reference, status=record.status, open_needs=record.open_needs)
+def _summary(record: ReferralRecord) -> OpenReferral:
+    return OpenReferral(reference=record.reference, status=record.status, open_needs=record.open_needs)
 
 
 def _shown(record: ReferralRecord, view: HubView, directory: Directory) -> Referral:

@@ -1,7 +1,7 @@
 """Working copy of the state under one person key during a decision, and the events that it emits."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -14,7 +14,7 @@ from services.router.decide import disclosure, hub_events
 from services.router.decide.aggregate import PersonAggregate, Standing
 from services.router.decide.assignment import Assignment, Postcodes, Request, assign, category_of, request_of
 from services.router.decide.disclosure import HubView
-from services.router.decide.hub_events import Parts
+from services.router.decide.hub_events import HubMessage, Parts
 from services.router.decide.matching import Candidates, Description
 from services.router.decide.model import (
     CaseRecord,
@@ -112,11 +112,7 @@ class Transition:
     def decision(self) -> CaseDecision:
         """Return the new state and the emitted events; inform hubs of what has changed for them without an event."""
         for case in self._touched_cases():
-            uninformed = {
-                hub: cursor.role for hub, cursor in case.cursors.items() if self._is_uninformed(case, hub, cursor)
-            }
-            if uninformed:
-                self.emit(CaseUpdated, case, (), uninformed)
+            self._inform(case)
         return CaseDecision(self._state(), tuple(self.emitted))
 
     def _state(self) -> PersonAggregate:
@@ -234,16 +230,21 @@ class Transition:
             **data,
         )
         contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
-        first, *others = hub_events.with_contexts(whole, contexts)
         messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
+        self._add_emitted(hub_events.with_contexts(whole, contexts), messages, conversations or {})
         case = self._with_cursors(case, messages)
         self.keep(case)
-        of_hubs = tuple((hub, data) for hub, (data, _) in messages.items())
-        snapshots = {hub: parts for hub, (_, parts) in messages.items() if parts}
-        correlation_id = self.trigger.correlation_id
-        self.emitted.append(EmittedEvent(first, correlation_id, of_hubs, conversations or {}, snapshots))
-        self.emitted += (EmittedEvent(part, correlation_id) for part in others)
         return case
+
+    def _add_emitted(
+        self, parts: Sequence[CaseEvent], messages: Mapping[HubId, HubMessage], conversations: Mapping[HubId, str]
+    ) -> None:
+        """Add an event to the emitted ones; if it has parts, hubs receive it with the first."""
+        correlation_id, (first, *others) = self.trigger.correlation_id, parts
+        of_hubs = tuple((hub, data) for hub, (data, _) in messages.items())
+        snapshots = {hub: further for hub, (_, further) in messages.items() if further}
+        self.emitted.append(EmittedEvent(first, correlation_id, of_hubs, conversations, snapshots))
+        self.emitted += (EmittedEvent(part, correlation_id) for part in others)
 
     def _may_hear(self, event: type[CaseEvent], record: ReferralRecord) -> bool:
         """Return False for a later move of the case if the person's data are restricted: it discloses that the person moved."""
@@ -272,7 +273,7 @@ class Transition:
 
     # ---- what hubs receive
 
-    def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> tuple[CaseEvent, Parts]:
+    def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> HubMessage:
         """Return what a hub receives of an event: every open referral if it was not informed of all that it may see now."""
         cursor, directory = case.cursors.get(hub), self.context.directory
         view = self._view(whole, case, hub, role, complete=self._sees_more_or_less(case, hub, role, cursor))
@@ -313,10 +314,15 @@ class Transition:
             for record in self._not_informed(case, hub)
         )
 
+    def _inform(self, case: CaseRecord) -> None:
+        """Inform the hubs for which a case has changed without an event."""
+        cursors = {hub: cursor for hub, cursor in case.cursors.items() if cursor.role != "former"}
+        hubs = {hub: cursor.role for hub, cursor in cursors.items() if self._is_uninformed(case, hub, cursor)}
+        if hubs:
+            self.emit(CaseUpdated, case, (), hubs)
+
     def _is_uninformed(self, case: CaseRecord, hub: HubId, cursor: HubCursor) -> bool:
-        """Return True if what a hub sees of an open case has changed since its last event."""
-        if cursor.role == "former" or case.ended:
-            return False
+        """Return True if what a hub sees of the open referrals of a case has changed since its last event."""
         if any(self._differs(case, record, hub, cursor.role) for record in self._not_informed(case, hub)):
             return True
         restricted = self.persons[case.person_no].restricted_access
@@ -325,7 +331,8 @@ class Transition:
     def _differs(self, case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
         """Return True if a hub sees another state of a referral than before this decision."""
         before = self._earlier.referrals.get(record.reference)
-        seen, saw = disclosure.may_see(case, record, hub, role), self._saw(case, record, hub)
+        seen = record.is_open and disclosure.may_see(case, record, hub, role)
+        saw = self._saw(case, record, hub)
         return seen != saw or (seen and before is not None and not _same_for_hubs(before, record))
 
     def _saw(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
@@ -355,7 +362,7 @@ class Transition:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
         return [self.cases[case_id] for case_id in touched if case_id in self.cases]
 
-    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, tuple[CaseEvent, Parts]]) -> CaseRecord:
+    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, HubMessage]) -> CaseRecord:
         restricted = self.persons[case.person_no].restricted_access
         cursors = dict(case.cursors)
         for hub, (data, parts) in messages.items():
