@@ -11,14 +11,19 @@ from schemas.events import CaseAssigned, CaseEvent, CaseTransferred, CaseUpdated
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.reference.directory.model import Directory
 from services.router.decide import disclosure, hub_events
-from services.router.decide.assignment import Assignment, Postcodes, Request, assign, needs_tracing
+from services.router.decide.aggregate import PersonAggregate, Standing
+from services.router.decide.assignment import Assignment, Postcodes, Request, assign, category_of, request_of
 from services.router.decide.disclosure import HubView
 from services.router.decide.hub_events import HubMessage, Parts
+from services.router.decide.matching import Candidates, Description
 from services.router.decide.model import (
     CaseRecord,
+    CaseTally,
+    Category,
     HubCursor,
-    PersonAggregate,
+    NotLoaded,
     PersonRecord,
+    PersonTally,
     ReferralRecord,
     Responsibility,
     Role,
@@ -92,9 +97,14 @@ class Transition:
         self.persons: dict[int, PersonRecord] = dict(state.persons)
         self.cases: dict[CaseId, CaseRecord] = dict(state.cases)
         self.referrals: dict[Reference, ReferralRecord] = dict(state.referrals)
+        self.case_tallies: dict[CaseId, CaseTally] = dict(state.case_tallies)
+        self.person_tallies: dict[int, PersonTally] = dict(state.person_tallies)
+        self.tally = state.tally
+        self.index = state.index.copy()
         self.emitted: list[EmittedEvent | EmittedRejection] = []
         self._earlier = state
         self._changed: dict[Reference, None] = {}
+        self._changed_persons: dict[int, None] = {}
         self._informed: dict[tuple[HubId, Reference], ReferralRecord] = {}
         self._positions: dict[CaseId, tuple[CaseRecord, PersonRecord, CasePosition]] = {}
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
@@ -103,8 +113,19 @@ class Transition:
         """Return the new state and the emitted events; inform hubs of what has changed for them without an event."""
         for case in self._touched_cases():
             self._inform(case)
-        state = PersonAggregate(self.person_key, self.persons, self.cases, self.referrals)
-        return CaseDecision(state, tuple(self.emitted))
+        return CaseDecision(self._state(), tuple(self.emitted))
+
+    def _state(self) -> PersonAggregate:
+        return PersonAggregate(
+            self.person_key,
+            self.persons,
+            self.cases,
+            self.referrals,
+            self.case_tallies,
+            self.person_tallies,
+            self.tally,
+            self.index,
+        )
 
     def keep(self, *entries: CaseRecord | ReferralRecord | PersonRecord) -> None:
         """Store these records in place of earlier ones with the same id."""
@@ -112,19 +133,83 @@ class Transition:
             match entry:
                 case CaseRecord():
                     self.cases[entry.case_id] = entry
+                    self.index.put_case(entry)
                 case ReferralRecord():
+                    before = self.referrals.get(entry.reference)
                     self.referrals[entry.reference] = entry
                     self._changed[entry.reference] = None
+                    self._count_in_case(before, entry)
+                    self._count_of_person(before, entry)
                 case PersonRecord():
                     self.persons[entry.person_no] = entry
+                    self._changed_persons[entry.person_no] = None
+                    self.index.put_person(entry)
+                    self.tally = self.tally._replace(persons=max(self.tally.persons, entry.person_no))
+
+    def _count_in_case(self, before: ReferralRecord | None, after: ReferralRecord) -> None:
+        context, tally = self.context, self.tally_of(after.case_id)
+        earlier = self.index.categories.get(after.reference)
+        category = category_of(after, context.directory, context.postcodes, context.on) if after.is_open else None
+        self.index.put_referral(before, after, category)
+        if earlier != category:
+            tally = tally.with_open(earlier, -1) if earlier else tally
+            tally = tally.with_open(category, 1) if category else tally
+        self.case_tallies[after.case_id] = tally if category else tally.with_ended(after)
+
+    def _count_of_person(self, before: ReferralRecord | None, after: ReferralRecord) -> None:
+        if before is not None and before.referral.person is after.referral.person:
+            return
+        number, description = after.person_no, Description.of(after.referral.person)
+        tally = self.person_tallies.get(number, PersonTally())
+        new = PersonTally(tally.referrals + (before is None), tally.verified + description.verified)
+        self.index.count_description(description, number, 1)
+        if before is not None:
+            earlier = Description.of(before.referral.person)
+            self.index.count_description(earlier, number, -1)
+            new = new._replace(verified=new.verified - earlier.verified)
+        self.person_tallies[number] = new
+        change = (new.verified > 0) - (tally.verified > 0)
+        self.tally = self.tally._replace(verified=self.tally.verified + change)
+
+    def tally_of(self, case_id: CaseId) -> CaseTally:
+        """Return what is counted of the referrals of a case."""
+        return self.case_tallies.get(case_id, CaseTally())
+
+    def open_of(self, case_id: CaseId) -> list[ReferralRecord]:
+        """Return all open referrals of a case, by reference; for decisions that change each of them.
+
+        Raises NotLoaded.
+        """
+        tally = self.tally_of(case_id)
+        found = [one for each in tally.categories for one in self._standing(case_id, each).by_reference]
+        if len(found) != tally.open_count:
+            raise NotLoaded(case_id)
+        return [self.referrals[reference] for reference in sorted(found)]
+
+    def representatives_of(self, case_id: CaseId) -> list[ReferralRecord]:
+        """Return the open referrals of a case that decide for all, by reference: of each category the first by each order.
+
+        A rule that reads categories, and the first of an order, gives the same for them as for all open referrals of the case.
+        """
+        found = {one for each in self.tally_of(case_id).categories for one in self._standing(case_id, each).first}
+        return [self.referrals[reference] for reference in sorted(found)]
+
+    def _standing(self, case_id: CaseId, category: Category) -> Standing:
+        return self.index.standings[case_id, category]
+
+    def candidates(self, description: Description) -> Candidates:
+        """Return the persons under the key, as a new referral is compared with them."""
+        return self._state().candidates(description)
+
+    def agrees_with_another(self, record: ReferralRecord, description: Description) -> bool:
+        """Return True if another referral of the same person describes the person so."""
+        own = Description.of(record.referral.person).keys
+        counts = ((key, self.index.described.get(key, {}).get(record.person_no, 0)) for key in description.keys)
+        return any(count > (key in own) for key, count in counts)
 
     def of_case(self, case_id: CaseId) -> list[ReferralRecord]:
         """Return every referral of a case."""
         return [record for record in self.referrals.values() if record.case_id == case_id]
-
-    def open_of(self, case_id: CaseId) -> list[ReferralRecord]:
-        """Return the open referrals of a case."""
-        return [record for record in self.of_case(case_id) if record.is_open]
 
     def emit(
         self,
@@ -208,7 +293,7 @@ class Transition:
         if complete:
             shown |= {one.reference: one for one in disclosure.visible(self.open_of(case.case_id), case, hub, role)}
         named = [self.referrals[reference] for reference in disclosure.named_in(whole) if reference in self.referrals]
-        others = (one for one in self.first_open_of(case) if one.reference not in shown)
+        others = (one for one in self.representatives_of(case.case_id) if one.reference not in shown)
         return HubView(
             hub=hub,
             role=role,
@@ -277,9 +362,9 @@ class Transition:
     def _touched_cases(self) -> list[CaseRecord]:
         """Return the cases of which hubs may see something else after this decision."""
         touched = {self.referrals[reference].case_id: None for reference in self._changed}
-        for number, person in self.persons.items():
+        for number in self._changed_persons:
             before = self._earlier.persons.get(number)
-            if before is not None and before.restricted_access != person.restricted_access:
+            if before is not None and before.restricted_access != self.persons[number].restricted_access:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
         return [self.cases[case_id] for case_id in touched if case_id in self.cases]
 
@@ -292,17 +377,15 @@ class Transition:
             cursors[hub] = _advanced(cursors.get(hub), data, len(parts), restricted, invalidates_pending_commands)
         return case.model_copy(update={"cursors": cursors}) if messages else case
 
-    def first_open_of(self, case: CaseRecord) -> list[ReferralRecord]:
-        """Return open referrals of a case by reference: at least as many as an event summarises, if there are."""
-        return sorted(self.open_of(case.case_id), key=lambda record: record.reference)
-
     def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
         """Return how many open referrals of a case a hub may see."""
-        return len(disclosure.visible(self.open_of(case.case_id), case, hub, role))
+        counts = self.tally_of(case.case_id).open
+        return sum(count for category, count in counts if disclosure.may_see(case, category, hub, role))
 
-    def restricted_teams(self, case: CaseRecord) -> set[HubId]:
+    def restricted_teams(self, case: CaseRecord) -> set[HubId | None]:
         """Return the hospital teams of the restricted stays that are or were on a case."""
-        return {one.hospital_hub for one in self.of_case(case.case_id) if one.restricted and one.hospital_hub}
+        tally = self.tally_of(case.case_id)
+        return {*tally.restricted_hubs, *(one.hospital_hub for one in tally.categories if one.restricted)}
 
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
         """Return the hubs that receive events of the case, with their roles."""
@@ -310,7 +393,7 @@ class Transition:
 
     def open_cases(self, person_no: int) -> list[CaseRecord]:
         """Return the open cases of a person."""
-        return [case for case in self.cases.values() if case.person_no == person_no and not case.ended]
+        return [self.cases[case_id] for case_id in self.index.open_cases.get(person_no, ())]
 
     def visible_to(self, case: CaseRecord, record: ReferralRecord) -> dict[HubId, Role]:
         """Return the hubs that may see one referral of the case, with their roles."""
@@ -344,12 +427,6 @@ def _advanced(
 # ---- assignment of a case -------------------------------------------------------------------------------------------
 
 
-def request_of(record: ReferralRecord) -> Request:
-    """Return the request of a stored referral, for the routing rules."""
-    unchecked = needs_tracing(record.referral) and not record.nhs_number_checked
-    return Request(record.reference, record.referral, record.in_stay, unchecked, bool(record.unread))
-
-
 def assign_separately(transition: Transition, record: ReferralRecord) -> Assignment:
     """Assign a referral as if it were alone on its case: feedback names that hub until a home hub has accepted."""
     return assign_one(transition, record.person_no, request_of(record))
@@ -373,7 +450,7 @@ def assign_case(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, A
     context = transition.context
     assigned_hub = case.home.hub if case.home.assigned_by_person else None
     assigned_stay_hub = case.stay.hub if case.stay and case.stay.assigned_by_person else None
-    requests = map(request_of, transition.open_of(case.case_id))
+    requests = map(request_of, transition.representatives_of(case.case_id))
     assignment = assign(
         requests,
         context.directory,
@@ -408,7 +485,7 @@ def _home(assignment: Assignment) -> HubId | None:
 
 def _home_in_stay(transition: Transition, case: CaseRecord, assignment: Assignment) -> Responsibility:
     """Return the home hub's part during a stay; pathway and reasons come from referrals without a stay alone."""
-    context, records = transition.context, transition.open_of(case.case_id)
+    context, records = transition.context, transition.representatives_of(case.case_id)
     community = [request_of(one) for one in records if not one.in_stay and one.hospital_hub is None]
     own_assignment = Assignment()
     if community:
