@@ -8,8 +8,6 @@ from datetime import date, timedelta
 from types import FrameType
 from typing import Any
 
-import pytest
-
 from schemas.events import ReferralReceived
 from schemas.model import Reference
 from tests.builders.events import cancelled, received, updated
