@@ -8,7 +8,6 @@ from aiokafka.errors import KafkaTimeoutError
 
 from infra.partner_simulators.hub import (
     HubClient,
-    HubSimulator,
     OutgoingCommand,
     OutOfOrder,
     ScriptStep,
@@ -161,16 +160,6 @@ def test_a_task_of_another_kind_or_about_a_referral_that_has_gone_is_not_read() 
     gone = a_case(("task-raised", an_event(1, kind="read-message", about="LB-1")))
     apply_event(gone, "assigned", {"hub_version": 2, "role": "former", "case": {"status": "requested"}})
     assert next_step(gone, SCRIPT) is None
-
-
-def test_a_fast_hub_accepts_and_completes_once() -> None:
-    work = HubSimulator.__new__(HubSimulator)
-    work.fast, work.scripts = True, scripts(["charnwood"], "accept,complete")
-    case = a_case()
-    assert [step.name for step in work._steps(case)] == ["accept", "complete"]
-    case.ending.update(case.open_needs())
-    apply_event(case, "accepted", an_event(2, status="accepted"))
-    assert work._steps(case) == []
 
 
 async def test_a_command_that_timed_out_is_sent_again_with_the_same_id() -> None:
