@@ -266,7 +266,8 @@ class _Batch:
         """Apply these records, in order."""
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, records)
+        keyed = [(one.person_key, one.record) for one in read]
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read), keyed)
         self.blocked = status.message_groups
         moved = await dead_letters.find_relocated(
             self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
@@ -281,7 +282,7 @@ class _Batch:
         read = {row.record: read_record(row.record) for row in rows}
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
         locked_rows = {row.record: row for row in await resubmit.take(self.tx, SCHEMA, rows)}
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, [])
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read.values()), [])
         self.blocked = status.message_groups - {
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
@@ -422,8 +423,8 @@ class _Batch:
         await store.save_sequences(self.tx, locked, before)
 
 
-def _message_group(one: Input) -> MessageGroup:
-    """Return the message group of an input, as dead letters name it."""
+def _message_group(one: Input | Unreadable) -> MessageGroup:
+    """Return the message group of a record, as dead letters name it."""
     return one.person_key, _printable(one.message_group)
 
 

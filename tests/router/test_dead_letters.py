@@ -9,6 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.operations import queries
+from infra.operations.queries import Filters
 from schemas.events import Accept, Hold
 from services.messaging import dead_letters
 from services.messaging.cloudevents import KafkaRecord
@@ -19,6 +21,7 @@ from services.router.decide import lifecycle
 from tests.builders.events import KEY, NOW, a_command, a_record, broken, cancelled, received, updated
 from tests.builders.reference_data import DIRECTORY
 from tests.builders.referrals import GP, WARD, a_form, a_referral, keys, reference
+from tests.operations.operator_actions import discard
 from tests.router.stored import apply, case_id, events, rows
 
 PARKED = 'select message_group, waiting, resolution, attempts from router.dead_letter order by "offset"'
@@ -79,10 +82,7 @@ async def test_a_resubmitted_record_that_fails_again_remains_a_dead_letter_and_t
 async def test_after_a_discard_waiting_records_are_applied_and_the_discarded_one_is_not(engine: AsyncEngine) -> None:
     doomed = a_record(cancelled(GP), id="doomed")
     await apply(engine, doomed, a_record(received(GP, a_referral())))
-    async with engine.begin() as tx:
-        await tx.execute(
-            text("update router.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
-        )
+    await discard(engine, (await queries.find(engine, Filters()))[:1])
     await release(engine)
     await apply(engine, doomed, dataclasses.replace(doomed, offset=doomed.offset + 100_000))
 
