@@ -177,7 +177,7 @@ class HubReferral(Immutable):
     referral: Referral = Field(description="Canonical referral, without what this hub may not see")
 
 
-class ReferralSummary(Immutable):
+class OpenReferral(Immutable):
     """An open referral that an event does not repeat: the hub has received it in full before."""
 
     reference: Reference = Field(description="Referral")
@@ -216,7 +216,7 @@ class CaseEvent(EventData):
         exclude_if=not_,
         description="Hub topics only: number of case.snapshot events that follow at once with the rest of `referrals`",
     )
-    others: tuple[ReferralSummary, ...] = Field(
+    others: tuple[OpenReferral, ...] = Field(
         (),
         exclude_if=not_,
         description="Hub topics only: other open referrals that this hub may see, at most 50, by reference",

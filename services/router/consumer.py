@@ -45,9 +45,9 @@ from services.messaging.resubmit import ReleasableLetter
 from services.reference.directory import Directory
 from services.router import store
 from services.router.decide import hub_events, lifecycle
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
-from services.router.decide.model import PersonAggregate
 from services.router.store import SCHEMA, Changed, Input, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
@@ -325,7 +325,7 @@ class _Batch:
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> DecisionContext:
         keys = dict.fromkeys(one.person_key for one in inputs)
         self.states = {key: PersonAggregate.empty(key) for key in keys if key in locked.new}
-        self.states |= await store.read(self.tx, [key for key in keys if key not in locked.new])
+        self.states |= await store.read(self.tx, {key: locked.tallies[key] for key in keys if key not in locked.new})
         postcodes = await store.districts(self.tx, self._postcodes(inputs))
         return DecisionContext(self.directory, postcodes, self.now.date())
 
@@ -420,7 +420,7 @@ class _Batch:
         await store.write(self.tx, changed, self.now, self.directory.triage.id)
         await store.append_history(self.tx, self.history)
         await outbox.add(self.tx, SCHEMA, self.messages)
-        await store.save_sequences(self.tx, locked, before)
+        await store.save_keys(self.tx, locked, before, self.states)
 
 
 def _message_group(one: Input | Unreadable) -> MessageGroup:

@@ -135,7 +135,7 @@ async def test_a_resubmitted_record_that_only_its_transaction_refuses_fails_alon
 
     async def refusing(tx: Any, changed: Any, now: Any, triage: str) -> None:
         await write(tx, changed, now, triage)
-        if any(key == people[2] for key, _ in changed.cases):
+        if any(key == people[2] for key, _, _ in changed.cases):
             await tx.execute(text("select 1/0"))
 
     monkeypatch.setattr(store, "write", refusing)
