@@ -4,7 +4,8 @@ Lock, drop duplicates, read, decide in memory, number, write, and add to the out
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
 transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
-group never crosses topics. A command that is not valid is refused, and nothing waits for it.
+group never crosses topics. A command that is not valid is refused, and nothing waits for it. A withdrawal of consent waits for nothing
+if its referral is known; what is resubmitted later is then older and changes nothing.
 """
 
 import hashlib
@@ -19,9 +20,11 @@ from typing import Any, get_args
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.case import EndReason
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
+    Cancel,
     CaseCancelled,
     CaseCompleted,
     CaseEvent,
@@ -29,7 +32,9 @@ from schemas.events import (
     Command,
     CommandRefused,
     Event,
+    EventData,
     HubCommand,
+    ReferralCancelled,
     ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
@@ -258,6 +263,7 @@ class _Batch:
     states: dict[PersonKey, PersonAggregate] = field(default_factory=dict)
     blocked: set[MessageGroup] = field(default_factory=set)
     failed: set[MessageGroup] = field(default_factory=set)
+    overtaking: set[KafkaRecord] = field(default_factory=set)
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
     messages: list[OutboxMessage] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
@@ -312,6 +318,9 @@ class _Batch:
                 self.blocked.add((one.person_key, one.message_group))
             elif _message_group(one) not in self.blocked:
                 candidates.append(one)
+            elif _withdraws_consent(one.event.data):
+                candidates.append(one)
+                self.overtaking.add(one.record)
             elif not await store.was_applied(self.tx, one):
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
         fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
@@ -338,7 +347,7 @@ class _Batch:
 
     async def _decide(self, one: Input, context: DecisionContext, locked: Locked) -> None:
         """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
-        if _message_group(one) in self.failed:
+        if self._waits(one):
             await self._forget(one, dead_letters.WAITING, waiting=True)
             return
         try:
@@ -351,6 +360,14 @@ class _Batch:
             return
         self.states[one.person_key] = decision.state
         self._publish(one, decision, locked)
+
+    def _waits(self, one: Input) -> bool:
+        """Return whether an input waits behind a dead letter: a withdrawal of consent does so only if its referral is unknown."""
+        if _message_group(one) not in self.failed and one.record not in self.overtaking:
+            return False
+        state, data = self.states[one.person_key], one.event.data
+        known = data.case_id in state.cases if isinstance(data, Command) else one.message_group in state.referrals
+        return not (known and _withdraws_consent(data))
 
     async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
         """Store an input as a dead letter, and no longer as applied."""
@@ -426,6 +443,15 @@ class _Batch:
 def _message_group(one: Input | Unreadable) -> MessageGroup:
     """Return the message group of a record, as dead letters name it."""
     return one.person_key, _printable(one.message_group)
+
+
+def _withdraws_consent(data: EventData) -> bool:
+    match data:
+        case ReferralCancelled(reason=reason) | Cancel(reason=reason):
+            return reason is EndReason.CONSENT_WITHDRAWN
+        case ReferralUpdated(referral=referral):
+            return referral.consents.referral.answer == "no"
+    return False
 
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:
