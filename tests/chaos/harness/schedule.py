@@ -17,6 +17,8 @@ class PlannedFault:
     begins_at: float
     seconds: float
     aim: int
+    rows: int = 0
+    """Of the load that comes with the fault; 0: as many as the fault's own number."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ CATALOGUE: dict[str, FaultKind] = {
     "clock-skew": FaultKind(5.0, 9.0),
     "disk-full-postgres": FaultKind(2.0, 4.0, "postgres"),
     "disk-full-kafka": FaultKind(1.0, 3.0, "kafka"),
+    "hot-key": FaultKind(1.0, 2.0),
+    "topic-refuses": FaultKind(11.0, 12.0, "kafka"),
+    "commands-malformed": FaultKind(1.0, 2.0),
+    "recipient-slow": FaultKind(11.0, 12.0, "fhir"),
     "leader-moved": FaultKind(2.0, 5.0, "kafka", brokers=3),
 }
 
@@ -117,6 +123,7 @@ AFFECTED_REFERRALS: "Mapping[str, Callable[[Referral], bool]]" = {
     "answer-lost-mllp": lambda one: one.format == "hl7" and not getattr(one, "over_http", False),
     "mesh": lambda one: one.practice == "C82992",
     "fhir": lambda one: one.practice == "C82991",
+    "recipient-slow": lambda one: one.practice not in ("", "C82991"),
 }
 """The referrals that a fault of this name or group affects."""
 

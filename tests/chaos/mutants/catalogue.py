@@ -204,6 +204,26 @@ def moving_cursor() -> None:
     outbox.unpublished = unpublished
 
 
+def one_queue_of_all_topics() -> None:
+    """Let the relay read the oldest rows of all topics together, a hundred at a time, also those of a topic that refuses."""
+    from sqlalchemy import text
+
+    from services.messaging import outbox
+
+    async def unpublished(
+        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
+    ) -> "list[outbox.OutboxRow]":
+        result = await tx.execute(
+            text(f"""
+                select id, person_key, target, headers, value from {schema}.outbox
+                where published_at is null and shard = any(cast(:shards as smallint[])) order by id limit 100"""),
+            {"shards": list(shards)},
+        )
+        return [outbox.OutboxRow(*row) for row in result]
+
+    outbox.unpublished = changed(outbox.unpublished, unpublished)
+
+
 # ---- intake -----------------------------------------------------------------------------------------------------------
 
 
@@ -359,6 +379,28 @@ def address_from_the_message() -> None:
     FhirEndpoint.address_of = address_of  # type: ignore[method-assign]
 
 
+def one_queue_of_all_recipients() -> None:
+    """Lease what has been due longest, whoever receives it; one recipient may take the whole capacity of 16."""
+    from sqlalchemy import text
+
+    from services.notifier import delivery, leases
+
+    async def acquire(
+        tx: "Transaction", *, limit: int, seconds: float, lease: "UUID", busy: Sequence[str]
+    ) -> "leases.Acquired":
+        due = await tx.execute(
+            text(
+                "select recipient from notifier.conversation where due_at <= now() group by recipient order by min(due_at)"
+            )
+        )
+        longest, *others = [*due.scalars(), ""]
+        return await before(tx, limit=limit, seconds=seconds, lease=lease, busy=others if longest else busy)
+
+    before = leases.acquire
+    leases.acquire = acquire
+    delivery.AT_ONCE = delivery.EACH = changed(delivery.EACH, 16)
+
+
 MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
@@ -380,6 +422,16 @@ MUTANTS = {
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "one-queue-of-topics": Mutant(
+        "every",
+        "the relay reads each topic's rows on their own, and those of a refusing one later",
+        one_queue_of_all_topics,
+    ),
+    "one-queue-of-recipients": Mutant(
+        "notifier",
+        "a recipient gets an equal share of the leases, and of the capacity a part",
+        one_queue_of_all_recipients,
+    ),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
     "whereabouts-for-every-hub": Mutant(
         "router", "only the holder reads where a person with restricted data lives", whereabouts_for_every_hub
